@@ -1,0 +1,1 @@
+"""linalg's autograd Functions, one per file, each with its derivation beside it."""

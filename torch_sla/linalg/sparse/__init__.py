@@ -1,0 +1,1 @@
+"""Sparse matrices as data: pattern, structure, values."""

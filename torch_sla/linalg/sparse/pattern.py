@@ -1,0 +1,322 @@
+"""The immutable sparsity pattern: where entries are, never what they are."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse.segments import SegmentMap
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Pattern"]
+
+_INT32_MAX = 2**31 - 1
+
+
+class Pattern:
+    """Positions of the entries of a sparse matrix, in compressed rows.
+
+    Entries as the user gave them (any order, duplicates allowed) map to unique, sorted CSR *slots*. Where the given
+    entries already are the slots, no map is kept. Indices are int32 where they fit. Everything beyond the CSR
+    arrays is made on first use and kept.
+
+    Make one with `from_coo` or `from_csr`.
+
+    Attributes
+    ----------
+    shape
+        ``(M, N)``, counted in blocks.
+    block
+        ``()`` for scalar entries, else ``(rows, columns)`` of each block.
+    crow, ccol
+        CSR row pointers ``[M + 1]`` and columns ``[nnz_csr]``, sorted and unique in each row.
+    entries
+        `SegmentMap` from given entries to slots, or None when they are the same.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = Pattern.from_coo(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 0]), (2, 2))
+    >>> p.nnz, p.nnz_csr
+    (3, 2)
+    >>> p.coalesce(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([2., 4.])
+    """
+
+    shape: tuple[int, int]
+    block: tuple[int, ...]
+    crow: Tensor
+    ccol: Tensor
+    entries: SegmentMap | None
+
+    def __init__(
+        self,
+        crow: Tensor,
+        ccol: Tensor,
+        shape: tuple[int, int],
+        block: tuple[int, ...],
+        entries: SegmentMap | None,
+    ) -> None:
+        self.crow, self.ccol, self.shape, self.block, self.entries = crow, ccol, shape, block, entries
+
+    @classmethod
+    def from_coo(
+        cls, row: Tensor, col: Tensor, shape: tuple[int, int], block: tuple[int, ...] = ()
+    ) -> Pattern:
+        """Build from coordinates in any order; equal coordinates will add up.
+
+        Parameters
+        ----------
+        row, col
+            int32 or int64 ``[nnz]``.
+        shape
+            ``(M, N)``.
+        block
+            ``()`` or the shape of each entry.
+
+        Raises
+        ------
+        ArgumentError
+            When the indices are not integer vectors of one length, or lie outside the shape.
+        """
+        M, N = _checked_shape(shape, block)
+        for name, index, size in (("row", row, M), ("col", col, N)):
+            _check_index(name, index, size)
+        if row.shape != col.shape:
+            raise ArgumentError(
+                f"`row` and `col` must have one length, got {row.numel()} and {col.numel()}"
+            )
+        if row.device != col.device:
+            raise ArgumentError(
+                f"`row` and `col` must be on one device, got {row.device} and {col.device}"
+            )
+        index = _index_dtype(M, N, row.numel())
+        crow, ccol, slot = kernels.coo_to_csr(row.to(index), col.to(index), M, N)
+        entries = None if slot is None else SegmentMap(slot, ccol.numel())
+        return cls(crow, ccol, (M, N), tuple(block), entries)
+
+    @classmethod
+    def from_csr(
+        cls, crow: Tensor, ccol: Tensor, shape: tuple[int, int], block: tuple[int, ...] = ()
+    ) -> Pattern:
+        """Build from sorted, unique compressed rows.
+
+        Raises
+        ------
+        ArgumentError
+            When the arrays are no valid CSR pattern, or columns are unsorted or repeated within a row.
+        """
+        M, N = _checked_shape(shape, block)
+        if crow.ndim != 1 or crow.numel() != M + 1:
+            raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
+        _check_index("ccol", ccol, N)
+        index = _index_dtype(M, N, ccol.numel())
+        crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
+        counts = crow.diff()
+        if int(crow[0]) != 0 or int(crow[-1]) != ccol.numel() or bool((counts < 0).any()):
+            raise ArgumentError(f"`crow` must rise from 0 to the number of entries {ccol.numel()}")
+        if ccol.numel() > 1:
+            rising = ccol.diff() > 0
+            starts = crow[1:-1].long()
+            starts = starts[(starts > 0) & (starts < ccol.numel())] - 1
+            rising[starts] = True
+            if not bool(rising.all()):
+                raise ArgumentError(
+                    "`ccol` must be sorted and unique within each row; use `from_coo` for other input"
+                )
+        return cls(crow, ccol, (M, N), tuple(block), None)
+
+    # --- sizes ---------------------------------------------------------------------------------
+
+    @property
+    def nnz(self) -> int:
+        """Entries as given, duplicates counted."""
+        return self.ccol.numel() if self.entries is None else self.entries.n_sources
+
+    @property
+    def nnz_csr(self) -> int:
+        """Distinct positions."""
+        return self.ccol.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the index arrays live."""
+        return self.ccol.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of index data held at this moment."""
+        held = [v for v in self.__dict__.values() if isinstance(v, Tensor)]
+        maps = [v for v in self.__dict__.values() if isinstance(v, SegmentMap)]
+        return sum(t.numel() * t.element_size() for t in held) + sum(m.nbytes for m in maps)
+
+    # --- views made on first use ---------------------------------------------------------------
+
+    @cached_property
+    def csr_row(self) -> Tensor:
+        """Row of each slot ``[nnz_csr]``."""
+        return kernels.expand_rows(self.crow)
+
+    @property
+    def row(self) -> Tensor:
+        """Row of each given entry ``[nnz]``."""
+        return self.csr_row if self.entries is None else self.csr_row[self.entries.target]
+
+    @property
+    def col(self) -> Tensor:
+        """Column of each given entry ``[nnz]``."""
+        return self.ccol if self.entries is None else self.ccol[self.entries.target]
+
+    @cached_property
+    def slots(self) -> Pattern:
+        """The pattern of the slots themselves: this one without its entry map."""
+        if self.entries is None:
+            return self
+        return Pattern(self.crow, self.ccol, self.shape, self.block, None)
+
+    @cached_property
+    def _transpose(self) -> tuple[Pattern, SegmentMap]:
+        crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
+        same = (
+            self.shape[0] == self.shape[1]
+            and torch.equal(crow, self.crow)
+            and torch.equal(ccol, self.ccol)
+        )
+        block = self.block[::-1]
+        if same and block == self.block:
+            pattern = self.slots
+        else:
+            pattern = Pattern(crow, ccol, self.shape[::-1], block, None)
+        return pattern, SegmentMap.permutation(perm)
+
+    @property
+    def transposed(self) -> Pattern:
+        """The slot pattern of ``Aᵀ``; the slot pattern itself when structurally symmetric."""
+        return self._transpose[0]
+
+    @property
+    def transpose_permutation(self) -> Tensor:
+        """``values of Aᵀ = values[perm]``, on slots ``[nnz_csr]``."""
+        return self._transpose[1].target
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the positions, not the values, are symmetric."""
+        return self.transposed is self.slots
+
+    @cached_property
+    def diagonal_slots(self) -> Tensor:
+        """Slot of each diagonal position ``[min(M, N)]``, -1 where there is none."""
+        out = torch.full((min(self.shape),), -1, dtype=self.ccol.dtype, device=self.device)
+        slots = (self.csr_row == self.ccol).nonzero().squeeze(1)
+        out[self.ccol[slots].long()] = slots.to(out.dtype)
+        return out
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Content hash of the slot pattern; equal patterns have equal keys."""
+        parts = (kernels.fingerprint(self.crow), kernels.fingerprint(self.ccol))
+        return (self.shape, self.block, str(self.device), *parts)
+
+    @cached_property
+    def _rows(self) -> SegmentMap:
+        return SegmentMap(self.csr_row, self.shape[0])
+
+    # --- values on this pattern ----------------------------------------------------------------
+
+    def coalesce(self, values: Tensor) -> Tensor:
+        """Add up duplicates: ``[*batch, nnz, *block] -> [*batch, nnz_csr, *block]``."""
+        if self.entries is None:
+            return values
+        return self.entries.sum(values, dim=-1 - len(self.block))
+
+    def transpose_values(self, values: Tensor) -> Tensor:
+        """Slot values of ``Aᵀ`` from those of ``A`` (blocks transposed too)."""
+        out = self._transpose[1].gather(values, dim=-1 - len(self.block))
+        return out.transpose(-1, -2) if self.block else out
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        """Sum slot values along each row: ``[*batch, nnz_csr] -> [*batch, M]``."""
+        return self._rows.sum(values)
+
+    @cached_property
+    def flat(self) -> tuple[Pattern, SegmentMap]:
+        """The scalar slot pattern of a block pattern, and the map that reorders values to it.
+
+        ``flat_values = map.gather(values.flatten(-3))``.
+        """
+        if not self.block:
+            raise ArgumentError("`flat` is for block patterns; this one has scalar entries")
+        br, bc = self.block
+        M, N = self.shape
+        row, col = self.csr_row.long(), self.ccol.long()
+        i = torch.arange(br, device=self.device).reshape(1, br, 1)
+        j = torch.arange(bc, device=self.device).reshape(1, 1, bc)
+        rows = (row.reshape(-1, 1, 1) * br + i).expand(-1, br, bc).flatten()
+        cols = (col.reshape(-1, 1, 1) * bc + j).expand(-1, br, bc).flatten()
+        pattern = Pattern.from_coo(rows, cols, (M * br, N * bc))
+        n = pattern.nnz_csr
+        source = torch.arange(n, device=self.device)
+        if pattern.entries is not None:
+            order = torch.empty_like(source)
+            order[pattern.entries.target.long()] = source
+            source = order
+        return pattern.slots, SegmentMap.permutation(source)
+
+    def to(self, device: torch.device | str) -> Pattern:
+        """Return the pattern with its index arrays on `device`."""
+        target = torch.device(device)
+        if target == self.device:
+            return self
+        entries = self.entries
+        if entries is not None:
+            entries = SegmentMap(entries.target.to(target), entries.n_targets)
+        return Pattern(self.crow.to(target), self.ccol.to(target), self.shape, self.block, entries)
+
+    def scipy_graph(self) -> csr_array:
+        """The slot pattern as a SciPy CSR array of ones (CPU)."""
+        import numpy as np
+        from scipy.sparse import csr_array
+
+        ones = np.ones(self.nnz_csr, dtype=np.int8)
+        return csr_array((ones, self.ccol.cpu().numpy(), self.crow.cpu().numpy()), shape=self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        keep = ("crow", "ccol", "shape", "block", "entries")
+        return {name: self.__dict__[name] for name in keep}
+
+    def __repr__(self) -> str:
+        block = f", block={self.block}" if self.block else ""
+        return f"Pattern(shape={self.shape}, nnz={self.nnz_csr}{block}, index={self.ccol.dtype})"
+
+
+def _index_dtype(M: int, N: int, nnz: int) -> torch.dtype:
+    return torch.int32 if max(M, N, nnz) <= _INT32_MAX else torch.int64
+
+
+def _checked_shape(shape: tuple[int, int], block: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2 or any(int(s) != s or s < 0 for s in shape):
+        raise ArgumentError(f"`shape` must be two non-negative integers (M, N), got {tuple(shape)}")
+    if block and (len(block) != 2 or any(b < 1 for b in block)):
+        raise ArgumentError(f"`block` must be () or two positive integers, got {tuple(block)}")
+    return int(shape[0]), int(shape[1])
+
+
+def _check_index(name: str, index: Tensor, size: int) -> None:
+    if index.ndim != 1 or index.dtype not in (torch.int32, torch.int64):
+        raise ArgumentError(
+            f"`{name}` must be a vector of int32 or int64, got {index.dtype} {list(index.shape)}"
+        )
+    if index.numel():
+        low, high = (int(v) for v in index.aminmax())
+        if low < 0 or high >= size:
+            raise ArgumentError(
+                f"`{name}` must lie in [0, {size}) for this shape, got indices from {low} to {high}"
+            )

@@ -1,0 +1,107 @@
+"""The scatter map: the one mechanism behind every sum of entries in the library."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.segment_sum import Gather, SegmentSum
+from torch_sla.linalg.kernels import sparse as kernels
+
+__all__ = ["SegmentMap"]
+
+
+class SegmentMap:
+    """A map ``source -> segment``: summing adds source ``j`` to segment ``target[j]``.
+
+    Duplicates of a COO matrix, element matrices into CSR values, element vectors into loads are all sums of this
+    kind. The order of summation is fixed, so results repeat bit for bit whatever the number of threads.
+
+    Parameters
+    ----------
+    target
+        Integer tensor ``[n_sources]`` with values in ``[0, n_targets)``.
+    n_targets
+        Number of segments; a segment without sources sums to zero.
+
+    Raises
+    ------
+    ArgumentError
+        When a target is out of range or `target` is not a vector of integers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> m = SegmentMap(torch.tensor([0, 2, 0]), 3)
+    >>> m.sum(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([4., 0., 2.])
+    >>> m.gather(torch.tensor([4.0, 0.0, 2.0]))
+    tensor([4., 2., 4.])
+    """
+
+    def __init__(self, target: Tensor, n_targets: int) -> None:
+        if target.ndim != 1 or target.dtype not in (torch.int32, torch.int64):
+            raise ArgumentError(
+                f"`target` must be a vector of int32 or int64, got {target.dtype} {list(target.shape)}"
+            )
+        if target.numel():
+            low, high = (int(v) for v in target.aminmax())
+            if low < 0 or high >= n_targets:
+                raise ArgumentError(
+                    f"`target` must lie in [0, {n_targets}), got values from {low} to {high}"
+                )
+        self.target = target
+        self.n_targets = n_targets
+
+    @classmethod
+    def permutation(cls, perm: Tensor) -> SegmentMap:
+        """Wrap a permutation known to be one: `gather` is then ``y[perm]``."""
+        out = cls.__new__(cls)
+        out.target, out.n_targets = perm, perm.numel()
+        return out
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources."""
+        return self.target.numel()
+
+    @cached_property
+    def _order(self) -> tuple[Tensor, Tensor]:
+        return kernels.segment_order(self.target, self.n_targets)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, the lazily made sorted order included once it exists."""
+        held = [self.target, *self.__dict__.get("_order", ())]
+        return sum(t.numel() * t.element_size() for t in held)
+
+    def sum_values(self, x: Tensor) -> Tensor:
+        """Sum without recording: ``[B, n_sources, k] -> [B, n_targets, k]``."""
+        offsets, order = self._order
+        return kernels.segment_sum(x, offsets, order)
+
+    def gather_values(self, y: Tensor) -> Tensor:
+        """Gather without recording: ``[B, n_targets, k] -> [B, n_sources, k]``."""
+        return kernels.gather(y, self.target)
+
+    def sum(self, x: Tensor, dim: int = -1) -> Tensor:
+        """Sum the sources of each segment along `dim`, differentiably to any order."""
+        return self._along(SegmentSum, x, dim, self.n_sources)
+
+    def gather(self, y: Tensor, dim: int = -1) -> Tensor:
+        """Copy each segment's value to its sources along `dim`; the adjoint of `sum`."""
+        return self._along(Gather, y, dim, self.n_targets)
+
+    def _along(self, function: type[torch.autograd.Function], x: Tensor, dim: int, n: int) -> Tensor:
+        dim = dim % x.ndim
+        if x.shape[dim] != n:
+            raise ArgumentError(
+                f"dimension {dim} must have length {n}, got a tensor of shape {list(x.shape)}"
+            )
+        lead, trail = x.shape[:dim], x.shape[dim + 1 :]
+        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)  # type: ignore[no-untyped-call]
+        return out.reshape(*lead, out.shape[1], *trail)
