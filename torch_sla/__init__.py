@@ -1,0 +1,1 @@
+"""Declare a physics problem, get back a solution you can differentiate."""
