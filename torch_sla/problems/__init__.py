@@ -1,0 +1,2 @@
+"""The declarative layer: problems as data, lowered to sparse operators."""
+from __future__ import annotations

@@ -1,0 +1,344 @@
+"""Safe expressions: a formula as text, compiled to a differentiable function of named tensors.
+
+The grammar is fixed: numbers, names, ``+ - * / **``, comparisons, ``and or not``, ``where``, ``1j`` and
+a listed set of functions. There is nothing in it that could call, import or reach an attribute.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ExpressionError
+from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
+from torch_sla.problems.expression.nodes import (
+    Binary,
+    Boolean,
+    Call,
+    Compare,
+    Index,
+    Name,
+    Node,
+    Number,
+    Unary,
+)
+from torch_sla.problems.expression.parser import nearest, parse, refuse
+
+__all__ = ["Expression", "Ranked"]
+
+CONSTANTS = {"pi": math.pi}
+
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": operator.pow,
+}
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+class Ranked(NamedTuple):
+    """A tensor ``[*batch, *sites, *shape]`` whose last ``rank`` dimensions are ``shape``."""
+
+    tensor: Tensor
+    rank: int = 0
+
+
+class _Kind(NamedTuple):
+    rank: int = 0
+    boolean: bool = False
+
+
+class Expression:
+    """A parsed expression.
+
+    Use `Expression.parse`, which keeps what it has parsed before.
+
+    Examples
+    --------
+    >>> import torch
+    >>> e = Expression.parse("where(x < 1, k*x**2, 0)")
+    >>> sorted(e.names), e.canonical
+    (['k', 'x'], 'where((x < 1), (k * (x ** 2)), 0)')
+    >>> e.evaluate({"x": Ranked(torch.tensor([0.5, 2.0])), "k": Ranked(torch.tensor(4.0))}).tensor
+    tensor([1., 0.])
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.root = parse(text)
+        nodes = list(self.root.walk())
+        hidden = {id(n.arguments[0]) for n in nodes if _is_field_operator(n)}
+        self.names = frozenset(
+            n.name
+            for n in nodes
+            if isinstance(n, Name) and id(n) not in hidden and n.name not in CONSTANTS
+        )
+        """Free names, operators on fields (``grad(u)``) and constants left out."""
+        self.derivatives = frozenset(str(n) for n in nodes if _is_field_operator(n))
+        """Field operators used, spelled ``"grad(u)"``."""
+        self.is_complex = any(isinstance(n, Number) and isinstance(n.value, complex) for n in nodes)
+        """Whether an imaginary number is written in it."""
+
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)
+    def parse(text: str) -> Expression:
+        """Parse ``text``, or return the expression parsed from it before.
+
+        Raises
+        ------
+        ExpressionError
+            Where the text leaves the grammar; the message points at the column.
+        """
+        return Expression(text)
+
+    @property
+    def canonical(self) -> str:
+        """The same formula in its one canonical spelling (blanks and brackets do not matter)."""
+        return str(self.root)
+
+    @property
+    def constant(self) -> float | complex | None:
+        """The value, when the expression is a plain number."""
+        return self.root.value if isinstance(self.root, Number) else None
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+    def check(self, ranks: Mapping[str, int], forbidden: Mapping[str, str] | None = None) -> int:
+        """Check every name and every operation; return the rank (0 scalar, 1 vector, 2 matrix).
+
+        Parameters
+        ----------
+        ranks
+            Rank of every name that may be used, ``"grad(u)"`` included.
+        forbidden
+            Names that exist but may not be used here, with the reason.
+
+        Raises
+        ------
+        ExpressionError
+            For an unknown or forbidden name, or an operation between shapes that do not go together.
+        """
+        return self._kind(self.root, ranks, forbidden or {}).rank
+
+    def check_predicate(self, names: Collection[str]) -> None:
+        """Check that this is a condition (true or false) on the scalars ``names``."""
+        kind = self._kind(self.root, dict.fromkeys(names, 0), {})
+        if not kind.boolean:
+            refuse(self.text, self.root.at, "this is a number, not a condition (as in x < 0.5)")
+
+    def evaluate(self, values: Mapping[str, Ranked]) -> Ranked:
+        """Evaluate with tensors for the names; differentiable in all of them.
+
+        Parameters
+        ----------
+        values
+            A tensor and its rank for each name, ``"grad(u)"`` included. Batch and site dimensions
+            broadcast against each other. Names that the expression does not use are not looked at.
+        """
+        result = self._evaluate(self.root, values)
+        if isinstance(result, Ranked):
+            return result
+        return Ranked(_as_tensor(result, next(iter(values.values()), None) if values else None))
+
+    # -- kinds ----------------------------------------------------------------------------------
+
+    def _kind(self, node: Node, ranks: Mapping[str, int], forbidden: Mapping[str, str]) -> _Kind:
+        def below(child: Node) -> _Kind:
+            return self._kind(child, ranks, forbidden)
+
+        match node:
+            case Number():
+                return _Kind()
+            case Name(at, name):
+                return self._name(at, name, ranks, forbidden)
+            case Call(at, function) if function in FIELD_OPERATORS:
+                return self._name(at, str(node), ranks, forbidden)
+            case Unary(at, "not", operand):
+                self._require_condition(operand, below(operand))
+                return _Kind(boolean=True)
+            case Unary(_, _, operand):
+                return _Kind(below(operand).rank)
+            case Boolean(_, _, operands):
+                for operand in operands:
+                    self._require_condition(operand, below(operand))
+                return _Kind(boolean=True)
+            case Compare(at, _, operands):
+                if any(below(operand).rank for operand in operands):
+                    refuse(self.text, at, "only scalars can be compared; use norm(...) or v[0]")
+                return _Kind(boolean=True)
+            case Binary(at, symbol, left, right):
+                return self._binary_kind(at, symbol, below(left).rank, below(right).rank)
+            case Index(at, operand, indices):
+                rank = below(operand).rank
+                if len(indices) != rank:
+                    refuse(
+                        self.text, at, f"{operand} has {rank} indices, but {len(indices)} are given"
+                    )
+                return _Kind()
+            case Call(at, function, arguments):
+                return self._call_kind(at, function, arguments, [below(a) for a in arguments])
+            case _:  # pragma: no cover
+                raise ExpressionError(f"no meaning for {type(node).__name__}")
+
+    def _name(
+        self, at: int, name: str, ranks: Mapping[str, int], forbidden: Mapping[str, str]
+    ) -> _Kind:
+        if name in CONSTANTS:
+            return _Kind()
+        if name in forbidden:
+            refuse(self.text, at, f"{name!r} cannot be used here: {forbidden[name]}")
+        if name not in ranks:
+            known = sorted(ranks.keys() | CONSTANTS.keys())
+            refuse(
+                self.text,
+                at,
+                f"unknown name {name!r}{nearest(name, known)}; known here: {' '.join(known)}",
+            )
+        return _Kind(ranks[name])
+
+    def _require_condition(self, node: Node, kind: _Kind) -> None:
+        if not kind.boolean:
+            refuse(self.text, node.at, "this is a number, where a condition is needed")
+
+    def _binary_kind(self, at: int, symbol: str, left: int, right: int) -> _Kind:
+        if left == right == 0:
+            return _Kind()
+        if symbol in "+-" and left == right:
+            return _Kind(left)
+        if symbol == "*" and 0 in (left, right):
+            return _Kind(max(left, right))
+        if symbol == "/" and right == 0:
+            return _Kind(left)
+        words = ("a scalar", "a vector", "a matrix")
+        hint = "; use dot(a, b)" if symbol == "*" else ""
+        refuse(self.text, at, f"{symbol!r} between {words[left]} and {words[right]}{hint}")
+
+    def _call_kind(
+        self, at: int, function: str, arguments: tuple[Node, ...], kinds: list[_Kind]
+    ) -> _Kind:
+        if function == "where":
+            self._require_condition(arguments[0], kinds[0])
+            if kinds[1].rank != kinds[2].rank:
+                refuse(self.text, at, "both branches of where need the same shape")
+            return _Kind(kinds[1].rank)
+        wanted = 1 if FUNCTIONS[function].contracts else 0
+        for argument, kind in zip(arguments, kinds, strict=True):
+            if kind.rank != wanted and function not in ("real", "imag", "conj"):
+                need = "a vector" if wanted else "a scalar"
+                refuse(self.text, argument.at, f"{function} takes {need} here")
+        return _Kind(0 if FUNCTIONS[function].contracts else kinds[0].rank)
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def _evaluate(self, node: Node, values: Mapping[str, Ranked]) -> Ranked | float | complex:
+        match node:
+            case Number(_, value):
+                return value
+            case Name(_, name):
+                return CONSTANTS[name] if name in CONSTANTS else values[name]
+            case Call(_, function) if function in FIELD_OPERATORS:
+                return values[str(node)]
+            case Unary(_, symbol, operand):
+                value = self._evaluate(operand, values)
+                if not isinstance(value, Ranked):
+                    return -value
+                tensor = ~value.tensor if symbol == "not" else -_number(value.tensor)
+                return Ranked(tensor, value.rank)
+            case Binary(_, symbol, left, right):
+                a, b = self._evaluate(left, values), self._evaluate(right, values)
+                return _arithmetic(symbol, a, b)
+            case Boolean(_, symbol, operands):
+                parts = [self._tensor(operand, values) for operand in operands]
+                join = torch.logical_and if symbol == "and" else torch.logical_or
+                return Ranked(functools.reduce(join, parts))
+            case Compare(_, operators, operands):
+                items = [self._tensor(operand, values) for operand in operands]
+                links = [
+                    _COMPARE[o](a, b)
+                    for o, a, b in zip(operators, items[:-1], items[1:], strict=True)
+                ]
+                return Ranked(functools.reduce(torch.logical_and, links))
+            case Index(_, operand, indices):
+                value = self._evaluate(operand, values)
+                if not isinstance(value, Ranked):
+                    raise ExpressionError(f"{operand} has no components")
+                shape = value.tensor.shape[value.tensor.ndim - value.rank :]
+                if any(i >= n for i, n in zip(indices, shape, strict=True)):
+                    refuse(self.text, node.at, f"{node} is out of range for shape {tuple(shape)}")
+                return Ranked(value.tensor[(..., *indices)])
+            case Call(_, function, arguments):
+                return self._call(function, arguments, values)
+            case _:  # pragma: no cover
+                raise ExpressionError(f"no meaning for {type(node).__name__}")
+
+    def _tensor(self, node: Node, values: Mapping[str, Ranked]) -> Tensor:
+        value = self._evaluate(node, values)
+        return value.tensor if isinstance(value, Ranked) else _as_tensor(value, None)
+
+    def _call(
+        self, function: str, arguments: tuple[Node, ...], values: Mapping[str, Ranked]
+    ) -> Ranked:
+        evaluated = [self._evaluate(argument, values) for argument in arguments]
+        like = next((e for e in evaluated if isinstance(e, Ranked)), None)
+        parts = [e if isinstance(e, Ranked) else Ranked(_as_tensor(e, like)) for e in evaluated]
+        rank = max(part.rank for part in parts)
+        tensors = [_raise(part, rank) for part in parts]
+        if function != "where":
+            tensors = [_number(tensor) for tensor in tensors]
+        elif tensors[1].dtype != tensors[2].dtype:
+            dtype = torch.promote_types(tensors[1].dtype, tensors[2].dtype)
+            tensors = [tensors[0], tensors[1].to(dtype), tensors[2].to(dtype)]
+        entry = FUNCTIONS[function]
+        return Ranked(entry.apply(*tensors), 0 if entry.contracts else rank)
+
+
+def _is_field_operator(node: Node) -> bool:
+    return isinstance(node, Call) and node.function in FIELD_OPERATORS
+
+
+def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:
+    dtype = torch.float64
+    if like is not None and like.tensor.dtype.is_floating_point:
+        dtype = like.tensor.dtype
+    if isinstance(value, complex):
+        dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
+    return torch.tensor(value, dtype=dtype)
+
+
+def _number(tensor: Tensor) -> Tensor:
+    """Turn a condition into 0 and 1, so that arithmetic on it means what it says."""
+    return tensor.to(torch.float64) if tensor.dtype == torch.bool else tensor
+
+
+def _raise(value: Ranked, rank: int) -> Tensor:
+    """Give a scalar the trailing dimensions it needs beside a vector or matrix."""
+    missing = rank - value.rank
+    return value.tensor[(..., *[None] * missing)] if missing else value.tensor
+
+
+def _arithmetic(
+    symbol: str, a: Ranked | float | complex, b: Ranked | float | complex
+) -> Ranked | float | complex:
+    apply = _ARITHMETIC[symbol]
+    if not isinstance(a, Ranked) and not isinstance(b, Ranked):
+        return apply(a, b)  # type: ignore[no-any-return]
+    rank = max(value.rank for value in (a, b) if isinstance(value, Ranked))
+    left = _number(_raise(a, rank)) if isinstance(a, Ranked) else a
+    right = _number(_raise(b, rank)) if isinstance(b, Ranked) else b
+    return Ranked(apply(left, right), rank)
