@@ -1,0 +1,51 @@
+// Checked views of NumPy arrays. An argument must already have the dtype and be C-contiguous:
+// nothing is converted or copied on the way in (every array argument is bound with noconvert).
+#pragma once
+
+#include <pybind11/complex.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <complex>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace torch_sla_bindings {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// A bound array argument that refuses conversion.
+inline py::arg array_arg(const char* name) {
+  py::arg argument(name);
+  argument.noconvert();
+  return argument;
+}
+
+template <class T>
+void expect_size(const Array<T>& array, std::int64_t size, const char* name) {
+  if (array.size() != size)
+    throw std::invalid_argument(std::string("`") + name + "` must hold " + std::to_string(size) +
+                                " elements, got " + std::to_string(array.size()));
+}
+
+// Calls f(Value()) for every value type the kernels know.
+template <class F>
+void for_each_value(F&& f) {
+  f(float());
+  f(double());
+  f(std::complex<float>());
+  f(std::complex<double>());
+}
+
+// Calls f(Index()) for both index types.
+template <class F>
+void for_each_index(F&& f) {
+  f(std::int32_t());
+  f(std::int64_t());
+}
+
+}  // namespace torch_sla_bindings

@@ -1,0 +1,17 @@
+// Algebraic multigrid, in the order of its phases.
+//
+//   matrix       block CSR storage and compile-time dispatch on the block size
+//   strength     which couplings of a matrix carry smooth error
+//   aggregation  disjoint groups of strongly coupled rows
+//   transfer     tentative prolongation from the near-nullspace, and its smoothing
+//   galerkin     the coarse matrix P^T A P
+//   smoothers    what is applied between transfers
+//   coarse       dense (pseudo-)inverse of the coarsest matrix
+//   hierarchy    the set-up and the refresh of a list of levels
+//   cycle        one application of the preconditioner
+//   cg           conjugate gradients around it, with few passes over memory
+#pragma once
+
+#include "multigrid/cg.hpp"
+#include "multigrid/cycle.hpp"
+#include "multigrid/hierarchy.hpp"

@@ -1,0 +1,117 @@
+// Products of a sparse matrix in compressed rows with dense vectors, and the sampled outer product
+// that is their derivative. Values and vectors are row-major and contiguous. Each result is summed
+// in slot order, so it does not depend on the number of threads.
+#pragma once
+
+#include <complex>
+#include <cstdint>
+
+#include "torch_sla/parallel.hpp"
+
+namespace torch_sla {
+
+// Plain complex arithmetic: the operators of std::complex call into the library to repair products
+// of infinities, at several times the cost.
+template <class T>
+struct Scalar {
+  using type = T;
+  static void add_product(T& sum, T a, T b) { sum += a * b; }
+  static T conj(T a) { return a; }
+};
+template <class R>
+struct Scalar<std::complex<R>> {
+  using T = std::complex<R>;
+  static void add_product(T& sum, T a, T b) {
+    sum = T(sum.real() + (a.real() * b.real() - a.imag() * b.imag()),
+            sum.imag() + (a.real() * b.imag() + a.imag() * b.real()));
+  }
+  static T conj(T a) { return T(a.real(), -a.imag()); }
+};
+
+// One product: sizes, where the values of a batch member and its vectors begin (a stride of zero
+// shares one of them), and how values are read.
+struct ProductShape {
+  std::int64_t batch, n_rows, k;
+  std::int64_t value_stride, x_stride, y_stride;
+};
+
+namespace detail {
+
+// `Width` columns, from column `first`, of rows begin .. end-1 of one batch member.
+template <int Width, bool Conj, class Index, class T>
+void spmm_rows(const Index* crow, const Index* ccol, const Index* slots, const T* values,
+               const T* x, T* y, std::int64_t k, std::int64_t first, std::int64_t begin,
+               std::int64_t end) {
+  for (std::int64_t i = begin; i < end; ++i) {
+    T sum[Width] = {};
+    for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
+      T a = values[slots ? std::int64_t(slots[e]) : e];
+      if (Conj) a = Scalar<T>::conj(a);
+      const T* source = x + std::int64_t(ccol[e]) * k + first;
+      for (int c = 0; c < Width; ++c) Scalar<T>::add_product(sum[c], a, source[c]);
+    }
+    for (int c = 0; c < Width; ++c) y[i * k + first + c] = sum[c];
+  }
+}
+
+template <bool Conj, class Index, class T>
+void spmm_columns(const Index* crow, const Index* ccol, const Index* slots, const T* values,
+                  const T* x, T* y, std::int64_t k, std::int64_t begin, std::int64_t end) {
+  std::int64_t first = 0;
+  for (; first + 8 <= k; first += 8)
+    spmm_rows<8, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+  for (; first + 4 <= k; first += 4)
+    spmm_rows<4, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+  for (; first + 2 <= k; first += 2)
+    spmm_rows<2, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+  if (first < k) spmm_rows<1, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+}
+
+}  // namespace detail
+
+// y[b] = A[b] x[b]. crow [n_rows + 1], ccol [nnz]; values [batch|1, nnz]; x [batch|1, n_cols, k];
+// y [batch, n_rows, k]. With `slots` [nnz] the value of slot e is values[slots[e]] (the transpose of
+// a matrix, without a transposed copy of its values); with `conj` it is conjugated.
+template <class Index, class T>
+void spmm(const Index* crow, const Index* ccol, const Index* slots, const T* values, const T* x,
+          T* y, const ProductShape& shape, bool conj, int threads) {
+  parallel_for_balanced(crow, shape.n_rows, threads,
+                        [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = 0; b < shape.batch; ++b) {
+      const T* a = values + b * shape.value_stride;
+      const T* source = x + b * shape.x_stride;
+      T* target = y + b * shape.y_stride;
+      if (conj)
+        detail::spmm_columns<true>(crow, ccol, slots, a, source, target, shape.k, begin, end);
+      else
+        detail::spmm_columns<false>(crow, ccol, slots, a, source, target, shape.k, begin, end);
+    }
+  });
+}
+
+// s[b, e] = sum over c of u[b, row of e, c] v[b, ccol[e], c], without conjugation.
+// u [batch, n_rows, k]; v [batch, n_cols, k]; s [batch, nnz].
+template <class Index, class T>
+void sampled_product(const Index* crow, const Index* ccol, const T* u, const T* v, T* s,
+                     std::int64_t batch, std::int64_t n_rows, std::int64_t n_cols, std::int64_t k,
+                     int threads) {
+  const std::int64_t nnz = crow[n_rows];
+  parallel_for_balanced(crow, n_rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = 0; b < batch; ++b) {
+      const T* left = u + b * n_rows * k;
+      const T* right = v + b * n_cols * k;
+      T* out = s + b * nnz;
+      for (std::int64_t i = begin; i < end; ++i) {
+        const T* row = left + i * k;
+        for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
+          const T* column = right + std::int64_t(ccol[e]) * k;
+          T sum = T(0);
+          for (std::int64_t c = 0; c < k; ++c) Scalar<T>::add_product(sum, row[c], column[c]);
+          out[e] = sum;
+        }
+      }
+    }
+  });
+}
+
+}  // namespace torch_sla
