@@ -1,7 +1,7 @@
 """Safe expressions: a formula as text, compiled to a differentiable function of named tensors.
 
-The grammar is fixed: numbers, names, ``+ - * / **``, comparisons, ``and or not``, ``where``, ``1j`` and
-a listed set of functions. There is nothing in it that could call, import or reach an attribute.
+The grammar is fixed: numbers, names, ``+ - * / **``, comparisons, ``and or not``, ``where``, ``1j``
+and a listed set of functions. There is nothing in it that could call, import or reach an attribute.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +27,10 @@ from torch_sla.problems.expression.nodes import (
     Number,
     Unary,
 )
-from torch_sla.problems.expression.parser import nearest, parse, refuse
+from torch_sla.problems.expression.parser import error_at, nearest, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = ["Expression", "Ranked"]
 
@@ -74,7 +76,8 @@ class Expression:
     >>> e = Expression.parse("where(x < 1, k*x**2, 0)")
     >>> sorted(e.names), e.canonical
     (['k', 'x'], 'where((x < 1), (k * (x ** 2)), 0)')
-    >>> e.evaluate({"x": Ranked(torch.tensor([0.5, 2.0])), "k": Ranked(torch.tensor(4.0))}).tensor
+    >>> values = {"x": torch.tensor([0.5, 2.0]), "k": torch.tensor(4.0)}
+    >>> e.evaluate({name: Ranked(value) for name, value in values.items()}).tensor
     tensor([1., 0.])
     """
 
@@ -82,14 +85,15 @@ class Expression:
         self.text = text
         self.root = parse(text)
         nodes = list(self.root.walk())
-        hidden = {id(n.arguments[0]) for n in nodes if _is_field_operator(n)}
+        operators = [n for n in nodes if isinstance(n, Call) and n.function in FIELD_OPERATORS]
+        hidden = {id(n.arguments[0]) for n in operators}
         self.names = frozenset(
             n.name
             for n in nodes
             if isinstance(n, Name) and id(n) not in hidden and n.name not in CONSTANTS
         )
         """Free names, operators on fields (``grad(u)``) and constants left out."""
-        self.derivatives = frozenset(str(n) for n in nodes if _is_field_operator(n))
+        self.derivatives = frozenset(str(n) for n in operators)
         """Field operators used, spelled ``"grad(u)"``."""
         self.is_complex = any(isinstance(n, Number) and isinstance(n.value, complex) for n in nodes)
         """Whether an imaginary number is written in it."""
@@ -132,7 +136,7 @@ class Expression:
         Raises
         ------
         ExpressionError
-            For an unknown or forbidden name, or an operation between shapes that do not go together.
+            For an unknown or forbidden name, or an operation between shapes that do not match.
         """
         return self._kind(self.root, ranks, forbidden or {}).rank
 
@@ -140,7 +144,9 @@ class Expression:
         """Check that this is a condition (true or false) on the scalars ``names``."""
         kind = self._kind(self.root, dict.fromkeys(names, 0), {})
         if not kind.boolean:
-            refuse(self.text, self.root.at, "this is a number, not a condition (as in x < 0.5)")
+            raise error_at(
+                self.text, self.root.at, "this is a number, not a condition (as in x < 0.5)"
+            )
 
     def evaluate(self, values: Mapping[str, Ranked]) -> Ranked:
         """Evaluate with tensors for the names; differentiable in all of them.
@@ -180,14 +186,16 @@ class Expression:
                 return _Kind(boolean=True)
             case Compare(at, _, operands):
                 if any(below(operand).rank for operand in operands):
-                    refuse(self.text, at, "only scalars can be compared; use norm(...) or v[0]")
+                    raise error_at(
+                        self.text, at, "only scalars can be compared; use norm(...) or v[0]"
+                    )
                 return _Kind(boolean=True)
             case Binary(at, symbol, left, right):
                 return self._binary_kind(at, symbol, below(left).rank, below(right).rank)
             case Index(at, operand, indices):
                 rank = below(operand).rank
                 if len(indices) != rank:
-                    refuse(
+                    raise error_at(
                         self.text, at, f"{operand} has {rank} indices, but {len(indices)} are given"
                     )
                 return _Kind()
@@ -202,10 +210,10 @@ class Expression:
         if name in CONSTANTS:
             return _Kind()
         if name in forbidden:
-            refuse(self.text, at, f"{name!r} cannot be used here: {forbidden[name]}")
+            raise error_at(self.text, at, f"{name!r} cannot be used here: {forbidden[name]}")
         if name not in ranks:
             known = sorted(ranks.keys() | CONSTANTS.keys())
-            refuse(
+            raise error_at(
                 self.text,
                 at,
                 f"unknown name {name!r}{nearest(name, known)}; known here: {' '.join(known)}",
@@ -214,7 +222,7 @@ class Expression:
 
     def _require_condition(self, node: Node, kind: _Kind) -> None:
         if not kind.boolean:
-            refuse(self.text, node.at, "this is a number, where a condition is needed")
+            raise error_at(self.text, node.at, "this is a number, where a condition is needed")
 
     def _binary_kind(self, at: int, symbol: str, left: int, right: int) -> _Kind:
         if left == right == 0:
@@ -227,7 +235,7 @@ class Expression:
             return _Kind(left)
         words = ("a scalar", "a vector", "a matrix")
         hint = "; use dot(a, b)" if symbol == "*" else ""
-        refuse(self.text, at, f"{symbol!r} between {words[left]} and {words[right]}{hint}")
+        raise error_at(self.text, at, f"{symbol!r} between {words[left]} and {words[right]}{hint}")
 
     def _call_kind(
         self, at: int, function: str, arguments: tuple[Node, ...], kinds: list[_Kind]
@@ -235,13 +243,13 @@ class Expression:
         if function == "where":
             self._require_condition(arguments[0], kinds[0])
             if kinds[1].rank != kinds[2].rank:
-                refuse(self.text, at, "both branches of where need the same shape")
+                raise error_at(self.text, at, "both branches of where need the same shape")
             return _Kind(kinds[1].rank)
         wanted = 1 if FUNCTIONS[function].contracts else 0
         for argument, kind in zip(arguments, kinds, strict=True):
             if kind.rank != wanted and function not in ("real", "imag", "conj"):
                 need = "a vector" if wanted else "a scalar"
-                refuse(self.text, argument.at, f"{function} takes {need} here")
+                raise error_at(self.text, argument.at, f"{function} takes {need} here")
         return _Kind(0 if FUNCTIONS[function].contracts else kinds[0].rank)
 
     # -- values ---------------------------------------------------------------------------------
@@ -255,11 +263,11 @@ class Expression:
             case Call(_, function) if function in FIELD_OPERATORS:
                 return values[str(node)]
             case Unary(_, symbol, operand):
-                value = self._evaluate(operand, values)
-                if not isinstance(value, Ranked):
-                    return -value
-                tensor = ~value.tensor if symbol == "not" else -_number(value.tensor)
-                return Ranked(tensor, value.rank)
+                inner = self._evaluate(operand, values)
+                if not isinstance(inner, Ranked):
+                    return -inner
+                tensor = ~inner.tensor if symbol == "not" else -_number(inner.tensor)
+                return Ranked(tensor, inner.rank)
             case Binary(_, symbol, left, right):
                 a, b = self._evaluate(left, values), self._evaluate(right, values)
                 return _arithmetic(symbol, a, b)
@@ -275,13 +283,15 @@ class Expression:
                 ]
                 return Ranked(functools.reduce(torch.logical_and, links))
             case Index(_, operand, indices):
-                value = self._evaluate(operand, values)
-                if not isinstance(value, Ranked):
+                whole = self._evaluate(operand, values)
+                if not isinstance(whole, Ranked):
                     raise ExpressionError(f"{operand} has no components")
-                shape = value.tensor.shape[value.tensor.ndim - value.rank :]
+                shape = whole.tensor.shape[whole.tensor.ndim - whole.rank :]
                 if any(i >= n for i, n in zip(indices, shape, strict=True)):
-                    refuse(self.text, node.at, f"{node} is out of range for shape {tuple(shape)}")
-                return Ranked(value.tensor[(..., *indices)])
+                    raise error_at(
+                        self.text, node.at, f"{node} is out of range for shape {tuple(shape)}"
+                    )
+                return Ranked(whole.tensor[(..., *indices)])
             case Call(_, function, arguments):
                 return self._call(function, arguments, values)
             case _:  # pragma: no cover
@@ -295,21 +305,16 @@ class Expression:
         self, function: str, arguments: tuple[Node, ...], values: Mapping[str, Ranked]
     ) -> Ranked:
         evaluated = [self._evaluate(argument, values) for argument in arguments]
-        like = next((e for e in evaluated if isinstance(e, Ranked)), None)
+        like = next(
+            (e for e in evaluated if isinstance(e, Ranked) and e.tensor.dtype != torch.bool), None
+        )
         parts = [e if isinstance(e, Ranked) else Ranked(_as_tensor(e, like)) for e in evaluated]
         rank = max(part.rank for part in parts)
         tensors = [_raise(part, rank) for part in parts]
         if function != "where":
             tensors = [_number(tensor) for tensor in tensors]
-        elif tensors[1].dtype != tensors[2].dtype:
-            dtype = torch.promote_types(tensors[1].dtype, tensors[2].dtype)
-            tensors = [tensors[0], tensors[1].to(dtype), tensors[2].to(dtype)]
         entry = FUNCTIONS[function]
         return Ranked(entry.apply(*tensors), 0 if entry.contracts else rank)
-
-
-def _is_field_operator(node: Node) -> bool:
-    return isinstance(node, Call) and node.function in FIELD_OPERATORS
 
 
 def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:

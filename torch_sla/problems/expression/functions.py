@@ -33,7 +33,7 @@ class Function:
 def _reduce(pairwise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     def apply(first: Tensor, *others: Tensor) -> Tensor:
         for other in others:
-            first = pairwise(*torch.broadcast_tensors(first, other))
+            first = pairwise(first, other)
         return first
 
     return apply
@@ -44,7 +44,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _norm(a: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(a, dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(a, dim=-1)
+    return norm
 
 
 def _identity_where_real(name: str) -> Callable[[Tensor], Tensor]:
@@ -56,14 +57,15 @@ def _identity_where_real(name: str) -> Callable[[Tensor], Tensor]:
     return apply
 
 
+_ELEMENTWISE = (
+    *("abs", "ceil", "erf", "erfc", "exp", "expm1", "floor"),
+    *("log", "log10", "log1p", "log2", "sign", "sqrt"),
+    *("sin", "cos", "tan", "asin", "acos", "atan"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+)
+
 FUNCTIONS: dict[str, Function] = {
-    **{
-        name: Function(getattr(torch, name))
-        for name in (
-            "abs acos acosh asin asinh atan atanh ceil cos cosh erf erfc exp expm1 floor "
-            "log log10 log1p log2 sign sin sinh sqrt tan tanh"
-        ).split()
-    },
+    **{name: Function(getattr(torch, name)) for name in _ELEMENTWISE},
     "atan2": Function(torch.atan2, (2, 2)),
     "conj": Function(torch.conj),
     "dot": Function(_dot, (2, 2), contracts=True),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Binary", "Boolean", "Call", "Compare", "Index", "Name", "Node", "Number", "Unary"]
 
@@ -62,6 +65,7 @@ class Unary(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return (self.operand,)
 
     def __str__(self) -> str:
@@ -78,6 +82,7 @@ class Binary(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return (self.left, self.right)
 
     def __str__(self) -> str:
@@ -93,6 +98,7 @@ class Compare(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return self.operands
 
     def __str__(self) -> str:
@@ -111,6 +117,7 @@ class Boolean(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return self.operands
 
     def __str__(self) -> str:
@@ -126,6 +133,7 @@ class Call(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return self.arguments
 
     def __str__(self) -> str:
@@ -141,6 +149,7 @@ class Index(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return (self.operand,)
 
     def __str__(self) -> str:

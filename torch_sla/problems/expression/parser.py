@@ -10,8 +10,7 @@ from __future__ import annotations
 import cmath
 import difflib
 import re
-from collections.abc import Iterable
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.errors import ExpressionError
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
@@ -27,7 +26,10 @@ from torch_sla.problems.expression.nodes import (
     Unary,
 )
 
-__all__ = ["MAX_DEPTH", "MAX_LENGTH", "nearest", "parse", "refuse"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["MAX_DEPTH", "MAX_LENGTH", "error_at", "nearest", "parse"]
 
 MAX_LENGTH = 4000
 MAX_DEPTH = 100
@@ -81,11 +83,11 @@ class _Token(NamedTuple):
     at: int
 
 
-def refuse(text: str, at: int, message: str) -> NoReturn:
-    """Raise an `ExpressionError` that points at column ``at`` of ``text``."""
+def error_at(text: str, at: int, message: str) -> ExpressionError:
+    """Return an `ExpressionError` that points at column ``at`` of ``text``."""
     start = max(0, at - 60)
     line = text[start : at + 40].replace("\n", " ")
-    raise ExpressionError(f"{message}\n    {line}\n    {' ' * (at - start)}^")
+    return ExpressionError(f"{message}\n    {line}\n    {' ' * (at - start)}^")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -123,7 +125,7 @@ class _Parser:
         node = self._expression()
         token = self._peek()
         if token.kind != "end":
-            self._unexpected(token)
+            raise self._unexpected(token)
         self._check_height(node)
         return node
 
@@ -134,7 +136,9 @@ class _Parser:
             height += 1
             if height > MAX_DEPTH:
                 message = f"the expression is nested more than {MAX_DEPTH} levels deep"
-                refuse(self.text, level[0].at, f"{message}; use brackets to split long chains")
+                raise error_at(
+                    self.text, level[0].at, f"{message}; use brackets to split long chains"
+                )
             level = [child for node in level for child in node.children]
 
     # -- tokens ---------------------------------------------------------------------------------
@@ -148,12 +152,18 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if match is None:
                 hint = _HINTS.get(text[at])
-                refuse(text, at, f"{text[at]!r} is not allowed" + (f": {hint}" if hint else ""))
+                raise error_at(
+                    text, at, f"{text[at]!r} is not allowed" + (f": {hint}" if hint else "")
+                )
             kind, word = str(match.lastgroup), match.group()
             if kind == "name" and (word in _WORDS or "__" in word):
-                refuse(text, at, f"{word!r} is not allowed: {_WORDS.get(word, 'no such name')}")
+                raise error_at(
+                    text, at, f"{word!r} is not allowed: {_WORDS.get(word, 'no such name')}"
+                )
             if kind == "number" and match.end() < len(text) and text[match.end()].isalnum():
-                refuse(text, at, f"{word + text[match.end()]!r} is not a number; write * between")
+                raise error_at(
+                    text, at, f"{word + text[match.end()]!r} is not a number; write * between"
+                )
             tokens.append(_Token("keyword" if word in _KEYWORDS else kind, word, at))
             at = match.end()
         tokens.append(_Token("end", "", len(text)))
@@ -176,13 +186,13 @@ class _Parser:
             token = self._peek()
             if token.kind == "end":
                 closed = {")": "(", "]": "["}[text]
-                refuse(self.text, opened, f"this {closed!r} is never closed")
-            self._unexpected(token, f"expected {text!r} or ','")
+                raise error_at(self.text, opened, f"this {closed!r} is never closed")
+            raise self._unexpected(token, f"expected {text!r} or ','")
 
-    def _unexpected(self, token: _Token, expected: str = "expected an operator") -> NoReturn:
+    def _unexpected(self, token: _Token, expected: str = "expected an operator") -> ExpressionError:
         if token.kind == "end":
-            refuse(self.text, token.at, "the expression ends too early")
-        refuse(self.text, token.at, f"unexpected {token.text!r}; {expected}")
+            return error_at(self.text, token.at, "the expression ends too early")
+        return error_at(self.text, token.at, f"unexpected {token.text!r}; {expected}")
 
     # -- grammar --------------------------------------------------------------------------------
 
@@ -191,7 +201,9 @@ class _Parser:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             at = self._peek().at
-            refuse(self.text, at, f"the expression is nested more than {MAX_DEPTH} levels deep")
+            raise error_at(
+                self.text, at, f"the expression is nested more than {MAX_DEPTH} levels deep"
+            )
         node = self._prefix(minimum)
         while True:
             token = self._peek()
@@ -205,11 +217,22 @@ class _Parser:
             else:
                 self._take()
                 right = self._expression(_UNARY if token.text == "**" else power + 1)
-                if token.text == "**" and isinstance(right, Number) and abs(right.value) > MAX_EXPONENT:
-                    refuse(self.text, right.at, f"exponents beyond {MAX_EXPONENT:g} are not allowed")
+                if (
+                    token.text == "**"
+                    and isinstance(right, Number)
+                    and abs(right.value) > MAX_EXPONENT
+                ):
+                    raise error_at(
+                        self.text, right.at, f"exponents beyond {MAX_EXPONENT:g} are not allowed"
+                    )
                 node = self._binary(token, node, right)
         self.depth -= 1
         return node
+
+    def _check_exponent(self, exponent: Node) -> None:
+        if isinstance(exponent, Number) and abs(exponent.value) > MAX_EXPONENT:
+            message = f"exponents beyond {MAX_EXPONENT:g} are not allowed"
+            raise error_at(self.text, exponent.at, message)
 
     def _prefix(self, minimum: int) -> Node:
         token = self._accept("not", "-", "+")
@@ -217,7 +240,7 @@ class _Parser:
             return self._postfix()
         if token.text == "not":
             if minimum > _NOT:
-                refuse(self.text, token.at, "put brackets around (not ...)")
+                raise error_at(self.text, token.at, "put brackets around (not ...)")
             return Unary(token.at, "not", self._expression(_NOT))
         operand = self._expression(_UNARY)
         if token.text == "+":
@@ -249,13 +272,13 @@ class _Parser:
             self._expect("]", token.at)
             node = Index(node.at, node, tuple(indices))
         if self._peek().text == "(":
-            refuse(self.text, self._peek().at, "only a listed function can be called")
+            raise error_at(self.text, self._peek().at, "only a listed function can be called")
         return node
 
     def _index(self) -> int:
         token = self._take()
         if token.kind != "number" or not token.text.isdigit() or len(token.text) > 3:
-            refuse(self.text, token.at, "an index is a whole number")
+            raise error_at(self.text, token.at, "an index is a whole number")
         return int(token.text)
 
     def _atom(self) -> Node:
@@ -268,19 +291,19 @@ class _Parser:
             node = self._expression()
             self._expect(")", token.at)
             return node
-        self._unexpected(token, "expected a number, a name or '('")
+        raise self._unexpected(token, "expected a number, a name or '('")
 
     def _number(self, token: _Token) -> Number:
         imaginary = token.text.endswith("j")
         value = float(token.text.rstrip("j"))
         if value == float("inf"):
-            refuse(self.text, token.at, f"{token.text[:24]!r} is too large for float64")
+            raise error_at(self.text, token.at, f"{token.text[:24]!r} is too large for float64")
         return Number(token.at, complex(0.0, value) if imaginary else value)
 
     def _call(self, name: _Token) -> Node:
         known = FUNCTIONS.keys() | FIELD_OPERATORS
         if name.text not in known:
-            refuse(
+            raise error_at(
                 self.text,
                 name.at,
                 f"{name.text!r} is not a function of expressions{nearest(name.text, known)}; "
@@ -293,12 +316,16 @@ class _Parser:
         self._expect(")", opened.at)
         if name.text in FIELD_OPERATORS:
             if len(arguments) != 1 or not isinstance(arguments[0], Name):
-                refuse(self.text, name.at, f"{name.text} takes the name of a field, as in grad(u)")
+                raise error_at(
+                    self.text, name.at, f"{name.text} takes the name of a field, as in grad(u)"
+                )
             return Call(name.at, name.text, tuple(arguments))
         least, most = FUNCTIONS[name.text].arity
         if not least <= len(arguments) <= most:
             count = str(least) if least == most else f"{least} to {most}"
-            refuse(self.text, name.at, f"{name.text} takes {count} arguments, not {len(arguments)}")
+            raise error_at(
+                self.text, name.at, f"{name.text} takes {count} arguments, not {len(arguments)}"
+            )
         return Call(name.at, name.text, tuple(arguments))
 
     def _binary(self, token: _Token, left: Node, right: Node) -> Node:
@@ -319,11 +346,13 @@ class _Parser:
                 case _:
                     value = a**b
         except ZeroDivisionError:
-            refuse(self.text, token.at, "this divides by zero")
+            raise error_at(self.text, token.at, "this divides by zero") from None
         except OverflowError:
-            refuse(self.text, token.at, "this constant is too large for float64")
+            raise error_at(self.text, token.at, "this constant is too large for float64") from None
         if isinstance(value, complex) and not isinstance(a, complex) and not isinstance(b, complex):
-            refuse(self.text, token.at, "a fractional power of a negative number is not real")
+            raise error_at(
+                self.text, token.at, "a fractional power of a negative number is not real"
+            )
         if not cmath.isfinite(value):
-            refuse(self.text, token.at, "this constant is too large for float64")
+            raise error_at(self.text, token.at, "this constant is too large for float64") from None
         return Number(left.at, value)

@@ -1,0 +1,3 @@
+"""Reading and writing declarations as files."""
+
+from __future__ import annotations

@@ -1,0 +1,181 @@
+"""A YAML reader that can be trusted with a stranger's file, and that remembers where things stand.
+
+PyYAML scans, parses and composes; the meaning of scalars (YAML 1.2 core schema), the limits and the
+positions are ours. Tags, duplicate keys, second documents, deep nesting and exploding aliases are
+refused with the line they are on. JSON is read the same way, being a subset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from torch_sla.errors import SpecError
+from torch_sla.problems.files.scalars import resolve
+
+if TYPE_CHECKING:
+    import yaml
+
+__all__ = ["MAX_BYTES", "Document", "load_document", "parse_document"]
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 40
+MAX_NODES = 100_000
+
+Data: TypeAlias = "dict[str, Data] | list[Data] | str | float | int | bool | None"
+DataPath: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Data read from a file, with the line of every piece.
+
+    Parameters
+    ----------
+    data
+        Plain mappings, lists and scalars; all keys are text.
+    file
+        Where it came from, for messages; None for a string.
+    lines
+        Line (from 1) of every path.
+    """
+
+    data: Any
+    file: str | None = None
+    lines: dict[DataPath, int] = field(default_factory=dict, repr=False)
+
+    def line(self, path: DataPath) -> int | None:
+        """Return the line of ``path``, or of the nearest thing around it."""
+        while path not in self.lines and path:
+            path = path[:-1]
+        return self.lines.get(path)
+
+
+def load_document(path: str | Path) -> Document:
+    """Read a YAML or JSON file.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, too large, not UTF-8, not YAML, or uses what is refused.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError(
+                f"the file has {path.stat().st_size} bytes; at most {MAX_BYTES} are read. "
+                "Keep arrays in files of their own ({file: a.npz, key: k})",
+                file=str(path),
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"is not UTF-8 text (byte {error.start})", file=str(path)) from None
+    return parse_document(text, file=str(path))
+
+
+def parse_document(text: str, file: str | None = None) -> Document:
+    r"""Read YAML from a string.
+
+    Examples
+    --------
+    >>> parse_document("on: left\nvalue: 1e-8").data
+    {'on': 'left', 'value': 1e-08}
+    """
+    import yaml
+
+    try:
+        node = _compose(text, file)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = ": ".join(part for part in (error.context, error.problem) if part)
+        line = mark.line + 1 if mark else None
+        raise SpecError(f"not valid YAML: {message}", file=file, line=line) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML"
+        raise SpecError(message, file=file, line=line) from None
+    if node is None:
+        raise SpecError("the file is empty", file=file)
+    builder = _Builder(file)
+    data = builder.build(node, ())
+    return Document(data, file, builder.lines)
+
+
+def _compose(text: str, file: str | None) -> yaml.Node | None:
+    import yaml
+
+    class Composer(yaml.SafeLoader):
+        """Composes nodes within a bounded depth, without tags."""
+
+        depth = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+            line = event.start_mark.line + 1
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                raise SpecError(
+                    f"YAML tags are not allowed (received {tag!r}): a declaration is plain data",
+                    file=file,
+                    line=line,
+                )
+            if self.depth >= MAX_DEPTH:
+                message = f"nested more than {MAX_DEPTH} levels deep"
+                raise SpecError(message, file=file, line=line)
+            self.depth += 1
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    loader = Composer(text)
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
+
+
+class _Builder:
+    """Turns composed nodes into data, counting what aliases expand to."""
+
+    def __init__(self, file: str | None) -> None:
+        self.file = file
+        self.lines: dict[DataPath, int] = {}
+        self.nodes = 0
+
+    def build(self, node: yaml.Node, path: DataPath) -> Data:
+        import yaml
+
+        self.nodes += 1
+        line = node.start_mark.line + 1
+        if self.nodes > MAX_NODES:
+            self._refuse(f"more than {MAX_NODES} values once aliases are expanded", line, ())
+        if len(path) > MAX_DEPTH:
+            self._refuse(f"nested more than {MAX_DEPTH} levels deep", line, path[:3])
+        self.lines.setdefault(path, line)
+        if isinstance(node, yaml.ScalarNode):
+            if node.style is not None:
+                return str(node.value)
+            try:
+                return resolve(node.value)
+            except ValueError as error:
+                self._refuse(str(error), line, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+        result: dict[str, Data] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._refuse("a key must be plain text", key.start_mark.line + 1, path)
+            if key.value in result:
+                first = self.lines[(*path, key.value)]
+                message = f"the key {key.value!r} is given twice (first on line {first})"
+                self._refuse(message, key.start_mark.line + 1, path)
+            self.lines[(*path, key.value)] = key.start_mark.line + 1
+            result[key.value] = self.build(value, (*path, key.value))
+        return result
+
+    def _refuse(self, message: str, line: int, path: DataPath) -> NoReturn:
+        where = ".".join(str(part) for part in path) or None
+        raise SpecError(message, file=self.file, line=line, path=where)
