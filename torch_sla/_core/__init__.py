@@ -1,7 +1,8 @@
 """The compiled extension, and why it is absent when it is.
 
-Only the ``kernels`` packages import this module. torch is imported first, so that its OpenMP runtime
-is the one in the process. With ``TORCH_SLA_REQUIRE_EXTENSION=1`` a missing extension is an error.
+Only the ``kernels`` packages import this module. torch is imported first, so that its OpenMP
+runtime is the one in the process. With ``TORCH_SLA_REQUIRE_EXTENSION=1`` a missing extension is an
+error.
 
 Attributes
 ----------
@@ -16,9 +17,12 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch  # noqa: F401  (one OpenMP runtime: torch's)
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["extension", "reason"]
 
@@ -32,7 +36,8 @@ def _load() -> tuple[ModuleType | None, str | None]:
         if any(Path(__file__).parent.glob("_ext.*")):
             return None, f"the compiled extension could not be loaded: {error}"
         return None, (
-            "the compiled extension was not built; install the package with a C++17 compiler present"
+            "the compiled extension was not built; "
+            "install the package where a C++17 compiler is present"
         )
 
 

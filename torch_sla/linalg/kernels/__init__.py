@@ -1,1 +1,1 @@
-"""The only door of `torch_sla.linalg` to the compiled extension: thin typed faces with fallbacks."""
+"""The door of `torch_sla.linalg` to the compiled extension: thin typed faces with fallbacks."""

@@ -29,14 +29,8 @@ _WORDS = 1 << 22  # words hashed at a time
 def offsets_of(target: Tensor, n_targets: int) -> Tensor:
     """Where the sources of each target begin, once sorted ``[n_targets + 1]``."""
     offsets = target.new_zeros(n_targets + 1)
-    if target.numel():
-        torch.cumsum(torch.bincount(target.long(), minlength=n_targets), 0, out=(sums := _long(offsets)))
-        offsets[1:] = sums
+    offsets[1:] = torch.bincount(target.long(), minlength=n_targets).cumsum(0)
     return offsets
-
-
-def _long(offsets: Tensor) -> Tensor:
-    return torch.empty(offsets.numel() - 1, dtype=torch.int64, device=offsets.device)
 
 
 def coo_to_csr(
@@ -93,14 +87,15 @@ def segment_sum(x: Tensor, offsets: Tensor, order: Tensor) -> Tensor:
 def _reduce(rows: Tensor, offsets: Tensor) -> Tensor:
     """Sum runs of rows; one accumulator per segment, hence the same bits every time."""
     if rows.is_complex():
-        return torch.view_as_complex(_reduce(torch.view_as_real(rows).flatten(1), offsets).unflatten(1, (-1, 2)))
+        parts = _reduce(torch.view_as_real(rows).flatten(1), offsets)
+        return torch.view_as_complex(parts.reshape(parts.shape[0], -1, 2))
     return torch.segment_reduce(rows, "sum", offsets=offsets.long(), axis=0, unsafe=True, initial=0)
 
 
 def spmm(
     crow: Tensor, ccol: Tensor, slots: Tensor | None, values: Tensor, x: Tensor, conj: bool
 ) -> Tensor:
-    """Multiply, one matrix with all right-hand sides at once, or each member of a batch with its own."""
+    """Multiply: one matrix with all columns at once, or each member of a batch with its own."""
     if slots is not None:
         values = values.index_select(1, slots)
     if conj:
@@ -122,7 +117,7 @@ def _matmul(crow: Tensor, ccol: Tensor, values: Tensor, x: Tensor) -> Tensor:
 
 
 def _computed(dtype: torch.dtype) -> torch.dtype:
-    """The dtype SciPy computes in for values of `dtype`."""
+    """Return the dtype SciPy computes in for values of `dtype`."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 

@@ -33,7 +33,8 @@ def resolve_threads(threads: int | None, work: int) -> int:
     ----------
     threads
         A positive number is obeyed. None means torch's intra-op count, cut to one in a forked
-        child, and to one per `SMALL_WORK` operations so that short kernels never lose from threading.
+        child, and to one per `SMALL_WORK` operations, so that short kernels never lose from
+        threading.
     work
         Elementary operations in the region.
 

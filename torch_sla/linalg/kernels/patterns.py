@@ -1,0 +1,197 @@
+"""Kernels on the indices of sparse matrices: building, transposing, sorting; and content hashes.
+
+Faces of ``csrc/bindings/sparse.cpp``; `torch_sla.linalg.kernels.sparse` says what holds for all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import sparse_fallback as fallback
+from torch_sla.linalg.kernels.arguments import compiled, indices, plain, runs_compiled
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+__all__ = [
+    "coo_to_csr",
+    "diagonal_slots",
+    "expand_rows",
+    "fingerprint",
+    "segment_order",
+    "transpose_csr",
+]
+
+
+def coo_to_csr(
+    row: Tensor, col: Tensor, n_rows: int, n_cols: int, *, threads: int | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Sort coordinates into compressed rows and merge equal ones.
+
+    Parameters
+    ----------
+    row, col
+        Integer ``[nnz]``, in range.
+    n_rows, n_cols
+        Shape of the matrix.
+    threads
+        Number of threads; None chooses.
+
+    Returns
+    -------
+    crow, ccol
+        CSR row pointers ``[n_rows + 1]`` and sorted unique columns ``[n_slots]``.
+    slot
+        Slot of each entry ``[nnz]``, or None when entry ``e`` is slot ``e``.
+
+    Examples
+    --------
+    >>> crow, ccol, slot = coo_to_csr(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 0]), 2, 2)
+    >>> crow.tolist(), ccol.tolist(), slot.tolist()
+    ([0, 1, 2], [1, 0], [1, 0, 1])
+    """
+    row, col = indices(row, col)
+    if not runs_compiled(row):
+        return fallback.coo_to_csr(row, col, n_rows, n_cols)
+    crow = row.new_empty(n_rows + 1)
+    if compiled.sorted_unique(row.numpy(), col.numpy()):
+        compiled.count_offsets(row.numpy(), n_rows, crow.numpy())
+        return crow, col.clone(), None
+    ccol, slot = torch.empty_like(col), torch.empty_like(row)
+    n_slots = compiled.coo_to_csr(
+        row.numpy(),
+        col.numpy(),
+        n_rows,
+        n_cols,
+        crow.numpy(),
+        ccol.numpy(),
+        slot.numpy(),
+        resolve_threads(threads, 8 * row.numel()),
+    )
+    return crow, ccol if n_slots == ccol.numel() else ccol[:n_slots].clone(), slot
+
+
+def expand_rows(crow: Tensor, *, threads: int | None = None) -> Tensor:
+    """Row of each slot ``[nnz]`` from row pointers ``[n_rows + 1]``.
+
+    Examples
+    --------
+    >>> expand_rows(torch.tensor([0, 2, 2, 3])).tolist()
+    [0, 0, 2]
+    """
+    (crow,) = indices(crow)
+    nnz = int(crow[-1])
+    if not runs_compiled(crow):
+        return fallback.expand_rows(crow, nnz)
+    row = crow.new_empty(nnz)
+    compiled.expand_rows(crow.numpy(), row.numpy(), resolve_threads(threads, nnz))
+    return row
+
+
+def transpose_csr(
+    crow: Tensor, ccol: Tensor, n_cols: int, *, threads: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compressed rows of the transpose.
+
+    Returns
+    -------
+    crow_t, ccol_t
+        ``[n_cols + 1]`` and ``[nnz]``, sorted.
+    perm
+        ``[nnz]``, with ``values_of_transpose = values[perm]``.
+
+    Examples
+    --------
+    >>> crow_t, ccol_t, perm = transpose_csr(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0]), 2)
+    >>> crow_t.tolist(), ccol_t.tolist(), perm.tolist()
+    ([0, 2, 3], [0, 1, 0], [0, 2, 1])
+    """
+    crow, ccol = indices(crow, ccol)
+    if not runs_compiled(crow):
+        return fallback.transpose_csr(crow, ccol, n_cols)
+    crow_t, ccol_t, perm = (
+        crow.new_empty(n_cols + 1),
+        torch.empty_like(ccol),
+        torch.empty_like(ccol),
+    )
+    compiled.transpose_csr(
+        crow.numpy(),
+        ccol.numpy(),
+        n_cols,
+        crow_t.numpy(),
+        ccol_t.numpy(),
+        perm.numpy(),
+        resolve_threads(threads, 4 * ccol.numel()),
+    )
+    return crow_t, ccol_t, perm
+
+
+def segment_order(
+    target: Tensor, n_targets: int, *, threads: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sort sources by target, keeping the order within each target.
+
+    Returns
+    -------
+    offsets
+        ``[n_targets + 1]``, where the sources of each target begin in `order`.
+    order
+        ``[n_sources]``.
+
+    Examples
+    --------
+    >>> offsets, order = segment_order(torch.tensor([2, 0, 2]), 3)
+    >>> offsets.tolist(), order.tolist()
+    ([0, 1, 1, 3], [1, 0, 2])
+    """
+    (target,) = indices(target)
+    if not runs_compiled(target):
+        return fallback.segment_order(target, n_targets)
+    offsets, order = target.new_empty(n_targets + 1), torch.empty_like(target)
+    compiled.segment_order(
+        target.numpy(),
+        n_targets,
+        offsets.numpy(),
+        order.numpy(),
+        resolve_threads(threads, 2 * target.numel()),
+    )
+    return offsets, order
+
+
+def diagonal_slots(
+    crow: Tensor, ccol: Tensor, n_cols: int, *, threads: int | None = None
+) -> Tensor:
+    """Slot of each diagonal position ``[min(n_rows, n_cols)]``, -1 where there is none.
+
+    Examples
+    --------
+    >>> diagonal_slots(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0]), 2).tolist()
+    [0, -1]
+    """
+    crow, ccol = indices(crow, ccol)
+    n = min(crow.numel() - 1, n_cols)
+    if not runs_compiled(crow):
+        return fallback.diagonal_slots(crow, ccol, n)
+    slot = crow.new_empty(n)
+    compiled.diagonal_slots(
+        crow.numpy(), ccol.numpy(), slot.numpy(), resolve_threads(threads, 8 * n)
+    )
+    return slot
+
+
+def fingerprint(tensor: Tensor, *, threads: int | None = None) -> int:
+    """128-bit hash of the bytes of a tensor, in order, at memory speed.
+
+    Shape and dtype are not part of it. Values are meant for keys within one process: they differ
+    between devices and between installations with and without the extension. Not cryptographic.
+
+    Examples
+    --------
+    >>> a = torch.tensor([1.0, 2.0])
+    >>> fingerprint(a) == fingerprint(a.clone()), fingerprint(a) == fingerprint(a.flip(0))
+    (True, False)
+    """
+    data = plain(tensor).flatten().view(torch.uint8)
+    if not runs_compiled(data):
+        return fallback.fingerprint(data)
+    low, high = compiled.fingerprint(data.numpy(), resolve_threads(threads, data.numel() // 8))
+    return int(high) << 64 | int(low)
