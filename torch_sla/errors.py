@@ -1,8 +1,8 @@
 """Exceptions and result codes of torch_sla.
 
-Every exception derives from `TorchSlaError` and, where one fits, from the built-in exception a caller
-would expect, so that ``except ValueError`` keeps working. Numerical failure is a `Result`, whose value
-is the help text; `SolveError` carries it.
+Every exception derives from `TorchSlaError` and, where one fits, from the built-in exception a
+caller would expect, so that ``except ValueError`` keeps working. Numerical failure is a `Result`,
+whose value is the help text; `SolveError` carries it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Result(enum.Enum):
         "the method broke down (division by a vanishing quantity); the matrix does not have the structure this "
         "method needs: try gmres, minres (symmetric indefinite) or a direct method"
     )
-    NONFINITE = (
-        "NaN or infinity appeared; check the matrix, the right-hand side and the parameters for NaN and overflow"
-    )
+    NONFINITE = "NaN or infinity appeared; check the matrix, the right-hand side and the parameters for NaN and overflow"
     SINGULAR = (
         "the matrix is singular to working precision; constrain it (Dirichlet values, a reaction term) or declare its "
         "nullspace"
@@ -67,7 +65,9 @@ class Result(enum.Enum):
         "the solution does not satisfy the system to the requested accuracy; the matrix is too ill-conditioned for "
         "this method: rescale it, or choose a pivoting method ('lu')"
     )
-    OUT_OF_MEMORY = "the method needs more memory than there is; use an iterative method or a smaller problem"
+    OUT_OF_MEMORY = (
+        "the method needs more memory than there is; use an iterative method or a smaller problem"
+    )
 
     @property
     def ok(self) -> bool:
@@ -156,10 +156,19 @@ class SolveError(TorchSlaError, RuntimeError):
         iterations: int = 0,
         residual: float = float("nan"),
     ) -> None:
-        self.result, self.detail, self.iterations, self.residual = result, detail, iterations, residual
+        self.result, self.detail, self.iterations, self.residual = (
+            result,
+            detail,
+            iterations,
+            residual,
+        )
         self.remedy = result.value
         super().__init__(detail, result, iterations, residual)
 
     def __str__(self) -> str:
-        head = f"{self.result.name.lower()}: {self.detail}" if self.detail else self.result.name.lower()
+        head = (
+            f"{self.result.name.lower()}: {self.detail}"
+            if self.detail
+            else self.result.name.lower()
+        )
         return f"{head} (iterations {self.iterations}, relative residual {self.residual:.3g}); {self.remedy}"

@@ -1,8 +1,9 @@
 """Differentiable segmented sum and gather.
 
-With the incidence matrix ``E[t, j] = 1`` where source ``j`` belongs to segment ``t``, the sum is ``y = E x`` and the
-gather is ``x = Eᵀ y``. Both are linear and each is the other's adjoint, so either one's backward is the other one's
-forward, to any order; the tangent of each is itself applied to the tangent.
+With the incidence matrix ``E[t, j] = 1`` where source ``j`` belongs to segment ``t``, the sum is
+``y = E x`` and the gather is ``x = Eᵀ y``. Both are linear and each is the other's adjoint, so
+either one's backward is the other one's forward, to any order; the tangent of each is itself
+applied to the tangent.
 """
 
 from __future__ import annotations

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 __all__ = ["Pattern"]
 
@@ -23,9 +22,9 @@ _INT32_MAX = 2**31 - 1
 class Pattern:
     """Positions of the entries of a sparse matrix, in compressed rows.
 
-    Entries as the user gave them (any order, duplicates allowed) map to unique, sorted CSR *slots*. Where the given
-    entries already are the slots, no map is kept. Indices are int32 where they fit. Everything beyond the CSR
-    arrays is made on first use and kept.
+    Entries as the user gave them (any order, duplicates allowed) map to unique, sorted CSR *slots*.
+    Where the given entries already are the slots, no map is kept. Indices are int32 where they fit.
+    Everything beyond the CSR arrays is made on first use and kept.
 
     Make one with `from_coo` or `from_csr`.
 
@@ -64,9 +63,16 @@ class Pattern:
         block: tuple[int, ...],
         entries: SegmentMap | None,
     ) -> None:
-        self.crow, self.ccol, self.shape, self.block, self.entries = crow, ccol, shape, block, entries
+        self.crow, self.ccol, self.shape, self.block, self.entries = (
+            crow,
+            ccol,
+            shape,
+            block,
+            entries,
+        )
 
     @classmethod
+    @outside_transforms
     def from_coo(
         cls, row: Tensor, col: Tensor, shape: tuple[int, int], block: tuple[int, ...] = ()
     ) -> Pattern:
@@ -87,6 +93,7 @@ class Pattern:
             When the indices are not integer vectors of one length, or lie outside the shape.
         """
         M, N = _checked_shape(shape, block)
+        row, col = physical(row), physical(col)
         for name, index, size in (("row", row, M), ("col", col, N)):
             _check_index(name, index, size)
         if row.shape != col.shape:
@@ -103,6 +110,7 @@ class Pattern:
         return cls(crow, ccol, (M, N), tuple(block), entries)
 
     @classmethod
+    @outside_transforms
     def from_csr(
         cls, crow: Tensor, ccol: Tensor, shape: tuple[int, int], block: tuple[int, ...] = ()
     ) -> Pattern:
@@ -111,9 +119,11 @@ class Pattern:
         Raises
         ------
         ArgumentError
-            When the arrays are no valid CSR pattern, or columns are unsorted or repeated within a row.
+            When the arrays are no valid CSR pattern, or columns are unsorted or repeated within a
+            row.
         """
         M, N = _checked_shape(shape, block)
+        crow, ccol = physical(crow), physical(ccol)
         if crow.ndim != 1 or crow.numel() != M + 1:
             raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
         _check_index("ccol", ccol, N)
@@ -160,6 +170,7 @@ class Pattern:
     # --- views made on first use ---------------------------------------------------------------
 
     @cached_property
+    @outside_transforms
     def csr_row(self) -> Tensor:
         """Row of each slot ``[nnz_csr]``."""
         return kernels.expand_rows(self.crow)
@@ -174,15 +185,20 @@ class Pattern:
         """Column of each given entry ``[nnz]``."""
         return self.ccol if self.entries is None else self.ccol[self.entries.target]
 
-    @cached_property
+    @property
     def slots(self) -> Pattern:
         """The pattern of the slots themselves: this one without its entry map."""
-        if self.entries is None:
-            return self
-        return Pattern(self.crow, self.ccol, self.shape, self.block, None)
+        return self if self.entries is None else self._slots
 
     @cached_property
-    def _transpose(self) -> tuple[Pattern, SegmentMap]:
+    @outside_transforms
+    def _slots(self) -> Pattern:
+        return Pattern(self.crow, self.ccol, self.shape, self.block, None)
+
+    # None stands for "this one", so that a pattern never holds itself.
+    @cached_property
+    @outside_transforms
+    def _transpose(self) -> tuple[Pattern | None, SegmentMap]:
         crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
         same = (
             self.shape[0] == self.shape[1]
@@ -190,16 +206,13 @@ class Pattern:
             and torch.equal(ccol, self.ccol)
         )
         block = self.block[::-1]
-        if same and block == self.block:
-            pattern = self.slots
-        else:
-            pattern = Pattern(crow, ccol, self.shape[::-1], block, None)
-        return pattern, SegmentMap.permutation(perm)
+        other = Pattern(crow, ccol, (self.shape[1], self.shape[0]), block, None)
+        return None if same and block == self.block else other, SegmentMap.permutation(perm)
 
     @property
     def transposed(self) -> Pattern:
         """The slot pattern of ``Aᵀ``; the slot pattern itself when structurally symmetric."""
-        return self._transpose[0]
+        return self._transpose[0] or self.slots
 
     @property
     def transpose_permutation(self) -> Tensor:
@@ -209,23 +222,29 @@ class Pattern:
     @property
     def symmetric(self) -> bool:
         """Whether the positions, not the values, are symmetric."""
-        return self.transposed is self.slots
+        return self._transpose[0] is None
 
     @cached_property
+    @outside_transforms
     def diagonal_slots(self) -> Tensor:
         """Slot of each diagonal position ``[min(M, N)]``, -1 where there is none."""
-        out = torch.full((min(self.shape),), -1, dtype=self.ccol.dtype, device=self.device)
-        slots = (self.csr_row == self.ccol).nonzero().squeeze(1)
-        out[self.ccol[slots].long()] = slots.to(out.dtype)
-        return out
+        return kernels.diagonal_slots(self.crow, self.ccol, self.shape[1])
 
     @cached_property
+    @outside_transforms
+    def dimension(self) -> float:
+        """Growth dimension of the graph, see `growth_dimension`."""
+        return growth_dimension(self)
+
+    @cached_property
+    @outside_transforms
     def key(self) -> tuple[Any, ...]:
         """Content hash of the slot pattern; equal patterns have equal keys."""
         parts = (kernels.fingerprint(self.crow), kernels.fingerprint(self.ccol))
         return (self.shape, self.block, str(self.device), *parts)
 
     @cached_property
+    @outside_transforms
     def _rows(self) -> SegmentMap:
         return SegmentMap(self.csr_row, self.shape[0])
 
@@ -247,6 +266,7 @@ class Pattern:
         return self._rows.sum(values)
 
     @cached_property
+    @outside_transforms
     def flat(self) -> tuple[Pattern, SegmentMap]:
         """The scalar slot pattern of a block pattern, and the map that reorders values to it.
 
@@ -279,14 +299,6 @@ class Pattern:
         if entries is not None:
             entries = SegmentMap(entries.target.to(target), entries.n_targets)
         return Pattern(self.crow.to(target), self.ccol.to(target), self.shape, self.block, entries)
-
-    def scipy_graph(self) -> csr_array:
-        """The slot pattern as a SciPy CSR array of ones (CPU)."""
-        import numpy as np
-        from scipy.sparse import csr_array
-
-        ones = np.ones(self.nnz_csr, dtype=np.int8)
-        return csr_array((ones, self.ccol.cpu().numpy(), self.crow.cpu().numpy()), shape=self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         keep = ("crow", "ccol", "shape", "block", "entries")

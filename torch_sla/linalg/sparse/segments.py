@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.segment_sum import Gather, SegmentSum
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 __all__ = ["SegmentMap"]
 
@@ -18,8 +19,9 @@ __all__ = ["SegmentMap"]
 class SegmentMap:
     """A map ``source -> segment``: summing adds source ``j`` to segment ``target[j]``.
 
-    Duplicates of a COO matrix, element matrices into CSR values, element vectors into loads are all sums of this
-    kind. The order of summation is fixed, so results repeat bit for bit whatever the number of threads.
+    Duplicates of a COO matrix, element matrices into CSR values, element vectors into loads are all
+    sums of this kind. The order of summation is fixed, so results repeat bit for bit whatever the
+    number of threads.
 
     Parameters
     ----------
@@ -43,7 +45,9 @@ class SegmentMap:
     tensor([4., 2., 4.])
     """
 
+    @outside_transforms
     def __init__(self, target: Tensor, n_targets: int) -> None:
+        target = physical(target)
         if target.ndim != 1 or target.dtype not in (torch.int32, torch.int64):
             raise ArgumentError(
                 f"`target` must be a vector of int32 or int64, got {target.dtype} {list(target.shape)}"
@@ -70,6 +74,7 @@ class SegmentMap:
         return self.target.numel()
 
     @cached_property
+    @outside_transforms
     def _order(self) -> tuple[Tensor, Tensor]:
         return kernels.segment_order(self.target, self.n_targets)
 
@@ -96,12 +101,14 @@ class SegmentMap:
         """Copy each segment's value to its sources along `dim`; the adjoint of `sum`."""
         return self._along(Gather, y, dim, self.n_targets)
 
-    def _along(self, function: type[torch.autograd.Function], x: Tensor, dim: int, n: int) -> Tensor:
+    def _along(
+        self, function: type[torch.autograd.Function], x: Tensor, dim: int, n: int
+    ) -> Tensor:
         dim = dim % x.ndim
         if x.shape[dim] != n:
             raise ArgumentError(
                 f"dimension {dim} must have length {n}, got a tensor of shape {list(x.shape)}"
             )
         lead, trail = x.shape[:dim], x.shape[dim + 1 :]
-        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)  # type: ignore[no-untyped-call]
-        return out.reshape(*lead, out.shape[1], *trail)
+        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)  # type:
+        ignore[no-untyped-call] return out.reshape(*lead, out.shape[1], *trail)

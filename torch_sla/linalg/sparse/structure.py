@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.transforms import outside_transforms
 
 __all__ = ["Structure", "detect"]
 
@@ -26,7 +27,8 @@ class Structure:
     positive_definite
         ``xᴴ A x > 0`` for every nonzero ``x``; implies Hermitian.
     nullspace
-        ``[M, k]``, a basis of the null space of a Hermitian singular matrix; solves are then projected.
+        ``[M, k]``, a basis of the null space of a Hermitian singular matrix; solves are then
+        projected.
     near_nullspace
         ``[M, k]``, vectors with small ``‖A x‖ / ‖x‖`` (constants, rigid-body modes), for multigrid.
     coordinates
@@ -47,54 +49,55 @@ class Structure:
     def merged(self, found: Structure) -> Structure:
         """Return this with unknown flags filled in from `found`."""
         names = ("symmetric", "hermitian", "positive_definite")
-        return replace(
-            self, **{n: getattr(found, n) for n in names if getattr(self, n) is None}
-        )
+        return replace(self, **{n: getattr(found, n) for n in names if getattr(self, n) is None})
 
 
+@outside_transforms
 def detect(pattern: Pattern, values: Tensor) -> Structure:
     """Find symmetry and, where it is cheap to prove, positive definiteness.
 
-    Two entries count as equal when they differ by rounding: at most ``8 eps`` of the larger of themselves and of
-    the two diagonal entries. Definiteness is proved by diagonal dominance (strict in at least one row of every
-    connected component, Varga, Matrix Iterative Analysis, 2nd ed., section 1.4) and disproved by a diagonal entry
-    that is not positive; otherwise it stays unknown.
+    Two entries count as equal when they differ by rounding: at most ``8 eps`` of the larger of
+    themselves and of the two diagonal entries. Definiteness is proved by diagonal dominance (strict
+    in at least one row of every connected component, Varga, Matrix Iterative Analysis, 2nd ed.,
+    section 1.4) and disproved by a diagonal entry that is not positive; otherwise it stays unknown.
 
     Parameters
     ----------
     pattern
         Scalar pattern.
     values
-        ``[*batch, nnz_csr]`` slot values; a property holds when it holds for every member of the batch.
+        ``[*batch, nnz_csr]`` slot values; a property holds when it holds for every member of the
+        batch.
     """
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
-    with torch.no_grad():
-        diagonal_slots = pattern.diagonal_slots.long()
-        present = diagonal_slots >= 0
-        diagonal = values[..., diagonal_slots.clamp(min=0)] * present if values.shape[-1] else (
-            values.new_zeros((*values.shape[:-1], M))
-        )
-        real = not values.is_complex()
-        if not pattern.symmetric:
-            return Structure(symmetric=False, hermitian=False, positive_definite=False)
-        mirrored = pattern.transpose_values(values)
-        row, col = pattern.csr_row.long(), pattern.ccol.long()
-        size = diagonal.abs()
-        scale = torch.maximum(
-            torch.maximum(values.abs(), mirrored.abs()),
-            torch.maximum(size[..., row], size[..., col]),
-        )
-        tolerance = 8 * torch.finfo(values.dtype).eps * scale
-        symmetric = bool(((values - mirrored).abs() <= tolerance).all())
-        hermitian = symmetric if real else bool(((values - mirrored.conj()).abs() <= tolerance).all())
-        if not hermitian:
-            return Structure(symmetric=symmetric, hermitian=False, positive_definite=False)
-        d = diagonal.real if not real else diagonal
-        if not bool((d > 0).all()):
-            return Structure(symmetric=symmetric, hermitian=True, positive_definite=False)
-        definite = True if _dominant(pattern, values.abs(), d, row, col) else None
+    diagonal_slots = pattern.diagonal_slots.long()
+    present = diagonal_slots >= 0
+    diagonal = (
+        values[..., diagonal_slots.clamp(min=0)] * present
+        if values.shape[-1]
+        else (values.new_zeros((*values.shape[:-1], M)))
+    )
+    real = not values.is_complex()
+    if not pattern.symmetric:
+        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    mirrored = pattern.transpose_values(values)
+    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    size = diagonal.abs()
+    scale = torch.maximum(
+        torch.maximum(values.abs(), mirrored.abs()),
+        torch.maximum(size[..., row], size[..., col]),
+    )
+    tolerance = 8 * torch.finfo(values.dtype).eps * scale
+    symmetric = bool(((values - mirrored).abs() <= tolerance).all())
+    hermitian = symmetric if real else bool(((values - mirrored.conj()).abs() <= tolerance).all())
+    if not hermitian:
+        return Structure(symmetric=symmetric, hermitian=False, positive_definite=False)
+    d = diagonal.real if not real else diagonal
+    if not bool((d > 0).all()):
+        return Structure(symmetric=symmetric, hermitian=True, positive_definite=False)
+    definite = True if _dominant(pattern, values.abs(), d, row, col) else None
     return Structure(symmetric=symmetric, hermitian=True, positive_definite=definite)
 
 
@@ -109,13 +112,18 @@ def _dominant(pattern: Pattern, size: Tensor, d: Tensor, row: Tensor, col: Tenso
     strict = d > sums * (1 + 1e-8) + slack
     if bool(strict.all()):
         return True
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, label = connected_components(pattern.scipy_graph(), directed=False)
-    labels = torch.as_tensor(label, dtype=torch.long, device=strict.device)
-    n = int(labels.max()) + 1
-    flat = strict.reshape(-1, strict.shape[-1])
-    reached = torch.zeros(flat.shape[0], n, dtype=torch.bool)
+    # Stored zeros connect nothing.
+    linked = (off > 0).reshape(-1, off.shape[-1]).all(0)
+    M = pattern.shape[0]
+    ends = (row[linked].cpu().numpy(), col[linked].cpu().numpy())
+    graph = coo_array((torch.ones(int(linked.sum())).numpy(), ends), shape=(M, M))
+    _, label = connected_components(graph, directed=False)
+    labels = torch.as_tensor(label, dtype=torch.long)
+    flat = strict.reshape(-1, M).cpu()
+    reached = torch.zeros(flat.shape[0], int(labels.max()) + 1, dtype=torch.bool)
     hits = flat.nonzero()
     reached[hits[:, 0], labels[hits[:, 1]]] = True
     return bool(reached.all())

@@ -1,0 +1,82 @@
+"""Differentiable sampled outer product: the gradient of everything with respect to matrix values.
+
+``s_e = Σ_k u[row_e, k] v[col_e, k]`` on the slots ``e`` of a pattern (no conjugation). It is
+bilinear. With the matrix ``S`` that carries the cotangent ``g`` on the pattern, and torch's
+convention that a gradient is conjugated,
+
+    grad_u = S conj(v),        grad_v = Sᵀ conj(u),
+
+both matrix products on the same pattern, whose own backward is this Function again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import sparse as kernels
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["SampledProduct", "sampled_product"]
+
+
+class SampledProduct(torch.autograd.Function):
+    """``u`` ``[*B, M, K]``, ``v`` ``[*B, N, K]`` -> ``[*B, nnz_csr]``, ``B`` one dimension or none, the same for both."""
+
+    @staticmethod
+    def forward(u: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+        return kernels.sampled_product(pattern.crow, pattern.ccol, u, v)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        u, v, ctx.pattern = inputs
+        ctx.save_for_backward(u, v)
+        ctx.save_for_forward(u, v)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        from torch_sla.linalg.adjoint.matvec import matmul
+
+        if grad is None:
+            return None, None, None
+        u, v = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        grad_u = grad_v = None
+        if ctx.needs_input_grad[0]:
+            grad_u = matmul(grad, v.conj(), pattern)
+        if ctx.needs_input_grad[1]:
+            grad_v = matmul(pattern.transpose_values(grad), u.conj(), pattern.transposed)
+        return grad_u, grad_v, None
+
+    @staticmethod
+    def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, _: None) -> Tensor:  # type: ignore[override]
+        u, v = ctx.saved_tensors
+        parts = []
+        if u_t is not None:
+            parts.append(SampledProduct.apply(u_t, v, ctx.pattern))
+        if v_t is not None:
+            parts.append(SampledProduct.apply(u, v_t, ctx.pattern))
+        return sum(parts[1:], parts[0])  # type: ignore[no-any-return]
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], u: Tensor, v: Tensor, pattern: Pattern
+    ) -> Any:  # type: ignore[override]
+        def lead(x: Tensor, dim: int | None) -> Tensor:
+            x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            return x.reshape(-1, *x.shape[-2:])
+
+        batched = u.ndim - (in_dims[0] is not None) == 3
+        out = SampledProduct.apply(lead(u, in_dims[0]), lead(v, in_dims[1]), pattern)
+        return (out.unflatten(0, (info.batch_size, -1)) if batched else out), 0
+
+
+def sampled_product(u: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+    """Return ``Σ_k u[row, k] v[col, k]`` on every slot of `pattern`, differentiable to any order."""
+    return SampledProduct.apply(u, v, pattern)  # type: ignore[no-any-return]

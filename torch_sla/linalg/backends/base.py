@@ -1,0 +1,188 @@
+"""The contract of a backend: analyse a pattern, factorise values, solve."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+__all__ = [
+    "ALL_DTYPES",
+    "REAL_DTYPES",
+    "Backend",
+    "Capabilities",
+    "Method",
+    "Mode",
+    "Numeric",
+    "Solution",
+    "SolveOptions",
+    "Symbolic",
+]
+
+Mode = Literal["n", "t", "h"]
+REAL_DTYPES = frozenset({torch.float32, torch.float64})
+ALL_DTYPES = REAL_DTYPES | {torch.complex64, torch.complex128}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a backend and what it asks of the matrix.
+
+    Parameters
+    ----------
+    name
+        Name users write as ``method=``.
+    kind
+        ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
+    needs
+        Structure without which the method is wrong, not merely slow.
+    preconditioners
+        Those an iterative method accepts, the default first.
+    aliases
+        Other names for it.
+    rectangular
+        Whether it solves least-squares problems.
+    """
+
+    name: str
+    kind: Literal["direct", "iterative"]
+    needs: Literal["general", "hermitian", "positive_definite"] = "general"
+    preconditioners: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    rectangular: bool = False
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do; the contract tests walk exactly this.
+
+    Parameters
+    ----------
+    methods
+        Its methods.
+    devices, dtypes
+        Device types and value dtypes it takes.
+    batched
+        Whether `factorize` takes values ``[B, nnz]`` at once.
+    reuses_analysis
+        Whether new values on a known pattern need no new ordering.
+    """
+
+    methods: tuple[Method, ...]
+    devices: frozenset[str] = frozenset({"cpu"})
+    dtypes: frozenset[torch.dtype] = ALL_DTYPES
+    batched: bool = False
+    reuses_analysis: bool = True
+
+    def method(self, name: str) -> Method | None:
+        """Find a method by name or alias."""
+        return next((m for m in self.methods if name == m.name or name in m.aliases), None)
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """Settings of one solve.
+
+    Parameters
+    ----------
+    rtol
+        Tolerance on the true residual relative to ``‖b‖``.
+    atol
+        Tolerance on the true residual itself.
+    maxiter
+        Limit on iterations; None lets the method choose.
+    preconditioner
+        A name, an options object or a callable; None for the method's default.
+    """
+
+    rtol: float = 1e-10
+    atol: float = 0.0
+    maxiter: int | None = None
+    preconditioner: Any = None
+
+
+@dataclass(eq=False)
+class Symbolic:
+    """What the pattern alone determines. Immutable; shared by all values on the pattern."""
+
+    pattern: Pattern
+    method: str
+    structure: Structure
+    payload: Any = None
+    nbytes: int = 0
+
+
+@dataclass(eq=False)
+class Numeric:
+    """What the values determine. Never changed once made, and never an alias of the caller's memory."""
+
+    symbolic: Symbolic
+    payload: Any
+    nbytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Solution:
+    """What a backend's `solve` returns; the caller checks the true residual."""
+
+    x: Tensor
+    iterations: int = 0
+    history: list[float] = field(default_factory=list)
+    result: Result = Result.CONVERGED
+
+
+class Backend(ABC):
+    """A solver library behind one face.
+
+    The equations a test suite checks for every implementer: ``solve(factorize(analyze(P), a), a, b,
+    mode)`` solves ``op(A) x = b`` with ``op`` the identity, transpose or conjugate transpose for
+    ``n t h``; ``refactorize(N, a)`` equals ``factorize(N.symbolic, a)`` and leaves ``N`` as it was.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def unavailable(self) -> str | None:
+        """Why this backend cannot be used here, or None when it can."""
+        return None
+
+    @abstractmethod
+    def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
+        """Do the work that values do not change."""
+
+    @abstractmethod
+    def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        """Do the work that depends on slot values ``[nnz_csr]``.
+
+        Raises
+        ------
+        SolveError
+            ``SINGULAR``, ``NOT_POSITIVE_DEFINITE`` or ``OUT_OF_MEMORY``.
+        """
+
+    def refactorize(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric:
+        """Make a numeric object for new values on the same analysis."""
+        return self.factorize(numeric.symbolic, values, options)
+
+    @abstractmethod
+    def solve(
+        self,
+        numeric: Numeric,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+        x0: Tensor | None = None,
+    ) -> Solution:
+        """Solve ``op(A) x = b`` for ``b`` ``[M, K]``; `values` are those `numeric` was made from."""

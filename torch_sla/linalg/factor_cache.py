@@ -1,0 +1,121 @@
+"""Bounded memory of analyses and factors, shared by the whole process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Protocol, TypeVar
+
+__all__ = ["FactorCache", "cache_counters", "clear_factor_cache", "count", "numerics", "symbolics"]
+
+
+class _Sized(Protocol):
+    nbytes: int
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+class FactorCache:
+    """Least-recently-used store, bounded in bytes, safe to use from several threads.
+
+    Whoever needs an item asks for it with the means to make it; an evicted one is simply made
+    again. The newest item is kept even when it is larger than the bound, since its adjoint is about
+    to ask for it.
+
+    Parameters
+    ----------
+    limit
+        Bound in bytes.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> cache = FactorCache(limit=100)
+    >>> make = lambda: SimpleNamespace(nbytes=60)
+    >>> cache.get("a", make) is cache.get("a", make)
+    True
+    >>> _ = cache.get("b", make)
+    >>> len(cache), cache.nbytes
+    (1, 60)
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._items: OrderedDict[Hashable, _Sized] = OrderedDict()
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the item of `key`, calling `make` when there is none."""
+        with self._lock:
+            found = self._items.get(key)
+            if found is not None:
+                self._items.move_to_end(key)
+                return found  # type: ignore[return-value]
+        made = make()
+        with self._lock:
+            self._items[key] = made
+            self._items.move_to_end(key)
+            while len(self._items) > 1 and self._sum() > self.limit:
+                self._items.popitem(last=False)
+        return made
+
+    def _sum(self) -> int:
+        return sum(item.nbytes for item in self._items.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        with self._lock:
+            return self._sum()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._items.clear()
+
+
+def _memory_share(share: float) -> int:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        total = 8 << 30
+    return int(total * share)
+
+
+symbolics = FactorCache(_memory_share(0.05))
+numerics = FactorCache(_memory_share(0.15))
+
+_counts: Counter[str] = Counter()
+
+
+def count(event: str) -> None:
+    """Note that an expensive step ran: ``analyze``, ``factorize`` or ``solve``."""
+    _counts[event] += 1
+
+
+def cache_counters() -> dict[str, int]:
+    """Return how often each expensive step ran in this process.
+
+    Examples
+    --------
+    >>> sorted(cache_counters())
+    ['analyze', 'factorize', 'solve']
+    """
+    return {name: _counts[name] for name in ("analyze", "factorize", "solve")}
+
+
+def clear_factor_cache() -> None:
+    """Forget all analyses and factors; live graphs make theirs again when they need them."""
+    symbolics.clear()
+    numerics.clear()

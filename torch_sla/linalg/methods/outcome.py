@@ -1,0 +1,48 @@
+"""What an iterative method returns, and the options they all share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, Result
+
+__all__ = ["KrylovOptions", "Outcome"]
+
+
+@dataclass(frozen=True)
+class KrylovOptions:
+    """When to stop.
+
+    Parameters
+    ----------
+    rtol, atol
+        Stop when ``‖r‖ <= max(rtol ‖b‖, atol)``.
+    maxiter
+        Limit on iterations; None means ``10 n``.
+    stagnation
+        Give up when the residual has not improved for this many iterations.
+    """
+
+    rtol: float = 1e-10
+    atol: float = 0.0
+    maxiter: int | None = None
+    stagnation: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            if not getattr(self, name) >= 0:
+                raise ArgumentError(f"`{name}` must be >= 0, got {getattr(self, name)!r}")
+        if self.maxiter is not None and self.maxiter < 1:
+            raise ArgumentError(f"`maxiter` must be at least 1, got {self.maxiter}")
+
+
+@dataclass
+class Outcome:
+    """Solution ``[n, K]``, iterations, largest relative residual after each, and how it ended."""
+
+    x: Tensor
+    iterations: int = 0
+    history: list[float] = field(default_factory=list)
+    result: Result = Result.CONVERGED

@@ -1,0 +1,88 @@
+"""Ordered, named rules: each refuses a candidate with a reason, or lets it pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch_sla.linalg.backends.base import Backend, Method
+from torch_sla.linalg.plan.facts import Facts
+from torch_sla.linalg.plan.machine import MachineModel
+
+__all__ = ["RULES", "Candidate", "Rule"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backend, one of its methods, and a preconditioner for an iterative one."""
+
+    backend: str
+    method: str
+    preconditioner: str | None = None
+
+    def __str__(self) -> str:
+        extra = f" + {self.preconditioner}" if self.preconditioner else ""
+        return f"{self.backend} {self.method}{extra}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A name and a predicate that returns the reason for refusing, or None."""
+
+    name: str
+    refuse: Callable[[Facts, Backend, Method, str | None, MachineModel], str | None]
+
+
+def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineModel) -> str | None:
+    if facts.backend not in ("auto", b.name):
+        return f"backend {facts.backend!r} was asked for"
+    if facts.method != "auto" and facts.method != m.name and facts.method not in m.aliases:
+        return f"method {facts.method!r} was asked for"
+    if facts.preconditioner != "auto" and m.kind == "iterative" and p != facts.preconditioner:
+        return f"preconditioner {facts.preconditioner!r} was asked for"
+    if (
+        facts.preconditioner not in ("auto", "none")
+        and m.kind == "direct"
+        and facts.method == "auto"
+    ):
+        return f"a direct method uses no preconditioner, and {facts.preconditioner!r} was asked for"
+    return None
+
+
+def _installed(_: Facts, b: Backend, *rest: object) -> str | None:
+    return b.unavailable()
+
+
+def _device(facts: Facts, b: Backend, *rest: object) -> str | None:
+    if facts.device in b.capabilities.devices:
+        return None
+    return f"works on {', '.join(sorted(b.capabilities.devices))}, the matrix is on {facts.device}"
+
+
+def _dtype(facts: Facts, b: Backend, *rest: object) -> str | None:
+    return None if facts.dtype in b.capabilities.dtypes else f"does not take {facts.dtype}"
+
+
+def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
+    if facts.rows == facts.columns or m.rectangular:
+        return None
+    return f"needs a square matrix, this one is {facts.rows} x {facts.columns}"
+
+
+def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
+    explicit = facts.method == m.name or facts.method in m.aliases
+    if m.needs != "general" and facts.hermitian is False:
+        return "needs a Hermitian matrix"
+    if m.needs == "positive_definite" and facts.positive_definite is False and not explicit:
+        return "needs a positive definite matrix"
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("request", _requested),
+    Rule("installed", _installed),
+    Rule("device", _device),
+    Rule("dtype", _dtype),
+    Rule("shape", _square),
+    Rule("structure", _structure),
+)

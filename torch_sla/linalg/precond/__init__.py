@@ -1,0 +1,1 @@
+"""Preconditioners: approximate inverses made from a matrix, applied inside a Krylov method."""

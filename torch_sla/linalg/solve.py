@@ -1,0 +1,227 @@
+"""The verb: solve ``A x = b``, choosing how, and differentiable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError, PlanError
+from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
+from torch_sla.linalg.plan.facts import Facts
+from torch_sla.linalg.plan.plan import SolvePlan, make_plan
+from torch_sla.linalg.state import SolverState
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.info import SolveInfo
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.tensor import SparseTensor
+
+__all__ = ["plan", "solve"]
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """Return the relative tolerance used when none is given: 1e-10 in double, 1e-5 in single precision."""
+    return 1e-10 if torch.finfo(dtype).bits == 64 else 1e-5
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How ``b`` was laid out, to give ``x`` the same form."""
+
+    batch: tuple[int, ...]
+    vector: bool
+    columns: int
+
+    def restore(self, x: Tensor) -> Tensor:
+        x = x.reshape(*self.batch, x.shape[-2], self.columns)
+        return x.squeeze(-1) if self.vector else x
+
+
+def solve(
+    A: SparseTensor,
+    b: Tensor,
+    *,
+    backend: str = "auto",
+    method: str = "auto",
+    preconditioner: Any = "auto",
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    adjoint_rtol: float | None = None,
+    x0: Tensor | None = None,
+    plan: SolvePlan | None = None,
+    repeats: int = 1,
+    throw: bool = True,
+) -> tuple[Tensor, SolveInfo]:
+    """Solve ``A x = b``; see `SparseTensor.solve`, which calls this.
+
+    Returns
+    -------
+    x, info
+        The solution, recorded as one node of the autograd graph, and the report.
+    """
+    dtype = _dtype(A, b)
+    values, rhs, layout, pattern = _arrange(A, b, dtype)
+    structure = A.known_structure()
+    options = _options(dtype, rtol, atol, maxiter, preconditioner)
+    if plan is None:
+        needs_grad = torch.is_grad_enabled() and (values.requires_grad or rhs.requires_grad)
+        request = (backend, method, _preconditioner_name(preconditioner))
+        plan = make_plan(_facts(A, pattern, dtype, rhs, needs_grad, repeats, request))
+    elif (backend, method) != ("auto", "auto"):
+        raise ArgumentError("give either `plan` or `backend` and `method`, not both")
+    elif (plan.facts.rows, plan.facts.columns) != pattern.shape:
+        raise PlanError(
+            f"`plan` was made for a {plan.facts.rows} x {plan.facts.columns} matrix, this one is {pattern.shape[0]} x "
+            f"{pattern.shape[1]}"
+        )
+    adjoint = options
+    if adjoint_rtol is not None:
+        adjoint = _options(dtype, adjoint_rtol, atol, maxiter, preconditioner)
+    start = None if x0 is None else _start(A, x0, dtype, rhs)
+    state = SolverState(pattern, structure, plan, options, adjoint, throw=throw, x0=start)
+    x = linear_solve(values, rhs, state)
+    return layout.restore(x), state.info
+
+
+def plan(
+    A: SparseTensor,
+    b_shape: tuple[int, ...] | None = None,
+    *,
+    repeats: int = 1,
+    needs_grad: bool = False,
+    backend: str = "auto",
+    method: str = "auto",
+    preconditioner: Any = "auto",
+) -> SolvePlan:
+    """Plan a solve without doing it; see `SparseTensor.plan`."""
+    shape = (A.flat_shape[0],) if b_shape is None else tuple(b_shape)
+    b = (
+        torch.empty(0, dtype=A.dtype).expand(0)
+        if 0 in shape
+        else A.values.new_empty(1).expand(shape)
+    )
+    _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
+    request = (backend, method, _preconditioner_name(preconditioner))
+    return make_plan(_facts(A, pattern, A.dtype, rhs, needs_grad, repeats, request))
+
+
+def _preconditioner_name(preconditioner: Any) -> str:
+    if isinstance(preconditioner, str):
+        return preconditioner
+    return str(getattr(preconditioner, "name", "given"))
+
+
+def _facts(
+    A: SparseTensor,
+    pattern: Pattern,
+    dtype: torch.dtype,
+    rhs: Tensor,
+    needs_grad: bool,
+    repeats: int,
+    request: tuple[str, str, str],
+) -> Facts:
+    structure = A.known_structure()
+    return Facts(
+        rows=pattern.shape[0],
+        columns=pattern.shape[1],
+        nnz=pattern.nnz_csr,
+        dtype=dtype,
+        device=A.device.type,
+        hermitian=structure.hermitian,
+        positive_definite=structure.positive_definite,
+        dimension=pattern.dimension,
+        rhs=max(1, prod(rhs.shape[:-2]) * rhs.shape[-1] // max(1, A.batch_size)),
+        batch=max(1, A.batch_size),
+        repeats=repeats,
+        needs_grad=needs_grad,
+        backend=request[0],
+        method=request[1],
+        preconditioner=request[2],
+    )
+
+
+def _options(
+    dtype: torch.dtype, rtol: float | None, atol: float, maxiter: int | None, preconditioner: Any
+) -> SolveOptions:
+    rtol = default_rtol(dtype) if rtol is None else float(rtol)
+    if not 0 <= rtol < 1:
+        raise ArgumentError(f"`rtol` must lie in [0, 1), got {rtol}")
+    if not atol >= 0:
+        raise ArgumentError(f"`atol` must be >= 0, got {atol}")
+    if maxiter is not None and maxiter < 1:
+        raise ArgumentError(f"`maxiter` must be at least 1, got {maxiter}")
+    given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
+    return SolveOptions(rtol, float(atol), maxiter, given)
+
+
+def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
+    """Return the dtype of the solve: what torch promotes the two to."""
+    if not isinstance(b, Tensor):
+        raise ArgumentError(f"`b` must be a tensor, got {type(b).__name__}")
+    if b.device != A.device:
+        raise ArgumentError(
+            f"`b` must be on the device of the matrix, {A.device}; it is on {b.device}"
+        )
+    if not (b.is_floating_point() or b.is_complex()):
+        raise DTypeError(f"`b` must be floating point or complex, got {b.dtype}; convert it first")
+    dtype = torch.promote_types(A.dtype, b.dtype)
+    if dtype not in ALL_DTYPES:
+        raise DTypeError(
+            f"no solver works in {dtype}; convert the matrix and `b` to float32 or float64"
+        )
+    return dtype
+
+
+def _arrange(
+    A: SparseTensor, b: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, _Layout, Pattern]:
+    """Bring values to ``[nnz]`` or ``[B, nnz]`` and b to ``[M, K]`` or ``[B, M, K]``."""
+    pattern, values = A.flat_slots()
+    M = pattern.shape[0]
+    batch = A.batch_shape
+    if not batch:
+        if b.ndim not in (1, 2) or b.shape[0] != M:
+            raise ArgumentError(
+                f"`b` must be [{M}] or [{M}, K] for a matrix of shape {tuple(A.shape)}, got {list(b.shape)}"
+            )
+        vector = b.ndim == 1
+        rhs = b.unsqueeze(1) if vector else b
+        return values.to(dtype), rhs.to(dtype), _Layout((), vector, rhs.shape[1]), pattern
+    nb = len(batch)
+    if b.ndim == 1:
+        b = b.expand(*batch, *b.shape)
+    if b.ndim not in (nb + 1, nb + 2):
+        raise ArgumentError(
+            f"`b` must be [{M}], {[*batch, M]} or {[*batch, M, 'K']} for a matrix of shape {tuple(A.shape)}, "
+            f"got {list(b.shape)}"
+        )
+    vector = b.ndim == nb + 1
+    rhs = b.unsqueeze(-1) if vector else b
+    if rhs.shape[-2] != M:
+        raise ArgumentError(f"`b` must have {M} rows, got shape {list(b.shape)}")
+    try:
+        full = torch.broadcast_shapes(batch, rhs.shape[:-2])
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"batch dimensions {list(rhs.shape[:-2])} of `b` do not broadcast with {list(batch)} of the matrix"
+        ) from error
+    values = values.expand(*full, -1).reshape(prod(full), -1)
+    rhs = rhs.expand(*full, -1, -1).reshape(prod(full), M, rhs.shape[-1])
+    return values.to(dtype), rhs.to(dtype), _Layout(tuple(full), vector, rhs.shape[-1]), pattern
+
+
+def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tensor:
+    N = A.flat_shape[1]
+    shape = (*rhs.shape[:-2], N, rhs.shape[-1])
+    start = x0.detach().to(dtype)
+    if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):
+        start = start.unsqueeze(-1)
+    if prod(start.shape) != prod(shape):
+        raise ArgumentError(f"`x0` must have the shape of the solution, got {list(x0.shape)}")
+    return start.reshape(shape)

@@ -1,0 +1,53 @@
+"""Keeping index work out of torch's transforms.
+
+Patterns and their derived index arrays outlive the call that made them. Made inside
+`torch.func.grad`, `vmap` or inference mode they would be wrapped by a transform that has long
+ended, so they are made outside of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["outside_transforms", "physical"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_functorch = torch._C._functorch
+
+
+def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function` as if no functorch transform, autograd or inference mode were active."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch._C._DisableFuncTorch(), torch.inference_mode(False), torch.no_grad():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def physical(x: Tensor) -> Tensor:
+    """Return the numbers behind a tensor seen from inside transforms, vmapped dimensions in front.
+
+    Examples
+    --------
+    >>> physical(torch.ones(3)).shape
+    torch.Size([3])
+    """
+    with torch._C._DisableFuncTorch():
+        dims: list[int] = []
+        while _functorch.is_functorch_wrapped_tensor(x):
+            dim = _functorch.maybe_get_bdim(x)
+            x = _functorch.get_unwrapped(x)
+            if dim >= 0:
+                dims.append(dim)
+        for dim in reversed(dims):
+            x = x.movedim(dim, 0)
+        return x.detach()
