@@ -5,9 +5,11 @@
 #include <pybind11/complex.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <complex>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -32,13 +34,14 @@ void expect_size(const Array<T>& array, std::int64_t size, const char* name) {
                                 " elements, got " + std::to_string(array.size()));
 }
 
-// Calls f(Value()) for every value type the kernels know.
+// Calls f(Value()) for every value type the kernels know. Overloads are tried in this order, so the
+// common ones come first.
 template <class F>
 void for_each_value(F&& f) {
-  f(float());
   f(double());
-  f(std::complex<float>());
+  f(float());
   f(std::complex<double>());
+  f(std::complex<float>());
 }
 
 // Calls f(Index()) for both index types.

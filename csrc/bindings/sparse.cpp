@@ -142,31 +142,35 @@ void bind_values(py::module_& m) {
       },
       array_arg("y"), array_arg("target"), array_arg("out"), py::arg("threads"));
 
-  // values [batch|1, nnz], x [batch|1, n_cols, k], y [batch, n_rows, k], slots [nnz] or empty.
+  // values [values_batch, nnz], x [x_batch, n_cols, k], y [batch, n_rows, k]; a batch of one is
+  // shared by all members of the other.
   m.def(
       "spmm",
-      [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Index>& slots,
-         const Array<T>& values, const Array<T>& x, Array<T>& y, bool conj, int threads) {
+      [](const Array<Index>& crow, const Array<Index>& ccol, const Array<T>& values,
+         const Array<T>& x, Array<T>& y, const std::optional<Array<Index>>& slots,
+         std::int64_t values_batch, std::int64_t x_batch, std::int64_t k, bool conj, int threads) {
         const std::int64_t nnz = ccol.size(), n_rows = crow.size() - 1;
-        const std::int64_t batch = y.shape(0), k = x.shape(2), n_cols = x.shape(1);
-        if (slots.size() != 0) expect_size(slots, nnz, "slots");
-        expect_size(values, values.shape(0) * nnz, "values");
+        const std::int64_t batch = values_batch == 1 ? x_batch : values_batch;
+        if (x_batch != 1 && x_batch != batch)
+          throw std::invalid_argument("the batch of `x` must be 1 or that of `values`");
+        if (slots) expect_size(*slots, nnz, "slots");
+        expect_size(values, values_batch * nnz, "values");
         expect_size(y, batch * n_rows * k, "y");
-        for (const std::int64_t members : {values.shape(0), x.shape(0)})
-          if (members != 1 && members != batch)
-            throw std::invalid_argument("the batch of `values` and `x` must be 1 or that of `y`");
-        torch_sla::ProductShape shape{batch, n_rows, k,
-                                      values.shape(0) == 1 ? 0 : nnz,
-                                      x.shape(0) == 1 ? 0 : n_cols * k, n_rows * k};
-        const Index *r = crow.data(), *c = ccol.data();
-        const Index* s = slots.size() != 0 ? slots.data() : nullptr;
+        const torch_sla::ProductShape shape{batch,
+                                            n_rows,
+                                            k,
+                                            values_batch == 1 ? 0 : nnz,
+                                            x_batch == 1 ? 0 : x.size() / x_batch,
+                                            n_rows * k};
+        const Index *r = crow.data(), *c = ccol.data(), *s = slots ? slots->data() : nullptr;
         const T *a = values.data(), *source = x.data();
         T* target = y.mutable_data();
         py::gil_scoped_release release;
         torch_sla::spmm(r, c, s, a, source, target, shape, conj, threads);
       },
-      array_arg("crow"), array_arg("ccol"), array_arg("slots"), array_arg("values"), array_arg("x"),
-      array_arg("y"), py::arg("conj"), py::arg("threads"));
+      array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("x"), array_arg("y"),
+      array_arg("slots").none(true), py::arg("values_batch"), py::arg("x_batch"), py::arg("k"),
+      py::arg("conj"), py::arg("threads"));
 
   // u [batch, n_rows, k], v [batch, n_cols, k], out [batch, nnz].
   m.def(

@@ -37,34 +37,56 @@ struct ProductShape {
 
 namespace detail {
 
+// How the value of slot e is read: as stored, through a permutation, conjugated.
+template <class Index, class T, bool Permuted, bool Conj>
+struct Values {
+  const T* values;
+  const Index* slots;
+  T operator[](std::int64_t e) const {
+    const T a = values[Permuted ? static_cast<std::int64_t>(slots[e]) : e];
+    return Conj ? Scalar<T>::conj(a) : a;
+  }
+};
+
 // `Width` columns, from column `first`, of rows begin .. end-1 of one batch member.
-template <int Width, bool Conj, class Index, class T>
-void spmm_rows(const Index* crow, const Index* ccol, const Index* slots, const T* values,
-               const T* x, T* y, std::int64_t k, std::int64_t first, std::int64_t begin,
-               std::int64_t end) {
+template <int Width, class Index, class T, class A>
+void spmm_rows(const Index* crow, const Index* ccol, const A& values, const T* x, T* y,
+               std::int64_t k, std::int64_t first, std::int64_t begin, std::int64_t end) {
   for (std::int64_t i = begin; i < end; ++i) {
     T sum[Width] = {};
     for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
-      T a = values[slots ? std::int64_t(slots[e]) : e];
-      if (Conj) a = Scalar<T>::conj(a);
-      const T* source = x + std::int64_t(ccol[e]) * k + first;
+      const T a = values[e];
+      const T* source = x + static_cast<std::int64_t>(ccol[e]) * k + first;
       for (int c = 0; c < Width; ++c) Scalar<T>::add_product(sum[c], a, source[c]);
     }
     for (int c = 0; c < Width; ++c) y[i * k + first + c] = sum[c];
   }
 }
 
-template <bool Conj, class Index, class T>
-void spmm_columns(const Index* crow, const Index* ccol, const Index* slots, const T* values,
-                  const T* x, T* y, std::int64_t k, std::int64_t begin, std::int64_t end) {
+template <class Index, class T, class A>
+void spmm_columns(const Index* crow, const Index* ccol, const A& values, const T* x, T* y,
+                  std::int64_t k, std::int64_t begin, std::int64_t end) {
   std::int64_t first = 0;
   for (; first + 8 <= k; first += 8)
-    spmm_rows<8, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+    spmm_rows<8>(crow, ccol, values, x, y, k, first, begin, end);
   for (; first + 4 <= k; first += 4)
-    spmm_rows<4, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+    spmm_rows<4>(crow, ccol, values, x, y, k, first, begin, end);
   for (; first + 2 <= k; first += 2)
-    spmm_rows<2, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
-  if (first < k) spmm_rows<1, Conj>(crow, ccol, slots, values, x, y, k, first, begin, end);
+    spmm_rows<2>(crow, ccol, values, x, y, k, first, begin, end);
+  if (first < k) spmm_rows<1>(crow, ccol, values, x, y, k, first, begin, end);
+}
+
+template <bool Permuted, bool Conj, class Index, class T>
+void spmm_batch(const Index* crow, const Index* ccol, const Index* slots, const T* values,
+                const T* x, T* y, const ProductShape& shape, int threads) {
+  parallel_for_balanced(crow, shape.n_rows, threads,
+                        [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = 0; b < shape.batch; ++b) {
+      const Values<Index, T, Permuted, Conj> a{values + b * shape.value_stride, slots};
+      spmm_columns(crow, ccol, a, x + b * shape.x_stride, y + b * shape.y_stride, shape.k, begin,
+                   end);
+    }
+  });
 }
 
 }  // namespace detail
@@ -75,18 +97,14 @@ void spmm_columns(const Index* crow, const Index* ccol, const Index* slots, cons
 template <class Index, class T>
 void spmm(const Index* crow, const Index* ccol, const Index* slots, const T* values, const T* x,
           T* y, const ProductShape& shape, bool conj, int threads) {
-  parallel_for_balanced(crow, shape.n_rows, threads,
-                        [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t b = 0; b < shape.batch; ++b) {
-      const T* a = values + b * shape.value_stride;
-      const T* source = x + b * shape.x_stride;
-      T* target = y + b * shape.y_stride;
-      if (conj)
-        detail::spmm_columns<true>(crow, ccol, slots, a, source, target, shape.k, begin, end);
-      else
-        detail::spmm_columns<false>(crow, ccol, slots, a, source, target, shape.k, begin, end);
-    }
-  });
+  if (slots && conj)
+    detail::spmm_batch<true, true>(crow, ccol, slots, values, x, y, shape, threads);
+  else if (slots)
+    detail::spmm_batch<true, false>(crow, ccol, slots, values, x, y, shape, threads);
+  else if (conj)
+    detail::spmm_batch<false, true>(crow, ccol, slots, values, x, y, shape, threads);
+  else
+    detail::spmm_batch<false, false>(crow, ccol, slots, values, x, y, shape, threads);
 }
 
 // s[b, e] = sum over c of u[b, row of e, c] v[b, ccol[e], c], without conjugation.
@@ -96,20 +114,23 @@ void sampled_product(const Index* crow, const Index* ccol, const T* u, const T* 
                      std::int64_t batch, std::int64_t n_rows, std::int64_t n_cols, std::int64_t k,
                      int threads) {
   const std::int64_t nnz = crow[n_rows];
+  const auto entry = [](const T* row, const T* column, std::int64_t length) {
+    T sum = T(0);
+    for (std::int64_t c = 0; c < length; ++c) Scalar<T>::add_product(sum, row[c], column[c]);
+    return sum;
+  };
   parallel_for_balanced(crow, n_rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = 0; b < batch; ++b) {
       const T* left = u + b * n_rows * k;
       const T* right = v + b * n_cols * k;
       T* out = s + b * nnz;
-      for (std::int64_t i = begin; i < end; ++i) {
-        const T* row = left + i * k;
-        for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
-          const T* column = right + std::int64_t(ccol[e]) * k;
-          T sum = T(0);
-          for (std::int64_t c = 0; c < k; ++c) Scalar<T>::add_product(sum, row[c], column[c]);
-          out[e] = sum;
-        }
-      }
+      for (std::int64_t i = begin; i < end; ++i)
+        if (k == 1)  // the usual case: one right-hand side
+          for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e)
+            out[e] = entry(left + i, right + ccol[e], 1);
+        else
+          for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e)
+            out[e] = entry(left + i * k, right + static_cast<std::int64_t>(ccol[e]) * k, k);
     }
   });
 }

@@ -216,6 +216,10 @@ def test_spmv_and_pending_views(path: str, dtype: torch.dtype) -> None:
     x = torch.randn(3, 14, dtype=dtype).T[:, 2]
     A = dense(row, ccol, values, 20, 14)
     assert_close(kernels.spmv(crow, ccol, values, x), A @ x)
+    X = torch.randn(3, 14, dtype=dtype)
+    assert_close(kernels.spmv(crow, ccol, values, X), X @ A.T)
+    assert_close(kernels.spmv(crow, ccol, values.expand(3, -1), x), (A @ x).expand(3, -1))
+    assert kernels.spmv(crow, ccol, values.expand(0, -1), x).shape == (0, 20)
     if dtype.is_complex:
         assert_close(kernels.spmv(crow, ccol, values.conj(), x), A.conj() @ x)
         negated = values.conj().imag  # a real view with the negative bit set
@@ -274,7 +278,7 @@ def test_segmented_reduction_of_other_devices() -> None:
 def test_wrong_shapes_are_refused(path: str) -> None:
     crow, ccol, _ = csr(4, 4, 9, torch.int64)
     a, x = torch.randn(ccol.numel()), torch.randn(4, 2)
-    with pytest.raises(ArgumentError, match="`values` must have shape"):
+    with pytest.raises(ArgumentError, match="`values` must hold"):
         kernels.spmm(crow, ccol, a[1:], x)
     with pytest.raises(ArgumentError, match="batch of `values` is 2, of `x` 3"):
         kernels.spmm(crow, ccol, a.expand(2, -1), x.expand(3, -1, -1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.kernels import sparse_fallback as fallback
-from torch_sla.linalg.kernels.arguments import compiled, indices, plain, runs_compiled
+from torch_sla.linalg.kernels.arguments import compiled, empty, indices, plain, runs_compiled
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = [
@@ -45,6 +45,7 @@ def coo_to_csr(
 
     Examples
     --------
+    >>> import torch
     >>> crow, ccol, slot = coo_to_csr(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 0]), 2, 2)
     >>> crow.tolist(), ccol.tolist(), slot.tolist()
     ([0, 1, 2], [1, 0], [1, 0, 1])
@@ -52,11 +53,11 @@ def coo_to_csr(
     row, col = indices(row, col)
     if not runs_compiled(row):
         return fallback.coo_to_csr(row, col, n_rows, n_cols)
-    crow = row.new_empty(n_rows + 1)
+    crow = empty((n_rows + 1,), row.dtype)
     if compiled.sorted_unique(row.numpy(), col.numpy()):
         compiled.count_offsets(row.numpy(), n_rows, crow.numpy())
         return crow, col.clone(), None
-    ccol, slot = torch.empty_like(col), torch.empty_like(row)
+    ccol, slot = empty((row.numel(),), row.dtype), empty((row.numel(),), row.dtype)
     n_slots = compiled.coo_to_csr(
         row.numpy(),
         col.numpy(),
@@ -75,6 +76,7 @@ def expand_rows(crow: Tensor, *, threads: int | None = None) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> expand_rows(torch.tensor([0, 2, 2, 3])).tolist()
     [0, 0, 2]
     """
@@ -82,7 +84,7 @@ def expand_rows(crow: Tensor, *, threads: int | None = None) -> Tensor:
     nnz = int(crow[-1])
     if not runs_compiled(crow):
         return fallback.expand_rows(crow, nnz)
-    row = crow.new_empty(nnz)
+    row = empty((nnz,), crow.dtype)
     compiled.expand_rows(crow.numpy(), row.numpy(), resolve_threads(threads, nnz))
     return row
 
@@ -101,6 +103,7 @@ def transpose_csr(
 
     Examples
     --------
+    >>> import torch
     >>> crow_t, ccol_t, perm = transpose_csr(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0]), 2)
     >>> crow_t.tolist(), ccol_t.tolist(), perm.tolist()
     ([0, 2, 3], [0, 1, 0], [0, 2, 1])
@@ -109,9 +112,9 @@ def transpose_csr(
     if not runs_compiled(crow):
         return fallback.transpose_csr(crow, ccol, n_cols)
     crow_t, ccol_t, perm = (
-        crow.new_empty(n_cols + 1),
-        torch.empty_like(ccol),
-        torch.empty_like(ccol),
+        empty((n_cols + 1,), ccol.dtype),
+        empty((ccol.numel(),), ccol.dtype),
+        empty((ccol.numel(),), ccol.dtype),
     )
     compiled.transpose_csr(
         crow.numpy(),
@@ -139,6 +142,7 @@ def segment_order(
 
     Examples
     --------
+    >>> import torch
     >>> offsets, order = segment_order(torch.tensor([2, 0, 2]), 3)
     >>> offsets.tolist(), order.tolist()
     ([0, 1, 1, 3], [1, 0, 2])
@@ -146,7 +150,7 @@ def segment_order(
     (target,) = indices(target)
     if not runs_compiled(target):
         return fallback.segment_order(target, n_targets)
-    offsets, order = target.new_empty(n_targets + 1), torch.empty_like(target)
+    offsets, order = empty((n_targets + 1,), target.dtype), empty((target.numel(),), target.dtype)
     compiled.segment_order(
         target.numpy(),
         n_targets,
@@ -164,6 +168,7 @@ def diagonal_slots(
 
     Examples
     --------
+    >>> import torch
     >>> diagonal_slots(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0]), 2).tolist()
     [0, -1]
     """
@@ -171,7 +176,7 @@ def diagonal_slots(
     n = min(crow.numel() - 1, n_cols)
     if not runs_compiled(crow):
         return fallback.diagonal_slots(crow, ccol, n)
-    slot = crow.new_empty(n)
+    slot = empty((n,), crow.dtype)
     compiled.diagonal_slots(
         crow.numpy(), ccol.numpy(), slot.numpy(), resolve_threads(threads, 8 * n)
     )
@@ -186,6 +191,7 @@ def fingerprint(tensor: Tensor, *, threads: int | None = None) -> int:
 
     Examples
     --------
+    >>> import torch
     >>> a = torch.tensor([1.0, 2.0])
     >>> fingerprint(a) == fingerprint(a.clone()), fingerprint(a) == fingerprint(a.flip(0))
     (True, False)

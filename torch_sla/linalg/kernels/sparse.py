@@ -10,14 +10,15 @@ threads.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse_fallback as fallback
 from torch_sla.linalg.kernels.arguments import (
     VALUES,
+    common_dtype,
     compiled,
+    empty,
     expect_shape,
     indices,
     plain,
@@ -32,6 +33,9 @@ from torch_sla.linalg.kernels.patterns import (
     transpose_csr as transpose_csr,
 )
 from torch_sla.linalg.kernels.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "coo_to_csr",
@@ -75,6 +79,7 @@ def segment_sum(
 
     Examples
     --------
+    >>> import torch
     >>> offsets, order = segment_order(torch.tensor([2, 0, 2]), 3)
     >>> segment_sum(torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1), offsets, order).flatten()
     tensor([2., 0., 5.])
@@ -89,7 +94,7 @@ def segment_sum(
     if not (runs_compiled(x, order) and x.dtype in VALUES):
         total = fallback.segment_sum(x, offsets, order)
         return total if out is None else out.copy_(total)
-    out = x.new_empty(shape) if out is None else out
+    out = empty(shape, x.dtype) if out is None else out
     compiled.segment_sum(
         x.numpy(),
         offsets.numpy(),
@@ -105,6 +110,7 @@ def gather(y: Tensor, target: Tensor, *, threads: int | None = None) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> gather(torch.tensor([5.0, 7.0]).reshape(1, 2, 1), torch.tensor([1, 0, 1])).flatten()
     tensor([7., 5., 7.])
     """
@@ -112,7 +118,7 @@ def gather(y: Tensor, target: Tensor, *, threads: int | None = None) -> Tensor:
     expect_shape(y, "y", (y.shape[0], y.shape[1], y.shape[-1]))
     if not (runs_compiled(y, target) and y.dtype in VALUES):
         return y.index_select(1, target)
-    x = y.new_empty(y.shape[0], target.numel(), y.shape[2])
+    x = empty((y.shape[0], target.numel(), y.shape[2]), y.dtype)
     compiled.gather(y.numpy(), target.numpy(), x.numpy(), resolve_threads(threads, x.numel()))
     return x
 
@@ -129,16 +135,22 @@ def spmv(
 ) -> Tensor:
     """Multiply a matrix by one vector: ``[*B, nnz]``, ``[*B, n_cols]`` -> ``[*B, n_rows]``.
 
-    As `spmm` with one column.
+    As `spmm` with one column; a factor without a batch is shared.
 
     Examples
     --------
+    >>> import torch
     >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
     >>> spmv(crow, ccol, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 1.0]))
     tensor([12., 30.])
     """
-    y = spmm(crow, ccol, values, x.unsqueeze(-1), slots=slots, conj=conj, threads=threads)
-    return y.squeeze(-1)
+    if values.ndim not in (1, 2) or x.ndim not in (1, 2):
+        raise ArgumentError(
+            f"`values` must be [nnz] or [B, nnz] and `x` [n] or [B, n], got "
+            f"{list(values.shape)} and {list(x.shape)}"
+        )
+    x_batch = x.shape[0] if x.ndim == 2 else None
+    return _product(crow, ccol, values, x, slots, conj, threads, x_batch, ())
 
 
 def spmm(
@@ -174,6 +186,7 @@ def spmm(
 
     Examples
     --------
+    >>> import torch
     >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
     >>> a, x = torch.tensor([1.0, 2.0, 3.0]), torch.eye(2)
     >>> spmm(crow, ccol, a, x)
@@ -189,36 +202,58 @@ def spmm(
             f"`values` must be [nnz] or [B, nnz] and `x` [n, k] or [B, n, k], got "
             f"{list(values.shape)} and {list(x.shape)}"
         )
-    batched = values.ndim == 2 or x.ndim == 3
-    dtype = torch.promote_types(values.dtype, x.dtype)
-    values, x = plain(values.to(dtype)), plain(x.to(dtype))
-    values = values if values.ndim == 2 else values.unsqueeze(0)
-    x = x if x.ndim == 3 else x.unsqueeze(0)
-    if values.shape[0] != x.shape[0] and 1 not in (values.shape[0], x.shape[0]):
-        raise ArgumentError(f"the batch of `values` is {values.shape[0]}, of `x` {x.shape[0]}")
-    expect_shape(values, "values", (values.shape[0], ccol.numel()))
+    x_batch = x.shape[0] if x.ndim == 3 else None
+    return _product(crow, ccol, values, x, slots, conj, threads, x_batch, (x.shape[-1],))
+
+
+def _product(
+    crow: Tensor,
+    ccol: Tensor,
+    values: Tensor,
+    x: Tensor,
+    slots: Tensor | None,
+    conj: bool,
+    threads: int | None,
+    x_batch: int | None,
+    columns: tuple[int, ...],
+) -> Tensor:
+    """Multiply; `x_batch` is the batch of `x` if it has one, `columns` its ``(k,)`` or ``()``."""
+    dtype, nnz = common_dtype(values, x), ccol.numel()
+    values, x = plain(values, dtype), plain(x, dtype)
+    if values.shape[-1] != nnz:
+        raise ArgumentError(f"`values` must hold {nnz} slots, got {list(values.shape)}")
+    a_batch = values.shape[0] if values.ndim == 2 else None
+    batch = x_batch if a_batch in (None, 1) and x_batch is not None else a_batch
+    if x_batch not in (None, 1, batch):
+        raise ArgumentError(f"the batch of `values` is {a_batch}, of `x` {x_batch}")
     if slots is None:
         crow, ccol = indices(crow, ccol)
     else:
         crow, ccol, slots = indices(crow, ccol, slots)
-        expect_shape(slots, "slots", (ccol.numel(),))
+        expect_shape(slots, "slots", (nnz,))
+    members, k = (1 if batch is None else batch), (columns[0] if columns else 1)
+    shape = (*(() if batch is None else (batch,)), crow.numel() - 1, *columns)
+    a_members = 1 if a_batch is None else a_batch
+    x_members = 1 if x_batch is None else x_batch
     if not (runs_compiled(values, x, crow) and dtype in VALUES):
-        y = fallback.spmm(crow, ccol, slots, values, x, conj)
-        return y if batched else y.squeeze(0)
-    # A batch of length 0 or 1 on one side takes the length of the other.
-    batch = x.shape[0] if values.shape[0] == 1 else values.shape[0]
-    y = x.new_empty(batch, crow.numel() - 1, x.shape[2])
+        stacked = x.reshape(x_members, -1 if x.numel() else x.shape[-1 - len(columns)], k)
+        y = fallback.spmm(crow, ccol, slots, values.reshape(a_members, nnz), stacked, conj)
+        return y.reshape(shape)
+    y = empty(shape, x.dtype)
     compiled.spmm(
         crow.numpy(),
         ccol.numpy(),
-        (crow.new_empty(0) if slots is None else slots).numpy(),
         values.numpy(),
         x.numpy(),
         y.numpy(),
+        None if slots is None else slots.numpy(),
+        a_members,
+        x_members,
+        k,
         conj and dtype.is_complex,
-        resolve_threads(threads, batch * ccol.numel() * x.shape[2]),
+        resolve_threads(threads, members * nnz * k),
     )
-    return y if batched else y.squeeze(0)
+    return y
 
 
 def sampled_product(
@@ -240,6 +275,7 @@ def sampled_product(
 
     Examples
     --------
+    >>> import torch
     >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
     >>> u, v = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     >>> sampled_product(crow, ccol, u, v)
@@ -250,15 +286,15 @@ def sampled_product(
             f"`u` and `v` must be [*B, n, k] with one batch, got {list(u.shape)} and "
             f"{list(v.shape)}"
         )
-    batched, dtype = u.ndim == 3, torch.promote_types(u.dtype, v.dtype)
+    batched, dtype = u.ndim == 3, common_dtype(u, v)
     crow, ccol = indices(crow, ccol)
     expect_shape(u, "u", (*u.shape[:-2], crow.numel() - 1, v.shape[-1]))
-    u, v = plain(u.to(dtype)), plain(v.to(dtype))
+    u, v = plain(u, dtype), plain(v, dtype)
     u, v = (u, v) if batched else (u.unsqueeze(0), v.unsqueeze(0))
     if not (runs_compiled(u, v, crow) and dtype in VALUES):
         s = fallback.sampled_product(crow, ccol, u, v)
     else:
-        s = u.new_empty(u.shape[0], ccol.numel())
+        s = empty((u.shape[0], ccol.numel()), dtype)
         work = u.shape[0] * ccol.numel() * u.shape[2]
         compiled.sampled_product(
             crow.numpy(),
@@ -276,6 +312,7 @@ def diagonal(crow: Tensor, ccol: Tensor, values: Tensor, n_cols: int) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
     >>> diagonal(crow, ccol, torch.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 0.])
