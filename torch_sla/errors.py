@@ -37,7 +37,7 @@ class Result(enum.Enum):
 
     CONVERGED = "the requested tolerance was met"
     ROUNDOFF = (
-        "the requested tolerance is below what the dtype can resolve for this matrix; the backward error is at the "
+        "the tolerance is below what the dtype resolves for this matrix; the backward error is at the "
         "floor of the dtype"
     )
     MAXITER = (
@@ -52,7 +52,7 @@ class Result(enum.Enum):
         "the method broke down (division by a vanishing quantity); the matrix does not have the structure this "
         "method needs: try gmres, minres (symmetric indefinite) or a direct method"
     )
-    NONFINITE = "NaN or infinity appeared; check the matrix, the right-hand side and the parameters for NaN and overflow"
+    NONFINITE = "NaN or infinity appeared; check matrix, right-hand side and parameters for NaN and overflow"
     SINGULAR = (
         "the matrix is singular to working precision; constrain it (Dirichlet values, a reaction term) or declare its "
         "nullspace"

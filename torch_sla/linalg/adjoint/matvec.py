@@ -3,7 +3,7 @@
 ``Y = A X``, with the values ``a`` of ``A`` on the slots of a pattern. For a cotangent ``G`` of
 ``Y``,
 
-    grad_X = Aᴴ G,        grad_a[e] = Σ_k G[row_e, k] conj(X[col_e, k]),
+    grad_x = Aᴴ G,        grad_a[e] = Σ_k G[row_e, k] conj(X[col_e, k]),
 
 the second being the sampled product of ``G`` and ``conj(X)``. Both are built from this Function and
 `SampledProduct`, so every order of derivative exists. An unbatched factor of a batched product
@@ -27,7 +27,7 @@ __all__ = ["MatMul", "matmul"]
 
 
 class MatMul(torch.autograd.Function):
-    """Values ``[*B, nnz_csr]`` and ``X`` ``[*B, N, K]`` -> ``[*B, M, K]``; ``B`` is one dimension, none, or on one side."""
+    """Values ``[*B, nnz_csr]``, ``X`` ``[*B, N, K]`` -> ``[*B, M, K]``; ``B``: one dimension or none."""
 
     @staticmethod
     def forward(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
@@ -42,41 +42,41 @@ class MatMul(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
         if grad is None:
             return None, None, None
         values, X = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
-        grad_values = grad_X = None
+        grad_values = grad_x = None
         if ctx.needs_input_grad[0]:
             if values.ndim == 1 and grad.ndim == 3:
                 # One matrix, many right-hand sides: the batch is more columns.
                 G = grad.movedim(0, 1).flatten(1)
-                Xc = X.movedim(0, 1).flatten(1)
-                grad_values = sampled_product(G, Xc.conj(), pattern)
+                columns = X.movedim(0, 1).flatten(1)
+                grad_values = sampled_product(G, columns.conj(), pattern)
             else:
-                Xb = X if X.ndim == grad.ndim else X.expand(grad.shape[0], *X.shape)
-                grad_values = sampled_product(grad, Xb.conj(), pattern)
+                batch = X if X.ndim == grad.ndim else X.expand(grad.shape[0], *X.shape)
+                grad_values = sampled_product(grad, batch.conj(), pattern)
         if ctx.needs_input_grad[1]:
-            grad_X = matmul(pattern.transpose_values(values).conj(), grad, pattern.transposed)
+            grad_x = matmul(pattern.transpose_values(values).conj(), grad, pattern.transposed)
             if X.ndim < grad.ndim:
-                grad_X = grad_X.sum(0)
-        return grad_values, grad_X, None
+                grad_x = grad_x.sum(0)
+        return grad_values, grad_x, None
 
     @staticmethod
-    def jvp(ctx: Any, values_t: Tensor | None, X_t: Tensor | None, _: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, values_t: Tensor | None, x_t: Tensor | None, _: None) -> Tensor:
         values, X = ctx.saved_tensors
         parts = []
         if values_t is not None:
             parts.append(matmul(values_t, X, ctx.pattern))
-        if X_t is not None:
-            parts.append(matmul(values, X_t, ctx.pattern))
+        if x_t is not None:
+            parts.append(matmul(values, x_t, ctx.pattern))
         return sum(parts[1:], parts[0])
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], values: Tensor, X: Tensor, pattern: Pattern
-    ) -> Any:  # type: ignore[override]
+    ) -> Any:
         return fold_vmap(lambda v, x: matmul(v, x, pattern), info.batch_size, in_dims, values, X), 0
 
 

@@ -25,7 +25,7 @@ __all__ = ["SampledProduct", "sampled_product"]
 
 
 class SampledProduct(torch.autograd.Function):
-    """``u`` ``[*B, M, K]``, ``v`` ``[*B, N, K]`` -> ``[*B, nnz_csr]``, ``B`` one dimension or none, the same for both."""
+    """``u`` ``[*B, M, K]``, ``v`` ``[*B, N, K]`` -> ``[*B, nnz_csr]``; ``B``: one dimension or none."""
 
     @staticmethod
     def forward(u: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
@@ -40,7 +40,7 @@ class SampledProduct(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
         from torch_sla.linalg.adjoint.matvec import matmul
 
         if grad is None:
@@ -55,7 +55,7 @@ class SampledProduct(torch.autograd.Function):
         return grad_u, grad_v, None
 
     @staticmethod
-    def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, _: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, _: None) -> Tensor:
         u, v = ctx.saved_tensors
         parts = []
         if u_t is not None:
@@ -67,7 +67,7 @@ class SampledProduct(torch.autograd.Function):
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], u: Tensor, v: Tensor, pattern: Pattern
-    ) -> Any:  # type: ignore[override]
+    ) -> Any:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
             return x.reshape(-1, *x.shape[-2:])

@@ -44,15 +44,15 @@ class SegmentSum(torch.autograd.Function):
         ctx.segments = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return Gather.apply(grad, ctx.segments), None
 
     @staticmethod
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         return SegmentSum.apply(x_t, ctx.segments)  # type: ignore[no-any-return]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], x: Tensor, segments: Segments) -> Any:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int, None], x: Tensor, segments: Segments) -> Any:
         y = SegmentSum.apply(_fold(x, in_dims[0]), segments)
         return y.unflatten(0, (info.batch_size, -1)), 0
 
@@ -70,14 +70,14 @@ class Gather(torch.autograd.Function):
         ctx.segments = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return SegmentSum.apply(grad, ctx.segments), None
 
     @staticmethod
-    def jvp(ctx: Any, y_t: Tensor, _: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, y_t: Tensor, _: None) -> Tensor:
         return Gather.apply(y_t, ctx.segments)  # type: ignore[no-any-return]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], y: Tensor, segments: Segments) -> Any:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int, None], y: Tensor, segments: Segments) -> Any:
         x = Gather.apply(_fold(y, in_dims[0]), segments)
         return x.unflatten(0, (info.batch_size, -1)), 0

@@ -13,7 +13,8 @@ For ``y = A⁻ᴴ b`` the same steps with ``μ = A⁻¹ g`` give ``grad_b = μ``
 conj(A_ji)``, ``grad_a[e] = -Σ_k y[row_e, k] conj(μ[col_e, k])``. The adjoint solve is this Function
 again with the mode turned, so it reuses the numeric factor and has derivatives of every order.
 
-Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation", 2008, section 2.3.
+Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+differentiation", 2008, section 2.3.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Solver(Protocol):
 
 
 class LinearSolve(torch.autograd.Function):
-    """Values ``[*B, nnz_csr]``, ``b`` ``[*B, M, K]`` -> ``x`` ``[*B, M, K]``; ``B`` is one dimension, none, or on one side."""
+    """Values ``[*B, nnz_csr]``, ``b`` ``[*B, M, K]`` -> ``x`` ``[*B, M, K]``; ``B``: one dimension or none."""
 
     @staticmethod
     def forward(values: Tensor, b: Tensor, solver: Solver, adjoint: bool) -> Tensor:
@@ -61,7 +62,7 @@ class LinearSolve(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         if grad is None:
             return None, None, None, None
         values, x = ctx.saved_tensors
@@ -75,7 +76,7 @@ class LinearSolve(torch.autograd.Function):
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
         values, x = ctx.saved_tensors
         pattern: Pattern = ctx.solver.pattern
         rhs = b_t
@@ -90,7 +91,7 @@ class LinearSolve(torch.autograd.Function):
         return linear_solve(values, rhs, ctx.solver, adjoint=ctx.adjoint)
 
     @staticmethod
-    def vmap(  # type: ignore[override]
+    def vmap(
         info: Any,
         in_dims: tuple[int | None, ...],
         values: Tensor,

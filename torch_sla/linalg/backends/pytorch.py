@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
@@ -23,6 +21,8 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.base import make_preconditioner
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 

@@ -5,7 +5,7 @@ Li, "An overview of SuperLU", ACM TOMS 31(3), 2005, pages 302-325.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ __all__ = ["SciPy"]
 # Minimum degree on A + Aᵀ and pivots kept on the diagonal: 2 to 7 times faster than the defaults on
 # symmetric definite matrices. Growth is bounded only there; the caller's residual check guards the
 # rest.
-_SYMMETRIC = {
+_SYMMETRIC: dict[str, Any] = {
     "permc_spec": "MMD_AT_PLUS_A",
     "diag_pivot_thresh": 0.0,
     "options": {"SymmetricMode": True},
@@ -65,7 +65,7 @@ class SciPy(Backend):
         transposed = csc_array(
             (values.numpy(), pattern.ccol.numpy(), pattern.crow.numpy()), shape=pattern.shape[::-1]
         )
-        settings = _SYMMETRIC if symbolic.structure.positive_definite else {}
+        settings = dict(_SYMMETRIC) if symbolic.structure.positive_definite else {}
         try:
             lu = splu(transposed, **settings)
         except RuntimeError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError, Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["KrylovOptions", "Outcome"]
 

@@ -29,11 +29,11 @@ class VectorSpace:
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``xᴴ y`` of each column, ``[K]``."""
-        return torch.linalg.vecdot(x, y, dim=0)
+        return torch.linalg.vecdot(x, y, dim=0)  # type: ignore[no-any-return]
 
     def norm(self, x: Tensor) -> Tensor:
         """Return ``‖x‖₂`` of each column, real ``[K]``."""
-        return torch.linalg.vector_norm(x, dim=0)
+        return torch.linalg.vector_norm(x, dim=0)  # type: ignore[no-any-return]
 
     def apply_dot(self, A: Operator, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``A p`` and ``pᴴ A p``."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
+from typing import TYPE_CHECKING
 
-from torch_sla.linalg.backends.base import Method
-from torch_sla.linalg.plan.facts import Facts
-from torch_sla.linalg.plan.machine import MachineModel
+if TYPE_CHECKING:
+    from torch_sla.linalg.backends.base import Method
+    from torch_sla.linalg.plan.facts import Facts
+    from torch_sla.linalg.plan.machine import MachineModel
 
 __all__ = ["Estimate", "estimate"]
 

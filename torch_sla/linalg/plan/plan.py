@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import BackendUnavailableError, PlanError
-from torch_sla.linalg.backends.base import Backend, Method
 from torch_sla.linalg.backends.registry import backend as get_backend, backend_names, backends
 from torch_sla.linalg.plan.costs import estimate
-from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.machine import DEFAULT_MACHINE, MachineModel
 from torch_sla.linalg.plan.rules import RULES, Candidate
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.backends.base import Backend, Method
+    from torch_sla.linalg.plan.facts import Facts
 
 __all__ = ["SolvePlan", "Verdict", "make_plan"]
 
@@ -49,6 +51,7 @@ class SolvePlan:
 
     Examples
     --------
+    >>> from torch_sla.linalg.plan.facts import Facts
     >>> plan = make_plan(
     ...     Facts(rows=100, columns=100, nnz=460, hermitian=True, positive_definite=True)
     ... )

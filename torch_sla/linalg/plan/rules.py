@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch_sla.linalg.backends.base import Backend, Method
-from torch_sla.linalg.plan.facts import Facts
-from torch_sla.linalg.plan.machine import MachineModel
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.backends.base import Backend, Method
+    from torch_sla.linalg.plan.facts import Facts
+    from torch_sla.linalg.plan.machine import MachineModel
 
 __all__ = ["RULES", "Candidate", "Rule"]
 

@@ -94,8 +94,8 @@ class Pattern:
         """
         M, N = _checked_shape(shape, block)
         row, col = physical(row), physical(col)
-        for name, index, size in (("row", row, M), ("col", col, N)):
-            _check_index(name, index, size)
+        for name, given, size in (("row", row, M), ("col", col, N)):
+            _check_index(name, given, size)
         if row.shape != col.shape:
             raise ArgumentError(
                 f"`row` and `col` must have one length, got {row.numel()} and {col.numel()}"
@@ -212,7 +212,8 @@ class Pattern:
     @property
     def transposed(self) -> Pattern:
         """The slot pattern of ``Aᵀ``; the slot pattern itself when structurally symmetric."""
-        return self._transpose[0] or self.slots
+        other = self._transpose[0]
+        return self.slots if other is None else other
 
     @property
     def transpose_permutation(self) -> Tensor:
@@ -313,7 +314,7 @@ def _index_dtype(M: int, N: int, nnz: int) -> torch.dtype:
     return torch.int32 if max(M, N, nnz) <= _INT32_MAX else torch.int64
 
 
-def _checked_shape(shape: tuple[int, int], block: tuple[int, ...]) -> tuple[int, int]:
+def _checked_shape(shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) != 2 or any(int(s) != s or s < 0 for s in shape):
         raise ArgumentError(f"`shape` must be two non-negative integers (M, N), got {tuple(shape)}")
     if block and (len(block) != 2 or any(b < 1 for b in block)):

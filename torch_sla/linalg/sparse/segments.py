@@ -110,5 +110,5 @@ class SegmentMap:
                 f"dimension {dim} must have length {n}, got a tensor of shape {list(x.shape)}"
             )
         lead, trail = x.shape[:dim], x.shape[dim + 1 :]
-        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)  # type:
-        ignore[no-untyped-call] return out.reshape(*lead, out.shape[1], *trail)
+        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)
+        return out.reshape(*lead, out.shape[1], *trail)

@@ -6,8 +6,7 @@ The work lives elsewhere: construction and conversion in `convert`, solving in
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,9 @@ from torch_sla.linalg.sparse.structure import Structure, detect
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.info import SolveInfo
+    import builtins
+    from collections.abc import Hashable
+
     from torch_sla.linalg.plan.plan import SolvePlan
 
 __all__ = ["SparseTensor"]
@@ -350,30 +351,23 @@ class SparseTensor:
 
     # --- solving -------------------------------------------------------------------------------
 
-    @overload
-    def solve(
-        self, b: Tensor, *, info: Literal[False] = ..., throw: Literal[True] = ..., **options: Any
-    ) -> Tensor: ...
-    @overload
-    def solve(self, b: Tensor, *, info: bool = ..., throw: bool = ..., **options: Any) -> Any: ...
-
     def solve(
         self,
         b: Tensor,
         backend: str = "auto",
         method: str = "auto",
         preconditioner: Any = "auto",
-        rtol: float | None = None,
-        atol: float = 0.0,
+        rtol: builtins.float | None = None,
+        atol: builtins.float = 0.0,
         maxiter: int | None = None,
         x0: Tensor | None = None,
         plan: SolvePlan | None = None,
         info: bool = False,
         throw: bool = True,
-        tol: float | None = None,
-        adjoint_rtol: float | None = None,
+        tol: builtins.float | None = None,
+        adjoint_rtol: builtins.float | None = None,
         repeats: int = 1,
-    ) -> Tensor | tuple[Tensor, SolveInfo]:
+    ) -> Any:
         """Solve ``A x = b``, differentiable in the values and in `b` to any order.
 
         Parameters
