@@ -1,1 +1,51 @@
-"""Declare a physics problem, get back a solution you can differentiate."""
+"""Declare a physics problem, get back a solution you can differentiate.
+
+Names are loaded on first use: ``import torch_sla`` alone costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
+    "torch_sla.problems.specs.files": ("load_problem",),
+    "torch_sla.problems.specs.mesh": (
+        "BoxMesh",
+        "IntervalMesh",
+        "MeshArrays",
+        "MeshFile",
+        "RectangleMesh",
+    ),
+    "torch_sla.problems.specs.outputs": (
+        "Compliance",
+        "Energy",
+        "Field",
+        "Flux",
+        "Integral",
+        "Maximum",
+        "Probe",
+        "Reaction",
+    ),
+    "torch_sla.problems.specs.poisson": ("PoissonProblem",),
+    "torch_sla.problems.specs.problem": ("Problem",),
+    "torch_sla.problems.specs.solver": ("Solver",),
+    "torch_sla.problems.specs.value": ("Parameter",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'torch_sla' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -38,18 +38,19 @@ class Document:
     file
         Where it came from, for messages; None for a string.
     lines
-        Line (from 1) of every path.
+        Line (from 1) of every path, its parts as text.
     """
 
     data: Any
     file: str | None = None
-    lines: dict[DataPath, int] = field(default_factory=dict, repr=False)
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
 
     def line(self, path: DataPath) -> int | None:
         """Return the line of ``path``, or of the nearest thing around it."""
-        while path not in self.lines and path:
-            path = path[:-1]
-        return self.lines.get(path)
+        words = tuple(str(part) for part in path)
+        while words not in self.lines and words:
+            words = words[:-1]
+        return self.lines.get(words)
 
 
 def load_document(path: str | Path) -> Document:
@@ -113,8 +114,8 @@ def _compose(text: str, file: str | None) -> yaml.Node | None:
         depth = 0
 
         def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-            line = event.start_mark.line + 1
+            event: yaml.Event = self.peek_event()
+            line = event.start_mark.line + 1 if event.start_mark else None
             tag = getattr(event, "tag", None)
             if tag is not None:
                 raise SpecError(
@@ -142,10 +143,10 @@ class _Builder:
 
     def __init__(self, file: str | None) -> None:
         self.file = file
-        self.lines: dict[DataPath, int] = {}
+        self.lines: dict[tuple[str, ...], int] = {}
         self.nodes = 0
 
-    def build(self, node: yaml.Node, path: DataPath) -> Data:
+    def build(self, node: yaml.Node, path: tuple[str, ...]) -> Data:
         import yaml
 
         self.nodes += 1
@@ -163,7 +164,7 @@ class _Builder:
             except ValueError as error:
                 self._refuse(str(error), line, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+            return [self.build(item, (*path, str(i))) for i, item in enumerate(node.value)]
         result: dict[str, Data] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -176,6 +177,6 @@ class _Builder:
             result[key.value] = self.build(value, (*path, key.value))
         return result
 
-    def _refuse(self, message: str, line: int, path: DataPath) -> NoReturn:
-        where = ".".join(str(part) for part in path) or None
+    def _refuse(self, message: str, line: int, path: tuple[str, ...]) -> NoReturn:
+        where = ".".join(path) or None
         raise SpecError(message, file=self.file, line=line, path=where)

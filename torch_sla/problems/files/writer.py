@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch_sla.problems.files.scalars import resolve
 
@@ -22,25 +22,23 @@ def dump(data: dict[str, Any]) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Quotes what the core schema would not read back as text."""
+        """Quotes exactly what the core schema would not read back as the same text."""
+
+        # Everything is emitted as text in its core-schema spelling, so nothing is left to resolve.
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
         def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
             return True
 
         def represent_text(self, text: str) -> yaml.ScalarNode:
-            try:
-                plain = resolve(text) == text
-            except ValueError:
-                plain = False
-            simple = plain and all(c.isalnum() or c in " _.*/()+-<>=,'" for c in text)
-            risky = text[:1] in " *-,>'=" or text[-1:] in " " or text.startswith("---")
-            tag = "tag:yaml.org,2002:str"
-            if simple and not risky and text not in _OLD_WORDS:
-                return self.represent_scalar(tag, text)
-            return self.represent_scalar(tag, text, style='"')
+            return self.represent_scalar(_TEXT, text, style=None if _plain(text) else '"')
 
-    Dumper.add_multi_representer(str, Dumper.represent_text)
+        def represent_number(self, number: float | bool | None) -> yaml.ScalarNode:
+            return self.represent_scalar(_TEXT, "null" if number is None else repr(number).lower())
+
     Dumper.add_representer(str, Dumper.represent_text)
+    for kind in (float, int, bool, type(None)):
+        Dumper.add_representer(kind, Dumper.represent_number)
     text: str = yaml.dump(
         data,
         Dumper=Dumper,
@@ -52,4 +50,14 @@ def dump(data: dict[str, Any]) -> str:
     return text
 
 
-_OLD_WORDS = frozenset({"yes", "no", "on", "off", "y", "n", "Yes", "No", "On", "Off", "Y", "N"})
+_TEXT = "tag:yaml.org,2002:str"
+
+
+def _plain(text: str) -> bool:
+    """Whether a text may stand without quotes."""
+    try:
+        if resolve(text) != text:
+            return False
+    except ValueError:
+        return False
+    return text[:1].isalnum() and all(c.isalnum() or c in "_.*/()+-<= " for c in text.rstrip())

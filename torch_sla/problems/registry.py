@@ -1,0 +1,54 @@
+"""Which problems there are: one line per physics, loaded on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch_sla.errors import SpecError
+from torch_sla.problems.expression import nearest
+
+if TYPE_CHECKING:
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["PHYSICS", "Entry", "problem_class", "verbs"]
+
+
+class Entry(NamedTuple):
+    """Where a problem lives: ``module:class`` of its declaration and of its meaning."""
+
+    spec: str
+    lowering: str
+
+
+PHYSICS = {
+    "poisson": Entry(
+        "torch_sla.problems.specs.poisson:PoissonProblem",
+        "torch_sla.problems.lowering.poisson:Poisson",
+    ),
+}
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def problem_class(kind: object) -> type[Problem]:
+    """Return the declaration class of a type tag.
+
+    Raises
+    ------
+    SpecError
+        If there is none; the message names the nearest.
+    """
+    if not isinstance(kind, str) or kind not in PHYSICS:
+        guess = nearest(kind, PHYSICS) if isinstance(kind, str) else ""
+        raise SpecError(f"received {kind!r}{guess}; one of: {' '.join(PHYSICS)}", path="type")
+    found: type[Problem] = _load(PHYSICS[kind].spec)
+    return found
+
+
+def verbs(kind: str) -> Any:
+    """Return the class that gives meaning to declarations of this type."""
+    return _load(PHYSICS[kind].lowering)

@@ -1,0 +1,50 @@
+"""The JSON Schema of every problem file: generated, committed, reviewed like code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch_sla.problems.registry import PHYSICS, problem_class
+
+__all__ = ["differs", "schema_text"]
+
+
+def schema_text() -> str:
+    """Return the schema, the same text for the same declarations."""
+    from pydantic.json_schema import models_json_schema
+
+    classes = [problem_class(kind) for kind in sorted(PHYSICS)]
+    _, body = models_json_schema([(cls, "validation") for cls in classes])
+    definitions = {name: _stripped(entry) for name, entry in body["$defs"].items()}
+    for entry in definitions.values():
+        # Every type tag has a default in Python, and must be written in a file.
+        if "const" in entry.get("properties", {}).get("type", {}) and not _optional_tag(entry):
+            entry["required"] = sorted({*entry.get("required", []), "type"})
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A problem for torch_sla",
+        "oneOf": [{"$ref": f"#/$defs/{cls.__name__}"} for cls in classes],
+        "$defs": definitions,
+    }
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+def differs(path: str | Path) -> bool:
+    """Whether a committed schema is missing or out of date."""
+    path = Path(path)
+    return not path.is_file() or path.read_text(encoding="utf-8") != schema_text()
+
+
+def _optional_tag(entry: dict[str, Any]) -> bool:
+    return entry["properties"]["type"]["const"] == "solver" or "key" in entry["properties"]
+
+
+def _stripped(entry: dict[str, Any]) -> dict[str, Any]:
+    """Drop titles that only repeat the name of a field, and the examples of docstrings."""
+    if "description" in entry:
+        entry["description"] = entry["description"].split("\n\n")[0].replace("\n", " ")
+    for field in entry.get("properties", {}).values():
+        field.pop("title", None)
+    return entry

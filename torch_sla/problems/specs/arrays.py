@@ -1,0 +1,135 @@
+"""Arrays inside a declaration: read-only numbers behind a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic_core import CoreSchema, core_schema
+
+from torch_sla.problems.specs.faults import fault
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+__all__ = ["Array", "file_digest", "load_array"]
+
+
+class Array:
+    """Read-only numbers, given as an array, nested lists or ``{file, key}``.
+
+    Parameters
+    ----------
+    array
+        The numbers; copied, so that later changes to the original do not reach the declaration.
+
+    Examples
+    --------
+    >>> Array([[1, 2]]).array.flags.writeable
+    False
+    """
+
+    def __init__(self, array: npt.ArrayLike) -> None:
+        copied = np.array(array)
+        if copied.dtype.kind not in "biuf":
+            raise fault(f"an array of numbers is needed; received dtype {copied.dtype}")
+        if copied.dtype.kind == "f" and not np.isfinite(copied).all():
+            raise fault("the array holds NaN or infinity")
+        copied.flags.writeable = False
+        self.array: npt.NDArray[Any] = copied
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of shape, kind and content (whole numbers hash alike in any integer type)."""
+        kind = "f8" if self.array.dtype.kind == "f" else "i8"
+        content = np.ascontiguousarray(self.array, dtype=kind)
+        digest = hashlib.blake2b(f"{kind} {content.shape}".encode(), digest_size=16)
+        digest.update(content.tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Array(shape={self.array.shape}, dtype={self.array.dtype})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(cls._validate)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        file = {
+            "type": "object",
+            "properties": {"file": {"type": "string"}, "key": {"type": "string"}},
+            "required": ["file"],
+            "additionalProperties": False,
+        }
+        return {"anyOf": [{"type": "array"}, file]}
+
+    @classmethod
+    def _validate(cls, value: Any, info: core_schema.ValidationInfo) -> Array:
+        if isinstance(value, Array):
+            return value
+        if isinstance(value, dict) and "file" in value and set(value) <= {"file", "key"}:
+            base = Path(info.context["base"]) if info.context else Path.cwd()
+            return cls(load_array(base / str(value["file"]), value.get("key")))
+        if hasattr(value, "requires_grad"):
+            if value.requires_grad:
+                raise fault(
+                    "a declaration holds no tensor that requires grad; pass moving points to "
+                    "solve(points=...)"
+                )
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray | list | tuple):
+            try:
+                return cls(value)
+            except ValueError as error:
+                raise fault(f"not a rectangular array of numbers: {error}") from None
+        raise fault(
+            f"an array, nested lists or {{file, key}} is needed; received {type(value).__name__}"
+        )
+
+
+def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
+    """Read numbers from ``.npy`` or ``.npz``; pickled objects are refused.
+
+    Raises
+    ------
+    PydanticCustomError
+        If the file or the key is missing, or the content is not numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise fault(f"no such file: {str(path)!r}")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise fault(f"{path.name} cannot be read as .npy or .npz: {error}") from None
+    if isinstance(loaded, np.ndarray):
+        if key is not None:
+            raise fault(f"{path.name} holds one array and has no keys; received key {key!r}")
+        return loaded
+    with loaded:
+        if key is None and len(loaded.files) == 1:
+            key = loaded.files[0]
+        if key not in loaded.files:
+            names = " ".join(loaded.files)
+            raise fault(f"{path.name} has no array {key!r}; it holds: {names}")
+        array: npt.NDArray[Any] = loaded[key]
+        return array
+
+
+def file_digest(path: str | Path) -> str:
+    """Hash of the bytes of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

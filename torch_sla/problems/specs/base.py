@@ -1,0 +1,89 @@
+"""The base of every declaration: frozen, strict, tagged data."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import pydantic
+from pydantic import ConfigDict, ValidationError, model_validator
+
+from torch_sla.problems.specs.faults import spec_error, unbuilt_key, unknown_key
+
+__all__ = ["Spec"]
+
+
+class Spec(pydantic.BaseModel):
+    """Frozen data that says what is wanted and holds no tensor.
+
+    Fields marked ``kw_only=False`` may be given by position, in order. What does not validate raises
+    `SpecError`, which names the path, what was received and the nearest valid spelling.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        revalidate_instances="always",
+        allow_inf_nan=False,
+        validate_default=True,
+        ser_json_inf_nan="strings",
+    )
+
+    unbuilt: ClassVar[dict[str, str]] = {}
+    """Fields that people will look for and that do not exist yet, with what to know about them."""
+
+    def __init__(self, *args: Any, **data: Any) -> None:
+        names = [n for n, f in type(self).model_fields.items() if f.kw_only is False]
+        if len(args) > len(names):
+            raise TypeError(
+                f"{type(self).__name__} takes {len(names)} positional arguments "
+                f"({', '.join(names)}), but {len(args)} were given"
+            )
+        for name, value in zip(names, args, strict=False):
+            if name in data:
+                raise TypeError(f"{type(self).__name__} got {name!r} twice")
+            data[name] = value
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise spec_error(error, data) from None
+
+    # Nested declarations validate in one pass instead of calling __init__ for each.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key in cls.unbuilt:
+                    raise unbuilt_key(key, cls.unbuilt[key])
+                if key not in cls.model_fields:
+                    raise unknown_key(str(key), cls.model_fields, str(data.get("type", "")))
+        return data
+
+    def updated(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked as a new declaration.
+
+        Examples
+        --------
+        >>> from torch_sla.problems.specs.boundary import Dirichlet
+        >>> Dirichlet("left", 0.0).updated(value=2.0).value
+        2.0
+        """
+        return type(self)(
+            **{**{name: getattr(self, name) for name in self.model_fields_set}, **changes}
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={getattr(self, name)!r}"
+            for name, field in type(self).model_fields.items()
+            if name != "type" and getattr(self, name) != field.default
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    __str__ = __repr__

@@ -1,0 +1,54 @@
+"""What a declaration says, in one canonical form, and its hash.
+
+The form does not depend on spelling: formulas are canonical, whole numbers equal their floats, files
+and arrays count by content, fields left at their default do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from torch_sla.problems.specs.arrays import Array, file_digest
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.value import DataFile, Formula, FrozenMap
+
+__all__ = ["canonical", "spec_hash"]
+
+
+def spec_hash(spec: Spec) -> str:
+    """Return 32 hexadecimal digits that identify what is declared.
+
+    Examples
+    --------
+    >>> from torch_sla.problems.specs.boundary import Dirichlet
+    >>> spec_hash(Dirichlet("left", "2*x")) == spec_hash(Dirichlet(["left"], " 2.0 * x"))
+    True
+    """
+    text = json.dumps(canonical(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """Return plain data that is equal for declarations that mean the same."""
+    if isinstance(value, Spec):
+        result = {}
+        for name, field in type(value).model_fields.items():
+            item = getattr(value, name)
+            if name in ("type", "version") or item != field.default:
+                result[name] = canonical(item)
+        return result
+    if isinstance(value, Formula):
+        return {"formula": value.expression.canonical}
+    if isinstance(value, DataFile):
+        return {"content": file_digest(value)}
+    if isinstance(value, Array):
+        return {"array": value.digest}
+    if isinstance(value, FrozenMap | dict):
+        return {"map": {str(key): canonical(item) for key, item in value.items()}}
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if isinstance(value, float):
+        return repr(value + 0.0)
+    return value

@@ -1,0 +1,174 @@
+"""The laws inside a declaration: where values stand, which names they use, what they may not see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.value import (
+    RESERVED_NAMES,
+    ArrayFile,
+    Formula,
+    FrozenMap,
+    Parameter,
+    Place,
+    leaves,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+__all__ = ["Law", "check_laws", "declared_parameters", "laws"]
+
+DataPath = tuple[str | int, ...]
+
+_HOMES = {
+    "cells": ("constant", "cells", "nodes", "quadrature"),
+    "facets": ("constant", "cells", "facets", "nodes"),
+    "dofs": ("constant", "nodes"),
+    "output": ("constant", "cells", "facets", "nodes", "quadrature"),
+}
+_RANKS = ("a scalar", "a vector", "a matrix")
+
+
+class Law(NamedTuple):
+    """A value in its place."""
+
+    path: DataPath
+    value: Any
+    place: Place
+
+
+def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
+    """Yield every law of a declaration, in order."""
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        place = next((m for m in field.metadata if isinstance(m, Place)), None)
+        if place is not None:
+            if value is not None:
+                yield Law((*path, name), value, place)
+        elif isinstance(value, Spec):
+            yield from laws(value, (*path, name))
+        elif isinstance(value, tuple):
+            for i, item in enumerate(value):
+                if isinstance(item, Spec):
+                    yield from laws(item, (*path, name, i))
+
+
+def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Parameter]:
+    """Return every parameter by name.
+
+    Raises
+    ------
+    SpecError
+        If a name is reserved, or two definitions of it disagree.
+    """
+    found: dict[str, tuple[DataPath, Parameter]] = {}
+    declared: list[tuple[DataPath, Any]] = [
+        (("parameters", i), p) for i, p in enumerate(getattr(spec, "parameters", ()))
+    ]
+    for law in laws(spec):
+        declared.extend((law.path + path, leaf) for path, leaf in leaves(law.value))
+    for path, leaf in declared:
+        if not isinstance(leaf, Parameter):
+            continue
+        if leaf.name in reserved:
+            raise SpecError(
+                f"a parameter cannot be called {leaf.name!r}: the name has a meaning already",
+                path=_text(path),
+            )
+        place, first = found.setdefault(leaf.name, (path, leaf))
+        if first != leaf:
+            raise SpecError(
+                f"the parameter {leaf.name!r} is defined differently at {_text(place)}: {first!r} "
+                f"against {leaf!r}; define it once under parameters, and use its name",
+                path=_text(path),
+            )
+    return {name: parameter for name, (_, parameter) in found.items()}
+
+
+def check_laws(
+    spec: Spec, fields: Mapping[str, int], unseen: Mapping[str, str]
+) -> dict[str, Parameter]:
+    """Check names, shapes and homes of every law; return the parameters.
+
+    Parameters
+    ----------
+    fields
+        Rank of each field of the physics.
+    unseen
+        Names that no law may use, with the reason.
+
+    Raises
+    ------
+    SpecError
+        At the path of the law that is wrong.
+    """
+    reserved = RESERVED_NAMES | fields.keys() | FUNCTIONS.keys() | FIELD_OPERATORS
+    parameters = declared_parameters(spec, reserved)
+    ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
+    ranks |= dict.fromkeys("xyz", 0)
+    seen = dict(ranks)
+    for name, rank in fields.items():
+        seen[name] = rank
+        seen[f"grad({name})"] = rank + 1
+    blind = dict.fromkeys(seen.keys() - ranks.keys(), "this law does not see the solution")
+    for law in laws(spec):
+        forbidden = dict(unseen) if law.place.fields else {**blind, **unseen}
+        _check(law, law.value, law.path, parameters, seen if law.place.fields else ranks, forbidden)
+    return parameters
+
+
+def _check(
+    law: Law,
+    value: Any,
+    path: DataPath,
+    parameters: Mapping[str, Parameter],
+    ranks: Mapping[str, int],
+    forbidden: Mapping[str, str],
+) -> None:
+    if isinstance(value, FrozenMap):
+        for tag, item in value.items():
+            _check(law, item, (*path, tag), parameters, ranks, forbidden)
+        return
+    rank = _rank(value, path, ranks, forbidden)
+    if rank is not None and rank not in law.place.ranks:
+        wanted = " or ".join(_RANKS[r] for r in law.place.ranks)
+        raise SpecError(f"this is {_RANKS[rank]}; {wanted} is needed", path=_text(path))
+    for below, leaf in leaves(value, path):
+        used = [leaf.name] if isinstance(leaf, Parameter) else []
+        if isinstance(leaf, Formula):
+            used = sorted(leaf.expression.names & parameters.keys())
+        for name in used:
+            home = parameters[name].on
+            if home not in _HOMES[law.place.on]:
+                raise SpecError(
+                    f"the parameter {name!r} lives on {home}, which has no meaning on "
+                    f"{law.place.on}; it may live on: {' '.join(_HOMES[law.place.on])}",
+                    path=_text(below),
+                )
+
+
+def _rank(
+    value: Any, path: DataPath, ranks: Mapping[str, int], forbidden: Mapping[str, str]
+) -> int | None:
+    if isinstance(value, tuple):
+        below = {_rank(item, (*path, i), ranks, forbidden) for i, item in enumerate(value)}
+        if len(below) > 1:
+            raise SpecError("the entries of a list need one shape", path=_text(path))
+        inner = below.pop() if below else 0
+        return None if inner is None else inner + 1
+    if isinstance(value, Formula):
+        try:
+            return value.expression.check(ranks, forbidden)
+        except ExpressionError as error:
+            raise ExpressionError(error.message, path=_text(path)) from None
+    if isinstance(value, Parameter):
+        return len(value.shape)
+    return None if isinstance(value, ArrayFile) else 0
+
+
+def _text(path: DataPath) -> str:
+    return ".".join(str(part) for part in path)

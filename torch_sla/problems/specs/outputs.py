@@ -1,0 +1,144 @@
+"""Outputs: named numbers and fields taken from a solution."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
+from annotated_types import MinLen
+from pydantic import BeforeValidator
+
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.boundary import Selector
+from torch_sla.problems.specs.faults import fault
+from torch_sla.problems.specs.value import FormulaText, Place, Text
+
+__all__ = [
+    "Compliance",
+    "Energy",
+    "Field",
+    "Flux",
+    "Integral",
+    "Maximum",
+    "Output",
+    "OutputSpec",
+    "Probe",
+    "Reaction",
+]
+
+
+def _points(value: Any) -> Any:
+    if getattr(value, "requires_grad", False):
+        raise fault("positions are data; evaluate(expression, at=X) is differentiable in X")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Point: TypeAlias = Annotated[
+    tuple[float, ...], BeforeValidator(_tuple), pydantic.Field(min_length=1, max_length=3)
+]
+Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
+Quantity: TypeAlias = Annotated[FormulaText, Place("output", (0, 1, 2), fields=True)]
+Scalar: TypeAlias = Annotated[FormulaText, Place("output", (0,), fields=True)]
+
+
+class OutputSpec(Spec):
+    """The base of all outputs."""
+
+    name: Text = pydantic.Field(kw_only=False, description="Key in the solution.")
+    unit: str | None = pydantic.Field(default=None, description="Unit, as documentation.")
+
+
+class Probe(OutputSpec):
+    """A quantity at given points, on nodes or off: ``[*batch, n_points, *shape]``.
+
+    Examples
+    --------
+    >>> Probe("sensors", at=[(0.3, 0.4), (0.7, 0.2)]).at
+    ((0.3, 0.4), (0.7, 0.2))
+    """
+
+    type: Literal["probe"] = "probe"
+    at: Points = pydantic.Field(kw_only=False, description="Positions [n, dim].")
+    quantity: Quantity = pydantic.Field(default="u", kw_only=False, description="What is measured.")
+
+
+class Integral(OutputSpec):
+    """The integral of an expression over cells, or over facets where ``on`` is a facet tag."""
+
+    type: Literal["integral"] = "integral"
+    expression: Scalar = pydantic.Field(kw_only=False, description="Integrand.")
+    on: Selector | None = pydantic.Field(
+        default=None, kw_only=False, description="Cell tags or facet tags; all cells when left out."
+    )
+
+
+class Flux(OutputSpec):
+    """−κ ∂u/∂n integrated over boundary facets: what leaves the body, conserved to rounding."""
+
+    type: Literal["flux"] = "flux"
+    on: Selector = pydantic.Field(
+        kw_only=False, description="Boundary facets: tag, tags or predicate."
+    )
+
+
+class Reaction(OutputSpec):
+    """What Dirichlet conditions on these facets put into the body to hold their values."""
+
+    type: Literal["reaction"] = "reaction"
+    on: Selector = pydantic.Field(
+        kw_only=False, description="Boundary facets: tag, tags or predicate."
+    )
+
+
+class Energy(OutputSpec):
+    """The energy stored in the cells, half of the bilinear form: ½ ∫ κ|∇u|² + ½ ∫ reaction·u²."""
+
+    type: Literal["energy"] = "energy"
+
+
+class Compliance(OutputSpec):
+    """The work of all loads: Fᵀu, with F from sources, fluxes and surroundings."""
+
+    type: Literal["compliance"] = "compliance"
+
+
+class Maximum(OutputSpec):
+    """The largest value of an expression, or its p-mean, which is smooth and tends to it.
+
+    Without ``p``: the maximum over the nodes where the expression has values there, else over the
+    quadrature points. With ``p``: (∫|e|ᵖ / ∫1)^(1/p).
+    """
+
+    type: Literal["maximum"] = "maximum"
+    expression: Scalar = pydantic.Field(kw_only=False, description="What is maximised.")
+    p: Annotated[float, pydantic.Field(ge=1, le=1000)] | None = pydantic.Field(
+        default=None, kw_only=False, description="Exponent of the p-mean."
+    )
+
+
+class Field(OutputSpec):
+    """An expression as a field: ``[*batch, n_sites, *shape]``.
+
+    On cells: the mean over each cell. On nodes: the value there; where the expression jumps between
+    cells, the mean of the cells around, weighted by volume.
+    """
+
+    type: Literal["field"] = "field"
+    expression: Quantity = pydantic.Field(kw_only=False, description="What is evaluated.")
+    on: Literal["cells", "nodes", "quadrature"] = pydantic.Field(
+        default="cells", kw_only=False, description="Where."
+    )
+
+
+Output: TypeAlias = Annotated[
+    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field,
+    pydantic.Field(discriminator="type"),
+]

@@ -1,0 +1,47 @@
+"""Diffusion: heat conduction, electrostatics, Darcy flow, diffusion of a species."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.value import Place, Value
+
+__all__ = ["PoissonProblem"]
+
+
+class PoissonProblem(FieldProblem):
+    """−∇·(κ ∇u) + reaction·u = source in the body; u is a scalar.
+
+    Boundary facets without a condition are insulated (κ ∂u/∂n = 0).
+
+    Examples
+    --------
+    >>> from torch_sla import Dirichlet, PoissonProblem, RectangleMesh
+    >>> problem = PoissonProblem(
+    ...     mesh=RectangleMesh(cells=(8, 8)), source=1.0, boundary=[Dirichlet("left", 0.0)]
+    ... )
+    >>> round(float(problem.solve().u.max()), 4)
+    0.5
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {"u": 0}
+    unbuilt: ClassVar[dict[str, str]] = {
+        "advection": "advection is not available yet; only diffusion and reaction are",
+    }
+
+    type: Literal["poisson"] = "poisson"
+    diffusivity: Annotated[Value, Place("cells", (0, 2))] = Field(
+        default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."
+    )
+    reaction: Annotated[Value, Place("cells")] | None = Field(
+        default=None, description="Coefficient of u (heat: W/(m³ K)), per volume."
+    )
+    source: Annotated[Value, Place("cells")] = Field(
+        default=0.0, description="Right-hand side per volume (heat: W/m³)."
+    )
+    capacity: Annotated[Value, Place("cells")] = Field(
+        default=1.0, description="Coefficient of ∂u/∂t (heat: J/(m³ K)); makes the mass matrix."
+    )

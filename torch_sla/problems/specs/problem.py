@@ -1,0 +1,242 @@
+"""The base of all problems: what every declaration shares, and the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from torch_sla.errors import SpecError
+from torch_sla.problems import registry
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.boundary import Boundary
+from torch_sla.problems.specs.hashing import spec_hash
+from torch_sla.problems.specs.laws import check_laws
+from torch_sla.problems.specs.mesh import MeshSpec
+from torch_sla.problems.specs.outputs import Output
+from torch_sla.problems.specs.solver import Solver
+from torch_sla.problems.specs.value import Listed, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from torch_sla.assembly.mesh import Mesh
+    from torch_sla.linalg import SparseTensor
+    from torch_sla.problems.lowering.steady import Assembled, SteadyModel
+    from torch_sla.problems.solution import Solution
+
+__all__ = ["FieldProblem", "Problem"]
+
+
+class Problem(Spec):
+    """A problem as data. ``Problem(type="poisson", ...)`` builds the matching class.
+
+    Examples
+    --------
+    >>> from torch_sla import IntervalMesh, Problem
+    >>> problem = Problem(type="poisson", mesh=IntervalMesh(cells=4), source=1.0)
+    >>> type(problem).__name__
+    'PoissonProblem'
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {}
+    steady: ClassVar[bool] = True
+
+    type: str
+    version: Literal[1] = Field(default=1, description="Version of this format.")
+    name: str | None = Field(default=None, description="A name for people.")
+    parameters: Listed[Parameter] = Field(
+        default=(), description="Parameters declared for use inside expressions."
+    )
+    outputs: Listed[Output] = Field(default=(), description="What is taken from the solution.")
+    solver: Solver = Field(default=Solver(), description="How it is solved.")
+
+    _parameters: dict[str, Parameter] = PrivateAttr(default_factory=dict)
+    _model: Any = PrivateAttr(default=None)
+    _hash: str | None = PrivateAttr(default=None)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *_: Any, **data: Any) -> Self:  # noqa: D102
+            if cls is Problem:
+                cls = registry.problem_class(data.get("type"))
+            return super().__new__(cls)
+
+    def __init__(self, *args: Any, **data: Any) -> None:
+        super().__init__(*args, **data)
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        unseen = {"t": "this problem is steady"} if self.steady else {}
+        self._parameters = check_laws(self, self.fields_of, unseen)
+        taken = set(self.fields_of)
+        for i, output in enumerate(self.outputs):
+            if output.name in taken:
+                raise SpecError(
+                    f"two outputs are called {output.name!r}"
+                    if output.name not in self.fields_of
+                    else f"{output.name!r} is the field itself; call the output something else",
+                    path=f"outputs.{i}.name",
+                )
+            taken.add(output.name)
+        return self
+
+    # -- files and identity ---------------------------------------------------------------------
+
+    @staticmethod
+    def from_yaml(path: str | Path) -> Problem:
+        """Read a problem from a YAML or JSON file; see `load_problem`."""
+        from torch_sla.problems.specs.files import load_problem
+
+        return load_problem(path)
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """Return the problem as YAML, and write it to ``path`` where one is given.
+
+        Long arrays are written beside the file; paths inside become relative to it.
+        """
+        from torch_sla.problems.specs import files
+
+        if path is None:
+            return files.to_text(self)
+        files.write(self, path)
+        return Path(path).read_text(encoding="utf-8")
+
+    @property
+    def spec_hash(self) -> str:
+        """Identifies what is declared, contents of files included; survives a trip through YAML."""
+        if self._hash is None:
+            self._hash = spec_hash(self)
+        return self._hash
+
+    @property
+    def declared(self) -> dict[str, Parameter]:
+        """Every parameter by name."""
+        return dict(self._parameters)
+
+
+class FieldProblem(Problem):
+    """A problem for a field on a mesh."""
+
+    mesh: MeshSpec = Field(description="Where it is solved.")
+    order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
+    boundary: Listed[Boundary] = Field(
+        default=(), description="Conditions; facets without one are free of flux."
+    )
+
+    def _lowered(self) -> SteadyModel:
+        if self._model is None:
+            self._model = registry.verbs(self.type)(self)
+        model: SteadyModel = self._model
+        return model
+
+    @property
+    def structural_hash(self) -> str:
+        """Identifies the structure: mesh topology, selections, element, dtype; no values."""
+        return self._lowered().structure.key
+
+    def compile(self) -> SteadyModel:
+        """Do all work that values do not change, and hold on to it."""
+        return self._lowered()
+
+    def solve(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+        **named: Any,
+    ) -> Solution:
+        """Solve for given parameters; one node in the autograd graph.
+
+        Parameters
+        ----------
+        values, **named
+            Tensors, numbers or modules by parameter name, ``[*batch, *sites, *shape]``. ``values`` is a
+            mapping for names that are no Python words.
+        points
+            Moved mesh points ``[n_points, dim]``, differentiable.
+        start
+            Starting value ``[n_dofs]`` of iterative methods; detached.
+        info
+            Whether to record the residual history.
+        throw
+            Whether failure raises `SolveError`, or is left in ``solution.info``.
+
+        Raises
+        ------
+        ArgumentError
+            For an unknown name, a wrong shape, NaN, or a coefficient that must be positive and is not.
+        GradientError
+            For a tensor that requires grad but reaches nothing.
+        SolveError
+            If the linear solve fails.
+        """
+        return self._lowered().solve(
+            {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
+        )
+
+    def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
+        """Return size, structure, chosen backend and method, and why."""
+        return self._lowered().explain({**(values or {}), **named})
+
+    def assemble(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        **named: Any,
+    ) -> Assembled:
+        """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
+        return self._lowered().assemble({**(values or {}), **named}, points=points)
+
+    def residual(
+        self,
+        u: Tensor,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+        **named: Any,
+    ) -> Tensor:
+        """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
+        return self._lowered().residual(
+            u, {**(values or {}), **named}, points=points, constrained=constrained
+        )
+
+    def jacobian(
+        self,
+        u: Tensor | None = None,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+        **named: Any,
+    ) -> SparseTensor:
+        """Return the derivative of `residual` with respect to u."""
+        return self._lowered().jacobian(
+            u, {**(values or {}), **named}, points=points, constrained=constrained
+        )
+
+    def mesh_data(self) -> Mesh:
+        """Return the mesh: points ``[n, dim]``, cells, facets, tags."""
+        return self._lowered().mesh
+
+    def dof_points(self) -> Tensor:
+        """Return where the unknowns live ``[n_dofs, dim]``."""
+        return self._lowered().dof_points()
+
+    def sites(self, name: str) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives."""
+        return self._lowered().sites(name)

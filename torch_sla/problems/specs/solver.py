@@ -1,0 +1,44 @@
+"""How a problem is solved."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.value import Text
+
+__all__ = ["Solver"]
+
+
+class Solver(Spec):
+    """Requests to the plan; ``"auto"`` leaves the choice to it.
+
+    Examples
+    --------
+    >>> Solver(backend="scipy", rtol=1e-8)
+    Solver(backend='scipy', rtol=1e-08)
+    """
+
+    type: Literal["solver"] = "solver"
+    backend: Literal["auto", "scipy", "eigen", "native", "cudss", "cusolver", "pytorch"] = Field(
+        default="auto", description="Library that does the work."
+    )
+    method: Text = Field(
+        default="auto", description="Method of the backend, such as cg or cholesky."
+    )
+    preconditioner: Text = Field(default="auto", description="Preconditioner of iterative methods.")
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Relative residual; None means 1e-10 in float64, 1e-5 in float32."
+    )
+    atol: Annotated[float, Field(ge=0)] = Field(default=0.0, description="Absolute residual.")
+    maxiter: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Largest number of iterations."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where work happens."
+    )
+    dtype: Literal["float64", "float32"] = Field(
+        default="float64", description="Precision of all work; inputs are cast to it."
+    )

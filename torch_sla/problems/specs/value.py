@@ -1,0 +1,303 @@
+"""Values a declaration may hold: numbers, formulas, parameters, files, lists, maps over cell tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar
+
+from annotated_types import MinLen
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationInfo,
+)
+
+from torch_sla.problems.expression import Expression
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import fault
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
+
+__all__ = [
+    "ArrayFile",
+    "DataFile",
+    "FilePath",
+    "Formula",
+    "FormulaText",
+    "FrozenMap",
+    "Listed",
+    "Parameter",
+    "Place",
+    "Predicate",
+    "Text",
+    "Value",
+    "leaves",
+]
+
+T = TypeVar("T")
+RESERVED_NAMES = frozenset({"points", "start", "info", "throw", "values", "pi"}) | frozenset("xyzt")
+
+
+class Formula(str):
+    """The text of an expression that has been parsed."""
+
+    __slots__ = ()
+
+    @property
+    def expression(self) -> Expression:
+        """The parsed expression."""
+        return Expression.parse(str(self))
+
+
+class DataFile(str):
+    """The absolute path of a file whose content belongs to the declaration."""
+
+    __slots__ = ()
+
+
+class FrozenMap(dict[str, Any]):
+    """A mapping that cannot be changed."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a declaration cannot be changed; use updated(...)")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[FrozenMap], tuple[dict[str, Any]]]:
+        return FrozenMap, (dict(self),)
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _no_tensor(value: Any) -> Any:
+    if type(value).__module__.startswith("torch") and hasattr(value, "requires_grad"):
+        raise fault(
+            "a declaration is data and holds no tensor: declare Parameter(...) here and pass the tensor "
+            "to solve(...), or save the values to a file"
+        )
+    if type(value).__module__ == "numpy":
+        if not getattr(value, "shape", (0,)):
+            return value.item()
+        raise fault(
+            "arrays belong in a file ({file: k.npz, key: k}) or in a Parameter given to solve(...); "
+            f"received {type(value).__name__} of shape {getattr(value, 'shape', ())}"
+        )
+    return value
+
+
+def _resolved(value: str, info: ValidationInfo) -> DataFile:
+    if isinstance(value, DataFile):
+        return value
+    base = Path(info.context["base"]) if info.context else Path.cwd()
+    path = (base / value).resolve()
+    if not path.is_file():
+        raise fault(f"no such file: {value!r} (looked for {path})")
+    return DataFile(path)
+
+
+Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+"""A tuple that may be written as a list."""
+
+Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_resolved)]
+
+
+class _ExpressionFormat:
+    """Marks text as an expression in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "format": "expression"}
+
+
+def _formula(text: str) -> Formula:
+    Expression.parse(text)
+    return Formula(text)
+
+
+FormulaText: TypeAlias = Annotated[str, AfterValidator(_formula), _ExpressionFormat()]
+Predicate: TypeAlias = FormulaText
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Marks a field that holds a law, with where it is evaluated and of what shape.
+
+    Parameters
+    ----------
+    on
+        ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones) or
+        ``"output"`` (wherever the output asks).
+    ranks
+        Ranks allowed: 0 scalar, 1 vector, 2 matrix.
+    fields
+        Whether the solution may be seen.
+    """
+
+    on: Literal["cells", "facets", "dofs", "output"]
+    ranks: tuple[int, ...] = (0,)
+    fields: bool = False
+
+
+class ArrayFile(Spec):
+    """Numbers kept in a file: ``.npy``, or ``.npz`` with a key.
+
+    Examples
+    --------
+    >>> ArrayFile("absent.npz", key="kappa")
+    Traceback (most recent call last):
+    ...
+    torch_sla.errors.SpecError: file: no such file: 'absent.npz' ...
+    """
+
+    type: Literal["file"] = "file"
+    file: FilePath = Field(kw_only=False, description="Path, relative to the declaration's file.")
+    key: Text | None = Field(default=None, description="Name of the array inside an .npz file.")
+    on: Literal["constant", "cells", "facets", "nodes", "quadrature"] | None = Field(
+        default=None, description="Where the numbers live; found from their count when left out."
+    )
+
+
+Default: TypeAlias = Annotated[
+    Annotated[float, Tag("<number>")]
+    | Annotated[FormulaText, Tag("<formula>")]
+    | Annotated[ArrayFile, Tag("<file>")]
+    | Annotated[Listed[float], Tag("<list>")],
+    Discriminator(lambda value: _kind(value)),
+    BeforeValidator(_no_tensor),
+]
+
+
+class Parameter(Spec):
+    """Something the user varies: a tensor given by name to ``solve``.
+
+    The tensor is ``[*batch, *sites, *shape]``. Leading batch dimensions broadcast across parameters.
+
+    Examples
+    --------
+    >>> Parameter("kappa", on="cells", default=1.0)
+    Parameter(name='kappa', on='cells', default=1.0)
+    """
+
+    type: Literal["parameter"] = "parameter"
+    name: Text = Field(kw_only=False, description="Name of the argument of solve(...).")
+    on: Literal["constant", "cells", "facets", "nodes", "quadrature"] = Field(
+        default="constant",
+        description="Where it lives: one value, one per cell, per facet, per mesh point, or per "
+        "quadrature point of the cells.",
+    )
+    shape: Listed[Annotated[int, Field(ge=1)]] = Field(
+        default=(), description="Shape of one value: () scalar, (3,) vector, (3, 3) matrix."
+    )
+    default: Default | None = Field(
+        default=None, description="Value when none is given; without one the parameter is required."
+    )
+    of: Listed[Literal["x"]] = Field(
+        default=(), description="What a module given for it sees: the coordinates x."
+    )
+    unit: str | None = Field(default=None, description="Unit, as documentation.")
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return "<number>"
+    if isinstance(value, str):
+        return "<formula>"
+    if isinstance(value, list | tuple):
+        return "<list>"
+    if isinstance(value, Spec):
+        return f"<{value.type}>" if value.type in ("parameter", "file") else None  # type: ignore[attr-defined]
+    if isinstance(value, Mapping):
+        kind = value.get("type")
+        if kind in ("parameter", "file"):
+            return f"<{kind}>"
+        if "file" in value and set(value) <= {"file", "key", "on", "type"}:
+            return "<file>"
+        return "<map>"
+    return None
+
+
+def _thaw(value: Any) -> Any:
+    return dict(value) if isinstance(value, FrozenMap) else value
+
+
+def _one_of(what: str) -> Discriminator:
+    return Discriminator(_kind, custom_error_type="needs", custom_error_message=f"should be {what}")
+
+
+# Three levels spelt out instead of a recursion: an entry, a list of entries (vector), a list of lists
+# (matrix), and a map over cell tags of any of those.
+Entry: TypeAlias = Annotated[
+    Annotated[float, Tag("<number>")]
+    | Annotated[FormulaText, Tag("<formula>")]
+    | Annotated[Parameter, Tag("<parameter>")]
+    | Annotated[ArrayFile, Tag("<file>")],
+    _one_of("a number, an expression, a parameter or a file"),
+    BeforeValidator(_no_tensor),
+]
+Row: TypeAlias = Annotated[
+    Annotated[float, Tag("<number>")]
+    | Annotated[FormulaText, Tag("<formula>")]
+    | Annotated[Parameter, Tag("<parameter>")]
+    | Annotated[ArrayFile, Tag("<file>")]
+    | Annotated[Listed[Entry], Tag("<list>")],
+    _one_of("a number, an expression, a parameter, a file or a list of those"),
+    BeforeValidator(_no_tensor),
+]
+TagValue: TypeAlias = Annotated[
+    Annotated[float, Tag("<number>")]
+    | Annotated[FormulaText, Tag("<formula>")]
+    | Annotated[Parameter, Tag("<parameter>")]
+    | Annotated[ArrayFile, Tag("<file>")]
+    | Annotated[Listed[Row], Tag("<list>")],
+    _one_of("a number, an expression, a parameter, a file or a list of those"),
+    BeforeValidator(_no_tensor),
+]
+Value: TypeAlias = Annotated[
+    Annotated[float, Tag("<number>")]
+    | Annotated[FormulaText, Tag("<formula>")]
+    | Annotated[Parameter, Tag("<parameter>")]
+    | Annotated[ArrayFile, Tag("<file>")]
+    | Annotated[Listed[Row], Tag("<list>")]
+    | Annotated[
+        dict[str, TagValue],
+        BeforeValidator(_thaw),
+        MinLen(1),
+        AfterValidator(FrozenMap),
+        Tag("<map>"),
+    ],
+    _one_of(
+        "a number, an expression, a parameter, a file, a list of those, or a map over cell tags"
+    ),
+    BeforeValidator(_no_tensor),
+]
+"""A law: number, expression, `Parameter`, array by file, list of those, or map over cell tags."""
+
+
+def leaves(
+    value: Any, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield every number, formula, parameter and file inside a value, with its path."""
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from leaves(item, (*path, i))
+    elif isinstance(value, FrozenMap):
+        for tag, item in value.items():
+            yield from leaves(item, (*path, tag))
+    elif value is not None:
+        yield path, value
