@@ -44,9 +44,8 @@ def growth_dimension(pattern: Pattern) -> float:
     raw = log(max(reached, 2)) / log(levels)
     if raw < 1.4:
         return 1.0
-    if raw < 2.1:
-        return 2.0
-    return min(3.0, 2.0 + (raw - 2.1) / 0.25)
+    # 5-point grids come out near 1.8, triangulations near 1.9, 7-point grids between 2.2 and 2.4.
+    return min(3.0, max(2.0, 2.0 + (raw - 2.05) / 0.15))
 
 
 def _levels(

@@ -1,0 +1,141 @@
+"""Patterns: canonical slots, maps back to given entries, transposes, blocks, refusals."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg import Pattern, SegmentMap, SparseTensor
+
+
+def random_coo(seed: int, M: int, N: int, nnz: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randint(M, (nnz,), generator=generator),
+        torch.randint(N, (nnz,), generator=generator),
+    )
+
+
+def dense(p: Pattern, slot_values: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(p.shape, dtype=slot_values.dtype)
+    out[p.csr_row.long(), p.ccol.long()] = slot_values
+    return out
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (7, 5), (6, 6), (1, 1), (3, 0), (0, 3), (0, 0)])
+def test_slots_and_transpose_against_dense(shape: tuple[int, int]) -> None:
+    M, N = shape
+    nnz = 20 if M * N else 0
+    row, col = random_coo(11, M, N, nnz) if nnz else (torch.zeros(0, dtype=torch.long),) * 2
+    values = torch.arange(1.0, nnz + 1)
+    p = Pattern.from_coo(row, col, shape)
+    expected = torch.zeros(M, N).index_put((row, col), values, accumulate=True)
+    slots = p.coalesce(values)
+    assert torch.equal(dense(p, slots), expected)
+    assert torch.equal(dense(p.transposed, p.transpose_values(slots)), expected.T)
+    assert torch.equal(p.row.long(), row)
+    assert torch.equal(p.col.long(), col)
+    torch.testing.assert_close(p.sum_rows(slots), expected.sum(1))
+    assert p.ccol.dtype == torch.int32
+
+
+def test_sorted_unique_input_keeps_no_entry_map() -> None:
+    p = Pattern.from_coo(torch.tensor([0, 0, 2]), torch.tensor([0, 3, 1]), (3, 4))
+    assert p.entries is None
+    assert p.slots is p
+
+
+def test_equal_patterns_have_equal_keys() -> None:
+    row, col = torch.tensor([1, 0]), torch.tensor([0, 1])
+    a, b = Pattern.from_coo(row, col, (2, 2)), Pattern.from_coo(row.flip(0), col.flip(0), (2, 2))
+    assert a.key == b.key
+    assert a.key != Pattern.from_coo(row, col, (2, 3)).key
+    assert a.symmetric
+
+
+def test_structural_symmetry_is_about_positions() -> None:
+    row, col = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
+    assert not Pattern.from_coo(row, col, (2, 2)).symmetric
+
+
+def test_diagonal_slots() -> None:
+    p = Pattern.from_coo(torch.tensor([0, 2, 2]), torch.tensor([0, 1, 2]), (3, 3))
+    assert p.diagonal_slots.tolist() == [0, -1, 2]
+
+
+def test_growth_dimension_tells_lines_planes_and_solids() -> None:
+    def lattice(*sides: int) -> float:
+        i = torch.arange(int(torch.tensor(sides).prod())).reshape(sides)
+        pairs = [(i.narrow(d, 1, n - 1), i.narrow(d, 0, n - 1)) for d, n in enumerate(sides)]
+        row = torch.cat([torch.cat([a.flatten(), b.flatten()]) for a, b in pairs])
+        col = torch.cat([torch.cat([b.flatten(), a.flatten()]) for a, b in pairs])
+        return Pattern.from_coo(row, col, (i.numel(), i.numel())).dimension
+
+    assert lattice(3000) == 1.0
+    assert lattice(50, 50) == 2.0
+    assert lattice(20, 20, 20) == pytest.approx(3.0, abs=0.35)
+
+
+def test_block_pattern_written_out() -> None:
+    row, col = torch.tensor([1, 0, 1]), torch.tensor([0, 1, 1])
+    values = torch.arange(1.0, 13.0).reshape(3, 2, 2)
+    A = SparseTensor(values, row, col, (2, 2, 2, 2))
+    expected = torch.zeros(4, 4)
+    for e in range(3):
+        i, j = int(row[e]) * 2, int(col[e]) * 2
+        expected[i : i + 2, j : j + 2] += values[e]
+    assert torch.equal(A.to_dense(), expected)
+    assert torch.equal(A.T().to_dense(), expected.T)
+
+
+def test_pickle_and_deepcopy() -> None:
+    p = Pattern.from_coo(*random_coo(5, 4, 4, 9), (4, 4))
+    p.transposed  # noqa: B018  makes the lazy parts, which are not carried along
+    for q in (pickle.loads(pickle.dumps(p)), copy.deepcopy(p)):
+        assert q.key == p.key
+        assert torch.equal(q.row, p.row)
+
+
+@pytest.mark.parametrize(
+    ("row", "col", "shape", "message"),
+    [
+        ([0, 2], [0, 0], (2, 2), "`row` must lie in \\[0, 2\\).*from 0 to 2"),
+        ([0, -1], [0, 0], (2, 2), "`row` must lie in"),
+        ([0, 1], [0, 5], (2, 2), "`col` must lie in"),
+        ([0, 1], [0], (2, 2), "one length, got 2 and 1"),
+        ([0.0], [0], (2, 2), "vector of int32 or int64, got torch.float32"),
+        ([0], [0], (2, -1), "two non-negative integers"),
+    ],
+)
+def test_refusals(row: list[float], col: list[float], shape: tuple[int, int], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Pattern.from_coo(torch.tensor(row), torch.tensor(col), shape)
+
+
+def test_csr_must_be_sorted_and_unique() -> None:
+    crow = torch.tensor([0, 2, 3])
+    assert Pattern.from_csr(crow, torch.tensor([0, 1, 0]), (2, 2)).nnz == 3
+    for bad in ([1, 0, 0], [1, 1, 0]):
+        with pytest.raises(ArgumentError, match="sorted and unique"):
+            Pattern.from_csr(crow, torch.tensor(bad), (2, 2))
+    with pytest.raises(ArgumentError, match="rise from 0"):
+        Pattern.from_csr(torch.tensor([0, 2, 1]), torch.tensor([0]), (2, 2))
+    # an empty first row, an empty last row
+    Pattern.from_csr(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1]), (3, 2))
+
+
+def test_segment_map_is_differentiable_and_refuses() -> None:
+    m = SegmentMap(torch.tensor([3, 0, 3, 1]), 4)
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: m.sum(t, dim=1), x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(lambda t: m.gather(m.sum(t, dim=1) ** 2, dim=1), x)
+    batched = torch.func.vmap(lambda t: m.sum(t, dim=0))(x)
+    torch.testing.assert_close(batched, m.sum(x, dim=1))
+    with pytest.raises(ArgumentError, match="length 4"):
+        m.sum(torch.zeros(5))
+    with pytest.raises(ArgumentError, match="`target` must lie in"):
+        SegmentMap(torch.tensor([4]), 4)

@@ -1,0 +1,72 @@
+"""Detection of symmetry and definiteness: never claimed falsely."""
+
+from __future__ import annotations
+
+import torch
+
+from torch_sla.linalg import SparseTensor
+
+
+def from_dense(a: torch.Tensor) -> SparseTensor:
+    row, col = a.abs().nonzero(as_tuple=True)
+    return SparseTensor(a[row, col], row, col, tuple(a.shape))
+
+
+def laplacian(n: int, *, ends: float) -> torch.Tensor:
+    a = 2 * torch.eye(n, dtype=torch.float64)
+    a -= torch.diag(torch.ones(n - 1, dtype=torch.float64), 1)
+    a -= torch.diag(torch.ones(n - 1, dtype=torch.float64), -1)
+    a[0, 0] = a[-1, -1] = ends
+    return a
+
+
+def test_dirichlet_laplacian_is_proved_definite() -> None:
+    s = from_dense(laplacian(30, ends=2.0)).structure
+    assert (s.symmetric, s.hermitian, s.positive_definite) == (True, True, True)
+
+
+def test_neumann_laplacian_is_not() -> None:
+    assert from_dense(laplacian(30, ends=1.0)).structure.positive_definite is None
+
+
+def test_one_singular_component_is_enough_to_stay_unsure() -> None:
+    a = torch.block_diag(laplacian(5, ends=2.0), laplacian(5, ends=1.0))
+    assert from_dense(a).structure.positive_definite is None
+
+
+def test_stored_zeros_connect_nothing() -> None:
+    a = torch.block_diag(laplacian(5, ends=2.0), laplacian(5, ends=1.0))
+    row, col = a.abs().nonzero(as_tuple=True)
+    row, col = torch.cat([row, torch.tensor([4, 5])]), torch.cat([col, torch.tensor([5, 4])])
+    values = a[row, col]
+    assert SparseTensor(values, row, col, (10, 10)).structure.positive_definite is None
+
+
+def test_indefinite_and_unsymmetric() -> None:
+    a = laplacian(6, ends=2.0)
+    b = a.clone()
+    b[3, 3] = -2.0
+    assert from_dense(b).structure.positive_definite is False
+    c = a.clone()
+    c[0, 1] = -0.5
+    assert from_dense(c).structure.hermitian is False
+
+
+def test_complex_symmetric_is_not_hermitian() -> None:
+    a = laplacian(6, ends=2.0).to(torch.complex128)
+    a[0, 1] = a[1, 0] = -0.5 + 0.25j
+    s = from_dense(a).structure
+    assert (s.symmetric, s.hermitian, s.positive_definite) == (True, False, False)
+    a[1, 0] = a[0, 1].conj()
+    s = from_dense(a).structure
+    assert (s.symmetric, s.hermitian, s.positive_definite) == (False, True, True)
+
+
+def test_detection_follows_an_edit_in_place() -> None:
+    a = laplacian(6, ends=2.0)
+    row, col = a.nonzero(as_tuple=True)
+    values = a[row, col]
+    A = SparseTensor(values, row, col, (6, 6))
+    assert A.structure.positive_definite is True
+    values[1] = -3.0
+    assert A.structure.hermitian is False

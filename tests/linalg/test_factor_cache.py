@@ -1,0 +1,47 @@
+"""The bounded cache: least recently used goes first, the newest always stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from torch_sla.linalg import SparseTensor, cache_counters
+from torch_sla.linalg.factor_cache import FactorCache
+
+
+@dataclass
+class Item:
+    nbytes: int
+
+
+def test_least_recently_used_goes_first() -> None:
+    cache = FactorCache(100)
+    a = cache.get("a", lambda: Item(40))
+    cache.get("b", lambda: Item(40))
+    assert cache.get("a", lambda: Item(1)) is a
+    cache.get("c", lambda: Item(40))
+    assert cache.nbytes == 80
+    assert cache.get("a", lambda: Item(1)) is a
+    assert cache.get("b", lambda: Item(7)).nbytes == 7
+
+
+def test_an_item_above_the_bound_stays_alone() -> None:
+    cache = FactorCache(10)
+    cache.get("a", lambda: Item(5))
+    big = cache.get("b", lambda: Item(50))
+    assert len(cache) == 1
+    assert cache.get("b", lambda: Item(1)) is big
+
+
+def test_same_values_are_factorised_once() -> None:
+    n = 40
+    i = torch.arange(n)
+    values = torch.linspace(1, 2, n, dtype=torch.float64)
+    b = torch.ones(n, dtype=torch.float64)
+    SparseTensor(values, i, i, (n, n)).solve(b)
+    before = cache_counters()["factorize"]
+    SparseTensor(values.clone(), i, i, (n, n)).solve(2 * b)
+    assert cache_counters()["factorize"] == before
+    SparseTensor(values + 1, i, i, (n, n)).solve(b)
+    assert cache_counters()["factorize"] == before + 1
