@@ -123,6 +123,16 @@ class _ExpressionFormat:
         return {**handler(schema), "format": "expression"}
 
 
+class _TagMap:
+    """Keeps maps apart from parameters and files in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        reserved = [{"required": ["type"]}, {"required": ["file"]}]
+        return {**handler(schema), "not": {"anyOf": reserved}}
+
+
 def _formula(text: str) -> Formula:
     Expression.parse(text)
     return Formula(text)
@@ -226,7 +236,7 @@ def _kind(value: Any) -> str | None:
         kind = value.get("type")
         if kind in ("parameter", "file"):
             return f"<{kind}>"
-        if "file" in value and set(value) <= {"file", "key", "on", "type"}:
+        if "file" in value:
             return "<file>"
         return "<map>"
     return None
@@ -279,6 +289,7 @@ Value: TypeAlias = Annotated[
         BeforeValidator(_thaw),
         MinLen(1),
         AfterValidator(FrozenMap),
+        _TagMap(),
         Tag("<map>"),
     ],
     _one_of(
