@@ -102,7 +102,7 @@ TORCH_SLA_INLINE void product_body(Size m, Size n, Size k, const T* a, Size lda,
 
 // The same for types and compilers without registers of their own; B is conjugated.
 template <class T, bool Fresh, bool Lower>
-TORCH_SLA_INLINE void product_plain(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb,
+TORCH_SLA_INLINE void product_loops(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb,
                                     T* c, Size ldc) {
   for (Size j = 0; j < n; ++j) {
     T* to = c + j * ldc;
@@ -117,58 +117,122 @@ TORCH_SLA_INLINE void product_plain(Size m, Size n, Size k, const T* a, Size lda
   }
 }
 
-// Column p of a panel of `rows` rows whose columns before p are final and have been applied to it:
-// divide by the root of the pivot, apply to the columns up to `end`. Returns false where the pivot is
-// not a positive finite number.
-template <class T>
-TORCH_SLA_INLINE bool eliminate_column(Size rows, Size p, Size end, T* panel, Size ld) {
-  T* x = panel + p * ld;
-  const Real<T> pivot = real_part(x[p]);
-  if (!(pivot > 0) || !std::isfinite(pivot)) return false;
-  const Real<T> root = std::sqrt(pivot), scale = 1 / root;
-  x[p] = T(root);
-  for (Size i = p + 1; i < rows; ++i) x[i] *= scale;
-  for (Size j = p + 1; j < end; ++j) {
-    T* to = panel + j * ld;
-    const T y = conjugate(x[j]);
-    for (Size i = j; i < rows; ++i) to[i] -= product(x[i], y);
-  }
-  return true;
+// Rows of X with X L^H = A, in place, for the W x W lower triangle L whose diagonal holds the
+// reciprocals `inverse`: each row in registers.
+template <class T, int W>
+TORCH_SLA_INLINE void substitute_plain(Size m, const T* l, Size ldl, const Real<T>* inverse, T* x, Size ldx) {
+  for (int j = 0; j < W; ++j)
+    for (Size i = 0; i < m; ++i) {
+      T sum = x[j * ldx + i];
+      for (int p = 0; p < j; ++p) sum -= product(x[p * ldx + i], conjugate(l[p * ldl + j]));
+      x[j * ldx + i] = sum * inverse[j];
+    }
 }
 
-#define TORCH_SLA_KERNEL_SET(NAME, ATTRIBUTE, PRODUCT)                                             \
-  template <class T, bool Fresh, bool Lower>                                                       \
+#if defined(__GNUC__) || defined(__clang__)
+template <class T, int Bytes, int W>
+TORCH_SLA_INLINE void substitute(Size m, const T* l, Size ldl, const T* inverse, T* x, Size ldx) {
+  using Vec = typename Lanes<T, Bytes>::type;
+  constexpr int N = Bytes / static_cast<int>(sizeof(T));
+  Size i = 0;
+  for (; i + N <= m; i += N) {
+    Vec row[W];
+    for (int j = 0; j < W; ++j) row[j] = *reinterpret_cast<const Vec*>(x + j * ldx + i);
+    for (int j = 0; j < W; ++j) {
+      row[j] *= inverse[j];
+      for (int q = j + 1; q < W; ++q) row[q] -= row[j] * l[j * ldl + q];
+    }
+    for (int j = 0; j < W; ++j) *reinterpret_cast<Vec*>(x + j * ldx + i) = row[j];
+  }
+  if (i < m) substitute_plain<T, W>(m - i, l, ldl, inverse, x + i, ldx);
+}
+#endif
+
+// Cholesky of a W x W block, lower triangle, with the reciprocals of its diagonal. Returns the first
+// pivot that is not a positive finite number, or -1.
+template <class T, int W>
+TORCH_SLA_INLINE Size small_cholesky(T* a, Size ld, Real<T>* inverse) {
+  for (int p = 0; p < W; ++p) {
+    T* x = a + p * ld;
+    const Real<T> pivot = real_part(x[p]);
+    if (!(pivot > 0) || !std::isfinite(pivot)) return p;
+    const Real<T> root = std::sqrt(pivot);
+    inverse[p] = 1 / root;
+    x[p] = T(root);
+    for (int i = p + 1; i < W; ++i) x[i] *= inverse[p];
+    for (int j = p + 1; j < W; ++j) {
+      const T y = conjugate(x[j]);
+      for (int i = j; i < W; ++i) a[j * ld + i] -= product(x[i], y);
+    }
+  }
+  return -1;
+}
+
+// One strip of W columns: the block on the diagonal, then the rows below it.
+template <class T, int Bytes, int W>
+TORCH_SLA_INLINE Size strip_body(Size rows, T* a, Size ld) {
+  Real<T> inverse[W];
+  const Size bad = small_cholesky<T, W>(a, ld, inverse);
+  if (bad >= 0) return bad;
+#if defined(__GNUC__) || defined(__clang__)
+  if constexpr (Bytes > 0) {
+    substitute<T, Bytes, W>(rows - W, a, ld, inverse, a + W, ld);
+    return -1;
+  }
+#endif
+  substitute_plain<T, W>(rows - W, a, ld, inverse, a + W, ld);
+  return -1;
+}
+
+template <class T, int Bytes>
+TORCH_SLA_INLINE Size any_strip(Size rows, Size width, T* a, Size ld) {
+  switch (width) {
+    case 1: return strip_body<T, Bytes, 1>(rows, a, ld);
+    case 2: return strip_body<T, Bytes, 2>(rows, a, ld);
+    case 3: return strip_body<T, Bytes, 3>(rows, a, ld);
+    case 4: return strip_body<T, Bytes, 4>(rows, a, ld);
+    case 5: return strip_body<T, Bytes, 5>(rows, a, ld);
+    case 6: return strip_body<T, Bytes, 6>(rows, a, ld);
+    case 7: return strip_body<T, Bytes, 7>(rows, a, ld);
+    default: return strip_body<T, Bytes, 8>(rows, a, ld);
+  }
+}
+
+// A kernel set: the same two functions for one instruction set. `panel` is the Cholesky of the first
+// `columns` rows of a panel and forward substitution for its other rows, in strips of eight columns;
+// it returns the first bad pivot, or -1.
+#define TORCH_SLA_KERNEL_SET(NAME, ATTRIBUTE, BYTES, PRODUCT)                                       \
+  template <class T, bool Fresh, bool Lower>                                                        \
   ATTRIBUTE void product_##NAME(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb, \
-                                T* c, Size ldc) {                                                  \
-    PRODUCT(Fresh, Lower)(m, n, k, a, lda, b, ldb, c, ldc);                                        \
-  }                                                                                                \
-  template <class T>                                                                               \
-  ATTRIBUTE Size panel_##NAME(Size rows, Size columns, T* panel, Size ld) {                        \
-    constexpr Size width = is_complex<T> ? 4 : 8;                                                  \
-    for (Size j = 0; j < columns; j += width) {                                                    \
-      const Size end = j + width < columns ? j + width : columns;                                  \
-      if (j > 0)                                                                                   \
-        PRODUCT(false, true)                                                                       \
-        (rows - j, end - j, j, panel + j, ld, panel + j, ld, panel + j * ld + j, ld);              \
-      for (Size p = j; p < end; ++p)                                                               \
-        if (!eliminate_column(rows, p, end, panel, ld)) return p;                                  \
-    }                                                                                              \
-    return -1;                                                                                     \
+                                T* c, Size ldc) {                                                   \
+    PRODUCT(Fresh, Lower)(m, n, k, a, lda, b, ldb, c, ldc);                                         \
+  }                                                                                                 \
+  template <class T>                                                                                \
+  ATTRIBUTE Size panel_##NAME(Size rows, Size columns, T* panel, Size ld) {                         \
+    for (Size j = 0; j < columns; j += 8) {                                                         \
+      const Size width = columns - j < 8 ? columns - j : 8;                                         \
+      T* here = panel + j * ld + j;                                                                 \
+      if (j > 0)                                                                                    \
+        PRODUCT(false, true)(rows - j, width, j, panel + j, ld, panel + j, ld, here, ld);           \
+      const Size bad = any_strip<T, BYTES>(rows - j, width, here, ld);                              \
+      if (bad >= 0) return j + bad;                                                                 \
+    }                                                                                               \
+    return -1;                                                                                      \
   }
 
-#define TORCH_SLA_PLAIN(F, L) product_plain<T, F, L>
-TORCH_SLA_KERNEL_SET(plain, , TORCH_SLA_PLAIN)
+#define TORCH_SLA_PLAIN(F, L) product_loops<T, F, L>
+TORCH_SLA_KERNEL_SET(plain, , 0, TORCH_SLA_PLAIN)
 #if defined(__GNUC__) || defined(__clang__)
 #define TORCH_SLA_B16(F, L) product_body<T, 16, 3, F, L>
-TORCH_SLA_KERNEL_SET(vector16, , TORCH_SLA_B16)
+TORCH_SLA_KERNEL_SET(vector16, , 16, TORCH_SLA_B16)
 #endif
 #ifdef TORCH_SLA_X86_DISPATCH
 #define TORCH_SLA_B32(F, L) product_body<T, 32, 3, F, L>
-TORCH_SLA_KERNEL_SET(avx2, __attribute__((target("avx2,fma"))), TORCH_SLA_B32)
+TORCH_SLA_KERNEL_SET(avx2, __attribute__((target("avx2,fma"))), 32, TORCH_SLA_B32)
 #define TORCH_SLA_B64(F, L) product_body<T, 64, 3, F, L>
-TORCH_SLA_KERNEL_SET(avx512, __attribute__((target("avx512f,avx512vl,avx512dq,avx2,fma"))),
+TORCH_SLA_KERNEL_SET(avx512, __attribute__((target("avx512f,avx512vl,avx512dq,avx2,fma"))), 64,
                      TORCH_SLA_B64)
-TORCH_SLA_KERNEL_SET(plain_avx2, __attribute__((target("avx2,fma"))), TORCH_SLA_PLAIN)
+TORCH_SLA_KERNEL_SET(plain_avx2, __attribute__((target("avx2,fma"))), 0, TORCH_SLA_PLAIN)
 #endif
 
 // 0: whatever the compiler's baseline is, 1: AVX2 with FMA, 2: AVX-512.
@@ -190,7 +254,8 @@ struct Kernels {
   using Product = void(Size, Size, Size, const T*, Size, const T*, Size, T*, Size);
   Product* subtract;        // C -= A B^H
   Product* subtract_lower;  // the same, rows i >= j of C only
-  Product* fresh_lower;     // C = -A B^H, rows i >= j only
+  Product* fresh;           // C = -A B^H
+  Product* fresh_lower;     // the same, rows i >= j of C only
   Size (*panel)(Size, Size, T*, Size);
 };
 
@@ -198,8 +263,8 @@ template <class T>
 const Kernels<T>& kernels() {
 #define TORCH_SLA_TABLE(NAME)                                                                  \
   {                                                                                            \
-    product_##NAME<T, false, false>, product_##NAME<T, false, true>, product_##NAME<T, true, true>, \
-        panel_##NAME<T>                                                                        \
+    product_##NAME<T, false, false>, product_##NAME<T, false, true>,                           \
+        product_##NAME<T, true, false>, product_##NAME<T, true, true>, panel_##NAME<T>                                                                        \
   }
   static const Kernels<T> table = [] {
     [[maybe_unused]] const int level = instruction_set();
