@@ -1,0 +1,71 @@
+"""Finite elements: meshes, elements, forms and constraints become patterns and values.
+
+The rooms, in the order a course teaches them: `mesh` (points, cells, tags), `reference` (cells and quadrature),
+`elements`, `mapping`, `dofs` (numbering, pattern, scatter maps), `basis` (functions at quadrature points), `forms`
+(weak forms as torch functions), `weak` (common ones), `constraints`, `interpolation`.
+
+Examples
+--------
+>>> mesh = rectangle_mesh((8, 8))
+>>> dofs = Dofs(mesh, lagrange("triangle", 1))
+>>> basis = CellBasis(mesh, dofs.element)
+>>> values = dofs.assemble_matrix(weak.diffusion(basis, kappa=1.0))
+>>> values.shape[0] == dofs.pattern.nnz
+True
+"""
+
+from __future__ import annotations
+
+from torch_sla.assembly import weak
+from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
+from torch_sla.assembly.dofs import Dofs
+from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, lagrange
+from torch_sla.assembly.forms import BilinearForm, Context, Field, Functional, LinearForm
+from torch_sla.assembly.forms.vocabulary import (
+    curl,
+    div,
+    dot,
+    grad,
+    identity,
+    inner,
+    matvec,
+    normal,
+    sym_grad,
+    trace,
+)
+from torch_sla.assembly.mesh import Mesh, box_mesh, interval_mesh, make_mesh, rectangle_mesh
+
+__all__ = [
+    "P0",
+    "P1",
+    "P2",
+    "Q1",
+    "Q2",
+    "Basis",
+    "BilinearForm",
+    "CellBasis",
+    "Context",
+    "Dofs",
+    "Element",
+    "FacetBasis",
+    "Field",
+    "Functional",
+    "LinearForm",
+    "Mesh",
+    "box_mesh",
+    "curl",
+    "div",
+    "dot",
+    "grad",
+    "identity",
+    "inner",
+    "interval_mesh",
+    "lagrange",
+    "make_mesh",
+    "matvec",
+    "normal",
+    "rectangle_mesh",
+    "sym_grad",
+    "trace",
+    "weak",
+]

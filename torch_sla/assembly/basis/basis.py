@@ -1,0 +1,161 @@
+"""What cell and facet bases share: tables on the reference cell and geometric factors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly.dofs import Dofs
+from torch_sla.assembly.elements import Element
+from torch_sla.assembly.field import Field
+from torch_sla.assembly.mapping import Geometry
+from torch_sla.assembly.mesh.mesh import Mesh
+from torch_sla.assembly.reference.quadrature import QuadratureRule
+from torch_sla.errors import ArgumentError
+
+__all__ = ["Basis"]
+
+
+class Basis(ABC):
+    """Basis functions at the quadrature points of ``n`` sites (cells or facets). Use a subclass.
+
+    Attributes
+    ----------
+    mesh, element, components
+        Where the functions live and how many components the field has.
+    rule
+        Quadrature rule on the reference cell or facet.
+    geometry
+        Geometric factors, differentiable in the points.
+    facets
+        Indices into ``mesh.facets``, or None for cells.
+    side
+        Local facet number of each site, or None for cells.
+    values, slopes
+        Reference tables ``[sides, nq, nb]`` and ``[sides, nq, nb, dim]`` (one side for cells).
+    """
+
+    mesh: Mesh
+    element: Element
+    components: int
+    rule: QuadratureRule
+    geometry: Geometry
+    facets: Tensor | None
+    side: Tensor | None
+    values: Tensor
+    slopes: Tensor
+
+    @property
+    def n_sites(self) -> int:
+        """Number of cells or facets."""
+        return self.geometry.x.shape[0]
+
+    @property
+    def x(self) -> Tensor:
+        """Quadrature points in space ``[n, nq, dim]``."""
+        return self.geometry.x
+
+    @property
+    def normal(self) -> Tensor:
+        """Outward unit normals ``[n, nq|1, dim]`` on facets.
+
+        Raises
+        ------
+        ArgumentError
+            In cells, which have none.
+        """
+        if self.geometry.normal is None:
+            raise ArgumentError("normal: cells have no normal; integrate over a FacetBasis")
+        return self.geometry.normal
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """Reference weights ``[nq]``."""
+        return self.rule.weights.to(self.geometry.x)
+
+    @property
+    def dx(self) -> Tensor:
+        """Integration weights in space ``[n, nq]``."""
+        return self.geometry.measure * self.weights
+
+    def _tables(self, table: Tensor) -> Tensor:
+        return table[0] if self.side is None else table[self.side]
+
+    @property
+    def phi(self) -> Tensor:
+        """Scalar basis functions ``[nq, nb]`` in cells, ``[n, nq, nb]`` on facets."""
+        return self._tables(self.values)
+
+    @property
+    def dphi(self) -> Tensor:
+        """Their gradients in space ``[n, nq|1, nb, dim]``."""
+        slopes = self._tables(self.slopes)
+        constant = self.element.is_affine and self.geometry.inverse.shape[1] == 1
+        if constant:
+            slopes = slopes[..., :1, :, :]
+        return slopes @ self.geometry.inverse
+
+    def integrate(self, integrand: Tensor) -> Tensor:
+        """Integrate ``[*batch, n|1, nq|1]`` over each site: ``[*batch, n]``."""
+        return (integrand * self.dx).sum(-1)
+
+    def interpolate(self, dofs: Dofs, u: Tensor) -> Field:
+        """Evaluate a field and its gradient at the quadrature points.
+
+        Parameters
+        ----------
+        dofs
+            Numbering of `u` (its element may differ from this basis's).
+        u
+            ``[*batch, dofs.n]``.
+
+        Returns
+        -------
+        Field
+            ``value [*batch, n, nq]`` (``[..., c]`` for c > 1 components) and ``gradient`` with one more dimension.
+        """
+        if u.shape[-1] != dofs.n:
+            raise ArgumentError(
+                f"u: got shape {tuple(u.shape)}; the last dimension must be the {dofs.n} dofs"
+            )
+        local = dofs.restrict(u, self.facets).unflatten(-1, (dofs.element.n_nodes, dofs.components))
+        if dofs.element == self.element:
+            phi, slopes = self.phi, self._tables(self.slopes)
+        else:
+            values, tables = tabulate(dofs.element, self.reference_points, self.geometry.x)
+            phi, slopes = self._tables(values), self._tables(tables)
+        dtype = local.dtype
+        inverse = self.geometry.inverse.to(dtype)
+        if self.side is None:
+            value = torch.einsum("qk,...skc->...sqc", phi.to(dtype), local)
+            reference = torch.einsum("qkm,...skc->...sqcm", slopes.to(dtype), local)
+        else:
+            value = torch.einsum("sqk,...skc->...sqc", phi.to(dtype), local)
+            reference = torch.einsum("sqkm,...skc->...sqcm", slopes.to(dtype), local)
+        gradient = reference @ inverse
+        if dofs.components == 1:
+            return Field(value[..., 0], gradient[..., 0, :])
+        return Field(value, gradient)
+
+    @property
+    @abstractmethod
+    def reference_points(self) -> Tensor:
+        """Reference coordinates of the quadrature points ``[sides, nq, dim]``."""
+
+
+def tabulate(element: Element, X: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Tabulate an element at ``X [sides, nq, dim]``: values and reference gradients."""
+    X = X.to(like)
+    return element.values(X), element.gradients(X).contiguous()
+
+
+def checked_degree(degree: int | None, element: Element) -> int:
+    """Choose the degree that integrates a mass matrix exactly, unless one is given."""
+    if degree is None:
+        return max(1, 2 * element.order)
+    if degree < 0:
+        raise ArgumentError(f"degree: got {degree}; a quadrature degree is at least 0")
+    return degree

@@ -1,0 +1,119 @@
+"""Functions inside a form: trial and test functions, and known fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Field", "MissingPartError"]
+
+
+class MissingPartError(LookupError):
+    """A form asked an argument for a part that was not supplied; the caller supplies it and tries again."""
+
+    def __init__(self, argument: str, part: str) -> None:
+        self.argument, self.part = argument, part
+        super().__init__(f"{argument} has no {part} here")
+
+
+class Field:
+    """A function at quadrature points: a value and a gradient.
+
+    In arithmetic and in torch functions a field stands for its value; `grad` and the other words of
+    `torch_sla.assembly.forms.vocabulary` reach its gradient.
+
+    Parameters
+    ----------
+    value
+        ``[*batch, n|1, nq|1]``, with a trailing component dimension for a vector field.
+    gradient
+        The same with a trailing space dimension: ``gradient[..., i, j]`` is the derivative of component ``i``
+        along direction ``j``.
+    name
+        Which argument of a form this is, if any.
+
+    Examples
+    --------
+    >>> u = Field(torch.tensor([[2.0]]), torch.tensor([[[1.0, 0.0]]]))
+    >>> u * 3.0
+    tensor([[6.]])
+    >>> torch.sqrt(u)
+    tensor([[1.4142]])
+    """
+
+    def __init__(self, value: Tensor | None, gradient: Tensor | None, name: str = "field") -> None:
+        self._value, self._gradient, self.name = value, gradient, name
+
+    @property
+    def value(self) -> Tensor:
+        """The value at the quadrature points."""
+        if self._value is None:
+            raise MissingPartError(self.name, "value")
+        return self._value
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient at the quadrature points."""
+        if self._gradient is None:
+            raise MissingPartError(self.name, "gradient")
+        return self._gradient
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        return func(*_unwrap(args), **{k: _unwrap(v) for k, v in (kwargs or {}).items()})
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self.value[index]
+
+    def __neg__(self) -> Tensor:
+        return -self.value
+
+    def __add__(self, other: Any) -> Tensor:
+        return torch.add(self.value, _unwrap(other))
+
+    def __sub__(self, other: Any) -> Tensor:
+        return torch.sub(self.value, _unwrap(other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return torch.sub(_unwrap(other), self.value) if _is_tensor(other) else other - self.value
+
+    def __mul__(self, other: Any) -> Tensor:
+        return torch.mul(self.value, _unwrap(other))
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return torch.div(self.value, _unwrap(other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        quotient: Tensor = _unwrap(other) / self.value
+        return quotient
+
+    def __pow__(self, other: Any) -> Tensor:
+        return torch.pow(self.value, _unwrap(other))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return f"Field({self.name})"
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, (Tensor, Field))
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, Field):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return type(value)(_unwrap(item) for item in value)
+    return value

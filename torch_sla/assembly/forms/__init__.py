@@ -1,0 +1,9 @@
+"""Forms and the vocabulary to write them in."""
+
+from __future__ import annotations
+
+from torch_sla.assembly.field import Field
+from torch_sla.assembly.forms.context import Context
+from torch_sla.assembly.forms.form import BilinearForm, Functional, LinearForm
+
+__all__ = ["BilinearForm", "Context", "Field", "Functional", "LinearForm"]

@@ -1,0 +1,80 @@
+"""What a form sees besides its arguments: positions, normals and coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly.basis.basis import Basis
+from torch_sla.assembly.field import Field
+from torch_sla.errors import ArgumentError
+
+__all__ = ["Coefficient", "Context"]
+
+Coefficient = Tensor | Field | float | complex
+
+_RESERVED = ("x", "normal", "basis")
+
+
+class Context:
+    """Positions ``x``, normals and the coefficients of a form, as attributes.
+
+    Parameters
+    ----------
+    basis
+        The basis whose quadrature points these are.
+    coefficients
+        Numbers, fields, or tensors ``[*batch, n|1, nq|1, *shape]`` with n cells (or facets) and nq quadrature
+        points.
+
+    Raises
+    ------
+    ArgumentError
+        If a coefficient has one dimension only, which could mean cells or points, or a reserved name.
+    """
+
+    def __init__(self, basis: Basis, coefficients: Mapping[str, Coefficient]) -> None:
+        self.basis = basis
+        for name, value in coefficients.items():
+            if name in _RESERVED:
+                raise ArgumentError(f"{name}: this name is taken by the form itself; rename the coefficient")
+            if isinstance(value, Tensor) and value.ndim == 1:
+                raise ArgumentError(
+                    f"{name}: got shape {tuple(value.shape)}; a coefficient is [*batch, n|1, nq|1, *shape], so give a "
+                    "value per cell as k[:, None]"
+                )
+        self._coefficients = dict(coefficients)
+
+    @property
+    def x(self) -> Tensor:
+        """Quadrature points in space ``[n, nq, dim]``."""
+        return self.basis.x
+
+    @property
+    def normal(self) -> Tensor:
+        """Outward unit normals ``[n, nq|1, dim]``."""
+        return self.basis.normal
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._coefficients[name]
+        except KeyError:
+            given = ", ".join(sorted(self._coefficients)) or "none"
+            raise ArgumentError(
+                f"{name}: the form needs this coefficient; pass it by name (given: {given})"
+            ) from None
+
+    def get(self, name: str, default: Coefficient) -> Any:
+        """Coefficient of a name, or a default when it was not given."""
+        value = self._coefficients.get(name)
+        return default if value is None else value
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype of the geometry."""
+        return self.basis.x.dtype

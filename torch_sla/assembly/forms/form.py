@@ -1,0 +1,236 @@
+"""Bilinear forms, linear forms and functionals, written as torch functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly.basis.basis import Basis
+from torch_sla.assembly.field import Field, MissingPartError
+from torch_sla.assembly.forms.context import Coefficient, Context
+from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
+from torch_sla.errors import ArgumentError
+
+__all__ = ["BilinearForm", "Functional", "LinearForm"]
+
+
+class _Form:
+    """An integrand and the parts of its arguments it was seen to use.
+
+    The integrand is evaluated on unit jets of its arguments under ``torch.func.vmap``, so that it sees plain
+    shapes ``[*batch, n, nq]`` and is called once whatever the element; see `contract`.
+    """
+
+    def __init__(self, integrand: Callable[..., Tensor], arguments: tuple[str, ...]) -> None:
+        self.integrand = integrand
+        self._arguments = arguments
+        self._parts: dict[str, Parts] | None = None
+        self.__doc__ = integrand.__doc__
+
+    @property
+    def name(self) -> str:
+        """Name of the integrand."""
+        return getattr(self.integrand, "__name__", "form")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
+
+    def _coefficients(
+        self, bases: dict[str, Basis], w: Context
+    ) -> tuple[Tensor, dict[str, Parts]]:
+        """Evaluate the integrand on unit jets, learning which parts it needs."""
+        known = self._parts
+        parts = known or {name: Parts() for name in self._arguments}
+        while True:
+            try:
+                C = self._evaluate(bases, w, parts)
+                break
+            except MissingPartError as missing:
+                more = parts[missing.argument].including(missing.part)
+                parts = {**parts, missing.argument: more}
+        if parts != known:
+            self._check_linear(bases, w, parts, C)
+            self._parts = parts
+        self._check_shape(C, w.basis)
+        return C, parts
+
+    def _evaluate(
+        self, bases: dict[str, Basis], w: Context, parts: dict[str, Parts], scale: float = 1.0
+    ) -> Tensor:
+        names = self._arguments
+        def call(*jets: Tensor) -> Tensor:
+            fields = [
+                _argument(name, jet, bases[name], parts[name])
+                for name, jet in zip(names, jets, strict=True)
+            ]
+            return self.integrand(*fields, w)
+
+        function: Callable[..., Any] = call
+        # The last argument (the test function) becomes the outermost dimension.
+        for i, name in enumerate(names):
+            if parts[name] != Parts():
+                function = torch.func.vmap(function, in_dims=_only(i, len(names)))
+        result: Tensor = function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
+        return result
+
+    def _check_linear(
+        self, bases: dict[str, Basis], w: Context, parts: dict[str, Parts], C: Tensor
+    ) -> None:
+        """Scale every argument by -2: a multilinear integrand scales by (-2)^arguments."""
+        with torch.no_grad():
+            scaled = self._evaluate(bases, w, parts, -2.0)
+            expected = C.detach() * (-2.0) ** len(self._arguments)
+            size = torch.nan_to_num(expected.abs()).amax()
+            linear = torch.nan_to_num((scaled - expected).abs()).amax() <= 1e-4 * size
+        if not bool(linear):
+            raise ArgumentError(
+                f"{self!r}: the integrand is not linear in {' and '.join(self._arguments)}; split off the terms "
+                "without them, or linearise it"
+            )
+
+    def _check_shape(self, C: Tensor, basis: Basis) -> None:
+        shape = tuple(C.shape[len(self._arguments) :])
+        n, nq = basis.n_sites, len(basis.rule)
+        if len(shape) < 2 or shape[-2] not in (1, n) or shape[-1] not in (1, nq):
+            raise ArgumentError(
+                f"{self!r}: the integrand has shape {shape}; expected [*batch, {n}|1, {nq}|1]: give coefficients as "
+                "[*batch, n|1, nq|1, *shape] and contract vectors to a scalar"
+            )
+
+
+def _only(i: int, n: int) -> tuple[int | None, ...]:
+    return tuple(0 if j == i else None for j in range(n))
+
+
+def _same_sites(a: Basis, b: Basis) -> bool:
+    if a.rule is not b.rule or a.mesh is not b.mesh:
+        return False
+    if a.facets is None or b.facets is None:
+        return a.facets is b.facets
+    return torch.equal(a.facets, b.facets)
+
+
+def _unit_jets(basis: Basis, parts: Parts, scale: float) -> Tensor:
+    """Every unit jet ``[J, 1, 1, components, size]``."""
+    c, size = basis.components, parts.size(basis.x.shape[-1])
+    unit = scale * torch.eye(c * size, dtype=basis.x.dtype, device=basis.x.device)
+    return unit.reshape(c * size, 1, 1, c, size)
+
+
+def _argument(name: str, jet: Tensor, basis: Basis, parts: Parts) -> Field:
+    """The trial or test function with a given jet ``[1, 1, components, size]``."""
+    if basis.components == 1:
+        jet = jet[..., 0, :]
+    value = jet[..., 0] if parts.value else None
+    gradient = jet[..., -basis.x.shape[-1] :] if parts.gradient else None
+    return Field(value, gradient, name=name)
+
+
+class BilinearForm(_Form):
+    """A form ``a(u, v)``, linear in the trial function u and the test function v.
+
+    Parameters
+    ----------
+    integrand
+        Function ``(u, v, w) -> Tensor [*batch, n, nq]`` of two fields and a context with positions ``w.x``, normals
+        ``w.normal`` and the coefficients by name. It must be linear in u and in v.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly import CellBasis, dot, grad, lagrange, rectangle_mesh
+    >>> basis = CellBasis(rectangle_mesh((1, 1)), lagrange("triangle", 1))
+    >>> diffusion = BilinearForm(lambda u, v, w: w.kappa * dot(grad(u), grad(v)))
+    >>> diffusion(basis, kappa=2.0)[0]
+    tensor([[ 1., -1.,  0.],
+            [-1.,  2., -1.],
+            [ 0., -1.,  1.]], dtype=torch.float64)
+    """
+
+    def __init__(self, integrand: Callable[[Any, Any, Any], Tensor]) -> None:
+        super().__init__(integrand, ("u", "v"))
+
+    def __call__(
+        self, trial: Basis, test: Basis | None = None, /, **coefficients: Coefficient
+    ) -> Tensor:
+        """Integrate over every cell or facet.
+
+        Parameters
+        ----------
+        trial, test
+            Bases of u and v on the same quadrature points; `test` is `trial` when left out.
+        **coefficients
+            Numbers, fields, or tensors ``[*batch, n|1, nq|1, *shape]``.
+
+        Returns
+        -------
+        Tensor
+            Element matrices ``[*batch, n, dofs of v, dofs of u]``.
+
+        Raises
+        ------
+        ArgumentError
+            If the integrand is not bilinear, lacks a coefficient or has a wrong shape.
+        """
+        test = trial if test is None else test
+        if trial is not test and not _same_sites(trial, test):
+            raise ArgumentError("test: trial and test need the same quadrature degree, cells and facets")
+        C, parts = self._coefficients({"u": trial, "v": test}, Context(test, coefficients))
+        return element_matrices(C, trial, test, parts["u"], parts["v"])
+
+
+class LinearForm(_Form):
+    """A form ``l(v)``, linear in the test function v.
+
+    Parameters
+    ----------
+    integrand
+        Function ``(v, w) -> Tensor [*batch, n, nq]``, see `BilinearForm`.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly import CellBasis, lagrange, rectangle_mesh
+    >>> basis = CellBasis(rectangle_mesh((1, 1)), lagrange("triangle", 1))
+    >>> LinearForm(lambda v, w: w.f * v)(basis, f=6.0)[0]
+    tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
+    """
+
+    def __init__(self, integrand: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__(integrand, ("v",))
+
+    def __call__(self, test: Basis, /, **coefficients: Coefficient) -> Tensor:
+        """Integrate over every cell or facet: element vectors ``[*batch, n, dofs of v]``."""
+        C, parts = self._coefficients({"v": test}, Context(test, coefficients))
+        return element_vectors(C, test, parts["v"])
+
+
+class Functional:
+    """An integral of given quantities, such as an energy or a mean value.
+
+    Parameters
+    ----------
+    integrand
+        Function ``w -> Tensor [*batch, n|1, nq|1]``.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly import CellBasis, lagrange, rectangle_mesh
+    >>> basis = CellBasis(rectangle_mesh((2, 2)), lagrange("triangle", 1))
+    >>> round(float(Functional(lambda w: w.x[..., 0] ** 2)(basis).sum()), 12)
+    0.333333333333
+    """
+
+    def __init__(self, integrand: Callable[[Any], Tensor]) -> None:
+        self.integrand = integrand
+
+    def __call__(self, basis: Basis, /, **coefficients: Coefficient) -> Tensor:
+        """Integrate over every cell or facet: ``[*batch, n]``."""
+        value = self.integrand(Context(basis, coefficients))
+        n, nq = basis.n_sites, len(basis.rule)
+        if value.ndim < 2 or value.shape[-2] not in (1, n) or value.shape[-1] not in (1, nq):
+            raise ArgumentError(
+                f"Functional: the integrand has shape {tuple(value.shape)}; expected [*batch, {n}|1, {nq}|1]"
+            )
+        return basis.integrate(value)

@@ -1,0 +1,155 @@
+"""Making a mesh from arrays: checks, orientation, facets, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from torch_sla.assembly.mesh.checks import check_cells, check_duplicates, check_points, oriented
+from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
+from torch_sla.assembly.mesh.topology import Facets, all_facets, number_rows
+from torch_sla.assembly.reference.cell import reference_cell
+from torch_sla.errors import ArgumentError, MeshError
+
+__all__ = ["Array", "make_mesh"]
+
+Array = Tensor | npt.NDArray[np.generic]
+Ints = npt.NDArray[np.int64]
+
+
+def make_mesh(
+    points: Array,
+    cells: Array,
+    cell: str,
+    *,
+    cell_tags: Mapping[str, Array] | None = None,
+    facet_tags: Mapping[str, Array] | None = None,
+    orientation: Literal["fix", "refuse"] = "fix",
+    duplicate_nodes: Literal["refuse", "allow"] = "refuse",
+) -> Mesh:
+    """Build a checked mesh from arrays.
+
+    Parameters
+    ----------
+    points
+        Coordinates ``[n_points, dim]``.
+    cells
+        Point indices ``[n_cells, nodes per cell]`` in VTK order.
+    cell
+        Cell type: ``"line" "triangle" "quad" "tetra" "hexahedron"`` or a second-order name such as ``"triangle6"``.
+    cell_tags
+        By name, a boolean mask ``[n_cells]`` or indices of cells.
+    facet_tags
+        By name, the vertices ``[m, k]`` of facets in any order; interior facets are welcome.
+    orientation
+        Whether negatively oriented cells are mirrored (their local numbering changes) or refused.
+    duplicate_nodes
+        Whether two points at one place are refused, or allowed as the two lips of a crack.
+
+    Raises
+    ------
+    MeshError
+        If the coordinates are not finite, an index dangles, a point is isolated or repeated, a cell is flat,
+        folded or repeated, a facet belongs to three cells, or a tagged facet is no facet of the mesh.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mesh = make_mesh(np.array([[0.0, 0], [1, 0], [0, 1]]), np.array([[0, 2, 1]]), "triangle")
+    >>> mesh.cells
+    tensor([[0, 1, 2]])
+    """
+    if orientation not in ("fix", "refuse"):
+        raise ArgumentError(f"orientation: got {orientation!r}; use 'fix' or 'refuse'")
+    if duplicate_nodes not in ("refuse", "allow"):
+        raise ArgumentError(f"duplicate_nodes: got {duplicate_nodes!r}; use 'refuse' or 'allow'")
+    xs = np.array(_numpy(points), dtype=np.float64)
+    ids = _numpy(cells)
+    if ids.dtype.kind not in "iu":
+        raise MeshError(f"cells: got dtype {ids.dtype}; point indices are integers")
+    connectivity = np.array(ids, dtype=np.int64)
+    check_points(xs)
+    check_cells(xs, connectivity, cell)
+    if duplicate_nodes == "refuse":
+        check_duplicates(xs)
+    connectivity = oriented(xs, connectivity, cell, orientation)
+    return trusted_mesh(xs, connectivity, cell, cell_tags or {}, facet_tags or {})
+
+
+def trusted_mesh(
+    points: npt.NDArray[np.float64],
+    cells: Ints,
+    cell: str,
+    cell_tags: Mapping[str, Array],
+    facet_tags: Mapping[str, Array],
+) -> Mesh:
+    """Build a mesh whose points and cells are known to be sound; facets and tags are still checked."""
+    reference = reference_cell(CELL_TYPES[cell][0])
+    n = len(points)
+    facets = all_facets(cells[:, : reference.n_vertices], reference, n)
+    if facets.crowded >= 0:
+        owners = np.nonzero((facets.number == facets.crowded).any(1))[0]
+        raise MeshError(
+            f"cells: cells {owners[:4].tolist()} share the facet {facets.vertices[facets.crowded].tolist()}; "
+            "a facet has at most two cells, so remove repeated or overlapping cells"
+        )
+    on_boundary = np.nonzero(facets.neighbour < 0)[0]
+    on_boundary = on_boundary[np.lexsort((facets.side[on_boundary], facets.owner[on_boundary]))]
+    tagged = {name: _find(name, vertices, facets, n) for name, vertices in facet_tags.items()}
+    listed = on_boundary
+    if tagged:
+        wanted = np.unique(np.concatenate(list(tagged.values())))
+        listed = np.concatenate([on_boundary, wanted[facets.neighbour[wanted] >= 0]])
+    position = np.full(len(facets.owner), -1, dtype=np.int64)
+    position[listed] = np.arange(len(listed))
+    mesh = Mesh(
+        points=torch.from_numpy(np.ascontiguousarray(points)),
+        cells=torch.from_numpy(np.ascontiguousarray(cells)),
+        cell=cell,
+        cell_tags=MappingProxyType({}),
+        facets=torch.from_numpy(facets.vertices[listed]),
+        facet_cells=torch.from_numpy(facets.owner[listed]),
+        facet_sides=torch.from_numpy(facets.side[listed]),
+        facet_neighbours=torch.from_numpy(facets.neighbour[listed]),
+        facet_tags=MappingProxyType(
+            {name: torch.from_numpy(np.unique(position[found])) for name, found in tagged.items()}
+        ),
+    )
+    for name, where in cell_tags.items():
+        mesh = mesh.tag_cells(name, torch.as_tensor(_numpy(where)))
+    return mesh
+
+
+def _numpy(array: Array) -> npt.NDArray[np.generic]:
+    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+
+
+def _find(name: str, vertices: Array, facets: Facets, n: int) -> Ints:
+    """Numbers of the facets with given vertices."""
+    rows = np.array(_numpy(vertices), dtype=np.int64)
+    width = facets.vertices.shape[1]
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise MeshError(
+            f"facet_tags: {name!r} has shape {rows.shape}; facets of this mesh have {width} vertices, so "
+            f"give [m, {width}]"
+        )
+    if not len(rows):
+        raise MeshError(f"facet_tags: {name!r} is empty; leave the tag out, or give its facets")
+    if rows.min() < 0 or rows.max() >= n:
+        raise MeshError(f"facet_tags: {name!r} refers to points outside 0..{n - 1}")
+    every = np.concatenate([np.sort(facets.vertices, 1), np.sort(rows, 1)])
+    first, number = number_rows(every, n)
+    found = first[number[len(facets.vertices) :]]
+    lost = np.nonzero(found >= len(facets.vertices))[0]
+    if len(lost):
+        raise MeshError(
+            f"facet_tags: {name!r} names the facet {rows[lost[0]].tolist()}, which no cell has "
+            f"({len(lost)} of {len(rows)})"
+        )
+    return found

@@ -1,0 +1,180 @@
+"""Structured meshes of simple shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from torch_sla.assembly.mesh.build import trusted_mesh
+from torch_sla.assembly.mesh.mesh import Mesh
+from torch_sla.errors import ArgumentError, MeshError
+
+__all__ = ["box_mesh", "interval_mesh", "rectangle_mesh"]
+
+Ints = npt.NDArray[np.int64]
+
+# The square cut along the diagonal from the lower left to the upper right, and the cube cut into six
+# tetrahedra around its main diagonal (Kuhn 1960), so that neighbouring cubes match.
+_TRIANGLES = ((0, 1, 2), (0, 2, 3))
+_TETRAHEDRA = ((0, 1, 2, 6), (0, 2, 3, 6), (0, 3, 7, 6), (0, 7, 4, 6), (0, 4, 5, 6), (0, 5, 1, 6))
+
+
+def interval_mesh(cells: int = 1, size: float = 1.0, origin: float = 0.0) -> Mesh:
+    """Cut an interval into equal lines.
+
+    Parameters
+    ----------
+    cells
+        Number of cells.
+    size, origin
+        Length and left end.
+
+    Returns
+    -------
+    Mesh
+        With facet tags ``left`` and ``right``.
+
+    Examples
+    --------
+    >>> interval_mesh(2).points.T
+    tensor([[0.0000, 0.5000, 1.0000]], dtype=torch.float64)
+    """
+    return _structured((cells,), (size,), (origin,), "line")
+
+
+def rectangle_mesh(
+    cells: tuple[int, int] = (1, 1),
+    size: tuple[float, float] = (1.0, 1.0),
+    origin: tuple[float, float] = (0.0, 0.0),
+    cell: Literal["triangle", "quad"] = "triangle",
+) -> Mesh:
+    """Cut a rectangle into equal quadrilaterals, or each of those into two triangles.
+
+    Parameters
+    ----------
+    cells
+        Divisions along x and y.
+    size, origin
+        Side lengths and lower left corner.
+    cell
+        ``"triangle"`` or ``"quad"``.
+
+    Returns
+    -------
+    Mesh
+        With facet tags ``left right`` (x) and ``bottom top`` (y). Points run along x first.
+
+    Examples
+    --------
+    >>> rectangle_mesh((4, 3), cell="quad").n_cells
+    12
+    """
+    if cell not in ("triangle", "quad"):
+        raise ArgumentError(f"cell: got {cell!r}; a rectangle is made of 'triangle' or 'quad' cells")
+    return _structured(cells, size, origin, cell)
+
+
+def box_mesh(
+    cells: tuple[int, int, int] = (1, 1, 1),
+    size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    cell: Literal["tetra", "hexahedron"] = "tetra",
+) -> Mesh:
+    """Cut a box into equal hexahedra, or each of those into six tetrahedra.
+
+    Parameters
+    ----------
+    cells
+        Divisions along x, y and z.
+    size, origin
+        Side lengths and the corner of least coordinates.
+    cell
+        ``"tetra"`` or ``"hexahedron"``.
+
+    Returns
+    -------
+    Mesh
+        With facet tags ``left right`` (x), ``front back`` (y), ``bottom top`` (z). Points run along x first.
+
+    Examples
+    --------
+    >>> box_mesh((2, 1, 1)).n_cells
+    12
+    """
+    if cell not in ("tetra", "hexahedron"):
+        raise ArgumentError(f"cell: got {cell!r}; a box is made of 'tetra' or 'hexahedron' cells")
+    return _structured(cells, size, origin, cell)
+
+
+def _structured(
+    cells: Sequence[int], size: Sequence[float], origin: Sequence[float], cell: str
+) -> Mesh:
+    dim = {"line": 1, "triangle": 2, "quad": 2, "tetra": 3, "hexahedron": 3}[cell]
+    _check(dim, cells, size, origin)
+    axes = [
+        origin[d] + size[d] * np.linspace(0.0, 1.0, cells[d] + 1, dtype=np.float64)
+        for d in range(dim)
+    ]
+    # x runs fastest: the last axis of an 'ij' grid runs fastest, so build it in reverse.
+    grids = np.meshgrid(*axes[::-1], indexing="ij")
+    points = np.stack([grid.ravel() for grid in grids[::-1]], 1)
+    blocks = _blocks(cells)
+    corners = blocks
+    if cell == "triangle":
+        corners = blocks[:, np.array(_TRIANGLES)].reshape(-1, 3)
+    elif cell == "tetra":
+        corners = blocks[:, np.array(_TETRAHEDRA)].reshape(-1, 4)
+    mesh = trusted_mesh(points, np.ascontiguousarray(corners), cell, {}, {})
+    for name, where in _sides(mesh, cells).items():
+        mesh = mesh.tag_facets(name, where)
+    return mesh
+
+
+def _blocks(cells: Sequence[int]) -> Ints:
+    """Vertices of the lattice cells, in VTK order."""
+    index = np.zeros((), dtype=np.int64)
+    stride = 1
+    steps = []
+    for count in cells:
+        steps.append(stride)
+        index = (np.arange(count, dtype=np.int64) * stride).reshape(-1, *[1] * index.ndim) + index
+        stride *= count + 1
+    base = index.reshape(-1, 1)
+    if len(cells) == 1:
+        return base + np.array([0, 1])
+    x, y = steps[0], steps[1]
+    square = np.array([0, x, x + y, y])
+    return base + (square if len(cells) == 2 else np.concatenate([square, square + steps[2]]))
+
+
+def _sides(mesh: Mesh, cells: Sequence[int]) -> Mapping[str, Ints]:
+    """Facet tags from lattice positions, so that no coordinate is compared."""
+    import torch
+
+    names = {1: ("left", "right"), 2: ("left", "right", "bottom", "top")}.get(
+        len(cells), ("left", "right", "front", "back", "bottom", "top")
+    )
+    position = mesh.facets
+    tags = {}
+    for d, count in enumerate(cells):
+        along = position % (count + 1)
+        position = torch.div(position, count + 1, rounding_mode="floor")
+        for name, side in zip(names[2 * d : 2 * d + 2], (0, count), strict=True):
+            tags[name] = (along == side).all(1)
+    return tags
+
+
+def _check(dim: int, cells: Sequence[int], size: Sequence[float], origin: Sequence[float]) -> None:
+    for name, value in (("cells", cells), ("size", size), ("origin", origin)):
+        if len(value) != dim:
+            raise ArgumentError(f"{name}: got {value!r}; this shape needs {dim} numbers")
+    if any(isinstance(count, bool) or int(count) != count or count < 1 for count in cells):
+        raise MeshError(f"cells: got {cells!r}; divisions are whole numbers of at least 1")
+    if any(not isfinite(length) or length <= 0 for length in size):
+        raise MeshError(f"size: got {size!r}; lengths are positive and finite")
+    if any(not isfinite(value) for value in origin):
+        raise MeshError(f"origin: got {origin!r}; coordinates are finite")

@@ -1,0 +1,126 @@
+"""Numbering of sub-entities (edges, faces, facets) of cells by their vertices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from torch_sla.assembly.reference.cell import ReferenceCell
+
+__all__ = ["Facets", "all_facets", "number_rows", "sub_entities"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
+    """Number the distinct rows of an integer array.
+
+    Parameters
+    ----------
+    rows
+        ``[m, k]`` with entries in ``[0, n)``; rows are equal when all entries are.
+    n
+        Bound of the entries.
+
+    Returns
+    -------
+    first, number
+        Index of the first occurrence of each distinct row (in the order of the sorted rows), and the number of
+        each row ``[m]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> number_rows(np.array([[1, 2], [0, 1], [1, 2]]), 3)[1]
+    array([1, 0, 1])
+    """
+    key = rows[:, 0].astype(np.int64)
+    bound = n
+    for column in rows.T[1:]:
+        # Keep the mixed-radix key inside 63 bits by renumbering when it would overflow.
+        if bound > (2**63 - 1) // n:
+            _, key = np.unique(key, return_inverse=True)
+            bound = len(key)
+        key = key * n + column
+        bound *= n
+    _, first, number = np.unique(key, return_index=True, return_inverse=True)
+    return first, number.reshape(-1)
+
+
+def sub_entities(cells: Ints, local: tuple[tuple[int, ...], ...], n: int) -> tuple[Ints, int]:
+    """Number the edges or faces of a mesh.
+
+    Parameters
+    ----------
+    cells
+        Vertices of the cells ``[n_cells, n_vertices]``.
+    local
+        Local vertices of each sub-entity of a cell.
+    n
+        Number of points.
+
+    Returns
+    -------
+    number, count
+        ``[n_cells, len(local)]`` and the number of distinct entities.
+    """
+    rows = np.sort(cells[:, np.array(local)].reshape(-1, len(local[0])), axis=1)
+    first, number = number_rows(rows, n)
+    return number.reshape(len(cells), len(local)), len(first)
+
+
+@dataclass(frozen=True)
+class Facets:
+    """Every facet of a mesh.
+
+    Parameters
+    ----------
+    vertices
+        ``[n_facets, k]``, oriented outward from the owner.
+    owner, side
+        Owning cell and local facet number in it.
+    neighbour
+        Second cell, -1 on the boundary.
+    number
+        Facet of each side of each cell, ``[n_cells, sides]``.
+    crowded
+        A facet shared by more than two cells, or -1.
+    """
+
+    vertices: Ints
+    owner: Ints
+    side: Ints
+    neighbour: Ints
+    number: Ints
+    crowded: int
+
+
+def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
+    """Find all facets of a mesh with their cells; the owner is the cell of lowest index.
+
+    Parameters
+    ----------
+    cells
+        Vertices of the cells ``[n_cells, n_vertices]``.
+    cell
+        Their reference cell.
+    n
+        Number of points.
+    """
+    sides = len(cell.facets)
+    oriented = cells[:, np.array(cell.facets)].reshape(len(cells) * sides, -1)
+    first, number = number_rows(np.sort(oriented, axis=1), n)
+    count = np.bincount(number, minlength=len(first))
+    last = np.full(len(first), -1, dtype=np.int64)
+    last[number] = np.arange(len(number))
+    crowded = int(np.argmax(count)) if len(count) and count.max() > 2 else -1
+    return Facets(
+        vertices=oriented[first],
+        owner=first // sides,
+        side=first % sides,
+        neighbour=np.where(count > 1, last // sides, -1),
+        number=number.reshape(len(cells), sides),
+        crowded=crowded,
+    )

@@ -1,0 +1,24 @@
+"""Weak forms of common operators: forms and nothing else."""
+
+from __future__ import annotations
+
+from torch_sla.assembly.weak.convection import convection
+from torch_sla.assembly.weak.elasticity import elasticity, lame_parameters, strain, stress
+from torch_sla.assembly.weak.mass import mass, vector_mass
+from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
+from torch_sla.assembly.weak.source import pressure_load, source, vector_source
+
+__all__ = [
+    "convection",
+    "diffusion",
+    "elasticity",
+    "lame_parameters",
+    "mass",
+    "pressure_load",
+    "source",
+    "strain",
+    "stress",
+    "tensor_diffusion",
+    "vector_mass",
+    "vector_source",
+]
