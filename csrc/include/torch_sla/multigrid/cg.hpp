@@ -1,0 +1,232 @@
+// Preconditioned conjugate gradients with few passes over memory.
+//
+// Per iteration: (1) x += alpha p, p = z + beta p in one pass; (2) q = A p with p . q;
+// (3) r -= alpha q with ||r||^2, the rounded right-hand side of the preconditioner and its first
+// smoothing half step while the rows are in cache; (4) the cycle, whose last pass yields r . z.
+// r is scaled by its norm before it is rounded to V: CG does not see a constant factor of z.
+#pragma once
+
+#include <cmath>
+
+#include "matrix.hpp"
+
+namespace torch_sla::multigrid {
+
+enum class Status { converged, maxiter, stagnation, breakdown, nonfinite };
+
+struct SolveOptions {
+  double rtol = 1e-8, atol = 0.0;
+  int maxiter = 500;
+  bool flexible = false;  // Polak-Ribiere beta, for preconditioners that are not linear
+};
+
+struct SolveReport {
+  Status status = Status::maxiter;
+  int iterations = 0;
+  double residual = 0.0;        // ||b - A x||, recomputed
+  std::vector<double> history;  // ||r|| of the recurrence, from iteration 0
+};
+
+// r = b - A x, or y = A x where b is null; returns ||r||^2 or x . y.
+template <int B, class T, class I>
+double apply_matrix(const I* ptr, const I* col, const T* val, std::int64_t rows, int bs, const T* b,
+                    const T* x, T* y, int threads) {
+  const int n = B ? B : bs;
+  const std::int64_t bb = std::int64_t(n) * n;
+  return parallel_sum(rows, threads, [&](std::int64_t begin, std::int64_t end) {
+    double total = 0.0;
+    T acc[capacity(B)];
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (int c = 0; c < n; ++c) acc[c] = 0;
+      for (I s = ptr[i], last = ptr[i + 1]; s < last; ++s) {
+        const T* a = val + s * bb;
+        const T* xj = x + std::int64_t(col[s]) * n;
+        for (int r = 0; r < n; ++r)
+          for (int c = 0; c < n; ++c) acc[r] += a[r * n + c] * xj[c];
+      }
+      for (int c = 0; c < n; ++c) {
+        const std::int64_t e = i * n + c;
+        const T v = b ? b[e] - acc[c] : acc[c];
+        y[e] = v;
+        total += double(v) * double(b ? v : x[e]);
+      }
+    }
+    return total;
+  });
+}
+
+// Removes the components along `count` orthonormal vectors [count, n].
+template <class T>
+void project(const T* basis, int count, T* x, std::int64_t n) {
+  for (int k = 0; k < count; ++k) {
+    const T* v = basis + k * n;
+    double dot = 0.0;
+    for (std::int64_t e = 0; e < n; ++e) dot += double(v[e]) * double(x[e]);
+    for (std::int64_t e = 0; e < n; ++e) x[e] -= T(dot) * v[e];
+  }
+}
+
+// Solves A x = b from the x given. `Runner` has rhs(), stage(begin, end) in rows of block() unknowns,
+// run() and result(), as CycleRunner. nullspace: orthonormal vectors of A, to which b and x are kept orthogonal.
+template <class T, class V, class I, class Runner>
+SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::int64_t rows, int bs,
+                                const T* b, T* x, bool zero_start, Runner& M, const SolveOptions& o,
+                                const T* nullspace, int nullity, int threads) {
+  SolveReport report;
+  const std::int64_t n = rows * bs;
+  threads = threads_for(static_cast<std::int64_t>(ptr[rows]) * bs * bs, threads);
+  Buffer<T> r(n), p(n), q(n), projected;
+  const auto multiply = [&](const T* rhs, const T* from, T* to) {
+    return with_block(bs, [&](auto B) {
+      return apply_matrix<decltype(B)::value>(ptr, col, val, rows, bs, rhs, from, to, threads);
+    });
+  };
+  if (nullity) {
+    projected.assign(b, b + n);
+    project(nullspace, nullity, projected.data(), n);
+    b = projected.data();
+  }
+  const double bnorm = std::sqrt(parallel_sum(n, threads, [&](std::int64_t begin, std::int64_t end) {
+    double total = 0.0;
+    for (std::int64_t e = begin; e < end; ++e) total += double(b[e]) * double(b[e]);
+    return total;
+  }));
+  if (!std::isfinite(bnorm)) {
+    report.status = Status::nonfinite;
+    report.residual = bnorm;
+    return report;
+  }
+  const double target = std::max(o.rtol * bnorm, o.atol);
+  double rnorm = bnorm, rho = 0.0, alpha = 0.0, best = 0.0;
+  int since_best = 0, restarts = 0;
+  if (zero_start) std::fill(x, x + n, T(0));
+
+  // Rows are updated in chunks that stay in cache while the preconditioner takes its share.
+  constexpr std::int64_t chunk = 1024;
+  const int mb = M.block();
+  const auto update = [&](double step, double scale) {
+    V* f = M.rhs();
+    return parallel_sum(n / mb, threads, [&](std::int64_t begin, std::int64_t end) {
+      double total = 0.0;
+      for (std::int64_t from = begin; from < end; from += chunk) {
+        const std::int64_t to = std::min(end, from + chunk);
+        double part = 0.0;
+        for (std::int64_t e = from * mb; e < to * mb; ++e) {
+          const T v = r[e] - T(step) * q[e];
+          r[e] = v;
+          f[e] = V(v * T(scale));
+          part += double(v) * double(v);
+        }
+        total += part;
+        M.stage(from, to);
+      }
+      return total;
+    });
+  };
+  const auto power_of_two = [](double norm) {
+    int exponent = 0;
+    std::frexp(norm, &exponent);
+    return std::ldexp(1.0, -exponent);
+  };
+
+  bool fresh = true;  // r is to be computed from x
+  double beta = 0.0, scale = 1.0;  // the preconditioner sees scale * r
+  while (true) {
+    if (fresh) {
+      if (zero_start && restarts == 0) {
+        parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
+          std::copy(b + begin, b + end, r.begin() + begin);
+        });
+      } else {
+        rnorm = std::sqrt(multiply(b, x, r.data()));
+      }
+      report.residual = rnorm;
+      if (report.history.empty()) report.history.push_back(rnorm);
+      if (!std::isfinite(rnorm)) report.status = Status::nonfinite;
+      else if (rnorm <= target) report.status = Status::converged;
+      if (!std::isfinite(rnorm) || rnorm <= target) return report;
+      if (restarts == 0) best = rnorm;
+      if (report.iterations >= o.maxiter) {
+        report.status = Status::maxiter;
+        return report;
+      }
+      std::fill(q.begin(), q.end(), T(0));
+      scale = power_of_two(rnorm);
+      update(0.0, scale);
+      rho = M.run();
+      beta = 0.0;
+      alpha = 0.0;
+      fresh = false;
+    }
+    const V* z = M.result();
+    parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
+      if (beta == 0.0) {
+        for (std::int64_t e = begin; e < end; ++e) {
+          if (alpha != 0.0) x[e] += T(alpha) * p[e];
+          p[e] = T(z[e]);
+        }
+      } else {
+        const T a = T(alpha), c = T(beta);
+        for (std::int64_t e = begin; e < end; ++e) {
+          const T old = p[e];
+          x[e] += a * old;
+          p[e] = T(z[e]) + c * old;
+        }
+      }
+    });
+    if (nullity) project(nullspace, nullity, p.data(), n);
+    const double curvature = multiply(nullptr, p.data(), q.data());
+    const bool finite = std::isfinite(rho) && std::isfinite(curvature);
+    if (!finite || !(rho > 0.0) || !(curvature > 0.0)) {
+      report.status = finite ? Status::breakdown : Status::nonfinite;
+      report.residual = std::sqrt(multiply(b, x, r.data()));
+      if (report.residual <= target) report.status = Status::converged;
+      return report;
+    }
+    const double before = rho / scale;  // r . z
+    alpha = before / curvature;
+    scale = power_of_two(rnorm);
+    rnorm = std::sqrt(update(alpha, scale));
+    ++report.iterations;
+    report.history.push_back(rnorm);
+    if (rnorm < 0.9 * best) {
+      best = rnorm;
+      since_best = 0;
+    } else {
+      ++since_best;
+    }
+    const bool stuck = since_best >= 50 || !std::isfinite(rnorm);
+    if (rnorm <= target || report.iterations >= o.maxiter || stuck) {
+      parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t e = begin; e < end; ++e) x[e] += T(alpha) * p[e];
+      });
+      report.residual = std::sqrt(multiply(b, x, q.data()));
+      if (!std::isfinite(report.residual)) report.status = Status::nonfinite;
+      else if (report.residual <= target) report.status = Status::converged;
+      else if (stuck || restarts == 3) report.status = Status::stagnation;
+      else if (report.iterations >= o.maxiter) report.status = Status::maxiter;
+      else {
+        // The recurrence has drifted from the true residual: go on from the latter.
+        ++restarts;
+        fresh = true;
+        continue;
+      }
+      if (nullity && std::isfinite(report.residual)) project(nullspace, nullity, x, n);
+      return report;
+    }
+    rho = M.run();
+    if (o.flexible) {
+      const V* znew = M.result();
+      const double cross = parallel_sum(n, threads, [&](std::int64_t begin, std::int64_t end) {
+        double total = 0.0;
+        for (std::int64_t e = begin; e < end; ++e) total += double(znew[e]) * double(q[e]);
+        return total;
+      });
+      beta = -alpha * cross / before;
+    } else {
+      beta = (rho / scale) / before;
+    }
+  }
+}
+
+}  // namespace torch_sla::multigrid

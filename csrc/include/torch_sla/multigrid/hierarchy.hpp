@@ -1,0 +1,287 @@
+// The set-up of a hierarchy and its refresh: a list of levels, each a plain struct.
+#pragma once
+
+#include <memory>
+
+#include "galerkin.hpp"
+#include "smoothers.hpp"
+#include "transfer.hpp"
+
+namespace torch_sla::multigrid {
+
+enum class Cycle { V, W, K };
+
+struct Options {
+  double strength = 0.25;
+  Smoother smoother = Smoother::spai0;
+  int sweeps = 1;
+  Cycle cycle = Cycle::V;
+  int coarse_size = 200;  // scalar unknowns below which the level is inverted
+  int max_levels = 20;
+};
+
+template <class V, class I>
+struct Level {
+  BlockMatrix<V, I> A, P;
+  Buffer<V> M;            // [rows, b, b] smoother blocks
+  double radius = 1.0;    // of D^-1 A, where the smoother or the transfer needs it
+  Strength<V, I> links;   // kept for the refresh, as are the two below
+  Buffer<I> group;
+  Buffer<V> T;
+};
+
+template <class V, class I>
+struct Hierarchy {
+  Options options;
+  std::vector<Level<V, I>> levels;
+  Buffer<V> coarse_inverse;  // [n, n] of the last level, empty where it is only smoothed
+  int coarse_nullity = 0;
+  double scale = 1.0;  // the levels hold the matrix times this power of two
+
+  std::size_t bytes() const {
+    std::size_t total = bytes_of(coarse_inverse);
+    for (const auto& l : levels)
+      total += l.A.bytes() + l.P.bytes() + bytes_of(l.M) + bytes_of(l.links.strong) +
+               bytes_of(l.links.diagonal) + bytes_of(l.group) + bytes_of(l.T);
+    return total;
+  }
+};
+
+// The caller's matrix: scalar CSR with sorted columns, borrowed for the life of the hierarchy.
+template <class I>
+struct Source {
+  const I* crow;
+  const I* ccol;
+  std::int64_t rows;
+};
+
+// The pattern of the first level: borrowed for scalars, grouped into b x b blocks otherwise.
+template <class V, class I>
+void load_pattern(BlockMatrix<V, I>& A, const Source<I>& source, int b) {
+  A.rows = A.cols = static_cast<I>(source.rows / b);
+  A.br = A.bc = b;
+  if (b == 1) {
+    A.ptr = source.crow;
+    A.col = source.ccol;
+    return;
+  }
+  A.own_ptr.assign(std::size_t(A.rows) + 1, 0);
+  A.own_col.reserve(source.crow[source.rows] / (b * b) + 16);
+  std::vector<I> found;
+  for (I i = 0; i < A.rows; ++i) {
+    found.clear();
+    for (int r = 0; r < b; ++r) {
+      I last = -1;
+      for (I s = source.crow[i * b + r]; s < source.crow[i * b + r + 1]; ++s) {
+        const I j = source.ccol[s] / b;
+        if (j != last) found.push_back(j);
+        last = j;
+      }
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    A.own_col.insert(A.own_col.end(), found.begin(), found.end());
+    A.own_ptr[i + 1] = static_cast<I>(A.own_col.size());
+  }
+  A.adopt();
+}
+
+// Copies the caller's values into the first level, scaled into the middle of the range of V.
+template <class T, class V, class I>
+void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, int threads) {
+  auto& A = h.levels.front().A;
+  const std::int64_t count = source.crow[source.rows];
+  threads = threads_for(count, threads);
+  std::vector<double> most(worker_count(count, threads), 0.0);
+  parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    T largest = 0, sum = 0;
+    for (std::int64_t e = begin; e < end; ++e) {
+      const T size = std::abs(values[e]);
+      largest = size > largest ? size : largest;
+      sum += values[e] * T(0);  // NaN as soon as one entry is not finite
+    }
+    most[worker] = sum == T(0) ? double(largest) : std::numeric_limits<double>::quiet_NaN();
+  });
+  double largest = 0.0;
+  for (double m : most) {
+    if (!std::isfinite(m)) throw std::overflow_error("the matrix has entries that are not finite");
+    largest = std::max(largest, m);
+  }
+  int exponent = 0;
+  if (largest > 0.0) std::frexp(largest, &exponent);
+  h.scale = std::ldexp(1.0, -exponent);
+  const int b = A.br;
+  const std::int64_t block = A.block();
+  const T scale = T(h.scale);
+  A.val.resize(A.nnz() * block);
+  if (b == 1) {
+    parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t e = begin; e < end; ++e) A.val[e] = V(values[e] * scale);
+    });
+    return;
+  }
+  parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    std::fill(A.val.begin() + A.ptr[begin] * block, A.val.begin() + A.ptr[end] * block, V(0));
+    for (std::int64_t i = begin; i < end; ++i)
+      for (int r = 0; r < b; ++r) {
+        I t = A.ptr[i];
+        for (I s = source.crow[i * b + r]; s < source.crow[i * b + r + 1]; ++s) {
+          const I j = source.ccol[s] / b;
+          while (A.col[t] < j) ++t;
+          A.val[t * block + r * b + source.ccol[s] % b] = V(values[s] * scale);
+        }
+      }
+  });
+}
+
+// Numbers of one level that follow from its matrix.
+template <class V, class I>
+void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads) {
+  with_block(l.A.br, [&](auto B) {
+    constexpr int b = decltype(B)::value;
+    smoother_blocks<b>(l.A, l.links.diagonal, o.smoother, l.M, threads);
+    const bool polynomial = o.smoother == Smoother::chebyshev || o.smoother == Smoother::jacobi;
+    if (polynomial || (transfer && l.A.br > 1)) {
+      Buffer<V> inverse;
+      const bool own = polynomial || o.smoother == Smoother::gauss_seidel;
+      if (!own) smoother_blocks<b>(l.A, l.links.diagonal, Smoother::jacobi, inverse, threads);
+      l.radius = spectral_radius<b>(l.A, own ? l.M : inverse, 10, threads);
+    }
+    if (o.smoother == Smoother::jacobi) {
+      const V omega = V(4.0 / 3.0 / l.radius);
+      for (auto& m : l.M) m *= omega;
+    }
+  });
+}
+
+template <class V, class I>
+void prepare_coarsest(Hierarchy<V, I>& h) {
+  const auto& A = h.levels.back().A;
+  const int b = A.br;
+  const int n = static_cast<int>(A.rows) * b;
+  std::vector<double> dense(std::size_t(n) * n, 0.0);
+  for (I i = 0; i < A.rows; ++i)
+    for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
+      for (int r = 0; r < b; ++r)
+        for (int c = 0; c < b; ++c)
+          dense[std::size_t(i * b + r) * n + A.col[s] * b + c] += A.val[(s * b + r) * std::int64_t(b) + c];
+  // Symmetric scaling by the diagonal, so that a jump of the coefficient does not pass for a null space.
+  std::vector<double> scale(n, 1.0);
+  for (int i = 0; i < n; ++i) {
+    const double d = std::abs(dense[std::size_t(i) * n + i]);
+    if (d > 0.0) scale[i] = 1.0 / std::sqrt(d);
+  }
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) dense[std::size_t(i) * n + j] *= scale[i] * scale[j];
+  // The set-up rounds row sums in V, over several levels.
+  const double tolerance = 100.0 * std::numeric_limits<V>::epsilon();
+  h.coarse_nullity = pseudo_invert(dense, n, tolerance);
+  if (h.coarse_nullity < 0) throw std::domain_error("the coarsest matrix could not be inverted");
+  h.coarse_inverse.resize(dense.size());
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j)
+      h.coarse_inverse[std::size_t(i) * n + j] = V(dense[std::size_t(i) * n + j] * scale[i] * scale[j]);
+}
+
+template <class V, class I>
+void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, int threads) {
+  with_blocks(l.A.br, l.P.bc, [&](auto B, auto K) {
+    constexpr int b = decltype(B)::value, k = decltype(K)::value;
+    // A transfer that was given by hand has no aggregates and keeps its values.
+    if (!l.group.empty())
+      prolongation_values<b, k>(l.A, l.links, l.group, l.T, l.radius, l.P, threads);
+    galerkin<b, k>(l.A, l.P, C, threads);
+  });
+}
+
+// A scalar row of a block matrix that is coupled to nothing (a constrained component) takes no part
+// in smooth error: the near-nullspace vanishes there.
+template <class V, class I>
+void drop_decoupled(const BlockMatrix<V, I>& A, NearNullspace<V>& nullspace) {
+  const int b = A.br, k = nullspace.columns;
+  if (b == 1) return;
+  for (I i = 0; i < A.rows; ++i)
+    for (int r = 0; r < b; ++r) {
+      bool coupled = false;
+      for (I s = A.ptr[i]; s < A.ptr[i + 1] && !coupled; ++s)
+        for (int c = 0; c < b; ++c)
+          coupled |= A.val[(std::int64_t(s) * b + r) * b + c] != V(0) && (A.col[s] != i || c != r);
+      if (coupled) continue;
+      if (nullspace.values.empty()) {
+        nullspace.values.assign(std::int64_t(A.rows) * b * k, V(0));
+        for (std::int64_t e = 0; e < std::int64_t(A.rows) * b; ++e) nullspace.values[e * k + e % b] = V(1);
+      }
+      V* row = nullspace.values.data() + (std::int64_t(i) * b + r) * k;
+      std::fill(row, row + k, V(0));
+    }
+}
+
+// Builds all levels below the first, whose matrix is in place.
+template <class V, class I>
+void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
+  const Options& o = h.options;
+  drop_decoupled(h.levels.front().A, nullspace);
+  while (true) {
+    auto& l = h.levels.back();
+    const std::int64_t n = std::int64_t(l.A.rows) * l.A.br;
+    const bool small = n <= o.coarse_size;
+    const bool last = small || static_cast<int>(h.levels.size()) >= o.max_levels;
+    I count = 0;
+    if (last) {
+      l.links.diagonal = diagonal_slots(l.A, threads);
+    } else {
+      l.links = strength(l.A, o.strength, threads);
+      count = aggregate(l.A, l.links, l.group);
+    }
+    const bool stalled = !last && (count == 0 || std::int64_t(count) * nullspace.columns > 0.9 * n);
+    prepare_level(l, o, !last && !stalled, threads);
+    if (last || stalled) {
+      l.group = Buffer<I>();
+      l.links.strong = Buffer<std::uint8_t>();
+      if (n <= 4 * std::int64_t(o.coarse_size)) prepare_coarsest(h);
+      return;
+    }
+    NearNullspace<V> coarse;
+    coarse.columns = nullspace.columns;
+    if (!nullspace.values.empty())
+      coarse = tentative(nullspace, l.A.br, l.group, count, l.T, threads);
+    l.P = prolongation_pattern(l.A, l.links, l.group, count, nullspace.columns, threads);
+    Level<V, I> next;
+    level_transfer(l, next.A, threads);
+    h.levels.push_back(std::move(next));
+    nullspace = std::move(coarse);
+  }
+}
+
+// Builds the levels below the first from transfers given by hand.
+template <class V, class I>
+void build_from(Hierarchy<V, I>& h, std::vector<BlockMatrix<V, I>> transfers, int threads) {
+  for (auto& P : transfers) {
+    auto& l = h.levels.back();
+    l.links.diagonal = diagonal_slots(l.A, threads);
+    l.P = std::move(P);
+    prepare_level(l, h.options, false, threads);
+    Level<V, I> next;
+    level_transfer(l, next.A, threads);
+    h.levels.push_back(std::move(next));
+  }
+  auto& last = h.levels.back();
+  last.links.diagonal = diagonal_slots(last.A, threads);
+  prepare_level(last, h.options, false, threads);
+  if (std::int64_t(last.A.rows) * last.A.br <= 4 * std::int64_t(h.options.coarse_size))
+    prepare_coarsest(h);
+}
+
+// New numbers on the same aggregates, patterns and near-nullspace.
+template <class V, class I>
+void refresh(Hierarchy<V, I>& h, int threads) {
+  for (std::size_t i = 0; i < h.levels.size(); ++i) {
+    auto& l = h.levels[i];
+    const bool last = i + 1 == h.levels.size();
+    prepare_level(l, h.options, !last && !l.group.empty(), threads);
+    if (!last) level_transfer(l, h.levels[i + 1].A, threads);
+  }
+  if (!h.coarse_inverse.empty()) prepare_coarsest(h);
+}
+
+}  // namespace torch_sla::multigrid

@@ -1,0 +1,263 @@
+"""Algebraic multigrid in the compiled extension.
+
+Face of ``csrc/bindings/multigrid.cpp``. There is no fallback: without the extension a hierarchy
+cannot be built, and asking for one says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from torch_sla._core import extension, reason
+from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result, SolveError
+from torch_sla.linalg.kernels.arguments import expect_shape, plain
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MAX_BLOCK", "ColumnReport", "CompiledHierarchy", "Transfer", "unavailable"]
+
+MAX_BLOCK = 12
+"""Largest edge of a block, and largest number of near-nullspace vectors."""
+
+_INT32_MAX = 2**31 - 1
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def unavailable() -> str | None:
+    """Why multigrid cannot be used, or None when it can."""
+    return reason if extension is None else None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A prolongation ``[rows, columns]`` of blocks in CSR.
+
+    Parameters
+    ----------
+    crow, ccol
+        int32 ``[rows + 1]`` and ``[nnz]``.
+    values
+        ``[nnz, b, k]``.
+    columns
+        Number of coarse block rows.
+    """
+
+    crow: Tensor
+    ccol: Tensor
+    values: Tensor
+    columns: int
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """How conjugate gradients went for one right-hand side.
+
+    Parameters
+    ----------
+    result, iterations
+        How it ended, and after how many steps.
+    residual
+        ``‖b - A x‖``, recomputed at the end.
+    history
+        Residual norms of the recurrence, the first before any step.
+    """
+
+    result: Result
+    iterations: int
+    residual: float
+    history: list[float]
+
+
+def _int32(index: Tensor, name: str) -> Tensor:
+    if index.dtype is torch.int64 and index.numel() and int(index.max()) > _INT32_MAX:
+        raise ArgumentError(f"`{name}` exceeds 32-bit indices, which multigrid works with")
+    return plain(index, torch.int32)
+
+
+def _real(x: Tensor, name: str) -> Tensor:
+    if x.dtype not in _NUMPY:
+        raise DTypeError(
+            f"`{name}` must be float32 or float64, got {x.dtype}; multigrid is for real matrices"
+        )
+    if not x.is_cpu:
+        raise ArgumentError(f"`{name}` must be on the CPU, got {x.device}")
+    return plain(x)
+
+
+class CompiledHierarchy:
+    """A multigrid hierarchy of one square matrix.
+
+    Parameters
+    ----------
+    crow, ccol
+        CSR ``[n + 1]`` and ``[nnz]``, columns sorted and unique in each row; kept alive.
+    dtype
+        Of the levels: float32 or float64.
+    block
+        Edge of the blocks into which unknowns are grouped; divides ``n``.
+    strength, smoother, sweeps, cycle, coarse_size, max_levels
+        As `torch_sla.linalg.precond.multigrid.AMG` says.
+    threads
+        Number of threads; None chooses.
+
+    Raises
+    ------
+    BackendUnavailableError
+        When the extension is absent.
+    """
+
+    def __init__(
+        self,
+        crow: Tensor,
+        ccol: Tensor,
+        *,
+        dtype: torch.dtype,
+        block: int,
+        strength: float,
+        smoother: str,
+        sweeps: int,
+        cycle: str,
+        coarse_size: int,
+        max_levels: int,
+        threads: int | None = None,
+    ) -> None:
+        if extension is None:
+            raise BackendUnavailableError(f"multigrid needs the compiled extension: {reason}")
+        self.n, self.nnz = crow.numel() - 1, ccol.numel()
+        self.dtype = dtype
+        if self.n % block:
+            raise ArgumentError(f"`block` is {block}, which does not divide {self.n} unknowns")
+        self._threads = resolve_threads(threads, self.nnz)
+        maker = extension.multigrid
+        kind = maker.Hierarchy32 if dtype is torch.float32 else maker.Hierarchy64
+        self._native: Any = kind(
+            _int32(crow, "crow").numpy(),
+            _int32(ccol, "ccol").numpy(),
+            block,
+            strength,
+            smoother,
+            sweeps,
+            cycle,
+            coarse_size,
+            max_levels,
+        )
+
+    def _guarded(self, work: Any, *arguments: Any) -> Any:
+        """Turn the two ways in which a set-up fails into results."""
+        try:
+            return work(*arguments)
+        except OverflowError as error:
+            raise SolveError(Result.NONFINITE, f"multigrid: {error}") from error
+        except ValueError as error:
+            raise SolveError(Result.BREAKDOWN, f"multigrid: {error}") from error
+
+    def build(self, values: Tensor, near_nullspace: Tensor | None) -> None:
+        """Set all levels up from slot values ``[nnz]`` and vectors ``[n, k]`` (None: constants)."""
+        expect_shape(values, "values", (self.nnz,))
+        vectors = None
+        if near_nullspace is not None:
+            if near_nullspace.ndim != 2 or near_nullspace.shape[0] != self.n:
+                raise ArgumentError(
+                    f"`near_nullspace` must be [{self.n}, k], got {list(near_nullspace.shape)}"
+                )
+            if not 1 <= near_nullspace.shape[1] <= MAX_BLOCK:
+                raise ArgumentError(
+                    f"`near_nullspace` must have 1 to {MAX_BLOCK} columns, "
+                    f"got {near_nullspace.shape[1]}"
+                )
+            vectors = plain(near_nullspace, self.dtype).numpy()
+        values = _real(values, "values").numpy()
+        self._guarded(self._native.build, values, vectors, self._threads)
+
+    def build_from(self, values: Tensor, transfers: list[Transfer]) -> None:
+        """Set the levels up from transfers given by hand, first to last."""
+        expect_shape(values, "values", (self.nnz,))
+        arrays = [
+            (
+                _int32(t.crow, "crow").numpy(),
+                _int32(t.ccol, "ccol").numpy(),
+                plain(t.values, self.dtype).numpy(),
+                t.columns,
+            )
+            for t in transfers
+        ]
+        values = _real(values, "values").numpy()
+        self._guarded(self._native.build_from, values, arrays, self._threads)
+
+    def update(self, values: Tensor) -> None:
+        """Recompute the numbers of all levels on the same aggregates and patterns."""
+        expect_shape(values, "values", (self.nnz,))
+        self._guarded(self._native.update, _real(values, "values").numpy(), self._threads)
+
+    def apply(self, r: Tensor, *, transposed: bool = False) -> Tensor:
+        """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]`` or ``[n, K]``."""
+        if r.ndim not in (1, 2) or r.shape[0] != self.n:
+            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        r = _real(r, "r")
+        z = torch.empty_like(r)
+        self._native.apply(r.numpy(), z.numpy(), transposed, self._threads)
+        return z
+
+    def cg(
+        self,
+        values: Tensor,
+        b: Tensor,
+        x0: Tensor | None,
+        *,
+        rtol: float,
+        atol: float,
+        maxiter: int,
+        nullspace: Tensor | None,
+    ) -> tuple[Tensor, list[ColumnReport]]:
+        """Solve ``A x = b`` by conjugate gradients, ``b`` ``[n, K]``, in the dtype of ``b``."""
+        b = _real(b, "b")
+        values = plain(values, b.dtype)
+        expect_shape(values, "values", (self.nnz,))
+        x = torch.empty_like(b) if x0 is None else plain(x0, b.dtype).clone()
+        expect_shape(x, "x0", tuple(b.shape))
+        basis = None
+        if nullspace is not None:
+            basis = plain(torch.linalg.qr(plain(nullspace, b.dtype))[0].T).numpy()
+        reports = self._native.cg(
+            values.numpy(),
+            b.numpy(),
+            x.numpy(),
+            x0 is None,
+            rtol,
+            atol,
+            maxiter,
+            basis,
+            self._threads,
+        )
+        return x, [ColumnReport(Result[name], its, res, hist) for name, its, res, hist in reports]
+
+    def levels(self) -> list[tuple[int, int, int, int]]:
+        """Block rows, edge of the blocks, blocks of the matrix and of the transfer, for each level."""
+        return list(self._native.levels())
+
+    def matrix(self, level: int) -> Transfer:
+        """Matrix of one level, in the units of the caller."""
+        crow, ccol, values, columns = self._native.matrix(level, False)
+        values = torch.from_numpy(values) / self._native.scale
+        return Transfer(torch.from_numpy(crow), torch.from_numpy(ccol), values, columns)
+
+    def transfer(self, level: int) -> Transfer:
+        """Prolongation from level ``level + 1`` to ``level``."""
+        crow, ccol, values, columns = self._native.matrix(level, True)
+        return Transfer(*map(torch.from_numpy, (crow, ccol, values)), columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the levels and their work vectors; the caller's arrays are not counted."""
+        return int(self._native.nbytes)
+
+    @property
+    def coarse_nullity(self) -> int:
+        """Dimension of the null space of the coarsest matrix; -1 where it is only smoothed."""
+        return int(self._native.coarse_nullity)

@@ -1,0 +1,123 @@
+"""What can be chosen about a multigrid hierarchy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.multigrid import MAX_BLOCK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+__all__ = ["AMG"]
+
+_CHOICES = {
+    "smoother": ("spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"),
+    "cycle": ("V", "W", "K"),
+    "dtype": ("float32", "float64"),
+    "method": ("smoothed_aggregation",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AMG:
+    """Options of an algebraic multigrid preconditioner.
+
+    Parameters
+    ----------
+    strength
+        A coupling is strong when its square is at least ``strength²`` times the product of the
+        largest couplings of its two rows. None means 0.25 for scalars and 0.08 for blocks.
+    smoother
+        ``"spai0"``, ``"jacobi"``, ``"l1_jacobi"``, ``"chebyshev"`` or ``"gauss_seidel"`` (forward
+        before, backward after the coarse correction; one thread). None means spai0 for scalars and
+        chebyshev for blocks.
+    sweeps
+        Smoothing steps before and as many after; Chebyshev uses degree ``sweeps + 1``.
+    cycle
+        ``"V"``; ``"W"``, which visits a level twice where it is much smaller than the one above; or
+        ``"K"`` (two conjugate gradient steps there), not linear and so only for flexible methods.
+    coarse_size
+        Unknowns below which a level is inverted.
+    max_levels
+        Limit on the number of levels.
+    near_nullspace
+        ``[n, k]`` vectors with small ``‖A v‖ / ‖v‖``. None: what travels with the matrix, else
+        constants.
+    block
+        Edge of the blocks unknowns are grouped into. None: 2 and 3 where there are three and six
+        near-nullspace vectors (rigid-body modes), else 1.
+    dtype
+        Of the levels. float32 halves memory and traffic; the Krylov method around it stays in the
+        dtype of the matrix.
+    method
+        ``"smoothed_aggregation"`` (Vaněk, Mandel and Brezina, Computing 56, 1996).
+    threads
+        Number of threads; None chooses.
+
+    Examples
+    --------
+    >>> AMG(cycle="V").cycle
+    'V'
+    >>> AMG(cycle="U")
+    Traceback (most recent call last):
+    torch_sla.errors.ArgumentError: `cycle` must be one of V, W, K, got 'U'
+    """
+
+    strength: float | None = None
+    smoother: Literal["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"] | None = None
+    sweeps: int = 1
+    cycle: Literal["V", "W", "K"] = "W"
+    coarse_size: int = 200
+    max_levels: int = 20
+    near_nullspace: Tensor | None = None
+    block: int | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    method: Literal["smoothed_aggregation"] = "smoothed_aggregation"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed and not (value is None and name == "smoother"):
+                raise ArgumentError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
+        for name, low, high in (
+            ("sweeps", 1, 100),
+            ("coarse_size", 1, 2000),
+            ("max_levels", 1, 100),
+            ("block", 1, MAX_BLOCK),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ArgumentError(f"`{name}` must be from {low} to {high}, got {value!r}")
+
+    def build(
+        self, pattern: Pattern, values: Tensor, structure: Structure | None = None
+    ) -> Hierarchy:
+        """Set a hierarchy up.
+
+        Parameters
+        ----------
+        pattern
+            Square scalar pattern.
+        values
+            ``[nnz_csr]`` slot values, real, on the CPU.
+        structure
+            May bring a near-nullspace or coordinates.
+
+        Raises
+        ------
+        SolveError
+            ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
+        """
+        from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
+
+        return Hierarchy(pattern, values, self, structure=structure)
