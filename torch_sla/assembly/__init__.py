@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from torch_sla.assembly import weak
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
+from torch_sla.assembly.constraints import Constraint, DirichletConstraint
 from torch_sla.assembly.dofs import Dofs
 from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, lagrange
 from torch_sla.assembly.forms import BilinearForm, Context, Field, Functional, LinearForm
@@ -33,7 +34,17 @@ from torch_sla.assembly.forms.vocabulary import (
     sym_grad,
     trace,
 )
-from torch_sla.assembly.mesh import Mesh, box_mesh, interval_mesh, make_mesh, rectangle_mesh
+from torch_sla.assembly.interpolation import Interpolation
+from torch_sla.assembly.measures import consistent_flux, h1_seminorm_error, l2_error, residual
+from torch_sla.assembly.mesh import (
+    Mesh,
+    box_mesh,
+    interval_mesh,
+    make_mesh,
+    read_mesh,
+    rectangle_mesh,
+    write_mesh,
+)
 
 __all__ = [
     "P0",
@@ -44,28 +55,37 @@ __all__ = [
     "Basis",
     "BilinearForm",
     "CellBasis",
+    "Constraint",
     "Context",
+    "DirichletConstraint",
     "Dofs",
     "Element",
     "FacetBasis",
     "Field",
     "Functional",
+    "Interpolation",
     "LinearForm",
     "Mesh",
     "box_mesh",
+    "consistent_flux",
     "curl",
     "div",
     "dot",
     "grad",
+    "h1_seminorm_error",
     "identity",
     "inner",
     "interval_mesh",
+    "l2_error",
     "lagrange",
     "make_mesh",
     "matvec",
     "normal",
+    "read_mesh",
     "rectangle_mesh",
+    "residual",
     "sym_grad",
     "trace",
     "weak",
+    "write_mesh",
 ]

@@ -36,7 +36,7 @@ class FacetBasis(Basis):
     >>> from torch_sla.assembly import lagrange, rectangle_mesh
     >>> mesh = rectangle_mesh((2, 2))
     >>> basis = FacetBasis(mesh, lagrange("triangle", 1), mesh.facet_tags["left"])
-    >>> basis.normal[0, 0].tolist(), float(basis.dx.sum())
+    >>> basis.normal[0, 0].tolist(), round(float(basis.dx.sum()), 12)
     ([-1.0, 0.0], 1.0)
     """
 

@@ -193,8 +193,8 @@ class LinearForm(_Form):
     --------
     >>> from torch_sla.assembly import CellBasis, lagrange, rectangle_mesh
     >>> basis = CellBasis(rectangle_mesh((1, 1)), lagrange("triangle", 1))
-    >>> LinearForm(lambda v, w: w.f * v)(basis, f=6.0)[0]
-    tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
+    >>> LinearForm(lambda v, w: w.f * v)(basis, f=4.8)[0]
+    tensor([0.8000, 0.8000, 0.8000], dtype=torch.float64)
     """
 
     def __init__(self, integrand: Callable[[Any, Any], Tensor]) -> None:

@@ -1,0 +1,32 @@
+"""The one mechanism behind every condition on unknowns: ``u = T u_hat + g``."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["Constraint"]
+
+
+class Constraint(Protocol):
+    """A map from the unknowns of the constrained system to the field, ``u = T u_hat + g``.
+
+    `T` is structure, fixed when the constraint is made; `g` is a tensor given with every use, which may require a
+    gradient. With the unconstrained system ``K u = f`` the constrained one is ``T^H K T u_hat = T^H (f - K g)``.
+
+    Attributes
+    ----------
+    free
+        Mask ``[n]`` of the dofs that remain unknown; spectra, determinants and inertia act on these.
+    """
+
+    free: Tensor
+
+    def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Constrain matrix values ``[*batch, nnz]`` and a load ``[*batch, n]``."""
+        ...
+
+    def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
+        """Compute ``u = T u_hat + g``, ``[*batch, n]``."""
+        ...

@@ -1,0 +1,169 @@
+"""Prescribed values, in place on the pattern."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.segments import SegmentMap
+
+__all__ = ["DirichletConstraint"]
+
+
+class DirichletConstraint:
+    """Prescribe the values of some dofs without changing the pattern.
+
+    With F the free and D the prescribed dofs, the system ``K u = f``, ``u_D = g`` becomes
+
+    ``[K_FF 0; 0 s I] u_hat = [f_F - K_FD g; s g]``.
+
+    Here T drops the prescribed dofs. The scale s is the mean magnitude of the free diagonal, so that the prescribed
+    rows fit the spectrum of the rest. It is a constant to differentiation, which is exact because ``u_D`` does not
+    depend on it. Symmetry and definiteness are kept. *Where* is structure; g is a tensor that may require a
+    gradient.
+
+    Parameters
+    ----------
+    pattern
+        Square pattern whose entries are its slots and which holds the diagonal of every prescribed dof.
+    dofs
+        Prescribed dofs ``[m]``, unique; their order is the order of g.
+
+    Attributes
+    ----------
+    free
+        Mask ``[n]``, False on prescribed dofs.
+    dofs
+        As given, int64.
+
+    Raises
+    ------
+    ArgumentError
+        If the pattern is not of that kind, or a dof is repeated or out of range.
+
+    Examples
+    --------
+    >>> i = torch.tensor([0, 0, 1, 1])
+    >>> pattern = Pattern.from_coo(i, torch.tensor([0, 1, 0, 1]), (2, 2))
+    >>> fixed = DirichletConstraint(pattern, torch.tensor([1]))
+    >>> values, load = fixed.apply(torch.tensor([2.0, -1.0, -1.0, 2.0]), torch.zeros(2), torch.tensor([3.0]))
+    >>> values, load
+    (tensor([2., 0., 0., 2.]), tensor([3., 6.]))
+    >>> fixed.recover(load / 2, torch.tensor([3.0]))
+    tensor([1.5000, 3.0000])
+    """
+
+    def __init__(self, pattern: Pattern, dofs: Tensor) -> None:
+        n = pattern.shape[0]
+        if pattern.shape[1] != n or pattern.block or pattern.entries is not None:
+            raise ArgumentError(
+                "pattern: needs a square scalar pattern without duplicate entries; coalesce the matrix first "
+                f"(got {pattern!r})"
+            )
+        device = pattern.ccol.device
+        self.pattern, self.n = pattern, n
+        self.dofs = _checked_dofs(dofs, n).to(device)
+        self.free = torch.ones(n, dtype=torch.bool, device=device)
+        self.free[self.dofs] = False
+        diagonal = pattern.diagonal_slots.long()
+        missing = torch.nonzero(diagonal[self.dofs] < 0)[:, 0]
+        if len(missing):
+            raise ArgumentError(
+                f"pattern: has no diagonal entry for dof {int(self.dofs[missing[0]])}; add it to the pattern"
+            )
+        row_free = self.free[pattern.csr_row]
+        column_free = self.free[pattern.ccol]
+        self._kept = row_free & column_free
+        self._diagonal = diagonal[self.dofs]
+        free_diagonal = diagonal[self.free]
+        self._scaled = free_diagonal[free_diagonal >= 0]
+        # Entries K_FD: their slots, which g they multiply, and the row they lift.
+        self._lifted = torch.nonzero(row_free & ~column_free)[:, 0]
+        number = torch.full((n,), -1, dtype=torch.int64, device=device)
+        number[self.dofs] = torch.arange(len(self.dofs), device=device)
+        columns = number[pattern.ccol[self._lifted].long()]
+        small = pattern.ccol.dtype
+        self._lift = SegmentMap(pattern.csr_row[self._lifted].to(small), n)
+        self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
+        self._place = SegmentMap(self.dofs.to(small), n)
+
+    def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Constrain a matrix and a load.
+
+        Parameters
+        ----------
+        values
+            Matrix values ``[*batch, nnz]`` on the pattern.
+        load
+            ``[*batch, n]``; batch dimensions broadcast.
+        g
+            Prescribed values ``[*batch, m]`` in the order of `dofs`.
+
+        Returns
+        -------
+        values, load
+            Of the constrained system; the values keep the batch of `values`, so that a batch of loads shares one
+            matrix.
+        """
+        self._check("values", values, self.pattern.nnz)
+        self._check("load", load, self.n)
+        self._check("g", g, len(self.dofs))
+        if not len(self.dofs):
+            return values, load
+        scale = self._scale(values)
+        constrained = torch.where(self._kept, values, torch.zeros((), dtype=values.dtype))
+        constrained = constrained.index_fill(-1, self._diagonal, 0.0)
+        constrained = constrained.index_add(
+            -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
+        )
+        coupling = values.index_select(-1, self._lifted)
+        lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
+        placed = self._place.sum(scale * g)
+        remaining = torch.where(self.free, load - lifted, torch.zeros((), dtype=load.dtype))
+        return constrained, remaining + placed
+
+    def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
+        """Compute ``u = T u_hat + g``: `u_hat` ``[*batch, n]`` with the prescribed values put in exactly."""
+        self._check("u_hat", u_hat, self.n)
+        self._check("g", g, len(self.dofs))
+        if not len(self.dofs):
+            return u_hat
+        kept = torch.where(self.free, u_hat, torch.zeros((), dtype=u_hat.dtype))
+        return kept + self._place.sum(g)
+
+    def _scale(self, values: Tensor) -> Tensor:
+        """Mean magnitude of the free diagonal ``[*batch, 1]``, a constant; 1 where that is zero."""
+        if not len(self._scaled):
+            return torch.ones((*values.shape[:-1], 1), dtype=values.dtype, device=values.device)
+        magnitude = values.detach().index_select(-1, self._scaled).abs().mean(-1, keepdim=True)
+        return torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude)).to(values.dtype)
+
+    def _check(self, name: str, value: Tensor, length: int) -> None:
+        if value.ndim < 1 or value.shape[-1] != length:
+            raise ArgumentError(
+                f"{name}: got shape {tuple(value.shape)}; the last dimension must be {length}"
+            )
+
+    def __repr__(self) -> str:
+        return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
+
+
+def _checked_dofs(dofs: Tensor, n: int) -> Tensor:
+    if dofs.ndim != 1 or dofs.is_floating_point() or dofs.is_complex() or dofs.dtype == torch.bool:
+        raise ArgumentError(
+            f"dofs: got {dofs.dtype} of shape {tuple(dofs.shape)}; expected integer indices [m]"
+        )
+    dofs = dofs.long()
+    if len(dofs):
+        if int(dofs.min()) < 0 or int(dofs.max()) >= n:
+            raise ArgumentError(
+                f"dofs: got indices from {int(dofs.min())} to {int(dofs.max())}; there are {n} dofs"
+            )
+        distinct, count = dofs.unique(return_counts=True)
+        if len(distinct) != len(dofs):
+            raise ArgumentError(
+                f"dofs: dof {int(distinct[count > 1][0])} is prescribed twice; merge the conditions"
+            )
+    return dofs

@@ -1,0 +1,125 @@
+"""Values and gradients of a field at arbitrary points."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly.dofs import Dofs
+from torch_sla.assembly.elements import Element
+from torch_sla.assembly.interpolation.locate import local_coordinates, locate
+from torch_sla.assembly.mapping import inverse_and_det
+from torch_sla.assembly.mesh.mesh import Mesh
+from torch_sla.errors import ArgumentError
+
+__all__ = ["Interpolation"]
+
+
+class Interpolation:
+    """Evaluate fields at fixed places of a mesh.
+
+    The cells are found once and do not change; the reference coordinates follow `points` and `at`, so that values
+    and gradients are differentiable in both as well as in the field.
+
+    Parameters
+    ----------
+    mesh
+        The mesh.
+    element
+        Element of the field.
+    at
+        Places ``[m, dim]``, differentiable.
+    points
+        Moved mesh points ``[n_points, dim]``, differentiable; the mesh's own when None.
+    dofs
+        Numbering of the field; made from `element` (one component) when None.
+
+    Attributes
+    ----------
+    cells
+        Cell of each place ``[m]``.
+
+    Raises
+    ------
+    MeshError
+        If a place is outside the mesh, naming the first.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly import lagrange, rectangle_mesh
+    >>> mesh = rectangle_mesh((4, 4))
+    >>> probe = Interpolation(mesh, lagrange("triangle"), torch.tensor([[0.3, 0.35]], dtype=torch.float64))
+    >>> u = 2.0 * mesh.points[:, 0] + mesh.points[:, 1]
+    >>> probe.value(u), probe.gradient(u)
+    (tensor([0.9500], dtype=torch.float64), tensor([[2., 1.]], dtype=torch.float64))
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        element: Element,
+        at: Tensor,
+        points: Tensor | None = None,
+        dofs: Dofs | None = None,
+    ) -> None:
+        self.mesh = mesh
+        self.dofs = Dofs(mesh, element) if dofs is None else dofs
+        if self.dofs.element != element or self.dofs.mesh.n_cells != mesh.n_cells:
+            raise ArgumentError("dofs: number another element or another mesh; give those of the field")
+        self.cells, located = locate(mesh, at, points)
+        every = mesh.points if points is None else points
+        used = mesh.cells[self.cells]
+        self._nodes = every.index_select(0, used.flatten()).unflatten(0, tuple(used.shape))
+        self.X = local_coordinates(mesh, self._nodes, at.to(self._nodes), located.to(self._nodes))
+
+    @cached_property
+    def phi(self) -> Tensor:
+        """Basis functions at the places ``[m, nb]``."""
+        return self.dofs.element.values(self.X)
+
+    @cached_property
+    def dphi(self) -> Tensor:
+        """Gradients of the basis functions ``[m, nb, dim]``."""
+        slopes = self.mesh.geometry.gradients(self.X)
+        inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", self._nodes, slopes))
+        return self.dofs.element.gradients(self.X) @ inverse
+
+    def _local(self, u: Tensor) -> Tensor:
+        """Coefficients of the located cells ``[*batch, m, nb, components]``."""
+        if u.ndim < 1 or u.shape[-1] != self.dofs.n:
+            raise ArgumentError(
+                f"u: got shape {tuple(u.shape)}; the last dimension must be the {self.dofs.n} dofs"
+            )
+        index = self.dofs.cell_dofs[self.cells]
+        nb, c = self.dofs.element.n_nodes, self.dofs.components
+        return u.index_select(-1, index.flatten()).unflatten(-1, (len(index), nb, c))
+
+    def value(self, u: Tensor) -> Tensor:
+        """Evaluate a field.
+
+        Parameters
+        ----------
+        u
+            ``[*batch, n]``.
+
+        Returns
+        -------
+        Tensor ``[*batch, m]``, or ``[*batch, m, components]`` for a vector field.
+        """
+        value = torch.einsum("mk,...mkc->...mc", self.phi.to(u.dtype), self._local(u))
+        return value[..., 0] if self.dofs.components == 1 else value
+
+    def gradient(self, u: Tensor) -> Tensor:
+        """Evaluate the gradient of a field, in the cell each place was assigned to.
+
+        Returns
+        -------
+        Tensor ``[*batch, m, dim]``, or ``[*batch, m, components, dim]`` for a vector field.
+        """
+        gradient = torch.einsum("mkd,...mkc->...mcd", self.dphi.to(u.dtype), self._local(u))
+        return gradient[..., 0, :] if self.dofs.components == 1 else gradient
+
+    def __repr__(self) -> str:
+        return f"Interpolation({len(self.cells)} places in {self.mesh!r})"

@@ -1,0 +1,268 @@
+"""Mesh files, through meshio."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from torch_sla.assembly.mesh.build import make_mesh
+from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
+from torch_sla.assembly.mesh.topology import number_rows
+from torch_sla.assembly.reference.cell import reference_cell
+from torch_sla.errors import MeshError
+
+if TYPE_CHECKING:
+    import meshio
+
+__all__ = ["read_mesh", "write_mesh"]
+
+Ints = npt.NDArray[np.int64]
+
+# Dimension of the cell types meshio may hand over; the supported ones are in CELL_TYPES.
+_DIMENSION = {
+    **{"vertex": 0, "line": 1, "triangle": 2, "quad": 2, "polygon": 2},
+    **{"tetra": 3, "hexahedron": 3, "wedge": 3, "pyramid": 3, "polyhedron": 3},
+}
+
+
+def read_mesh(path: str | Path, cell: str | None = None) -> Mesh:
+    """Read a mesh file in any format meshio knows.
+
+    The cells of the highest dimension make the mesh. Groups on them become cell tags, groups on their facets facet
+    tags: gmsh physical groups by name, or by number where they have none (``"7"``), and the named sets of other
+    formats. Points no cell uses are dropped, and so are coordinates beyond the dimension of the cells where they are
+    constant.
+
+    Parameters
+    ----------
+    path
+        The file.
+    cell
+        Cell type to take, such as ``"tetra"``; None means the only one of the highest dimension.
+
+    Raises
+    ------
+    MeshError
+        If there is no such file (near names are given), meshio cannot read it, it lacks the cells, mixes cell types
+        or holds unsupported ones, or the mesh is unsound (see `make_mesh`).
+    """
+    path = Path(path)
+    _check_exists(path)
+    raw = _meshio_read(path)
+    held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
+    chosen = _choose(path, held, cell)
+    reference = reference_cell(CELL_TYPES[chosen][0])
+    cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
+    points = _flatten(path, raw.points, cells, reference.dim)
+    used = np.unique(cells)
+    renumber = np.full(len(points), -1, dtype=np.int64)
+    renumber[used] = np.arange(len(used))
+    facet_tags = {}
+    if reference.dim > 0:
+        facet = reference.facet_cell
+        names = tuple(n for n in held if _base(n) == (facet.name if facet.dim else "vertex"))
+        rows, tags = _collect(raw, names, facet.dim, len(raw.points))
+        corners = renumber[rows[:, : facet.n_vertices]]
+        # Facets of construction lines that bound no cell of the mesh are left out.
+        present = (corners >= 0).all(1)
+        for name, index in tags.items():
+            kept = index[present[index]]
+            if len(kept):
+                facet_tags[name] = corners[kept]
+    try:
+        return make_mesh(
+            points[used], renumber[cells], chosen, cell_tags=cell_tags, facet_tags=facet_tags
+        )
+    except MeshError as error:
+        raise MeshError(f"{path}: {error}") from error
+
+
+def _check_exists(path: Path) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise MeshError(f"path: {path} is a folder; give the mesh file in it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise MeshError(f"path: there is no file {path}; the folder {folder} does not exist either")
+    files = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    near = difflib.get_close_matches(path.name, files, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; no file in {folder} has a similar name"
+    raise MeshError(f"path: there is no file {path}{hint}")
+
+
+def _meshio_read(path: Path) -> meshio.Mesh:
+    import meshio
+
+    said = io.StringIO()
+    try:
+        # meshio prints, and ends the process when no reader fits.
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return meshio.read(path)
+    except (meshio.ReadError, SystemExit, ValueError, KeyError, IndexError, OSError) as error:
+        detail = said.getvalue().strip() or str(error) or type(error).__name__
+        raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
+
+
+def _types(raw: meshio.Mesh) -> list[str]:
+    return list(dict.fromkeys(block.type for block in raw.cells))
+
+
+def _base(name: str) -> str:
+    """Cell type without the number of nodes: ``triangle6`` is a triangle."""
+    return name.rstrip("0123456789")
+
+
+def _choose(path: Path, held: Mapping[str, int], cell: str | None) -> str:
+    listing = ", ".join(f"{count} {name}" for name, count in held.items() if count) or "no cells"
+    if cell is not None:
+        if cell not in CELL_TYPES:
+            raise MeshError(f"cell: got {cell!r}; cell types are {', '.join(CELL_TYPES)}")
+        if not held.get(cell):
+            raise MeshError(f"path: {path} has no {cell} cells; it holds {listing}")
+        return cell
+    dimension = {name: _DIMENSION.get(_base(name), 0) for name, count in held.items() if count}
+    top = max(dimension.values(), default=0)
+    if top == 0:
+        raise MeshError(
+            f"path: {path} has no line, triangle, quad, tetra or hexahedron cells; it holds {listing}"
+        )
+    names = [name for name, dim in dimension.items() if dim == top]
+    if len(names) > 1:
+        raise MeshError(
+            f"path: {path} mixes cell types of dimension {top} ({', '.join(names)}); mesh it with one type, or name "
+            "the one to take with cell="
+        )
+    if names[0] not in CELL_TYPES:
+        raise MeshError(
+            f"path: {path} is made of {names[0]} cells, which are not supported; it holds {listing}, and cell types "
+            f"are {', '.join(CELL_TYPES)}"
+        )
+    return names[0]
+
+
+def _collect(
+    raw: meshio.Mesh, types: tuple[str, ...], dim: int, n: int
+) -> tuple[Ints, dict[str, Ints]]:
+    """Distinct cells of some types, and which of them carry each group."""
+    rows: list[Ints] = []
+    groups: dict[str, list[Ints]] = {}
+    offset = 0
+    physical = raw.cell_data.get("gmsh:physical")
+    names = {
+        (int(entry[1]), int(entry[0])): name for name, entry in raw.field_data.items() if len(entry) == 2
+    }
+    for i, block in enumerate(raw.cells):
+        if block.type not in types:
+            continue
+        data = np.asarray(block.data, dtype=np.int64)
+        if physical is not None:
+            for number in np.unique(physical[i]):
+                if number:
+                    name = names.get((dim, int(number)), str(int(number)))
+                    members = np.nonzero(np.asarray(physical[i]) == number)[0]
+                    groups.setdefault(name, []).append(members + offset)
+        for name, blocks in raw.cell_sets.items():
+            named_by_number = physical is not None and name in raw.field_data
+            members = blocks[i]
+            if name.startswith("gmsh:") or named_by_number or members is None or not len(members):
+                continue
+            groups.setdefault(name, []).append(np.asarray(members, dtype=np.int64) + offset)
+        rows.append(data)
+        offset += len(data)
+    if not rows:
+        return np.zeros((0, 1), dtype=np.int64), {}
+    every = np.concatenate([r for r in rows if r.shape[1] == rows[0].shape[1]])
+    # A cell in several groups is listed once per group: keep one copy, with all its groups.
+    first, number = number_rows(np.sort(every, 1), n)
+    kept = np.sort(first)
+    position = np.searchsorted(kept, first)[number]
+    return every[kept], {k: np.unique(position[np.concatenate(v)]) for k, v in groups.items()}
+
+
+def _flatten(
+    path: Path, points: npt.NDArray[Any], cells: Ints, dim: int
+) -> npt.NDArray[np.float64]:
+    """Drop coordinates beyond the dimension of the cells, which must be constant."""
+    xs = np.asarray(points, dtype=np.float64)
+    if xs.shape[1] < dim:
+        raise MeshError(f"path: the points of {path} have {xs.shape[1]} coordinates; its cells need {dim}")
+    used = xs[np.unique(cells)]
+    spread = np.ptp(used, axis=0)
+    for axis in range(dim, xs.shape[1]):
+        if spread[axis] > 1e-12 * max(spread.max(), 1e-300):
+            raise MeshError(
+                f"path: {path} is a mesh of dimension {dim} curved or tilted in {xs.shape[1]}D space (coordinate "
+                f"{'xyz'[axis]} varies by {spread[axis]:.3g}); only flat ones in the first {dim} coordinates work"
+            )
+    return np.ascontiguousarray(xs[:, :dim])
+
+
+def write_mesh(
+    path: str | Path,
+    mesh: Mesh,
+    point_data: Mapping[str, Tensor] | None = None,
+    cell_data: Mapping[str, Tensor] | None = None,
+    points: Tensor | None = None,
+) -> None:
+    """Write a mesh with fields on it; the format follows the suffix (``.vtu`` for ParaView).
+
+    Parameters
+    ----------
+    path
+        The file.
+    mesh
+        The mesh.
+    point_data
+        Real fields ``[n_points]`` or ``[n_points, components]``.
+    cell_data
+        Real fields ``[n_cells]`` or ``[n_cells, components]``.
+    points
+        Moved points ``[n_points, dim]``; the mesh's own when None.
+
+    Raises
+    ------
+    MeshError
+        If a field has a wrong length or is complex, or meshio does not know the suffix.
+    """
+    import meshio
+
+    path = Path(path)
+    xs = (mesh.points if points is None else points).detach().cpu().numpy()
+    raw = meshio.Mesh(
+        _in_space(xs),
+        [(mesh.cell, mesh.cells.cpu().numpy())],
+        point_data={k: _column(k, v, mesh.n_points) for k, v in (point_data or {}).items()},
+        cell_data={k: [_column(k, v, mesh.n_cells)] for k, v in (cell_data or {}).items()},
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            meshio.write(path, raw)
+    except (meshio.WriteError, SystemExit, KeyError) as error:
+        detail = said.getvalue().strip() or str(error)
+        raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
+
+
+def _in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pad vectors to three components, as viewers expect."""
+    missing = 3 - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing))) if missing > 0 else values
+
+
+def _column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
+    if values.is_complex():
+        raise MeshError(f"{name}: is complex; write its real and imaginary parts as two fields")
+    if values.ndim < 1 or values.shape[0] != length:
+        raise MeshError(f"{name}: got shape {tuple(values.shape)}; the first dimension must be {length}")
+    array = values.detach().cpu().numpy()
+    array = array.reshape(length, -1) if array.ndim > 2 else array
+    return _in_space(array) if array.ndim == 2 and array.shape[1] == 2 else array
