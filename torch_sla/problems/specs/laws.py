@@ -20,7 +20,7 @@ from torch_sla.problems.specs.value import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Law", "check_laws", "declared_parameters", "laws"]
+__all__ = ["Law", "check_laws", "declared_parameters", "laws", "visible"]
 
 DataPath = tuple[str | int, ...]
 
@@ -110,15 +110,22 @@ def check_laws(
     parameters = declared_parameters(spec, reserved)
     ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
     ranks |= dict.fromkeys("xyz", 0)
-    seen = dict(ranks)
-    for name, rank in fields.items():
-        seen[name] = rank
-        seen[f"grad({name})"] = rank + 1
+    seen = visible(parameters, fields)
     blind = dict.fromkeys(seen.keys() - ranks.keys(), "this law does not see the solution")
     for law in laws(spec):
         forbidden = dict(unseen) if law.place.fields else {**blind, **unseen}
         _check(law, law.value, law.path, parameters, seen if law.place.fields else ranks, forbidden)
     return parameters
+
+
+def visible(parameters: Mapping[str, Parameter], fields: Mapping[str, int]) -> dict[str, int]:
+    """Return the rank of every name an output may use."""
+    ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
+    ranks |= dict.fromkeys("xyz", 0)
+    for name, rank in fields.items():
+        ranks[name] = rank
+        ranks[f"grad({name})"] = rank + 1
+    return ranks
 
 
 def _check(

@@ -36,7 +36,7 @@ class PoissonProblem(FieldProblem):
     diffusivity: Annotated[Value, Place("cells", (0, 2))] = Field(
         default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."
     )
-    reaction: Annotated[Value, Place("cells")] | None = Field(
+    reaction: Annotated[Value | None, Place("cells")] = Field(
         default=None, description="Coefficient of u (heat: W/(m³ K)), per volume."
     )
     source: Annotated[Value, Place("cells")] = Field(

@@ -19,13 +19,15 @@ from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Listed, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from torch_sla.assembly.mesh import Mesh
     from torch_sla.linalg import SparseTensor
-    from torch_sla.problems.lowering.steady import Assembled, SteadyModel
+    from torch_sla.problems.derivatives.check import GradientCheck
+    from torch_sla.problems.derivatives.module import ProblemModule
+    from torch_sla.problems.lowering.model import Assembled, Model
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
@@ -129,18 +131,18 @@ class FieldProblem(Problem):
         default=(), description="Conditions; facets without one are free of flux."
     )
 
-    def _lowered(self) -> SteadyModel:
+    def _lowered(self) -> Model:
         if self._model is None:
             self._model = registry.verbs(self.type)(self)
-        model: SteadyModel = self._model
+        model: Model = self._model
         return model
 
     @property
     def structural_hash(self) -> str:
         """Identifies the structure: mesh topology, selections, element, dtype; no values."""
-        return self._lowered().structure.key
+        return self._lowered().compiled.key
 
-    def compile(self) -> SteadyModel:
+    def compile(self) -> Model:
         """Do all work that values do not change, and hold on to it."""
         return self._lowered()
 
@@ -240,3 +242,71 @@ class FieldProblem(Problem):
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
         return self._lowered().sites(name)
+
+    # -- derivatives ----------------------------------------------------------------------------
+
+    def value_and_grad(
+        self,
+        output: str | Callable[[Solution], Tensor],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an output and its gradient with respect to everything given.
+
+        Parameters
+        ----------
+        output
+            Name of a scalar output, or a function of the solution.
+        values, **named
+            Numbers and tensors by name; ``points`` counts.
+
+        Returns
+        -------
+        value, gradients
+            A scalar, and a tensor of the shape of each thing given.
+
+        Examples
+        --------
+        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
+        >>> problem = PoissonProblem(
+        ...     mesh=IntervalMesh(cells=8),
+        ...     source=Parameter("f", default=1.0),
+        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+        ...     outputs=[Integral("total", "u")],
+        ... )
+        >>> value, gradient = problem.value_and_grad("total", f=2.0)
+        >>> bool((2 * gradient["f"] - value).abs() < 1e-12)
+        True
+        """
+        from torch_sla.problems.derivatives.gradient import value_and_grad
+
+        return value_and_grad(self, output, {**(values or {}), **named})
+
+    def check_gradients(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        output: str | Callable[[Solution], Tensor] | None = None,
+        seed: int = 20261,
+        **named: Any,
+    ) -> GradientCheck:
+        """Measure the Taylor remainder order of the gradient of each thing given; ``print`` it.
+
+        Parameters
+        ----------
+        output
+            Name of a scalar output or function of the solution; a cubic functional when left out.
+        seed
+            Of the random directions.
+        """
+        from torch_sla.problems.derivatives.check import check_gradients
+
+        return check_gradients(self, {**(values or {}), **named}, output=output, seed=seed)
+
+    def module(self, trainable: Sequence[str]) -> ProblemModule:
+        """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
+        from torch_sla.problems.derivatives.module import ProblemModule
+
+        return ProblemModule(self, trainable)

@@ -36,6 +36,9 @@ class Solver(Spec):
     maxiter: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Largest number of iterations."
     )
+    adjoint_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Relative residual of adjoint solves; None means rtol."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where work happens."
     )

@@ -1,0 +1,65 @@
+"""Value and gradient of an output with respect to everything given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError
+
+if TYPE_CHECKING:
+    from torch_sla.problems.solution import Solution
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["Output", "leaves_of", "scalar", "value_and_grad"]
+
+Output = str | Callable[["Solution"], Tensor]
+
+
+def leaves_of(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return fresh leaves that require grad, one per number or tensor."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = torch.tensor(float(value), dtype=torch.float64)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise ArgumentError(
+                f"{name!r} is a {type(value).__name__}; derivatives are taken with respect to numbers and floating "
+                "point tensors"
+            )
+        found[name] = value.detach().clone().requires_grad_()
+    return found
+
+
+def scalar(solution: Solution, output: Output) -> Tensor:
+    """Evaluate an output that must be one number."""
+    value = solution[output] if isinstance(output, str) else output(solution)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ArgumentError(
+            f"a gradient needs one number, and the output has shape {shape}; give a function of the solution, "
+            "such as lambda s: s['sensors'].square().sum()"
+        )
+    return value.reshape(())
+
+
+def value_and_grad(
+    problem: FieldProblem, output: Output, values: Mapping[str, Any]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return an output and its gradient by name; see `FieldProblem.value_and_grad`."""
+    given = leaves_of(values)
+    points = given.pop("points", None)
+    with torch.enable_grad():
+        value = scalar(problem.solve(given, points=points), output)
+    wanted = given if points is None else {**given, "points": points}
+    if not value.requires_grad:
+        raise GradientError("the output does not depend on anything that was given")
+    gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
+    filled = {
+        name: torch.zeros_like(leaf) if gradient is None else gradient
+        for (name, leaf), gradient in zip(wanted.items(), gradients, strict=True)
+    }
+    return value.detach(), filled

@@ -1,0 +1,57 @@
+"""A problem as a module: its trainable parameters are ``nn.Parameter``s."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch_sla.problems.solution import Solution
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["ProblemModule"]
+
+
+class ProblemModule(nn.Module):
+    """``forward(**p)`` solves with the trained values and those given.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    trainable
+        Names of parameters with a default, from which they start.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown or has no default to start from.
+    """
+
+    def __init__(self, problem: FieldProblem, trainable: Sequence[str]) -> None:
+        super().__init__()
+        self.problem = problem
+        start = problem.compile().defaults(trainable)
+        self.trained = nn.ParameterDict(
+            {name: nn.Parameter(value.clone()) for name, value in start.items()}
+        )
+
+    def forward(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        **named: Any,
+    ) -> Solution:
+        """Solve; what is given takes the place of nothing that is trained."""
+        given = {**(values or {}), **named}
+        for name in given:
+            if name in self.trained:
+                raise ArgumentError(f"{name!r} is trained by this module; do not pass it as well")
+        return self.problem.solve({**given, **dict(self.trained.items())}, points=points)

@@ -1,0 +1,104 @@
+"""The linear solve of a batch: what does not reach the matrix becomes columns on one factor."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg import SparseTensor, Structure
+
+if TYPE_CHECKING:
+    from torch_sla.linalg import Pattern, SolveInfo
+    from torch_sla.problems.specs.solver import Solver
+
+__all__ = ["Batch", "solve_batch"]
+
+
+class Batch:
+    """Splits batch dimensions into those the matrix has and those it does not.
+
+    Parameters
+    ----------
+    matrix, load
+        Batch shapes of the values and of the right-hand side.
+
+    Examples
+    --------
+    >>> batch = Batch((3, 1), (5,))
+    >>> batch.full, batch.of_matrix, batch.columns
+    ((3, 5), (3,), 5)
+    """
+
+    def __init__(self, matrix: tuple[int, ...], load: tuple[int, ...]) -> None:
+        self.full = tuple(torch.broadcast_shapes(matrix, load))
+        padded = (1,) * (len(self.full) - len(matrix)) + matrix
+        self._own = [d for d, size in enumerate(padded) if size > 1]
+        self._shared = [d for d, size in enumerate(padded) if size == 1]
+        self.of_matrix = tuple(padded[d] for d in self._own)
+        self.columns = prod(self.full[d] for d in self._shared)
+
+    def values(self, values: Tensor) -> Tensor:
+        """Arrange ``[*matrix, nnz]`` as ``[*of_matrix, nnz]``."""
+        return values.reshape(*self.of_matrix, values.shape[-1])
+
+    def split(self, b: Tensor) -> Tensor:
+        """Arrange ``[*load, n]`` as ``[*of_matrix, n, columns]``."""
+        n = b.shape[-1]
+        full = b.expand(*self.full, n)
+        order = [*self._own, len(self.full), *self._shared]
+        return full.permute(order).reshape(*self.of_matrix, n, self.columns)
+
+    def join(self, x: Tensor) -> Tensor:
+        """Arrange ``[*of_matrix, n, columns]`` as ``[*full, n]``."""
+        n = x.shape[-2]
+        shape = (*self.of_matrix, n, *(self.full[d] for d in self._shared))
+        order = [*self._own, len(self.full), *self._shared]
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        return x.reshape(shape).permute(inverse)
+
+
+def solve_batch(
+    pattern: Pattern,
+    values: Tensor,
+    load: Tensor,
+    structure: Structure,
+    solver: Solver,
+    *,
+    start: Tensor | None = None,
+    throw: bool = True,
+) -> tuple[Tensor, SolveInfo]:
+    """Solve for a batch of matrices and loads.
+
+    Parameters
+    ----------
+    values
+        ``[*matrix_batch, nnz]``.
+    load
+        ``[*load_batch, n]``; batches broadcast.
+
+    Returns
+    -------
+    x, info
+        ``[*batch, n]`` and the report.
+    """
+    batch = Batch(tuple(values.shape[:-1]), tuple(load.shape[:-1]))
+    A = SparseTensor.from_pattern(pattern, batch.values(values), structure=structure)
+    single = batch.columns == 1
+    b, x0 = batch.split(load), None if start is None else batch.split(start.detach())
+    x, info = A.solve(
+        b.squeeze(-1) if single else b,
+        backend=solver.backend,
+        method=solver.method,
+        preconditioner=solver.preconditioner,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        maxiter=solver.maxiter,
+        adjoint_rtol=solver.adjoint_rtol,
+        x0=x0 if x0 is None or not single else x0.squeeze(-1),
+        info=True,
+        throw=throw,
+    )
+    return batch.join(x.unsqueeze(-1) if single else x), info

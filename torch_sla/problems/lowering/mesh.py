@@ -1,0 +1,95 @@
+"""Mesh declarations to meshes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.assembly.mesh import Mesh, box_mesh, interval_mesh, make_mesh, rectangle_mesh
+from torch_sla.errors import MeshError, SpecError
+from torch_sla.problems.lowering.cache import structures
+from torch_sla.problems.specs.hashing import spec_hash
+from torch_sla.problems.specs.mesh import (
+    BoxMesh,
+    IntervalMesh,
+    MeshArrays,
+    MeshFile,
+    RectangleMesh,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.problems.specs.base import Spec
+
+__all__ = ["build_mesh"]
+
+
+def build_mesh(spec: Spec) -> Mesh:
+    """Return the mesh of a declaration, from the cache where it was built before.
+
+    Raises
+    ------
+    SpecError
+        If the mesh cannot be read or makes no sense; carries the mesh's own message.
+    """
+    return structures.get(("mesh", spec_hash(spec)), lambda: _Held(_build(spec))).mesh
+
+
+class _Held:
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        tensors = [mesh.points, mesh.cells, mesh.facets, *mesh.facet_tags.values()]
+        self.nbytes = sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _build(spec: Spec) -> Mesh:
+    build: Callable[[Any], Mesh] = _BUILDERS[type(spec)]
+    try:
+        return build(spec)
+    except MeshError as error:
+        raise SpecError(str(error), path="mesh") from error
+
+
+def _interval(spec: IntervalMesh) -> Mesh:
+    return interval_mesh(spec.cells, spec.size, spec.origin)
+
+
+def _rectangle(spec: RectangleMesh) -> Mesh:
+    return rectangle_mesh(_two(spec.cells), _two(spec.size), _two(spec.origin), spec.cell)
+
+
+def _box(spec: BoxMesh) -> Mesh:
+    return box_mesh(_three(spec.cells), _three(spec.size), _three(spec.origin), spec.cell)
+
+
+def _file(spec: MeshFile) -> Mesh:
+    from torch_sla.assembly.mesh import read_mesh
+
+    return read_mesh(spec.path)
+
+
+def _arrays(spec: MeshArrays) -> Mesh:
+    return make_mesh(
+        spec.points.array,
+        spec.cells.array,
+        spec.cell,
+        cell_tags={name: tag.array for name, tag in spec.cell_tags.items()},
+        facet_tags={name: tag.array for name, tag in spec.facet_tags.items()},
+    )
+
+
+def _two(values: tuple[Any, ...]) -> tuple[Any, Any]:
+    return values[0], values[1]
+
+
+def _three(values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    return values[0], values[1], values[2]
+
+
+_BUILDERS: dict[type[Spec], Callable[[Any], Mesh]] = {
+    IntervalMesh: _interval,
+    RectangleMesh: _rectangle,
+    BoxMesh: _box,
+    MeshFile: _file,
+    MeshArrays: _arrays,
+}

@@ -1,0 +1,453 @@
+"""A lowered problem for one field: the steps every physics shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, MeshError, PlanError, SpecError
+from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.problems.lowering.compiled import Compiled, Selection, compiled
+from torch_sla.problems.lowering.linear import solve_batch
+from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.parameters import Given, resolve
+from torch_sla.problems.lowering.scene import Geometry, Scene
+from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.lowering.sites import DofSites, Spread
+from torch_sla.problems.solution import Solution
+from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch_sla.assembly import Dofs, Mesh
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["Assembled", "Model", "Operator"]
+
+
+class Operator(NamedTuple):
+    """A linear operator before constraints.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz]`` on the pattern.
+    load
+        ``[*batch, n]``.
+    definite
+        Whether the constrained matrix is known to be symmetric positive definite.
+    """
+
+    values: Tensor
+    load: Tensor
+    definite: bool | None
+
+
+class Assembled:
+    """The operators themselves, before constraints; everything is differentiable.
+
+    Attributes
+    ----------
+    matrix
+        K, `SparseTensor` ``[*batch, n, n]``.
+    load
+        F ``[*batch, n]``.
+    free
+        Mask ``[n]`` of the dofs without a given value.
+    lift
+        ``[*batch, n]``: given values where there are, else 0. The solution satisfies
+        ``(K u − F)[free] = 0`` and ``u = lift`` elsewhere.
+    """
+
+    def __init__(self, model: Model, scene: Scene) -> None:
+        self._model, self._scene = model, scene
+        operator = model.operator(scene)
+        self.matrix = SparseTensor.from_pattern(model.dofs.pattern, operator.values)
+        self.load = operator.load
+        self.free = model.free
+        self.lift = model.lift(model.given_values(scene))
+
+    @cached_property
+    def mass(self) -> SparseTensor:
+        """M, the matrix of capacity or density, ``[*batch, n, n]``."""
+        return SparseTensor.from_pattern(self._model.dofs.pattern, self._model.mass(self._scene))
+
+
+class Model(ABC):
+    """What `compile` returns: a declaration with its structure, ready for values.
+
+    Parameters
+    ----------
+    spec
+        The declaration.
+
+    Attributes
+    ----------
+    compiled
+        The structure, shared by all problems with the same structural hash.
+    mesh
+        The mesh with the declared coordinates.
+    """
+
+    components: ClassVar[int] = 1
+
+    def __init__(self, spec: FieldProblem) -> None:
+        self.spec = spec
+        self.declared = spec.declared
+        self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
+        self.device = _device(spec.solver.device)
+        mesh = build_mesh(spec.mesh)
+        selections = tuple(
+            Selection(c.type, self._select(mesh, c.on, f"boundary.{i}.on"))
+            for i, c in enumerate(spec.boundary)
+        )
+        _check_overlap(spec, selections, mesh)
+        numeric = f"{spec.solver.dtype} {self.device}"
+        self.compiled: Compiled = compiled(mesh, spec.order, self.components, selections, numeric)
+        shared = self.compiled.mesh
+        self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
+        self.selections = selections
+        self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
+        self._arrays: dict[tuple[str, str | None], Tensor] = {}
+
+    # -- what a physics says --------------------------------------------------------------------
+
+    @abstractmethod
+    def operator(self, scene: Scene) -> Operator:
+        """Assemble the operator and the load."""
+
+    @abstractmethod
+    def mass(self, scene: Scene) -> Tensor:
+        """Assemble the values of the mass matrix ``[*batch, nnz]``."""
+
+    @abstractmethod
+    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
+        """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
+
+    @abstractmethod
+    def energy(self, scene: Scene, u: Tensor) -> Tensor:
+        """Integrate the energy stored in the cells ``[*batch]``."""
+
+    @property
+    @abstractmethod
+    def determined(self) -> bool:
+        """Whether the structure fixes the solution (else the matrix is singular)."""
+
+    undetermined: ClassVar[str] = ""
+    """What to say, with the remedy, when it does not."""
+
+    # -- structure ------------------------------------------------------------------------------
+
+    @property
+    def dofs(self) -> Dofs:
+        """Numbering of the unknowns."""
+        return self.compiled.dofs
+
+    @property
+    def nodal(self) -> Dofs:
+        """Numbering of the mesh points."""
+        return self.compiled.nodal
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Bases on the declared coordinates."""
+        return Geometry(self, self.mesh.points.to(self.dtype), moved=False)
+
+    @cached_property
+    def free(self) -> Tensor:
+        """Mask of the dofs without a given value ``[n]``."""
+        mask = torch.ones(self.dofs.n, dtype=torch.bool, device=self.device)
+        mask[self.compiled.constrained] = False
+        return mask
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of sites of each kind."""
+        mesh = self.mesh
+        return {
+            "cells": mesh.n_cells,
+            "facets": mesh.n_facets,
+            "nodes": mesh.n_points,
+            "quadrature": mesh.n_cells * len(self.geometry.cells.rule),
+        }
+
+    @cached_property
+    def reaching(self) -> frozenset[str]:
+        """Names of the parameters that some law or output uses."""
+        names: set[str] = set()
+        for law in laws(self.spec):
+            for _, leaf in leaves(law.value):
+                if isinstance(leaf, Parameter):
+                    names.add(leaf.name)
+                elif isinstance(leaf, Formula):
+                    names |= leaf.expression.names & self.declared.keys()
+        return frozenset(names)
+
+    def dof_points(self, points: Tensor | None = None) -> Tensor:
+        """Return where the unknowns live ``[n, dim]``."""
+        at_nodes = self.dofs.points(self.mesh.points if points is None else points)
+        return at_nodes.repeat_interleave(self.dofs.components, 0)
+
+    def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives."""
+        if name not in self.declared:
+            known = " ".join(self.declared) or "none"
+            raise ArgumentError(f"{name!r} is no parameter of this problem; parameters: {known}")
+        geometry = geometry or self.geometry
+        points, mesh = geometry.points, self.mesh
+        match self.declared[name].on:
+            case "nodes":
+                return points
+            case "cells":
+                return points[mesh.vertices].mean(1)
+            case "facets":
+                return points[mesh.facets].mean(1)
+            case "quadrature":
+                return geometry.cells.x.flatten(0, 1)
+        raise ArgumentError(f"{name!r} is one constant and lives nowhere in particular")
+
+    def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
+        """Return which entry of a map over cell tags each cell takes."""
+        if (tags, path) not in self._entries:
+            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
+        return self._entries[tags, path]
+
+    def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
+        """Return the facets of a selector."""
+        return self._select(self.mesh, on, path)
+
+    def file_array(self, value: ArrayFile) -> Tensor:
+        """Return the numbers of a file."""
+        key = (value.file, value.key)
+        if key not in self._arrays:
+            array = load_array(value.file, value.key)
+            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype)
+        return self._arrays[key]
+
+    @staticmethod
+    def _select(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
+        return select_facets(mesh, on, path)
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def scene(self, values: Mapping[str, Any], points: Tensor | None = None) -> Scene:
+        """Check and cast what is given, and put it on a geometry."""
+        geometry = self.geometry if points is None else self._moved(points)
+        given: Given = resolve(
+            values,
+            self.declared,
+            reaching=self.reaching,
+            counts=self.counts,
+            sites=lambda name: self.sites(name, geometry),
+            dtype=self.dtype,
+            device=self.device,
+        )
+        return Scene(self, given, geometry)
+
+    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the default values of some parameters, one per site."""
+        chosen = {name: self.declared[name] for name in names if name in self.declared}
+        for name in names:
+            if name not in chosen or chosen[name].default is None:
+                known = " ".join(n for n, p in self.declared.items() if p.default is not None)
+                raise ArgumentError(
+                    f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
+                )
+        return dict(
+            resolve(
+                {},
+                chosen,
+                reaching=chosen,
+                counts=self.counts,
+                sites=self.sites,
+                dtype=self.dtype,
+                device=self.device,
+            )
+        )
+
+    def _moved(self, points: Tensor) -> Geometry:
+        if not isinstance(points, Tensor) or not points.is_floating_point():
+            raise ArgumentError(
+                f"points must be a floating point tensor; received {type(points).__name__}"
+            )
+        if points.shape != self.mesh.points.shape:
+            raise MeshError(
+                f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
+            )
+        if not bool(torch.isfinite(points.detach()).all()):
+            raise MeshError("points holds NaN or infinity")
+        return Geometry(self, points.to(device=self.device, dtype=self.dtype), moved=True)
+
+    def given_values(self, scene: Scene) -> Tensor:
+        """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""
+        parts, places = [], []
+        owner, constrained = self.compiled.owner, self.compiled.constrained
+        at = self.dof_points(scene.geometry.points)
+        spread = Spread(self.dofs)
+        for i, condition in enumerate(self.spec.boundary):
+            chosen = torch.nonzero(owner == i)[:, 0]
+            if not isinstance(condition, Dirichlet) or not len(chosen):
+                continue
+            nodes = constrained[chosen]
+            sites = DofSites(at[nodes], nodes, spread)
+            value = scene.evaluate(condition.value, sites, f"boundary.{i}.value").tensor[..., 0]
+            parts.append(value)
+            places.append(chosen)
+        if not parts:
+            return torch.zeros(0, dtype=self.dtype, device=self.device)
+        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        full = [p.expand(*batch, len(c)) for p, c in zip(parts, places, strict=True)]
+        return torch.cat(full, -1).index_select(-1, torch.cat(places).argsort())
+
+    def lift(self, g: Tensor) -> Tensor:
+        """Put given values into a vector ``[*batch, n]``, zero elsewhere."""
+        zero = torch.zeros(*g.shape[:-1], self.dofs.n, dtype=self.dtype, device=self.device)
+        return zero.index_copy(-1, self.compiled.constrained, g)
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def solve(
+        self,
+        values: Mapping[str, Any],
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+    ) -> Solution:
+        """Solve; see `FieldProblem.solve`."""
+        if not self.determined:
+            raise SpecError(self.undetermined, path="boundary")
+        scene = self.scene(values, points)
+        operator = self.operator(scene)
+        g = self.given_values(scene)
+        constraint = self.compiled.constraint
+        constrained, load = constraint.apply(operator.values, operator.load, g)
+        structure = self.structure(operator.definite)
+        if start is not None and start.shape[-1:] != (self.dofs.n,):
+            raise ArgumentError(
+                f"start has shape {tuple(start.shape)}; expected [*batch, {self.dofs.n}]"
+            )
+        u_hat, report = solve_batch(
+            self.dofs.pattern,
+            constrained,
+            load,
+            structure,
+            self.spec.solver,
+            start=None if start is None else start.to(load),
+            throw=throw,
+        )
+        u = constraint.recover(u_hat, g)
+        if not info:
+            report.history.clear()
+        return Solution(self, scene, operator, u, report)
+
+    def structure(self, definite: bool | None) -> Structure:
+        """Return what is known about the constrained matrix."""
+        return Structure(symmetric=True, hermitian=True, positive_definite=definite)
+
+    def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
+        """Assemble; see `FieldProblem.assemble`."""
+        return Assembled(self, self.scene(values, points))
+
+    def residual(
+        self,
+        u: Tensor,
+        values: Mapping[str, Any],
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+    ) -> Tensor:
+        """Return K u − F; see `FieldProblem.residual`."""
+        if not isinstance(u, Tensor) or u.shape[-1:] != (self.dofs.n,):
+            raise ArgumentError(
+                f"u has shape {tuple(getattr(u, 'shape', ()))}; expected [*batch, {self.dofs.n}]"
+            )
+        scene = self.scene(values, points)
+        operator = self.operator(scene)
+        r = self.apply(operator.values, u.to(self.dtype)) - operator.load
+        if not constrained:
+            return r
+        lift = self.lift(self.given_values(scene))
+        return torch.where(self.free, r, u - lift)
+
+    def jacobian(
+        self,
+        u: Tensor | None,
+        values: Mapping[str, Any],
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+    ) -> SparseTensor:
+        """Return the derivative of `residual`; for a linear problem it does not depend on u."""
+        del u
+        operator = self.operator(self.scene(values, points))
+        matrix = operator.values
+        pattern = self.dofs.pattern
+        if constrained:
+            row = pattern.csr_row.long()
+            on_diagonal = (row == pattern.ccol.long()).to(matrix)
+            matrix = torch.where(self.free[row], matrix, on_diagonal)
+        return SparseTensor.from_pattern(pattern, matrix)
+
+    def apply(self, values: Tensor, u: Tensor) -> Tensor:
+        """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""
+        batch = torch.broadcast_shapes(values.shape[:-1], u.shape[:-1])
+        if not values.shape[:-1]:
+            flat = u.reshape(-1, u.shape[-1])
+            A = SparseTensor.from_pattern(self.dofs.pattern, values)
+            return (A @ flat.T).T.reshape(*batch, -1)
+        A = SparseTensor.from_pattern(
+            self.dofs.pattern, values.expand(*batch, -1).reshape(-1, values.shape[-1])
+        )
+        full = u.expand(*batch, -1).reshape(-1, u.shape[-1])
+        return (A @ full).reshape(*batch, -1)
+
+    def explain(self, values: Mapping[str, Any]) -> str:
+        """Describe the problem and the plan of its solve."""
+        from torch_sla.problems.report.explain import explain
+
+        return explain(self, values)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda":
+        raise PlanError(
+            "solver.device: 'cuda' is not available yet for problems; use 'auto' or 'cpu' (matrices solve on "
+            "CUDA through torch_sla.linalg)"
+        )
+    return torch.device("cpu")
+
+
+def _check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: Mesh) -> None:
+    """Refuse facets with both a given value and a given flux, and fluxes on interior facets."""
+    fixed: dict[int, Tensor] = {}
+    for i, selection in enumerate(selections):
+        if selection.kind == "dirichlet":
+            fixed[i] = selection.facets
+    for i, selection in enumerate(selections):
+        if selection.kind == "dirichlet":
+            continue
+        names = " ".join(spec.boundary[i].on)
+        if bool((mesh.facet_neighbours[selection.facets] >= 0).any()):
+            raise SpecError(
+                f"{names!r} holds facets inside the body; {selection.kind} belongs on the boundary",
+                path=f"boundary.{i}.on",
+            )
+        for j, facets in fixed.items():
+            shared = int(torch.isin(selection.facets, facets).sum())
+            if shared:
+                other = " ".join(spec.boundary[j].on)
+                raise SpecError(
+                    f"{shared} facets of {names!r} already have a Dirichlet value (boundary.{j}, on {other!r}); "
+                    "a facet has a value or a flux, not both",
+                    path=f"boundary.{i}.on",
+                )

@@ -1,0 +1,232 @@
+"""Outputs: what each kind means, as tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import SpecError
+from torch_sla.problems.lowering.points import PointSites
+from torch_sla.problems.lowering.selection import select_cells
+from torch_sla.problems.lowering.sites import DofSites, Spread
+from torch_sla.problems.specs import outputs as kinds
+from torch_sla.problems.specs.value import Formula
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.problems.expression import Ranked
+    from torch_sla.problems.lowering.model import Model, Operator
+    from torch_sla.problems.lowering.scene import Scene
+
+__all__ = ["Taken", "take"]
+
+
+class Taken:
+    """A solved scene, from which outputs are taken.
+
+    Parameters
+    ----------
+    model, scene, operator
+        The problem, its values and its operator before constraints.
+    u
+        The solution ``[*batch, n]``.
+    """
+
+    def __init__(self, model: Model, scene: Scene, operator: Operator, u: Tensor) -> None:
+        self.model, self.scene, self.operator, self.u = model, scene, operator, u
+        self._reaction: Tensor | None = None
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Batch dimensions of the solution; all outputs have them."""
+        return tuple(self.u.shape[:-1])
+
+    @property
+    def reactions(self) -> Tensor:
+        """K u − F before constraints ``[*batch, n]``: zero at free dofs, inflow at constrained ones."""
+        if self._reaction is None:
+            self._reaction = self.model.apply(self.operator.values, self.u) - self.operator.load
+        return self._reaction
+
+    def at(self, expression: str, points: Tensor, path: str) -> Tensor:
+        """Evaluate an expression at points ``[m, dim]``: ``[*batch, m, *shape]``."""
+        sites = PointSites(self.model, self.scene.geometry, points, self.u)
+        value = self.scene.evaluate(Formula(expression), sites, path)
+        return _sites_only(value, points.shape[0], self.batch)
+
+
+def take(taken: Taken) -> dict[str, Tensor]:
+    """Evaluate all outputs of a problem."""
+    found = {}
+    for i, output in enumerate(taken.model.spec.outputs):
+        found[output.name] = _KINDS[type(output)](taken, output, f"outputs.{i}")
+    return found
+
+
+def _probe(taken: Taken, output: kinds.Probe, path: str) -> Tensor:
+    dim = taken.model.mesh.dim
+    if any(len(point) != dim for point in output.at):
+        raise SpecError(f"points need {dim} coordinates in this mesh", path=f"{path}.at")
+    at = torch.tensor(output.at, dtype=taken.model.dtype, device=taken.model.device)
+    return taken.at(output.quantity, at, f"{path}.quantity")
+
+
+def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
+    model, scene, mesh = taken.model, taken.scene, taken.model.mesh
+    expression = Formula(output.expression)
+    on = output.on
+    if on is None or any(tag in mesh.cell_tags for tag in on):
+        if on is not None and any(tag in mesh.facet_tags for tag in on):
+            raise SpecError(
+                f"{' '.join(on)!r} names cells and facets; an integral is over one or the other",
+                path=f"{path}.on",
+            )
+        sites = scene.cells(taken.u)
+        value = sites.basis.integrate(scene.evaluate(expression, sites, path).tensor)
+        if on is not None:
+            value = value.index_select(-1, select_cells(mesh, on, f"{path}.on"))
+        return value.sum(-1).expand(taken.batch)
+    sites = scene.facets(model.select_facets(on, f"{path}.on"), taken.u)
+    value = sites.basis.integrate(scene.evaluate(expression, sites, path).tensor)
+    return value.sum(-1).expand(taken.batch)
+
+
+def _flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
+    facets = _boundary_facets(taken.model, output.on, f"{path}.on")
+    return taken.model.natural_outflow(taken.scene, taken.u, facets) - _held(taken, facets)
+
+
+def _reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
+    facets = _boundary_facets(taken.model, output.on, f"{path}.on")
+    fixed = [s.facets for s in taken.model.selections if s.kind == "dirichlet"]
+    if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
+        raise SpecError(
+            "no Dirichlet condition holds these facets, so there is no reaction on them",
+            path=f"{path}.on",
+        )
+    return _held(taken, facets)
+
+
+def _boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
+    facets = model.select_facets(on, path)
+    if bool((model.mesh.facet_neighbours[facets] >= 0).any()):
+        raise SpecError(
+            f"{' '.join(on)!r} holds facets inside the body, which have no outer side", path=path
+        )
+    return facets
+
+
+def _held(taken: Taken, facets: Tensor) -> Tensor:
+    """Inflow through the given facets that have a Dirichlet value ``[*batch]``.
+
+    The reaction of a node shared with other held facets is split by their areas, so that parts add up
+    to the whole without loss.
+    """
+    model = taken.model
+    held = [s.facets for s in model.selections if s.kind == "dirichlet"]
+    if not held:
+        return taken.u.new_zeros(taken.u.shape[:-1])
+    every = torch.cat(held).unique()
+    area = taken.scene.geometry.facets(every).dx.sum(-1)
+    dofs = model.dofs
+    local = dofs.element.facet_nodes[model.mesh.facet_sides[every]]
+    nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
+    spread = area[:, None].expand(-1, nodes.shape[1])
+    inside = torch.isin(every, facets)
+    whole = area.new_zeros(dofs.n).index_add(0, nodes.flatten(), spread.flatten())
+    part = area.new_zeros(dofs.n).index_add(0, nodes[inside].flatten(), spread[inside].flatten())
+    chosen = nodes[inside].unique()
+    share = part[chosen] / whole[chosen]
+    return (taken.reactions.index_select(-1, chosen) * share).sum(-1)
+
+
+def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:
+    return taken.model.energy(taken.scene, taken.u)
+
+
+def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:
+    return (taken.operator.load * taken.u).sum(-1)
+
+
+def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
+    scene, model = taken.scene, taken.model
+    expression = Formula(output.expression)
+    if output.p is None:
+        if _nodal(taken, expression):
+            points = model.dof_points(scene.geometry.points)
+            nodes = torch.arange(model.dofs.n, device=model.device)
+            sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.u)
+        else:
+            sites = scene.cells(taken.u)
+        return scene.evaluate(expression, sites, path).tensor.amax((-2, -1)).expand(taken.batch)
+    cells = scene.cells(taken.u)
+    size = scene.evaluate(expression, cells, path).tensor.abs()
+    # Scaled by the largest value, so that no power overflows; the scale cancels.
+    scale = size.detach().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    mean = cells.basis.integrate((size / scale) ** output.p).sum(-1) / cells.basis.dx.sum()
+    return (scale[..., 0, 0] * mean ** (1.0 / output.p)).expand(taken.batch)
+
+
+def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
+    scene, model, mesh = taken.scene, taken.model, taken.model.mesh
+    expression = Formula(output.expression)
+    if output.on == "nodes" and _nodal(taken, expression) and model.dofs.n_nodes >= mesh.n_points:
+        nodes = torch.arange(mesh.n_points, device=model.device)
+        u = taken.u[..., : mesh.n_points]
+        points = scene.geometry.points
+        sites = DofSites(points, nodes, Spread(model.nodal), u)
+        return _sites_only(scene.evaluate(expression, sites, path), mesh.n_points, taken.batch)
+    cells = scene.cells(taken.u)
+    value = scene.evaluate(expression, cells, path)
+    full = _expanded(value, cells.n, cells.q, taken.batch)
+    if output.on == "quadrature":
+        return full.flatten(-2 - value.rank, -1 - value.rank)
+    dx = cells.basis.dx.reshape(cells.n, cells.q, *[1] * value.rank)
+    site = full.ndim - value.rank - 2
+    integral = (full * dx).sum(site + 1)
+    volume = cells.basis.dx.sum(-1)
+    if output.on == "cells":
+        return integral / volume.reshape(-1, *[1] * value.rank)
+    corners = mesh.vertices.shape[1]
+    last = integral.movedim(site, -1)
+    flat = last[..., None].expand(*last.shape, corners).flatten(-2)
+    index = mesh.vertices.flatten()
+    total = flat.new_zeros(*flat.shape[:-1], mesh.n_points).index_add(-1, index, flat)
+    around = volume.new_zeros(mesh.n_points).index_add(0, index, volume.repeat_interleave(corners))
+    return (total / around).movedim(-1, site)
+
+
+def _nodal(taken: Taken, expression: Formula) -> bool:
+    """Whether an expression has one value at each node."""
+    parsed = expression.expression
+    declared = taken.model.declared
+    homes = {declared[name].on for name in parsed.names & declared.keys()}
+    return not parsed.derivatives and homes <= {"constant", "nodes"}
+
+
+def _expanded(value: Ranked, n: int, q: int, batch: tuple[int, ...]) -> Tensor:
+    tensor = value.tensor
+    site = tensor.ndim - value.rank - 2
+    batch = tuple(torch.broadcast_shapes(tensor.shape[:site], batch))
+    return tensor.expand(*batch, n, q, *tensor.shape[site + 2 :])
+
+
+def _sites_only(value: Ranked, n: int, batch: tuple[int, ...]) -> Tensor:
+    """Drop the point dimension of sites with one point each."""
+    tensor = _expanded(value, n, 1, batch)
+    return tensor.squeeze(tensor.ndim - value.rank - 1)
+
+
+_KINDS: dict[type, Callable[[Taken, Any, str], Tensor]] = {
+    kinds.Probe: _probe,
+    kinds.Integral: _integral,
+    kinds.Flux: _flux,
+    kinds.Reaction: _reaction,
+    kinds.Energy: _energy,
+    kinds.Compliance: _compliance,
+    kinds.Maximum: _maximum,
+    kinds.Field: _field,
+}

@@ -1,0 +1,167 @@
+"""The tensors given by name: checked, cast, moved, and known to reach something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.problems.expression import Expression, nearest
+from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+__all__ = ["Given", "resolve"]
+
+
+class Given(dict[str, Tensor]):
+    """Resolved parameters by name, and the device results return to."""
+
+    home: torch.device = torch.device("cpu")
+
+
+def resolve(
+    values: Mapping[str, Any],
+    declared: Mapping[str, Parameter],
+    *,
+    reaching: Collection[str],
+    counts: Mapping[str, int],
+    sites: Callable[[str], Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Given:
+    """Bring everything given, or its default, to ``[*batch, *sites, *shape]``.
+
+    Parameters
+    ----------
+    values
+        What the caller gave.
+    declared
+        The parameters of the problem.
+    reaching
+        Names that some law or output uses.
+    counts
+        Number of sites of each kind of home.
+    sites
+        Coordinates of a parameter's sites, for modules and formulas.
+    dtype, device
+        Where work happens.
+
+    Raises
+    ------
+    ArgumentError, DTypeError, GradientError
+        By name: unknown, missing, of wrong shape or dtype, not finite, or reaching nothing.
+    """
+    for name in values:
+        if name not in declared:
+            known = " ".join(declared) or "none"
+            raise ArgumentError(
+                f"{name!r} is no parameter of this problem{nearest(name, declared)}; parameters: {known}"
+            )
+    given = Given()
+    for name, parameter in declared.items():
+        value = values.get(name, parameter.default)
+        if name not in reaching:
+            if _wants_gradient(value):
+                raise GradientError(
+                    f"{name!r} requires grad, but no law and no output uses it, so its gradient would be "
+                    "zero in silence; use it in an expression, or pass it detached"
+                )
+            continue
+        if value is None:
+            shape = " ".join(["*batch", *_home(parameter, counts), *map(str, parameter.shape)])
+            raise ArgumentError(
+                f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
+            )
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            given.home = value.device
+        tensor = _tensor(name, value, parameter, sites, dtype)
+        given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=dtype)
+        if not bool(torch.isfinite(given[name].detach()).all()):
+            raise ArgumentError(f"{name!r} holds NaN or infinity")
+    return given
+
+
+def _wants_gradient(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    return isinstance(value, nn.Module) and any(p.requires_grad for p in value.parameters())
+
+
+def _home(parameter: Parameter, counts: Mapping[str, int]) -> list[str]:
+    return [] if parameter.on == "constant" else [f"{counts[parameter.on]} {parameter.on}"]
+
+
+def _tensor(
+    name: str,
+    value: Any,
+    parameter: Parameter,
+    sites: Callable[[str], Tensor],
+    dtype: torch.dtype,
+) -> Tensor:
+    if isinstance(value, nn.Module):
+        return _called(name, value, parameter, sites)
+    if isinstance(value, Formula):
+        return _evaluated(value.expression, sites(name))
+    if isinstance(value, ArrayFile):
+        return torch.as_tensor(np.array(load_array(value.file, value.key)), dtype=dtype)
+    if isinstance(value, bool):
+        raise DTypeError(f"{name!r} is a truth value; a number or a tensor is needed")
+    if isinstance(value, int | float | tuple | list | np.ndarray | np.generic):
+        value = torch.as_tensor(np.array(value))
+        if not value.is_complex() and value.dtype != torch.bool:
+            value = value.to(dtype)
+    if not isinstance(value, Tensor):
+        raise DTypeError(
+            f"{name!r} is a {type(value).__name__}; a number, a tensor, an array or an nn.Module is needed"
+        )
+    if not value.is_floating_point():
+        raise DTypeError(f"{name!r} has dtype {value.dtype}; a floating point tensor is needed")
+    return value
+
+
+def _called(
+    name: str, module: nn.Module, parameter: Parameter, sites: Callable[[str], Tensor]
+) -> Tensor:
+    if parameter.on == "constant":
+        raise ArgumentError(
+            f"{name!r} is one constant, and a module is a function of place; declare it on cells, facets, "
+            "nodes or quadrature"
+        )
+    x = sites(name)
+    weight = next(module.parameters(), None)
+    result = module(x if weight is None else x.to(weight))
+    if not isinstance(result, Tensor) or result.shape[:1] != x.shape[:1]:
+        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ArgumentError(
+            f"{name!r}: the module maps coordinates {tuple(x.shape)} to {shape}; the first dimension must be "
+            f"the {len(x)} sites"
+        )
+    if parameter.shape == () and result.ndim == 2 and result.shape[1] == 1:
+        result = result[:, 0]
+    return result
+
+
+def _evaluated(expression: Expression, x: Tensor) -> Tensor:
+    from torch_sla.problems.lowering.selection import coordinates
+
+    return expression.evaluate(coordinates(x)).tensor.expand(x.shape[:1])
+
+
+def _fitted(name: str, tensor: Tensor, parameter: Parameter, counts: Mapping[str, int]) -> Tensor:
+    """Check the trailing dimensions; one number stands for the same number everywhere."""
+    wanted = (*([] if parameter.on == "constant" else [counts[parameter.on]]), *parameter.shape)
+    if tensor.ndim == 0 and wanted:
+        return tensor.expand(wanted)
+    if tensor.shape == parameter.shape and wanted and parameter.shape:
+        return tensor.expand(wanted)
+    if tuple(tensor.shape[tensor.ndim - len(wanted) :]) != wanted or tensor.ndim < len(wanted):
+        text = ", ".join(["*batch", *(str(n) for n in wanted)])
+        where = "" if parameter.on == "constant" else f" (it lives on {parameter.on})"
+        raise ArgumentError(f"{name!r} has shape {tuple(tensor.shape)}; expected [{text}]{where}")
+    return tensor

@@ -1,0 +1,257 @@
+"""One set of values on one geometry: where laws become tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
+from torch_sla.errors import ArgumentError, DTypeError, SpecError
+from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.selection import AXES
+from torch_sla.problems.lowering.sites import BasisSites, RestrictedSites, Sites
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter
+
+if TYPE_CHECKING:
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.parameters import Given
+
+__all__ = ["Geometry", "Names", "Scene"]
+
+
+class Geometry:
+    """Bases on one set of coordinates, made when asked for.
+
+    Parameters
+    ----------
+    model
+        Whose mesh and element.
+    points
+        Coordinates ``[n_points, dim]``.
+    moved
+        Whether they differ from the declared ones.
+    """
+
+    def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
+        self.model, self.points, self.moved = model, points, moved
+        self._cells: CellBasis | None = None
+        self._facets: dict[bytes, FacetBasis] = {}
+        self._located: dict[tuple[bytes, bool], Interpolation] = {}
+
+    @property
+    def cells(self) -> CellBasis:
+        """The quadrature points of all cells."""
+        if self._cells is None:
+            model = self.model
+            self._cells = CellBasis(
+                model.mesh,
+                model.dofs.element,
+                points=self.points,
+                components=model.dofs.components,
+            )
+        return self._cells
+
+    def facets(self, facets: Tensor) -> FacetBasis:
+        """Return the quadrature points of some facets."""
+        key = facets.cpu().numpy().tobytes()
+        if key not in self._facets:
+            model = self.model
+            self._facets[key] = FacetBasis(
+                model.mesh,
+                model.dofs.element,
+                facets,
+                points=self.points,
+                components=model.dofs.components,
+            )
+        return self._facets[key]
+
+    def located(self, at: Tensor, dofs: Dofs) -> Interpolation:
+        """Find points in the mesh; fixed points on fixed coordinates are found once."""
+
+        def find() -> Interpolation:
+            points = self.points if self.moved else None
+            return Interpolation(self.model.mesh, dofs.element, at, points, dofs)
+
+        if at.requires_grad or self.moved:
+            return find()
+        key = (at.cpu().numpy().tobytes(), dofs is self.model.dofs)
+        if key not in self._located:
+            self._located[key] = find()
+        return self._located[key]
+
+
+class Scene:
+    """Given values on a geometry.
+
+    Parameters
+    ----------
+    model
+        The lowered problem.
+    given
+        Resolved parameters.
+    geometry
+        Bases on the coordinates in use.
+    """
+
+    def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
+        self.model, self.given, self.geometry = model, given, geometry
+
+    def cells(self, u: Tensor | None = None) -> BasisSites:
+        """Return all cells, where the solution is seen if it is given."""
+        return BasisSites(self.geometry.cells, self.model.nodal, self.model.dofs, u)
+
+    def facets(self, facets: Tensor, u: Tensor | None = None) -> BasisSites:
+        """Return some facets, where the solution is seen if it is given."""
+        return BasisSites(self.geometry.facets(facets), self.model.nodal, self.model.dofs, u)
+
+    def parameter(self, name: str, sites: Sites) -> Ranked:
+        """Return a parameter at sites: ``[*batch, n|1, q|1, *shape]``."""
+        parameter, value = self.model.declared[name], self.given[name]
+        rank = len(parameter.shape)
+        if parameter.on != "constant":
+            return Ranked(sites.place(value, parameter.on, rank), rank)
+        batch = value.shape[: value.ndim - rank]
+        return Ranked(value.reshape(*batch, 1, 1, *parameter.shape), rank)
+
+    def evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
+        """Evaluate a law at sites.
+
+        Parameters
+        ----------
+        value
+            Number, formula, parameter, file, list of those, or map over cell tags.
+        sites
+            Where.
+        path
+            Path of the law in the declaration, for messages.
+
+        Returns
+        -------
+        Ranked
+            ``[*batch, n|1, q|1, *shape]``.
+
+        Raises
+        ------
+        ArgumentError
+            If the result is not finite.
+        DTypeError
+            If it is complex.
+        """
+        result = self._evaluate(value, sites, path)
+        if result.tensor.is_complex():
+            raise DTypeError(f"{path}: the law is complex; this problem is real")
+        tensor = result.tensor.to(self.model.dtype)
+        if tensor.ndim < 2 + result.rank:
+            tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
+        if not bool(torch.isfinite(tensor.detach()).all()):
+            raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
+        return Ranked(tensor, result.rank)
+
+    def _evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
+        if isinstance(value, FrozenMap):
+            return self._by_tag(value, sites, path)
+        if isinstance(value, Formula):
+            try:
+                return value.expression.evaluate(Names(self, sites))
+            except SpecError as error:
+                raise type(error)(error.message, path=path) from None
+        if isinstance(value, Parameter):
+            return self.parameter(value.name, sites)
+        if isinstance(value, ArrayFile):
+            return self._from_file(value, sites, path)
+        if isinstance(value, tuple):
+            parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
+            rank = parts[0].rank
+            tensors = torch.broadcast_tensors(*(_with_sites(part) for part in parts))  # type: ignore[no-untyped-call]
+            return Ranked(torch.stack(tensors, -1 - rank), rank + 1)
+        return Ranked(torch.tensor([[value]], dtype=self.model.dtype, device=self.model.device))
+
+    def _by_tag(self, value: FrozenMap, sites: Sites, path: str) -> Ranked:
+        if sites.owners is None:
+            raise SpecError("a map over cell tags has no meaning at a node", path=path)
+        entry = self.model.tag_entries(tuple(value), path).to(sites.owners.device)[sites.owners]
+        parts, places = [], []
+        for i, (tag, item) in enumerate(value.items()):
+            chosen = torch.nonzero(entry == i)[:, 0]
+            if not len(chosen):
+                continue
+            part = self._evaluate(item, RestrictedSites(sites, chosen), f"{path}.{tag}")
+            parts.append((part, len(chosen)))
+            places.append(chosen)
+        rank = parts[0][0].rank
+        tensors = [_with_sites(part) for part, _ in parts]
+        batch = torch.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
+        q = max(t.shape[t.ndim - rank - 1] for t in tensors)
+        full = [
+            t.expand(*batch, count, q, *t.shape[t.ndim - rank :])
+            for t, (_, count) in zip(tensors, parts, strict=True)
+        ]
+        order = torch.cat(places).argsort()
+        return Ranked(torch.cat(full, len(batch)).index_select(len(batch), order), rank)
+
+    def _from_file(self, value: ArrayFile, sites: Sites, path: str) -> Ranked:
+        array = self.model.file_array(value)
+        counts = self.model.counts
+        homes = (
+            [value.on] if value.on else [k for k, n in counts.items() if array.shape[:1] == (n,)]
+        )
+        if array.ndim == 0:
+            homes = ["constant"]
+        if len(homes) != 1:
+            found = " and ".join(homes) if homes else "no kind of site"
+            sizes = ", ".join(f"{n} {k}" for k, n in counts.items())
+            raise SpecError(
+                f"the array has shape {tuple(array.shape)}, which fits {found} ({sizes}); say on: cells, nodes, "
+                "facets, quadrature or constant",
+                path=path,
+            )
+        if homes[0] == "constant":
+            return Ranked(array.reshape(1, 1, *array.shape), array.ndim)
+        if array.shape[0] != counts[homes[0]]:
+            raise SpecError(
+                f"the array has shape {tuple(array.shape)}; there are {counts[homes[0]]} {homes[0]}",
+                path=path,
+            )
+        return Ranked(sites.place(array, homes[0], array.ndim - 1), array.ndim - 1)
+
+
+class Names(Mapping[str, Ranked]):
+    """What an expression can see at some sites, looked up when it asks."""
+
+    def __init__(self, scene: Scene, sites: Sites) -> None:
+        self.scene, self.sites = scene, sites
+
+    def __getitem__(self, name: str) -> Ranked:
+        if name in self.scene.model.declared:
+            return self.scene.parameter(name, self.sites)
+        if name in AXES:
+            x = self.sites.x
+            axis = AXES.index(name)
+            if axis >= x.shape[-1]:
+                raise SpecError(f"{name!r} does not exist in {x.shape[-1]} dimensions")
+            return Ranked(x[..., axis])
+        return self.sites.field(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _with_sites(value: Ranked) -> Tensor:
+    """Give constants of an expression their site dimensions."""
+    missing = 2 + value.rank - value.tensor.ndim
+    return value.tensor.reshape(*[1] * max(missing, 0), *value.tensor.shape)
+
+
+def _where(value: Ranked, sites: Sites) -> str:
+    bad = ~torch.isfinite(value.tensor.detach())
+    if value.tensor.ndim < 2 + value.rank or sites.owners is None:
+        return "every place"
+    site = value.tensor.ndim - value.rank - 2
+    first = int(torch.nonzero(bad)[0, site])
+    return f"cell {int(sites.owners[first])}" if bad.shape[site] > 1 else "every place"

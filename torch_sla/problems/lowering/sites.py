@@ -1,0 +1,215 @@
+"""Where laws are evaluated: cells, facets, points, constrained dofs.
+
+A law at sites is a tensor ``[*batch, n|1, q|1, *shape]``: n cells, facets or points, q quadrature points
+in each (one for points and dofs).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import SpecError
+from torch_sla.problems.expression import Ranked
+
+if TYPE_CHECKING:
+    from torch_sla.assembly import Basis, Dofs, Mesh
+    from torch_sla.assembly.field import Field
+
+__all__ = ["BasisSites", "DofSites", "RestrictedSites", "Sites", "Spread"]
+
+
+class Sites(ABC):
+    """A set of places; subclasses know how values get there.
+
+    Attributes
+    ----------
+    n, q
+        Number of sites and of points in each.
+    owners
+        The cell each site belongs to ``[n]``, None where a site has several.
+    """
+
+    n: int
+    q: int
+    owners: Tensor | None
+
+    @property
+    @abstractmethod
+    def x(self) -> Tensor:
+        """Coordinates ``[n, q, dim]``."""
+
+    @abstractmethod
+    def place(self, values: Tensor, on: str, rank: int) -> Tensor:
+        """Bring values ``[*batch, *home, *shape]`` from where they live to here.
+
+        Parameters
+        ----------
+        on
+            Where they live: ``"cells" "facets" "nodes" "quadrature"``.
+        rank
+            Number of trailing dimensions in ``shape``.
+        """
+
+    def field(self, name: str) -> Ranked:
+        """Return the solution ``"u"`` or its gradient ``"grad(u)"`` here."""
+        raise SpecError(f"{name} is not known here")
+
+
+class BasisSites(Sites):
+    """Quadrature points of cells or of facets.
+
+    Parameters
+    ----------
+    basis
+        Geometry and quadrature.
+    nodal
+        First-order numbering of the mesh points, by which nodal values are interpolated.
+    dofs, u
+        The solution, where it may be seen.
+    """
+
+    def __init__(
+        self, basis: Basis, nodal: Dofs, dofs: Dofs | None = None, u: Tensor | None = None
+    ) -> None:
+        self.basis, self.nodal, self.dofs, self.u = basis, nodal, dofs, u
+        self.n, self.q = basis.n_sites, len(basis.rule)
+        mesh: Mesh = basis.mesh
+        self.owners = (
+            torch.arange(self.n, device=mesh.cells.device)
+            if basis.facets is None
+            else mesh.facet_cells[basis.facets]
+        )
+        self._field: Field | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """Coordinates ``[n, q, dim]``."""
+        return self.basis.x
+
+    def place(self, values: Tensor, on: str, rank: int) -> Tensor:
+        """Bring values here; see `Sites.place`."""
+        site = values.ndim - 1 - rank
+        if on == "cells":
+            if self.basis.facets is not None and self.owners is not None:
+                values = values.index_select(site, self.owners)
+            return values.unsqueeze(site + 1)
+        if on == "facets" and self.basis.facets is not None:
+            return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
+        if on == "quadrature" and self.basis.facets is None:
+            return values.unflatten(site, (self.n, self.q))
+        if on == "nodes":
+            last = values.movedim(site, -1)
+            return self.basis.interpolate(self.nodal, last).value.movedim(
+                (-2, -1), (site, site + 1)
+            )
+        raise SpecError(f"values that live on {on} have no meaning on {self._noun}")
+
+    @property
+    def _noun(self) -> str:
+        return "cells" if self.basis.facets is None else "facets"
+
+    def field(self, name: str) -> Ranked:
+        """Return the solution or its gradient ``[*batch, n, q, *shape]``."""
+        if self.dofs is None or self.u is None:
+            return super().field(name)
+        if self._field is None:
+            self._field = self.basis.interpolate(self.dofs, self.u)
+        rank = 0 if self.dofs.components == 1 else 1
+        if name == "u":
+            return Ranked(self._field.value, rank)
+        return Ranked(self._field.gradient, rank + 1)
+
+
+class DofSites(Sites):
+    """Nodes of the element, one point each.
+
+    Parameters
+    ----------
+    points
+        Their coordinates ``[n, dim]``.
+    nodes
+        Their numbers ``[n]``.
+    weights
+        For nodal values: ``[*batch, n_points] -> [*batch, n_nodes]``.
+    u
+        The solution ``[*batch, n]`` at these nodes, where it may be seen.
+    """
+
+    owners = None
+
+    def __init__(
+        self, points: Tensor, nodes: Tensor, spread: Spread, u: Tensor | None = None
+    ) -> None:
+        self.points, self.nodes, self.spread, self.u = points, nodes, spread, u
+        self.n, self.q = len(nodes), 1
+
+    @property
+    def x(self) -> Tensor:
+        """Coordinates ``[n, 1, dim]``."""
+        return self.points[:, None]
+
+    def place(self, values: Tensor, on: str, rank: int) -> Tensor:
+        """Bring nodal values here; nothing else has a value at a node."""
+        if on != "nodes":
+            raise SpecError(f"values that live on {on} have no single value at a node")
+        site = values.ndim - 1 - rank
+        at_nodes = self.spread(values.movedim(site, -1)).index_select(-1, self.nodes)
+        return at_nodes.movedim(-1, site).unsqueeze(site + 1)
+
+    def field(self, name: str) -> Ranked:
+        """Return the solution; its gradient has no single value at a node."""
+        if name == "u" and self.u is not None:
+            return Ranked(self.u.unsqueeze(-1))
+        return super().field(name)
+
+
+class Spread:
+    """Values at mesh points to values at the nodes of an element, by the geometry's own functions."""
+
+    def __init__(self, dofs: Dofs) -> None:
+        self.dofs = dofs
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Map ``[*batch, n_points]`` to ``[*batch, n_nodes]``."""
+        dofs, mesh = self.dofs, self.dofs.mesh
+        if dofs.element == mesh.geometry:
+            return values
+        table = mesh.geometry.values(dofs.element.nodes.to(values))
+        local = mesh.cell_points.gather(values).unflatten(-1, tuple(mesh.cells.shape))
+        flat = torch.einsum("qk,...ck->...cq", table, local).flatten(-2)
+        numbers = dofs.cell_nodes.flatten()
+        first = torch.empty(dofs.n_nodes, dtype=torch.int64, device=numbers.device)
+        first[numbers] = torch.arange(len(numbers), device=numbers.device)
+        return flat.index_select(-1, first)
+
+
+class RestrictedSites(Sites):
+    """Some of the sites of another set."""
+
+    def __init__(self, base: Sites, chosen: Tensor) -> None:
+        self.base, self.chosen = base, chosen
+        self.n, self.q = len(chosen), base.q
+        self.owners = None if base.owners is None else base.owners[chosen]
+
+    @property
+    def x(self) -> Tensor:
+        """Coordinates ``[n, q, dim]``."""
+        return self.base.x.index_select(0, self.chosen)
+
+    def place(self, values: Tensor, on: str, rank: int) -> Tensor:
+        """Bring values here; see `Sites.place`."""
+        return self._take(Ranked(self.base.place(values, on, rank), rank)).tensor
+
+    def field(self, name: str) -> Ranked:
+        """Return the solution or its gradient."""
+        return self._take(self.base.field(name))
+
+    def _take(self, value: Ranked) -> Ranked:
+        site = value.tensor.ndim - value.rank - 2
+        if value.tensor.shape[site] == 1:
+            return value
+        return Ranked(value.tensor.index_select(site, self.chosen), value.rank)

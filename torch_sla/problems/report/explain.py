@@ -1,0 +1,67 @@
+"""A problem and its plan in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg import SparseTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch_sla.problems.lowering.model import Model
+
+__all__ = ["explain", "plan_of"]
+
+
+def explain(model: Model, values: Mapping[str, Any]) -> str:
+    """Describe size, parameters, conditions and the plan; nothing is assembled."""
+    spec, mesh, dofs = model.spec, model.mesh, model.dofs
+    fixed = len(model.compiled.constrained)
+    lines = [
+        (
+            f"{spec.name or type(spec).__name__} ({spec.type}, spec {spec.spec_hash[:12]}, structure "
+            f"{model.compiled.key[:12]})"
+        ),
+        f"  mesh        {mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D",
+        (
+            f"  unknowns    {dofs.n}, of which {fixed} have a given value; order {spec.order}, "
+            f"{spec.solver.dtype}"
+        ),
+        (
+            f"  matrix      {dofs.pattern.nnz_csr} entries, "
+            f"{dofs.pattern.nnz_csr / dofs.n:.1f} per row, symmetric positive definite"
+        ),
+    ]
+    for condition, selection in zip(spec.boundary, model.selections, strict=True):
+        on = " ".join(condition.on)
+        lines.append(f"  {condition.type:<11} {len(selection.facets)} facets on {on}")
+    for name, parameter in spec.declared.items():
+        unit = f" [{parameter.unit}]" if parameter.unit else ""
+        default = "required" if parameter.default is None else f"default {parameter.default}"
+        count = 1 if parameter.on == "constant" else model.counts[parameter.on]
+        lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
+    for output in spec.outputs:
+        unit = f" [{output.unit}]" if output.unit else ""
+        lines.append(f"  output      {output.name}{unit}: {output.type}")  # type: ignore[attr-defined]
+    needs_grad = any(isinstance(v, Tensor) and v.requires_grad for v in values.values())
+    lines.append("plan")
+    lines.extend(f"  {line}" for line in str(plan_of(model, needs_grad)).splitlines())
+    return "\n".join(lines)
+
+
+def plan_of(model: Model, needs_grad: bool = False) -> Any:
+    """Return the plan of the solve from the structure alone."""
+    pattern = model.dofs.pattern
+    values = torch.zeros(pattern.nnz_csr, dtype=model.dtype)
+    A = SparseTensor.from_pattern(pattern, values, structure=model.structure(True))
+    solver = model.spec.solver
+    return A.plan(
+        needs_grad=needs_grad,
+        backend=solver.backend,
+        method=solver.method,
+        preconditioner=solver.preconditioner,
+    )

@@ -1,0 +1,156 @@
+"""A solution: the field, the outputs, how it was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.expression import Expression, nearest
+from torch_sla.problems.specs.laws import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch_sla.linalg import SolveInfo
+    from torch_sla.problems.lowering.model import Model, Operator
+    from torch_sla.problems.lowering.scene import Scene
+
+__all__ = ["Solution"]
+
+
+class Solution:
+    """What ``solve`` returns; everything in it is differentiable.
+
+    Attributes
+    ----------
+    u
+        The field at the degrees of freedom ``[*batch, n_dofs]``.
+    outputs
+        The declared outputs by name; ``solution["name"]`` is the same.
+    info
+        Method, iterations, residual.
+    points
+        The mesh points it was solved on ``[n_points, dim]``.
+
+    Examples
+    --------
+    >>> from torch_sla import Dirichlet, Integral, IntervalMesh, PoissonProblem
+    >>> problem = PoissonProblem(
+    ...     mesh=IntervalMesh(cells=10),
+    ...     source=1.0,
+    ...     boundary=[Dirichlet("left", 0.0)],
+    ...     outputs=[Integral("mean", "u")],
+    ... )
+    >>> round(float(problem.solve()["mean"]), 4)
+    0.3325
+    """
+
+    def __init__(
+        self, model: Model, scene: Scene, operator: Operator, u: Tensor, info: SolveInfo
+    ) -> None:
+        from torch_sla.problems.lowering.outputs import Taken, take
+
+        self.model, self.info = model, info
+        self._taken = Taken(model, scene, operator, u)
+        home = scene.given.home
+        self.u = u.to(home)
+        self.outputs = {name: value.to(home) for name, value in take(self._taken).items()}
+
+    @property
+    def plan(self) -> object:
+        """What was decided before the solve, and why."""
+        return self.info.plan
+
+    @property
+    def points(self) -> Tensor:
+        """The mesh points it was solved on ``[n_points, dim]``."""
+        return self._taken.scene.geometry.points
+
+    @property
+    def spec_hash(self) -> str:
+        """Identifies the declaration that was solved."""
+        return self.model.spec.spec_hash
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.model.spec.fields_of:
+            return self.u
+        if name not in self.outputs:
+            known = " ".join(self.outputs) or "none"
+            raise KeyError(
+                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
+            )
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def evaluate(self, expression: str, at: Tensor) -> Tensor:
+        """Evaluate an expression anywhere in the body.
+
+        Parameters
+        ----------
+        expression
+            Of ``x y z``, the field, its gradient and the parameters.
+        at
+            Points ``[m, dim]``; may require grad.
+
+        Returns
+        -------
+        Tensor ``[*batch, m, *shape]``.
+
+        Raises
+        ------
+        ExpressionError
+            If the expression does not parse, or uses an unknown name.
+        MeshError
+            If a point lies outside the mesh.
+        """
+        model = self.model
+        parsed = Expression.parse(expression)
+        parsed.check(visible(model.declared, model.spec.fields_of), {"t": "this problem is steady"})
+        unused = parsed.names & model.declared.keys() - model.reaching
+        if unused:
+            raise ArgumentError(
+                f"{sorted(unused)[0]!r} is declared but used by no law, so no value of it is known"
+            )
+        at = torch.as_tensor(at).to(device=model.device, dtype=model.dtype)
+        if at.ndim != 2 or at.shape[1] != model.mesh.dim:
+            raise ArgumentError(f"at has shape {tuple(at.shape)}; expected [m, {model.mesh.dim}]")
+        return self._taken.at(expression, at, "evaluate").to(self.u.device)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a file: ``.vtu`` fields for a viewer, ``.npz`` arrays, ``.json`` numbers and identity.
+
+        Raises
+        ------
+        ArgumentError
+            For another ending, or a batch of fields in ``.vtu``.
+        """
+        from torch_sla.problems.report.save import save
+
+        save(self, Path(path))
+
+    def plot(self, path: str | Path | None = None, *, member: int | tuple[int, ...] = 0) -> object:
+        """Draw the field; returns the matplotlib figure.
+
+        Parameters
+        ----------
+        path
+            Where to write the picture.
+        member
+            Which member of a batch.
+        """
+        from torch_sla.problems.report.plot import plot
+
+        return plot(self, None if path is None else Path(path), member)
+
+    def __repr__(self) -> str:
+        lines = [f"Solution(u {list(self.u.shape)}, {self.info.backend} {self.info.method}"]
+        for name, value in self.outputs.items():
+            shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
+            lines.append(f"  {name}: {shown}")
+        return "\n".join(lines) + ")"
