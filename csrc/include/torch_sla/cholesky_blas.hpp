@@ -3,6 +3,7 @@
 #pragma once
 
 #include <complex>
+#include <mutex>
 
 #include "cholesky_scalar.hpp"
 
@@ -29,6 +30,53 @@ Blas<T>& borrowed_blas() {
   return table;
 }
 
+// How the lender's own thread pool is told its size; null where it cannot be.
+struct BlasThreads {
+  int (*get)() = nullptr;
+  void (*set)(int) = nullptr;
+};
+
+inline BlasThreads& borrowed_threads() {
+  static BlasThreads control;
+  return control;
+}
+
+// While one of these lives, the lender's pool has one thread: ours are threads enough. The pool's size
+// belongs to the whole process, so the first in saves it and the last out restores it.
+class OneBlasThread {
+ public:
+  OneBlasThread() {
+    const BlasThreads& control = borrowed_threads();
+    if (!control.set || !control.get) return;
+    const std::lock_guard<std::mutex> lock(guard());
+    if (holders()++ > 0) return;
+    saved() = control.get();
+    if (saved() != 1) control.set(1);
+  }
+  ~OneBlasThread() {
+    const BlasThreads& control = borrowed_threads();
+    if (!control.set || !control.get) return;
+    const std::lock_guard<std::mutex> lock(guard());
+    if (--holders() == 0 && saved() != 1) control.set(saved());
+  }
+  OneBlasThread(const OneBlasThread&) = delete;
+  OneBlasThread& operator=(const OneBlasThread&) = delete;
+
+ private:
+  static std::mutex& guard() {
+    static std::mutex m;
+    return m;
+  }
+  static int& holders() {
+    static int count = 0;
+    return count;
+  }
+  static int& saved() {
+    static int size = 1;
+    return size;
+  }
+};
+
 // The libraries read their matrices and never write through these pointers.
 template <class T>
 inline T* lent(const T* x) {
@@ -46,6 +94,14 @@ inline void call_trsm(const Blas<T>& blas, char side, char uplo, char trans, cha
                       const T* a, int lda, T* b, int ldb) {
   T one = 1;
   blas.trsm(&side, &uplo, &trans, &diag, &m, &n, &one, lent(a), &lda, b, &ldb);
+}
+
+// C -= A A^H (or C = -A A^H), lower triangle, for A [n, k].
+template <class T>
+inline void call_rank(const Blas<T>& blas, int n, int k, const T* a, int lda, bool fresh, T* c, int ldc) {
+  char uplo = 'L', plain = 'N';
+  Real<T> minus = -1, keep = fresh ? 0 : 1;
+  blas.rank(&uplo, &plain, &n, &k, &minus, lent(a), &lda, &keep, c, &ldc);
 }
 
 }  // namespace torch_sla

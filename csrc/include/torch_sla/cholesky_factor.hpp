@@ -198,7 +198,7 @@ BadColumn cholesky(const Symbolic& s, const T* values, T* panels, const Schedule
         const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns;
         const Size bad = cholesky_panel<T>(blas, rows, columns, panel, rows, team);
         if (bad < 0 && below > 0)
-          subtract_update<T>(blas, fresh, below, columns, panel + columns, rows, panel + columns, rows,
+          subtract_update<T>(blas, Conj::yes, fresh, below, columns, panel + columns, rows, panel + columns, rows,
                              update, below, team);
         return bad;
       });

@@ -21,56 +21,65 @@ constexpr Size kTile = 384;         // rows and columns of a block of an update 
 constexpr Size kSmallColumns = 32;  // below, our own kernels beat the call of a BLAS
 constexpr double kParallelFlops = 2e7;
 
-// C -= A B^H (or C = -A B^H) for A [m, k], B [n, k]; with `lower` only rows i >= j are promised.
-// Without a BLAS, k is cut so that the operands of a block stay in the second-level cache.
+enum class Conj : bool { no, yes };
+
 template <class T>
-void subtract_product(const Blas<T>& blas, bool lower, bool fresh, Size m, Size n, Size k, const T* a,
-                      Size lda, const T* b, Size ldb, T* c, Size ldc) {
-  if (m == 0 || n == 0) return;
-  const auto& own = dense::kernels<T>();
-  if (k >= kSmallColumns && m * n >= 64 * 64 && blas.complete()) {
-    const char transposed = is_complex<T> ? 'C' : 'T';
-    const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
-    const int la = static_cast<int>(lda), lb = static_cast<int>(ldb), lc = static_cast<int>(ldc);
-    if (lower && a == b) {
-      char uplo = 'L', no = 'N';
-      int order = ni, inner = ki, ld = la, ldo = lc;
-      Real<T> minus = -1, keep = fresh ? 0 : 1;
-      blas.rank(&uplo, &no, &order, &inner, &minus, lent(a), &ld, &keep, c, &ldo);
-      if (m > n)
-        call_gemm<T>(blas, 'N', transposed, mi - ni, ni, ki, T(-1), a + n, la, b, lb, T(fresh ? 0 : 1),
-                     c + n, lc);
-    } else {
-      call_gemm<T>(blas, 'N', transposed, mi, ni, ki, T(-1), a, la, b, lb, T(fresh ? 0 : 1), c, lc);
-    }
-    return;
-  }
-  constexpr Size depth = 192;
-  for (Size p = 0; p < k || (p == 0 && fresh); p += depth) {
-    const Size d = std::min(depth, k - p);
-    const T* ap = a + p * lda;
-    const T* bp = b + p * ldb;
-    if (lower)
-      (fresh && p == 0 ? own.fresh_lower : own.subtract_lower)(m, n, d, ap, lda, bp, ldb, c, ldc);
-    else
-      (fresh && p == 0 ? own.fresh : own.subtract)(m, n, d, ap, lda, bp, ldb, c, ldc);
-  }
+inline char transpose_flag(Conj conj) {
+  return is_complex<T> && conj == Conj::yes ? 'C' : 'T';
 }
 
-// U -= A B^H, lower triangle of the m x m matrix U, in tiles that threads share out.
+// C -= A op(B) (or C = -A op(B)) for A [m, k], B [n, k], op transposing and perhaps conjugating; with
+// `lower` only rows i >= j are promised. Without a BLAS, k is cut so that operands stay in the cache.
 template <class T>
-void subtract_update(const Blas<T>& blas, bool fresh, Size m, Size k, const T* a, Size lda, const T* b,
+void subtract_product(const Blas<T>& blas, Conj conj, bool lower, bool fresh, Size m, Size n, Size k,
+                      const T* a, Size lda, const T* b, Size ldb, T* c, Size ldc) {
+  if (m == 0 || n == 0) return;
+  if (k >= kSmallColumns && m * n >= 64 * 64 && blas.complete()) {
+    const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
+    const int la = static_cast<int>(lda), lb = static_cast<int>(ldb), lc = static_cast<int>(ldc);
+    const T keep(fresh ? 0 : 1);
+    if (lower && a == b && conj == Conj::yes) {
+      call_rank<T>(blas, ni, ki, a, la, fresh, c, lc);
+      a += n, c += n;
+    } else if (lower) {  // a square triangle of two factors: halves, so that little is done in vain
+      if (n > 128) {
+        const Size half = n / 2 / 8 * 8;
+        subtract_product(blas, conj, true, fresh, half, half, k, a, lda, b, ldb, c, ldc);
+        call_gemm<T>(blas, 'N', transpose_flag<T>(conj), mi - static_cast<int>(half),
+                     static_cast<int>(half), ki, T(-1), a + half, la, b, lb, keep, c + half, lc);
+        subtract_product(blas, conj, true, fresh, m - half, n - half, k, a + half, lda, b + half, ldb,
+                         c + half * ldc + half, ldc);
+        return;
+      }
+      call_gemm<T>(blas, 'N', transpose_flag<T>(conj), mi, ni, ki, T(-1), a, la, b, lb, keep, c, lc);
+      return;
+    }
+    const int rest = lower ? mi - ni : mi;
+    if (rest > 0)
+      call_gemm<T>(blas, 'N', transpose_flag<T>(conj), rest, ni, ki, T(-1), a, la, b, lb, keep, c, lc);
+    return;
+  }
+  const auto& own = dense::kernels<T>().transposed;
+  constexpr Size depth = 192;
+  for (Size p = 0; p < k || (p == 0 && fresh); p += depth)
+    own[fresh && p == 0][lower][conj == Conj::yes](m, n, std::min(depth, k - p), a + p * lda, lda,
+                                                   b + p * ldb, ldb, c, ldc);
+}
+
+// U -= A op(B), lower triangle of the m x m matrix U, in tiles that threads share out.
+template <class T>
+void subtract_update(const Blas<T>& blas, Conj conj, bool fresh, Size m, Size k, const T* a, Size lda, const T* b,
                      Size ldb, T* u, Size ldu, int threads) {
   if (m <= kTile) {
-    subtract_product(blas, true, fresh, m, m, k, a, lda, b, ldb, u, ldu);
+    subtract_product(blas, conj, true, fresh, m, m, k, a, lda, b, ldb, u, ldu);
     return;
   }
   const Size blocks = (m + kTile - 1) / kTile;
   const auto column = [&](Size q) {
     const Size j = q * kTile, width = std::min(kTile, m - j);
-    subtract_product(blas, true, fresh, width, width, k, a + j, lda, b + j, ldb, u + j * ldu + j, ldu);
+    subtract_product(blas, conj, true, fresh, width, width, k, a + j, lda, b + j, ldb, u + j * ldu + j, ldu);
     for (Size i = j + width; i < m; i += kTile)
-      subtract_product(blas, false, fresh, std::min(kTile, m - i), width, k, a + i, lda, b + j, ldb,
+      subtract_product(blas, conj, false, fresh, std::min(kTile, m - i), width, k, a + i, lda, b + j, ldb,
                        u + j * ldu + i, ldu);
   };
   if (threads <= 1 || static_cast<double>(m) * m * k < kParallelFlops) {
@@ -122,7 +131,7 @@ Size cholesky_panel(const Blas<T>& blas, Size rows, Size columns, T* panel, Size
     // The rest of the panel: a lower trapezoid, its square part first.
     T* lower = here + width;
     T* target = panel + (j + width) * ld + j + width;
-    subtract_update(blas, false, rest, width, lower, ld, lower, ld, target, ld, threads);
+    subtract_update(blas, Conj::yes, false, rest, width, lower, ld, lower, ld, target, ld, threads);
     if (below > rest) {
       const Size blocks = (below - rest + kTile - 1) / kTile;
       const bool many = threads > 1 && static_cast<double>(below - rest) * rest * width > kParallelFlops;
@@ -130,7 +139,7 @@ Size cholesky_panel(const Blas<T>& blas, Size rows, Size columns, T* panel, Size
         for (Size q = begin; q < end; ++q) {
           const Size from = rest + q * kTile, to = std::min(below, from + kTile);
           for (Size c = 0; c < rest; c += kTile)
-            subtract_product(blas, false, false, to - from, std::min(kTile, rest - c), width,
+            subtract_product(blas, Conj::yes, false, false, to - from, std::min(kTile, rest - c), width,
                              lower + from, ld, lower + c, ld, target + c * ld + from, ld);
         }
       });

@@ -29,8 +29,14 @@ struct Lanes {
   typedef T type __attribute__((vector_size(Bytes), aligned(alignof(T)), may_alias));
 };
 
-// C[0:V*lanes, 0:N] (+)= -A B^T on registers; B is read b[j + k*ldb]. Fresh: C is overwritten.
-template <class T, int Bytes, int V, int N, bool Fresh>
+// Where op(B)[k, j] is: b[j + k*ld] for a transposed B, b[k + j*ld] for a plain one.
+template <bool Transposed>
+TORCH_SLA_INLINE Size at(Size k, Size j, Size ld) {
+  return Transposed ? j + k * ld : k + j * ld;
+}
+
+// C[0:V*lanes, 0:N] (+)= -A op(B) on registers. Fresh: C is overwritten.
+template <class T, int Bytes, int V, int N, bool Fresh, bool Transposed>
 TORCH_SLA_INLINE void tile(Size k, const T* a, Size lda, const T* b, Size ldb, T* c, Size ldc) {
   using Vec = typename Lanes<T, Bytes>::type;
   constexpr int L = Bytes / static_cast<int>(sizeof(T));
@@ -41,7 +47,7 @@ TORCH_SLA_INLINE void tile(Size k, const T* a, Size lda, const T* b, Size ldb, T
     Vec x[V];
     for (int v = 0; v < V; ++v) x[v] = *reinterpret_cast<const Vec*>(a + p * lda + v * L);
     for (int j = 0; j < N; ++j) {
-      const T y = b[p * ldb + j];
+      const T y = b[at<Transposed>(p, j, ldb)];
       for (int v = 0; v < V; ++v) acc[j][v] += x[v] * y;
     }
   }
@@ -53,55 +59,56 @@ TORCH_SLA_INLINE void tile(Size k, const T* a, Size lda, const T* b, Size ldb, T
 }
 
 // The last rows of a block, fewer than a register holds.
-template <class T, int N, bool Fresh>
+template <class T, int N, bool Fresh, bool Transposed>
 TORCH_SLA_INLINE void tail(Size m, Size k, const T* a, Size lda, const T* b, Size ldb, T* c, Size ldc) {
   for (Size i = 0; i < m; ++i) {
     T acc[N] = {};
     for (Size p = 0; p < k; ++p) {
       const T x = a[p * lda + i];
-      for (int j = 0; j < N; ++j) acc[j] += x * b[p * ldb + j];
+      for (int j = 0; j < N; ++j) acc[j] += x * b[at<Transposed>(p, j, ldb)];
     }
     for (int j = 0; j < N; ++j) c[j * ldc + i] = Fresh ? -acc[j] : c[j * ldc + i] - acc[j];
   }
 }
 
-template <class T, int Bytes, int V, int N, bool Fresh>
+template <class T, int Bytes, int V, int N, bool Fresh, bool Transposed>
 TORCH_SLA_INLINE void strip(Size m, Size k, const T* a, Size lda, const T* b, Size ldb, T* c, Size ldc) {
   constexpr int L = Bytes / static_cast<int>(sizeof(T));
   Size i = 0;
-  for (; i + V * L <= m; i += V * L) tile<T, Bytes, V, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc);
+  for (; i + V * L <= m; i += V * L) tile<T, Bytes, V, N, Fresh, Transposed>(k, a + i, lda, b, ldb, c + i, ldc);
   if constexpr (V > 2)
     if (i + 2 * L <= m) {
-      tile<T, Bytes, 2, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc);
+      tile<T, Bytes, 2, N, Fresh, Transposed>(k, a + i, lda, b, ldb, c + i, ldc);
       i += 2 * L;
     }
   if constexpr (V > 1)
-    for (; i + L <= m; i += L) tile<T, Bytes, 1, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc);
-  if (i < m) tail<T, N, Fresh>(m - i, k, a + i, lda, b, ldb, c + i, ldc);
+    for (; i + L <= m; i += L) tile<T, Bytes, 1, N, Fresh, Transposed>(k, a + i, lda, b, ldb, c + i, ldc);
+  if (i < m) tail<T, N, Fresh, Transposed>(m - i, k, a + i, lda, b, ldb, c + i, ldc);
 }
 
-// C[0:m, 0:n] (+)= -A[0:m, 0:k] B[0:n, 0:k]^T. With Lower, only rows i >= j of C are promised: whole
-// strips of four columns are computed from the strip's first row on.
-template <class T, int Bytes, int V, bool Fresh, bool Lower>
+// C[0:m, 0:n] (+)= -A[0:m, 0:k] op(B). With Lower, only rows i >= j of C are promised: whole strips of
+// four columns are computed from the strip's first row on.
+template <class T, int Bytes, int V, bool Fresh, bool Lower, bool Transposed>
 TORCH_SLA_INLINE void product_body(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb,
                                    T* c, Size ldc) {
   Size j = 0;
   for (; j + 4 <= n; j += 4) {
     const Size top = Lower ? j : 0;
-    strip<T, Bytes, V, 4, Fresh>(m - top, k, a + top, lda, b + j, ldb, c + j * ldc + top, ldc);
+    strip<T, Bytes, V, 4, Fresh, Transposed>(m - top, k, a + top, lda, b + at<Transposed>(0, j, ldb),
+                                             ldb, c + j * ldc + top, ldc);
   }
   const Size top = Lower ? j : 0;
   a += top;
-  b += j;
+  b += at<Transposed>(0, j, ldb);
   c += j * ldc + top;
-  if (n - j == 3) strip<T, Bytes, V, 3, Fresh>(m - top, k, a, lda, b, ldb, c, ldc);
-  if (n - j == 2) strip<T, Bytes, V, 2, Fresh>(m - top, k, a, lda, b, ldb, c, ldc);
-  if (n - j == 1) strip<T, Bytes, V, 1, Fresh>(m - top, k, a, lda, b, ldb, c, ldc);
+  if (n - j == 3) strip<T, Bytes, V, 3, Fresh, Transposed>(m - top, k, a, lda, b, ldb, c, ldc);
+  if (n - j == 2) strip<T, Bytes, V, 2, Fresh, Transposed>(m - top, k, a, lda, b, ldb, c, ldc);
+  if (n - j == 1) strip<T, Bytes, V, 1, Fresh, Transposed>(m - top, k, a, lda, b, ldb, c, ldc);
 }
 #endif  // vector extensions
 
-// The same for types and compilers without registers of their own; B is conjugated.
-template <class T, bool Fresh, bool Lower>
+// The same for types and compilers without registers of their own. Conj: B is conjugated.
+template <class T, bool Fresh, bool Lower, bool Transposed, bool Conj>
 TORCH_SLA_INLINE void product_loops(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb,
                                     T* c, Size ldc) {
   for (Size j = 0; j < n; ++j) {
@@ -110,7 +117,8 @@ TORCH_SLA_INLINE void product_loops(Size m, Size n, Size k, const T* a, Size lda
     if (Fresh)
       for (Size i = top; i < m; ++i) to[i] = T(0);
     for (Size p = 0; p < k; ++p) {
-      const T y = conjugate(b[p * ldb + j]);
+      const T given = b[Transposed ? j + p * ldb : p + j * ldb];
+      const T y = Conj ? conjugate(given) : given;
       const T* x = a + p * lda;
       for (Size i = top; i < m; ++i) to[i] -= product(x[i], y);
     }
@@ -198,14 +206,14 @@ TORCH_SLA_INLINE Size any_strip(Size rows, Size width, T* a, Size ld) {
   }
 }
 
-// A kernel set: the same two functions for one instruction set. `panel` is the Cholesky of the first
+// A kernel set: the same functions for one instruction set. `panel` is the Cholesky of the first
 // `columns` rows of a panel and forward substitution for its other rows, in strips of eight columns;
 // it returns the first bad pivot, or -1.
 #define TORCH_SLA_KERNEL_SET(NAME, ATTRIBUTE, BYTES, PRODUCT)                                       \
-  template <class T, bool Fresh, bool Lower>                                                        \
+  template <class T, bool Fresh, bool Lower, bool Transposed, bool Conj>                            \
   ATTRIBUTE void product_##NAME(Size m, Size n, Size k, const T* a, Size lda, const T* b, Size ldb, \
                                 T* c, Size ldc) {                                                   \
-    PRODUCT(Fresh, Lower)(m, n, k, a, lda, b, ldb, c, ldc);                                         \
+    PRODUCT(Fresh, Lower, Transposed, Conj)(m, n, k, a, lda, b, ldb, c, ldc);                       \
   }                                                                                                 \
   template <class T>                                                                                \
   ATTRIBUTE Size panel_##NAME(Size rows, Size columns, T* panel, Size ld) {                         \
@@ -213,26 +221,27 @@ TORCH_SLA_INLINE Size any_strip(Size rows, Size width, T* a, Size ld) {
       const Size width = columns - j < 8 ? columns - j : 8;                                         \
       T* here = panel + j * ld + j;                                                                 \
       if (j > 0)                                                                                    \
-        PRODUCT(false, true)(rows - j, width, j, panel + j, ld, panel + j, ld, here, ld);           \
+        PRODUCT(false, true, true, true)(rows - j, width, j, panel + j, ld, panel + j, ld, here, ld); \
       const Size bad = any_strip<T, BYTES>(rows - j, width, here, ld);                              \
       if (bad >= 0) return j + bad;                                                                 \
     }                                                                                               \
     return -1;                                                                                      \
   }
 
-#define TORCH_SLA_PLAIN(F, L) product_loops<T, F, L>
-TORCH_SLA_KERNEL_SET(plain, , 0, TORCH_SLA_PLAIN)
+#define TORCH_SLA_LOOPS(F, L, X, C) product_loops<T, F, L, X, C>
+TORCH_SLA_KERNEL_SET(plain, , 0, TORCH_SLA_LOOPS)
 #if defined(__GNUC__) || defined(__clang__)
-#define TORCH_SLA_B16(F, L) product_body<T, 16, 3, F, L>
+#define TORCH_SLA_B16(F, L, X, C) product_body<T, 16, 3, F, L, X>
 TORCH_SLA_KERNEL_SET(vector16, , 16, TORCH_SLA_B16)
 #endif
 #ifdef TORCH_SLA_X86_DISPATCH
-#define TORCH_SLA_B32(F, L) product_body<T, 32, 3, F, L>
-TORCH_SLA_KERNEL_SET(avx2, __attribute__((target("avx2,fma"))), 32, TORCH_SLA_B32)
-#define TORCH_SLA_B64(F, L) product_body<T, 64, 3, F, L>
-TORCH_SLA_KERNEL_SET(avx512, __attribute__((target("avx512f,avx512vl,avx512dq,avx2,fma"))), 64,
-                     TORCH_SLA_B64)
-TORCH_SLA_KERNEL_SET(plain_avx2, __attribute__((target("avx2,fma"))), 0, TORCH_SLA_PLAIN)
+#define TORCH_SLA_B32(F, L, X, C) product_body<T, 32, 3, F, L, X>
+#define TORCH_SLA_B64(F, L, X, C) product_body<T, 64, 3, F, L, X>
+#define TORCH_SLA_AVX2 __attribute__((target("avx2,fma")))
+#define TORCH_SLA_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx2,fma")))
+TORCH_SLA_KERNEL_SET(avx2, TORCH_SLA_AVX2, 32, TORCH_SLA_B32)
+TORCH_SLA_KERNEL_SET(avx512, TORCH_SLA_AVX512, 64, TORCH_SLA_B64)
+TORCH_SLA_KERNEL_SET(plain_avx2, TORCH_SLA_AVX2, 0, TORCH_SLA_LOOPS)
 #endif
 
 // 0: whatever the compiler's baseline is, 1: AVX2 with FMA, 2: AVX-512.
@@ -252,19 +261,21 @@ inline int instruction_set() {
 template <class T>
 struct Kernels {
   using Product = void(Size, Size, Size, const T*, Size, const T*, Size, T*, Size);
-  Product* subtract;        // C -= A B^H
-  Product* subtract_lower;  // the same, rows i >= j of C only
-  Product* fresh;           // C = -A B^H
-  Product* fresh_lower;     // the same, rows i >= j of C only
+  // C -= A op(B) or, fresh, C = -A op(B); lower: rows i >= j of C only; op conjugates or does not.
+  Product* transposed[2][2][2];  // [fresh][lower][conjugated], op(B) = B^T or B^H
+  Product* plain;                // C -= A B
   Size (*panel)(Size, Size, T*, Size);
 };
 
 template <class T>
 const Kernels<T>& kernels() {
-#define TORCH_SLA_TABLE(NAME)                                                                  \
-  {                                                                                            \
-    product_##NAME<T, false, false>, product_##NAME<T, false, true>,                           \
-        product_##NAME<T, true, false>, product_##NAME<T, true, true>, panel_##NAME<T>                                                                        \
+#define TORCH_SLA_OPS(NAME, F, L) \
+  { product_##NAME<T, F, L, true, !is_complex<T>>, product_##NAME<T, F, L, true, true> }
+#define TORCH_SLA_TABLE(NAME)                                                              \
+  {                                                                                        \
+    {{TORCH_SLA_OPS(NAME, false, false), TORCH_SLA_OPS(NAME, false, true)},                \
+     {TORCH_SLA_OPS(NAME, true, false), TORCH_SLA_OPS(NAME, true, true)}},                 \
+        product_##NAME<T, false, false, false, !is_complex<T>>, panel_##NAME<T>            \
   }
   static const Kernels<T> table = [] {
     [[maybe_unused]] const int level = instruction_set();
@@ -286,11 +297,15 @@ const Kernels<T>& kernels() {
     }
   }();
   return table;
-#undef TORCH_SLA_TABLE
 }
 
+#undef TORCH_SLA_TABLE
+#undef TORCH_SLA_OPS
 #undef TORCH_SLA_KERNEL_SET
-#undef TORCH_SLA_PLAIN
+#undef TORCH_SLA_LOOPS
+#undef TORCH_SLA_B16
+#undef TORCH_SLA_B32
+#undef TORCH_SLA_B64
 
 }  // namespace dense
 }  // namespace torch_sla

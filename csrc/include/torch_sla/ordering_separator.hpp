@@ -265,7 +265,8 @@ inline Partition bisect(Level& finest, Random& random, const BisectionOptions& o
   Level* middle = upper.empty() ? &finest : const_cast<Level*>(&upper.back());
   const std::int64_t limit = part_bound(*middle, options.imbalance);
   Partition best;
-  const int tries = upper.empty() ? 1 : options.tries;  // small parts decide little
+  // Small parts decide little, and large ones can afford more attempts.
+  const int tries = upper.empty() ? 1 : finest.n > 16 * options.middle ? 2 * options.tries : options.tries;
   for (int attempt = 0; attempt < tries; ++attempt) {
     const std::vector<Level> lower = coarsen(*middle, options.coarsest, heaviest, random);
     const Level& last = lower.empty() ? *middle : lower.back();

@@ -147,10 +147,13 @@ void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads)
       if (!own) smoother_blocks<b>(l.A, l.links.diagonal, Smoother::jacobi, inverse, threads);
       l.radius = spectral_radius<b>(l.A, own ? l.M : inverse, 10, threads);
     }
-    if (o.smoother == Smoother::jacobi) {
-      const V omega = V(4.0 / 3.0 / l.radius);
-      for (auto& m : l.M) m *= omega;
-    }
+    double omega = 1.0;
+    if (o.smoother == Smoother::jacobi) omega = 4.0 / 3.0 / l.radius;
+    // For M-matrices the spectral radius of M A stays below two by itself.
+    if (o.smoother == Smoother::spai0 && !(row_bound<b>(l.A, l.M, threads) < kStableBound))
+      omega = std::min(1.0, kStableRadius / spectral_radius<b>(l.A, l.M, 10, threads));
+    if (omega != 1.0)
+      for (auto& m : l.M) m *= V(omega);
   });
 }
 

@@ -116,6 +116,25 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
       throw std::domain_error("the diagonal of row " + std::to_string(row) + " is zero or singular");
 }
 
+constexpr double kStableBound = 1.95, kStableRadius = 1.6;
+
+// Bound of the spectral radius of M A by its rows, for scalars; infinite for blocks.
+template <int B, class V, class I>
+double row_bound(const BlockMatrix<V, I>& A, const Buffer<V>& M, int threads) {
+  if (B != 1) return std::numeric_limits<double>::infinity();
+  std::vector<double> most(worker_count(A.rows, threads), 0.0);
+  parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    V bound = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      V sum = 0;
+      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) sum += std::abs(A.val[s]);
+      bound = std::max(bound, std::abs(M[i]) * sum);
+    }
+    most[worker] = bound;
+  });
+  return *std::max_element(most.begin(), most.end());
+}
+
 // Spectral radius of M A by power iteration from a fixed pseudo-random vector, made a likely upper
 // bound by a tenth.
 template <int B, class V, class I>
