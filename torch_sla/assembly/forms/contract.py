@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.basis.basis import Basis
-from torch_sla.assembly.kernels.pullback import pull_back, pull_back_vector
+from torch_sla.assembly.kernels.pullback import Jets, pull_back, pull_back_vector
 
 __all__ = ["Parts", "element_matrices", "element_vectors"]
 
@@ -70,10 +70,8 @@ def element_matrices(C: Tensor, trial: Basis, test: Basis, u: Parts, v: Parts) -
     geometry = test.geometry
     dim = geometry.x.shape[-1]
     C = C.unflatten(1, (trial.components, u.size(dim))).unflatten(0, (test.components, v.size(dim)))
-    # [cv, Dv, cu, Du, *batch, n, q] -> [cv, cu, *batch, n, q, Dv, Du]
-    C = C.movedim((1, 3), (-2, -1))
-    inverse, measure = geometry.inverse.to(C.dtype), geometry.measure.to(C.dtype)
-    pulled = pull_back(C, inverse, measure, v.gradient, u.gradient)
+    jets = Jets(v.value, v.gradient, u.value, u.gradient)
+    pulled = pull_back(C, geometry.inverse, geometry.measure, jets)
     table = torch.einsum(
         "q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u)
     ).to(C.dtype)
@@ -105,8 +103,7 @@ def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:
     geometry = test.geometry
     dim = geometry.x.shape[-1]
     L = L.unflatten(0, (test.components, v.size(dim))).movedim(1, -1)
-    inverse, measure = geometry.inverse.to(L.dtype), geometry.measure.to(L.dtype)
-    pulled = pull_back_vector(L, inverse, measure, v.gradient)
+    pulled = pull_back_vector(L, geometry.inverse, geometry.measure, v.gradient)
     table = torch.einsum("q,sqim->sqmi", test.weights, _jets(test, v)).to(L.dtype)
     local = _apply(pulled, table, test)
     return local.movedim(0, -1).flatten(-2)

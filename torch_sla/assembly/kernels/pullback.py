@@ -1,38 +1,80 @@
-"""Pull-back of form coefficients to the reference cell."""
+"""Pull-back of form coefficients to the reference cell.
+
+The compiled kernel works for double precision on the CPU and fixed geometry; everything else, gradients with
+respect to the geometry included, goes through torch operations with the same result.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["pull_back", "pull_back_vector"]
+from torch_sla._core import extension
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+__all__ = ["Jets", "pull_back", "pull_back_vector"]
+
+_compiled: Any = getattr(extension, "assembly", None)
 
 
-def pull_back(
-    C: Tensor, inverse: Tensor, measure: Tensor, test_gradient: bool, trial_gradient: bool
-) -> Tensor:
-    """Compute ``measure * P_test C P_trial^T`` with ``P = diag(1, dX/dx)``.
+@dataclass(frozen=True)
+class Jets:
+    """Which slots the jets of the test and the trial function hold; the value comes before the derivatives."""
+
+    test_value: bool
+    test_gradient: bool
+    trial_value: bool
+    trial_gradient: bool
+
+
+def pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) -> Tensor:
+    """Compute ``measure * P_test C P_trial^T`` with ``P = diag(1, dX/dx)`` at every quadrature point.
 
     Parameters
     ----------
     C
-        ``[..., n|1, q|1, Dv, Du]``; the derivative slots come last in each jet.
+        ``[cv, Dv, cu, Du, *batch, n|1, q|1]``: components and jet slots of the test, then of the trial function.
     inverse
-        ``dX/dx``, ``[n, q|1, dim, dim]``.
+        ``dX/dx``, ``[n, q|1, dim, dim]``, real.
     measure
-        ``[n, q|1]``.
-    test_gradient, trial_gradient
-        Whether the jets hold derivatives.
+        ``[n, q|1]``, real.
+    jets
+        What the slots are.
 
     Returns
     -------
-    Tensor ``[..., n, q, Dv, Du]``.
+    Tensor ``[cv, cu, *batch, n, q, Dv, Du]``.
     """
+    fixed = not (inverse.requires_grad or measure.requires_grad)
+    if _compiled is not None and fixed and _takes(C, inverse):
+        batch = C.shape[4:-2]
+        folded = C.flatten(4, -3) if batch else C.unsqueeze(4)
+        R: Tensor = _PullBack.apply(folded, _Geometry(inverse, measure, jets))
+        return R.unflatten(2, batch) if batch else R.squeeze(2)
+    return _torch_pull_back(C, inverse, measure, jets)
+
+
+def _takes(C: Tensor, inverse: Tensor) -> bool:
+    return (
+        C.device.type == "cpu"
+        and C.dtype in (torch.float64, torch.complex128)
+        and inverse.dtype == torch.float64
+        and C.numel() > 0
+    )
+
+
+def _torch_pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) -> Tensor:
     dim = inverse.shape[-1]
-    if trial_gradient:
+    inverse, measure = inverse.to(C.dtype), measure.to(C.dtype)
+    C = C.movedim((1, 3), (-2, -1))
+    if jets.trial_gradient:
         head, tail = C[..., :-dim], C[..., -dim:] @ inverse.transpose(-1, -2)
         C = _join(head, tail, -1)
-    if test_gradient:
+    if jets.test_gradient:
         head, tail = C[..., :-dim, :], inverse @ C[..., -dim:, :]
         C = _join(head, tail, -2)
     return C * measure[..., None, None]
@@ -40,6 +82,7 @@ def pull_back(
 
 def pull_back_vector(L: Tensor, inverse: Tensor, measure: Tensor, gradient: bool) -> Tensor:
     """Compute ``measure * P L`` for ``L [..., n|1, q|1, D]``: ``[..., n, q, D]``."""
+    inverse, measure = inverse.to(L.dtype), measure.to(L.dtype)
     if gradient:
         dim = inverse.shape[-1]
         tail = (inverse * L[..., None, -dim:]).sum(-1)
@@ -48,17 +91,112 @@ def pull_back_vector(L: Tensor, inverse: Tensor, measure: Tensor, gradient: bool
 
 
 def _join(head: Tensor, tail: Tensor, dim: int) -> Tensor:
+    """Concatenate along `dim`, broadcasting the other dimensions."""
     if head.shape[dim] == 0:
         return tail
-    shape = list(torch.broadcast_shapes(_but(head, dim), _but(tail, dim)))
-    position = dim % head.ndim
-    shape.insert(position, -1)
-    shape_tail = list(shape)
-    shape[position], shape_tail[position] = head.shape[dim], tail.shape[dim]
-    return torch.cat([head.expand(shape), tail.expand(shape_tail)], dim)
+    front, back = head.movedim(dim, 0), tail.movedim(dim, 0)
+    shape = torch.broadcast_shapes(front.shape[1:], back.shape[1:])
+    joined = torch.cat([front.expand(-1, *shape), back.expand(-1, *shape)])
+    return joined.movedim(0, dim)
 
 
-def _but(x: Tensor, dim: int) -> list[int]:
-    shape = list(x.shape)
-    del shape[dim]
-    return shape
+class _Geometry:
+    """Geometric factors as the kernels take them."""
+
+    def __init__(self, inverse: Tensor, measure: Tensor, jets: Jets) -> None:
+        self.inverse = inverse.detach().contiguous()
+        self.measure = measure.detach().contiguous()
+        self.jets = jets
+
+    @property
+    def dim(self) -> int:
+        return self.inverse.shape[-1]
+
+    def sizes(self, coefficients: torch.Size, points: int) -> list[int]:
+        cv, _, cu, _, batch, sites, q = coefficients
+        return [cv, cu, batch, len(self.measure), points, sites, q, self.measure.shape[1]]
+
+    def flags(self) -> list[bool]:
+        jets = self.jets
+        return [jets.test_value, jets.test_gradient, jets.trial_value, jets.trial_gradient]
+
+    def run(self, name: str, source: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
+        source = source.detach().resolve_conj().resolve_neg().contiguous()
+        dtype = np.complex128 if source.is_complex() else np.float64
+        result = torch.from_numpy(np.empty(shape, dtype=dtype))
+        threads = resolve_threads(None, result.numel() * self.dim)
+        getattr(_compiled, name)(
+            *(t.numpy() for t in (source, self.inverse, self.measure, result)),
+            *(sizes, self.flags(), self.dim, threads),
+        )
+        return result
+
+
+class _PullBack(torch.autograd.Function):
+    """``R = measure P C P^T``, linear in C; `_Spread` is its adjoint and its second derivative's."""
+
+    @staticmethod
+    def forward(C: Tensor, geometry: _Geometry) -> Tensor:
+        cv, Dv, cu, Du, batch, _, q = C.shape
+        points = max(q, geometry.measure.shape[1])
+        sizes = geometry.sizes(C.shape, points)
+        shape = (cv, cu, batch, sizes[3], points, Dv, Du)
+        return geometry.run("pull_back", C, shape, sizes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        C, ctx.geometry = inputs
+        ctx.shape = C.shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Spread.apply(grad, ctx.geometry, ctx.shape), None
+
+    @staticmethod
+    def jvp(ctx: Any, C_t: Tensor, _: None) -> Tensor:  # type: ignore[override]
+        tangent: Tensor = _PullBack.apply(C_t, ctx.geometry)
+        return tangent
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], C: Tensor, geometry: _Geometry) -> Any:  # type: ignore[override]
+        R = _PullBack.apply(C.movedim(in_dims[0], 4).flatten(4, 5), geometry)
+        return R.unflatten(2, (info.batch_size, -1)), 2
+
+
+class _Spread(torch.autograd.Function):
+    """The adjoint ``C = measure P^T R P``, summed over what the coefficients share."""
+
+    @staticmethod
+    def forward(R: Tensor, geometry: _Geometry, shape: torch.Size) -> Tensor:
+        points = R.shape[4]
+        full = (*shape[:5], len(geometry.measure), shape[6])
+        C = geometry.run("pull_back_adjoint", R, full, geometry.sizes(torch.Size(full), points))
+        return C.sum(5, keepdim=True) if shape[5] == 1 != full[5] else C
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.geometry, ctx.shape = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _PullBack.apply(grad, ctx.geometry), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, R_t: Tensor, *_: None) -> Tensor:  # type: ignore[override]
+        tangent: Tensor = _Spread.apply(R_t, ctx.geometry, ctx.shape)
+        return tangent
+
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any,
+        in_dims: tuple[int, None, None],
+        R: Tensor,
+        geometry: _Geometry,
+        shape: torch.Size,
+    ) -> Any:
+        folded = R.movedim(in_dims[0], 2).flatten(2, 3)
+        wide = torch.Size((*shape[:4], info.batch_size * shape[4], *shape[5:]))
+        C = _Spread.apply(folded, geometry, wide)
+        return C.unflatten(4, (info.batch_size, -1)), 4

@@ -171,9 +171,8 @@ def _collect(
                     members = np.nonzero(np.asarray(physical[i]) == number)[0]
                     groups.setdefault(name, []).append(members + offset)
         for name, blocks in raw.cell_sets.items():
-            named_by_number = physical is not None and name in raw.field_data
             members = blocks[i]
-            if name.startswith("gmsh:") or named_by_number or members is None or not len(members):
+            if name.startswith("gmsh:") or members is None or not len(members):
                 continue
             groups.setdefault(name, []).append(np.asarray(members, dtype=np.int64) + offset)
         rows.append(data)
@@ -247,7 +246,7 @@ def write_mesh(
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             meshio.write(path, raw)
-    except (meshio.WriteError, SystemExit, KeyError) as error:
+    except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
 

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import meshio
+import numpy as np
+import pytest
+import torch
+
+import torch_sla.assembly as fem
+from torch_sla.errors import MeshError
+
+POINTS = np.array([[0.0, 0, 0.5], [1, 0, 0.5], [1, 1, 0.5], [0, 1, 0.5], [7, 7, 0.5]])
+
+
+@pytest.fixture
+def gmsh_file(tmp_path):
+    """Two triangles in the plane z = 1/2 with physical groups, one point too many, one unnamed group."""
+    raw = meshio.Mesh(
+        POINTS,
+        [("line", np.array([[0, 1], [2, 3], [0, 2]])), ("triangle", np.array([[0, 1, 2], [0, 2, 3]]))],
+        cell_data={
+            "gmsh:physical": [np.array([1, 2, 9]), np.array([5, 6])],
+            "gmsh:geometrical": [np.array([1, 2, 9]), np.array([5, 6])],
+        },
+        field_data={
+            "floor": np.array([1, 1]),
+            "lid": np.array([2, 1]),
+            "steel": np.array([5, 2]),
+            "copper": np.array([6, 2]),
+        },
+    )
+    path = tmp_path / "plate.msh"
+    meshio.write(path, raw, file_format="gmsh22", binary=False)
+    return path
+
+
+def test_physical_groups_become_tags(gmsh_file):
+    mesh = fem.read_mesh(gmsh_file)
+    assert (mesh.dim, mesh.n_points, mesh.n_cells) == (2, 4, 2)
+    assert {k: v.tolist() for k, v in mesh.cell_tags.items()} == {"steel": [0], "copper": [1]}
+    assert set(mesh.facet_tags) == {"floor", "lid", "9"}
+    assert mesh.points[mesh.facets[mesh.facet_tags["lid"]]][..., 1].tolist() == [[1.0, 1.0]]
+    assert mesh.facet_neighbours[mesh.facet_tags["9"]].tolist() == [1]
+
+
+def test_files_without_the_needed_cells_say_what_they_hold(gmsh_file, tmp_path):
+    with pytest.raises(MeshError, match="has no tetra cells; it holds 3 line, 2 triangle"):
+        fem.read_mesh(gmsh_file, cell="tetra")
+    with pytest.raises(MeshError, match="got 'tet'; cell types are line"):
+        fem.read_mesh(gmsh_file, cell="tet")
+    dots = tmp_path / "dots.vtu"
+    meshio.write(dots, meshio.Mesh(POINTS, [("vertex", np.array([[0], [1]]))]))
+    with pytest.raises(MeshError, match="it holds 2 vertex"):
+        fem.read_mesh(dots)
+    mixed = tmp_path / "mixed.vtu"
+    blocks = [("triangle", np.array([[0, 1, 2]])), ("quad", np.array([[0, 1, 2, 3]]))]
+    meshio.write(mixed, meshio.Mesh(POINTS, blocks))
+    with pytest.raises(MeshError, match=r"mixes cell types of dimension 2 \(triangle, quad\)"):
+        fem.read_mesh(mixed)
+    wedge = tmp_path / "wedge.vtu"
+    meshio.write(wedge, meshio.Mesh(np.eye(6, 3), [("wedge", np.arange(6)[None])]))
+    with pytest.raises(MeshError, match="made of wedge cells, which are not supported"):
+        fem.read_mesh(wedge)
+
+
+def test_a_tilted_surface_is_refused(tmp_path):
+    path = tmp_path / "shell.vtu"
+    tilted = POINTS[:4].copy()
+    tilted[2, 2] = 0.9
+    meshio.write(path, meshio.Mesh(tilted, [("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]))
+    with pytest.raises(MeshError, match="curved or tilted.*coordinate z varies by 0.4"):
+        fem.read_mesh(path)
+
+
+def test_missing_and_unreadable_files(gmsh_file, capfd):
+    with pytest.raises(MeshError, match=r"no file .*plat\.msh; did you mean plate\.msh\?"):
+        fem.read_mesh(gmsh_file.with_name("plat.msh"))
+    with pytest.raises(MeshError, match="is a folder"):
+        fem.read_mesh(gmsh_file.parent)
+    with pytest.raises(MeshError, match="the folder .* does not exist"):
+        fem.read_mesh(gmsh_file.parent / "nowhere" / "a.msh")
+    bad = gmsh_file.with_name("bad.msh")
+    bad.write_text("no mesh at all")
+    with pytest.raises(MeshError, match="meshio cannot read"):
+        fem.read_mesh(bad)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_unsound_file_is_named(tmp_path):
+    path = tmp_path / "flat.vtu"
+    meshio.write(path, meshio.Mesh(POINTS * [1, 0, 1], [("triangle", np.array([[0, 1, 4]]))]))
+    with pytest.raises(MeshError, match=r"flat\.vtu.*curved or tilted|flat\.vtu: cells: cell 0"):
+        fem.read_mesh(path)
+
+
+@pytest.mark.parametrize("cell", ["line", "triangle", "quad", "tetra", "hexahedron"])
+def test_written_meshes_read_back(tools, cell, tmp_path):
+    mesh = tools.distorted(cell, 2)
+    fields = {"u": mesh.points[:, 0].requires_grad_(), "v": mesh.points}
+    fem.write_mesh(tmp_path / "m.vtu", mesh, fields, {"k": torch.arange(mesh.n_cells)})
+    raw = meshio.read(tmp_path / "m.vtu")
+    assert raw.points.shape[1] == 3
+    np.testing.assert_array_equal(raw.point_data["u"], mesh.points[:, 0].numpy())
+    np.testing.assert_array_equal(raw.cell_data["k"][0], np.arange(mesh.n_cells))
+    again = fem.read_mesh(tmp_path / "m.vtu")
+    assert torch.equal(again.points, mesh.points.detach())
+    assert torch.equal(again.cells, mesh.cells)
+
+
+def test_fields_are_checked_before_writing(tools, tmp_path):
+    mesh = tools.structured("triangle", 2)
+    with pytest.raises(MeshError, match=r"u: got shape \(3,\); the first dimension must be 9"):
+        fem.write_mesh(tmp_path / "m.vtu", mesh, {"u": torch.ones(3)})
+    with pytest.raises(MeshError, match="u: is complex"):
+        fem.write_mesh(tmp_path / "m.vtu", mesh, {"u": torch.ones(9, dtype=torch.complex128)})
+    with pytest.raises(MeshError, match="cannot write"):
+        fem.write_mesh(tmp_path / "m.nothing", mesh)
