@@ -57,6 +57,7 @@ def _levels(
     """Levels, nodes reached and a node of the last level of a breadth-first search from `start`."""
     seen = np.zeros(len(crow) - 1, dtype=bool)
     seen[start] = True
+    writer = np.empty(len(seen), dtype=np.int64)
     front = np.array([start])
     levels, reached = 0, 1
     while levels < limit:
@@ -64,9 +65,13 @@ def _levels(
         ends = counts.cumsum()
         offsets = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
         near = ccol[np.repeat(crow[front], counts) + offsets]
-        near = np.unique(near[~seen[near]])
+        near = near[~seen[near]]
         if not len(near):
             break
+        # Of equal nodes, the one that wrote last stays.
+        place = np.arange(len(near))
+        writer[near] = place
+        near = near[writer[near] == place]
         seen[near] = True
         front, levels, reached = near, levels + 1, reached + len(near)
     return levels, reached, int(front[0])
