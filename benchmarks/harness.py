@@ -6,15 +6,18 @@ had `seconds` of time or `rounds` rounds, ours and the peer's in turn, and the b
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import gc
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def best(
@@ -41,7 +44,7 @@ def machine() -> str:
     if info.exists():
         models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = models[0].split(":", 1)[1].strip() if models else name
-    today = datetime.date.today().isoformat()
+    today = dt.date.today().isoformat()
     return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {today}"
 
 

@@ -39,7 +39,7 @@ def peer(cells: int, kappa: np.ndarray) -> np.ndarray:
     coefficient = basis.with_element(skfem.ElementTriP0()).interpolate(kappa)
     stiffness = skfem.BilinearForm(lambda u, v, w: w.k * dot(grad(u), grad(v)))
     A = stiffness.assemble(basis, k=coefficient)
-    b = skfem.LinearForm(lambda v, w: 1.0 * v).assemble(basis)
+    b = skfem.LinearForm(lambda v, _: 1.0 * v).assemble(basis)
     import scipy.sparse.linalg
 
     K, f, x, free = skfem.condense(A, b, D=mesh.boundary_nodes())
