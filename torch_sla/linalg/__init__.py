@@ -11,12 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
     from torch_sla.linalg.info import SolveInfo
+    from torch_sla.linalg.sparse.files import (
+        load_metadata,
+        load_mtx,
+        load_sparse,
+        save_mtx,
+        save_sparse,
+    )
+    from torch_sla.linalg.sparse.list import SparseTensorList
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.segments import SegmentMap
     from torch_sla.linalg.sparse.structure import Structure
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
+    "save_sparse": "sparse.files",
+    "save_mtx": "sparse.files",
+    "load_sparse": "sparse.files",
+    "load_mtx": "sparse.files",
+    "load_metadata": "sparse.files",
+    "SparseTensorList": "sparse.list",
     "Pattern": "sparse.pattern",
     "SegmentMap": "sparse.segments",
     "SolveInfo": "info",
@@ -31,9 +45,15 @@ __all__ = [
     "SegmentMap",
     "SolveInfo",
     "SparseTensor",
+    "SparseTensorList",
     "Structure",
     "cache_counters",
     "clear_factor_cache",
+    "load_metadata",
+    "load_mtx",
+    "load_sparse",
+    "save_mtx",
+    "save_sparse",
 ]
 
 

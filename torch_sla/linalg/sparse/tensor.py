@@ -1,7 +1,8 @@
-"""`SparseTensor`: a pattern, values on it, and thin typed methods.
+"""`SparseTensor`: a pattern, values on it, and a table of methods.
 
-The work lives elsewhere: construction and conversion in `convert`, solving in
-`torch_sla.linalg.solve`.
+The class holds what it is made of. What it can do is written as functions in the files beside it
+(`algebra`, `convert`, `reductions` ...), whose first argument is the tensor; `verbs` holds those
+whose work is done by the rooms above. The table at the end of the class makes them methods.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse import (
+    algebra,
+    blocks,
+    convert,
+    elementwise,
+    graph,
+    properties,
+    reductions,
+    verbs,
+)
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure, detect
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    import builtins
     from collections.abc import Hashable
-
-    from torch_sla.linalg.plan.plan import SolvePlan
 
 __all__ = ["SparseTensor"]
 
@@ -59,7 +66,7 @@ class SparseTensor:
     >>> A @ torch.tensor([1.0, 1.0])
     tensor([2., 3.])
     >>> A.solve(torch.tensor([2.0, 3.0]))
-    tensor([1., 1.])
+    tensor([1.0000, 1.0000])
     """
 
     pattern: Pattern
@@ -234,6 +241,11 @@ class SparseTensor:
         return self._values.grad
 
     @property
+    def declared(self) -> Structure:
+        """What the maker of the tensor said about it."""
+        return self._declared
+
+    @property
     def structure(self) -> Structure:
         """What is known: declared, and detected from the present values."""
         return self.known_structure()
@@ -245,8 +257,12 @@ class SparseTensor:
             return s
         if s.positive_definite:
             return s.updated(hermitian=True)
+        return s.merged(self.detected_structure())
+
+    def detected_structure(self) -> Structure:
+        """Return what the present values show, remembered per content of the values."""
         pattern, values = self.flat_slots()
-        return s.merged(self._detect(pattern, physical(values)))
+        return self._detect(pattern, physical(values))
 
     @outside_transforms
     def _detect(self, pattern: Pattern, values: Tensor) -> Structure:
@@ -296,7 +312,7 @@ class SparseTensor:
         """Return the same matrix outside the graph."""
         return self._like(self._values.detach())
 
-    # --- products ------------------------------------------------------------------------------
+    # --- turning -------------------------------------------------------------------------------
 
     def T(self) -> SparseTensor:
         """Return the transpose, on slots."""
@@ -308,153 +324,8 @@ class SparseTensor:
         values = self.pattern.transpose_values(self.csr_values).conj()
         return SparseTensor.from_pattern(self.pattern.transposed, values)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
-        """Return ``A @ x`` for ``x`` ``[N]``, ``[N, K]``, or batched ``[*batch, N]``, ``[*batch, N, K]``."""
-        if not isinstance(x, Tensor):
-            return NotImplemented
-        pattern, values = self.flat_slots()
-        N = pattern.shape[1]
-        dtype = torch.promote_types(self.dtype, x.dtype)
-        nb = len(self.batch_shape)
-        vector = x.ndim == 1 or (
-            nb > 0 and x.ndim == nb + 1 and x.shape[-1] == N and x.shape[-2] != N
-        )
-        X = x.unsqueeze(-1) if vector else x
-        if X.ndim < 2 or X.shape[-2] != N:
-            raise ArgumentError(
-                f"`x` must be [{N}] or [..., {N}, K] for a matrix of shape {tuple(self.shape)}, got {list(x.shape)}"
-            )
-        lead = torch.broadcast_shapes(self.batch_shape, X.shape[:-2])
-        if nb:
-            values = values.expand(*lead, -1).reshape(-1, values.shape[-1])
-        if lead:
-            X = X.expand(*lead, -1, -1).reshape(-1, N, X.shape[-1])
-        Y = matmul(values.to(dtype), X.to(dtype), pattern)
-        Y = Y.reshape(*lead, pattern.shape[0], X.shape[-1])
-        return Y.squeeze(-1) if vector else Y
-
-    def __mul__(self, factor: Tensor | complex) -> SparseTensor:
-        """Multiply by a scalar."""
-        if isinstance(factor, Tensor) and factor.ndim:
-            return NotImplemented
-        return SparseTensor.from_pattern(self.pattern, self._values * factor)
-
-    __rmul__ = __mul__
-
-    def to_dense(self) -> Tensor:
-        """Return ``[*batch, M, N]`` with blocks written out, differentiable."""
-        pattern, values = self.flat_slots()
-        M, N = pattern.shape
-        out = values.new_zeros(*self.batch_shape, M * N)
-        where = pattern.csr_row.long() * N + pattern.ccol.long()
-        return out.index_add(-1, where, values).reshape(*self.batch_shape, M, N)
-
-    # --- solving -------------------------------------------------------------------------------
-
-    def solve(
-        self,
-        b: Tensor,
-        backend: str = "auto",
-        method: str = "auto",
-        preconditioner: Any = "auto",
-        rtol: builtins.float | None = None,
-        atol: builtins.float = 0.0,
-        maxiter: int | None = None,
-        x0: Tensor | None = None,
-        plan: SolvePlan | None = None,
-        info: bool = False,
-        throw: bool = True,
-        tol: builtins.float | None = None,
-        adjoint_rtol: builtins.float | None = None,
-        repeats: int = 1,
-    ) -> Any:
-        """Solve ``A x = b``, differentiable in the values and in `b` to any order.
-
-        Parameters
-        ----------
-        b
-            ``[M]`` or ``[M, K]``; for a batched matrix ``[*batch, M]`` or ``[*batch, M, K]``,
-            broadcasting, or ``[M]``.
-        backend, method, preconditioner
-            ``"auto"`` leaves the choice to the plan. Anything else is obeyed or refused with a reason.
-        rtol, atol
-            Stop when ``‖b - A x‖ <= max(rtol ‖b‖, atol)``, the true residual. `rtol` defaults to
-            1e-10 in double and 1e-5 in single precision; `tol` is another name for it. Direct
-            methods are checked too.
-        maxiter
-            Limit on iterations.
-        x0
-            Starting value of an iterative method; carries no gradient.
-        plan
-            A plan made by `plan`, to be carried out as it is.
-        info
-            Whether to return the report as well.
-        throw
-            Whether failure raises; with False the report is returned and tells.
-        adjoint_rtol
-            Tolerance of the adjoint solve, `rtol` unless given.
-        repeats
-            How often new values on this pattern are expected, for the plan.
-
-        Returns
-        -------
-        Tensor or (Tensor, SolveInfo)
-            The solution, with the layout of `b`; with ``info=True`` or ``throw=False`` also the
-            report.
-
-        Raises
-        ------
-        SolveError
-            When the system could not be solved to the tolerance; carries result code, iterations,
-            residual, remedy.
-        PlanError
-            When nothing can solve this system, or the request cannot be honoured.
-        ArgumentError, DTypeError
-            When `b` does not fit.
-        """
-        from torch_sla.linalg.solve import solve
-
-        if tol is not None and rtol is not None:
-            raise ArgumentError("`tol` is another name for `rtol`; give one of them")
-        x, report = solve(
-            self,
-            b,
-            backend=backend,
-            method=method,
-            preconditioner=preconditioner,
-            rtol=tol if rtol is None else rtol,
-            atol=atol,
-            maxiter=maxiter,
-            adjoint_rtol=adjoint_rtol,
-            x0=x0,
-            plan=plan,
-            repeats=repeats,
-            throw=throw,
-        )
-        return (x, report) if info or not throw else x
-
-    def plan(
-        self,
-        b_shape: tuple[int, ...] | None = None,
-        *,
-        repeats: int = 1,
-        needs_grad: bool = False,
-        backend: str = "auto",
-        method: str = "auto",
-        preconditioner: Any = "auto",
-    ) -> SolvePlan:
-        """Plan a solve without doing it; ``print(A.plan())`` shows the choice and the reasons."""
-        from torch_sla.linalg.solve import plan
-
-        return plan(
-            self,
-            b_shape,
-            repeats=repeats,
-            needs_grad=needs_grad,
-            backend=backend,
-            method=method,
-            preconditioner=preconditioner,
-        )
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_detected": None}
 
     def __repr__(self) -> str:
         extra = ", requires_grad=True" if self.requires_grad else ""
@@ -462,6 +333,93 @@ class SparseTensor:
             f"SparseTensor(shape={tuple(self.shape)}, nnz={self.nnz}, dtype={self.dtype}, "
             f"device={self.device}{extra})"
         )
+
+    # --- methods written elsewhere -------------------------------------------------------------
+
+    from_dense = classmethod(convert.from_dense)
+    from_torch_sparse = classmethod(convert.from_torch_sparse)
+    from_scipy = classmethod(convert.from_scipy)
+    eye = classmethod(convert.eye)
+    diag = classmethod(convert.diag)
+    tridiagonal = classmethod(convert.tridiagonal)
+    load = classmethod(verbs.load)
+
+    to_dense = convert.to_dense
+    to_torch = convert.to_torch
+    to_scipy = convert.to_scipy
+    to_csr = convert.to_csr
+    save = verbs.save
+    flatten_blocks = blocks.flatten_blocks
+    unflatten_blocks = blocks.unflatten_blocks
+
+    __add__ = algebra.add
+    __radd__ = algebra.right_add
+    __sub__ = algebra.subtract
+    __rsub__ = algebra.right_subtract
+    __neg__ = algebra.negative
+    __mul__ = __rmul__ = algebra.multiply
+    __truediv__ = algebra.divide
+    __matmul__ = algebra.right_matmul
+    __rmatmul__ = algebra.left_matmul
+
+    apply = elementwise.apply
+    clamp = elementwise.clamp
+    pow = __pow__ = elementwise.power
+    abs = __abs__ = elementwise.of_entries("abs")
+    ceil = elementwise.of_entries("ceil")
+    conj = elementwise.of_entries("conj", linear=True)
+    cos = elementwise.of_entries("cos")
+    cosh = elementwise.of_entries("cosh")
+    exp = elementwise.of_entries("exp")
+    expm1 = elementwise.of_entries("expm1")
+    floor = elementwise.of_entries("floor")
+    imag = elementwise.of_entries("imag", linear=True)
+    log = elementwise.of_entries("log")
+    log1p = elementwise.of_entries("log1p")
+    neg = algebra.negative
+    real = elementwise.of_entries("real", linear=True)
+    reciprocal = elementwise.of_entries("reciprocal")
+    relu = elementwise.of_entries("relu")
+    round = elementwise.of_entries("round")
+    sigmoid = elementwise.of_entries("sigmoid")
+    sign = elementwise.of_entries("sgn")
+    sin = elementwise.of_entries("sin")
+    sinh = elementwise.of_entries("sinh")
+    sqrt = elementwise.of_entries("sqrt")
+    square = elementwise.of_entries("square")
+    tan = elementwise.of_entries("tan")
+    tanh = elementwise.of_entries("tanh")
+
+    sum = reductions.total
+    mean = reductions.mean
+    prod = reductions.product
+    max = reductions.maximum
+    min = reductions.minimum
+    norm = reductions.norm
+
+    is_symmetric = properties.is_symmetric
+    is_hermitian = properties.is_hermitian
+    is_positive_definite = verbs.is_positive_definite
+    connected_components = graph.connected_components
+    to_connected_components = graph.to_connected_components
+    has_isolated_components = graph.has_isolated_components
+    spy = graph.spy
+
+    solve = verbs.solve
+    solve_batch = verbs.solve_batch
+    plan = verbs.plan
+    factorize = verbs.factorize
+    lu = verbs.lu
+    cholesky = verbs.cholesky
+    ldlt = verbs.ldlt
+    det = verbs.det
+    slogdet = verbs.slogdet
+    logdet = verbs.logdet
+    eigsh = verbs.eigsh
+    eigs = verbs.eigs
+    svd = verbs.svd
+    condition_number = verbs.condition_number
+    nonlinear_solve = verbs.nonlinear_solve
 
 
 def _check_values(values: Tensor) -> None:

@@ -1,0 +1,227 @@
+"""Into and out of dense, torch and SciPy matrices, files and pickles; the graph; lists."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from torch.autograd import gradcheck
+
+from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg import (
+    SparseTensor,
+    SparseTensorList,
+    load_metadata,
+    load_mtx,
+    load_sparse,
+    save_mtx,
+    save_sparse,
+)
+from torch_sla.linalg.sparse.pattern import Pattern
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DENSE = torch.tensor([[0.0, 2.0, 0.0], [1.5, 0.0, -1.0]], dtype=torch.float64)
+
+
+def test_dense_and_back_keeps_the_gradient() -> None:
+    A = SparseTensor.from_dense(DENSE)
+    assert A.nnz == 3
+    assert torch.equal(A.to_dense(), DENSE)
+    batch = torch.stack([DENSE, torch.zeros_like(DENSE), -2 * DENSE])
+    assert torch.equal(SparseTensor.from_dense(batch).to_dense(), batch)
+    x = DENSE.clone().requires_grad_()
+    (SparseTensor.from_dense(x).to_dense() ** 3).sum().backward()
+    torch.testing.assert_close(x.grad, 3 * DENSE**2)
+
+
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_torch_sparse_and_back(layout: str) -> None:
+    A = SparseTensor.from_dense(DENSE)
+    T = A.to_torch(layout)
+    assert torch.equal(T.to_dense(), DENSE)
+    assert torch.equal(SparseTensor.from_torch_sparse(T).to_dense(), DENSE)
+
+
+def test_torch_coo_is_differentiable_both_ways() -> None:
+    A = SparseTensor.from_dense(DENSE)
+    row, col = A.row_indices.long(), A.col_indices.long()
+
+    def through(v: torch.Tensor) -> torch.Tensor:
+        T = torch.sparse_coo_tensor(torch.stack([row, col]), v, (2, 3), check_invariants=False)
+        back = SparseTensor.from_torch_sparse(T).to_torch()
+        return torch.sparse.mm(back, torch.eye(3, dtype=v.dtype))
+
+    assert gradcheck(through, (A.values.clone().requires_grad_(),))
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "coo", "lil"])
+def test_scipy_and_back(format: str) -> None:
+    A = SparseTensor.from_dense(DENSE)
+    S = A.to_scipy(format)
+    assert S.format == format
+    assert np.array_equal(S.toarray(), DENSE.numpy())
+    assert torch.equal(SparseTensor.from_scipy(S).to_dense(), DENSE)
+    with pytest.raises(DTypeError, match="dtype"):
+        SparseTensor.from_scipy(scipy.sparse.csr_array(np.eye(2, dtype=int)))
+
+
+def test_csr_arrays() -> None:
+    crow, col, values = SparseTensor.from_dense(DENSE).to_csr()
+    assert crow.tolist() == [0, 1, 3]
+    assert col.tolist() == [1, 0, 2]
+    assert values.tolist() == [2.0, 1.5, -1.0]
+
+
+def test_families() -> None:
+    d = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    assert torch.equal(SparseTensor.diag(d).to_dense(), torch.diag(d))
+    assert torch.equal(SparseTensor.diag(d, -2).to_dense(), torch.diag(d, -2))
+    assert torch.equal(SparseTensor.eye(3, 2).to_dense(), torch.eye(3, 2))
+    low, up = torch.tensor([4.0, 5.0]).double(), torch.tensor([6.0, 7.0]).double()
+    T = SparseTensor.tridiagonal(low, d, up).to_dense()
+    assert torch.equal(T, torch.diag(d) + torch.diag(low, -1) + torch.diag(up, 1))
+    assert gradcheck(
+        lambda a, b, c: SparseTensor.tridiagonal(a, b, c).to_dense(),
+        tuple(t.clone().requires_grad_() for t in (low, d, up)),
+    )
+    with pytest.raises(ArgumentError, match="upper"):
+        SparseTensor.tridiagonal(low, d, d)
+
+
+def test_blocks_there_and_back() -> None:
+    pattern = Pattern.from_coo(torch.tensor([0, 1]), torch.tensor([1, 0]), (2, 3), (2, 2))
+    A = SparseTensor.from_pattern(pattern, torch.randn(2, 2, 2, dtype=torch.float64))
+    flat = A.flatten_blocks()
+    assert flat.shape == (4, 6)
+    back = flat.unflatten_blocks((2, 2))
+    assert torch.equal(back.values, A.values)
+    partial = SparseTensor.from_dense(DENSE).unflatten_blocks((2, 3))
+    assert torch.equal(partial.to_dense(), DENSE)
+    with pytest.raises(ArgumentError, match="divide"):
+        flat.unflatten_blocks(5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_archives(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    row, col = torch.tensor([0, 1, 0]), torch.tensor([0, 1, 0])
+    A = SparseTensor(torch.randn(2, 3, dtype=torch.float64), row, col, (2, 2, 3))
+    path = tmp_path / f"a{suffix}"
+    save_sparse(A, path, {"name": "wing"})
+    B = load_sparse(path)
+    assert torch.equal(A.to_dense(), B.to_dense())
+    assert B.pattern.ccol.dtype == A.pattern.ccol.dtype
+    about = load_metadata(path)
+    assert about["metadata"] == {"name": "wing"}
+    assert about["shape"] == [2, 3]
+    A.save(path)
+    assert torch.equal(SparseTensor.load(path).to_dense(), A.to_dense())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128])
+def test_matrix_market_is_exact(tmp_path: Path, dtype: torch.dtype) -> None:
+    row, col = torch.tensor([0, 1, 2, 1, 0]), torch.tensor([0, 1, 2, 0, 1])
+    A = SparseTensor(torch.randn(5, dtype=dtype), row, col, (3, 3))
+    for B in (A, A + A.H(), A + A.T()):
+        save_mtx(B, tmp_path / "a.mtx", "a comment")
+        assert torch.equal(load_mtx(tmp_path / "a.mtx", dtype=dtype).to_dense(), B.to_dense())
+    assert load_metadata(tmp_path / "a.mtx")["shape"] == [3, 3]
+
+
+def test_files_that_make_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"\.npz"):
+        save_sparse(SparseTensor.eye(2), tmp_path / "a.bin")
+    with pytest.raises(ArgumentError, match="no file"):
+        load_sparse(tmp_path / "a.npz")
+    np.savez(tmp_path / "other.npz", a=np.ones(2))
+    with pytest.raises(ArgumentError, match="no sparse tensor"):
+        load_sparse(tmp_path / "other.npz")
+
+
+def test_pickle_copy_and_print() -> None:
+    A = SparseTensor.from_dense(DENSE).requires_grad_()
+    for B in (pickle.loads(pickle.dumps(A)), copy.deepcopy(A)):
+        assert torch.equal(A.to_dense(), B.to_dense())
+        assert B.requires_grad
+    buffer = io.BytesIO()
+    torch.save(A, buffer)
+    buffer.seek(0)
+    assert torch.equal(torch.load(buffer, weights_only=False).to_dense(), DENSE)
+    assert repr(A) == (
+        "SparseTensor(shape=(2, 3), nnz=3, dtype=torch.float64, device=cpu, requires_grad=True)"
+    )
+
+
+def chain(n: int) -> SparseTensor:
+    off = torch.tensor(-1.0, dtype=torch.float64)
+    return SparseTensor.tridiagonal(off, torch.full((n,), 2.0, dtype=torch.float64), off)
+
+
+def test_symmetry_is_asked_of_the_values() -> None:
+    A = chain(6)
+    assert A.is_symmetric()
+    assert A.is_hermitian()
+    v = A.values.clone()
+    v[0] += 1e-3
+    B = SparseTensor.from_pattern(A.pattern, v)
+    assert not B.is_symmetric()
+    assert B.is_symmetric(rtol=1e-2)
+    assert not SparseTensor.from_dense(DENSE).is_symmetric()
+    C = SparseTensor.from_dense(torch.tensor([[1.0, 2.0j], [-2.0j, 1.0]], dtype=torch.complex128))
+    assert C.is_hermitian()
+    assert not C.is_symmetric()
+
+
+def test_components() -> None:
+    A = SparseTensorList([chain(3), chain(2)]).to_block_diagonal()
+    labels, count = A.connected_components()
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    assert count == 2
+    assert A.has_isolated_components()
+    parts = A.to_connected_components()
+    assert parts.shapes == [(3, 3), (2, 2)]
+    for part, whole in zip(parts, (chain(3), chain(2)), strict=True):
+        assert torch.equal(part.to_dense(), whole.to_dense())
+    # A stored zero connects nothing.
+    v = A.values.clone()
+    v[(A.row_indices == 0) & (A.col_indices == 1)] = 0
+    v[(A.row_indices == 1) & (A.col_indices == 0)] = 0
+    assert SparseTensor.from_pattern(A.pattern, v).connected_components()[1] == 3
+
+
+def test_spy_draws_the_pattern() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    ax = chain(4).spy()
+    assert len(ax.lines[0].get_xdata()) == chain(4).nnz
+
+
+def test_lists() -> None:
+    A = SparseTensorList([chain(3), 2 * chain(2)])
+    b = [torch.ones(3).double(), torch.ones(2).double()]
+    for x, B, rhs in zip(A.solve(b), A, b, strict=True):
+        torch.testing.assert_close(B @ x, rhs)
+    whole = A.to_block_diagonal()
+    assert whole.shape == A.total_shape == (5, 5)
+    back = SparseTensorList.from_block_diagonal(whole, [3, 2])
+    assert all(torch.equal(x.to_dense(), y.to_dense()) for x, y in zip(A, back, strict=True))
+    assert [float(s) for s in (A + A).sum()] == [2 * float(s) for s in A.sum()]
+    assert isinstance(A.abs(), SparseTensorList)
+    assert [y.shape[0] for y in A @ b] == [3, 2]
+    assert A[0].shape == (3, 3)
+    assert len(A[:1]) == 1
+    with pytest.raises(ArgumentError, match="outside"):
+        SparseTensorList.from_block_diagonal(chain(5), [3, 2])
+    with pytest.raises(ArgumentError, match="operands"):
+        A.solve(b[:1])
+    with pytest.raises(AttributeError):
+        _ = A.nothing

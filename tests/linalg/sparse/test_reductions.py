@@ -1,0 +1,142 @@
+"""Reductions, norms and functions of entries, duplicates included, against dense torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg import SparseTensor
+
+ROW = torch.tensor([0, 0, 1, 2, 2, 2, 3, 0])
+COL = torch.tensor([0, 2, 1, 0, 2, 4, 3, 0])
+SHAPE = (5, 5)  # row 4 is empty; (0, 0) is given twice
+
+
+def matrix(values: torch.Tensor) -> SparseTensor:
+    return SparseTensor(values, ROW, COL, (*values.shape[:-1], *SHAPE))
+
+
+def sample(dtype: torch.dtype = torch.float64, *batch: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(31)
+    return torch.randn(*batch, len(ROW), dtype=dtype, generator=g)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("dim", [None, -1, -2])
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "amax", "amin"])
+def test_over_all_positions_equals_dense(name: str, dim: int | None, batch: tuple) -> None:
+    A = matrix(sample(torch.float64, *batch))
+    method = {"amax": "max", "amin": "min"}.get(name, name)
+    options = {} if name == "sum" else {"stored": False}
+    ours = getattr(A, method)(dim, **options)
+    D = A.to_dense()
+    if dim is None:
+        D, dim = D.flatten(-2), -1
+    torch.testing.assert_close(ours, getattr(torch, name)(D, dim))
+
+
+def test_stored_entries_only() -> None:
+    A = matrix(-sample().abs() - 0.1)
+    v = A.csr_values
+    assert A.max() == v.max()
+    assert A.min() == v.min()
+    torch.testing.assert_close(A.mean(), v.mean())
+    torch.testing.assert_close(A.prod(), v.prod())
+    rows = A.max(dim=1)
+    assert rows[4] == float("-inf")
+    assert A.prod(dim=1)[4] == 1
+    assert torch.isnan(A.mean(dim=1)[4])
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min"])
+@pytest.mark.parametrize("dim", [None, 0])
+def test_derivatives_of_reductions(name: str, dim: int | None) -> None:
+    def reduce(v: torch.Tensor) -> torch.Tensor:
+        out = getattr(matrix(v), name)(dim)
+        return out[torch.isfinite(out.detach())]
+
+    assert gradcheck(reduce, (sample().requires_grad_(),))
+
+
+@pytest.mark.parametrize("ord", ["fro", 1, 2, float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_norms(ord: str | float, dtype: torch.dtype) -> None:
+    values = sample(dtype)
+    A = matrix(values)
+    torch.testing.assert_close(A.norm(ord), torch.linalg.matrix_norm(A.to_dense(), ord))
+    assert gradcheck(lambda v: matrix(v).norm(ord), (values.requires_grad_(),))
+    if ord in ("fro", 2):
+        assert gradgradcheck(lambda v: matrix(v).norm(ord), (values,))
+
+
+@pytest.mark.parametrize("ord", ["fro", 1, 2, float("inf")])
+def test_norms_of_a_batch_and_of_nothing(ord: str | float) -> None:
+    A = matrix(sample(torch.float64, 3))
+    torch.testing.assert_close(A.norm(ord), torch.linalg.matrix_norm(A.to_dense(), ord))
+    none = torch.zeros(0, dtype=torch.int64)
+    assert SparseTensor(torch.zeros(0), none, none, (3, 2)).norm(ord) == 0
+
+
+def test_duplicates_are_summed_before_a_nonlinear_function() -> None:
+    A = SparseTensor(
+        torch.tensor([3.0, -1.0, 2.0]), torch.tensor([0, 0, 1]), torch.tensor([0, 0, 1]), (2, 2)
+    )
+    assert A.abs().sum() == 4
+    assert A.square().sum() == 8
+    assert A.norm("fro") == pytest.approx(8**0.5)
+    assert A.norm(1) == 2
+    assert A.max() == 2
+
+
+NAMES = [
+    "abs",
+    "ceil",
+    "cos",
+    "cosh",
+    "exp",
+    "expm1",
+    "floor",
+    "neg",
+    "relu",
+    "round",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "square",
+    "tan",
+    "tanh",
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "sqrt", "log", "log1p", "reciprocal"])
+def test_functions_of_entries(name: str) -> None:
+    values = sample().abs() + 0.3 if name not in NAMES else sample()
+    A = matrix(values)
+    function = {"sign": torch.sgn}.get(name, getattr(torch, name))
+    stored = A.csr_values
+    torch.testing.assert_close(getattr(A, name)().csr_values, function(stored))
+    if name not in ("ceil", "floor", "round", "sign"):
+        assert gradcheck(lambda v: getattr(matrix(v), name)().values, (values.requires_grad_(),))
+
+
+def test_powers_limits_and_complex_parts() -> None:
+    A = matrix(sample())
+    torch.testing.assert_close((A**2).to_dense(), A.to_dense() ** 2)
+    torch.testing.assert_close(A.clamp(min=-0.5, max=0.5).to_dense(), A.to_dense().clamp(-0.5, 0.5))
+    C = matrix(sample(torch.complex128))
+    torch.testing.assert_close(C.real().to_dense(), C.to_dense().real)
+    torch.testing.assert_close(C.conj().to_dense(), C.to_dense().conj())
+    assert abs(A).nnz == A.pattern.nnz_csr
+
+
+def test_refusals() -> None:
+    A = matrix(sample(torch.complex128))
+    with pytest.raises(DTypeError, match="order"):
+        A.max()
+    with pytest.raises(ArgumentError, match="dim"):
+        A.sum(dim=2)
+    with pytest.raises(ArgumentError, match="ord"):
+        A.norm("nuc")

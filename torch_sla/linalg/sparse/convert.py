@@ -1,0 +1,280 @@
+"""Sparse tensors from and to dense, torch and SciPy matrices, and the standard small families."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.tensor import SparseTensor
+
+__all__ = [
+    "diag",
+    "eye",
+    "from_dense",
+    "from_scipy",
+    "from_torch_sparse",
+    "to_csr",
+    "to_dense",
+    "to_scipy",
+    "to_torch",
+    "tridiagonal",
+]
+
+
+@outside_transforms
+def _support(dense: Tensor, threshold: float) -> Pattern:
+    """Positions where some member of a batch exceeds the threshold."""
+    kept = physical(dense).abs() > threshold
+    kept = kept.reshape(-1, *dense.shape[-2:]).any(0)
+    row, col = kept.nonzero().unbind(1)
+    return Pattern.from_coo(row, col, tuple(dense.shape[-2:]))
+
+
+def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -> SparseTensor:
+    """Make a sparse tensor of the nonzeros of a dense one, differentiable.
+
+    Parameters
+    ----------
+    dense
+        ``[*batch, M, N]``, floating point or complex. A position is stored where any member of the
+        batch is not zero.
+    threshold
+        Entries of absolute value at most this are dropped.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> SparseTensor.from_dense(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).nnz
+    2
+    """
+    if not isinstance(dense, Tensor) or dense.layout != torch.strided:
+        raise ArgumentError(
+            "`dense` must be a dense tensor; `from_torch_sparse` and `from_scipy` take sparse ones"
+        )
+    if dense.ndim < 2:
+        raise ArgumentError(f"`dense` must be [*batch, M, N], got shape {list(dense.shape)}")
+    pattern = _support(dense, threshold)
+    values = dense[..., pattern.csr_row.long(), pattern.ccol.long()]
+    return cls.from_pattern(pattern, values)
+
+
+def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
+    """Take over a torch sparse COO or CSR matrix ``[M, N]``; gradients flow to it.
+
+    Raises
+    ------
+    ArgumentError
+        When the tensor is dense, of another layout, or no matrix of scalars.
+    """
+    if not isinstance(matrix, Tensor) or matrix.layout not in (
+        torch.sparse_coo,
+        torch.sparse_csr,
+        torch.sparse_csc,
+    ):
+        what = matrix.layout if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise ArgumentError(f"`matrix` must be a sparse COO, CSR or CSC tensor, got {what}")
+    if matrix.layout != torch.sparse_coo:
+        matrix = matrix.to_sparse_coo()
+    if matrix.sparse_dim() != 2 or matrix.dense_dim() != 0:
+        raise ArgumentError(
+            f"`matrix` must have two sparse and no dense dimensions, got {matrix.sparse_dim()} and "
+            f"{matrix.dense_dim()}"
+        )
+    # `values` of an uncoalesced tensor records no gradient.
+    matrix = matrix.coalesce()
+    row, col = matrix.indices()
+    M, N = matrix.shape
+    return cls.from_pattern(Pattern.from_coo(row, col, (M, N)), matrix.values())
+
+
+def from_scipy(
+    cls: type[SparseTensor],
+    matrix: Any,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> SparseTensor:
+    """Copy a SciPy sparse matrix or array of any format.
+
+    Parameters
+    ----------
+    matrix
+        Two-dimensional; integers and booleans need `dtype`.
+    dtype, device
+        Of the result; those of the input and the CPU by default.
+
+    Examples
+    --------
+    >>> from scipy.sparse import diags_array
+    >>> from torch_sla.linalg import SparseTensor
+    >>> SparseTensor.from_scipy(diags_array([1.0, 2.0, 3.0])).nnz
+    3
+    """
+    from scipy.sparse import issparse
+
+    if not issparse(matrix) or matrix.ndim != 2:
+        raise ArgumentError(f"`matrix` must be a SciPy sparse matrix, got {type(matrix).__name__}")
+    coo: Any = matrix
+    coo = coo.tocoo()
+    values = torch.as_tensor(coo.data.copy())
+    if dtype is not None:
+        values = values.to(dtype)
+    elif not (values.is_floating_point() or values.is_complex()):
+        raise DTypeError(f"`matrix` holds {coo.dtype}; say which `dtype` to compute in")
+    row, col = (torch.as_tensor(index.copy()) for index in (coo.row, coo.col))
+    made = cls(values, row, col, tuple(coo.shape))
+    return made if device is None else made.to(device)
+
+
+def eye(
+    cls: type[SparseTensor],
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> SparseTensor:
+    """Identity matrix ``[n, n]``, or ``[n, m]`` with ones on the diagonal.
+
+    Examples
+    --------
+    >>> from torch_sla.linalg import SparseTensor
+    >>> SparseTensor.eye(2).to_dense()
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    columns = n if m is None else m
+    i = torch.arange(min(n, columns), device=device)
+    pattern = Pattern.from_coo(i, i, (n, columns))
+    values = torch.ones(len(i), dtype=dtype or torch.get_default_dtype(), device=i.device)
+    square = n == columns
+    known = Structure(symmetric=True, hermitian=True, positive_definite=True) if square else None
+    return cls.from_pattern(pattern, values, known)
+
+
+def diag(cls: type[SparseTensor], diagonal: Tensor, offset: int = 0) -> SparseTensor:
+    """Square matrix with ``[*batch, n]`` on one diagonal, differentiable.
+
+    Parameters
+    ----------
+    diagonal
+        Its entries.
+    offset
+        Positive above, negative below the main diagonal.
+    """
+    if diagonal.ndim < 1:
+        raise ArgumentError("`diagonal` must be [*batch, n], got a tensor without dimensions")
+    n = diagonal.shape[-1]
+    i = torch.arange(n, device=diagonal.device)
+    size = n + abs(offset)
+    pattern = Pattern.from_coo(i + max(-offset, 0), i + max(offset, 0), (size, size))
+    return cls.from_pattern(pattern, diagonal)
+
+
+def tridiagonal(
+    cls: type[SparseTensor], lower: Tensor, diagonal: Tensor, upper: Tensor
+) -> SparseTensor:
+    """Square tridiagonal matrix, differentiable.
+
+    Parameters
+    ----------
+    lower, diagonal, upper
+        ``[*batch, n - 1]``, ``[*batch, n]``, ``[*batch, n - 1]``; zero-dimensional ones are repeated
+        (one of them must have a length).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> off = torch.tensor(-1.0)
+    >>> SparseTensor.tridiagonal(off, torch.full((3,), 2.0), off).to_dense()
+    tensor([[ 2., -1.,  0.],
+            [-1.,  2., -1.],
+            [ 0., -1.,  2.]])
+    """
+    lower, diagonal, upper = (torch.as_tensor(t) for t in (lower, diagonal, upper))
+    if diagonal.ndim:
+        n = diagonal.shape[-1]
+    elif lower.ndim or upper.ndim:
+        n = (lower if lower.ndim else upper).shape[-1] + 1
+    else:
+        raise ArgumentError("one of `lower`, `diagonal`, `upper` must have a length")
+    for name, band, size in (
+        ("lower", lower, n - 1),
+        ("diagonal", diagonal, n),
+        ("upper", upper, n - 1),
+    ):
+        if band.ndim and band.shape[-1] != size:
+            raise ArgumentError(f"`{name}` must have length {size}, got {band.shape[-1]}")
+    batch = torch.broadcast_shapes(*(t.shape[:-1] for t in (lower, diagonal, upper)))
+    i = torch.arange(n, device=diagonal.device)
+    row, col = torch.cat([i[1:], i, i[:-1]]), torch.cat([i[:-1], i, i[1:]])
+    bands = [t.expand(*batch, size) for t, size in ((lower, n - 1), (diagonal, n), (upper, n - 1))]
+    return cls.from_pattern(Pattern.from_coo(row, col, (n, n)), torch.cat(bands, -1))
+
+
+def to_dense(A: SparseTensor) -> Tensor:
+    """Return ``[*batch, M, N]`` with blocks written out, differentiable."""
+    pattern, values = A.flat_slots()
+    M, N = pattern.shape
+    out = values.new_zeros(*A.batch_shape, M * N)
+    where = pattern.csr_row.long() * N + pattern.ccol.long()
+    return out.index_add(-1, where, values).reshape(*A.batch_shape, M, N)
+
+
+def _one(A: SparseTensor, name: str) -> tuple[Pattern, Tensor]:
+    if A.is_batched:
+        raise ArgumentError(f"`{name}` takes one matrix; this is a batch of {list(A.batch_shape)}")
+    return A.flat_slots()
+
+
+def to_torch(A: SparseTensor, layout: str = "coo") -> Tensor:
+    """Return a torch sparse tensor, blocks written out; differentiable in the COO layout.
+
+    Parameters
+    ----------
+    layout
+        ``"coo"`` or ``"csr"``.
+    """
+    pattern, values = _one(A, "to_torch")
+    if layout == "coo":
+        index = torch.stack([pattern.csr_row.long(), pattern.ccol.long()])
+        return torch.sparse_coo_tensor(
+            index, values, pattern.shape, is_coalesced=True, check_invariants=False
+        )
+    if layout == "csr":
+        return torch.sparse_csr_tensor(
+            pattern.crow.long(), pattern.ccol.long(), values, pattern.shape, check_invariants=False
+        )
+    raise ArgumentError(f"`layout` must be 'coo' or 'csr', got {layout!r}")
+
+
+def to_scipy(A: SparseTensor, format: str = "csr") -> Any:
+    """Copy to a SciPy sparse array, blocks written out.
+
+    Parameters
+    ----------
+    format
+        ``"csr"``, ``"csc"``, ``"coo"`` ...
+    """
+    from scipy.sparse import csr_array
+
+    pattern, values = _one(A, "to_scipy")
+    data = values.detach().resolve_conj().cpu().numpy().copy()
+    index = (pattern.ccol.cpu().numpy().copy(), pattern.crow.cpu().numpy().copy())
+    made: Any = csr_array((data, *index), shape=pattern.shape)
+    return made.asformat(format)
+
+
+def to_csr(A: SparseTensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``(crow, col, values)``: sorted, unique, blocks written out; values differentiable."""
+    pattern, values = A.flat_slots()
+    return pattern.crow, pattern.ccol, values

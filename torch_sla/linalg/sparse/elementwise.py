@@ -1,0 +1,55 @@
+"""Functions of the stored entries.
+
+Positions that are not stored stay zero, also where the function of zero is not (``exp``, ``cos``):
+the name of the method says "of the entries". Entries at equal coordinates are added up first unless
+the function is linear, so the answer is that of the matrix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.tensor import SparseTensor
+
+__all__ = ["apply", "clamp", "of_entries", "power"]
+
+
+def apply(A: SparseTensor, function: Callable[[Tensor], Tensor]) -> SparseTensor:
+    """Apply a function to the stored entries ``[*batch, nnz_csr, *block]``, coalesced.
+
+    Parameters
+    ----------
+    function
+        Tensor to tensor of the same shape; torch functions make it differentiable.
+    """
+    return A.from_pattern(A.pattern.slots, function(A.csr_values))
+
+
+def of_entries(name: str, *, linear: bool = False) -> Callable[[SparseTensor], SparseTensor]:
+    """Make the method that applies ``torch.<name>`` to the stored entries."""
+    function = getattr(torch, name)
+
+    def method(A: SparseTensor) -> SparseTensor:
+        if linear:
+            return A.from_pattern(A.pattern, function(A.values))
+        return apply(A, function)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"Return ``torch.{name}`` of the stored entries; other positions stay zero."
+    return method
+
+
+def power(A: SparseTensor, exponent: Any) -> SparseTensor:
+    """Raise the stored entries to a power, elementwise."""
+    return apply(A, lambda values: values**exponent)
+
+
+def clamp(A: SparseTensor, min: float | None = None, max: float | None = None) -> SparseTensor:
+    """Limit the stored entries to ``[min, max]``."""
+    return apply(A, lambda values: torch.clamp(values, min, max))
