@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch_sla.linalg import SolveInfo
-    from torch_sla.problems.lowering.model import Model, Operator
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
 
 __all__ = ["Solution"]

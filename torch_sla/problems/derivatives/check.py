@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.problems.solution import Solution
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["GradientCheck", "check_gradients"]
 
@@ -66,7 +66,7 @@ def cubic(solution: Solution) -> Tensor:
 
 
 def check_gradients(
-    problem: FieldProblem,
+    problem: Problem,
     values: Mapping[str, Any],
     *,
     output: Output | None = None,
@@ -74,7 +74,7 @@ def check_gradients(
     step: float = 0.02,
     count: int = 5,
 ) -> GradientCheck:
-    """Measure Taylor remainder orders; see `FieldProblem.check_gradients`."""
+    """Measure Taylor remainder orders; see `Problem.check_gradients`."""
     target = cubic if output is None else output
     value, gradients = value_and_grad(problem, target, values)
     generator = torch.Generator().manual_seed(seed)
@@ -97,10 +97,10 @@ def check_gradients(
     return GradientCheck(orders, remainders, steps)
 
 
-def _scale(problem: FieldProblem, name: str, leaf: Tensor) -> float:
+def _scale(problem: Problem, name: str, leaf: Tensor) -> float:
     """Size of a step of one: that of the parameter, or of the cells for moving points."""
     if name == "points":
-        mesh = problem.mesh_data()
+        mesh = problem.compile().mesh
         corners = leaf[mesh.vertices]
         edges = (corners - corners.roll(1, 1)).norm(dim=-1)
         return 0.5 * float(edges.min())

@@ -12,7 +12,7 @@ from torch_sla.errors import ArgumentError, GradientError
 
 if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Output", "leaves_of", "scalar", "value_and_grad"]
 
@@ -36,7 +36,7 @@ def leaves_of(values: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def scalar(solution: Solution, output: Output) -> Tensor:
     """Evaluate an output that must be one number."""
-    value = solution[output] if isinstance(output, str) else output(solution)
+    value: Any = solution[output] if isinstance(output, str) else output(solution)
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ArgumentError(
@@ -47,9 +47,9 @@ def scalar(solution: Solution, output: Output) -> Tensor:
 
 
 def value_and_grad(
-    problem: FieldProblem, output: Output, values: Mapping[str, Any]
+    problem: Problem, output: Output, values: Mapping[str, Any]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return an output and its gradient by name; see `FieldProblem.value_and_grad`."""
+    """Return an output and its gradient by name; see `Problem.value_and_grad`."""
     given = leaves_of(values)
     points = given.pop("points", None)
     with torch.enable_grad():
@@ -57,7 +57,9 @@ def value_and_grad(
     wanted = given if points is None else {**given, "points": points}
     if not value.requires_grad:
         raise GradientError("the output does not depend on anything that was given")
-    gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        value, list(wanted.values()), allow_unused=True
+    )
     filled = {
         name: torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(wanted.items(), gradients, strict=True)

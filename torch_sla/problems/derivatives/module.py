@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch_sla.problems.solution import Solution
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["ProblemModule"]
 
@@ -33,7 +33,7 @@ class ProblemModule(nn.Module):
         If a name is unknown or has no default to start from.
     """
 
-    def __init__(self, problem: FieldProblem, trainable: Sequence[str]) -> None:
+    def __init__(self, problem: Problem, trainable: Sequence[str]) -> None:
         super().__init__()
         self.problem = problem
         start = problem.compile().defaults(trainable)

@@ -291,7 +291,10 @@ class Expression:
                     raise error_at(
                         self.text, node.at, f"{node} is out of range for shape {tuple(shape)}"
                     )
-                return Ranked(whole.tensor[(..., *indices)])
+                component = whole.tensor
+                for index in reversed(indices):
+                    component = component.select(-1, index)
+                return Ranked(component)
             case Call(_, function, arguments):
                 return self._call(function, arguments, values)
             case _:  # pragma: no cover

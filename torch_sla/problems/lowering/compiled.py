@@ -50,6 +50,8 @@ class Compiled:
         Dofs with a given value, ascending.
     owner
         Which condition gives each of them its value.
+    nbytes
+        Bytes held, for the bound of the cache.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class Compiled:
         self.constrained = torch.nonzero(owner >= 0)[:, 0]
         self.owner = owner[self.constrained]
         self.constraint = DirichletConstraint(self.dofs.pattern, self.constrained)
+        pattern, local = self.dofs.pattern, mesh.n_cells * self.dofs.n_local**2
+        indices = pattern.crow.numel() + 2 * pattern.nnz_csr + self.dofs.cell_dofs.numel()
+        self.nbytes = 8 * (indices + mesh.points.numel()) + 12 * local
 
     @cached_property
     def nodal(self) -> Dofs:
@@ -72,14 +77,6 @@ class Compiled:
         if self.dofs.components == 1 and self.dofs.element == self.mesh.geometry:
             return self.dofs
         return Dofs(self.mesh, self.mesh.geometry)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, for the bound of the cache."""
-        pattern = self.dofs.pattern
-        indices = pattern.crow.numel() + 2 * pattern.nnz_csr + self.dofs.cell_dofs.numel()
-        local = self.mesh.n_cells * self.dofs.n_local**2
-        return 8 * indices + 12 * local + 8 * self.mesh.points.numel()
 
 
 def compiled(

@@ -65,7 +65,7 @@ def _box(spec: BoxMesh) -> Mesh:
 def _file(spec: MeshFile) -> Mesh:
     from torch_sla.assembly.mesh import read_mesh
 
-    return read_mesh(spec.path)
+    return read_mesh(spec.path, spec.cell)
 
 
 def _arrays(spec: MeshArrays) -> Mesh:

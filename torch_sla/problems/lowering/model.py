@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, MeshError, PlanError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.compiled import Compiled, Selection, compiled
+from torch_sla.problems.lowering.conditions import check_overlap, given_values
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.operators import Assembled, Operator
+from torch_sla.problems.lowering.outputs import check_places
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
-from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,55 +31,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Dofs, Mesh
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["Assembled", "Model", "Operator"]
-
-
-class Operator(NamedTuple):
-    """A linear operator before constraints.
-
-    Parameters
-    ----------
-    values
-        ``[*batch, nnz]`` on the pattern.
-    load
-        ``[*batch, n]``.
-    definite
-        Whether the constrained matrix is known to be symmetric positive definite.
-    """
-
-    values: Tensor
-    load: Tensor
-    definite: bool | None
-
-
-class Assembled:
-    """The operators themselves, before constraints; everything is differentiable.
-
-    Attributes
-    ----------
-    matrix
-        K, `SparseTensor` ``[*batch, n, n]``.
-    load
-        F ``[*batch, n]``.
-    free
-        Mask ``[n]`` of the dofs without a given value.
-    lift
-        ``[*batch, n]``: given values where there are, else 0. The solution satisfies
-        ``(K u − F)[free] = 0`` and ``u = lift`` elsewhere.
-    """
-
-    def __init__(self, model: Model, scene: Scene) -> None:
-        self._model, self._scene = model, scene
-        operator = model.operator(scene)
-        self.matrix = SparseTensor.from_pattern(model.dofs.pattern, operator.values)
-        self.load = operator.load
-        self.free = model.free
-        self.lift = model.lift(model.given_values(scene))
-
-    @cached_property
-    def mass(self) -> SparseTensor:
-        """M, the matrix of capacity or density, ``[*batch, n, n]``."""
-        return SparseTensor.from_pattern(self._model.dofs.pattern, self._model.mass(self._scene))
+__all__ = ["Model"]
 
 
 class Model(ABC):
@@ -109,7 +62,7 @@ class Model(ABC):
             Selection(c.type, self._select(mesh, c.on, f"boundary.{i}.on"))
             for i, c in enumerate(spec.boundary)
         )
-        _check_overlap(spec, selections, mesh)
+        check_overlap(spec, selections, mesh)
         numeric = f"{spec.solver.dtype} {self.device}"
         self.compiled: Compiled = compiled(mesh, spec.order, self.components, selections, numeric)
         shared = self.compiled.mesh
@@ -196,6 +149,18 @@ class Model(ABC):
         at_nodes = self.dofs.points(self.mesh.points if points is None else points)
         return at_nodes.repeat_interleave(self.dofs.components, 0)
 
+    def at_points(self, u: Tensor) -> Tensor:
+        """Evaluate the field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points]``."""
+        mesh, dofs = self.mesh, self.dofs
+        if mesh.cells.shape[1] == mesh.reference.n_vertices:
+            # Nodes of any element start with the points of a straight mesh.
+            return u[..., : mesh.n_points]
+        table = dofs.element.values(mesh.geometry.nodes.to(u))
+        local = torch.einsum("kb,...cb->...ck", table, dofs.restrict(u)).flatten(-2)
+        place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
+        place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
+        return local.index_select(-1, place)
+
     def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
         if name not in self.declared:
@@ -274,10 +239,8 @@ class Model(ABC):
         )
 
     def _moved(self, points: Tensor) -> Geometry:
-        if not isinstance(points, Tensor) or not points.is_floating_point():
-            raise ArgumentError(
-                f"points must be a floating point tensor; received {type(points).__name__}"
-            )
+        if not points.is_floating_point():
+            raise DTypeError(f"points has dtype {points.dtype}; coordinates are floating point")
         if points.shape != self.mesh.points.shape:
             raise MeshError(
                 f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
@@ -288,24 +251,7 @@ class Model(ABC):
 
     def given_values(self, scene: Scene) -> Tensor:
         """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""
-        parts, places = [], []
-        owner, constrained = self.compiled.owner, self.compiled.constrained
-        at = self.dof_points(scene.geometry.points)
-        spread = Spread(self.dofs)
-        for i, condition in enumerate(self.spec.boundary):
-            chosen = torch.nonzero(owner == i)[:, 0]
-            if not isinstance(condition, Dirichlet) or not len(chosen):
-                continue
-            nodes = constrained[chosen]
-            sites = DofSites(at[nodes], nodes, spread)
-            value = scene.evaluate(condition.value, sites, f"boundary.{i}.value").tensor[..., 0]
-            parts.append(value)
-            places.append(chosen)
-        if not parts:
-            return torch.zeros(0, dtype=self.dtype, device=self.device)
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        full = [p.expand(*batch, len(c)) for p, c in zip(parts, places, strict=True)]
-        return torch.cat(full, -1).index_select(-1, torch.cat(places).argsort())
+        return given_values(self, scene)
 
     def lift(self, g: Tensor) -> Tensor:
         """Put given values into a vector ``[*batch, n]``, zero elsewhere."""
@@ -367,10 +313,8 @@ class Model(ABC):
         constrained: bool = True,
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
-        if not isinstance(u, Tensor) or u.shape[-1:] != (self.dofs.n,):
-            raise ArgumentError(
-                f"u has shape {tuple(getattr(u, 'shape', ()))}; expected [*batch, {self.dofs.n}]"
-            )
+        if u.shape[-1:] != (self.dofs.n,):
+            raise ArgumentError(f"u has shape {tuple(u.shape)}; expected [*batch, {self.dofs.n}]")
         scene = self.scene(values, points)
         operator = self.operator(scene)
         r = self.apply(operator.values, u.to(self.dtype)) - operator.load
@@ -402,14 +346,30 @@ class Model(ABC):
         """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""
         batch = torch.broadcast_shapes(values.shape[:-1], u.shape[:-1])
         if not values.shape[:-1]:
-            flat = u.reshape(-1, u.shape[-1])
             A = SparseTensor.from_pattern(self.dofs.pattern, values)
-            return (A @ flat.T).T.reshape(*batch, -1)
-        A = SparseTensor.from_pattern(
-            self.dofs.pattern, values.expand(*batch, -1).reshape(-1, values.shape[-1])
-        )
+            columns: Tensor = A @ u.reshape(-1, u.shape[-1]).T
+            return columns.T.reshape(*batch, -1)
+        each = values.expand(*batch, -1).reshape(-1, values.shape[-1])
         full = u.expand(*batch, -1).reshape(-1, u.shape[-1])
-        return (A @ full).reshape(*batch, -1)
+        product: Tensor = SparseTensor.from_pattern(self.dofs.pattern, each) @ full
+        return product.reshape(*batch, -1)
+
+    def check(self) -> Mesh:
+        """Check everything that needs no value: level, selections, tags, places; return the mesh.
+
+        Raises
+        ------
+        SpecError, MeshError
+            At the first thing that is wrong.
+        """
+        if not self.determined:
+            raise SpecError(self.undetermined, path="boundary")
+        for law in laws(self.spec):
+            if isinstance(law.value, FrozenMap):
+                self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
+        for i, output in enumerate(self.spec.outputs):
+            check_places(self, output, f"outputs.{i}")
+        return self.mesh
 
     def explain(self, values: Mapping[str, Any]) -> str:
         """Describe the problem and the plan of its solve."""
@@ -425,29 +385,3 @@ def _device(name: str) -> torch.device:
             "CUDA through torch_sla.linalg)"
         )
     return torch.device("cpu")
-
-
-def _check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: Mesh) -> None:
-    """Refuse facets with both a given value and a given flux, and fluxes on interior facets."""
-    fixed: dict[int, Tensor] = {}
-    for i, selection in enumerate(selections):
-        if selection.kind == "dirichlet":
-            fixed[i] = selection.facets
-    for i, selection in enumerate(selections):
-        if selection.kind == "dirichlet":
-            continue
-        names = " ".join(spec.boundary[i].on)
-        if bool((mesh.facet_neighbours[selection.facets] >= 0).any()):
-            raise SpecError(
-                f"{names!r} holds facets inside the body; {selection.kind} belongs on the boundary",
-                path=f"boundary.{i}.on",
-            )
-        for j, facets in fixed.items():
-            shared = int(torch.isin(selection.facets, facets).sum())
-            if shared:
-                other = " ".join(spec.boundary[j].on)
-                raise SpecError(
-                    f"{shared} facets of {names!r} already have a Dirichlet value (boundary.{j}, on {other!r}); "
-                    "a facet has a value or a flux, not both",
-                    path=f"boundary.{i}.on",
-                )

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.problems.expression import Ranked
-    from torch_sla.problems.lowering.model import Model, Operator
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Taken", "take"]
+__all__ = ["Taken", "check_places", "take"]
 
 
 class Taken:
@@ -66,31 +67,56 @@ def take(taken: Taken) -> dict[str, Tensor]:
     return found
 
 
+def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
+    """Check the places of an output: tags, facets, points inside the mesh."""
+    match output:
+        case kinds.Probe():
+            model.geometry.located(_positions(model, output, path), model.dofs)
+        case kinds.Integral() if output.on is not None:
+            _domain(model, output.on, f"{path}.on")
+        case kinds.Flux() | kinds.Reaction():
+            _boundary_facets(model, output.on, f"{path}.on")
+
+
+def _positions(model: Model, output: kinds.Probe, path: str) -> Tensor:
+    dim = model.mesh.dim
+    for i, point in enumerate(output.at):
+        if len(point) != dim:
+            raise SpecError(
+                f"the point {point} has {len(point)} coordinates; this mesh has {dim}",
+                path=f"{path}.at.{i}",
+            )
+    return torch.tensor(output.at, dtype=model.dtype, device=model.device)
+
+
 def _probe(taken: Taken, output: kinds.Probe, path: str) -> Tensor:
-    dim = taken.model.mesh.dim
-    if any(len(point) != dim for point in output.at):
-        raise SpecError(f"points need {dim} coordinates in this mesh", path=f"{path}.at")
-    at = torch.tensor(output.at, dtype=taken.model.dtype, device=taken.model.device)
-    return taken.at(output.quantity, at, f"{path}.quantity")
+    return taken.at(output.quantity, _positions(taken.model, output, path), f"{path}.quantity")
+
+
+def _domain(model: Model, on: tuple[str, ...], path: str) -> tuple[str, Tensor]:
+    """Return ``"cells"`` or ``"facets"`` and the indices."""
+    mesh = model.mesh
+    if not any(tag in mesh.cell_tags for tag in on):
+        return "facets", model.select_facets(on, path)
+    if any(tag in mesh.facet_tags for tag in on):
+        raise SpecError(
+            f"{' '.join(on)!r} names cells and facets; an integral is over one or the other",
+            path=path,
+        )
+    return "cells", select_cells(mesh, on, path)
 
 
 def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
-    model, scene, mesh = taken.model, taken.scene, taken.model.mesh
-    expression = Formula(output.expression)
-    on = output.on
-    if on is None or any(tag in mesh.cell_tags for tag in on):
-        if on is not None and any(tag in mesh.facet_tags for tag in on):
-            raise SpecError(
-                f"{' '.join(on)!r} names cells and facets; an integral is over one or the other",
-                path=f"{path}.on",
-            )
-        sites = scene.cells(taken.u)
-        value = sites.basis.integrate(scene.evaluate(expression, sites, path).tensor)
-        if on is not None:
-            value = value.index_select(-1, select_cells(mesh, on, f"{path}.on"))
-        return value.sum(-1).expand(taken.batch)
-    sites = scene.facets(model.select_facets(on, f"{path}.on"), taken.u)
+    scene, expression = taken.scene, Formula(output.expression)
+    place = None if output.on is None else _domain(taken.model, output.on, f"{path}.on")
+    sites = (
+        scene.cells(taken.u)
+        if place is None or place[0] == "cells"
+        else scene.facets(place[1], taken.u)
+    )
     value = sites.basis.integrate(scene.evaluate(expression, sites, path).tensor)
+    if place is not None and place[0] == "cells":
+        value = value.index_select(-1, place[1])
     return value.sum(-1).expand(taken.batch)
 
 

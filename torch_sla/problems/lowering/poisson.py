@@ -9,7 +9,8 @@ from torch import Tensor
 
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.lowering.model import Model, Operator
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.specs.boundary import Neumann, Robin
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ class Scene:
         if isinstance(value, tuple):
             parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
             rank = parts[0].rank
-            tensors = torch.broadcast_tensors(*(_with_sites(part) for part in parts))  # type: ignore[no-untyped-call]
+            tensors = torch.broadcast_tensors(*(_with_sites(part) for part in parts))
             return Ranked(torch.stack(tensors, -1 - rank), rank + 1)
         return Ranked(torch.tensor([[value]], dtype=self.model.dtype, device=self.model.device))
 

@@ -35,7 +35,8 @@ def select_facets(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
     SpecError
         If a name is neither, or selects nothing; the message lists the tags there are.
     """
-    return torch.cat([_facets(mesh, name, path) for name in on]).unique()
+    found: Tensor = torch.cat([_facets(mesh, name, path) for name in on]).unique()
+    return found
 
 
 def _facets(mesh: Mesh, name: str, path: str) -> Tensor:
@@ -55,12 +56,13 @@ def _facets(mesh: Mesh, name: str, path: str) -> Tensor:
 
 def select_cells(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
     """Return the indices of cells that carry any of the tags."""
-    found = []
+    found = list[Tensor]()
     for name in on:
         if name not in mesh.cell_tags:
             raise SpecError(_unknown(name, mesh.cell_tags, "cell"), path=path)
         found.append(mesh.cell_tags[name])
-    return torch.cat(found).unique()
+    every: Tensor = torch.cat(found).unique()
+    return every
 
 
 def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:

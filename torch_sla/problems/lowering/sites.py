@@ -100,7 +100,8 @@ class BasisSites(Sites):
         if on == "facets" and self.basis.facets is not None:
             return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
         if on == "quadrature" and self.basis.facets is None:
-            return values.unflatten(site, (self.n, self.q))
+            unflat: Tensor = values.unflatten(site, (self.n, self.q))
+            return unflat
         if on == "nodes":
             last = values.movedim(site, -1)
             return self.basis.interpolate(self.nodal, last).value.movedim(

@@ -46,7 +46,7 @@ def explain(model: Model, values: Mapping[str, Any]) -> str:
         lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
     for output in spec.outputs:
         unit = f" [{output.unit}]" if output.unit else ""
-        lines.append(f"  output      {output.name}{unit}: {output.type}")  # type: ignore[attr-defined]
+        lines.append(f"  output      {output.name}{unit}: {output.type}")
     needs_grad = any(isinstance(v, Tensor) and v.requires_grad for v in values.values())
     lines.append("plan")
     lines.extend(f"  {line}" for line in str(plan_of(model, needs_grad)).splitlines())

@@ -74,6 +74,9 @@ class MeshFile(Spec):
 
     type: Literal["file"] = "file"
     path: FilePath = Field(kw_only=False, description="Path, relative to the declaration's file.")
+    cell: Literal["line", "triangle", "quad", "tetra", "hexahedron"] | None = Field(
+        default=None, description="Cells to take where the file mixes types."
+    )
 
 
 class MeshArrays(Spec):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch_sla.linalg import SparseTensor
     from torch_sla.problems.derivatives.check import GradientCheck
     from torch_sla.problems.derivatives.module import ProblemModule
-    from torch_sla.problems.lowering.model import Assembled, Model
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Assembled
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
@@ -121,15 +122,7 @@ class Problem(Spec):
         """Every parameter by name."""
         return dict(self._parameters)
 
-
-class FieldProblem(Problem):
-    """A problem for a field on a mesh."""
-
-    mesh: MeshSpec = Field(description="Where it is solved.")
-    order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
-    boundary: Listed[Boundary] = Field(
-        default=(), description="Conditions; facets without one are free of flux."
-    )
+    # -- verbs ----------------------------------------------------------------------------------
 
     def _lowered(self) -> Model:
         if self._model is None:
@@ -189,59 +182,6 @@ class FieldProblem(Problem):
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
         return self._lowered().explain({**(values or {}), **named})
-
-    def assemble(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        **named: Any,
-    ) -> Assembled:
-        """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
-        return self._lowered().assemble({**(values or {}), **named}, points=points)
-
-    def residual(
-        self,
-        u: Tensor,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        constrained: bool = True,
-        **named: Any,
-    ) -> Tensor:
-        """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
-        return self._lowered().residual(
-            u, {**(values or {}), **named}, points=points, constrained=constrained
-        )
-
-    def jacobian(
-        self,
-        u: Tensor | None = None,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        constrained: bool = True,
-        **named: Any,
-    ) -> SparseTensor:
-        """Return the derivative of `residual` with respect to u."""
-        return self._lowered().jacobian(
-            u, {**(values or {}), **named}, points=points, constrained=constrained
-        )
-
-    def mesh_data(self) -> Mesh:
-        """Return the mesh: points ``[n, dim]``, cells, facets, tags."""
-        return self._lowered().mesh
-
-    def dof_points(self) -> Tensor:
-        """Return where the unknowns live ``[n_dofs, dim]``."""
-        return self._lowered().dof_points()
-
-    def sites(self, name: str) -> Tensor:
-        """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        return self._lowered().sites(name)
 
     # -- derivatives ----------------------------------------------------------------------------
 
@@ -310,3 +250,66 @@ class FieldProblem(Problem):
         from torch_sla.problems.derivatives.module import ProblemModule
 
         return ProblemModule(self, trainable)
+
+
+class FieldProblem(Problem):
+    """A problem for a field on a mesh."""
+
+    mesh: MeshSpec = Field(description="Where it is solved.")
+    order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
+    boundary: Listed[Boundary] = Field(
+        default=(), description="Conditions; facets without one are free of flux."
+    )
+
+    def assemble(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        **named: Any,
+    ) -> Assembled:
+        """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
+        return self._lowered().assemble({**(values or {}), **named}, points=points)
+
+    def residual(
+        self,
+        u: Tensor,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+        **named: Any,
+    ) -> Tensor:
+        """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
+        return self._lowered().residual(
+            u, {**(values or {}), **named}, points=points, constrained=constrained
+        )
+
+    def jacobian(
+        self,
+        u: Tensor | None = None,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        constrained: bool = True,
+        **named: Any,
+    ) -> SparseTensor:
+        """Return the derivative of `residual` with respect to u."""
+        return self._lowered().jacobian(
+            u, {**(values or {}), **named}, points=points, constrained=constrained
+        )
+
+    def mesh_data(self) -> Mesh:
+        """Return the mesh: points ``[n, dim]``, cells, facets, tags."""
+        return self._lowered().mesh
+
+    def dof_points(self) -> Tensor:
+        """Return where the unknowns live ``[n_dofs, dim]``."""
+        return self._lowered().dof_points()
+
+    def sites(self, name: str) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives."""
+        return self._lowered().sites(name)

@@ -1,0 +1,7 @@
+"""``python -m torch_sla.cli``."""
+
+from __future__ import annotations
+
+from torch_sla.cli import main
+
+main()

@@ -1,0 +1,26 @@
+"""The verbs, gathered."""
+
+from __future__ import annotations
+
+import typer
+
+from torch_sla.cli.backends import backends
+from torch_sla.cli.explain import explain
+from torch_sla.cli.schema import schema
+from torch_sla.cli.solve import solve
+from torch_sla.cli.validate import validate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="torch-sla",
+    help="Declare a physics problem, get back a solution you can differentiate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(solve)
+app.command()(explain)
+app.command()(validate)
+app.command()(schema)
+app.command()(backends)

@@ -1,0 +1,69 @@
+"""Output to people: tables, progress, errors and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from torch_sla.errors import SolveError, TorchSlaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch_sla.problems.solution import Solution
+
+__all__ = ["FAILED", "WRONG_INPUT", "err", "exit_codes", "out", "results", "steps"]
+
+FAILED, WRONG_INPUT = 1, 2
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors into one message on stderr and the right exit code."""
+    try:
+        yield
+    except SolveError as error:
+        err.print(f"[bold red]failed[/] {escape(str(error))}")
+        raise typer.Exit(FAILED) from None
+    except TorchSlaError as error:
+        err.print(f"[bold red]error[/] {escape(str(error))}")
+        raise typer.Exit(WRONG_INPUT) from None
+
+
+@contextlib.contextmanager
+def steps(names: list[str], *, quiet: bool = False) -> Iterator[Any]:
+    """Show what is being done on stderr; calls to the yielded function go on to the next step."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet) as progress:
+        task = progress.add_task("", total=len(names))
+        left = iter(names)
+
+        def advance() -> None:
+            progress.update(task, description=next(left), advance=1)
+
+        yield advance
+
+
+def results(solution: Solution) -> Table:
+    """Make the table of outputs."""
+    table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
+    units = {output.name: output.unit or "" for output in solution.model.spec.outputs}
+    u = solution.u.detach()
+    table.add_row("u", f"{float(u.min()):.8g} ... {float(u.max()):.8g}", "")
+    for name, value in solution.outputs.items():
+        flat = value.detach().reshape(-1)
+        if len(flat) <= 6:
+            text = "  ".join(f"{float(v):.8g}" for v in flat)
+        else:
+            text = f"{float(flat.min()):.8g} ... {float(flat.max()):.8g}  {list(value.shape)}"
+        table.add_row(escape(name), text, escape(units[name]))
+    return table

@@ -1,0 +1,19 @@
+"""``torch-sla explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch_sla.cli.console import exit_codes, out
+from torch_sla.cli.inputs import read_problem
+
+if TYPE_CHECKING:
+    from torch_sla.cli.options import Device, File, Settings
+
+__all__ = ["explain"]
+
+
+def explain(file: File, settings: Settings = None, device: Device = None) -> None:
+    """Show size, structure and the plan, without solving."""
+    with exit_codes():
+        out.print(read_problem(file, settings, device).explain(), markup=False)

@@ -1,0 +1,94 @@
+"""From arguments to a problem and its parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.errors import ArgumentError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["read_parameters", "read_problem"]
+
+
+def read_problem(
+    path: Path, settings: Sequence[str] | None = None, device: str | None = None
+) -> Problem:
+    """Read a file, change what ``--set`` says, and validate.
+
+    Raises
+    ------
+    SpecError
+        If the file, a path or a value is wrong.
+    """
+    from torch_sla.problems.files.loader import load_document
+    from torch_sla.problems.specs.files import from_document, parse_value
+
+    document = load_document(path)
+    for setting in settings or ():
+        where, separator, text = setting.partition("=")
+        if not separator or not where:
+            raise ArgumentError(f"--set {setting!r}: expected PATH=VALUE, as in mesh.cells=[64,64]")
+        _set(document.data, where, parse_value(text))
+    if device is not None:
+        _set(document.data, "solver.device", device)
+    return from_document(document, base=path.resolve().parent)
+
+
+def _set(data: Any, where: str, value: Any) -> None:
+    parts = where.split(".")
+    here = data
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(here, list):
+            if not part.isdigit() or int(part) >= len(here):
+                at = ".".join(parts[:i])
+                raise SpecError(
+                    f"--set {where}: {at} is a list of {len(here)}; {part!r} is no index of it"
+                )
+            if last:
+                here[int(part)] = value
+            here = here[int(part)]
+        elif isinstance(here, dict):
+            if last:
+                here[part] = value
+            elif part not in here:
+                here[part] = {}
+            here = here[part]
+        else:
+            raise SpecError(f"--set {where}: {'.'.join(parts[:i])} is a single value")
+
+
+def read_parameters(given: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` pairs: numbers, ``.npy`` files, ``.npz`` files with a key.
+
+    Raises
+    ------
+    ArgumentError
+        If a pair is malformed, or a file cannot be read.
+    """
+    return dict(_parameter(text) for text in given or ())
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    import torch
+    from pydantic_core import PydanticCustomError
+
+    from torch_sla.problems.specs.arrays import load_array
+
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        raise ArgumentError(f"--param {text!r}: expected NAME=VALUE, as in kappa=k.npy or h=12.5")
+    try:
+        return name, float(value)
+    except ValueError:
+        path, _, key = value.partition(".npz:")
+    try:
+        array = load_array(f"{path}.npz" if key else value, key or None)
+    except PydanticCustomError as error:
+        raise ArgumentError(f"--param {name}: {error.message()}") from None
+    return name, torch.as_tensor(array.copy())

@@ -1,0 +1,71 @@
+"""``torch-sla solve``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
+from torch_sla.cli.inputs import read_parameters, read_problem
+
+if TYPE_CHECKING:
+    from torch_sla.cli.options import Device, File, Json, Parameters, Settings
+
+__all__ = ["solve"]
+
+
+def solve(
+    file: File,
+    settings: Settings = None,
+    parameters: Parameters = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for .vtu, .png and .json.")
+    ] = Path(),
+    device: Device = None,
+    as_json: Json = False,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
+) -> None:
+    """Solve a problem, print the plan and the outputs, write fields and a picture."""
+    names = ["reading", "compiling", "solving", "writing"]
+    with exit_codes(), steps(names, quiet=as_json) as advance:
+        advance()
+        problem = read_problem(file, settings, device)
+        given = read_parameters(parameters)
+        advance()
+        text = problem.explain(given)
+        advance()
+        solution = problem.solve(given, throw=False)
+        advance()
+        written = []
+        if solution.info.converged:
+            output.mkdir(parents=True, exist_ok=True)
+            endings = [".npz" if solution.u.ndim > 1 else ".vtu", ".json"]
+            for ending in endings:
+                written.append(output / f"{file.stem}{ending}")
+                solution.save(written[-1])
+            if picture:
+                written.append(output / f"{file.stem}.png")
+                solution.plot(written[-1])
+    if as_json:
+        from torch_sla.problems.report.save import summary
+
+        typer.echo(json.dumps({**summary(solution), "files": [str(path) for path in written]}))
+    else:
+        out.print(text, markup=False)
+        out.print()
+        info = solution.info
+        out.print(
+            f"{info.result.name.lower()}: {info.backend} {info.method}, {info.iterations} iterations, residual "
+            f"{info.residual:.2e}"
+        )
+        for note in info.notes:
+            out.print(f"  {note}", markup=False)
+        out.print()
+        out.print(results(solution))
+        for path in written:
+            out.print(f"wrote {path}", markup=False)
+    if not solution.info.converged:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,22 @@
+"""``torch-sla validate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch_sla.cli.console import exit_codes, out
+from torch_sla.cli.inputs import read_problem
+
+if TYPE_CHECKING:
+    from torch_sla.cli.options import File, Settings
+
+__all__ = ["validate"]
+
+
+def validate(file: File, settings: Settings = None) -> None:
+    """Check a file, its mesh and its selections."""
+    with exit_codes():
+        problem = read_problem(file, settings)
+        mesh = problem.compile().check()
+        out.print(f"{file} is valid: {problem.type}, spec {problem.spec_hash}", markup=False)
+        out.print(f"  {mesh!r}", markup=False)

@@ -1,0 +1,64 @@
+"""The operators of a problem, before constraints."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch_sla.linalg import SparseTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.scene import Scene
+
+__all__ = ["Assembled", "Operator"]
+
+
+class Operator(NamedTuple):
+    """A linear operator before constraints.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz]`` on the pattern.
+    load
+        ``[*batch, n]``.
+    definite
+        Whether the constrained matrix is known to be symmetric positive definite.
+    """
+
+    values: Tensor
+    load: Tensor
+    definite: bool | None
+
+
+class Assembled:
+    """The operators themselves, before constraints; everything is differentiable.
+
+    Attributes
+    ----------
+    matrix
+        K, `SparseTensor` ``[*batch, n, n]``.
+    load
+        F ``[*batch, n]``.
+    free
+        Mask ``[n]`` of the dofs without a given value.
+    lift
+        ``[*batch, n]``: given values where there are, else 0. The solution satisfies
+        ``(K u − F)[free] = 0`` and ``u = lift`` elsewhere.
+    """
+
+    def __init__(self, model: Model, scene: Scene) -> None:
+        self._model, self._scene = model, scene
+        operator = model.operator(scene)
+        self.matrix = SparseTensor.from_pattern(model.dofs.pattern, operator.values)
+        self.load = operator.load
+        self.free = model.free
+        self.lift = model.lift(model.given_values(scene))
+
+    @cached_property
+    def mass(self) -> SparseTensor:
+        """M, the matrix of capacity or density, ``[*batch, n, n]``."""
+        return SparseTensor.from_pattern(self._model.dofs.pattern, self._model.mass(self._scene))

@@ -1,0 +1,92 @@
+"""Solutions to files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import torch_sla
+from torch_sla.assembly.mesh import write_mesh
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.specs.outputs import Field
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch_sla.problems.solution import Solution
+
+__all__ = ["save", "summary"]
+
+SHOWN = 64
+
+
+def save(solution: Solution, path: Path) -> None:
+    """Write a solution; see `Solution.save`."""
+    match path.suffix:
+        case ".vtu" | ".vtk" | ".xdmf":
+            _fields(solution, path)
+        case ".npz":
+            arrays = {name: _numpy(value) for name, value in solution.outputs.items()}
+            arrays |= {"u": _numpy(solution.u), "points": _numpy(solution.points)}
+            np.savez_compressed(path, allow_pickle=False, **arrays)
+        case ".json":
+            path.write_text(json.dumps(summary(solution), indent=1) + "\n", encoding="utf-8")
+        case suffix:
+            raise ArgumentError(
+                f"path ends in {suffix!r}; a solution is saved as .vtu, .vtk, .xdmf (fields), .npz (arrays) or .json "
+                "(numbers)"
+            )
+
+
+def summary(solution: Solution) -> dict[str, Any]:
+    """Return the small outputs, how they were found, and what identifies them."""
+    info = solution.info
+    outputs: dict[str, Any] = {}
+    for name, value in solution.outputs.items():
+        large = value.numel() > SHOWN
+        outputs[name] = {"shape": list(value.shape)} if large else value.detach().cpu().tolist()
+    return {
+        "problem": solution.model.spec.name,
+        "type": solution.model.spec.type,
+        "spec_hash": solution.spec_hash,
+        "structural_hash": solution.model.compiled.key,
+        "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
+        "unknowns": solution.model.dofs.n,
+        "solve": {
+            "result": info.result.name.lower(),
+            "backend": info.backend,
+            "method": info.method,
+            "preconditioner": info.preconditioner,
+            "iterations": info.iterations,
+            "residual": info.residual,
+            "notes": list(info.notes),
+        },
+        "u": {"min": float(solution.u.detach().min()), "max": float(solution.u.detach().max())},
+        "outputs": outputs,
+    }
+
+
+def _fields(solution: Solution, path: Path) -> None:
+    model = solution.model
+    if solution.u.ndim > 1:
+        raise ArgumentError(
+            f"u has batch dimensions {list(solution.u.shape[:-1])}, and {path.suffix} holds one member; save .npz, or "
+            "solve for one member"
+        )
+    at_points = {"u": model.at_points(solution.u)}
+    in_cells: dict[str, Tensor] = {}
+    for output in model.spec.outputs:
+        if isinstance(output, Field) and output.on == "nodes":
+            at_points[output.name] = solution[output.name]
+        elif isinstance(output, Field) and output.on == "cells":
+            in_cells[output.name] = solution[output.name]
+    write_mesh(path, model.mesh, at_points, in_cells, points=solution.points)
+
+
+def _numpy(value: Tensor) -> np.ndarray:
+    array: np.ndarray = value.detach().cpu().numpy()
+    return array
