@@ -1,0 +1,151 @@
+"""Rates of convergence on manufactured solutions, and exactness where it is due."""
+
+from __future__ import annotations
+
+from math import log2
+
+import pytest
+import torch
+
+import torch_sla.assembly as fem
+from torch_sla.assembly import weak
+
+PI = torch.pi
+
+
+def smooth(x):
+    return torch.sin(2.0 * x + 0.3).prod(-1)
+
+
+def smooth_gradient(x):
+    s, c = torch.sin(2.0 * x + 0.3), 2.0 * torch.cos(2.0 * x + 0.3)
+    columns = []
+    for d in range(x.shape[-1]):
+        factors = [c[..., e] if e == d else s[..., e] for e in range(x.shape[-1])]
+        columns.append(torch.stack(factors).prod(0))
+    return torch.stack(columns, -1)
+
+
+def poisson_error(tools, mesh, order):
+    dofs = fem.Dofs(mesh, fem.lagrange(mesh.reference.name, order))
+    basis = fem.CellBasis(mesh, dofs.element, 2 * order + 2)
+    values = dofs.assemble_matrix(weak.diffusion(basis, kappa=1.0))
+    load = dofs.assemble_vector(weak.source(basis, f=4.0 * mesh.dim * smooth(basis.x)))
+    fixed = dofs.facet_dofs(mesh.boundary)
+    u = tools.solve_dirichlet(dofs, values, load, fixed, smooth(dofs.points()[fixed]))
+    return (
+        float(fem.l2_error(dofs, u, smooth)),
+        float(fem.h1_seminorm_error(dofs, u, smooth_gradient)),
+    )
+
+
+SIZES = {
+    ("line", 1): (16, 32),
+    ("line", 2): (16, 32),
+    ("triangle", 1): (16, 32),
+    ("triangle", 2): (8, 16),
+    ("quad", 1): (12, 24),
+    ("quad", 2): (6, 12),
+    ("tetra", 1): (8, 16),
+    ("tetra", 2): (5, 10),
+    ("hexahedron", 1): (6, 12),
+    ("hexahedron", 2): (3, 6),
+}
+
+
+@pytest.mark.parametrize(("cell", "order"), SIZES)
+def test_poisson_converges_at_the_optimal_rate(tools, cell, order):
+    coarse, fine = (
+        poisson_error(tools, tools.structured(cell, n), order) for n in SIZES[cell, order]
+    )
+    l2, h1 = (log2(a / b) for a, b in zip(coarse, fine, strict=True))
+    assert l2 == pytest.approx(order + 1, abs=0.1)
+    assert h1 == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("cell", ["line", "triangle", "quad", "tetra", "hexahedron"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_linear_fields_are_reproduced_on_irregular_meshes(tools, cell, order):
+    mesh = tools.distorted(cell, 3)
+    dofs = fem.Dofs(mesh, fem.lagrange(cell, order))
+    basis = fem.CellBasis(mesh, dofs.element)
+    slope = torch.arange(1.0, mesh.dim + 1, dtype=torch.float64)
+    exact = dofs.points() @ slope + 0.5
+    values = dofs.assemble_matrix(weak.diffusion(basis, kappa=3.0))
+    fixed = dofs.facet_dofs(mesh.boundary)
+    zero = torch.zeros(dofs.n, dtype=torch.float64)
+    u = tools.solve_dirichlet(dofs, values, zero, fixed, exact[fixed])
+    torch.testing.assert_close(u, exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["triangle", "quad", "tetra", "hexahedron"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_elastic_patch_test(tools, cell, order):
+    mesh = tools.distorted(cell, 2)
+    dim = mesh.dim
+    dofs = fem.Dofs(mesh, fem.lagrange(cell, order), components=dim)
+    basis = fem.CellBasis(mesh, dofs.element, components=dim)
+    lam, mu = weak.lame_parameters(2.0, 0.3)
+    values = dofs.assemble_matrix(weak.elasticity(basis, lam=lam, mu=mu))
+    strain = 0.1 * torch.arange(float(dim * dim), dtype=torch.float64).reshape(dim, dim)
+    exact = (dofs.points() @ strain.T).flatten()
+    fixed = dofs.facet_dofs(mesh.boundary)
+    zero = torch.zeros(dofs.n, dtype=torch.float64)
+    u = tools.solve_dirichlet(dofs, values, zero, fixed, exact[fixed])
+    torch.testing.assert_close(u, exact, rtol=0, atol=1e-12)
+
+
+def disk(n: int) -> fem.Mesh:
+    """Unit disk of curved six-node triangles: a square mapped radially, mid-nodes on the map."""
+    quads = fem.rectangle_mesh((n, n), (2.0, 2.0), (-1.0, -1.0), cell="quad")
+    # Diagonals point to the centre, so that no triangle has two edges on the rim.
+    rising = quads.centroids.prod(1, keepdim=True) > 0
+    upward, downward = [[0, 1, 2], [0, 2, 3]], [[0, 1, 3], [1, 2, 3]]
+    halves = [
+        torch.where(rising, quads.cells[:, a], quads.cells[:, b])
+        for a, b in zip(upward, downward, strict=True)
+    ]
+    square = fem.make_mesh(quads.points, torch.cat(halves), "triangle")
+    dofs = fem.Dofs(square, fem.lagrange("triangle", 2))
+    x = dofs.points()
+    # Concentric squares become concentric circles (Shirley and Chiu 1997).
+    big, small = x.abs().amax(1), x.abs().amin(1)
+    angle = torch.where(big > 0, small / big.clamp(min=1e-300), torch.zeros_like(big)) * PI / 4
+    along, across = big * torch.cos(angle), big * torch.sin(angle)
+    first = x[:, 0].abs() >= x[:, 1].abs()
+    mapped = torch.stack([torch.where(first, along, across), torch.where(first, across, along)], 1)
+    points = mapped * torch.where(x < 0, -1.0, 1.0)
+    # Straight edges inside; the boundary edges alone are curved.
+    straight = points.clone()
+    cells = dofs.cell_nodes
+    for local, (i, j) in enumerate(square.reference.edges, start=3):
+        straight[cells[:, local]] = 0.5 * (points[cells[:, i]] + points[cells[:, j]])
+    rim = dofs.facet_nodes(square.boundary)
+    straight[rim] = points[rim]
+    return fem.make_mesh(straight, cells, "triangle6")
+
+
+def test_isoparametric_p2_keeps_its_rate_on_a_disk(tools):
+    (l2, h1), (l2_fine, h1_fine) = (poisson_error(tools, disk(n), 2) for n in (8, 16))
+    assert log2(l2 / l2_fine) == pytest.approx(3, abs=0.15)
+    assert log2(h1 / h1_fine) == pytest.approx(2, abs=0.1)
+    area = fem.CellBasis(disk(16), fem.lagrange("triangle", 2)).dx.sum()
+    assert float(area) == pytest.approx(torch.pi, rel=1e-5)
+
+
+def test_consistent_flux_balances_and_super_converges(tools):
+    mesh = tools.distorted("triangle", 8)
+    dofs = fem.Dofs(mesh, fem.lagrange("triangle", 1))
+    basis = fem.CellBasis(mesh, dofs.element)
+    values = dofs.assemble_matrix(weak.diffusion(basis, kappa=1.0))
+    load = dofs.assemble_vector(weak.source(basis, f=1.0))
+    fixed = dofs.facet_dofs(mesh.boundary)
+    u = tools.solve_dirichlet(dofs, values, load, fixed, torch.zeros(len(fixed), dtype=torch.float64))
+    reaction = fem.residual(dofs.pattern, values, load, u)
+    sides = [
+        fem.consistent_flux(reaction, dofs, mesh.facet_tags[name], among=mesh.boundary)
+        for name in ("left", "right", "bottom", "top")
+    ]
+    assert float(sum(sides)) == pytest.approx(-1.0, rel=1e-12)
+    assert float(fem.consistent_flux(reaction, dofs, mesh.boundary)) == pytest.approx(-1.0, rel=1e-12)
+    assert all(float(side) == pytest.approx(-0.25, rel=0.02) for side in sides)
