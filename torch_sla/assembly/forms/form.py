@@ -51,6 +51,10 @@ class _Form:
             except MissingPartError as missing:
                 more = parts[missing.argument].including(missing.part)
                 parts = {**parts, missing.argument: more}
+        for name, used in parts.items():
+            if used == Parts():
+                # Nothing was asked of it, or the part would have been missing.
+                raise ArgumentError(f"{self!r}: the integrand does not depend on {name}")
         if parts != known:
             self._check_linear(bases, w, parts, C)
             self._parts = parts
