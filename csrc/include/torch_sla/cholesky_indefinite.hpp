@@ -58,9 +58,9 @@ void symmetric_scale(std::int64_t n, const Index* start, const Index* column, co
       for (std::int64_t e = start[i]; e < start[i + 1]; ++e)
         largest = std::max(largest, magnitude(values[e]) * scale[column[e]]);
       largest *= scale[i];
-      int exponent = 0;
+      int exponent = 1;
       if (largest > 0 && std::isfinite(largest)) std::frexp(std::sqrt(largest), &exponent);
-      next[i] = std::ldexp(scale[i], -exponent);
+      next[i] = std::ldexp(scale[i], 1 - exponent);
     }
     std::copy(next.begin(), next.end(), scale);
   }

@@ -1,0 +1,134 @@
+"""Our own supernodal solver: Cholesky, and LDL with 1x1 and 2x2 pivots inside supernodes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.base import (
+    Backend,
+    Capabilities,
+    Method,
+    Mode,
+    Numeric,
+    Solution,
+    SolveOptions,
+    Symbolic,
+)
+from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.kernels import cholesky as kernels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+__all__ = ["Native"]
+
+
+class _Analyses:
+    """Analyses of one pattern: the plain one, and one per set of rows that must be pivoted in pairs.
+
+    Which rows have a negligible diagonal depends on the values, but rarely changes with them, so the
+    last such analysis is kept beside the plain one.
+    """
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.plain: kernels.Analysis | None = None
+        self._paired: tuple[Tensor, kernels.Analysis] | None = None
+        self._lock = threading.Lock()
+
+    def get(self, mates: Tensor | None) -> kernels.Analysis:
+        with self._lock:
+            if mates is None:
+                self.plain = self.plain or self._analyze(None)
+                return self.plain
+            if self._paired is None or not torch.equal(self._paired[0], mates):
+                self._paired = (mates, self._analyze(mates))
+            return self._paired[1]
+
+    def _analyze(self, mates: Tensor | None) -> kernels.Analysis:
+        count("analyze")
+        return kernels.analyze(self.pattern.crow, self.pattern.ccol, mates=mates)
+
+
+class Native(Backend):
+    """Multifrontal factorisation on dense kernels, ordered by minimum degree or nested dissection.
+
+    ``cholesky`` needs a positive definite matrix and names the row where it meets another. ``ldlt``
+    takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
+    have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
+    notes and the caller's refinement repairs.
+    """
+
+    name = "native"
+    capabilities = Capabilities(
+        methods=(
+            Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
+            Method("ldlt", "direct", "hermitian"),
+        ),
+        batched=True,
+    )
+
+    def unavailable(self) -> str | None:
+        return kernels.unavailable()
+
+    def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
+        if not pattern.symmetric:
+            raise SolveError(
+                Result.BREAKDOWN,
+                f"{method} needs entries at symmetric positions; some have no mirror",
+            )
+        analyses = _Analyses(pattern)
+        if method == "cholesky" or bool((pattern.diagonal_slots >= 0).all()):
+            analyses.get(None)
+        nbytes = 40 * pattern.nnz_csr if analyses.plain is None else analyses.plain.nbytes
+        return Symbolic(pattern, method, structure, analyses, nbytes)
+
+    def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        del options
+        pattern, structure = symbolic.pattern, symbolic.structure
+        if symbolic.method == "cholesky":
+            made = kernels.factorize(symbolic.payload.get(None), values)
+        else:
+            transposed = (
+                values.is_complex() and structure.hermitian is not True and structure.symmetric
+            )
+            kind: kernels.Kind = "symmetric" if transposed else "hermitian"
+            scale, scaled = _scale(pattern, values)
+            mates = kernels.weak_pairs(
+                pattern.crow, pattern.ccol, scaled.reshape(-1, pattern.nnz_csr)[0]
+            )
+            made = kernels.factorize(symbolic.payload.get(mates), scaled, kind, scale=scale)
+        factors = made if isinstance(made, list) else [made]
+        perturbed = sum(f.perturbed for f in factors)
+        notes = (f"{perturbed} negligible pivot(s) replaced",) if perturbed else ()
+        return Numeric(symbolic, made, sum(f.nbytes for f in factors), notes)
+
+    def solve(
+        self,
+        numeric: Numeric,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+        x0: Tensor | None = None,
+    ) -> Solution:
+        del values, options, x0
+        if isinstance(numeric.payload, list):
+            return Solution(kernels.solve_batch(numeric.payload, b, mode))
+        return Solution(numeric.payload.solve(b, mode))
+
+
+def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric scaling of ``[nnz]`` or ``[B, nnz]`` values."""
+    if values.ndim == 1:
+        return kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
+    pairs = [kernels.symmetric_scale(pattern.crow, pattern.ccol, item) for item in values]
+    return torch.stack([s for s, _ in pairs]), torch.stack([a for _, a in pairs])

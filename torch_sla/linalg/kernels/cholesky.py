@@ -1,0 +1,379 @@
+"""Supernodal Cholesky and LDL factorisations, ours, compiled.
+
+`analyze` orders a symmetric pattern and counts exactly what a factorisation will cost; the
+`Analysis` is immutable and shared by every `Factor` made from it. The numeric phase is multifrontal
+(J. W. H. Liu, SIAM Review 34, 1992, pages 82-109) on dense kernels of our own and on BLAS routines
+borrowed from SciPy. Results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from torch_sla._core import extension, reason
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, indices, plain
+from torch_sla.linalg.kernels.borrowed_blas import lend_blas
+from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+__all__ = [
+    "Analysis",
+    "Factor",
+    "Kind",
+    "Ordering",
+    "analyze",
+    "factorize",
+    "solve_batch",
+    "symmetric_scale",
+    "unavailable",
+    "weak_pairs",
+]
+
+Kind = Literal["cholesky", "hermitian", "symmetric"]
+Ordering = Literal["auto", "amd", "dissection", "natural"]
+
+_kernel: Any = None if extension is None else extension.cholesky
+
+# What choosing an ordering is decided by: seconds per flop of the numeric phase, and per entry and
+# level of nested dissection. Only their ratio matters.
+_FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
+# A diagonal entry below this fraction of its row cannot be relied on as a pivot.
+_WEAK = 1e-3
+
+
+def unavailable() -> str | None:
+    """Why these kernels cannot be used, or None when they can."""
+    return None if _kernel is not None else (reason or "the compiled extension is missing")
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the pattern and the ordering determine, exact counts included.
+
+    Parameters
+    ----------
+    payload
+        The compiled object.
+    ordering
+        ``"amd"``, ``"dissection"``, ``"natural"`` or ``"given"``.
+    """
+
+    payload: Any
+    ordering: str
+
+    @property
+    def n(self) -> int:
+        """Rows of the matrix."""
+        return int(self.payload.n)
+
+    @property
+    def nnz(self) -> int:
+        """Entries of the pattern."""
+        return int(self.payload.nnz)
+
+    @property
+    def order(self) -> Tensor:
+        """Row of A eliminated k-th, ``[n]`` int32, after postordering."""
+        return torch.from_numpy(self.payload.order)
+
+    @property
+    def factor_nnz(self) -> int:
+        """Entries of L, diagonal included."""
+        return int(self.payload.factor_nnz)
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions of a real factorisation: the sum of squared column counts."""
+        return float(self.payload.flops)
+
+    @property
+    def supernodes(self) -> int:
+        """Dense fronts of the factorisation."""
+        return int(self.payload.supernodes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this analysis holds."""
+        return int(self.payload.index_bytes)
+
+    def factor_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of the panels of a factor, the zeros that supernodes store included."""
+        return int(self.payload.panel_entries) * dtype.itemsize
+
+    def working_bytes(self, dtype: torch.dtype, threads: int | None = None) -> int:
+        """Bytes that a factorisation needs besides its factor while it runs."""
+        team = resolve_threads(threads, int(self.flops))
+        return int(self.payload.working_entries(team)) * dtype.itemsize
+
+
+def analyze(
+    crow: Tensor,
+    ccol: Tensor,
+    *,
+    ordering: Ordering | Tensor = "auto",
+    mates: Tensor | None = None,
+    threads: int | None = None,
+) -> Analysis:
+    """Order a structurally symmetric pattern and analyse its factorisation.
+
+    Parameters
+    ----------
+    crow, ccol
+        CSR row pointers ``[n + 1]`` and ascending columns ``[nnz]``, both triangles.
+    ordering
+        ``"amd"`` (minimum degree), ``"dissection"`` (multilevel nested dissection), ``"natural"``,
+        or a permutation ``[n]`` (row eliminated k-th); ``"auto"`` takes minimum degree, and
+        dissection where its counts are lower by more than it costs to find out.
+    mates
+        ``[n]`` int32, pairs of coupled rows that shall be pivoted together (-1: none).
+
+    Raises
+    ------
+    ArgumentError
+        When the pattern is not symmetric or the permutation is not one.
+    SolveError
+        ``OUT_OF_MEMORY`` when counts overflow 32-bit indices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crow, ccol = torch.tensor([0, 2, 5, 7]), torch.tensor([0, 1, 0, 1, 2, 1, 2])
+    >>> a = analyze(crow, ccol)
+    >>> a.factor_nnz, a.flops
+    (5, 9.0)
+    """
+    crow, ccol = indices(crow, ccol)
+    pairs = None if mates is None else plain(mates, torch.int32).numpy()
+    team = resolve_threads(threads, 20 * ccol.numel())
+    start, column = crow.numpy(), ccol.numpy()
+
+    def count(order: Any, name: str) -> Analysis:
+        return Analysis(_kernel.analyze(start, column, order, pairs), name)
+
+    try:
+        if isinstance(ordering, Tensor):
+            return count(plain(ordering, torch.int32).numpy(), "given")
+        if ordering not in ("auto", "amd", "dissection", "natural"):
+            raise ArgumentError(
+                f"`ordering` must be 'auto', 'amd', 'dissection', 'natural' or a permutation, got {ordering!r}"
+            )
+        first = "amd" if ordering == "auto" else ordering
+        found = count(_kernel.order(start, column, first, pairs, team), first)
+        if ordering == "auto":
+            levels = max(0.0, log2(max(found.n, 1) / _LEAF))
+            if 0.4 * found.flops * _FLOP > _DISSECTION * ccol.numel() * levels:
+                other = count(_kernel.order(start, column, "dissection", pairs, team), "dissection")
+                found = other if other.flops < found.flops else found
+        return found
+    except OverflowError as error:
+        raise SolveError(Result.OUT_OF_MEMORY, f"{error}; use an iterative method") from error
+    except ValueError as error:
+        raise ArgumentError(str(error)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A numeric factor: ``L Lᴴ``, ``L D Lᴴ`` or ``L D Lᵀ`` of a permuted matrix. Never changed once made.
+
+    Parameters
+    ----------
+    payload
+        The compiled object.
+    analysis
+        What it was made from.
+    kind
+        ``"cholesky"``, ``"hermitian"`` or ``"symmetric"``.
+    dtype
+        Of the values.
+    """
+
+    payload: Any
+    analysis: Analysis
+    kind: Kind
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return int(self.payload.bytes)
+
+    @property
+    def perturbed(self) -> int:
+        """Negligible pivots that were replaced: solutions then need refinement."""
+        return int(self.payload.perturbed)
+
+    @property
+    def inertia(self) -> tuple[int, int, int]:
+        """Numbers of positive, negative and zero eigenvalues (perturbed pivots count by their sign)."""
+        if self.kind == "symmetric" and self.dtype.is_complex:
+            raise ArgumentError(
+                "a complex symmetric matrix has no inertia; its eigenvalues are complex"
+            )
+        return cast("tuple[int, int, int]", self.payload.inertia)
+
+    @property
+    def slogdet(self) -> tuple[complex, float]:
+        """Phase of the determinant (a sign for Hermitian matrices) and ``log |det A|``."""
+        log, phase = self.payload.log_determinant
+        return phase, log
+
+    def solve(self, b: Tensor, mode: str = "n", *, threads: int | None = None) -> Tensor:
+        """Solve ``op(A) x = b`` for ``b`` ``[n, K]``; `mode` is ``n``, ``t`` or ``h``."""
+        b = plain(b, self.dtype)
+        expect_shape(b, "b", (self.analysis.n, b.shape[-1]))
+        x = empty(tuple(b.shape), self.dtype)
+        team = resolve_threads(threads, 2 * self.analysis.factor_nnz * max(1, b.shape[1]))
+        self.payload.solve(b.numpy(), x.numpy(), _conjugated(self.kind, mode), team)
+        return x
+
+    def selected_inverse(self) -> tuple[Tensor, Tensor]:
+        """Entries of the inverse on the pattern of A.
+
+        Returns
+        -------
+        values, filled
+            ``[nnz]`` entries of ``A⁻¹`` at the positions of the pattern, and which of them are
+            there: one of each mirrored pair (i, j), (j, i), and the diagonal. The other follows by
+            symmetry.
+        """
+        values = empty((self.analysis.nnz,), self.dtype)
+        filled = torch.empty(self.analysis.nnz, dtype=torch.uint8)
+        self.payload.selected_inverse(values.numpy(), filled.numpy())
+        return values, filled.bool()
+
+
+def _conjugated(kind: Kind, mode: str) -> bool:
+    """Whether op(A) is conj(A): Aᵀ of a Hermitian matrix, Aᴴ of a symmetric one."""
+    return mode == ("h" if kind == "symmetric" else "t")
+
+
+def weak_pairs(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
+    """Pair rows whose diagonal is negligible with a neighbour, for `analyze`; None where there are none.
+
+    Parameters
+    ----------
+    crow, ccol, values
+        CSR matrix, symmetric or Hermitian, scaled so that rows are comparable.
+    """
+    crow, ccol = indices(crow, ccol)
+    mates = torch.empty(crow.numel() - 1, dtype=torch.int32)
+    found = _kernel.match_weak_rows(
+        crow.numpy(), ccol.numpy(), plain(values).numpy(), _WEAK, mates.numpy()
+    )
+    return mates if found else None
+
+
+def symmetric_scale(crow: Tensor, ccol: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Powers of two s, ``[n]``, that bring the largest entry of every row near one, and ``s_i a_ij s_j``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> s, a = symmetric_scale(
+    ...     torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([4.0, 64.0])
+    ... )
+    >>> s, a
+    (tensor([0.5000, 0.1250]), tensor([1., 1.]))
+    """
+    crow, ccol = indices(crow, ccol)
+    values = plain(values)
+    scale = torch.empty(crow.numel() - 1, dtype=values.real.dtype)
+    scaled = empty(tuple(values.shape), values.dtype)
+    _kernel.symmetric_scale(
+        crow.numpy(), ccol.numpy(), values.numpy(), scale.numpy(), scaled.numpy()
+    )
+    return scale, scaled
+
+
+def factorize(
+    analysis: Analysis,
+    values: Tensor,
+    kind: Kind = "cholesky",
+    *,
+    scale: Tensor | None = None,
+    threads: int | None = None,
+) -> Factor | list[Factor]:
+    """Factorise values on an analysed pattern; no analysis is repeated.
+
+    Parameters
+    ----------
+    analysis
+        From `analyze`.
+    values
+        ``[nnz]`` entries of the pattern, or ``[B, nnz]`` for a batch. Where A is Hermitian only one of
+        each mirrored pair is read.
+    kind
+        ``"cholesky"`` for positive definite matrices, ``"hermitian"`` for ``L D Lᴴ``, ``"symmetric"``
+        for ``L D Lᵀ``, both with 1x1 and 2x2 pivots inside supernodes.
+    scale
+        ``[n]`` or ``[B, n]``; `values` are those of ``S A S`` and the factor answers for A.
+
+    Returns
+    -------
+    Factor or list of Factor
+        One per member of the batch.
+
+    Raises
+    ------
+    SolveError
+        ``NOT_POSITIVE_DEFINITE`` or ``NONFINITE`` naming the row, ``OUT_OF_MEMORY`` before anything
+        is allocated.
+    """
+    if values.dtype not in VALUES:
+        raise DTypeError(f"`values` must be floating point or complex, got {values.dtype}")
+    values = plain(values)
+    batch = values.shape[0] if values.ndim == 2 else 1
+    expect_shape(values, "values", (*values.shape[:-1], analysis.nnz))
+    team = resolve_threads(threads, int(min(analysis.flops * batch, 2**62)))
+    needed = batch * analysis.factor_bytes(values.dtype) + analysis.working_bytes(
+        values.dtype, team
+    )
+    free = available_bytes()
+    if needed > free:
+        raise SolveError(
+            Result.OUT_OF_MEMORY,
+            f"the factor needs {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
+        )
+    lend_blas()
+    s = None if scale is None else plain(scale, values.real.dtype).numpy()
+    try:
+        made = _kernel.factorize(analysis.payload, values.numpy(), kind, s, team)
+    except MemoryError as error:
+        raise SolveError(Result.OUT_OF_MEMORY, "the factor could not be allocated") from error
+    for k, (_, row) in enumerate(made):
+        if row >= 0:
+            one = values if values.ndim == 1 else values[k]
+            bad = kind != "cholesky" or not bool(torch.isfinite(one).all())
+            where = f"row {row}" if values.ndim == 1 else f"row {row} of member {k}"
+            result = Result.NONFINITE if bad else Result.NOT_POSITIVE_DEFINITE
+            what = "NaN or infinity in" if bad else "the pivot is not positive in"
+            raise SolveError(result, f"{what} {where}")
+    factors = [Factor(f, analysis, kind, values.dtype) for f, _ in made]
+    return factors[0] if values.ndim == 1 else factors
+
+
+def solve_batch(
+    factors: list[Factor], b: Tensor, mode: str = "n", *, threads: int | None = None
+) -> Tensor:
+    """Solve one system per factor: ``b`` ``[B, n, K]``, factors of one kind, dtype and analysis."""
+    first = factors[0]
+    b = plain(b, first.dtype)
+    expect_shape(b, "b", (len(factors), first.analysis.n, b.shape[-1]))
+    if any((f.dtype, f.kind) != (first.dtype, first.kind) for f in factors):
+        raise ArgumentError("`factors` must share one kind and dtype")
+    x = empty(tuple(b.shape), first.dtype)
+    work = 2 * first.analysis.factor_nnz * b.shape[0] * b.shape[2]
+    _kernel.solve_batch(
+        [f.payload for f in factors],
+        b.numpy(),
+        x.numpy(),
+        _conjugated(first.kind, mode),
+        resolve_threads(threads, work),
+    )
+    return x
