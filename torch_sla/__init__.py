@@ -10,24 +10,17 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "torch_sla.errors": ("SolveError", "SpecError", "TorchSlaError"),
+    "torch_sla.linalg": ("SolveInfo", "SparseTensor"),
+    "torch_sla.problems.lowering.cache": ("clear_cache",),
+    "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.mesh": (
-        "BoxMesh",
-        "IntervalMesh",
-        "MeshArrays",
-        "MeshFile",
-        "RectangleMesh",
+        *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
-        "Compliance",
-        "Energy",
-        "Field",
-        "Flux",
-        "Integral",
-        "Maximum",
-        "Probe",
-        "Reaction",
+        *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),
     ),
     "torch_sla.problems.specs.poisson": ("PoissonProblem",),
     "torch_sla.problems.specs.problem": ("Problem",),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch_sla.cli.console import exit_codes, out
 from torch_sla.cli.inputs import read_problem
-
-if TYPE_CHECKING:
-    from torch_sla.cli.options import Device, File, Settings
+from torch_sla.cli.options import Device, File, Settings  # noqa: TC001
 
 __all__ = ["explain"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
-
-if TYPE_CHECKING:
-    from torch_sla.cli.options import Device, File, Json, Parameters, Settings
+from torch_sla.cli.options import Device, File, Json, Parameters, Settings  # noqa: TC001
 
 __all__ = ["solve"]
 

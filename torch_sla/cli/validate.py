@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch_sla.cli.console import exit_codes, out
 from torch_sla.cli.inputs import read_problem
-
-if TYPE_CHECKING:
-    from torch_sla.cli.options import File, Settings
+from torch_sla.cli.options import File, Settings  # noqa: TC001
 
 __all__ = ["validate"]
 
@@ -17,6 +13,6 @@ def validate(file: File, settings: Settings = None) -> None:
     """Check a file, its mesh and its selections."""
     with exit_codes():
         problem = read_problem(file, settings)
-        mesh = problem.compile().check()
+        mesh = problem.check()
         out.print(f"{file} is valid: {problem.type}, spec {problem.spec_hash}", markup=False)
         out.print(f"  {mesh!r}", markup=False)

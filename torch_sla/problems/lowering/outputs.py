@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import DofSites, Spread
@@ -71,7 +71,10 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
     """Check the places of an output: tags, facets, points inside the mesh."""
     match output:
         case kinds.Probe():
-            model.geometry.located(_positions(model, output, path), model.dofs)
+            try:
+                model.geometry.located(_positions(model, output, path), model.dofs)
+            except MeshError as error:
+                raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
             _domain(model, output.on, f"{path}.on")
         case kinds.Flux() | kinds.Reaction():
@@ -90,7 +93,11 @@ def _positions(model: Model, output: kinds.Probe, path: str) -> Tensor:
 
 
 def _probe(taken: Taken, output: kinds.Probe, path: str) -> Tensor:
-    return taken.at(output.quantity, _positions(taken.model, output, path), f"{path}.quantity")
+    at = _positions(taken.model, output, path)
+    try:
+        return taken.at(output.quantity, at, f"{path}.quantity")
+    except MeshError as error:
+        raise SpecError(str(error), path=f"{path}.at") from None
 
 
 def _domain(model: Model, on: tuple[str, ...], path: str) -> tuple[str, Tensor]:

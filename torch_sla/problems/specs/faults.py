@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.files.loader import DataPath, Document
 
-__all__ = ["fault", "spec_error", "unbuilt_key", "unknown_key"]
+__all__ = ["fault", "located", "spec_error", "unbuilt_key", "unknown_key"]
 
 MAX_SHOWN = 5
 
@@ -77,6 +77,12 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
         line=document.line(path) if document else None,
         path=_text(path) or None,
     )
+
+
+def located(error: SpecError, document: Document) -> SpecError:
+    """Return the same error with the file and the line of its path."""
+    line = document.line(tuple(part for part in (error.path or "").split(".") if part))
+    return type(error)(error.message, file=document.file, line=line, path=error.path)
 
 
 def _text(path: DataPath) -> str:

@@ -14,7 +14,7 @@ from torch_sla.problems.files.writer import dump
 from torch_sla.problems.registry import problem_class
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.faults import spec_error
+from torch_sla.problems.specs.faults import located, spec_error
 from torch_sla.problems.specs.migrations import migrate
 from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
 
@@ -58,12 +58,13 @@ def from_document(document: Document, *, base: Path) -> Problem:
         if kind is None:
             raise SpecError("'type' is required (such as type: poisson)")
         cls = problem_class(kind)
-        return cls.model_validate(data, context={"base": str(base)})
+        problem = cls.model_validate(data, context={"base": str(base)})
+        problem.remember(document)
     except ValidationError as error:
         raise spec_error(error, data, document) from None
     except SpecError as error:
-        line = document.line(tuple(part for part in (error.path or "").split(".") if part))
-        raise type(error)(error.message, file=document.file, line=line, path=error.path) from None
+        raise located(error, document) from None
+    return problem
 
 
 def to_text(problem: Spec, *, base: Path | None = None) -> str:

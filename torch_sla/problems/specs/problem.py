@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -9,8 +10,10 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems import registry
+from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
+from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.mesh import MeshSpec
@@ -19,7 +22,7 @@ from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Listed, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -60,6 +63,7 @@ class Problem(Spec):
     _parameters: dict[str, Parameter] = PrivateAttr(default_factory=dict)
     _model: Any = PrivateAttr(default=None)
     _hash: str | None = PrivateAttr(default=None)
+    _document: Document | None = PrivateAttr(default=None)
 
     if not TYPE_CHECKING:
 
@@ -110,6 +114,10 @@ class Problem(Spec):
         files.write(self, path)
         return Path(path).read_text(encoding="utf-8")
 
+    def remember(self, document: Document) -> None:
+        """Keep where this was read from, so that later errors can name file and line."""
+        self._document = document
+
     @property
     def spec_hash(self) -> str:
         """Identifies what is declared, contents of files included; survives a trip through YAML."""
@@ -124,20 +132,39 @@ class Problem(Spec):
 
     # -- verbs ----------------------------------------------------------------------------------
 
-    def _lowered(self) -> Model:
-        if self._model is None:
-            self._model = registry.verbs(self.type)(self)
-        model: Model = self._model
-        return model
+    @contextlib.contextmanager
+    def _located(self) -> Iterator[Model]:
+        """Yield the lowered problem; what turns out to be wrong is located in the file it came from."""
+        try:
+            if self._model is None:
+                self._model = registry.verbs(self.type)(self)
+            yield self._model
+        except SpecError as error:
+            if error.file is not None or self._document is None:
+                raise
+            raise located(error, self._document) from None
 
     @property
     def structural_hash(self) -> str:
         """Identifies the structure: mesh topology, selections, element, dtype; no values."""
-        return self._lowered().compiled.key
+        with self._located() as model:
+            return model.compiled.key
 
     def compile(self) -> Model:
         """Do all work that values do not change, and hold on to it."""
-        return self._lowered()
+        with self._located() as model:
+            return model
+
+    def check(self) -> Mesh:
+        """Check all that needs no value: mesh, selections, tags, places; return the mesh.
+
+        Raises
+        ------
+        SpecError
+            At the first thing that is wrong.
+        """
+        with self._located() as model:
+            return model.check()
 
     def solve(
         self,
@@ -175,13 +202,15 @@ class Problem(Spec):
         SolveError
             If the linear solve fails.
         """
-        return self._lowered().solve(
-            {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
-        )
+        with self._located() as model:
+            return model.solve(
+                {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
+            )
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
-        return self._lowered().explain({**(values or {}), **named})
+        with self._located() as model:
+            return model.explain({**(values or {}), **named})
 
     # -- derivatives ----------------------------------------------------------------------------
 
@@ -270,7 +299,8 @@ class FieldProblem(Problem):
         **named: Any,
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
-        return self._lowered().assemble({**(values or {}), **named}, points=points)
+        with self._located() as model:
+            return model.assemble({**(values or {}), **named}, points=points)
 
     def residual(
         self,
@@ -283,9 +313,10 @@ class FieldProblem(Problem):
         **named: Any,
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
-        return self._lowered().residual(
-            u, {**(values or {}), **named}, points=points, constrained=constrained
-        )
+        with self._located() as model:
+            return model.residual(
+                u, {**(values or {}), **named}, points=points, constrained=constrained
+            )
 
     def jacobian(
         self,
@@ -298,18 +329,22 @@ class FieldProblem(Problem):
         **named: Any,
     ) -> SparseTensor:
         """Return the derivative of `residual` with respect to u."""
-        return self._lowered().jacobian(
-            u, {**(values or {}), **named}, points=points, constrained=constrained
-        )
+        with self._located() as model:
+            return model.jacobian(
+                u, {**(values or {}), **named}, points=points, constrained=constrained
+            )
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]``, cells, facets, tags."""
-        return self._lowered().mesh
+        with self._located() as model:
+            return model.mesh
 
     def dof_points(self) -> Tensor:
         """Return where the unknowns live ``[n_dofs, dim]``."""
-        return self._lowered().dof_points()
+        with self._located() as model:
+            return model.dof_points()
 
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        return self._lowered().sites(name)
+        with self._located() as model:
+            return model.sites(name)

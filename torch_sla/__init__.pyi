@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from torch_sla.errors import (
+    SolveError as SolveError,
+    SpecError as SpecError,
+    TorchSlaError as TorchSlaError,
+)
+from torch_sla.linalg import SolveInfo as SolveInfo, SparseTensor as SparseTensor
+from torch_sla.problems.lowering.cache import clear_cache as clear_cache
+from torch_sla.problems.solution import Solution as Solution
+from torch_sla.problems.specs.boundary import (
+    Dirichlet as Dirichlet,
+    Neumann as Neumann,
+    Robin as Robin,
+)
+from torch_sla.problems.specs.files import load_problem as load_problem
+from torch_sla.problems.specs.mesh import (
+    BoxMesh as BoxMesh,
+    IntervalMesh as IntervalMesh,
+    MeshArrays as MeshArrays,
+    MeshFile as MeshFile,
+    RectangleMesh as RectangleMesh,
+)
+from torch_sla.problems.specs.outputs import (
+    Compliance as Compliance,
+    Energy as Energy,
+    Field as Field,
+    Flux as Flux,
+    Integral as Integral,
+    Maximum as Maximum,
+    Probe as Probe,
+    Reaction as Reaction,
+)
+from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
+from torch_sla.problems.specs.problem import Problem as Problem
+from torch_sla.problems.specs.solver import Solver as Solver
+from torch_sla.problems.specs.value import Parameter as Parameter
+
+__all__: list[str]
+__version__: str
