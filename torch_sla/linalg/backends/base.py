@@ -12,6 +12,8 @@ from torch import Tensor
 from torch_sla.errors import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
@@ -51,6 +53,8 @@ class Method:
         Other names for it.
     rectangular
         Whether it solves least-squares problems.
+    dtypes
+        Value dtypes it takes, where these are fewer than the backend's.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Method:
     preconditioners: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
+    dtypes: frozenset[torch.dtype] = ALL_DTYPES
 
 
 @dataclass(frozen=True)
@@ -102,12 +107,16 @@ class SolveOptions:
         Limit on iterations; None lets the method choose.
     preconditioner
         A name, an options object or a callable; None for the method's default.
+    project
+        Removes the declared nullspace from vectors ``[n, K]``; an iterative method may keep its
+        preconditioned directions clean with it.
     """
 
     rtol: float = 1e-10
     atol: float = 0.0
     maxiter: int | None = None
     preconditioner: Any = None
+    project: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(eq=False)
@@ -156,6 +165,10 @@ class Backend(ABC):
         """Why this backend cannot be used here, or None when it can."""
         return None
 
+    def unavailable_method(self, method: str) -> str | None:
+        """Why one method of an available backend cannot be used here, or None when it can."""
+        return None
+
     @abstractmethod
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         """Do the work that values do not change."""
@@ -186,3 +199,17 @@ class Backend(ABC):
         x0: Tensor | None = None,
     ) -> Solution:
         """Solve ``op(A) x = b`` for ``b`` ``[M, K]``; `values` are those `numeric` was made from."""
+
+    # What a factor may know besides solutions; None when it does not.
+
+    def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        """Sign (or phase) and logarithm of the absolute value of the determinant, scalars."""
+        return None
+
+    def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
+        """Numbers of positive, negative and zero eigenvalues of a Hermitian matrix."""
+        return None
+
+    def selected_inverse(self, numeric: Numeric) -> Tensor | None:
+        """Entries of ``A⁻ᵀ`` on the slots of the pattern ``[nnz_csr]``."""
+        return None

@@ -124,3 +124,15 @@ class Eigen(Backend):
             x0=x0,
         )
         return Solution(done.x, max(done.iterations, default=0), [], done.result)
+
+    def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        factor = numeric.payload
+        return factor.slogdet() if isinstance(factor, kernels.Factor) else None
+
+    def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
+        factor = numeric.payload
+        if not isinstance(factor, kernels.Factor) or numeric.symbolic.method == "lu":
+            return None
+        pivots = factor.pivots().real
+        below = int((pivots < 0).sum())
+        return pivots.numel() - below, below, 0

@@ -236,9 +236,9 @@ def _dense_matmul(pattern: Pattern, values: Tensor, x: Tensor, shape: tuple[int,
             f"batch dimensions {list(X.shape[:-2])} of `x` do not broadcast with {list(batch)} of the matrix"
         ) from error
     if nb:
-        values = values.expand(*lead, -1).reshape(-1, values.shape[-1])
+        values = values.expand(*lead, -1).reshape(torch.Size(lead).numel(), values.shape[-1])
     if lead:
-        X = X.expand(*lead, -1, -1).reshape(-1, N, X.shape[-1])
+        X = X.expand(*lead, -1, -1).reshape(torch.Size(lead).numel(), N, X.shape[-1])
     Y = matmul(values.to(dtype), X.to(dtype), pattern)
     Y = Y.reshape(*lead, pattern.shape[0], X.shape[-1])
     return Y.squeeze(-1) if vector else Y
@@ -275,7 +275,7 @@ def _sparse_matmul(A: SparseTensor, B: SparseTensor) -> SparseTensor:
     def lead(values: Tensor, own: tuple[int, ...]) -> Tensor:
         if not own:
             return values.unsqueeze(0)
-        return values.expand(*batch, -1).reshape(-1, values.shape[-1])
+        return values.expand(*batch, -1).reshape(torch.Size(batch).numel(), values.shape[-1])
 
     pattern = _product_pattern(p, q)
     values = masked_product(lead(a, A.batch_shape), lead(b, B.batch_shape), p, q, pattern)

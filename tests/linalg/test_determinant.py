@@ -1,0 +1,111 @@
+"""Determinants against dense torch: tiny, huge, singular; first and second derivatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg import SparseTensor
+
+N = 6
+I = torch.arange(N)
+ROW = torch.cat([I, I[1:], I[:-2], torch.tensor([0])])
+COL = torch.cat([I, I[:-1], I[2:], torch.tensor([0])])
+
+
+def sample(dtype: torch.dtype, *batch: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(9)
+    v = torch.randn(*batch, len(ROW), dtype=dtype, generator=g)
+    v[..., :N] += 3
+    return v
+
+
+def make(v: torch.Tensor) -> SparseTensor:
+    return SparseTensor(v, ROW, COL, (*v.shape[:-1], N, N))
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_values(dtype: torch.dtype, batch: tuple[int, ...]) -> None:
+    A = make(sample(dtype, *batch))
+    D = A.to_dense()
+    torch.testing.assert_close(A.det(), torch.linalg.det(D))
+    sign, log = A.slogdet()
+    torch.testing.assert_close(log, torch.linalg.slogdet(D).logabsdet)
+    torch.testing.assert_close(sign, torch.linalg.slogdet(D).sign)
+    torch.testing.assert_close(A.logdet(), torch.logdet(D))
+
+
+@pytest.mark.parametrize("name", ["det", "slogdet", "logdet"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_derivatives(name: str, dtype: torch.dtype) -> None:
+    v = sample(dtype).requires_grad_()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return getattr(make(x), name)()
+
+    assert gradcheck(function, (v,))
+    assert gradgradcheck(function, (v,))
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-3, 1e40])
+def test_gradient_of_a_determinant_of_any_size(scale: float) -> None:
+    v = (sample(torch.float64) * scale).requires_grad_()
+    (g,) = torch.autograd.grad(make(v).det(), v)
+    w = sample(torch.float64).requires_grad_()
+    (h,) = torch.autograd.grad(make(w).det(), w)
+    torch.testing.assert_close(g, h * scale ** (N - 1), rtol=1e-10, atol=0)
+    assert (g != 0).any()
+
+
+def test_cofactors_survive_where_the_determinant_underflows() -> None:
+    d = torch.tensor([1e-200, 1e-200, 1.0], dtype=torch.float64, requires_grad=True)
+    det = SparseTensor.diag(d).det()
+    det.backward()
+    assert det == 0
+    assert d.grad[0] == pytest.approx(1e-200, rel=1e-12)
+
+
+@pytest.mark.parametrize("rank_lost", [1, 2])
+def test_gradient_at_a_singular_matrix(rank_lost: int) -> None:
+    D = torch.diag(torch.tensor([2.0, 3.0, 0.0 if rank_lost == 2 else 5.0, 0.0]).double())
+    Q = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
+    x = (Q @ D @ Q.T).requires_grad_()
+    det = SparseTensor.from_dense(x).det()
+    (g,) = torch.autograd.grad(det, x)
+    expected = 30 * torch.outer(Q[:, 3], Q[:, 3]) if rank_lost == 1 else torch.zeros(4, 4).double()
+    torch.testing.assert_close(g, expected, atol=1e-12, rtol=1e-9)
+    assert abs(float(det.detach())) < 1e-13
+
+
+def test_exactly_singular() -> None:
+    v = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64, requires_grad=True)
+    A = SparseTensor(v, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]), (2, 2))
+    (g,) = torch.autograd.grad(A.det(), v)
+    torch.testing.assert_close(g, torch.tensor([4.0, -2.0, -2.0, 1.0]).double())
+    sign, log = A.detach().slogdet()
+    assert (float(sign), float(log)) == (0.0, float("-inf"))
+    with pytest.raises(GradientError, match="singular"):
+        A.slogdet()
+    with pytest.raises(GradientError):
+        torch.autograd.grad(A.det(), v, create_graph=True)
+
+
+def test_logdet_neither_overflows_nor_estimates() -> None:
+    n = 3000
+    off = torch.tensor(-1e8, dtype=torch.float64)
+    A = SparseTensor.tridiagonal(off, torch.full((n,), 2e8, dtype=torch.float64), off)
+    exact = torch.log(torch.tensor(n + 1.0).double()) + n * torch.log(torch.tensor(1e8).double())
+    assert float(A.logdet()) == pytest.approx(float(exact), rel=1e-13)
+    assert torch.equal(A.logdet(), A.logdet())
+
+
+def test_odd_cases() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    assert SparseTensor(torch.zeros(0), none, none, (0, 0)).det() == 1
+    assert SparseTensor(torch.zeros(0), none, none, (2, 2)).det() == 0
+    assert torch.isnan(SparseTensor.diag(torch.tensor([-1.0, 2.0])).logdet())
+    with pytest.raises(ArgumentError, match="square"):
+        SparseTensor.eye(2, 3).det()

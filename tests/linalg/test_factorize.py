@@ -1,0 +1,155 @@
+"""Factorisations: solving, transposing, updating, and what the factor knows; derivatives of all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError, DTypeError, PlanError, SolveError
+from torch_sla.linalg import SparseTensor, cache_counters
+from torch_sla.linalg.backends.registry import backends
+
+N = 7
+I = torch.arange(N)
+ROW = torch.cat([I, I[1:], I[:-1], torch.tensor([0, 5])])
+COL = torch.cat([I, I[:-1], I[1:], torch.tensor([5, 0])])
+
+
+def values_of(kind: str, dtype: torch.dtype, *batch: int) -> torch.Tensor:
+    """Values on the pattern above: general, Hermitian, or Hermitian positive definite."""
+    g = torch.Generator().manual_seed(17)
+    off = torch.randn(*batch, N, dtype=dtype, generator=g)
+    other = torch.randn(*batch, N, dtype=dtype, generator=g) if kind == "lu" else off.conj()
+    shift = {"lu": 4.0, "cholesky": 5.0, "ldlt": 0.0}[kind]
+    d = torch.randn(*batch, N, dtype=dtype, generator=g).real + shift
+    if kind == "ldlt":
+        d = d + 3 * d.sign()
+    both = torch.cat([off[..., :-1], other[..., :-1], off[..., -1:], other[..., -1:]], -1)
+    return torch.cat([d.to(dtype), both.resolve_conj()], -1)
+
+
+def make(values: torch.Tensor) -> SparseTensor:
+    return SparseTensor(values, ROW, COL, (*values.shape[:-1], N, N))
+
+
+OFFERED = [
+    (b.name, kind)
+    for b in backends()
+    if b.unavailable() is None
+    for kind in ("lu", "cholesky", "ldlt")
+    if b.capabilities.method(kind) is not None and "cpu" in b.capabilities.devices
+]
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize(("backend", "kind"), OFFERED)
+def test_every_factorisation(
+    backend: str, kind: str, dtype: torch.dtype, batch: tuple[int, ...]
+) -> None:
+    values = values_of(kind, dtype, *batch)
+    A = make(values)
+    D = A.to_dense()
+    F = getattr(A, kind)(backend=backend)
+    assert F.backend == backend
+    b = torch.randn(*batch, N, 3, dtype=dtype)
+    torch.testing.assert_close(D @ F.solve(b), b)
+    torch.testing.assert_close(D.mT @ F.solve_transposed(b), b)
+    sign, log = F.slogdet()
+    expected = torch.linalg.slogdet(D)
+    torch.testing.assert_close(log, expected.logabsdet)
+    torch.testing.assert_close(sign, expected.sign)
+    torch.testing.assert_close(F.det(), torch.linalg.det(D))
+    S = F.selected_inverse()
+    where = S.to_dense() != 0
+    torch.testing.assert_close(S.to_dense(), torch.linalg.inv(D) * where)
+    if kind != "lu" and not batch:
+        w = torch.linalg.eigvalsh(D)
+        assert F.inertia() == (int((w > 0).sum()), int((w < 0).sum()), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("kind", ["lu", "cholesky"])
+def test_derivatives_go_through_the_factor(kind: str, dtype: torch.dtype) -> None:
+    base = values_of(kind, dtype)
+    change = values_of(kind, dtype).mul(0.1)
+    t = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(N, 2, dtype=dtype, requires_grad=True)
+
+    def run(s: torch.Tensor, rhs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        F = getattr(make(base + s * change), kind)()
+        return F.solve(rhs), F.solve_transposed(rhs), F.logdet(), F.selected_inverse().values
+
+    assert gradcheck(run, (t, b))
+    assert gradgradcheck(lambda s, rhs: run(s, rhs)[:3], (t, b))
+
+
+def test_update_keeps_the_analysis_and_the_old_factor() -> None:
+    values = values_of("cholesky", torch.float64)
+    A = make(values)
+    F = A.cholesky(backend="eigen")
+    b = torch.randn(N, dtype=torch.float64)
+    before = cache_counters()
+    x = F.solve(b)
+    G = F.update(2.5 * values)
+    after = cache_counters()
+    assert after["analyze"] == before["analyze"]
+    assert after["factorize"] == before["factorize"] + 1
+    torch.testing.assert_close(G.solve(b), x / 2.5)
+    torch.testing.assert_close(F.solve(b), x)
+    torch.testing.assert_close(F.update(2.5 * A).solve(b), x / 2.5)
+    with pytest.raises(ArgumentError, match="pattern"):
+        F.update(SparseTensor.eye(N, dtype=torch.float64))
+
+
+def test_a_hundred_solves_one_factor() -> None:
+    F = make(values_of("lu", torch.float64)).lu()
+    before = cache_counters()["factorize"]
+    b = torch.randn(N, dtype=torch.float64, requires_grad=True)
+    for _ in range(5):
+        F.solve(b).sum().backward()
+    assert cache_counters()["factorize"] == before
+
+
+def test_solutions_of_complex_and_low_precision_right_hand_sides() -> None:
+    A = make(values_of("lu", torch.float64))
+    b = torch.randn(N, dtype=torch.complex128)
+    torch.testing.assert_close(A.to_dense().to(b.dtype) @ A.lu().solve(b), b)
+    assert A.lu().solve(b.real.float()).dtype == torch.float64
+    with pytest.raises(DTypeError, match="factorise"):
+        A.float().lu().solve(b.real)
+
+
+def test_the_automatic_choice_falls_through() -> None:
+    assert make(values_of("cholesky", torch.float64)).factorize().method == "cholesky"
+    assert make(values_of("ldlt", torch.float64)).factorize().method in ("ldlt", "lu")
+    assert make(values_of("lu", torch.float64)).factorize().method == "lu"
+
+
+def test_refusals() -> None:
+    with pytest.raises(PlanError, match="Hermitian"):
+        make(values_of("lu", torch.float64)).cholesky()
+    with pytest.raises(SolveError):
+        make(values_of("ldlt", torch.float64)).cholesky()
+    with pytest.raises(ArgumentError, match="square"):
+        SparseTensor.eye(2, 3).lu()
+    with pytest.raises(ArgumentError, match="ldlt"):
+        make(values_of("lu", torch.float64)).lu().inertia()
+    bad = values_of("lu", torch.float64)
+    bad[0] = float("nan")
+    with pytest.raises(SolveError, match="NaN"):
+        make(bad).lu()
+
+
+def test_positive_definiteness_is_decided_by_factorising() -> None:
+    # Not diagonally dominant, hence not decided by detection.
+    g = torch.Generator().manual_seed(2)
+    G = torch.randn(5, 5, dtype=torch.float64, generator=g)
+    A = SparseTensor.from_dense(G @ G.T + 0.1 * torch.eye(5).double())
+    assert A.structure.positive_definite is None
+    assert A.is_positive_definite()
+    least = float(torch.linalg.eigvalsh(A.to_dense())[0])
+    shifted = A - (least + 1e-6) * SparseTensor.eye(5, dtype=torch.float64)
+    assert not shifted.is_positive_definite()
+    assert not make(values_of("lu", torch.float64)).is_positive_definite()
