@@ -140,12 +140,16 @@ def test_consistent_flux_balances_and_super_converges(tools):
     values = dofs.assemble_matrix(weak.diffusion(basis, kappa=1.0))
     load = dofs.assemble_vector(weak.source(basis, f=1.0))
     fixed = dofs.facet_dofs(mesh.boundary)
-    u = tools.solve_dirichlet(dofs, values, load, fixed, torch.zeros(len(fixed), dtype=torch.float64))
+    u = tools.solve_dirichlet(
+        dofs, values, load, fixed, torch.zeros(len(fixed), dtype=torch.float64)
+    )
     reaction = fem.residual(dofs.pattern, values, load, u)
     sides = [
         fem.consistent_flux(reaction, dofs, mesh.facet_tags[name], among=mesh.boundary)
         for name in ("left", "right", "bottom", "top")
     ]
     assert float(sum(sides)) == pytest.approx(-1.0, rel=1e-12)
-    assert float(fem.consistent_flux(reaction, dofs, mesh.boundary)) == pytest.approx(-1.0, rel=1e-12)
+    assert float(fem.consistent_flux(reaction, dofs, mesh.boundary)) == pytest.approx(
+        -1.0, rel=1e-12
+    )
     assert all(float(side) == pytest.approx(-0.25, rel=0.02) for side in sides)

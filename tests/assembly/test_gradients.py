@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log2
 
 import pytest
@@ -52,8 +53,10 @@ def test_forward_mode_and_vmap(tools, generator):
     many = torch.func.vmap(function)(torch.stack([k, t]))
     torch.testing.assert_close(many, torch.stack([function(k), function(t)]))
     gradient = torch.func.vmap(torch.func.grad(lambda k: function(k).square().sum()))
-    torch.testing.assert_close(gradient(torch.stack([k]))[0], 2 * k * function(torch.ones_like(k))
-                               .square().sum((1, 2))[:, None])
+    torch.testing.assert_close(
+        gradient(torch.stack([k]))[0],
+        2 * k * function(torch.ones_like(k)).square().sum((1, 2))[:, None],
+    )
 
 
 @pytest.mark.parametrize("cell", ["triangle", "hexahedron"])
@@ -98,7 +101,7 @@ def taylor_orders(function, x, direction, steps=(0.08, 0.04, 0.02)):
         moved = float(function(x.detach() + h * direction))
         first.append(abs(moved - value - h * slope))
         second.append(abs(moved - value - h * slope - 0.5 * h * h * bend))
-    return [min(log2(a / b) for a, b in zip(r, r[1:], strict=False)) for r in (first, second)]
+    return [min(log2(a / b) for a, b in pairwise(r)) for r in (first, second)]
 
 
 @pytest.mark.parametrize("cell", ["line", "triangle", "quad", "tetra", "hexahedron"])
@@ -106,14 +109,18 @@ def test_shape_derivatives_to_second_order(tools, cell, generator):
     mesh = tools.distorted(cell, 2)
     dofs = fem.Dofs(mesh, fem.lagrange(cell, 1))
     u = torch.rand(dofs.n, generator=generator, dtype=torch.float64)
-    direction = 0.3 * (torch.rand(mesh.points.shape, generator=generator, dtype=torch.float64) - 0.5)
+    direction = 0.3 * (
+        torch.rand(mesh.points.shape, generator=generator, dtype=torch.float64) - 0.5
+    )
 
     def function(points):
         cells = fem.CellBasis(mesh, dofs.element, points=points)
         facets = fem.FacetBasis(mesh, dofs.element, points=points)
         k = 1 + cells.x[..., 0] ** 2
         energy = (FULL(cells, k=k) @ dofs.restrict(u)[..., None])[..., 0] * dofs.restrict(u)
-        load = dofs.assemble_vector(weak.source(facets, f=facets.normal[..., 0] + 2.0), facets.facets)
+        load = dofs.assemble_vector(
+            weak.source(facets, f=facets.normal[..., 0] + 2.0), facets.facets
+        )
         return energy.sum() + (load * u).sum() ** 2
 
     first, second = taylor_orders(function, mesh.points, direction)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.elements import Element
 from torch_sla.assembly.mapping import cell_nodes
-from torch_sla.assembly.mesh.mesh import Mesh
 from torch_sla.assembly.mesh.topology import sub_entities
 from torch_sla.errors import ArgumentError, MeshError
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.elements import Element
+    from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["Dofs"]
 
@@ -53,8 +56,8 @@ class Dofs:
     def __init__(self, mesh: Mesh, element: Element, components: int = 1) -> None:
         if element.cell != mesh.reference:
             raise MeshError(
-                f"element: {element!r} does not fit the mesh's {mesh.cell} cells; use lagrange({mesh.reference.name!r}, "
-                "order)"
+                f"element: {element!r} does not fit the mesh's {mesh.cell} cells; use "
+                f"lagrange({mesh.reference.name!r}, order)"
             )
         if components < 1:
             raise ArgumentError(f"components: got {components}; a field has at least one component")
@@ -82,7 +85,8 @@ class Dofs:
         local = self.element.facet_nodes.to(self.cell_nodes.device)
         owners = self.mesh.facet_cells[facets]
         chosen = local[self.mesh.facet_sides[facets]]
-        return self.cell_nodes[owners].gather(1, chosen).unique()
+        nodes: Tensor = self.cell_nodes[owners].gather(1, chosen).unique()
+        return nodes
 
     def facet_dofs(self, facets: Tensor, component: int | None = None) -> Tensor:
         """Dofs on the closure of given facets, ascending and unique.
@@ -192,7 +196,7 @@ class Dofs:
         return index.int() if self.n < 2**31 else index
 
     def facet_map(self, facets: Tensor, rank: int) -> SegmentMap:
-        """The map of facet matrices (rank 2) or vectors (rank 1), kept per set of facets.
+        """Give the map of facet matrices (rank 2) or vectors (rank 1), kept per set of facets.
 
         Parameters
         ----------
@@ -236,14 +240,15 @@ class Dofs:
     def restrict(self, u: Tensor, facets: Tensor | None = None) -> Tensor:
         """Gather a vector ``[*batch, n]`` to cells ``[*batch, n_cells, n_local]``, or to facets' owners."""
         gather = self.vector_map if facets is None else self.facet_map(facets, 1)
-        return gather.gather(u).unflatten(-1, (-1, self.n_local))
+        local: Tensor = gather.gather(u).unflatten(-1, (-1, self.n_local))
+        return local
 
     def __repr__(self) -> str:
         return f"Dofs({self.element!r}, components={self.components}, n={self.n})"
 
 
 def _number(mesh: Mesh, element: Element) -> tuple[Tensor, int]:
-    """Number the nodes of an element: ``[n_cells, nb]`` and their count."""
+    """Give every node of an element a number: ``[n_cells, nb]`` and their count."""
     if element == mesh.geometry:
         return mesh.cells, mesh.n_points
     cell = element.cell

@@ -8,15 +8,25 @@ from autograd. With ``x(X) = sum_k phi_k(X) x_k`` the Jacobian is ``J = dx/dX``,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.mesh.mesh import Mesh
-from torch_sla.assembly.reference.cell import ReferenceCell
 from torch_sla.errors import MeshError
 
-__all__ = ["Geometry", "cell_geometry", "cell_nodes", "facet_geometry", "facet_points", "inverse_and_det"]
+if TYPE_CHECKING:
+    from torch_sla.assembly.mesh.mesh import Mesh
+    from torch_sla.assembly.reference.cell import ReferenceCell
+
+__all__ = [
+    "Geometry",
+    "cell_geometry",
+    "cell_nodes",
+    "facet_geometry",
+    "facet_points",
+    "inverse_and_det",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +105,8 @@ def cell_nodes(mesh: Mesh, points: Tensor | None = None) -> Tensor:
         raise MeshError(
             f"points: got shape {tuple(points.shape)}; this mesh has {tuple(mesh.points.shape)}"
         )
-    return mesh.cell_points.gather(points, dim=0).unflatten(0, tuple(mesh.cells.shape))
+    nodes: Tensor = mesh.cell_points.gather(points, dim=0).unflatten(0, tuple(mesh.cells.shape))
+    return nodes
 
 
 def cell_geometry(mesh: Mesh, X: Tensor, points: Tensor | None = None) -> Geometry:
@@ -155,12 +166,11 @@ def _area_vectors(cell: ReferenceCell) -> Tensor:
     edges = corners[:, [1, -1][: cell.dim - 1]] - corners[:, :1]
     if cell.dim == 2:
         return torch.stack([edges[:, 0, 1], -edges[:, 0, 0]], -1)
-    return torch.linalg.cross(edges[:, 0], edges[:, 1])
+    vectors: Tensor = torch.linalg.cross(edges[:, 0], edges[:, 1])
+    return vectors
 
 
-def facet_geometry(
-    mesh: Mesh, facets: Tensor, X: Tensor, points: Tensor | None = None
-) -> Geometry:
+def facet_geometry(mesh: Mesh, facets: Tensor, X: Tensor, points: Tensor | None = None) -> Geometry:
     """Geometric factors at the quadrature points of facets, seen from their owners.
 
     Parameters

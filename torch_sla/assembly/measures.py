@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
-from torch_sla.assembly.dofs import Dofs
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.dofs import Dofs
+    from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["consistent_flux", "h1_seminorm_error", "l2_error", "residual"]
 
@@ -42,7 +45,7 @@ def l2_error(
 
     Examples
     --------
-    >>> from torch_sla.assembly import lagrange, rectangle_mesh
+    >>> from torch_sla.assembly import Dofs, lagrange, rectangle_mesh
     >>> mesh = rectangle_mesh((2, 2))
     >>> error = l2_error(Dofs(mesh, lagrange("triangle")), mesh.points[:, 0], lambda x: x[..., 0])
     >>> bool(error < 1e-15)
@@ -94,7 +97,8 @@ def residual(pattern: Pattern, values: Tensor, load: Tensor, u: Tensor) -> Tenso
     u
         Solution ``[*batch, n]``.
     """
-    return SparseTensor.from_pattern(pattern, values) @ u - load
+    product: Tensor = SparseTensor.from_pattern(pattern, values) @ u
+    return product - load
 
 
 def consistent_flux(
@@ -136,7 +140,7 @@ def consistent_flux(
         alone = whole <= 1e-12 * whole.max()
         shares = torch.where(alone, shares.real, part / whole.masked_fill(alone, 1.0))
     per_node = residual.unflatten(-1, (dofs.n_nodes, dofs.components)).index_select(-2, nodes)
-    total = (per_node * shares[:, None]).sum(-2)
+    total: Tensor = (per_node * shares[:, None]).sum(-2)
     return total[..., 0] if dofs.components == 1 else total
 
 

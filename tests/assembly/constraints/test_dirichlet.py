@@ -90,7 +90,7 @@ def test_no_prescribed_dofs_and_all_of_them(system):
 
 
 def test_bad_input_is_refused(system):
-    dofs, values, load, fixed, g = system
+    dofs, values, load, fixed, _ = system
     with pytest.raises(ArgumentError, match="dof 0 is prescribed twice"):
         fem.DirichletConstraint(dofs.pattern, torch.tensor([0, 1, 0]))
     with pytest.raises(ArgumentError, match="there are 16 dofs"):

@@ -63,7 +63,9 @@ def test_complex_coefficients(basis):
 
 def test_networks_and_fields_as_coefficients(basis):
     torch.manual_seed(3391)
-    net = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)).double()
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)
+    ).double()
     local = weak.diffusion(basis, kappa=net(basis.x)[..., 0].exp())
     local.square().sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in net.parameters())

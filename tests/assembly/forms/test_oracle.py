@@ -109,7 +109,9 @@ def test_elasticity_equals_scikit_fem(tools, cell, order, generator):
     peer_form = skfem.BilinearForm(
         lambda u, v, w: (
             lam.numpy() * np.einsum("iicq", u.grad) * np.einsum("iicq", v.grad)
-            + (u.grad + u.grad.swapaxes(0, 1) * 1.0).__mul__(v.grad + v.grad.swapaxes(0, 1)).sum((0, 1))
+            + (u.grad + u.grad.swapaxes(0, 1) * 1.0)
+            .__mul__(v.grad + v.grad.swapaxes(0, 1))
+            .sum((0, 1))
         )
     )
     component = np.zeros(peer.N)

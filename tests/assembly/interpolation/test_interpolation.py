@@ -67,11 +67,13 @@ def test_points_outside_are_named(tools):
     at = torch.tensor([[0.5, 0.5], [1.1, 0.2], [3.0, 0.0]], dtype=torch.float64)
     with pytest.raises(MeshError, match=r"point 1 at \[1.1, 0.2\] is outside the mesh \(2 of 3"):
         fem.Interpolation(mesh, element, at)
-    with pytest.raises(MeshError, match="point 0 is .*finite"):
+    with pytest.raises(MeshError, match=r"point 0 is .*finite"):
         fem.Interpolation(mesh, element, at * torch.nan)
     with pytest.raises(MeshError, match=r"points in this mesh are \[m, 2\]"):
         fem.Interpolation(mesh, element, torch.zeros(2, 3))
-    hole = fem.make_mesh(mesh.points, mesh.cells[torch.tensor([*range(8), *range(10, 18)])], "triangle")
+    hole = fem.make_mesh(
+        mesh.points, mesh.cells[torch.tensor([*range(8), *range(10, 18)])], "triangle"
+    )
     with pytest.raises(MeshError, match="outside the mesh"):
         fem.Interpolation(hole, element, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
     with pytest.raises(ArgumentError, match=r"u: got shape \(3,\)"):
@@ -89,7 +91,9 @@ def test_derivatives_to_field_points_and_places(tools, cell, generator):
     mesh = tools.distorted(cell, 2)
     dofs = fem.Dofs(mesh, fem.lagrange(cell, 2))
     u = torch.rand(dofs.n, generator=generator, dtype=torch.float64).requires_grad_()
-    at = (0.2 + 0.13 * torch.rand(2, mesh.dim, generator=generator, dtype=torch.float64)).requires_grad_()
+    at = (
+        0.2 + 0.13 * torch.rand(2, mesh.dim, generator=generator, dtype=torch.float64)
+    ).requires_grad_()
     points = mesh.points.clone().requires_grad_()
 
     def function(u, at, points):

@@ -26,7 +26,9 @@ def test_kernel_and_torch_agree(generator, dim, test, trial, shared):
     for dtype, geometry_points in product((torch.float64, torch.complex128), (1, nq)):
         inverse = random(generator, n, geometry_points, dim, dim)
         measure = random(generator, n, geometry_points).abs()
-        sites, points = (1 if shared in (s, "both") else c for s, c in (("sites", n), ("points", nq)))
+        sites, points = (
+            1 if shared in (s, "both") else c for s, c in (("sites", n), ("points", nq))
+        )
         C = random(generator, 2, sizes[0], 3, sizes[1], 2, sites, points, dtype=dtype)
         got = pull_back(C, inverse, measure, jets)
         expected = pullback._torch_pull_back(C, inverse, measure, jets)
@@ -44,7 +46,5 @@ def test_adjoint(generator, sites, points):
         return pull_back(C, inverse, measure, jets)
 
     assert function(C).grad_fn is not None
-    assert torch.autograd.gradcheck(
-        function, C, check_forward_ad=True, check_batched_grad=True, fast_mode=False
-    )
+    assert torch.autograd.gradcheck(function, C, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function, C, fast_mode=True)

@@ -16,7 +16,10 @@ def gmsh_file(tmp_path):
     """Two triangles in the plane z = 1/2 with physical groups, one point too many, one unnamed group."""
     raw = meshio.Mesh(
         POINTS,
-        [("line", np.array([[0, 1], [2, 3], [0, 2]])), ("triangle", np.array([[0, 1, 2], [0, 2, 3]]))],
+        [
+            ("line", np.array([[0, 1], [2, 3], [0, 2]])),
+            ("triangle", np.array([[0, 1, 2], [0, 2, 3]])),
+        ],
         cell_data={
             "gmsh:physical": [np.array([1, 2, 9]), np.array([5, 6])],
             "gmsh:geometrical": [np.array([1, 2, 9]), np.array([5, 6])],
@@ -67,7 +70,7 @@ def test_a_tilted_surface_is_refused(tmp_path):
     tilted = POINTS[:4].copy()
     tilted[2, 2] = 0.9
     meshio.write(path, meshio.Mesh(tilted, [("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]))
-    with pytest.raises(MeshError, match="curved or tilted.*coordinate z varies by 0.4"):
+    with pytest.raises(MeshError, match=r"curved or tilted.*coordinate z varies by 0.4"):
         fem.read_mesh(path)
 
 
@@ -76,7 +79,7 @@ def test_missing_and_unreadable_files(gmsh_file, capfd):
         fem.read_mesh(gmsh_file.with_name("plat.msh"))
     with pytest.raises(MeshError, match="is a folder"):
         fem.read_mesh(gmsh_file.parent)
-    with pytest.raises(MeshError, match="the folder .* does not exist"):
+    with pytest.raises(MeshError, match=r"the folder .* does not exist"):
         fem.read_mesh(gmsh_file.parent / "nowhere" / "a.msh")
     bad = gmsh_file.with_name("bad.msh")
     bad.write_text("no mesh at all")

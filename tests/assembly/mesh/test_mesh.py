@@ -76,7 +76,11 @@ def test_negative_cells_are_mirrored_or_refused(tools, cell):
         (SQUARE, [[0, 1, 2], [0, -1, 3]], "cell 1 refers to points"),
         (SQUARE, [[0, 1, 2]], "no cell uses point 3; remove isolated points"),
         (SQUARE, [[0, 1, 2], [0, 2, 2], [0, 2, 3]], "cell 1 uses a point twice"),
-        (np.vstack([SQUARE, SQUARE[1]]), [[0, 1, 2], [0, 2, 3], [0, 4, 2]], "points 1 and 4 are both"),
+        (
+            np.vstack([SQUARE, SQUARE[1]]),
+            [[0, 1, 2], [0, 2, 3], [0, 4, 2]],
+            "points 1 and 4 are both",
+        ),
         (SQUARE, [[0, 1, 2], [0, 2, 3], [2, 1, 0]], r"cells \[0, 1, 2\] share the facet"),
         (SQUARE[:, :1], [[0, 1, 2]], "triangle cells live in 2D, the points have 1"),
         (SQUARE, np.zeros((0, 3), int), "there are none"),
@@ -91,7 +95,7 @@ def test_unsound_triangles_are_refused(points, cells, message):
 
 
 def test_folded_quad_is_refused():
-    with pytest.raises(MeshError, match="cell 0 .* folds over itself"):
+    with pytest.raises(MeshError, match=r"cell 0 .* folds over itself"):
         fem.make_mesh(SQUARE, np.array([[0, 1, 3, 2]]), "quad")
     with pytest.raises(MeshError, match="got 'prism'; cell types are line"):
         fem.make_mesh(SQUARE, np.array([[0, 1, 2, 3]]), "prism")
@@ -136,7 +140,9 @@ def test_tagging_by_predicate_mask_and_index():
         mesh.tag_facets("none", lambda x: x[..., 0] > 2)
     with pytest.raises(MeshError, match="there are 16 facets"):
         mesh.tag_facets("far", torch.tensor([99]))
-    with pytest.raises(MeshError, match="no facet tag 'inlet'; facet tags: left, right, bottom, top"):
+    with pytest.raises(
+        MeshError, match="no facet tag 'inlet'; facet tags: left, right, bottom, top"
+    ):
         mesh.select_facets("inlet")
     with pytest.raises(MeshError, match="shape"):
         mesh.tag_cells("bad", torch.ones(3, dtype=torch.bool))

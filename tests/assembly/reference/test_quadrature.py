@@ -39,7 +39,7 @@ def test_points_are_inside_and_weights_positive(cell, degree):
 
 
 def test_unknown_cell_and_degree_are_refused():
-    with pytest.raises(MeshError, match="'pentagon'.*triangle"):
+    with pytest.raises(MeshError, match=r"'pentagon'.*triangle"):
         quadrature("pentagon", 2)
     with pytest.raises(ArgumentError, match="got -1"):
         quadrature("line", -1)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.dofs import Dofs
-from torch_sla.assembly.elements import Element
 from torch_sla.assembly.field import Field
-from torch_sla.assembly.mapping import Geometry
-from torch_sla.assembly.mesh.mesh import Mesh
-from torch_sla.assembly.reference.quadrature import QuadratureRule
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.dofs import Dofs
+    from torch_sla.assembly.elements import Element
+    from torch_sla.assembly.mapping import Geometry
+    from torch_sla.assembly.mesh.mesh import Mesh
+    from torch_sla.assembly.reference.quadrature import QuadratureRule
 
 __all__ = ["Basis"]
 

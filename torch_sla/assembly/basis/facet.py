@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from torch_sla.assembly.basis.basis import Basis, checked_degree, tabulate
-from torch_sla.assembly.elements import Element
 from torch_sla.assembly.mapping import facet_geometry, facet_points
-from torch_sla.assembly.mesh.mesh import Mesh
 from torch_sla.assembly.reference.quadrature import quadrature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.assembly.elements import Element
+    from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["FacetBasis"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["DirichletConstraint"]
 
@@ -45,10 +49,14 @@ class DirichletConstraint:
 
     Examples
     --------
+    >>> import torch
+    >>> from torch_sla.linalg.sparse.pattern import Pattern
     >>> i = torch.tensor([0, 0, 1, 1])
     >>> pattern = Pattern.from_coo(i, torch.tensor([0, 1, 0, 1]), (2, 2))
     >>> fixed = DirichletConstraint(pattern, torch.tensor([1]))
-    >>> values, load = fixed.apply(torch.tensor([2.0, -1.0, -1.0, 2.0]), torch.zeros(2), torch.tensor([3.0]))
+    >>> values, load = fixed.apply(
+    ...     torch.tensor([2.0, -1.0, -1.0, 2.0]), torch.zeros(2), torch.tensor([3.0])
+    ... )
     >>> values, load
     (tensor([2., 0., 0., 2.]), tensor([3., 6.]))
     >>> fixed.recover(load / 2, torch.tensor([3.0]))

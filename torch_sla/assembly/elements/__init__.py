@@ -39,5 +39,7 @@ def lagrange(cell: str, order: int = 1) -> Element:
     """
     family = _SIMPLEX if reference_cell(cell).is_simplex else _TENSOR
     if order not in family:
-        raise ArgumentError(f"order: got {order!r}; Lagrange elements of order 0, 1 and 2 are available")
+        raise ArgumentError(
+            f"order: got {order!r}; Lagrange elements of order 0, 1 and 2 are available"
+        )
     return family[order](cell)

@@ -45,8 +45,8 @@ class P2(Element):
         dim = X.shape[-1]
         L = torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)[..., None]
         eye = torch.eye(dim, dtype=X.dtype, device=X.device)
-        dL = torch.cat([-torch.ones_like(eye[:1]), eye])
+        slopes = torch.cat([-torch.ones_like(eye[:1]), eye])
         i, j = self._edges()
-        vertices = (4.0 * L - 1.0) * dL
-        edges = 4.0 * (L[..., i, :] * dL[j] + L[..., j, :] * dL[i])
+        vertices = (4.0 * L - 1.0) * slopes
+        edges = 4.0 * (L[..., i, :] * slopes[j] + L[..., j, :] * slopes[i])
         return torch.cat([vertices, edges], -2)

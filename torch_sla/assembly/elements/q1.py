@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from torch_sla.assembly.elements.element import Element
 from torch_sla.assembly.elements.tensor_product import tensor_gradients, tensor_values
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Q1"]
 
@@ -19,6 +20,7 @@ class Q1(Element):
 
     Examples
     --------
+    >>> import torch
     >>> Q1("quad").values(torch.tensor([0.5, 0.5]))
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from torch_sla.assembly.elements.element import Element
 from torch_sla.assembly.elements.tensor_product import tensor_gradients, tensor_values
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Q2"]
 

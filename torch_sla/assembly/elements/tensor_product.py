@@ -11,9 +11,7 @@ def _lagrange(x: torch.Tensor, order: int) -> torch.Tensor:
     """Lagrange polynomials on the nodes 0, 1 or 0, 1/2, 1: ``[..., order + 1]``."""
     if order == 1:
         return torch.stack([1.0 - x, x], -1)
-    return torch.stack(
-        [(1.0 - x) * (1.0 - 2.0 * x), 4.0 * x * (1.0 - x), x * (2.0 * x - 1.0)], -1
-    )
+    return torch.stack([(1.0 - x) * (1.0 - 2.0 * x), 4.0 * x * (1.0 - x), x * (2.0 * x - 1.0)], -1)
 
 
 def _slopes(x: torch.Tensor, order: int) -> torch.Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.basis.basis import Basis
 from torch_sla.assembly.field import Field
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch_sla.assembly.basis.basis import Basis
 
 __all__ = ["Coefficient", "Context"]
 
@@ -40,7 +43,9 @@ class Context:
         self.basis = basis
         for name, value in coefficients.items():
             if name in _RESERVED:
-                raise ArgumentError(f"{name}: this name is taken by the form itself; rename the coefficient")
+                raise ArgumentError(
+                    f"{name}: this name is taken by the form itself; rename the coefficient"
+                )
             if isinstance(value, Tensor) and value.ndim == 1:
                 raise ArgumentError(
                     f"{name}: got shape {tuple(value.shape)}; a coefficient is [*batch, n|1, nq|1, *shape], so give a "
@@ -58,11 +63,13 @@ class Context:
         """Outward unit normals ``[n, nq|1, dim]``."""
         return self.basis.normal
 
-    def __getattr__(self, name: str) -> Any:
+    # Annotated as a tensor because numbers and fields can be used like one.
+    def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_"):
             raise AttributeError(name)
         try:
-            return self._coefficients[name]
+            value: Any = self._coefficients[name]
+            return value  # type: ignore[no-any-return]
         except KeyError:
             given = ", ".join(sorted(self._coefficients)) or "none"
             raise ArgumentError(
@@ -76,5 +83,5 @@ class Context:
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of the geometry."""
+        """Floating dtype of the geometry."""
         return self.basis.x.dtype

@@ -15,12 +15,15 @@ nor the Jacobian varies inside a cell, the table is summed over the points befor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.basis.basis import Basis
 from torch_sla.assembly.kernels.pullback import Jets, pull_back, pull_back_vector
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.basis.basis import Basis
 
 __all__ = ["Parts", "element_matrices", "element_vectors"]
 
@@ -42,7 +45,7 @@ class Parts:
 
 
 def _jets(basis: Basis, parts: Parts) -> Tensor:
-    """Reference jets of the basis functions ``[sides, nq, nb, size]``."""
+    """Gather the reference jets of the basis functions ``[sides, nq, nb, size]``."""
     pieces = []
     if parts.value:
         pieces.append(basis.values[..., None])
@@ -72,16 +75,18 @@ def element_matrices(C: Tensor, trial: Basis, test: Basis, u: Parts, v: Parts) -
     C = C.unflatten(1, (trial.components, u.size(dim))).unflatten(0, (test.components, v.size(dim)))
     jets = Jets(v.value, v.gradient, u.value, u.gradient)
     pulled = pull_back(C, geometry.inverse, geometry.measure, jets)
-    table = torch.einsum(
-        "q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u)
-    ).to(C.dtype)
+    table = torch.einsum("q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u)).to(
+        C.dtype
+    )
     local = _apply(pulled.flatten(-2), table.flatten(4).flatten(2, 3), test)
     nb = (test.element.n_nodes, trial.element.n_nodes)
     local = local.unflatten(-1, nb)
     # [cv, cu, *batch, n, i, j] -> [*batch, n, i, cv, j, cu]
     if test.components * trial.components == 1:
-        return local[0, 0]
-    return local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
+        matrices: Tensor = local[0, 0]
+    else:
+        matrices = local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
+    return matrices
 
 
 def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.basis.basis import Basis
 from torch_sla.assembly.field import Field, MissingPartError
 from torch_sla.assembly.forms.context import Coefficient, Context
 from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.assembly.basis.basis import Basis
 
 __all__ = ["BilinearForm", "Functional", "LinearForm"]
 
@@ -38,9 +41,7 @@ class _Form:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
 
-    def _coefficients(
-        self, bases: dict[str, Basis], w: Context
-    ) -> tuple[Tensor, dict[str, Parts]]:
+    def _coefficients(self, bases: dict[str, Basis], w: Context) -> tuple[Tensor, dict[str, Parts]]:
         """Evaluate the integrand on unit jets, learning which parts it needs."""
         known = self._parts
         parts = known or {name: Parts() for name in self._arguments}
@@ -65,6 +66,7 @@ class _Form:
         self, bases: dict[str, Basis], w: Context, parts: dict[str, Parts], scale: float = 1.0
     ) -> Tensor:
         names = self._arguments
+
         def call(*jets: Tensor) -> Tensor:
             fields = [
                 _argument(name, jet, bases[name], parts[name])
@@ -125,7 +127,7 @@ def _unit_jets(basis: Basis, parts: Parts, scale: float) -> Tensor:
 
 
 def _argument(name: str, jet: Tensor, basis: Basis, parts: Parts) -> Field:
-    """The trial or test function with a given jet ``[1, 1, components, size]``."""
+    """Build the trial or test function with a given jet ``[1, 1, components, size]``."""
     if basis.components == 1:
         jet = jet[..., 0, :]
     value = jet[..., 0] if parts.value else None
@@ -180,7 +182,9 @@ class BilinearForm(_Form):
         """
         test = trial if test is None else test
         if trial is not test and not _same_sites(trial, test):
-            raise ArgumentError("test: trial and test need the same quadrature degree, cells and facets")
+            raise ArgumentError(
+                "test: trial and test need the same quadrature degree, cells and facets"
+            )
         C, parts = self._coefficients({"u": trial, "v": test}, Context(test, coefficients))
         return element_matrices(C, trial, test, parts["u"], parts["v"])
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
-from torch_sla.assembly.forms.context import Context
 
-__all__ = ["curl", "div", "dot", "grad", "identity", "inner", "matvec", "normal", "sym_grad", "trace"]
+if TYPE_CHECKING:
+    from torch_sla.assembly.forms.context import Context
+
+__all__ = [
+    "curl",
+    "div",
+    "dot",
+    "grad",
+    "identity",
+    "inner",
+    "matvec",
+    "normal",
+    "sym_grad",
+    "trace",
+]
 
 
 def _value(a: Tensor | Field) -> Tensor:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.dofs import Dofs
-from torch_sla.assembly.elements import Element
 from torch_sla.assembly.interpolation.locate import local_coordinates, locate
 from torch_sla.assembly.mapping import inverse_and_det
-from torch_sla.assembly.mesh.mesh import Mesh
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.elements import Element
+    from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["Interpolation"]
 
@@ -50,7 +53,9 @@ class Interpolation:
     --------
     >>> from torch_sla.assembly import lagrange, rectangle_mesh
     >>> mesh = rectangle_mesh((4, 4))
-    >>> probe = Interpolation(mesh, lagrange("triangle"), torch.tensor([[0.3, 0.35]], dtype=torch.float64))
+    >>> probe = Interpolation(
+    ...     mesh, lagrange("triangle"), torch.tensor([[0.3, 0.35]], dtype=torch.float64)
+    ... )
     >>> u = 2.0 * mesh.points[:, 0] + mesh.points[:, 1]
     >>> probe.value(u), probe.gradient(u)
     (tensor([0.9500], dtype=torch.float64), tensor([[2., 1.]], dtype=torch.float64))
@@ -67,7 +72,9 @@ class Interpolation:
         self.mesh = mesh
         self.dofs = Dofs(mesh, element) if dofs is None else dofs
         if self.dofs.element != element or self.dofs.mesh.n_cells != mesh.n_cells:
-            raise ArgumentError("dofs: number another element or another mesh; give those of the field")
+            raise ArgumentError(
+                "dofs: number another element or another mesh; give those of the field"
+            )
         self.cells, located = locate(mesh, at, points)
         every = mesh.points if points is None else points
         used = mesh.cells[self.cells]
@@ -94,7 +101,8 @@ class Interpolation:
             )
         index = self.dofs.cell_dofs[self.cells]
         nb, c = self.dofs.element.n_nodes, self.dofs.components
-        return u.index_select(-1, index.flatten()).unflatten(-1, (len(index), nb, c))
+        local: Tensor = u.index_select(-1, index.flatten()).unflatten(-1, (len(index), nb, c))
+        return local
 
     def value(self, u: Tensor) -> Tensor:
         """Evaluate a field.

@@ -7,14 +7,18 @@ so the number of candidates stays small however graded the mesh is. Candidates a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.mapping import cell_nodes, inverse_and_det
-from torch_sla.assembly.mesh.mesh import Mesh
 from torch_sla.errors import MeshError
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["local_coordinates", "locate"]
 
@@ -51,7 +55,9 @@ def locate(mesh: Mesh, at: Tensor, points: Tensor | None = None) -> tuple[Tensor
     where = at.detach().cpu().to(torch.float64)
     bad = torch.nonzero(~torch.isfinite(where).all(1))[:, 0]
     if len(bad):
-        raise MeshError(f"at: point {int(bad[0])} is {where[bad[0]].tolist()}; coordinates must be finite")
+        raise MeshError(
+            f"at: point {int(bad[0])} is {where[bad[0]].tolist()}; coordinates must be finite"
+        )
     moved = None if points is None else points.detach().cpu().to(torch.float64)
     nodes = cell_nodes(mesh.to("cpu"), moved)
     point, cell = _candidates(mesh, nodes, where)
@@ -70,7 +76,7 @@ def locate(mesh: Mesh, at: Tensor, points: Tensor | None = None) -> tuple[Tensor
 
 
 def local_coordinates(mesh: Mesh, nodes: Tensor, at: Tensor, X: Tensor) -> Tensor:
-    """Reference coordinates as a differentiable function of node coordinates and of the points.
+    """Express reference coordinates as a differentiable function of node coordinates and of the points.
 
     Two Newton steps from the located coordinates X: each doubles the order to which the result depends correctly on
     its inputs, so derivatives up to the third are exact. On affine cells the first step already is.

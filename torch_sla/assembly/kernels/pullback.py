@@ -137,10 +137,10 @@ class _PullBack(torch.autograd.Function):
 
     @staticmethod
     def forward(C: Tensor, geometry: _Geometry) -> Tensor:
-        cv, Dv, cu, Du, batch, _, q = C.shape
+        cv, test_slots, cu, trial_slots, batch, _, q = C.shape
         points = max(q, geometry.measure.shape[1])
         sizes = geometry.sizes(C.shape, points)
-        shape = (cv, cu, batch, sizes[3], points, Dv, Du)
+        shape = (cv, cu, batch, sizes[3], points, test_slots, trial_slots)
         return geometry.run("pull_back", C, shape, sizes)
 
     @staticmethod
@@ -150,16 +150,16 @@ class _PullBack(torch.autograd.Function):
         ctx.shape = C.shape
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _Spread.apply(grad, ctx.geometry, ctx.shape), None
 
     @staticmethod
-    def jvp(ctx: Any, C_t: Tensor, _: None) -> Tensor:  # type: ignore[override]
-        tangent: Tensor = _PullBack.apply(C_t, ctx.geometry)
-        return tangent
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        result: Tensor = _PullBack.apply(tangent, ctx.geometry)
+        return result
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], C: Tensor, geometry: _Geometry) -> Any:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int, None], C: Tensor, geometry: _Geometry) -> Any:
         R = _PullBack.apply(C.movedim(in_dims[0], 4).flatten(4, 5), geometry)
         return R.unflatten(2, (info.batch_size, -1)), 2
 
@@ -180,16 +180,16 @@ class _Spread(torch.autograd.Function):
         _, ctx.geometry, ctx.shape = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _PullBack.apply(grad, ctx.geometry), None, None
 
     @staticmethod
-    def jvp(ctx: Any, R_t: Tensor, *_: None) -> Tensor:  # type: ignore[override]
-        tangent: Tensor = _Spread.apply(R_t, ctx.geometry, ctx.shape)
-        return tangent
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        result: Tensor = _Spread.apply(tangent, ctx.geometry, ctx.shape)
+        return result
 
     @staticmethod
-    def vmap(  # type: ignore[override]
+    def vmap(
         info: Any,
         in_dims: tuple[int, None, None],
         R: Tensor,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,9 @@ from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.topology import Facets, all_facets, number_rows
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import ArgumentError, MeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Array", "make_mesh"]
 

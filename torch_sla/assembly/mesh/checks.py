@@ -27,7 +27,9 @@ def _list(values: npt.NDArray[np.generic], most: int = 3) -> str:
 def check_points(points: Floats) -> None:
     """Refuse coordinates of a wrong shape and coordinates that are not finite."""
     if points.ndim != 2 or points.shape[1] not in (1, 2, 3):
-        raise MeshError(f"points: got shape {points.shape}; expected [n_points, dim] with dim 1, 2 or 3")
+        raise MeshError(
+            f"points: got shape {points.shape}; expected [n_points, dim] with dim 1, 2 or 3"
+        )
     bad = np.nonzero(~np.isfinite(points).all(1))[0]
     if len(bad):
         raise MeshError(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from torch_sla.assembly.mesh.build import make_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
@@ -20,7 +18,10 @@ from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import meshio
+    from torch import Tensor
 
 __all__ = ["read_mesh", "write_mesh"]
 
@@ -28,8 +29,16 @@ Ints = npt.NDArray[np.int64]
 
 # Dimension of the cell types meshio may hand over; the supported ones are in CELL_TYPES.
 _DIMENSION = {
-    **{"vertex": 0, "line": 1, "triangle": 2, "quad": 2, "polygon": 2},
-    **{"tetra": 3, "hexahedron": 3, "wedge": 3, "pyramid": 3, "polyhedron": 3},
+    "vertex": 0,
+    "line": 1,
+    "triangle": 2,
+    "quad": 2,
+    "polygon": 2,
+    "tetra": 3,
+    "hexahedron": 3,
+    "wedge": 3,
+    "pyramid": 3,
+    "polyhedron": 3,
 }
 
 
@@ -72,7 +81,7 @@ def read_mesh(path: str | Path, cell: str | None = None) -> Mesh:
         rows, tags = _collect(raw, names, facet.dim, len(raw.points))
         corners = renumber[rows[:, : facet.n_vertices]]
         # Facets of construction lines that bound no cell of the mesh are left out.
-        present = (corners >= 0).all(1)
+        present = corners.min(1) >= 0 if len(corners) else np.zeros(0, bool)
         for name, index in tags.items():
             kept = index[present[index]]
             if len(kept):
@@ -95,7 +104,11 @@ def _check_exists(path: Path) -> None:
         raise MeshError(f"path: there is no file {path}; the folder {folder} does not exist either")
     files = [entry.name for entry in folder.iterdir() if entry.is_file()]
     near = difflib.get_close_matches(path.name, files, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; no file in {folder} has a similar name"
+    hint = (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else f"; no file in {folder} has a similar name"
+    )
     raise MeshError(f"path: there is no file {path}{hint}")
 
 
@@ -158,7 +171,9 @@ def _collect(
     offset = 0
     physical = raw.cell_data.get("gmsh:physical")
     names = {
-        (int(entry[1]), int(entry[0])): name for name, entry in raw.field_data.items() if len(entry) == 2
+        (int(entry[1]), int(entry[0])): name
+        for name, entry in raw.field_data.items()
+        if len(entry) == 2
     }
     for i, block in enumerate(raw.cells):
         if block.type not in types:
@@ -193,7 +208,9 @@ def _flatten(
     """Drop coordinates beyond the dimension of the cells, which must be constant."""
     xs = np.asarray(points, dtype=np.float64)
     if xs.shape[1] < dim:
-        raise MeshError(f"path: the points of {path} have {xs.shape[1]} coordinates; its cells need {dim}")
+        raise MeshError(
+            f"path: the points of {path} have {xs.shape[1]} coordinates; its cells need {dim}"
+        )
     used = xs[np.unique(cells)]
     spread = np.ptp(used, axis=0)
     for axis in range(dim, xs.shape[1]):
@@ -261,7 +278,9 @@ def _column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
     if values.is_complex():
         raise MeshError(f"{name}: is complex; write its real and imaginary parts as two fields")
     if values.ndim < 1 or values.shape[0] != length:
-        raise MeshError(f"{name}: got shape {tuple(values.shape)}; the first dimension must be {length}")
+        raise MeshError(
+            f"{name}: got shape {tuple(values.shape)}; the first dimension must be {length}"
+        )
     array = values.detach().cpu().numpy()
     array = array.reshape(length, -1) if array.ndim > 2 else array
     return _in_space(array) if array.ndim == 2 and array.shape[1] == 2 else array

@@ -149,7 +149,7 @@ class Mesh:
         return digest.hexdigest()
 
     def select_cells(self, on: str | list[str] | tuple[str, ...] | None) -> Tensor:
-        """Indices of the cells that carry any of the tags, ascending; None selects all.
+        """Select the cells that carry any of the tags, indices ascending; None selects all.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Mesh:
         return self._select(on, self.cell_tags, self.n_cells, "cell")
 
     def select_facets(self, on: str | list[str] | tuple[str, ...] | None) -> Tensor:
-        """Indices of the facets that carry any of the tags, ascending; None selects the boundary.
+        """Select the facets that carry any of the tags, indices ascending; None selects the boundary.
 
         Raises
         ------
@@ -184,7 +184,8 @@ class Mesh:
             if name not in tags:
                 known = ", ".join(tags) or "none"
                 raise MeshError(f"on: the mesh has no {kind} tag {name!r}; {kind} tags: {known}")
-        return torch.cat([tags[name] for name in names]).unique()
+        chosen: Tensor = torch.cat([tags[name] for name in names]).unique()
+        return chosen
 
     def tag_facets(self, name: str, where: Where) -> Mesh:
         """Return the mesh with one more facet tag.
@@ -205,14 +206,15 @@ class Mesh:
         Examples
         --------
         >>> from torch_sla.assembly.mesh import rectangle_mesh
-        >>> mesh = rectangle_mesh((4, 4)).tag_facets("inlet", lambda x: (x[..., 0] == 0) & (x[..., 1] >= 0.5))
+        >>> mesh = rectangle_mesh((4, 4)).tag_facets(
+        ...     "inlet", lambda x: (x[..., 0] == 0) & (x[..., 1] >= 0.5)
+        ... )
         >>> len(mesh.facet_tags["inlet"])
         2
         """
-        if callable(where):
-            chosen = where(self.points[self.facets]).all(1) & (self.facet_neighbours < 0)
-        else:
-            chosen = where
+        on_boundary = self.facet_neighbours < 0
+        at_all = where(self.points[self.facets]).all(1) if callable(where) else where
+        chosen = at_all & on_boundary if callable(where) else at_all
         index = self._indices(name, chosen, self.n_facets, "facets", "boundary facet")
         return replace(self, facet_tags=MappingProxyType({**self.facet_tags, name: index}))
 
@@ -248,7 +250,7 @@ class Mesh:
                     f"where: the mask for tag {name!r} has shape {tuple(chosen.shape)}; expected ({count},)"
                 )
             chosen = torch.nonzero(chosen)[:, 0]
-        index = chosen.to(self.cells).reshape(-1).unique()
+        index: Tensor = chosen.to(self.cells).reshape(-1).unique()
         if not len(index):
             raise MeshError(f"where: nothing is selected for tag {name!r}; no {noun} satisfies it")
         if int(index[0]) < 0 or int(index[-1]) >= count:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from torch_sla.assembly.mesh.build import trusted_mesh
-from torch_sla.assembly.mesh.mesh import Mesh
 from torch_sla.errors import ArgumentError, MeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["box_mesh", "interval_mesh", "rectangle_mesh"]
 
@@ -74,7 +78,9 @@ def rectangle_mesh(
     12
     """
     if cell not in ("triangle", "quad"):
-        raise ArgumentError(f"cell: got {cell!r}; a rectangle is made of 'triangle' or 'quad' cells")
+        raise ArgumentError(
+            f"cell: got {cell!r}; a rectangle is made of 'triangle' or 'quad' cells"
+        )
     return _structured(cells, size, origin, cell)
 
 
@@ -143,18 +149,17 @@ def _blocks(cells: Sequence[int]) -> Ints:
         steps.append(stride)
         index = (np.arange(count, dtype=np.int64) * stride).reshape(-1, *[1] * index.ndim) + index
         stride *= count + 1
-    base = index.reshape(-1, 1)
-    if len(cells) == 1:
-        return base + np.array([0, 1])
-    x, y = steps[0], steps[1]
-    square = np.array([0, x, x + y, y])
-    return base + (square if len(cells) == 2 else np.concatenate([square, square + steps[2]]))
+    corners = [0, steps[0]]
+    if len(cells) > 1:
+        corners = [0, steps[0], steps[0] + steps[1], steps[1]]
+    if len(cells) > 2:
+        corners += [corner + steps[2] for corner in corners]
+    vertices: Ints = index.reshape(-1, 1) + np.array(corners, dtype=np.int64)
+    return vertices
 
 
-def _sides(mesh: Mesh, cells: Sequence[int]) -> Mapping[str, Ints]:
+def _sides(mesh: Mesh, cells: Sequence[int]) -> dict[str, torch.Tensor]:
     """Facet tags from lattice positions, so that no coordinate is compared."""
-    import torch
-
     names = {1: ("left", "right"), 2: ("left", "right", "bottom", "top")}.get(
         len(cells), ("left", "right", "front", "back", "bottom", "top")
     )

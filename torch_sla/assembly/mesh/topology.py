@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.assembly.reference.cell import ReferenceCell
+if TYPE_CHECKING:
+    from torch_sla.assembly.reference.cell import ReferenceCell
 
 __all__ = ["Facets", "all_facets", "number_rows", "sub_entities"]
 
@@ -15,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
-    """Number the distinct rows of an integer array.
+    """Give the distinct rows of an integer array numbers.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
 
 
 def sub_entities(cells: Ints, local: tuple[tuple[int, ...], ...], n: int) -> tuple[Ints, int]:
-    """Number the edges or faces of a mesh.
+    """Give the edges or faces of a mesh numbers.
 
     Parameters
     ----------

@@ -14,16 +14,19 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["QuadratureRule", "quadrature"]
 

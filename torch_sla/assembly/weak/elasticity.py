@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.field import Field
-from torch_sla.assembly.forms.context import Context
 from torch_sla.assembly.forms.form import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div, identity, inner, sym_grad, trace
 from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.field import Field
+    from torch_sla.assembly.forms.context import Context
 
 __all__ = ["elasticity", "lame_parameters", "strain", "stress"]
 

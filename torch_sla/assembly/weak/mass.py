@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from torch_sla.assembly.field import Field
-from torch_sla.assembly.forms.context import Context
 from torch_sla.assembly.forms.form import BilinearForm
 from torch_sla.assembly.forms.vocabulary import dot
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.assembly.field import Field
+    from torch_sla.assembly.forms.context import Context
 
 __all__ = ["mass", "vector_mass"]
 
