@@ -337,7 +337,7 @@ def _number(tensor: Tensor) -> Tensor:
 def _raise(value: Ranked, rank: int) -> Tensor:
     """Give a scalar the trailing dimensions it needs beside a vector or matrix."""
     missing = rank - value.rank
-    return value.tensor.reshape(*value.tensor.shape, *[1] * missing)
+    return value.tensor.reshape((*value.tensor.shape, *[1] * missing))
 
 
 def _arithmetic(

@@ -133,7 +133,7 @@ def _message(
         return str(context.get("error", message))
     if kind in ("model_type", "model_attributes_type"):
         return f"a mapping of fields is needed; received {_short(received)}"
-    text = message.replace("Input should be", "should be").removeprefix("Value error, ")
+    text = message.replace("Input should be", "should be").replace(" after validation", "")
     return f"{text}; received {_short(received)}"
 
 

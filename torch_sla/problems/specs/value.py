@@ -236,7 +236,7 @@ def _kind(value: Any) -> str | None:
         kind = value.get("type")
         if kind in ("parameter", "file"):
             return f"<{kind}>"
-        if "file" in value:
+        if isinstance(value.get("file"), str):
             return "<file>"
         return "<map>"
     return None
