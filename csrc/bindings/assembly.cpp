@@ -1,4 +1,5 @@
 #include "arrays.hpp"
+#include "torch_sla/assembly_contract.hpp"
 #include "torch_sla/assembly_pullback.hpp"
 
 namespace {
@@ -81,6 +82,34 @@ void bind_pull_back(py::module_& m) {
   bind("pull_back_adjoint", true);
 }
 
+template <class Scalar>
+void bind_contract(py::module_& m) {
+  const auto bind = [&](const char* name, bool adjoint) {
+    m.def(
+        name,
+        [adjoint](const Array<Scalar>& source, const Array<double>& table, Array<Scalar>& result,
+                  std::array<std::int64_t, 7> sizes, int threads) {
+          const torch_sla::ContractShape s{sizes[0], sizes[1], sizes[2], sizes[3],
+                                           sizes[4], sizes[5], sizes[6]};
+          const std::int64_t nodes = s.test_nodes * s.trial_nodes;
+          const std::int64_t cells = s.test_components * s.trial_components * s.batch * s.cells;
+          expect_size(adjoint ? result : source, cells * s.terms, "pulled back");
+          expect_size(adjoint ? source : result, cells * nodes, "local");
+          expect_size(table, s.terms * nodes, "table");
+          const Scalar* from = source.data();
+          const double* t = table.data();
+          Scalar* to = result.mutable_data();
+          py::gil_scoped_release release;
+          if (adjoint) torch_sla::contract_adjoint(s, from, t, to, threads);
+          else torch_sla::contract(s, from, t, to, threads);
+        },
+        array_arg("source"), array_arg("table"), array_arg("result"), py::arg("sizes"),
+        py::arg("threads"));
+  };
+  bind("contract", false);
+  bind("contract_adjoint", true);
+}
+
 }  // namespace
 
 void bind_assembly(py::module_& m) {
@@ -88,4 +117,6 @@ void bind_assembly(py::module_& m) {
   // Double precision only: geometry is computed in it, and single precision has the torch fallback.
   bind_pull_back<double>(m);
   bind_pull_back<std::complex<double>>(m);
+  bind_contract<double>(m);
+  bind_contract<std::complex<double>>(m);
 }

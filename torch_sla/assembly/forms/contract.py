@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.contract import contract
 from torch_sla.assembly.kernels.pullback import Jets, pull_back, pull_back_vector
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_sla.assembly.basis.basis import Basis
 
 __all__ = ["Parts", "element_matrices", "element_vectors"]
@@ -75,18 +78,8 @@ def element_matrices(C: Tensor, trial: Basis, test: Basis, u: Parts, v: Parts) -
     C = C.unflatten(1, (trial.components, u.size(dim))).unflatten(0, (test.components, v.size(dim)))
     jets = Jets(v.value, v.gradient, u.value, u.gradient)
     pulled = pull_back(C, geometry.inverse, geometry.measure, jets)
-    table = torch.einsum("q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u)).to(
-        C.dtype
-    )
-    local = _apply(pulled.flatten(-2), table.flatten(4).flatten(2, 3), test)
-    nb = (test.element.n_nodes, trial.element.n_nodes)
-    local = local.unflatten(-1, nb)
-    # [cv, cu, *batch, n, i, j] -> [*batch, n, i, cv, j, cu]
-    if test.components * trial.components == 1:
-        matrices: Tensor = local[0, 0]
-    else:
-        matrices = local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
-    return matrices
+    table = torch.einsum("q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u))
+    return _apply(contract, pulled.flatten(-2), table.flatten(2, 3), test)
 
 
 def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:
@@ -110,20 +103,23 @@ def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:
     L = L.unflatten(0, (test.components, v.size(dim))).movedim(1, -1)
     pulled = pull_back_vector(L, geometry.inverse, geometry.measure, v.gradient)
     table = torch.einsum("q,sqim->sqmi", test.weights, _jets(test, v)).to(L.dtype)
-    local = _apply(pulled, table, test)
+    local = _apply(torch.matmul, pulled, table, test)
     return local.movedim(0, -1).flatten(-2)
 
 
-def _apply(pulled: Tensor, table: Tensor, basis: Basis) -> Tensor:
-    """Multiply ``[..., n, q, K]`` by the table ``[sides, nq, K, N]``: ``[..., n, N]``."""
+def _apply(
+    product: Callable[[Tensor, Tensor], Tensor], pulled: Tensor, table: Tensor, basis: Basis
+) -> Tensor:
+    """Multiply ``[..., n, q, K]`` by the table ``[sides, nq, K, *nodes]``, site by site."""
     if pulled.shape[-2] == 1:
         table = table.sum(1, keepdim=True)
     rows, table = pulled.flatten(-2), table.flatten(1, 2)
     if basis.side is None:
-        return rows @ table[0]
+        return product(rows, table[0])
     # Facets see one table per local facet number: group them, multiply, put them back.
     order = basis.side.argsort(stable=True)
     counts = basis.side.bincount(minlength=len(table)).tolist()
     groups = rows.index_select(-2, order).split(counts, -2)
-    product = torch.cat([group @ table[s] for s, group in enumerate(groups)], -2)
-    return product.index_select(-2, order.argsort())
+    local = [product(group, table[s]) for s, group in enumerate(groups)]
+    site = 1 - table.ndim
+    return torch.cat(local, site).index_select(site, order.argsort())

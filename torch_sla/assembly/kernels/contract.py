@@ -1,0 +1,139 @@
+"""Element matrices from pulled-back coefficients and a table that all cells share.
+
+``local[batch, cell, i, a, j, b] = sum_k R[a, b, batch, cell, k] table[k, i, j]``: a matrix product and a permutation.
+The compiled kernel does both in one pass and skips coefficients that vanish; it serves double precision on the CPU
+while the table stays in cache. Elsewhere the product is torch's, with the same result up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from torch_sla._core import extension
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["contract"]
+
+_compiled: Any = getattr(extension, "assembly", None)
+if not hasattr(_compiled, "contract"):
+    _compiled = None
+
+# Tables beyond this many entries (48 KiB) leave the first-level caches: a blocked product is faster.
+_LARGEST_TABLE = 6144
+
+
+def contract(R: Tensor, table: Tensor) -> Tensor:
+    """Contract coefficients with a table.
+
+    Parameters
+    ----------
+    R
+        ``[cv, cu, *batch, n, terms]``, with components of the test and the trial function first.
+    table
+        ``[terms, nbv, nbu]``, real, not differentiated.
+
+    Returns
+    -------
+    Tensor ``[*batch, n, nbv * cv, nbu * cu]``.
+    """
+    fits = table.numel() <= _LARGEST_TABLE and R.numel() > 0
+    known = R.dtype in (torch.float64, torch.complex128) and table.dtype == torch.float64
+    if _compiled is None or not fits or not known or R.device.type != "cpu":
+        return _torch_contract(R, table)
+    batch = R.shape[2:-2]
+    folded = R.flatten(2, -3) if batch else R.unsqueeze(2)
+    local: Tensor = _Contract.apply(folded, table)
+    return local.unflatten(0, batch) if batch else local.squeeze(0)
+
+
+def _torch_contract(R: Tensor, table: Tensor) -> Tensor:
+    local = (R @ table.flatten(1).to(R.dtype)).unflatten(-1, table.shape[1:])
+    # [cv, cu, *batch, n, i, j] -> [*batch, n, i, cv, j, cu]
+    if local.shape[0] * local.shape[1] == 1:
+        scalar: Tensor = local[0, 0]
+        return scalar
+    return local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
+
+
+def _run(name: str, source: Tensor, table: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
+    source = source.detach().resolve_conj().resolve_neg().contiguous()
+    result = torch.from_numpy(
+        np.empty(shape, dtype=np.complex128 if source.is_complex() else np.float64)
+    )
+    threads = resolve_threads(None, sizes[4] * result.numel())
+    getattr(_compiled, name)(source.numpy(), table.numpy(), result.numpy(), sizes, threads)
+    return result
+
+
+class _Contract(torch.autograd.Function):
+    """Linear in R ``[cv, cu, batch, n, terms]``; `_Spread` is its adjoint."""
+
+    @staticmethod
+    def forward(R: Tensor, table: Tensor) -> Tensor:
+        cv, cu, batch, n, terms = R.shape
+        _, nbv, nbu = table.shape
+        sizes = [cv, cu, batch, n, terms, nbv, nbu]
+        return _run("contract", R, table.contiguous(), (batch, n, nbv * cv, nbu * cu), sizes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        R, ctx.table = inputs
+        ctx.components = R.shape[:2]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(grad, ctx.table, ctx.components), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        result: Tensor = _Contract.apply(tangent, ctx.table)
+        return result
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], R: Tensor, table: Tensor) -> Any:
+        local = _Contract.apply(R.movedim(in_dims[0], 2).flatten(2, 3), table)
+        return local.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _Spread(torch.autograd.Function):
+    """``R[a, b, batch, cell, k] = sum_ij local[batch, cell, i, a, j, b] table[k, i, j]``."""
+
+    @staticmethod
+    def forward(local: Tensor, table: Tensor, components: tuple[int, int]) -> Tensor:
+        (cv, cu), (batch, n) = components, local.shape[:2]
+        terms, nbv, nbu = table.shape
+        sizes = [cv, cu, batch, n, terms, nbv, nbu]
+        columns = table.flatten(1).T.contiguous()
+        return _run("contract_adjoint", local, columns, (cv, cu, batch, n, terms), sizes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.table, ctx.components = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Contract.apply(grad, ctx.table), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        result: Tensor = _Spread.apply(tangent, ctx.table, ctx.components)
+        return result
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int, None, None],
+        local: Tensor,
+        table: Tensor,
+        components: tuple[int, int],
+    ) -> Any:
+        R = _Spread.apply(local.movedim(in_dims[0], 0).flatten(0, 1), table, components)
+        return R.unflatten(2, (info.batch_size, -1)), 2
