@@ -12,6 +12,7 @@ __all__ = ["backend", "backend_names", "backends"]
 
 # Name -> module and class; the order breaks ties between equal plans.
 _KNOWN = {
+    "native": ("torch_sla.linalg.backends.native", "Native"),
     "eigen": ("torch_sla.linalg.backends.eigen", "Eigen"),
     "scipy": ("torch_sla.linalg.backends.scipy", "SciPy"),
     "pytorch": ("torch_sla.linalg.backends.pytorch", "PyTorch"),
