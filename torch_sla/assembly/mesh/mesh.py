@@ -262,6 +262,8 @@ class Mesh:
 
     def to(self, device: torch.device | str) -> Mesh:
         """Return the mesh with all its tensors on a device."""
+        if self.points.device == torch.device(device):
+            return self
         return replace(
             self,
             points=self.points.to(device),
