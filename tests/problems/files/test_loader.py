@@ -116,14 +116,17 @@ _scalars = st.one_of(
     st.integers(-(10**12), 10**12),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=["Cs", "Cc"])),
-    st.sampled_from(["on", "1e-8", "0o7", "~", "- a", "a: b", "#x", "x # y", "'", '"', "a\nb", "!x"]),
+    st.sampled_from(
+        ["on", "1e-8", "0o7", "~", "- a", "a: b", "#x", "x # y", "'", '"', "a\nb", "!x"]
+    ),
 )
 _data = st.dictionaries(
     st.text("abcon- :#", min_size=1, max_size=6),
     st.recursive(
         _scalars,
         lambda inner: st.one_of(
-            st.lists(inner, max_size=4), st.dictionaries(st.text("xyz", min_size=1), inner, max_size=3)
+            st.lists(inner, max_size=4),
+            st.dictionaries(st.text("xyz", min_size=1), inner, max_size=3),
         ),
         max_leaves=10,
     ),

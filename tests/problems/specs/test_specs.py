@@ -122,7 +122,10 @@ def test_pickles() -> None:
         ({"mesh": {"type": "rectangel", "cells": (2, 2)}}, "did you mean 'rectangle'"),
         ({"boundary": [{"type": "robbin", "on": "left"}]}, "did you mean 'robin'"),
         ({"boundary": [{"on": "left"}]}, "'type' is required"),
-        ({"boundary": [Neumann("top", flux=Parameter("q", on="quadrature"))]}, "no meaning on facets"),
+        (
+            {"boundary": [Neumann("top", flux=Parameter("q", on="quadrature"))]},
+            "no meaning on facets",
+        ),
         ({"diffusivity": Parameter("k", on="facets")}, "no meaning on cells"),
         ({"boundary": [Dirichlet("left", Parameter("g", on="cells"))]}, "no meaning on dofs"),
         ({"diffusivity": Parameter("x")}, "has a meaning already"),
@@ -189,9 +192,7 @@ def test_long_arrays_go_beside_the_file(tmp_path) -> None:
     points = np.linspace(0.0, 1.0, 101)[:, None]
     cells = np.stack([np.arange(100), np.arange(1, 101)], 1)
     problem = PoissonProblem(
-        mesh=MeshArrays(
-            points=points, cells=cells, cell="line", facet_tags={"end": [[0]]}
-        ),
+        mesh=MeshArrays(points=points, cells=cells, cell="line", facet_tags={"end": [[0]]}),
         source=1.0,
         boundary=[Dirichlet("end", 0.0)],
     )
@@ -309,8 +310,9 @@ def test_one_wrong_character_is_a_located_error_or_another_problem(tmp_path_fact
     new = data.draw(st.characters(max_codepoint=0x17F, exclude_categories=["Cs"]))
     path = tmp_path_factory.mktemp("noise") / "p.yaml"
     path.write_text(text[:at] + new + text[at + 1 :], encoding="utf-8")
+    error = None
     try:
         load_problem(path)
-    except SpecError as error:
-        assert error.file == str(path)
-        assert error.line is not None
+    except SpecError as caught:
+        error = caught
+    assert error is None or (error.file == str(path) and error.line is not None)

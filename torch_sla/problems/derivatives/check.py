@@ -72,7 +72,7 @@ def check_gradients(
     output: Output | None = None,
     seed: int = 20261,
     step: float = 0.02,
-    count: int = 5,
+    count: int = 4,
 ) -> GradientCheck:
     """Measure Taylor remainder orders; see `Problem.check_gradients`."""
     target = cubic if output is None else output

@@ -73,8 +73,8 @@ def _arrays(spec: MeshArrays) -> Mesh:
         spec.points.array,
         spec.cells.array,
         spec.cell,
-        cell_tags={name: tag.array for name, tag in spec.cell_tags.items()},
-        facet_tags={name: tag.array for name, tag in spec.facet_tags.items()},
+        cell_tags={name: tag.array.copy() for name, tag in spec.cell_tags.items()},
+        facet_tags={name: tag.array.copy() for name, tag in spec.facet_tags.items()},
     )
 
 
