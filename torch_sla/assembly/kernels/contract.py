@@ -58,10 +58,13 @@ def _torch_contract(R: Tensor, table: Tensor) -> Tensor:
     if local.shape[0] * local.shape[1] == 1:
         scalar: Tensor = local[0, 0]
         return scalar
-    return local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
+    vector: Tensor = local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
+    return vector
 
 
-def _run(name: str, source: Tensor, table: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
+def _run(
+    name: str, source: Tensor, table: Tensor, shape: tuple[int, ...], sizes: list[int]
+) -> Tensor:
     source = source.detach().resolve_conj().resolve_neg().contiguous()
     result = torch.from_numpy(
         np.empty(shape, dtype=np.complex128 if source.is_complex() else np.float64)

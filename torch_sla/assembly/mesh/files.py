@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,12 @@ _DIMENSION = {
 }
 
 
-def read_mesh(path: str | Path, cell: str | None = None) -> Mesh:
+def read_mesh(
+    path: str | Path,
+    cell: str | None = None,
+    *,
+    duplicate_nodes: Literal["refuse", "allow"] = "refuse",
+) -> Mesh:
     """Read a mesh file in any format meshio knows.
 
     The cells of the highest dimension make the mesh. Groups on them become cell tags, groups on their facets facet
@@ -56,6 +61,8 @@ def read_mesh(path: str | Path, cell: str | None = None) -> Mesh:
         The file.
     cell
         Cell type to take, such as ``"tetra"``; None means the only one of the highest dimension.
+    duplicate_nodes
+        Whether two points at one place are refused, or allowed as the two lips of a crack.
 
     Raises
     ------
@@ -88,7 +95,12 @@ def read_mesh(path: str | Path, cell: str | None = None) -> Mesh:
                 facet_tags[name] = corners[kept]
     try:
         return make_mesh(
-            points[used], renumber[cells], chosen, cell_tags=cell_tags, facet_tags=facet_tags
+            points[used],
+            renumber[cells],
+            chosen,
+            cell_tags=cell_tags,
+            facet_tags=facet_tags,
+            duplicate_nodes=duplicate_nodes,
         )
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error
