@@ -17,7 +17,7 @@ HEATERS = torch.tensor([[0.3, 0.3], [0.7, 0.3], [0.3, 0.7], [0.7, 0.7]], dtype=t
 def declare() -> PoissonProblem:
     sensors = torch.rand(60, 2, generator=torch.Generator().manual_seed(8191), dtype=torch.float64)
     return PoissonProblem(
-        mesh=RectangleMesh(cells=(24, 24)),
+        mesh=RectangleMesh(cells=(20, 20)),
         parameters=[Parameter("x0"), Parameter("y0")],
         diffusivity=Parameter("kappa", on="nodes"),
         source="50*exp(-40*((x - x0)**2 + (y - y0)**2))",
@@ -36,7 +36,7 @@ def main() -> float:
 
     log_kappa = torch.zeros_like(truth, requires_grad=True)
     optimiser = torch.optim.LBFGS(
-        [log_kappa], max_iter=80, history_size=20, line_search_fn="strong_wolfe"
+        [log_kappa], max_iter=40, history_size=20, line_search_fn="strong_wolfe"
     )
     evaluations = 0
 

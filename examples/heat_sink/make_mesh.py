@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import gmsh
-import meshio
 
 MM = 1e-3
 LENGTH, WIDTH, THICKNESS = 60 * MM, 40 * MM, 5 * MM
@@ -64,6 +63,8 @@ def main() -> None:
     gmsh.option.setNumber("Mesh.MeshSizeMax", SIZE)
     gmsh.option.setNumber("Mesh.Algorithm3D", 1)
     gmsh.model.mesh.generate(3)
+    import meshio
+
     path = str(Path(__file__).with_name("heat_sink.msh"))
     gmsh.write(path)
     gmsh.finalize()

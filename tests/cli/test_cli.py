@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from torch_sla import (
+    Dirichlet,
+    Integral,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    Robin,
+    load_problem,
+)
+from torch_sla.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: object) -> object:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def plate(tmp_path) -> Path:
+    problem = PoissonProblem(
+        name="plate",
+        mesh=RectangleMesh(cells=(6, 6)),
+        diffusivity=Parameter("kappa", on="cells", default=1.0, unit="W/(m K)"),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("total", "u", unit="K m²")],
+    )
+    problem.to_yaml(tmp_path / "plate.yaml")
+    return tmp_path / "plate.yaml"
+
+
+def test_solve(plate: Path, tmp_path) -> None:
+    done = run("solve", plate, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    for word in ("49 points", "choice", "total", "K m²", "wrote"):
+        assert word in done.output
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["plate.json", "plate.png", "plate.vtu"]
+
+
+def test_solve_tells_the_same_as_python(plate: Path, tmp_path) -> None:
+    done = run("solve", plate, "-o", tmp_path, "--json", "--no-picture")
+    told = json.loads(done.stdout)
+    solution = load_problem(plate).solve()
+    assert told["outputs"]["total"] == solution["total"].item()
+    assert told["spec_hash"] == solution.spec_hash
+
+
+def test_set_and_param(plate: Path, tmp_path) -> None:
+    rng = np.random.default_rng(99)
+    k = 1 + rng.random(32)
+    np.save(tmp_path / "k.npy", k)
+    done = run(
+        *("solve", plate, "--json", "-o", tmp_path, "--no-picture"),
+        *("--set", "mesh.cells=[4, 4]", "--set", "boundary.0.value=2", "--set", "order=2"),
+        *("--param", f"kappa={tmp_path / 'k.npy'}"),
+    )
+    assert done.exit_code == 0, done.output
+    problem = load_problem(plate).updated(
+        mesh=RectangleMesh(cells=(4, 4)), boundary=[Dirichlet("left", 2)], order=2
+    )
+    expected = problem.solve(kappa=torch.as_tensor(k))["total"].item()
+    assert json.loads(done.stdout)["outputs"]["total"] == pytest.approx(expected, rel=1e-12)
+    done = run("solve", plate, "--json", "-o", tmp_path, "--no-picture", "--param", "kappa=2.5")
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "difusivity=1"], "did you mean 'diffusivity'"),
+        (["--set", "boundary.0.on=lefft"], "did you mean 'left'"),
+        (["--set", "boundary.7.on=left"], "no index"),
+        (["--set", "source.x=1"], "single value"),
+        (["--set", "nonsense"], "expected PATH=VALUE"),
+        (["--param", "kapa=1"], "did you mean 'kappa'"),
+        (["--param", "kappa=absent.npy"], "no such file"),
+        (["--param", "kappa=-1"], "must be positive"),
+        (["--device", "tpu"], "solver.device"),
+    ],
+)
+def test_bad_input_exits_with_two(
+    plate: Path, tmp_path, arguments: list[str], message: str
+) -> None:
+    done = run("solve", plate, "-o", tmp_path, *arguments)
+    assert done.exit_code == 2
+    assert message in done.output.replace("\n", " ")
+
+
+def test_bad_files(tmp_path) -> None:
+    done = run("solve", tmp_path / "absent.yaml")
+    assert done.exit_code == 2
+    assert "absent.yaml" in done.output
+    (tmp_path / "bad.yaml").write_text(
+        "type: poisson\nmesh: {type: interval, cells: 3}\nsource: open(x)\n"
+    )
+    done = run("validate", tmp_path / "bad.yaml")
+    assert done.exit_code == 2
+    assert "bad.yaml:3: source: 'open' is not a function" in done.output
+
+
+def test_a_failed_solve_exits_with_one(plate: Path, tmp_path) -> None:
+    done = run(
+        *("solve", plate, "-o", tmp_path / "out", "--set"),
+        "solver={backend: pytorch, method: cg, preconditioner: none, maxiter: 1}",
+    )
+    assert done.exit_code == 1
+    assert "maxiter" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_validate_and_explain(plate: Path, tmp_path) -> None:
+    done = run("validate", plate)
+    assert done.exit_code == 0
+    assert "plate.yaml is valid: poisson" in done.output
+    done = run("validate", plate, "--set", "boundary=[]")
+    assert done.exit_code == 2
+    assert "Robin" in done.output
+    done = run("explain", plate)
+    assert done.exit_code == 0
+    assert "kappa [W/(m K)]: 72 on cells" in done.output
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        boundary=[Robin("left", 1.0, 0.0)],
+        outputs=[Integral("a", "u", on="inside")],
+    )
+    problem.to_yaml(tmp_path / "b.yaml")
+    assert run("validate", tmp_path / "b.yaml").exit_code == 2
+
+
+def test_schema(tmp_path) -> None:
+    assert run("schema", ROOT / "schemas" / "problem.json", "--check").exit_code == 0
+    done = run("schema", tmp_path / "absent.json", "--check")
+    assert done.exit_code == 2
+    assert run("schema", "-o", tmp_path / "s.json").exit_code == 0
+    assert run("schema").stdout == (tmp_path / "s.json").read_text()
+
+
+def test_backends() -> None:
+    done = run("backends")
+    assert done.exit_code == 0
+    for word in ("scipy", "superlu", "pytorch", "compiled kernels"):
+        assert word in done.output

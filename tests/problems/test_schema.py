@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from torch_sla.problems.files.loader import load_document
+from torch_sla.problems.schema import differs, schema_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_committed_schema_is_up_to_date() -> None:
+    assert not differs(ROOT / "schemas" / "problem.json"), (
+        "run torch-sla schema -o schemas/problem.json"
+    )
+
+
+def test_it_is_deterministic() -> None:
+    assert schema_text() == schema_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda p: p.name)
+def test_examples_satisfy_it(path: Path) -> None:
+    jsonschema.validate(load_document(path).data, json.loads(schema_text()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"difusivity": 1.0}, {"order": 3}, {"type": "heat"}, {"boundary": [{"type": "robin"}]}],
+    ids=str,
+)
+def test_it_refuses(change: dict[str, object]) -> None:
+    data = {"type": "poisson", "mesh": {"type": "interval", "cells": 3}}
+    jsonschema.validate(data, json.loads(schema_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**data, **change}, json.loads(schema_text()))

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from torch_sla import (
+    BoxMesh,
+    Dirichlet,
+    Field,
+    Integral,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    Solution,
+)
+from torch_sla.errors import ArgumentError
+
+
+def solved(mesh: object = None, **values: object) -> Solution:
+    problem = PoissonProblem(
+        name="plate",
+        mesh=mesh or RectangleMesh(cells=(5, 4)),
+        source=Parameter("f", default=1.0),
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[
+            Integral("total", "u"),
+            Field("flow", "-grad(u)"),
+            Field("twice", "2*u", on="nodes"),
+        ],
+    )
+    return problem.solve(values)
+
+
+def test_vtu(tmp_path) -> None:
+    import meshio
+
+    solution = solved()
+    solution.save(tmp_path / "a.vtu")
+    read = meshio.read(tmp_path / "a.vtu")
+    np.testing.assert_allclose(read.point_data["u"], solution.u.numpy())
+    np.testing.assert_allclose(read.point_data["twice"], 2 * solution.u.numpy())
+    assert read.cell_data["flow"][0].shape == (40, 3)
+
+
+def test_npz_and_json(tmp_path) -> None:
+    solution = solved(f=torch.tensor([1.0, 2.0]))
+    solution.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as read:
+        assert sorted(read.files) == ["flow", "points", "total", "twice", "u"]
+        np.testing.assert_allclose(read["u"][1], 2 * read["u"][0])
+    solution.save(tmp_path / "a.json")
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["spec_hash"] == solution.spec_hash
+    assert told["outputs"]["total"] == pytest.approx(solution["total"].tolist())
+    assert told["solve"]["result"] in ("converged", "roundoff")
+    with pytest.raises(ArgumentError, match="batch dimensions"):
+        solution.save(tmp_path / "a.vtu")
+    with pytest.raises(ArgumentError, match=r"ends in '\.csv'"):
+        solution.save(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        IntervalMesh(cells=5),
+        RectangleMesh(cells=(3, 3)),
+        RectangleMesh(cells=(3, 3), cell="quad"),
+        BoxMesh(cells=(2, 2, 2)),
+        BoxMesh(cells=(2, 2, 2), cell="hexahedron"),
+    ],
+    ids=str,
+)
+def test_pictures(tmp_path, mesh: object) -> None:
+    pytest.importorskip("matplotlib")
+    solution = solved(mesh)
+    solution.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    batch = solved(mesh, f=torch.rand(2, 3))
+    assert batch.plot(member=(1, 2)) is not None
+
+
+def test_it_prints() -> None:
+    text = repr(solved())
+    assert "total: 0.3" in text
+    assert "flow: [40, 2]" in text
+    assert list(solved()) == ["total", "flow", "twice"]
+    assert solved()["u"].shape == (30,)

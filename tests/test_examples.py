@@ -1,0 +1,69 @@
+"""Every example runs, and is pinned to a number; a new one without a number fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+
+from torch_sla import load_problem
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# Python: what main returns. YAML: outputs by name. Values, relative tolerance.
+NUMBERS: dict[str, tuple[object, float]] = {
+    "poisson.py": (1.2517825e-4, 1e-6),
+    "conductivity_from_sensors.py": (0.0636, 0.05),
+    "two_materials.yaml": ({"through": 1772.727272727, "joint": 11.363636364}, 1e-9),
+    "heat_sink/heat_sink.yaml": (
+        {
+            "hottest": 46.531595,
+            "from_base": -60.0,
+            "to_air": 12.90917,
+            "to_frame": 47.09083,
+            "mean_of_base": 43.144373,
+        },
+        1e-6,
+    ),
+}
+TOOLS = {"heat_sink/make_mesh.py"}
+"""Scripts that make inputs and need programs the tests do not; what they made is committed."""
+
+
+def examples(ending: str) -> list[str]:
+    found = (path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob(f"*{ending}"))
+    return sorted(name for name in found if name not in TOOLS)
+
+
+@pytest.mark.parametrize("name", examples(".py"))
+def test_scripts(name: str, tmp_path, capsys) -> None:
+    assert name in NUMBERS, f"{name} has no number: add what its main returns"
+    spec = importlib.util.spec_from_file_location(Path(name).stem, EXAMPLES / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    arguments = [tmp_path] if inspect.signature(module.main).parameters else []
+    value, tolerance = NUMBERS[name]
+    assert module.main(*arguments) == pytest.approx(value, rel=tolerance)
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", examples(".yaml"))
+def test_declarations(name: str) -> None:
+    assert name in NUMBERS, f"{name} has no numbers: add some of its outputs"
+    values, tolerance = NUMBERS[name]
+    assert isinstance(values, dict)
+    solution = load_problem(EXAMPLES / name).solve()
+    found = {output: solution[output].item() for output in values}
+    assert found == pytest.approx(values, rel=tolerance)
+
+
+def test_the_heat_sink_loses_what_it_gains() -> None:
+    problem = load_problem(EXAMPLES / "heat_sink" / "heat_sink.yaml")
+    assert problem.mesh_data().n_points >= 5000
+    s = problem.solve()
+    balance = s["from_base"] + s["to_air"] + s["to_frame"]
+    assert abs(balance.item()) < 1e-10 * abs(s["from_base"].item())
