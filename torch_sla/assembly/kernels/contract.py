@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["contract"]
 
 _compiled: Any = getattr(extension, "assembly", None)
-if not hasattr(_compiled, "contract"):
-    _compiled = None
 
 # Tables beyond this many entries (48 KiB) leave the first-level caches: a blocked product is faster.
 _LARGEST_TABLE = 6144
