@@ -35,19 +35,112 @@ const char* name_of(mg::Status status) {
   }
 }
 
-// A hierarchy with what its life depends on: the caller's index arrays, one set of work vectors, and
-// a lock, because a cycle writes to the latter.
+// What every kind of hierarchy does for Python. It keeps the caller's index arrays alive, one set of
+// work vectors, and a lock, because a cycle writes to the latter. `Kind` has the types Workspace,
+// Runner and Adjoint, the member h_ and make_adjoint().
+template <class V, class Kind, class Workspace, class Runner, class Adjoint>
+class Common {
+ public:
+  // z = B r, or its transpose, for each column of r [n, k].
+  template <class T>
+  void apply(const Array<T>& r, Array<T>& z, bool transposed, int threads) {
+    const std::int64_t n = source_.rows, k = n ? r.size() / n : 0;
+    expect_size(r, n * k, "r");
+    expect_size(z, n * k, "z");
+    const T* from = r.data();
+    T* to = z.mutable_data();
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (transposed && !adjoint_) adjoint_ = self().make_adjoint();
+    Runner run(self().h_, transposed ? adjoint_.get() : nullptr, work_, threads);
+    for (std::int64_t c = 0; c < k; ++c) mg::apply(run, from + c, to + c, n, k, self().h_.scale, threads);
+  }
+
+  // Conjugate gradients for each column of b [n, k]; x holds the start and receives the solution.
+  template <class T>
+  py::list cg(const Array<T>& values, const Array<T>& b, Array<T>& x, bool zero_start, double rtol,
+              double atol, int maxiter, const std::optional<Array<T>>& nullspace, int threads) {
+    const std::int64_t n = source_.rows, k = n ? b.size() / n : 0;
+    expect_size(values, source_.crow[n], "values");
+    expect_size(b, n * k, "b");
+    expect_size(x, n * k, "x");
+    const int nullity = nullspace ? static_cast<int>(nullspace->size() / n) : 0;
+    const T* basis = nullspace ? nullspace->data() : nullptr;
+    const T *v = values.data(), *rhs = b.data();
+    T* out = x.mutable_data();
+    mg::SolveOptions o;
+    o.rtol = rtol;
+    o.atol = atol;
+    o.maxiter = maxiter;
+    o.flexible = self().h_.options.cycle == mg::Cycle::K;
+    std::vector<mg::SolveReport> reports;
+    {
+      py::gil_scoped_release release;
+      const std::lock_guard<std::mutex> guard(lock_);
+      Runner run(self().h_, nullptr, work_, threads);
+      mg::Buffer<T> column, start;
+      for (std::int64_t c = 0; c < k; ++c) {
+        const T* bc = rhs;
+        T* xc = out;
+        if (k > 1) {
+          column.resize(n);
+          start.resize(n);
+          for (std::int64_t i = 0; i < n; ++i) {
+            column[i] = rhs[i * k + c];
+            start[i] = out[i * k + c];
+          }
+          bc = column.data();
+          xc = start.data();
+        }
+        reports.push_back(mg::conjugate_gradients<T, V, Index>(
+            source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start, run, o, basis, nullity,
+            threads));
+        if (k > 1)
+          for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = xc[i];
+      }
+    }
+    py::list result;
+    for (const auto& r : reports)
+      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history));
+    return result;
+  }
+
+  std::size_t nbytes() const { return self().h_.bytes() + work_.bytes(); }
+  double scale() const { return self().h_.scale; }
+  int coarse_nullity() const {
+    return self().h_.coarse_inverse.empty() ? -1 : self().h_.coarse_nullity;
+  }
+
+ protected:
+  Common(Array<Index> crow, Array<Index> ccol) : crow_(std::move(crow)), ccol_(std::move(ccol)) {
+    source_ = {crow_.data(), ccol_.data(), crow_.size() - 1};
+    expect_size(ccol_, source_.crow[source_.rows], "ccol");
+  }
+  Kind& self() { return static_cast<Kind&>(*this); }
+  const Kind& self() const { return static_cast<const Kind&>(*this); }
+
+  Array<Index> crow_, ccol_;
+  mg::Source<Index> source_;
+  std::unique_ptr<Adjoint> adjoint_;
+  Workspace work_;
+  std::mutex lock_;
+};
+
 template <class V>
-class Hierarchy {
+class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunner<V, Index>,
+                                mg::Adjoint<V, Index>> {
+  using Base = Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunner<V, Index>,
+                      mg::Adjoint<V, Index>>;
+  friend Base;
+  using Base::adjoint_, Base::lock_, Base::source_;
+
  public:
   Hierarchy(Array<Index> crow, Array<Index> ccol, int block, double strength,
             const std::string& smoother, int sweeps, const std::string& cycle, int coarse_size,
             int max_levels)
-      : crow_(std::move(crow)), ccol_(std::move(ccol)) {
-    source_ = {crow_.data(), ccol_.data(), crow_.size() - 1};
+      : Base(std::move(crow), std::move(ccol)) {
     if (block < 1 || block > mg::kMaxBlock || source_.rows % block)
       throw std::invalid_argument("`block` does not divide the number of rows");
-    expect_size(ccol_, source_.crow[source_.rows], "ccol");
     auto& o = h_.options;
     o.strength = strength;
     o.smoother = smoother_of(smoother);
@@ -112,68 +205,8 @@ class Hierarchy {
     mg::refresh(h_, threads);
   }
 
-  // z = B r, or its transpose, for each column of r [n, k].
-  template <class T>
-  void apply(const Array<T>& r, Array<T>& z, bool transposed, int threads) {
-    const std::int64_t n = source_.rows, k = n ? r.size() / n : 0;
-    expect_size(r, n * k, "r");
-    expect_size(z, n * k, "z");
-    const T* from = r.data();
-    T* to = z.mutable_data();
-    py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> guard(lock_);
-    if (transposed && !adjoint_) adjoint_ = std::make_unique<mg::Adjoint<V, Index>>(mg::adjoint(h_));
-    mg::CycleRunner<V, Index> run(h_, transposed ? adjoint_.get() : nullptr, work_, threads);
-    for (std::int64_t c = 0; c < k; ++c) mg::apply(run, from + c, to + c, n, k, h_.scale, threads);
-  }
-
-  // Conjugate gradients for each column of b [n, k]; x holds the start and receives the solution.
-  template <class T>
-  py::list cg(const Array<T>& values, const Array<T>& b, Array<T>& x, bool zero_start, double rtol,
-              double atol, int maxiter, const std::optional<Array<T>>& nullspace, int threads) {
-    const std::int64_t n = source_.rows, k = n ? b.size() / n : 0;
-    expect_size(values, source_.crow[n], "values");
-    expect_size(b, n * k, "b");
-    expect_size(x, n * k, "x");
-    const int nullity = nullspace ? static_cast<int>(nullspace->size() / n) : 0;
-    const T* basis = nullspace ? nullspace->data() : nullptr;
-    const T *v = values.data(), *rhs = b.data();
-    T* out = x.mutable_data();
-    mg::SolveOptions o;
-    o.rtol = rtol;
-    o.atol = atol;
-    o.maxiter = maxiter;
-    o.flexible = h_.options.cycle == mg::Cycle::K;
-    std::vector<mg::SolveReport> reports;
-    {
-      py::gil_scoped_release release;
-      const std::lock_guard<std::mutex> guard(lock_);
-      mg::CycleRunner<V, Index> run(h_, nullptr, work_, threads);
-      mg::Buffer<T> column, start;
-      for (std::int64_t c = 0; c < k; ++c) {
-        const T* bc = rhs;
-        T* xc = out;
-        if (k > 1) {
-          column.resize(n);
-          start.resize(n);
-          for (std::int64_t i = 0; i < n; ++i) {
-            column[i] = rhs[i * k + c];
-            start[i] = out[i * k + c];
-          }
-          bc = column.data();
-          xc = start.data();
-        }
-        reports.push_back(mg::conjugate_gradients<T, V, Index>(
-            source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start, run, o, basis, nullity,
-            threads));
-        if (k > 1)
-          for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = xc[i];
-      }
-    }
-    py::list result;
-    for (const auto& r : reports)
-      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history));
-    return result;
+  std::unique_ptr<mg::Adjoint<V, Index>> make_adjoint() const {
+    return std::make_unique<mg::Adjoint<V, Index>>(mg::adjoint(h_));
   }
 
   py::list levels() const {
@@ -199,54 +232,126 @@ class Hierarchy {
     return py::make_tuple(ptr, col, val, A.cols);
   }
 
-  std::size_t nbytes() const { return h_.bytes() + work_.bytes(); }
-  double scale() const { return h_.scale; }
-  int coarse_nullity() const { return h_.coarse_inverse.empty() ? -1 : h_.coarse_nullity; }
-
  private:
-  Array<Index> crow_, ccol_;
-  mg::Source<Index> source_;
   mg::Hierarchy<V, Index> h_;
-  std::unique_ptr<mg::Adjoint<V, Index>> adjoint_;
-  mg::Workspace<V> work_;
-  std::mutex lock_;
 };
 
-template <class V, class T>
-void bind_values(py::class_<Hierarchy<V>>& c) {
-  c.def("build", &Hierarchy<V>::template build<T>, array_arg("values"), py::arg("near_nullspace"),
-        py::arg("threads"))
-      .def("build_from", &Hierarchy<V>::template build_from<T>, array_arg("values"),
-           py::arg("transfers"), py::arg("threads"))
-      .def("update", &Hierarchy<V>::template update<T>, array_arg("values"), py::arg("threads"))
-      .def("apply", &Hierarchy<V>::template apply<T>, array_arg("r"), array_arg("z"),
-           py::arg("transposed"), py::arg("threads"))
-      .def("cg", &Hierarchy<V>::template cg<T>, array_arg("values"), array_arg("b"), array_arg("x"),
+template <class V>
+class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
+                              std::vector<mg::Stencil<V>>> {
+  using Base = Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
+                      std::vector<mg::Stencil<V>>>;
+  friend Base;
+  using Base::adjoint_, Base::lock_, Base::source_, Base::work_;
+
+ public:
+  Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, int sweeps,
+          const std::string& cycle, int coarse_size, int max_levels)
+      : Base(std::move(crow), std::move(ccol)) {
+    auto& o = h_.options;
+    o.sweeps = sweeps;
+    o.cycle = cycle_of(cycle);
+    o.coarse_size = coarse_size;
+    o.max_levels = max_levels;
+    const mg::Shape s{{shape.at(0), shape.at(1), shape.at(2)}};
+    const auto entries = mg::decode(mg::distinct_offsets(source_.crow, source_.ccol, source_.rows), s);
+    if (s.size() != source_.rows || !entries.count)
+      throw std::invalid_argument("the pattern does not lie on a lattice of this shape");
+    h_.levels.emplace_back();
+    h_.levels[0].A.allocate(s, entries);
+  }
+
+  template <class T>
+  void update(const Array<T>& values, int threads) {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    adjoint_.reset();
+    work_.levels.clear();
+    if (!mg::load_lattice(h_, source_, v, threads))
+      throw std::invalid_argument("the matrix does not lie on the lattice");
+    mg::build_lattice(h_, threads);
+  }
+
+  std::unique_ptr<std::vector<mg::Stencil<V>>> make_adjoint() const {
+    return std::make_unique<std::vector<mg::Stencil<V>>>(mg::lattice_adjoint(h_));
+  }
+
+  py::list levels() const {
+    py::list out;
+    for (const auto& l : h_.levels) out.append(py::make_tuple(l.A.shape.n, l.A.entries.count));
+    return out;
+  }
+  double contrary() const { return h_.contrary; }
+
+ private:
+  mg::LatticeHierarchy<V> h_;
+};
+
+template <class Kind, class T>
+void bind_common(py::class_<Kind>& c) {
+  c.def("update", &Kind::template update<T>, array_arg("values"), py::arg("threads"))
+      .def("apply", &Kind::template apply<T>, array_arg("r"), array_arg("z"), py::arg("transposed"),
+           py::arg("threads"))
+      .def("cg", &Kind::template cg<T>, array_arg("values"), array_arg("b"), array_arg("x"),
            py::arg("zero_start"), py::arg("rtol"), py::arg("atol"), py::arg("maxiter"),
            py::arg("nullspace"), py::arg("threads"));
 }
 
+template <class Kind>
+void bind_properties(py::class_<Kind>& c) {
+  bind_common<Kind, double>(c);
+  bind_common<Kind, float>(c);
+  c.def("levels", &Kind::levels)
+      .def_property_readonly("nbytes", &Kind::nbytes)
+      .def_property_readonly("scale", &Kind::scale)
+      .def_property_readonly("coarse_nullity", &Kind::coarse_nullity);
+}
+
+template <class V, class T>
+void bind_build(py::class_<Hierarchy<V>>& c) {
+  c.def("build", &Hierarchy<V>::template build<T>, array_arg("values"), py::arg("near_nullspace"),
+        py::arg("threads"))
+      .def("build_from", &Hierarchy<V>::template build_from<T>, array_arg("values"),
+           py::arg("transfers"), py::arg("threads"));
+}
+
 template <class V>
-void bind_hierarchy(py::module_& m, const char* name) {
-  py::class_<Hierarchy<V>> c(m, name);
-  c.def(py::init<Array<Index>, Array<Index>, int, double, const std::string&, int,
+void bind_kinds(py::module_& m, const char* general, const char* lattice) {
+  py::class_<Hierarchy<V>> h(m, general);
+  h.def(py::init<Array<Index>, Array<Index>, int, double, const std::string&, int,
                  const std::string&, int, int>(),
         array_arg("crow"), array_arg("ccol"), py::arg("block"), py::arg("strength"),
         py::arg("smoother"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
         py::arg("max_levels"))
-      .def("levels", &Hierarchy<V>::levels)
-      .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"))
-      .def_property_readonly("nbytes", &Hierarchy<V>::nbytes)
-      .def_property_readonly("scale", &Hierarchy<V>::scale)
-      .def_property_readonly("coarse_nullity", &Hierarchy<V>::coarse_nullity);
-  bind_values<V, double>(c);
-  bind_values<V, float>(c);
+      .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"));
+  bind_build<V, double>(h);
+  bind_build<V, float>(h);
+  bind_properties(h);
+
+  py::class_<Lattice<V>> l(m, lattice);
+  l.def(py::init<Array<Index>, Array<Index>, const std::vector<std::int64_t>&, int,
+                 const std::string&, int, int>(),
+        array_arg("crow"), array_arg("ccol"), py::arg("shape"), py::arg("sweeps"), py::arg("cycle"),
+        py::arg("coarse_size"), py::arg("max_levels"))
+      .def_property_readonly("contrary", &Lattice<V>::contrary);
+  bind_properties(l);
 }
 
 }  // namespace
 
 void bind_multigrid(py::module_& m) {
-  m.doc() = "Algebraic multigrid.";
-  bind_hierarchy<double>(m, "Hierarchy64");
-  bind_hierarchy<float>(m, "Hierarchy32");
+  m.doc() = "Multigrid: algebraic, and on lattices.";
+  bind_kinds<double>(m, "Hierarchy64", "Lattice64");
+  bind_kinds<float>(m, "Hierarchy32", "Lattice32");
+  m.def(
+      "detect_lattice",
+      [](const Array<Index>& crow, const Array<Index>& ccol) {
+        const Index *r = crow.data(), *c = ccol.data();
+        const std::int64_t rows = crow.size() - 1;
+        py::gil_scoped_release release;
+        return mg::detect_lattice(r, c, rows).n;
+      },
+      array_arg("crow"), array_arg("ccol"));
 }

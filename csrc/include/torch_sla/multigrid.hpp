@@ -9,9 +9,11 @@
 //   coarse       dense (pseudo-)inverse of the coarsest matrix
 //   hierarchy    the set-up and the refresh of a list of levels
 //   cycle        one application of the preconditioner
+//   lattice...   the same on stencils, where the pattern is a lattice
 //   cg           conjugate gradients around it, with few passes over memory
 #pragma once
 
 #include "multigrid/cg.hpp"
 #include "multigrid/cycle.hpp"
 #include "multigrid/hierarchy.hpp"
+#include "multigrid/lattice_cycle.hpp"

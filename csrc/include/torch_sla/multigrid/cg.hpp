@@ -195,7 +195,7 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
     } else {
       ++since_best;
     }
-    const bool stuck = since_best >= 50 || !std::isfinite(rnorm);
+    const bool stuck = since_best >= 200 || !std::isfinite(rnorm);
     if (rnorm <= target || report.iterations >= o.maxiter || stuck) {
       parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t e = begin; e < end; ++e) x[e] += T(alpha) * p[e];

@@ -233,16 +233,7 @@ struct CycleRunner {
     auto& v = w.levels[i];
     const bool dot = i == 0;
     if (is_direct(i)) {
-      const std::size_t n = v.f.size();
-      const V* inverse = h.coarse_inverse.data();
-      for (std::size_t r = 0; r < n; ++r) {
-        V sum = 0;
-        if (transposed)
-          for (std::size_t c = 0; c < n; ++c) sum += inverse[c * n + r] * v.f[c];
-        else
-          for (std::size_t c = 0; c < n; ++c) sum += inverse[r * n + c] * v.f[c];
-        v.x[r] = sum;
-      }
+      apply_coarsest(h.coarse_inverse, v.f.data(), v.x.data(), v.f.size(), transposed != nullptr);
       return dot ? inner(v.f, v.x, 1) : 0.0;
     }
     smooth(i, true, staged, false);

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "coarse.hpp"
 #include "galerkin.hpp"
 #include "smoothers.hpp"
 #include "transfer.hpp"
@@ -86,12 +87,9 @@ void load_pattern(BlockMatrix<V, I>& A, const Source<I>& source, int b) {
   A.adopt();
 }
 
-// Copies the caller's values into the first level, scaled into the middle of the range of V.
-template <class T, class V, class I>
-void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, int threads) {
-  auto& A = h.levels.front().A;
-  const std::int64_t count = source.crow[source.rows];
-  threads = threads_for(count, threads);
+// The power of two that brings the largest of `count` values to about one; throws where one is not finite.
+template <class T>
+double power_scale(const T* values, std::int64_t count, int threads) {
   std::vector<double> most(worker_count(count, threads), 0.0);
   parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     T largest = 0, sum = 0;
@@ -109,7 +107,16 @@ void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, i
   }
   int exponent = 0;
   if (largest > 0.0) std::frexp(largest, &exponent);
-  h.scale = std::ldexp(1.0, -exponent);
+  return std::ldexp(1.0, -exponent);
+}
+
+// Copies the caller's values into the first level, scaled into the middle of the range of V.
+template <class T, class V, class I>
+void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, int threads) {
+  auto& A = h.levels.front().A;
+  const std::int64_t count = source.crow[source.rows];
+  threads = threads_for(count, threads);
+  h.scale = power_scale(values, count, threads);
   const int b = A.br;
   const std::int64_t block = A.block();
   const T scale = T(h.scale);
@@ -168,22 +175,7 @@ void prepare_coarsest(Hierarchy<V, I>& h) {
       for (int r = 0; r < b; ++r)
         for (int c = 0; c < b; ++c)
           dense[std::size_t(i * b + r) * n + A.col[s] * b + c] += A.val[(s * b + r) * std::int64_t(b) + c];
-  // Symmetric scaling by the diagonal, so that a jump of the coefficient does not pass for a null space.
-  std::vector<double> scale(n, 1.0);
-  for (int i = 0; i < n; ++i) {
-    const double d = std::abs(dense[std::size_t(i) * n + i]);
-    if (d > 0.0) scale[i] = 1.0 / std::sqrt(d);
-  }
-  for (int i = 0; i < n; ++i)
-    for (int j = 0; j < n; ++j) dense[std::size_t(i) * n + j] *= scale[i] * scale[j];
-  // The set-up rounds row sums in V, over several levels.
-  const double tolerance = 100.0 * std::numeric_limits<V>::epsilon();
-  h.coarse_nullity = pseudo_invert(dense, n, tolerance);
-  if (h.coarse_nullity < 0) throw std::domain_error("the coarsest matrix could not be inverted");
-  h.coarse_inverse.resize(dense.size());
-  for (int i = 0; i < n; ++i)
-    for (int j = 0; j < n; ++j)
-      h.coarse_inverse[std::size_t(i) * n + j] = V(dense[std::size_t(i) * n + j] * scale[i] * scale[j]);
+  h.coarse_nullity = invert_coarsest(dense, n, h.coarse_inverse);
 }
 
 template <class V, class I>

@@ -104,6 +104,12 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
       } else {
         if (D) std::copy(D, D + bb, Mi);
         fine = D && invert(Mi, b, pivot);
+        if (B != 1 && D && !fine) {
+          // Modes that cannot be told apart on a small aggregate leave a singular coarse block.
+          std::vector<double> block(D, D + bb);
+          fine = pseudo_invert(block, b, 100.0 * std::numeric_limits<V>::epsilon()) >= 0;
+          std::copy(block.begin(), block.end(), Mi);
+        }
       }
       if (!fine) {
         std::fill(Mi, Mi + bb, V(0));

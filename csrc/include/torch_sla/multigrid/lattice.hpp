@@ -1,0 +1,228 @@
+// Matrices on a lattice: offsets are constant, so a row is a stencil and no index is stored.
+//
+// A lattice has n[0] (fastest) x n[1] x n[2] points; a stencil reaches the 27 neighbours of a point or
+// a subset of them. Coefficients are kept in chunks of `kLanes` rows, entry by entry inside a chunk, so
+// that one stream feeds a vector loop. Entries that would leave the lattice are zero, and vectors are
+// padded by the largest offset: no loop asks where the boundary is.
+#pragma once
+
+#include <array>
+
+#include "matrix.hpp"
+
+namespace torch_sla::multigrid {
+
+constexpr std::int64_t kLanes = 16;
+constexpr std::int64_t chunks_of(std::int64_t n) { return (n + kLanes - 1) / kLanes; }
+
+struct Shape {
+  std::array<std::int64_t, 3> n{1, 1, 1};
+  std::int64_t size() const { return n[0] * n[1] * n[2]; }
+  std::int64_t stride(int axis) const { return axis == 0 ? 1 : axis == 1 ? n[0] : n[0] * n[1]; }
+  std::int64_t pad() const { return (stride(2) + stride(1) + 1 + kLanes) / kLanes * kLanes; }
+};
+
+// Entries of a stencil: neighbours as d0 + 3 d1 + 9 d2 + 13 with d in -1, 0, 1, increasing; 13 is the
+// point itself.
+struct Entries {
+  std::array<int, 27> slot;  // of each neighbour, -1 where it is absent
+  std::array<int, 27> code;  // of each slot
+  int count = 0;
+
+  Entries() { slot.fill(-1); }
+  static Entries of(const std::array<bool, 27>& present) {
+    Entries e;
+    for (int c = 0; c < 27; ++c)
+      if (present[c]) {
+        e.slot[c] = e.count;
+        e.code[e.count++] = c;
+      }
+    return e;
+  }
+  static std::array<int, 3> step(int code) { return {code % 3 - 1, code / 3 % 3 - 1, code / 9 - 1}; }
+  static std::int64_t offset(int code, const Shape& s) {
+    const auto d = step(code);
+    return d[0] + d[1] * s.stride(1) + d[2] * s.stride(2);
+  }
+};
+
+template <class V>
+struct Stencil {
+  Shape shape;
+  Entries entries;
+  Buffer<V> val;  // [chunks, entries, kLanes]
+
+  void allocate(const Shape& s, const Entries& e) {
+    shape = s;
+    entries = e;
+    val.resize(chunks_of(s.size()) * e.count * kLanes);
+  }
+  V* chunk(std::int64_t c) { return val.data() + c * entries.count * kLanes; }
+  const V* chunk(std::int64_t c) const { return val.data() + c * entries.count * kLanes; }
+  V& at(std::int64_t i, int slot) {
+    return val[((i / kLanes) * entries.count + slot) * kLanes + i % kLanes];
+  }
+  V at(std::int64_t i, int slot) const {
+    return val[((i / kLanes) * entries.count + slot) * kLanes + i % kLanes];
+  }
+  std::array<std::int64_t, 27> offsets() const {
+    std::array<std::int64_t, 27> out{};
+    for (int k = 0; k < entries.count; ++k) out[k] = Entries::offset(entries.code[k], shape);
+    return out;
+  }
+};
+
+// The offsets col - row that occur, increasing; empty where there are more than 27.
+template <class I>
+std::vector<std::int64_t> distinct_offsets(const I* crow, const I* ccol, std::int64_t rows) {
+  std::vector<std::int64_t> found;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    std::size_t t = 0;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      const std::int64_t offset = std::int64_t(ccol[s]) - i;
+      while (t < found.size() && found[t] < offset) ++t;
+      if (t < found.size() && found[t] == offset) continue;
+      if (found.size() == 27) return {};
+      found.insert(found.begin() + t, offset);
+    }
+  }
+  return found;
+}
+
+// Neighbours that the offsets stand for on this shape; count 0 where they do not fit.
+inline Entries decode(const std::vector<std::int64_t>& offsets, const Shape& shape) {
+  std::array<bool, 27> present{};
+  present[13] = true;
+  for (const std::int64_t offset : offsets) {
+    int hit = -1;
+    for (int code = 0; code < 27; ++code) {
+      const auto d = Entries::step(code);
+      bool possible = true;
+      for (int a = 0; a < 3; ++a) possible &= d[a] == 0 || shape.n[a] > 1;
+      if (possible && Entries::offset(code, shape) == offset) {
+        if (hit >= 0) return Entries();  // two meanings: an edge of two points
+        hit = code;
+      }
+    }
+    if (hit < 0) return Entries();
+    present[hit] = present[26 - hit] = true;
+  }
+  return Entries::of(present);
+}
+
+// Copies CSR rows into stencils, scaled; false where a row does not fit the lattice.
+template <class T, class V, class I>
+bool load_stencil(const I* crow, const I* ccol, const T* values, T scale, Stencil<V>& A, int threads) {
+  const Shape& shape = A.shape;
+  const std::int64_t n = shape.size();
+  const auto offsets = A.offsets();
+  const int count = A.entries.count;
+  std::vector<char> wrong(worker_count(chunks_of(n), threads), 0);
+  parallel_for(chunks_of(n), threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    std::fill(A.chunk(begin), A.chunk(begin) + (end - begin) * count * kLanes, V(0));
+    std::int64_t i = begin * kLanes;
+    std::array<std::int64_t, 3> x{i % shape.n[0], i / shape.n[0] % shape.n[1], i / shape.stride(2)};
+    for (; i < std::min(n, end * kLanes); ++i) {
+      V* row = A.chunk(i / kLanes) + i % kLanes;
+      bool edge = false;
+      for (int a = 0; a < 3; ++a) edge |= x[a] == 0 || x[a] + 1 == shape.n[a];
+      int k = 0;
+      for (I s = crow[i]; s < crow[i + 1]; ++s) {
+        const std::int64_t offset = std::int64_t(ccol[s]) - i;
+        while (k < count && offsets[k] < offset) ++k;
+        bool fits = k < count && offsets[k] == offset;
+        if (fits && edge) {
+          const auto d = Entries::step(A.entries.code[k]);
+          for (int a = 0; a < 3; ++a) fits &= x[a] + d[a] >= 0 && x[a] + d[a] < shape.n[a];
+        }
+        // A stored zero may lie anywhere.
+        if (fits) row[k * kLanes] = V(values[s] * scale);
+        else if (values[s] != T(0)) wrong[worker] = 1;
+      }
+      if (++x[0] == shape.n[0]) {
+        x[0] = 0;
+        if (++x[1] == shape.n[1]) {
+          x[1] = 0;
+          ++x[2];
+        }
+      }
+    }
+  });
+  for (const char w : wrong)
+    if (w) return false;
+  return true;
+}
+
+// Whether every entry of the pattern joins neighbours on this shape.
+template <class I>
+bool fits(const I* crow, const I* ccol, const Shape& shape) {
+  std::array<std::int64_t, 3> x{0, 0, 0};
+  for (std::int64_t i = 0; i < shape.size(); ++i) {
+    bool edge = false;
+    for (int a = 0; a < 3; ++a) edge |= x[a] == 0 || x[a] + 1 == shape.n[a];
+    if (edge)
+      for (I s = crow[i]; s < crow[i + 1]; ++s) {
+        const std::int64_t j = ccol[s];
+        const std::int64_t y[3] = {j % shape.n[0], j / shape.n[0] % shape.n[1], j / shape.stride(2)};
+        for (int a = 0; a < 3; ++a)
+          if (std::abs(x[a] - y[a]) > 1) return false;
+      }
+    if (++x[0] == shape.n[0]) {
+      x[0] = 0;
+      if (++x[1] == shape.n[1]) {
+        x[1] = 0;
+        ++x[2];
+      }
+    }
+  }
+  return true;
+}
+
+// The lattice behind a pattern, or size 0. Two-dimensional ones are (n0, 1, n1), so that the last axis
+// is the slow one that threads share.
+template <class I>
+Shape detect_lattice(const I* crow, const I* ccol, std::int64_t rows) {
+  const Shape none{{0, 0, 0}};
+  const auto offsets = distinct_offsets(crow, ccol, rows);
+  std::vector<std::int64_t> ahead;  // beyond the row of the point itself
+  for (const auto o : offsets)
+    if (o > 1) ahead.push_back(o);
+  if (offsets.empty() || ahead.empty()) return none;
+  std::vector<Shape> candidates;
+  for (std::int64_t n0 = ahead[0] - 1; n0 <= ahead[0] + 1; ++n0) {
+    if (n0 < 3 || rows % n0) continue;
+    candidates.push_back({{n0, 1, rows / n0}});
+    for (const auto far : ahead) {
+      if (far <= n0 + 1) continue;
+      for (std::int64_t back = -n0 - 1; back <= n0 + 1; ++back) {
+        if (std::abs(back) > 1 && std::abs(std::abs(back) - n0) > 1) continue;
+        const std::int64_t plane = far + back;
+        if (plane > n0 && plane % n0 == 0 && rows % plane == 0)
+          candidates.push_back({{n0, plane / n0, rows / plane}});
+      }
+      break;
+    }
+  }
+  // The nearest fit: among shapes on which the pattern lies, the one with the most compact stencil is
+  // the one whose steps are all along axes as often as possible; fewest diagonal steps wins.
+  Shape best = none;
+  int fewest = 1 << 20;
+  for (const auto& shape : candidates) {
+    const Entries e = decode(offsets, shape);
+    if (!e.count || !fits(crow, ccol, shape)) continue;
+    int diagonal = 0;
+    for (const auto o : offsets)
+      for (int code = 0; code < 27; ++code)
+        if (e.slot[code] >= 0 && Entries::offset(code, shape) == o) {
+          const auto d = Entries::step(code);
+          diagonal += std::abs(d[0]) + std::abs(d[1]) + std::abs(d[2]);
+        }
+    if (diagonal < fewest) {
+      fewest = diagonal;
+      best = shape;
+    }
+  }
+  return best;
+}
+
+}  // namespace torch_sla::multigrid

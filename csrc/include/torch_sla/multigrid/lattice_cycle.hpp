@@ -1,0 +1,310 @@
+// One cycle of structured multigrid. Each pass over a level reads its stencils once, as one stream.
+#pragma once
+
+#include "lattice_hierarchy.hpp"
+
+namespace torch_sla::multigrid {
+
+// A padded vector on a lattice.
+template <class V>
+struct LatticeVector {
+  Buffer<V> data;
+  std::int64_t pad = 0;
+  void allocate(const Shape& s) {
+    pad = s.pad();
+    data.assign(chunks_of(s.size()) * kLanes + 2 * pad, V(0));
+  }
+  V* begin() { return data.data() + pad; }
+};
+
+template <class V>
+struct LatticeWorkspace {
+  struct Vectors {
+    LatticeVector<V> f, x, y;
+  };
+  std::vector<Vectors> levels;
+  std::size_t bytes() const {
+    std::size_t total = 0;
+    for (const auto& v : levels)
+      total += bytes_of(v.f.data) + bytes_of(v.x.data) + bytes_of(v.y.data);
+    return total;
+  }
+};
+
+// Stencils of the transposed matrices: entry d of row i is entry -d of row i + d.
+template <class V>
+std::vector<Stencil<V>> lattice_adjoint(const LatticeHierarchy<V>& h) {
+  std::vector<Stencil<V>> out;
+  for (const auto& l : h.levels) {
+    const auto& A = l.A;
+    const auto offsets = A.offsets();
+    const std::int64_t n = A.shape.size();
+    out.emplace_back();
+    out.back().allocate(A.shape, A.entries);
+    std::fill(out.back().val.begin(), out.back().val.end(), V(0));
+    for (std::int64_t i = 0; i < n; ++i)
+      for (int k = 0; k < A.entries.count; ++k) {
+        const V v = A.at(i, k);
+        if (v != V(0)) out.back().at(i + offsets[k], A.entries.slot[26 - A.entries.code[k]]) = v;
+      }
+  }
+  return out;
+}
+
+template <class V>
+struct LatticeRunner {
+  const LatticeHierarchy<V>& h;
+  const std::vector<Stencil<V>>* transposed;
+  LatticeWorkspace<V>& w;
+  int threads;
+
+  LatticeRunner(const LatticeHierarchy<V>& hierarchy, const std::vector<Stencil<V>>* adjoint,
+                LatticeWorkspace<V>& work, int nthreads)
+      : h(hierarchy), transposed(adjoint), w(work), threads(nthreads) {
+    if (w.levels.size() == h.levels.size()) return;
+    w.levels.resize(h.levels.size());
+    for (std::size_t i = 0; i < h.levels.size(); ++i) {
+      const Shape& s = h.levels[i].A.shape;
+      w.levels[i].f.allocate(s);
+      w.levels[i].x.allocate(s);
+      w.levels[i].y.allocate(s);
+    }
+  }
+
+  const Stencil<V>& matrix(std::size_t i) const { return transposed ? (*transposed)[i] : h.levels[i].A; }
+  int level_threads(std::size_t i) const {
+    return threads_for(h.levels[i].A.shape.size() * h.levels[i].A.entries.count, threads);
+  }
+  V* rhs() { return w.levels.front().f.begin(); }
+  const V* result() const { return const_cast<LatticeWorkspace<V>&>(w).levels.front().x.begin(); }
+  int block() const { return 1; }
+  bool is_direct(std::size_t i) const { return i + 1 == h.levels.size() && !h.coarse_inverse.empty(); }
+  void stage(std::int64_t begin, std::int64_t end) {
+    V* x = w.levels.front().x.begin();
+    const V* f = w.levels.front().f.begin();
+    const V* m = h.levels.front().M.data();
+    for (std::int64_t i = begin; i < end; ++i) x[i] = m[i] * f[i];
+  }
+  double run() { return cycle(0, true); }
+
+  // acc = f - A x over one chunk
+  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const V* f, const V* x, V* acc) {
+    V r[kLanes];
+    for (int l = 0; l < kLanes; ++l) r[l] = f[l];
+    for (int k = 0; k < count; ++k) {
+      const V* xk = x + offset[k];
+      const V* ak = a + k * kLanes;
+      for (int l = 0; l < kLanes; ++l) r[l] -= ak[l] * xk[l];
+    }
+    for (int l = 0; l < kLanes; ++l) acc[l] = r[l];
+  }
+
+  double relax(std::size_t i, bool dot) {
+    const auto& A = matrix(i);
+    auto& v = w.levels[i];
+    const auto offsets = A.offsets();
+    const V *f = v.f.begin(), *x = v.x.begin(), *m = h.levels[i].M.data();
+    V* y = v.y.begin();
+    const int count = A.entries.count;
+    const double product =
+        parallel_sum(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
+          double total = 0.0;
+          V r[kLanes];
+          for (std::int64_t c = begin; c < end; ++c) {
+            const std::int64_t at = c * kLanes;
+            residual_chunk(A.chunk(c), count, offsets.data(), f + at, x + at, r);
+            for (int l = 0; l < kLanes; ++l) y[at + l] = x[at + l] + m[at + l] * r[l];
+            if (dot) {
+              V part = 0;
+              for (int l = 0; l < kLanes; ++l) part += f[at + l] * y[at + l];
+              total += double(part);
+            }
+          }
+          return total;
+        });
+    std::swap(v.x.data, v.y.data);
+    return product;
+  }
+
+  // Moves one plane (last axis) of residuals to the lattice halved along the first two axes.
+  void restrict_plane(const LatticeLevel<V>& l, std::int64_t z, V* r, V* half, const V*& out) const {
+    const Shape& s = l.A.shape;
+    std::int64_t n0 = s.n[0];
+    const std::int64_t n1 = s.n[1];
+    out = r;
+    for (const auto& p : l.weights) {
+      if (p.axis == 0) {
+        const std::int64_t nc = p.coarse.n[0], no = p.odd.n[0];
+        for (std::int64_t y = 0; y < n1; ++y) {
+          const V* from = out + y * n0;
+          V* to = half + y * nc;
+          const V* low = p.low.data() + p.pad + (z * n1 + y) * no;
+          const V* high = p.high.data() + p.pad + (z * n1 + y) * no;
+          for (std::int64_t X = 0; X < no; ++X) to[X] = from[2 * X] + low[X] * from[2 * X + 1];
+          if (nc > no) to[no] = from[2 * no];
+          for (std::int64_t X = 1; X < nc; ++X) to[X] += high[X - 1] * from[2 * X - 1];
+        }
+        n0 = nc;
+        out = half;
+      } else if (p.axis == 1) {
+        const std::int64_t nc = p.coarse.n[1], no = p.odd.n[1];
+        const V* low = p.low.data() + p.pad + z * no * n0;
+        const V* high = p.high.data() + p.pad + z * no * n0;
+        for (std::int64_t Y = 0; Y < nc; ++Y) {  // in place: row Y is written after 2Y-1 was read
+          const V* even = out + 2 * Y * n0;
+          V* to = half + Y * n0;
+          for (std::int64_t x = 0; x < n0; ++x) {
+            V sum = even[x];
+            if (Y < no) sum += low[Y * n0 + x] * even[n0 + x];
+            if (Y > 0) sum += high[(Y - 1) * n0 + x] * even[x - n0];
+            to[x] = sum;
+          }
+        }
+        out = half;
+      }
+    }
+  }
+
+  // Axes 0 and 1 are finished plane by plane in buffers that stay in cache; the last axis combines planes.
+  void restrict_residual(std::size_t i) {
+    const auto& l = h.levels[i];
+    const auto& A = matrix(i);
+    auto& v = w.levels[i];
+    const auto offsets = A.offsets();
+    const Shape &s = l.A.shape, &sc = h.levels[i + 1].A.shape;
+    const std::int64_t plane = s.stride(2), coarse_plane = sc.stride(2);
+    const AxisWeights<V>* last = nullptr;
+    for (const auto& p : l.weights)
+      if (p.axis == 2) last = &p;
+    V* coarse = w.levels[i + 1].f.begin();
+    const V *f = v.f.begin(), *x = v.x.begin();
+    parallel_for(sc.n[2], level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
+      Buffer<V> r(plane + 2 * kLanes), half(plane);
+      std::fill(coarse + begin * coarse_plane, coarse + end * coarse_plane, V(0));
+      const std::int64_t from = last ? std::max<std::int64_t>(0, 2 * begin - 1) : begin;
+      const std::int64_t to = last ? std::min(s.n[2], 2 * end) : end;
+      for (std::int64_t z = from; z < to; ++z) {
+        const std::int64_t c0 = z * plane / kLanes, c1 = chunks_of((z + 1) * plane);
+        for (std::int64_t c = c0; c < c1; ++c)
+          residual_chunk(A.chunk(c), A.entries.count, offsets.data(), f + c * kLanes, x + c * kLanes,
+                         r.data() + (c - c0) * kLanes);
+        const V* out;
+        restrict_plane(l, z, r.data() + (z * plane - c0 * kLanes), half.data(), out);
+        if (!last || z % 2 == 0) {
+          V* target = coarse + (last ? z / 2 : z) * coarse_plane;
+          for (std::int64_t e = 0; e < coarse_plane; ++e) target[e] += out[e];
+          continue;
+        }
+        const std::int64_t Z = z / 2;
+        const V* low = last->low.data() + last->pad + Z * coarse_plane;
+        const V* high = last->high.data() + last->pad + Z * coarse_plane;
+        if (Z >= begin && Z < end)
+          for (std::int64_t e = 0; e < coarse_plane; ++e) coarse[Z * coarse_plane + e] += low[e] * out[e];
+        if (Z + 1 >= begin && Z + 1 < end)
+          for (std::int64_t e = 0; e < coarse_plane; ++e) coarse[(Z + 1) * coarse_plane + e] += high[e] * out[e];
+      }
+    });
+  }
+
+  void prolong(std::size_t i) {
+    const auto& l = h.levels[i];
+    const Shape &s = l.A.shape, &sc = h.levels[i + 1].A.shape;
+    const std::int64_t plane = s.stride(2), coarse_plane = sc.stride(2), n1 = s.n[1];
+    const AxisWeights<V>* axes[3] = {nullptr, nullptr, nullptr};
+    for (const auto& p : l.weights) axes[p.axis] = &p;
+    const V* coarse = w.levels[i + 1].x.begin();
+    V* x = w.levels[i].x.begin();
+    parallel_for(s.n[2], level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
+      Buffer<V> first(coarse_plane), second(sc.n[0] * n1);
+      for (std::int64_t z = begin; z < end; ++z) {
+        const V* in = coarse + (axes[2] ? z / 2 : z) * coarse_plane;
+        if (axes[2] && z % 2) {
+          const std::int64_t Z = z / 2;
+          const V* low = axes[2]->low.data() + axes[2]->pad + Z * coarse_plane;
+          const V* high = axes[2]->high.data() + axes[2]->pad + Z * coarse_plane;
+          const V* next = Z + 1 < sc.n[2] ? in + coarse_plane : in;  // weight zero past the end
+          for (std::int64_t e = 0; e < coarse_plane; ++e) first[e] = low[e] * in[e] + high[e] * next[e];
+          in = first.data();
+        }
+        if (axes[1]) {
+          const std::int64_t n0 = sc.n[0], no = axes[1]->odd.n[1];
+          for (std::int64_t y = 0; y < n1; ++y) {
+            const V* here = in + y / 2 * n0;
+            V* to = second.data() + y * n0;
+            if (y % 2 == 0) {
+              std::copy(here, here + n0, to);
+              continue;
+            }
+            const V* low = axes[1]->low.data() + axes[1]->pad + (z * no + y / 2) * n0;
+            const V* high = axes[1]->high.data() + axes[1]->pad + (z * no + y / 2) * n0;
+            const V* next = y / 2 + 1 < sc.n[1] ? here + n0 : here;
+            for (std::int64_t e = 0; e < n0; ++e) to[e] = low[e] * here[e] + high[e] * next[e];
+          }
+          in = second.data();
+        }
+        V* out = x + z * plane;
+        if (!axes[0]) {
+          for (std::int64_t e = 0; e < plane; ++e) out[e] += in[e];
+          continue;
+        }
+        const std::int64_t nc = sc.n[0], no = axes[0]->odd.n[0], n0 = s.n[0];
+        for (std::int64_t y = 0; y < n1; ++y) {
+          const V* from = in + y * nc;
+          V* to = out + y * n0;
+          const V* low = axes[0]->low.data() + axes[0]->pad + (z * n1 + y) * no;
+          const V* high = axes[0]->high.data() + axes[0]->pad + (z * n1 + y) * no;
+          const std::int64_t full = nc > no ? no : no - 1;  // odd points with a neighbour on both sides
+          for (std::int64_t j = 0; j < full; ++j) {
+            to[2 * j] += from[j];
+            to[2 * j + 1] += low[j] * from[j] + high[j] * from[j + 1];
+          }
+          to[2 * full] += from[full];
+          if (nc == no) to[2 * full + 1] += low[full] * from[full];
+        }
+      }
+    });
+  }
+
+  double cycle(std::size_t i, bool staged) {
+    auto& v = w.levels[i];
+    const std::int64_t n = h.levels[i].A.shape.size();
+    const bool dot = i == 0;
+    if (is_direct(i)) {
+      apply_coarsest(h.coarse_inverse, v.f.begin(), v.x.begin(), n, transposed != nullptr);
+      double product = 0.0;
+      for (std::int64_t e = 0; e < n; ++e) product += double(v.f.begin()[e]) * double(v.x.begin()[e]);
+      return product;
+    }
+    if (!staged) {
+      const V* m = h.levels[i].M.data();
+      V *f = v.f.begin(), *x = v.x.begin();
+      for (std::int64_t e = 0; e < n; ++e) x[e] = m[e] * f[e];
+    }
+    for (int k = 1; k < h.options.sweeps; ++k) relax(i, false);
+    if (i + 1 < h.levels.size()) {
+      restrict_residual(i);
+      cycle(i + 1, false);
+      if (h.options.cycle == Cycle::W && !is_direct(i + 1)) again(i + 1);
+      prolong(i);
+    }
+    double product = 0.0;
+    for (int k = 0; k < h.options.sweeps; ++k) product = relax(i, dot && k + 1 == h.options.sweeps);
+    return product;
+  }
+
+  // A second cycle on the residual that the first one left.
+  void again(std::size_t i) {
+    const auto& A = matrix(i);
+    auto& v = w.levels[i];
+    const auto offsets = A.offsets();
+    Buffer<V> before(v.x.data);
+    V* f = v.f.begin();
+    const V* x = before.data() + v.x.pad;
+    for (std::int64_t c = 0; c < chunks_of(A.shape.size()); ++c)
+      residual_chunk(A.chunk(c), A.entries.count, offsets.data(), f + c * kLanes, x + c * kLanes, f + c * kLanes);
+    cycle(i, false);
+    for (std::size_t e = 0; e < before.size(); ++e) v.x.data[e] += before[e];
+  }
+};
+
+}  // namespace torch_sla::multigrid

@@ -1,0 +1,119 @@
+// Structured multigrid: levels of stencils and their set-up.
+#pragma once
+
+#include "coarse.hpp"
+#include "hierarchy.hpp"
+#include "lattice_coarsen.hpp"
+
+namespace torch_sla::multigrid {
+
+template <class V>
+struct LatticeLevel {
+  Stencil<V> A;
+  Buffer<V> M;                          // [size] of the smoother x += M (f - A x)
+  std::vector<AxisWeights<V>> weights;  // in the order in which the axes are halved
+};
+
+struct LatticeOptions {
+  int sweeps = 1;
+  Cycle cycle = Cycle::V;
+  int coarse_size = 200, max_levels = 30;
+  double semicoarsening = 0.3;  // an axis is halved when its coupling is this share of the largest
+};
+
+template <class V>
+struct LatticeHierarchy {
+  LatticeOptions options;
+  std::vector<LatticeLevel<V>> levels;
+  Buffer<V> coarse_inverse;
+  int coarse_nullity = 0;
+  double scale = 1.0;
+  double contrary = 0.0;  // share of rows of the first level whose anisotropy differs from the average
+
+  std::size_t bytes() const {
+    std::size_t total = bytes_of(coarse_inverse);
+    for (const auto& l : levels) {
+      total += bytes_of(l.A.val) + bytes_of(l.M);
+      for (const auto& w : l.weights) total += w.bytes();
+    }
+    return total;
+  }
+};
+
+// M of SPAI-0: a_ii over the sum of squares of the row; throws where a row has a zero diagonal.
+template <class V>
+void lattice_smoother(LatticeLevel<V>& l, int threads) {
+  const auto& A = l.A;
+  const std::int64_t n = A.shape.size(), chunks = chunks_of(n);
+  const int count = A.entries.count, centre = A.entries.slot[13];
+  l.M.resize(chunks * kLanes);
+  std::vector<std::int64_t> bad(worker_count(chunks, threads), -1);
+  parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    for (std::int64_t c = begin; c < end; ++c) {
+      const V* a = A.chunk(c);
+      V sum[kLanes] = {};
+      for (int k = 0; k < count; ++k)
+        for (int l2 = 0; l2 < kLanes; ++l2) sum[l2] += a[k * kLanes + l2] * a[k * kLanes + l2];
+      for (int l2 = 0; l2 < kLanes; ++l2) {
+        const V own = a[centre * kLanes + l2];
+        l.M[c * kLanes + l2] = own != V(0) ? own / sum[l2] : V(0);
+        if (own == V(0) && sum[l2] > V(0) && bad[worker] < 0) bad[worker] = c * kLanes + l2;
+      }
+    }
+  });
+  for (const auto row : bad)
+    if (row >= 0) throw std::domain_error("the diagonal of row " + std::to_string(row) + " is zero or singular");
+}
+
+template <class V>
+void lattice_coarsest(LatticeHierarchy<V>& h) {
+  const auto& A = h.levels.back().A;
+  const int n = static_cast<int>(A.shape.size());
+  const auto offsets = A.offsets();
+  std::vector<double> dense(std::size_t(n) * n, 0.0);
+  for (int i = 0; i < n; ++i)
+    for (int k = 0; k < A.entries.count; ++k) {
+      const V v = A.at(i, k);
+      if (v != V(0)) dense[std::size_t(i) * n + i + offsets[k]] += v;
+    }
+  h.coarse_nullity = invert_coarsest(dense, n, h.coarse_inverse);
+}
+
+// Copies a CSR matrix into the first level; false where it does not lie on the lattice.
+template <class T, class V, class I>
+bool load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
+  threads = threads_for(source.crow[source.rows], threads);
+  h.scale = power_scale(values, std::int64_t(source.crow[source.rows]), threads);
+  return load_stencil(source.crow, source.ccol, values, T(h.scale), h.levels.front().A, threads);
+}
+
+// Levels below the first, whose stencil is in place; earlier ones are replaced.
+template <class V>
+void build_lattice(LatticeHierarchy<V>& h, int threads) {
+  h.levels.resize(1);
+  h.levels[0].weights.clear();
+  while (true) {
+    auto& l = h.levels.back();
+    const std::int64_t n = l.A.shape.size();
+    const int t = threads_for(n * l.A.entries.count, threads);
+    lattice_smoother(l, t);
+    if (n <= h.options.coarse_size || static_cast<int>(h.levels.size()) >= h.options.max_levels) {
+      if (n <= 4 * h.options.coarse_size) lattice_coarsest(h);
+      return;
+    }
+    const Couplings strong = couplings(l.A, h.options.semicoarsening, t);
+    if (h.levels.size() == 1) h.contrary = strong.contrary;
+    Stencil<V> current;
+    const Stencil<V>* from = &l.A;
+    for (int a = 0; a < 3; ++a) {
+      if (!strong.halved[a]) continue;
+      l.weights.push_back(axis_weights(*from, a, t));
+      current = galerkin_axis(*from, l.weights.back(), t);
+      from = &current;
+    }
+    h.levels.emplace_back();  // `l` is invalid from here on
+    h.levels.back().A = std::move(current);
+  }
+}
+
+}  // namespace torch_sla::multigrid
