@@ -13,6 +13,7 @@ from torch_sla.linalg.adjoint.inverse_entries import inverse_entries
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.direct import Factored
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
@@ -83,6 +84,17 @@ class DirectSolver(SolverState):
         if mark not in self._kept:
             self._kept[mark] = super()._numeric(backend, candidate, values, mark, options)
         return self._kept[mark]
+
+    def _factored(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> Factored:
+        numeric = self._numeric(backend, candidate, values, mark, options)
+        return Factored.around(backend, numeric, values, options)
 
     def fresh(self) -> DirectSolver:
         """Return a solver on the same factor for another graph node."""

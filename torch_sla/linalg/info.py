@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from torch_sla.errors import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_sla.linalg.plan.plan import SolvePlan
 
 __all__ = ["SolveInfo"]
@@ -33,10 +35,13 @@ class SolveInfo:
         What was used in the end, fallbacks included.
     plan
         The plan, with the reasons.
-    rcond
-        Estimated reciprocal condition number, where one was asked for.
+    inconsistency
+        Share of ``‖b‖`` outside the range of a singular matrix, which was projected out; 0 without
+        a declared nullspace or rank deficiency.
     notes
         Fallbacks and refinement steps, in words.
+    estimate_rcond
+        How `rcond` is found when it is asked for.
     """
 
     result: Result = Result.CONVERGED
@@ -48,13 +53,42 @@ class SolveInfo:
     backend: str = ""
     preconditioner: str | None = None
     plan: SolvePlan | None = None
-    rcond: float | None = None
+    inconsistency: float = 0.0
     notes: list[str] = field(default_factory=list)
+    estimate_rcond: Callable[[], float | None] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def converged(self) -> bool:
         """Whether the result may be used."""
         return self.result.ok
+
+    @property
+    def rcond(self) -> float | None:
+        """Estimate of ``1 / (‖A‖₁ ‖A⁻¹‖₁)``, of the equilibrated matrix where that was used.
+
+        Made on first use from the factors of a direct method, by 4 to 11 solves; of the last matrix
+        of a batch. None for an iterative method, and where the values have changed in place since.
+        """
+        return None if self.estimate_rcond is None else self.estimate_rcond()
+
+    def log(self) -> None:
+        """Write the plan and this report to the logger ``torch_sla``."""
+        import logging
+
+        logger = logging.getLogger("torch_sla")
+        if self.plan is not None:
+            logger.info("%s", self.plan.explain())
+        logger.info(
+            "%s with %s %s: %d iterations, relative residual %.2e, backward error %.2e",
+            self.result.name.lower(),
+            self.backend,
+            self.method,
+            self.iterations,
+            self.residual,
+            self.backward_error,
+        )
 
     def absorb(self, other: SolveInfo) -> None:
         """Take over what is worse in `other`."""
@@ -64,9 +98,15 @@ class SolveInfo:
             self.iterations, self.history = other.iterations, other.history
         self.residual = max(self.residual, other.residual)
         self.backward_error = max(self.backward_error, other.backward_error)
+        self.inconsistency = max(self.inconsistency, other.inconsistency)
+        self.estimate_rcond = other.estimate_rcond
         self.method, self.backend, self.preconditioner = (
             other.method,
             other.backend,
             other.preconditioner,
         )
         self.notes += [note for note in other.notes if note not in self.notes]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the factors behind: a copy knows no `rcond`."""
+        return {**self.__dict__, "estimate_rcond": None}

@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, PlanError
+from torch_sla.linalg.adjoint.least_squares import least_squares
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
+from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
+from torch_sla.linalg.precond.base import preconditioner_name
+from torch_sla.linalg.sparse.structure import detect
+from torch_sla.linalg.sparse.transforms import physical
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
     from torch_sla.linalg.info import SolveInfo
     from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["plan", "solve"]
@@ -55,6 +61,7 @@ def solve(
     adjoint_rtol: float | None = None,
     x0: Tensor | None = None,
     plan: SolvePlan | None = None,
+    nullspace: Tensor | tuple[Tensor, Tensor] | None = None,
     repeats: int = 1,
     throw: bool = True,
 ) -> tuple[Tensor, SolveInfo]:
@@ -68,11 +75,21 @@ def solve(
     dtype = _dtype(A, b)
     values, rhs, layout, pattern = _arrange(A, b, dtype)
     structure = A.known_structure()
+    given = structure.nullspace if nullspace is None else nullspace
+    null = None
+    if given is not None:
+        if not A.is_square:
+            raise ArgumentError(
+                f"`nullspace` is for square matrices, this one is {list(pattern.shape)}; least "
+                "squares need none"
+            )
+        null = Nullspace(given, pattern.shape[0], dtype, A.device, bool(structure.hermitian))
+        structure = _pinned_structure(structure, pattern, values, null)
     options = _options(dtype, rtol, atol, maxiter, preconditioner)
     if plan is None:
         needs_grad = torch.is_grad_enabled() and (values.requires_grad or rhs.requires_grad)
-        request = (backend, method, _preconditioner_name(preconditioner))
-        plan = make_plan(_facts(A, pattern, dtype, rhs, needs_grad, repeats, request))
+        request = (backend, method, preconditioner_name(preconditioner))
+        plan = make_plan(_facts(A, structure, pattern, dtype, rhs, needs_grad, repeats, request))
     elif (backend, method) != ("auto", "auto"):
         raise ArgumentError("give either `plan` or `backend` and `method`, not both")
     elif (plan.facts.rows, plan.facts.columns) != pattern.shape:
@@ -84,8 +101,10 @@ def solve(
     if adjoint_rtol is not None:
         adjoint = _options(dtype, adjoint_rtol, atol, maxiter, preconditioner)
     start = None if x0 is None else _start(A, x0, dtype, rhs)
-    state = SolverState(pattern, structure, plan, options, adjoint, throw=throw, x0=start)
-    x = linear_solve(values, rhs, state)
+    state = SolverState(
+        pattern, structure, plan, options, adjoint, throw=throw, x0=start, nullspace=null
+    )
+    x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
     return layout.restore(x), state.info
 
 
@@ -107,18 +126,26 @@ def plan(
         else A.values.new_empty(1).expand(shape)
     )
     _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
-    request = (backend, method, _preconditioner_name(preconditioner))
-    return make_plan(_facts(A, pattern, A.dtype, rhs, needs_grad, repeats, request))
+    request = (backend, method, preconditioner_name(preconditioner))
+    structure = A.known_structure()
+    return make_plan(_facts(A, structure, pattern, A.dtype, rhs, needs_grad, repeats, request))
 
 
-def _preconditioner_name(preconditioner: Any) -> str:
-    if isinstance(preconditioner, str):
-        return preconditioner
-    return str(getattr(preconditioner, "name", "given"))
+def _pinned_structure(
+    structure: Structure, pattern: Pattern, values: Tensor, null: Nullspace
+) -> Structure:
+    """Structure of a singular matrix as solvers meet it: semidefinite becomes definite by pinning."""
+    if not structure.hermitian:
+        return structure.updated(positive_definite=False)
+    if structure.positive_definite is None or structure.positive_definite is False:
+        pinned = null.pin(pattern, physical(values))
+        return structure.updated(positive_definite=detect(pattern, pinned).positive_definite)
+    return structure
 
 
 def _facts(
     A: SparseTensor,
+    structure: Structure,
     pattern: Pattern,
     dtype: torch.dtype,
     rhs: Tensor,
@@ -126,7 +153,6 @@ def _facts(
     repeats: int,
     request: tuple[str, str, str],
 ) -> Facts:
-    structure = A.known_structure()
     return Facts(
         rows=pattern.shape[0],
         columns=pattern.shape[1],
@@ -218,6 +244,10 @@ def _arrange(
 
 def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tensor:
     N = A.flat_shape[1]
+    if A.flat_shape[0] < N:
+        raise ArgumentError(
+            "`x0` is not for systems with fewer equations than unknowns, whose shortest solution is sought"
+        )
     shape = (*rhs.shape[:-2], N, rhs.shape[-1])
     start = x0.detach().to(dtype)
     if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.direct import Factored
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.residual import REFINE, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
+    from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.plan.rules import Candidate
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -24,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverState"]
 
-# A direct solve is refined above the first multiple of eps of backward error and accepted below the
-# second.
-_REFINE, _ACCEPT, _STEPS = 8.0, 50.0, 4
+# Steps of refinement of a direct solve, and fresh starts of an iterative one whose recurrence
+# drifted away from the true residual.
+_STEPS, _RESUMES = 4, 3
 
 
 class SolverState:
@@ -47,7 +51,9 @@ class SolverState:
     throw
         Whether a failed forward solve raises. Adjoint solves always do.
     x0
-        Starting value ``[M, K]`` of iterative methods, forward solve only.
+        Starting value ``[N, K]`` of iterative methods, forward solve only.
+    nullspace
+        Declared nullspace; every solve is then one with the pseudoinverse.
     """
 
     def __init__(
@@ -60,13 +66,16 @@ class SolverState:
         *,
         throw: bool = True,
         x0: Tensor | None = None,
+        nullspace: Nullspace | None = None,
     ) -> None:
         self.pattern, self.structure, self.plan = pattern, structure, plan
         self.options, self.throw, self.x0 = options, throw, x0
         self.adjoint_options = adjoint_options or options
+        self.nullspace = nullspace
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
+        self._deficient = False
 
     def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
@@ -76,7 +85,8 @@ class SolverState:
         SolveError
             When a solve fails (forward: only with `throw`).
         GradientError
-            When the values have changed since the first run.
+            When the values have changed since the first run, or a rank-deficient least-squares
+            problem has no derivative.
         """
         values, b = values.detach(), b.detach()
         first = self._prints is None
@@ -84,6 +94,9 @@ class SolverState:
         prints = [kernels.fingerprint(item) for item in items]
         if self._prints is None:
             self._prints = frozenset(prints)
+            if self.nullspace is not None:
+                for item in items:
+                    self.nullspace.check(self.pattern, item)
         elif not self._prints.issuperset(prints):
             raise GradientError(
                 "the matrix values were modified in place between the solve and its derivative; "
@@ -93,13 +106,16 @@ class SolverState:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
             x = self._one(values, prints[0], columns, adjoint, first, self.x0)
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
-        out = torch.empty(
-            b.shape[0], self.pattern.shape[1], b.shape[2], dtype=b.dtype, device=b.device
-        )
+        n = self.pattern.shape[0 if adjoint else 1]
+        out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
         for i, item in enumerate(items):
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
             out[i] = self._one(item, prints[i], b[i], adjoint, first, x0)
         return out
+
+    @property
+    def _square(self) -> bool:
+        return self.pattern.shape[0] == self.pattern.shape[1]
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -112,7 +128,13 @@ class SolverState:
         first: bool,
         x0: Tensor | None,
     ) -> Tensor:
+        lost = 0.0
+        if self.nullspace is not None and bool(torch.isfinite(b).all()):
+            b, lost = self.nullspace.consistent(b, left=not adjoint)
         info, x = self._attempts(values, mark, b, adjoint, x0 if first else None)
+        info.inconsistency = max(lost, info.inconsistency)
+        if lost > 1e3 * torch.finfo(b.dtype).eps and first:
+            info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
         (self.info if first else self.adjoint_info).absorb(info)
         if not info.result.ok and (self.throw or not first):
             kind = "adjoint solve" if adjoint and not first else "solve"
@@ -121,6 +143,11 @@ class SolverState:
                 detail += f" ({'; '.join(info.notes)})"
             raise SolveError(
                 info.result, detail, iterations=info.iterations, residual=info.residual
+            )
+        if not first and self._deficient:
+            raise GradientError(
+                "the matrix of this least-squares problem is rank deficient, where the solution is "
+                "not differentiable in it; detach the matrix"
             )
         return x
 
@@ -144,6 +171,7 @@ class SolverState:
                 x, info = self._with(candidate, values, mark, b, adjoint, x0)
             except SolveError as error:
                 x, info = nan, SolveInfo(error.result, residual=float("nan"), notes=[error.detail])
+                self._deficient |= error.result is Result.SINGULAR and not self._square
             info.backend, info.method = candidate.backend, candidate.method
             info.preconditioner = candidate.preconditioner
             info.notes = notes + info.notes
@@ -165,51 +193,46 @@ class SolverState:
         options = self.adjoint_options if adjoint else self.options
         if options.preconditioner is None:
             options = replace(options, preconditioner=candidate.preconditioner)
-        numeric = self._numeric(backend, candidate, values, mark, options)
-        # A Hermitian matrix is its own adjoint.
         mode: Mode = "h" if adjoint and not self.structure.hermitian else "n"
-        count("solve")
-        done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
-        info = SolveInfo(
-            done.result, done.iterations, history=done.history, notes=list(numeric.notes)
-        )
-        check = _Residual(self.pattern, values, b, mode)
         method = backend.capabilities.method(candidate.method)
         direct = method is not None and method.kind == "direct"
-        x = done.x
-        error = check(x)
         if direct:
-            x, error, steps = self._refine(backend, numeric, values, check, x, error, mode, options)
-            if steps:
-                info.notes.append(f"{steps} step(s) of iterative refinement")
-        elif done.result is Result.CONVERGED and not check.met(options):
-            # The recurrence drifted from the true residual: go on from here, once.
-            rest = replace(options, rtol=0.0, atol=check.target(options))
-            more = backend.solve(numeric, values, check.r, mode, options=rest)
-            x = x + more.x
-            info.iterations += more.iterations
-            info.history = done.history + more.history
-            error = check(x)
-        info.residual, info.backward_error = error
-        info.result = _judge(check, error, options, done.result, direct)
+            x, info, check = self._direct(backend, candidate, values, mark, b, mode, options)
+        else:
+            x, info, check = self._iterative(backend, candidate, values, mark, b, mode, options, x0)
+        info.result = judge(
+            check, (info.residual, info.backward_error), options, info.result, direct
+        )
+        wide = self.pattern.shape[0] < self.pattern.shape[1]
+        if not self._square and wide == (mode == "n"):
+            # Fewer equations than unknowns: only a rank-deficient matrix leaves a residual.
+            limit = max(100 * options.rtol, torch.finfo(b.dtype).eps ** 0.5)
+            if info.residual > limit:
+                info.inconsistency = info.residual
+                self._deficient = True
+                info.notes.append("rank deficient: the shortest least-squares solution")
         return x, info
 
-    def _refine(
+    def _direct(
         self,
         backend: Backend,
-        numeric: Numeric,
+        candidate: Candidate,
         values: Tensor,
-        check: _Residual,
-        x: Tensor,
-        error: tuple[float, float],
+        mark: Hashable,
+        b: Tensor,
         mode: Mode,
         options: SolveOptions,
-    ) -> tuple[Tensor, tuple[float, float], int]:
-        """Improve a direct solution while the backward error is above the floor and still halves."""
+    ) -> tuple[Tensor, SolveInfo, Residual]:
+        """Substitute, then refine while the backward error is above the floor and still halves."""
+        factored = self._factored(backend, candidate, values, mark, options)
+        check = Residual(self.pattern, values, b, mode, componentwise=factored.scale is not None)
+        count("solve")
+        x = factored.solve(values, b, mode)
+        error = check(x)
         eps = torch.finfo(x.dtype).eps
         steps = 0
-        while steps < _STEPS and _REFINE * eps < error[1] < float("inf"):
-            trial = x + backend.solve(numeric, values, check.r, mode, options=options).x
+        while steps < _STEPS and REFINE * eps < error[1] < float("inf"):
+            trial = x + factored.solve(values, check.r, mode)
             found = check(trial)
             if not found[1] < error[1]:
                 error = check(x)
@@ -218,7 +241,95 @@ class SolverState:
             x, error, steps = trial, found, steps + 1
             if slow:
                 break
-        return x, error, steps
+        info = SolveInfo(
+            residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
+        )
+        if factored.scale is not None:
+            info.notes.append("rows and columns equilibrated")
+        if steps:
+            info.notes.append(f"{steps} step(s) of iterative refinement")
+        info.estimate_rcond = partial(self._rcond, backend, candidate, values, mark, options)
+        return x, info, check
+
+    def _iterative(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        b: Tensor,
+        mode: Mode,
+        options: SolveOptions,
+        x0: Tensor | None,
+    ) -> tuple[Tensor, SolveInfo, Residual]:
+        """Iterate, and go on from the true residual where the recurrence drifted away from it."""
+        numeric = self._numeric(backend, candidate, values, mark, options)
+        clean: Callable[[Tensor], Tensor] | None = None
+        if self.nullspace is not None:
+            clean = partial(self.nullspace.project, left=mode != "n")
+            options = replace(options, project=clean)
+        check = Residual(self.pattern, values, b, mode)
+        count("solve")
+        done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
+        x = done.x if clean is None else clean(done.x)
+        info = SolveInfo(
+            done.result, done.iterations, history=list(done.history), notes=list(numeric.notes)
+        )
+        error = check(x)
+        for _ in range(_RESUMES):
+            if info.result is not Result.CONVERGED or check.met(options):
+                break
+            limit = options.maxiter
+            if limit is not None and info.iterations >= limit:
+                info.result = Result.MAXITER
+                break
+            rtol = 0.1 * options.rtol if check.rectangular else 0.0
+            rest = replace(
+                options,
+                rtol=rtol,
+                atol=check.target(options),
+                maxiter=None if limit is None else limit - info.iterations,
+            )
+            more = backend.solve(numeric, values, check.r, mode, options=rest)
+            trial = x + (more.x if clean is None else clean(more.x))
+            info.iterations += more.iterations
+            info.history += more.history
+            found = check(trial)
+            if not found[0] < error[0]:
+                error = check(x)
+                break
+            x, error, info.result = trial, found, more.result
+        info.residual, info.backward_error = error
+        return x, info, check
+
+    # --- what is kept --------------------------------------------------------------------------
+
+    def _base(self, candidate: Candidate) -> Hashable:
+        s, pins = self.structure, None
+        if self.nullspace is not None:
+            pins = tuple(self.nullspace.pins.tolist())
+        return (candidate, s.hermitian, s.positive_definite, self.pattern.key, pins)
+
+    def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
+        def analyze() -> Symbolic:
+            return backend.analyze(self.pattern, candidate.method, self.structure)
+
+        return symbolics.get(self._base(candidate), analyze)
+
+    def _factored(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> Factored:
+        def factorize() -> Factored:
+            count("factorize")
+            symbolic = self._symbolic(backend, candidate)
+            return Factored(backend, symbolic, values, options, self.nullspace)
+
+        return numerics.get((self._base(candidate), values.dtype, mark), factorize)
 
     def _numeric(
         self,
@@ -228,73 +339,23 @@ class SolverState:
         mark: Hashable,
         options: SolveOptions,
     ) -> Numeric:
-        s = self.structure
-        base = (candidate, s.hermitian, s.positive_definite, self.pattern.key)
-
-        def analyze() -> Symbolic:
-            return backend.analyze(self.pattern, candidate.method, s)
-
         def factorize() -> Numeric:
             count("factorize")
-            return backend.factorize(symbolics.get(base, analyze), values, options)
+            return backend.factorize(self._symbolic(backend, candidate), values, options)
 
-        preconditioner = options.preconditioner
-        tag: Hashable = (
-            preconditioner if isinstance(preconditioner, Hashable) else id(preconditioner)
-        )
-        return numerics.get((base, values.dtype, mark, tag), factorize)
+        made = options.preconditioner
+        tag: Hashable = made if isinstance(made, Hashable) else id(made)
+        return numerics.get((self._base(candidate), values.dtype, mark, tag), factorize)
 
-
-class _Residual:
-    """True residual of one system, measured column by column."""
-
-    def __init__(self, pattern: Pattern, values: Tensor, b: Tensor, mode: Mode) -> None:
-        if mode == "n":
-            self.pattern, self.values = pattern, values
-        else:
-            self.pattern = pattern.transposed
-            self.values = pattern.transpose_values(values).conj().resolve_conj()
-        self.b = b
-        self.r = b
-        self.b_norm = torch.linalg.vector_norm(b, dim=0)
-        self.b_max = b.abs().amax(0)
-        rows = self.pattern.sum_rows(self.values.abs())
-        self.A_max = float(rows.amax()) if rows.numel() else 0.0
-        self.r_norm = self.b_norm
-
-    def __call__(self, x: Tensor) -> tuple[float, float]:
-        """Return (largest relative residual, largest backward error)."""
-        self.r = self.b - kernels.spmm(self.pattern.crow, self.pattern.ccol, self.values, x)
-        self.r_norm = torch.linalg.vector_norm(self.r, dim=0)
-        if not torch.isfinite(self.r_norm).all():
-            return float("nan"), float("inf")
-        tiny = torch.finfo(self.r_norm.dtype).tiny
-        relative = self.r_norm / self.b_norm.clamp(min=tiny)
-        scale = self.A_max * x.abs().amax(0) + self.b_max
-        backward = self.r.abs().amax(0) / scale.clamp(min=tiny)
-        return float(relative.max()), float(backward.max())
-
-    def met(self, options: SolveOptions) -> bool:
-        """Whether every column of the last residual meets rtol or atol."""
-        limit = torch.clamp(options.rtol * self.b_norm, min=options.atol)
-        return bool((self.r_norm <= limit).all())
-
-    def target(self, options: SolveOptions) -> float:
-        """Return the tightest absolute residual asked of a column, with a little to spare."""
-        limit = torch.clamp(options.rtol * self.b_norm, min=options.atol)
-        return 0.5 * float(limit[limit > 0].amin()) if bool((limit > 0).any()) else 0.0
-
-
-def _judge(
-    check: _Residual, error: tuple[float, float], options: SolveOptions, said: Result, direct: bool
-) -> Result:
-    """Turn what was measured into a result code; what the method said only names a failure."""
-    if error[0] != error[0]:
-        return said if not said.ok else Result.NONFINITE
-    eps = torch.finfo(check.r.dtype).eps
-    floor = error[1] <= (_ACCEPT if direct else _REFINE) * eps
-    if check.met(options):
-        return Result.CONVERGED
-    if floor:
-        return Result.CONVERGED if direct else Result.ROUNDOFF
-    return said if not said.ok else Result.RESIDUAL
+    def _rcond(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> float | None:
+        """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
+        if kernels.fingerprint(values) != mark:
+            return None
+        return self._factored(backend, candidate, values, mark, options).rcond(values)

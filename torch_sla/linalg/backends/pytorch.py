@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch_sla.linalg.backends.base import (
     Backend,
@@ -17,18 +17,28 @@ from torch_sla.linalg.backends.base import (
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.lsmr import lsmr
+from torch_sla.linalg.methods.lsqr import lsqr
+from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.precond.base import make_preconditioner
+from torch_sla.linalg.precond.base import GIVEN, make_preconditioner
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.methods.outcome import Outcome
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["PyTorch"]
 
-_METHODS = {"cg": cg, "bicgstab": bicgstab}
+_DEFINITE = ("jacobi", "block_jacobi", "ssor", "ichol", "none", GIVEN)
+_GENERAL = ("jacobi", "block_jacobi", "ssor", "ilu", "ichol", "none", GIVEN)
+_INDEFINITE = ("none", "jacobi", "block_jacobi", "ssor", "ichol", GIVEN)
+
+_SQUARE: dict[str, Any] = {"cg": cg, "bicgstab": bicgstab, "gmres": gmres, "minres": minres}
+_LEAST_SQUARES: dict[str, Any] = {"lsqr": lsqr, "lsmr": lsmr}
 
 
 class PyTorch(Backend):
@@ -41,8 +51,12 @@ class PyTorch(Backend):
     name = "pytorch"
     capabilities = Capabilities(
         methods=(
-            Method("cg", "iterative", "positive_definite", ("jacobi", "none")),
-            Method("bicgstab", "iterative", "general", ("jacobi", "none")),
+            Method("cg", "iterative", "positive_definite", _DEFINITE),
+            Method("bicgstab", "iterative", "general", _GENERAL),
+            Method("gmres", "iterative", "general", _GENERAL),
+            Method("minres", "iterative", "hermitian", _INDEFINITE),
+            Method("lsmr", "iterative", "general", ("none",), rectangular=True),
+            Method("lsqr", "iterative", "general", ("none",), rectangular=True),
         ),
         devices=frozenset({"cpu", "cuda"}),
     )
@@ -51,6 +65,8 @@ class PyTorch(Backend):
         return Symbolic(pattern, method, structure)
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        if symbolic.method in _LEAST_SQUARES:
+            return Numeric(symbolic, None)
         made = make_preconditioner(
             options.preconditioner, symbolic.pattern, values, symbolic.structure
         )
@@ -73,18 +89,49 @@ class PyTorch(Backend):
             )
             turned.x = turned.x.conj().resolve_conj()
             return turned
-        pattern = numeric.symbolic.pattern
-        precondition = None
-        if numeric.payload is not None:
-            precondition = numeric.payload.apply if mode == "n" else numeric.payload.apply_adjoint
-        if mode == "h":
-            values = pattern.transpose_values(values).conj().resolve_conj()
-            pattern = pattern.transposed
-        done = _METHODS[numeric.symbolic.method](
-            lambda p: kernels.spmm(pattern.crow, pattern.ccol, values, p),
-            b,
-            M=precondition,
-            x0=x0,
-            options=KrylovOptions(options.rtol, options.atol, options.maxiter),
-        )
+        done = self._iterate(numeric, values, b, mode == "h", options, x0)
         return Solution(done.x, done.iterations, done.history, done.result)
+
+    def _iterate(
+        self,
+        numeric: Numeric,
+        values: Tensor,
+        b: Tensor,
+        adjoint: bool,
+        options: SolveOptions,
+        x0: Tensor | None,
+    ) -> Outcome:
+        symbolic = numeric.symbolic
+        pattern, method = symbolic.pattern, symbolic.method
+        least_squares = method in _LEAST_SQUARES
+        other, turned = pattern, values
+        if adjoint or least_squares:
+            other = pattern.transposed
+            turned = pattern.transpose_values(values).conj().resolve_conj()
+
+        def forward(x: Tensor) -> Tensor:
+            return kernels.spmm(pattern.crow, pattern.ccol, values, x)
+
+        def backward(y: Tensor) -> Tensor:
+            return kernels.spmm(other.crow, other.ccol, turned, y)
+
+        krylov = KrylovOptions(
+            options.rtol,
+            options.atol,
+            options.maxiter,
+            least_squares=pattern.shape[0] != pattern.shape[1],
+        )
+        A = backward if adjoint else forward
+        if least_squares:
+            turn = forward if adjoint else backward
+            return _LEAST_SQUARES[method](A, b, adjoint=turn, x0=x0, options=krylov)  # type: ignore[no-any-return]
+        M = None
+        if numeric.payload is not None:
+            M = numeric.payload.apply_adjoint if adjoint else numeric.payload.apply
+            if options.project is not None:
+                inner, project = M, options.project
+
+                def M(r: Tensor) -> Tensor:
+                    return project(inner(r))
+
+        return _SQUARE[method](A, b, M=M, x0=x0, options=krylov)  # type: ignore[no-any-return]

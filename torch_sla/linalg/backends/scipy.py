@@ -1,10 +1,11 @@
-"""SciPy's sparse direct solver, SuperLU.
+"""SciPy's sparse solvers: SuperLU, UMFPACK where scikit-umfpack is installed, and Krylov methods.
 
 Li, "An overview of SuperLU", ACM TOMS 31(3), 2005, pages 302-325.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.augmented import Augmented
 from torch_sla.linalg.backends.base import (
+    REAL_DTYPES,
     Backend,
     Capabilities,
     Method,
@@ -22,7 +25,9 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
+from torch_sla.linalg.backends.scipy_krylov import iterate
 from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.precond.base import GIVEN, make_preconditioner
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -38,34 +43,69 @@ _SYMMETRIC: dict[str, Any] = {
     "diag_pivot_thresh": 0.0,
     "options": {"SymmetricMode": True},
 }
+_DEFINITE = ("jacobi", "block_jacobi", "ssor", "ichol", "none", GIVEN)
+_GENERAL = ("jacobi", "block_jacobi", "ssor", "ilu", "ichol", "none", GIVEN)
+_INDEFINITE = ("none", "jacobi", "block_jacobi", "ssor", "ichol", GIVEN)
+_DOUBLE = frozenset({torch.float64, torch.complex128})
 
 
 class SciPy(Backend):
-    """Sparse LU through `scipy.sparse.linalg.splu`.
+    """Sparse LU through `scipy.sparse.linalg.splu`, and SciPy's own iterations.
 
     The CSR arrays are handed over as the CSC arrays of ``Aᵀ``, so nothing is converted and the
     modes turn around. SuperLU orders and factorises in one step, so new values pay for the ordering
-    again.
+    again. Rectangular matrices are factorised as augmented systems.
     """
 
     name = "scipy"
     capabilities = Capabilities(
-        methods=(Method("superlu", "direct", aliases=("lu",)),), reuses_analysis=False
+        methods=(
+            Method("superlu", "direct", aliases=("lu",), rectangular=True),
+            Method("umfpack", "direct", dtypes=_DOUBLE),
+            Method("cg", "iterative", "positive_definite", _DEFINITE),
+            Method("bicgstab", "iterative", "general", _GENERAL),
+            Method("gmres", "iterative", "general", _GENERAL),
+            # SciPy's recurrences take real scalars only.
+            Method("minres", "iterative", "hermitian", _INDEFINITE, dtypes=REAL_DTYPES),
+        ),
+        reuses_analysis=False,
     )
 
+    def unavailable_method(self, method: str) -> str | None:
+        if method == "umfpack" and (
+            find_spec("scikits") is None or find_spec("scikits.umfpack") is None
+        ):
+            return "scikit-umfpack is not installed (pip install scikit-umfpack, needs SuiteSparse)"
+        return None
+
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
-        return Symbolic(pattern, method, structure)
+        if pattern.shape[0] == pattern.shape[1]:
+            return Symbolic(pattern, method, structure)
+        augmented = Augmented(pattern)
+        return Symbolic(pattern, method, structure, augmented, augmented.nbytes)
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        pattern = symbolic.pattern
+        if symbolic.method not in ("superlu", "umfpack"):
+            made = make_preconditioner(options.preconditioner, pattern, values, symbolic.structure)
+            return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes)
+        count("analyze")
+        definite = symbolic.structure.positive_definite
+        if isinstance(symbolic.payload, Augmented):
+            pattern, values = symbolic.payload.pattern, symbolic.payload.values(values)
+            definite = False
+        if symbolic.method == "umfpack":
+            from torch_sla.linalg.backends.scipy_umfpack import Umfpack
+
+            factor = Umfpack(pattern, values)
+            return Numeric(symbolic, factor, nbytes=factor.nbytes)
         from scipy.sparse import csc_array
         from scipy.sparse.linalg import splu
 
-        pattern = symbolic.pattern
-        count("analyze")
         transposed = csc_array(
             (values.numpy(), pattern.ccol.numpy(), pattern.crow.numpy()), shape=pattern.shape[::-1]
         )
-        settings = dict(_SYMMETRIC) if symbolic.structure.positive_definite else {}
+        settings = dict(_SYMMETRIC) if definite else {}
         try:
             lu = splu(transposed, **settings)
         except RuntimeError as error:
@@ -86,9 +126,40 @@ class SciPy(Backend):
         options: SolveOptions,
         x0: Tensor | None = None,
     ) -> Solution:
+        symbolic = numeric.symbolic
+        if symbolic.method not in ("superlu", "umfpack"):
+            return iterate(symbolic, numeric.payload, values, b, mode, options, x0)
+        if not isinstance(symbolic.payload, Augmented):
+            return Solution(self._substitute(numeric.payload, b, mode))
+        if mode == "t":
+            turned = self.solve(numeric, values, b.conj().resolve_conj(), "h", options=options)
+            return Solution(turned.x.conj().resolve_conj())
+        rhs, part = symbolic.payload.embed(b, mode)
+        return Solution(self._substitute(numeric.payload, rhs, "n")[part].clone())
+
+    def _substitute(self, lu: Any, b: Tensor, mode: Mode) -> Tensor:
         rhs = np.asfortranarray(b.resolve_conj().numpy())
         if mode == "h":
-            x = numeric.payload.solve(rhs.conj(), "N").conj()
-        else:
-            x = numeric.payload.solve(rhs, "T" if mode == "n" else "N")
-        return Solution(torch.from_numpy(np.ascontiguousarray(x)))
+            return torch.from_numpy(np.ascontiguousarray(lu.solve(rhs.conj(), "N").conj()))
+        x = lu.solve(rhs, "T" if mode == "n" else "N")
+        return torch.from_numpy(np.ascontiguousarray(x))
+
+    def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        lu = numeric.payload
+        if not hasattr(lu, "perm_r"):
+            return None
+        pivots = torch.from_numpy(lu.U.diagonal())
+        size = pivots.abs()
+        sign = (pivots / size).prod() * _parity(lu.perm_r) * _parity(lu.perm_c)
+        return sign, size.log().sum()
+
+
+def _parity(perm: np.ndarray[Any, Any]) -> int:
+    """Sign of a permutation: even when its length and its number of cycles differ by an even number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(perm)
+    ones = np.ones(n, dtype=np.int8)
+    cycles, _ = connected_components(coo_array((ones, (np.arange(n), perm)), shape=(n, n)))
+    return -1 if (n - cycles) % 2 else 1

@@ -39,8 +39,7 @@ def bicgstab(
     True
     """
     space = space or VectorSpace()
-    n = b.shape[0]
-    limit = options.maxiter or max(10 * n, 50)
+    limit = options.maxiter or max(10 * space.size(b), 50)
     precondition = M or (lambda v: v)
     x = torch.zeros_like(b) if x0 is None else x0.clone()
     r = b.clone() if x0 is None else b - A(x)

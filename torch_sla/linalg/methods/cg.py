@@ -55,8 +55,7 @@ def cg(
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
     space = space or VectorSpace()
-    n = b.shape[0]
-    limit = options.maxiter or max(10 * n, 50)
+    limit = options.maxiter or max(10 * space.size(b), 50)
     x = torch.zeros_like(b) if x0 is None else x0.clone()
     r = b.clone() if x0 is None else b - A(x)
     b_norm = space.norm(b)

@@ -25,12 +25,19 @@ class KrylovOptions:
         Limit on iterations; None means ``10 n``.
     stagnation
         Give up when the residual has not improved for this many iterations.
+    restart
+        Dimension of the Krylov space that `gmres` keeps before it starts again.
+    least_squares
+        Whether `lsqr` and `lsmr` may also stop at ``‖Aᴴ r‖ <= rtol ‖A‖ ‖r‖``, the residual of an
+        inconsistent system being as small as it gets.
     """
 
     rtol: float = 1e-10
     atol: float = 0.0
     maxiter: int | None = None
     stagnation: int = 1000
+    restart: int = 50
+    least_squares: bool = True
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
@@ -38,6 +45,8 @@ class KrylovOptions:
                 raise ArgumentError(f"`{name}` must be >= 0, got {getattr(self, name)!r}")
         if self.maxiter is not None and self.maxiter < 1:
             raise ArgumentError(f"`maxiter` must be at least 1, got {self.maxiter}")
+        if self.restart < 1:
+            raise ArgumentError(f"`restart` must be at least 1, got {self.restart}")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Operator", "VectorSpace"]
+__all__ = ["Operator", "VectorSpace", "divide"]
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -27,9 +27,21 @@ class VectorSpace:
     tensor([6., 6.])
     """
 
+    def size(self, x: Tensor) -> int:
+        """Return the length of the whole vector that `x` is the local part of."""
+        return x.shape[0]
+
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``xᴴ y`` of each column, ``[K]``."""
         return torch.linalg.vecdot(x, y, dim=0)  # type: ignore[no-any-return]
+
+    def dots(self, V: Tensor, y: Tensor) -> Tensor:
+        """Return ``Vⱼᴴ y`` of each column for a stack of vectors ``V`` ``[j, n, K]``: ``[j, K]``."""
+        return torch.linalg.vecdot(V, y.unsqueeze(0), dim=1)  # type: ignore[no-any-return]
+
+    def combine(self, V: Tensor, c: Tensor) -> Tensor:
+        """Return ``Σⱼ cⱼ Vⱼ`` for ``V`` ``[j, n, K]`` and ``c`` ``[j, K]``."""
+        return torch.einsum("jnk,jk->nk", V, c)
 
     def norm(self, x: Tensor) -> Tensor:
         """Return ``‖x‖₂`` of each column, real ``[K]``."""
@@ -49,3 +61,16 @@ class VectorSpace:
     def direction(self, z: Tensor, beta: Tensor, p: Tensor) -> Tensor:
         """Do ``p = z + β p`` in place."""
         return p.mul_(beta).add_(z)
+
+
+def divide(above: Tensor, below: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return ``above / below``, zero where `below` is zero or `where` is False.
+
+    Examples
+    --------
+    >>> import torch
+    >>> divide(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]))
+    tensor([0.0000, 0.5000])
+    """
+    usable = below != 0 if where is None else (below != 0) & where
+    return torch.where(usable, above / torch.where(usable, below, torch.ones_like(below)), 0.0)

@@ -62,6 +62,9 @@ def estimate(
         Speeds.
     """
     n, nnz = float(max(facts.rows, facts.columns)), float(facts.nnz)
+    if facts.rows != facts.columns and method.kind == "direct":
+        # The augmented system of the least-squares problem.
+        n, nnz = float(facts.rows + facts.columns), 2 * nnz + n
     size = facts.dtype.itemsize
     arithmetic = 4.0 if facts.dtype.is_complex else 1.0
     solves = facts.rhs * (2 if facts.needs_grad else 1) * facts.batch * facts.repeats
@@ -93,6 +96,7 @@ def estimate(
     traffic = nnz * (size + 4) + 12 * n * size
     if preconditioner in ("ichol", "ilu", "ssor"):
         traffic += nnz * (size + 4)
-    calls = 12 * machine.call if backend == "pytorch" else 0.0
+    # SciPy takes one right-hand side at a time, from Python.
+    calls = {"pytorch": 12.0, "scipy": 24.0}.get(backend, 0.0) * machine.call
     seconds = solves * iterations * (traffic / machine.bandwidth + calls)
     return Estimate(seconds, 8 * n * size + nnz * (size + 4), f"about {iterations:.0f} iterations")

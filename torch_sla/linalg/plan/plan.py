@@ -20,6 +20,8 @@ __all__ = ["SolvePlan", "Verdict", "make_plan"]
 
 # Estimates closer than this are a tie, which the order of the registry decides.
 _TIE = 1.15
+# Differences below this many seconds are not worth an iteration's tolerance: direct methods then win.
+_TRIFLE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
                 refused.append((len(RULES), Verdict(candidate, reason, cost.seconds, cost.nbytes)))
                 continue
             verdict = Verdict(candidate, cost.detail, cost.seconds, cost.nbytes, possible=True)
-            passed.append((cost.seconds, order, verdict))
+            passed.append((_rank(m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
     best = min(passed)[0]
@@ -171,13 +173,20 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
     verdicts = [
         Verdict(first.candidate, f"chosen: {first.reason}", first.seconds, first.nbytes, True)
     ]
-    for seconds, _, v in others:
-        times = seconds / winner[0] if winner[0] else 1.0
+    for _, _, v in others:
+        times = v.seconds / first.seconds if first.seconds else 1.0
         verdicts.append(
-            Verdict(v.candidate, f"{times:.1f}x the time: {v.reason}", seconds, v.nbytes, True)
+            Verdict(v.candidate, f"{times:.1f}x the time: {v.reason}", v.seconds, v.nbytes, True)
         )
     verdicts += [v for _, v in sorted(refused, key=lambda item: -item[0])]
     return SolvePlan(facts, first.candidate, _fallbacks(facts, first, others), tuple(verdicts))
+
+
+def _rank(method: Method, seconds: float) -> float:
+    """Return the time that counts in the choice: all quick direct solves are equal, and first."""
+    if method.kind == "direct":
+        return max(seconds, _TRIFLE)
+    return seconds + _TRIFLE
 
 
 def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:
@@ -228,6 +237,9 @@ def _fallbacks(
     """More robust candidates, cheapest first: only where the choice was left to the plan."""
     if facts.method != "auto":
         return ()
+    if facts.rows != facts.columns:
+        # A rank-deficient matrix stops a factorisation, not an iteration.
+        return tuple(v.candidate for _, _, v in others if v.candidate.preconditioner is not None)
     ladder = {"cholesky": 0, "ldlt": 1, "superlu": 2, "lu": 2}
     start = ladder.get(winner.candidate.method, -1)
     chain: list[Candidate] = []

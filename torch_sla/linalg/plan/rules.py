@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch_sla.linalg.precond.base import kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,8 +54,8 @@ def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineMod
     return None
 
 
-def _installed(_: Facts, b: Backend, *rest: object) -> str | None:
-    return b.unavailable()
+def _installed(_: Facts, b: Backend, m: Method, *rest: object) -> str | None:
+    return b.unavailable() or b.unavailable_method(m.name)
 
 
 def _device(facts: Facts, b: Backend, *rest: object) -> str | None:
@@ -62,12 +64,19 @@ def _device(facts: Facts, b: Backend, *rest: object) -> str | None:
     return f"works on {', '.join(sorted(b.capabilities.devices))}, the matrix is on {facts.device}"
 
 
-def _dtype(facts: Facts, b: Backend, *rest: object) -> str | None:
-    return None if facts.dtype in b.capabilities.dtypes else f"does not take {facts.dtype}"
+def _dtype(facts: Facts, b: Backend, m: Method, *rest: object) -> str | None:
+    known = b.capabilities.dtypes & m.dtypes
+    return None if facts.dtype in known else f"does not take {facts.dtype}"
 
 
 def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
-    if facts.rows == facts.columns or m.rectangular:
+    if facts.rows == facts.columns:
+        # Least squares squares the condition number of a matrix that can simply be solved with.
+        asked = facts.method == m.name or facts.method in m.aliases
+        if m.rectangular and m.kind == "iterative" and not asked:
+            return "is for least-squares problems, and this matrix is square"
+        return None
+    if m.rectangular:
         return None
     return f"needs a square matrix, this one is {facts.rows} x {facts.columns}"
 
@@ -81,6 +90,19 @@ def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None
     return None
 
 
+def _preconditioner(
+    facts: Facts, _: Backend, m: Method, p: str | None, *rest: object
+) -> str | None:
+    entry = kind(p) if p is not None else None
+    if entry is None:
+        return None
+    if facts.device not in entry.devices:
+        return f"{p} works on {', '.join(sorted(entry.devices))}, the matrix is on {facts.device}"
+    if entry.needs == "hermitian" and facts.hermitian is False:
+        return f"{p} needs a Hermitian matrix"
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
     Rule("installed", _installed),
@@ -88,4 +110,5 @@ RULES: tuple[Rule, ...] = (
     Rule("dtype", _dtype),
     Rule("shape", _square),
     Rule("structure", _structure),
+    Rule("preconditioner", _preconditioner),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from torch_sla.errors import PlanError
-from torch_sla.linalg.precond.jacobi import Jacobi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["NAMES", "Preconditioner", "make_preconditioner"]
+__all__ = [
+    "GIVEN",
+    "NAMES",
+    "Kind",
+    "Preconditioner",
+    "PreconditionerOptions",
+    "kind",
+    "make_preconditioner",
+    "preconditioner_name",
+]
 
 
 class Preconditioner(Protocol):
@@ -32,6 +43,87 @@ class Preconditioner(Protocol):
         """Return ``Bᴴ r``."""
 
 
+@runtime_checkable
+class PreconditionerOptions(Protocol):
+    """Frozen settings that can make a preconditioner."""
+
+    def build(self, pattern: Pattern, values: Tensor, structure: Structure) -> Preconditioner:
+        """Make it for a square scalar matrix, slot values ``[nnz_csr]``."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A preconditioner that has a name, and where it is valid.
+
+    Parameters
+    ----------
+    module, options
+        Where its options class is; loaded on first use.
+    devices
+        Device types it works on.
+    needs
+        ``"general"`` or ``"hermitian"``: structure of ``A`` without which it makes no sense.
+    definite
+        Whether it is Hermitian positive definite whenever ``A`` is, as `cg` and `minres` demand.
+    """
+
+    module: str
+    options: str
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    needs: Literal["general", "hermitian"] = "general"
+    definite: bool = True
+
+
+_HERE = "torch_sla.linalg.precond"
+_CPU = frozenset({"cpu"})
+_KINDS = {
+    "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),
+    "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi"),
+    "ssor": Kind(f"{_HERE}.ssor", "SSOR", _CPU),
+    "ilu": Kind(f"{_HERE}.ilu", "ILU", _CPU, definite=False),
+    "ichol": Kind(f"{_HERE}.ichol", "IChol", _CPU, needs="hermitian"),
+}
+NAMES = ("none", *_KINDS)
+# What a callable, or an options object of somebody else's, is called in plans.
+GIVEN = "given"
+
+
+def kind(name: str) -> Kind | None:
+    """Return what is known of a named preconditioner, None for ``"none"`` and foreign ones."""
+    return _KINDS.get(name)
+
+
+def preconditioner_name(wanted: Any) -> str:
+    """Return the name that plans use for whatever was asked for.
+
+    Raises
+    ------
+    PlanError
+        When it is a string that names nothing, or no preconditioner at all.
+
+    Examples
+    --------
+    >>> preconditioner_name(None), preconditioner_name("ssor"), preconditioner_name(lambda r: r)
+    ('auto', 'ssor', 'given')
+    """
+    if wanted is None:
+        return "auto"
+    if isinstance(wanted, str):
+        if wanted != "auto" and wanted not in NAMES:
+            raise PlanError(
+                f"`preconditioner` must be 'auto' or one of {', '.join(NAMES)}, got {wanted!r}"
+            )
+        return wanted
+    if isinstance(wanted, PreconditionerOptions):
+        name = getattr(wanted, "name", GIVEN)
+        return name if name in NAMES else GIVEN
+    if callable(wanted):
+        return GIVEN
+    raise PlanError(
+        f"`preconditioner` must be a name, an options object or a callable, got {type(wanted).__name__}"
+    )
+
+
 class _Given:
     """A callable of the user's, used as it is; its adjoint is taken to be itself."""
 
@@ -46,10 +138,13 @@ class _Given:
     apply_adjoint = apply
 
 
-_MAKERS: dict[str, Callable[[Pattern, Tensor, Structure], Preconditioner]] = {
-    "jacobi": lambda pattern, values, _: Jacobi(pattern, values),
-}
-NAMES = ("none", *_MAKERS)
+@cache
+def _defaults(name: str) -> PreconditionerOptions:
+    entry = _KINDS[name]
+    made = getattr(import_module(entry.module), entry.options)()
+    if not isinstance(made, PreconditionerOptions):
+        raise PlanError(f"{entry.module}.{entry.options} cannot build a preconditioner")
+    return made
 
 
 def make_preconditioner(
@@ -70,17 +165,11 @@ def make_preconditioner(
     PlanError
         When the name is unknown.
     """
-    if wanted is None or wanted == "none":
+    name = preconditioner_name(wanted)
+    if name in ("auto", "none"):
         return None
     if isinstance(wanted, str):
-        if wanted not in _MAKERS:
-            raise PlanError(f"`preconditioner` must be one of {', '.join(NAMES)}, got {wanted!r}")
-        return _MAKERS[wanted](pattern, values, structure)
-    if hasattr(wanted, "build"):
-        made: Preconditioner = wanted.build(pattern, values, structure)
-        return made
-    if callable(wanted):
-        return _Given(wanted)
-    raise PlanError(
-        f"`preconditioner` must be a name, an options object or a callable, got {type(wanted).__name__}"
-    )
+        return _defaults(name).build(pattern, values, structure)
+    if isinstance(wanted, PreconditionerOptions):
+        return wanted.build(pattern, values, structure)
+    return _Given(wanted)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.precond.diagonal import nonzero_diagonal
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["Jacobi"]
+__all__ = ["Jacobi", "JacobiOptions"]
+
+
+@dataclass(frozen=True)
+class JacobiOptions:
+    """Diagonal scaling; nothing to set."""
+
+    name = "jacobi"
+
+    def build(self, pattern: Pattern, values: Tensor, structure: Structure) -> Jacobi:  # noqa: ARG002
+        """Make it for a square scalar matrix."""
+        return Jacobi(pattern, values)
 
 
 class Jacobi:
@@ -30,16 +43,7 @@ class Jacobi:
     """
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        slots = pattern.diagonal_slots.long()
-        missing = slots < 0
-        diagonal = values[slots.clamp(min=0)] if values.numel() else values.new_zeros(slots.shape)
-        bad = missing | (diagonal == 0)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            raise SolveError(
-                Result.BREAKDOWN, f"jacobi needs a nonzero diagonal; row {row} has none"
-            )
-        self._inverse = (1 / diagonal).unsqueeze(1)
+        self._inverse = (1 / nonzero_diagonal(pattern, values, "jacobi")).unsqueeze(1)
 
     @property
     def nbytes(self) -> int:

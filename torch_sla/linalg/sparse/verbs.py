@@ -55,8 +55,10 @@ def solve(
     maxiter: int | None = None,
     x0: Tensor | None = None,
     plan: SolvePlan | None = None,
+    nullspace: Tensor | tuple[Tensor, Tensor] | None = None,
     info: bool = False,
     throw: bool = True,
+    verbose: bool = False,
     tol: float | None = None,
     adjoint_rtol: float | None = None,
     repeats: int = 1,
@@ -80,10 +82,16 @@ def solve(
         Starting value of an iterative method; carries no gradient.
     plan
         A plan made by `plan`, to be carried out as it is.
+    nullspace
+        ``[N]`` or ``[N, k]``, a basis of the nullspace of a singular matrix, or a pair of right and
+        left ones where it is not Hermitian; the one in `structure` unless given. The shortest
+        solution for the part of `b` in the range is found.
     info
         Whether to return the report as well.
     throw
         Whether failure raises; with False the report is returned and tells.
+    verbose
+        Whether to write plan and report to the logger ``torch_sla`` (level INFO).
     adjoint_rtol
         Tolerance of the adjoint solve, `rtol` unless given.
     repeats
@@ -121,9 +129,12 @@ def solve(
         adjoint_rtol=adjoint_rtol,
         x0=x0,
         plan=plan,
+        nullspace=nullspace,
         repeats=repeats,
         throw=throw,
     )
+    if verbose:
+        report.log()
     return (x, report) if info or not throw else x
 
 

@@ -1,0 +1,77 @@
+"""Estimates of the condition number from a few solves.
+
+Hager, SIAM J. Sci. Stat. Comput. 5, 1984, pages 311-316; Higham, ACM Trans. Math. Softw. 14, 1988,
+pages 381-396, algorithm 4.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = ["inverse_norm", "probe"]
+
+_STEPS = 5
+
+
+def inverse_norm(
+    solve: Callable[[Tensor], Tensor], solve_adjoint: Callable[[Tensor], Tensor], like: Tensor
+) -> float:
+    """Estimate ``‖A⁻¹‖₁`` from below, rarely by more than a factor 3, in 4 to 11 solves.
+
+    Parameters
+    ----------
+    solve, solve_adjoint
+        ``A⁻¹ v`` and ``A⁻ᴴ v`` for ``v`` ``[M, 1]``.
+    like
+        ``[M, 1]``: size, dtype and device of a right-hand side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> d = torch.tensor([[1.0], [0.25]])
+    >>> inverse_norm(lambda v: v / d, lambda v: v / d, torch.ones(2, 1))
+    4.0
+    """
+    n = like.shape[0]
+    if n == 0:
+        return 0.0
+    x = torch.full_like(like, 1 / n)
+    best = 0.0
+    for _ in range(_STEPS):
+        y = solve(x)
+        size = float(y.abs().sum())
+        if not size < float("inf"):
+            return float("inf")
+        if size <= best:
+            break
+        best = size
+        magnitude = y.abs()
+        sign = torch.where(magnitude > 0, y / magnitude.clamp(min=1e-300), torch.ones_like(y))
+        z = solve_adjoint(sign)
+        top = int(z.abs().argmax())
+        if float(z.abs()[top]) <= float((z.conj() * x).sum().abs()):
+            break
+        x = torch.zeros_like(like)
+        x[top] = 1
+    i = torch.arange(n, dtype=torch.float64, device=like.device)
+    alternating = (1 + i / max(n - 1, 1)) * (1 - 2 * (i % 2))
+    other = float(solve(alternating.to(like.dtype).unsqueeze(1)).abs().sum()) * 2 / (3 * n)
+    return max(best, other) if other < float("inf") else float("inf")
+
+
+def probe(n: int, like: Tensor) -> Tensor:
+    """Return a fixed vector ``[n, 1]`` of signs without pattern, the same on every machine.
+
+    One solve with it shows a vanishing singular value: no simple null vector is orthogonal to it.
+    """
+    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    mixed = (i * 2654435761) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 15)) * 2246822519) & 0xFFFFFFFF
+    return (1.0 - 2.0 * ((mixed >> 13) & 1)).to(like.dtype).unsqueeze(1)
