@@ -141,8 +141,8 @@ class Factor:
         --------
         >>> import torch
         >>> analysis = analyze("llt", torch.tensor([0, 2, 4]), torch.tensor([0, 1, 0, 1]))
-        >>> factor = analysis.factorize(torch.tensor([2.0, 1.0, 1.0, 2.0]))
-        >>> factor.solve(torch.tensor([[3.0], [3.0]]))
+        >>> factor = analysis.factorize(torch.tensor([4.0, 2.0, 2.0, 5.0]))
+        >>> factor.solve(torch.tensor([[6.0], [7.0]]))
         tensor([[1.],
                 [1.]])
         """
