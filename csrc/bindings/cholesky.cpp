@@ -108,7 +108,7 @@ template <class T>
 void bind_values(py::module_& m, const char* suffix) {
   using R = torch_sla::Real<T>;
   using FactorT = Factor<T>;
-  py::class_<FactorT, std::shared_ptr<FactorT>>(m, (std::string("Factor_") + suffix).c_str())
+  py::class_<FactorT, std::shared_ptr<FactorT>>(m, (std::string("Factor_") + suffix).c_str(), py::module_local())
       .def_property_readonly("bytes", &FactorT::bytes)
       .def_property_readonly("perturbed", [](const FactorT& f) { return f.perturbed; })
       .def_property_readonly("inertia",
@@ -250,7 +250,7 @@ void bind_both(py::module_& m) {
 
 void bind_cholesky(py::module_& m) {
   m.doc() = "Supernodal Cholesky and LDL factorisations.";
-  py::class_<Symbolic, std::shared_ptr<Symbolic>>(m, "Symbolic")
+  py::class_<Symbolic, std::shared_ptr<Symbolic>>(m, "Symbolic", py::module_local())
       .def_property_readonly("n", [](const Symbolic& s) { return s.n; })
       .def_property_readonly("nnz", [](const Symbolic& s) { return s.nnz; })
       .def_property_readonly("order", [](const Symbolic& s) { return to_array(s.order); })

@@ -11,27 +11,6 @@
 namespace torch_sla {
 namespace detail {
 
-// Inverse of a lower triangle, n x n, into `out` with leading dimension n; zeros above.
-template <class T>
-void invert_triangle(const Blas<T>& blas, Size n, const T* l, Size ld, bool unit, T* out) {
-  std::fill(out, out + n * n, T(0));
-  for (Size j = 0; j < n; ++j) out[j * n + j] = T(1);
-  if (blas.complete() && n >= kSmallColumns) {
-    call_trsm<T>(blas, 'L', 'L', 'N', unit ? 'U' : 'N', static_cast<int>(n), static_cast<int>(n), l,
-                 static_cast<int>(ld), out, static_cast<int>(n));
-    return;
-  }
-  for (Size j = 0; j < n; ++j) {
-    T* x = out + j * n;
-    for (Size p = j; p < n; ++p) {
-      if (!unit) x[p] /= real_part(l[p * ld + p]);
-      const T y = x[p];
-      const T* column = l + p * ld;
-      for (Size i = p + 1; i < n; ++i) x[i] -= product(column[i], y);
-    }
-  }
-}
-
 // C = alpha A B or C += alpha A B for A [m, k], B [k, n], column-major; alpha is 1 or -1.
 template <class T>
 void multiply(const Blas<T>& blas, bool add, T alpha, Size m, Size n, Size k, const T* a, Size lda, const T* b,
@@ -52,6 +31,49 @@ void multiply(const Blas<T>& blas, bool add, T alpha, Size m, Size n, Size k, co
   if (negate)
     for (Size j = 0; j < n; ++j)
       for (Size i = 0; i < m; ++i) c[j * ldc + i] = -c[j * ldc + i];
+}
+
+constexpr Size kTriangle = 48;  // blocks of triangles from here on are taken apart
+
+// Inverse of a lower triangle, n x n, into `out`, by halves: [A 0; B C] has [A' 0; -C' B A', C'].
+template <class T>
+void invert_triangle(const Blas<T>& blas, Size n, const T* l, Size ld, bool unit, T* out, Size ldo) {
+  if (n > kTriangle) {
+    const Size h = n / 16 * 8, m = n - h;
+    invert_triangle(blas, h, l, ld, unit, out, ldo);
+    invert_triangle(blas, m, l + h * ld + h, ld, unit, out + h * ldo + h, ldo);
+    const Buffer<T> product(m * h);
+    multiply(blas, false, T(1), m, h, h, l + h, ld, out, ldo, product.data(), m);
+    multiply(blas, false, T(-1), m, h, m, out + h * ldo + h, ldo, product.data(), m, out + h, ldo);
+    for (Size j = h; j < n; ++j) std::fill(out + j * ldo, out + j * ldo + h, T(0));
+    return;
+  }
+  for (Size j = 0; j < n; ++j) {
+    T* x = out + j * ldo;
+    std::fill(x, x + n, T(0));
+    x[j] = T(1);
+    for (Size p = j; p < n; ++p) {
+      if (!unit) x[p] /= real_part(l[p * ld + p]);
+      const T y = x[p];
+      const T* column = l + p * ld;
+      for (Size i = p + 1; i < n; ++i) x[i] -= product(column[i], y);
+    }
+  }
+}
+
+// Lower triangle of M^op X for M = [A 0; B C] and X = D^-1 M of the same shape; flipped is M^op.
+// `width` are the pivots of D: halves do not cut a 2x2 one. Null: D is the identity.
+template <class T>
+void triangle_product(const Blas<T>& blas, Size n, const T* flipped, const T* x, Size ld, const unsigned char* width,
+                      T* out, Size ldo) {
+  if (n <= kTriangle) return multiply(blas, false, T(1), n, n, n, flipped, ld, x, ld, out, ldo);
+  Size h = n / 16 * 8;
+  if (width && width[h] == 0) ++h;
+  const Size m = n - h;
+  triangle_product(blas, h, flipped, x, ld, width, out, ldo);
+  multiply(blas, true, T(1), h, h, m, flipped + h * ld, ld, x + h, ld, out, ldo);
+  multiply(blas, false, T(1), m, h, m, flipped + h * ld + h, ld, x + h, ld, out + h, ldo);
+  triangle_product(blas, m, flipped + h * ld + h, x + h * ld + h, ld, width ? width + h : nullptr, out + h * ldo + h, ldo);
 }
 
 // D^-1 X for X [n, columns], rows by the pivots from `begin` on.
@@ -88,17 +110,30 @@ void invert_front(const Factor<T>& f, std::int32_t a, T* z, std::vector<T>& work
   work.resize(static_cast<std::size_t>(2 * columns * columns + 2 * below * columns));
   T *inverse = work.data(), *flipped = inverse + columns * columns, *y = flipped + columns * columns;
   T* yt = y + below * columns;
-  invert_triangle(blas, columns, panel, rows, f.pivoted(), inverse);
-  if (below > 0) multiply(blas, false, T(1), below, columns, columns, panel + columns, rows, inverse, columns, y, below);
+  const bool strong = blas.complete() && columns >= kSmallColumns && below >= kSmallColumns;
+  invert_triangle(blas, columns, panel, rows, f.pivoted(), inverse, columns);
+  if (strong) {
+    for (Size j = 0; j < columns; ++j)
+      std::copy(panel + j * rows + columns, panel + (j + 1) * rows, y + j * below);
+    call_trsm<T>(blas, 'R', 'L', 'N', f.pivoted() ? 'U' : 'N', static_cast<int>(below), static_cast<int>(columns),
+                 panel, static_cast<int>(rows), y, static_cast<int>(below));
+  } else if (below > 0) {
+    multiply(blas, false, T(1), below, columns, columns, panel + columns, rows, inverse, columns, y, below);
+  }
   transpose_block(f.conj(), columns, columns, inverse, columns, flipped, columns);
   if (f.pivoted()) divide_rows(f, begin, columns, columns, inverse);
-  multiply(blas, false, T(1), columns, columns, columns, flipped, columns, inverse, columns, z, rows);
+  triangle_product(blas, columns, flipped, inverse, columns, f.pivoted() ? f.width.data() + begin : nullptr, z, rows);
   if (below > 0) {
     T* z21 = z + columns;
     multiply(blas, false, T(-1), below, columns, below, z + columns * rows + columns, rows, y, below, z21, rows);
     transpose_block(f.conj(), below, columns, y, below, yt, columns);
-    multiply(blas, true, T(-1), columns, columns, below, yt, columns, z21, rows, z, rows);
+    for (Size j = 0; j < columns; j += 2 * kTriangle)
+      multiply(blas, true, T(-1), columns - j, std::min(2 * kTriangle, columns - j), below, yt + j, columns,
+               z21 + j * rows, rows, z + j * rows + j, rows);
   }
+  for (Size j = 0; j < columns; ++j)
+    for (Size i = j + 1; i < columns; ++i)
+      z[i * rows + j] = f.conj() == Conj::yes ? conjugate(z[j * rows + i]) : z[j * rows + i];
   if (f.pivoted()) {  // local columns back to their own order
     const std::int32_t* pivot = f.pivot.data() + begin;
     std::vector<T> kept(static_cast<std::size_t>(rows * columns));
@@ -121,15 +156,24 @@ void selected_inverse(const Factor<T>& f, T* out, unsigned char* filled, const B
   const Symbolic& s = *f.symbolic;
   std::fill(out, out + s.nnz, T(0));
   std::fill(filled, filled + s.nnz, static_cast<unsigned char>(0));
-  std::vector<Buffer<T>> fronts(s.supernodes());
+  // A front's inverse is read by its children only, and depth first at most one front of each depth is
+  // being read: two stacks by parity of depth, a front above its grandparent, hold all that lives.
+  std::vector<std::int64_t> offset(s.supernodes(), 0);
+  std::int64_t extent[2] = {0, 0};
+  for (std::int32_t a = s.supernodes() - 1; a >= 0; --a) {
+    const std::int32_t elder = s.parent[a] < 0 ? -1 : s.parent[s.parent[a]];
+    if (elder >= 0) offset[a] = offset[elder] + static_cast<std::int64_t>(s.rows(elder)) * s.rows(elder);
+    const std::int64_t end = offset[a] + static_cast<std::int64_t>(s.rows(a)) * s.rows(a);
+    extent[s.side[a]] = std::max(extent[s.side[a]], end);
+  }
+  const Buffer<T> stack[2] = {Buffer<T>(extent[0]), Buffer<T>(extent[1])};
   std::vector<T> work;
   for (std::int32_t a = s.supernodes() - 1; a >= 0; --a) {
     const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns;
     const std::int32_t p = s.parent[a];
-    fronts[a] = Buffer<T>(rows * rows);
-    T* z = fronts[a].data();
+    T* z = stack[s.side[a]].data() + offset[a];
     if (below > 0) {
-      const T* from = fronts[p].data();
+      const T* from = stack[s.side[p]].data() + offset[p];
       const Size ld = s.rows(p);
       const std::int32_t* place = s.relative.data() + s.row_start[a];
       for (Size j = 0; j < below; ++j) {
@@ -151,8 +195,6 @@ void selected_inverse(const Factor<T>& f, T* out, unsigned char* filled, const B
       out[source] = value;
       filled[source] = 1;
     }
-    if (s.child_start[a] == s.child_start[a + 1]) fronts[a] = Buffer<T>();
-    if (p >= 0 && s.child[s.child_start[p]] == a) fronts[p] = Buffer<T>();  // its last reader
   }
 }
 

@@ -34,6 +34,12 @@ def _address(module: Any, name: str) -> int:
     return int(api.PyCapsule_GetPointer(capsule, signature) or 0)
 
 
+def _symbol(library: ctypes.CDLL, name: str) -> int:
+    """Address of an exported function; 0 where there is none."""
+    function = getattr(library, name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def _thread_control() -> tuple[int, int]:
     """Addresses of the functions that read and set the size of OpenBLAS's thread pool, or zeros."""
     import scipy
@@ -46,12 +52,8 @@ def _thread_control() -> tuple[int, int]:
             except OSError:
                 continue
             for prefix in ("scipy_openblas", "openblas"):
-                pair = [
-                    getattr(library, f"{prefix}_{verb}_num_threads", None)
-                    for verb in ("get", "set")
-                ]
-                if None not in pair:
-                    get, set_ = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in pair)
+                get, set_ = (_symbol(library, f"{prefix}_{v}_num_threads") for v in ("get", "set"))
+                if get and set_:
                     return get, set_
     return 0, 0
 
