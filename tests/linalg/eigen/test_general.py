@@ -1,0 +1,96 @@
+"""`eigs` of truly unsymmetric matrices: conjugate pairs, derivatives, defective ones refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.eigen import general
+
+N = 9
+
+
+def sample(dtype: torch.dtype) -> SparseTensor:
+    g = torch.Generator().manual_seed(12)
+    D = torch.randn(N, N, dtype=dtype, generator=g)
+    return SparseTensor.from_dense(D * (torch.rand(N, N, generator=g) < 0.4))
+
+
+@pytest.fixture(params=["dense", "iterative"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "iterative":
+        monkeypatch.setattr(general, "_DENSE", 0)
+        monkeypatch.setattr(general, "_DENSE_LIMIT", 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("which", ["LM", "SM", "LR", "SR", "LI"])
+def test_which(which: str, dtype: torch.dtype) -> None:
+    A = sample(dtype)
+    D = A.to_dense().to(torch.complex128)
+    w, V = A.eigs(4, which)
+    torch.testing.assert_close(D @ V, V * w)
+    every = torch.linalg.eigvals(D)
+    key = {
+        "LM": -every.abs(),
+        "SM": every.abs(),
+        "LR": -every.real,
+        "SR": every.real,
+        "LI": -every.imag if dtype.is_complex else -every.imag.abs(),
+    }[which]
+    torch.testing.assert_close(key.sort().values[:4], {
+        "LM": -w.abs(), "SM": w.abs(), "LR": -w.real, "SR": w.real,
+        "LI": -w.imag if dtype.is_complex else -w.imag.abs(),
+    }[which])  # fmt: skip
+    assert torch.equal(A.eigs(4, which, return_eigenvectors=False), w)
+
+
+def test_nearest_to_a_complex_shift() -> None:
+    A = sample(torch.float64)
+    every = torch.linalg.eigvals(A.to_dense())
+    sigma = complex(every[3]) + 0.01
+    w, _ = A.eigs(2, sigma=sigma)
+    near = every[(every - sigma).abs().argsort()[:2]]
+    torch.testing.assert_close(w, near)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_derivatives(dtype: torch.dtype) -> None:
+    A = sample(dtype)
+
+    def pairs(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        w, V = SparseTensor.from_pattern(A.pattern, values).eigs(3)
+        return w, V[:2].abs() ** 2
+
+    assert gradcheck(pairs, (A.values.clone().requires_grad_(),))
+
+
+def test_phase_and_second_derivatives_are_refused() -> None:
+    A = sample(torch.float64)
+    values = A.values.clone().requires_grad_()
+    w, V = SparseTensor.from_pattern(A.pattern, values).eigs(2)
+    with pytest.raises(GradientError, match="phase"):
+        torch.autograd.grad(V[1, 0].imag, values, retain_graph=True)
+    with pytest.raises(GradientError, match="second"):
+        torch.autograd.grad(w[0].real, values, create_graph=True)
+
+
+def test_a_defective_eigenvalue_has_no_derivative() -> None:
+    D = torch.tensor([[2.0, 1.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    if general._DENSE == 0:
+        D = torch.block_diag(D, torch.diag(torch.linspace(0.1, 0.5, 6).double()))
+    A = SparseTensor.from_dense(D)
+    values = A.values.clone().requires_grad_()
+    w = SparseTensor.from_pattern(A.pattern, values).eigs(1, return_eigenvectors=False)
+    with pytest.raises(GradientError, match="defective"):
+        w.real.sum().backward()
+
+
+def test_refusals() -> None:
+    with pytest.raises(ArgumentError, match="square"):
+        SparseTensor.eye(3, 2).eigs(1)
+    with pytest.raises(ArgumentError, match="which"):
+        sample(torch.float64).eigs(2, "LA")

@@ -1,0 +1,84 @@
+"""Singular values and condition numbers against dense LAPACK, with derivatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.eigen import complement, singular
+
+
+def sample(rows: int, columns: int, dtype: torch.dtype = torch.float64) -> SparseTensor:
+    g = torch.Generator().manual_seed(4)
+    D = torch.randn(rows, columns, dtype=dtype, generator=g)
+    return SparseTensor.from_dense(D * (torch.rand(rows, columns, generator=g) < 0.5))
+
+
+@pytest.fixture(params=["dense", "iterative"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "iterative":
+        monkeypatch.setattr(singular, "_DENSE", 0)
+        monkeypatch.setattr(singular, "_DENSE_LIMIT", 0)
+        monkeypatch.setattr(complement, "_DENSE", 0)
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("shape", [(9, 9), (12, 7), (7, 12)])
+def test_triplets(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    A = sample(*shape, dtype)
+    D = A.to_dense()
+    U, S, W = A.svd(3)
+    torch.testing.assert_close(S, torch.linalg.svdvals(D)[:3])
+    torch.testing.assert_close(D @ W.mH, U * S)
+    torch.testing.assert_close(D.mH @ U, W.mH * S)
+    torch.testing.assert_close(U.mH @ U, torch.eye(3, dtype=dtype))
+    if shape[0] == shape[1]:
+        torch.testing.assert_close(A.svd(2, "SM")[1], torch.linalg.svdvals(D)[-2:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("shape", [(6, 6), (7, 5)])
+def test_derivatives(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    A = sample(*shape, dtype)
+
+    def triplets(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        U, S, W = SparseTensor.from_pattern(A.pattern, values).svd(2)
+        return S, U[:2, :1] @ W[:1, :2], U[:2].abs() ** 2
+
+    values = A.values.clone().requires_grad_()
+    assert gradcheck(triplets, (values,))
+    assert gradgradcheck(lambda v: triplets(v)[0], (values,))
+
+
+def test_condition_number(path: str) -> None:
+    A = sample(8, 8)
+    torch.testing.assert_close(A.condition_number(), torch.linalg.cond(A.to_dense()))
+    assert gradcheck(
+        lambda v: SparseTensor.from_pattern(A.pattern, v).condition_number(),
+        (A.values.clone().requires_grad_(),),
+    )
+    batch = SparseTensor.from_pattern(A.pattern, torch.stack([A.values, 2 * A.values]))
+    assert batch.condition_number().shape == (2,)
+    d = torch.linspace(1, 4, 8, dtype=torch.float64)
+    d[3] = 0
+    singular_one = SparseTensor.diag(d)
+    assert float(singular_one.condition_number()) > 1e15
+    if path == "dense":
+        torch.testing.assert_close(
+            sample(9, 4).condition_number(), torch.linalg.cond(sample(9, 4).to_dense())
+        )
+    else:
+        with pytest.raises(ArgumentError, match="square"):
+            sample(9, 4).condition_number()
+
+
+def test_refusals() -> None:
+    for options in ({"k": 0}, {"k": 9}, {"which": "LA"}):
+        with pytest.raises(ArgumentError):
+            sample(8, 8).svd(**options)
+    with pytest.raises(ArgumentError, match="ord"):
+        sample(8, 8).condition_number(1)

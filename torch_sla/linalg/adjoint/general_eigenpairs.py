@@ -1,0 +1,90 @@
+"""Differentiable eigenpairs of a general matrix: ``A v = λ v`` with ``‖v‖ = 1``.
+
+For a simple eigenvalue let ``w`` be the left vector, ``wᴴ A = λ wᴴ``, scaled to ``wᴴ v = 1``. Then
+
+    dλ = wᴴ dA v,        (A - λ) dv = -(dA - dλ) v.
+
+A loss that does not depend on the arbitrary phase of ``v`` has a cotangent ``G`` with ``Im vᴴ G = 0``, and
+only ``q = (1 - v vᴴ) G`` matters. Let ``z`` solve ``(A - λ)ᴴ z = q`` with ``vᴴ z = 0``, which exists
+because ``vᴴ q = 0``. With a cotangent ``g`` of λ and torch's convention for complex gradients,
+
+    grad_a = (g w - z) vᴴ on the pattern,
+
+its real part when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ)ᴴ, v],
+[vᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
+derivative and are refused.
+
+Magnus, Econometric Theory 1, 1985, pages 179-191.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.sampled_product import sampled_product
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["GeneralProblem", "general_eigenpairs"]
+
+
+class GeneralProblem(Protocol):
+    """How to find the pairs, and how to solve with the bordered matrix of one of them."""
+
+    pattern: Pattern
+
+    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``λ`` ``[k]`` and unit vectors ``[n, k]``, complex, without recording."""
+
+    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return left vectors and the solutions ``z``, both ``[n, k]``.
+
+        Raises `GradientError` when an eigenvalue is multiple or defective to working precision.
+        """
+
+
+class GeneralEigenpairs(torch.autograd.Function):
+    """Values ``[nnz_csr]`` -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
+
+    @staticmethod
+    def forward(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:
+        return problem.solve(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        values, ctx.problem = inputs
+        ctx.save_for_backward(values, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, G: Tensor | None) -> tuple[Tensor | None, None]:
+        values, w, V = ctx.saved_tensors
+        if g is None and G is None:
+            return None, None
+        if torch.is_grad_enabled():
+            raise GradientError(
+                "second derivatives of eigenvalues are available for Hermitian matrices (`eigsh`) only"
+            )
+        Q = torch.zeros_like(V)
+        if G is not None:
+            along = (V.conj() * G).sum(0)
+            size = torch.linalg.vector_norm(G)
+            if bool((along.imag.abs() > torch.finfo(w.dtype).eps ** 0.5 * size).any()):
+                raise GradientError(
+                    "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
+                )
+            Q = G - V * along
+        W, Z = ctx.problem.left(values, w, V, Q)
+        left = (-Z if g is None else W * g - Z) if G is not None else W * g
+        grad = sampled_product(left, V.conj(), ctx.problem.pattern)
+        return grad if values.is_complex() else grad.real, None
+
+
+def general_eigenpairs(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:
+    """Return ``λ, V``, differentiable once."""
+    return GeneralEigenpairs.apply(values, problem)  # type: ignore[no-any-return]

@@ -1,0 +1,171 @@
+"""Differentiable eigenpairs of a Hermitian pencil: ``A V = M V Λ``, ``Vᴴ M V = 1``.
+
+Let ``V`` hold the k computed vectors. Differentiating and multiplying by ``v_jᴴ``, with ``F_ji = 1 /
+(λ_i - λ_j)``, ``D_i = dA - λ_i dM`` and ``⁺`` the inverse on the M-orthogonal complement of ``V``,
+
+    dλ_i = v_iᴴ D_i v_i,
+    dv_i = Σ_{j≠i} v_j F_ji (v_jᴴ D_i v_i) - ½ v_i (v_iᴴ dM v_i) - (A - λ_i M)⁺ D_i v_i.
+
+For cotangents ``g`` of λ and ``G`` of ``V`` split ``C = Vᴴ G = H + K`` into its Hermitian and
+anti-Hermitian parts, put ``P = K ∘ F`` and let ``y_i`` solve ``(A - λ_i M) y_i = (1 - M V Vᴴ) G_i`` in the
+complement. Perturbations being Hermitian,
+
+    grad_A =  V (diag g + P) Vᴴ - ½ (Y Vᴴ + V Yᴴ),
+    grad_M = -V (diag(g ∘ λ) + ½ H + P ∘ ½(λ_i + λ_j)) Vᴴ + ½ (Y Λ Vᴴ + V Λ Yᴴ),
+
+each sampled on its pattern. Inside a cluster of equal eigenvalues ``F`` is infinite. A loss that does not
+depend on the basis chosen in the cluster has ``K = 0`` and equal ``g`` there, and the terms drop out;
+any other loss has no derivative and is refused. So is one that depends on the phase of a complex
+vector (``Im C_ii ≠ 0``), and a cluster of which only a part was computed.
+
+Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+differentiation", 2008, section 3.1; Nelson, AIAA Journal 14, 1976, pages 1201-1205.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.adjoint.sampled_product import sampled_product
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["HermitianProblem", "cluster_gap", "hermitian_eigenpairs"]
+
+
+class HermitianProblem(Protocol):
+    """How to find the pairs, and how to solve in the complement of the vectors found."""
+
+    pattern: Pattern
+    mass_pattern: Pattern | None
+
+    def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return eigenvalues ``[k]`` and M-orthonormal vectors ``[n, k]``, without recording."""
+
+    def complement(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
+    ) -> Tensor:
+        """Solve ``(A - λ_i M) y_i = r_i`` with ``Vᴴ M Y = 0``, ``[n, k]``, without recording.
+
+        Raises `GradientError` when an eigenvalue that was not computed is too close.
+        """
+
+
+def cluster_gap(w: Tensor) -> float:
+    """Distance below which two eigenvalues count as equal: ``eps^(2/3)`` of the largest."""
+    eps: float = torch.finfo(w.dtype).eps
+    return float(eps ** (2 / 3) * w.abs().max()) if w.numel() else 0.0
+
+
+class HermitianEigenpairs(torch.autograd.Function):
+    """Values ``[nnz]`` of ``A``, ``[nnz']`` of ``M`` or None -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
+
+    @staticmethod
+    def forward(
+        values: Tensor, mass: Tensor | None, problem: HermitianProblem
+    ) -> tuple[Tensor, Tensor]:
+        return problem.solve(values, mass)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        values, mass, ctx.problem = inputs
+        ctx.save_for_backward(values, mass, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(
+        ctx: Any, g: Tensor | None, G: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        values, mass, w, V = ctx.saved_tensors
+        problem: HermitianProblem = ctx.problem
+        if g is None and G is None:
+            return None, None, None
+        close = (w.detach().unsqueeze(1) - w.detach()).abs() <= cluster_gap(w.detach())
+        grad_a = grad_m = None
+        if g is not None:
+            _same_in_clusters(g.detach(), close)
+            grad_a = sampled_product(V * g, V.conj(), problem.pattern)
+            if mass is not None:
+                grad_m = -sampled_product(V * (g * w), V.conj(), problem.mass_pattern)  # type: ignore[arg-type]
+        if G is not None:
+            if torch.is_grad_enabled():
+                raise GradientError(
+                    "second derivatives of eigenvectors (third of eigenvalues) are not available; they are of "
+                    "eigenvalues"
+                )
+            more_a, more_m = _vectors(problem, values, mass, w, V, G, close)
+            grad_a = more_a if grad_a is None else grad_a + more_a
+            if more_m is not None:
+                grad_m = more_m if grad_m is None else grad_m + more_m
+        return grad_a, grad_m, None
+
+
+def _same_in_clusters(g: Tensor, close: Tensor) -> None:
+    apart = (g.unsqueeze(1) - g).abs() > _tolerance(g) * g.abs().max()
+    bad = (close & apart).nonzero()
+    if bad.numel():
+        i, j = bad[0].tolist()
+        raise GradientError(
+            f"eigenvalues {i} and {j} coincide, so they have no derivatives of their own; only losses that treat "
+            "them alike (their sum, a symmetric function) have a gradient"
+        )
+
+
+def _tolerance(x: Tensor) -> float:
+    return float(torch.finfo(x.dtype).eps ** 0.5)
+
+
+def _vectors(
+    problem: HermitianProblem,
+    values: Tensor,
+    mass: Tensor | None,
+    w: Tensor,
+    V: Tensor,
+    G: Tensor,
+    close: Tensor,
+) -> tuple[Tensor, Tensor | None]:
+    """Contribution of the cotangent of the vectors."""
+    size = torch.linalg.vector_norm(G)
+    C = V.mH @ G
+    H, K = (C + C.mH) / 2, (C - C.mH) / 2
+    scale = _tolerance(G) * size * max(1.0, float(torch.linalg.vector_norm(V, dim=0).max()))
+    bad = (close & (K.abs() > scale)).nonzero()
+    if bad.numel():
+        i, j = bad[0].tolist()
+        if i == j:
+            raise GradientError(
+                f"the loss depends on the phase of eigenvector {i}, which is arbitrary; use |v|² or products v vᴴ"
+            )
+        raise GradientError(
+            f"eigenvalues {i} and {j} coincide and the loss depends on which basis of their eigenspace was "
+            "returned; only losses of the whole eigenspace (such as V Vᴴ) have a gradient"
+        )
+    difference = torch.where(close, 1.0, w.unsqueeze(0) - w.unsqueeze(1))
+    P = torch.where(close, torch.zeros_like(K), K / difference)
+    mass_v = V if mass is None else matmul(mass, V, problem.mass_pattern)  # type: ignore[arg-type]
+    R = G - mass_v @ C
+    Y = torch.zeros_like(V)
+    floor = 100 * torch.finfo(w.dtype).eps * size
+    if float(torch.linalg.vector_norm(R)) > float(floor):
+        Y = problem.complement(values, mass, w, V, R)
+    left = torch.cat([V @ P - Y / 2, -V / 2], 1)
+    right = torch.cat([V, Y], 1)
+    grad_a = sampled_product(left, right.conj(), problem.pattern)
+    if mass is None or problem.mass_pattern is None:
+        return grad_a, None
+    N = -H / 2 - P * (w.unsqueeze(0) + w.unsqueeze(1)) / 2
+    left = torch.cat([V @ N + Y * w / 2, V * w / 2], 1)
+    return grad_a, sampled_product(left, right.conj(), problem.mass_pattern)
+
+
+def hermitian_eigenpairs(
+    values: Tensor, mass: Tensor | None, problem: HermitianProblem
+) -> tuple[Tensor, Tensor]:
+    """Return ``λ, V``; differentiable once in both, twice in λ."""
+    return HermitianEigenpairs.apply(values, mass, problem)  # type: ignore[no-any-return]

@@ -1,0 +1,125 @@
+"""Solving ``(A - λ_i M) y_i = r_i`` in the complement of computed eigenvectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import GradientError, SolveError
+from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap
+from torch_sla.linalg.eigen.dense import dense_pencil
+from torch_sla.linalg.eigen.operators import product, shifted, solver_of
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["complement_solve"]
+
+_DENSE = 256
+_STEPS = 40
+_CLOSE = (
+    "an eigenvalue that was not computed lies too close to one that was, so the gradient of the vectors is not "
+    "determined; ask for more eigenvalues (the whole cluster)"
+)
+
+
+def complement_solve(
+    pattern: Pattern,
+    values: Tensor,
+    mass: tuple[Pattern, Tensor] | None,
+    w: Tensor,
+    V: Tensor,
+    R: Tensor,
+) -> Tensor:
+    """Return ``Y`` ``[n, k]`` with ``Vᴴ M Y = 0``; `R` must satisfy ``Vᴴ R = 0``.
+
+    Small problems use a full dense decomposition. Otherwise each cluster of eigenvalues has one factor of
+    ``A - (λ + δ) M``, and iterative refinement projected on the complement removes the shift: it
+    contracts by ``δ / |λ_j - λ|`` for the nearest eigenvalue ``λ_j`` outside.
+
+    Raises
+    ------
+    GradientError
+        When such an eigenvalue is within rounding.
+    """
+    if pattern.shape[0] <= _DENSE:
+        return _dense(pattern, values, mass, w, R)
+    A = product(pattern, values)
+    M = (lambda X: X) if mass is None else product(*mass)
+    mass_v = M(V)
+    gaps = (w.unsqueeze(1) - w).abs()
+    same = cluster_gap(w)
+    apart = gaps[gaps > same]
+    span = float(w.abs().max())
+    Y = torch.zeros_like(R)
+    done = torch.zeros(len(w), dtype=torch.bool)
+    for i in range(len(w)):
+        if done[i]:
+            continue
+        members = (gaps[i] <= same).nonzero().squeeze(1)
+        done[members] = True
+        delta = 0.01 * float(apart.min()) if apart.numel() else 1e-4 * span
+        for _ in range(3):
+            found = _refine(
+                A,
+                M,
+                mass_v,
+                V,
+                w[members],
+                R[:, members],
+                float(w[i]),
+                delta,
+                pattern,
+                values,
+                mass,
+            )
+            if found is not None:
+                Y[:, members] = found
+                break
+            delta *= 0.01
+        else:
+            raise GradientError(_CLOSE)
+    return Y
+
+
+def _refine(
+    A: object, M: object, mass_v: Tensor, V: Tensor, w: Tensor, R: Tensor, center: float, delta: float,
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None,
+) -> Tensor | None:  # fmt: skip
+    try:
+        solver = solver_of(shifted(pattern, values, mass, center + delta))
+    except SolveError:
+        return None
+    Y = torch.zeros_like(R)
+    target = 1e-11 if R.dtype in (torch.float64, torch.complex128) else 1e-4
+    unit = torch.linalg.vector_norm(R, dim=0).clamp(min=torch.finfo(w.dtype).tiny)
+    before = float("inf")
+    for _ in range(_STEPS):
+        residual = R - (A(Y) - M(Y) * w)  # type: ignore[operator]
+        residual = residual - mass_v @ (V.mH @ residual)
+        worst = float((torch.linalg.vector_norm(residual, dim=0) / unit).max())
+        if worst <= target:
+            return Y
+        if not worst < 0.9 * before:
+            # Rounding of the factor may end the decrease a little earlier.
+            return Y if worst <= 1e3 * target else None
+        before = worst
+        step = solver.raw(residual.contiguous())
+        Y = Y + step - V @ (mass_v.mH @ step)
+    return None
+
+
+def _dense(
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None, w: Tensor, R: Tensor
+) -> Tensor:
+    all_w, U = dense_pencil(pattern, values, mass)
+    C = U.mH @ R
+    gap = all_w.unsqueeze(1) - w
+    close = gap.abs() <= cluster_gap(all_w)
+    size = torch.linalg.vector_norm(R, dim=0).clamp(min=torch.finfo(w.dtype).tiny)
+    limit = torch.finfo(w.dtype).eps ** 0.5 * size * torch.linalg.vector_norm(U, dim=0).max()
+    if bool((close & (C.abs() > limit)).any()):
+        raise GradientError(_CLOSE)
+    return U @ torch.where(close, torch.zeros_like(C), C / torch.where(close, 1.0, gap))

@@ -1,0 +1,58 @@
+"""What makes answers unique: signs, seeds, and the check of residuals."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result, SolveError
+
+__all__ = ["check_residuals", "fix_phase", "start"]
+
+_SEED = 88172645463325252
+
+
+def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return starting vectors ``[n, columns]``, the same in every run."""
+    g = torch.Generator().manual_seed(_SEED)
+    real = torch.float32 if dtype in (torch.float32, torch.complex64) else torch.float64
+    return (torch.rand(n, columns, dtype=real, generator=g) - 0.5).to(dtype).to(device)
+
+
+def fix_phase(V: Tensor) -> Tensor:
+    """Return the factor per column ``[k]`` that makes its largest entry real and positive.
+
+    Of entries equally large up to 0.1 % the first decides, so rounding does not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fix_phase(torch.tensor([[0.1, 3.0], [-2.0, -3.0]]))
+    tensor([-1.,  1.])
+    """
+    if not V.numel():
+        return V.new_ones(V.shape[1])
+    size = V.abs()
+    large = size >= 0.999 * size.amax(0)
+    entry = V.gather(0, large.to(torch.uint8).argmax(0, keepdim=True)).squeeze(0)
+    return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
+
+
+def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> None:
+    """Raise unless the norms of all residual columns ``[n, k]`` are within `tol` of `scale`.
+
+    Raises
+    ------
+    SolveError
+        ``RESIDUAL``, with the worst relative residual.
+    """
+    if not residual.numel():
+        return
+    relative = torch.linalg.vector_norm(residual, dim=0) / scale
+    worst = float(relative.max())
+    if not worst <= tol:
+        raise SolveError(
+            Result.RESIDUAL if worst == worst else Result.NONFINITE,
+            f"the residual of {what} is above {tol:.1e}",
+            residual=worst,
+        )

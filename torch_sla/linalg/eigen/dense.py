@@ -1,0 +1,47 @@
+"""Small problems: dense decompositions from LAPACK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result, SolveError
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["dense_pencil", "to_dense"]
+
+
+def to_dense(pattern: Pattern, values: Tensor) -> Tensor:
+    """Write slot values ``[nnz_csr]`` out, ``[M, N]``."""
+    out = values.new_zeros(pattern.shape)
+    out[pattern.csr_row.long(), pattern.ccol.long()] = values
+    return out
+
+
+def dense_pencil(
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """All eigenvalues, ascending, and M-orthonormal vectors of ``A v = λ M v``.
+
+    Raises
+    ------
+    SolveError
+        ``NOT_POSITIVE_DEFINITE`` when ``M`` is not.
+    """
+    A = to_dense(pattern, values)
+    A = (A + A.mH) / 2
+    if mass is None:
+        w, U = torch.linalg.eigh(A)
+        return w, U
+    M = to_dense(*mass)
+    L, failed = torch.linalg.cholesky_ex((M + M.mH) / 2)
+    if int(failed):
+        raise SolveError(Result.NOT_POSITIVE_DEFINITE, "`M` has a non-positive pivot")
+    half = torch.linalg.solve_triangular(L, A, upper=False)
+    standard = torch.linalg.solve_triangular(L, half.mH, upper=False)
+    w, X = torch.linalg.eigh((standard + standard.mH) / 2)
+    return w, torch.linalg.solve_triangular(L.mH, X, upper=True)

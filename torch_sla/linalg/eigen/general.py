@@ -1,0 +1,260 @@
+"""`eigs`: some eigenpairs of a general, truly unsymmetric matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import (
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    PlanError,
+    Result,
+    SolveError,
+)
+from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
+from torch_sla.linalg.backends.base import ALL_DTYPES
+from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.dense import to_dense
+from torch_sla.linalg.eigen.operators import (
+    linear_operator,
+    max_norm,
+    product,
+    shifted,
+    solver_of,
+)
+from torch_sla.linalg.factorize import LUFactorization
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["eigs"]
+
+_DENSE, _DENSE_LIMIT = 200, 2_000
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+_RANK: dict[str, Callable[[Tensor], Tensor]] = {
+    "LM": lambda w: -w.abs(),
+    "SM": lambda w: w.abs(),
+    "LR": lambda w: -w.real,
+    "SR": lambda w: w.real,
+    "LI": lambda w: -w.imag.abs(),
+    "SI": lambda w: w.imag.abs(),
+}
+
+
+def eigs(
+    A: SparseTensor,
+    k: int = 6,
+    which: str = "LM",
+    sigma: complex | None = None,
+    return_eigenvectors: bool = True,
+    *,
+    tol: float | None = None,
+    maxiter: int | None = None,
+) -> Any:
+    """Find `k` eigenvalues and right eigenvectors of a general matrix, ``A v = λ v``.
+
+    Parameters
+    ----------
+    A
+        ``[*batch, n, n]``, real or complex.
+    k
+        Number of pairs.
+    which
+        Largest or smallest magnitude (``"LM" "SM"``), real part (``"LR" "SR"``) or imaginary part (``"LI" "SI"``;
+        its magnitude for a real matrix). With `sigma` only ``"LM"``.
+    sigma
+        Find the eigenvalues nearest to this number, by shift and invert.
+    tol, maxiter
+        Of the iteration; working precision by default.
+
+    Returns
+    -------
+    w, V
+        ``[*batch, k]`` and ``[*batch, n, k]``, complex, the wanted end first and of a conjugate pair the
+        one above the real axis first; unit vectors with the largest entry real and positive.
+        Differentiable once, where the eigenvalues are simple.
+
+    Raises
+    ------
+    ArgumentError
+        When the request makes no sense.
+    SolveError
+        When the iteration does not converge or the residuals are too large.
+
+    Notes
+    -----
+    Implicitly restarted Arnoldi: Sorensen, SIAM J. Matrix Anal. Appl. 13, 1992, pages 357-385.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> turn = torch.tensor([[0.0, -2.0], [2.0, 0.0]], dtype=torch.float64)
+    >>> w, _ = SparseTensor.from_dense(turn).eigs(k=2)
+    >>> w.imag.round().tolist()
+    [2.0, -2.0]
+    """
+    n = A.flat_shape[0]
+    if not A.is_square:
+        raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
+    if A.dtype not in ALL_DTYPES:
+        raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
+    if not isinstance(k, int) or not 1 <= k <= n:
+        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
+    if which not in _RANK or (sigma is not None and which != "LM"):
+        raise ArgumentError(
+            f"`which` must be one of {', '.join(_RANK)} ('LM' with `sigma`), got {which!r}"
+        )
+    if not torch.isfinite(physical(A.values)).all():
+        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    pattern, values = A.flat_slots()
+    problem = _Problem(pattern, k, which, sigma, tol, maxiter)
+    pairs = [general_eigenpairs(v, problem) for v in values.reshape(A.batch_size, values.shape[-1])]
+    w = torch.stack([pair[0] for pair in pairs]).reshape(*A.batch_shape, k)
+    if not return_eigenvectors:
+        return w
+    return w, torch.stack([pair[1] for pair in pairs]).reshape(*A.batch_shape, n, k)
+
+
+class _Problem:
+    """A request on one pattern."""
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        k: int,
+        which: str,
+        sigma: complex | None,
+        tol: float | None,
+        maxiter: int | None,
+    ) -> None:
+        self.pattern = pattern
+        self._k, self._which, self._sigma = k, which, sigma
+        self._tol, self._maxiter = tol, maxiter
+
+    @outside_transforms
+    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Find, sort, check and normalise the pairs."""
+        values = values.detach()
+        n, k = self.pattern.shape[0], self._k
+        if n <= _DENSE or (k > n // 3 and n <= _DENSE_LIMIT):
+            w, V = torch.linalg.eig(to_dense(self.pattern, values))
+        else:
+            w, V = self._arpack(values)
+        w, V = w.to(_COMPLEX.get(values.dtype, values.dtype)), V.to(w.dtype)
+        kept = self._order(w, values.is_complex())[:k]
+        w, V = w[kept], V[:, kept].contiguous()
+        V = V / torch.linalg.vector_norm(V, dim=0)
+        bound = max_norm(self.pattern, values)
+        scale = w.real.new_full((k,), max(bound, torch.finfo(w.dtype).tiny))
+        tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, self._tol or 0.0)
+        check_residuals(product(self.pattern, values)(V) - V * w, scale, tol, "the eigenpairs")
+        return w, V * fix_phase(V)
+
+    def _order(self, w: Tensor, complex_input: bool) -> Tensor:
+        """By the criterion; what is equal to rounding by the real part, then the upper half plane first."""
+        key = (w - self._sigma).abs() if self._sigma is not None else _RANK[self._which](w)
+        if complex_input and self._which in ("LI", "SI"):
+            key = -w.imag if self._which == "LI" else w.imag
+        unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e4 or 1.0
+        columns = [torch.round(part / unit) for part in (-w.imag, w.real, key)]
+        order = np.lexsort([c.double().numpy(force=True) for c in columns])
+        return torch.from_numpy(order).to(w.device)
+
+    def _arpack(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs as arpack
+
+        n, dtype = self.pattern.shape[0], values.dtype
+        if values.is_cuda:
+            raise PlanError(
+                "general eigenvalues of large matrices are found on the CPU; move the matrix"
+            )
+        if self._k >= n - 1:
+            raise ArgumentError(f"at most {n - 2} pairs of a matrix of {n} rows, got k={self._k}")
+        sigma = 0.0 if self._which == "SM" and self._sigma is None else self._sigma
+        # One more than asked, so that the other half of a conjugate pair is there to sort.
+        options: dict[str, Any] = {
+            "k": min(self._k + 1, n - 2),
+            "tol": self._tol or 0.0,
+            "maxiter": self._maxiter,
+        }
+        try:
+            if sigma is None:
+                A = linear_operator(product(self.pattern, values), n, dtype)
+                v0 = start(n, 1, dtype, values.device)[:, 0].numpy()
+                w, V = arpack(A, which=self._which, v0=v0, **options)
+            else:
+                # In complex arithmetic: with real arithmetic a complex shift mixes up its conjugate.
+                wide = values.to(_COMPLEX.get(dtype, dtype)) if complex(sigma).imag else values
+                solver, sigma = self._factor(wide, sigma)
+                inverse = linear_operator(solver.raw, n, wide.dtype)
+                v0 = start(n, 1, wide.dtype, values.device)[:, 0].numpy()
+                mu, V = arpack(inverse, which="LM", v0=v0, **options)
+                w = sigma + 1 / mu
+        except ArpackNoConvergence as error:
+            found = len(error.eigenvalues)
+            raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k} pairs") from error
+        except ArpackError as error:
+            raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
+        return torch.from_numpy(w), torch.from_numpy(np.ascontiguousarray(V))
+
+    def _factor(self, values: Tensor, sigma: complex) -> tuple[Any, complex]:
+        step = max_norm(self.pattern, values) * torch.finfo(values.dtype).eps ** 0.5
+        for shift in (sigma, sigma - step, sigma - 100 * step):
+            try:
+                return solver_of(shifted(self.pattern, values, None, shift)), shift
+            except SolveError as error:
+                failure = error
+        raise failure
+
+    @outside_transforms
+    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Left vectors and adjoint solutions from the bordered matrix of each pair."""
+        n = self.pattern.shape[0]
+        bordered = _bordered(self.pattern)
+        W, Z = torch.zeros_like(V), torch.zeros_like(V)
+        a = values.to(V.dtype)
+        eps = torch.finfo(w.dtype).eps
+        scale = max(max_norm(self.pattern, values), torch.finfo(w.dtype).tiny)
+        for i in range(len(w)):
+            # The border is scaled like the matrix, so that pivoting sees it as it should.
+            v = V[:, i] * scale
+            entries = torch.cat([a, -w[i].expand(n), v, v.conj()])
+            B = SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries))
+            rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
+            rhs[n, 0], rhs[:n, 1] = scale, Q[:, i]
+            try:
+                x = _adjoint_solve(B, rhs)
+            except SolveError as error:
+                raise GradientError(_MULTIPLE.format(i)) from error
+            W[:, i], Z[:, i] = x[:n, 0], x[:n, 1]
+            if float(torch.linalg.vector_norm(W[:, i])) * eps**0.5 > 0.1:
+                raise GradientError(_MULTIPLE.format(i))
+        return W, Z
+
+
+_MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
+
+
+def _adjoint_solve(B: SparseTensor, rhs: Tensor) -> Tensor:
+    """Solve ``Bᴴ x = rhs``."""
+    return LUFactorization(B).solve_transposed(rhs.conj().resolve_conj()).conj().resolve_conj()
+
+
+@outside_transforms
+def _bordered(pattern: Pattern) -> Pattern:
+    """Pattern of ``[[A - λ, v], [vᴴ, 0]]`` over the entries ``[A, -λ on the diagonal, v, v̄]``."""
+    n = pattern.shape[0]
+    i = torch.arange(n, device=pattern.device)
+    edge = torch.full_like(i, n)
+    row = torch.cat([pattern.csr_row.long(), i, i, edge])
+    col = torch.cat([pattern.ccol.long(), i, edge, i])
+    return Pattern.from_coo(row, col, (n + 1, n + 1))

@@ -1,0 +1,89 @@
+"""Operators for eigenvalue iterations: products and shifted inverses, as SciPy and torch want them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import PlanError, Result, SolveError
+from torch_sla.linalg.factorize import DirectSolver, LUFactorization, factorize
+from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["linear_operator", "max_norm", "product", "shifted", "solver_of"]
+
+
+def product(pattern: Pattern, values: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``X -> A X`` on ``[n, K]``."""
+    return lambda X: kernels.spmm(pattern.crow, pattern.ccol, values, X)
+
+
+def max_norm(pattern: Pattern, values: Tensor) -> float:
+    """Largest row sum of absolute values, a bound on every eigenvalue."""
+    rows = pattern.sum_rows(values.abs())
+    return float(rows.max()) if rows.numel() else 0.0
+
+
+def shifted(
+    pattern: Pattern,
+    values: Tensor,
+    mass: tuple[Pattern, Tensor] | None,
+    sigma: complex,
+) -> SparseTensor:
+    """Return ``A - σ M`` (``M`` the identity when there is none)."""
+    A = SparseTensor.from_pattern(pattern, values)
+    if sigma == 0:
+        return A
+    if mass is None:
+        unit = SparseTensor.eye(pattern.shape[0], dtype=values.dtype, device=values.device)
+    else:
+        unit = SparseTensor.from_pattern(*mass)
+    return A - unit * sigma
+
+
+def solver_of(S: SparseTensor) -> DirectSolver:
+    """Factorise, and make sure that the factor solves.
+
+    Raises
+    ------
+    SolveError
+        ``SINGULAR`` when the matrix is, to working precision.
+    """
+    n, eps = S.flat_shape[0], torch.finfo(S.dtype).eps
+    pattern, values = S.flat_slots()
+    probe = torch.cos(torch.arange(n, device=S.device, dtype=torch.float64)).to(S.dtype)
+    probe = probe.unsqueeze(1)
+    apply, scale = product(pattern, values), max_norm(pattern, values)
+    for make in (factorize, LUFactorization):
+        try:
+            (solver,) = make(S)._solvers
+        except PlanError:
+            continue
+        x = solver.raw(probe)
+        size = torch.linalg.vector_norm(x, ord=float("inf"))
+        r = torch.linalg.vector_norm(apply(x) - probe, ord=float("inf"))
+        if not torch.isfinite(size) or float(size) * scale * eps > 1e-2:
+            raise SolveError(Result.SINGULAR, "the shifted matrix has an eigenvalue at the shift")
+        if float(r) <= 1e4 * eps * (scale * float(size) + 1):
+            return solver
+    raise SolveError(Result.RESIDUAL, "no factorisation of the shifted matrix solves accurately")
+
+
+def linear_operator(apply: Callable[[Tensor], Tensor], n: int, dtype: torch.dtype) -> Any:
+    """Wrap ``[n, K] -> [n, K]`` for SciPy."""
+    from scipy.sparse.linalg import LinearOperator
+
+    def matmat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        block = torch.from_numpy(np.ascontiguousarray(x.reshape(n, -1))).to(dtype)
+        return apply(block).numpy().reshape(x.shape)
+
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    return LinearOperator((n, n), matvec=matmat, matmat=matmat, dtype=kind)

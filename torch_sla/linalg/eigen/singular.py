@@ -1,0 +1,236 @@
+"""`svd` and `condition_number`: some singular triplets of a sparse matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError, PlanError, Result, SolveError
+from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
+from torch_sla.linalg.backends.base import ALL_DTYPES
+from torch_sla.linalg.eigen.complement import complement_solve
+from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.dense import to_dense
+from torch_sla.linalg.eigen.operators import linear_operator, max_norm, product, solver_of
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.factorize import DirectSolver
+
+__all__ = ["condition_number", "svd"]
+
+_DENSE, _DENSE_LIMIT = 200, 2_000
+
+
+def svd(
+    A: SparseTensor,
+    k: int = 6,
+    which: str = "LM",
+    *,
+    tol: float | None = None,
+    maxiter: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find `k` singular values and vectors, ``A ≈ U diag(S) Vt``.
+
+    Derivatives are those of the eigenpairs ``(σ, [u; v] / √2)`` of the Hermitian matrix ``[[0, A], [Aᴴ, 0]]``, so
+    what `eigsh` says about clusters holds here.
+
+    Parameters
+    ----------
+    A
+        ``[*batch, M, N]``.
+    k
+        Number of triplets, at most ``min(M, N)``.
+    which
+        ``"LM"``: the largest, ``"SM"``: the smallest (square nonsingular matrices, or small ones).
+    tol, maxiter
+        Of the iteration; working precision by default.
+
+    Returns
+    -------
+    U, S, Vt
+        ``[*batch, M, k]``, ``[*batch, k]`` descending, ``[*batch, k, N]``. The largest entry of each
+        left vector is positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> d = torch.tensor([1.0, -3.0, 2.0], dtype=torch.float64)
+    >>> SparseTensor.diag(d).svd(k=2)[1].tolist()
+    [3.0, 2.0]
+    """
+    M, N = A.flat_shape
+    if A.dtype not in ALL_DTYPES:
+        raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
+    if not isinstance(k, int) or not 1 <= k <= min(M, N):
+        raise ArgumentError(f"`k` must be between 1 and {min(M, N)}, got {k}")
+    if which not in ("LM", "SM"):
+        raise ArgumentError(f"`which` must be 'LM' or 'SM', got {which!r}")
+    if not torch.isfinite(physical(A.values)).all():
+        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    pattern, values = A.flat_slots()
+    dilated = _dilation(pattern)
+    sides: list[list[Tensor]] = [[], [], []]
+    for v in values.reshape(A.batch_size, values.shape[-1]):
+        problem = _Triplets(pattern, dilated.slots, v.detach(), k, which, tol, maxiter)
+        entries = dilated.coalesce(torch.cat([v, v.conj()]))
+        S, X = hermitian_eigenpairs(entries, None, problem)
+        for side, part in zip(sides, (X[:M] * 2**0.5, S, (X[M:] * 2**0.5).mH), strict=True):
+            side.append(part)
+    U, S, W = (torch.stack(side) for side in sides)
+    batch = A.batch_shape
+    return U.reshape(*batch, M, k), S.reshape(*batch, k), W.reshape(*batch, k, N)
+
+
+def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
+    """Return ``σ_max / σ_min`` ``[*batch]``, differentiable; inf for a singular matrix.
+
+    Parameters
+    ----------
+    ord
+        Only 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> SparseTensor.diag(torch.tensor([1.0, -8.0, 2.0])).condition_number()
+    tensor(8.)
+    """
+    if ord != 2:
+        raise ArgumentError(
+            f"`ord` must be 2, got {ord!r}; norm(1) and norm(inf) exist, their inverses do not"
+        )
+    if 0 in A.flat_shape:
+        raise ArgumentError("an empty matrix has no condition number")
+    if A.is_batched:
+        pattern, values = A.flat_slots()
+        flat = values.reshape(A.batch_size, values.shape[-1])
+        parts = [condition_number(SparseTensor.from_pattern(pattern, v)) for v in flat]
+        return torch.stack(parts).reshape(A.batch_shape)
+    _, largest, _ = svd(A, 1)
+    try:
+        _, smallest, _ = svd(A, 1, "SM")
+    except SolveError as error:
+        if error.result is Result.SINGULAR:
+            return largest[0].detach() * float("inf")
+        raise
+    if float(smallest[0].detach()) == 0:
+        return largest[0].detach() + float("inf")
+    return largest[0] / smallest[0]
+
+
+@outside_transforms
+def _dilation(pattern: Pattern) -> Pattern:
+    """Pattern of ``[[0, A], [Aᴴ, 0]]`` over the entries ``[A, Aᴴ]`` of slot values given twice."""
+    M, N = pattern.shape
+    row, col = pattern.csr_row.long(), pattern.ccol.long() + M
+    return Pattern.from_coo(torch.cat([row, col]), torch.cat([col, row]), (M + N, M + N))
+
+
+class _Triplets:
+    """One matrix: finds the triplets as eigenpairs of its dilation."""
+
+    mass_pattern = None
+
+    def __init__(
+        self,
+        inner: Pattern,
+        pattern: Pattern,
+        values: Tensor,
+        k: int,
+        which: str,
+        tol: float | None,
+        maxiter: int | None,
+    ) -> None:
+        self.pattern = pattern
+        self._inner, self._values = inner, physical(values)
+        self._k, self._which, self._tol, self._maxiter = k, which, tol, maxiter
+
+    @outside_transforms
+    def complement(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
+    ) -> Tensor:
+        """Solve in the complement of the vectors; see `HermitianProblem`."""
+        del mass
+        return complement_solve(self.pattern, values, None, w, V, R)
+
+    @outside_transforms
+    def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Find the triplets; ``([k], [M + N, k])``."""
+        del values, mass
+        M, N = self._inner.shape
+        a = self._values
+        adjoint = self._inner.transposed, self._inner.transpose_values(a).conj().resolve_conj()
+        if max(M, N) <= _DENSE or (self._k > min(M, N) // 3 and max(M, N) <= _DENSE_LIMIT):
+            U, S, Q = torch.linalg.svd(to_dense(self._inner, a), full_matrices=False)
+            kept = slice(0, self._k) if self._which == "LM" else slice(len(S) - self._k, None)
+            U, S, W = U[:, kept], S[kept], Q.mH[:, kept]
+        else:
+            turned = M < N
+            pair = (product(self._inner, a), product(*adjoint))
+            forward, back = pair[::-1] if turned else pair
+            start_space = self._vectors(forward, back)
+            # Rayleigh-Ritz with A itself: errors are those of A, not of its square.
+            U, S, Q = torch.linalg.svd(forward(start_space), full_matrices=False)
+            W = start_space @ Q.mH
+            if turned:
+                U, W = W, U
+            check_residuals(
+                torch.cat([pair[0](W.contiguous()) - U * S, pair[1](U.contiguous()) - W * S]),
+                S.new_full((self._k,), max(max_norm(self._inner, a), float(S.max()))),
+                max(0.01 * torch.finfo(S.dtype).eps ** 0.5, self._tol or 0.0),
+                "the singular triplets",
+            )
+        X = torch.cat([U, W]) * fix_phase(U)
+        return S.clone(), X / 2**0.5
+
+    def _vectors(self, forward: Any, back: Any) -> Tensor:
+        """Orthonormal basis of the wanted singular vectors on the shorter side."""
+        from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh as arpack
+
+        M, N = self._inner.shape
+        n, a = min(M, N), self._values
+        if a.is_cuda:
+            raise PlanError(
+                "singular values of large matrices are found on the CPU; move the matrix"
+            )
+        if self._k >= n:
+            raise ArgumentError(
+                f"at most {n - 1} singular triplets of a matrix of this size, got {self._k}"
+            )
+        if self._which == "LM":
+
+            def gram(x: Tensor) -> Tensor:
+                return back(forward(x.contiguous()))  # type: ignore[no-any-return]
+        else:
+            if M != N:
+                raise ArgumentError(
+                    f"the smallest singular values of a large matrix need it to be square, got {M} x {N}"
+                )
+            solver: DirectSolver = solver_of(SparseTensor.from_pattern(self._inner, a))
+
+            def gram(x: Tensor) -> Tensor:
+                return solver.raw(solver.raw(x.contiguous(), adjoint=True).contiguous())
+
+        v0 = start(n, 1, a.dtype, a.device)[:, 0].numpy()
+        try:
+            _, V = arpack(
+                linear_operator(gram, n, a.dtype),
+                self._k,
+                v0=v0,
+                tol=self._tol or 0.0,
+                maxiter=self._maxiter,
+            )
+        except ArpackNoConvergence as error:
+            found = len(error.eigenvalues)
+            raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k}") from error
+        except ArpackError as error:
+            raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
+        return torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V))).Q
