@@ -183,3 +183,31 @@ def test_canonical_text_means_the_same(text: str) -> None:
 def test_any_text_parses_or_is_refused(text: str) -> None:
     with contextlib.suppress(ExpressionError):
         Expression(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "where(x > 0, sqrt(x), 0)*k",
+        "where(x > 0, k*log(x), where(x < -0.9, 1/(x + 0.5), x))",
+        "where(x > 5, sqrt(x - 5), k*x)",
+        "where(x > -5, k*x, sqrt(x - 5))",
+    ],
+)
+def test_a_branch_that_does_not_count_leaves_no_nan(text: str) -> None:
+    x = X.clone().requires_grad_()
+    k = torch.tensor([[1.0], [2.0]], dtype=torch.float64, requires_grad=True)
+    result = value(text, x=x, k=k)
+    gradients = torch.autograd.grad(result.sum(), (x, k), allow_unused=True)
+    assert all(bool(g.isfinite().all()) for g in gradients)
+    inner = (x.detach() + 0.05).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, k: value(text, x=x, k=k), (inner, k))
+
+
+def test_branches_of_vectors() -> None:
+    g = torch.randn(5, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(73))
+    x = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+    names = {"grad(u)": Ranked(g, 1), "x": Ranked(x)}
+    found = Expression("where(x > 0.4, grad(u), -grad(u)*x)").evaluate(names)
+    expected = torch.where(x[..., None] > 0.4, g, -g * x[..., None])
+    torch.testing.assert_close(found.tensor, expected)

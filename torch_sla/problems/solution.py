@@ -13,12 +13,10 @@ from torch_sla.problems.expression import Expression, nearest
 from torch_sla.problems.specs.laws import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch_sla.linalg import SolveInfo
-    from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.operators import Operator
-    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.outputs import Taken
 
 __all__ = ["Solution"]
 
@@ -50,16 +48,11 @@ class Solution:
     0.3325
     """
 
-    def __init__(
-        self, model: Model, scene: Scene, operator: Operator, u: Tensor, info: SolveInfo
-    ) -> None:
-        from torch_sla.problems.lowering.outputs import Taken, take
-
-        self.model, self.info = model, info
-        self._taken = Taken(model, scene, operator, u)
-        home = scene.given.home
-        self.u = u.to(home)
-        self.outputs = {name: value.to(home) for name, value in take(self._taken).items()}
+    def __init__(self, taken: Taken, outputs: Mapping[str, Tensor], info: SolveInfo) -> None:
+        self.model, self.info, self._taken = taken.model, info, taken
+        home = taken.scene.given.home
+        self.u = taken.u.to(home)
+        self.outputs = {name: value.to(home) for name, value in outputs.items()}
 
     @property
     def plan(self) -> object:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ from torch_sla.problems.expression.nodes import (
 from torch_sla.problems.expression.parser import error_at, nearest, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator
 
 __all__ = ["Expression", "Ranked"]
 
@@ -295,6 +297,8 @@ class Expression:
                 for index in reversed(indices):
                     component = component.select(-1, index)
                 return Ranked(component)
+            case Call(_, "where", arguments):
+                return self._where(arguments, values)
             case Call(_, function, arguments):
                 return self._call(function, arguments, values)
             case _:  # pragma: no cover
@@ -303,6 +307,25 @@ class Expression:
     def _tensor(self, node: Node, values: Mapping[str, Ranked]) -> Tensor:
         value = self._evaluate(node, values)
         return value.tensor if isinstance(value, Ranked) else _as_tensor(value, None)
+
+    def _where(self, arguments: tuple[Node, ...], values: Mapping[str, Ranked]) -> Ranked:
+        """Choose between branches, each of which sees only the places where it counts.
+
+        Elsewhere a branch sees the names as they are at one place where it counts. Without that, a
+        derivative that is infinite where the branch does not count, as in ``where(x > 0, sqrt(x), 0)``,
+        would turn the zero it is multiplied with into NaN.
+        """
+        condition = self._tensor(arguments[0], values)
+        sides = (condition, ~condition)
+        parts = [
+            self._evaluate(branch, _Masked(values, side))
+            for branch, side in zip(arguments[1:], sides, strict=True)
+        ]
+        like = next((part for part in parts if isinstance(part, Ranked)), None)
+        ranked = [p if isinstance(p, Ranked) else Ranked(_as_tensor(p, like)) for p in parts]
+        rank = max(part.rank for part in ranked)
+        first, second = (_number(_raise(part, rank)) for part in ranked)
+        return Ranked(torch.where(_raise(Ranked(condition), rank), first, second), rank)
 
     def _call(
         self, function: str, arguments: tuple[Node, ...], values: Mapping[str, Ranked]
@@ -318,6 +341,37 @@ class Expression:
             tensors = [_number(tensor) for tensor in tensors]
         entry = FUNCTIONS[function]
         return Ranked(entry.apply(*tensors), 0 if entry.contracts else rank)
+
+
+class _Masked(Mapping[str, Ranked]):
+    """Names as they are where a mask holds, and as they are at one such place elsewhere."""
+
+    def __init__(self, values: Mapping[str, Ranked], mask: Tensor) -> None:
+        self.values_below, self.mask = values, mask
+        flat = mask.detach().flatten().to(torch.uint8)
+        self.place = int(flat.argmax()) if bool(flat.any()) else None
+        self.everywhere = bool(flat.all())
+
+    def __getitem__(self, name: str) -> Ranked:
+        value = self.values_below[name]
+        if self.everywhere:
+            return value
+        if self.place is None:
+            return Ranked(value.tensor.detach(), value.rank)
+        mask = _raise(Ranked(self.mask), value.rank)
+        tensor, mask = torch.broadcast_tensors(value.tensor, mask)
+        sites = tensor.ndim - value.rank
+        at = np.unravel_index(self.place, self.mask.shape) if self.mask.ndim else ()
+        # The place in the mask, taken as the trailing site dimensions of the value.
+        index = (0,) * (sites - len(at)) + tuple(int(i) for i in at)
+        there = tensor.detach()[index] if sites else tensor.detach()
+        return Ranked(torch.where(mask, tensor, there), value.rank)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_below)
+
+    def __len__(self) -> int:
+        return len(self.values_below)
 
 
 def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def given_values(model: Model, scene: Scene) -> Tensor:
         places.append(chosen)
     if not parts:
         return torch.zeros(0, dtype=model.dtype, device=model.device)
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
     full = [p.expand(*batch, len(c)) for p, c in zip(parts, places, strict=True)]
     return torch.cat(full, -1).index_select(-1, torch.cat(places).argsort())
 

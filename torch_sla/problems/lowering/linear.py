@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from torch_sla.linalg import SparseTensor, Structure
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.linalg import Pattern, SolveInfo
     from torch_sla.problems.specs.solver import Solver
 
@@ -33,7 +34,7 @@ class Batch:
     """
 
     def __init__(self, matrix: tuple[int, ...], load: tuple[int, ...]) -> None:
-        self.full = tuple(torch.broadcast_shapes(matrix, load))
+        self.full = tuple(np.broadcast_shapes(matrix, load))
         padded = (1,) * (len(self.full) - len(matrix)) + matrix
         self._own = [d for d, size in enumerate(padded) if size > 1]
         self._shared = [d for d, size in enumerate(padded) if size == 1]

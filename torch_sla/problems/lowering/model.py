@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from torch_sla.problems.lowering.conditions import check_overlap, given_values
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.operators import Assembled, Operator
-from torch_sla.problems.lowering.outputs import check_places
+from torch_sla.problems.lowering.outputs import Taken, check_places, take
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
@@ -294,7 +295,8 @@ class Model(ABC):
         u = constraint.recover(u_hat, g)
         if not info:
             report.history.clear()
-        return Solution(self, scene, operator, u, report)
+        taken = Taken(self, scene, operator, u)
+        return Solution(taken, take(taken), report)
 
     def structure(self, definite: bool | None) -> Structure:
         """Return what is known about the constrained matrix."""
@@ -344,7 +346,7 @@ class Model(ABC):
 
     def apply(self, values: Tensor, u: Tensor) -> Tensor:
         """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""
-        batch = torch.broadcast_shapes(values.shape[:-1], u.shape[:-1])
+        batch = np.broadcast_shapes(values.shape[:-1], u.shape[:-1])
         if not values.shape[:-1]:
             A = SparseTensor.from_pattern(self.dofs.pattern, values)
             columns: Tensor = A @ u.reshape(-1, u.shape[-1]).T
@@ -370,12 +372,6 @@ class Model(ABC):
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
         return self.mesh
-
-    def explain(self, values: Mapping[str, Any]) -> str:
-        """Describe the problem and the plan of its solve."""
-        from torch_sla.problems.report.explain import explain
-
-        return explain(self, values)
 
 
 def _device(name: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -243,7 +244,7 @@ def _nodal(taken: Taken, expression: Formula) -> bool:
 def _expanded(value: Ranked, n: int, q: int, batch: tuple[int, ...]) -> Tensor:
     tensor = value.tensor
     site = tensor.ndim - value.rank - 2
-    batch = tuple(torch.broadcast_shapes(tensor.shape[:site], batch))
+    batch = tuple(np.broadcast_shapes(tensor.shape[:site], batch))
     return tensor.expand(*batch, n, q, *tensor.shape[site + 2 :])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -183,7 +184,7 @@ class Scene:
             places.append(chosen)
         rank = parts[0][0].rank
         tensors = [_with_sites(part) for part, _ in parts]
-        batch = torch.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
+        batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
         q = max(t.shape[t.ndim - rank - 1] for t in tensors)
         full = [
             t.expand(*batch, count, q, *t.shape[t.ndim - rank :])

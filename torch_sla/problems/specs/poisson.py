@@ -21,7 +21,10 @@ class PoissonProblem(FieldProblem):
     --------
     >>> from torch_sla import Dirichlet, PoissonProblem, RectangleMesh
     >>> problem = PoissonProblem(
-    ...     mesh=RectangleMesh(cells=(8, 8)), source=1.0, boundary=[Dirichlet("left", 0.0)]
+    ...     mesh=RectangleMesh(cells=(8, 8)),
+    ...     order=2,
+    ...     source=1.0,
+    ...     boundary=[Dirichlet("left", 0.0)],
     ... )
     >>> round(float(problem.solve().u.max()), 4)
     0.5

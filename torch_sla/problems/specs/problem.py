@@ -209,8 +209,10 @@ class Problem(Spec):
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
+        from torch_sla.problems.report.explain import explain
+
         with self._located() as model:
-            return model.explain({**(values or {}), **named})
+            return explain(model, {**(values or {}), **named})
 
     # -- derivatives ----------------------------------------------------------------------------
 
