@@ -252,9 +252,19 @@ def test_cell_tags_must_cover_each_cell_once() -> None:
         solve(a=1.0, b=2.0)
     with pytest.raises(SpecError, match="1 of 2 cells match no entry"):
         solve(a=1.0)
-    with pytest.raises(SpecError, match="'\\*' matches no cell"):
-        solve(**{"b": 1.0, "*": 2.0})
-    assert solve(b=1.0).shape == (3,)
+    torch.testing.assert_close(solve(**{"b": 1.0, "*": 2.0}), solve(b=1.0))
+    end = [Dirichlet("end", 0.0)]
+    problem = PoissonProblem(
+        mesh=mesh, diffusivity={"b": 1.0, "*": Parameter("rest")}, boundary=end
+    )
+    with pytest.raises(GradientError, match="'rest' requires grad"):
+        problem.solve(rest=torch.tensor(1.0, requires_grad=True))
+    # A source in one cell alone: the flux 0.5 it makes crosses the other.
+    somewhere = PoissonProblem(mesh=mesh, source={"value": 1.0, "on": "a"}, boundary=end)
+    assert somewhere.source == {"a": 1.0, "*": 0.0}
+    torch.testing.assert_close(
+        somewhere.solve().u, torch.tensor([0.0, 0.125, 0.125], dtype=torch.float64)
+    )
 
 
 def test_bad_meshes(tmp_path) -> None:
@@ -321,6 +331,16 @@ def test_failure_can_be_returned() -> None:
     assert len(solution.info.history) >= 2
     start = declare().solve().u
     assert problem.solve(start=start).info.iterations == 0
+
+
+def test_inference_mode_leaves_nothing_behind() -> None:
+    problem = declare(mesh=RectangleMesh(cells=(5, 3)), diffusivity=Parameter("k", on="cells"))
+    clear_cache()
+    with torch.inference_mode():
+        problem.solve(k=2.0)
+    k = torch.ones(30, dtype=torch.float64, requires_grad=True)
+    problem.solve(k=k)["p"].sum().backward()
+    assert bool(k.grad.isfinite().all())
 
 
 def test_explain_needs_no_values() -> None:

@@ -135,10 +135,15 @@ class Model(ABC):
 
     @cached_property
     def reaching(self) -> frozenset[str]:
-        """Names of the parameters that some law or output uses."""
+        """Names of the parameters that some law or output uses, in some cell at least."""
         names: set[str] = set()
         for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
+            value = law.value
+            if isinstance(value, FrozenMap):
+                path = ".".join(str(part) for part in law.path)
+                used = set(self.tag_entries(tuple(value), path).unique().tolist())
+                value = tuple(item for i, item in enumerate(value.values()) if i in used)
+            for _, leaf in leaves(value):
                 if isinstance(leaf, Parameter):
                     names.add(leaf.name)
                 elif isinstance(leaf, Formula):

@@ -71,7 +71,8 @@ def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:
     Raises
     ------
     SpecError
-        If a tag is unknown, a cell matches two entries, or a cell matches none.
+        If a tag is unknown, a cell matches two entries, or a cell matches none. ``"*"`` takes the rest,
+        of which there may be none.
     """
     entry = torch.full((mesh.n_cells,), -1, dtype=torch.int64)
     for i, tag in enumerate(tags):
@@ -90,8 +91,6 @@ def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:
         entry[cells] = i
     rest = entry < 0
     if "*" in tags:
-        if not bool(rest.any()):
-            raise SpecError("'*' matches no cell: all carry another tag of the map", path=path)
         entry[rest] = tags.index("*")
     elif bool(rest.any()):
         raise SpecError(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from torch_sla.problems.specs.problem import FieldProblem
-from torch_sla.problems.specs.value import Place, Value
+from torch_sla.problems.specs.value import Load, Place, Value
 
 __all__ = ["PoissonProblem"]
 
@@ -42,8 +42,9 @@ class PoissonProblem(FieldProblem):
     reaction: Annotated[Value | None, Place("cells")] = Field(
         default=None, description="Coefficient of u (heat: W/(m³ K)), per volume."
     )
-    source: Annotated[Value, Place("cells")] = Field(
-        default=0.0, description="Right-hand side per volume (heat: W/m³)."
+    source: Annotated[Load, Place("cells")] = Field(
+        default=0.0,
+        description="Right-hand side per volume (heat: W/m³); {value: v, on: tag} acts there alone.",
     )
     capacity: Annotated[Value, Place("cells")] = Field(
         default=1.0, description="Coefficient of ∂u/∂t (heat: J/(m³ K)); makes the mass matrix."

@@ -134,11 +134,21 @@ class Problem(Spec):
 
     @contextlib.contextmanager
     def _located(self) -> Iterator[Model]:
-        """Yield the lowered problem; what turns out to be wrong is located in the file it came from."""
+        """Yield the lowered problem; what turns out to be wrong is located in the file it came from.
+
+        What is compiled here is kept, so under inference mode it is made as ordinary tensors: a later
+        solve may want to differentiate through it.
+        """
+        import torch
+
         try:
-            if self._model is None:
-                self._model = registry.verbs(self.type)(self)
-            yield self._model
+            with contextlib.ExitStack() as modes:
+                if torch.is_inference_mode_enabled():
+                    modes.enter_context(torch.inference_mode(mode=False))
+                    modes.enter_context(torch.no_grad())
+                if self._model is None:
+                    self._model = registry.verbs(self.type)(self)
+                yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
                 raise

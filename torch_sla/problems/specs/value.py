@@ -33,6 +33,7 @@ __all__ = [
     "FormulaText",
     "FrozenMap",
     "Listed",
+    "Load",
     "Parameter",
     "Place",
     "Predicate",
@@ -242,6 +243,14 @@ def _kind(value: Any) -> str | None:
     return None
 
 
+def _somewhere(value: Any) -> Any:
+    """Read ``{value: v, on: tag}`` as a map that is zero elsewhere."""
+    if isinstance(value, dict) and value.keys() == {"value", "on"}:
+        on = value["on"] if isinstance(value["on"], list | tuple) else [value["on"]]
+        return {**{str(tag): value["value"] for tag in on}, "*": 0.0}
+    return value
+
+
 def _thaw(value: Any) -> Any:
     return dict(value) if isinstance(value, FrozenMap) else value
 
@@ -298,6 +307,9 @@ Value: TypeAlias = Annotated[
     BeforeValidator(_no_tensor),
 ]
 """A law: number, expression, `Parameter`, array by file, list of those, or map over cell tags."""
+
+Load: TypeAlias = Annotated[Value, BeforeValidator(_somewhere)]
+"""A law that may act on some cells only: ``{value: v, on: tag}`` is zero elsewhere."""
 
 
 def leaves(
