@@ -29,11 +29,29 @@ struct ContractShape {
 
 namespace detail {
 
-// out[0..n) = sum over k of p[k] * table[k][0..n); terms that vanish are skipped, the others are
-// taken in order, four at a time. Element matrices of isotropic materials are mostly zeros here.
+// out[0..N) = sum over k of p[k] * table[k][0..N), with the sums in registers: linear elements.
+template <int N, class Scalar>
+TORCH_SLA_INLINE void combine_short_rows(const double* table, std::int64_t terms, const Scalar* p,
+                                         Scalar* out) {
+  Scalar sum[N];
+  for (int j = 0; j < N; ++j) sum[j] = Scalar(0);
+  for (std::int64_t k = 0; k < terms; ++k, table += N)
+    for (int j = 0; j < N; ++j) sum[j] += p[k] * table[j];
+  for (int j = 0; j < N; ++j) out[j] = sum[j];
+}
+
+// The same for any length. Terms that vanish are skipped, the others are taken in order, four at a
+// time. Element matrices of isotropic materials are mostly zeros here.
 template <class Scalar>
 TORCH_SLA_INLINE void combine_rows_generic(const double* table, std::int64_t terms, std::int64_t n,
-                                 const Scalar* p, Scalar* out, std::int64_t* kept) {
+                                           const Scalar* p, Scalar* out, std::int64_t* kept) {
+  switch (n) {
+    case 1: return combine_short_rows<1>(table, terms, p, out);
+    case 2: return combine_short_rows<2>(table, terms, p, out);
+    case 4: return combine_short_rows<4>(table, terms, p, out);
+    case 9: return combine_short_rows<9>(table, terms, p, out);
+    default: break;
+  }
   std::int64_t count = 0;
   for (std::int64_t k = 0; k < terms; ++k)
     if (p[k] != Scalar(0)) kept[count++] = k;
