@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
     from torch_sla.linalg.info import SolveInfo
+    from torch_sla.linalg.nonlinear.solve import adjoint_solve, nonlinear_solve
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
+    "nonlinear_solve": "nonlinear.solve",
+    "adjoint_solve": "nonlinear.solve",
     "save_sparse": "sparse.files",
     "save_mtx": "sparse.files",
     "load_sparse": "sparse.files",
@@ -47,11 +50,13 @@ __all__ = [
     "SparseTensor",
     "SparseTensorList",
     "Structure",
+    "adjoint_solve",
     "cache_counters",
     "clear_factor_cache",
     "load_metadata",
     "load_mtx",
     "load_sparse",
+    "nonlinear_solve",
     "save_mtx",
     "save_sparse",
 ]

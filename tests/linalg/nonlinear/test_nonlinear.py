@@ -1,0 +1,183 @@
+"""Nonlinear systems: every method, derivatives to second order, and failures that are reported."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
+from torch_sla.linalg import SparseTensor, adjoint_solve, nonlinear_solve
+from torch_sla.linalg.kernels import colouring
+from torch_sla.linalg.nonlinear.jacobian import Colouring, with_diagonal
+
+N = 5
+OFF = torch.tensor(-1.0, dtype=torch.float64)
+
+
+def chain(n: int = N) -> SparseTensor:
+    return SparseTensor.tridiagonal(OFF, torch.full((n,), 2.5, dtype=torch.float64), OFF)
+
+
+def reaction(u: torch.Tensor, A: SparseTensor, c: torch.Tensor) -> torch.Tensor:
+    """A u + u³ = c: mildly nonlinear, one root."""
+    return A @ u + u**3 - c
+
+
+C = torch.linspace(-0.2, 0.6, N, dtype=torch.float64)
+U0 = torch.zeros(N, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["newton", "picard", "anderson"])
+def test_methods_of_a_sparse_tensor(method: str) -> None:
+    A = chain()
+    u, info = A.nonlinear_solve(reaction, U0, C, method=method, damping=0.7, info=True)
+    assert info.converged
+    assert info.method == method
+    assert len(info.history) == info.iterations + 1
+    torch.testing.assert_close(reaction(u, A, C), U0, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("how", ["pattern", "krylov", "jacobian_fn", "anderson"])
+def test_derivatives(how: str) -> None:
+    A = chain()
+    options = {
+        "pattern": {"pattern": A.pattern},
+        "krylov": {},
+        "jacobian_fn": {
+            "jacobian_fn": lambda u, A, c: A + SparseTensor.diag(3 * u**2),
+        },
+        "anderson": {"method": "anderson", "precondition": A.lu().solve, "damping": 0.7},
+    }[how]
+
+    change = torch.cos(torch.arange(A.nnz, dtype=torch.float64))
+
+    def root(t: torch.Tensor) -> torch.Tensor:
+        B = SparseTensor.from_pattern(A.pattern, A.values + t[0] * change)
+        return nonlinear_solve(reaction, U0, B, C * (1 + t[1]), rtol=1e-13, **options)
+
+    t = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
+    assert gradcheck(root, (t,))
+    if how != "anderson":
+        assert gradgradcheck(lambda s: root(s)[1], (t,))
+
+
+def test_any_shape_and_scalar_parameters() -> None:
+    a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    u0 = torch.ones(2, 3, dtype=torch.float64)
+    assert gradcheck(lambda p: nonlinear_solve(lambda u, q, n: u**n - q, u0, p, 3), (a,))
+
+
+def test_one_node_whatever_the_iterations() -> None:
+    c = C.clone().requires_grad_()
+    u = chain().nonlinear_solve(reaction, U0, c)
+    names, stack = [], [u.grad_fn]
+    while stack:
+        node = stack.pop()
+        names.append(type(node).__name__)
+        stack += [n for n, _ in node.next_functions if n is not None]
+    assert len(names) <= 3
+
+
+def test_the_adjoint_equation() -> None:
+    A = chain()
+    u = A.nonlinear_solve(reaction, U0, C)
+    g = torch.linspace(1, 2, N, dtype=torch.float64)
+    J = A.to_dense() + torch.diag(3 * u**2)
+    expected = torch.linalg.solve(J.T, g)
+    for options in ({}, {"pattern": A.pattern}, {"pattern": A}):
+        lam = adjoint_solve(reaction, u, g, A, C, **options)
+        torch.testing.assert_close(lam, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_line_search_saves_newton() -> None:
+    # Undamped Newton for atan diverges from here.
+    start = torch.tensor([3.0], dtype=torch.float64)
+    u = nonlinear_solve(lambda u: torch.atan(u), start, atol=1e-12)
+    assert abs(float(u)) < 1e-10
+    with pytest.raises(SolveError):
+        nonlinear_solve(lambda u: torch.atan(u), start, line_search=False)
+
+
+def test_failures_are_reported() -> None:
+    one = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(SolveError) as failure:
+        nonlinear_solve(lambda u: u**2 + 1, 3 * one)
+    assert not failure.value.result.ok
+    u, info = nonlinear_solve(lambda u: u**2 + 1, 3 * one, throw=False)
+    assert not info.converged
+    assert u.shape == one.shape
+    for bad in (lambda u: u * float("nan"), lambda u: torch.log(u - 5)):
+        with pytest.raises(SolveError) as failure:
+            nonlinear_solve(bad, one)
+        assert failure.value.result is Result.NONFINITE
+    _, info = nonlinear_solve(lambda u: u**3 - 8, one, maxiter=1, throw=False)
+    assert info.result is Result.MAXITER
+    with pytest.raises(SolveError, match="without bound"):
+        nonlinear_solve(lambda u: 3 * u - 1, one, method="picard")
+    with pytest.raises(SolveError):
+        nonlinear_solve(lambda u: u * 0 + 1, one)
+
+
+def test_a_result_that_did_not_converge_has_no_gradient() -> None:
+    c = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    u, _ = nonlinear_solve(lambda u, c: u**3 - 8 * c, c.detach(), c, maxiter=1, throw=False)
+    assert not u.requires_grad
+
+
+def test_hidden_dependence_and_wrong_shapes_are_refused() -> None:
+    hidden = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ArgumentError, match="no parameter"):
+        nonlinear_solve(lambda u: u - hidden, torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="shape"):
+        nonlinear_solve(lambda u: u[:1], torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(DTypeError, match="u0"):
+        nonlinear_solve(lambda u: u, torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ArgumentError, match="method"):
+        nonlinear_solve(lambda u: u, torch.zeros(2), method="bfgs")
+
+
+def test_a_pattern_that_misses_entries() -> None:
+    A = chain()
+    wrong = SparseTensor.eye(N, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="cover"):
+        nonlinear_solve(reaction, U0, A, C, pattern=wrong.pattern)
+
+    def mean_field(u: torch.Tensor, A: SparseTensor, c: torch.Tensor) -> torch.Tensor:
+        return A @ u + u.mean() ** 3 - c
+
+    u, info = A.nonlinear_solve(mean_field, U0, C, info=True)
+    assert any("GMRES" in note for note in info.notes)
+    torch.testing.assert_close(mean_field(u, A, C), U0, atol=1e-9, rtol=0)
+
+
+def test_a_wrong_jacobian_never_gives_a_wrong_gradient() -> None:
+    A = chain()
+    c = C.clone().requires_grad_()
+    u = nonlinear_solve(reaction, U0, A, c, jacobian_fn=lambda u, A, c: A, maxiter=400)
+    with pytest.raises(GradientError, match="jacobian_fn"):
+        u.sum().backward()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_colouring(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(colouring, "_compiled", None)
+    pattern = with_diagonal(chain(50).pattern)
+    made = Colouring(pattern)
+    assert made.count == 3
+    u = torch.linspace(0, 1, 50, dtype=torch.float64, requires_grad=True)
+    J = made.jacobian(torch.sin(u) * u.roll(1), u)
+    dense = torch.autograd.functional.jacobian(lambda x: torch.sin(x) * x.roll(1), u.detach())
+    kept = J.to_dense() != 0
+    torch.testing.assert_close(J.to_dense(), dense * kept)
+
+
+def test_large_and_sparse() -> None:
+    n = 20_000
+    A = chain(n)
+    c = torch.linspace(0, 1, n, dtype=torch.float64, requires_grad=True)
+    u = A.nonlinear_solve(reaction, torch.zeros(n, dtype=torch.float64), c)
+    u.sum().backward()
+    J = A + SparseTensor.diag(3 * u.detach() ** 2)
+    torch.testing.assert_close(J @ c.grad, torch.ones(n, dtype=torch.float64))

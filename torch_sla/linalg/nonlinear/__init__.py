@@ -1,0 +1,1 @@
+"""Nonlinear systems: one loop, methods that supply its steps, and the implicit adjoint."""

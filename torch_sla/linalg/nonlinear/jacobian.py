@@ -1,0 +1,101 @@
+"""Jacobians of residuals: sparse by colouring, or as an operator; never dense.
+
+Rows of one colour share no column, so one vector-Jacobian product with the sum of their unit vectors
+shows the entries of all of them: as many products as colours, about as many as entries per row, however
+large the system.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels.colouring import colour_rows
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Colouring", "directional", "with_diagonal"]
+
+
+class Colouring:
+    """A pattern with a colouring of its rows, made once for many Jacobians.
+
+    Parameters
+    ----------
+    pattern
+        Positions that cover those of the Jacobian, ``n`` by ``n``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pattern = SparseTensor.eye(3).pattern
+    >>> u = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> Colouring(pattern).jacobian(u**2, u).values
+    tensor([2., 4., 6.])
+    """
+
+    @outside_transforms
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern.slots
+        colour, self.count = colour_rows(pattern.crow, pattern.ccol, pattern.shape[1])
+        self._colour = colour.long().to(pattern.device)
+        rows = self.pattern.csr_row.long()
+        # Slots grouped by colour, and the permutation back.
+        self._order = self._colour[rows].argsort(stable=True)
+        self._back = self._order.argsort()
+        counts = torch.bincount(self._colour[rows], minlength=self.count).tolist()
+        self._columns = self.pattern.ccol.long()[self._order].split(counts)
+
+    def jacobian(self, F: Tensor, u: Tensor, *, recorded: bool = False) -> SparseTensor:
+        """Return ``∂F/∂u`` on the pattern; `F` must be recorded as a function of `u`.
+
+        Parameters
+        ----------
+        F, u
+            Of one size ``n``.
+        recorded
+            Whether the Jacobian itself is to be differentiable.
+        """
+        parts = []
+        for c, columns in enumerate(self._columns):
+            seed = (self._colour == c).to(F.dtype).reshape(F.shape)
+            (g,) = torch.autograd.grad(
+                F, u, seed, retain_graph=True, create_graph=recorded, allow_unused=True
+            )
+            g = torch.zeros_like(u) if g is None else g
+            parts.append(g.reshape(-1)[columns])
+        values = torch.cat(parts)[self._back] if parts else F.new_zeros(0)
+        return SparseTensor.from_pattern(self.pattern, values)
+
+
+@outside_transforms
+def with_diagonal(pattern: Pattern) -> Pattern:
+    """Scalar pattern with its diagonal and its mirror image added: room for pointwise terms."""
+    flat = pattern.flat[0] if pattern.block else pattern.slots
+    n = flat.shape[0]
+    i = torch.arange(n, device=flat.device)
+    row, col = flat.csr_row.long(), flat.ccol.long()
+    return Pattern.from_coo(torch.cat([row, col, i]), torch.cat([col, row, i]), flat.shape).slots
+
+
+def directional(F: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``v -> J v``, by differentiating ``Jᵀ w`` in the direction of ``w``.
+
+    Two reverse sweeps, so every residual that can be differentiated twice has it.
+    """
+    w = torch.zeros_like(F, requires_grad=True)
+    (g,) = torch.autograd.grad(F, u, w, create_graph=True, allow_unused=True)
+
+    def product(v: Tensor) -> Tensor:
+        if g is None or not g.requires_grad:
+            return torch.zeros_like(v)
+        (out,) = torch.autograd.grad(g, w, v.reshape(g.shape), retain_graph=True, allow_unused=True)
+        return torch.zeros_like(v) if out is None else out.reshape(v.shape)
+
+    return product

@@ -1,0 +1,90 @@
+"""Settings and reports of nonlinear solves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch_sla.errors import ArgumentError, Result
+
+__all__ = ["NonlinearInfo", "NonlinearOptions"]
+
+
+@dataclass(frozen=True)
+class NonlinearOptions:
+    """How to iterate and when to stop.
+
+    Parameters
+    ----------
+    method
+        ``"newton"``, ``"picard"`` (fixed point ``u - damping B F(u)``) or ``"anderson"`` (the same,
+        accelerated).
+    rtol, atol
+        Stop when ``‖F(u)‖ <= max(rtol ‖F(u0)‖, atol)``.
+    maxiter
+        Limit on iterations.
+    line_search
+        Whether Newton shortens steps that do not lower ``‖F‖``.
+    damping
+        Length of the steps of the fixed-point methods.
+    memory
+        Steps that Anderson acceleration remembers.
+    linear
+        Options of the linear solves with a sparse Jacobian, as for `SparseTensor.solve`.
+    """
+
+    method: Literal["newton", "picard", "anderson"] = "newton"
+    rtol: float = 1e-10
+    atol: float = 0.0
+    maxiter: int = 50
+    line_search: bool = True
+    damping: float = 1.0
+    memory: int = 5
+    linear: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.method not in ("newton", "picard", "anderson"):
+            raise ArgumentError(f"`method` must be newton, picard or anderson, got {self.method!r}")
+        if not 0 <= self.rtol < 1:
+            raise ArgumentError(f"`rtol` must lie in [0, 1), got {self.rtol}")
+        if not self.atol >= 0:
+            raise ArgumentError(f"`atol` must be >= 0, got {self.atol}")
+        if self.maxiter < 1:
+            raise ArgumentError(f"`maxiter` must be at least 1, got {self.maxiter}")
+        if not self.damping > 0:
+            raise ArgumentError(f"`damping` must be > 0, got {self.damping}")
+        if self.memory < 1:
+            raise ArgumentError(f"`memory` must be at least 1, got {self.memory}")
+
+
+@dataclass
+class NonlinearInfo:
+    """Report of a nonlinear solve.
+
+    Parameters
+    ----------
+    result
+        Result code; its value is the help text.
+    iterations
+        Steps taken.
+    residual
+        ``‖F(u)‖ / ‖F(u0)‖`` at the end.
+    history
+        ``‖F(u)‖`` at the start and after each step.
+    method
+        What was used.
+    notes
+        What else happened.
+    """
+
+    result: Result = Result.CONVERGED
+    iterations: int = 0
+    residual: float = 0.0
+    history: list[float] = field(default_factory=list)
+    method: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the result may be used."""
+        return self.result.ok

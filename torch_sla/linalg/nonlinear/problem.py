@@ -1,0 +1,293 @@
+"""A residual with its parameters, its Jacobian and the linear solves they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.nonlinear.jacobian import Colouring, directional, with_diagonal
+from torch_sla.linalg.nonlinear.loop import iterate
+from torch_sla.linalg.nonlinear.methods import make_method
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["NonlinearProblem", "split"]
+
+_FORCING = 1e-3  # relative accuracy of a Newton step by GMRES: one part in a thousand per step
+
+
+def split(
+    params: tuple[Any, ...],
+) -> tuple[tuple[Tensor, ...], Callable[[tuple[Tensor, ...]], list[Any]]]:
+    """Take the tensors out of the parameters, and return how to put others in their place."""
+    leaves: list[Tensor] = []
+    places: list[int | None] = []
+    for p in params:
+        inner = p.values if isinstance(p, SparseTensor) else p if isinstance(p, Tensor) else None
+        places.append(None if inner is None else len(leaves))
+        if inner is not None:
+            leaves.append(inner)
+
+    def rebuild(tensors: tuple[Tensor, ...]) -> list[Any]:
+        out: list[Any] = []
+        for p, place in zip(params, places, strict=True):
+            if place is None:
+                out.append(p)
+            elif isinstance(p, SparseTensor):
+                out.append(SparseTensor.from_pattern(p.pattern, tensors[place], p.declared))
+            else:
+                out.append(tensors[place])
+        return out
+
+    return tuple(leaves), rebuild
+
+
+class NonlinearProblem:
+    """What the implicit Function and the loop need of a residual.
+
+    Parameters
+    ----------
+    residual
+        ``(u, *params) -> F``.
+    rebuild
+        From `split`.
+    options
+        How to iterate.
+    jacobian_fn, pattern, precondition
+        As for `nonlinear_solve`. A sparse tensor as `pattern` is a guess: its pattern with the diagonal,
+        given up for GMRES when it does not cover the Jacobian.
+    """
+
+    def __init__(
+        self,
+        residual: Callable[..., Tensor],
+        rebuild: Callable[[tuple[Tensor, ...]], list[Any]],
+        options: NonlinearOptions,
+        *,
+        jacobian_fn: Callable[..., Any] | None,
+        pattern: Pattern | SparseTensor | None,
+        precondition: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self._function, self._rebuild, self._options = residual, rebuild, options
+        self._jacobian_fn, self._precondition = jacobian_fn, precondition
+        self._guess = isinstance(pattern, SparseTensor)
+        self._colouring: Colouring | None = None
+        if isinstance(pattern, SparseTensor):
+            self._colouring = Colouring(with_diagonal(pattern.pattern))
+        elif pattern is not None:
+            self._colouring = Colouring(pattern)
+        self.info = NonlinearInfo(method=options.method)
+
+    def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate ``F``."""
+        F = self._function(u, *self._rebuild(leaves))
+        if not isinstance(F, Tensor) or F.shape != u.shape:
+            what = list(F.shape) if isinstance(F, Tensor) else type(F).__name__
+            raise ArgumentError(
+                f"`residual` must return the shape of u, {list(u.shape)}; got {what}"
+            )
+        return F
+
+    def check(self, u: Tensor, leaves: tuple[Tensor, ...]) -> None:
+        """Refuse residuals that hide a dependence, and patterns that miss entries.
+
+        Raises
+        ------
+        ArgumentError
+            See `nonlinear_solve`.
+        """
+        with torch.enable_grad():
+            plain = tuple(x.detach() for x in leaves)
+            if self.residual(u, plain).requires_grad:
+                raise ArgumentError(
+                    "`residual` uses a tensor that requires a gradient and is no parameter; pass it as one, or "
+                    "detach it"
+                )
+        if self._colouring is not None:
+            shape = self._colouring.pattern.shape
+            if shape != (u.numel(), u.numel()):
+                raise ArgumentError(
+                    f"`pattern` must be {u.numel()} x {u.numel()}, the size of u; got {shape}"
+                )
+
+    def _covers(self, J: SparseTensor, F: Tensor, x: Tensor) -> bool:
+        """Whether a Jacobian found by colouring agrees with the residual on a probe."""
+        n = x.numel()
+        probe = torch.cos(1.7 * torch.arange(n, dtype=F.dtype, device=F.device) + 0.3)
+        (true,) = torch.autograd.grad(F, x, probe.reshape(F.shape), retain_graph=True)
+        missed = float(torch.linalg.vector_norm(probe @ J - true.reshape(-1)))
+        limit = 1e3 * torch.finfo(F.dtype).eps ** 0.75 * float(torch.linalg.vector_norm(true))
+        if missed <= limit or missed != missed:
+            return True
+        if not self._guess:
+            raise ArgumentError("`pattern` does not cover the Jacobian of the residual")
+        self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        self._colouring = None
+        self.info.notes.append("the pattern of A does not cover the Jacobian: GMRES is used")
+
+    # --- forward -------------------------------------------------------------------------------
+
+    def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Iterate to the root."""
+        plain = tuple(x.detach() for x in leaves)
+
+        def evaluate(u: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self.residual(u, plain)
+
+        def step(u: Tensor, F: Tensor) -> Tensor:
+            return self._newton(u, F, plain)
+
+        method = make_method(self._options, step, self._precondition or (lambda F: F))
+        with torch.no_grad():
+            u, info = iterate(evaluate, u0.detach().clone(), method, self._options)
+        info.notes = self.info.notes + info.notes
+        self.info = info
+        return u
+
+    def _newton(self, u: Tensor, F: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """``J(u)⁻¹ F``, not recorded."""
+        with torch.enable_grad():
+            x = u.detach().requires_grad_()
+            if self._jacobian_fn is not None:
+                return self._direct(self._jacobian(x, leaves, recorded=False), F)
+            G = self.residual(x, leaves)
+            if not G.requires_grad:
+                raise SolveError(Result.SINGULAR, "the residual does not depend on u")
+            if self._colouring is not None:
+                J = self._colouring.jacobian(G, x)
+                if self._covers(J, G, x):
+                    return self._direct(J, F)
+            return self._krylov(directional(G, x), F.detach(), _FORCING)
+
+    def _direct(self, J: SparseTensor, F: Tensor) -> Tensor:
+        rhs, options = F.detach().reshape(-1), dict(self._options.linear)
+        return J.detach().solve(rhs, **options).reshape(F.shape)  # type: ignore[no-any-return]
+
+    @property
+    def _sparse(self) -> bool:
+        return self._colouring is not None or self._jacobian_fn is not None
+
+    def _jacobian(self, u: Tensor, leaves: tuple[Tensor, ...], *, recorded: bool) -> SparseTensor:
+        if self._jacobian_fn is not None:
+            J = self._jacobian_fn(u, *self._rebuild(leaves))
+            if isinstance(J, Tensor):
+                J = (
+                    SparseTensor.from_dense(J)
+                    if J.layout == torch.strided
+                    else SparseTensor.from_torch_sparse(J)
+                )
+            if not isinstance(J, SparseTensor) or J.flat_shape != (u.numel(), u.numel()):
+                raise ArgumentError(
+                    f"`jacobian_fn` must return a SparseTensor of {u.numel()} x {u.numel()}"
+                )
+            return J
+        if self._colouring is None:
+            raise ArgumentError("there is no pattern to build a sparse Jacobian on")
+        return self._colouring.jacobian(self.residual(u, leaves), u, recorded=recorded)
+
+    def _krylov(self, product: Callable[[Tensor], Tensor], b: Tensor, rtol: float) -> Tensor:
+        shape = b.shape
+
+        def apply(v: Tensor) -> Tensor:
+            return product(v.reshape(shape)).detach().reshape(-1, 1)
+
+        M = self._precondition
+        precondition = None if M is None else (lambda v: M(v.reshape(shape)).reshape(-1, 1))
+        done = gmres(apply, b.reshape(-1, 1), M=precondition, options=KrylovOptions(rtol=rtol))
+        if not done.result.ok:
+            residual = done.history[-1] if done.history else float("nan")
+            raise SolveError(
+                done.result,
+                "GMRES with Jacobian products",
+                iterations=done.iterations,
+                residual=residual,
+            )
+        return done.x.reshape(shape)
+
+    # --- adjoint -------------------------------------------------------------------------------
+
+    def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
+        if not self.info.converged:
+            raise GradientError(
+                "the nonlinear solve did not converge, so its result has no derivative"
+            )
+        recorded = torch.is_grad_enabled()
+        if not self._sparse:
+            return (
+                self._adjoint_recorded(u, leaves, g)
+                if recorded
+                else self._adjoint_krylov(u, leaves, g)
+            )
+        with torch.enable_grad():
+            x = u.view_as(u) if recorded and u.requires_grad else u.detach().requires_grad_()
+            J = self._jacobian(x, leaves, recorded=recorded)
+            if not recorded:
+                J = J.detach()
+        lam: Tensor = J.T().solve(g.reshape(-1), **dict(self._options.linear)).reshape(g.shape)
+        if self._holds(u, leaves, lam, g):
+            return lam
+        if not self._guess:
+            raise GradientError(
+                "the Jacobian that was given is not that of the residual at the solution, so the gradient would be "
+                "wrong; correct `jacobian_fn` or `pattern`"
+            )
+        self._give_up()
+        return self.adjoint(u, leaves, g)
+
+    def _holds(self, u: Tensor, leaves: tuple[Tensor, ...], lam: Tensor, g: Tensor) -> bool:
+        """Whether the adjoint equation holds with the residual's own Jacobian."""
+        with torch.enable_grad():
+            x = u.detach().requires_grad_()
+            F = self.residual(x, tuple(leaf.detach() for leaf in leaves))
+            (true,) = torch.autograd.grad(F, x, lam.detach())
+        error = float(torch.linalg.vector_norm(true - g.detach()))
+        limit = torch.finfo(u.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(g.detach()))
+        return error <= limit
+
+    def _adjoint_krylov(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = u.detach().requires_grad_()
+            F = self.residual(x, tuple(leaf.detach() for leaf in leaves))
+
+        def product(v: Tensor) -> Tensor:
+            (out,) = torch.autograd.grad(F, x, v, retain_graph=True)
+            return out
+
+        return self._krylov(product, g.detach(), min(self._options.rtol, 1e-8) or 1e-10)
+
+    def _adjoint_recorded(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        """Solve the adjoint equation as a problem of its own: linear in λ, and differentiable."""
+
+        def equation(lam: Tensor, cotangent: Tensor, at: Tensor, *rest: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = at.view_as(at) if at.requires_grad else at.detach().requires_grad_()
+                F = self.residual(x, rest)
+                (out,) = torch.autograd.grad(F, x, lam, create_graph=True)
+            return out - cotangent
+
+        options = NonlinearOptions(rtol=self._options.rtol)
+        inner, rebuild = split((g, u, *leaves))
+        problem = NonlinearProblem(
+            equation, rebuild, options, jacobian_fn=None, pattern=None, precondition=None
+        )
+        from torch_sla.linalg.adjoint.implicit import implicit_solve
+
+        lam = implicit_solve(problem, torch.zeros_like(g), inner)
+        if not problem.info.converged:
+            raise SolveError(problem.info.result, "adjoint of a nonlinear solve")
+        return lam
