@@ -193,6 +193,9 @@ class SolverState:
         options = self.adjoint_options if adjoint else self.options
         if options.preconditioner is None:
             options = replace(options, preconditioner=candidate.preconditioner)
+        if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
+            # Far beyond what was predicted, the next candidate is the better bet.
+            options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
         mode: Mode = "h" if adjoint and not self.structure.hermitian else "n"
         method = backend.capabilities.method(candidate.method)
         direct = method is not None and method.kind == "direct"
@@ -290,7 +293,10 @@ class SolverState:
                 atol=check.target(options),
                 maxiter=None if limit is None else limit - info.iterations,
             )
-            more = backend.solve(numeric, values, check.r, mode, options=rest)
+            r = check.r
+            if self.nullspace is not None:
+                r = self.nullspace.project(r, left=mode == "n")
+            more = backend.solve(numeric, values, r, mode, options=rest)
             trial = x + (more.x if clean is None else clean(more.x))
             info.iterations += more.iterations
             info.history += more.history

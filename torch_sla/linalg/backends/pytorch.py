@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PyTorch"]
 
-_DEFINITE = ("jacobi", "block_jacobi", "ssor", "ichol", "none", GIVEN)
-_GENERAL = ("jacobi", "block_jacobi", "ssor", "ilu", "ichol", "none", GIVEN)
+_DEFINITE = ("jacobi", "multigrid", "block_jacobi", "ssor", "ichol", "none", GIVEN)
+_GENERAL = ("jacobi", "multigrid", "block_jacobi", "ssor", "ilu", "ichol", "none", GIVEN)
 _INDEFINITE = ("none", "jacobi", "block_jacobi", "ssor", "ichol", GIVEN)
 
 _SQUARE: dict[str, Any] = {"cg": cg, "bicgstab": bicgstab, "gmres": gmres, "minres": minres}
@@ -128,6 +128,10 @@ class PyTorch(Backend):
         M = None
         if numeric.payload is not None:
             M = numeric.payload.apply_adjoint if adjoint else numeric.payload.apply
+            fused = getattr(numeric.payload, "cg", None)
+            if fused is not None and method == "cg" and not adjoint and options.project is None:
+                # The preconditioner brings conjugate gradients around itself, compiled.
+                return fused(values, b, x0=x0, options=krylov)  # type: ignore[no-any-return]
             if options.project is not None:
                 inner, project = M, options.project
 

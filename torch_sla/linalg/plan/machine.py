@@ -22,6 +22,8 @@ class MachineModel:
         Flops per second of a scalar, a blocked Cholesky and a sparse LU factorisation.
     ordering
         Seconds per row and stored entry that a fill-reducing ordering takes.
+    coarsening
+        Seconds per stored entry to set a multigrid hierarchy up.
     call
         Seconds of overhead of one vector operation issued from Python.
     memory
@@ -33,6 +35,7 @@ class MachineModel:
     supernodal_flops: float = 1.2e10
     lu_flops: float = 2.5e9
     ordering: float = 2e-7
+    coarsening: float = 1.2e-7
     call: float = 4e-6
     memory: float = 16e9
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Verdict:
         Predicted cost; NaN where a rule refused before costs were counted.
     possible
         Whether it could have been chosen.
+    iterations
+        Predicted iterations, 0 for a direct method.
     """
 
     candidate: Candidate
@@ -45,6 +47,7 @@ class Verdict:
     seconds: float = float("nan")
     nbytes: float = float("nan")
     possible: bool = False
+    iterations: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class SolvePlan:
     def nbytes(self) -> float:
         """Predicted bytes of the solver's own data."""
         return self.verdicts[0].nbytes
+
+    @property
+    def iterations(self) -> float:
+        """Predicted iterations, 0 for a direct method."""
+        return self.verdicts[0].iterations
 
     def explain(self) -> str:
         """Return the facts, the choice and a table of all candidates with reasons."""
@@ -162,7 +170,9 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
                 reason = f"memory: {cost.nbytes / 1e9:.1f} GB predicted, {machine.memory / 1e9:.1f} GB allowed"
                 refused.append((len(RULES), Verdict(candidate, reason, cost.seconds, cost.nbytes)))
                 continue
-            verdict = Verdict(candidate, cost.detail, cost.seconds, cost.nbytes, possible=True)
+            verdict = Verdict(
+                candidate, cost.detail, cost.seconds, cost.nbytes, True, cost.iterations
+            )
             passed.append((_rank(m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
@@ -170,14 +180,10 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
     winner = min((item for item in passed if item[0] <= best * _TIE), key=lambda item: item[1])
     others = sorted(item for item in passed if item is not winner)
     first = winner[2]
-    verdicts = [
-        Verdict(first.candidate, f"chosen: {first.reason}", first.seconds, first.nbytes, True)
-    ]
+    verdicts = [replace(first, reason=f"chosen: {first.reason}")]
     for _, _, v in others:
         times = v.seconds / first.seconds if first.seconds else 1.0
-        verdicts.append(
-            Verdict(v.candidate, f"{times:.1f}x the time: {v.reason}", v.seconds, v.nbytes, True)
-        )
+        verdicts.append(replace(v, reason=f"{times:.1f}x the time: {v.reason}"))
     verdicts += [v for _, v in sorted(refused, key=lambda item: -item[0])]
     return SolvePlan(facts, first.candidate, _fallbacks(facts, first, others), tuple(verdicts))
 
@@ -198,7 +204,11 @@ def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:
             elif facts.preconditioner in m.preconditioners:
                 out.append((b, m, facts.preconditioner))
             else:
-                out.append((b, m, m.preconditioners[0]))
+                # Each method's usual one, and the one that keeps iterations bounded.
+                usual = m.preconditioners[0]
+                out.append((b, m, usual))
+                if "multigrid" in m.preconditioners and usual != "multigrid":
+                    out.append((b, m, "multigrid"))
     return out
 
 

@@ -96,6 +96,8 @@ def _preconditioner(
     entry = kind(p) if p is not None else None
     if entry is None:
         return None
+    if facts.dtype not in entry.dtypes:
+        return f"{p} does not take {facts.dtype}"
     if facts.device not in entry.devices:
         return f"{p} works on {', '.join(sorted(entry.devices))}, the matrix is on {facts.device}"
     if entry.needs == "hermitian" and facts.hermitian is False:

@@ -7,6 +7,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import torch
+
 from torch_sla.errors import PlanError
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Kind:
         ``"general"`` or ``"hermitian"``: structure of ``A`` without which it makes no sense.
     definite
         Whether it is Hermitian positive definite whenever ``A`` is, as `cg` and `minres` demand.
+    dtypes
+        Value dtypes it takes.
     """
 
     module: str
@@ -72,11 +76,20 @@ class Kind:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     needs: Literal["general", "hermitian"] = "general"
     definite: bool = True
+    dtypes: frozenset[torch.dtype] = frozenset(
+        {torch.float32, torch.float64, torch.complex64, torch.complex128}
+    )
 
 
 _HERE = "torch_sla.linalg.precond"
 _CPU = frozenset({"cpu"})
 _KINDS = {
+    "multigrid": Kind(
+        f"{_HERE}.multigrid.options",
+        "AMG",
+        _CPU,
+        dtypes=frozenset({torch.float32, torch.float64}),
+    ),
     "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),
     "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi"),
     "ssor": Kind(f"{_HERE}.ssor", "SSOR", _CPU),
