@@ -9,9 +9,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.determinant import det, logdet, slogdet
+    from torch_sla.linalg.eigen.general import eigs
+    from torch_sla.linalg.eigen.hermitian import eigsh
+    from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
+    from torch_sla.linalg.eigen.singular import condition_number, svd
     from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
+    from torch_sla.linalg.factorize import (
+        CholeskyFactorization,
+        Factorization,
+        LDLTFactorization,
+        LUFactorization,
+    )
+    from torch_sla.linalg.functions import (
+        ParallelBatchSolver,
+        get_available_backends,
+        get_backend_methods,
+        is_cudss_available,
+        is_cusolver_available,
+        is_eigen_available,
+        is_scipy_available,
+        select_backend,
+        select_method,
+        show_backends,
+        spsolve,
+        spsolve_batch_coo_different_layout,
+        spsolve_batch_coo_same_layout,
+        spsolve_batch_different_layout,
+        spsolve_batch_same_layout,
+        spsolve_coo,
+        spsolve_csr,
+    )
     from torch_sla.linalg.info import SolveInfo
+    from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
     from torch_sla.linalg.nonlinear.solve import adjoint_solve, nonlinear_solve
+    from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -20,45 +52,122 @@ if TYPE_CHECKING:
         save_sparse,
     )
     from torch_sla.linalg.sparse.list import SparseTensorList
+    from torch_sla.linalg.sparse.partition import (
+        partition_coordinates,
+        partition_graph_metis,
+        partition_simple,
+    )
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.segments import SegmentMap
     from torch_sla.linalg.sparse.structure import Structure
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
-    "nonlinear_solve": "nonlinear.solve",
-    "adjoint_solve": "nonlinear.solve",
-    "save_sparse": "sparse.files",
-    "save_mtx": "sparse.files",
-    "load_sparse": "sparse.files",
-    "load_mtx": "sparse.files",
-    "load_metadata": "sparse.files",
-    "SparseTensorList": "sparse.list",
+    "CholeskyFactorization": "factorize",
+    "Factorization": "factorize",
+    "LDLTFactorization": "factorize",
+    "LOBPCGOptions": "eigen.lobpcg",
+    "LUFactorization": "factorize",
+    "NonlinearInfo": "nonlinear.options",
+    "NonlinearOptions": "nonlinear.options",
+    "ParallelBatchSolver": "functions",
     "Pattern": "sparse.pattern",
     "SegmentMap": "sparse.segments",
     "SolveInfo": "info",
+    "SolvePlan": "plan.plan",
     "SparseTensor": "sparse.tensor",
+    "SparseTensorList": "sparse.list",
     "Structure": "sparse.structure",
+    "adjoint_solve": "nonlinear.solve",
     "cache_counters": "factor_cache",
     "clear_factor_cache": "factor_cache",
+    "condition_number": "eigen.singular",
+    "det": "determinant",
+    "eigs": "eigen.general",
+    "eigsh": "eigen.hermitian",
+    "get_available_backends": "functions",
+    "get_backend_methods": "functions",
+    "is_cudss_available": "functions",
+    "is_cusolver_available": "functions",
+    "is_eigen_available": "functions",
+    "is_scipy_available": "functions",
+    "load_metadata": "sparse.files",
+    "load_mtx": "sparse.files",
+    "load_sparse": "sparse.files",
+    "lobpcg": "eigen.lobpcg",
+    "logdet": "determinant",
+    "nonlinear_solve": "nonlinear.solve",
+    "partition_coordinates": "sparse.partition",
+    "partition_graph_metis": "sparse.partition",
+    "partition_simple": "sparse.partition",
+    "save_mtx": "sparse.files",
+    "save_sparse": "sparse.files",
+    "select_backend": "functions",
+    "select_method": "functions",
+    "show_backends": "functions",
+    "slogdet": "determinant",
+    "spsolve": "functions",
+    "spsolve_batch_coo_different_layout": "functions",
+    "spsolve_batch_coo_same_layout": "functions",
+    "spsolve_batch_different_layout": "functions",
+    "spsolve_batch_same_layout": "functions",
+    "spsolve_coo": "functions",
+    "spsolve_csr": "functions",
+    "svd": "eigen.singular",
 }
 
 __all__ = [
+    "CholeskyFactorization",
+    "Factorization",
+    "LDLTFactorization",
+    "LOBPCGOptions",
+    "LUFactorization",
+    "NonlinearInfo",
+    "NonlinearOptions",
+    "ParallelBatchSolver",
     "Pattern",
     "SegmentMap",
     "SolveInfo",
+    "SolvePlan",
     "SparseTensor",
     "SparseTensorList",
     "Structure",
     "adjoint_solve",
     "cache_counters",
     "clear_factor_cache",
+    "condition_number",
+    "det",
+    "eigs",
+    "eigsh",
+    "get_available_backends",
+    "get_backend_methods",
+    "is_cudss_available",
+    "is_cusolver_available",
+    "is_eigen_available",
+    "is_scipy_available",
     "load_metadata",
     "load_mtx",
     "load_sparse",
+    "lobpcg",
+    "logdet",
     "nonlinear_solve",
+    "partition_coordinates",
+    "partition_graph_metis",
+    "partition_simple",
     "save_mtx",
     "save_sparse",
+    "select_backend",
+    "select_method",
+    "show_backends",
+    "slogdet",
+    "spsolve",
+    "spsolve_batch_coo_different_layout",
+    "spsolve_batch_coo_same_layout",
+    "spsolve_batch_different_layout",
+    "spsolve_batch_same_layout",
+    "spsolve_coo",
+    "spsolve_csr",
+    "svd",
 ]
 
 

@@ -1,0 +1,123 @@
+"""Free functions: batches of every layout, the questions about backends, partitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import linalg
+from torch_sla.errors import ArgumentError, BackendUnavailableError
+from torch_sla.linalg import SparseTensor, cache_counters
+
+N = 6
+I = torch.arange(N)
+ROW, COL = torch.cat([I, I[1:], I[:-1]]), torch.cat([I, I[:-1], I[1:]])
+
+
+def values(*batch: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(8)
+    v = torch.rand(*batch, len(ROW), dtype=torch.float64, generator=g) - 0.5
+    v[..., :N] += 3
+    return v
+
+
+def dense(v: torch.Tensor) -> torch.Tensor:
+    return SparseTensor(v, ROW, COL, (*v.shape[:-1], N, N)).to_dense()
+
+
+@pytest.mark.parametrize("flags", [{}, {"matrix_type": "general"}, {"is_symmetric": False}])
+def test_one_system(flags: dict) -> None:
+    v, b = values(), torch.ones(N, dtype=torch.float64)
+    x = linalg.spsolve(v, ROW, COL, (N, N), b, tol=1e-12, **flags)
+    torch.testing.assert_close(dense(v) @ x, b)
+    D = dense(v)
+    for A, solve in (
+        (D.to_sparse_coo(), linalg.spsolve_coo),
+        (D.to_sparse_csr(), linalg.spsolve_csr),
+    ):
+        torch.testing.assert_close(solve(A, b, **flags), x)
+    S = torch.where(torch.arange(len(ROW)) < N, 3.0, -1.0).double()
+    y, info = linalg.spsolve(S, ROW, COL, (N, N), b, is_spd=True, info=True)
+    assert info.converged
+    torch.testing.assert_close(dense(S) @ y, b)
+    with pytest.raises(ArgumentError, match="matrix_type"):
+        linalg.spsolve(v, ROW, COL, (N, N), b, matrix_type="funny")
+
+
+def test_gradients_reach_torch_sparse_tensors() -> None:
+    D = dense(values()).requires_grad_()
+    b = torch.ones(N, dtype=torch.float64)
+    linalg.spsolve_coo(D.to_sparse_coo(), b).sum().backward()
+    other = D.detach().clone().requires_grad_()
+    torch.linalg.solve(other, b).sum().backward()
+    torch.testing.assert_close(D.grad, other.grad * (D.detach() != 0))
+
+
+def test_batches_of_every_layout() -> None:
+    v = values(3)
+    b = torch.randn(3, N, dtype=torch.float64)
+    exact = torch.linalg.solve(dense(v), b)
+    torch.testing.assert_close(linalg.spsolve_batch_same_layout(v, ROW, COL, (N, N), b), exact)
+    each = [(item, ROW, COL, (N, N)) for item in v]
+    for x, y in zip(linalg.spsolve_batch_different_layout(each, list(b)), exact, strict=True):
+        torch.testing.assert_close(x, y)
+    sparse = [dense(item).to_sparse_coo() for item in v]
+    torch.testing.assert_close(linalg.spsolve_batch_coo_same_layout(sparse, b), exact)
+    for x, y in zip(linalg.spsolve_batch_coo_different_layout(sparse, list(b)), exact, strict=True):
+        torch.testing.assert_close(x, y)
+    with pytest.raises(ArgumentError, match="positions"):
+        linalg.spsolve_batch_coo_same_layout([sparse[0], torch.eye(N).double().to_sparse()], b[:2])
+    with pytest.raises(ArgumentError, match="right-hand sides"):
+        linalg.spsolve_batch_coo_different_layout(sparse, list(b[:1]))
+
+
+def test_the_batch_solver_analyses_once() -> None:
+    solver = linalg.ParallelBatchSolver(ROW, COL, (N, N), backend="eigen", method="lu")
+    v, b = values(4), torch.ones(N, 2, dtype=torch.float64)
+    before = cache_counters()["analyze"]
+    for scale in (1.0, 2.0):
+        x = solver.solve(scale * v, b.expand(4, N, 2))
+        torch.testing.assert_close(scale * dense(v) @ x, b.expand(4, N, 2))
+    assert cache_counters()["analyze"] <= before + 1
+
+
+def test_questions_about_backends() -> None:
+    names = linalg.get_available_backends()
+    assert {"scipy", "pytorch"} <= set(names)
+    assert linalg.is_scipy_available()
+    assert linalg.is_eigen_available() == ("eigen" in names)
+    assert linalg.is_cudss_available() == ("cudss" in names)
+    assert linalg.is_cusolver_available() == ("cusolver" in names)
+    assert "cg" in linalg.get_backend_methods("pytorch")
+    assert linalg.select_backend(is_spd=True) in names
+    chosen = linalg.select_method("pytorch", is_spd=True)
+    assert chosen in linalg.get_backend_methods("pytorch")
+    assert all(name in linalg.show_backends() for name in names)
+
+
+def test_partitions() -> None:
+    assert torch.bincount(linalg.partition_simple(10, 3)).tolist() == [4, 3, 3]
+    g = torch.Generator().manual_seed(6)
+    x = torch.rand(101, 3, generator=g)
+    for parts in (1, 3, 8):
+        counts = torch.bincount(linalg.partition_coordinates(x, parts), minlength=parts)
+        assert int(counts.max() - counts.min()) <= 4
+        assert int(counts.sum()) == 101
+    with pytest.raises(ArgumentError, match="num_parts"):
+        linalg.partition_simple(10, 0)
+
+
+def test_partition_by_metis_or_a_reason() -> None:
+    try:
+        import pymetis  # noqa: F401
+    except ImportError:
+        with pytest.raises(BackendUnavailableError, match="pymetis"):
+            linalg.partition_graph_metis(ROW, COL, N, 2)
+    else:
+        assert set(linalg.partition_graph_metis(ROW, COL, N, 2).tolist()) == {0, 1}
+
+
+def test_every_public_name_loads() -> None:
+    for name in linalg.__all__:
+        assert getattr(linalg, name) is not None
+    assert set(linalg.__all__) == set(linalg._HOME)

@@ -1,0 +1,377 @@
+"""Free functions for scripts that hold indices and values rather than a `SparseTensor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.backends.registry import backend, backend_names, backends
+from torch_sla.linalg.plan.facts import Facts
+from torch_sla.linalg.plan.plan import make_plan
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
+from torch_sla.linalg.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ParallelBatchSolver",
+    "get_available_backends",
+    "get_backend_methods",
+    "is_cudss_available",
+    "is_cusolver_available",
+    "is_eigen_available",
+    "is_scipy_available",
+    "select_backend",
+    "select_method",
+    "show_backends",
+    "spsolve",
+    "spsolve_batch_coo_different_layout",
+    "spsolve_batch_coo_same_layout",
+    "spsolve_batch_different_layout",
+    "spsolve_batch_same_layout",
+    "spsolve_coo",
+    "spsolve_csr",
+]
+
+_TYPES = {
+    "auto": Structure(),
+    "general": Structure(symmetric=False, hermitian=False, positive_definite=False),
+    "symmetric": Structure(symmetric=True),
+    "hermitian": Structure(hermitian=True),
+    "spd": Structure(symmetric=True, hermitian=True, positive_definite=True),
+    "hpd": Structure(hermitian=True, positive_definite=True),
+}
+
+
+def _structure(
+    matrix_type: str, is_symmetric: bool | None, is_spd: bool | None, dtype: torch.dtype
+) -> Structure:
+    if matrix_type not in _TYPES:
+        raise ArgumentError(
+            f"`matrix_type` must be one of {', '.join(_TYPES)}, got {matrix_type!r}"
+        )
+    declared = _TYPES[matrix_type]
+    if is_spd:
+        declared = _TYPES["hpd" if dtype.is_complex else "spd"]
+    elif is_symmetric is not None:
+        declared = declared.updated(symmetric=is_symmetric)
+    if not dtype.is_complex and declared.symmetric is not None and declared.hermitian is None:
+        declared = declared.updated(hermitian=declared.symmetric)
+    return declared
+
+
+def spsolve(
+    values: Tensor,
+    row: Tensor,
+    col: Tensor,
+    shape: tuple[int, ...],
+    b: Tensor,
+    *,
+    matrix_type: str = "auto",
+    is_symmetric: bool | None = None,
+    is_spd: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Solve ``A x = b`` for a matrix in coordinates, differentiable in `values` and `b`.
+
+    Parameters
+    ----------
+    values, row, col, shape
+        As for `SparseTensor`.
+    b
+        As for `SparseTensor.solve`.
+    matrix_type
+        ``"auto"`` (detected), ``"general"``, ``"symmetric"``, ``"hermitian"``, ``"spd"``, ``"hpd"``.
+    is_symmetric, is_spd
+        The same, as flags. What is declared is trusted, and guarded by the check of the residual.
+    options
+        As for `SparseTensor.solve`: ``backend method preconditioner rtol atol maxiter x0 info throw`` ...
+
+    Examples
+    --------
+    >>> import torch
+    >>> i = torch.arange(2)
+    >>> spsolve(torch.tensor([2.0, 4.0]), i, i, (2, 2), torch.ones(2))
+    tensor([0.5000, 0.2500])
+    """
+    A = SparseTensor(values, row, col, shape)
+    declared = _structure(matrix_type, is_symmetric, is_spd, values.dtype)
+    return SparseTensor.from_pattern(A.pattern, values, declared).solve(b, **options)
+
+
+def _from_torch(A: Tensor, b: Tensor, options: dict[str, Any]) -> Any:
+    names = ("matrix_type", "is_symmetric", "is_spd")
+    flags = {n: options.pop(n) for n in names if n in options}
+    S = SparseTensor.from_torch_sparse(A)
+    declared = _structure(
+        flags.get("matrix_type", "auto"),
+        flags.get("is_symmetric"),
+        flags.get("is_spd"),
+        S.dtype,
+    )
+    return SparseTensor.from_pattern(S.pattern, S.values, declared).solve(b, **options)
+
+
+def spsolve_coo(A: Tensor, b: Tensor, **options: Any) -> Any:
+    """Solve with a torch sparse COO matrix; see `spsolve`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> spsolve_coo((2 * torch.eye(2)).to_sparse_coo(), torch.ones(2))
+    tensor([0.5000, 0.5000])
+    """
+    return _from_torch(A, b, options)
+
+
+def spsolve_csr(A: Tensor, b: Tensor, **options: Any) -> Any:
+    """Solve with a torch sparse CSR matrix; see `spsolve`."""
+    return _from_torch(A, b, options)
+
+
+def spsolve_batch_same_layout(
+    values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, int], b: Tensor, **options: Any
+) -> Any:
+    """Solve many systems whose matrices share their positions.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz]``.
+    row, col, shape
+        Positions ``[nnz]``, and ``(M, N)`` or ``(*batch, M, N)``.
+    b
+        ``[*batch, M]``, ``[*batch, M, K]`` or ``[M]``.
+
+    Returns
+    -------
+    Tensor
+        With the layout of `b`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> i, values = torch.arange(2), torch.tensor([[1.0, 2.0], [4.0, 8.0]])
+    >>> spsolve_batch_same_layout(values, i, i, (2, 2), torch.ones(2, 2))
+    tensor([[1.0000, 0.5000],
+            [0.2500, 0.1250]])
+    """
+    return spsolve(values, row, col, (*values.shape[:-1], *shape[-2:]), b, **options)
+
+
+def spsolve_batch_different_layout(
+    matrices: Sequence[tuple[Tensor, Tensor, Tensor, tuple[int, ...]]],
+    b: Sequence[Tensor],
+    **options: Any,
+) -> list[Any]:
+    """Solve with matrices ``(values, row, col, shape)`` of their own positions, one `b` each."""
+    if len(matrices) != len(b):
+        raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
+    return [spsolve(*matrix, rhs, **options) for matrix, rhs in zip(matrices, b, strict=True)]
+
+
+def spsolve_batch_coo_same_layout(matrices: Sequence[Tensor], b: Tensor, **options: Any) -> Any:
+    """Solve with torch sparse matrices of the same positions; `b` ``[B, M]`` or ``[B, M, K]``.
+
+    Raises
+    ------
+    ArgumentError
+        When the positions differ.
+    """
+    if not len(matrices):
+        raise ArgumentError("`matrices` is empty")
+    parts = [SparseTensor.from_torch_sparse(m) for m in matrices]
+    pattern = parts[0].pattern
+    for number, part in enumerate(parts[1:], 1):
+        if part.pattern.key != pattern.key:
+            raise ArgumentError(
+                f"matrix {number} has other positions than matrix 0; use spsolve_batch_coo_different_layout"
+            )
+    values = torch.stack([part.values for part in parts])
+    return SparseTensor.from_pattern(pattern, values).solve(b, **options)
+
+
+def spsolve_batch_coo_different_layout(
+    matrices: Sequence[Tensor], b: Sequence[Tensor], **options: Any
+) -> list[Any]:
+    """Solve with torch sparse matrices of any positions, one `b` each."""
+    if len(matrices) != len(b):
+        raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
+    return [spsolve_coo(A, rhs, **options) for A, rhs in zip(matrices, b, strict=True)]
+
+
+class ParallelBatchSolver:
+    """Solves batches on one set of positions; the analysis is done once, for all batches.
+
+    Parameters
+    ----------
+    row, col, shape
+        Positions ``[nnz]`` and ``(M, N)``.
+    matrix_type, is_symmetric, is_spd
+        As for `spsolve`.
+    options
+        Of every solve, as for `SparseTensor.solve`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> solver = ParallelBatchSolver(torch.arange(2), torch.arange(2), (2, 2), is_spd=True)
+    >>> solver.solve(torch.tensor([[1.0, 2.0], [4.0, 8.0]]), torch.ones(2))
+    tensor([[1.0000, 0.5000],
+            [0.2500, 0.1250]])
+    """
+
+    def __init__(
+        self,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, int],
+        *,
+        matrix_type: str = "auto",
+        is_symmetric: bool | None = None,
+        is_spd: bool | None = None,
+        **options: Any,
+    ) -> None:
+        self.pattern = Pattern.from_coo(row, col, (shape[-2], shape[-1]))
+        self._declared = (matrix_type, is_symmetric, is_spd)
+        self._options = options
+
+    def solve(self, values: Tensor, b: Tensor) -> Any:
+        """Solve for values ``[*batch, nnz]`` and `b` as for `SparseTensor.solve`."""
+        declared = _structure(*self._declared, values.dtype)
+        return SparseTensor.from_pattern(self.pattern, values, declared).solve(b, **self._options)
+
+    __call__ = solve
+
+
+# --- what is there -------------------------------------------------------------------------------
+
+
+def get_available_backends() -> list[str]:
+    """Names of the backends that can be used here.
+
+    Examples
+    --------
+    >>> "scipy" in get_available_backends()
+    True
+    """
+    return [b.name for b in backends() if b.unavailable() is None]
+
+
+def get_backend_methods(name: str) -> list[str]:
+    """Return the methods of a backend.
+
+    Raises
+    ------
+    PlanError
+        When there is no such backend.
+    """
+    return [m.name for m in backend(name).capabilities.methods]
+
+
+def _available(name: str) -> bool:
+    return name in backend_names() and backend(name).unavailable() is None
+
+
+def is_scipy_available() -> bool:
+    """Whether the SciPy backend can be used."""
+    return _available("scipy")
+
+
+def is_eigen_available() -> bool:
+    """Whether the compiled extension with Eigen can be used."""
+    return _available("eigen")
+
+
+def is_cudss_available() -> bool:
+    """Whether cuDSS can be used."""
+    return _available("cudss")
+
+
+def is_cusolver_available() -> bool:
+    """Whether cuSOLVER can be used."""
+    return _available("cusolver")
+
+
+def _facts(
+    device: torch.device | str,
+    n: int,
+    nnz: int | None,
+    dtype: torch.dtype,
+    is_symmetric: bool | None,
+    is_spd: bool | None,
+    request: str,
+) -> Facts:
+    return Facts(
+        rows=n,
+        columns=n,
+        nnz=5 * n if nnz is None else nnz,
+        dtype=dtype,
+        device=torch.device(device).type,
+        hermitian=True if is_spd else is_symmetric,
+        positive_definite=is_spd,
+        backend=request,
+    )
+
+
+def select_backend(
+    device: torch.device | str = "cpu",
+    n: int = 10_000,
+    nnz: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    *,
+    is_symmetric: bool | None = None,
+    is_spd: bool | None = None,
+) -> str:
+    """Name the backend that a plan chooses for a square system of this kind.
+
+    Parameters
+    ----------
+    device, n, nnz, dtype
+        Where it is, rows, entries (five per row by default), dtype.
+    is_symmetric, is_spd
+        What is known; None for unknown.
+    """
+    facts = _facts(device, n, nnz, dtype, is_symmetric, is_spd, "auto")
+    return make_plan(facts).backend
+
+
+def select_method(
+    backend_name: str = "auto",
+    device: torch.device | str = "cpu",
+    n: int = 10_000,
+    nnz: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    *,
+    is_symmetric: bool | None = None,
+    is_spd: bool | None = None,
+) -> str:
+    """Name the method that a plan chooses, within one backend or over all; see `select_backend`."""
+    facts = _facts(device, n, nnz, dtype, is_symmetric, is_spd, backend_name)
+    return make_plan(facts).method
+
+
+def show_backends() -> str:
+    """Return a table of the backends: methods, devices, and why one cannot be used; print it.
+
+    Examples
+    --------
+    >>> print(show_backends())  # doctest: +ELLIPSIS
+    backend ...
+    """
+    rows = [("backend", "devices", "methods", "state")]
+    for b in backends():
+        c = b.capabilities
+        state = b.unavailable() or "available"
+        methods = " ".join(m.name for m in c.methods)
+        rows.append((b.name, " ".join(sorted(c.devices)), methods, state))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    )
