@@ -17,7 +17,7 @@ from torch_sla.problems.specs.mesh import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch_sla.problems.specs.base import Spec
 
@@ -78,11 +78,11 @@ def _arrays(spec: MeshArrays) -> Mesh:
     )
 
 
-def _two(values: tuple[Any, ...]) -> tuple[Any, Any]:
+def _two(values: Sequence[Any]) -> tuple[Any, Any]:
     return values[0], values[1]
 
 
-def _three(values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _three(values: Sequence[Any]) -> tuple[Any, Any, Any]:
     return values[0], values[1], values[2]
 
 

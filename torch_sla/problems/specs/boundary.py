@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import MinLen
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -35,7 +35,10 @@ def _names(value: Any) -> Any:
     )
 
 
-Selector: TypeAlias = Annotated[tuple[Text, ...], MinLen(1), _OneOrMore()]
+if TYPE_CHECKING:
+    Selector: TypeAlias = Any
+else:
+    Selector: TypeAlias = Annotated[tuple[Text, ...], MinLen(1), _OneOrMore()]
 """A tag, a list of tags, or a predicate that holds at all vertices of a facet (``"x < 1e-9"``)."""
 
 

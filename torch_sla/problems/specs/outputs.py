@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import pydantic
 from annotated_types import MinLen
@@ -44,7 +44,10 @@ def _tuple(value: Any) -> Any:
 Point: TypeAlias = Annotated[
     tuple[float, ...], BeforeValidator(_tuple), pydantic.Field(min_length=1, max_length=3)
 ]
-Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
+if TYPE_CHECKING:
+    Points: TypeAlias = Any
+else:
+    Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
 Quantity: TypeAlias = Annotated[FormulaText, Place("output", (0, 1, 2), fields=True)]
 Scalar: TypeAlias = Annotated[FormulaText, Place("output", (0,), fields=True)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar
@@ -108,8 +108,11 @@ def _resolved(value: str, info: ValidationInfo) -> DataFile:
     return DataFile(path)
 
 
-Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
-"""A tuple that may be written as a list."""
+if TYPE_CHECKING:
+    Listed = Sequence
+else:
+    Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+    """A tuple that may be written as a list."""
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_resolved)]
