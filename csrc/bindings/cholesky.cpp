@@ -84,12 +84,12 @@ struct Outcome {
 
 template <class T>
 Outcome<T> factorize(const SharedSymbolic& symbolic, const T* values, Kind kind, const torch_sla::Real<T>* scale,
-                     const torch_sla::Schedule& plan) {
+                     const torch_sla::Schedule& plan, const torch_sla::Buffer<T>& panels) {
   const auto& blas = torch_sla::borrowed_blas<T>();
   auto factor = std::make_shared<Factor<T>>();
   factor->symbolic = symbolic;
   factor->kind = kind;
-  factor->panels = torch_sla::Buffer<T>(symbolic->panel_entries());
+  factor->panels = panels;
   torch_sla::BadColumn bad;
   if (kind == Kind::cholesky) {
     bad = torch_sla::cholesky(*symbolic, values, factor->panels.data(), plan, blas);
@@ -166,9 +166,13 @@ void bind_values(py::module_& m, const char* suffix) {
           const torch_sla::OneBlasThread one;
           const bool spread = batch >= threads;
           const torch_sla::Schedule plan = torch_sla::plan_schedule(*symbolic, spread ? 1 : threads);
+          // One block for the whole batch: its pages are touched once, and can be large ones.
+          const std::int64_t entries = symbolic->panel_entries();
+          const torch_sla::Buffer<T> all(batch * entries);
           torch_sla::parallel_for(batch, spread ? threads : 1, [&](std::int64_t begin, std::int64_t end, int) {
             for (std::int64_t k = begin; k < end; ++k)
-              outcomes[k] = factorize<T>(symbolic, v + k * nnz, wanted, s ? s + k * n : nullptr, plan);
+              outcomes[k] = factorize<T>(symbolic, v + k * nnz, wanted, s ? s + k * n : nullptr, plan,
+                                            torch_sla::Buffer<T>(all, k * entries, entries));
           });
         }
         py::list result;

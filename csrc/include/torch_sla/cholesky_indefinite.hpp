@@ -130,8 +130,10 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
   f.coupling.assign(s.n, T(0));
   Real<T> largest = 0;
   for (std::int64_t e = 0; e < s.nnz; ++e) largest = std::max(largest, magnitude(values[e]));
-  const Real<T> tiny = std::max(std::sqrt(std::numeric_limits<Real<T>>::epsilon()) * largest,
-                                std::numeric_limits<Real<T>>::min());
+  // A pivot with rows below it that could not be searched may grow them; sqrt(eps) balances that growth
+  // against the perturbation. A front with no such rows pivots fully: only noise is negligible there.
+  const Real<T> eps = std::numeric_limits<Real<T>>::epsilon(), least = std::numeric_limits<Real<T>>::min();
+  const Real<T> restricted = std::max(std::sqrt(eps) * largest, least), free = std::max(16 * eps * largest, least);
   std::mutex guard;
   return multifrontal<T>(
       s, values, f.panels.data(), plan,
@@ -141,7 +143,8 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
         std::int64_t perturbed = 0;
         Pivots<T> pivots{f.pivot.data() + begin, f.width.data() + begin, f.diagonal.data() + begin,
                          f.coupling.data() + begin};
-        BunchKaufman<T>(blas, f.conj(), columns, panel, rows, tiny, pivots, work, perturbed).run();
+        BunchKaufman<T>(blas, f.conj(), columns, panel, rows, below > 0 ? restricted : free, pivots, work, perturbed)
+            .run();
         if (perturbed > 0) {
           const std::lock_guard<std::mutex> lock(guard);
           f.perturbed += perturbed;

@@ -24,12 +24,17 @@ class Buffer {
     std::size_t bytes = static_cast<std::size_t>(entries) * sizeof(T);
     const std::size_t alignment = bytes >= 4 * huge ? huge : 64;
     bytes = (bytes + alignment - 1) / alignment * alignment;
-    memory_.reset(static_cast<T*>(allocate(alignment, bytes)));
-    if (!memory_) throw std::bad_alloc();
+    T* made = static_cast<T*>(allocate(alignment, bytes));
+    if (!made) throw std::bad_alloc();
+    memory_.reset(made, Free());
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (alignment == huge) madvise(memory_.get(), bytes, MADV_HUGEPAGE);
 #endif
   }
+  // Part of another buffer, which lives as long as any of its parts.
+  Buffer(const Buffer& whole, std::int64_t offset, std::int64_t entries)
+      : memory_(whole.memory_, whole.data() + offset), entries_(entries) {}
+
   T* data() const { return memory_.get(); }
   std::int64_t size() const { return entries_; }
 
@@ -45,7 +50,7 @@ class Buffer {
     void operator()(T* p) const { std::free(p); }
   };
 #endif
-  std::unique_ptr<T, Free> memory_;
+  std::shared_ptr<T> memory_;
   std::int64_t entries_ = 0;
 };
 

@@ -125,6 +125,27 @@ class Native(Backend):
             return Solution(kernels.solve_batch(numeric.payload, b, mode))
         return Solution(numeric.payload.solve(b, mode))
 
+    def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        factor = _exact(numeric, "the determinant")
+        phase, log = factor.slogdet
+        kind = factor.dtype if factor.kind == "symmetric" else factor.dtype.to_real()
+        value = phase if kind.is_complex else phase.real
+        return torch.tensor(value, dtype=kind), torch.tensor(log, dtype=torch.float64)
+
+    def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
+        return _exact(numeric, "the inertia").inertia
+
+    def selected_inverse(self, numeric: Numeric) -> Tensor | None:
+        factor: kernels.Factor = numeric.payload
+        if factor.perturbed:
+            return None
+        pattern = numeric.symbolic.pattern
+        mirror = pattern.transpose_permutation.long()
+        half, filled = factor.selected_inverse()
+        other = half[mirror]
+        whole = torch.where(filled, half, other if factor.kind == "symmetric" else other.conj())
+        return whole[mirror]
+
 
 def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric scaling of ``[nnz]`` or ``[B, nnz]`` values."""
@@ -132,3 +153,13 @@ def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
         return kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
     pairs = [kernels.symmetric_scale(pattern.crow, pattern.ccol, item) for item in values]
     return torch.stack([s for s, _ in pairs]), torch.stack([a for _, a in pairs])
+
+
+def _exact(numeric: Numeric, what: str) -> kernels.Factor:
+    """Return the factor, unless pivots were replaced, which solutions survive and `what` does not."""
+    factor: kernels.Factor = numeric.payload
+    if factor.perturbed:
+        raise SolveError(
+            Result.SINGULAR, f"negligible pivots were replaced, so {what} is not known"
+        )
+    return factor

@@ -1,0 +1,161 @@
+"""The supernodal backend through the contract: modes, reuse, failures, and matrices that are hard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_sla import _core
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.base import Mode, Numeric, SolveOptions
+from torch_sla.linalg.backends.native import Native
+from torch_sla.linalg.factor_cache import cache_counters
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
+
+native = Native()
+pytestmark = pytest.mark.skipif(
+    native.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+)
+OPTIONS = SolveOptions()
+DEFINITE = Structure(symmetric=True, hermitian=True, positive_definite=True)
+HERMITIAN = Structure(hermitian=True)
+
+
+def pattern_of(mask: Tensor) -> tuple[Pattern, Tensor, Tensor]:
+    row, col = mask.nonzero().T
+    crow = torch.zeros(len(mask) + 1, dtype=torch.int64)
+    crow[1:] = torch.bincount(row, minlength=len(mask)).cumsum(0)
+    return Pattern.from_csr(crow, col, tuple(mask.shape)), row, col
+
+
+def factorized(A: Tensor, method: str, structure: Structure) -> tuple[Numeric, Tensor]:
+    pattern, row, col = pattern_of(A != 0)
+    values = A[row, col]
+    return native.factorize(native.analyze(pattern, method, structure), values, OPTIONS), values
+
+
+def solved(A: Tensor, method: str, structure: Structure, b: Tensor, mode: Mode = "n") -> Tensor:
+    """One refinement step, as the caller makes."""
+    numeric, values = factorized(A, method, structure)
+    op = {"n": A, "t": A.mT, "h": A.mH}[mode]
+    x = native.solve(numeric, values, b, mode, options=OPTIONS).x
+    return x + native.solve(numeric, values, b - op @ x, mode, options=OPTIONS).x
+
+
+def laplacian(n: int) -> Tensor:
+    T = 2 * torch.eye(n) - torch.diag(torch.ones(n - 1), 1) - torch.diag(torch.ones(n - 1), -1)
+    T = T.double()
+    return torch.kron(T, torch.eye(n)) + torch.kron(torch.eye(n), T)
+
+
+def error(A: Tensor, x: Tensor, b: Tensor) -> float:
+    r = (A @ x - b).abs().max()
+    return float(r / (A.abs().sum(1).max() * x.abs().max() + b.abs().max()))
+
+
+@pytest.mark.parametrize("mode", ["n", "t", "h"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("method", ["cholesky", "ldlt"])
+def test_modes(method: str, dtype: torch.dtype, mode: Mode) -> None:
+    A = torch.randn(70, 70, dtype=dtype) * (torch.rand(70, 70) < 0.1)
+    A = A + A.mH
+    diagonal = A.abs().sum(1) + 1 if method == "cholesky" else torch.randn(70)
+    A = A + torch.diag(diagonal).to(dtype)
+    b = torch.randn(70, 3, dtype=dtype)
+    op = {"n": A, "t": A.mT, "h": A.mH}[mode]
+    assert error(op, solved(A, method, HERMITIAN, b, mode), b) < 1e-14
+
+
+def test_new_values_repeat_no_analysis() -> None:
+    A = laplacian(13)
+    pattern, row, col = pattern_of(A != 0)
+    symbolic = native.analyze(pattern, "cholesky", DEFINITE)
+    before = cache_counters()["analyze"]
+    first = native.factorize(symbolic, A[row, col], OPTIONS)
+    second = native.refactorize(first, 2 * A[row, col], OPTIONS)
+    assert cache_counters()["analyze"] == before
+    b = torch.randn(169, 1, dtype=A.dtype)
+    for numeric, scale in ((second, 2), (first, 1)):
+        x = native.solve(numeric, A[row, col], b, options=OPTIONS).x
+        assert torch.allclose(scale * (A @ x), b)
+
+
+def test_not_positive_definite_names_the_row() -> None:
+    A = laplacian(6)
+    A[20, 20] = -3.0
+    with pytest.raises(SolveError, match="row") as caught:
+        factorized(A, "cholesky", DEFINITE)
+    assert caught.value.result is Result.NOT_POSITIVE_DEFINITE
+
+
+def test_unsymmetric_pattern_is_refused() -> None:
+    pattern, _, _ = pattern_of(torch.tensor([[1.0, 1.0], [0.0, 1.0]]) != 0)
+    with pytest.raises(SolveError, match="mirror"):
+        native.analyze(pattern, "cholesky", DEFINITE)
+
+
+def stokes_like(n: int, stored_diagonal: bool) -> tuple[Tensor, Tensor]:
+    """Two velocity blocks, a divergence with full row rank, and its transpose."""
+    K = laplacian(n)
+    size, m = len(K), n * n // 2
+    D = torch.zeros(m, 2 * size, dtype=K.dtype)
+    for i in range(m):
+        D[i, [2 * i, 2 * i + 1, size + i, size + (i + n) % size]] = torch.tensor(
+            [1.0, -1.0, 1.0, -1.0], dtype=K.dtype
+        )
+    A = torch.zeros(2 * size + m, 2 * size + m, dtype=K.dtype)
+    A[:size, :size] = A[size : 2 * size, size : 2 * size] = K
+    A[2 * size :, : 2 * size], A[: 2 * size, 2 * size :] = D, D.mT
+    mask = A != 0
+    if stored_diagonal:
+        mask = mask | torch.eye(len(A), dtype=torch.bool)
+    return A, mask
+
+
+@pytest.mark.parametrize("stored_diagonal", [False, True])
+def test_saddle_points(stored_diagonal: bool) -> None:
+    A, mask = stokes_like(9, stored_diagonal)
+    pattern, row, col = pattern_of(mask)
+    values = A[row, col]
+    symbolic = native.analyze(pattern, "ldlt", HERMITIAN)
+    numeric = native.factorize(symbolic, values, OPTIONS)
+    before = cache_counters()["analyze"]
+    native.refactorize(numeric, 1.5 * values, OPTIONS)
+    assert cache_counters()["analyze"] == before
+    b = torch.randn(len(A), 2, dtype=A.dtype)
+    x = native.solve(numeric, values, b, options=OPTIONS).x
+    x = x + native.solve(numeric, values, b - A @ x, options=OPTIONS).x
+    assert error(A, x, b) < 1e-15
+    assert numeric.payload.inertia == (162, 40, 0)
+
+
+def test_nearly_singular_shift_is_not_perturbed() -> None:
+    A = laplacian(10)
+    spectrum = torch.linalg.eigvalsh(A)
+    shifted = A - (float(spectrum[7]) + 1e-11) * torch.eye(100)
+    numeric, _ = factorized(shifted, "ldlt", HERMITIAN)
+    assert not numeric.notes
+    below = int((spectrum < float(spectrum[7]) + 1e-11).sum())
+    assert numeric.payload.inertia[1] == below
+
+
+def test_complex_symmetric() -> None:
+    A = laplacian(11).to(torch.complex128) - (0.8 + 0.1j) * torch.eye(121)
+    b = torch.randn(121, 1, dtype=A.dtype)
+    structure = Structure(symmetric=True, hermitian=False)
+    for mode, op in (("n", A), ("t", A.mT), ("h", A.mH)):
+        assert error(op, solved(A, "ldlt", structure, b, mode), b) < 1e-15  # type: ignore[arg-type]
+
+
+def test_batches() -> None:
+    A = laplacian(7)
+    pattern, row, col = pattern_of(A != 0)
+    values = A[row, col] * torch.tensor([[1.0], [2.0], [5.0]], dtype=A.dtype)
+    for method in ("cholesky", "ldlt"):
+        symbolic = native.analyze(pattern, method, DEFINITE)
+        numeric = native.factorize(symbolic, values, OPTIONS)
+        b = torch.randn(3, 49, 2, dtype=A.dtype)
+        x = native.solve(numeric, values, b, options=OPTIONS).x
+        assert torch.allclose(A @ x * torch.tensor([1.0, 2.0, 5.0])[:, None, None], b)
