@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch_sla.problems.expression.expression import Expression, Ranked
+from torch_sla.problems.expression.expression import Expression
 from torch_sla.problems.expression.parser import nearest
+from torch_sla.problems.expression.ranked import Ranked
 
 __all__ = ["Expression", "Ranked", "nearest"]

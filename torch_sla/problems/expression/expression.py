@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,11 +28,12 @@ from torch_sla.problems.expression.nodes import (
     Unary,
 )
 from torch_sla.problems.expression.parser import error_at, nearest, parse
+from torch_sla.problems.expression.ranked import Masked, Ranked, raised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["Expression", "Ranked"]
+__all__ = ["Expression"]
 
 CONSTANTS = {"pi": math.pi}
 
@@ -53,13 +52,6 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-
-
-class Ranked(NamedTuple):
-    """A tensor ``[*batch, *sites, *shape]`` whose last ``rank`` dimensions are ``shape``."""
-
-    tensor: Tensor
-    rank: int = 0
 
 
 class _Kind(NamedTuple):
@@ -318,14 +310,14 @@ class Expression:
         condition = self._tensor(arguments[0], values)
         sides = (condition, ~condition)
         parts = [
-            self._evaluate(branch, _Masked(values, side))
+            self._evaluate(branch, Masked(values, side))
             for branch, side in zip(arguments[1:], sides, strict=True)
         ]
         like = next((part for part in parts if isinstance(part, Ranked)), None)
         ranked = [p if isinstance(p, Ranked) else Ranked(_as_tensor(p, like)) for p in parts]
         rank = max(part.rank for part in ranked)
-        first, second = (_number(_raise(part, rank)) for part in ranked)
-        return Ranked(torch.where(_raise(Ranked(condition), rank), first, second), rank)
+        first, second = (_number(raised(part, rank)) for part in ranked)
+        return Ranked(torch.where(raised(Ranked(condition), rank), first, second), rank)
 
     def _call(
         self, function: str, arguments: tuple[Node, ...], values: Mapping[str, Ranked]
@@ -336,42 +328,11 @@ class Expression:
         )
         parts = [e if isinstance(e, Ranked) else Ranked(_as_tensor(e, like)) for e in evaluated]
         rank = max(part.rank for part in parts)
-        tensors = [_raise(part, rank) for part in parts]
+        tensors = [raised(part, rank) for part in parts]
         if function != "where":
             tensors = [_number(tensor) for tensor in tensors]
         entry = FUNCTIONS[function]
         return Ranked(entry.apply(*tensors), 0 if entry.contracts else rank)
-
-
-class _Masked(Mapping[str, Ranked]):
-    """Names as they are where a mask holds, and as they are at one such place elsewhere."""
-
-    def __init__(self, values: Mapping[str, Ranked], mask: Tensor) -> None:
-        self.values_below, self.mask = values, mask
-        flat = mask.detach().flatten().to(torch.uint8)
-        self.place = int(flat.argmax()) if bool(flat.any()) else None
-        self.everywhere = bool(flat.all())
-
-    def __getitem__(self, name: str) -> Ranked:
-        value = self.values_below[name]
-        if self.everywhere:
-            return value
-        if self.place is None:
-            return Ranked(value.tensor.detach(), value.rank)
-        mask = _raise(Ranked(self.mask), value.rank)
-        tensor, mask = torch.broadcast_tensors(value.tensor, mask)
-        sites = tensor.ndim - value.rank
-        at = np.unravel_index(self.place, self.mask.shape) if self.mask.ndim else ()
-        # The place in the mask, taken as the trailing site dimensions of the value.
-        index = (0,) * (sites - len(at)) + tuple(int(i) for i in at)
-        there = tensor.detach()[index] if sites else tensor.detach()
-        return Ranked(torch.where(mask, tensor, there), value.rank)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_below)
-
-    def __len__(self) -> int:
-        return len(self.values_below)
 
 
 def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:
@@ -388,12 +349,6 @@ def _number(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64) if tensor.dtype == torch.bool else tensor
 
 
-def _raise(value: Ranked, rank: int) -> Tensor:
-    """Give a scalar the trailing dimensions it needs beside a vector or matrix."""
-    missing = rank - value.rank
-    return value.tensor.reshape((*value.tensor.shape, *[1] * missing))
-
-
 def _arithmetic(
     symbol: str, a: Ranked | float | complex, b: Ranked | float | complex
 ) -> Ranked | float | complex:
@@ -401,6 +356,6 @@ def _arithmetic(
     if not isinstance(a, Ranked) and not isinstance(b, Ranked):
         return apply(a, b)  # type: ignore[no-any-return]
     rank = max(value.rank for value in (a, b) if isinstance(value, Ranked))
-    left = _number(_raise(a, rank)) if isinstance(a, Ranked) else a
-    right = _number(_raise(b, rank)) if isinstance(b, Ranked) else b
+    left = _number(raised(a, rank)) if isinstance(a, Ranked) else a
+    right = _number(raised(b, rank)) if isinstance(b, Ranked) else b
     return Ranked(apply(left, right), rank)
