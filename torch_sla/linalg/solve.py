@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -232,8 +233,8 @@ def _arrange(
     if rhs.shape[-2] != M:
         raise ArgumentError(f"`b` must have {M} rows, got shape {list(b.shape)}")
     try:
-        full = torch.broadcast_shapes(batch, rhs.shape[:-2])
-    except RuntimeError as error:
+        full = np.broadcast_shapes(batch, rhs.shape[:-2])
+    except ValueError as error:
         raise ArgumentError(
             f"batch dimensions {list(rhs.shape[:-2])} of `b` do not broadcast with {list(batch)} of the matrix"
         ) from error

@@ -95,7 +95,7 @@ def _join(head: Tensor, tail: Tensor, dim: int) -> Tensor:
     if head.shape[dim] == 0:
         return tail
     front, back = head.movedim(dim, 0), tail.movedim(dim, 0)
-    shape = torch.broadcast_shapes(front.shape[1:], back.shape[1:])
+    shape = np.broadcast_shapes(front.shape[1:], back.shape[1:])
     joined = torch.cat([front.expand(-1, *shape), back.expand(-1, *shape)])
     return joined.movedim(0, dim)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,8 +52,8 @@ def _meet(A: SparseTensor, B: SparseTensor, verb: str) -> tuple[Pattern, Tensor,
         (p, a), (q, b) = A.flat_slots(), B.flat_slots()
     dtype = torch.promote_types(a.dtype, b.dtype)
     try:
-        batch = torch.broadcast_shapes(A.batch_shape, B.batch_shape)
-    except RuntimeError as error:
+        batch = np.broadcast_shapes(A.batch_shape, B.batch_shape)
+    except ValueError as error:
         raise ArgumentError(
             f"cannot {verb} matrices with batch dimensions {list(A.batch_shape)} and {list(B.batch_shape)}"
         ) from error
@@ -142,8 +143,8 @@ def multiply(A: SparseTensor, factor: SparseTensor | Tensor | complex) -> Sparse
         return A.from_pattern(common, at_p.gather(a, dim=dim) * at_q.gather(b, dim=dim))
     if isinstance(factor, Tensor) and factor.ndim:
         return _sampled(A, factor, divide=False)
-    scaled: Tensor = A.values * factor  # type: ignore[operator]
-    return A.from_pattern(A.pattern, scaled)
+    scale: Any = factor
+    return A.from_pattern(A.pattern, A.values * scale)
 
 
 def divide(A: SparseTensor, divisor: Tensor | complex) -> SparseTensor:
@@ -169,7 +170,7 @@ def _sampled(A: SparseTensor, dense: Tensor, *, divide: bool) -> SparseTensor:
             f"the factor must broadcast against [*batch, {M}, {N}]; got shape {list(dense.shape)} (scale rows "
             f"by [{M}, 1], columns by [1, {N}])"
         )
-    lead = torch.broadcast_shapes(A.batch_shape, dense.shape[:-2])
+    lead = np.broadcast_shapes(A.batch_shape, dense.shape[:-2])
     row = pattern.row.long() if dense.shape[-2] > 1 else torch.zeros_like(pattern.row).long()
     col = pattern.col.long() if dense.shape[-1] > 1 else torch.zeros_like(pattern.col).long()
     at = dense[..., row, col]
@@ -213,7 +214,7 @@ def left_matmul(A: SparseTensor, x: Any) -> Any:
             f"`x` must be [..., K, {pattern.shape[0]}] for x @ A with A of shape {tuple(A.shape)}, "
             f"got {list(x.shape)}"
         )
-    lead = torch.broadcast_shapes(A.batch_shape, x.shape[:-2])
+    lead = np.broadcast_shapes(A.batch_shape, x.shape[:-2])
     turned = x.expand(*lead, *x.shape[-2:]).transpose(-1, -2)
     out: Tensor = _dense_matmul(pattern.transposed, values, turned, tuple(A.shape))
     return out.transpose(-1, -2)
@@ -230,8 +231,8 @@ def _dense_matmul(pattern: Pattern, values: Tensor, x: Tensor, shape: tuple[int,
             f"`x` must be [{N}] or [..., {N}, K] for a matrix of shape {shape}, got {list(x.shape)}"
         )
     try:
-        lead = torch.broadcast_shapes(batch, X.shape[:-2])
-    except RuntimeError as error:
+        lead = np.broadcast_shapes(batch, X.shape[:-2])
+    except ValueError as error:
         raise ArgumentError(
             f"batch dimensions {list(X.shape[:-2])} of `x` do not broadcast with {list(batch)} of the matrix"
         ) from error
@@ -266,8 +267,8 @@ def _sparse_matmul(A: SparseTensor, B: SparseTensor) -> SparseTensor:
             f"cannot multiply matrices of shapes {tuple(A.shape)} and {tuple(B.shape)}"
         )
     try:
-        batch = torch.broadcast_shapes(A.batch_shape, B.batch_shape)
-    except RuntimeError as error:
+        batch = np.broadcast_shapes(A.batch_shape, B.batch_shape)
+    except ValueError as error:
         raise ArgumentError(
             f"batch dimensions {list(A.batch_shape)} and {list(B.batch_shape)} do not broadcast"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ def _support(dense: Tensor, threshold: float) -> Pattern:
     kept = physical(dense).abs() > threshold
     kept = kept.reshape(-1, *dense.shape[-2:]).any(0)
     row, col = kept.nonzero().unbind(1)
-    return Pattern.from_coo(row, col, tuple(dense.shape[-2:]))
+    return Pattern.from_coo(row, col, (dense.shape[-2], dense.shape[-1]))
 
 
 def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -> SparseTensor:
@@ -214,7 +215,7 @@ def tridiagonal(
     ):
         if band.ndim and band.shape[-1] != size:
             raise ArgumentError(f"`{name}` must have length {size}, got {band.shape[-1]}")
-    batch = torch.broadcast_shapes(*(t.shape[:-1] for t in (lower, diagonal, upper)))
+    batch = np.broadcast_shapes(*(t.shape[:-1] for t in (lower, diagonal, upper)))
     i = torch.arange(n, device=diagonal.device)
     row, col = torch.cat([i[1:], i, i[:-1]]), torch.cat([i[:-1], i, i[1:]])
     bands = [t.expand(*batch, size) for t, size in ((lower, n - 1), (diagonal, n), (upper, n - 1))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,7 @@ class SparseTensorList:
         """Put the members along the diagonal of one matrix, blocks written out; differentiable."""
         if not self._members:
             raise ArgumentError("an empty list has no block diagonal matrix")
-        batch = torch.broadcast_shapes(*(A.batch_shape for A in self))
+        batch = np.broadcast_shapes(*(A.batch_shape for A in self))
         flat = [A.flat_slots() for A in self]
         dtype = flat[0][1].dtype
         for _, v in flat[1:]:
