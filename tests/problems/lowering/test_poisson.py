@@ -93,14 +93,14 @@ def irregular(n: int = 7, seed: int = 311) -> MeshArrays:
 )
 def test_rates(mesh, all_sides, source, exact, gradient) -> None:
     errors = []
-    for n in (12, 24):
+    for n in (20, 40):
         problem = PoissonProblem(mesh=mesh(n), source=source, boundary=[Dirichlet(all_sides, 0.0)])
         u, dofs = problem.solve().u, problem.compile().dofs
         errors.append(
             (float(l2_error(dofs, u, exact)), float(h1_seminorm_error(dofs, u, gradient)))
         )
     l2, h1 = (math.log2(a / b) for a, b in zip(*errors, strict=True))
-    assert l2 == pytest.approx(2.0, abs=0.15)
+    assert l2 == pytest.approx(2.0, abs=0.1)
     assert h1 == pytest.approx(1.0, abs=0.1)
 
 
@@ -122,7 +122,7 @@ def test_a_linear_field_is_exact_on_an_irregular_mesh(order: int) -> None:
     )
     solution = problem.solve()
     x = problem.dof_points()
-    torch.testing.assert_close(solution.u, 1 + 4 * x[:, 0] + 2 * x[:, 1], rtol=0, atol=1e-11)
+    torch.testing.assert_close(solution.u, 1 + 4 * x[:, 0] + 2 * x[:, 1], rtol=0, atol=1e-12)
     assert float(solution["p"]) == pytest.approx(1 + 4 * 0.31 + 2 * 0.47, abs=1e-12)
     assert solution["g"][0].tolist() == pytest.approx([4.0, 2.0], abs=1e-10)
 
