@@ -108,8 +108,9 @@ class Common {
   std::size_t nbytes() const { return self().h_.bytes() + work_.bytes(); }
   double scale() const { return self().h_.scale; }
   int coarse_nullity() const {
-    return self().h_.coarse_inverse.empty() ? -1 : self().h_.coarse_nullity;
+    return self().h_.coarse_inverse.empty() ? -1 : self().h_.coarse_rank.nullity;
   }
+  double coarse_pivot() const { return self().h_.coarse_rank.pivot; }
 
  protected:
   Common(Array<Index> crow, Array<Index> ccol) : crow_(std::move(crow)), ccol_(std::move(ccol)) {
@@ -242,7 +243,7 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
   using Base = Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
                       std::vector<mg::Stencil<V>>>;
   friend Base;
-  using Base::adjoint_, Base::lock_, Base::source_, Base::work_;
+  using Base::adjoint_, Base::lock_, Base::source_;
 
  public:
   Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, int sweeps,
@@ -255,7 +256,7 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     o.max_levels = max_levels;
     const mg::Shape s{{shape.at(0), shape.at(1), shape.at(2)}};
     const auto entries = mg::decode(mg::distinct_offsets(source_.crow, source_.ccol, source_.rows), s);
-    if (s.size() != source_.rows || !entries.count)
+    if (s.size() != source_.rows || !entries.count || !mg::fits(source_.crow, source_.ccol, s))
       throw std::invalid_argument("the pattern does not lie on a lattice of this shape");
     h_.levels.emplace_back();
     h_.levels[0].A.allocate(s, entries);
@@ -268,10 +269,13 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> guard(lock_);
     adjoint_.reset();
-    work_.levels.clear();
-    if (!mg::load_lattice(h_, source_, v, threads))
-      throw std::invalid_argument("the matrix does not lie on the lattice");
-    mg::build_lattice(h_, threads);
+    mg::load_lattice(h_, source_, v, threads);
+    if (h_.levels.size() > 1) {
+      mg::refresh_lattice(h_, threads);
+    } else {
+      h_.levels[0].weights.clear();
+      mg::build_lattice(h_, threads);
+    }
   }
 
   std::unique_ptr<std::vector<mg::Stencil<V>>> make_adjoint() const {
@@ -306,7 +310,8 @@ void bind_properties(py::class_<Kind>& c) {
   c.def("levels", &Kind::levels)
       .def_property_readonly("nbytes", &Kind::nbytes)
       .def_property_readonly("scale", &Kind::scale)
-      .def_property_readonly("coarse_nullity", &Kind::coarse_nullity);
+      .def_property_readonly("coarse_nullity", &Kind::coarse_nullity)
+      .def_property_readonly("coarse_pivot", &Kind::coarse_pivot);
 }
 
 template <class V, class T>

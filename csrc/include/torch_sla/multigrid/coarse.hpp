@@ -8,9 +8,18 @@
 
 namespace torch_sla::multigrid {
 
-// Writes the inverse of `a` [n, n] in the precision of the levels; returns its nullity.
+// Row sums of a coarse matrix carry the rounding of all levels, in V.
 template <class V>
-int invert_coarsest(std::vector<double>& a, int n, Buffer<V>& inverse) {
+constexpr double kSingular = sizeof(V) == 4 ? 1e-4 : 1e-10;
+
+struct CoarseRank {
+  int nullity = 0;
+  double pivot = 1.0;  // smallest pivot of the scaled matrix
+};
+
+// Writes the (pseudo-)inverse of `a` [n, n] in the precision of the levels.
+template <class V>
+CoarseRank invert_coarsest(std::vector<double>& a, int n, Buffer<V>& inverse) {
   // Symmetric scaling by the diagonal, so that a jump of the coefficient does not pass for a null space.
   std::vector<double> scale(n, 1.0);
   for (int i = 0; i < n; ++i) {
@@ -19,14 +28,14 @@ int invert_coarsest(std::vector<double>& a, int n, Buffer<V>& inverse) {
   }
   for (int i = 0; i < n; ++i)
     for (int j = 0; j < n; ++j) a[std::size_t(i) * n + j] *= scale[i] * scale[j];
-  // The set-up rounds row sums in V, over several levels.
-  const int nullity = pseudo_invert(a, n, 100.0 * std::numeric_limits<V>::epsilon());
-  if (nullity < 0) throw std::domain_error("the coarsest matrix could not be inverted");
+  CoarseRank rank;
+  rank.nullity = pseudo_invert(a, n, kSingular<V>, &rank.pivot);
+  if (rank.nullity < 0) throw std::domain_error("the coarsest matrix could not be inverted");
   inverse.resize(a.size());
   for (int i = 0; i < n; ++i)
     for (int j = 0; j < n; ++j)
       inverse[std::size_t(i) * n + j] = V(a[std::size_t(i) * n + j] * scale[i] * scale[j]);
-  return nullity;
+  return rank;
 }
 
 // x = inverse f, or with its transpose.

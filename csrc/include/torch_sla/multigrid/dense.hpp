@@ -40,8 +40,9 @@ bool invert(T* a, int n, int* pivot) {
 }
 
 // Orthonormal basis (rows of the result) of the null space of a, by Gauss-Jordan elimination with
-// full pivoting; pivots below `tolerance` times the largest entry count as zero.
-inline std::vector<double> nullspace(std::vector<double> a, int n, double tolerance) {
+// full pivoting; pivots below `tolerance` times the largest entry count as zero. `smallest` receives the
+// smallest pivot over the largest entry, whether it counted or not.
+inline std::vector<double> nullspace(std::vector<double> a, int n, double tolerance, double* smallest) {
   double scale = 0;
   for (double v : a) scale = std::max(scale, std::abs(v));
   std::vector<int> order(n);
@@ -52,6 +53,7 @@ inline std::vector<double> nullspace(std::vector<double> a, int n, double tolera
     for (int r = rank; r < n; ++r)
       for (int c = rank; c < n; ++c)
         if (std::abs(a[r * n + c]) > std::abs(a[pr * n + pc])) { pr = r; pc = c; }
+    *smallest = scale > 0 ? std::abs(a[pr * n + pc]) / scale : 0.0;
     if (!(std::abs(a[pr * n + pc]) > tolerance * scale)) break;
     for (int c = 0; c < n; ++c) std::swap(a[pr * n + c], a[rank * n + c]);
     for (int r = 0; r < n; ++r) std::swap(a[r * n + pc], a[r * n + rank]);
@@ -88,21 +90,23 @@ inline std::vector<double> nullspace(std::vector<double> a, int n, double tolera
 // Replaces a by its pseudo-inverse: the inverse where it has one, else through
 // (A + s U V^T)^-1 = A^+ + V U^T / s  with U, V orthonormal bases of the left and right null spaces.
 // Returns the dimension of the null space, or -1 where even that fails.
-inline int pseudo_invert(std::vector<double>& a, int n, double tolerance) {
+inline int pseudo_invert(std::vector<double>& a, int n, double tolerance, double* smallest) {
   double scale = 0;
+  *smallest = 0.0;
   for (double v : a) scale = std::max(scale, std::abs(v));
   if (!(scale > 0)) {
     std::fill(a.begin(), a.end(), 0.0);
     return n;
   }
-  std::vector<double> right = nullspace(a, n, tolerance);
+  std::vector<double> right = nullspace(a, n, tolerance, smallest);
   const int nullity = static_cast<int>(right.size() / n);
   std::vector<double> left;
   if (nullity) {
     std::vector<double> transposed(a.size());
     for (int r = 0; r < n; ++r)
       for (int c = 0; c < n; ++c) transposed[c * n + r] = a[r * n + c];
-    left = nullspace(transposed, n, tolerance);
+    double other;
+    left = nullspace(transposed, n, tolerance, &other);
     if (left.size() != right.size()) return -1;
     for (int k = 0; k < nullity; ++k)
       for (int r = 0; r < n; ++r)

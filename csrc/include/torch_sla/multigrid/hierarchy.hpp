@@ -36,7 +36,7 @@ struct Hierarchy {
   Options options;
   std::vector<Level<V, I>> levels;
   Buffer<V> coarse_inverse;  // [n, n] of the last level, empty where it is only smoothed
-  int coarse_nullity = 0;
+  CoarseRank coarse_rank;
   double scale = 1.0;  // the levels hold the matrix times this power of two
 
   std::size_t bytes() const {
@@ -175,7 +175,7 @@ void prepare_coarsest(Hierarchy<V, I>& h) {
       for (int r = 0; r < b; ++r)
         for (int c = 0; c < b; ++c)
           dense[std::size_t(i * b + r) * n + A.col[s] * b + c] += A.val[(s * b + r) * std::int64_t(b) + c];
-  h.coarse_nullity = invert_coarsest(dense, n, h.coarse_inverse);
+  h.coarse_rank = invert_coarsest(dense, n, h.coarse_inverse);
 }
 
 template <class V, class I>

@@ -77,8 +77,14 @@ template <class I>
 std::vector<std::int64_t> distinct_offsets(const I* crow, const I* ccol, std::int64_t rows) {
   std::vector<std::int64_t> found;
   for (std::int64_t i = 0; i < rows; ++i) {
+    const I from = crow[i], to = crow[i + 1];
+    if (static_cast<std::size_t>(to - from) == found.size()) {  // the same offsets as known, mostly
+      bool known = true;
+      for (I s = from; s < to; ++s) known &= std::int64_t(ccol[s]) - i == found[s - from];
+      if (known) continue;
+    }
     std::size_t t = 0;
-    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+    for (I s = from; s < to; ++s) {
       const std::int64_t offset = std::int64_t(ccol[s]) - i;
       while (t < found.size() && found[t] < offset) ++t;
       if (t < found.size() && found[t] == offset) continue;
@@ -110,72 +116,63 @@ inline Entries decode(const std::vector<std::int64_t>& offsets, const Shape& sha
   return Entries::of(present);
 }
 
-// Copies CSR rows into stencils, scaled; false where a row does not fit the lattice.
+// Calls edge(i, x) for rows on the boundary of the lattice and inside(i) for the others, in order.
+template <class Edge, class Inside>
+void for_each_row(const Shape& shape, std::int64_t begin, std::int64_t end, Edge&& edge, Inside&& inside) {
+  const std::int64_t n0 = shape.n[0];
+  for (std::int64_t i = begin; i < end;) {
+    const std::int64_t line = i / n0, stop = std::min(end, (line + 1) * n0);
+    std::array<std::int64_t, 3> x{i - line * n0, line % shape.n[1], line / shape.n[1]};
+    bool border = false;
+    for (int a = 1; a < 3; ++a)
+      border |= shape.n[a] > 1 && (x[a] == 0 || x[a] + 1 == shape.n[a]);
+    for (; i < stop; ++i, ++x[0]) {
+      if (border || x[0] == 0 || x[0] + 1 == n0) edge(i, x);
+      else inside(i);
+    }
+  }
+}
+
+// Copies CSR rows into stencils, scaled. The pattern fits the lattice, as `detect_lattice` made sure.
 template <class T, class V, class I>
-bool load_stencil(const I* crow, const I* ccol, const T* values, T scale, Stencil<V>& A, int threads) {
-  const Shape& shape = A.shape;
-  const std::int64_t n = shape.size();
+void load_stencil(const I* crow, const I* ccol, const T* values, T scale, Stencil<V>& A, int threads) {
+  const std::int64_t n = A.shape.size();
   const auto offsets = A.offsets();
   const int count = A.entries.count;
-  std::vector<char> wrong(worker_count(chunks_of(n), threads), 0);
-  parallel_for(chunks_of(n), threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    std::fill(A.chunk(begin), A.chunk(begin) + (end - begin) * count * kLanes, V(0));
-    std::int64_t i = begin * kLanes;
-    std::array<std::int64_t, 3> x{i % shape.n[0], i / shape.n[0] % shape.n[1], i / shape.stride(2)};
-    for (; i < std::min(n, end * kLanes); ++i) {
-      V* row = A.chunk(i / kLanes) + i % kLanes;
-      bool edge = false;
-      for (int a = 0; a < 3; ++a) edge |= x[a] == 0 || x[a] + 1 == shape.n[a];
-      int k = 0;
-      for (I s = crow[i]; s < crow[i + 1]; ++s) {
-        const std::int64_t offset = std::int64_t(ccol[s]) - i;
-        while (k < count && offsets[k] < offset) ++k;
-        bool fits = k < count && offsets[k] == offset;
-        if (fits && edge) {
-          const auto d = Entries::step(A.entries.code[k]);
-          for (int a = 0; a < 3; ++a) fits &= x[a] + d[a] >= 0 && x[a] + d[a] < shape.n[a];
-        }
-        // A stored zero may lie anywhere.
-        if (fits) row[k * kLanes] = V(values[s] * scale);
-        else if (values[s] != T(0)) wrong[worker] = 1;
+  parallel_for(chunks_of(n), threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const std::int64_t last = std::min(n, end * kLanes);
+    if (last < end * kLanes) std::fill(A.chunk(end - 1), A.chunk(end - 1) + count * kLanes, V(0));
+    for (std::int64_t i = begin * kLanes; i < last; ++i) {
+      V* row = A.val.data() + (i / kLanes) * count * kLanes + i % kLanes;
+      const I from = crow[i], to = crow[i + 1];
+      if (to - from == count) {  // all entries, in the order of the slots
+        for (int k = 0; k < count; ++k) row[k * kLanes] = V(values[from + k] * scale);
+        continue;
       }
-      if (++x[0] == shape.n[0]) {
-        x[0] = 0;
-        if (++x[1] == shape.n[1]) {
-          x[1] = 0;
-          ++x[2];
-        }
+      I s = from;
+      for (int k = 0; k < count; ++k) {
+        const bool stored = s < to && std::int64_t(ccol[s]) - i == offsets[k];
+        row[k * kLanes] = stored ? V(values[s++] * scale) : V(0);
       }
     }
   });
-  for (const char w : wrong)
-    if (w) return false;
-  return true;
 }
 
-// Whether every entry of the pattern joins neighbours on this shape.
+// Whether every entry of the pattern joins neighbours on this shape, given that its offsets do inside.
 template <class I>
 bool fits(const I* crow, const I* ccol, const Shape& shape) {
-  std::array<std::int64_t, 3> x{0, 0, 0};
-  for (std::int64_t i = 0; i < shape.size(); ++i) {
-    bool edge = false;
-    for (int a = 0; a < 3; ++a) edge |= x[a] == 0 || x[a] + 1 == shape.n[a];
-    if (edge)
-      for (I s = crow[i]; s < crow[i + 1]; ++s) {
-        const std::int64_t j = ccol[s];
-        const std::int64_t y[3] = {j % shape.n[0], j / shape.n[0] % shape.n[1], j / shape.stride(2)};
-        for (int a = 0; a < 3; ++a)
-          if (std::abs(x[a] - y[a]) > 1) return false;
-      }
-    if (++x[0] == shape.n[0]) {
-      x[0] = 0;
-      if (++x[1] == shape.n[1]) {
-        x[1] = 0;
-        ++x[2];
-      }
-    }
-  }
-  return true;
+  bool good = true;
+  for_each_row(
+      shape, 0, shape.size(),
+      [&](std::int64_t i, const std::array<std::int64_t, 3>& x) {
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          const std::int64_t j = ccol[s];
+          const std::int64_t y[3] = {j % shape.n[0], j / shape.n[0] % shape.n[1], j / shape.stride(2)};
+          for (int a = 0; a < 3; ++a) good &= std::abs(x[a] - y[a]) <= 1;
+        }
+      },
+      [](std::int64_t) {});
+  return good;
 }
 
 // The lattice behind a pattern, or size 0. Two-dimensional ones are (n0, 1, n1), so that the last axis

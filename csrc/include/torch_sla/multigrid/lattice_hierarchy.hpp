@@ -26,7 +26,7 @@ struct LatticeHierarchy {
   LatticeOptions options;
   std::vector<LatticeLevel<V>> levels;
   Buffer<V> coarse_inverse;
-  int coarse_nullity = 0;
+  CoarseRank coarse_rank;
   double scale = 1.0;
   double contrary = 0.0;  // share of rows of the first level whose anisotropy differs from the average
 
@@ -76,26 +76,43 @@ void lattice_coarsest(LatticeHierarchy<V>& h) {
       const V v = A.at(i, k);
       if (v != V(0)) dense[std::size_t(i) * n + i + offsets[k]] += v;
     }
-  h.coarse_nullity = invert_coarsest(dense, n, h.coarse_inverse);
+  h.coarse_rank = invert_coarsest(dense, n, h.coarse_inverse);
 }
 
-// Copies a CSR matrix into the first level; false where it does not lie on the lattice.
+// Copies a CSR matrix into the first level.
 template <class T, class V, class I>
-bool load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
+void load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
   threads = threads_for(source.crow[source.rows], threads);
   h.scale = power_scale(values, std::int64_t(source.crow[source.rows]), threads);
-  return load_stencil(source.crow, source.ccol, values, T(h.scale), h.levels.front().A, threads);
+  load_stencil(source.crow, source.ccol, values, T(h.scale), h.levels.front().A, threads);
 }
 
-// Levels below the first, whose stencil is in place; earlier ones are replaced.
+// The axes halved to get from one level to the next, with fresh weights and the coarse stencil.
+template <class V>
+void coarsen_lattice(LatticeLevel<V>& l, const std::vector<int>& axes, LatticeLevel<V>& next, int threads) {
+  l.weights.clear();
+  Stencil<V> current;
+  const Stencil<V>* from = &l.A;
+  for (const int axis : axes) {
+    l.weights.push_back(axis_weights(*from, axis, threads));
+    current = galerkin_axis(*from, l.weights.back(), threads);
+    from = &current;
+  }
+  next.A = std::move(current);
+}
+
+template <class V>
+int lattice_threads(const LatticeLevel<V>& l, int threads) {
+  return threads_for(l.A.shape.size() * l.A.entries.count, threads);
+}
+
+// Levels below the first, whose stencil is in place.
 template <class V>
 void build_lattice(LatticeHierarchy<V>& h, int threads) {
-  h.levels.resize(1);
-  h.levels[0].weights.clear();
   while (true) {
     auto& l = h.levels.back();
     const std::int64_t n = l.A.shape.size();
-    const int t = threads_for(n * l.A.entries.count, threads);
+    const int t = lattice_threads(l, threads);
     lattice_smoother(l, t);
     if (n <= h.options.coarse_size || static_cast<int>(h.levels.size()) >= h.options.max_levels) {
       if (n <= 4 * h.options.coarse_size) lattice_coarsest(h);
@@ -103,17 +120,28 @@ void build_lattice(LatticeHierarchy<V>& h, int threads) {
     }
     const Couplings strong = couplings(l.A, h.options.semicoarsening, t);
     if (h.levels.size() == 1) h.contrary = strong.contrary;
-    Stencil<V> current;
-    const Stencil<V>* from = &l.A;
-    for (int a = 0; a < 3; ++a) {
-      if (!strong.halved[a]) continue;
-      l.weights.push_back(axis_weights(*from, a, t));
-      current = galerkin_axis(*from, l.weights.back(), t);
-      from = &current;
-    }
-    h.levels.emplace_back();  // `l` is invalid from here on
-    h.levels.back().A = std::move(current);
+    std::vector<int> axes;
+    for (int a = 0; a < 3; ++a)
+      if (strong.halved[a]) axes.push_back(a);
+    LatticeLevel<V> next;
+    coarsen_lattice(l, axes, next, t);
+    h.levels.push_back(std::move(next));
   }
+}
+
+// New numbers, halving the axes that were halved before.
+template <class V>
+void refresh_lattice(LatticeHierarchy<V>& h, int threads) {
+  for (std::size_t i = 0; i < h.levels.size(); ++i) {
+    auto& l = h.levels[i];
+    const int t = lattice_threads(l, threads);
+    lattice_smoother(l, t);
+    if (i + 1 == h.levels.size()) break;
+    std::vector<int> axes;
+    for (const auto& w : l.weights) axes.push_back(w.axis);
+    coarsen_lattice(l, axes, h.levels[i + 1], t);
+  }
+  if (!h.coarse_inverse.empty()) lattice_coarsest(h);
 }
 
 }  // namespace torch_sla::multigrid

@@ -107,7 +107,8 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
         if (B != 1 && D && !fine) {
           // Modes that cannot be told apart on a small aggregate leave a singular coarse block.
           std::vector<double> block(D, D + bb);
-          fine = pseudo_invert(block, b, 100.0 * std::numeric_limits<V>::epsilon()) >= 0;
+          double pivot;
+          fine = pseudo_invert(block, b, 100.0 * std::numeric_limits<V>::epsilon(), &pivot) >= 0;
           std::copy(block.begin(), block.end(), Mi);
         }
       }

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import ArgumentError, Result
-from torch_sla.linalg.kernels.multigrid import CompiledHierarchy, Transfer
+from torch_sla.linalg.kernels.multigrid import (
+    CompiledHierarchy,
+    CompiledLattice,
+    Transfer,
+    detect_lattice,
+)
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
@@ -23,6 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Hierarchy", "Level"]
 
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+_ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
+_CONTRARY = 0.05  # share of rows above which a lattice is left to aggregation
+
 
 @dataclass(frozen=True)
 class Level:
@@ -31,17 +42,17 @@ class Level:
     Parameters
     ----------
     unknowns, nonzeros
-        Of its matrix, in scalars.
+        Of its matrix, in scalars; on a lattice, coefficients of its stencils.
     block
         Edge of its blocks.
     transfer_nonzeros
-        Of the prolongation from the next level; 0 for the last.
+        Of the prolongation from the next level; 0 for the last, and on lattices, where it is weights.
     """
 
     unknowns: int
     nonzeros: int
-    block: int
-    transfer_nonzeros: int
+    block: int = 1
+    transfer_nonzeros: int = 0
 
 
 class Hierarchy:
@@ -95,35 +106,63 @@ class Hierarchy:
                 f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
                 f"{pattern.block}; `flatten_blocks` makes one"
             )
+        self.options = options
         vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
+        dtype = options.dtype or _suited_dtype(pattern, values)
+        self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype])
+        rounded = options.dtype is None and dtype == "float32"
+        if rounded and self._native.coarse_pivot < _ROUNDED_PIVOT:
+            self._set_up(pattern, values, vectors, transfers, torch.float64)
+
+    def _set_up(
+        self,
+        pattern: Pattern,
+        values: Tensor,
+        vectors: Tensor | None,
+        transfers: Sequence[Transfer] | None,
+        dtype: torch.dtype,
+    ) -> None:
+        options = self.options
+        self._native: CompiledHierarchy | CompiledLattice
+        lattice = None
+        if transfers is None:
+            lattice = _lattice(pattern, values, options, vectors, dtype)
+        self.method = "smoothed aggregation" if lattice is None else "lattice"
+        if lattice is not None:
+            self._native, self._cycle, self._smoother = lattice, options.cycle or "V", "spai0"
+            return
         block = options.block
         if block is None:
             wanted = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
-            block = wanted if n % wanted == 0 else 1
+            block = wanted if pattern.shape[0] % wanted == 0 else 1
         default_strength = 0.25 if block == 1 else 0.08
-        self.options = options
+        self._cycle = options.cycle or "W"
         self._smoother = options.smoother or ("spai0" if block == 1 else "chebyshev")
-        self._native = CompiledHierarchy(
+        native = CompiledHierarchy(
             pattern.crow,
             pattern.ccol,
-            dtype=torch.float32 if options.dtype == "float32" else torch.float64,
+            dtype=dtype,
             block=block,
             strength=default_strength if options.strength is None else options.strength,
             smoother=self._smoother,
             sweeps=options.sweeps,
-            cycle=options.cycle,
+            cycle=self._cycle,
             coarse_size=options.coarse_size,
             max_levels=options.max_levels,
             threads=options.threads,
         )
         if transfers is None:
-            self._native.build(values, vectors)
+            native.build(values, vectors)
         else:
-            self._native.build_from(values, list(transfers))
+            native.build_from(values, list(transfers))
+        self._native = native
 
     @property
     def levels(self) -> list[Level]:
         """Sizes of the levels, finest first."""
+        if isinstance(self._native, CompiledLattice):
+            stencils = self._native.levels()
+            return [Level(prod(shape), prod(shape) * entries) for shape, entries in stencils]
         out = []
         sizes = self._native.levels()
         for i, (rows, block, nnz, transfer_nnz) in enumerate(sizes):
@@ -154,12 +193,19 @@ class Hierarchy:
         return self._native.coarse_nullity
 
     def matrix(self, level: int) -> Transfer:
-        """Return the matrix of one level as CSR blocks."""
-        return self._native.matrix(level)
+        """Return the matrix of one level as CSR blocks; aggregation only."""
+        return self._general().matrix(level)
 
     def prolongation(self, level: int) -> Transfer:
-        """Return the transfer from level ``level + 1`` to ``level`` as CSR blocks."""
-        return self._native.transfer(level)
+        """Return the transfer from level ``level + 1`` to ``level`` as CSR blocks; aggregation only."""
+        return self._general().transfer(level)
+
+    def _general(self) -> CompiledHierarchy:
+        if isinstance(self._native, CompiledLattice):
+            raise ArgumentError(
+                "a lattice keeps stencils, not matrices; build with method='smoothed_aggregation'"
+            )
+        return self._native
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``, one cycle from zero, for ``r`` ``[n]`` or ``[n, K]``."""
@@ -230,7 +276,10 @@ class Hierarchy:
         scales = [float(s) or 1.0 for s in b.norm(dim=0)]
         for step in range(1, out.iterations + 1):
             out.history.append(
-                max(r.history[min(step, r.iterations)] / s for r, s in zip(reports, scales, strict=True))
+                max(
+                    r.history[min(step, r.iterations)] / s
+                    for r, s in zip(reports, scales, strict=True)
+                )
             )
         failed = [r.result for r in reports if r.result is not Result.CONVERGED]
         out.result = failed[0] if failed else Result.CONVERGED
@@ -239,11 +288,16 @@ class Hierarchy:
     def __str__(self) -> str:
         levels = self.levels
         rows = [("level", "unknowns", "nonzeros", "block")]
-        rows += [(str(i), str(l.unknowns), str(l.nonzeros), str(l.block)) for i, l in enumerate(levels)]
+        rows += [
+            (str(i), str(l.unknowns), str(l.nonzeros), str(l.block)) for i, l in enumerate(levels)
+        ]
         widths = [max(len(row[c]) for row in rows) for c in range(4)]
-        table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-        name = self.options.method.replace("_", " ")
-        head = f"{name}, {self.options.cycle} cycle, {self._smoother}, {self.options.dtype}"
+        table = [
+            "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows
+        ]
+        head = (
+            f"{self.method}, {self._cycle} cycle, {self._smoother}, {str(self._native.dtype)[6:]}"
+        )
         tail = (
             f"operator complexity {self.operator_complexity:.3f}, "
             f"grid complexity {self.grid_complexity:.3f}"
@@ -252,3 +306,46 @@ class Hierarchy:
 
     def __repr__(self) -> str:
         return f"<Hierarchy of {len(self.levels)} levels, {self.levels[0].unknowns} unknowns>"
+
+
+def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
+    """Precision in which row sums beside a jump of the coefficient survive."""
+    slots = pattern.diagonal_slots.long()
+    size = values.detach()[slots[slots >= 0]].abs()
+    size = size[size > 0]
+    if not size.numel():
+        return "float32"
+    return "float64" if float(size.max() / size.min()) > _SPREAD else "float32"
+
+
+def _lattice(
+    pattern: Pattern, values: Tensor, options: AMG, vectors: Tensor | None, dtype: torch.dtype
+) -> CompiledLattice | None:
+    """Structured multigrid where it was asked for or suits, else None."""
+    asked = options.method == "lattice"
+    left_alone = (
+        vectors is None and (options.strength, options.smoother, options.block) == (None,) * 3
+    )
+    if not asked and not (options.method == "auto" and left_alone and options.cycle != "K"):
+        return None
+    shape = detect_lattice(pattern.crow, pattern.ccol)
+    if shape is None:
+        if asked:
+            raise ArgumentError(
+                "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
+                "has others; method='smoothed_aggregation' takes any"
+            )
+        return None
+    made = CompiledLattice(
+        pattern.crow,
+        pattern.ccol,
+        values,
+        shape=shape,
+        dtype=dtype,
+        sweeps=options.sweeps,
+        cycle=options.cycle or "V",
+        coarse_size=options.coarse_size,
+        max_levels=options.max_levels,
+        threads=options.threads,
+    )
+    return made if asked or made.contrary <= _CONTRARY else None

@@ -17,7 +17,7 @@ __all__ = ["chosen_near_nullspace", "rigid_body_modes"]
 
 
 def rigid_body_modes(coordinates: Tensor) -> Tensor:
-    """Translations and infinitesimal rotations of points.
+    """Return the translations and infinitesimal rotations of points.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def rigid_body_modes(coordinates: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> rigid_body_modes(torch.tensor([[0.0, 0.0], [2.0, 0.0]])).tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, -1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    >>> rigid_body_modes(torch.tensor([[0.0, 0.0], [2.0, 2.0]])).tolist()
+    [[1.0, 0.0, 1.0], [0.0, 1.0, -1.0], [1.0, 0.0, -1.0], [0.0, 1.0, 1.0]]
     """
     if coordinates.ndim != 2 or coordinates.shape[1] not in (1, 2, 3):
         raise ArgumentError(
@@ -56,7 +56,9 @@ def rigid_body_modes(coordinates: Tensor) -> Tensor:
     return modes.reshape(n * dim, -1)
 
 
-def chosen_near_nullspace(given: Tensor | None, structure: Structure | None, n: int) -> Tensor | None:
+def chosen_near_nullspace(
+    given: Tensor | None, structure: Structure | None, n: int
+) -> Tensor | None:
     """Return the vectors asked for, else those that travel with the matrix, else rigid-body modes.
 
     The last applies where there are coordinates with as many components as unknowns; None stands

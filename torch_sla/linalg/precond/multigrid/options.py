@@ -21,8 +21,9 @@ _CHOICES = {
     "smoother": ("spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"),
     "cycle": ("V", "W", "K"),
     "dtype": ("float32", "float64"),
-    "method": ("smoothed_aggregation",),
+    "method": ("auto", "smoothed_aggregation", "lattice"),
 }
+_OPTIONAL = ("smoother", "cycle", "dtype")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ class AMG:
     cycle
         ``"V"``; ``"W"``, which visits a level twice where it is much smaller than the one above; or
         ``"K"`` (two conjugate gradient steps there), not linear and so only for flexible methods.
+        None means W for aggregates and V on a lattice.
     coarse_size
         Unknowns below which a level is inverted.
     max_levels
@@ -54,10 +56,18 @@ class AMG:
         Edge of the blocks unknowns are grouped into. None: 2 and 3 where there are three and six
         near-nullspace vectors (rigid-body modes), else 1.
     dtype
-        Of the levels. float32 halves memory and traffic; the Krylov method around it stays in the
-        dtype of the matrix.
+        Of the levels; the Krylov method around them stays in the dtype of the matrix. float32 halves
+        memory and traffic, but rounds away the small couplings beside a jump of the coefficient.
+        None means float32, and float64 where the diagonal spans more than four orders of magnitude or
+        the coarsest matrix is nearly singular.
     method
-        ``"smoothed_aggregation"`` (Vaněk, Mandel and Brezina, Computing 56, 1996).
+        ``"smoothed_aggregation"`` (Vaněk, Mandel and Brezina, Computing 56, 1996), or
+        ``"lattice"``: stencils instead of indices, for scalar matrices whose entries join neighbours
+        of a lattice in two or three dimensions, three points or more along the fastest edge.
+        Transfers take their weights from the matrix and only strongly coupled axes are halved.
+        ``"auto"`` takes the lattice where there is one, where `strength`, `smoother`,
+        `near_nullspace` and `block` are left alone, and where the axis of strong coupling is the same
+        nearly everywhere.
     threads
         Number of threads; None chooses.
 
@@ -73,19 +83,19 @@ class AMG:
     strength: float | None = None
     smoother: Literal["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"] | None = None
     sweeps: int = 1
-    cycle: Literal["V", "W", "K"] = "W"
+    cycle: Literal["V", "W", "K"] | None = None
     coarse_size: int = 200
     max_levels: int = 20
     near_nullspace: Tensor | None = None
     block: int | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    method: Literal["smoothed_aggregation"] = "smoothed_aggregation"
+    dtype: Literal["float32", "float64"] | None = None
+    method: Literal["auto", "smoothed_aggregation", "lattice"] = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed and not (value is None and name == "smoother"):
+            if value not in allowed and not (value is None and name in _OPTIONAL):
                 raise ArgumentError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
@@ -98,6 +108,15 @@ class AMG:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ArgumentError(f"`{name}` must be from {low} to {high}, got {value!r}")
+
+        if self.method == "lattice":
+            for name in ("strength", "smoother", "near_nullspace", "block"):
+                if getattr(self, name) not in (None, "spai0"):
+                    raise ArgumentError(
+                        f"`{name}` has no meaning with method='lattice'; leave it None"
+                    )
+            if self.cycle == "K":
+                raise ArgumentError("`cycle` must be V or W with method='lattice', got 'K'")
 
     def build(
         self, pattern: Pattern, values: Tensor, structure: Structure | None = None
