@@ -27,7 +27,11 @@ void multiply(const Blas<T>& blas, bool add, T alpha, Size m, Size n, Size k, co
   else if (negate)
     for (Size j = 0; j < n; ++j)
       for (Size i = 0; i < m; ++i) c[j * ldc + i] = -c[j * ldc + i];
-  dense::kernels<T>().plain(m, n, k, a, lda, b, ldb, c, ldc);
+  constexpr Size block = 192;  // of A, kept in the second-level cache
+  for (Size p = 0; p < k; p += block)
+    for (Size i = 0; i < m; i += block)
+      dense::kernels<T>().plain(std::min(block, m - i), n, std::min(block, k - p), a + p * lda + i, lda, b + p, ldb,
+                                c + i, ldc);
   if (negate)
     for (Size j = 0; j < n; ++j)
       for (Size i = 0; i < m; ++i) c[j * ldc + i] = -c[j * ldc + i];
