@@ -18,6 +18,7 @@ from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUF
 from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["det", "logdet", "slogdet"]
@@ -146,9 +147,20 @@ class _Singular:
 
     singular = True
 
-    def __init__(self, pattern: object, values: Tensor) -> None:
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern = pattern
         self._zero = values.new_zeros(())
 
     def slogdet(self) -> tuple[Tensor, Tensor]:
+        """Return sign zero, logarithm -inf."""
         return self._zero, self._zero.real - float("inf")
+
+    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+        """Refuse: there is no inverse."""
+        del values, b, adjoint
+        raise SolveError(Result.SINGULAR, "an inverse was asked for")
+
+    def selected_inverse(self, values: Tensor) -> Tensor | None:
+        """Tell nothing."""
+        del values
+        return None

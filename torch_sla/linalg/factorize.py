@@ -231,8 +231,8 @@ class Factorization:
 
     def _solve(self, b: Tensor, *, adjoint: bool) -> Tensor:
         if b.is_complex() and not self.dtype.is_complex:
-            parts = (self._solve(part, adjoint=adjoint) for part in (b.real, b.imag))
-            return torch.complex(*parts)
+            real, imag = (self._solve(part, adjoint=adjoint) for part in (b.real, b.imag))
+            return torch.complex(real, imag)
         if torch.promote_types(self.dtype, b.dtype) != self.dtype:
             raise DTypeError(
                 f"`b` is {b.dtype}, the factor {self.dtype}; convert `b`, or factorise in {b.dtype}"

@@ -116,7 +116,8 @@ def _cofactors(values: Tensor, solver: Determiner) -> Tensor:
     one = s.new_ones(1)
     before = torch.cat([one, s.cumprod(0)[:-1]])
     after = torch.cat([one, s.flip(0).cumprod(0)[:-1]]).flip(0)
-    cofactors = torch.linalg.det(U) * torch.linalg.det(W) * (U.conj() * (before * after)) @ W.conj()
+    turn: Tensor = torch.linalg.det(U) * torch.linalg.det(W)
+    cofactors: Tensor = turn * (U.conj() * (before * after)) @ W.conj()
     return cofactors[row, col]
 
 

@@ -137,7 +137,7 @@ def _dilation(pattern: Pattern) -> Pattern:
 class _Triplets:
     """One matrix: finds the triplets as eigenpairs of its dilation."""
 
-    mass_pattern = None
+    mass_pattern: Pattern | None = None
 
     def __init__(
         self,
@@ -233,4 +233,5 @@ class _Triplets:
             raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k}") from error
         except ArpackError as error:
             raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        return torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V))).Q
+        basis: Tensor = torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V))).Q
+        return basis

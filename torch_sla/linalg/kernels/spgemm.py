@@ -67,8 +67,8 @@ def product_pattern(
     try:
         total = _compiled.offsets(*arrays, n_cols, crow.numpy(), workers)
     except OverflowError:
-        wide = (t.long() for t in (crow_a, ccol_a, crow_b, ccol_b))
-        return product_pattern(*wide, n_cols, threads=threads)
+        ra, ca, rb, cb = (t.long() for t in (crow_a, ccol_a, crow_b, ccol_b))
+        return product_pattern(ra, ca, rb, cb, n_cols, threads=threads)
     ccol = empty((total,), crow.dtype)
     _compiled.columns(*arrays, n_cols, crow.numpy(), ccol.numpy(), workers)
     return crow, ccol

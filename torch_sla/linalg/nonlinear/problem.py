@@ -257,7 +257,7 @@ class NonlinearProblem:
             (true,) = torch.autograd.grad(F, x, lam.detach())
         error = float(torch.linalg.vector_norm(true - g.detach()))
         limit = torch.finfo(u.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(g.detach()))
-        return error <= limit
+        return bool(error <= limit)
 
     def _adjoint_krylov(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    import torch
     from torch import Tensor
 
     from torch_sla.linalg.factorize import (
@@ -115,6 +116,9 @@ def solve(
     """
     from torch_sla.linalg.solve import solve
 
+    if torch.compiler.is_compiling():
+        # A solve decides from the values; the compiler leaves the graph here and comes back after.
+        solve = torch.compiler.disable(solve)
     if tol is not None and rtol is not None:
         raise ArgumentError("`tol` is another name for `rtol`; give one of them")
     x, report = solve(
