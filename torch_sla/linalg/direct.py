@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm, probe
 from torch_sla.linalg.scaling import equilibrate
 
@@ -56,6 +57,8 @@ class Factored:
         self._backend, self._nullspace = backend, nullspace
         self._options = replace(options, preconditioner=None)
         self.pattern: Pattern = symbolic.pattern
+        if self.pattern.nnz_csr == 0 and 0 not in self.pattern.shape:
+            raise SolveError(Result.SINGULAR, "the matrix has no entries")
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
         self.scale = None
@@ -113,6 +116,8 @@ class Factored:
         if 0 in self.pattern.shape:
             return
         signs = probe(n, values)
+        if any("replaced" in note for note in self.numeric.notes):
+            self._prove_replaced(values, signs)
         growth = float(self._scaled_solve(values, signs, "n").abs().amax()) * self.norm
         eps = torch.finfo(values.dtype).eps
         if growth <= _SUSPICIOUS / (eps * n**0.5):
@@ -123,6 +128,21 @@ class Factored:
                 Result.SINGULAR,
                 f"the reciprocal condition number is about {rcond:.1e}, below eps = {eps:.1e}",
             )
+
+    def _prove_replaced(self, values: Tensor, x: Tensor) -> None:
+        """Find the null vector that a replaced pivot of an ``L D Lᴴ`` hides.
+
+        Inverse iteration meets the eigenvector ``x`` of the perturbed matrix, as far from the null
+        vector as the perturbation is large; the error of its Rayleigh quotient is the square of that.
+        """
+        p = self.pattern
+        for _ in range(3):
+            x = self._scaled_solve(values, x / x.abs().amax(), "n")
+        x = x / torch.linalg.vector_norm(x)
+        image = kernels.spmm(p.crow, p.ccol, values, x)
+        ratio = float(torch.linalg.vecdot(x, image, dim=0).abs().sum()) / self.norm
+        if not ratio > 16 * torch.finfo(values.dtype).eps:
+            raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 
     def rcond(self, values: Tensor) -> float:
         """Estimate ``1 / (‖A‖₁ ‖A⁻¹‖₁)`` of the scaled matrix; 4 to 11 solves the first time."""

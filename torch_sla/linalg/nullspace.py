@@ -167,4 +167,5 @@ def _pins(right: Tensor, left: Tensor) -> Tensor:
         raise ArgumentError(
             "`nullspace`: no unknowns pin both the right and the left nullspace; use an iterative method"
         )
-    return pins.sort().values
+    ordered: Tensor = pins.sort().values
+    return ordered

@@ -164,11 +164,16 @@ class SolverState:
         if n == 0 or b.shape[1] == 0 or not b.any():
             choice = self.plan.choice
             return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
+        scale, shrink = _extreme(b), 1.0
+        if scale is not None:
+            # Squares of such numbers over- or underflow, so that norms would be inf or 0.
+            b, shrink = b / scale, float(scale.amax())
+            x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
         for candidate in (self.plan.choice, *self.plan.fallbacks):
             try:
-                x, info = self._with(candidate, values, mark, b, adjoint, x0)
+                x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink)
             except SolveError as error:
                 x, info = nan, SolveInfo(error.result, residual=float("nan"), notes=[error.detail])
                 self._deficient |= error.result is Result.SINGULAR and not self._square
@@ -178,7 +183,7 @@ class SolverState:
             if info.result.ok:
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
-        return info, x
+        return info, x if scale is None else x * scale
 
     def _with(
         self,
@@ -188,9 +193,11 @@ class SolverState:
         b: Tensor,
         adjoint: bool,
         x0: Tensor | None,
+        shrink: float,
     ) -> tuple[Tensor, SolveInfo]:
         backend = get_backend(candidate.backend)
         options = self.adjoint_options if adjoint else self.options
+        options = replace(options, atol=options.atol / shrink)
         if options.preconditioner is None:
             options = replace(options, preconditioner=candidate.preconditioner)
         if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
@@ -365,3 +372,18 @@ class SolverState:
         if kernels.fingerprint(values) != mark:
             return None
         return self._factored(backend, candidate, values, mark, options).rcond(values)
+
+
+def _extreme(b: Tensor) -> Tensor | None:
+    """Return powers of two ``[K]`` that bring extreme columns to about one; None without such columns.
+
+    The absolute tolerance has to be divided by the largest of them, which tightens it for the others.
+    """
+    size = b.abs().amax(0)
+    bound = torch.finfo(size.dtype).max ** 0.25
+    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
+    if not bool(extreme.any()):
+        return None
+    return torch.where(
+        extreme, torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round()), 1.0
+    )

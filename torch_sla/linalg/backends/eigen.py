@@ -123,7 +123,9 @@ class Eigen(Backend):
             maxiter=options.maxiter or max(10 * b.shape[0], 50),
             x0=x0,
         )
-        return Solution(done.x, max(done.iterations, default=0), [], done.result)
+        # Eigen's CG does not count the step that converges.
+        last = int(numeric.symbolic.method == "cg" and done.result.ok)
+        return Solution(done.x, max(done.iterations, default=0) + last, [], done.result)
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
         factor = numeric.payload

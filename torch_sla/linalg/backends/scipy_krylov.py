@@ -44,8 +44,8 @@ def iterate(
     run = _Run(symbolic, preconditioner, values, mode == "h", options)
     out = Solution(b.new_zeros(run.n, b.shape[1]))
     for k in range(b.shape[1]):
-        start = None if x0 is None else x0[:, k].numpy()
-        x, iterations, history, result = run.column(b[:, k].resolve_conj().numpy(), start)
+        guess = None if x0 is None else x0[:, k].numpy()
+        x, iterations, history, result = run.column(b[:, k].resolve_conj().numpy(), guess)
         out.x[:, k] = torch.from_numpy(x)
         if result is not Result.CONVERGED:
             out.result = result

@@ -120,6 +120,7 @@ def natural_size(pattern: Pattern) -> int:
     3
     """
     n = pattern.shape[0]
+    size: int
     crow, ccol = pattern.crow.long(), pattern.ccol.long()
     counts = crow.diff()
     for size in _SIZES:

@@ -1,0 +1,3 @@
+"""What tests share: the zoo of matrices, covering arrays."""
+
+from __future__ import annotations

@@ -1,0 +1,98 @@
+"""Rectangular systems: the pseudoinverse, its derivatives, and rank deficiency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from tests.helpers.zoo import case, sparse
+from torch_sla.errors import ArgumentError, GradientError, PlanError
+from torch_sla.linalg import SparseTensor
+
+WAYS = [{"method": "superlu"}, {"method": "lsmr"}, {"method": "lsqr"}]
+
+
+def problem(zoo: str, dtype: torch.dtype, columns: int | None) -> tuple[SparseTensor, torch.Tensor]:
+    A = case(zoo).sparse(dtype)
+    shape = (A.shape[0],) if columns is None else (A.shape[0], columns)
+    b = torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(81))
+    return A, b.requires_grad_()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: w["method"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("zoo", ["tall", "wide"])
+def test_derivatives(zoo: str, dtype: torch.dtype, way: dict[str, Any]) -> None:
+    if way["method"] == "lsqr" and dtype.is_complex:
+        return  # shares everything that is differentiated with lsmr
+    columns = 2 if way["method"] == "superlu" else None
+    A, b = problem(zoo, dtype, columns)
+    values = A.values.clone().requires_grad_()
+
+    def function(v: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
+        return A.from_pattern(A.pattern, v).solve(rhs, rtol=1e-14, **way)
+
+    direct = way["method"] == "superlu"
+    assert gradcheck(function, (values, b), check_forward_ad=True, fast_mode=not direct)
+    assert gradgradcheck(function, (values, b), check_fwd_over_rev=direct, fast_mode=True)
+
+
+@pytest.mark.parametrize("zoo", ["tall", "wide"])
+def test_vmap_of_grad(zoo: str) -> None:
+    A, b = problem(zoo, torch.float64, None)
+    many = torch.stack([A.values, 1.5 * A.values, A.values.flip(0)])
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        return (A.from_pattern(A.pattern, v).solve(b.detach()) ** 3).sum()
+
+    both = torch.func.vmap(torch.func.grad(loss))(many)
+    torch.testing.assert_close(both, torch.stack([torch.func.grad(loss)(v) for v in many]))
+
+
+@pytest.mark.parametrize("zoo", ["tall", "wide"])
+def test_batches_and_shapes(zoo: str) -> None:
+    D = torch.stack([case(zoo).dense(torch.float64), 2 * case(zoo).dense(torch.float64)])
+    A = sparse(D)
+    M, N = D.shape[1:]
+    for b in (torch.ones(M), torch.ones(2, M), torch.ones(2, M, 3)):
+        x = A.solve(b.double())
+        full = b.double().expand(2, M) if b.ndim < 3 else b.double()
+        assert x.shape == ((2, N) if b.ndim < 3 else (2, N, 3))
+        columns = full.unsqueeze(-1) if b.ndim < 3 else full
+        torch.testing.assert_close(x.reshape(2, N, -1), torch.linalg.pinv(D) @ columns)
+
+
+def test_rank_deficiency_has_a_solution_and_no_derivative() -> None:
+    D = case("tall").dense(torch.float64)
+    D[:, 1] = D[:, 0]
+    v = D.requires_grad_()
+    b = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    x, info = SparseTensor.from_dense(v).solve(b, info=True)
+    torch.testing.assert_close(x, torch.linalg.pinv(D) @ b)
+    assert info.method in ("lsmr", "lsqr")
+    with pytest.raises(GradientError, match="rank deficient"):
+        (x**3).sum().backward()
+    x = SparseTensor.from_dense(v).solve(b, method="lsmr")
+    with pytest.raises(GradientError, match="rank deficient"):
+        x[0].backward()  # reaches into the nullspace, which is all that lsmr can notice
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    A, b = problem("wide", torch.float64, None)
+    with pytest.raises(ArgumentError, match="x0"):
+        A.solve(b, x0=torch.zeros(12, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="nullspace"):
+        A.solve(b, nullspace=torch.ones(12, dtype=torch.float64))
+    with pytest.raises(PlanError, match="square"):
+        A.solve(b, method="gmres")
+
+
+def test_square_systems_are_not_solved_as_least_squares() -> None:
+    D = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    _, info = SparseTensor.from_dense(D).solve(
+        torch.ones(2, dtype=torch.float64), method="lsmr", throw=False
+    )
+    assert not info.converged

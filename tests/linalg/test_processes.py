@@ -1,0 +1,126 @@
+"""Threads, forks, copies, files and compilers around a solve."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.zoo import case, rhs
+from torch_sla.linalg import SparseTensor, clear_factor_cache
+
+
+def grid(n: int) -> SparseTensor:
+    i = torch.arange(n * n)
+    right, up = i[i % n != n - 1], i[:-n]
+    row = torch.cat([i, right, right + 1, up, up + n])
+    col = torch.cat([i, right + 1, right, up + n, up])
+    values = torch.cat([4.1 * torch.ones(n * n), -torch.ones(len(row) - n * n)]).double()
+    return SparseTensor(values, row, col, (n * n, n * n))
+
+
+@pytest.mark.parametrize("method", ["auto", "superlu", "gmres"])
+def test_eight_threads_get_the_bits_of_one(method: str) -> None:
+    A = grid(20)
+    loads = [torch.linspace(-1, k, 400, dtype=torch.float64) for k in range(1, 9)]
+
+    def work(k: int) -> torch.Tensor:
+        v = (A.values * (1 + k % 3)).requires_grad_()
+        way = {"preconditioner": "ilu"} if method == "gmres" else {}
+        x = A.from_pattern(A.pattern, v).solve(loads[k], method=method, **way)
+        return torch.cat([x.detach(), torch.autograd.grad((x**2).sum(), v)[0]])
+
+    alone = [work(k) for k in range(8)]
+    clear_factor_cache()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(2):
+            together = list(pool.map(work, range(8)))
+            assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def _child(queue: Any, A: SparseTensor, b: torch.Tensor) -> None:
+    x = A.solve(b)
+    y = A.solve(b, backend="pytorch", method="cg", preconditioner="ssor")
+    queue.put((x.tolist(), float((x - y).norm())))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_worker_solves() -> None:
+    A, b = grid(20), torch.ones(400, dtype=torch.float64)
+    here = A.solve(b)
+    A @ torch.ones(400, 50, dtype=torch.float64)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    worker = context.Process(target=_child, args=(queue, A, b))
+    worker.start()
+    worker.join(60)
+    if worker.is_alive():
+        worker.kill()
+        pytest.fail("the worker hangs")
+    assert worker.exitcode == 0
+    there, difference = queue.get()
+    assert there == here.tolist()
+    assert difference < 1e-8
+
+
+class _Solutions(torch.utils.data.Dataset[torch.Tensor]):
+    def __init__(self, A: SparseTensor) -> None:
+        self.A = A
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, k: int) -> torch.Tensor:
+        return self.A.solve(torch.full((100,), float(k + 1), dtype=torch.float64))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_data_loader_with_workers() -> None:
+    data = _Solutions(grid(10))
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=2, num_workers=1, timeout=60, multiprocessing_context="fork"
+    )
+    out = torch.cat(list(loader))
+    assert torch.equal(out, torch.stack([data[k] for k in range(4)]))
+
+
+def test_copies_and_pickles_solve_alike() -> None:
+    A = case("general").sparse(torch.float64)
+    b = rhs(A, None)
+    A.values.requires_grad_()
+    for other in (copy.copy(A), copy.deepcopy(A), pickle.loads(pickle.dumps(A))):
+        assert torch.equal(other.solve(b), A.solve(b))
+        assert other.requires_grad
+    deep = copy.deepcopy(A)
+    deep.values.data.mul_(2)
+    assert not torch.equal(deep.values, A.values)
+    info = A.solve(b, info=True)[1]
+    assert pickle.loads(pickle.dumps(info)).result is info.result
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+def test_torch_compile_breaks_the_graph_and_nothing_else() -> None:
+    A = case("general").sparse(torch.float64)
+    b = rhs(A, None)
+
+    def loss(v: torch.Tensor, load: torch.Tensor) -> torch.Tensor:
+        return (A.from_pattern(A.pattern, 2 * v).solve(load * 3) ** 2).sum()
+
+    compiled = torch.compile(loss, backend="eager")
+    v, w = (A.values.clone().requires_grad_() for _ in range(2))
+    one, two = loss(v, b), compiled(w, b)
+    torch.testing.assert_close(one, two)
+    one.backward()
+    two.backward()
+    torch.testing.assert_close(v.grad, w.grad)
