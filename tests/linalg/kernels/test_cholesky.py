@@ -1,8 +1,9 @@
-"""Supernodal factorisations against dense algebra."""
+"""Supernodal factorisations against dense algebra; one file, for the sake of one zoo."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,7 +13,11 @@ from torch import Tensor
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Factor, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(
     cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
@@ -343,6 +348,31 @@ def test_memory_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.result is Result.OUT_OF_MEMORY
     monkeypatch.setattr(cholesky, "available_bytes", lambda: needed)
     cholesky.factorize(analysis, values)
+
+
+@pytest.fixture
+def nothing_lent() -> Iterator[None]:
+    kernel = _core.extension.cholesky  # type: ignore[union-attr]
+    lend_blas()
+    for letter in "sdcz":
+        getattr(kernel, f"lend_{letter}")(0, 0, 0, 0)
+    yield
+    lend_blas.cache_clear()
+    lend_blas()
+
+
+@pytest.mark.parametrize("dtype", VALUES)
+@pytest.mark.parametrize("kind", ["cholesky", "hermitian"])
+@pytest.mark.usefixtures("nothing_lent")
+def test_own_kernels_do_without_a_blas(kind: Kind, dtype: torch.dtype) -> None:
+    A = torch.block_diag(definite(230, 1.0, dtype), grid(9, 8, 7, dtype=dtype))
+    f = make(A, kind)
+    b = torch.randn(len(A), 9, dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    assert backward_error(A, f.solve(b), b) < 30 * eps
+    inverse = torch.linalg.inv(A)
+    error = (inverse_on_pattern(f, A) - inverse)[A != 0].abs().max() / inverse.abs().max()
+    assert error < 1e4 * eps
 
 
 # --- reuse, threads, batches -----------------------------------------------------------------------
