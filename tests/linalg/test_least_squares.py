@@ -36,7 +36,7 @@ def test_derivatives(zoo: str, dtype: torch.dtype, way: dict[str, Any]) -> None:
         return A.from_pattern(A.pattern, v).solve(rhs, rtol=1e-14, **way)
 
     direct = way["method"] == "superlu"
-    assert gradcheck(function, (values, b), check_forward_ad=True, fast_mode=not direct)
+    assert gradcheck(function, (values, b), check_forward_ad=True, fast_mode=True)
     assert gradgradcheck(function, (values, b), check_fwd_over_rev=direct, fast_mode=True)
 
 

@@ -57,8 +57,8 @@ class Factored:
         self._backend, self._nullspace = backend, nullspace
         self._options = replace(options, preconditioner=None)
         self.pattern: Pattern = symbolic.pattern
-        if self.pattern.nnz_csr == 0 and 0 not in self.pattern.shape:
-            raise SolveError(Result.SINGULAR, "the matrix has no entries")
+        if 0 not in self.pattern.shape and not bool(values.any()):
+            raise SolveError(Result.SINGULAR, "the matrix is zero")
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
         self.scale = None

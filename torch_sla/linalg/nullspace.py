@@ -148,6 +148,7 @@ def _orthonormal(given: Tensor, n: int, dtype: torch.dtype, device: torch.device
     norms = torch.linalg.vector_norm(Z, dim=0)
     if not bool(torch.isfinite(norms).all()) or bool((norms == 0).any()):
         raise ArgumentError("`nullspace` must hold finite nonzero vectors")
+    Q: Tensor
     Q, R = torch.linalg.qr(Z / norms)
     if Z.shape[1] and float(R.diagonal().abs().amin()) < 1e3 * torch.finfo(dtype).eps:
         raise ArgumentError("`nullspace` must hold linearly independent vectors")

@@ -183,7 +183,11 @@ class SolverState:
             if info.result.ok:
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
-        return info, x if scale is None else x * scale
+        x = x if scale is None else x * scale
+        if info.result.ok and not bool(torch.isfinite(x).all()):
+            info.result = Result.NONFINITE
+            info.notes.append("the solution overflows")
+        return info, x
 
     def _with(
         self,

@@ -80,7 +80,7 @@ class BlockJacobiInverse:
                 f"block_jacobi needs invertible diagonal blocks; the one of rows {first} to "
                 f"{min(first + size, n) - 1} is singular",
             )
-        self._inverse = inverse
+        self._inverse: Tensor = inverse
 
     @property
     def nbytes(self) -> int:
@@ -114,13 +114,11 @@ def natural_size(pattern: Pattern) -> int:
     >>> i = torch.arange(6)
     >>> natural_size(Pattern.from_coo(i, i, (6, 6)))
     8
-    >>> row, col = i.repeat_interleave(3), torch.cat([torch.arange(3), torch.arange(3, 6)] * 3)
-    >>> row, col = torch.arange(6).repeat_interleave(3), (i // 3 * 3).repeat_interleave(3)
+    >>> row, col = i.repeat_interleave(3), (i // 3 * 3).repeat_interleave(3)
     >>> natural_size(Pattern.from_coo(row, col + torch.arange(3).repeat(6), (6, 6)))
     3
     """
     n = pattern.shape[0]
-    size: int
     crow, ccol = pattern.crow.long(), pattern.ccol.long()
     counts = crow.diff()
     for size in _SIZES:
