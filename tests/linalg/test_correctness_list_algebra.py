@@ -7,7 +7,14 @@ import warnings
 import pytest
 import torch
 
-from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
+from torch_sla.errors import (
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    Result,
+    SolveError,
+    TorchSlaError,
+)
 from torch_sla.linalg import SparseTensor, nonlinear_solve
 
 F64 = torch.float64
@@ -139,8 +146,9 @@ def test_second_derivatives_are_right_or_refused() -> None:
     torch.testing.assert_close(second[0], second[1])
     D = S.clone().requires_grad_()
     _, V = SparseTensor.from_dense(D).eigsh(1, "LA")
+    (first,) = torch.autograd.grad((V**4).sum(), D, create_graph=True)
     with pytest.raises(GradientError, match="second"):
-        torch.autograd.grad((V**4).sum(), D, create_graph=True)
+        torch.autograd.grad(first.sum(), D)
 
 
 def test_integer_matrices_are_refused() -> None:
@@ -202,3 +210,60 @@ def test_construction_checks_what_it_is_given() -> None:
     ):
         with pytest.raises(ArgumentError):
             SparseTensor(v, row, col, shape)
+
+
+FUNCTIONS = {
+    "solve": lambda A: A.solve(torch.ones(6, dtype=F64)).sum(),
+    "logdet": lambda A: A.logdet(),
+    "det": lambda A: A.det(),
+    "eigsh": lambda A: A.eigsh(2)[0].sum() + (A.eigsh(2)[1] ** 4).sum(),
+    "eigs": lambda A: A.eigs(2)[0].real.sum(),
+    "svd": lambda A: A.svd(2)[1].sum(),
+    "lu": lambda A: A.lu().solve(torch.ones(6, dtype=F64)).sum(),
+    "product": lambda A: (A @ A).norm(),
+    "sum": lambda A: (A + SparseTensor.eye(6, dtype=F64)).norm(2),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_func_grad_agrees_with_backward(name: str) -> None:
+    off = torch.tensor(-1.0, dtype=F64)
+
+    def loss(d: torch.Tensor) -> torch.Tensor:
+        return FUNCTIONS[name](SparseTensor.tridiagonal(off, d, off))
+
+    d = torch.linspace(2, 3, 6, dtype=F64).requires_grad_()
+    (g,) = torch.autograd.grad(loss(d), d)
+    torch.testing.assert_close(torch.func.grad(loss)(d.detach()), g)
+
+
+def test_odd_shapes_give_an_answer_or_a_clear_error() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    cases = [
+        SparseTensor(torch.zeros(0, dtype=F64), none, none, (0, 0)),
+        SparseTensor(torch.zeros(0, dtype=F64), none, none, (3, 3)),
+        SparseTensor(torch.zeros(0, dtype=F64), none, none, (0, 3)),
+        SparseTensor.from_dense(torch.ones(0, 3, 3, dtype=F64)),
+        SparseTensor.eye(1),
+        SparseTensor.eye(3).half(),
+        SparseTensor.eye(3, 5),
+        SparseTensor.diag(torch.tensor([1.0, float("nan")])),
+        SparseTensor.eye(4).unflatten_blocks(2),
+    ]
+    names = (
+        "det slogdet logdet factorize T H to_dense to_csr sum mean max min prod norm abs "
+        "is_symmetric is_positive_definite connected_components flatten_blocks condition_number"
+    )
+    calls = [lambda A, n=n: getattr(A, n)() for n in names.split()]
+    calls += [lambda A: A.eigsh(1), lambda A: A.eigs(1), lambda A: A.svd(1), lambda A: A.norm(2)]
+    calls += [lambda A: A @ A, lambda A: A + A, lambda A: A * A, lambda A: A.sum(-1)]
+    calls += [lambda A: A @ torch.ones(A.flat_shape[1], dtype=A.dtype)]
+    answers = 0
+    for A in cases:
+        for call in calls:
+            try:
+                call(A)
+                answers += 1
+            except TorchSlaError:
+                continue
+    assert answers > len(cases) * len(calls) / 2

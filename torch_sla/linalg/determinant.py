@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
+from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def logdet(A: SparseTensor) -> Tensor:
 
 
 def _check(A: SparseTensor) -> None:
+    require_members(A)
     if not A.is_square:
         raise ArgumentError(f"a determinant needs a square matrix, got {tuple(A.shape)}")
 

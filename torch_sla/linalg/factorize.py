@@ -18,6 +18,7 @@ from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange, default_rtol
+from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 from torch_sla.linalg.state import SolverState
 
@@ -167,17 +168,17 @@ class Factorization:
         self.method = method or self.default_method
         if not A.is_square:
             raise ArgumentError(f"a factorisation needs a square matrix, got {tuple(A.shape)}")
+        require_members(A)
         if A.dtype not in ALL_DTYPES:
             raise DTypeError(f"nothing factorises {A.dtype}; convert to float32 or float64")
         self._pattern, values = A.flat_slots()
         self._batch = tuple(values.shape[:-1])
         self._values = values.reshape(A.batch_size, values.shape[-1])
         self.plan = _plan(A, self._pattern, self.method, backend)
-        self._solvers = self._factor()
+        self._solvers = self._factor(A.known_structure())
 
     @outside_transforms
-    def _factor(self) -> list[DirectSolver]:
-        structure = self.matrix.known_structure()
+    def _factor(self, structure: Structure) -> list[DirectSolver]:
         return [
             DirectSolver(self._pattern, structure, self.plan, values)
             for values in physical(self._values)

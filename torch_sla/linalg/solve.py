@@ -238,7 +238,7 @@ def _arrange(
         raise ArgumentError(
             f"batch dimensions {list(rhs.shape[:-2])} of `b` do not broadcast with {list(batch)} of the matrix"
         ) from error
-    values = values.expand(*full, -1).reshape(prod(full), -1)
+    values = values.expand(*full, -1).reshape(prod(full), values.shape[-1])
     rhs = rhs.expand(*full, -1, -1).reshape(prod(full), M, rhs.shape[-1])
     return values.to(dtype), rhs.to(dtype), _Layout(tuple(full), vector, rhs.shape[-1]), pattern
 

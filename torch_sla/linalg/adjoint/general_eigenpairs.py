@@ -25,10 +25,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
+
+_SECOND = "second derivatives of eigenvalues are available for Hermitian matrices (`eigsh`) only"
 
 __all__ = ["GeneralProblem", "general_eigenpairs"]
 
@@ -66,23 +69,32 @@ class GeneralEigenpairs(torch.autograd.Function):
         values, w, V = ctx.saved_tensors
         if g is None and G is None:
             return None, None
-        if torch.is_grad_enabled():
+        with torch.no_grad():
+            grad = _gradient(ctx.problem, values, w, V, g, G)
+        return first_order(grad, _SECOND, values, V, g, G), None
+
+
+def _gradient(
+    problem: GeneralProblem,
+    values: Tensor,
+    w: Tensor,
+    V: Tensor,
+    g: Tensor | None,
+    G: Tensor | None,
+) -> Tensor:
+    Q = torch.zeros_like(V)
+    if G is not None:
+        along = (V.conj() * G).sum(0)
+        size = torch.linalg.vector_norm(G)
+        if bool((along.imag.abs() > torch.finfo(w.dtype).eps ** 0.5 * size).any()):
             raise GradientError(
-                "second derivatives of eigenvalues are available for Hermitian matrices (`eigsh`) only"
+                "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
             )
-        Q = torch.zeros_like(V)
-        if G is not None:
-            along = (V.conj() * G).sum(0)
-            size = torch.linalg.vector_norm(G)
-            if bool((along.imag.abs() > torch.finfo(w.dtype).eps ** 0.5 * size).any()):
-                raise GradientError(
-                    "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
-                )
-            Q = G - V * along
-        W, Z = ctx.problem.left(values, w, V, Q)
-        left = (-Z if g is None else W * g - Z) if G is not None else W * g
-        grad = sampled_product(left, V.conj(), ctx.problem.pattern)
-        return grad if values.is_complex() else grad.real, None
+        Q = G - V * along
+    W, Z = problem.left(values, w, V, Q)
+    left = (-Z if g is None else W * g - Z) if G is not None else W * g
+    grad = sampled_product(left, V.conj(), problem.pattern)
+    return grad if values.is_complex() else grad.real
 
 
 def general_eigenpairs(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:

@@ -30,11 +30,14 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
+
+_SECOND = "second derivatives of eigenvectors (third of eigenvalues) are not available; those of eigenvalues are"
 
 __all__ = ["HermitianProblem", "cluster_gap", "hermitian_eigenpairs"]
 
@@ -94,12 +97,11 @@ class HermitianEigenpairs(torch.autograd.Function):
             if mass is not None:
                 grad_m = -sampled_product(V * (g * w), V.conj(), problem.mass_pattern)  # type: ignore[arg-type]
         if G is not None:
-            if torch.is_grad_enabled():
-                raise GradientError(
-                    "second derivatives of eigenvectors (third of eigenvalues) are not available; they are of "
-                    "eigenvalues"
-                )
-            more_a, more_m = _vectors(problem, values, mass, w, V, G, close)
+            with torch.no_grad():
+                more_a, more_m = _vectors(problem, values, mass, w, V, G, close)
+            more_a = first_order(more_a, _SECOND, values, mass, V, G)
+            if more_m is not None:
+                more_m = first_order(more_m, _SECOND, values, mass, V, G)
             grad_a = more_a if grad_a is None else grad_a + more_a
             if more_m is not None:
                 grad_m = more_m if grad_m is None else grad_m + more_m

@@ -102,7 +102,7 @@ class Native(Backend):
             kind: kernels.Kind = "symmetric" if transposed else "hermitian"
             scale, scaled = _scale(pattern, values)
             mates = kernels.weak_pairs(
-                pattern.crow, pattern.ccol, scaled.reshape(-1, pattern.nnz_csr)[0]
+                pattern.crow, pattern.ccol, scaled if scaled.ndim == 1 else scaled[0]
             )
             made = kernels.factorize(symbolic.payload.get(mates), scaled, kind, scale=scale)
         factors = made if isinstance(made, list) else [made]

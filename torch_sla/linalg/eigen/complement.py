@@ -11,6 +11,7 @@ from torch_sla.errors import GradientError, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap
 from torch_sla.linalg.eigen.dense import dense_pencil
 from torch_sla.linalg.eigen.operators import product, shifted, solver_of
+from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -44,6 +45,9 @@ def complement_solve(
     GradientError
         When such an eigenvalue is within rounding.
     """
+    values, w, V, R = (physical(t) for t in (values, w, V, R))
+    if mass is not None:
+        mass = mass[0], physical(mass[1])
     if pattern.shape[0] <= _DENSE:
         return _dense(pattern, values, mass, w, R)
     A = product(pattern, values)

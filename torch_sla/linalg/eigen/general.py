@@ -27,8 +27,8 @@ from torch_sla.linalg.eigen.operators import (
     shifted,
     solver_of,
 )
-from torch_sla.linalg.factorize import LUFactorization
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -102,6 +102,7 @@ def eigs(
     >>> w.imag.round().tolist()
     [2.0, -2.0]
     """
+    require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
@@ -218,6 +219,7 @@ class _Problem:
     @outside_transforms
     def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
         """Left vectors and adjoint solutions from the bordered matrix of each pair."""
+        values, w, V, Q = (physical(t) for t in (values, w, V, Q))
         n = self.pattern.shape[0]
         bordered = _bordered(self.pattern)
         W, Z = torch.zeros_like(V), torch.zeros_like(V)
@@ -232,7 +234,7 @@ class _Problem:
             rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
             rhs[n, 0], rhs[:n, 1] = scale, Q[:, i]
             try:
-                x = _adjoint_solve(B, rhs)
+                x = solver_of(B).raw(rhs, adjoint=True)
             except SolveError as error:
                 raise GradientError(_MULTIPLE.format(i)) from error
             W[:, i], Z[:, i] = x[:n, 0], x[:n, 1]
@@ -242,11 +244,6 @@ class _Problem:
 
 
 _MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
-
-
-def _adjoint_solve(B: SparseTensor, rhs: Tensor) -> Tensor:
-    """Solve ``Bᴴ x = rhs``."""
-    return LUFactorization(B).solve_transposed(rhs.conj().resolve_conj()).conj().resolve_conj()
 
 
 @outside_transforms

@@ -22,6 +22,7 @@ from torch_sla.linalg.eigen.operators import (
     shifted,
     solver_of,
 )
+from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def eigsh(
 def _check(
     A: SparseTensor, k: int, which: str, sigma: float | None, M: SparseTensor | None, method: str
 ) -> None:
+    require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")

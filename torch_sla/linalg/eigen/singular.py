@@ -16,6 +16,7 @@ from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.operators import linear_operator, max_norm, product, solver_of
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -65,6 +66,7 @@ def svd(
     >>> SparseTensor.diag(d).svd(k=2)[1].tolist()
     [3.0, 2.0]
     """
+    require_members(A)
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
@@ -107,6 +109,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
         raise ArgumentError(
             f"`ord` must be 2, got {ord!r}; norm(1) and norm(inf) exist, their inverses do not"
         )
+    require_members(A)
     if 0 in A.flat_shape:
         raise ArgumentError("an empty matrix has no condition number")
     if A.is_batched:

@@ -235,6 +235,8 @@ def _product(
     shape = (*(() if batch is None else (batch,)), crow.numel() - 1, *columns)
     a_members = 1 if a_batch is None else a_batch
     x_members = 1 if x_batch is None else x_batch
+    if not members:
+        return x.new_empty(shape)
     if not (runs_compiled(values, x, crow) and dtype in VALUES):
         stacked = x.reshape(x_members, -1 if x.numel() else x.shape[-1 - len(columns)], k)
         y = fallback.spmm(crow, ccol, slots, values.reshape(a_members, nnz), stacked, conj)

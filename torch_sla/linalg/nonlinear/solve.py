@@ -113,6 +113,11 @@ def nonlinear_solve(
         tuple((linear or {}).items()),
     )
     leaves, rebuild = split(params)
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (u0, *leaves)):
+        raise GradientError(
+            "nonlinear solves differentiate the residual themselves, which `torch.func` transforms do not allow; "
+            "use torch.autograd.grad or backward"
+        )
     problem = NonlinearProblem(
         residual,
         rebuild,

@@ -42,7 +42,8 @@ def connected_components(A: SparseTensor) -> tuple[Tensor, int]:
     if M != N:
         raise ArgumentError(f"components are those of a square matrix, this one is {M} x {N}")
     values = physical(A.csr_values) != 0
-    linked = values.reshape(A.batch_size, A.pattern.nnz_csr, -1).any(-1).any(0).cpu()
+    size = torch.Size(A.block_shape).numel()
+    linked = values.reshape(A.batch_size, A.pattern.nnz_csr, size).any(-1).any(0).cpu()
     pattern = A.pattern.to("cpu")
     graph = csr_array(
         (linked.numpy().astype("int8"), pattern.ccol.numpy(), pattern.crow.numpy()), shape=(M, N)

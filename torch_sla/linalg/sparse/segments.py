@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.segment_sum import Gather, SegmentSum
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import is_outside, outside_transforms, physical
 
 __all__ = ["SegmentMap"]
 
@@ -110,5 +110,10 @@ class SegmentMap:
                 f"dimension {dim} must have length {n}, got a tensor of shape {list(x.shape)}"
             )
         lead, trail = x.shape[:dim], x.shape[dim + 1 :]
-        out: Tensor = function.apply(x.reshape(prod(lead), n, prod(trail)), self)
+        folded = x.reshape(prod(lead), n, prod(trail))
+        out: Tensor
+        if is_outside():
+            out = (self.sum_values if function is SegmentSum else self.gather_values)(folded)
+        else:
+            out = function.apply(folded, self)
         return out.reshape(*lead, out.shape[1], *trail)

@@ -7,6 +7,7 @@ ended, so they are made outside of all of them.
 
 from __future__ import annotations
 
+import threading
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -16,12 +17,13 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["outside_transforms", "physical"]
+__all__ = ["is_outside", "outside_transforms", "physical"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _functorch = torch._C._functorch
+_depth = threading.local()
 
 
 def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
@@ -29,10 +31,25 @@ def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch._C._DisableFuncTorch(), torch.inference_mode(False), torch.no_grad():
-            return function(*args, **kwargs)
+        _depth.value = getattr(_depth, "value", 0) + 1
+        try:
+            with torch._C._DisableFuncTorch(), torch.inference_mode(False), torch.no_grad():
+                return function(*args, **kwargs)
+        finally:
+            _depth.value -= 1
 
     return wrapper
+
+
+def is_outside() -> bool:
+    """Whether the caller runs inside `outside_transforms`, where autograd Functions cannot be applied.
+
+    Examples
+    --------
+    >>> is_outside(), outside_transforms(is_outside)()
+    (False, True)
+    """
+    return getattr(_depth, "value", 0) > 0
 
 
 def physical(x: Tensor) -> Tensor:
