@@ -136,7 +136,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
   using Base::adjoint_, Base::lock_, Base::source_;
 
  public:
-  Hierarchy(Array<Index> crow, Array<Index> ccol, int block, double strength,
+  Hierarchy(Array<Index> crow, Array<Index> ccol, int block, double strength, double damping,
             const std::string& smoother, int sweeps, const std::string& cycle, int coarse_size,
             int max_levels)
       : Base(std::move(crow), std::move(ccol)) {
@@ -144,6 +144,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
       throw std::invalid_argument("`block` does not divide the number of rows");
     auto& o = h_.options;
     o.strength = strength;
+    o.damping = damping;
     o.smoother = smoother_of(smoother);
     o.sweeps = sweeps;
     o.cycle = cycle_of(cycle);
@@ -325,9 +326,9 @@ void bind_build(py::class_<Hierarchy<V>>& c) {
 template <class V>
 void bind_kinds(py::module_& m, const char* general, const char* lattice) {
   py::class_<Hierarchy<V>> h(m, general);
-  h.def(py::init<Array<Index>, Array<Index>, int, double, const std::string&, int,
+  h.def(py::init<Array<Index>, Array<Index>, int, double, double, const std::string&, int,
                  const std::string&, int, int>(),
-        array_arg("crow"), array_arg("ccol"), py::arg("block"), py::arg("strength"),
+        array_arg("crow"), array_arg("ccol"), py::arg("block"), py::arg("strength"), py::arg("damping"),
         py::arg("smoother"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
         py::arg("max_levels"))
       .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"));

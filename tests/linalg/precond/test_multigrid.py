@@ -7,9 +7,11 @@ import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.multigrid import Transfer, unavailable
+from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
 
@@ -335,6 +337,31 @@ def test_several_right_hand_sides_and_starts() -> None:
     single = hierarchy.cg(values.float(), b.float(), options=KrylovOptions(rtol=1e-5))
     assert single.result is Result.CONVERGED
     assert single.x.dtype is torch.float32
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("peclet", [10.0, 100.0])
+def test_upwinded_convection_under_gmres(peclet: float, direction: int) -> None:
+    n = 100
+    first = sp.diags_array([np.ones(n), -np.ones(n - 1)], offsets=[0, -direction])
+    flow = sp.kron(sp.eye_array(n), first) + sp.kron(first, sp.eye_array(n))
+    A = sp.csr_array(poisson(n, n) + peclet * flow)
+    A.sort_indices()
+    pattern, values = split(A)
+    hierarchy = Hierarchy(pattern, values, structure=Structure(symmetric=False))
+    out = gmres(
+        lambda x: torch.from_numpy(A @ x.numpy()),
+        rhs(n * n),
+        M=hierarchy.apply,
+        options=KrylovOptions(rtol=1e-8, maxiter=100),
+    )
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 30
+
+
+def test_options_compare_by_value() -> None:
+    assert AMG(sweeps=2) == AMG(sweeps=2) != AMG()
+    assert len({AMG(), AMG(), AMG(cycle="V")}) == 2
 
 
 def test_rigid_body_modes_are_not_strained() -> None:

@@ -200,7 +200,7 @@ class CompiledHierarchy(_Compiled):
         Of the levels: float32 or float64.
     block
         Edge of the blocks into which unknowns are grouped; divides ``n``.
-    strength, smoother, sweeps, cycle, coarse_size, max_levels
+    strength, damping, smoother, sweeps, cycle, coarse_size, max_levels
         As `torch_sla.linalg.precond.multigrid.AMG` says.
     threads
         Number of threads; None chooses.
@@ -219,6 +219,7 @@ class CompiledHierarchy(_Compiled):
         dtype: torch.dtype,
         block: int,
         strength: float,
+        damping: float,
         smoother: str,
         sweeps: int,
         cycle: str,
@@ -231,7 +232,7 @@ class CompiledHierarchy(_Compiled):
             raise ArgumentError(f"`block` is {block}, which does not divide {self.n} unknowns")
         kind = _compiled.Hierarchy32 if dtype is torch.float32 else _compiled.Hierarchy64
         self._native = kind(
-            *self._index, block, strength, smoother, sweeps, cycle, coarse_size, max_levels
+            *self._index, block, strength, damping, smoother, sweeps, cycle, coarse_size, max_levels
         )
 
     def build(self, values: Tensor, near_nullspace: Tensor | None) -> None:

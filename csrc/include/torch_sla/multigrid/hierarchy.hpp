@@ -14,6 +14,7 @@ enum class Cycle { V, W, K };
 
 struct Options {
   double strength = 0.25;
+  double damping = 4.0 / 3.0;  // of the smoothing of the transfer, over the spectral radius
   Smoother smoother = Smoother::spai0;
   int sweeps = 1;
   Cycle cycle = Cycle::V;
@@ -179,12 +180,12 @@ void prepare_coarsest(Hierarchy<V, I>& h) {
 }
 
 template <class V, class I>
-void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, int threads) {
+void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, double damping, int threads) {
   with_blocks(l.A.br, l.P.bc, [&](auto B, auto K) {
     constexpr int b = decltype(B)::value, k = decltype(K)::value;
     // A transfer that was given by hand has no aggregates and keeps its values.
     if (!l.group.empty())
-      prolongation_values<b, k>(l.A, l.links, l.group, l.T, l.radius, l.P, threads);
+      prolongation_values<b, k>(l.A, l.links, l.group, l.T, damping, l.radius, l.P, threads);
     galerkin<b, k>(l.A, l.P, C, threads);
   });
 }
@@ -242,7 +243,7 @@ void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
       coarse = tentative(nullspace, l.A.br, l.group, count, l.T, threads);
     l.P = prolongation_pattern(l.A, l.links, l.group, count, nullspace.columns, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, threads);
+    level_transfer(l, next.A, h.options.damping, threads);
     h.levels.push_back(std::move(next));
     nullspace = std::move(coarse);
   }
@@ -257,7 +258,7 @@ void build_from(Hierarchy<V, I>& h, std::vector<BlockMatrix<V, I>> transfers, in
     l.P = std::move(P);
     prepare_level(l, h.options, false, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, threads);
+    level_transfer(l, next.A, h.options.damping, threads);
     h.levels.push_back(std::move(next));
   }
   auto& last = h.levels.back();
@@ -274,7 +275,7 @@ void refresh(Hierarchy<V, I>& h, int threads) {
     auto& l = h.levels[i];
     const bool last = i + 1 == h.levels.size();
     prepare_level(l, h.options, !last && !l.group.empty(), threads);
-    if (!last) level_transfer(l, h.levels[i + 1].A, threads);
+    if (!last) level_transfer(l, h.levels[i + 1].A, h.options.damping, threads);
   }
   if (!h.coarse_inverse.empty()) prepare_coarsest(h);
 }

@@ -120,11 +120,12 @@ BlockMatrix<V, I> prolongation_pattern(const BlockMatrix<V, I>& A, const Strengt
 }
 
 // Values of P = (I - omega D^-1 A) T on the pattern above, where A is filtered: weak couplings are
-// added to the diagonal D, so that constants are kept. omega = 4/3 over a bound of the spectral
+// added to the diagonal D, so that constants are kept. omega = damping over a bound of the spectral
 // radius of D^-1 A: that of Gershgorin for scalars, `radius` for blocks.
 template <int B, int K, class V, class I>
 void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, const Buffer<I>& group,
-                         const Buffer<V>& T, double radius, BlockMatrix<V, I>& P, int threads) {
+                         const Buffer<V>& T, double damping, double radius, BlockMatrix<V, I>& P,
+                         int threads) {
   const int b = B ? B : A.br, k = K ? K : P.bc;
   const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k;
   threads = threads_for(A.nnz() * bb, threads);
@@ -157,7 +158,7 @@ void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, co
     });
     radius = std::max(1.0, *std::max_element(bound.begin(), bound.end()));
   }
-  const V omega = V(4.0 / (3.0 * radius));
+  const V omega = V(damping / radius);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     V D[capacity(B) * capacity(B)], AT[capacity(B) * capacity(K)];
     int pivot[capacity(B)];

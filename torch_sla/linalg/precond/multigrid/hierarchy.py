@@ -107,6 +107,7 @@ class Hierarchy:
                 f"{pattern.block}; `flatten_blocks` makes one"
             )
         self.options = options
+        self._unsymmetric = structure is not None and structure.symmetric is False
         vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
         dtype = options.dtype or _suited_dtype(pattern, values)
         self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype])
@@ -125,7 +126,8 @@ class Hierarchy:
         options = self.options
         self._native: CompiledHierarchy | CompiledLattice
         lattice = None
-        if transfers is None:
+        wanted_lattice = options.method == "lattice" or not self._unsymmetric
+        if transfers is None and wanted_lattice:
             lattice = _lattice(pattern, values, options, vectors, dtype)
         self.method = "smoothed aggregation" if lattice is None else "lattice"
         if lattice is not None:
@@ -137,13 +139,19 @@ class Hierarchy:
             block = wanted if pattern.shape[0] % wanted == 0 else 1
         default_strength = 0.25 if block == 1 else 0.08
         self._cycle = options.cycle or "W"
-        self._smoother = options.smoother or ("spai0" if block == 1 else "chebyshev")
+        default_smoother = "spai0" if block == 1 else "chebyshev"
+        default_damping = 4.0 / 3.0
+        if self._unsymmetric:
+            # A smoothed transfer can lose stability under convection; sweeps along the flow do not.
+            default_smoother, default_damping = "gauss_seidel", 0.0
+        self._smoother = options.smoother or default_smoother
         native = CompiledHierarchy(
             pattern.crow,
             pattern.ccol,
             dtype=dtype,
             block=block,
             strength=default_strength if options.strength is None else options.strength,
+            damping=default_damping if options.damping is None else options.damping,
             smoother=self._smoother,
             sweeps=options.sweeps,
             cycle=self._cycle,

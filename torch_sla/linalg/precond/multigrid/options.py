@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.multigrid import MAX_BLOCK
@@ -35,10 +35,13 @@ class AMG:
     strength
         A coupling is strong when its square is at least ``strength²`` times the product of the
         largest couplings of its two rows. None means 0.25 for scalars and 0.08 for blocks.
+    damping
+        Of the step that smooths the transfer, over the spectral radius; 0 leaves it piecewise
+        constant. None means 4/3, and 0 for matrices known to be unsymmetric.
     smoother
         ``"spai0"``, ``"jacobi"``, ``"l1_jacobi"``, ``"chebyshev"`` or ``"gauss_seidel"`` (forward
-        before, backward after the coarse correction; one thread). None means spai0 for scalars and
-        chebyshev for blocks.
+        before, backward after the coarse correction; one thread). None means spai0 for scalars,
+        chebyshev for blocks and gauss_seidel for matrices known to be unsymmetric.
     sweeps
         Smoothing steps before and as many after; Chebyshev uses degree ``sweeps + 1``.
     cycle
@@ -65,9 +68,9 @@ class AMG:
         ``"lattice"``: stencils instead of indices, for scalar matrices whose entries join neighbours
         of a lattice in two or three dimensions, three points or more along the fastest edge.
         Transfers take their weights from the matrix and only strongly coupled axes are halved.
-        ``"auto"`` takes the lattice where there is one, where `strength`, `smoother`,
-        `near_nullspace` and `block` are left alone, and where the axis of strong coupling is the same
-        nearly everywhere.
+        ``"auto"`` takes the lattice where there is one, where `strength`, `damping`, `smoother`,
+        `near_nullspace` and `block` are left alone, where the axis of strong coupling is the same
+        nearly everywhere, and where the matrix is not known to be unsymmetric.
     threads
         Number of threads; None chooses.
 
@@ -80,7 +83,10 @@ class AMG:
     torch_sla.errors.ArgumentError: `cycle` must be one of V, W, K, got 'U'
     """
 
+    name: ClassVar[str] = "multigrid"
+
     strength: float | None = None
+    damping: float | None = None
     smoother: Literal["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"] | None = None
     sweeps: int = 1
     cycle: Literal["V", "W", "K"] | None = None
@@ -99,6 +105,8 @@ class AMG:
                 raise ArgumentError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
+        if self.damping is not None and not 0 <= self.damping < 2:
+            raise ArgumentError(f"`damping` must be at least 0 and below 2, got {self.damping!r}")
         for name, low, high in (
             ("sweeps", 1, 100),
             ("coarse_size", 1, 2000),
@@ -110,13 +118,24 @@ class AMG:
                 raise ArgumentError(f"`{name}` must be from {low} to {high}, got {value!r}")
 
         if self.method == "lattice":
-            for name in ("strength", "smoother", "near_nullspace", "block"):
-                if getattr(self, name) not in (None, "spai0"):
+            for name in ("strength", "damping", "smoother", "near_nullspace", "block"):
+                if getattr(self, name) is not None:
                     raise ArgumentError(
                         f"`{name}` has no meaning with method='lattice'; leave it None"
                     )
             if self.cycle == "K":
                 raise ArgumentError("`cycle` must be V or W with method='lattice', got 'K'")
+
+    def _key(self) -> tuple[Any, ...]:
+        """Compare settings, a near-nullspace by identity."""
+        named = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return tuple(id(value) if name == "near_nullspace" else value for name, value in named)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, AMG) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def build(
         self, pattern: Pattern, values: Tensor, structure: Structure | None = None

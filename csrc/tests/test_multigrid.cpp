@@ -1,0 +1,120 @@
+// Kernels of multigrid on small matrices: symmetry of the cycle, both set-ups, edges of every length.
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "torch_sla/multigrid.hpp"
+
+using namespace torch_sla::multigrid;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool condition, const char* what) {
+  if (condition) return;
+  std::printf("failed: %s\n", what);
+  ++failures;
+}
+
+struct Csr {
+  std::vector<int> ptr{0}, col;
+  std::vector<double> val;
+  std::int64_t rows() const { return static_cast<std::int64_t>(ptr.size()) - 1; }
+};
+
+// Laplacian with 2 dim + 1 entries a row on n0 x n1 x n2 points, zero beyond the edges.
+Csr laplacian(int n0, int n1, int n2) {
+  Csr A;
+  const int n[3] = {n0, n1, n2}, stride[3] = {1, n0, n0 * n1};
+  for (int i = 0; i < n0 * n1 * n2; ++i) {
+    const int x[3] = {i % n0, i / n0 % n1, i / (n0 * n1)};
+    for (int s = 2; s >= 0; --s)
+      if (x[s] > 0) A.col.push_back(i - stride[s]), A.val.push_back(-1.0);
+    A.col.push_back(i), A.val.push_back(2.0 * ((n0 > 1) + (n1 > 1) + (n2 > 1)));
+    for (int s = 0; s < 3; ++s)
+      if (x[s] + 1 < n[s]) A.col.push_back(i + stride[s]), A.val.push_back(-1.0);
+    A.ptr.push_back(static_cast<int>(A.col.size()));
+  }
+  return A;
+}
+
+template <class Runner>
+void solve(const Csr& A, Runner& run, int threads, int most, const char* what) {
+  const std::int64_t n = A.rows();
+  std::vector<double> b(n), x(n);
+  for (std::int64_t i = 0; i < n; ++i) b[i] = std::sin(0.7 * double(i) + 0.1);
+  const auto report = conjugate_gradients<double, float, int>(
+      A.ptr.data(), A.col.data(), A.val.data(), n, 1, b.data(), x.data(), true, run, SolveOptions(),
+      static_cast<const double*>(nullptr), 0, threads);
+  expect(report.status == Status::converged && report.iterations <= most, what);
+}
+
+void lattice(int n0, int n1, int n2, int threads) {
+  const Csr A = laplacian(n0, n1, n2);
+  const Shape shape = detect_lattice(A.ptr.data(), A.col.data(), A.rows());
+  expect(shape.size() == A.rows(), "a lattice is found");
+  if (shape.size() != A.rows()) return;
+  LatticeHierarchy<float> h;
+  h.options.coarse_size = 30;
+  h.levels.emplace_back();
+  h.levels[0].A.allocate(shape, decode(distinct_offsets(A.ptr.data(), A.col.data(), A.rows()), shape));
+  const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
+  load_lattice(h, source, A.val.data(), threads);
+  build_lattice(h, threads);
+  LatticeWorkspace<float> work;
+  LatticeRunner<float> run(h, nullptr, work, threads);
+  solve(A, run, threads, 14, "structured multigrid converges");
+  refresh_lattice(h, threads);
+  solve(A, run, threads, 14, "structured multigrid converges after a refresh");
+  const auto adjoint = lattice_adjoint(h);
+  LatticeWorkspace<float> other;
+  LatticeRunner<float> turned(h, &adjoint, other, threads);
+  solve(A, turned, threads, 14, "the adjoint of a symmetric cycle converges");
+}
+
+void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycle, int threads) {
+  const Csr A = laplacian(n0, n1, n2);
+  Hierarchy<float, int> h;
+  h.options.coarse_size = 20;
+  h.options.smoother = smoother;
+  h.options.cycle = cycle;
+  h.levels.emplace_back();
+  const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
+  load_pattern(h.levels[0].A, source, block);
+  load_values(h, source, A.val.data(), threads);
+  NearNullspace<float> nullspace;
+  nullspace.columns = block;
+  build(h, std::move(nullspace), threads);
+  Workspace<float> work;
+  CycleRunner<float, int> run(h, nullptr, work, threads);
+  solve(A, run, threads, 60, "smoothed aggregation converges");
+  refresh(h, threads);
+  solve(A, run, threads, 60, "smoothed aggregation converges after a refresh");
+  const auto turned = adjoint(h);
+  Workspace<float> other;
+  CycleRunner<float, int> adjoint_run(h, &turned, other, threads);
+  solve(A, adjoint_run, threads, 60, "the adjoint converges");
+}
+
+}  // namespace
+
+int main() {
+  for (int threads = 1; threads <= 3; ++threads) {
+    for (int n0 = 3; n0 <= 9; ++n0) lattice(n0, 1, 17, threads);
+    for (int n1 = 3; n1 <= 6; ++n1) lattice(11, n1, 7, threads);
+    lattice(12, 5, 2, threads);
+    lattice(160, 1, 131, threads);
+    lattice(33, 31, 30, threads);
+    for (const Smoother s : {Smoother::jacobi, Smoother::l1_jacobi, Smoother::spai0,
+                             Smoother::chebyshev, Smoother::gauss_seidel})
+      for (const Cycle c : {Cycle::V, Cycle::W, Cycle::K})
+        for (const int block : {1, 2, 3, 4, 6}) aggregates(12, 10, 4, block, s, c, threads);
+    aggregates(240, 180, 1, 1, Smoother::spai0, Cycle::W, threads);
+  }
+  std::vector<double> singular{2, -2, -2, 2};
+  double pivot = 1.0;
+  expect(pseudo_invert(singular, 2, 1e-10, &pivot) == 1, "the null space is found");
+  expect(std::abs(singular[0] - 0.125) < 1e-14, "the pseudo-inverse is the one of Moore and Penrose");
+  return failures ? 1 : 0;
+}
