@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -404,17 +404,17 @@ def is_positive_definite(A: SparseTensor) -> bool:
 
 def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> SolvePlan:
     structure = A.known_structure()
-    facts: dict[str, Any] = {
-        "rows": pattern.shape[0],
-        "columns": pattern.shape[1],
-        "nnz": pattern.nnz_csr,
-        "dtype": A.dtype,
-        "device": A.device.type,
-        "hermitian": structure.hermitian,
-        "positive_definite": structure.positive_definite,
-        "dimension": pattern.dimension,
-        "batch": max(1, A.batch_size),
-        "backend": backend,
-        "method": method,
-    }
-    return make_plan(Facts(**facts))
+    facts = Facts(
+        rows=pattern.shape[0],
+        columns=pattern.shape[1],
+        nnz=pattern.nnz_csr,
+        dtype=A.dtype,
+        device=A.device.type,
+        hermitian=structure.hermitian,
+        positive_definite=structure.positive_definite,
+        dimension=pattern.dimension,
+        batch=max(1, A.batch_size),
+        backend=backend,
+        method=method,
+    )
+    return make_plan(facts)

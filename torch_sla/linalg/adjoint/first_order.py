@@ -27,6 +27,7 @@ class FirstOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        del grad
         raise GradientError(ctx.message)
 
 

@@ -92,7 +92,9 @@ def _gradient(
             )
         Q = G - V * along
     W, Z = problem.left(values, w, V, Q)
-    left = (-Z if g is None else W * g - Z) if G is not None else W * g
+    left = torch.zeros_like(V) if g is None else W * g
+    if G is not None:
+        left = left - Z
     grad = sampled_product(left, V.conj(), problem.pattern)
     return grad if values.is_complex() else grad.real
 
