@@ -130,16 +130,14 @@ class SimplicialFactor : public DirectFactor<T>,
     upper.resizeNonZeros(static_cast<Eigen::Index>(analysis.upper_rows.size()));
     std::copy(analysis.upper_offsets.begin(), analysis.upper_offsets.end(), upper.outerIndexPtr());
     std::copy(analysis.upper_rows.begin(), analysis.upper_rows.end(), upper.innerIndexPtr());
-    bool finite = true;
-    for (std::size_t p = 0; p < analysis.upper_slots.size(); ++p) {
-      const T a = values[analysis.upper_slots[p]];
-      upper.valuePtr()[p] = a;
-      finite = finite && is_finite(a);
-    }
-    if (!finite) {
-      this->status = FactorStatus::nonfinite;
-      return;
-    }
+    for (std::size_t p = 0; p < analysis.upper_slots.size(); ++p)
+      upper.valuePtr()[p] = values[analysis.upper_slots[p]];
+    // Both triangles: what is not read must not hide what is not a number.
+    for (std::int64_t e = 0; e < analysis.slots; ++e)
+      if (!is_finite(values[e])) {
+        this->status = FactorStatus::nonfinite;
+        return;
+      }
 
     this->m_parent = Eigen::Map<const Eigen::VectorXi>(analysis.parent.data(), n);
     this->m_nonZerosPerCol.setZero(n);

@@ -142,6 +142,17 @@ def test_failures_say_where() -> None:
             assert factor.result is Result.NONFINITE
 
 
+@pytest.mark.parametrize("method", ["llt", "ldlt", "lu"])
+def test_no_entry_hides_a_nan(method: eigen.DirectMethod) -> None:
+    A = MATRICES[method](6, torch.float64)
+    crow, ccol, values = csr(A)
+    analysis = eigen.analyze(method, crow, ccol)
+    for slot in range(values.numel()):
+        broken = values.clone()
+        broken[slot] = float("nan")
+        assert analysis.factorize(broken).result is Result.NONFINITE
+
+
 def test_structurally_singular_lu() -> None:
     A = torch.eye(5, dtype=torch.float64)
     A[2, 2] = 0.0  # row and column without entries

@@ -275,6 +275,41 @@ def test_segmented_reduction_of_other_devices() -> None:
         assert_close(sparse_fallback._reduce(rows, offsets), expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", VALUES)
+def test_other_devices_agree(dtype: torch.dtype) -> None:
+    row, col = coordinates(30, 20, 150, torch.int32)
+    cuda = [kernels.coo_to_csr(r, c, 30, 20) for r, c in ((row, col), (row.cuda(), col.cuda()))]
+    for here, there in zip(*cuda, strict=True):
+        assert here is not None
+        assert there is not None
+        assert torch.equal(there.cpu(), here)
+    crow, ccol, slot = cuda[0]
+    assert slot is not None
+    values, x = torch.randn(3, ccol.numel(), dtype=dtype), torch.randn(3, 20, 4, dtype=dtype)
+    u, entries = torch.randn(3, 30, 4, dtype=dtype), torch.randn(2, 150, 3, dtype=dtype)
+    offsets, order = kernels.segment_order(slot, ccol.numel())
+    for kernel, args in (
+        (kernels.transpose_csr, (crow, ccol, 20)),
+        (kernels.spmm, (crow, ccol, values, x)),
+        (kernels.spmm, (crow, ccol, values[0], x[0])),
+        (kernels.sampled_product, (crow, ccol, u, x)),
+        (kernels.segment_sum, (entries, offsets, order)),
+        (kernels.gather, (values[..., None], slot)),
+        (kernels.diagonal, (crow, ccol, values, 20)),
+    ):
+        expected = kernel(*args)
+        got = kernel(*(a.cuda() if isinstance(a, Tensor) else a for a in args))
+        pairs = zip(got, expected, strict=True) if isinstance(got, tuple) else [(got, expected)]
+        for g, e in pairs:
+            assert g.is_cuda
+            if e.dtype in INDICES:
+                assert torch.equal(g.cpu(), e)
+            else:
+                assert_close(g.cpu(), e)
+
+
 def test_wrong_shapes_are_refused(path: str) -> None:
     crow, ccol, _ = csr(4, 4, 9, torch.int64)
     a, x = torch.randn(ccol.numel()), torch.randn(4, 2)
