@@ -34,7 +34,7 @@ def exit_codes() -> Iterator[None]:
     except SolveError as error:
         err.print(f"[bold red]failed[/] {escape(str(error))}")
         raise typer.Exit(FAILED) from None
-    except TorchSlaError as error:
+    except (TorchSlaError, OSError) as error:
         err.print(f"[bold red]error[/] {escape(str(error))}")
         raise typer.Exit(WRONG_INPUT) from None
 

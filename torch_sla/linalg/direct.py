@@ -30,7 +30,7 @@ class Factored:
     """Numeric factors of ``R A' C``, with ``A'`` the pinned matrix, and solves with ``A`` itself.
 
     A zero pivot can hide behind rounding, and then a factorisation of a singular matrix yields
-    large vectors with small residuals. So one solve is spent on a fixed vector of signs; where it
+    large vectors with small residuals. So one solve is spent on two fixed vectors; where one
     grows suspiciously, the condition number is estimated, and a reciprocal below eps refused.
 
     Parameters
@@ -89,6 +89,11 @@ class Factored:
         out.nbytes, out.norm = numeric.nbytes, _norm1(numeric.symbolic.pattern, values)
         return out
 
+    @property
+    def perturbed(self) -> bool:
+        """Whether negligible pivots were replaced: the factors are those of a nearby matrix."""
+        return any("replaced" in note for note in self.numeric.notes)
+
     def _scaled_solve(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
         return self._backend.solve(self.numeric, values, b, mode, options=self._options).x
 
@@ -115,10 +120,10 @@ class Factored:
         n = self.pattern.shape[0]
         if 0 in self.pattern.shape:
             return
-        signs = probe(n, values)
-        if any("replaced" in note for note in self.numeric.notes):
-            self._prove_replaced(values, signs)
-        growth = float(self._scaled_solve(values, signs, "n").abs().amax()) * self.norm
+        probes = probe(n, values)
+        if self.perturbed:
+            self._prove_replaced(values, probes[:, :1])
+        growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
         eps = torch.finfo(values.dtype).eps
         if growth <= _SUSPICIOUS / (eps * n**0.5):
             return
@@ -144,9 +149,16 @@ class Factored:
         if not ratio > 16 * torch.finfo(values.dtype).eps:
             raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 
-    def rcond(self, values: Tensor) -> float:
-        """Estimate ``1 / (‖A‖₁ ‖A⁻¹‖₁)`` of the scaled matrix; 4 to 11 solves the first time."""
-        return self._estimate(values if self._values is None else self._values)
+    def rcond(self, values: Tensor) -> float | None:
+        """Estimate ``1 / (‖A‖₁ ‖A⁻¹‖₁)`` of the scaled matrix; 4 to 11 solves the first time.
+
+        None where pivots were replaced: the estimate would be that of the nearby matrix.
+        """
+        return (
+            None
+            if self.perturbed
+            else self._estimate(values if self._values is None else self._values)
+        )
 
     def _estimate(self, inner: Tensor) -> float:
         if self._rcond is None:

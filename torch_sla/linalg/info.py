@@ -52,7 +52,7 @@ class SolveInfo:
     method: str = ""
     backend: str = ""
     preconditioner: str | None = None
-    plan: SolvePlan | None = None
+    plan: SolvePlan | None = field(default=None, repr=False)
     inconsistency: float = 0.0
     notes: list[str] = field(default_factory=list)
     estimate_rcond: Callable[[], float | None] | None = field(
@@ -96,8 +96,8 @@ class SolveInfo:
             self.result = other.result
         if other.iterations >= self.iterations:
             self.iterations, self.history = other.iterations, other.history
-        self.residual = max(self.residual, other.residual)
-        self.backward_error = max(self.backward_error, other.backward_error)
+        self.residual = _worse(self.residual, other.residual)
+        self.backward_error = _worse(self.backward_error, other.backward_error)
         self.inconsistency = max(self.inconsistency, other.inconsistency)
         self.estimate_rcond = other.estimate_rcond
         self.method, self.backend, self.preconditioner = (
@@ -110,3 +110,8 @@ class SolveInfo:
     def __getstate__(self) -> dict[str, object]:
         """Leave the factors behind: a copy knows no `rcond`."""
         return {**self.__dict__, "estimate_rcond": None}
+
+
+def _worse(a: float, b: float) -> float:
+    """Return the larger error; an unknown one, NaN, is the worst."""
+    return a if a != a or a >= b else b

@@ -67,11 +67,15 @@ def inverse_norm(
 
 
 def probe(n: int, like: Tensor) -> Tensor:
-    """Return a fixed vector ``[n, 1]`` of signs without pattern, the same on every machine.
+    """Return two fixed vectors ``[n, 2]`` without pattern, the same on every machine.
 
-    One solve with it shows a vanishing singular value: no simple null vector is orthogonal to it.
+    A solve with them shows a vanishing singular value. Sizes vary between 1/2 and 3/2, so that sums
+    do not cancel exactly; the second column has no signs, so that it sees constants, the most
+    common null vector, at full strength.
     """
     i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
     mixed = (i * 2654435761) & 0xFFFFFFFF
     mixed = ((mixed ^ (mixed >> 15)) * 2246822519) & 0xFFFFFFFF
-    return (1.0 - 2.0 * ((mixed >> 13) & 1)).to(like.dtype).unsqueeze(1)
+    size = 0.5 + (mixed & 0xFFFFF).double() / 0x100000
+    sign = 1.0 - 2.0 * ((mixed >> 21) & 1)
+    return torch.stack([size * sign, size], 1).to(like.dtype)

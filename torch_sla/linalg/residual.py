@@ -22,6 +22,8 @@ __all__ = ["ACCEPT", "REFINE", "Residual", "judge"]
 REFINE, ACCEPT = 8.0, 50.0
 # How far a least-squares method's estimate of ‖A‖ may lie from the norm used here.
 _SLACK = 4.0
+# A solution at the floor of the dtype is one only while its residual is well below that of x = 0.
+_USELESS = 0.5
 
 
 class Residual:
@@ -45,6 +47,8 @@ class Residual:
         ``"n"`` or ``"h"``.
     componentwise
         Whether rows are to be measured each on its own scale.
+    perturbed
+        Whether `x` comes from factors of a nearby matrix, so that only the floor of the dtype counts.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class Residual:
         mode: Mode,
         *,
         componentwise: bool = False,
+        perturbed: bool = False,
     ) -> None:
+        self.perturbed = perturbed
         self.rectangular = pattern.shape[0] != pattern.shape[1]
         self._here, self._there = (pattern, values), None
         if mode != "n" or self.rectangular:
@@ -129,8 +135,13 @@ def judge(
     if error[0] != error[0]:
         return said if not said.ok else Result.NONFINITE
     eps = torch.finfo(check.r.dtype).eps
-    if check.met(options):
+    floor = error[1] <= (ACCEPT if direct else REFINE) * eps
+    if check.met(options) and (floor or not check.perturbed):
         return Result.CONVERGED
-    if error[1] <= (ACCEPT if direct else REFINE) * eps:
+    if floor and error[0] > _USELESS and not (check.rectangular or check.componentwise):
+        # x is so large that rounding in A x exceeds b: x = 0 would do as well. Where rows live on
+        # scales of their own the norm of the residual says nothing, and each row was looked at.
+        return Result.SINGULAR
+    if floor:
         return Result.CONVERGED if direct else Result.ROUNDOFF
     return said if not said.ok else Result.RESIDUAL

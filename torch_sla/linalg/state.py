@@ -31,6 +31,7 @@ __all__ = ["SolverState"]
 # Steps of refinement of a direct solve, and fresh starts of an iterative one whose recurrence
 # drifted away from the true residual.
 _STEPS, _RESUMES = 4, 3
+_PERTURBED_STEPS = 12
 
 
 class SolverState:
@@ -159,7 +160,10 @@ class SolverState:
         nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
         if not (torch.isfinite(values).all() and torch.isfinite(b).all()):
             return SolveInfo(
-                Result.NONFINITE, residual=float("nan"), notes=["NaN or infinity in the input"]
+                Result.NONFINITE,
+                residual=float("nan"),
+                backward_error=float("nan"),
+                notes=["NaN or infinity in the input"],
             ), nan
         if n == 0 or b.shape[1] == 0 or not b.any():
             choice = self.plan.choice
@@ -175,7 +179,15 @@ class SolverState:
             try:
                 x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink)
             except SolveError as error:
-                x, info = nan, SolveInfo(error.result, residual=float("nan"), notes=[error.detail])
+                x, info = (
+                    nan,
+                    SolveInfo(
+                        error.result,
+                        residual=float("nan"),
+                        backward_error=float("nan"),
+                        notes=[error.detail],
+                    ),
+                )
                 self._deficient |= error.result is Result.SINGULAR and not self._square
             info.backend, info.method = candidate.backend, candidate.method
             info.preconditioner = candidate.preconditioner
@@ -210,10 +222,10 @@ class SolverState:
         mode: Mode = "h" if adjoint and not self.structure.hermitian else "n"
         method = backend.capabilities.method(candidate.method)
         direct = method is not None and method.kind == "direct"
-        if direct:
-            x, info, check = self._direct(backend, candidate, values, mark, b, mode, options)
-        else:
-            x, info, check = self._iterative(backend, candidate, values, mark, b, mode, options, x0)
+        # The residual is that of the adjoint itself, so that a wrong declaration is noticed.
+        truth: Mode = "h" if adjoint else "n"
+        run = (backend, candidate, values, mark, b, mode, truth, options)
+        x, info, check = self._direct(*run) if direct else self._iterative(*run, x0)
         info.result = judge(
             check, (info.residual, info.backward_error), options, info.result, direct
         )
@@ -235,17 +247,25 @@ class SolverState:
         mark: Hashable,
         b: Tensor,
         mode: Mode,
+        truth: Mode,
         options: SolveOptions,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute, then refine while the backward error is above the floor and still halves."""
         factored = self._factored(backend, candidate, values, mark, options)
-        check = Residual(self.pattern, values, b, mode, componentwise=factored.scale is not None)
+        check = Residual(
+            self.pattern,
+            values,
+            b,
+            truth,
+            componentwise=factored.scale is not None,
+            perturbed=factored.perturbed,
+        )
         count("solve")
         x = factored.solve(values, b, mode)
         error = check(x)
         eps = torch.finfo(x.dtype).eps
-        steps = 0
-        while steps < _STEPS and REFINE * eps < error[1] < float("inf"):
+        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+        while steps < limit and REFINE * eps < error[1] < float("inf"):
             trial = x + factored.solve(values, check.r, mode)
             found = check(trial)
             if not found[1] < error[1]:
@@ -273,6 +293,7 @@ class SolverState:
         mark: Hashable,
         b: Tensor,
         mode: Mode,
+        truth: Mode,
         options: SolveOptions,
         x0: Tensor | None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
@@ -282,7 +303,7 @@ class SolverState:
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
-        check = Residual(self.pattern, values, b, mode)
+        check = Residual(self.pattern, values, b, truth)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)

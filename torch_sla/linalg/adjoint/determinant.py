@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from torch_sla.errors import GradientError
+from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.inverse_entries import Inverter, inverse_entries
 
 __all__ = ["DENSE_LIMIT", "determinant", "log_determinant"]
@@ -95,9 +95,9 @@ class Determinant(torch.autograd.Function):
 
 def _cofactors(values: Tensor, solver: Determiner) -> Tensor:
     n = solver.pattern.shape[0]
-    if not solver.singular:
+    inverse = None if solver.singular else _inverse(values, solver, n)
+    if inverse is not None:
         sign, logabs = solver.slogdet()
-        inverse = inverse_entries(values, solver)
         size = inverse.abs()
         growth = float(size.max() * values.abs().max()) if size.numel() else 0.0
         if growth * torch.finfo(values.dtype).eps * 100 < 1 or n > DENSE_LIMIT:
@@ -119,6 +119,16 @@ def _cofactors(values: Tensor, solver: Determiner) -> Tensor:
     turn: Tensor = torch.linalg.det(U) * torch.linalg.det(W)
     cofactors: Tensor = turn * (U.conj() * (before * after)) @ W.conj()
     return cofactors[row, col]
+
+
+def _inverse(values: Tensor, solver: Determiner, n: int) -> Tensor | None:
+    """Entries of the inverse; None where the matrix proves singular and is small enough to go on."""
+    try:
+        return inverse_entries(values, solver)
+    except SolveError as error:
+        if error.result is not Result.SINGULAR or n > DENSE_LIMIT:
+            raise
+        return None
 
 
 def log_determinant(values: Tensor, solver: Determiner) -> Tensor:

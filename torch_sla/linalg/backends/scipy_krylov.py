@@ -80,7 +80,9 @@ class _Run:
             apply = preconditioner.apply_adjoint if adjoint else preconditioner.apply
 
             def product(r: Any) -> Any:
-                z = apply(torch.from_numpy(np.ascontiguousarray(r).reshape(-1, 1)))
+                # SciPy may hand over vectors in double precision whatever the matrix is.
+                column = torch.from_numpy(np.ascontiguousarray(r).reshape(-1, 1)).to(values.dtype)
+                z = apply(column)
                 z = z if options.project is None else options.project(z)
                 return z.resolve_conj().numpy().ravel()
 

@@ -294,6 +294,10 @@ class _Parser:
         raise self._unexpected(token, "expected a number, a name or '('")
 
     def _number(self, token: _Token) -> Number:
+        if len(token.text) > 1 and token.text[0] == "0" and token.text[1].isdigit():
+            raise error_at(
+                self.text, token.at, f"{token.text!r} starts with a zero; dates are no numbers"
+            )
         imaginary = token.text.endswith("j")
         value = float(token.text.rstrip("j"))
         if value == float("inf"):

@@ -23,13 +23,15 @@ from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch_sla.assembly import Dofs, Mesh
+    from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Model"]
@@ -135,9 +137,19 @@ class Model(ABC):
 
     @cached_property
     def reaching(self) -> frozenset[str]:
-        """Names of the parameters that some law or output uses, in some cell at least."""
+        """Names of the parameters that a steady solve or an output uses, in some cell at least."""
+        return self._names(lambda path: path[0] != "capacity")
+
+    @cached_property
+    def reaching_mass(self) -> frozenset[str]:
+        """Names of the parameters that the mass matrix uses."""
+        return self._names(lambda path: path[0] == "capacity")
+
+    def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
         for law in laws(self.spec):
+            if not wanted(law.path) or self._overridden(law.path):
+                continue
             value = law.value
             if isinstance(value, FrozenMap):
                 path = ".".join(str(part) for part in law.path)
@@ -149,6 +161,14 @@ class Model(ABC):
                 elif isinstance(leaf, Formula):
                     names |= leaf.expression.names & self.declared.keys()
         return frozenset(names)
+
+    def _overridden(self, path: DataPath) -> bool:
+        """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
+        if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
+            return False
+        if not isinstance(self.spec.boundary[path[1]], Dirichlet):
+            return False
+        return not bool((self.compiled.owner == path[1]).any())
 
     def dof_points(self, points: Tensor | None = None) -> Tensor:
         """Return where the unknowns live ``[n, dim]``."""
@@ -209,13 +229,15 @@ class Model(ABC):
 
     # -- values ---------------------------------------------------------------------------------
 
-    def scene(self, values: Mapping[str, Any], points: Tensor | None = None) -> Scene:
-        """Check and cast what is given, and put it on a geometry."""
+    def scene(
+        self, values: Mapping[str, Any], points: Tensor | None = None, *, mass: bool = False
+    ) -> Scene:
+        """Check and cast what is given, for a solve or with `mass`, and put it on a geometry."""
         geometry = self.geometry if points is None else self._moved(points)
         given: Given = resolve(
             values,
             self.declared,
-            reaching=self.reaching,
+            reaching=self.reaching | self.reaching_mass if mass else self.reaching,
             counts=self.counts,
             sites=lambda name: self.sites(name, geometry),
             dtype=self.dtype,
@@ -309,7 +331,7 @@ class Model(ABC):
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""
-        return Assembled(self, self.scene(values, points))
+        return Assembled(self, self.scene(values, points, mass=True))
 
     def residual(
         self,

@@ -1,0 +1,94 @@
+"""What counts as solved: singular, perturbed and falsely declared matrices are never let through."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg.rcond import probe
+
+D = torch.float64
+
+
+def path_laplacian(n: int) -> SparseTensor:
+    """Singular: constants are its null space."""
+    i = torch.arange(n - 1)
+    A = torch.zeros(n, n, dtype=D)
+    A[i, i] += 1
+    A[i + 1, i + 1] += 1
+    A[i, i + 1] -= 1
+    A[i + 1, i] -= 1
+    return SparseTensor.from_dense(A)
+
+
+def test_no_probe_is_orthogonal_to_constants() -> None:
+    like = torch.zeros(1, dtype=D)
+    for n in range(2, 3000):
+        both = probe(n, like).sum(0).abs()
+        assert both[0] > 0
+        assert both[1] > 0.4 * n
+
+
+@pytest.mark.parametrize("n", [8, 22, 28, 36, 42, 608])
+@pytest.mark.parametrize(
+    ("backend", "method"),
+    [("auto", "auto"), ("eigen", "lu"), ("scipy", "superlu"), ("native", "ldlt"), ("eigen", "cg")],
+)
+def test_singular_matrices_are_refused(n: int, backend: str, method: str) -> None:
+    b = torch.linspace(1, 2, n, dtype=D)
+    with pytest.raises(SolveError):
+        path_laplacian(n).solve(b, backend=backend, method=method)
+
+
+def test_a_huge_iterate_is_no_solution() -> None:
+    A = SparseTensor.from_dense(torch.ones(2, 2, dtype=D))
+    b = torch.tensor([1.0, 2.0], dtype=D)
+    for backend in ("pytorch", "eigen"):
+        with pytest.raises(SolveError):
+            A.solve(b, backend=backend, method="cg")
+
+
+def test_a_failed_solve_reports_no_small_residual() -> None:
+    A = SparseTensor.from_dense(torch.ones(2, 2, dtype=D))
+    _, info = A.solve(torch.tensor([1.0, 2.0], dtype=D), throw=False)
+    assert not info.converged
+    assert not info.residual < 1e-3
+    assert not info.backward_error < 1e-3
+    assert len(repr(info)) < 1000
+
+
+def test_replaced_pivots_must_still_reach_the_floor() -> None:
+    n = 8
+    i = torch.arange(n, dtype=D)
+    H = 1 / (i[:, None] + i + 1)
+    x, info = SparseTensor.from_dense(H).solve(
+        H.sum(1), throw=False, backend="native", method="ldlt"
+    )
+    if info.converged:
+        # rcond is 3e-11: a backward stable solution is good to about 1e-5.
+        assert float((x - 1).abs().max()) < 1e-3
+    assert SparseTensor.from_dense(H).solve(H.sum(1)).sub(1).abs().max() < 1e-3
+
+
+def test_nan_in_a_dense_matrix_is_kept_and_noticed() -> None:
+    nan = float("nan")
+    A = SparseTensor.from_dense(torch.tensor([[2.0, nan], [nan, 2.0]], dtype=D))
+    assert A.nnz == 4
+    with pytest.raises(SolveError) as caught:
+        A.solve(torch.ones(2, dtype=D))
+    assert caught.value.result is Result.NONFINITE
+
+
+def test_a_false_declaration_of_symmetry_is_noticed_by_the_adjoint() -> None:
+    generator = torch.Generator().manual_seed(77)
+    A = torch.randn(6, 6, dtype=D, generator=generator) + 4 * torch.eye(6, dtype=D)
+    given = SparseTensor.from_dense(A)
+    values = given.values.clone().requires_grad_()
+    false = SparseTensor.from_pattern(
+        given.pattern, values, Structure(symmetric=True, hermitian=True)
+    )
+    x = false.solve(torch.ones(6, dtype=D), backend="pytorch", method="gmres")
+    with pytest.raises(SolveError, match="adjoint"):
+        x.pow(2).sum().backward()
