@@ -20,6 +20,9 @@ _forked = False
 def _after_fork_in_child() -> None:
     global _forked
     _forked = True
+    # The threads of OpenMP did not come along, and a torch operation that waited for them would
+    # wait for ever; torch's own data loaders do the same in their workers.
+    torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
