@@ -92,7 +92,7 @@ class Factored:
     @property
     def perturbed(self) -> bool:
         """Whether negligible pivots were replaced: the factors are those of a nearby matrix."""
-        return any("replaced" in note for note in self.numeric.notes)
+        return self.numeric.perturbed
 
     def _scaled_solve(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
         return self._backend.solve(self.numeric, values, b, mode, options=self._options).x

@@ -132,12 +132,17 @@ class Symbolic:
 
 @dataclass(eq=False)
 class Numeric:
-    """What the values determine. Never changed once made, and never an alias of the caller's memory."""
+    """What the values determine. Never changed once made, and never an alias of the caller's memory.
+
+    `perturbed` says that negligible pivots were replaced: the factors are those of a nearby matrix,
+    and only refinement to the floor of the dtype makes a solution of them.
+    """
 
     symbolic: Symbolic
     payload: Any
     nbytes: int = 0
     notes: tuple[str, ...] = ()
+    perturbed: bool = False
 
 
 @dataclass(eq=False)

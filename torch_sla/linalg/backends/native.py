@@ -108,7 +108,8 @@ class Native(Backend):
         factors = made if isinstance(made, list) else [made]
         perturbed = sum(f.perturbed for f in factors)
         notes = (f"{perturbed} negligible pivot(s) replaced",) if perturbed else ()
-        return Numeric(symbolic, made, sum(f.nbytes for f in factors), notes)
+        nbytes = sum(f.nbytes for f in factors)
+        return Numeric(symbolic, made, nbytes, notes, perturbed=perturbed > 0)
 
     def solve(
         self,
