@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["STEPS", "Factored", "FactoredBatch"]
+__all__ = ["STEPS", "Factored", "FactoredBatch", "column_norm"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
@@ -71,7 +71,9 @@ class Factored:
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
         self.scale = None
         if square:
-            self.scale = equilibrate(self.pattern, values, bool(symbolic.structure.hermitian))
+            structure = symbolic.structure
+            both = bool(structure.hermitian or structure.symmetric)
+            self.scale = equilibrate(self.pattern, values, both)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
             R, C = self.scale
@@ -80,7 +82,7 @@ class Factored:
         self.numeric: Numeric = backend.factorize(symbolic, values, options)
         held = values.numel() * values.element_size() if self._own else 0
         self.nbytes = self.numeric.nbytes + held
-        self.norm = float(_norm1(self.pattern, values))
+        self.norm = float(column_norm(self.pattern, values))
         self._rcond: float | None = None
         self._prove(values)
 
@@ -94,7 +96,7 @@ class Factored:
         out._options = replace(options, preconditioner=None)
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
         out._own, out._values, out._rcond = False, None, None
-        out.nbytes, out.norm = numeric.nbytes, float(_norm1(numeric.symbolic.pattern, values))
+        out.nbytes, out.norm = numeric.nbytes, float(column_norm(numeric.symbolic.pattern, values))
         return out
 
     @property
@@ -152,7 +154,10 @@ class Factored:
             x = self._scaled_solve(values, x / x.abs().amax(), "n")
         x = x / torch.linalg.vector_norm(x)
         image = kernels.spmm(p.crow, p.ccol, values, x)
-        ratio = float(torch.linalg.vecdot(x, image, dim=0).abs().sum()) / self.norm
+        # The left eigenvector of a symmetric matrix is not x but its conjugate.
+        left = x if self.numeric.symbolic.structure.hermitian else x.conj()
+        size = torch.linalg.vecdot(left, x, dim=0).abs().clamp(min=torch.finfo(values.dtype).eps)
+        ratio = float((torch.linalg.vecdot(left, image, dim=0).abs() / size).sum()) / self.norm
         if not ratio > 16 * torch.finfo(values.dtype).eps:
             raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 
@@ -224,7 +229,7 @@ class FactoredBatch:
         n, columns = self.pattern.shape[0], b.shape[2]
         probes = probe(n, values).expand(len(values), n, 2)
         x = self._substitute(values, torch.cat([b, probes], 2), mode)
-        growth = x[:, :, columns:].abs().amax((1, 2)) * _norm1(self.pattern, values)
+        growth = x[:, :, columns:].abs().amax((1, 2)) * column_norm(self.pattern, values)
         sound = growth <= _suspicious(n, values.dtype)
         self.sound = self.sound & sound & ~is_uneven(self.pattern, values)
         self._proved = True
@@ -257,7 +262,7 @@ class FactoredBatch:
         return x, self.sound & check.accepted(options), check, steps
 
 
-def _norm1(pattern: Pattern, values: Tensor) -> Tensor:
+def column_norm(pattern: Pattern, values: Tensor) -> Tensor:
     """Largest column sum of absolute values: ``[*B, nnz_csr] -> [*B]``."""
     if 0 in pattern.shape:
         return values.real.new_zeros(values.shape[:-1])

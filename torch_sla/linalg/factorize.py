@@ -335,7 +335,7 @@ class CholeskyFactorization(Factorization):
 
 
 class LDLTFactorization(Factorization):
-    """``A = L D Lᴴ`` of a Hermitian matrix."""
+    """``A = L D Lᴴ`` of a Hermitian matrix, ``L D Lᵀ`` of a complex symmetric one."""
 
     default_method = "ldlt"
 
@@ -410,6 +410,7 @@ def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> Solve
         nnz=pattern.nnz_csr,
         dtype=A.dtype,
         device=A.device.type,
+        symmetric=structure.symmetric,
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
         dimension=pattern.dimension,

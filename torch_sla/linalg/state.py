@@ -12,10 +12,11 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch
+from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch, column_norm
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import REFINE, Residual, judge
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["SolverState"]
 # Steps of refinement of a solve with perturbed factors, and fresh starts of an iterative one whose
 # recurrence drifted away from the true residual.
 _PERTURBED_STEPS, _RESUMES = 12, 3
+# Tolerance of the iterative solves that estimate a condition number.
+_ROUGH = 1e-3
 
 
 class SolverState:
@@ -364,8 +367,15 @@ class SolverState:
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
+        estimate: Callable[[], float | None] | None = None
+        if self._square and clean is None:
+            estimate = partial(self._krylov_rcond, backend, numeric, values, mark, options)
         info = SolveInfo(
-            done.result, done.iterations, history=list(done.history), notes=list(numeric.notes)
+            done.result,
+            done.iterations,
+            history=list(done.history),
+            notes=list(numeric.notes),
+            estimate_rcond=estimate,
         )
         error = check(x)
         for _ in range(_RESUMES):
@@ -470,6 +480,35 @@ class SolverState:
         if kernels.fingerprint(values) != mark:
             return None
         return self._factored(backend, candidate, values, mark, options).rcond(values)
+
+    def _krylov_rcond(
+        self,
+        backend: Backend,
+        numeric: Numeric,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> float | None:
+        """Estimate it by rough solves of an iterative method; None where one of them fails."""
+        if kernels.fingerprint(values) != mark:
+            return None
+        rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
+
+        def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
+            def run(v: Tensor) -> Tensor:
+                done = backend.solve(numeric, values, v, mode, options=rough)
+                if not done.result.ok:
+                    raise SolveError(done.result, "a rough solve for the condition number")
+                return done.x
+
+            return run
+
+        try:
+            inverse = inverse_norm(solve("n"), solve("h"), values.new_empty(self.pattern.shape[0], 1))
+        except SolveError:
+            return None
+        size = float(column_norm(self.pattern, values)) * inverse
+        return 1 / size if size > 0 else 1.0
 
 
 def _extreme(b: Tensor) -> Tensor | None:
