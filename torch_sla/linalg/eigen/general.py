@@ -29,7 +29,7 @@ from torch_sla.linalg.eigen.operators import (
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +101,7 @@ def eigs(
     >>> w.imag.round().tolist()
     [2.0, -2.0]
     """
+    refuse_vmap(A.values, "eigenvalues")
     require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:

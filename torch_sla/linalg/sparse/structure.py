@@ -81,8 +81,11 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     if len(flat) > 1:
         # Large batches a few at a time, in memory that stays in the cache.
         found = [detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
-        flags = ("symmetric", "hermitian", "positive_definite")
-        return Structure(**{name: _all([getattr(part, name) for part in found]) for name in flags})
+        return Structure(
+            symmetric=_all([part.symmetric for part in found]),
+            hermitian=_all([part.hermitian for part in found]),
+            positive_definite=_all([part.positive_definite for part in found]),
+        )
     diagonal_slots = pattern.diagonal_slots.long()
     present = diagonal_slots >= 0
     diagonal = (
