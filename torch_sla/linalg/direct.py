@@ -258,23 +258,16 @@ class FactoredBatch:
         self.nbytes = sum(numeric.nbytes for numeric in numerics)
         replaced = [numeric.perturbed for numeric in numerics]
         self.sound = ~torch.tensor(replaced, device=values.device)
-        self._proved = proved
+        if not proved:
+            n = self.pattern.shape[0]
+            probes = probe(n, values).expand(len(values), n, 2)
+            growth = self._substitute(values, probes, "n").abs().amax((1, 2))
+            growth *= column_norm(self.pattern, values)
+            self.sound &= growth <= _suspicious(n, values.dtype)
+            self.sound &= ~is_uneven(self.pattern, values)
 
     def _substitute(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
         return self._backend.solve_batch(self._numerics, values, b, mode, options=self._options)
-
-    def _first(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
-        """Substitute, and take the probes of the proof along the first time."""
-        if self._proved:
-            return self._substitute(values, b, mode)
-        n, columns = self.pattern.shape[0], b.shape[2]
-        probes = probe(n, values).expand(len(values), n, 2)
-        x = self._substitute(values, torch.cat([b, probes], 2), mode)
-        growth = x[:, :, columns:].abs().amax((1, 2)) * column_norm(self.pattern, values)
-        sound = growth <= _suspicious(n, values.dtype)
-        self.sound = self.sound & sound & ~is_uneven(self.pattern, values)
-        self._proved = True
-        return x[:, :, :columns].contiguous()
 
     def solve(
         self, values: Tensor, b: Tensor, mode: Mode, truth: Mode, options: SolveOptions
@@ -287,7 +280,7 @@ class FactoredBatch:
             Solutions, which of them are beyond doubt ``[B]``, what was measured, refinement steps.
         """
         check = BatchResidual(self.pattern, values, b, truth)
-        x = self._first(values, b, mode)
+        x = self._substitute(values, b, mode)
         check(x)
         steps, target = 0, REFINE * torch.finfo(x.dtype).eps
         while steps < STEPS and bool((self.sound & (check.backward > target)).any()):

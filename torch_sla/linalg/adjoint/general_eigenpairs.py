@@ -32,9 +32,7 @@ from torch_sla.linalg.adjoint.sampled_product import sampled_product
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-_SECOND = (
-    "second derivatives of the eigenvectors of a general matrix (third of its eigenvalues) are not available"
-)
+_SECOND = "second derivatives of the eigenvectors of a general matrix (third of its eigenvalues) are not available"
 
 __all__ = ["GeneralProblem", "general_eigenpairs"]
 
