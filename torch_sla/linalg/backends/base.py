@@ -80,6 +80,8 @@ class Capabilities:
         Whether `factorize` takes values ``[B, nnz]`` at once.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recommended
+        Whether a plan may choose it unasked.
     """
 
     methods: tuple[Method, ...]
@@ -87,6 +89,7 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recommended: bool = True
 
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""
