@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CUDA = torch.device("cuda", 0)
+PACKAGES = (
+    *("nvmath-python", "nvidia-cudss-cu13", "nvidia-cudss-cu12", "cuda-bindings", "cuda-core"),
+    *("cuda-pathfinder", "nvidia-cublas", "nvidia-cusolver", "numpy", "scipy", "triton"),
+)
 SIZES, QUICK_SIZES = (100, 316, 1000), (100, 316)
 _steps: list[tuple[str, Callable[[bool], None]]] = []
 
@@ -69,13 +74,10 @@ def poisson(n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor,
 
 
 @step
-def versions(quick: bool) -> None:
+def versions(_: bool) -> None:
     report("torch", torch.__version__, "cuda", torch.version.cuda, torch.cuda.get_device_name(0))
     report("threads", torch.get_num_threads(), "free/total", torch.cuda.mem_get_info())
-    for name in (
-        "nvmath-python nvidia-cudss-cu13 nvidia-cudss-cu12 cuda-bindings cuda-core cuda-pathfinder "
-        "nvidia-cublas nvidia-cusolver numpy scipy triton"
-    ).split():
+    for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             report(name, metadata.version(name))
     import torch_sla
@@ -117,7 +119,7 @@ def phases(quick: bool) -> None:
         orders: dict[str, dict[str, Any]] = {"cuDSS": {}, "cuDSS 1 thread": {"threads": 1}}
         with attempt("our ordering"):
             for name in ("auto", "amd", "dissection"):
-                t, found = clock(lambda name=name: cholesky.analyze(*data[:2], ordering=name))
+                t, found = clock(partial(cholesky.analyze, *data[:2], ordering=name))
                 report(f"ours {name}: {t:.3f} s, nnz(L) {found.factor_nnz:.4g} {found.ordering}")
                 orders[f"ours {name}"] = {"order": found.order}
             orders["ours inverse"] = {"order": torch.argsort(found.order.long()).int()}
@@ -159,7 +161,7 @@ def measure(n: int, name: str, data: Any, b: Tensor, options: Any, kept: dict[st
 
 
 @step
-def answers(quick: bool) -> None:
+def answers(_: bool) -> None:
     """What the library says of singular, indefinite and badly scaled matrices."""
     crow, ccol, values = poisson(12)
     n = 144
@@ -221,7 +223,7 @@ def answers(quick: bool) -> None:
 
 
 @step
-def columns(quick: bool) -> None:
+def columns(_: bool) -> None:
     """Several right-hand sides, on an analysis made for one."""
     n = QUICK_SIZES[-1]
     data = poisson(n)
@@ -238,7 +240,7 @@ def columns(quick: bool) -> None:
 
 
 @step
-def hybrid(quick: bool) -> None:
+def hybrid(_: bool) -> None:
     """Factors kept partly on the host."""
     n = QUICK_SIZES[-1]
     data = poisson(n)
@@ -252,7 +254,7 @@ def hybrid(quick: bool) -> None:
 
 
 @step
-def zoo(quick: bool) -> None:
+def zoo(_: bool) -> None:
     """Every method, dtype, mode of the backend on small matrices, against dense torch."""
     from dataclasses import replace
 
@@ -306,7 +308,7 @@ def zoo(quick: bool) -> None:
 
 
 @step
-def public(quick: bool) -> None:
+def public(_: bool) -> None:
     """The public face on the device, gradients against the host."""
     from torch_sla.linalg import SparseTensor
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -349,7 +351,7 @@ def public(quick: bool) -> None:
 
 
 @step
-def waits(quick: bool) -> None:
+def waits(_: bool) -> None:
     """Where a solve waits for the device."""
     from torch_sla.linalg import SparseTensor
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -385,7 +387,7 @@ def waits(quick: bool) -> None:
 
 
 @step
-def cusolver(quick: bool) -> None:
+def cusolver(_: bool) -> None:
     """Whether the sparse part of cuSOLVER is still there."""
     from nvmath.bindings import cusolver as base, cusolverSp, cusparse
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from torch_sla.linalg.backends import cudss_driver as driver, registry
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.cudss import CuDSS
 from torch_sla.linalg.factor_cache import clear_factor_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SQUARE = [c for c in CASES if c.square and not c.hard and c.nullspace is None]
 OPTIONS = SolveOptions()
@@ -190,9 +193,13 @@ def test_replaced_pivots_are_noted(lib: FakeCuDSS) -> None:
 def test_full_memory_is_an_error_with_a_result(lib: FakeCuDSS, phase: str) -> None:
     lib.fail = phase
     backend, symbolic, values = poisson()
-    with pytest.raises(SolveError, match=f"{phase.lower()} phase") as caught:
+
+    def run() -> None:
         numeric = backend.factorize(symbolic, values, OPTIONS)
         backend.solve(numeric, values, torch.ones(12, 1, dtype=torch.float64), options=OPTIONS)
+
+    with pytest.raises(SolveError, match=f"{phase.lower()} phase") as caught:
+        run()
     assert caught.value.result is Result.OUT_OF_MEMORY
 
 
