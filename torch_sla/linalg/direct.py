@@ -10,7 +10,8 @@ import torch
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm, probe
-from torch_sla.linalg.scaling import equilibrate
+from torch_sla.linalg.residual import REFINE, BatchResidual
+from torch_sla.linalg.scaling import equilibrate, is_uneven
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Factored"]
+__all__ = ["STEPS", "Factored", "FactoredBatch"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
 _SUSPICIOUS = 1e-2
+# Steps of refinement.
+STEPS = 4
+
+
+def _suspicious(n: int, dtype: torch.dtype) -> float:
+    """Return the growth ``‖A⁻¹ v‖ ‖A‖`` of a probe from which the condition number is to be estimated."""
+    return _SUSPICIOUS / (torch.finfo(dtype).eps * n**0.5)
 
 
 class Factored:
@@ -72,7 +80,7 @@ class Factored:
         self.numeric: Numeric = backend.factorize(symbolic, values, options)
         held = values.numel() * values.element_size() if self._own else 0
         self.nbytes = self.numeric.nbytes + held
-        self.norm = _norm1(self.pattern, values)
+        self.norm = float(_norm1(self.pattern, values))
         self._rcond: float | None = None
         self._prove(values)
 
@@ -86,7 +94,7 @@ class Factored:
         out._options = replace(options, preconditioner=None)
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
         out._own, out._values, out._rcond = False, None, None
-        out.nbytes, out.norm = numeric.nbytes, _norm1(numeric.symbolic.pattern, values)
+        out.nbytes, out.norm = numeric.nbytes, float(_norm1(numeric.symbolic.pattern, values))
         return out
 
     @property
@@ -124,10 +132,9 @@ class Factored:
         if self.perturbed:
             self._prove_replaced(values, probes[:, :1])
         growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
-        eps = torch.finfo(values.dtype).eps
-        if growth <= _SUSPICIOUS / (eps * n**0.5):
+        if growth <= _suspicious(n, values.dtype):
             return
-        rcond = self._estimate(values)
+        rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
         if not rcond >= eps:
             raise SolveError(
                 Result.SINGULAR,
@@ -172,8 +179,80 @@ class Factored:
         return self._rcond
 
 
-def _norm1(pattern: Pattern, values: Tensor) -> float:
-    """Largest column sum of absolute values."""
-    sums = values.abs().new_zeros(pattern.shape[1])
-    sums.index_add_(0, pattern.ccol.long(), values.abs())
-    return float(sums.amax()) if sums.numel() else 0.0
+class FactoredBatch:
+    """Numeric factors of many square matrices on one pattern, and which of them are beyond doubt.
+
+    What needs care (scales, replaced pivots, suspicious growth) is not done here: such members are
+    not `sound`, and are for `Factored`.
+
+    Parameters
+    ----------
+    backend, numerics
+        The factors, as the backend made them.
+    values
+        ``[B, nnz_csr]``.
+    options
+        Of the solves.
+    proved
+        Whether singular members have been refused already.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        numerics: list[Numeric],
+        values: Tensor,
+        options: SolveOptions,
+        *,
+        proved: bool = False,
+    ) -> None:
+        self._backend, self._numerics = backend, numerics
+        self._options = replace(options, preconditioner=None)
+        self.pattern = numerics[0].symbolic.pattern
+        self.nbytes = sum(numeric.nbytes for numeric in numerics)
+        replaced = [numeric.perturbed for numeric in numerics]
+        self.sound = ~torch.tensor(replaced, device=values.device)
+        if not proved:
+            n = self.pattern.shape[0]
+            probes = probe(n, values).expand(len(values), n, 2)
+            growth = self._substitute(values, probes, "n").abs().amax((1, 2))
+            growth *= _norm1(self.pattern, values)
+            self.sound &= growth <= _suspicious(n, values.dtype)
+            self.sound &= ~is_uneven(self.pattern, values)
+
+    def _substitute(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
+        return self._backend.solve_batch(self._numerics, values, b, mode, options=self._options)
+
+    def solve(
+        self, values: Tensor, b: Tensor, mode: Mode, truth: Mode, options: SolveOptions
+    ) -> tuple[Tensor, Tensor, BatchResidual, int]:
+        """Solve and refine ``op(A_i) x_i = b_i``, ``b`` ``[B, n, K]``.
+
+        Returns
+        -------
+        x, good, check, steps
+            Solutions, which of them are beyond doubt ``[B]``, what was measured, refinement steps.
+        """
+        check = BatchResidual(self.pattern, values, b, truth)
+        x = self._substitute(values, b, mode)
+        check(x)
+        steps, target = 0, REFINE * torch.finfo(x.dtype).eps
+        while steps < STEPS and bool((self.sound & (check.backward > target)).any()):
+            before = check.backward
+            trial = x + self._substitute(values, check.r, mode)
+            check(trial)
+            better = check.backward < before
+            x, steps = torch.where(better[:, None, None], trial, x), steps + 1
+            if not bool(better.all()):
+                check(x)
+            if not bool((self.sound & (check.backward < 0.5 * before)).any()):
+                break
+        return x, self.sound & check.accepted(options), check, steps
+
+
+def _norm1(pattern: Pattern, values: Tensor) -> Tensor:
+    """Largest column sum of absolute values: ``[*B, nnz_csr] -> [*B]``."""
+    if 0 in pattern.shape:
+        return values.real.new_zeros(values.shape[:-1])
+    sums = values.abs().new_zeros(*values.shape[:-1], pattern.shape[1])
+    return sums.index_add_(-1, pattern.ccol.long(), values.abs()).amax(-1)

@@ -101,9 +101,9 @@ numerics = FactorCache(_memory_share(0.15))
 _counts: Counter[str] = Counter()
 
 
-def count(event: str) -> None:
+def count(event: str, times: int = 1) -> None:
     """Note that an expensive step ran: ``analyze``, ``factorize`` or ``solve``."""
-    _counts[event] += 1
+    _counts[event] += times
 
 
 def cache_counters() -> dict[str, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Mode, SolveOptions
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["ACCEPT", "REFINE", "Residual", "judge"]
+__all__ = ["ACCEPT", "REFINE", "BatchResidual", "Residual", "judge"]
 
 # A direct solve is refined above the first multiple of eps of backward error and accepted below the
 # second.
@@ -145,3 +145,40 @@ def judge(
     if floor:
         return Result.CONVERGED if direct else Result.ROUNDOFF
     return said if not said.ok else Result.RESIDUAL
+
+
+class BatchResidual:
+    """`Residual` of many square systems on one pattern at once, in the first of its measures.
+
+    Parameters
+    ----------
+    pattern, values
+        Scalar slots ``[B, nnz_csr]``.
+    b
+        ``[B, n, K]``.
+    mode
+        ``"n"`` or ``"h"``.
+    """
+
+    def __init__(self, pattern: Pattern, values: Tensor, b: Tensor, mode: Mode) -> None:
+        if mode != "n":
+            values = pattern.transpose_values(values).conj().resolve_conj()
+            pattern = pattern.transposed
+        self._pattern, self._values, self._b = pattern, values, b
+        self._A_max = pattern.sum_rows(values.abs()).amax(-1, keepdim=True)
+        self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
+
+    def __call__(self, x: Tensor) -> None:
+        """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, the worst of the columns."""
+        self.r = self._b - kernels.spmm(self._pattern.crow, self._pattern.ccol, self._values, x)
+        self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
+        tiny = torch.finfo(self._r_norm.dtype).tiny
+        self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
+        scale = (self._A_max * x.abs().amax(1) + self._b_max).clamp(min=tiny)
+        self.backward = (self.r.abs().amax(1) / scale).amax(-1)
+
+    def accepted(self, options: SolveOptions) -> Tensor:
+        """Which members `judge` would call converged, ``[B]``; NaN is not."""
+        limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
+        floor = self.backward <= ACCEPT * torch.finfo(self.r.dtype).eps
+        return (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))

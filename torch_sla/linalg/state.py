@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored
+from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverState"]
 
-# Steps of refinement of a direct solve, and fresh starts of an iterative one whose recurrence
-# drifted away from the true residual.
-_STEPS, _RESUMES = 4, 3
-_PERTURBED_STEPS = 12
+# Steps of refinement of a solve with perturbed factors, and fresh starts of an iterative one whose
+# recurrence drifted away from the true residual.
+_PERTURBED_STEPS, _RESUMES = 12, 3
 
 
 class SolverState:
@@ -109,14 +108,75 @@ class SolverState:
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
         out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
-        for i, item in enumerate(items):
+        for i in self._together(items, prints, b, adjoint, first, out):
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
-            out[i] = self._one(item, prints[i], b[i], adjoint, first, x0)
+            out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
         return out
 
     @property
     def _square(self) -> bool:
         return self.pattern.shape[0] == self.pattern.shape[1]
+
+    def _is_direct(self, candidate: Candidate) -> bool:
+        method = get_backend(candidate.backend).capabilities.method(candidate.method)
+        return method is not None and method.kind == "direct"
+
+    def _modes(self, adjoint: bool) -> tuple[Mode, Mode]:
+        """Mode of the solve, and of its check: of the adjoint itself, so that a wrong declaration is noticed."""
+        if not adjoint:
+            return "n", "n"
+        return "n" if self.structure.hermitian else "h", "h"
+
+    # --- many matrices -------------------------------------------------------------------------
+
+    def _together(
+        self,
+        values: Tensor,
+        marks: list[Hashable],
+        b: Tensor,
+        adjoint: bool,
+        first: bool,
+        out: Tensor,
+    ) -> list[int]:
+        """Fill in the members that can be solved with all at once; return those that go alone."""
+        everyone = list(range(len(values)))
+        candidate, n = self.plan.choice, self.pattern.shape[0]
+        backend = get_backend(candidate.backend)
+        fits = self._is_direct(candidate) and self._square and self.nullspace is None
+        if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
+            return everyone
+        size = b.abs().amax(1)
+        bound = torch.finfo(size.dtype).max ** 0.25
+        usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
+        if not (torch.isfinite(values).all() and torch.isfinite(b).all() and bool(usual.any())):
+            return everyone
+        options = self.adjoint_options if adjoint else self.options
+        mode, truth = self._modes(adjoint)
+        try:
+            factored = self._factored_batch(backend, candidate, values, marks, options)
+            count("solve", len(values))
+            x, good, check, steps = factored.solve(values, b, mode, truth, options)
+        except SolveError:
+            return everyone  # one of them fails, and says so alone
+        good &= usual & torch.isfinite(x).all(-1).all(-1)
+        if not bool(good.any()):
+            return everyone
+        out.copy_(x)
+        info = SolveInfo(
+            residual=float(check.relative[good].max()),
+            backward_error=float(check.backward[good].max()),
+            method=candidate.method,
+            backend=candidate.backend,
+            notes=[f"{int(good.sum())} matrices at once"],
+        )
+        if steps:
+            info.notes.append(f"{steps} step(s) of iterative refinement")
+        last = int(good.nonzero()[-1])
+        info.estimate_rcond = partial(
+            self._rcond, backend, candidate, values[last], marks[last], options
+        )
+        (self.info if first else self.adjoint_info).absorb(info)
+        return (~good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -219,11 +279,8 @@ class SolverState:
         if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
             # Far beyond what was predicted, the next candidate is the better bet.
             options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
-        mode: Mode = "h" if adjoint and not self.structure.hermitian else "n"
-        method = backend.capabilities.method(candidate.method)
-        direct = method is not None and method.kind == "direct"
-        # The residual is that of the adjoint itself, so that a wrong declaration is noticed.
-        truth: Mode = "h" if adjoint else "n"
+        mode, truth = self._modes(adjoint)
+        direct = self._is_direct(candidate)
         run = (backend, candidate, values, mark, b, mode, truth, options)
         x, info, check = self._direct(*run) if direct else self._iterative(*run, x0)
         info.result = judge(
@@ -264,7 +321,7 @@ class SolverState:
         x = factored.solve(values, b, mode)
         error = check(x)
         eps = torch.finfo(x.dtype).eps
-        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else STEPS
         while steps < limit and REFINE * eps < error[1] < float("inf"):
             trial = x + factored.solve(values, check.r, mode)
             found = check(trial)
@@ -368,6 +425,22 @@ class SolverState:
             return Factored(backend, symbolic, values, options, self.nullspace)
 
         return numerics.get((self._base(candidate), values.dtype, mark), factorize)
+
+    def _factored_batch(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        marks: list[Hashable],
+        options: SolveOptions,
+    ) -> FactoredBatch:
+        def factorize() -> FactoredBatch:
+            count("factorize", len(values))
+            symbolic = self._symbolic(backend, candidate)
+            made = backend.factorize_batch(symbolic, values, options)
+            return FactoredBatch(backend, made, values, options)
+
+        return numerics.get((self._base(candidate), values.dtype, tuple(marks)), factorize)
 
     def _numeric(
         self,

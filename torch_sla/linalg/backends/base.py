@@ -77,7 +77,7 @@ class Capabilities:
     devices, dtypes
         Device types and value dtypes it takes.
     batched
-        Whether `factorize` takes values ``[B, nnz]`` at once.
+        Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
     recommended
@@ -207,6 +207,33 @@ class Backend(ABC):
         x0: Tensor | None = None,
     ) -> Solution:
         """Solve ``op(A) x = b`` for ``b`` ``[M, K]``; `values` are those `numeric` was made from."""
+
+    # Many matrices on one pattern; a library that takes them together says so by `batched`.
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
+        """Factorise slot values ``[B, nnz_csr]``: one numeric object per member.
+
+        Raises
+        ------
+        SolveError
+            When any member fails.
+        """
+        return [self.factorize(symbolic, member, options) for member in values]
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        """Solve ``op(A_i) x_i = b_i`` by direct factors: values ``[B, nnz_csr]``, ``b`` ``[B, M, K]``."""
+        members = zip(numerics, values, b, strict=True)
+        return torch.stack([self.solve(*member, mode, options=options).x for member in members])
 
     # What a factor may know besides solutions; None when it does not.
 
