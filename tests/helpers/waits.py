@@ -110,5 +110,5 @@ def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = cg._Watch.steps
     for module in (patterns, sparse):
         monkeypatch.setattr(module, "runs_compiled", lambda *_: False)
-    monkeypatch.setattr(sparse_fallback, "_matmul", product)
+    monkeypatch.setattr(sparse_fallback, "_scipy_matmul", product)
     monkeypatch.setattr(cg._Watch, "steps", lambda self, _: steps(self, "cuda"))
