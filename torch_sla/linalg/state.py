@@ -222,19 +222,20 @@ class SolverState:
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
         nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
-        if not (torch.isfinite(values).all() and torch.isfinite(b).all()):
+        finite, zero, extreme = _look(values, b)
+        if not finite:
             return SolveInfo(
                 Result.NONFINITE,
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
             ), nan
-        if n == 0 or b.shape[1] == 0 or not b.any():
+        if n == 0 or zero:
             choice = self.plan.choice
             return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
-        scale, shrink = _extreme(b), 1.0
-        if scale is not None:
-            # Squares of such numbers over- or underflow, so that norms would be inf or 0.
+        scale, shrink = None, 1.0
+        if extreme:
+            scale = _powers(b)
             b, shrink = b / scale, float(scale.amax())
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
@@ -261,10 +262,11 @@ class SolverState:
                     self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
-        x = x if scale is None else x * scale
-        if info.result.ok and not bool(torch.isfinite(x).all()):
-            info.result = Result.NONFINITE
-            info.notes.append("the solution overflows")
+        if scale is not None:
+            x = x * scale
+            if info.result.ok and not bool(torch.isfinite(x).all()):
+                info.result = Result.NONFINITE
+                info.notes.append("the solution overflows")
         return info, x
 
     def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
@@ -544,16 +546,28 @@ class SolverState:
         return 1 / size if size > 0 else 1.0
 
 
-def _extreme(b: Tensor) -> Tensor | None:
-    """Return powers of two ``[K]`` that bring extreme columns to about one; None without such columns.
-
-    The absolute tolerance has to be divided by the largest of them, which tightens it for the others.
-    """
-    size = b.abs().amax(0)
-    bound = torch.finfo(size.dtype).max ** 0.25
+def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
+    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    if not b.numel():
+        return bool(finite), True, False
+    size, bound = b.abs().amax(0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    if not bool(extreme.any()):
-        return None
-    return torch.where(
-        extreme, torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round()), 1.0
-    )
+    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
+    return bool(found[0]), bool(found[1]), bool(found[2])
+
+
+def _bound(b: Tensor) -> float:
+    return float(torch.finfo(b.dtype).max ** 0.25)
+
+
+def _powers(b: Tensor) -> Tensor:
+    """Powers of two ``[K]`` that bring extreme columns to about one.
+
+    Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
+    has to be divided by the largest of them, which tightens it for the others.
+    """
+    size, bound = b.abs().amax(0), _bound(b)
+    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
+    powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
+    return torch.where(extreme, powers, 1.0)

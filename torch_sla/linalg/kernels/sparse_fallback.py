@@ -150,7 +150,7 @@ def fingerprint(data: Tensor) -> int:
     """
     size = data.numel()
     data = torch.nn.functional.pad(data, (0, -size % 8)).view(torch.int64)
-    sums = [0, 0]
+    totals = [torch.zeros((), dtype=torch.int64, device=data.device) for _ in _CONSTANTS]
     for first in range(0, data.numel(), _WORDS):
         words = data[first : first + _WORDS]
         place = torch.arange(first + 1, first + 1 + words.numel(), device=data.device)
@@ -158,9 +158,10 @@ def fingerprint(data: Tensor) -> int:
             mixed = (words ^ (place * a)) * b
             mixed = (mixed ^ (mixed >> 32)) * a
             mixed = (mixed ^ (mixed >> 29)) * b
-            sums[i] += int((mixed ^ (mixed >> 32)).sum())
+            totals[i] += (mixed ^ (mixed >> 32)).sum()
+    sums = torch.stack(totals).tolist()  # read once: a device is waited for
     low, high = ((s + size * a) % 2**64 for s, (a, _) in zip(sums, _CONSTANTS, strict=True))
-    return high << 64 | low
+    return int(high << 64 | low)
 
 
 # Odd, without pattern, and below 2**63 so that torch takes them as int64.
