@@ -127,7 +127,7 @@ def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
 
 
 @triton.jit(do_not_specialize=["n"])
-def _structure_kernel(crow, ccol, values, flags, n, tolerance, BLOCK: tl.constexpr):
+def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     start = tl.load(crow + i, mask=inside, other=0)
@@ -136,59 +136,90 @@ def _structure_kernel(crow, ccol, values, flags, n, tolerance, BLOCK: tl.constex
     zero = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
     own, size, below, above = zero, zero, zero, zero
     for s in range(width):
-        at = start + s
-        here = inside & (at < stop)
-        j = tl.load(ccol + at, mask=here, other=0)
-        v = tl.load(values + at, mask=here, other=0.0)
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        v = tl.load(values + start + s, mask=here, other=0.0)
         own = tl.where(here & (j == i), v, own)
         size += tl.where(here & (j != i), tl.abs(v), 0.0)
         below += tl.where(here & (j < i), tl.abs(v), 0.0)
         above += tl.where(here & (j > i), tl.abs(v), 0.0)
-    one_sided = tl.zeros([BLOCK], dtype=tl.int32)
-    unequal = tl.zeros([BLOCK], dtype=tl.int32)
-    for s in range(width):
-        at = start + s
-        here = inside & (at < stop)
-        j = tl.load(ccol + at, mask=here, other=0)
-        upper = here & (j > i)  # each pair is looked at from its smaller row; the rest from below
-        v = tl.load(values + at, mask=here, other=0.0)
-        low = tl.load(crow + j, mask=here, other=0)
-        high = tl.load(crow + j + 1, mask=here, other=0)
-        met = tl.zeros([BLOCK], dtype=tl.int32)
-        mirror, other = zero, zero
-        for t in range(tl.max(tl.where(here, high - low, 0))):
-            there = here & (low + t < high)
-            k = tl.load(ccol + low + t, mask=there, other=-1)
-            w = tl.load(values + low + t, mask=there & upper, other=0.0)
-            met += (there & (k == i)).to(tl.int32)
-            mirror = tl.where(there & (k == i), w, mirror)
-            other = tl.where(there & (k == j), tl.abs(w), other)
-        one_sided += (here & (met == 0)).to(tl.int32)
-        scale = tl.maximum(tl.maximum(tl.abs(v), tl.abs(mirror)), tl.maximum(tl.abs(own), other))
-        differs = (tl.abs(v - mirror) <= tolerance * scale) == 0
-        unequal += (upper & (met > 0) & differs).to(tl.int32)
+    tl.store(diagonal + i, own, mask=inside)
     slack = 0.5 * tolerance * own
     strict = own > size * (1 + 1e-8) + slack
     lax = inside & (strict == 0)
-    p = tl.program_id(0)
-    tl.store(flags + 8 * p, tl.sum(one_sided))
-    tl.store(flags + 8 * p + 1, tl.sum(unequal))
-    tl.store(flags + 8 * p + 2, tl.sum((inside & ((own > 0) == 0)).to(tl.int32)))
-    tl.store(flags + 8 * p + 3, tl.sum((inside & ((own >= size - slack) == 0)).to(tl.int32)))
-    tl.store(flags + 8 * p + 4, tl.sum((inside & strict).to(tl.int32)))
-    tl.store(flags + 8 * p + 5, tl.sum((lax & (below == 0)).to(tl.int32)))
-    tl.store(flags + 8 * p + 6, tl.sum((lax & (above == 0)).to(tl.int32)))
-    tl.store(flags + 8 * p + 7, tl.sum(lax.to(tl.int32)))
+    p = found + 8 * tl.program_id(0)
+    tl.store(p + 2, tl.sum((inside & ((own > 0) == 0)).to(tl.int32)))
+    tl.store(p + 3, tl.sum((inside & ((own >= size - slack) == 0)).to(tl.int32)))
+    tl.store(p + 4, tl.sum((inside & strict).to(tl.int32)))
+    tl.store(p + 5, tl.sum((lax & (below == 0)).to(tl.int32)))
+    tl.store(p + 6, tl.sum((lax & (above == 0)).to(tl.int32)))
+    tl.store(p + 7, width.to(tl.int32))
 
 
-def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int]:
-    """Counts of `torch_sla.linalg.kernels.detection.StructureCounts`, in its order."""
-    n, block = crow.numel() - 1, 256
-    programs = triton.cdiv(n, block)
-    flags = torch.empty(programs, 8, dtype=torch.int32, device=crow.device)
+@triton.jit
+def _slot_of(ccol, low, high, column, mask):
+    """First slot in ``[low, high)`` whose column is not below `column`."""
+    for _ in range(tl.max(tl.where(mask, _bits(high - low), 0))):
+        middle = (low + high) // 2
+        open_ = mask & (low < high)
+        under = open_ & (tl.load(ccol + middle, mask=open_, other=0) < column)
+        low = tl.where(under, middle + 1, low)
+        high = tl.where(open_ & (under == 0), middle, high)
+    return low
+
+
+@triton.jit
+def _bits(count):
+    """Halvings that leave nothing of `count` things."""
+    return tl.ceil(tl.log2(count.to(tl.float32) + 1.0)).to(tl.int32) + 1
+
+
+@triton.jit(do_not_specialize=["n"])
+def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    own = tl.load(diagonal + i, mask=inside, other=0.0)
+    one_sided = tl.zeros([BLOCK], dtype=tl.int32)
+    unequal = tl.zeros([BLOCK], dtype=tl.int32)
+    for s in range(tl.max(stop - start)):
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        v = tl.load(values + start + s, mask=here, other=0.0)
+        low = tl.load(crow + j, mask=here, other=0)
+        high = tl.load(crow + j + 1, mask=here, other=0)
+        at = _slot_of(ccol, low, high, i, here)
+        met = here & (at < high)
+        met = met & (tl.load(ccol + at, mask=met, other=-1) == i)
+        mirror = tl.load(values + at, mask=met, other=0.0)
+        other = tl.load(diagonal + j, mask=met, other=0.0)
+        scale = tl.maximum(tl.abs(v), tl.abs(mirror))
+        scale = tl.maximum(scale, tl.maximum(tl.abs(own), tl.abs(other)))
+        equal = tl.abs(v - mirror) <= tolerance * scale
+        one_sided += (here & (met == 0)).to(tl.int32)
+        unequal += (met & (equal == 0)).to(tl.int32)
+    p = found + 8 * tl.program_id(0)
+    tl.store(p, tl.sum(one_sided))
+    tl.store(p + 1, tl.sum(unequal))
+
+
+_WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
+_ROWS = 256
+
+
+def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
+    """Counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    found = torch.zeros(grid[0], 8, dtype=torch.int32, device=crow.device)
+    diagonal = values.new_empty(n)
     tolerance = 8 * torch.finfo(values.dtype).eps
-    _structure_kernel[(programs,)](crow, ccol, values, flags, n, tolerance, block)
-    return [int(c) for c in flags.sum(0).tolist()]
+    _row_kernel[grid](crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    if int(found[:, 7].amax()) > _WIDEST:
+        return None
+    _pair_kernel[grid](crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    return [int(c) for c in found[:, :7].sum(0).tolist()]
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -199,29 +230,27 @@ def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
     stop = tl.load(crow + i + 1, mask=inside, other=0)
     lost = tl.zeros([BLOCK], dtype=tl.int32)
     for s in range(tl.max(stop - start)):
-        at = start + s
-        here = inside & (at < stop)
-        j = tl.load(ccol + at, mask=here, other=0)
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
         low = tl.load(crow + j, mask=here, other=0)
         high = tl.load(crow + j + 1, mask=here, other=0)
-        slot = low - 1
-        for t in range(tl.max(tl.where(here, high - low, 0))):
-            there = here & (low + t < high)
-            k = tl.load(ccol + low + t, mask=there, other=-1)
-            slot = tl.where(there & (k == i), low + t, slot)
-        met = here & (slot >= low)
-        lost += (here & (slot < low)).to(tl.int32)
-        tl.store(perm + at, slot, mask=met)
+        at = _slot_of(ccol, low, high, i, here)
+        met = here & (at < high)
+        met = met & (tl.load(ccol + at, mask=met, other=-1) == i)
+        lost += (here & (met == 0)).to(tl.int32)
+        tl.store(perm + start + s, at, mask=met)
     tl.store(missing + tl.program_id(0), tl.sum(lost))
 
 
 def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
     """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
-    n, block = crow.numel() - 1, 256
-    programs = triton.cdiv(n, block)
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    if int(crow.diff().amax()) > _WIDEST:
+        return None
     perm = torch.empty_like(ccol)
-    missing = torch.empty(programs, dtype=torch.int32, device=crow.device)
-    _mirror_kernel[(programs,)](crow, ccol, perm, missing, n, block)
+    missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
+    _mirror_kernel[grid](crow, ccol, perm, missing, n, _ROWS)
     return None if int(missing.sum()) else perm
 
 
@@ -239,7 +268,7 @@ def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
 
 def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     """Largest sum of absolute values along a row, a scalar."""
-    n, block = crow.numel() - 1, 256
-    out = values.new_empty(triton.cdiv(n, block))
-    _row_sum_kernel[(out.numel(),)](crow, values, out, n, block)
+    n = crow.numel() - 1
+    out = values.new_empty(triton.cdiv(n, _ROWS))
+    _row_sum_kernel[(out.numel(),)](crow, values, out, n, _ROWS)
     return out.amax()
