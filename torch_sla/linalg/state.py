@@ -221,7 +221,7 @@ class SolverState:
     ) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
-        nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
+        nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
         finite, zero, extreme = _look(values, b)
         if not finite:
             return SolveInfo(
@@ -229,10 +229,10 @@ class SolverState:
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
-            ), nan
+            ), nan.clone(memory_format=torch.contiguous_format)
         if n == 0 or zero:
             choice = self.plan.choice
-            return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
+            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(nan.shape)
         scale, shrink = None, 1.0
         if extreme:
             scale = _powers(b)
@@ -262,6 +262,8 @@ class SolverState:
                     self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+        if x is nan:
+            x = nan.clone(memory_format=torch.contiguous_format)
         if scale is not None:
             x = x * scale
             if info.result.ok and not bool(torch.isfinite(x).all()):
