@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import sparse_fallback as fallback
+from torch_sla.linalg.kernels import sparse_fallback as fallback, triton
 from torch_sla.linalg.kernels.arguments import compiled, empty, indices, plain, runs_compiled
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -174,6 +174,10 @@ def diagonal_slots(
     """
     crow, ccol = indices(crow, ccol)
     n = min(crow.numel() - 1, n_cols)
+    if triton.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.rows import diagonal_slots as in_triton
+
+        return in_triton(crow, ccol, n)
     if not runs_compiled(crow):
         return fallback.diagonal_slots(crow, ccol, n)
     slot = empty((n,), crow.dtype)
