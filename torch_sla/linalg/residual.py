@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import largest_row_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,15 +71,23 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        self._sizes = self._here[1].abs()
-        rows = self._here[0].sum_rows(self._sizes)
-        self.A_max = float(rows.amax()) if rows.numel() else 0.0
-        self._rows = rows
+        found = largest_row_sum(self._here[0].crow, self._here[1])
+        if found is None:
+            found = float(self._rows.amax()) if pattern.shape[0] else 0.0
+        self.A_max = found
         self.A_norm = float(torch.linalg.vector_norm(values))
         self.componentwise = componentwise and not self.rectangular
         self.b, self.r = b, b
         self.b_norm = self.r_norm = torch.linalg.vector_norm(b, dim=0)
         self.slope = torch.full_like(self.b_norm, float("inf"))
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        return self._here[1].abs()
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return self._here[0].sum_rows(self._sizes)
 
     @staticmethod
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:

@@ -157,17 +157,17 @@ class SolverState:
     ) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
-        nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
+        nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
         if not (torch.isfinite(values).all() and torch.isfinite(b).all()):
             return SolveInfo(
                 Result.NONFINITE,
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
-            ), nan
+            ), nan.clone(memory_format=torch.contiguous_format)
         if n == 0 or b.shape[1] == 0 or not b.any():
             choice = self.plan.choice
-            return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
+            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(nan.shape)
         scale, shrink = _extreme(b), 1.0
         if scale is not None:
             # Squares of such numbers over- or underflow, so that norms would be inf or 0.
@@ -195,6 +195,8 @@ class SolverState:
             if info.result.ok:
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+        if x is nan:
+            x = nan.clone(memory_format=torch.contiguous_format)
         x = x if scale is None else x * scale
         if info.result.ok and not bool(torch.isfinite(x).all()):
             info.result = Result.NONFINITE

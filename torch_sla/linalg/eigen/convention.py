@@ -34,7 +34,9 @@ def fix_phase(V: Tensor) -> Tensor:
         return V.new_ones(V.shape[1])
     size = V.abs()
     large = size >= 0.999 * size.amax(0)
-    entry = V.gather(0, large.to(torch.uint8).argmax(0, keepdim=True)).squeeze(0)
+    rows = torch.arange(V.shape[0], device=V.device).unsqueeze(1)
+    first = torch.where(large, rows, V.shape[0] - 1).amin(0, keepdim=True)
+    entry = V.gather(0, first).squeeze(0)
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
 
 

@@ -12,7 +12,6 @@ from torch_sla.errors import (
     ArgumentError,
     DTypeError,
     GradientError,
-    PlanError,
     Result,
     SolveError,
 )
@@ -174,10 +173,6 @@ class _Problem:
         from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs as arpack
 
         n, dtype = self.pattern.shape[0], values.dtype
-        if values.is_cuda:
-            raise PlanError(
-                "general eigenvalues of large matrices are found on the CPU; move the matrix"
-            )
         if self._k >= n - 1:
             raise ArgumentError(f"at most {n - 2} pairs of a matrix of {n} rows, got k={self._k}")
         sigma = 0.0 if self._which == "SM" and self._sigma is None else self._sigma
@@ -189,15 +184,15 @@ class _Problem:
         }
         try:
             if sigma is None:
-                A = linear_operator(product(self.pattern, values), n, dtype)
-                v0 = start(n, 1, dtype, values.device)[:, 0].numpy()
+                A = linear_operator(product(self.pattern, values), n, dtype, values.device)
+                v0 = start(n, 1, dtype, values.device)[:, 0].cpu().numpy()
                 w, V = arpack(A, which=self._which, v0=v0, **options)
             else:
                 # In complex arithmetic: with real arithmetic a complex shift mixes up its conjugate.
                 wide = values.to(_COMPLEX.get(dtype, dtype)) if complex(sigma).imag else values
                 solver, sigma = self._factor(wide, sigma)
-                inverse = linear_operator(solver.raw, n, wide.dtype)
-                v0 = start(n, 1, wide.dtype, values.device)[:, 0].numpy()
+                inverse = linear_operator(solver.raw, n, wide.dtype, values.device)
+                v0 = start(n, 1, wide.dtype, values.device)[:, 0].cpu().numpy()
                 mu, V = arpack(inverse, which="LM", v0=v0, **options)
                 w = sigma + 1 / mu
         except ArpackNoConvergence as error:
@@ -205,7 +200,8 @@ class _Problem:
             raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k} pairs") from error
         except ArpackError as error:
             raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        return torch.from_numpy(w), torch.from_numpy(np.ascontiguousarray(V))
+        vectors = torch.from_numpy(np.ascontiguousarray(V))
+        return torch.from_numpy(w).to(values.device), vectors.to(values.device)
 
     def _factor(self, values: Tensor, sigma: complex) -> tuple[Any, complex]:
         step = max_norm(self.pattern, values) * torch.finfo(values.dtype).eps ** 0.5

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, PlanError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
@@ -208,7 +208,7 @@ class Problem:
         method = s.method
         if method == "auto":
             small = n <= _DENSE or (s.k > n // 3 and n <= _DENSE_LIMIT)
-            method = "dense" if small else "lobpcg" if values.is_cuda else "arpack"
+            method = "dense" if small else "arpack"
         if method == "dense":
             if n > _DENSE_LIMIT:
                 raise ArgumentError(f"the dense method goes up to {_DENSE_LIMIT} rows, got {n}")
@@ -237,31 +237,31 @@ class Problem:
         from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh as arpack
 
         s, n, dtype = self._s, self.pattern.shape[0], values.dtype
-        if values.is_cuda:
-            raise PlanError("ARPACK works on the CPU; use method='lobpcg' or move the matrix")
         if s.k >= n:
             raise ArgumentError(f"ARPACK finds fewer than all {n} pairs; use method='dense'")
         v0 = start(n, 1, dtype, values.device)[:, 0] if s.v0 is None else s.v0.detach().to(dtype)
         options: dict[str, Any] = {
             "k": s.k,
-            "v0": v0.numpy(),
+            "v0": v0.cpu().numpy(),
             "tol": s.tol or 0.0,
             "maxiter": s.maxiter,
         }
-        A = linear_operator(product(self.pattern, values), n, dtype)
-        mass = None if M is None else linear_operator(product(*M), n, dtype)
+        A = linear_operator(product(self.pattern, values), n, dtype, values.device)
+        mass = None if M is None else linear_operator(product(*M), n, dtype, values.device)
         sigma, which = self._shift(values, M)
         try:
             if sigma is not None:
                 # One pair more than asked: ties at the edge of "smallest in magnitude".
                 options["k"] = min(s.k + (which != "LM"), n - 1)
                 solver, sigma = self._factor(values, M, sigma)
-                inverse = linear_operator(solver.raw, n, dtype)
+                inverse = linear_operator(solver.raw, n, dtype, values.device)
                 found = arpack(A, M=mass, sigma=sigma, which="LM", OPinv=inverse, **options)
             elif M is None:
                 found = arpack(A, which=s.which, **options)
             else:
-                inverse = linear_operator(solver_of(shifted(*M, None, 0.0)).raw, n, dtype)
+                inverse = linear_operator(
+                    solver_of(shifted(*M, None, 0.0)).raw, n, dtype, values.device
+                )
                 found = arpack(A, M=mass, Minv=inverse, which=s.which, **options)
         except ArpackNoConvergence as error:
             raise SolveError(
@@ -269,8 +269,8 @@ class Problem:
             ) from error
         except ArpackError as error:
             raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        w, V = found
-        return torch.from_numpy(np.ascontiguousarray(w)), torch.from_numpy(np.ascontiguousarray(V))
+        w, V = (torch.from_numpy(np.ascontiguousarray(part)) for part in found)
+        return w.to(values.device), V.to(values.device)
 
     def _shift(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[float | None, str]:
         """Where to shift and invert, or None for plain Lanczos."""

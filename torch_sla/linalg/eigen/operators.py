@@ -62,10 +62,13 @@ def solver_of(S: SparseTensor) -> DirectSolver:
     probe = torch.cos(torch.arange(n, device=S.device, dtype=torch.float64)).to(S.dtype)
     probe = probe.unsqueeze(1)
     apply, scale = product(pattern, values), max_norm(pattern, values)
-    for make in (factorize, LUFactorization):
+    refusals: list[PlanError] = []
+    makers = (factorize, LUFactorization)
+    for make in makers:
         try:
             (solver,) = make(S)._solvers
-        except PlanError:
+        except PlanError as error:
+            refusals.append(error)
             continue
         x = solver.raw(probe)
         size = torch.linalg.vector_norm(x, ord=float("inf"))
@@ -74,16 +77,20 @@ def solver_of(S: SparseTensor) -> DirectSolver:
             raise SolveError(Result.SINGULAR, "the shifted matrix has an eigenvalue at the shift")
         if float(r) <= 1e4 * eps * (scale * float(size) + 1):
             return solver
+    if len(refusals) == len(makers):
+        raise refusals[0]
     raise SolveError(Result.RESIDUAL, "no factorisation of the shifted matrix solves accurately")
 
 
-def linear_operator(apply: Callable[[Tensor], Tensor], n: int, dtype: torch.dtype) -> Any:
-    """Wrap ``[n, K] -> [n, K]`` for SciPy."""
+def linear_operator(
+    apply: Callable[[Tensor], Tensor], n: int, dtype: torch.dtype, device: torch.device
+) -> Any:
+    """Wrap ``[n, K] -> [n, K]`` on a device for SciPy, whose vectors live on the host."""
     from scipy.sparse.linalg import LinearOperator
 
     def matmat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        block = torch.from_numpy(np.ascontiguousarray(x.reshape(n, -1))).to(dtype)
-        return apply(block).numpy().reshape(x.shape)
+        block = torch.from_numpy(np.ascontiguousarray(x.reshape(n, -1))).to(device, dtype)
+        return apply(block).cpu().numpy().reshape(x.shape)
 
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     return LinearOperator((n, n), matvec=matmat, matmat=matmat, dtype=kind)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, PlanError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
@@ -200,10 +200,6 @@ class _Triplets:
 
         M, N = self._inner.shape
         n, a = min(M, N), self._values
-        if a.is_cuda:
-            raise PlanError(
-                "singular values of large matrices are found on the CPU; move the matrix"
-            )
         if self._k >= n:
             raise ArgumentError(
                 f"at most {n - 1} singular triplets of a matrix of this size, got {self._k}"
@@ -222,10 +218,10 @@ class _Triplets:
             def gram(x: Tensor) -> Tensor:
                 return solver.raw(solver.raw(x.contiguous(), adjoint=True).contiguous())
 
-        v0 = start(n, 1, a.dtype, a.device)[:, 0].numpy()
+        v0 = start(n, 1, a.dtype, a.device)[:, 0].cpu().numpy()
         try:
             _, V = arpack(
-                linear_operator(gram, n, a.dtype),
+                linear_operator(gram, n, a.dtype, a.device),
                 self._k,
                 v0=v0,
                 tol=self._tol or 0.0,
@@ -236,5 +232,5 @@ class _Triplets:
             raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k}") from error
         except ArpackError as error:
             raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        basis: Tensor = torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V))).Q
+        basis: Tensor = torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V)).to(a.device)).Q
         return basis

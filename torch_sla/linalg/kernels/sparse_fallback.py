@@ -154,17 +154,22 @@ def fingerprint(data: Tensor) -> int:
     for first in range(0, data.numel(), _WORDS):
         words = data[first : first + _WORDS]
         place = torch.arange(first + 1, first + 1 + words.numel(), device=data.device)
-        for i, (a, b) in enumerate(_CONSTANTS):
+        for i, (a, b) in enumerate(CONSTANTS):
             mixed = (words ^ (place * a)) * b
             mixed = (mixed ^ (mixed >> 32)) * a
             mixed = (mixed ^ (mixed >> 29)) * b
             sums[i] += int((mixed ^ (mixed >> 32)).sum())
-    low, high = ((s + size * a) % 2**64 for s, (a, _) in zip(sums, _CONSTANTS, strict=True))
+    return finished(sums, size)
+
+
+def finished(sums: list[int], size: int) -> int:
+    """Join the two sums of a hash of `size` bytes."""
+    low, high = ((s + size * a) % 2**64 for s, (a, _) in zip(sums, CONSTANTS, strict=True))
     return high << 64 | low
 
 
 # Odd, without pattern, and below 2**63 so that torch takes them as int64.
-_CONSTANTS = (
+CONSTANTS = (
     (0x1E3779B97F4A7C15, 0x5851F42D4C957F2D),
     (0x3C6EF372FE94F82B, 0x2545F4914F6CDD1D),
 )

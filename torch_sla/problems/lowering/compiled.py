@@ -60,7 +60,7 @@ class Compiled:
         self.key, self.mesh, self.selections = key, mesh, selections
         element = lagrange(mesh.reference.name, order)
         self.dofs = Dofs(mesh, element, components)
-        owner = torch.full((self.dofs.n,), -1, dtype=torch.int64)
+        owner = torch.full((self.dofs.n,), -1, dtype=torch.int64, device=mesh.cells.device)
         for i, selection in enumerate(selections):
             if selection.kind == "dirichlet":
                 owner[self.dofs.facet_dofs(selection.facets, selection.component)] = i

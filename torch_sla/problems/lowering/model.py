@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,6 +67,9 @@ class Model(ABC):
             for i, c in enumerate(spec.boundary)
         )
         check_overlap(spec, selections, mesh)
+        # Places are chosen on the host, once; everything after that happens on the device.
+        mesh = mesh.to(self.device)
+        selections = tuple(replace(s, facets=s.facets.to(self.device)) for s in selections)
         numeric = f"{spec.solver.dtype} {self.device}"
         self.compiled: Compiled = compiled(mesh, spec.order, self.components, selections, numeric)
         shared = self.compiled.mesh
@@ -220,7 +224,7 @@ class Model(ABC):
         key = (value.file, value.key)
         if key not in self._arrays:
             array = load_array(value.file, value.key)
-            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype)
+            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype, device=self.device)
         return self._arrays[key]
 
     @staticmethod
@@ -402,9 +406,13 @@ class Model(ABC):
 
 
 def _device(name: str) -> torch.device:
-    if name == "cuda":
-        raise PlanError(
-            "solver.device: 'cuda' is not available yet for problems; use 'auto' or 'cpu' (matrices solve on "
-            "CUDA through torch_sla.linalg)"
+    if name != "cuda":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        why = (
+            "no CUDA device is visible"
+            if torch.version.cuda
+            else "this torch is built without CUDA"
         )
-    return torch.device("cpu")
+        raise PlanError(f"solver.device: 'cuda' cannot be used here: {why}; use 'cpu'")
+    return torch.device("cuda", torch.cuda.current_device())

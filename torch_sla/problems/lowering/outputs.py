@@ -166,7 +166,7 @@ def _held(taken: Taken, facets: Tensor) -> Tensor:
     every = torch.cat(held).unique()
     area = taken.scene.geometry.facets(every).dx.sum(-1)
     dofs = model.dofs
-    local = dofs.element.facet_nodes[model.mesh.facet_sides[every]]
+    local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
     nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
     spread = area[:, None].expand(-1, nodes.shape[1])
     inside = torch.isin(every, facets)

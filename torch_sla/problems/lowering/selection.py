@@ -74,7 +74,7 @@ def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:
         If a tag is unknown, a cell matches two entries, or a cell matches none. ``"*"`` takes the rest,
         of which there may be none.
     """
-    entry = torch.full((mesh.n_cells,), -1, dtype=torch.int64)
+    entry = torch.full((mesh.n_cells,), -1, dtype=torch.int64, device=mesh.cells.device)
     for i, tag in enumerate(tags):
         if tag == "*":
             continue
