@@ -27,7 +27,16 @@ EDGES = {
     "2k": 45, "10k": 100, "100k": 316, "1M": 1000, "2M": 1414, "4M": 2000, "16M": 4000, "81M": 9000,
     "169M": 13000, "400M": 20000,
 }  # fmt: skip
-TARGETS = {"10k": 0.010, "100k": 0.015, "1M": 0.06, "2M": 0.1, "16M": 0.3, "81M": 1.2, "169M": 2.0, "400M": 6.0}
+TARGETS = {
+    "10k": 0.010,
+    "100k": 0.015,
+    "1M": 0.06,
+    "2M": 0.1,
+    "16M": 0.3,
+    "81M": 1.2,
+    "169M": 2.0,
+    "400M": 6.0,
+}
 REPEATS = 10  # launches between two looks at the clock
 LINES = 256  # of the lattice, written at a time
 
@@ -90,9 +99,7 @@ def row(name: str, device: torch.device, *, gradient: bool, rounds: int) -> dict
             held = torch.cuda.memory_allocated()
         A, t_build = timed(lambda: build(crow, ccol, values), device)
         plan, t_plan = timed(lambda: A.plan(), device)
-        (x, info), t_solve = timed(
-            lambda: A.solve(b, rtol=1e-8, info=True, throw=False), device
-        )
+        (x, info), t_solve = timed(lambda: A.solve(b, rtol=1e-8, info=True, throw=False), device)
         out[f"seconds_round{k}"] = t_build + t_plan + t_solve
         if device.type == "cuda":
             out["bytes_per_unknown"] = torch.cuda.max_memory_allocated() / n
@@ -112,7 +119,11 @@ def row(name: str, device: torch.device, *, gradient: bool, rounds: int) -> dict
 
 
 def derivative(
-    crow: torch.Tensor, ccol: torch.Tensor, values: torch.Tensor, b: torch.Tensor, device: torch.device
+    crow: torch.Tensor,
+    ccol: torch.Tensor,
+    values: torch.Tensor,
+    b: torch.Tensor,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Forward and backward of a solve, its hierarchy made afresh once."""
     clear_factor_cache()
@@ -185,7 +196,10 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
     x, y = (torch.rand(n, dtype=torch.float32, device=device) for _ in range(2))
     dots = lattice.partials(n, device)
     s = krylov.Scalars.empty(10, device)
-    s.begin(torch.ones((), dtype=torch.float64, device=device), torch.zeros((), dtype=torch.float64, device=device))
+    s.begin(
+        torch.ones((), dtype=torch.float64, device=device),
+        torch.zeros((), dtype=torch.float64, device=device),
+    )
     lattice.load(found, crow, ccol, values, torch.float32, out=A)
     M = lattice.survey(A).smoother
     w0 = lattice.axis_weights(A, 0)
@@ -297,7 +311,12 @@ def main() -> None:
         kernels = guarded(lambda: roofline(args.roofline, device))
         if kernels is not None:
             report["roofline"] = kernels
-            lines += ["", f"## Kernels at {args.roofline}", "", show_roofline(kernels, EDGES[args.roofline] ** 2)]
+            lines += [
+                "",
+                f"## Kernels at {args.roofline}",
+                "",
+                show_roofline(kernels, EDGES[args.roofline] ** 2),
+            ]
             print("\n".join(lines[-2:]), flush=True)
     if args.out:
         folder = Path(args.out)

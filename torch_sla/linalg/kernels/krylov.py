@@ -58,7 +58,9 @@ class Scalars:
             return torch.zeros(n, dtype=dtype, device=where)
 
         double = torch.float64
-        return cls(zeros(1, torch.int32), zeros(1, torch.int32), zeros(5, double), zeros(limit + 1, double))
+        return cls(
+            zeros(1, torch.int32), zeros(1, torch.int32), zeros(5, double), zeros(limit + 1, double)
+        )
 
     def begin(self, r_norm: Tensor, target: Tensor) -> None:
         """Start from a residual norm and the one to reach, both scalars on the device."""

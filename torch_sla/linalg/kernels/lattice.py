@@ -128,7 +128,9 @@ def transposed(A: Stencil) -> Stencil:
 
 def partials(n: int, device: torch.device) -> Tensor:
     """Room for the partial sums of a dot product over ``n`` rows, float64; sum them for the result."""
-    return torch.zeros((n + fallback.BLOCK - 1) // fallback.BLOCK, dtype=torch.float64, device=device)
+    return torch.zeros(
+        (n + fallback.BLOCK - 1) // fallback.BLOCK, dtype=torch.float64, device=device
+    )
 
 
 def residual_after_first(A: Stencil, M: Tensor, f: Tensor, out: Tensor, flag: Tensor) -> None:

@@ -117,8 +117,10 @@ def _lines(x: Tensor, shape: tuple[int, int, int], axis: int) -> Tensor:
     before = 1
     for n in shape[:axis]:
         before *= n
-    return x.reshape(*x.shape[:-1], -1, shape[axis], before) if x.numel() else x.reshape(
-        *x.shape[:-1], 0, shape[axis], before
+    return (
+        x.reshape(*x.shape[:-1], -1, shape[axis], before)
+        if x.numel()
+        else x.reshape(*x.shape[:-1], 0, shape[axis], before)
     )
 
 
@@ -142,7 +144,9 @@ def galerkin(A: Stencil, w: AxisWeights, C: Stencil) -> None:
     size, nodd = C.lattice.shape[axis], odd_shape[axis]
     zero = lines.new_zeros(lines.shape[1], size, lines.shape[3])
 
-    def before(x: Tensor) -> Tensor:  # of each coarse point, what belongs to the odd point before it
+    def before(
+        x: Tensor,
+    ) -> Tensor:  # of each coarse point, what belongs to the odd point before it
         out = torch.zeros_like(zero)
         out[:, 1:] = x[:, : size - 1]
         return out

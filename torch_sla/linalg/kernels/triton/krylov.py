@@ -114,6 +114,4 @@ def direction(s: Scalars, z: Tensor, p: Tensor) -> None:
 
 def update(s: Scalars, p: Tensor, q: Tensor, x: Tensor, r: Tensor, dots: Tensor) -> None:
     n = p.numel()
-    _update_kernel[(triton.cdiv(n, BLOCK),)](
-        s.numbers, s.flag, p, q, x, r, dots, n, BLOCK=BLOCK
-    )
+    _update_kernel[(triton.cdiv(n, BLOCK),)](s.numbers, s.flag, p, q, x, r, dots, n, BLOCK=BLOCK)

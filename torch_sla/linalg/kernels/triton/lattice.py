@@ -52,15 +52,23 @@ def _load_kernel(crow, ccol, values, offsets, planes, scale, n, ld, count, BLOCK
         column = tl.load(ccol + at, mask=left, other=0)
         stored = left & (column - i == wanted)
         v = tl.load(values + at, mask=stored, other=0.0) * tl.load(scale)
-        tl.store(
-            _plane(planes, k, ld) + i, v.to(planes.dtype.element_ty), mask=inside
-        )
+        tl.store(_plane(planes, k, ld) + i, v.to(planes.dtype.element_ty), mask=inside)
         at += stored.to(at.dtype)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _survey_kernel(
-    A, M, found, n, ld, s1, s2, programs, CODES: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr
+    A,
+    M,
+    found,
+    n,
+    ld,
+    s1,
+    s2,
+    programs,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     i, inside = _rows(n, BLOCK)
     zero = tl.zeros([BLOCK], dtype=A.dtype.element_ty)
@@ -264,7 +272,18 @@ def _relax_kernel(
 
 @triton.jit(do_not_specialize=_SIZES)
 def _matvec_kernel(
-    A, p, q, dots, flag, n, ld, s1, s2, CODES: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr
+    A,
+    p,
+    q,
+    dots,
+    flag,
+    n,
+    ld,
+    s1,
+    s2,
+    CODES: tl.constexpr,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     if tl.load(flag) != 0:
         return
@@ -488,7 +507,17 @@ def relax(
 ) -> None:
     room = x if dots is None else dots
     _relax_kernel[_grid(A.n)](
-        A.planes, M, f, x, out, room, flag, *_shape(A), SMOOTH=True, DOT=dots is not None, **_kind(A)
+        A.planes,
+        M,
+        f,
+        x,
+        out,
+        room,
+        flag,
+        *_shape(A),
+        SMOOTH=True,
+        DOT=dots is not None,
+        **_kind(A),
     )
 
 
@@ -496,7 +525,9 @@ def matvec_dot(A: Stencil, p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> 
     _matvec_kernel[_grid(A.n)](A.planes, p, q, dots, flag, *_shape(A), **_kind(A))
 
 
-def _transfers(weights: Sequence[AxisWeights], unused: Tensor) -> tuple[list[Tensor], dict[str, bool]]:
+def _transfers(
+    weights: Sequence[AxisWeights], unused: Tensor
+) -> tuple[list[Tensor], dict[str, bool]]:
     by_axis = {w.axis: w for w in weights}
     arrays = []
     for axis in range(3):

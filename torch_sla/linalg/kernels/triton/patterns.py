@@ -23,7 +23,19 @@ _NONE = -(2**62)
 
 @triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count"])
 def _fit_kernel(
-    crow, ccol, offsets, steps, found, n, n0, n1, n2, count, programs, NONE: tl.constexpr, BLOCK: tl.constexpr
+    crow,
+    ccol,
+    offsets,
+    steps,
+    found,
+    n,
+    n0,
+    n1,
+    n2,
+    count,
+    programs,
+    NONE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
@@ -60,14 +72,33 @@ def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | Non
     steps = torch.tensor([step(c) for c in lattice.codes], dtype=torch.int32, device=where)
     found = torch.empty(2, grid[0], dtype=torch.int64, device=where)
     _fit_kernel[grid](
-        crow, ccol, offsets, steps, found, n, *lattice.shape, offsets.numel(), grid[0], _NONE, _BLOCK
+        crow,
+        ccol,
+        offsets,
+        steps,
+        found,
+        n,
+        *lattice.shape,
+        offsets.numel(),
+        grid[0],
+        _NONE,
+        _BLOCK,
     )
     missed, misfits = torch.stack([found[0].amax(), found[1].sum()]).tolist()
     return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
 
 
 @triton.jit(do_not_specialize=["count", "base"])
-def _hash_kernel(words, sums, base, count, A: tl.constexpr, B: tl.constexpr, PER: tl.constexpr, BLOCK: tl.constexpr):
+def _hash_kernel(
+    words,
+    sums,
+    base,
+    count,
+    A: tl.constexpr,
+    B: tl.constexpr,
+    PER: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     p = tl.program_id(0).to(tl.int64)
     total = tl.zeros([BLOCK], dtype=tl.int64)
     for t in range(PER):
@@ -114,7 +145,9 @@ def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
     last = e == nnz - 1
     rest = tl.max(tl.where(last, n_rows - r, 0))
     for t in range(rest):
-        tl.store(crow + r + 1 + t, (e + 1).to(crow.dtype.element_ty), mask=last & (r + 1 + t <= n_rows))
+        tl.store(
+            crow + r + 1 + t, (e + 1).to(crow.dtype.element_ty), mask=last & (r + 1 + t <= n_rows)
+        )
 
 
 def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:

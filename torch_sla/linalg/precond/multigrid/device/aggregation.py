@@ -16,7 +16,8 @@ import torch
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, add_product, product, residual
-from torch_sla.linalg.kernels.sparse import transpose_csr
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.blocks import (
@@ -26,6 +27,7 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     multiply,
     transpose,
 )
+from torch_sla.linalg.precond.multigrid.device.cg import ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import CoarseInverse, coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
 from torch_sla.linalg.precond.multigrid.device.strength import strong_graph
@@ -287,6 +289,44 @@ class DeviceAggregation(DeviceHierarchy):
             xc = xc + self._visit(stages, level + 1, residual(coarse.A, xc, rc), adjoint)
         return s.smoother(s.A, add_product(s.P, xc, x), r)
 
+    def cg(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        x0: Tensor | None = None,
+        options: KrylovOptions = KrylovOptions(),  # noqa: B008
+    ) -> Outcome:
+        """Solve ``A x = b`` by conjugate gradients around this hierarchy, scalars on the device.
+
+        Parameters
+        ----------
+        values
+            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
+            this hierarchy; they may differ from the ones it was built from.
+        b
+            ``[n, K]``, one column after the other.
+        x0
+            Starting value ``[n, K]``.
+        options
+            Tolerances and limits.
+        """
+        A = replace(self._stages[0].A, values=plain(values.detach(), b.dtype))
+        z = torch.empty_like(b[:, 0])
+
+        def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
+            del flag
+            q.copy_(product(A, p.unsqueeze(1)).squeeze(1))
+            _store_dot(dots, p, q)
+
+        def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
+            del flag
+            z.copy_(self._cycle(r, adjoint=False))
+            _store_dot(dots, r, z)
+            return z
+
+        return ConjugateGradients(z, matvec, precondition).solve(b, x0=x0, options=options)
+
     def _transposed_stages(self) -> list[_Stage]:
         """Return the stages of ``Bᵀ``: the same ones for a symmetric matrix."""
         if self._adjoint is None:
@@ -301,6 +341,11 @@ class DeviceAggregation(DeviceHierarchy):
             else:
                 self._adjoint = [replace(s, A=_transposed(s.A)) for s in self._stages]
         return self._adjoint
+
+
+def _store_dot(dots: Tensor, x: Tensor, y: Tensor) -> None:
+    dots.zero_()
+    dots[0] = (x * y).sum(dtype=torch.float64)
 
 
 def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
@@ -334,8 +379,6 @@ def _without_empty(A: BlockRows) -> BlockRows:
     edge = A.values.shape[1]
     if edge == 1:
         return A
-    from torch_sla.linalg.kernels.sparse import diagonal_slots
-
     slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
     values = A.values.clone()
     d = values[slots].diagonal(dim1=1, dim2=2)
@@ -345,8 +388,6 @@ def _without_empty(A: BlockRows) -> BlockRows:
 
 
 def _dense(A: Rows) -> Tensor:
-    from torch_sla.linalg.kernels.sparse import expand_rows
-
     out = A.values.new_zeros(A.n_rows, A.n_cols)
     out[expand_rows(A.crow).long(), A.ccol.long()] = A.values
     return out

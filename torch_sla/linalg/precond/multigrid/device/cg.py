@@ -103,7 +103,9 @@ class ConjugateGradients:
         x = runs[0].x.unsqueeze(1) if len(runs) == 1 else torch.stack([run.x for run in runs], 1)
         out = Outcome(x, max(run.iterations for run in runs))
         for step in range(out.iterations):
-            out.history.append(max(run.history[min(step, run.iterations - 1)] for run in runs if run.iterations))
+            out.history.append(
+                max(run.history[min(step, run.iterations - 1)] for run in runs if run.iterations)
+            )
         failed = [run.result for run in runs if run.result is not Result.CONVERGED]
         out.result = failed[0] if failed else Result.CONVERGED
         return out
