@@ -50,7 +50,7 @@ def _entries(values, slots, at, live, a_stride, SLOTS: tl.constexpr, UNIT: tl.co
     """Matrix entries at `at`, of batch member program_id(2): real and imaginary part."""
     if UNIT:
         re = live.to(DTYPE)
-        im = re
+        im = re * 0
     else:
         if SLOTS:
             at = tl.load(slots + at, mask=live, other=0).to(tl.int64)
