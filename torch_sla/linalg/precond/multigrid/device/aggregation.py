@@ -267,10 +267,12 @@ class DeviceAggregation(DeviceHierarchy):
         stages = self._transposed_stages() if adjoint else self._stages
         if self.dtype is torch.float64 and r.dtype is torch.float64:
             return self._visit(stages, 0, plain(r), adjoint) * self._scale
-        size = torch.frexp(r.abs().amax(0).double()).exponent
-        down = torch.ldexp(r.double(), -size).to(self.dtype)
-        z = self._visit(stages, 0, down, adjoint).double() * self._scale
-        return torch.ldexp(z, size).to(r.dtype)
+        # A power of two brings each column to the size of one, for float32's small range.
+        size = torch.linalg.vector_norm(r, float("inf"), 0, dtype=torch.float64)
+        factor = torch.exp2(-torch.frexp(size).exponent.double())
+        down = torch.mul(r, factor, out=torch.empty_like(r, dtype=self.dtype))
+        z = self._visit(stages, 0, down, adjoint)
+        return torch.mul(z, self._scale / factor, out=torch.empty_like(r))
 
     def _visit(self, stages: list[_Stage], level: int, r: Tensor, adjoint: bool) -> Tensor:
         """One cycle from a zero guess on one level, ``r`` ``[n, K]``."""
@@ -380,6 +382,7 @@ def _without_empty(A: BlockRows) -> BlockRows:
     if edge == 1:
         return A
     slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
+    slots = slots[slots >= 0]
     values = A.values.clone()
     d = values[slots].diagonal(dim1=1, dim2=2)
     add = torch.diag_embed((d == 0).to(values.dtype))
