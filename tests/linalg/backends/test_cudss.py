@@ -250,6 +250,33 @@ def test_through_the_public_face(chosen: FakeCuDSS) -> None:
     assert torch.allclose(b.grad, e.grad)
 
 
+def test_a_design_loop_refactorises_in_place(chosen: FakeCuDSS) -> None:
+    c = case("poisson")
+    A = c.sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    for k in range(10):
+        a = ((1.0 + k) * A.values.detach()).requires_grad_()
+        x = SparseTensor.from_pattern(A.pattern, a).solve(b, backend="cudss", method="cholesky")
+        x.sum().backward()
+        del x
+    analyses, new = phases(chosen).count("ANALYSIS"), phases(chosen).count("REFACTORIZATION")
+    assert analyses == phases(chosen).count("FACTORIZATION") <= 4
+    assert new == 10 - analyses
+
+
+def test_factors_of_a_living_graph_are_not_recycled(chosen: FakeCuDSS) -> None:
+    A = case("poisson").sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    a = A.values.detach().clone().requires_grad_()
+    loss = torch.zeros((), dtype=torch.float64)
+    for k in range(6):
+        other = SparseTensor.from_pattern(A.pattern, (1.0 + k) * a)
+        loss = loss + (other.solve(b, backend="cudss", method="cholesky") ** 2).sum()
+    made = len(phases(chosen))
+    loss.backward()
+    assert set(phases(chosen)[made:]) == {"SOLVE"}
+
+
 # --- why it cannot be used, and whether the stand-in is faithful -----------------------------------
 
 

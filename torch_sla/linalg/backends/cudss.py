@@ -57,6 +57,7 @@ class CuDSS(Backend):
             Method("lu", "direct"),
         ),
         devices=frozenset({"cuda"}),
+        recycles=True,
     )
 
     def unavailable(self) -> str | None:
