@@ -88,7 +88,9 @@ class FactorCache:
         """
         gone = []
         with self._lock:
-            for key in [k for k in self._items if isinstance(k, tuple) and k[: len(family)] == family]:
+            for key in [
+                k for k in self._items if isinstance(k, tuple) and k[: len(family)] == family
+            ]:
                 if not self._users.get(key):
                     gone.append(key)
             items = [self._items.pop(key) for key in gone[: max(0, len(gone) - keep)]]

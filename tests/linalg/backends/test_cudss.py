@@ -176,7 +176,7 @@ def test_nothing_is_destroyed_inside_a_call(lib: FakeCuDSS) -> None:
 
 def test_a_matrix_that_is_not_definite_is_named(lib: FakeCuDSS) -> None:
     backend, symbolic, values = poisson()
-    with pytest.raises(SolveError, match="leading minor of order 1") as caught:
+    with pytest.raises(SolveError, match=r"the pivot of row 1 .* is not positive") as caught:
         backend.factorize(symbolic, -values, OPTIONS)
     assert caught.value.result is Result.NOT_POSITIVE_DEFINITE
 
@@ -222,6 +222,25 @@ def test_tiny_and_huge_entries_are_no_tiny_pivots(lib: FakeCuDSS) -> None:
         x = backend.solve(numeric, size * values, b, options=OPTIONS).x
         D = size * case("poisson").dense(torch.float64)
         assert torch.allclose(D @ x, b)
+
+
+@pytest.mark.parametrize("method", ["cholesky", "ldlt", "lu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_batches_go_together_one_right_hand_side_at_a_time(
+    lib: FakeCuDSS, method: str, dtype: torch.dtype
+) -> None:
+    backend, symbolic, values = arranged(case("definite"), dtype, method)
+    many = values * torch.arange(1, 4, dtype=torch.float64)[:, None]
+    numerics = backend.factorize_batch(symbolic, many, OPTIONS)
+    b = torch.randn(3, 10, 2, dtype=dtype)
+    D = case("definite").dense(dtype) * torch.arange(1, 4)[:, None, None]
+    for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
+        x = backend.solve_batch(numerics, many, b, mode, options=OPTIONS)
+        assert torch.allclose(op @ x, b)
+    assert phases(lib).count("FACTORIZATION") == (2 if method == "lu" else 1)
+    assert phases(lib).count("SOLVE") == 6
+    some = backend.solve_batch(numerics[1:], many[1:], b[1:], options=OPTIONS)
+    assert torch.allclose(D[1:] @ some, b[1:])
 
 
 def test_inertia(lib: FakeCuDSS) -> None:
