@@ -1,4 +1,4 @@
-"""Every backend and method of the registry against dense torch, on the whole zoo.
+"""Every backend and method of the registry, on every device, against dense torch, on the whole zoo.
 
 What a backend does not offer, its capabilities say; asking for it is then refused by the plan, which
 is checked too. What is not installed is skipped for the reason that the registry states. Solves run in full,
@@ -22,25 +22,38 @@ from torch_sla.linalg.backends.registry import backends
 from torch_sla.linalg.precond.base import GIVEN, kind
 
 DTYPES = sorted(ALL_DTYPES, key=str)
-METHODS = [
-    (b, m) for b in backends() if "cpu" in b.capabilities.devices for m in b.capabilities.methods
-]
-BY_NAME = {f"{b.name}-{m.name}": (b, m) for b, m in METHODS}
+BY_NAME = {
+    f"{device}-{b.name}-{m.name}": (b, m)
+    for device in ("cpu", "cuda")
+    for b in backends()
+    for m in b.capabilities.methods
+    if device in b.capabilities.devices
+}
 
 
 def missing(name: str) -> str | None:
     """Why a method cannot be used here, in the registry's words."""
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        return "needs a CUDA device"
     b, m = BY_NAME[name]
     return b.unavailable() or b.unavailable_method(m.name)
 
 
-def marked(name: str) -> Any:
-    """Parameter that is skipped with the reason where there is one."""
-    reason = missing(name)
-    return pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+def on_device(name: str, *rest: object) -> object:
+    """One parameter of a test, skipped with the reason where its device or library is missing."""
+    why = missing(name)
+    marks = [pytest.mark.skip(reason=why)] if why else []
+    return pytest.param(
+        name, *rest, marks=[*marks, pytest.mark.gpu] if name.startswith("cuda") else marks
+    )
 
 
-NAMES = [marked(name) for name in BY_NAME]
+NAMES = [on_device(name) for name in BY_NAME]
+
+
+def place(name: str) -> str:
+    """Return the device of a test."""
+    return name.split("-", maxsplit=1)[0]
 
 
 def offered(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> bool:
@@ -50,20 +63,22 @@ def offered(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> bool:
     return fits and structure and dtype in b.capabilities.dtypes & m.dtypes & c.dtypes
 
 
-def request(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> dict[str, object]:
+def request(
+    b: Backend, m: Method, c: Case, dtype: torch.dtype, device: str = "cpu"
+) -> dict[str, object]:
     options: dict[str, object] = {"backend": b.name, "method": m.name}
     if m.kind == "iterative":
         options["rtol"] = residual_limit(dtype)
         if c.zero_diagonal and "none" in m.preconditioners:
             options["preconditioner"] = "none"
     if c.nullspace is not None:
-        options["nullspace"] = c.nullspace.to(dtype)
+        options["nullspace"] = c.nullspace.to(device, dtype)
     return options
 
 
 def dense_solution(c: Case, dtype: torch.dtype, b: torch.Tensor, vector: bool) -> torch.Tensor:
     wide = torch.complex128 if dtype.is_complex else torch.float64
-    A, b = c.dense(dtype).to(wide), b.to(wide)
+    A, b = c.dense(dtype).to(b.device, wide), b.to(wide)
     b = b.unsqueeze(-1) if vector else b
     x = torch.linalg.pinv(A) @ b
     return x.squeeze(-1) if vector else x
@@ -74,17 +89,17 @@ def dense_solution(c: Case, dtype: torch.dtype, b: torch.Tensor, vector: bool) -
 def test_solve(name: str, c: Case) -> None:
     b, m = BY_NAME[name]
     for dtype in [d for d in DTYPES if d in c.dtypes]:
-        A = c.sparse(dtype)
+        A = c.sparse(dtype).to(place(name))
         if not offered(b, m, c, dtype):
             with pytest.raises(PlanError):
-                A.solve(rhs(A, None), **request(b, m, c, dtype))
+                A.solve(rhs(A, None), **request(b, m, c, dtype, place(name)))
             continue
         for columns in (None, 3):
-            check(b, m, c, dtype, columns)
+            check(b, m, c, dtype, columns, place(name))
 
 
 PRECONDITIONED = [
-    pytest.param(name, wanted, marks=marked(name).marks)
+    on_device(name, wanted)
     for name, (_, m) in BY_NAME.items()
     for wanted in m.preconditioners
     if wanted != GIVEN
@@ -94,29 +109,37 @@ PRECONDITIONED = [
 @pytest.mark.parametrize(("name", "wanted"), PRECONDITIONED)
 def test_preconditioned(name: str, wanted: str) -> None:
     b, m = BY_NAME[name]
-    entry = kind(wanted)
+    entry, device = kind(wanted), place(name)
     for c in CASES:
         for dtype in [d for d in DTYPES if d in c.dtypes]:
             if not offered(b, m, c, dtype):
                 continue  # refused by the plan, see above
             if entry is not None and (
-                dtype not in entry.dtypes or (entry.needs == "hermitian" and not c.hermitian)
+                dtype not in entry.dtypes
+                or device not in entry.devices
+                or (entry.needs == "hermitian" and not c.hermitian)
             ):
-                A = c.sparse(dtype)
-                asked = request(b, m, c, dtype) | {"preconditioner": wanted}
+                A = c.sparse(dtype).to(device)
+                asked = request(b, m, c, dtype, device) | {"preconditioner": wanted}
                 with pytest.raises(PlanError, match=wanted):
                     A.solve(rhs(A, None), **asked)
                 continue
-            check(b, m, c, dtype, None, preconditioner=wanted)
+            check(b, m, c, dtype, None, device, preconditioner=wanted)
 
 
 def check(
-    b: Backend, m: Method, c: Case, dtype: torch.dtype, columns: int | None, **more: object
+    b: Backend,
+    m: Method,
+    c: Case,
+    dtype: torch.dtype,
+    columns: int | None,
+    device: str,
+    **more: object,
 ) -> None:
-    A = c.sparse(dtype)
+    A = c.sparse(dtype).to(device)
     load = rhs(A, columns)
     eps = torch.finfo(dtype).eps
-    x, info = A.solve(load, throw=False, **request(b, m, c, dtype) | more)
+    x, info = A.solve(load, throw=False, **request(b, m, c, dtype, device) | more)
     if m.kind == "iterative" and c.hard and not info.converged:
         assert info.result not in (Result.CONVERGED, Result.ROUNDOFF)
         return
@@ -125,9 +148,8 @@ def check(
         return
     if info.result is Result.BREAKDOWN and (c.zero_diagonal or c.nullspace is not None):
         # A factorisation that does not pivot, or a preconditioner that is one, said so.
-        assert any(
-            word in "".join(info.notes) for word in ("pivot", "row", "preconditioner", "symmetric")
-        )
+        words = ("pivot", "row", "preconditioner", "symmetric")
+        assert any(word in "".join(info.notes) for word in words)
         return
     assert info.converged, (dtype, columns, info.result, info.notes)
     assert x.shape == (
@@ -163,7 +185,7 @@ def test_modes_and_refactorisation(name: str, c: Case) -> None:
         if not offered(b, m, c, dtype) or (dtype is torch.float64 and tested):
             continue
         tested = True
-        A = c.sparse(dtype)
+        A = c.sparse(dtype).to(place(name))
         pattern, values = A.flat_slots()
         values = values.reshape(-1, values.shape[-1])[0].clone()
         structure = replace(A.structure, hermitian=c.hermitian, positive_definite=c.definite)
@@ -173,10 +195,10 @@ def test_modes_and_refactorisation(name: str, c: Case) -> None:
         symbolic = b.analyze(pattern, m.name, structure)
         numeric = b.factorize(symbolic, values, options)
         other = b.refactorize(numeric, 2 * values, options)
-        D = c.dense(dtype).reshape(-1, *c.shape)[0]
+        D = c.dense(dtype).reshape(-1, *c.shape)[0].to(place(name))
         for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
             g = torch.Generator().manual_seed(61)
-            load = torch.randn(op.shape[0], 2, dtype=dtype, generator=g)
+            load = torch.randn(op.shape[0], 2, dtype=dtype, generator=g).to(place(name))
             expected = torch.linalg.pinv(op) @ load
             for n, a, factor in ((numeric, values, 1), (other, 2 * values, 2)):
                 x = b.solve(n, a, load, mode, options=options).x
@@ -190,15 +212,16 @@ def possible(row: tuple[Any, ...]) -> bool:
 
 
 FACTORS = (
-    [name for name in BY_NAME if missing(name) is None],
+    list(BY_NAME),
     [c.name for c in CASES if not c.hard and c.nullspace is None],
     [torch.float64, torch.complex128],
     [None, 2],
 )
+GRADIENTS = pairwise(*FACTORS, allowed=possible)
 
 
 @pytest.mark.parametrize(
-    ("name", "zoo", "dtype", "columns"), pairwise(*FACTORS, allowed=possible), ids=str
+    ("name", "zoo", "dtype", "columns"), [on_device(*row) for row in GRADIENTS], ids=str
 )
 def test_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
     gradient(name, zoo, dtype, columns)
@@ -207,7 +230,7 @@ def test_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "zoo", "dtype", "columns"),
-    [row for row in product(*FACTORS) if possible(row)],
+    [on_device(*row) for row in product(*FACTORS) if possible(row)],
     ids=str,
 )
 def test_every_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
@@ -217,10 +240,10 @@ def test_every_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | 
 def gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
     b, m = BY_NAME[name]
     c = case(zoo)
-    A = c.sparse(dtype)
+    A = c.sparse(dtype).to(place(name))
     values = A.values.detach().clone().requires_grad_()
     load = rhs(A, columns).requires_grad_()
-    options = request(b, m, c, dtype) | {"rtol": 1e-13}
+    options = request(b, m, c, dtype, place(name)) | {"rtol": 1e-13}
 
     def loss(x: torch.Tensor) -> torch.Tensor:
         return (x.abs() ** 3).sum() + (x.real**2).sum()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import largest_row_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,37 +71,54 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        self._sizes = self._here[1].abs()
-        rows = self._here[0].sum_rows(self._sizes)
-        self.A_max = float(rows.amax()) if rows.numel() else 0.0
+        largest = largest_row_sum(self._here[0].crow, self._here[1])
+        if largest is None:
+            largest = self._rows.amax() if pattern.shape[0] else self._rows.new_zeros(())
+        self._A_max = largest
+        self._A_norm = torch.linalg.vector_norm(values)
         self._scale = None if scale is None else scale.unsqueeze(1)
-        self.A_norm = float(torch.linalg.vector_norm(values))
         self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
-        self.b_norm = self.r_norm = torch.linalg.vector_norm(b, dim=0)
-        self.slope = torch.full_like(self.b_norm, float("inf"))
+        self._b_norm = torch.linalg.vector_norm(b, dim=0)
+        # What was measured last, per column, on the host.
+        self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
+        self.A_norm = float("nan")
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        return self._here[1].abs()
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return self._here[0].sum_rows(self._sizes)
 
     @staticmethod
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
         return kernels.spmm(matrix[0].crow, matrix[0].ccol, matrix[1], x)
 
     def __call__(self, x: Tensor) -> tuple[float, float]:
-        """Return (largest relative residual, largest backward error)."""
+        """Return (largest relative residual, largest backward error); waits for a device once."""
         self.r = self.b - self._product(self._here, x)
-        self.r_norm = torch.linalg.vector_norm(self.r, dim=0)
-        if not torch.isfinite(self.r_norm).all():
-            return float("nan"), float("inf")
-        tiny = torch.finfo(self.r_norm.dtype).tiny
-        relative = self.r_norm / self.b_norm.clamp(min=tiny)
+        r_norm, x_max = torch.linalg.vector_norm(self.r, dim=0), x.abs().amax(0)
+        tiny = torch.finfo(r_norm.dtype).tiny
+        slope = torch.full_like(r_norm, float("inf"))
         if self.rectangular and self._there is not None:
-            self.slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
-            scale = self.A_norm * (self.A_norm * torch.linalg.vector_norm(x, dim=0) + self.b_norm)
-            backward = self.slope / scale.clamp(min=tiny)
+            slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
+            x_norm = torch.linalg.vector_norm(x, dim=0)
+            scale = self._A_norm * (self._A_norm * x_norm + self._b_norm)
+            backward = slope / scale.clamp(min=tiny)
         elif self.componentwise:
             backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
         else:
-            scale = self.A_max * x.abs().amax(0) + self.b.abs().amax(0)
+            scale = self._A_max * x_max + self.b.abs().amax(0)
             backward = self.r.abs().amax(0) / scale.clamp(min=tiny)
+        norm = self._A_norm.expand_as(r_norm)
+        found = torch.stack([r_norm, self._b_norm, slope, backward, x_max, norm]).cpu()
+        self.r_norm, self.b_norm, self.slope, backward, x_max, norm = found.unbind()
+        self.A_norm = float(norm[0]) if norm.numel() else 0.0
+        if not bool(torch.isfinite(self.r_norm).all() & torch.isfinite(x_max).all()):
+            return float("nan"), float("inf")
+        relative = self.r_norm / self.b_norm.clamp(min=tiny)
         return float(relative.max()), float(backward.max())
 
     def _denominators(self, x: Tensor) -> Tensor:

@@ -34,6 +34,9 @@ __all__ = ["SolverState"]
 _PERTURBED_STEPS, _RESUMES = 12, 3
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
+# Factors of other values that are kept although no graph needs them, where new ones could take
+# their place without an analysis.
+_SPARE = 2
 
 
 class SolverState:
@@ -80,6 +83,20 @@ class SolverState:
         self._prints: frozenset[Hashable] | None = None
         self._deficient = False
         self._matched: frozenset[Hashable] = frozenset()
+
+    def report(self) -> SolveInfo:
+        """Hand over how the forward solve went, once.
+
+        The report knows this object, which can tell a condition number; were it kept here too, values
+        and factors would wait for the garbage collector.
+        """
+        info, self.info = self.info, SolveInfo(plan=self.plan)
+        return info
+
+    def _absorb(self, info: SolveInfo, first: bool) -> None:
+        if not first:
+            info.estimate_rcond = None
+        (self.info if first else self.adjoint_info).absorb(info)
 
     def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
@@ -179,7 +196,7 @@ class SolverState:
         info.estimate_rcond = partial(
             self._rcond, backend, candidate, values[last], marks[last], options
         )
-        (self.info if first else self.adjoint_info).absorb(info)
+        self._absorb(info, first)
         return (~good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
@@ -200,7 +217,7 @@ class SolverState:
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
-        (self.info if first else self.adjoint_info).absorb(info)
+        self._absorb(info, first)
         if not info.result.ok and (self.throw or not first):
             kind = "adjoint solve" if adjoint and not first else "solve"
             detail = f"{kind} with {info.backend} {info.method}"
@@ -221,20 +238,21 @@ class SolverState:
     ) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
-        nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
-        if not (torch.isfinite(values).all() and torch.isfinite(b).all()):
+        nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
+        finite, zero, extreme = _look(values, b)
+        if not finite:
             return SolveInfo(
                 Result.NONFINITE,
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
-            ), nan
-        if n == 0 or b.shape[1] == 0 or not b.any():
+            ), nan.clone(memory_format=torch.contiguous_format)
+        if n == 0 or zero:
             choice = self.plan.choice
-            return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
-        scale, shrink = _extreme(b), 1.0
-        if scale is not None:
-            # Squares of such numbers over- or underflow, so that norms would be inf or 0.
+            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(nan.shape)
+        scale, shrink = None, 1.0
+        if extreme:
+            scale = _powers(b)
             b, shrink = b / scale, float(scale.amax())
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
@@ -261,10 +279,13 @@ class SolverState:
                     self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
-        x = x if scale is None else x * scale
-        if info.result.ok and not bool(torch.isfinite(x).all()):
-            info.result = Result.NONFINITE
-            info.notes.append("the solution overflows")
+        if x is nan:
+            x = nan.clone(memory_format=torch.contiguous_format)
+        if scale is not None:
+            x = x * scale
+            if info.result.ok and not bool(torch.isfinite(x).all()):
+                info.result = Result.NONFINITE
+                info.notes.append("the solution overflows")
         return info, x
 
     def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
@@ -455,8 +476,12 @@ class SolverState:
         options: SolveOptions,
         matched: bool = False,
     ) -> Factored:
+        family = (self._base(candidate), values.dtype)
+
         def factorize() -> Factored:
             count("factorize")
+            if backend.capabilities.recycles:
+                numerics.retire(family, _SPARE)
             symbolic = self._symbolic(backend, candidate)
             made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
             if made.doubtful and self._pivots(candidate) and self.nullspace is None:
@@ -464,7 +489,7 @@ class SolverState:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
-        return numerics.get((self._base(candidate), values.dtype, mark, matched), factorize)
+        return numerics.get((*family, mark, matched), factorize, self)
 
     def _factored_batch(
         self,
@@ -544,16 +569,28 @@ class SolverState:
         return 1 / size if size > 0 else 1.0
 
 
-def _extreme(b: Tensor) -> Tensor | None:
-    """Return powers of two ``[K]`` that bring extreme columns to about one; None without such columns.
-
-    The absolute tolerance has to be divided by the largest of them, which tightens it for the others.
-    """
-    size = b.abs().amax(0)
-    bound = torch.finfo(size.dtype).max ** 0.25
+def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
+    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    if not b.numel():
+        return bool(finite), True, False
+    size, bound = b.abs().amax(0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    if not bool(extreme.any()):
-        return None
-    return torch.where(
-        extreme, torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round()), 1.0
-    )
+    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
+    return bool(found[0]), bool(found[1]), bool(found[2])
+
+
+def _bound(b: Tensor) -> float:
+    return float(torch.finfo(b.dtype).max ** 0.25)
+
+
+def _powers(b: Tensor) -> Tensor:
+    """Powers of two ``[K]`` that bring extreme columns to about one.
+
+    Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
+    has to be divided by the largest of them, which tightens it for the others.
+    """
+    size, bound = b.abs().amax(0), _bound(b)
+    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
+    powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
+    return torch.where(extreme, powers, 1.0)

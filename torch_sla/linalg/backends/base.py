@@ -81,6 +81,10 @@ class Capabilities:
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recycles
+        Whether new factors are cheaper in the place of old ones of the same pattern.
+    recommended
+        Whether a plan may choose it unasked.
     """
 
     methods: tuple[Method, ...]
@@ -88,6 +92,8 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recycles: bool = False
+    recommended: bool = True
 
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""

@@ -54,6 +54,12 @@ def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineMod
     return None
 
 
+def _recommended(facts: Facts, b: Backend, *rest: object) -> str | None:
+    if b.capabilities.recommended or facts.backend == b.name:
+        return None
+    return f"is here for comparison; ask for it with backend={b.name!r}"
+
+
 def _installed(_: Facts, b: Backend, m: Method, *rest: object) -> str | None:
     return b.unavailable() or b.unavailable_method(m.name)
 
@@ -110,6 +116,7 @@ def _preconditioner(
 
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
+    Rule("recommended", _recommended),
     Rule("installed", _installed),
     Rule("device", _device),
     Rule("dtype", _dtype),
