@@ -499,13 +499,17 @@ class SolverState:
         marks: Sequence[Hashable],
         options: SolveOptions,
     ) -> FactoredBatch:
+        family = (self._base(candidate), values.dtype, "together")
+
         def factorize() -> FactoredBatch:
             count("factorize", len(values))
+            # Factors of many matrices are large, and new values the usual next step.
+            numerics.retire(family, 0)
             symbolic = self._symbolic(backend, candidate)
             made = backend.factorize_batch(symbolic, values, options)
             return FactoredBatch(backend, made, values, options)
 
-        return numerics.get((self._base(candidate), values.dtype, tuple(marks)), factorize)
+        return numerics.get((*family, tuple(marks)), factorize, self)
 
     def _numeric(
         self,
