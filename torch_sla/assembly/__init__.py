@@ -18,12 +18,34 @@ from __future__ import annotations
 
 from torch_sla.assembly import weak
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
-from torch_sla.assembly.constraints import Constraint, DirichletConstraint
-from torch_sla.assembly.dofs import Dofs
-from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, lagrange
-from torch_sla.assembly.forms import BilinearForm, Context, Field, Functional, LinearForm
+from torch_sla.assembly.constraints import (
+    Constraint,
+    DirichletConstraint,
+    Equations,
+    Gauge,
+    LinearConstraint,
+    along,
+    combine,
+    constants,
+    periodic,
+    prescribe,
+    rigid_motions,
+)
+from torch_sla.assembly.dofs import Dofs, MixedDofs
+from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, Mini, lagrange
+from torch_sla.assembly.forms import (
+    BilinearForm,
+    Context,
+    Energy,
+    Field,
+    Functional,
+    LinearForm,
+    ResidualForm,
+)
 from torch_sla.assembly.forms.vocabulary import (
+    cofactor,
     curl,
+    det,
     div,
     dot,
     grad,
@@ -60,15 +82,27 @@ __all__ = [
     "DirichletConstraint",
     "Dofs",
     "Element",
+    "Energy",
+    "Equations",
     "FacetBasis",
     "Field",
     "Functional",
+    "Gauge",
     "Interpolation",
+    "LinearConstraint",
     "LinearForm",
     "Mesh",
+    "Mini",
+    "MixedDofs",
+    "ResidualForm",
+    "along",
     "box_mesh",
+    "cofactor",
+    "combine",
     "consistent_flux",
+    "constants",
     "curl",
+    "det",
     "div",
     "dot",
     "grad",
@@ -81,9 +115,12 @@ __all__ = [
     "make_mesh",
     "matvec",
     "normal",
+    "periodic",
+    "prescribe",
     "read_mesh",
     "rectangle_mesh",
     "residual",
+    "rigid_motions",
     "sym_grad",
     "trace",
     "weak",
