@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.dofs.dof_map import DofMap
 from torch_sla.assembly.mapping import cell_nodes
-from torch_sla.assembly.mesh.topology import sub_entities
+from torch_sla.assembly.mesh.numbering import number_nodes
 from torch_sla.errors import ArgumentError, MeshError
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Dofs(DofMap):
             raise ArgumentError(f"components: got {components}; a field has at least one component")
         super().__init__()
         self.mesh, self.element, self.components = mesh, element, components
-        self.cell_nodes, self.n_nodes = _number(mesh, element)
+        self.cell_nodes, self.n_nodes = number_nodes(mesh, element)
         self.n = self.n_nodes * components
 
     @property
@@ -132,32 +131,3 @@ class Dofs(DofMap):
 
     def __repr__(self) -> str:
         return f"Dofs({self.element!r}, components={self.components}, n={self.n})"
-
-
-def _number(mesh: Mesh, element: Element) -> tuple[Tensor, int]:
-    """Give every node of an element a number: ``[n_cells, nb]`` and their count."""
-    if element == mesh.geometry:
-        return mesh.cells, mesh.n_points
-    cell = element.cell
-    vertices = mesh.vertices.cpu().numpy()
-    per_vertex, per_edge, per_face, inside = element.entity_nodes
-    columns: list[np.ndarray] = []
-    count = 0
-    if per_vertex:
-        if mesh.cells.shape[1] == cell.n_vertices:
-            columns.append(vertices)
-            count = mesh.n_points
-        else:
-            used, number = np.unique(vertices, return_inverse=True)
-            columns.append(number.reshape(vertices.shape))
-            count = len(used)
-    for wanted, local in ((per_edge, cell.edges), (per_face, cell.facets)):
-        if wanted:
-            number, distinct = sub_entities(vertices, local, mesh.n_points)
-            columns.append(number + count)
-            count += distinct
-    if inside:
-        columns.append(count + np.arange(len(vertices))[:, None])
-        count += len(vertices)
-    nodes = np.ascontiguousarray(np.concatenate(columns, 1), dtype=np.int64)
-    return torch.from_numpy(nodes).to(mesh.cells.device), count

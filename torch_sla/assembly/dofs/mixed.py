@@ -112,7 +112,8 @@ class MixedDofs(DofMap):
     def place(self, name: str, dofs: Tensor) -> Tensor:
         """Give dofs of one field their numbers in the whole vector."""
         self._check_names([name], complete=False)
-        return dofs + self.ranges[name].start
+        placed: Tensor = dofs + self.ranges[name].start
+        return placed
 
     def block_matrices(self, blocks: Mapping[tuple[str, str], Tensor]) -> Tensor:
         """Join element matrices of pairs of fields; pairs left out are zero.

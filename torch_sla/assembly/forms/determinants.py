@@ -1,9 +1,9 @@
 """Determinants of small matrices in closed form, also where torch's own are asked for.
 
 Third derivatives of `torch.linalg.det` and `torch.linalg.slogdet` through `torch.func` are wrong, without a word
-(seen in torch 2.13: its derivative formulas ask whether gradients are recorded, which inside transforms they do not know). An
-energy is differentiated twice by `torch.func` and a third time by whoever differentiates a tangent. `closed_forms`
-puts polynomials in their place while an integrand runs.
+(seen in torch 2.13: its derivative formulas ask whether gradients are recorded, which they cannot know inside
+transforms). An energy is differentiated twice by `torch.func`, and a third time by whoever differentiates a tangent.
+`closed_forms` puts polynomials in their place while an integrand runs.
 """
 
 from __future__ import annotations
