@@ -17,7 +17,7 @@ True
 from __future__ import annotations
 
 from torch_sla.assembly import weak
-from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
+from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis, InteriorBasis
 from torch_sla.assembly.constraints import (
     Constraint,
     DirichletConstraint,
@@ -43,6 +43,7 @@ from torch_sla.assembly.forms import (
     ResidualForm,
 )
 from torch_sla.assembly.forms.vocabulary import (
+    average,
     cofactor,
     curl,
     det,
@@ -51,6 +52,7 @@ from torch_sla.assembly.forms.vocabulary import (
     grad,
     identity,
     inner,
+    jump,
     matvec,
     normal,
     sym_grad,
@@ -96,6 +98,7 @@ __all__ = [
     "Field",
     "Functional",
     "Gauge",
+    "InteriorBasis",
     "Interpolation",
     "LinearConstraint",
     "LinearForm",
@@ -106,6 +109,7 @@ __all__ = [
     "Submesh",
     "along",
     "annulus_mesh",
+    "average",
     "box_mesh",
     "cofactor",
     "combine",
@@ -123,6 +127,7 @@ __all__ = [
     "identity",
     "inner",
     "interval_mesh",
+    "jump",
     "l2_error",
     "lagrange",
     "lshape_mesh",

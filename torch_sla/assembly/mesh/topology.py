@@ -11,7 +11,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch_sla.assembly.reference.cell import ReferenceCell
 
-__all__ = ["Facets", "all_facets", "number_rows", "sub_entities"]
+__all__ = [
+    "Facets",
+    "InteriorFacets",
+    "all_facets",
+    "interior_facets",
+    "number_rows",
+    "sub_entities",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -97,6 +104,39 @@ class Facets:
     neighbour: Ints
     number: Ints
     crowded: int
+
+
+@dataclass(frozen=True)
+class InteriorFacets:
+    """Facets between two cells, seen from both.
+
+    Parameters
+    ----------
+    owner, neighbour
+        Cells on the side the normal leaves and the one it enters ``[n]``; the owner has the lower number.
+    owner_side, neighbour_side
+        Local facet number in each.
+    matching
+        Vertex of the facet in the neighbour, as its local vertex, for each vertex in the owner's order ``[n, k]``.
+    """
+
+    owner: Ints
+    neighbour: Ints
+    owner_side: Ints
+    neighbour_side: Ints
+    matching: Ints
+
+
+def interior_facets(cells: Ints, cell: ReferenceCell, n: int) -> InteriorFacets:
+    """Find the facets between cells; parameters as in `all_facets`."""
+    facets = all_facets(cells, cell, n)
+    inside = np.nonzero(facets.neighbour >= 0)[0]
+    inside = inside[np.lexsort((facets.side[inside], facets.owner[inside]))]
+    neighbour = facets.neighbour[inside]
+    other = np.argmax(facets.number[neighbour] == inside[:, None], 1)
+    vertices = facets.vertices[inside]
+    matching = np.argmax(cells[neighbour][:, None, :] == vertices[:, :, None], 2)
+    return InteriorFacets(facets.owner[inside], neighbour, facets.side[inside], other, matching)
 
 
 def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
