@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from torch_sla.assembly import weak
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis, InteriorBasis
+from torch_sla.assembly.chunked import ChunkedAssembly
 from torch_sla.assembly.constraints import (
     Constraint,
     DirichletConstraint,
@@ -35,6 +36,7 @@ from torch_sla.assembly.dofs import Dofs, MixedDofs
 from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, Mini, lagrange
 from torch_sla.assembly.forms import (
     BilinearForm,
+    CellEnergy,
     Context,
     Energy,
     Field,
@@ -62,6 +64,7 @@ from torch_sla.assembly.interpolation import Interpolation
 from torch_sla.assembly.measures import consistent_flux, h1_seminorm_error, l2_error, residual
 from torch_sla.assembly.mesh import (
     Mesh,
+    Part,
     Submesh,
     annulus_mesh,
     box_mesh,
@@ -71,12 +74,15 @@ from torch_sla.assembly.mesh import (
     interval_mesh,
     lshape_mesh,
     make_mesh,
+    partition,
+    partition_cells,
     read_mesh,
     rectangle_mesh,
     refine,
     submesh,
     write_mesh,
 )
+from torch_sla.assembly.recovery import Projection, mark, transfer, zz_estimate
 
 __all__ = [
     "P0",
@@ -87,6 +93,8 @@ __all__ = [
     "Basis",
     "BilinearForm",
     "CellBasis",
+    "CellEnergy",
+    "ChunkedAssembly",
     "Constraint",
     "Context",
     "DirichletConstraint",
@@ -105,6 +113,8 @@ __all__ = [
     "Mesh",
     "Mini",
     "MixedDofs",
+    "Part",
+    "Projection",
     "ResidualForm",
     "Submesh",
     "along",
@@ -132,8 +142,11 @@ __all__ = [
     "lagrange",
     "lshape_mesh",
     "make_mesh",
+    "mark",
     "matvec",
     "normal",
+    "partition",
+    "partition_cells",
     "periodic",
     "prescribe",
     "read_mesh",
@@ -144,6 +157,8 @@ __all__ = [
     "submesh",
     "sym_grad",
     "trace",
+    "transfer",
     "weak",
     "write_mesh",
+    "zz_estimate",
 ]

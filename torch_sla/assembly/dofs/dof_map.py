@@ -121,21 +121,28 @@ class DofMap(ABC):
         nodes, _ = self._node_pattern
         if self.n == self.n_nodes:
             return nodes
-        node_row = nodes.crow.long()
-        sizes = self.node_starts.diff()
-        before = self._columns_before
-        length = (before[node_row[1:]] - before[node_row[:-1]]).repeat_interleave(sizes)
+        # Dofs of the columns of every node row, one after another.
+        sizes, before = self.node_starts.diff(), self._columns_before
+        starts, ends = nodes.crow[:-1].long(), nodes.crow[1:].long()
+        columns = self._dofs_in(nodes.ccol, sizes)
+        # Row (i, a) repeats those of node row i, once for every component a.
+        length = (before[ends] - before[starts]).repeat_interleave(sizes)
         crow = torch.zeros(self.n + 1, dtype=torch.int64, device=length.device)
         crow[1:] = length.cumsum(0)
-        # Row (i, a) lists the dofs of the columns of node row i, once for every component a.
-        row = torch.arange(self.n, device=length.device).repeat_interleave(length)
-        node = torch.arange(self.n_nodes, device=length.device).repeat_interleave(sizes)
-        place = (
-            torch.arange(len(row), device=length.device) - crow[row] + before[node_row[node[row]]]
-        )
-        slot = torch.searchsorted(before, place, right=True) - 1
-        ccol = self.node_starts[nodes.ccol.long()[slot]] + place - before[slot]
-        return Pattern.from_csr(crow, ccol, (self.n, self.n))
+        index = torch.int32 if int(crow[-1]) < 2**31 else torch.int64
+        shift = (before[starts].repeat_interleave(sizes) - crow[:-1]).to(index)
+        place = shift.repeat_interleave(length)
+        place += torch.arange(len(place), dtype=index, device=place.device)
+        return Pattern.from_csr(crow, columns.index_select(0, place), (self.n, self.n))
+
+    def _dofs_in(self, nodes: Tensor, sizes: Tensor) -> Tensor:
+        """Dofs of a list of nodes, in its order, in the narrowest integers."""
+        index = torch.int32 if self.n < 2**31 else torch.int64
+        count = sizes[nodes.long()]
+        shift = self.node_starts[:-1][nodes.long()] - (count.cumsum(0) - count)
+        dofs = shift.to(index).repeat_interleave(count)
+        dofs += torch.arange(len(dofs), dtype=index, device=dofs.device)
+        return dofs
 
     @cached_property
     def _matrix_slots(self) -> Tensor:
@@ -159,6 +166,17 @@ class DofMap(ABC):
         rows = self.pattern.crow.to(index)[self.node_starts[table][:, node] + component]
         columns = offset[:, :, node] + component.to(index)
         return columns[:, node] + rows[:, :, None]
+
+    def slots_of(self, cells: Tensor, rank: int) -> Tensor:
+        """Entries that the matrices (rank 2) or vectors (rank 1) of some cells add to, flat.
+
+        Found without the map of all cells, for work in chunks.
+        """
+        if rank == 1:
+            return self._dofs_of(self.cell_nodes[cells]).flatten()
+        nb = self.cell_nodes.shape[1]
+        pairs = self._node_pattern[1][: self.cell_nodes.shape[0] * nb * nb].reshape(-1, nb * nb)
+        return self._slots(self.cell_nodes[cells], pairs[cells].flatten()).flatten()
 
     @cached_property
     def matrix_map(self) -> SegmentMap:

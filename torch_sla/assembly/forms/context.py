@@ -20,7 +20,7 @@ __all__ = ["Coefficient", "Context"]
 
 Coefficient = Tensor | Field | Sided | float | complex
 
-_RESERVED = ("x", "normal", "basis")
+_RESERVED = ("x", "normal", "basis", "mean")
 
 
 class Context:

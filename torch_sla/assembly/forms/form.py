@@ -52,13 +52,16 @@ class _Form:
         """
         known = self._parts
         parts = known or {name: Parts() for name in self._arguments}
-        while True:
+        C: Tensor | None = None
+        while C is None:
             try:
-                C = self._evaluate(bases, w, parts, sides)
-                break
+                # Attempts leave no trace in the graph: a form records the same whether it was used before or not.
+                with torch.set_grad_enabled(torch.is_grad_enabled() and parts == known):
+                    C = self._evaluate(bases, w, parts, sides)
             except MissingPartError as missing:
                 more = parts[missing.argument].including(missing.part)
                 parts = {**parts, missing.argument: more}
+                known = None
         for name, used in parts.items():
             if used == Parts():
                 # Nothing was asked of it, or the part would have been missing.
@@ -66,6 +69,7 @@ class _Form:
         if parts != known:
             self._check_linear(bases, w, parts, sides, C)
             self._parts = parts
+            C = self._evaluate(bases, w, parts, sides)
         self._check_shape(C, w.basis)
         return C, parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch_sla.assembly.weak.convection import convection
+from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
 from torch_sla.assembly.weak.elasticity import elasticity, lame_parameters, strain, stress
 from torch_sla.assembly.weak.follower import follower_pressure
 from torch_sla.assembly.weak.mass import mass, tensor_mass, vector_mass
@@ -13,6 +14,8 @@ __all__ = [
     "convection",
     "diffusion",
     "elasticity",
+    "elasticity_bbar",
+    "fbar",
     "follower_pressure",
     "lame_parameters",
     "mass",
