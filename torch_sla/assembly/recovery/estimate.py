@@ -19,9 +19,9 @@ __all__ = ["mark", "zz_estimate"]
 def zz_estimate(dofs: Dofs, u: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Estimate the error of the gradient in every cell by comparing it with a smoothed one.
 
-    The gradient is projected onto continuous functions of first order (Zienkiewicz and Zhu, Int. J. Numer. Meth. Engng. 24
-    (1987), 337-357). On regular meshes the difference tends to the true error of linear and of biquadratic elements, and
-    to 0.85 of it for quadratic triangles.
+    The gradient is projected onto continuous functions of first order (Zienkiewicz and Zhu, Int. J. Numer. Meth.
+    Engng. 24 (1987), 337-357). On regular meshes the difference tends to the true error of linear and of biquadratic
+    elements, and to 0.85 of it for quadratic triangles.
 
     Parameters
     ----------
