@@ -96,6 +96,8 @@ class Facets:
         Facet of each side of each cell, ``[n_cells, sides]``.
     crowded
         A facet shared by more than two cells, or -1.
+    overlapping
+        Facets whose two cells see them in the same order, and so lie on the same side.
     """
 
     vertices: Ints
@@ -104,6 +106,7 @@ class Facets:
     neighbour: Ints
     number: Ints
     crowded: int
+    overlapping: Ints
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
     last = np.full(len(first), -1, dtype=np.int64)
     last[number] = np.arange(len(number))
     crowded = int(np.argmax(count)) if len(count) and count.max() > 2 else -1
+    inside = np.nonzero(count == 2)[0]
+    same = _same_order(oriented[first[inside]], oriented[last[inside]])
+    if cell.dim == 1:
+        same = first[inside] % sides == last[inside] % sides
     return Facets(
         vertices=oriented[first],
         owner=first // sides,
@@ -165,4 +172,17 @@ def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
         neighbour=np.where(count > 1, last // sides, -1),
         number=number.reshape(len(cells), sides),
         crowded=crowded,
+        overlapping=inside[same],
     )
+
+
+def _same_order(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
+    """Whether two cycles of the same vertices run in the same direction ``[m]``."""
+    k = a.shape[1]
+    same: npt.NDArray[np.bool_]
+    if k == 2:
+        same = a[:, 0] == b[:, 0]
+        return same
+    place = np.argmax(b == a[:, :1], 1)
+    same = b[np.arange(len(a)), (place + 1) % k] == a[:, 1 % k]
+    return same
