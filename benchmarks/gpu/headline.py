@@ -178,7 +178,7 @@ def stages(name: str, device: torch.device) -> dict[str, float]:
         _, found["residual"] = timed(lambda: check(out.x), device)
         found["levels"] = len(h.levels)
         found["hierarchy bytes/unknown"] = h.nbytes / n
-        del pattern, h, out, check
+        pattern = h = out = check = None
     return found
 
 
@@ -237,7 +237,7 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
         work()
         times = []
         for _ in range(3):
-            _, t = timed(lambda: [work() for _ in range(REPEATS)], device)  # noqa: B023
+            _, t = timed(lambda: [work() for _ in range(REPEATS)], device)
             times.append(t / REPEATS)
         rows.append((what, 1e3 * min(times), size))
     return rows
@@ -278,7 +278,8 @@ def main() -> None:
     lines = [
         f"# 2D Poisson, {name}, torch {torch.__version__}",
         "",
-        "| size | seconds | target | pattern | plan | solve | first round | iterations | residual | backward error | bytes/unknown |",
+        "| size | seconds | target | pattern | plan | solve | "
+        "first round | iterations | residual | backward error | bytes/unknown |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
 
@@ -312,7 +313,7 @@ def main() -> None:
                       f"({r['backward'] / r['forward']:.2f} of it), adjoint residual {r['adjoint_residual']:.1e}", ""]  # fmt: skip
             print(lines[-2], flush=True)
     for size in filter(None, args.stages.split(",")):
-        found = guarded(lambda: stages(size, device))  # noqa: B023
+        found = guarded(lambda: stages(size, device))
         if found is not None:
             report["stages"][size] = found
             lines += ["", f"## Stages at {size}", ""]

@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from tests.helpers.lattices import box_stencil, checkerboard, laplacian, split
-from torch_sla.linalg.kernels import krylov, krylov_fallback, lattice, lattice_fallback as fallback
-from torch_sla.linalg.kernels import sparse_fallback
+from torch_sla.linalg.kernels import (
+    krylov,
+    krylov_fallback,
+    lattice,
+    lattice_fallback as fallback,
+    sparse_fallback,
+)
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
 

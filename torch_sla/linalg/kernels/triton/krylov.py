@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.linalg.kernels.krylov import Scalars
 
 _SUM = 2048  # partial sums added at a time

@@ -308,7 +308,7 @@ def _restrict_kernel(
     g, inside = _rows(n, BLOCK)
     c0 = (n0 + 1) // 2 if H0 else n0
     c1 = (n1 + 1) // 2 if H1 else n1
-    o0, o1, o2 = n0 // 2, n1 // 2, n2 // 2
+    o0, o1 = n0 // 2, n1 // 2
     row = g // c0
     X = g - row * c0
     Z = row // c1
@@ -364,7 +364,7 @@ def _correct_kernel(
     c0 = (n0 + 1) // 2 if H0 else n0
     c1 = (n1 + 1) // 2 if H1 else n1
     c2 = (n2 + 1) // 2 if H2 else n2
-    o0, o1, o2 = n0 // 2, n1 // 2, n2 // 2
+    o0, o1 = n0 // 2, n1 // 2
     X0 = x // 2 if H0 else x
     Y0 = y // 2 if H1 else y
     Z0 = z // 2 if H2 else z

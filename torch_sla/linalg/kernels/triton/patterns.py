@@ -117,7 +117,7 @@ _PER = 16
 
 
 def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[int]:
-    """Sums of mixed words ``[n]`` (int64 or int32), one for each pair of constants."""
+    """Return sums of mixed words ``[n]`` (int64 or int32), one for each pair of constants."""
     programs = triton.cdiv(words.numel(), _BLOCK * _PER)
     sums = torch.empty(len(constants), programs, dtype=torch.int64, device=words.device)
     for row, (a, b) in zip(sums, constants, strict=True):
@@ -242,7 +242,7 @@ _ROWS = 256
 
 
 def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
-    """Counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
+    """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
     n = crow.numel() - 1
     grid = (triton.cdiv(n, _ROWS),)
     found = torch.zeros(grid[0], 8, dtype=torch.int32, device=crow.device)
