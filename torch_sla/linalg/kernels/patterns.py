@@ -186,6 +186,10 @@ def diagonal_slots(
     """
     crow, ccol = indices(crow, ccol)
     n = min(crow.numel() - 1, n_cols)
+    if device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.rows import diagonal_slots as in_triton
+
+        return in_triton(crow, ccol, n)
     if not runs_compiled(crow):
         return fallback.diagonal_slots(crow, ccol, n)
     slot = empty((n,), crow.dtype)
