@@ -278,8 +278,10 @@ def main() -> None:
     lines = [
         f"# 2D Poisson, {name}, torch {torch.__version__}",
         "",
-        "| size | seconds | target | pattern | plan | solve | first round | iterations | residual | "
-        + "backward error | bytes/unknown |",
+        (
+            "| size | seconds | target | pattern | plan | solve | first round | iterations | "
+            "residual | backward error | bytes/unknown |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
 
