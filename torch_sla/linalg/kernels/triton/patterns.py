@@ -88,41 +88,36 @@ def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | Non
     return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
 
 
-@triton.jit(do_not_specialize=["count", "base"])
+@triton.jit(do_not_specialize=["count"])
 def _hash_kernel(
-    words,
-    sums,
-    base,
-    count,
-    A: tl.constexpr,
-    B: tl.constexpr,
-    PER: tl.constexpr,
-    BLOCK: tl.constexpr,
+    words, sums, count, programs, A: tl.constexpr, B: tl.constexpr, PER: tl.constexpr, BLOCK: tl.constexpr
 ):
     p = tl.program_id(0).to(tl.int64)
+    member = tl.program_id(1).to(tl.int64)
     total = tl.zeros([BLOCK], dtype=tl.int64)
     for t in range(PER):
         k = (p * PER + t) * BLOCK + tl.arange(0, BLOCK)
         inside = k < count
-        w = tl.load(words + k, mask=inside, other=0).to(tl.int64)
-        place = k + (base + 1)
+        w = tl.load(words + member * count + k, mask=inside, other=0).to(tl.int64)
+        place = k + 1
         mixed = (w ^ (place * A)) * B
         mixed = (mixed ^ (mixed >> 32)) * A
         mixed = (mixed ^ (mixed >> 29)) * B
         total += tl.where(inside, mixed ^ (mixed >> 32), 0)
-    tl.store(sums + p, tl.sum(total))
+    tl.store(sums + member * programs + p, tl.sum(total))
 
 
 _PER = 16
 
 
-def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[int]:
-    """Return sums of mixed words ``[n]`` (int64 or int32), one for each pair of constants."""
-    programs = triton.cdiv(words.numel(), _BLOCK * _PER)
-    sums = torch.empty(len(constants), programs, dtype=torch.int64, device=words.device)
-    for row, (a, b) in zip(sums, constants, strict=True):
-        _hash_kernel[(programs,)](words, row, 0, words.numel(), a, b, _PER, _BLOCK)
-    return [int(s) for s in sums.sum(1).tolist()]
+def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
+    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with each pair of constants."""
+    members, count = words.shape
+    programs = triton.cdiv(count, _BLOCK * _PER)
+    sums = torch.empty(len(constants), members, programs, dtype=torch.int64, device=words.device)
+    for part, (a, b) in zip(sums, constants, strict=True):
+        _hash_kernel[(programs, members)](words, part, count, programs, a, b, _PER, _BLOCK)
+    return [[int(s) for s in row] for row in sums.sum(2).T.tolist()]
 
 
 @triton.jit(do_not_specialize=["nnz", "n_rows", "n_cols"])
