@@ -12,8 +12,11 @@ memory, by ours elsewhere. Sizes that fail say why, and the rest go on.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import gc
+import io
 import json
+import pstats
 import time
 import traceback
 from pathlib import Path
@@ -89,6 +92,10 @@ def row(
     """Solve one size; times are of the last round."""
     m = EDGES[name]
     n = m * m
+    clear_factor_cache()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     crow, ccol, values = poisson(m, device)
     b = torch.ones(n, dtype=torch.float64, device=device)
     out: dict[str, Any] = {"size": name, "unknowns": n}
@@ -96,7 +103,6 @@ def row(
         clear_factor_cache()
         gc.collect()
         if device.type == "cuda":
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
         A, t_build = timed(lambda: build(crow, ccol, values), device)
@@ -132,6 +138,7 @@ def derivative(
 ) -> dict[str, Any]:
     """Forward and backward of a solve, its hierarchy made afresh once."""
     clear_factor_cache()
+    gc.collect()
     a, rhs = values.clone().requires_grad_(), b.clone().requires_grad_()
     A = build(crow, ccol, values)
     A = SparseTensor.from_pattern(A.pattern, a)
@@ -142,6 +149,28 @@ def derivative(
     with torch.no_grad():
         check = float(torch.linalg.vector_norm(w - A @ rhs.grad) / torch.linalg.vector_norm(w))
     return {"forward": forward, "backward": backward, "adjoint_residual": check}
+
+
+def profile(name: str, device: torch.device) -> str:
+    """Where the host spends its time in a solve, the third of its size."""
+    m = EDGES[name]
+    crow, ccol, values = poisson(m, device)
+    b = torch.ones(m * m, dtype=torch.float64, device=device)
+
+    def work() -> None:
+        clear_factor_cache()
+        build(crow, ccol, values).solve(b, rtol=1e-8, method="cg", preconditioner="multigrid")
+        sync(device)
+
+    work()
+    work()
+    watch = cProfile.Profile()
+    watch.runcall(work)
+    text = io.StringIO()
+    stats = pstats.Stats(watch, stream=text).strip_dirs()
+    stats.sort_stats("tottime").print_stats(28)
+    stats.sort_stats("cumtime").print_stats(40)
+    return text.getvalue()
 
 
 def stages(name: str, device: torch.device) -> dict[str, float]:
@@ -261,6 +290,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10k, 1M and 16M, with details of 16M")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--stages", default="", help="sizes to take apart")
+    parser.add_argument("--profile", default="", help="sizes to profile on the host")
     parser.add_argument("--roofline", default="", help="size to measure kernels at")
     parser.add_argument("--gradient", default="16M", help="size to differentiate, if it is solved")
     parser.add_argument(
@@ -324,6 +354,8 @@ def main() -> None:
             lines += ["", f"## Stages at {size}", ""]
             lines += [f"- {what}: {value:.5g}" for what, value in found.items()]
             print("\n".join(lines[-len(found) - 2 :]), flush=True)
+    for size in filter(None, args.profile.split(",")):
+        print(guarded(lambda: profile(size, device)), flush=True)
     if args.roofline:
         kernels = guarded(lambda: roofline(args.roofline, device))
         if kernels is not None:

@@ -69,7 +69,15 @@ def test_the_kernel_is_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.stack([values, 3 * values])
     diagonal = a[:, pattern.diagonal_slots.long()].contiguous()
     b = torch.randn(2, 42, dtype=torch.float64)
-    arguments = (pattern.crow, pattern.ccol, a, diagonal, b, torch.full((2,), 1e-9, dtype=b.dtype), 90)
+    arguments = (
+        pattern.crow,
+        pattern.ccol,
+        a,
+        diagonal,
+        b,
+        torch.full((2,), 1e-9, dtype=b.dtype),
+        90,
+    )
     x, iterations = batched_cg(*arguments)
     monkeypatch.setattr(device, "runs", lambda *_: False)
     expected, counted = batched_cg(*arguments)

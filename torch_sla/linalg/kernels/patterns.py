@@ -232,9 +232,7 @@ def fingerprints(tensor: Tensor, *, threads: int | None = None) -> list[int]:
         from torch_sla.linalg.kernels.triton.patterns import hash_words
 
         words = _words(data, size)
-        return [
-            fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)
-        ]
+        return [fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)]
     return [_hash(row.view(torch.uint8), threads) for row in data]
 
 

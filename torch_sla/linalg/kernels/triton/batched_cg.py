@@ -8,13 +8,27 @@ import torch
 import triton
 import triton.language as tl
 
+from torch_sla.linalg.kernels.triton.launch import launch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["n", "limit"])
+@triton.jit(do_not_specialize=["n", "nnz", "limit"])
 def _cg_kernel(
-    crow, ccol, values, diagonal, b, x, shared, target, iterations, n, nnz, limit, BLOCK: tl.constexpr
+    crow,
+    ccol,
+    values,
+    diagonal,
+    b,
+    x,
+    shared,
+    target,
+    iterations,
+    n,
+    nnz,
+    limit,
+    BLOCK: tl.constexpr,
 ):
     m = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK)
@@ -73,8 +87,8 @@ def batched_cg(
     x, shared = torch.empty_like(b), torch.empty_like(b)
     iterations = torch.empty(members, dtype=torch.int32, device=b.device)
     block = max(triton.next_power_of_2(n), 32)
-    _cg_kernel[(members,)](
-        crow, ccol, values, diagonal, b, x, shared, target, iterations, n, values.shape[1], limit,
-        BLOCK=block, num_warps=min(16, max(1, block // 128)),
+    launch(
+        _cg_kernel, (members,), crow, ccol, values, diagonal, b, x, shared, target, iterations, n,
+        values.shape[1], limit, block, num_warps=min(16, max(1, block // 128)),
     )  # fmt: skip
     return x, iterations
