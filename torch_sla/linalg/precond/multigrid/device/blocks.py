@@ -9,20 +9,18 @@ multigrid methods, SIAM J. Sci. Comput. 34, 2012.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.kernels.sparse import expand_rows, segment_sum, transpose_csr
+from torch_sla.linalg.kernels.spgemm import TERMS, Terms, elementary_products
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["BlockRows", "flatten", "grouped", "multiply", "transpose"]
-
-_TERMS = 1 << 25  # elementary products (scalars) handled at a time
 
 
 @dataclass(frozen=True)
@@ -82,17 +80,9 @@ def multiply(A: BlockRows, B: BlockRows) -> BlockRows:
     """
     device, index = A.ccol.device, A.ccol.dtype
     b, c = A.values.shape[1], B.values.shape[2]
-    prefix = torch.zeros(A.ccol.numel() + 1, dtype=torch.int64, device=device)
-    torch.cumsum(B.crow.diff()[A.ccol.long()], 0, out=prefix[1:])
-    before = prefix[A.crow.long()]  # terms before each row
-    total = int(before[-1])
-    budget = max(_TERMS // (b * c), 1)
-    wanted = torch.arange(budget, total + budget, budget, device=device)
-    cuts = torch.unique(torch.searchsorted(before, wanted, right=True).clamp(max=A.n_rows + 1) - 1)
-    bounds = sorted({0, A.n_rows, *cuts.tolist()})
     columns, values, counts = [], [], []
-    for first, last in pairwise(bounds):
-        found, col, val = _rows_of_product(A, B, prefix, first, last)
+    for t in elementary_products(A.crow, A.ccol, B.crow, B.ccol, max(TERMS // (b * c), 1)):
+        found, col, val = _summed(A, B, t)
         counts.append(found)
         columns.append(col.to(index))
         values.append(val)
@@ -103,32 +93,21 @@ def multiply(A: BlockRows, B: BlockRows) -> BlockRows:
     return BlockRows(crow.to(index), A.ccol.new_empty(0), B.values.new_empty(0, b, c), B.n_cols)
 
 
-def _rows_of_product(
-    A: BlockRows, B: BlockRows, prefix: Tensor, first: int, last: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Entries by row, columns and blocks of rows ``first <= i < last`` of ``A B``."""
-    device = A.ccol.device
-    begin, end = int(A.crow[first]), int(A.crow[last])
-    start = prefix[begin : end + 1]
-    n_terms = int(start[-1] - start[0])
-    entry = torch.arange(begin, end, device=device)
-    left = torch.repeat_interleave(entry, start.diff(), output_size=n_terms)
-    right = torch.arange(n_terms, device=device) - (prefix[left] - start[0])
-    right += B.crow[A.ccol[left].long()]
-    row = expand_rows(A.crow[first : last + 1] - begin)  # of each entry
-    key = row[left - begin].long() * B.n_cols + B.ccol[right]
-    key, order = torch.sort(key, stable=True)
-    fresh = torch.ones(n_terms, dtype=torch.bool, device=device)
+def _summed(A: BlockRows, B: BlockRows, t: Terms) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum terms of one position: entries by row, columns and blocks."""
+    n_terms = t.row.numel()
+    key, order = torch.sort(t.row * B.n_cols + t.col, stable=True)
+    fresh = torch.ones(n_terms, dtype=torch.bool, device=key.device)
     if n_terms:
         torch.ne(key[1:], key[:-1], out=fresh[1:])
     heads = fresh.nonzero().squeeze(1)
     unique = key[heads]
     del key, fresh
-    terms = _terms(A.values[left], B.values[right])
+    terms = _terms(A.values[t.left], B.values[t.right])
     offsets = torch.cat([heads, heads.new_full((1,), n_terms)]).to(A.ccol.dtype)
     blocks = segment_sum(terms.flatten(1)[None], offsets, order.to(A.ccol.dtype))
     rows = torch.div(unique, max(B.n_cols, 1), rounding_mode="floor")
-    edges = torch.searchsorted(rows, torch.arange(last - first + 1, device=device))
+    edges = torch.searchsorted(rows, torch.arange(t.last - t.first + 1, device=rows.device))
     b, c = A.values.shape[1], B.values.shape[2]
     return edges.diff(), unique - rows * B.n_cols, blocks.reshape(-1, b, c)
 
