@@ -23,7 +23,7 @@ from torch import Tensor
 from torch_sla.linalg.kernels import rows as fused, sparse as kernels
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.precond.multigrid.device import aggregation
+from torch_sla.linalg.precond.multigrid.device import aggregation, blocks
 from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -226,23 +226,25 @@ PHASES = (
 def phases(build, device: str) -> None:
     """Time the phases of a set-up."""
     spent: dict[str, float] = {}
-    kept = {name: getattr(aggregation, name) for name in PHASES}
+    where = [(aggregation, name) for name in PHASES]
+    where += [(blocks, name) for name in ("product_pattern", "spgemm_masked")]  # of the two above
+    kept = [(module, name, getattr(module, name)) for module, name in where]
 
-    def wrapped(name):
+    def wrapped(name, function):
         def call(*args, **kwargs):
-            seconds, out = timed(lambda: kept[name](*args, **kwargs), device)
+            seconds, out = timed(lambda: function(*args, **kwargs), device)
             spent[name] = spent.get(name, 0.0) + seconds
             return out
 
         return call
 
-    for name in PHASES:
-        setattr(aggregation, name, wrapped(name))
+    for module, name, function in kept:
+        setattr(module, name, wrapped(name, function))
     try:
         build()
     finally:
-        for name, function in kept.items():
-            setattr(aggregation, name, function)
+        for module, name, function in kept:
+            setattr(module, name, function)
     print("    set-up phases: " + ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in spent.items()))
 
 

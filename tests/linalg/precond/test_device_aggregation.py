@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels import rows
+from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
@@ -347,7 +347,7 @@ def test_galerkin_product() -> None:
 @pytest.mark.parametrize("terms", [50, 1 << 25])
 @pytest.mark.parametrize("edge", [1, 3])
 def test_products_of_blocks(terms: int, edge: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "TERMS", terms)
+    monkeypatch.setattr(spgemm, "TERMS", terms)
     generator = np.random.default_rng(2)
     made = []
     for m, n, b, c in ((30, 20, edge, edge), (20, 25, edge, 2 * edge)):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla._core import extension
+from torch_sla.linalg.kernels import triton as device
 from torch_sla.linalg.kernels.arguments import (
     VALUES,
     common_dtype,
@@ -62,14 +63,7 @@ def product_pattern(
     """
     crow_a, ccol_a, crow_b, ccol_b = indices(crow_a, ccol_a, crow_b, ccol_b)
     if _compiled is None or not runs_compiled(crow_a):
-        found = [
-            torch.unique((t.first + t.row) * n_cols + t.col)
-            for t in elementary_products(crow_a, ccol_a, crow_b, ccol_b, TERMS)
-        ]
-        key = torch.cat(found) if found else ccol_a.new_empty(0, dtype=torch.int64)
-        rows = torch.div(key, max(n_cols, 1), rounding_mode="floor")
-        crow = torch.searchsorted(rows, torch.arange(crow_a.numel(), device=key.device))
-        return crow, key - rows * n_cols
+        return _pattern_fallback(crow_a, ccol_a, crow_b, ccol_b, n_cols)
     arrays = [t.numpy() for t in (crow_a, ccol_a, crow_b, ccol_b)]
     crow = empty((crow_a.numel(),), crow_a.dtype)
     workers = resolve_threads(threads, 8 * ccol_a.numel())
@@ -100,14 +94,15 @@ def spgemm_masked(
     x_pattern, y_pattern, out_pattern
         ``(crow, ccol)`` of each.
     x, y
-        Slot values ``[B, nnz]``; a batch of one is shared.
+        Slot values ``[B, nnz]``, or blocks ``[B, nnz, r, m]`` and ``[B, nnz, m, c]``; a batch of one is
+        shared.
     n_cols
         Columns of ``Y``.
 
     Returns
     -------
     Tensor
-        ``[B, nnz_out]``.
+        ``[B, nnz_out]`` or ``[B, nnz_out, r, c]``.
 
     Examples
     --------
@@ -121,7 +116,14 @@ def spgemm_masked(
     x, y = plain(x, dtype), plain(y, dtype)
     ia = indices(*x_pattern, *y_pattern, *out_pattern)
     batch = max(x.shape[0], y.shape[0])
-    if _compiled is None or not (runs_compiled(x, y, ia[0]) and dtype in VALUES):
+    scalar = x.ndim == 2
+    if device.runs(x, y, ia[0]) and dtype in VALUES:
+        from torch_sla.linalg.kernels.triton.spgemm import masked_product
+
+        wide = [v.reshape(*v.shape, 1, 1) if scalar else v for v in (x, y)]
+        blocks = masked_product((ia[0], ia[1]), wide[0], (ia[2], ia[3]), wide[1], (ia[4], ia[5]))
+        return blocks.reshape(batch, -1) if scalar else blocks
+    if _compiled is None or not (scalar and runs_compiled(x, y, ia[0]) and dtype in VALUES):
         return _masked_fallback(ia, x, y, n_cols)
     out = empty((batch, ia[5].numel()), dtype)
     work = 8 * batch * max(x.shape[-1], out.shape[-1])
@@ -167,11 +169,11 @@ def elementary_products(
     >>> [(t.row.tolist(), t.col.tolist()) for t in elementary_products(crow, ccol, crow, ccol)]
     [([0, 0, 0, 1, 1], [0, 1, 0, 0, 1])]
     """
-    device, n_rows = ccol_a.device, crow_a.numel() - 1
-    prefix = torch.zeros(ccol_a.numel() + 1, dtype=torch.int64, device=device)
+    where, n_rows = ccol_a.device, crow_a.numel() - 1
+    prefix = torch.zeros(ccol_a.numel() + 1, dtype=torch.int64, device=where)
     torch.cumsum(crow_b.diff()[ccol_a.long()], 0, out=prefix[1:])
     before = prefix[crow_a.long()]  # products before each row
-    wanted = torch.arange(budget, int(before[-1]) + budget, budget, device=device)
+    wanted = torch.arange(budget, int(before[-1]) + budget, budget, device=where)
     cuts = torch.searchsorted(before, wanted, right=True).clamp(max=n_rows + 1) - 1
     bounds = torch.unique(torch.cat([cuts, cuts.new_tensor([0, n_rows])]))
     for (first, last), (begin, end) in zip(
@@ -179,18 +181,40 @@ def elementary_products(
     ):
         start = prefix[begin : end + 1]
         size = int(start[-1] - start[0])
-        entry = torch.arange(begin, end, device=device)
+        entry = torch.arange(begin, end, device=where)
         left = torch.repeat_interleave(entry, start.diff(), output_size=size)
-        right = torch.arange(size, device=device) - (prefix[left] - start[0])
+        right = torch.arange(size, device=where) - (prefix[left] - start[0])
         right += crow_b[ccol_a[left].long()]
         row = expand_rows(crow_a[first : last + 1] - begin)[left - begin].long()
         yield Terms(first, last, row, ccol_b[right].long(), left, right)
 
 
+def _pattern_fallback(
+    crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor, n_cols: int
+) -> tuple[Tensor, Tensor]:
+    columns, counts = [], []
+    for t in elementary_products(crow_a, ccol_a, crow_b, ccol_b, TERMS):
+        key = torch.unique(t.row * n_cols + t.col)
+        rows = torch.div(key, max(n_cols, 1), rounding_mode="floor")
+        edges = torch.searchsorted(rows, torch.arange(t.last - t.first + 1, device=key.device))
+        counts.append(edges.diff())
+        columns.append((key - rows * n_cols).to(ccol_a.dtype))
+    crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
+    if not counts:
+        return crow.to(crow_a.dtype), ccol_a.new_empty(0)
+    torch.cumsum(torch.cat(counts), 0, out=crow[1:])
+    ccol = torch.cat(columns)
+    crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
+    return crow, ccol
+
+
 def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Tensor:
     crow_x, ccol_x, crow_y, ccol_y, crow_p, ccol_p = ia
     parts = []
-    for t in elementary_products(crow_x, ccol_x, crow_y, ccol_y, TERMS // max(x.shape[0], 1)):
+    shape = x.shape[2:3] + y.shape[3:4]
+    for t in elementary_products(
+        crow_x, ccol_x, crow_y, ccol_y, max(TERMS // (max(x.shape[0], 1) * shape.numel()), 1)
+    ):
         begin, end = (int(crow_p[i]) for i in (t.first, t.last))
         slots = expand_rows(crow_p[t.first : t.last + 1] - begin).long() * n_cols
         slots += ccol_p[begin:end]
@@ -198,6 +222,8 @@ def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Ten
         place = torch.searchsorted(slots, key).clamp(max=max(slots.numel() - 1, 0))
         kept = slots[place] == key if slots.numel() else torch.zeros_like(key, dtype=torch.bool)
         offsets, order = segment_order(place[kept], slots.numel())
-        terms = x[:, t.left[kept]] * y[:, t.right[kept]]
-        parts.append(segment_sum(terms.unsqueeze(-1), offsets, order).squeeze(-1))
-    return torch.cat(parts, 1) if parts else x.new_zeros(max(x.shape[0], y.shape[0]), 0)
+        left, right = x[:, t.left[kept]], y[:, t.right[kept]]
+        terms = left @ right if shape else left * right
+        total = segment_sum(terms.reshape(*terms.shape[:2], -1), offsets, order)
+        parts.append(total.reshape(*total.shape[:2], *shape))
+    return torch.cat(parts, 1) if parts else x.new_zeros(max(x.shape[0], y.shape[0]), 0, *shape)

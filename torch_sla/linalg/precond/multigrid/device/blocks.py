@@ -1,9 +1,9 @@
 """Matrices of small dense blocks in compressed rows: what a hierarchy is set up from.
 
-Products are expanded into their elementary terms, which are sorted by position and summed, a
-bounded number of them at a time. The order of the terms of one entry is that of the factors, hence
-the same bits every time. Bell, Dalton and Olson, Exposing fine-grained parallelism in algebraic
-multigrid methods, SIAM J. Sci. Comput. 34, 2012.
+The pattern of a product comes from sorting the positions of its elementary terms, a bounded number
+of them at a time; its entries are then summed in the order of the left factor, hence the same bits
+every time. Bell, Dalton and Olson, Exposing fine-grained parallelism in algebraic multigrid methods,
+SIAM J. Sci. Comput. 34, 2012.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.linalg.kernels.rows import Rows
-from torch_sla.linalg.kernels.sparse import expand_rows, segment_sum, transpose_csr
-from torch_sla.linalg.kernels.spgemm import TERMS, Terms, elementary_products
+from torch_sla.linalg.kernels.sparse import expand_rows, transpose_csr
+from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,45 +78,12 @@ def multiply(A: BlockRows, B: BlockRows) -> BlockRows:
 
     Memory beyond the result is bounded by a few words for each of a fixed number of terms.
     """
-    device, index = A.ccol.device, A.ccol.dtype
-    b, c = A.values.shape[1], B.values.shape[2]
-    columns, values, counts = [], [], []
-    for t in elementary_products(A.crow, A.ccol, B.crow, B.ccol, max(TERMS // (b * c), 1)):
-        found, col, val = _summed(A, B, t)
-        counts.append(found)
-        columns.append(col.to(index))
-        values.append(val)
-    crow = torch.zeros(A.n_rows + 1, dtype=torch.int64, device=device)
-    if counts:
-        torch.cumsum(torch.cat(counts), 0, out=crow[1:])
-        return BlockRows(crow.to(index), torch.cat(columns), torch.cat(values), B.n_cols)
-    return BlockRows(crow.to(index), A.ccol.new_empty(0), B.values.new_empty(0, b, c), B.n_cols)
-
-
-def _summed(A: BlockRows, B: BlockRows, t: Terms) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum terms of one position: entries by row, columns and blocks."""
-    n_terms = t.row.numel()
-    key, order = torch.sort(t.row * B.n_cols + t.col, stable=True)
-    fresh = torch.ones(n_terms, dtype=torch.bool, device=key.device)
-    if n_terms:
-        torch.ne(key[1:], key[:-1], out=fresh[1:])
-    heads = fresh.nonzero().squeeze(1)
-    unique = key[heads]
-    del key, fresh
-    terms = _terms(A.values[t.left], B.values[t.right])
-    offsets = torch.cat([heads, heads.new_full((1,), n_terms)]).to(A.ccol.dtype)
-    blocks = segment_sum(terms.flatten(1)[None], offsets, order.to(A.ccol.dtype))
-    rows = torch.div(unique, max(B.n_cols, 1), rounding_mode="floor")
-    edges = torch.searchsorted(rows, torch.arange(t.last - t.first + 1, device=rows.device))
-    b, c = A.values.shape[1], B.values.shape[2]
-    return edges.diff(), unique - rows * B.n_cols, blocks.reshape(-1, b, c)
-
-
-def _terms(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply blocks pairwise."""
-    if a.shape[2] == 1:
-        return a * b
-    return torch.bmm(a, b)
+    b, m, c = A.values.shape[1], A.values.shape[2], B.values.shape[2]
+    where = product_pattern(A.crow, A.ccol, B.crow, B.ccol, B.n_cols)
+    scalar = b == m == c == 1
+    left, right = (v.reshape(1, -1) if scalar else v[None] for v in (A.values, B.values))
+    values = spgemm_masked((A.crow, A.ccol), left, (B.crow, B.ccol), right, where, B.n_cols)
+    return BlockRows(*where, values.reshape(-1, b, c), B.n_cols)
 
 
 def flatten(A: BlockRows, dtype: torch.dtype, scale: float = 1.0) -> Rows:
