@@ -218,7 +218,7 @@ def sweep(device: str, quick: bool) -> None:
 
 
 PHASES = (
-    "grouped", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
+    "grouped", "couplings", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
     "flatten", "make_smoother", "coarse_inverse",
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
 from torch_sla.linalg.precond.multigrid.device.cg import ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import CoarseInverse, coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
-from torch_sla.linalg.precond.multigrid.device.strength import strong_graph
+from torch_sla.linalg.precond.multigrid.device.strength import couplings, strong_graph
 from torch_sla.linalg.precond.multigrid.device.transfer import smoothed, tentative
 from torch_sla.linalg.precond.multigrid.levels import Level
 
@@ -70,6 +70,27 @@ class _Stage:
     edge: int
     P: Rows | None = None
     R: Rows | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a level keeps for new values.
+
+    Parameters
+    ----------
+    strong
+        bool ``[nnz]``: which entries smooth the transfer.
+    group, count
+        Its aggregates.
+    P, coarse
+        ``(crow, ccol)`` of the prolongation and of the matrix of the next level, in blocks.
+    """
+
+    strong: Tensor
+    group: Tensor
+    count: int
+    P: tuple[Tensor, Tensor] | None = None
+    coarse: tuple[Tensor, Tensor] | None = None
 
 
 class DeviceAggregation(DeviceHierarchy):
@@ -139,7 +160,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._smoother = options.smoother or "chebyshev"
         # Piecewise constant transfers need the second visit.
         self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
-        self._groups: list[tuple[Tensor, int]] = []
+        self._kept: list[_Kept] = []
         values = self._checked(values)
         spread = options.dtype or _suited_dtype(pattern, values)
         self.dtype = _DTYPES[spread]
@@ -170,40 +191,46 @@ class DeviceAggregation(DeviceHierarchy):
         self._stages: list[_Stage] = []
         self._adjoint: list[_Stage] | None = None
         self._coarse: CoarseInverse | None = None
-        known = list(self._groups)
-        theta = options.strength
+        refresh = bool(self._kept)
         damping = options.damping
         if damping is None:
             damping = 0.0 if self._unsymmetric else 4.0 / 3.0
         while True:
-            edge = A.values.shape[1]
+            edge, level = A.values.shape[1], len(self._stages)
             flat = flatten(A, self.dtype)
-            if not self._stages:
+            if not level:
                 flat = replace(flat, crow=self._pattern.crow, ccol=self._pattern.ccol)
-            level = len(self._stages)
-            last = flat.n_rows <= options.coarse_size or level + 1 == options.max_levels
-            if last:
+            if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
                 break
             smoother, radius = make_smoother(self._smoother, options.sweeps, flat)
-            strength = theta if theta is not None else (0.25 if edge == 1 else 0.08)
-            S = strong_graph(A, strength)
-            if level < len(known):
-                group, count = known[level]
-            else:
-                group, count = aggregate(S)
-                if not count or count > _STALLED * A.n_rows:
-                    break
-                self._groups.append((group, count))
-            T, vectors = tentative(vectors, group, count, edge, A.values)
-            P = smoothed(S, T, damping / radius)
+            kept = self._kept[level] if level < len(self._kept) else None
+            if kept is None and (refresh or (kept := self._aggregated(A)) is None):
+                break
+            S = strong_graph(A, kept.strong)
+            T, vectors = tentative(vectors, kept.group, kept.count, edge, A.values)
+            P = smoothed(S, T, damping / radius, kept.P)
             del S, T
             R = transpose(P)
-            coarse = _without_empty(multiply(R, multiply(A, P)))
-            self._stages.append(
-                _Stage(flat, smoother, edge, flatten(P, self.dtype), flatten(R, self.dtype))
-            )
+            coarse = _without_empty(multiply(R, multiply(A, P), kept.coarse))
+            if level == len(self._kept):
+                where = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
+                self._kept.append(replace(kept, P=where[0], coarse=where[1]))
+            transfers = flatten(P, self.dtype), flatten(R, self.dtype)
+            self._stages.append(_Stage(flat, smoother, edge, *transfers))
             A = coarse
         self._finish(A, flat)
+
+    def _aggregated(self, A: BlockRows) -> _Kept | None:
+        """Find the aggregates of a level; None where they would not make it much smaller."""
+        theta = self.options.strength
+        if theta is None:
+            theta = 0.25 if A.values.shape[1] == 1 else 0.08
+        strong, size = couplings(A, theta)
+        S = strong_graph(A, strong)
+        group, count = aggregate(S, size[S.entry])
+        if not count or count > _STALLED * A.n_rows:
+            return None
+        return _Kept(strong, group, count)
 
     def _finish(self, A: BlockRows, flat: Rows) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
@@ -218,7 +245,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._stages.append(_Stage(flat, smoother, edge))
 
     def update(self, values: Tensor) -> None:
-        """Take new slot values ``[nnz_csr]``; the aggregates stay, the numbers are recomputed."""
+        """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
         self._set_up(self._checked(values))
 
     # --- sizes -----------------------------------------------------------------------------------
@@ -233,7 +260,7 @@ class DeviceAggregation(DeviceHierarchy):
     @property
     def nbytes(self) -> int:
         """Bytes of the levels; the pattern it was built from is not counted."""
-        held: list[Tensor] = [group for group, _ in self._groups]
+        held: list[Tensor] = [t for kept in self._kept for t in (kept.strong, kept.group)]
         for i, s in enumerate(self._stages):
             held.append(s.smoother.weight)
             for rows in (s.A, s.P, s.R):

@@ -73,13 +73,14 @@ def transpose(A: BlockRows) -> BlockRows:
     return BlockRows(crow, ccol, values, A.n_rows)
 
 
-def multiply(A: BlockRows, B: BlockRows) -> BlockRows:
-    """Return ``A B``, all positions that a term reaches.
+def multiply(A: BlockRows, B: BlockRows, where: tuple[Tensor, Tensor] | None = None) -> BlockRows:
+    """Return ``A B`` on the positions `where`, ``(crow, ccol)``; None means all that a term reaches.
 
     Memory beyond the result is bounded by a few words for each of a fixed number of terms.
     """
     b, m, c = A.values.shape[1], A.values.shape[2], B.values.shape[2]
-    where = product_pattern(A.crow, A.ccol, B.crow, B.ccol, B.n_cols)
+    if where is None:
+        where = product_pattern(A.crow, A.ccol, B.crow, B.ccol, B.n_cols)
     scalar = b == m == c == 1
     left, right = (v.reshape(1, -1) if scalar else v[None] for v in (A.values, B.values))
     values = spgemm_masked((A.crow, A.ccol), left, (B.crow, B.ccol), right, where, B.n_cols)

@@ -88,8 +88,13 @@ def _orthonormal(
     return Q, R
 
 
-def smoothed(S: Strong, T: BlockRows, damping: float) -> BlockRows:
-    """Return ``(I - damping D⁻¹ S) T`` with ``D`` the diagonal of ``S``, entry by entry."""
+def smoothed(
+    S: Strong, T: BlockRows, damping: float, where: tuple[Tensor, Tensor] | None = None
+) -> BlockRows:
+    """Return ``(I - damping D⁻¹ S) T`` with ``D`` the diagonal of ``S``, entry by entry.
+
+    `where` are its positions if they are known.
+    """
     if not damping:
         return T
     edge = S.values.shape[1]
@@ -100,4 +105,4 @@ def smoothed(S: Strong, T: BlockRows, damping: float) -> BlockRows:
     values = -step[S.row.long()].unsqueeze(2) * S.values
     eye = torch.eye(edge, dtype=values.dtype, device=values.device)
     values[slots[on]] += eye
-    return multiply(BlockRows(S.crow, S.ccol, values, S.crow.numel() - 1), T)
+    return multiply(BlockRows(S.crow, S.ccol, values, S.crow.numel() - 1), T, where)
