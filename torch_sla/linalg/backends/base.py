@@ -46,7 +46,8 @@ class Method:
     kind
         ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
     needs
-        Structure without which the method is wrong, not merely slow.
+        Structure without which the method is wrong, not merely slow; ``"symmetric"`` means ``A = Aᵀ``
+        or ``A = Aᴴ``.
     preconditioners
         Those an iterative method accepts, the default first.
     aliases
@@ -59,7 +60,7 @@ class Method:
 
     name: str
     kind: Literal["direct", "iterative"]
-    needs: Literal["general", "hermitian", "positive_definite"] = "general"
+    needs: Literal["general", "symmetric", "hermitian", "positive_definite"] = "general"
     preconditioners: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
@@ -77,9 +78,13 @@ class Capabilities:
     devices, dtypes
         Device types and value dtypes it takes.
     batched
-        Whether `factorize` takes values ``[B, nnz]`` at once.
+        Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recycles
+        Whether new factors are cheaper in the place of old ones of the same pattern.
+    recommended
+        Whether a plan may choose it unasked.
     """
 
     methods: tuple[Method, ...]
@@ -87,6 +92,8 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recycles: bool = False
+    recommended: bool = True
 
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""
@@ -204,6 +211,33 @@ class Backend(ABC):
         x0: Tensor | None = None,
     ) -> Solution:
         """Solve ``op(A) x = b`` for ``b`` ``[M, K]``; `values` are those `numeric` was made from."""
+
+    # Many matrices on one pattern; a library that takes them together says so by `batched`.
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
+        """Factorise slot values ``[B, nnz_csr]``: one numeric object per member.
+
+        Raises
+        ------
+        SolveError
+            When any member fails.
+        """
+        return [self.factorize(symbolic, member, options) for member in values]
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        """Solve ``op(A_i) x_i = b_i`` by direct factors: values ``[B, nnz_csr]``, ``b`` ``[B, M, K]``."""
+        members = zip(numerics, values, b, strict=True)
+        return torch.stack([self.solve(*member, mode, options=options).x for member in members])
 
     # What a factor may know besides solutions; None when it does not.
 

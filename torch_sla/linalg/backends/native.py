@@ -70,7 +70,7 @@ class Native(Backend):
     capabilities = Capabilities(
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
-            Method("ldlt", "direct", "hermitian"),
+            Method("ldlt", "direct", "symmetric"),
         ),
         batched=True,
     )
@@ -91,25 +91,29 @@ class Native(Backend):
         return Symbolic(pattern, method, structure, analyses, nbytes)
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        return self.factorize_batch(symbolic, values.unsqueeze(0), options)[0]
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
         del options
         pattern, structure = symbolic.pattern, symbolic.structure
+        analyses: _Analyses = symbolic.payload
+        single = len(values) == 1
         if symbolic.method == "cholesky":
-            made = kernels.factorize(symbolic.payload.get(None), values)
+            made = kernels.factorize(analyses.get(None), values[0] if single else values)
         else:
             transposed = (
                 values.is_complex() and structure.hermitian is not True and structure.symmetric
             )
             kind: kernels.Kind = "symmetric" if transposed else "hermitian"
             scale, scaled = _scale(pattern, values)
-            mates = kernels.weak_pairs(
-                pattern.crow, pattern.ccol, scaled if scaled.ndim == 1 else scaled[0]
-            )
-            made = kernels.factorize(symbolic.payload.get(mates), scaled, kind, scale=scale)
-        factors = made if isinstance(made, list) else [made]
-        perturbed = sum(f.perturbed for f in factors)
-        notes = (f"{perturbed} negligible pivot(s) replaced",) if perturbed else ()
-        nbytes = sum(f.nbytes for f in factors)
-        return Numeric(symbolic, made, nbytes, notes, perturbed=perturbed > 0)
+            # Pairs are those of the first member; another's weak pivots are replaced, and noted.
+            mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled[0])
+            if single:
+                scale, scaled = scale[0], scaled[0]
+            made = kernels.factorize(analyses.get(mates), scaled, kind, scale=scale)
+        return [_numeric(symbolic, f) for f in (made if isinstance(made, list) else [made])]
 
     def solve(
         self,
@@ -122,9 +126,20 @@ class Native(Backend):
         x0: Tensor | None = None,
     ) -> Solution:
         del values, options, x0
-        if isinstance(numeric.payload, list):
-            return Solution(kernels.solve_batch(numeric.payload, b, mode))
         return Solution(numeric.payload.solve(b, mode))
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        del values, options
+        factors: list[kernels.Factor] = [numeric.payload for numeric in numerics]
+        return kernels.solve_batch(factors, b, mode)
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
         factor = _exact(numeric, "the determinant")
@@ -148,10 +163,14 @@ class Native(Backend):
         return whole[mirror]
 
 
+def _numeric(symbolic: Symbolic, factor: kernels.Factor) -> Numeric:
+    lost = factor.perturbed
+    notes = (f"{lost} negligible pivot(s) replaced",) if lost else ()
+    return Numeric(symbolic, factor, factor.nbytes, notes, perturbed=lost > 0)
+
+
 def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric scaling of ``[nnz]`` or ``[B, nnz]`` values."""
-    if values.ndim == 1:
-        return kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
+    """Symmetric scaling of ``[B, nnz]`` values: scales ``[B, n]`` and scaled values."""
     pairs = [kernels.symmetric_scale(pattern.crow, pattern.ccol, item) for item in values]
     return torch.stack([s for s, _ in pairs]), torch.stack([a for _, a in pairs])
 

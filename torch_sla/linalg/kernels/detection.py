@@ -77,11 +77,11 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCou
     return None if found is None else StructureCounts(*found)
 
 
-def largest_row_sum(crow: Tensor, values: Tensor) -> float | None:
-    """Largest sum of absolute values along a row; None where no kernel takes the matrix."""
+def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:
+    """Largest sum of absolute values along a row, a scalar on the device; None where no kernel takes the matrix."""
     real = values.dtype in (torch.float32, torch.float64)
     if not (values.ndim == 1 and real and values.numel() and device.runs(crow, values)):
         return None
     from torch_sla.linalg.kernels.triton import patterns
 
-    return float(patterns.largest_row_sum(crow, plain(values)))
+    return patterns.largest_row_sum(crow, plain(values))

@@ -88,7 +88,9 @@ def _candidates(offsets: list[int], n: int) -> list[Lattice]:
                 continue
             shapes.append((n0, n // n0, 1))
             far = next((o for o in ahead if o > n0 + 1), None)
-            for back in range(-n0 - 1, n0 + 2) if far is not None else ():
+            if far is None:
+                continue
+            for back in range(-n0 - 1, n0 + 2):
                 if abs(back) > 1 and abs(abs(back) - n0) > 1:
                     continue
                 plane = far + back

@@ -150,7 +150,7 @@ def fingerprint(data: Tensor) -> int:
     """
     size = data.numel()
     data = torch.nn.functional.pad(data, (0, -size % 8)).view(torch.int64)
-    sums = [0, 0]
+    totals = [torch.zeros((), dtype=torch.int64, device=data.device) for _ in CONSTANTS]
     for first in range(0, data.numel(), _WORDS):
         words = data[first : first + _WORDS]
         place = torch.arange(first + 1, first + 1 + words.numel(), device=data.device)
@@ -158,8 +158,8 @@ def fingerprint(data: Tensor) -> int:
             mixed = (words ^ (place * a)) * b
             mixed = (mixed ^ (mixed >> 32)) * a
             mixed = (mixed ^ (mixed >> 29)) * b
-            sums[i] += int((mixed ^ (mixed >> 32)).sum())
-    return finished(sums, size)
+            totals[i] += (mixed ^ (mixed >> 32)).sum()
+    return finished(torch.stack(totals).tolist(), size)  # read once: a device is waited for
 
 
 def finished(sums: list[int], size: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,10 +11,12 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.stencils import Lattice
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.kernels.stencils import Lattice
 
 __all__ = ["Pattern"]
 

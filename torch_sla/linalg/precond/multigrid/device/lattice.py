@@ -125,10 +125,8 @@ class DeviceLattice(DeviceHierarchy):
                     return self._set_up(values, torch.float64)
             if A.n <= self.options.coarse_size or len(self._levels) >= self.options.max_levels:
                 break
-            if self._axes is None:
-                chosen = self._halved(A, seen.coupling)
-            else:
-                chosen = self._axes[len(axes)]
+            known = self._axes
+            chosen = self._halved(A, seen.coupling) if known is None else known[len(axes)]
             axes.append(chosen)
             for axis in chosen:
                 level.weights.append(kernels.axis_weights(A, axis))
@@ -233,8 +231,10 @@ class DeviceLattice(DeviceHierarchy):
             e = self._run(i + 1, below, None, flag, adjoint)
             if self.options.cycle == "W" and i + 2 < len(self._levels):
                 e = self._again(i + 1, below, e, flag, adjoint)
-            smooth = (None, x) if kept else (M, f)
-            kernels.correct(A.lattice, level.weights, e, *smooth, x, flag)
+            if kept:
+                kernels.correct(A.lattice, level.weights, e, None, x, x, flag)
+            else:
+                kernels.correct(A.lattice, level.weights, e, M, f, x, flag)
         for sweep in range(sweeps):
             kernels.relax(A, M, f, x, y, dots if sweep + 1 == sweeps else None, flag)
             x, y = y, x
