@@ -11,11 +11,11 @@ Nothing of this reaches the solver but the tensors of a matrix.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import sys
 import time
 import traceback
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid.device import aggregation, blocks
 from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.sparse.pattern import Pattern
+
+
+print = functools.partial(print, flush=True)  # noqa: A001
 
 
 def sync(device: str) -> None:
@@ -114,10 +117,18 @@ def stiffness(points: Tensor, cells: Tensor, fixed: Tensor, jump: float) -> tupl
         block = block * 8 + centre[:, d]
     high = torch.rand(8**dim, generator=generator, device=device) < 0.5
     kappa = torch.where(high[block], jump, 1.0).double()
-    volume = torch.linalg.det(edges).abs() / (2 if dim == 2 else 6)
-    grad = torch.linalg.inv(edges)  # columns are gradients of all shape functions but the first
+    # Columns of the inverse are the gradients of all shape functions but the first.
+    if dim == 2:
+        (a, b), (c, d) = edges[:, 0].unbind(1), edges[:, 1].unbind(1)
+        det, cofactors = a * d - b * c, torch.stack([d, -b, -c, a], 1)
+    else:
+        u, v, w = edges.unbind(1)
+        columns = [torch.linalg.cross(v, w), torch.linalg.cross(w, u), torch.linalg.cross(u, v)]
+        det, cofactors = (u * columns[0]).sum(1), torch.stack(columns, 2)
+    volume = det.abs() / (2 if dim == 2 else 6)
+    grad = cofactors.reshape(-1, dim, dim) / det[:, None, None]
     grad = torch.cat([-grad.sum(2, keepdim=True), grad], 2)
-    local = (volume * kappa)[:, None, None] * (grad.mT @ grad)
+    local = torch.einsum("e,edi,edj->eij", volume * kappa, grad, grad)
     del edges, grad, centre
     k = dim + 1
     row = cells.int().repeat_interleave(k, 1).flatten()
@@ -205,7 +216,7 @@ def sweep(device: str, quick: bool) -> None:
                 (1, 2, 4, 8, 16), (256, 512, 1024, 2048), (2, 4, 8)
             ):
                 shape_of = {"tile": (tile // width, width, 1), "warps": warps}
-                run = partial(csr.product, *given, longest=64, **shape_of)
+                run = functools.partial(csr.product, *given, longest=64, **shape_of)
 
                 try:
                     line.append((traffic / loop_time(run, device, True) / 1e9, width, tile, warps))
@@ -294,23 +305,6 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
         f"    cycle {cycle * 1e3:.2f} ms, matvec {matvec * 1e3:.3f} ms, {hierarchy.dtype}, complexity "
         f"{hierarchy.operator_complexity:.2f}, levels {[l.unknowns for l in hierarchy.levels]}"
     )
-    if device == "cuda":
-        graphed_cycle(hierarchy, b, cycle)
-
-
-def graphed_cycle(hierarchy, b: Tensor, eager: float) -> None:
-    """What a CUDA graph saves of a cycle, and whether it can be captured."""
-    try:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            z = hierarchy.apply(b)
-        graph.replay()
-        expected = hierarchy.apply(b)
-        seconds = loop_time(graph.replay, "cuda", True)
-        same = torch.equal(z, expected)
-        print(f"    graph {seconds * 1e3:.2f} ms against {eager * 1e3:.2f} ms, same bits {same}")
-    except Exception as error:  # noqa: BLE001
-        print(f"    no graph: {error!r}")
 
 
 def main() -> None:

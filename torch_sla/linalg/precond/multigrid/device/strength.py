@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Strong", "couplings", "strong_graph"]
 
 _DECOUPLED = 0.05
+_BITS = 8  # of float32's mantissa that sizes of couplings do without
 _KEPT_DIAGONAL = 0.1  # share of a diagonal below which weak couplings are not added to it
 
 
@@ -78,6 +79,17 @@ def _diagonal(A: BlockRows) -> Tensor:
     return torch.where((slots >= 0)[:, None, None], own, 0.0)
 
 
+def _coarsely(size: Tensor) -> Tensor:
+    """Round to float32 without its last bits.
+
+    Couplings that are equal but for rounding then are equal, and devices that round differently
+    agree on what is strong and what is strongest.
+    """
+    bits = size.float().view(torch.int32)
+    half = 1 << (_BITS - 1)
+    return ((bits + half) & -(1 << _BITS)).view(torch.float32)
+
+
 def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     """Tell which entries of a square matrix are strong.
 
@@ -86,7 +98,7 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     keep
         bool ``[nnz]``, true for strong couplings and on the diagonal.
     size
-        ``[nnz]`` sizes of the couplings, -inf on the diagonal.
+        float32 ``[nnz]`` sizes of the couplings, -inf on the diagonal.
 
     Raises
     ------
@@ -106,8 +118,10 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
     total = _row_sums(crow, size.abs())
     _refuse_holes(own, total)
+    size = _coarsely(size)
     largest = row_max(crow, size, None, 0.0)
-    largest = torch.where(total > _DECOUPLED * own_size, largest, 0.0).sqrt()
+    coupled = total > _DECOUPLED * own_size
+    largest = _coarsely(torch.where(coupled, largest, 0.0).sqrt())
     here, there = largest[row.long()], largest[ccol.long()]
     keep = (size > 0) & (here > 0) & (there > 0) & (size >= theta * here * there)
     return keep | ~off, torch.where(off, size, -torch.inf)
