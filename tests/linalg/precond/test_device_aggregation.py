@@ -10,15 +10,17 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
-from torch_sla.linalg.precond.multigrid.device import blocks
+from torch_sla.linalg.precond.multigrid.device import blocks, build
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -324,6 +326,33 @@ def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
     z = hierarchy.apply(b)
     assert torch.isfinite(z).all()
     torch.testing.assert_close(hierarchy.apply(2.0**130 * b), 2.0**130 * z, rtol=1e-6, atol=0.0)
+
+
+def test_lobpcg_with_it() -> None:
+    A = delaunay(2025, 2)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    X = torch.randn(2025, 6, dtype=torch.float64)
+    w, _ = lobpcg(
+        lambda V: torch.from_numpy(A @ V.numpy()),
+        X,
+        3,
+        preconditioner=hierarchy.apply,
+        options=LOBPCGOptions(tol=1e-7, maxiter=40),
+    )
+    expected = np.linalg.eigvalsh(A.toarray())[:3]
+    np.testing.assert_allclose(w.numpy(), expected, rtol=1e-8)
+
+
+def test_dispatch_leaves_what_is_no_lattice_to_aggregates() -> None:
+    pattern, values = split(delaunay(400, 2))
+    assert isinstance(build(pattern, values, AMG()), DeviceAggregation)
+    known = Structure(symmetric=False)
+    made = build(pattern, values, AMG(), known)
+    assert isinstance(made, DeviceAggregation)
+    assert made._forward.twice  # what is known to be unsymmetric gets the W cycle
+    with pytest.raises(ArgumentError, match="no lattice|neighbours of a lattice"):
+        build(pattern, values, AMG(method="lattice"))
 
 
 def upwinded(n: int, peclet: float) -> sp.csr_array:

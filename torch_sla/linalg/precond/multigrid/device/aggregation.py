@@ -46,6 +46,7 @@ __all__ = ["DeviceAggregation"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+_COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
@@ -161,9 +162,10 @@ class DeviceAggregation(DeviceHierarchy):
     def _set_up(self, values: Tensor) -> None:
         """Build all levels; aggregates found before are used again."""
         options = self.options
-        largest = float(values.abs().amax()) if values.numel() else 1.0
-        scale = 2.0 ** -math.frexp(largest)[1] if largest > 0 else 1.0
-        A = grouped(self._pattern.crow, self._pattern.ccol, values * scale, self._edge)
+        scale = _power_scale(values)
+        if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
+            values = values * scale
+        A = grouped(self._pattern.crow, self._pattern.ccol, values, self._edge)
         vectors = self._vectors
         if vectors is not None:
             vectors = plain(vectors, values.dtype).reshape(A.n_rows, self._edge, -1)
@@ -358,6 +360,14 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
         return wanted
     edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
     return edge if n % edge == 0 else 1
+
+
+def _power_scale(values: Tensor) -> float:
+    """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
+    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 1.0
+    if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
+        return 1.0
+    return 2.0 ** -math.frexp(largest)[1]
 
 
 def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
