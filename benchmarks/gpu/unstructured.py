@@ -1,6 +1,6 @@
 """General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
 
-    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra] [--device cpu]
+    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door] [--device cpu]
 
 Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
 altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
@@ -313,10 +313,33 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
     )
 
 
+def door(shape: tuple[int, ...], device: str) -> None:
+    """The same through ``A.solve``, everything included, and the gradient."""
+    from torch_sla.linalg import SparseTensor
+
+    pattern, values = stiffness(*mesh(shape, "local", device), 1.0)
+    n = pattern.shape[0]
+    values.requires_grad_()
+    A = SparseTensor.from_pattern(pattern, values)
+    b = torch.ones(n, dtype=torch.float64, device=device)
+    for chosen in ({}, {"method": "cg", "preconditioner": "multigrid"}):
+        for turn in ("first", "again"):
+            seconds, (x, info) = timed(
+                lambda chosen=chosen: A.solve(b, rtol=1e-8, info=True, **chosen), device
+            )
+            back, _ = timed(lambda x=x: torch.autograd.grad(x.square().sum(), values)[0], device)
+            print(
+                f"  A.solve {chosen or 'auto'} {turn}: n {n}, {seconds:.3f} s, {info.iterations} "
+                f"iterations, residual {float(info.residual):.1e}, {info.backend} {info.method}, "
+                f"gradient {back:.3f} s"
+            )
+    print(A.plan(b_shape=(n,)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["spmv", "sweep", "triangles", "tetrahedra"])
+    parser.add_argument("--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cycle", choices=["V", "W"])
     parser.add_argument("--smoother")
@@ -333,6 +356,12 @@ def main() -> None:
         work.append(("spmv", lambda: spmv(args.device, args.quick)))
     if args.only == "sweep":
         work.append(("sweep", lambda: sweep(args.device, args.quick)))
+    if args.only in (None, "door"):
+        work.append(
+            ("door", lambda: door((500, 500) if not args.quick else (100, 100), args.device))
+        )
+        if not args.quick:
+            work.append(("door", lambda: door(plane, args.device)))
     for name, shape in (("triangles", plane), ("tetrahedra", space)):
         if args.only in (None, name):
             for order, jump in itertools.product(args.orders.split(","), (1.0, 1e6)):
