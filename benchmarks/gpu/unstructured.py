@@ -1,6 +1,6 @@
 """General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
 
-    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door] [--device cpu]
+    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door|launch] [--device cpu]
 
 Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
 altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
@@ -336,10 +336,39 @@ def door(shape: tuple[int, ...], device: str) -> None:
     print(A.plan(b_shape=(n,)))
 
 
+def launch(device: str) -> None:
+    """Where the host spends its time when kernels are short."""
+    import cProfile
+    import pstats
+
+    pattern, values = stiffness(*mesh((60, 60), "local", device), 1.0)
+    A = fused.Rows.of(pattern.crow, pattern.ccol, values, pattern.shape[0])
+    x = torch.ones(pattern.shape[0], 1, dtype=torch.float64, device=device)
+    hierarchy = aggregation.DeviceAggregation(pattern, values, AMG(), None)
+    for what, function in (
+        ("product", lambda: fused.product(A, x)),
+        ("set-up", lambda: aggregation.DeviceAggregation(pattern, values, AMG(), None)),
+        ("cycle", lambda: hierarchy.apply(x)),
+    ):
+        count = 5 if what == "set-up" else 500
+        function()
+        function()
+        seconds, _ = timed(lambda f=function, c=count: [f() for _ in range(c)], device)
+        profile = cProfile.Profile()
+        profile.enable()
+        for _ in range(count):
+            function()
+        profile.disable()
+        print(f"{what}: {1e6 * seconds / count:.0f} us a call")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door"])
+    parser.add_argument(
+        "--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch"]
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cycle", choices=["V", "W"])
     parser.add_argument("--smoother")
@@ -354,6 +383,8 @@ def main() -> None:
     work = []
     if args.only in (None, "spmv"):
         work.append(("spmv", lambda: spmv(args.device, args.quick)))
+    if args.only == "launch":
+        work.append(("launch", lambda: launch(args.device)))
     if args.only == "sweep":
         work.append(("sweep", lambda: sweep(args.device, args.quick)))
     if args.only in (None, "door"):
