@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
     from torch_sla.linalg.nonlinear.solve import adjoint_solve, nonlinear_solve
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
+    "AMG": "precond.multigrid.options",
     "CholeskyFactorization": "factorize",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
@@ -117,6 +119,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AMG",
     "CholeskyFactorization",
     "Factorization",
     "LDLTFactorization",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,8 +46,8 @@ class Residual:
         ``[M, K]`` (``[N, K]`` for the adjoint).
     mode
         ``"n"`` or ``"h"``.
-    componentwise
-        Whether rows are to be measured each on its own scale.
+    scale
+        ``[N]``, sizes of the unknowns, where rows are to be measured each on its own scale.
     perturbed
         Whether `x` comes from factors of a nearby matrix, so that only the floor of the dtype counts.
     """
@@ -58,7 +59,7 @@ class Residual:
         b: Tensor,
         mode: Mode,
         *,
-        componentwise: bool = False,
+        scale: Tensor | None = None,
         perturbed: bool = False,
     ) -> None:
         self.perturbed = perturbed
@@ -69,16 +70,24 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        self._sizes = self._here[1].abs()
-        self._rows = self._here[0].sum_rows(self._sizes)
-        self._A_max = self._rows.amax() if self._rows.numel() else self._rows.new_zeros(())
+        rows = self._rows
+        self._A_max = rows.amax() if rows.numel() else rows.new_zeros(())
         self._A_norm = torch.linalg.vector_norm(values)
-        self.componentwise = componentwise and not self.rectangular
+        self._scale = None if scale is None else scale.unsqueeze(1)
+        self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
         self._b_norm = torch.linalg.vector_norm(b, dim=0)
         # What was measured last, per column, on the host.
         self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
         self.A_norm = float("nan")
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        return self._here[1].abs()
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return self._here[0].sum_rows(self._sizes)
 
     @staticmethod
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
@@ -112,9 +121,10 @@ class Residual:
     def _denominators(self, x: Tensor) -> Tensor:
         size, b = x.abs(), self.b.abs()
         own = self._product((self._here[0], self._sizes), size) + b
-        largest, rows = size.amax(0), self._rows.unsqueeze(1)
-        small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (rows * largest + b)
-        return torch.where(small, own + rows * largest, own)
+        scale = torch.ones_like(size[:, :1]) if self._scale is None else self._scale
+        bound = self._product((self._here[0], self._sizes), scale * (size / scale).amax(0))
+        small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (bound + b)
+        return torch.where(small, own + bound, own)
 
     def _limit(self, options: SolveOptions) -> Tensor:
         return torch.clamp(options.rtol * self.b_norm, min=options.atol)
@@ -176,7 +186,7 @@ class BatchResidual:
         self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
 
     def __call__(self, x: Tensor) -> None:
-        """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, the worst of the columns."""
+        """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
         self.r = self._b - kernels.spmm(self._pattern.crow, self._pattern.ccol, self._values, x)
         self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
         tiny = torch.finfo(self._r_norm.dtype).tiny
@@ -188,4 +198,5 @@ class BatchResidual:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""
         limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
         floor = self.backward <= ACCEPT * torch.finfo(self.r.dtype).eps
-        return (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
+        good: Tensor = (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
+        return good

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch
+from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch, column_norm
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import REFINE, Residual, judge
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _PERTURBED_STEPS, _RESUMES = 12, 3
 # Factors of other values that are kept although no graph needs them, where new ones could take
 # their place without an analysis.
 _SPARE = 2
+# Tolerance of the iterative solves that estimate a condition number.
+_ROUGH = 1e-3
 
 
 class SolverState:
@@ -79,6 +82,7 @@ class SolverState:
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
         self._deficient = False
+        self._matched: frozenset[Hashable] = frozenset()
 
     def report(self) -> SolveInfo:
         """Hand over how the forward solve went, once.
@@ -149,7 +153,7 @@ class SolverState:
     def _together(
         self,
         values: Tensor,
-        marks: list[Hashable],
+        marks: Sequence[Hashable],
         b: Tensor,
         adjoint: bool,
         first: bool,
@@ -253,9 +257,9 @@ class SolverState:
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
-        for candidate in (self.plan.choice, *self.plan.fallbacks):
+        for candidate, matched in self._ways(mark):
             try:
-                x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink)
+                x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink, matched)
             except SolveError as error:
                 x, info = (
                     nan,
@@ -271,6 +275,8 @@ class SolverState:
             info.preconditioner = candidate.preconditioner
             info.notes = notes + info.notes
             if info.result.ok:
+                if matched:
+                    self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
         if scale is not None:
@@ -279,6 +285,23 @@ class SolverState:
                 info.result = Result.NONFINITE
                 info.notes.append("the solution overflows")
         return info, x
+
+    def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
+        """Candidates in the order they are tried; the last direct one a second time, its rows matched."""
+        tried = (self.plan.choice, *self.plan.fallbacks)
+        pivoting = [c for c in tried if self._pivots(c)] if self.nullspace is None else []
+        if mark in self._matched:
+            yield pivoting[-1], True
+        for candidate in tried:
+            yield candidate, False
+        if pivoting and mark not in self._matched:
+            yield pivoting[-1], True
+
+    def _pivots(self, candidate: Candidate) -> bool:
+        method = get_backend(candidate.backend).capabilities.method(candidate.method)
+        if method is None or method.kind != "direct" or not self._square:
+            return False
+        return method.needs != "positive_definite"
 
     def _with(
         self,
@@ -289,6 +312,7 @@ class SolverState:
         adjoint: bool,
         x0: Tensor | None,
         shrink: float,
+        matched: bool,
     ) -> tuple[Tensor, SolveInfo]:
         backend = get_backend(candidate.backend)
         options = self.adjoint_options if adjoint else self.options
@@ -301,7 +325,7 @@ class SolverState:
         mode, truth = self._modes(adjoint)
         direct = self._is_direct(candidate)
         run = (backend, candidate, values, mark, b, mode, truth, options)
-        x, info, check = self._direct(*run) if direct else self._iterative(*run, x0)
+        x, info, check = self._direct(*run, matched) if direct else self._iterative(*run, x0)
         info.result = judge(
             check, (info.residual, info.backward_error), options, info.result, direct
         )
@@ -325,15 +349,16 @@ class SolverState:
         mode: Mode,
         truth: Mode,
         options: SolveOptions,
+        matched: bool,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute, then refine while the backward error is above the floor and still halves."""
-        factored = self._factored(backend, candidate, values, mark, options)
+        factored = self._factored(backend, candidate, values, mark, options, matched)
         check = Residual(
             self.pattern,
             values,
             b,
             truth,
-            componentwise=factored.scale is not None,
+            scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
             perturbed=factored.perturbed,
         )
         count("solve")
@@ -355,10 +380,13 @@ class SolverState:
             residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
         )
         if factored.scale is not None:
-            info.notes.append("rows and columns equilibrated")
+            how = "scaled and matched by size" if factored.matched else "equilibrated"
+            info.notes.append(f"rows and columns {how}")
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
-        info.estimate_rcond = partial(self._rcond, backend, candidate, values, mark, options)
+        info.estimate_rcond = partial(
+            self._rcond, backend, candidate, values, mark, options, matched
+        )
         return x, info, check
 
     def _iterative(
@@ -383,8 +411,15 @@ class SolverState:
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
+        estimate: Callable[[], float | None] | None = None
+        if self._square and clean is None:
+            estimate = partial(self._krylov_rcond, backend, numeric, values, mark, options)
         info = SolveInfo(
-            done.result, done.iterations, history=list(done.history), notes=list(numeric.notes)
+            done.result,
+            done.iterations,
+            history=list(done.history),
+            notes=list(numeric.notes),
+            estimate_rcond=estimate,
         )
         error = check(x)
         for _ in range(_RESUMES):
@@ -437,6 +472,7 @@ class SolverState:
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        matched: bool = False,
     ) -> Factored:
         family = (self._base(candidate), values.dtype)
 
@@ -445,16 +481,20 @@ class SolverState:
             if backend.capabilities.recycles:
                 numerics.retire(family, _SPARE)
             symbolic = self._symbolic(backend, candidate)
-            return Factored(backend, symbolic, values, options, self.nullspace)
+            made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
+            if made.doubtful and self._pivots(candidate) and self.nullspace is None:
+                other = Factored(backend, symbolic, values, options, None, matched=True)
+                made = other if other.growth < 1e-2 * made.growth else made
+            return made
 
-        return numerics.get((*family, mark), factorize, self)
+        return numerics.get((*family, mark, matched), factorize, self)
 
     def _factored_batch(
         self,
         backend: Backend,
         candidate: Candidate,
         values: Tensor,
-        marks: list[Hashable],
+        marks: Sequence[Hashable],
         options: SolveOptions,
     ) -> FactoredBatch:
         def factorize() -> FactoredBatch:
@@ -488,11 +528,43 @@ class SolverState:
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        matched: bool = False,
     ) -> float | None:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
             return None
-        return self._factored(backend, candidate, values, mark, options).rcond(values)
+        return self._factored(backend, candidate, values, mark, options, matched).rcond(values)
+
+    def _krylov_rcond(
+        self,
+        backend: Backend,
+        numeric: Numeric,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> float | None:
+        """Estimate it by rough solves of an iterative method; None where one of them fails."""
+        if kernels.fingerprint(values) != mark:
+            return None
+        rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
+
+        def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
+            def run(v: Tensor) -> Tensor:
+                done = backend.solve(numeric, values, v, mode, options=rough)
+                if not done.result.ok:
+                    raise SolveError(done.result, "a rough solve for the condition number")
+                return done.x
+
+            return run
+
+        try:
+            inverse = inverse_norm(
+                solve("n"), solve("h"), values.new_empty(self.pattern.shape[0], 1)
+            )
+        except SolveError:
+            return None
+        size = float(column_norm(self.pattern, values)) * inverse
+        return 1 / size if size > 0 else 1.0
 
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:

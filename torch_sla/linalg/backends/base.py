@@ -46,7 +46,8 @@ class Method:
     kind
         ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
     needs
-        Structure without which the method is wrong, not merely slow.
+        Structure without which the method is wrong, not merely slow; ``"symmetric"`` means ``A = Aᵀ``
+        or ``A = Aᴴ``.
     preconditioners
         Those an iterative method accepts, the default first.
     aliases
@@ -59,7 +60,7 @@ class Method:
 
     name: str
     kind: Literal["direct", "iterative"]
-    needs: Literal["general", "hermitian", "positive_definite"] = "general"
+    needs: Literal["general", "symmetric", "hermitian", "positive_definite"] = "general"
     preconditioners: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     rectangular: bool = False

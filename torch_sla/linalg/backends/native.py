@@ -70,7 +70,7 @@ class Native(Backend):
     capabilities = Capabilities(
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
-            Method("ldlt", "direct", "hermitian"),
+            Method("ldlt", "direct", "symmetric"),
         ),
         batched=True,
     )

@@ -19,8 +19,10 @@ class Facts:
         Size of the matrix and stored entries, in scalars.
     dtype, device
         Of the values; `device` is a device type such as ``"cpu"``.
-    hermitian, positive_definite
-        True, False, or None for unknown.
+    symmetric, hermitian, positive_definite
+        True, False, or None for unknown; `symmetric` (``A = Aᵀ``) matters for complex values.
+    diagonal
+        Whether all diagonal entries are there and not zero, as most preconditioners need.
     dimension
         Growth dimension of the graph (1 for a chain, 2 for a surface, 3 for a solid): what fill-in
         depends on.
@@ -41,8 +43,10 @@ class Facts:
     nnz: int
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
+    symmetric: bool | None = None
     hermitian: bool | None = None
     positive_definite: bool | None = None
+    diagonal: bool = True
     dimension: float = 2.0
     rhs: int = 1
     batch: int = 1
@@ -62,6 +66,8 @@ class Facts:
                 if self.positive_definite is False
                 else "hermitian, definiteness unknown"
             )
+        elif self.symmetric and self.dtype.is_complex:
+            kind = "complex symmetric"
         else:
             kind = "general" if self.hermitian is False else "structure unknown"
         parts = [
@@ -72,6 +78,8 @@ class Facts:
             f"on {self.device}",
             f"graph dimension {self.dimension:.1f}",
         ]
+        if not self.diagonal:
+            parts.append("zeros on the diagonal")
         if self.batch > 1:
             parts.append(f"batch of {self.batch}")
         if self.rhs > 1:

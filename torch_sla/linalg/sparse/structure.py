@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Structure", "detect"]
 
+# Entries that `detect` looks at together.
+_AT_ONCE = 1 << 17
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -74,6 +77,15 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
+    if len(flat) > 1:
+        # Large batches a few at a time, in memory that stays in the cache.
+        found = [detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+        return Structure(
+            symmetric=_all([part.symmetric for part in found]),
+            hermitian=_all([part.hermitian for part in found]),
+            positive_definite=_all([part.positive_definite for part in found]),
+        )
     diagonal_slots = pattern.diagonal_slots.long()
     present = diagonal_slots >= 0
     diagonal = (
@@ -101,6 +113,11 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
         return Structure(symmetric=symmetric, hermitian=True, positive_definite=False)
     definite = True if _dominant(pattern, values.abs(), d, row, col) else None
     return Structure(symmetric=symmetric, hermitian=True, positive_definite=definite)
+
+
+def _all(known: list[bool | None]) -> bool | None:
+    """Conjunction of what may be unknown."""
+    return False if False in known else None if None in known else True
 
 
 def _dominant(pattern: Pattern, size: Tensor, d: Tensor, row: Tensor, col: Tensor) -> bool:
