@@ -9,6 +9,7 @@ import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import largest_row_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,8 +71,10 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        rows = self._rows
-        self._A_max = rows.amax() if rows.numel() else rows.new_zeros(())
+        largest = largest_row_sum(self._here[0].crow, self._here[1])
+        if largest is None:
+            largest = self._rows.amax() if pattern.shape[0] else self._rows.new_zeros(())
+        self._A_max = largest
         self._A_norm = torch.linalg.vector_norm(values)
         self._scale = None if scale is None else scale.unsqueeze(1)
         self.componentwise = scale is not None and not self.rectangular

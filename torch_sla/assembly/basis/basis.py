@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
+from torch_sla.assembly.kernels.small import small_product
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Basis(ABC):
         constant = self.element.is_affine and self.geometry.inverse.shape[1] == 1
         if constant:
             slopes = slopes[..., :1, :, :]
-        return slopes @ self.geometry.inverse
+        return small_product(slopes, self.geometry.inverse)
 
     def integrate(self, integrand: Tensor) -> Tensor:
         """Integrate ``[*batch, n|1, nq|1]`` over each site: ``[*batch, n]``."""
@@ -138,7 +139,7 @@ class Basis(ABC):
         else:
             value = torch.einsum("sqk,...skc->...sqc", phi.to(dtype), local)
             reference = torch.einsum("sqkm,...skc->...sqcm", slopes.to(dtype), local)
-        gradient = reference @ inverse
+        gradient = small_product(reference, inverse)
         if dofs.components == 1:
             return Field(value[..., 0], gradient[..., 0, :])
         return Field(value, gradient)

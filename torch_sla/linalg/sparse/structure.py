@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    counts = structure_counts(pattern.crow, pattern.ccol, values)
+    if counts is not None:
+        if counts.one_sided or counts.unequal:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        if counts.not_positive:
+            return Structure(symmetric=True, hermitian=True, positive_definite=False)
+        if counts.definite is not None:
+            return Structure(
+                symmetric=True, hermitian=True, positive_definite=counts.definite or None
+            )
     flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
     if len(flat) > 1:
         # Large batches a few at a time, in memory that stays in the cache.
