@@ -71,7 +71,9 @@ class Factored:
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
         self.scale = None
         if square:
-            self.scale = equilibrate(self.pattern, values, bool(symbolic.structure.hermitian))
+            known = symbolic.structure
+            mirrored = bool(known.hermitian or known.symmetric)
+            self.scale = equilibrate(self.pattern, values, mirrored)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
             R, C = self.scale
@@ -153,6 +155,9 @@ class Factored:
         x = x / torch.linalg.vector_norm(x)
         image = kernels.spmm(p.crow, p.ccol, values, x)
         ratio = float(torch.linalg.vecdot(x, image, dim=0).abs().sum()) / self.norm
+        if not self.numeric.symbolic.structure.hermitian and x.is_complex():
+            # Complex symmetric: the quotient that is stationary is the one without conjugation.
+            ratio = float((x * image).sum().abs() / (x * x).sum().abs()) / self.norm
         if not ratio > 16 * torch.finfo(values.dtype).eps:
             raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 

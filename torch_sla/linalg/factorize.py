@@ -416,5 +416,6 @@ def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> Solve
         batch=max(1, A.batch_size),
         backend=backend,
         method=method,
+        symmetric=structure.symmetric,
     )
     return make_plan(facts)

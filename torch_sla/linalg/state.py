@@ -235,7 +235,9 @@ class SolverState:
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
-        for candidate in (self.plan.choice, *self.plan.fallbacks):
+        queue = [self.plan.choice, *self.plan.fallbacks]
+        while queue:
+            candidate = queue.pop(0)
             try:
                 x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink)
             except SolveError as error:
@@ -255,6 +257,8 @@ class SolverState:
             if info.result.ok:
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+            if info.result is Result.OUT_OF_MEMORY and self.plan.lean not in (None, candidate):
+                queue = [c for c in (self.plan.lean,) if c is not None]
         x = x if scale is None else x * scale
         if info.result.ok and not bool(torch.isfinite(x).all()):
             info.result = Result.NONFINITE

@@ -22,6 +22,7 @@ __all__ = [
     "REAL_DTYPES",
     "Backend",
     "Capabilities",
+    "Counts",
     "Method",
     "Mode",
     "Numeric",
@@ -46,7 +47,8 @@ class Method:
     kind
         ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
     needs
-        Structure without which the method is wrong, not merely slow.
+        Structure without which the method is wrong, not merely slow; ``"symmetric"`` takes a matrix
+        that is its transpose or its conjugate transpose.
     preconditioners
         Those an iterative method accepts, the default first.
     aliases
@@ -59,7 +61,7 @@ class Method:
 
     name: str
     kind: Literal["direct", "iterative"]
-    needs: Literal["general", "hermitian", "positive_definite"] = "general"
+    needs: Literal["general", "symmetric", "hermitian", "positive_definite"] = "general"
     preconditioners: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
@@ -91,6 +93,40 @@ class Capabilities:
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""
         return next((m for m in self.methods if name == m.name or name in m.aliases), None)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an analysis counted: the size of a symmetric factorisation.
+
+    Parameters
+    ----------
+    factor_nnz
+        Entries of one triangular factor, diagonal included.
+    flops
+        Multiplications and additions: the sum of squared column lengths.
+    stored
+        Entries kept, the zeros that supernodes store included.
+    working
+        Entries needed besides while factorising.
+    fronts
+        Dense fronts.
+    front_flops
+        `flops` with those zeros.
+    dissected
+        Whether the ordering came from nested dissection.
+    nbytes
+        Bytes the analysis itself holds.
+    """
+
+    factor_nnz: int
+    flops: float
+    stored: int
+    working: int
+    fronts: int
+    front_flops: float
+    dissected: bool = False
+    nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +213,13 @@ class Backend(ABC):
     @abstractmethod
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         """Do the work that values do not change."""
+
+    def counts(self, pattern: Pattern) -> Counts | None:
+        """Count a symmetric factorisation exactly, by the analysis that `analyze` then finds made.
+
+        None where the backend does not count, or the pattern is not for it.
+        """
+        return None
 
     @abstractmethod
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:

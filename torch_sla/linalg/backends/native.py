@@ -11,6 +11,7 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
+    Counts,
     Method,
     Mode,
     Numeric,
@@ -18,7 +19,7 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
-from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.factor_cache import count, symbolics
 from torch_sla.linalg.kernels import cholesky as kernels
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class _Analyses:
         self.plain: kernels.Analysis | None = None
         self._paired: tuple[Tensor, kernels.Analysis] | None = None
         self._lock = threading.Lock()
+        # Of a typical analysis, until there is one.
+        self.nbytes = 40 * pattern.nnz_csr
 
     def get(self, mates: Tensor | None) -> kernels.Analysis:
         with self._lock:
@@ -54,7 +57,9 @@ class _Analyses:
 
     def _analyze(self, mates: Tensor | None) -> kernels.Analysis:
         count("analyze")
-        return kernels.analyze(self.pattern.crow, self.pattern.ccol, mates=mates)
+        made = kernels.analyze(self.pattern.crow, self.pattern.ccol, mates=mates)
+        self.nbytes = max(self.nbytes, made.nbytes)
+        return made
 
 
 class Native(Backend):
@@ -70,7 +75,7 @@ class Native(Backend):
     capabilities = Capabilities(
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
-            Method("ldlt", "direct", "hermitian"),
+            Method("ldlt", "direct", "symmetric"),
         ),
         batched=True,
     )
@@ -84,11 +89,30 @@ class Native(Backend):
                 Result.BREAKDOWN,
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
-        analyses = _Analyses(pattern)
-        if method == "cholesky" or bool((pattern.diagonal_slots >= 0).all()):
+        analyses = self._analyses(pattern)
+        if method == "cholesky" or _full_diagonal(pattern):
             analyses.get(None)
-        nbytes = 40 * pattern.nnz_csr if analyses.plain is None else analyses.plain.nbytes
-        return Symbolic(pattern, method, structure, analyses, nbytes)
+        return Symbolic(pattern, method, structure, analyses, analyses.nbytes)
+
+    @staticmethod
+    def _analyses(pattern: Pattern) -> _Analyses:
+        """Return the analyses of a pattern, which all methods and plans share."""
+        return symbolics.get(("native analyses", pattern.key), lambda: _Analyses(pattern))
+
+    def counts(self, pattern: Pattern) -> Counts | None:
+        if self.unavailable() is not None or not pattern.symmetric or not _full_diagonal(pattern):
+            return None
+        a = self._analyses(pattern).get(None)
+        return Counts(
+            a.factor_nnz,
+            a.flops,
+            a.factor_bytes(torch.float64) // 8,
+            a.working_bytes(torch.float64, 1) // 8,
+            a.supernodes,
+            a.front_flops,
+            a.ordering == "dissection",
+            a.nbytes,
+        )
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         return self.factorize_batch(symbolic, values.unsqueeze(0), options)[0]
@@ -161,6 +185,10 @@ class Native(Backend):
         other = half[mirror]
         whole = torch.where(filled, half, other if factor.kind == "symmetric" else other.conj())
         return whole[mirror]
+
+
+def _full_diagonal(pattern: Pattern) -> bool:
+    return bool((pattern.diagonal_slots >= 0).all())
 
 
 def _numeric(symbolic: Symbolic, factor: kernels.Factor) -> Numeric:

@@ -93,6 +93,11 @@ class Analysis:
         return float(self.payload.flops)
 
     @property
+    def front_flops(self) -> float:
+        """The same with the zeros that supernodes store."""
+        return float(self.payload.front_flops)
+
+    @property
     def supernodes(self) -> int:
         """Dense fronts of the factorisation."""
         return int(self.payload.supernodes)

@@ -84,7 +84,10 @@ def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
 def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
     explicit = facts.method == m.name or facts.method in m.aliases
     if m.needs != "general" and facts.hermitian is False:
-        return "needs a Hermitian matrix"
+        if m.needs != "symmetric":
+            return "needs a Hermitian matrix"
+        if facts.symmetric is False or not (facts.symmetric or facts.dtype.is_complex):
+            return "needs a symmetric or Hermitian matrix"
     if m.needs == "positive_definite" and facts.positive_definite is False and not explicit:
         return "needs a positive definite matrix"
     return None

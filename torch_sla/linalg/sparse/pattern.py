@@ -239,6 +239,14 @@ class Pattern:
 
     @cached_property
     @outside_transforms
+    def lattice(self) -> tuple[int, int, int] | None:
+        """Points along each axis where every entry joins neighbours of a lattice, fastest axis first."""
+        from torch_sla.linalg.kernels.multigrid import detect_lattice
+
+        return detect_lattice(self.crow, self.ccol) if self.shape[0] == self.shape[1] else None
+
+    @cached_property
+    @outside_transforms
     def key(self) -> tuple[Any, ...]:
         """Content hash of the slot pattern; equal patterns have equal keys."""
         parts = (kernels.fingerprint(self.crow), kernels.fingerprint(self.ccol))
