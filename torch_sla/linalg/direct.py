@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,17 @@ class Factored:
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
         out._own, out._values, out._rcond = False, None, None
         out.nbytes, out.norm = numeric.nbytes, float(_norm1(numeric.symbolic.pattern, values))
+        return out
+
+    def safer(self, values: Tensor) -> Factored | None:
+        """Return better factors of the same values, where the backend can make them."""
+        inner = values if self._values is None else self._values
+        made = self._backend.safer(self.numeric, inner, self._options)
+        if made is None:
+            return None
+        out = copy(self)
+        out.nbytes += made.nbytes - self.numeric.nbytes
+        out.numeric, out._rcond = made, None
         return out
 
     @property

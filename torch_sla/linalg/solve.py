@@ -98,7 +98,7 @@ def solve(
         facts = _facts(
             A, structure, pattern, dtype, rhs, needs_grad, repeats, request, options.rtol
         )
-        plan = plan_matrix(facts, pattern)
+        plan = plan_matrix(facts, pattern, structure)
     elif (backend, method) != ("auto", "auto"):
         raise ArgumentError("give either `plan` or `backend` and `method`, not both")
     else:
@@ -137,7 +137,7 @@ def plan(
     structure = A.known_structure()
     tolerance = default_rtol(A.dtype) if rtol is None else rtol
     facts = _facts(A, structure, pattern, A.dtype, rhs, needs_grad, repeats, request, tolerance)
-    return plan_matrix(facts, pattern)
+    return plan_matrix(facts, pattern, structure)
 
 
 def _forced(

@@ -16,7 +16,7 @@ from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.residual import REFINE, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, REFINE, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -311,8 +311,31 @@ class SolverState:
         truth: Mode,
         options: SolveOptions,
     ) -> tuple[Tensor, SolveInfo, Residual]:
-        """Substitute, then refine while the backward error is above the floor and still halves."""
+        """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self._factored(backend, candidate, values, mark, options)
+        x, error, steps, check = self._refined(factored, values, b, mode, truth)
+        if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
+            better = self._safer(factored, candidate, values, mark)
+            if better is not None:
+                again = self._refined(better, values, b, mode, truth)
+                if again[1][1] < error[1]:
+                    factored, (x, error, steps, check) = better, again
+                else:
+                    error = check(x)
+        info = SolveInfo(
+            residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
+        )
+        if factored.scale is not None:
+            info.notes.append("rows and columns equilibrated")
+        if steps:
+            info.notes.append(f"{steps} step(s) of iterative refinement")
+        info.estimate_rcond = partial(self._rcond, backend, candidate, values, mark, options)
+        return x, info, check
+
+    def _refined(
+        self, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
+    ) -> tuple[Tensor, tuple[float, float], int, Residual]:
+        """Refine while the backward error is above the floor and still halves."""
         check = Residual(
             self.pattern,
             values,
@@ -336,15 +359,7 @@ class SolverState:
             x, error, steps = trial, found, steps + 1
             if slow:
                 break
-        info = SolveInfo(
-            residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
-        )
-        if factored.scale is not None:
-            info.notes.append("rows and columns equilibrated")
-        if steps:
-            info.notes.append(f"{steps} step(s) of iterative refinement")
-        info.estimate_rcond = partial(self._rcond, backend, candidate, values, mark, options)
-        return x, info, check
+        return x, error, steps, check
 
     def _iterative(
         self,
@@ -407,7 +422,8 @@ class SolverState:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        return (candidate, s.hermitian, s.positive_definite, self.pattern.key, pins)
+        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
+        return (candidate, *marks, self.pattern.key, pins)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
@@ -429,6 +445,20 @@ class SolverState:
             return Factored(backend, symbolic, values, options, self.nullspace)
 
         return numerics.get((self._base(candidate), values.dtype, mark), factorize)
+
+    def _safer(
+        self, factored: Factored, candidate: Candidate, values: Tensor, mark: Hashable
+    ) -> Factored | None:
+        """Better factors under a key of their own, so that what was solved before changes nothing."""
+
+        def factorize() -> Factored:
+            count("factorize")
+            better = factored.safer(values)
+            return factored if better is None else better
+
+        key = (self._base(candidate), values.dtype, mark, "safer")
+        found = numerics.get(key, factorize)
+        return None if found.numeric is factored.numeric else found
 
     def _factored_batch(
         self,

@@ -214,7 +214,7 @@ class Backend(ABC):
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         """Do the work that values do not change."""
 
-    def counts(self, pattern: Pattern) -> Counts | None:
+    def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
         """Count a symmetric factorisation exactly, by the analysis that `analyze` then finds made.
 
         None where the backend does not count, or the pattern is not for it.
@@ -234,6 +234,13 @@ class Backend(ABC):
     def refactorize(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric:
         """Make a numeric object for new values on the same analysis."""
         return self.factorize(numeric.symbolic, values, options)
+
+    def safer(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric | None:
+        """Make better factors of the same values, at a price; None where there are none to be had.
+
+        Asked for where solutions are not accurate enough, or exact pivots are needed.
+        """
+        return None
 
     @abstractmethod
     def solve(

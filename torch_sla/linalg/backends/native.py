@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.analyses import Analyses, analyses_of
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
@@ -19,7 +19,6 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
-from torch_sla.linalg.factor_cache import count, symbolics
 from torch_sla.linalg.kernels import cholesky as kernels
 
 if TYPE_CHECKING:
@@ -30,36 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Native"]
 
-
-class _Analyses:
-    """Analyses of one pattern: the plain one, and one per set of rows that must be pivoted in pairs.
-
-    Which rows have a negligible diagonal depends on the values, but rarely changes with them, so the
-    last such analysis is kept beside the plain one.
-    """
-
-    def __init__(self, pattern: Pattern) -> None:
-        self.pattern = pattern
-        self.plain: kernels.Analysis | None = None
-        self._paired: tuple[Tensor, kernels.Analysis] | None = None
-        self._lock = threading.Lock()
-        # Of a typical analysis, until there is one.
-        self.nbytes = 40 * pattern.nnz_csr
-
-    def get(self, mates: Tensor | None) -> kernels.Analysis:
-        with self._lock:
-            if mates is None:
-                self.plain = self.plain or self._analyze(None)
-                return self.plain
-            if self._paired is None or not torch.equal(self._paired[0], mates):
-                self._paired = (mates, self._analyze(mates))
-            return self._paired[1]
-
-    def _analyze(self, mates: Tensor | None) -> kernels.Analysis:
-        count("analyze")
-        made = kernels.analyze(self.pattern.crow, self.pattern.ccol, mates=mates)
-        self.nbytes = max(self.nbytes, made.nbytes)
-        return made
+# Work that a safer factorisation may take, in terms of the first, some flops being free.
+_MORE, _FREE = 8.0, 1e8
 
 
 class Native(Backend):
@@ -68,7 +39,8 @@ class Native(Backend):
     ``cholesky`` needs a positive definite matrix and names the row where it meets another. ``ldlt``
     takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
     have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
-    notes and the caller's refinement repairs.
+    notes and the caller's refinement repairs. Where that is not enough, `safer` gives such pivots more
+    to choose from.
     """
 
     name = "native"
@@ -89,20 +61,15 @@ class Native(Backend):
                 Result.BREAKDOWN,
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
-        analyses = self._analyses(pattern)
+        analyses = analyses_of(pattern, structure)
         if method == "cholesky" or _full_diagonal(pattern):
-            analyses.get(None)
+            analyses.get()
         return Symbolic(pattern, method, structure, analyses, analyses.nbytes)
 
-    @staticmethod
-    def _analyses(pattern: Pattern) -> _Analyses:
-        """Return the analyses of a pattern, which all methods and plans share."""
-        return symbolics.get(("native analyses", pattern.key), lambda: _Analyses(pattern))
-
-    def counts(self, pattern: Pattern) -> Counts | None:
+    def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
         if self.unavailable() is not None or not pattern.symmetric or not _full_diagonal(pattern):
             return None
-        a = self._analyses(pattern).get(None)
+        a = analyses_of(pattern, structure).get()
         return Counts(
             a.factor_nnz,
             a.flops,
@@ -122,22 +89,44 @@ class Native(Backend):
     ) -> list[Numeric]:
         del options
         pattern, structure = symbolic.pattern, symbolic.structure
-        analyses: _Analyses = symbolic.payload
-        single = len(values) == 1
+        analyses: Analyses = symbolic.payload
         if symbolic.method == "cholesky":
-            made = kernels.factorize(analyses.get(None), values[0] if single else values)
-        else:
-            transposed = (
-                values.is_complex() and structure.hermitian is not True and structure.symmetric
-            )
-            kind: kernels.Kind = "symmetric" if transposed else "hermitian"
-            scale, scaled = _scale(pattern, values)
-            # Pairs are those of the first member; another's weak pivots are replaced, and noted.
-            mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled[0])
-            if single:
-                scale, scaled = scale[0], scaled[0]
-            made = kernels.factorize(analyses.get(mates), scaled, kind, scale=scale)
-        return [_numeric(symbolic, f) for f in (made if isinstance(made, list) else [made])]
+            made = kernels.factorize(analyses.get(), values[0] if len(values) == 1 else values)
+            return [_numeric(symbolic, f) for f in (made if isinstance(made, list) else [made])]
+        transposed = values.is_complex() and structure.hermitian is not True and structure.symmetric
+        kind: kernels.Kind = "symmetric" if transposed else "hermitian"
+        scale, scaled = _scale(pattern, values)
+        # Pairs are those of the first member; another's weak pivots are replaced, and noted.
+        mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled[0])
+        found = kernels.factorize(analyses.get(mates), scaled, kind, scale=scale)
+        return [_numeric(symbolic, f) for f in (found if isinstance(found, list) else [found])]
+
+    def safer(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric | None:
+        """Factorise again with larger fronts, where pivots had to be replaced for want of choice.
+
+        A front can only pivot among its own columns. Where none of them served, it joins its parent, which
+        is what delaying the pivot comes to, on a structure that the marks determine and analyses share.
+        Given up when that has multiplied the work.
+        """
+        del options
+        symbolic, factor = numeric.symbolic, numeric.payload
+        if not factor.perturbed or not factor.stuck.numel():
+            return None
+        pattern, analyses = symbolic.pattern, symbolic.payload
+        scale, scaled = kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
+        mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled)
+        best, spent = factor, 0.0
+        limit = _MORE * factor.analysis.front_flops + _FREE
+        marks = factor.stuck
+        while factor.perturbed and factor.stuck.numel():
+            analysis = analyses.get(mates, marks)
+            spent += analysis.front_flops
+            if spent > limit:
+                break
+            factor = kernels.factorize(analysis, scaled, factor.kind, scale=scale)
+            best = factor if factor.perturbed < best.perturbed else best
+            marks = torch.unique(torch.cat([marks, factor.stuck]))
+        return None if best is numeric.payload else _numeric(symbolic, best)
 
     def solve(
         self,

@@ -17,6 +17,7 @@ from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["plan_matrix"]
 
@@ -61,7 +62,7 @@ _counts = _Memory[tuple[Counts, ...]](_KEPT)
 _plans = _Memory[SolvePlan](_KEPT)
 
 
-def plan_matrix(facts: Facts, pattern: Pattern) -> SolvePlan:
+def plan_matrix(facts: Facts, pattern: Pattern, structure: Structure) -> SolvePlan:
     """Plan a solve with a matrix on `pattern`; remembered.
 
     The analysis of the second stage is kept by the backend, where a factorisation finds it.
@@ -72,15 +73,17 @@ def plan_matrix(facts: Facts, pattern: Pattern) -> SolvePlan:
         Without counts.
     pattern
         Scalar slots of the matrix.
+    structure
+        May bring an ordering.
     """
     model = machine_in_force(facts.device)
-    key = (pattern.key, facts, model)
+    key = (pattern.key, structure.ordering_mark, facts, model)
     found = _plans.get(key)
     if found is not None:
         return found
     plan = make_plan(facts, model)
     if _worth_counting(plan, pattern):
-        counts = _count(pattern)
+        counts = _count(pattern, structure)
         if counts is not None:
             plan = make_plan(replace(facts, counts=counts), model)
     _plans.put(key, plan)
@@ -104,18 +107,19 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
     return nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds
 
 
-def _count(pattern: Pattern) -> Counts | None:
-    known = _counts.get(pattern.key)
+def _count(pattern: Pattern, structure: Structure) -> Counts | None:
+    key = (pattern.key, structure.ordering_mark)
+    known = _counts.get(key)
     if known is None:
-        found = (_counted_by(name, pattern) for name in _COUNTING)
+        found = (_counted_by(name, pattern, structure) for name in _COUNTING)
         known = tuple(counts for counts in found if counts is not None)[:1]
-        _counts.put(pattern.key, known)
+        _counts.put(key, known)
     return known[0] if known else None
 
 
-def _counted_by(name: str, pattern: Pattern) -> Counts | None:
+def _counted_by(name: str, pattern: Pattern, structure: Structure) -> Counts | None:
     try:
-        return get_backend(name).counts(pattern)
+        return get_backend(name).counts(pattern, structure)
     except SolveError:
         # Counts overflow: the solver itself says so if it is asked for.
         return None

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["Structure", "detect"]
@@ -39,6 +43,10 @@ class Structure:
         ``[M, k]``, vectors with small ``‖A x‖ / ‖x‖`` (constants, rigid-body modes), for multigrid.
     coordinates
         ``[M_nodes, dim]``, where the unknowns live.
+    ordering
+        How direct methods shall eliminate: ``"amd"``, ``"dissection"``, ``"metis"`` (where pymetis is
+        installed), ``"natural"``, or a permutation ``[M]``, the row eliminated k-th. None leaves it to
+        them.
     """
 
     symmetric: bool | None = None
@@ -48,6 +56,21 @@ class Structure:
     nullspace: Tensor | None = None
     near_nullspace: Tensor | None = None
     coordinates: Tensor | None = None
+    ordering: Tensor | str | None = None
+
+    def __post_init__(self) -> None:
+        known = ("auto", "amd", "dissection", "metis", "natural")
+        if isinstance(self.ordering, str) and self.ordering not in known:
+            raise ArgumentError(
+                f"`ordering` must be one of {', '.join(known)} or a permutation, got {self.ordering!r}"
+            )
+
+    @property
+    def ordering_mark(self) -> Hashable:
+        """What tells one `ordering` from another."""
+        if isinstance(self.ordering, Tensor):
+            return fingerprint(self.ordering)
+        return None if self.ordering == "auto" else self.ordering
 
     def updated(self, **changes: Any) -> Structure:
         """Return a copy with some fields changed."""
