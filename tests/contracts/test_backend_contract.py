@@ -1,4 +1,4 @@
-"""Every backend and method of the registry against dense torch, on the whole zoo.
+"""Every backend and method of the registry, on every device, against dense torch, on the whole zoo.
 
 What a backend does not offer, its capabilities say; asking for it is then refused by the plan, which
 is checked too, so that nothing is skipped.
@@ -18,11 +18,34 @@ from torch_sla.linalg.backends.base import ALL_DTYPES, Backend, Method, SolveOpt
 from torch_sla.linalg.backends.registry import backends
 
 DTYPES = sorted(ALL_DTYPES, key=str)
-AVAILABLE = [b for b in backends() if b.unavailable() is None and "cpu" in b.capabilities.devices]
-METHODS = [
-    (b, m) for b in AVAILABLE for m in b.capabilities.methods if not b.unavailable_method(m.name)
-]
-BY_NAME = {f"{b.name}-{m.name}": (b, m) for b, m in METHODS}
+BY_NAME = {
+    f"{device}-{b.name}-{m.name}": (b, m)
+    for device in ("cpu", "cuda")
+    for b in backends()
+    for m in b.capabilities.methods
+    if device in b.capabilities.devices
+    # What is missing on the CPU is a reason not to test; what is missing on a GPU is a skip.
+    if device == "cuda" or not (b.unavailable() or b.unavailable_method(m.name))
+}
+
+
+def on_device(name: str, *rest: object) -> object:
+    """One parameter of a test, skipped with the reason where its device or library is missing."""
+    if not name.startswith("cuda"):
+        return pytest.param(name, *rest)
+    b, m = BY_NAME[name]
+    why = b.unavailable() or b.unavailable_method(m.name)
+    why = why if torch.cuda.is_available() else "needs a CUDA device"
+    marks = [pytest.mark.gpu, pytest.mark.skipif(why is not None, reason=why or "")]
+    return pytest.param(name, *rest, marks=marks)
+
+
+NAMES = [on_device(name) for name in BY_NAME]
+
+
+def place(name: str) -> str:
+    """Return the device of a test."""
+    return name.split("-", maxsplit=1)[0]
 
 
 def offered(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> bool:
@@ -32,44 +55,48 @@ def offered(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> bool:
     return fits and structure and dtype in b.capabilities.dtypes & m.dtypes
 
 
-def request(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> dict[str, object]:
+def request(
+    b: Backend, m: Method, c: Case, dtype: torch.dtype, device: str = "cpu"
+) -> dict[str, object]:
     options: dict[str, object] = {"backend": b.name, "method": m.name}
     if m.kind == "iterative":
         options["rtol"] = residual_limit(dtype)
         if c.zero_diagonal and "none" in m.preconditioners:
             options["preconditioner"] = "none"
     if c.nullspace is not None:
-        options["nullspace"] = c.nullspace.to(dtype)
+        options["nullspace"] = c.nullspace.to(device, dtype)
     return options
 
 
 def dense_solution(c: Case, dtype: torch.dtype, b: torch.Tensor, vector: bool) -> torch.Tensor:
     wide = torch.complex128 if dtype.is_complex else torch.float64
-    A, b = c.dense(dtype).to(wide), b.to(wide)
+    A, b = c.dense(dtype).to(b.device, wide), b.to(wide)
     b = b.unsqueeze(-1) if vector else b
     x = torch.linalg.pinv(A) @ b
     return x.squeeze(-1) if vector else x
 
 
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", NAMES)
 def test_solve(name: str, c: Case) -> None:
     b, m = BY_NAME[name]
     for dtype in DTYPES:
-        A = c.sparse(dtype)
+        A = c.sparse(dtype).to(place(name))
         if not offered(b, m, c, dtype):
             with pytest.raises(PlanError):
-                A.solve(rhs(A, None), **request(b, m, c, dtype))
+                A.solve(rhs(A, None), **request(b, m, c, dtype, place(name)))
             continue
         for columns in (None, 3) if torch.finfo(dtype).bits == 64 else (3,):
-            check(b, m, c, dtype, columns)
+            check(b, m, c, dtype, columns, place(name))
 
 
-def check(b: Backend, m: Method, c: Case, dtype: torch.dtype, columns: int | None) -> None:
-    A = c.sparse(dtype)
+def check(
+    b: Backend, m: Method, c: Case, dtype: torch.dtype, columns: int | None, device: str
+) -> None:
+    A = c.sparse(dtype).to(device)
     load = rhs(A, columns)
     eps = torch.finfo(dtype).eps
-    x, info = A.solve(load, throw=False, **request(b, m, c, dtype))
+    x, info = A.solve(load, throw=False, **request(b, m, c, dtype, device))
     if m.kind == "iterative" and c.hard and not info.converged:
         assert info.result not in (Result.CONVERGED, Result.ROUNDOFF)
         return
@@ -101,7 +128,7 @@ def check(b: Backend, m: Method, c: Case, dtype: torch.dtype, columns: int | Non
 @pytest.mark.parametrize(
     "c", [c for c in CASES if not c.hard and c.nullspace is None], ids=lambda c: c.name
 )
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", NAMES)
 def test_modes_and_refactorisation(name: str, c: Case) -> None:
     b, m = BY_NAME[name]
     if m.needs == "positive_definite" and not c.definite:
@@ -111,7 +138,7 @@ def test_modes_and_refactorisation(name: str, c: Case) -> None:
         if not offered(b, m, c, dtype) or (dtype is torch.float64 and tested):
             continue
         tested = True
-        A = c.sparse(dtype)
+        A = c.sparse(dtype).to(place(name))
         pattern, values = A.flat_slots()
         values = values.reshape(-1, values.shape[-1])[0].clone()
         structure = replace(A.structure, hermitian=c.hermitian, positive_definite=c.definite)
@@ -121,10 +148,10 @@ def test_modes_and_refactorisation(name: str, c: Case) -> None:
         symbolic = b.analyze(pattern, m.name, structure)
         numeric = b.factorize(symbolic, values, options)
         other = b.refactorize(numeric, 2 * values, options)
-        D = c.dense(dtype).reshape(-1, *c.shape)[0]
+        D = c.dense(dtype).reshape(-1, *c.shape)[0].to(place(name))
         for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
             g = torch.Generator().manual_seed(61)
-            load = torch.randn(op.shape[0], 2, dtype=dtype, generator=g)
+            load = torch.randn(op.shape[0], 2, dtype=dtype, generator=g).to(place(name))
             expected = torch.linalg.pinv(op) @ load
             for n, a, factor in ((numeric, values, 1), (other, 2 * values, 2)):
                 x = b.solve(n, a, load, mode, options=options).x
@@ -143,14 +170,16 @@ GRADIENTS = pairwise(
 )
 
 
-@pytest.mark.parametrize(("name", "zoo", "dtype", "columns"), GRADIENTS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "zoo", "dtype", "columns"), [on_device(*row) for row in GRADIENTS], ids=str
+)
 def test_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
     b, m = BY_NAME[name]
     c = case(zoo)
-    A = c.sparse(dtype)
+    A = c.sparse(dtype).to(place(name))
     values = A.values.detach().clone().requires_grad_()
     load = rhs(A, columns).requires_grad_()
-    options = request(b, m, c, dtype) | {"rtol": 1e-13}
+    options = request(b, m, c, dtype, place(name)) | {"rtol": 1e-13}
 
     def loss(x: torch.Tensor) -> torch.Tensor:
         return (x.abs() ** 3).sum() + (x.real**2).sum()

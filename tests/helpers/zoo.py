@@ -199,7 +199,7 @@ def case(name: str) -> Case:
 def rhs(A: SparseTensor, columns: int | None, seed: int = 51) -> Tensor:
     """Right-hand sides ``[*batch, M]`` or ``[*batch, M, K]``."""
     shape = (*A.batch_shape, A.flat_shape[0], *(() if columns is None else (columns,)))
-    return _random(A.dtype, *shape, seed=seed).to(A.dtype)
+    return _random(A.dtype, *shape, seed=seed).to(A.device, A.dtype)
 
 
 def residual_limit(dtype: torch.dtype) -> float:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         use_machine,
     )
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
+    "AMG": "precond.multigrid.options",
     "CholeskyFactorization": "factorize",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
@@ -131,6 +133,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AMG",
     "CholeskyFactorization",
     "Factorization",
     "LDLTFactorization",

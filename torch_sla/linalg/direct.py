@@ -9,30 +9,33 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, probe
-from torch_sla.linalg.residual import REFINE, BatchResidual
-from torch_sla.linalg.scaling import equilibrate, is_uneven
+from torch_sla.linalg.residual import REFINE, BatchResidual, Residual
+from torch_sla.linalg.scaling import equilibrate, is_uneven, scaled
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
     from torch_sla.linalg.nullspace import Nullspace
-    from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["STEPS", "Factored", "FactoredBatch"]
+__all__ = ["Factored", "FactoredBatch", "column_norm", "refined"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
 _SUSPICIOUS = 1e-2
-# Steps of refinement.
-STEPS = 4
+# Steps of refinement, and with factors whose pivots were replaced.
+_STEPS, _PERTURBED_STEPS = 4, 12
 
 
 def _suspicious(n: int, dtype: torch.dtype) -> float:
     """Return the growth ``‖A⁻¹ v‖ ‖A‖`` of a probe from which the condition number is to be estimated."""
-    return _SUSPICIOUS / (torch.finfo(dtype).eps * n**0.5)
+    return _SUSPICIOUS / float(torch.finfo(dtype).eps * n**0.5)
 
 
 class Factored:
@@ -48,6 +51,9 @@ class Factored:
         What is factorised: slot values ``[nnz_csr]``.
     nullspace
         Declared nullspace, which is pinned.
+    matched
+        Whether to scale by an assignment of rows to columns first, and, without symmetry, to permute
+        the rows by it: what helps where equilibration was not enough.
 
     Raises
     ------
@@ -62,6 +68,8 @@ class Factored:
         values: Tensor,
         options: SolveOptions,
         nullspace: Nullspace | None,
+        *,
+        matched: bool = False,
     ) -> None:
         self._backend, self._nullspace = backend, nullspace
         self._options = replace(options, preconditioner=None)
@@ -70,20 +78,32 @@ class Factored:
             raise SolveError(Result.SINGULAR, "the matrix is zero")
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
-        self.scale = None
-        if square:
-            known = symbolic.structure
-            mirrored = bool(known.hermitian or known.symmetric)
-            self.scale = equilibrate(self.pattern, values, mirrored)
+        self.scale, self._order, self.matched, self.growth = None, None, matched, 0.0
+        structure = symbolic.structure
+        both = bool(structure.hermitian or structure.symmetric)
+        if matched:
+            found = match(self.pattern, values)
+            self.scale = (found.R, found.C)
+            if both:
+                # Of a symmetric matrix the scales could differ only by the choice of the assignment.
+                mean = torch.exp2(((found.R.log2() + found.C.log2()) / 2).round())
+                self.scale = (mean, mean)
+            else:
+                self._order = found.order
+        elif square:
+            self.scale = equilibrate(self.pattern, values, both)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
-            R, C = self.scale
-            values = values * R[self.pattern.csr_row.long()] * C[self.pattern.ccol.long()]
+            values = scaled(self.pattern, values, *self.scale)
+        if self._order is not None:
+            self.pattern, slots = _permuted(self.pattern, self._order)
+            values = values[slots]
+            symbolic = backend.analyze(self.pattern, symbolic.method, structure)
         self._values = values if self._own else None
         self.numeric: Numeric = backend.factorize(symbolic, values, options)
         held = values.numel() * values.element_size() if self._own else 0
         self.nbytes = self.numeric.nbytes + held
-        self.norm = float(_norm1(self.pattern, values))
+        self.norm = float(column_norm(self.pattern, values))
         self._rcond: float | None = None
         self._prove(values)
 
@@ -96,8 +116,9 @@ class Factored:
         out._backend, out._nullspace = backend, None
         out._options = replace(options, preconditioner=None)
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
-        out._own, out._values, out._rcond = False, None, None
-        out.nbytes, out.norm = numeric.nbytes, float(_norm1(numeric.symbolic.pattern, values))
+        out._own, out._values, out._rcond, out._order = False, None, None, None
+        out.matched, out.growth = False, 0.0
+        out.nbytes, out.norm = numeric.nbytes, float(column_norm(numeric.symbolic.pattern, values))
         return out
 
     def safer(self, values: Tensor) -> Factored | None:
@@ -110,6 +131,13 @@ class Factored:
         out.nbytes += made.nbytes - self.numeric.nbytes
         out.numeric, out._rcond = made, None
         return out
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether scales may be why a probe grew: rows and columns were uneven, and half the digits are gone."""
+        if self.scale is None or self.matched:
+            return False
+        return bool(self.growth > torch.finfo(self.scale[0].dtype).eps ** -0.5)
 
     @property
     def perturbed(self) -> bool:
@@ -131,7 +159,11 @@ class Factored:
         if mode != "n":
             before, after = after, before
         b = b if before is None else b * before.unsqueeze(1)
+        if self._order is not None and mode == "n":
+            b = b[self._order]
         x = self._scaled_solve(inner, b, mode)
+        if self._order is not None and mode != "n":
+            x = torch.empty_like(x).index_copy_(0, self._order, x)
         x = x if after is None else x * after.unsqueeze(1)
         if self._nullspace is not None:
             x[self._nullspace.pins] = 0
@@ -145,8 +177,8 @@ class Factored:
         probes = probe(n, values)
         if self.perturbed:
             self._prove_replaced(values, probes[:, :1])
-        growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
-        if growth <= _suspicious(n, values.dtype):
+        self.growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
+        if self.growth <= _suspicious(n, values.dtype):
             return
         rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
         if not rcond >= eps:
@@ -166,10 +198,10 @@ class Factored:
             x = self._scaled_solve(values, x / x.abs().amax(), "n")
         x = x / torch.linalg.vector_norm(x)
         image = kernels.spmm(p.crow, p.ccol, values, x)
-        ratio = float(torch.linalg.vecdot(x, image, dim=0).abs().sum()) / self.norm
-        if not self.numeric.symbolic.structure.hermitian and x.is_complex():
-            # Complex symmetric: the quotient that is stationary is the one without conjugation.
-            ratio = float((x * image).sum().abs() / (x * x).sum().abs()) / self.norm
+        # The left eigenvector of a symmetric matrix is not x but its conjugate.
+        left = x if self.numeric.symbolic.structure.hermitian else x.conj()
+        size = torch.linalg.vecdot(left, x, dim=0).abs().clamp(min=torch.finfo(values.dtype).eps)
+        ratio = float((torch.linalg.vecdot(left, image, dim=0).abs() / size).sum()) / self.norm
         if not ratio > 16 * torch.finfo(values.dtype).eps:
             raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 
@@ -194,6 +226,53 @@ class Factored:
             size = self.norm * inverse
             self._rcond = 1 / size if size > 0 else 1.0
         return self._rcond
+
+
+@outside_transforms
+def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
+    """Pattern with row ``order[k]`` in place ``k``, and where its slots come from."""
+    first, length = pattern.crow.long()[order], pattern.crow.long().diff()[order]
+    crow = torch.cat([length.new_zeros(1), length.cumsum(0)])
+    inside = torch.arange(int(crow[-1]), device=order.device) - crow[:-1].repeat_interleave(length)
+    slots = first.repeat_interleave(length) + inside
+    return Pattern.from_csr(crow, pattern.ccol[slots], pattern.shape), slots
+
+
+def refined(
+    pattern: Pattern, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
+) -> tuple[Tensor, tuple[float, float], int, Residual]:
+    """Solve ``op(A) x = b`` and refine while the backward error is above the floor and still halves.
+
+    Returns
+    -------
+    x, error, steps, check
+        Solution ``[n, K]``, its (relative residual, backward error), refinement steps, and what
+        measured them: `truth` is the mode of that.
+    """
+    check = Residual(
+        pattern,
+        values,
+        b,
+        truth,
+        scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
+        perturbed=factored.perturbed,
+    )
+    count("solve")
+    x = factored.solve(values, b, mode)
+    error = check(x)
+    eps = torch.finfo(x.dtype).eps
+    steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+    while steps < limit and REFINE * eps < error[1] < float("inf"):
+        trial = x + factored.solve(values, check.r, mode)
+        found = check(trial)
+        if not found[1] < error[1]:
+            error = check(x)
+            break
+        slow = found[1] > 0.5 * error[1]
+        x, error, steps = trial, found, steps + 1
+        if slow:
+            break
+    return x, error, steps, check
 
 
 class FactoredBatch:
@@ -233,7 +312,7 @@ class FactoredBatch:
             n = self.pattern.shape[0]
             probes = probe(n, values).expand(len(values), n, 2)
             growth = self._substitute(values, probes, "n").abs().amax((1, 2))
-            growth *= _norm1(self.pattern, values)
+            growth *= column_norm(self.pattern, values)
             self.sound &= growth <= _suspicious(n, values.dtype)
             self.sound &= ~is_uneven(self.pattern, values)
 
@@ -254,7 +333,7 @@ class FactoredBatch:
         x = self._substitute(values, b, mode)
         check(x)
         steps, target = 0, REFINE * torch.finfo(x.dtype).eps
-        while steps < STEPS and bool((self.sound & (check.backward > target)).any()):
+        while steps < _STEPS and bool((self.sound & (check.backward > target)).any()):
             before = check.backward
             trial = x + self._substitute(values, check.r, mode)
             check(trial)
@@ -267,7 +346,7 @@ class FactoredBatch:
         return x, self.sound & check.accepted(options), check, steps
 
 
-def _norm1(pattern: Pattern, values: Tensor) -> Tensor:
+def column_norm(pattern: Pattern, values: Tensor) -> Tensor:
     """Largest column sum of absolute values: ``[*B, nnz_csr] -> [*B]``."""
     if 0 in pattern.shape:
         return values.real.new_zeros(values.shape[:-1])

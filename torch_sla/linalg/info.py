@@ -68,8 +68,9 @@ class SolveInfo:
     def rcond(self) -> float | None:
         """Estimate of ``1 / (‖A‖₁ ‖A⁻¹‖₁)``, of the equilibrated matrix where that was used.
 
-        Made on first use from the factors of a direct method, by 4 to 11 solves; of the last matrix
-        of a batch. None for an iterative method, and where the values have changed in place since.
+        Made on first use by 4 to 11 solves, from the factors of a direct method or by rough solves with
+        an iterative one; of the last matrix of a batch. None for least squares and declared
+        nullspaces, where such a solve fails, and where the values have changed in place since.
         """
         return None if self.estimate_rcond is None else self.estimate_rcond()
 

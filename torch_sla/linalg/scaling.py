@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate", "is_uneven"]
+__all__ = ["equilibrate", "is_uneven", "scaled"]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -57,6 +57,13 @@ def equilibrate(pattern: Pattern, values: Tensor, hermitian: bool) -> tuple[Tens
     if not bool(torch.isfinite(R).all() and torch.isfinite(C).all()):
         return None
     return R, C
+
+
+def scaled(pattern: Pattern, values: Tensor, R: Tensor, C: Tensor) -> Tensor:
+    """Return the values of ``R A C`` for powers of two, whose product may be in range where one is not."""
+    powers = R.log2()[pattern.csr_row.long()] + C.log2()[pattern.ccol.long()]
+    half = (powers / 2).round()
+    return values * torch.exp2(half) * torch.exp2(powers - half)
 
 
 def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:

@@ -200,8 +200,10 @@ def _facts(
         nnz=pattern.nnz_csr,
         dtype=dtype,
         device=A.device.type,
+        symmetric=structure.symmetric,
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
+        diagonal=_has_diagonal(A, structure, pattern),
         dimension=pattern.dimension,
         rhs=max(1, prod(rhs.shape[:-2]) * rhs.shape[-1] // max(1, A.batch_size)),
         batch=max(1, A.batch_size),
@@ -210,12 +212,21 @@ def _facts(
         backend=request[0],
         method=request[1],
         preconditioner=request[2],
-        symmetric=structure.symmetric,
         rtol=rtol,
         dominance=structure.dominance or 0.0,
         lattice=pattern.lattice is not None,
         memory=total_bytes() if A.device.type == "cpu" else None,
     )
+
+
+def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bool:
+    """Whether no diagonal entry is zero; where that is not known from the structure, look."""
+    if pattern.shape[0] != pattern.shape[1] or structure.positive_definite is not False:
+        return True  # not asked for, or found positive when definiteness was looked at
+    slots = pattern.diagonal_slots.long()
+    if bool((slots < 0).any()):
+        return False
+    return bool((physical(A.flat_slots()[1])[..., slots] != 0).all())
 
 
 def _options(

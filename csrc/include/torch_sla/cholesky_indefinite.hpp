@@ -134,7 +134,7 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
   // A pivot with rows below it that could not be searched may grow them; sqrt(eps) balances that growth
   // against the perturbation. A front with no such rows pivots fully: only noise is negligible there.
   const Real<T> eps = std::numeric_limits<Real<T>>::epsilon(), least = std::numeric_limits<Real<T>>::min();
-  const Real<T> restricted = std::max(std::pow(eps, Real<T>(0.7)) * largest, least), free = std::max(16 * eps * largest, least);
+  const Real<T> restricted = std::max(std::sqrt(eps) * largest, least), free = std::max(16 * eps * largest, least);
   std::mutex guard;
   const BadColumn bad = multifrontal<T>(
       s, values, f.panels.data(), plan,

@@ -47,8 +47,8 @@ class Method:
     kind
         ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
     needs
-        Structure without which the method is wrong, not merely slow; ``"symmetric"`` takes a matrix
-        that is its transpose or its conjugate transpose.
+        Structure without which the method is wrong, not merely slow; ``"symmetric"`` means ``A = Aᵀ``
+        or ``A = Aᴴ``.
     preconditioners
         Those an iterative method accepts, the default first.
     aliases
@@ -82,6 +82,8 @@ class Capabilities:
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recommended
+        Whether a plan may choose it unasked.
     """
 
     methods: tuple[Method, ...]
@@ -89,6 +91,7 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recommended: bool = True
 
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -109,7 +109,8 @@ class Native(Backend):
         Given up when that has multiplied the work.
         """
         del options
-        symbolic, factor = numeric.symbolic, numeric.payload
+        symbolic = numeric.symbolic
+        factor: kernels.Factor = numeric.payload
         if not factor.perturbed or not factor.stuck.numel():
             return None
         pattern, analyses = symbolic.pattern, symbolic.payload
@@ -123,7 +124,8 @@ class Native(Backend):
             spent += analysis.front_flops
             if spent > limit:
                 break
-            factor = kernels.factorize(analysis, scaled, factor.kind, scale=scale)
+            made = kernels.factorize(analysis, scaled, factor.kind, scale=scale)
+            factor = cast("kernels.Factor", made)
             best = factor if factor.perturbed < best.perturbed else best
             marks = torch.unique(torch.cat([marks, factor.stuck]))
         return None if best is numeric.payload else _numeric(symbolic, best)

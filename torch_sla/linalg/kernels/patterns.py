@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import sparse_fallback as fallback
+from torch_sla.linalg.kernels import sparse_fallback as fallback, triton as device
 from torch_sla.linalg.kernels.arguments import compiled, empty, indices, plain, runs_compiled
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -51,6 +51,12 @@ def coo_to_csr(
     ([0, 1, 2], [1, 0], [1, 0, 1])
     """
     row, col = indices(row, col)
+    if device.runs(row, col) and row.numel():
+        from torch_sla.linalg.kernels.triton.patterns import sorted_rows
+
+        pointers = sorted_rows(row, col, n_rows)
+        if pointers is not None:
+            return pointers, col.clone(), None
     if not runs_compiled(row):
         return fallback.coo_to_csr(row, col, n_rows, n_cols)
     crow = empty((n_rows + 1,), row.dtype)
@@ -109,6 +115,12 @@ def transpose_csr(
     ([0, 2, 3], [0, 1, 0], [0, 2, 1])
     """
     crow, ccol = indices(crow, ccol)
+    if crow.numel() == n_cols + 1 and ccol.numel() and device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.patterns import mirrored_slots
+
+        mirrored = mirrored_slots(crow, ccol)
+        if mirrored is not None:
+            return crow, ccol, mirrored
     if not runs_compiled(crow):
         return fallback.transpose_csr(crow, ccol, n_cols)
     crow_t, ccol_t, perm = (
@@ -174,6 +186,10 @@ def diagonal_slots(
     """
     crow, ccol = indices(crow, ccol)
     n = min(crow.numel() - 1, n_cols)
+    if device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.rows import diagonal_slots as in_triton
+
+        return in_triton(crow, ccol, n)
     if not runs_compiled(crow):
         return fallback.diagonal_slots(crow, ccol, n)
     slot = empty((n,), crow.dtype)
@@ -197,6 +213,11 @@ def fingerprint(tensor: Tensor, *, threads: int | None = None) -> int:
     (True, False)
     """
     data = plain(tensor).flatten().view(torch.uint8)
+    if device.runs(data) and data.numel() and data.numel() % 4 == 0:
+        from torch_sla.linalg.kernels.triton.patterns import hash_words
+
+        words = data.view(torch.int64 if data.numel() % 8 == 0 else torch.int32)
+        return fallback.finished(hash_words(words, fallback.CONSTANTS), data.numel())
     if not runs_compiled(data):
         return fallback.fingerprint(data)
     low, high = compiled.fingerprint(data.numpy(), resolve_threads(threads, data.numel() // 8))

@@ -25,8 +25,10 @@ class Facts:
         Size of the matrix and stored entries, in scalars.
     dtype, device
         Of the values; `device` is a device type such as ``"cpu"``.
-    hermitian, positive_definite
-        True, False, or None for unknown.
+    symmetric, hermitian, positive_definite
+        True, False, or None for unknown; `symmetric` (``A = Aᵀ``) matters for complex values.
+    diagonal
+        Whether all diagonal entries are there and not zero, as most preconditioners need.
     dimension
         Growth dimension of the graph (1 for a chain, 2 for a surface, 3 for a solid): what fill-in
         depends on.
@@ -40,8 +42,6 @@ class Facts:
         Whether an adjoint solve will follow.
     backend, method, preconditioner
         What was asked for, ``"auto"`` when nothing was.
-    symmetric
-        ``A = Aᵀ``: for complex values not the same as `hermitian`.
     rtol
         Tolerance on the relative residual; None for the default of the dtype.
     dominance
@@ -60,8 +60,10 @@ class Facts:
     nnz: int
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
+    symmetric: bool | None = None
     hermitian: bool | None = None
     positive_definite: bool | None = None
+    diagonal: bool = True
     dimension: float = 2.0
     rhs: int = 1
     batch: int = 1
@@ -70,7 +72,6 @@ class Facts:
     backend: str = "auto"
     method: str = "auto"
     preconditioner: str = "auto"
-    symmetric: bool | None = None
     rtol: float | None = None
     dominance: float = 0.0
     lattice: bool = False
@@ -100,6 +101,8 @@ class Facts:
             f"on {self.device}",
             f"{graph} of dimension {self.dimension:.1f}",
         ]
+        if not self.diagonal:
+            parts.append("zeros on the diagonal")
         if self.batch > 1:
             parts.append(f"batch of {self.batch}")
         if self.rhs > 1:

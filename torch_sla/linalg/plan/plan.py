@@ -15,6 +15,7 @@ from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force
 from torch_sla.linalg.plan.report import explain
 from torch_sla.linalg.plan.rules import RULES, Candidate
+from torch_sla.linalg.precond.base import kind
 
 if TYPE_CHECKING:
     import os
@@ -301,10 +302,18 @@ def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:
             else:
                 # Each method's usual one, and the one that keeps iterations bounded.
                 usual = m.preconditioners[0]
+                if not facts.diagonal and _divides(usual) and "none" in m.preconditioners:
+                    usual = "none"
                 out.append((b, m, usual))
-                if "multigrid" in m.preconditioners and usual != "multigrid":
+                if facts.diagonal and "multigrid" in m.preconditioners and usual != "multigrid":
                     out.append((b, m, "multigrid"))
     return out
+
+
+def _divides(preconditioner: str) -> bool:
+    """Whether a preconditioner divides by the diagonal entries."""
+    entry = kind(preconditioner)
+    return entry is not None and entry.diagonal
 
 
 def _check_request(facts: Facts) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.kernels.stencils import Lattice
 
 __all__ = ["Pattern"]
 
@@ -233,17 +237,16 @@ class Pattern:
 
     @cached_property
     @outside_transforms
-    def dimension(self) -> float:
-        """Growth dimension of the graph, see `growth_dimension`."""
-        return growth_dimension(self)
+    def lattice(self) -> Lattice | None:
+        """Lattice of which every entry joins a point to a neighbour; None where there is none."""
+        square = self.shape[0] == self.shape[1] and not self.block
+        return find_lattice(self.crow, self.ccol) if square else None
 
     @cached_property
     @outside_transforms
-    def lattice(self) -> tuple[int, int, int] | None:
-        """Points along each axis where every entry joins neighbours of a lattice, fastest axis first."""
-        from torch_sla.linalg.kernels.multigrid import detect_lattice
-
-        return detect_lattice(self.crow, self.ccol) if self.shape[0] == self.shape[1] else None
+    def dimension(self) -> float:
+        """Growth dimension of the graph, see `growth_dimension`."""
+        return growth_dimension(self)
 
     @cached_property
     @outside_transforms

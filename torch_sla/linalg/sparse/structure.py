@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["Structure", "detect"]
+
+# Entries that `detect` looks at together.
+_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +106,26 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    counts = structure_counts(pattern.crow, pattern.ccol, values)
+    if counts is not None:
+        if counts.one_sided or counts.unequal:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        if counts.not_positive:
+            return Structure(symmetric=True, hermitian=True, positive_definite=False)
+        if counts.definite is not None:
+            return Structure(
+                symmetric=True, hermitian=True, positive_definite=counts.definite or None
+            )
+    flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
+    if len(flat) > 1:
+        # Large batches a few at a time, in memory that stays in the cache.
+        found = [detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+        return Structure(
+            symmetric=_all([part.symmetric for part in found]),
+            hermitian=_all([part.hermitian for part in found]),
+            positive_definite=_all([part.positive_definite for part in found]),
+            dominance=min(part.dominance or 0.0 for part in found),
+        )
     diagonal_slots = pattern.diagonal_slots.long()
     present = diagonal_slots >= 0
     diagonal = (
@@ -149,6 +173,11 @@ def _left_over(size: Tensor, sums: Tensor) -> float:
         return 0.0
     step = 10.0 ** (floor(log10(share)) - 1)
     return floor(share / step) * step
+
+
+def _all(known: list[bool | None]) -> bool | None:
+    """Conjunction of what may be unknown."""
+    return False if False in known else None if None in known else True
 
 
 def _dominant(d: Tensor, off: Tensor, sums: Tensor, row: Tensor, col: Tensor) -> bool:
