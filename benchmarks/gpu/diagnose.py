@@ -240,6 +240,46 @@ def columns(_: bool) -> None:
 
 
 @step
+def batches(quick: bool) -> None:
+    """Many matrices on one pattern at once."""
+    from torch_sla.linalg.backends.base import SolveOptions
+    from torch_sla.linalg.backends.registry import backend
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+    n, chosen, options = 32, backend("cudss"), SolveOptions()
+    crow, ccol, values = (t.to(CUDA) for t in poisson(n))
+    pattern = Pattern.from_csr(crow, ccol, (n * n, n * n))
+    known = Structure(symmetric=True, hermitian=True, positive_definite=True)
+    for count in (3, 64) if quick else (3, 64, 1000):
+        for method in ("cholesky", "ldlt", "lu"):
+            with attempt(f"{count} {method}"):
+                many = (
+                    values * torch.linspace(1, 2, count, dtype=values.dtype, device=CUDA)[:, None]
+                )
+                b = torch.randn(count, n * n, 2, dtype=values.dtype, device=CUDA)
+                symbolic = chosen.analyze(pattern, method, known)
+                first, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))  # noqa: B023
+                solver = numerics[0].payload.batch.direct.solver
+                said = f"info {solver.info} pivots {solver.pivots} estimates {solver.estimates()}"
+                for mode in ("n", "h"):
+                    t, x = clock(
+                        lambda: chosen.solve_batch(numerics, many, b, mode, options=options)  # noqa: B023
+                    )
+                    from torch_sla.linalg.kernels.sparse import spmm
+
+                    r = spmm(crow, ccol, many, x) - b
+                    worst = float((r.norm(dim=1) / b.norm(dim=1)).max())
+                    report(
+                        f"{count} x {n * n} {method} {mode}: factorise {first:.4f} solve {t:.4f} s, "
+                        f"residual {worst:.1e}, {said}"
+                    )
+                del numerics
+                again, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))  # noqa: B023
+                report(f"refactorised in {again:.4f} s")
+
+
+@step
 def hybrid(_: bool) -> None:
     """Factors kept partly on the host."""
     n = QUICK_SIZES[-1]

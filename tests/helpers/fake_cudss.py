@@ -44,7 +44,7 @@ class Phase(enum.IntEnum):
 
 
 class ConfigParam(enum.IntEnum):
-    HYBRID_MEMORY_MODE, HOST_NTHREADS, ND_NLEVELS = 11, 14, 17
+    HYBRID_MEMORY_MODE, HOST_NTHREADS, ND_NLEVELS, UBATCH_SIZE = 11, 14, 17, 18
 
 
 class DataParam(enum.IntEnum):
@@ -83,13 +83,14 @@ class _Csr:
     value: int
     kind: int
 
-    def dense(self) -> np.ndarray[Any, Any]:
+    def dense(self, batch: int = 1) -> np.ndarray[Any, Any]:
         crow = _view(self.crow, _NUMPY[self.offset], self.n + 1)
         ccol = _view(self.ccol, _NUMPY[self.index], self.nnz)
-        out = np.zeros((self.n, self.n), dtype=_NUMPY[self.value])
+        out = np.zeros((batch, self.n, self.n), dtype=_NUMPY[self.value])
         rows = np.repeat(np.arange(self.n), np.diff(crow))
-        out[rows, ccol] = _view(self.values, _NUMPY[self.value], self.nnz)
-        return out
+        values = _view(self.values, _NUMPY[self.value], batch * self.nnz)
+        out[:, rows, ccol] = values.reshape(batch, self.nnz)
+        return out if batch > 1 else out[0]
 
 
 @dataclass
@@ -258,24 +259,31 @@ class FakeCuDSS:
         if name == self.fail:
             raise FakeError("ALLOC_FAILED (2): host and device are full")
         d, A = self.objects[data], self.objects[matrix]
+        batch = self.objects[config].get(ConfigParam.UBATCH_SIZE, 1)
         if name == "ANALYSIS":
             d.analyzed = True
             d.order = np.arange(A.n, dtype=np.int32) if d.order is None else d.order
         elif name in ("FACTORIZATION", "REFACTORIZATION"):
             if not d.analyzed or (name == "REFACTORIZATION" and d.factor is None):
                 raise FakeError("NOT_INITIALIZED")
-            self._factorize(d, A)
+            self._factorize(d, A, batch)
         else:
             if d.factor is None:
                 raise FakeError("NOT_INITIALIZED")
             (rows, columns, into, value), rhs = self.objects[x], self.objects[b]
-            given = _view(rhs[2], _NUMPY[value], rows * columns).reshape(columns, rows)
-            _view(into, _NUMPY[value], rows * columns)[:] = np.linalg.solve(
-                d.factor, given.T
-            ).T.ravel()
+            if batch > 1 and columns > 1:
+                raise FakeError("NOT_SUPPORTED: wrong in this series")
+            count = rows * columns * batch
+            given = _view(rhs[2], _NUMPY[value], count).reshape(batch, columns, rows)
+            factor = d.factor.reshape(batch, rows, rows)
+            found = np.linalg.solve(factor, given.swapaxes(1, 2)).swapaxes(1, 2)
+            _view(into, _NUMPY[value], count)[:] = found.ravel()
 
     @staticmethod
-    def _factorize(d: _Data, A: _Csr) -> None:
+    def _factorize(d: _Data, A: _Csr, batch: int) -> None:
+        if batch > 1:
+            d.info, d.pivots, d.factor = 0, 0, A.dense(batch)
+            return
         dense = A.dense()
         d.info = d.pivots = 0
         if A.kind in (MatrixType.SPD, MatrixType.HPD):

@@ -111,7 +111,7 @@ def solve(
         pattern, structure, plan, options, adjoint, throw=throw, x0=start, nullspace=null
     )
     x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
-    return layout.restore(x), state.info
+    return layout.restore(x), state.report()
 
 
 def plan(

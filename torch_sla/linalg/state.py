@@ -34,6 +34,9 @@ __all__ = ["SolverState"]
 _RESUMES = 3
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
+# Factors of other values that are kept although no graph needs them, where new ones could take
+# their place without an analysis.
+_SPARE = 2
 
 
 class SolverState:
@@ -80,6 +83,20 @@ class SolverState:
         self._prints: frozenset[Hashable] | None = None
         self._deficient = False
         self._matched: frozenset[Hashable] = frozenset()
+
+    def report(self) -> SolveInfo:
+        """Hand over how the forward solve went, once.
+
+        The report knows this object, which can tell a condition number; were it kept here too, values
+        and factors would wait for the garbage collector.
+        """
+        info, self.info = self.info, SolveInfo(plan=self.plan)
+        return info
+
+    def _absorb(self, info: SolveInfo, first: bool) -> None:
+        if not first:
+            info.estimate_rcond = None
+        (self.info if first else self.adjoint_info).absorb(info)
 
     def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
@@ -179,7 +196,7 @@ class SolverState:
         info.estimate_rcond = partial(
             self._rcond, backend, candidate, values[last], marks[last], options
         )
-        (self.info if first else self.adjoint_info).absorb(info)
+        self._absorb(info, first)
         return (~good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
@@ -200,7 +217,7 @@ class SolverState:
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
-        (self.info if first else self.adjoint_info).absorb(info)
+        self._absorb(info, first)
         if not info.result.ok and (self.throw or not first):
             kind = "adjoint solve" if adjoint and not first else "solve"
             detail = f"{kind} with {info.backend} {info.method}"
@@ -452,8 +469,12 @@ class SolverState:
         options: SolveOptions,
         matched: bool = False,
     ) -> Factored:
+        family = (self._base(candidate), values.dtype)
+
         def factorize() -> Factored:
             count("factorize")
+            if backend.capabilities.recycles:
+                numerics.retire(family, _SPARE)
             symbolic = self._symbolic(backend, candidate)
             made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
             if made.doubtful and self._pivots(candidate) and self.nullspace is None:
@@ -461,7 +482,7 @@ class SolverState:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
-        return numerics.get((self._base(candidate), values.dtype, mark, matched), factorize)
+        return numerics.get((*family, mark, matched), factorize, self)
 
     def _safer(
         self,

@@ -176,7 +176,7 @@ def test_nothing_is_destroyed_inside_a_call(lib: FakeCuDSS) -> None:
 
 def test_a_matrix_that_is_not_definite_is_named(lib: FakeCuDSS) -> None:
     backend, symbolic, values = poisson()
-    with pytest.raises(SolveError, match="leading minor of order 1") as caught:
+    with pytest.raises(SolveError, match=r"the pivot of row 1 .* is not positive") as caught:
         backend.factorize(symbolic, -values, OPTIONS)
     assert caught.value.result is Result.NOT_POSITIVE_DEFINITE
 
@@ -224,6 +224,25 @@ def test_tiny_and_huge_entries_are_no_tiny_pivots(lib: FakeCuDSS) -> None:
         assert torch.allclose(D @ x, b)
 
 
+@pytest.mark.parametrize("method", ["cholesky", "ldlt", "lu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_batches_go_together_one_right_hand_side_at_a_time(
+    lib: FakeCuDSS, method: str, dtype: torch.dtype
+) -> None:
+    backend, symbolic, values = arranged(case("definite"), dtype, method)
+    many = values * torch.arange(1, 4, dtype=torch.float64)[:, None]
+    numerics = backend.factorize_batch(symbolic, many, OPTIONS)
+    b = torch.randn(3, 10, 2, dtype=dtype)
+    D = case("definite").dense(dtype) * torch.arange(1, 4)[:, None, None]
+    for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
+        x = backend.solve_batch(numerics, many, b, mode, options=OPTIONS)
+        assert torch.allclose(op @ x, b)
+    assert phases(lib).count("FACTORIZATION") == (2 if method == "lu" else 1)
+    assert phases(lib).count("SOLVE") == 6
+    some = backend.solve_batch(numerics[1:], many[1:], b[1:], options=OPTIONS)
+    assert torch.allclose(D[1:] @ some, b[1:])
+
+
 def test_inertia(lib: FakeCuDSS) -> None:
     backend, symbolic, values = poisson("ldlt")
     assert backend.inertia(backend.factorize(symbolic, -values, OPTIONS)) == (0, 12, 0)
@@ -248,6 +267,33 @@ def test_through_the_public_face(chosen: FakeCuDSS) -> None:
     (torch.linalg.solve(dense, e) ** 3).sum().backward()
     assert torch.allclose(values.grad, a.grad)
     assert torch.allclose(b.grad, e.grad)
+
+
+def test_a_design_loop_refactorises_in_place(chosen: FakeCuDSS) -> None:
+    c = case("poisson")
+    A = c.sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    for k in range(10):
+        a = ((1.0 + k) * A.values.detach()).requires_grad_()
+        x = SparseTensor.from_pattern(A.pattern, a).solve(b, backend="cudss", method="cholesky")
+        x.sum().backward()
+        del x
+    analyses, new = phases(chosen).count("ANALYSIS"), phases(chosen).count("REFACTORIZATION")
+    assert analyses == phases(chosen).count("FACTORIZATION") <= 4
+    assert new == 10 - analyses
+
+
+def test_factors_of_a_living_graph_are_not_recycled(chosen: FakeCuDSS) -> None:
+    A = case("poisson").sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    a = A.values.detach().clone().requires_grad_()
+    loss = torch.zeros((), dtype=torch.float64)
+    for k in range(6):
+        other = SparseTensor.from_pattern(A.pattern, (1.0 + k) * a)
+        loss = loss + (other.solve(b, backend="cudss", method="cholesky") ** 2).sum()
+    made = len(phases(chosen))
+    loss.backward()
+    assert set(phases(chosen)[made:]) == {"SOLVE"}
 
 
 # --- why it cannot be used, and whether the stand-in is faithful -----------------------------------

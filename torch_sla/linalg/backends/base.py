@@ -82,6 +82,8 @@ class Capabilities:
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recycles
+        Whether new factors are cheaper in the place of old ones of the same pattern.
     recommended
         Whether a plan may choose it unasked.
     """
@@ -91,6 +93,7 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recycles: bool = False
     recommended: bool = True
 
     def method(self, name: str) -> Method | None:

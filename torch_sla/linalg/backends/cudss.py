@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -57,6 +57,8 @@ class CuDSS(Backend):
             Method("lu", "direct"),
         ),
         devices=frozenset({"cuda"}),
+        batched=True,
+        recycles=True,
     )
 
     def unavailable(self) -> str | None:
@@ -91,20 +93,39 @@ class CuDSS(Backend):
         x0: Tensor | None = None,
     ) -> Solution:
         del options, x0
-        factors: _Factors = numeric.payload
-        b = b.resolve_conj().resolve_neg()
-        if numeric.symbolic.method == "lu":
-            turned = mode == "h" and values.is_complex()
-            factor = factors.direct if mode == "n" else factors.transposed(values)
-        else:
-            # A Hermitian matrix is its own adjoint, and its transpose is its conjugate.
-            turned = mode == "t" and values.is_complex()
-            factor = factors.direct
-        x = factor.solve(values, b.conj().resolve_conj() if turned else b)
-        return Solution(x.conj().resolve_conj() if turned else x)
+        payload = numeric.payload
+        if isinstance(payload, _Member):
+            payload = payload.alone(values)
+        return Solution(payload.solve(values, b, mode))
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
+        del options
+        made = _Factors(symbolic, values)
+        share = made.nbytes // len(values)
+        return [Numeric(symbolic, _Member(made, i), share) for i in range(len(values))]
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        first = numerics[0].payload
+        whole = isinstance(first, _Member) and first.is_whole([n.payload for n in numerics])
+        if not whole:
+            return super().solve_batch(numerics, values, b, mode, options=options)
+        columns = (first.batch.solve(values, c, mode) for c in b.unbind(2))
+        return torch.stack(list(columns), 2)
 
     def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
-        factors: _Factors = numeric.payload
+        factors = numeric.payload
+        if isinstance(factors, _Member):
+            return None
         n, method = numeric.symbolic.pattern.shape[0], numeric.symbolic.method
         if method == "lu" or factors.direct.perturbed:
             return None
@@ -114,6 +135,15 @@ class CuDSS(Backend):
 # --- what the pattern determines -----------------------------------------------------------------
 
 
+class _Key(NamedTuple):
+    """What solver objects of one pattern differ in."""
+
+    dtype: torch.dtype
+    kind: str
+    transposed: bool
+    batch: int
+
+
 class _Analysis:
     """Ordering of one pattern, and solver objects that already carry its analysis."""
 
@@ -121,27 +151,26 @@ class _Analysis:
         self._pattern = pattern
         self._lock = threading.Lock()
         self._order: Tensor | None = None
-        self._idle: dict[tuple[torch.dtype, str, bool], deque[driver.Solver]] = {}
+        self._idle: dict[_Key, deque[driver.Solver]] = {}
 
-    def lease(self, values: Tensor, kind: str, transposed: bool) -> driver.Solver:
+    def lease(self, values: Tensor, key: _Key) -> driver.Solver:
         """Return a solver that is analysed and free, made when there is none."""
-        key = (values.dtype, kind, transposed)
         with self._lock:
             idle = self._idle.setdefault(key, deque())
         try:
             return idle.pop()
         except IndexError:
-            return self._make(values, kind, transposed)
+            return self._make(values, key)
 
-    def give_back(self, solver: driver.Solver, key: tuple[torch.dtype, str, bool]) -> None:
+    def give_back(self, solver: driver.Solver, key: _Key) -> None:
         """Keep one idle solver of each kind; drop others. Called by the garbage collector."""
         idle = self._idle[key]
         if not idle:
             idle.append(solver)
 
-    def _make(self, values: Tensor, kind: str, transposed: bool) -> driver.Solver:
+    def _make(self, values: Tensor, key: _Key) -> driver.Solver:
         count("analyze")
-        pattern = self._pattern.transposed if transposed else self._pattern
+        pattern = self._pattern.transposed if key.transposed else self._pattern
         with self._lock:
             if self._order is None:
                 self._order = _ordering(self._pattern)
@@ -149,14 +178,15 @@ class _Analysis:
             solver = driver.Solver(
                 pattern.crow,
                 pattern.ccol,
-                values.dtype,
-                kind,
+                key.dtype,
+                key.kind,
                 order=self._order,
                 hybrid=hybrid,
                 threads=resolve_threads(None, pattern.nnz_csr),
+                batch=key.batch,
             )
             solver.analyze(values)
-            if solver.fits():
+            if solver.fits() or key.batch > 1:
                 break
         return solver
 
@@ -173,7 +203,7 @@ def _ordering(pattern: Pattern) -> Tensor | None:
 
 @dataclass(eq=False)
 class _Factor:
-    """Factors of ``s A`` in a leased solver; ``s`` is a power of two on the device.
+    """Factors of ``s A``, of one matrix or a batch, in a leased solver; ``s`` ``[1]`` or ``[B]`` are powers of two.
 
     Pivots are compared with an absolute bound by the library, so that entries have to be near one.
     """
@@ -185,19 +215,21 @@ class _Factor:
 
     @classmethod
     def make(cls, analysis: _Analysis, values: Tensor, kind: str, transposed: bool) -> _Factor:
-        scale = torch.exp2(-torch.log2(values.abs().amax()).round())
+        scale = torch.exp2(-torch.log2(values.abs().amax(-1, keepdim=True)).round())
         scaled = (values * scale).resolve_conj().resolve_neg().contiguous()
-        solver = analysis.lease(scaled, kind, transposed)
+        key = _Key(values.dtype, kind, transposed, len(values) if values.ndim == 2 else 1)
+        solver = analysis.lease(scaled, key)
         solver.factorize(scaled)
         minor = solver.info
         if minor:
-            result = Result.NOT_POSITIVE_DEFINITE if kind in ("SPD", "HPD") else Result.SINGULAR
+            definite = kind in ("SPD", "HPD")
             raise SolveError(
-                result, f"the leading minor of order {minor} is not positive (rows reordered)"
+                Result.NOT_POSITIVE_DEFINITE if definite else Result.SINGULAR,
+                f"the pivot of row {minor} (counted from 1, rows reordered) is "
+                + ("not positive" if definite else "zero"),
             )
         notes = ("factors kept partly in host memory",) if solver.hybrid else ()
-        made = cls(solver, scale, solver.pivots, notes)
-        key = (values.dtype, kind, transposed)
+        made = cls(solver, scale.flatten(), solver.pivots, notes)
         weakref.finalize(made, analysis.give_back, solver, key).atexit = False
         return made
 
@@ -206,23 +238,57 @@ class _Factor:
 
 
 class _Factors:
-    """Factors of one matrix, and of its transpose once an adjoint has asked for them."""
+    """Factors of one matrix (or batch), and of its transpose once an adjoint has asked for them."""
 
     def __init__(self, symbolic: Symbolic, values: Tensor) -> None:
-        self._analysis: _Analysis = symbolic.payload
-        self._pattern = symbolic.pattern
+        self.symbolic = symbolic
         self._kind = _KINDS[symbolic.method][values.is_complex()]
         self._lock = threading.Lock()
         self._transposed: _Factor | None = None
-        self.direct = _Factor.make(self._analysis, values, self._kind, False)
+        self.direct = _Factor.make(symbolic.payload, values, self._kind, False)
         # What the transpose will take is counted from the start.
         copies = 2 if symbolic.method == "lu" else 1
         self.nbytes = copies * self.direct.solver.estimates()[0]
 
-    def transposed(self, values: Tensor) -> _Factor:
+    def solve(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
+        """Solve for ``b`` ``[n, K]``; for a batch, ``[B, n]``."""
+        b = b.resolve_conj().resolve_neg()
+        if self.symbolic.method == "lu":
+            turned = mode == "h" and values.is_complex()
+            factor = self.direct if mode == "n" else self._turn(values)
+        else:
+            # A Hermitian matrix is its own adjoint, and its transpose is its conjugate.
+            turned = mode == "t" and values.is_complex()
+            factor = self.direct
+        b = b.conj().resolve_conj() if turned else b
+        x = factor.solve(values, b) if values.ndim == 1 else factor.solve(values, b.mT).mT
+        return x.conj().resolve_conj() if turned else x
+
+    def _turn(self, values: Tensor) -> _Factor:
         with self._lock:
             if self._transposed is None:
-                count("factorize")
-                turned = self._pattern.transpose_values(values)
-                self._transposed = _Factor.make(self._analysis, turned, self._kind, True)
+                count("factorize", len(values) if values.ndim == 2 else 1)
+                turned = self.symbolic.pattern.transpose_values(values)
+                self._transposed = _Factor.make(self.symbolic.payload, turned, self._kind, True)
             return self._transposed
+
+
+@dataclass(eq=False)
+class _Member:
+    """One matrix of a batch that was factorised together."""
+
+    batch: _Factors
+    index: int
+
+    def is_whole(self, members: list[object]) -> bool:
+        """Whether these are all members of one batch, in order."""
+        if len(members) != self.batch.direct.solver.batch:
+            return False
+        return all(
+            isinstance(m, _Member) and m.batch is self.batch and m.index == i
+            for i, m in enumerate(members)
+        )
+
+    def alone(self, values: Tensor) -> _Factors:
+        """Return factors of this matrix by itself."""
+        return _Factors(self.batch.symbolic, values)

@@ -238,6 +238,9 @@ class Solver:
         Whether factors may be kept partly in host memory.
     threads
         Host threads of the reordering.
+    batch
+        Matrices on the pattern that are factorised together; they are solved with one right-hand
+        side each, several being wrong in this series of the library.
 
     Raises
     ------
@@ -256,12 +259,13 @@ class Solver:
         tree: Tensor | None = None,
         hybrid: bool = False,
         threads: int | None = None,
+        batch: int = 1,
     ) -> None:
         lib = self._lib = bindings()
         self._handle = _handle(ccol.device, dtype)
         self._pattern = (crow, ccol)
         self.n, self.dtype, self.hybrid, self.kind = crow.numel() - 1, dtype, hybrid, kind
-        self.factorized = False
+        self.factorized, self.batch = False, batch
         self._event: Any = None
         self._value_type = int(lib.DataType[_VALUES[dtype]])
         with self._handle.lock, self._handle.on_device():
@@ -291,6 +295,8 @@ class Solver:
         self._owner.atexit = False
         if hybrid:
             self._set("HYBRID_MEMORY_MODE", 1)
+        if batch > 1:
+            self._set("UBATCH_SIZE", batch)
         if self._handle.threaded and threads is not None:
             self._set("HOST_NTHREADS", threads)
         for name, array in (("USER_PERM", order), ("USER_ND_PARTITION_TREE", tree)):
@@ -305,7 +311,7 @@ class Solver:
         self._execute("ANALYSIS", None, None)
 
     def factorize(self, values: Tensor) -> None:
-        """Factorise contiguous `values` ``[nnz]``; again on the same analysis after the first time."""
+        """Factorise contiguous `values` ``[nnz]`` (``[B, nnz]``); again on the same analysis after the first time."""
         self._lib.matrix_set_values(self._matrix, values.data_ptr())
         self._execute("REFACTORIZATION" if self.factorized else "FACTORIZATION", None, None)
         self.factorized = True
@@ -314,7 +320,7 @@ class Solver:
             self._event.record(torch.cuda.current_stream(values.device))
 
     def solve(self, values: Tensor, b: Tensor) -> Tensor:
-        """Solve for ``b`` ``[n, K]``; `values` must be valid memory and are not read."""
+        """Solve for ``b`` ``[n, K]`` (``[n, B]``); `values` must be valid memory and are not read."""
         if self._event is not None:
             torch.cuda.current_stream(b.device).wait_event(self._event)
         self._lib.matrix_set_values(self._matrix, values.data_ptr())
@@ -325,7 +331,7 @@ class Solver:
 
     def _execute(self, phase: str, x: Tensor | None, b: Tensor | None) -> None:
         lib, handle = self._lib, self._handle
-        k = 1 if b is None else b.shape[0]
+        k = 1 if b is None or self.batch > 1 else b.shape[0]
         with handle.lock, handle.on_device():
             handle.bury()
             dense = [
