@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.backends.base import Backend, Method
 
-__all__ = ["SolvePlan", "Verdict", "make_plan"]
+__all__ = ["SolvePlan", "Verdict", "forget_choices", "make_plan"]
 
 # Estimates closer than this are a tie, which the order of the registry decides.
 _TIE = 1.15
@@ -240,6 +240,11 @@ def make_plan(facts: Facts, machine: MachineModel | None = None) -> SolvePlan:
         When the backend that was asked for cannot be used here.
     """
     return _planned(facts, machine_in_force(facts.device) if machine is None else machine)
+
+
+def forget_choices() -> None:
+    """Forget the plans made from facts; see `plan.stages.forget_plans`."""
+    _planned.cache_clear()
 
 
 @lru_cache(maxsize=512)

@@ -12,14 +12,14 @@ from torch_sla.errors import SolveError
 from torch_sla.linalg.backends.base import Counts
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.plan.machine import machine as machine_in_force
-from torch_sla.linalg.plan.plan import SolvePlan, make_plan
+from torch_sla.linalg.plan.plan import SolvePlan, forget_choices, make_plan
 
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["plan_matrix"]
+__all__ = ["forget_plans", "plan_matrix"]
 
 # A direct method that closed forms put within this factor of the best may turn out to be it.
 _REACH = 3.0
@@ -49,6 +49,10 @@ class _Memory(Generic[T]):
     def get(self, key: Hashable) -> T | None:
         with self._lock:
             return self._items.get(key)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
 
     def put(self, key: Hashable, item: T) -> None:
         with self._lock:
@@ -88,6 +92,13 @@ def plan_matrix(facts: Facts, pattern: Pattern, structure: Structure) -> SolvePl
             plan = make_plan(replace(facts, counts=counts), model)
     _plans.put(key, plan)
     return plan
+
+
+def forget_plans() -> None:
+    """Plan anew from now on: for when what can be used has changed."""
+    _plans.clear()
+    _counts.clear()
+    forget_choices()
 
 
 def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
