@@ -54,6 +54,7 @@ def chosen(lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch) -> FakeCuDSS:
     """Make ``backend="cudss"`` of the public face the one on the host."""
     from torch_sla.linalg import state
     from torch_sla.linalg.plan import plan
+    from torch_sla.linalg.plan.stages import forget_plans
 
     host, real = OnHost(), registry.backend
     every = tuple(host if b.name == "cudss" else b for b in registry.backends())
@@ -62,9 +63,9 @@ def chosen(lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch) -> FakeCuDSS:
             module, "get_backend", lambda name: host if name == "cudss" else real(name)
         )
     monkeypatch.setattr(plan, "backends", lambda: every)
-    plan.make_plan.cache_clear()
+    forget_plans()
     yield lib
-    plan.make_plan.cache_clear()
+    forget_plans()
 
 
 def phases(lib: FakeCuDSS) -> list[str]:
