@@ -1,9 +1,10 @@
 """Aggregates found in parallel: roots no two of which are within two steps, and their neighbours.
 
-Roots are a maximal set of rows no two of which are within two steps. A second set among rows that are left over makes aggregates of those that have
-enough free neighbours (Kelley and Rajamanickam, Parallel, portable algorithms for distance-2 maximal
-independent set and graph coarsening, IPDPS 2022), and the rest joins the aggregate to which it is
-coupled most strongly. Nothing depends on the order of execution.
+Roots are a maximal set of rows no two of which are within two steps. A second set, among rows that
+are left over, makes aggregates of those that have enough free neighbours (Kelley and Rajamanickam,
+Parallel, portable algorithms for distance-2 maximal independent set and graph coarsening, IPDPS
+2022), and the rest joins the aggregate to which it is coupled most strongly. Nothing depends on the
+order of execution.
 """
 
 from __future__ import annotations
