@@ -9,6 +9,13 @@ import pytest
 import torch
 
 from torch_sla.errors import PlanError
+from torch_sla.linalg import (
+    get_backend_methods,
+    is_cudss_available,
+    select_backend,
+    select_method,
+    show_backends,
+)
 from torch_sla.linalg.backends.cudss import CuDSS
 from torch_sla.linalg.backends.cusolver import CuSolver
 from torch_sla.linalg.plan.facts import Facts
@@ -99,6 +106,17 @@ def test_cusolver_is_there_only_when_asked_for() -> None:
     assert "ask for it with backend='cusolver'" in reason(SPD, "cusolver cholesky")
     assert str(make_plan(replace(SPD, backend="cusolver")).choice) == "cusolver cholesky"
     assert make_plan(replace(SPD, method="qr", backend="cusolver")).method == "qr"
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_functions_that_tell_choices_know_cuda() -> None:
+    assert select_backend("cuda", 2500, is_spd=True) == "cudss"
+    assert select_method(device="cuda", n=2500, is_spd=True) == "cholesky"
+    assert select_method("cudss", "cuda", is_symmetric=False) == "lu"
+    assert get_backend_methods("cudss") == ["cholesky", "ldlt", "lu"]
+    assert get_backend_methods("cusolver") == ["cholesky", "lu", "qr"]
+    assert is_cudss_available()
+    assert "cudss" in show_backends()
 
 
 def test_nothing_that_is_missing_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
