@@ -14,7 +14,10 @@ _HOMES = {
     "torch_sla.linalg": ("SolveInfo", "SparseTensor"),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
-    "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
+    "torch_sla.problems.specs.boundary": (
+        *("Dirichlet", "Neumann", "PointLoad", "Radiation", "Robin", "Spring"),
+    ),
+    "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.mesh": (
         *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
@@ -24,7 +27,7 @@ _HOMES = {
     ),
     "torch_sla.problems.specs.poisson": ("PoissonProblem",),
     "torch_sla.problems.specs.problem": ("Problem",),
-    "torch_sla.problems.specs.solver": ("Solver",),
+    "torch_sla.problems.specs.solver": ("Newton", "Solver"),
     "torch_sla.problems.specs.value": ("Parameter",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

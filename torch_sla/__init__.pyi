@@ -11,8 +11,12 @@ from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.boundary import (
     Dirichlet as Dirichlet,
     Neumann as Neumann,
+    PointLoad as PointLoad,
+    Radiation as Radiation,
     Robin as Robin,
+    Spring as Spring,
 )
+from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.mesh import (
     BoxMesh as BoxMesh,
@@ -33,7 +37,7 @@ from torch_sla.problems.specs.outputs import (
 )
 from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
 from torch_sla.problems.specs.problem import Problem as Problem
-from torch_sla.problems.specs.solver import Solver as Solver
+from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.value import Parameter as Parameter
 
 __all__: list[str]

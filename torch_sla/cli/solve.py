@@ -40,7 +40,7 @@ def solve(
         written = []
         if solution.info.converged:
             output.mkdir(parents=True, exist_ok=True)
-            endings = [".npz" if solution.u.ndim > 1 else ".vtu", ".json"]
+            endings = [".npz" if solution.batch else ".vtu", ".json"]
             for ending in endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])

@@ -22,6 +22,10 @@ class Entry(NamedTuple):
 
 
 PHYSICS = {
+    "elasticity": Entry(
+        "torch_sla.problems.specs.elasticity:ElasticityProblem",
+        "torch_sla.problems.lowering.elasticity:Elasticity",
+    ),
     "poisson": Entry(
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",

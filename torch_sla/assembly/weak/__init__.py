@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from torch_sla.assembly.weak.convection import convection
-from torch_sla.assembly.weak.elasticity import elasticity, lame_parameters, strain, stress
+from torch_sla.assembly.weak.convection import (
+    convection,
+    streamline,
+    streamline_source,
+    streamline_time,
+)
+from torch_sla.assembly.weak.elasticity import (
+    dilatation,
+    elasticity,
+    foundation,
+    lame_parameters,
+    normal_strains,
+    normal_stress_load,
+    orthotropic,
+    strain,
+    stress,
+)
 from torch_sla.assembly.weak.mass import mass, vector_mass
 from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
 from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 
 __all__ = [
+    "orthotropic",
+    "normal_stress_load",
+    "normal_strains",
+    "foundation",
+    "dilatation",
     "convection",
     "diffusion",
     "elasticity",
@@ -17,6 +37,9 @@ __all__ = [
     "pressure_load",
     "source",
     "strain",
+    "streamline",
+    "streamline_source",
+    "streamline_time",
     "stress",
     "tensor_diffusion",
     "vector_mass",

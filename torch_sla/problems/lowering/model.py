@@ -1,4 +1,4 @@
-"""A lowered problem for one field: the steps every physics shares."""
+"""A lowered problem for fields on a mesh: the steps every physics shares."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
-from torch_sla.problems.lowering.compiled import Compiled, Selection, compiled
-from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
+from torch_sla.problems.lowering.conditions import (
+    check_overlap,
+    given_values,
+    point_loads,
+    positions,
+)
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places, take
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.boundary import Dirichlet, PointLoad
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
@@ -32,7 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch_sla.assembly import Dofs, Mesh
+    from torch_sla.problems.expression import Ranked
     from torch_sla.problems.files.loader import DataPath
+    from torch_sla.problems.lowering.numbering import Numbering
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
+    from torch_sla.problems.lowering.terms import Term
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Model"]
@@ -54,52 +65,109 @@ class Model(ABC):
         The mesh with the declared coordinates.
     """
 
-    components: ClassVar[int] = 1
-
     def __init__(self, spec: FieldProblem) -> None:
         self.spec = spec
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
+        self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
         self.device = _device(spec.solver.device)
+        self.ranks = spec.fields
         mesh = build_mesh(spec.mesh)
-        selections = tuple(
-            Selection(c.type, self._select(mesh, c.on, f"boundary.{i}.on"))
-            for i, c in enumerate(spec.boundary)
-        )
+        self.unknowns = self._unknowns(mesh)
+        selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
         selections = tuple(replace(s, facets=s.facets.to(self.device)) for s in selections)
-        numeric = f"{spec.solver.dtype} {self.device}"
-        self.compiled: Compiled = compiled(mesh, spec.order, self.components, selections, numeric)
+        numeric = f"{self.field_dtype} {self.device}"
+        self.compiled: Compiled = compiled(mesh, self.unknowns, selections, numeric)
         shared = self.compiled.mesh
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
         self.selections = selections
         self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
         self._arrays: dict[tuple[str, str | None], Tensor] = {}
 
+    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
+        """Choose element and components of each field."""
+        order = self.spec.order
+        return tuple(Unknown(n, order, mesh.dim if r else 0) for n, r in self.spec.fields.items())
+
+    def _selection(self, mesh: Mesh, i: int) -> Selection:
+        condition = self.spec.boundary[i]
+        unknown = condition.unknown or next(iter(self.ranks))
+        on = getattr(condition, "on", None)
+        facets = torch.zeros(0, dtype=torch.int64)
+        if on is not None:
+            facets = self._select(mesh, on, f"boundary.{i}.on")
+        component = getattr(condition, "component", None)
+        size = {u.name: u.components for u in self.unknowns}[unknown]
+        if component is not None and component >= size:
+            raise SpecError(
+                f"{unknown!r} has components 0 to {size - 1}; received {component}",
+                path=f"boundary.{i}.component",
+            )
+        return Selection(condition.type, facets, unknown, component)
+
     # -- what a physics says --------------------------------------------------------------------
 
     @abstractmethod
     def operator(self, scene: Scene) -> Operator:
-        """Assemble the operator and the load."""
+        """Assemble what is linear: the operator and the load, without forces at points."""
+
+    definite: bool | None = True
+    """Whether the constrained matrix of sensible values is symmetric positive definite."""
+    symmetric: bool | None = True
+    """Whether the matrix or tangent of sensible values is symmetric."""
+    nonlinear: bool = False
+    """Whether there are `terms`, by structure."""
+
+    def terms(self, scene: Scene) -> list[Term]:
+        """Return the integrals that depend on the solution in another way than linearly."""
+        del scene
+        return []
+
+    load_steps: int = 1
+    """In how many steps the loads of a nonlinear problem are applied."""
+    may_step: bool = False
+    """Whether load steps that fail are cut."""
+    definite_tangent: bool | None = None
+    """Whether the constrained tangent is known to be symmetric positive definite."""
+
+    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
+        """Evaluate a quantity of the physics, such as a stress, where the solution is seen."""
+        raise SpecError(f"{name!r} is not known here")
+
+    def measure(self, scene: Scene, sites: Sites) -> Tensor | None:
+        """Return what a length or area element stands for (a thickness); None for 1."""
+        del scene, sites
+        return None
 
     @abstractmethod
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
 
-    @abstractmethod
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
+        raise SpecError("an outflow has no meaning here")
 
     @abstractmethod
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Integrate the energy stored in the cells ``[*batch]``."""
 
+    def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
+        """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
+        factor = self.measure(scene, sites)
+        return sites.basis.integrate(value if factor is None else factor * value)
+
     @property
     @abstractmethod
     def determined(self) -> bool:
         """Whether the structure fixes the solution (else the matrix is singular)."""
+
+    inertial: ClassVar[frozenset[str]] = frozenset({"capacity"})
+    """Laws that only the mass uses."""
+    measuring: ClassVar[frozenset[str]] = frozenset()
+    """Laws that `measure` uses."""
 
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""
@@ -107,9 +175,19 @@ class Model(ABC):
     # -- structure ------------------------------------------------------------------------------
 
     @property
+    def numbering(self) -> Numbering:
+        """Numbering of all unknowns."""
+        return self.compiled.numbering
+
+    @property
     def dofs(self) -> Dofs:
-        """Numbering of the unknowns."""
-        return self.compiled.dofs
+        """Numbering of the first unknown."""
+        return next(iter(self.numbering.fields.values()))
+
+    @cached_property
+    def degree(self) -> int:
+        """Degree of the quadrature."""
+        return max(2 * max(u.order for u in self.unknowns), 1)
 
     @property
     def nodal(self) -> Dofs:
@@ -124,7 +202,7 @@ class Model(ABC):
     @cached_property
     def free(self) -> Tensor:
         """Mask of the dofs without a given value ``[n]``."""
-        mask = torch.ones(self.dofs.n, dtype=torch.bool, device=self.device)
+        mask = torch.ones(self.numbering.n, dtype=torch.bool, device=self.device)
         mask[self.compiled.constrained] = False
         return mask
 
@@ -142,12 +220,12 @@ class Model(ABC):
     @cached_property
     def reaching(self) -> frozenset[str]:
         """Names of the parameters that a steady solve or an output uses, in some cell at least."""
-        return self._names(lambda path: path[0] != "capacity")
+        return self._names(lambda path: path[0] not in self.inertial)
 
     @cached_property
     def reaching_mass(self) -> frozenset[str]:
         """Names of the parameters that the mass matrix uses."""
-        return self._names(lambda path: path[0] == "capacity")
+        return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
     def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
@@ -175,21 +253,26 @@ class Model(ABC):
         return not bool((self.compiled.owner == path[1]).any())
 
     def dof_points(self, points: Tensor | None = None) -> Tensor:
-        """Return where the unknowns live ``[n, dim]``."""
-        at_nodes = self.dofs.points(self.mesh.points if points is None else points)
-        return at_nodes.repeat_interleave(self.dofs.components, 0)
+        """Return where the unknowns live ``[n_nodes, dim]``: the nodes of the first field."""
+        return self.dofs.points(self.mesh.points if points is None else points)
 
-    def at_points(self, u: Tensor) -> Tensor:
-        """Evaluate the field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points]``."""
-        mesh, dofs = self.mesh, self.dofs
+    def at_points(self, u: Tensor, name: str | None = None) -> Tensor:
+        """Evaluate a field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points(, components)]``."""
+        name = name or next(iter(self.ranks))
+        mesh, dofs = self.mesh, self.numbering.fields[name]
+        nodal = self.numbering.part(u, name).unflatten(-1, (-1, dofs.components))
         if mesh.cells.shape[1] == mesh.reference.n_vertices:
             # Nodes of any element start with the points of a straight mesh.
-            return u[..., : mesh.n_points]
-        table = dofs.element.values(mesh.geometry.nodes.to(u))
-        local = torch.einsum("kb,...cb->...ck", table, dofs.restrict(u)).flatten(-2)
-        place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
-        place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
-        return local.index_select(-1, place)
+            found = nodal[..., : mesh.n_points, :]
+        else:
+            table = dofs.element.values(mesh.geometry.nodes.to(nodal))
+            local = nodal.index_select(-2, dofs.cell_nodes.flatten())
+            local = local.unflatten(-2, tuple(dofs.cell_nodes.shape))
+            flat = torch.einsum("kb,...cbi->...cki", table, local).flatten(-3, -2)
+            place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
+            place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
+            found = flat.index_select(-2, place)
+        return found[..., 0] if dofs.components == 1 else found
 
     def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
@@ -246,6 +329,7 @@ class Model(ABC):
             sites=lambda name: self.sites(name, geometry),
             dtype=self.dtype,
             device=self.device,
+            allow_complex=self.spec.is_complex,
         )
         return Scene(self, given, geometry)
 
@@ -287,7 +371,9 @@ class Model(ABC):
 
     def lift(self, g: Tensor) -> Tensor:
         """Put given values into a vector ``[*batch, n]``, zero elsewhere."""
-        zero = torch.zeros(*g.shape[:-1], self.dofs.n, dtype=self.dtype, device=self.device)
+        zero = torch.zeros(
+            *g.shape[:-1], self.numbering.n, dtype=self.field_dtype, device=self.device
+        )
         return zero.index_copy(-1, self.compiled.constrained, g)
 
     # -- verbs ----------------------------------------------------------------------------------
@@ -305,33 +391,85 @@ class Model(ABC):
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
         scene = self.scene(values, points)
-        operator = self.operator(scene)
-        g = self.given_values(scene)
-        constraint = self.compiled.constraint
-        constrained, load = constraint.apply(operator.values, operator.load, g)
-        structure = self.structure(operator.definite)
-        if start is not None and start.shape[-1:] != (self.dofs.n,):
-            raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; expected [*batch, {self.dofs.n}]"
+        if start is not None:
+            start = self._flat(start, "start")
+        if self.nonlinear:
+            u, report = solve_nonlinear(self, scene, start, throw=throw)
+            operator = self.loaded(scene)
+        else:
+            operator = self.loaded(scene)
+            g = self.given_values(scene)
+            constraint = self.compiled.constraint
+            constrained, load = constraint.apply(operator.values, operator.load, g)
+            u_hat, report = solve_batch(
+                self.numbering.pattern,
+                constrained,
+                load,
+                self.structure(operator.definite, operator.symmetric),
+                self.spec.solver,
+                start=None if start is None else start.to(load),
+                throw=throw,
             )
-        u_hat, report = solve_batch(
-            self.dofs.pattern,
-            constrained,
-            load,
-            structure,
-            self.spec.solver,
-            start=None if start is None else start.to(load),
-            throw=throw,
-        )
-        u = constraint.recover(u_hat, g)
+            u = constraint.recover(u_hat, g)
         if not info:
             report.history.clear()
         taken = Taken(self, scene, operator, u)
         return Solution(taken, take(taken), report)
 
-    def structure(self, definite: bool | None) -> Structure:
-        """Return what is known about the constrained matrix."""
-        return Structure(symmetric=True, hermitian=True, positive_definite=definite)
+    def _flat(self, u: Tensor, name: str) -> Tensor:
+        """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""
+        c, n = self.dofs.components, self.numbering.n
+        if c > 1 and u.shape[-2:] == (n // c, c) and len(self.ranks) == 1:
+            return u.flatten(-2)
+        if u.shape[-1:] != (n,):
+            shapes = f"[*batch, {n}]" + (f" or [*batch, {n // c}, {c}]" if c > 1 else "")
+            raise ArgumentError(f"{name} has shape {tuple(u.shape)}; expected {shapes}")
+        return u
+
+    def loaded(self, scene: Scene) -> Operator:
+        """Assemble the operator and the whole load, forces at points included."""
+        operator = self.operator(scene)
+        load = operator.load.to(self.field_dtype)
+        forces = point_loads(self, scene)
+        if forces is not None:
+            load = load + forces
+        return operator._replace(values=operator.values.to(self.field_dtype), load=load)
+
+    def unconstrained(
+        self, scene: Scene, operator: Operator, terms: list[Term], u: Tensor
+    ) -> Tensor:
+        """Return K u − F plus what is not linear, before constraints."""
+        r = self.apply(operator.values, u) - operator.load
+        more = residual(scene, terms, u)
+        return r if more is None else r + more
+
+    def tangent(
+        self,
+        scene: Scene,
+        operator: Operator,
+        terms: list[Term],
+        u: Tensor,
+        *,
+        recorded: bool = False,
+    ) -> Tensor:
+        """Return the derivative of `unconstrained`: values ``[*batch, nnz]``."""
+        more = tangent(scene, terms, u, recorded=recorded)
+        return operator.values if more is None else operator.values + more
+
+    def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
+        """Return what is known about the constrained matrix (or tangent)."""
+        if symmetric is False:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        hermitian = False if self.spec.is_complex else symmetric
+        return Structure(
+            symmetric=symmetric,
+            hermitian=hermitian,
+            positive_definite=definite,
+            coordinates=self.coordinates,
+        )
+
+    coordinates: Tensor | None = None
+    """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""
@@ -346,15 +484,12 @@ class Model(ABC):
         constrained: bool = True,
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
-        if u.shape[-1:] != (self.dofs.n,):
-            raise ArgumentError(f"u has shape {tuple(u.shape)}; expected [*batch, {self.dofs.n}]")
+        flat = self._flat(u, "u").to(self.field_dtype)
         scene = self.scene(values, points)
-        operator = self.operator(scene)
-        r = self.apply(operator.values, u.to(self.dtype)) - operator.load
-        if not constrained:
-            return r
-        lift = self.lift(self.given_values(scene))
-        return torch.where(self.free, r, u - lift)
+        r = self.unconstrained(scene, self.loaded(scene), self.terms(scene), flat)
+        if constrained:
+            r = torch.where(self.free, r, flat - self.lift(self.given_values(scene)))
+        return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
 
     def jacobian(
         self,
@@ -365,10 +500,17 @@ class Model(ABC):
         constrained: bool = True,
     ) -> SparseTensor:
         """Return the derivative of `residual`; for a linear problem it does not depend on u."""
-        del u
-        operator = self.operator(self.scene(values, points))
+        scene = self.scene(values, points)
+        operator = self.loaded(scene)
         matrix = operator.values
-        pattern = self.dofs.pattern
+        if self.nonlinear:
+            if u is None:
+                raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
+            flat = self._flat(u, "u").to(self.field_dtype)
+            terms = self.terms(scene)
+            shape = self.unconstrained(scene, operator, terms, flat).shape
+            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=True)
+        pattern = self.numbering.pattern
         if constrained:
             row = pattern.csr_row.long()
             on_diagonal = (row == pattern.ccol.long()).to(matrix)
@@ -379,12 +521,12 @@ class Model(ABC):
         """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""
         batch = np.broadcast_shapes(values.shape[:-1], u.shape[:-1])
         if not values.shape[:-1]:
-            A = SparseTensor.from_pattern(self.dofs.pattern, values)
+            A = SparseTensor.from_pattern(self.numbering.pattern, values)
             columns: Tensor = A @ u.reshape(-1, u.shape[-1]).T
             return columns.T.reshape(*batch, -1)
         each = values.expand(*batch, -1).reshape(-1, values.shape[-1])
         full = u.expand(*batch, -1).reshape(-1, u.shape[-1])
-        product: Tensor = SparseTensor.from_pattern(self.dofs.pattern, each) @ full
+        product: Tensor = SparseTensor.from_pattern(self.numbering.pattern, each) @ full
         return product.reshape(*batch, -1)
 
     def check(self) -> Mesh:
@@ -400,6 +542,13 @@ class Model(ABC):
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, PointLoad):
+                at = positions(self, condition.at, f"boundary.{i}.at")
+                try:
+                    self.geometry.located(at, self.dofs)
+                except MeshError as error:
+                    raise SpecError(str(error), path=f"boundary.{i}.at") from None
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
         return self.mesh

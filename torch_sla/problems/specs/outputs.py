@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import pydantic
-from annotated_types import MinLen
-from pydantic import BeforeValidator
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Selector
-from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.value import FormulaText, Place, Text
+from torch_sla.problems.specs.value import FormulaText, Place, Points, Text
 
 __all__ = [
     "Compliance",
@@ -27,27 +24,6 @@ __all__ = [
 ]
 
 
-def _points(value: Any) -> Any:
-    if getattr(value, "requires_grad", False):
-        raise fault("positions are data; evaluate(expression, at=X) is differentiable in X")
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
-    return value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Point: TypeAlias = Annotated[
-    tuple[float, ...], BeforeValidator(_tuple), pydantic.Field(min_length=1, max_length=3)
-]
-if TYPE_CHECKING:
-    Points: TypeAlias = Any
-else:
-    Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
 Quantity: TypeAlias = Annotated[FormulaText, Place("output", (0, 1, 2), fields=True)]
 Scalar: TypeAlias = Annotated[FormulaText, Place("output", (0,), fields=True)]
 
@@ -102,7 +78,7 @@ class Reaction(OutputSpec):
 
 
 class Energy(OutputSpec):
-    """The energy stored in the cells, half of the bilinear form: ½ ∫ κ|∇u|² + ½ ∫ reaction·u²."""
+    """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity."""
 
     type: Literal["energy"] = "energy"
 
