@@ -19,6 +19,7 @@ _HOMES = {
     ),
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
+    "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
     "torch_sla.problems.specs.mesh": (
         *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
     ),

@@ -26,6 +26,10 @@ PHYSICS = {
         "torch_sla.problems.specs.elasticity:ElasticityProblem",
         "torch_sla.problems.lowering.elasticity:Elasticity",
     ),
+    "helmholtz": Entry(
+        "torch_sla.problems.specs.helmholtz:HelmholtzProblem",
+        "torch_sla.problems.lowering.helmholtz:Helmholtz",
+    ),
     "poisson": Entry(
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",

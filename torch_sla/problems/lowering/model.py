@@ -460,7 +460,9 @@ class Model(ABC):
         """Return what is known about the constrained matrix (or tangent)."""
         if symmetric is False:
             return Structure(symmetric=False, hermitian=False, positive_definite=False)
-        hermitian = False if self.spec.is_complex else symmetric
+        hermitian = symmetric
+        if self.spec.is_complex:
+            hermitian = definite = False
         return Structure(
             symmetric=symmetric,
             hermitian=hermitian,

@@ -199,7 +199,10 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
             sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
         else:
             sites = scene.cells(taken.u)
-        return scene.evaluate(expression, sites, path).tensor.amax((-2, -1)).expand(taken.batch)
+        found = scene.evaluate(expression, sites, path).tensor
+        if found.is_complex():
+            raise SpecError("complex numbers have no largest one; use abs(...)", path=path)
+        return found.amax((-2, -1)).expand(taken.batch)
     cells = scene.cells(taken.u)
     size = scene.evaluate(expression, cells, path).tensor.abs()
     # Scaled by the largest value, so that no power overflows; the scale cancels.
