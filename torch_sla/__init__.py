@@ -15,13 +15,14 @@ _HOMES = {
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.boundary": (
-        *("Dirichlet", "Neumann", "PointLoad", "Radiation", "Robin", "Spring"),
+        *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
     ),
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
     "torch_sla.problems.specs.mesh": (
-        *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
+        *("AnnulusMesh", "BoxMesh", "DiskMesh", "IntervalMesh", "LShapeMesh"),
+        *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
         *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),

@@ -11,6 +11,7 @@ from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.boundary import (
     Dirichlet as Dirichlet,
     Neumann as Neumann,
+    Periodic as Periodic,
     PointLoad as PointLoad,
     Radiation as Radiation,
     Robin as Robin,
@@ -20,8 +21,11 @@ from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityP
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.helmholtz import PML as PML, HelmholtzProblem as HelmholtzProblem
 from torch_sla.problems.specs.mesh import (
+    AnnulusMesh as AnnulusMesh,
     BoxMesh as BoxMesh,
+    DiskMesh as DiskMesh,
     IntervalMesh as IntervalMesh,
+    LShapeMesh as LShapeMesh,
     MeshArrays as MeshArrays,
     MeshFile as MeshFile,
     RectangleMesh as RectangleMesh,

@@ -18,12 +18,34 @@ from __future__ import annotations
 
 from torch_sla.assembly import weak
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
-from torch_sla.assembly.constraints import Constraint, DirichletConstraint
-from torch_sla.assembly.dofs import Dofs
-from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, lagrange
-from torch_sla.assembly.forms import BilinearForm, Context, Field, Functional, LinearForm
+from torch_sla.assembly.constraints import (
+    Constraint,
+    DirichletConstraint,
+    Equations,
+    Gauge,
+    LinearConstraint,
+    along,
+    combine,
+    constants,
+    periodic,
+    prescribe,
+    rigid_motions,
+)
+from torch_sla.assembly.dofs import Dofs, MixedDofs
+from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, Mini, lagrange
+from torch_sla.assembly.forms import (
+    BilinearForm,
+    Context,
+    Energy,
+    Field,
+    Functional,
+    LinearForm,
+    ResidualForm,
+)
 from torch_sla.assembly.forms.vocabulary import (
+    cofactor,
     curl,
+    det,
     div,
     dot,
     grad,
@@ -38,11 +60,19 @@ from torch_sla.assembly.interpolation import Interpolation
 from torch_sla.assembly.measures import consistent_flux, h1_seminorm_error, l2_error, residual
 from torch_sla.assembly.mesh import (
     Mesh,
+    Submesh,
+    annulus_mesh,
     box_mesh,
+    curved,
+    disk_mesh,
+    extrude,
     interval_mesh,
+    lshape_mesh,
     make_mesh,
     read_mesh,
     rectangle_mesh,
+    refine,
+    submesh,
     write_mesh,
 )
 
@@ -60,17 +90,34 @@ __all__ = [
     "DirichletConstraint",
     "Dofs",
     "Element",
+    "Energy",
+    "Equations",
     "FacetBasis",
     "Field",
     "Functional",
+    "Gauge",
     "Interpolation",
+    "LinearConstraint",
     "LinearForm",
     "Mesh",
+    "Mini",
+    "MixedDofs",
+    "ResidualForm",
+    "Submesh",
+    "along",
+    "annulus_mesh",
     "box_mesh",
+    "cofactor",
+    "combine",
     "consistent_flux",
+    "constants",
     "curl",
+    "curved",
+    "det",
+    "disk_mesh",
     "div",
     "dot",
+    "extrude",
     "grad",
     "h1_seminorm_error",
     "identity",
@@ -78,12 +125,18 @@ __all__ = [
     "interval_mesh",
     "l2_error",
     "lagrange",
+    "lshape_mesh",
     "make_mesh",
     "matvec",
     "normal",
+    "periodic",
+    "prescribe",
     "read_mesh",
     "rectangle_mesh",
+    "refine",
     "residual",
+    "rigid_motions",
+    "submesh",
     "sym_grad",
     "trace",
     "weak",

@@ -158,7 +158,7 @@ def tabulate(element: Element, X: Tensor, like: Tensor) -> tuple[Tensor, Tensor]
 def checked_degree(degree: int | None, element: Element) -> int:
     """Choose the degree that integrates a mass matrix exactly, unless one is given."""
     if degree is None:
-        return max(1, 2 * element.order)
+        return max(1, 2 * element.degree)
     if degree < 0:
         raise ArgumentError(f"degree: got {degree}; a quadrature degree is at least 0")
     return degree

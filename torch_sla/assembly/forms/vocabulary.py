@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
+from torch_sla.assembly.forms.determinants import cofactor, det
 
 if TYPE_CHECKING:
     from torch_sla.assembly.forms.context import Context
 
 __all__ = [
+    "cofactor",
     "curl",
+    "det",
     "div",
     "dot",
     "grad",

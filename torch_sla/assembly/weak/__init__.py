@@ -19,7 +19,8 @@ from torch_sla.assembly.weak.elasticity import (
     strain,
     stress,
 )
-from torch_sla.assembly.weak.mass import mass, vector_mass
+from torch_sla.assembly.weak.follower import follower_pressure
+from torch_sla.assembly.weak.mass import mass, tensor_mass, vector_mass
 from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
 from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 
@@ -32,6 +33,7 @@ __all__ = [
     "convection",
     "diffusion",
     "elasticity",
+    "follower_pressure",
     "lame_parameters",
     "mass",
     "pressure_load",
@@ -42,6 +44,7 @@ __all__ = [
     "streamline_time",
     "stress",
     "tensor_diffusion",
+    "tensor_mass",
     "vector_mass",
     "vector_source",
 ]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import Dofs, Mesh, lagrange
-from torch_sla.assembly.constraints import DirichletConstraint
+from torch_sla.assembly.constraints import (
+    DirichletConstraint,
+    LinearConstraint,
+    periodic,
+    prescribe,
+)
 from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.numbering import Numbering
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.constraints import Constraint
 
 __all__ = ["Compiled", "Selection", "Unknown", "compiled"]
 
@@ -40,12 +48,15 @@ class Selection:
         Name of the field it acts on.
     component
         Component of a vector field, None for all.
+    to
+        Facets whose values are repeated, of a periodic condition.
     """
 
     kind: str
     facets: Tensor
     unknown: str
     component: int | None = None
+    to: Tensor | None = None
 
 
 class Compiled:
@@ -86,15 +97,30 @@ class Compiled:
         owner = torch.full((numbering.n,), -1, dtype=torch.int64, device=mesh.cells.device)
         for i, s in enumerate(selections):
             if s.kind == "dirichlet":
-                first, _ = numbering.ranges[s.unknown]
+                first = numbering.ranges[s.unknown].start
                 owner[numbering.fields[s.unknown].facet_dofs(s.facets, s.component) + first] = i
         self.constrained = torch.nonzero(owner >= 0)[:, 0]
         self.owner = owner[self.constrained]
-        self.constraint = DirichletConstraint(numbering.pattern, self.constrained)
+        self._ties = 0
+        self.constraint: Constraint = DirichletConstraint(numbering.pattern, self.constrained)
+        tied = [s for s in selections if s.to is not None]
+        if tied:
+            # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
+            equations = prescribe(self.constrained)
+            for s in tied:
+                first = numbering.ranges[s.unknown].start
+                pairs = periodic(numbering.fields[s.unknown], s.facets, s.to)
+                equations = equations & pairs.shifted(first)
+            self._ties = equations.count - len(self.constrained)
+            self.constraint = LinearConstraint(numbering.pattern, equations)
         pattern = numbering.pattern
         local = sum(d.n_local for d in numbering.fields.values())
         indices = pattern.crow.numel() + 2 * pattern.nnz_csr + mesh.n_cells * local
         self.nbytes = 8 * (indices + mesh.points.numel()) + 12 * mesh.n_cells * local**2
+
+    def sides(self, g: Tensor) -> Tensor:
+        """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``."""
+        return torch.nn.functional.pad(g, (0, self._ties)) if self._ties else g
 
     @cached_property
     def nodal(self) -> Dofs:
@@ -120,5 +146,6 @@ def compiled(
     for s in selections:
         digest.update(f"{s.kind} {s.unknown} {s.component} {len(s.facets)}".encode())
         digest.update(s.facets.cpu().numpy().tobytes())
+        digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
     key = digest.hexdigest()
     return structures.get(("compiled", key), lambda: Compiled(key, mesh, unknowns, selections))

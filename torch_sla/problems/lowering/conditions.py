@@ -34,7 +34,7 @@ def given_values(model: Model, scene: Scene) -> Tensor:
             continue
         name = model.selections[i].unknown
         dofs = model.numbering.fields[name]
-        index = constrained[chosen] - model.numbering.ranges[name][0]
+        index = constrained[chosen] - model.numbering.ranges[name].start
         nodes = index // dofs.components
         at = dofs.points(scene.geometry.points)
         sites = DofSites(at[nodes], nodes, Spread(dofs))
@@ -102,13 +102,10 @@ def point_loads(model: Model, scene: Scene) -> Tensor | None:
             raise SpecError(
                 f"a force has {dofs.components} components; this is a number", path=f"{path}.value"
             )
-        force = _vector(value, dofs.components, f"{path}.value")[..., 0, :]
-        # [*batch, m, nb, c]: each force goes to the functions of its cell, by their values there.
-        local = located.phi[..., None] * force[..., None, :]
-        index = dofs.cell_dofs[located.cells].flatten() + model.numbering.ranges[name][0]
-        flat = local.flatten(-3)
-        zero = flat.new_zeros(*flat.shape[:-1], model.numbering.n)
-        load = zero.index_add(-1, index, flat)
+        vector = _vector(value, dofs.components, f"{path}.value")[..., 0, :]
+        force = vector.expand(*vector.shape[:-2], len(at), vector.shape[-1])
+        part = located.load(force[..., 0] if dofs.components == 1 else force)
+        load = model.numbering.placed(part, name)
         total = load if total is None else total + load
     return total
 

@@ -13,8 +13,10 @@ from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.sites import BasisSites
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
@@ -212,14 +214,24 @@ class Elasticity(Model):
                     local = weak.vector_source(sites.basis, f=_by(t, around))
                 load = load + dofs.assemble_vector(local, facets)
             elif isinstance(condition, Spring):
-                sites = scene.facets(facets)
                 path = f"boundary.{i}.stiffness"
+                at = condition.at
+                if at is None:
+                    sites: Any = scene.facets(facets)
+                else:
+                    points = positions(self, at, f"boundary.{i}.at")
+                    sites = PointSites(self, scene.geometry, points)
                 k = scene.evaluate(condition.stiffness, sites, path)
                 if not bool((k.tensor.detach() >= 0).all()):
                     raise ArgumentError(f"{path} must not be negative")
                 vector = k.tensor[..., None] if k.rank == 0 else k.tensor
                 if vector.shape[-1] not in (1, self.mesh.dim):
                     raise SpecError(f"a stiffness for {self.mesh.dim} directions is needed", path=path)
+                if at is not None:
+                    c, here = self.mesh.dim, vector[..., 0, :]
+                    each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
+                    values = values + scene.geometry.located(points, dofs).springs(each)
+                    continue
                 around = self.measure(scene, sites)
                 local = weak.foundation(sites.basis, k=_by(vector, around))
                 values = values + dofs.assemble_matrix(local, facets)

@@ -78,7 +78,14 @@ class Model(ABC):
         check_overlap(spec, selections, mesh)
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
-        selections = tuple(replace(s, facets=s.facets.to(self.device)) for s in selections)
+        selections = tuple(
+            replace(
+                s,
+                facets=s.facets.to(self.device),
+                to=None if s.to is None else s.to.to(self.device),
+            )
+            for s in selections
+        )
         numeric = f"{self.field_dtype} {self.device}"
         self.compiled: Compiled = compiled(mesh, self.unknowns, selections, numeric)
         shared = self.compiled.mesh
@@ -99,6 +106,9 @@ class Model(ABC):
         facets = torch.zeros(0, dtype=torch.int64)
         if on is not None:
             facets = self._select(mesh, on, f"boundary.{i}.on")
+        to = getattr(condition, "to", None)
+        if to is not None:
+            to = self._select(mesh, to, f"boundary.{i}.to")
         component = getattr(condition, "component", None)
         size = {u.name: u.components for u in self.unknowns}[unknown]
         if component is not None and component >= size:
@@ -106,7 +116,7 @@ class Model(ABC):
                 f"{unknown!r} has components 0 to {size - 1}; received {component}",
                 path=f"boundary.{i}.component",
             )
-        return Selection(condition.type, facets, unknown, component)
+        return Selection(condition.type, facets, unknown, component, to)
 
     # -- what a physics says --------------------------------------------------------------------
 
@@ -202,9 +212,7 @@ class Model(ABC):
     @cached_property
     def free(self) -> Tensor:
         """Mask of the dofs without a given value ``[n]``."""
-        mask = torch.ones(self.numbering.n, dtype=torch.bool, device=self.device)
-        mask[self.compiled.constrained] = False
-        return mask
+        return self.compiled.constraint.free
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -398,11 +406,11 @@ class Model(ABC):
             operator = self.loaded(scene)
         else:
             operator = self.loaded(scene)
-            g = self.given_values(scene)
+            g = self.compiled.sides(self.given_values(scene))
             constraint = self.compiled.constraint
             constrained, load = constraint.apply(operator.values, operator.load, g)
             u_hat, report = solve_batch(
-                self.numbering.pattern,
+                constraint.pattern,
                 constrained,
                 load,
                 self.structure(operator.definite, operator.symmetric),
@@ -490,7 +498,11 @@ class Model(ABC):
         scene = self.scene(values, points)
         r = self.unconstrained(scene, self.loaded(scene), self.terms(scene), flat)
         if constrained:
-            r = torch.where(self.free, r, flat - self.lift(self.given_values(scene)))
+            constraint = self.compiled.constraint
+            g = self.compiled.sides(self.given_values(scene))
+            held = constraint.recover(constraint.restrict(flat), g)
+            zero = torch.zeros((), dtype=r.dtype, device=r.device)
+            r = constraint.reduce(r) + torch.where(self.free, zero, flat - held)
         return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
 
     def jacobian(
@@ -514,6 +526,10 @@ class Model(ABC):
             matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=True)
         pattern = self.numbering.pattern
         if constrained:
+            if any(s.to is not None for s in self.selections):
+                raise ArgumentError(
+                    "constrained: with periodic conditions only constrained=False has a matrix on the pattern"
+                )
             row = pattern.csr_row.long()
             on_diagonal = (row == pattern.ccol.long()).to(matrix)
             matrix = torch.where(self.free[row], matrix, on_diagonal)

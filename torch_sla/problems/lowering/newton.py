@@ -107,6 +107,7 @@ class Equation:
         if factor != 1.0:
             operator = operator._replace(load=factor * operator.load)
             g = factor * g
+        g = self.model.compiled.sides(g)
         return _State(scene, operator, self.model.terms(scene), g)
 
     # -- the equation ---------------------------------------------------------------------------
@@ -119,7 +120,8 @@ class Equation:
         model = self.model
         u = model.compiled.constraint.recover(u_hat, state.g)
         r = model.unconstrained(state.scene, state.operator, state.terms, u)
-        return torch.where(model.free, r, u_hat)
+        idle = torch.where(model.free, torch.zeros((), dtype=u_hat.dtype, device=r.device), u_hat)
+        return model.compiled.constraint.reduce(r) + idle
 
     def _values(self, state: _State, u_hat: Tensor, *, recorded: bool) -> Tensor:
         """Assemble ``Tᴴ J T`` at ``û``."""
@@ -127,7 +129,7 @@ class Equation:
         u = model.compiled.constraint.recover(u_hat, state.g)
         values = model.tangent(state.scene, state.operator, state.terms, u, recorded=recorded)
         zero = torch.zeros(model.numbering.n, dtype=values.dtype, device=values.device)
-        none = torch.zeros(len(model.compiled.constrained), dtype=values.dtype, device=zero.device)
+        none = torch.zeros(state.g.shape[-1], dtype=values.dtype, device=values.device)
         constrained, _ = model.compiled.constraint.apply(values, zero, none)
         return constrained
 
@@ -171,9 +173,8 @@ class Equation:
         def evaluate(at: Tensor) -> Tensor:
             return self._residual(state, at)
 
-        zero = torch.zeros_like(u)
         size = torch.linalg.vector_norm
-        reference = size(torch.where(self.model.free, state.operator.load, zero), dim=-1)
+        reference = size(self.model.compiled.constraint.reduce(state.operator.load), dim=-1)
         reference = reference.expand(u.shape[:-1])
         try:
             u, info = newton_batch(evaluate, step, u, self._options, reference)
@@ -186,7 +187,7 @@ class Equation:
     def _solve(self, values: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
         structure = self.model.structure(self.model.definite_tangent, self.model.symmetric)
         x, self.linear = solve_batch(
-            self.model.numbering.pattern,
+            self.model.compiled.constraint.pattern,
             values,
             b,
             structure,
@@ -230,7 +231,7 @@ def solve_nonlinear(
     n = model.numbering.n
     u0 = torch.zeros(n, dtype=model.field_dtype, device=model.device)
     if start is not None:
-        u0 = torch.where(model.free, start.detach().to(u0), torch.zeros_like(u0))
+        u0 = model.compiled.constraint.restrict(start.detach().to(u0))
     with torch.no_grad():
         plain = tuple(leaf.detach() for leaf in leaves)
         batch = equation.residual(u0, plain).shape[:-1]
@@ -244,7 +245,8 @@ def solve_nonlinear(
         raise SolveError(info.result, detail, iterations=info.iterations, residual=info.residual)
     if not info.converged:
         u_hat = u_hat.detach()
-    u = model.compiled.constraint.recover(u_hat, model.given_values(scene))
+    g = model.compiled.sides(model.given_values(scene))
+    u = model.compiled.constraint.recover(u_hat, g)
     from torch_sla.linalg import SolveInfo
 
     report = SolveInfo() if linear is None else replace(linear)

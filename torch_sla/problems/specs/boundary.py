@@ -16,6 +16,7 @@ __all__ = [
     "Condition",
     "Dirichlet",
     "Neumann",
+    "Periodic",
     "PointLoad",
     "Radiation",
     "Robin",
@@ -152,13 +153,38 @@ class Radiation(Condition):
 
 
 class Spring(Condition):
-    """An elastic foundation: traction = −stiffness u; a vector has one stiffness per direction."""
+    """Springs to the ground: force = −stiffness u; a vector has one stiffness per direction."""
 
     type: Literal["spring"] = "spring"
-    on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
-    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(
-        kw_only=False, description="Force per area and displacement (N/m³), not negative."
+    on: Selector | None = Field(
+        default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
     )
+    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(
+        kw_only=False,
+        description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
+        "at points; not negative.",
+    )
+    at: Points | None = Field(default=None, description="Positions [n, dim] of single springs.")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if (self.on is None) == (self.at is None):
+            raise ValueError("give exactly one of on (facets) and at (points)")
+        return self
+
+
+class Periodic(Condition):
+    """The values on some facets repeat those on others, which are the same facets moved.
+
+    Examples
+    --------
+    >>> Periodic(on="right", to="left").to
+    ('left',)
+    """
+
+    type: Literal["periodic"] = "periodic"
+    on: Selector = Field(kw_only=False, description="Facets whose values are repeated ones.")
+    to: Selector = Field(kw_only=False, description="Facets whose values they repeat.")
 
 
 class PointLoad(Condition):
@@ -178,5 +204,5 @@ class PointLoad(Condition):
 
 
 Boundary: TypeAlias = Annotated[
-    Dirichlet | Neumann | Robin | Radiation | Spring | PointLoad, Field(discriminator="type")
+    Dirichlet | Neumann | Robin | Radiation | Spring | PointLoad | Periodic, Field(discriminator="type")
 ]

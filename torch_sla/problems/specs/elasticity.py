@@ -35,7 +35,7 @@ class ElasticityProblem(FieldProblem):
     fields_of: ClassVar[dict[str, int]] = {"u": 1}
     derived_of: ClassVar[dict[str, int]] = {"stress": 2, "strain": 2}
     conditions: ClassVar[tuple[str, ...]] = (
-        *("dirichlet", "neumann.traction", "neumann.pressure", "spring", "point_load"),
+        *("dirichlet", "neumann.traction", "neumann.pressure", "spring", "point_load", "periodic"),
     )
     refused: ClassVar[dict[str, str]] = {
         "flux": "a flux has no meaning in elasticity; reaction gives the force that a boundary takes"

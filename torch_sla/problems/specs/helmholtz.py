@@ -57,7 +57,7 @@ class HelmholtzProblem(FieldProblem):
 
     fields_of: ClassVar[dict[str, int]] = {"u": 0}
     is_complex: ClassVar[bool] = True
-    conditions: ClassVar[tuple[str, ...]] = ("dirichlet", "neumann.flux", "robin", "point_load")
+    conditions: ClassVar[tuple[str, ...]] = ("dirichlet", "neumann.flux", "robin", "point_load", "periodic")
     refused: ClassVar[dict[str, str]] = {
         "energy": "name what is meant, such as integral: abs(u)**2",
     }

@@ -33,7 +33,7 @@ class PoissonProblem(FieldProblem):
 
     fields_of: ClassVar[dict[str, int]] = {"u": 0}
     conditions: ClassVar[tuple[str, ...]] = (
-        *("dirichlet", "neumann.flux", "robin", "radiation", "point_load"),
+        *("dirichlet", "neumann.flux", "robin", "radiation", "point_load", "periodic"),
     )
     seeing: ClassVar[frozenset[str]] = frozenset(
         {"diffusivity", "advection", "reaction", "source", "boundary"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -391,16 +392,16 @@ class FieldProblem(Problem):
             )
 
     def mesh_data(self) -> Mesh:
-        """Return the mesh: points ``[n, dim]``, cells, facets, tags."""
+        """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""
         with self._located() as model:
-            return model.mesh
+            return replace(model.mesh, points=model.mesh.points.clone())
 
     def dof_points(self) -> Tensor:
         """Return where the unknowns live ``[n_dofs, dim]``."""
         with self._located() as model:
-            return model.dof_points()
+            return model.dof_points().clone()
 
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
         with self._located() as model:
-            return model.sites(name)
+            return model.sites(name).clone()

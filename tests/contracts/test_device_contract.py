@@ -1,0 +1,52 @@
+"""Everything gives on a device what it gives on the CPU, gradients included, and the same bits every time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers.everywhere import ENTRIES, NEEDS_FACTORS
+from torch_sla.linalg.backends.registry import backends
+
+CUDA = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+
+
+def factors_on(device: str) -> bool:
+    return any(
+        device in b.capabilities.devices
+        and b.unavailable() is None
+        and any(m.kind == "direct" for m in b.capabilities.methods)
+        for b in backends()
+    )
+
+
+def tolerance(name: str, value: torch.Tensor) -> float:
+    return 1e-4 if "32" in name or "complex64" in name or value.dtype == torch.float32 else 1e-8
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("name", ENTRIES)
+def test_same_numbers_everywhere(name: str, device: str) -> None:
+    if name in NEEDS_FACTORS and not factors_on(device):
+        pytest.skip(f"no direct solver is installed for {device}")
+    expected = ENTRIES[name](torch.device("cpu"))
+    found = ENTRIES[name](torch.device(device))
+    again = ENTRIES[name](torch.device(device))
+    assert expected.keys() == found.keys()
+    for key, value in ((key, value.detach()) for key, value in found.items()):
+        assert value.device.type == device, key
+        reference = expected[key].detach()
+        assert value.dtype == reference.dtype, key
+        if not (value.is_floating_point() or value.is_complex()):
+            assert torch.equal(value.cpu(), reference), key
+            continue
+        scale = reference.abs().max().clamp(min=1e-300)
+        error = float((value.cpu() - reference).abs().max() / scale)
+        assert error <= tolerance(key, value), (key, error)
+        assert torch.equal(value, again[key]), f"{key} differs from run to run"
