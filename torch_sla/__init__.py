@@ -20,6 +20,7 @@ _HOMES = {
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
+    "torch_sla.problems.specs.hyperelasticity": ("HyperelasticityProblem",),
     "torch_sla.problems.specs.mesh": (
         *("AnnulusMesh", "BoxMesh", "DiskMesh", "IntervalMesh", "LShapeMesh"),
         *("MeshArrays", "MeshFile", "RectangleMesh"),

@@ -20,6 +20,9 @@ from torch_sla.problems.specs.boundary import (
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.helmholtz import PML as PML, HelmholtzProblem as HelmholtzProblem
+from torch_sla.problems.specs.hyperelasticity import (
+    HyperelasticityProblem as HyperelasticityProblem,
+)
 from torch_sla.problems.specs.mesh import (
     AnnulusMesh as AnnulusMesh,
     BoxMesh as BoxMesh,

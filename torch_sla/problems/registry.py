@@ -30,6 +30,10 @@ PHYSICS = {
         "torch_sla.problems.specs.helmholtz:HelmholtzProblem",
         "torch_sla.problems.lowering.helmholtz:Helmholtz",
     ),
+    "hyperelasticity": Entry(
+        "torch_sla.problems.specs.hyperelasticity:HyperelasticityProblem",
+        "torch_sla.problems.lowering.hyperelasticity:Hyperelasticity",
+    ),
     "poisson": Entry(
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",

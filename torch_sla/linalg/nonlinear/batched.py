@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["newton_batch"]
 
 _HALVINGS = 25
+_DIVERGED = 1e8
 
 
 def newton_batch(
@@ -69,6 +70,10 @@ def newton_batch(
         if not bool(torch.isfinite(size).all()):
             info.result = Result.NONFINITE
             break
+        if bool((size > _DIVERGED * first).any()):
+            info.result = Result.STAGNATION
+            info.notes.append("the residual grows without bound")
+            break
         active = (size > target) & ~floored
         if not bool(active.any()):
             info.result = Result.ROUNDOFF if bool(floored.any()) else Result.CONVERGED
@@ -105,6 +110,11 @@ def newton_batch(
             keep = pending[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
             after = torch.where(pending, size, after)
+        if not options.line_search:
+            # At the floor of the dtype steps are rounding, and the residual does not fall any more.
+            moved = torch.linalg.vector_norm(delta, dim=-1)
+            scale = torch.linalg.vector_norm(trial, dim=-1)
+            floored = floored | (active & (moved <= 8 * eps * scale))
         u, F, size = trial, G, after
         info.iterations += 1
     relative = size / torch.where(first > 0, first, torch.ones_like(first))

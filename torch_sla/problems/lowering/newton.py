@@ -67,7 +67,7 @@ class Equation:
             rtol=newton.rtol or default,
             atol=newton.atol,
             maxiter=newton.maxiter,
-            line_search=newton.line_search,
+            line_search=not model.may_step if newton.line_search is None else newton.line_search,
         )
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None

@@ -159,26 +159,38 @@ def _held(taken: Taken, facets: Tensor) -> Tensor:
     to the whole without loss.
     """
     model = taken.model
-    name = next(iter(model.ranks))
-    held = [s.facets for s in model.selections if s.kind == "dirichlet" and s.unknown == name]
-    dofs = model.dofs
+    name, dofs = next(iter(model.ranks)), model.dofs
     reactions = model.numbering.part(taken.reactions, name).unflatten(-1, (-1, dofs.components))
-    if held:
-        every = torch.cat(held).unique()
-        area = taken.scene.geometry.facets(every).dx.sum(-1)
-        local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
-        nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
-        spread = area[:, None].expand(-1, nodes.shape[1])
-        inside = torch.isin(every, facets)
-        zero = area.new_zeros(dofs.n_nodes)
-        whole = zero.index_add(0, nodes.flatten(), spread.flatten())
-        part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
-        chosen = nodes[inside].unique()
-        share = part[chosen] / whole[chosen]
-        total = (reactions.index_select(-2, chosen) * share[:, None]).sum(-2)
-    else:
-        total = reactions.new_zeros(*reactions.shape[:-2], dofs.components)
-    return total[..., 0] if dofs.components == 1 else total
+    return _joined([_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
+
+
+def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: int) -> Tensor:
+    """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
+    model, dofs = taken.model, taken.model.dofs
+    name = next(iter(model.ranks))
+    held = [
+        s.facets
+        for s in model.selections
+        if s.kind == "dirichlet" and s.unknown == name and s.component in (None, component)
+    ]
+    if not held:
+        return reactions.new_zeros(reactions.shape[:-1])
+    every = torch.cat(held).unique()
+    area = taken.scene.geometry.facets(every).dx.sum(-1)
+    local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
+    nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
+    spread = area[:, None].expand(-1, nodes.shape[1])
+    inside = torch.isin(every, facets)
+    zero = area.new_zeros(dofs.n_nodes)
+    whole = zero.index_add(0, nodes.flatten(), spread.flatten())
+    part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
+    chosen = nodes[inside].unique()
+    share = part[chosen] / whole[chosen]
+    return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
 def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:

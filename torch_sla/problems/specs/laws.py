@@ -48,7 +48,10 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
         value = getattr(spec, name)
         place = next((m for m in field.metadata if isinstance(m, Place)), None)
         if place is not None:
-            if value is not None:
+            if place.named:
+                for key, item in value.items():
+                    yield Law((*path, name, key), item, place)
+            elif value is not None:
                 yield Law((*path, name), value, place)
         elif isinstance(value, Spec):
             yield from laws(value, (*path, name))

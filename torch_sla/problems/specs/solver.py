@@ -30,8 +30,10 @@ class Newton(Spec):
     maxiter: Annotated[int, Field(ge=1)] = Field(
         default=25, description="Largest number of iterations, per load step."
     )
-    line_search: bool = Field(
-        default=True, description="Whether steps are shortened until the residual falls."
+    line_search: bool | None = Field(
+        default=None,
+        description="Whether steps are shortened until the residual falls; None means yes, but not "
+        "where loads are applied in steps, which are cut instead.",
     )
 
 

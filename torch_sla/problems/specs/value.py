@@ -184,11 +184,14 @@ class Place:
         Ranks allowed: 0 scalar, 1 vector, 2 matrix.
     fields
         Whether the solution may be seen.
+    named
+        Whether the field is a mapping from names to laws.
     """
 
     on: Literal["cells", "facets", "dofs", "points", "output"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
+    named: bool = False
 
 
 class ArrayFile(Spec):
