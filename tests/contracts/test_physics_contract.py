@@ -176,9 +176,8 @@ def test_names_that_do_not_exist_are_refused(sample: Sample) -> None:
     name = next(iter(problem.declared))
     with pytest.raises(ArgumentError, match="no parameter of this problem"):
         problem.solve({f"{name}x": 1.0})
-    data = {n: getattr(problem, n) for n in problem.model_fields_set}
     with pytest.raises(SpecError, match="unknown field 'solvre'.*did you mean 'solver'"):
-        type(problem)(**data, solvre=1)
+        type(problem)(**problem.given(), solvre=1)
 
 
 @every

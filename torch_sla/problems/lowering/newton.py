@@ -173,9 +173,14 @@ class Equation:
         def evaluate(at: Tensor) -> Tensor:
             return self._residual(state, at)
 
+        constraint, operator = self.model.compiled.constraint, state.operator
+        start = constraint.recover(u, state.g)
+        forces = self.model.unconstrained(state.scene, operator, state.terms, start)
         size = torch.linalg.vector_norm
-        reference = size(self.model.compiled.constraint.reduce(state.operator.load), dim=-1)
-        reference = reference.expand(u.shape[:-1])
+        # Forces at supports count: a residual that is small beside them is small.
+        reference = torch.maximum(
+            size(constraint.reduce(operator.load), dim=-1), size(forces, dim=-1)
+        ).expand(u.shape[:-1])
         try:
             u, info = newton_batch(evaluate, step, u, self._options, reference)
         except SolveError as error:

@@ -59,6 +59,9 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
             for i, item in enumerate(value):
                 if isinstance(item, Spec):
                     yield from laws(item, (*path, name, i))
+    more = getattr(spec, "more_laws", None)
+    if more is not None:
+        yield from more()
 
 
 def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Parameter]:
@@ -99,6 +102,7 @@ def check_laws(
     unseen: Mapping[str, str],
     derived: Mapping[str, int] | None = None,
     seeing: Collection[str | int] = (),
+    tests: Mapping[str, int] | None = None,
 ) -> dict[str, Parameter]:
     """Check names, shapes and homes of every law; return the parameters.
 
@@ -112,14 +116,16 @@ def check_laws(
         Rank of each quantity of the physics that outputs may use (``stress``).
     seeing
         Where laws begin that may use the solution, besides outputs (``"diffusivity"``).
+    tests
+        Rank of each test function, which a ``residual`` may use.
 
     Raises
     ------
     SpecError
         At the path of the law that is wrong.
     """
-    derived = derived or {}
-    reserved = RESERVED_NAMES | {"normal"} | fields.keys() | derived.keys()
+    derived, tests = derived or {}, tests or {}
+    reserved = RESERVED_NAMES | {"normal"} | fields.keys() | derived.keys() | tests.keys()
     parameters = declared_parameters(spec, reserved | FUNCTIONS.keys() | FIELD_OPERATORS)
     here = {name: len(parameter.shape) for name, parameter in parameters.items()}
     here |= dict.fromkeys("xyz", 0)
@@ -133,6 +139,8 @@ def check_laws(
             ranks, forbidden = everything | {"normal": 1}, dict(unseen)
         elif law.place.on in ("cells", "facets") and law.path[0] in seeing:
             ranks, forbidden = seen | normal, {**later, **unseen}
+            if law.path[0] == "residual":
+                ranks = visible(parameters, {**fields, **tests}) | normal
         else:
             ranks, forbidden = here | normal, {**blind, **unseen}
             _check_blind(law, parameters)

@@ -88,7 +88,9 @@ class Problem(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         unseen = {"t": "this problem is steady"} if self.steady else {}
-        self._parameters = check_laws(self, self.fields, unseen, self.derived_of, self.seeing)
+        self._parameters = check_laws(
+            self, self.fields, unseen, self.derived_of, self.seeing, self.tests
+        )
         taken = set(self.fields)
         for i, output in enumerate(self.outputs):
             if output.name in taken:
@@ -112,6 +114,11 @@ class Problem(Spec):
     def fields(self) -> dict[str, int]:
         """Rank of each unknown: 0 scalar, 1 vector."""
         return self.fields_of
+
+    @property
+    def tests(self) -> dict[str, int]:
+        """Rank of each test function that is written out."""
+        return {}
 
     # -- files and identity ---------------------------------------------------------------------
 
