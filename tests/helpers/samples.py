@@ -15,6 +15,7 @@ from torch_sla import (
     Energy,
     Flux,
     HelmholtzProblem,
+    HyperelasticityProblem,
     Integral,
     Maximum,
     Neumann,
@@ -27,6 +28,9 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     Spring,
+    StokesProblem,
+    Unknown,
+    WeakFormProblem,
 )
 from torch_sla.problems.specs.problem import Problem
 
@@ -177,9 +181,121 @@ def wave() -> Problem:
     )
 
 
+def rubber() -> Problem:
+    """Large strain under a dead traction and a following pressure."""
+    return HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2), size=(2.0, 1.0)),
+        law="mooney_rivlin",
+        constants={
+            "c1": Parameter("c1", on="cells", default=0.3),
+            "c2": Parameter("c2", on="nodes", default=0.2),
+            "kappa": Parameter("bulk", default=2.0),
+        },
+        body_force=[0.0, Parameter("b", on="quadrature", default=-0.02)],
+        boundary=[
+            Dirichlet("left", Parameter("d", shape=(2,), default=[0.02, 0.01])),
+            Neumann("right", traction=[Parameter("tx", on="facets", default=0.1), -0.1]),
+            Neumann("top", pressure=Parameter("p", default=0.1)),
+        ],
+        outputs=[
+            Probe("tip", at=[(1.71, 0.52)]),
+            Probe("s", at=[(0.91, 0.52)], quantity="von_mises(stress)"),
+            Energy("e"),
+            Integral("volume", "J"),
+        ],
+    )
+
+
+def energy() -> Problem:
+    """A law given as an energy, in space."""
+    return HyperelasticityProblem(
+        mesh=BoxMesh(cells=(1, 1, 1), cell="hexahedron"),
+        law="a/2*(I1 - 3 - 2*log(J)) + k/2*(J - 1)**2",
+        constants={"a": Parameter("a", on="cells", default=1.0), "k": Parameter("k", default=2.0)},
+        boundary=[
+            Dirichlet("left", 0.0),
+            Dirichlet("right", Parameter("stretch", default=0.3), component=0),
+        ],
+        outputs=[Reaction("r", "right"), Energy("e")],
+    )
+
+
+def flow() -> Problem:
+    """A channel with an outlet."""
+    return StokesProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        viscosity=Parameter("mu", on="cells", default=1.0),
+        body_force=["x*y", Parameter("b", on="nodes", default=0.5)],
+        boundary=[
+            Dirichlet(["bottom", "top"], 0.0),
+            Dirichlet("left", ["4*v0*y*(1 - y)", 0.0]),
+            Neumann("right", pressure=Parameter("p0", on="facets", default=0.3)),
+        ],
+        parameters=[Parameter("v0", default=1.0)],
+        outputs=[
+            Probe("p1", at=[(0.13, 0.41)], quantity="p"),
+            Probe("s", at=[(0.13, 0.41)], quantity="stress"),
+            Integral("through", "dot(u, normal)", on="right"),
+            Energy("e"),
+        ],
+    )
+
+
+def enclosed() -> Problem:
+    """A cavity, whose pressure has no level of its own."""
+    return StokesProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        viscosity=Parameter("mu", on="cells", default=1.0),
+        boundary=[
+            Dirichlet(["left", "right", "bottom"], 0.0),
+            Dirichlet("top", ["16*lid*x**2*(1 - x)**2", 0.0]),
+        ],
+        parameters=[Parameter("lid", default=1.0)],
+        outputs=[Probe("p1", at=[(0.13, 0.81)], quantity="p"), Energy("e")],
+    )
+
+
+def written() -> Problem:
+    """A linear weak form over cells and facets."""
+    return WeakFormProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        residual="k*dot(grad(u), grad(v)) + c*u*v*ds('right') - f*v*(1 + x) - g*v*ds('top')",
+        parameters=[
+            Parameter("k", on="cells", default=2.0),
+            Parameter("c", on="facets", default=1.0),
+            Parameter("f", on="nodes", default=3.0),
+            Parameter("g", default=0.5),
+        ],
+        boundary=[Dirichlet("left", Parameter("d", default=0.3))],
+        outputs=[Probe("p", at=[(0.33, 0.41)]), Reaction("r", "left")],
+    )
+
+
+def written_pair() -> Problem:
+    """A nonlinear pair of a vector and a scalar."""
+    return WeakFormProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        unknowns=[Unknown("w", shape="vector", test="v"), Unknown("s", order=2, test="q")],
+        residual=(
+            "(1 + a*s**2)*inner(grad(w), grad(v)) - dot(normal, v)*ds('right') + b*v[1]"
+            " + dot(grad(s), grad(q)) - c*(1 + dot(w, w))*q"
+        ),
+        parameters=[
+            Parameter("a", on="cells", default=0.5),
+            Parameter("b", default=0.4),
+            Parameter("c", on="nodes", default=1.0),
+        ],
+        boundary=[Dirichlet("left", 0.1), Dirichlet("top", 0.2, unknown="s")],
+        outputs=[Probe("p", at=[(0.33, 0.41)], quantity="s*w"), Integral("i", "div(w)")],
+    )
+
+
 SAMPLES: dict[str, dict[str, Sample]] = {
     "poisson": {"linear": Sample(diffusion), "nonlinear": Sample(radiating)},
     "helmholtz": {"layer": Sample(wave)},
+    "hyperelasticity": {"pressed": Sample(rubber), "energy": Sample(energy)},
+    "stokes": {"channel": Sample(flow), "cavity": Sample(enclosed)},
+    "weak_form": {"linear": Sample(written), "pair": Sample(written_pair)},
     "elasticity": {"plane": Sample(plate), "orthotropic": Sample(orthotropic)},
 }
 """By type of the registry: what the contract suite walks."""

@@ -38,6 +38,10 @@ PHYSICS = {
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",
     ),
+    "stokes": Entry(
+        "torch_sla.problems.specs.stokes:StokesProblem",
+        "torch_sla.problems.lowering.stokes:Stokes",
+    ),
     "weak_form": Entry(
         "torch_sla.problems.specs.weakform:WeakFormProblem",
         "torch_sla.problems.lowering.weakform:WeakForm",

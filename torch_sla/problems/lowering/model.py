@@ -143,6 +143,11 @@ class Model(ABC):
     definite_tangent: bool | None = None
     """Whether the constrained tangent is known to be symmetric positive definite."""
 
+    def finished(self, scene: Scene, u: Tensor) -> Tensor:
+        """Fix what a linear problem leaves open, such as the level of a pressure."""
+        del scene
+        return u
+
     def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
         """Evaluate a quantity of the physics, such as a stress, where the solution is seen."""
         raise SpecError(f"{name!r} is not known here")
@@ -418,7 +423,7 @@ class Model(ABC):
                 start=None if start is None else start.to(load),
                 throw=throw,
             )
-            u = constraint.recover(u_hat, g)
+            u = self.finished(scene, constraint.recover(u_hat, g))
         if not info:
             report.history.clear()
         taken = Taken(self, scene, operator, u)

@@ -87,6 +87,8 @@ def tangent(
     total: Tensor | None = None
     with torch.enable_grad():
         for term in terms:
+            if not term.trials:
+                continue
             values = _tangent(scene, term, u, recorded)
             if values is not None:
                 total = values if total is None else total + values
