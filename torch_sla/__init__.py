@@ -14,6 +14,9 @@ _HOMES = {
     "torch_sla.linalg": ("SolveInfo", "SparseTensor"),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
+    "torch_sla.problems.specs.algebra": (
+        *("EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Variable"),
+    ),
     "torch_sla.problems.specs.boundary": (
         *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
     ),
@@ -26,7 +29,7 @@ _HOMES = {
         *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
-        *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),
+        *("Compliance", "Component", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),
     ),
     "torch_sla.problems.specs.poisson": ("PoissonProblem",),
     "torch_sla.problems.specs.problem": ("Problem",),

@@ -8,6 +8,14 @@ from torch_sla.errors import (
 from torch_sla.linalg import SolveInfo as SolveInfo, SparseTensor as SparseTensor
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
+from torch_sla.problems.specs.algebra import (
+    EigenProblem as EigenProblem,
+    Entries as Entries,
+    LinearProblem as LinearProblem,
+    MatrixFile as MatrixFile,
+    NonlinearProblem as NonlinearProblem,
+    Variable as Variable,
+)
 from torch_sla.problems.specs.boundary import (
     Dirichlet as Dirichlet,
     Neumann as Neumann,
@@ -35,6 +43,7 @@ from torch_sla.problems.specs.mesh import (
 )
 from torch_sla.problems.specs.outputs import (
     Compliance as Compliance,
+    Component as Component,
     Energy as Energy,
     Field as Field,
     Flux as Flux,

@@ -10,15 +10,20 @@ import torch
 from torch_sla import (
     PML,
     BoxMesh,
+    Component,
     Dirichlet,
+    EigenProblem,
     ElasticityProblem,
     Energy,
+    Entries,
     Flux,
     HelmholtzProblem,
     HyperelasticityProblem,
     Integral,
+    LinearProblem,
     Maximum,
     Neumann,
+    NonlinearProblem,
     Parameter,
     PointLoad,
     PoissonProblem,
@@ -30,6 +35,7 @@ from torch_sla import (
     Spring,
     StokesProblem,
     Unknown,
+    Variable,
     WeakFormProblem,
 )
 from torch_sla.problems.specs.problem import Problem
@@ -43,9 +49,12 @@ class Sample:
     ----------
     make
         Declares the problem.
+    second
+        Fields that have second derivatives; None means all.
     """
 
     make: Callable[[], Problem]
+    second: tuple[str, ...] | None = None
 
     def values(self, problem: Problem) -> dict[str, torch.Tensor]:
         """Return random values around the defaults, one per site."""
@@ -290,9 +299,59 @@ def written_pair() -> Problem:
     )
 
 
+ROWS, COLS = [0, 0, 1, 1, 1, 2, 2], [0, 1, 0, 1, 2, 1, 2]
+
+
+def system() -> Problem:
+    """An unsymmetric matrix by entries."""
+    return LinearProblem(
+        matrix=Entries(
+            rows=ROWS,
+            cols=COLS,
+            shape=[3, 3],
+            values=Parameter("a", shape=(7,), default=[2.0, -0.5, -1.0, 2.5, -0.7, -0.4, 3.0]),
+        ),
+        rhs=Parameter("b", shape=(3,), default=[1.0, 2.0, 0.5]),
+        outputs=[Component("last", index=[2, 0])],
+    )
+
+
+def spectrum() -> Problem:
+    """A generalised eigenproblem; the two equal entries off the diagonal are one parameter."""
+    return EigenProblem(
+        matrix=Entries(
+            rows=[0, 1, 2], cols=[0, 1, 2], shape=[3, 3],
+            values=Parameter("a", shape=(3,), default=[2.0, 3.5, 6.0]),
+        ),
+        mass=Entries(
+            rows=[0, 1, 2], cols=[0, 1, 2], shape=[3, 3],
+            values=Parameter("m", shape=(3,), default=[1.0, 1.2, 0.9]),
+        ),
+        k=2,
+        outputs=[Component("first", index=[0])],
+    )
+
+
+def equations() -> Problem:
+    """Two equations."""
+    return NonlinearProblem(
+        unknowns=[Variable("x", start=1.0), Variable("y", start=2.0)],
+        residual=["x**2 + y**2 - r2", "x - a*y + sin(x)*c"],
+        parameters=[
+            Parameter("r2", default=8.0),
+            Parameter("a", default=1.1),
+            Parameter("c", default=0.2),
+        ],
+        outputs=[Component("y", index=[1])],
+    )
+
+
 SAMPLES: dict[str, dict[str, Sample]] = {
     "poisson": {"linear": Sample(diffusion), "nonlinear": Sample(radiating)},
     "helmholtz": {"layer": Sample(wave)},
+    "linear": {"entries": Sample(system)},
+    "eigen": {"pair": Sample(spectrum, second=("eigenvalues",))},
+    "nonlinear": {"two": Sample(equations)},
     "hyperelasticity": {"pressed": Sample(rubber), "energy": Sample(energy)},
     "stokes": {"channel": Sample(flow), "cavity": Sample(enclosed)},
     "weak_form": {"linear": Sample(written), "pair": Sample(written_pair)},

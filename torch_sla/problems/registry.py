@@ -22,6 +22,18 @@ class Entry(NamedTuple):
 
 
 PHYSICS = {
+    "eigen": Entry(
+        "torch_sla.problems.specs.algebra:EigenProblem",
+        "torch_sla.problems.lowering.algebra:Eigen",
+    ),
+    "linear": Entry(
+        "torch_sla.problems.specs.algebra:LinearProblem",
+        "torch_sla.problems.lowering.algebra:Linear",
+    ),
+    "nonlinear": Entry(
+        "torch_sla.problems.specs.algebra:NonlinearProblem",
+        "torch_sla.problems.lowering.algebra:Nonlinear",
+    ),
     "elasticity": Entry(
         "torch_sla.problems.specs.elasticity:ElasticityProblem",
         "torch_sla.problems.lowering.elasticity:Elasticity",

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.terms import Term
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["Model"]
+__all__ = ["Model", "solver_device"]
 
 
 class Model(ABC):
@@ -70,7 +70,7 @@ class Model(ABC):
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
-        self.device = _device(spec.solver.device)
+        self.device = solver_device(spec.solver.device)
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh)
         self.unknowns = self._unknowns(mesh)
@@ -577,7 +577,14 @@ class Model(ABC):
         return self.mesh
 
 
-def _device(name: str) -> torch.device:
+def solver_device(name: str) -> torch.device:
+    """Return where work happens.
+
+    Raises
+    ------
+    PlanError
+        If CUDA is asked for and cannot be used.
+    """
     if name != "cuda":
         return torch.device("cpu")
     if not torch.cuda.is_available():

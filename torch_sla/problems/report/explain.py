@@ -19,13 +19,12 @@ __all__ = ["explain", "plan_of"]
 
 def explain(model: Model, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
+    if not hasattr(model, "numbering"):
+        return "\n".join([_head(model), *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
     lines = [
-        (
-            f"{spec.name or type(spec).__name__} ({spec.type}, spec {spec.spec_hash[:12]}, structure "
-            f"{model.compiled.key[:12]})"
-        ),
+        _head(model),
         f"  mesh        {mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D",
         (
             f"  unknowns    {numbering.n}, of which {fixed} have a given value; order {spec.order}, "
@@ -42,11 +41,7 @@ def explain(model: Model, values: Mapping[str, Any]) -> str:
         else:
             on = f"{len(condition.at)} points"
         lines.append(f"  {condition.type:<11} {on}")
-    for name, parameter in spec.declared.items():
-        unit = f" [{parameter.unit}]" if parameter.unit else ""
-        default = "required" if parameter.default is None else f"default {parameter.default}"
-        count = 1 if parameter.on == "constant" else model.counts[parameter.on]
-        lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
+    lines += _declared(model)
     for output in spec.outputs:
         unit = f" [{output.unit}]" if output.unit else ""
         lines.append(f"  output      {output.name}{unit}: {output.type}")
@@ -83,3 +78,21 @@ def _known(model: Model) -> str:
     else:
         words = "unsymmetric" if structure.symmetric is False else "structure found from its values"
     return words + (", nonlinear: Newton's method" if model.nonlinear else "")
+
+
+def _head(model: Any) -> str:
+    spec = model.spec
+    return (
+        f"{spec.name or type(spec).__name__} ({spec.type}, spec {spec.spec_hash[:12]}, structure "
+        f"{model.compiled.key[:12]})"
+    )
+
+
+def _declared(model: Any) -> list[str]:
+    lines = []
+    for name, parameter in model.declared.items():
+        unit = f" [{parameter.unit}]" if parameter.unit else ""
+        default = "required" if parameter.default is None else f"default {parameter.default}"
+        count = 1 if parameter.on == "constant" else model.counts[parameter.on]
+        lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
+    return lines

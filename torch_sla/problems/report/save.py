@@ -17,6 +17,7 @@ from torch_sla.problems.specs.outputs import Field
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch_sla.problems.algebra_solution import AlgebraSolution
     from torch_sla.problems.solution import Solution
 
 __all__ = ["save", "summary"]
@@ -43,7 +44,7 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def summary(solution: Solution) -> dict[str, Any]:
+def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}
@@ -56,7 +57,7 @@ def summary(solution: Solution) -> dict[str, Any]:
         "spec_hash": solution.spec_hash,
         "structural_hash": solution.model.compiled.key,
         "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
-        "unknowns": solution.model.numbering.n,
+        "unknowns": sum(value.numel() for value in solution.fields.values()),
         "solve": {
             "result": info.result.name.lower(),
             "backend": info.backend,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 import pydantic
+from annotated_types import MinLen
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Selector
-from torch_sla.problems.specs.value import FormulaText, Place, Points, Text
+from torch_sla.problems.specs.value import FormulaText, Listed, Place, Points, Text
 
 __all__ = [
     "Compliance",
+    "Component",
     "Energy",
     "Field",
     "Flux",
@@ -117,7 +119,16 @@ class Field(OutputSpec):
     )
 
 
+class Component(OutputSpec):
+    """Some components of the solution of an algebraic problem: ``[*batch, n]``."""
+
+    type: Literal["component"] = "component"
+    index: Annotated[Listed[Annotated[int, pydantic.Field(ge=0)]], MinLen(1)] = pydantic.Field(
+        kw_only=False, description="Which, counted from 0."
+    )
+
+
 Output: TypeAlias = Annotated[
-    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field,
+    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field | Component,
     pydantic.Field(discriminator="type"),
 ]

@@ -56,6 +56,8 @@ class Problem(Spec):
     """Where laws begin that may use the solution."""
     refused: ClassVar[dict[str, str]] = {}
     """Outputs that have no meaning here, with what to use instead."""
+    kinds: ClassVar[frozenset[str] | None] = None
+    """Outputs that have a meaning here; None means all that need a mesh."""
     is_complex: ClassVar[bool] = False
     steady: ClassVar[bool] = True
 
@@ -101,6 +103,11 @@ class Problem(Spec):
                     path=f"outputs.{i}.name",
                 )
             taken.add(output.name)
+            allowed = output.type != "component" if self.kinds is None else output.type in self.kinds
+            if not allowed:
+                raise SpecError(
+                    f"a {output.type} has no meaning in {self.type!r}", path=f"outputs.{i}.type"
+                )
             if output.type in self.refused:
                 raise SpecError(self.refused[output.type], path=f"outputs.{i}.type")
         for name, parameter in self._parameters.items():
