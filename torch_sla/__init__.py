@@ -29,7 +29,17 @@ _HOMES = {
         *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
-        *("Compliance", "Component", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),
+        *(
+            "Compliance",
+            "Component",
+            "Energy",
+            "Field",
+            "Flux",
+            "Integral",
+            "Maximum",
+            "Probe",
+            "Reaction",
+        ),
     ),
     "torch_sla.problems.specs.poisson": ("PoissonProblem",),
     "torch_sla.problems.specs.problem": ("Problem",),

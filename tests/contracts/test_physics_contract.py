@@ -17,7 +17,7 @@ from torch_sla.cli.app import app
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.derivatives.check import check_gradients
 from torch_sla.problems.registry import PHYSICS, problem_class
-from torch_sla.problems.specs.problem import FieldProblem, Problem
+from torch_sla.problems.specs.problem import FieldProblem
 
 CASES = [
     pytest.param(sample, id=f"{kind}-{name}")
@@ -187,7 +187,7 @@ def test_names_that_do_not_exist_are_refused(sample: Sample) -> None:
     name = next(iter(problem.declared))
     with pytest.raises(ArgumentError, match="no parameter of this problem"):
         problem.solve({f"{name}x": 1.0})
-    with pytest.raises(SpecError, match="unknown field 'solvre'.*did you mean 'solver'"):
+    with pytest.raises(SpecError, match=r"unknown field 'solvre'.*did you mean 'solver'"):
         type(problem)(**problem.given(), solvre=1)
 
 

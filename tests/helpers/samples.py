@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -38,7 +38,12 @@ from torch_sla import (
     Variable,
     WeakFormProblem,
 )
-from torch_sla.problems.specs.problem import Problem
+from torch_sla.problems.specs.arrays import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.problems.specs.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def radiating() -> Problem:
             Dirichlet("left", Parameter("g", on="nodes", default=1.5)),
             Neumann("top", flux="q*u"),
             Radiation(
-                "right", Parameter("eps", on="facets", default=0.8), Parameter("Ta", default=1.2),
+                "right",
+                Parameter("eps", on="facets", default=0.8),
+                Parameter("Ta", default=1.2),
                 constant=0.5,
             ),
         ],
@@ -299,7 +306,8 @@ def written_pair() -> Problem:
     )
 
 
-ROWS, COLS = [0, 0, 1, 1, 1, 2, 2], [0, 1, 0, 1, 2, 1, 2]
+ROWS, COLS = Array([0, 0, 1, 1, 1, 2, 2]), Array([0, 1, 0, 1, 2, 1, 2])
+DIAGONAL = Array([0, 1, 2])
 
 
 def system() -> Problem:
@@ -320,11 +328,15 @@ def spectrum() -> Problem:
     """A generalised eigenproblem; the two equal entries off the diagonal are one parameter."""
     return EigenProblem(
         matrix=Entries(
-            rows=[0, 1, 2], cols=[0, 1, 2], shape=[3, 3],
+            rows=DIAGONAL,
+            cols=DIAGONAL,
+            shape=[3, 3],
             values=Parameter("a", shape=(3,), default=[2.0, 3.5, 6.0]),
         ),
         mass=Entries(
-            rows=[0, 1, 2], cols=[0, 1, 2], shape=[3, 3],
+            rows=DIAGONAL,
+            cols=DIAGONAL,
+            shape=[3, 3],
             values=Parameter("m", shape=(3,), default=[1.0, 1.2, 0.9]),
         ),
         k=2,

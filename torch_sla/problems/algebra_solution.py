@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
 
     from torch_sla.linalg import SolveInfo
 
@@ -110,10 +110,9 @@ class AlgebraSolution:
 
     def plot(self, path: str | Path | None = None, **_: object) -> object:
         """Refuse: there is no mesh to draw on."""
+        del path
         raise ArgumentError("there is no mesh to draw on; plot solution.x with your own tools")
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {list(value.shape)}" for name, value in self.fields.items())
         return f"AlgebraSolution({parts}, {self.info.backend} {self.info.method})"
-
-

@@ -25,17 +25,17 @@ from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
 from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 
 __all__ = [
-    "orthotropic",
-    "normal_stress_load",
-    "normal_strains",
-    "foundation",
-    "dilatation",
     "convection",
     "diffusion",
+    "dilatation",
     "elasticity",
     "follower_pressure",
+    "foundation",
     "lame_parameters",
     "mass",
+    "normal_strains",
+    "normal_stress_load",
+    "orthotropic",
     "pressure_load",
     "source",
     "strain",

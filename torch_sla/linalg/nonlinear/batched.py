@@ -81,7 +81,9 @@ def newton_batch(
         if info.iterations >= options.maxiter:
             info.result = Result.MAXITER
             break
-        delta = torch.where(active[..., None], -step(u, F), torch.zeros((), dtype=u.dtype, device=u.device))
+        delta = torch.where(
+            active[..., None], -step(u, F), torch.zeros((), dtype=u.dtype, device=u.device)
+        )
         length = torch.ones_like(size)
         pending = active.clone()
         trial, G, after = u, F, size

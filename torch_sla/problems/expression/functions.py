@@ -78,13 +78,14 @@ def _sym(a: Ranked) -> Ranked:
 
 
 def determinant(A: Tensor) -> Tensor:
-    """Determinant of small matrices ``[..., d, d]``, differentiable to any order, singular ones too."""
+    """Return the determinant of small matrices ``[..., d, d]``, differentiable to any order, singular ones too."""
     if A.shape[-1] == 1:
         return A[..., 0, 0]
     if A.shape[-1] == 2:
         return A[..., 0, 0] * A[..., 1, 1] - A[..., 0, 1] * A[..., 1, 0]
     if A.shape[-1] == 3:
-        return (A[..., 0, :] * torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)).sum(-1)
+        cofactors: Tensor = torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)
+        return (A[..., 0, :] * cofactors).sum(-1)
     found: Tensor = torch.linalg.det(A)
     return found
 

@@ -158,7 +158,7 @@ def degrees(node: Node, names: Collection[str]) -> tuple[float, float]:
     def joined(parts: list[tuple[float, float]]) -> tuple[float, float]:
         return min(p[0] for p in parts), max(p[1] for p in parts)
 
-    free = (0, 0)
+    free: tuple[float, float] = (0, 0)
     match node:
         case Number():
             return free
@@ -183,7 +183,7 @@ def degrees(node: Node, names: Collection[str]) -> tuple[float, float]:
         case Call(_, "where", (condition, *branches)):
             parts = [below(b) for b in branches]
             if below(condition) != free:
-                return (joined(parts)[0] and 0, math.inf)
+                return 0, math.inf
             return joined(parts)
         case Call(_, function, arguments) if function in _LINEAR:
             return below(arguments[0])

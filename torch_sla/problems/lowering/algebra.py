@@ -19,7 +19,7 @@ from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import Ranked, nearest
-from torch_sla.problems.lowering.model import solver_device
+from torch_sla.problems.lowering.frame import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem, NonlinearProblem
 
-__all__ = ["Eigen", "Linear", "Nonlinear"]
+__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear"]
 
 
 class Algebra(ABC):
@@ -83,9 +83,7 @@ class Algebra(ABC):
                 vectors[name] = torch.as_tensor(value).to(device=self.device, dtype=self.dtype)
             else:
                 rest[name] = value
-        missing = [
-            n for n in free if n not in values and self.declared[n].default is None
-        ]
+        missing = [n for n in free if n not in values and self.declared[n].default is None]
         if missing:
             raise ArgumentError(f"{missing[0]!r} has no default: give it to solve(...)")
         others = {n: p for n, p in self.declared.items() if n not in matrices and n not in vectors}
@@ -211,7 +209,9 @@ class Algebra(ABC):
             if value is not None and not isinstance(value, Parameter | Entries):
                 A = self.matrix(value, Given(), {}, name)
                 if A.shape[-1] != A.shape[-2]:
-                    raise SpecError(f"a square matrix is needed; this is {list(A.shape)}", path=name)
+                    raise SpecError(
+                        f"a square matrix is needed; this is {list(A.shape)}", path=name
+                    )
         return SimpleNamespace()
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
@@ -381,7 +381,11 @@ class _Equations:
                 row = None
                 if F.requires_grad:
                     (row,) = torch.autograd.grad(
-                        F[..., i].sum(), x, create_graph=recorded, retain_graph=True, allow_unused=True
+                        F[..., i].sum(),
+                        x,
+                        create_graph=recorded,
+                        retain_graph=True,
+                        allow_unused=True,
                     )
                 rows.append(torch.zeros_like(x) if row is None else row)
             return torch.stack(rows, -2)
@@ -390,17 +394,18 @@ class _Equations:
         """Iterate to the root."""
         plain = tuple(leaf.detach() for leaf in leaves)
 
-        def step(u: Tensor, F: Tensor) -> Tensor:
+        def newton(u: Tensor, F: Tensor) -> Tensor:
             J = self._jacobian(u, plain, recorded=False)
             # A singular Jacobian gives infinities, which the iteration reports as such.
             solved, failed = torch.linalg.solve_ex(J, F)
-            return solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
+            step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
+            return step
 
         def evaluate(u: Tensor) -> Tensor:
             return self.residual(u, plain)
 
         with torch.no_grad():
-            u, self.info = newton_batch(evaluate, step, u0.detach().clone(), self._options)
+            u, self.info = newton_batch(evaluate, newton, u0.detach().clone(), self._options)
         return u
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:

@@ -88,10 +88,7 @@ class Compiled:
         self.key, self.mesh, self.selections = key, mesh, selections
         cell = mesh.reference.name
         self.numbering = Numbering(
-            {
-                u.name: Dofs(mesh, lagrange(cell, u.order), max(u.components, 1))
-                for u in unknowns
-            }
+            {u.name: Dofs(mesh, lagrange(cell, u.order), max(u.components, 1)) for u in unknowns}
         )
         numbering = self.numbering
         owner = torch.full((numbering.n,), -1, dtype=torch.int64, device=mesh.cells.device)
@@ -108,6 +105,8 @@ class Compiled:
             # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
             equations = prescribe(self.constrained)
             for s in tied:
+                if s.to is None:
+                    continue
                 first = numbering.ranges[s.unknown].start
                 pairs = periodic(numbering.fields[s.unknown], s.facets, s.to)
                 equations = equations & pairs.shifted(first)

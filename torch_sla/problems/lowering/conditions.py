@@ -40,11 +40,11 @@ def given_values(model: Model, scene: Scene) -> Tensor:
         sites = DofSites(at[nodes], nodes, Spread(dofs))
         path = f"boundary.{i}.value"
         value = scene.evaluate(condition.value, sites, path)
-        full = _vector(value, dofs.components, path)
+        vector = _vector(value, dofs.components, path)
         if value.rank == 1 and condition.component is not None:
             raise SpecError("one component takes a scalar; this is a vector", path=path)
         component = (index % dofs.components)[:, None]
-        value_here = full[..., 0, :].expand(*full.shape[:-3], len(nodes), full.shape[-1])
+        value_here = vector[..., 0, :].expand(*vector.shape[:-3], len(nodes), vector.shape[-1])
         width = value_here.shape[-1]
         picked = value_here.gather(
             -1, (component if width > 1 else 0 * component).expand(*value_here.shape[:-1], 1)
@@ -110,6 +110,10 @@ def point_loads(model: Model, scene: Scene) -> Tensor | None:
     return total
 
 
+def _names(spec: FieldProblem, i: int) -> str:
+    return " ".join(getattr(spec.boundary[i], "on", None) or ())
+
+
 def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: Mesh) -> None:
     """Refuse facets with both a given value and a given flux, and fluxes on interior facets."""
     fixed: dict[int, Tensor] = {}
@@ -119,7 +123,7 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
     for i, selection in enumerate(selections):
         if selection.kind == "dirichlet" or not len(selection.facets):
             continue
-        names = " ".join(spec.boundary[i].on)
+        names = _names(spec, i)
         if bool((mesh.facet_neighbours[selection.facets] >= 0).any()):
             raise SpecError(
                 f"{names!r} holds facets inside the body; {selection.kind} belongs on the boundary",
@@ -128,7 +132,7 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
         for j, facets in fixed.items():
             shared = int(torch.isin(selection.facets, facets).sum())
             if shared and selections[j].unknown == selection.unknown:
-                other = " ".join(spec.boundary[j].on)
+                other = _names(spec, j)
                 raise SpecError(
                     f"{shared} facets of {names!r} already have a Dirichlet value (boundary.{j}, on {other!r}); "
                     "a facet has a value or a flux, not both",

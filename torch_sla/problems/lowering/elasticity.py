@@ -202,6 +202,7 @@ class Elasticity(Model):
         definite = True
         for i, condition in enumerate(spec.boundary):
             facets = self.selections[i].facets
+            sites: Any
             if isinstance(condition, Neumann):
                 sites = scene.facets(facets)
                 around = self.measure(scene, sites)
@@ -217,7 +218,7 @@ class Elasticity(Model):
                 path = f"boundary.{i}.stiffness"
                 at = condition.at
                 if at is None:
-                    sites: Any = scene.facets(facets)
+                    sites = scene.facets(facets)
                 else:
                     points = positions(self, at, f"boundary.{i}.at")
                     sites = PointSites(self, scene.geometry, points)
@@ -226,7 +227,9 @@ class Elasticity(Model):
                     raise ArgumentError(f"{path} must not be negative")
                 vector = k.tensor[..., None] if k.rank == 0 else k.tensor
                 if vector.shape[-1] not in (1, self.mesh.dim):
-                    raise SpecError(f"a stiffness for {self.mesh.dim} directions is needed", path=path)
+                    raise SpecError(
+                        f"a stiffness for {self.mesh.dim} directions is needed", path=path
+                    )
                 if at is not None:
                     c, here = self.mesh.dim, vector[..., 0, :]
                     each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
@@ -324,6 +327,8 @@ class Elasticity(Model):
         mean = total / cells.basis.dx.sum(-1)
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
             return mean[..., None]
+        if sites.owners is None:
+            raise SpecError("a mean over cells has no single value at a node")
         return mean.index_select(-1, sites.owners)[..., None]
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:

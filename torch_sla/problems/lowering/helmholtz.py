@@ -33,9 +33,9 @@ class Helmholtz(Model):
     spec: HelmholtzProblem
     definite: ClassVar[bool | None] = None  # type: ignore[misc]
     inertial: ClassVar[frozenset[str]] = frozenset()
-    determined: ClassVar[bool] = True  # type: ignore[misc]
+    determined: ClassVar[bool] = True
 
-    def _stretch(self, scene: Scene, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
+    def _stretch(self, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
         """Return the stretching of each coordinate at the sites."""
         layer = self.spec.layer
         if layer is None:
@@ -64,12 +64,14 @@ class Helmholtz(Model):
             if not bool((value.detach() != 0).all()):
                 raise ArgumentError(f"{name} must not be zero")
         c = -((k * n) ** 2)
-        stretch = self._stretch(scene, cells, k)
+        stretch = self._stretch(cells, k)
         if stretch is None:
             local = weak.diffusion(cells.basis, kappa=r)
         else:
             volume = math.prod(stretch[1:], start=stretch[0])
-            diagonal = torch.stack(torch.broadcast_tensors(*(r * volume / s**2 for s in stretch)), -1)
+            diagonal = torch.stack(
+                torch.broadcast_tensors(*(r * volume / s**2 for s in stretch)), -1
+            )
             local = weak.tensor_diffusion(cells.basis, kappa=torch.diag_embed(diagonal))
             c, f = c * volume, f * volume
         local = local + weak.mass(cells.basis, c=c)
@@ -121,4 +123,5 @@ class Helmholtz(Model):
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Refuse: what is meant has to be named."""
+        del scene, u
         raise SpecError(self.spec.refused["energy"])

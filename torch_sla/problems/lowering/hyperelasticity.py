@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -66,11 +66,11 @@ class Hyperelasticity(Model):
     def determined(self) -> bool:
         """Whether the supports stop every rigid motion."""
         dim = self.mesh.dim
-        if dim == 1 or (self.spec.model == "solid") and dim == 2 or (
-            self.spec.model == "plane_strain" and dim == 3
-        ):
+        known = "plane_strain" if dim == 2 else "solid"
+        if dim == 1 or self.spec.model not in (None, known):
             raise SpecError(
-                f"a mesh in {dim}D stands for {'plane_strain' if dim == 2 else 'solid'}", path="model"
+                f"a mesh in {dim}D stands for {known}",
+                path="model",
             )
         modes = rigid_body_modes(self.dof_points().detach())
         held = modes[self.compiled.constrained]
@@ -104,10 +104,17 @@ class Hyperelasticity(Model):
         def energy(F: Tensor) -> Tensor:
             C = F.transpose(-1, -2) @ F
             J = determinant(F)
-            I1 = C.diagonal(dim1=-2, dim2=-1).sum(-1)
-            I2 = 0.5 * (I1**2 - (C * C).sum((-2, -1)))
+            first = C.diagonal(dim1=-2, dim2=-1).sum(-1)
+            second = 0.5 * (first**2 - (C * C).sum((-2, -1)))
             unit = J.abs() ** (-2.0 / 3.0)
-            invariants = {"I1": I1, "I2": I2, "I3": J**2, "J": J, "J1": unit * I1, "J2": unit**2 * I2}
+            invariants = {
+                "I1": first,
+                "I2": second,
+                "I3": J**2,
+                "J": J,
+                "J1": unit * first,
+                "J2": unit**2 * second,
+            }
             names = {name: Ranked(value) for name, value in invariants.items()}
             return self._energy_law.evaluate({**names, **constants}).tensor
 
@@ -161,11 +168,11 @@ class Hyperelasticity(Model):
 
     def terms(self, scene: Scene) -> list[Term]:
         """Return the internal forces, and the pressures that follow the surface."""
-        found = [Term(scene.cells(), lambda sites: self._internal(scene, sites))]
+        found = [Term(scene.cells(), partial(self._internal, scene))]
         for i, condition in enumerate(self.spec.boundary):
             if isinstance(condition, Neumann) and condition.pressure is not None:
                 sites = scene.facets(self.selections[i].facets)
-                found.append(Term(sites, lambda sites, i=i: self._pressure(scene, sites, i)))
+                found.append(Term(sites, partial(self._pressure, scene, i)))
         return found
 
     def _internal(self, scene: Scene, sites: BasisSites) -> Duals:
@@ -173,7 +180,7 @@ class Hyperelasticity(Model):
         _, _, P = self._piola(scene, sites)
         return {"u": Dual(gradient=P[..., :dim, :dim])}
 
-    def _pressure(self, scene: Scene, sites: BasisSites, i: int) -> Duals:
+    def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
         """``p J F⁻ᵀ N``, with the cofactor of F written out."""
         path = f"boundary.{i}.pressure"
         p = scene.factor * scene.evaluate(self.spec.boundary[i].pressure, sites, path).tensor  # type: ignore[union-attr]

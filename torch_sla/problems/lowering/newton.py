@@ -21,7 +21,6 @@ from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.scene import Geometry, Scene
-from torch_sla.problems.lowering.terms import residual, tangent
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo

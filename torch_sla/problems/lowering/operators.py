@@ -64,4 +64,6 @@ class Assembled:
     @cached_property
     def mass(self) -> SparseTensor:
         """M, the matrix of capacity or density, ``[*batch, n, n]``."""
-        return SparseTensor.from_pattern(self._model.numbering.pattern, self._model.mass(self._scene))
+        return SparseTensor.from_pattern(
+            self._model.numbering.pattern, self._model.mass(self._scene)
+        )

@@ -161,7 +161,9 @@ def _held(taken: Taken, facets: Tensor) -> Tensor:
     model = taken.model
     name, dofs = next(iter(model.ranks)), model.dofs
     reactions = model.numbering.part(taken.reactions, name).unflatten(-1, (-1, dofs.components))
-    return _joined([_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)])
+    return _joined(
+        [_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)]
+    )
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

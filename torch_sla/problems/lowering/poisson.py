@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -183,16 +183,15 @@ class Poisson(Model):
         """Return the integrals whose laws see the solution."""
         found = []
         if self._cells_nonlinear:
-            found.append(Term(scene.cells(), lambda sites: self._cell_duals(scene, sites)))
+            found.append(Term(scene.cells(), partial(self._cell_duals, scene)))
         for i in range(len(self.spec.boundary)):
             if self._facets_nonlinear(i):
-                found.append(
-                    Term(
-                        scene.facets(self.selections[i].facets),
-                        lambda sites, i=i: {"u": Dual(-self.inflow(scene, i, sites))},
-                    )
-                )
+                sites = scene.facets(self.selections[i].facets)
+                found.append(Term(sites, partial(self._facet_duals, scene, i)))
         return found
+
+    def _facet_duals(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
+        return {"u": Dual(-self.inflow(scene, i, sites))}
 
     def _cell_duals(self, scene: Scene, sites: BasisSites) -> Duals:
         c = self._coefficients(scene, sites)

@@ -12,7 +12,6 @@ from torch_sla.assembly import weak
 from torch_sla.assembly.forms import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div
 from torch_sla.errors import ArgumentError, SpecError
-from torch_sla.linalg import Structure
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.model import Model
@@ -22,6 +21,7 @@ from torch_sla.problems.specs.boundary import Neumann
 if TYPE_CHECKING:
     from torch_sla.assembly import Field, Mesh
     from torch_sla.assembly.forms import Context
+    from torch_sla.linalg import Structure
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
     from torch_sla.problems.specs.stokes import StokesProblem
@@ -152,6 +152,7 @@ class Stokes(Model):
 
     def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
         """Evaluate the stress 2μ ε − p 1 ``[..., dim, dim]``."""
+        del name
         mu = scene.evaluate(self.spec.viscosity, sites, "viscosity").tensor
         rate, p = sites.field("sym_grad(u)").tensor, sites.field("p").tensor
         eye = torch.eye(self.mesh.dim, dtype=rate.dtype, device=rate.device)

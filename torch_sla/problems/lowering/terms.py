@@ -118,11 +118,11 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
     found: dict[str, list[tuple[Tensor | None, ...]]] = {test: [] for test in duals}
     for test, row in rows:
         if row.requires_grad:
-            grads = torch.autograd.grad(
+            grads: tuple[Tensor | None, ...] = torch.autograd.grad(
                 row.sum(), flat, create_graph=recorded, retain_graph=True, allow_unused=True
             )
         else:
-            grads = (None,) * len(flat)
+            grads = tuple[Tensor | None, ...]([None] * len(flat))
         found[test].append(grads)
     for test, grads_of in found.items():
         for k, trial in enumerate(term.trials):
@@ -150,7 +150,7 @@ def _leaf(x: Tensor, recorded: bool) -> Tensor:
 def _columns(
     v: Tensor | None, g: Tensor | None, parts: Parts, value: Tensor, gradient: Tensor, rank: int
 ) -> Tensor:
-    """Derivatives of one dual by the jet of the trial function ``[components * jet, *batch, n, q]``."""
+    """Return the derivatives of one dual by the jet of the trial function ``[components * jet, *batch, n, q]``."""
     pieces = []
     if parts.value:
         pieces.append((torch.zeros_like(value) if v is None else v)[..., None])
@@ -166,9 +166,7 @@ def _stack(dual: Dual, rank: int) -> tuple[Tensor, Parts]:
     gradient = dual.gradient
     if value is not None and gradient is not None:
         shape = torch.broadcast_shapes(value.shape[:-1], gradient.shape[:-1])
-        jets = torch.cat(
-            [value.expand(*shape, 1), gradient.expand(*shape, gradient.shape[-1])], -1
-        )
+        jets = torch.cat([value.expand(*shape, 1), gradient.expand(*shape, gradient.shape[-1])], -1)
     elif value is not None:
         jets = value
     elif gradient is not None:
@@ -177,6 +175,10 @@ def _stack(dual: Dual, rank: int) -> tuple[Tensor, Parts]:
         raise ValueError("a dual has a value, a gradient, or both")
     stacked = (jets if rank == 0 else jets.flatten(-2)).movedim(-1, 0)
     return stacked, Parts(value is not None, gradient is not None)
+
+
+def _fields(leaves: Mapping[str, tuple[Tensor, Tensor]]) -> Callable[[str], Field]:
+    return lambda name: Field(*leaves[name])
 
 
 def duals_of_integrand(
@@ -195,7 +197,6 @@ def duals_of_integrand(
     n, q
         Numbers of sites and points.
     """
-    leaves: dict[str, tuple[Tensor, Tensor]] = {}
     batch: tuple[int, ...] = ()
 
     def make(shape: tuple[int, ...]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -212,7 +213,7 @@ def duals_of_integrand(
     with torch.enable_grad():
         for _ in range(2):
             leaves = make(batch)
-            value = integrand(Fields(lambda test: Field(*leaves[test]), names))
+            value = integrand(Fields(_fields(leaves), names))
             full = tuple(value.shape[:-2])
             if full == batch:
                 break

@@ -42,7 +42,7 @@ class WeakForm(Model):
     """
 
     spec: WeakFormProblem
-    determined: ClassVar[bool] = True  # type: ignore[misc]
+    determined: ClassVar[bool] = True
     definite: ClassVar[bool | None] = None  # type: ignore[misc]
     symmetric: ClassVar[bool | None] = None  # type: ignore[misc]
     inertial: ClassVar[frozenset[str]] = frozenset()
@@ -69,10 +69,8 @@ class WeakForm(Model):
     def _sites(self, scene: Scene, integral: Integral) -> tuple[BasisSites, Tensor | None]:
         """Return where an integral is, and a factor that is 0 outside the cells it names."""
         if integral.over == "ds":
-            if integral.on is None:
-                facets = self.mesh.boundary
-            else:
-                facets = self.select_facets((integral.on,), "residual")
+            on = integral.on
+            facets = self.mesh.boundary if on is None else self.select_facets((on,), "residual")
             return scene.facets(facets), None
         if integral.on is None:
             return scene.cells(), None
@@ -192,6 +190,5 @@ class WeakForm(Model):
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Refuse: a weak form has no energy of its own."""
+        del scene, u
         raise SpecError(self.spec.refused["energy"])
-
-

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.problems.lowering.algebra import Algebra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["explain", "plan_of"]
 
 
-def explain(model: Model, values: Mapping[str, Any]) -> str:
+def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
-    if not hasattr(model, "numbering"):
+    if isinstance(model, Algebra):
         return "\n".join([_head(model), *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
@@ -36,10 +37,8 @@ def explain(model: Model, values: Mapping[str, Any]) -> str:
         ),
     ]
     for condition, selection in zip(spec.boundary, model.selections, strict=True):
-        if hasattr(condition, "on"):
-            on = f"{len(selection.facets)} facets on {' '.join(condition.on)}"
-        else:
-            on = f"{len(condition.at)} points"
+        tags, at = getattr(condition, "on", None), getattr(condition, "at", None) or ()
+        on = f"{len(selection.facets)} facets on {' '.join(tags)}" if tags else f"{len(at)} points"
         lines.append(f"  {condition.type:<11} {on}")
     lines += _declared(model)
     for output in spec.outputs:
@@ -55,7 +54,9 @@ def plan_of(model: Model, needs_grad: bool = False) -> Any:
     """Return the plan of the solve from the structure alone."""
     pattern = model.numbering.pattern
     values = torch.zeros(pattern.nnz_csr, dtype=model.field_dtype, device=model.device)
-    A = SparseTensor.from_pattern(pattern, values, structure=model.structure(_definite(model), model.symmetric))
+    A = SparseTensor.from_pattern(
+        pattern, values, structure=model.structure(_definite(model), model.symmetric)
+    )
     solver = model.spec.solver
     return A.plan(
         needs_grad=needs_grad,

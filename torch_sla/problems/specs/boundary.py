@@ -57,7 +57,8 @@ class Condition(Spec):
     """The base of all conditions."""
 
     unknown: Text | None = Field(
-        default=None, description="Which unknown, where a problem has several; the first when left out."
+        default=None,
+        description="Which unknown, where a problem has several; the first when left out.",
     )
 
     @property
@@ -159,7 +160,7 @@ class Spring(Condition):
     on: Selector | None = Field(
         default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
     )
-    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(
+    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(  # type: ignore[misc]
         kw_only=False,
         description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
         "at points; not negative.",
@@ -199,10 +200,12 @@ class PointLoad(Condition):
     type: Literal["point_load"] = "point_load"
     at: Points = Field(kw_only=False, description="Positions [n, dim].")
     value: Annotated[Value, Place("points", (0, 1))] = Field(
-        kw_only=False, description="Force at each of them (N), a vector; a number for scalar unknowns."
+        kw_only=False,
+        description="Force at each of them (N), a vector; a number for scalar unknowns.",
     )
 
 
 Boundary: TypeAlias = Annotated[
-    Dirichlet | Neumann | Robin | Radiation | Spring | PointLoad | Periodic, Field(discriminator="type")
+    Dirichlet | Neumann | Robin | Radiation | Spring | PointLoad | Periodic,
+    Field(discriminator="type"),
 ]

@@ -31,7 +31,8 @@ class PML(Spec):
     )
     thickness: Annotated[float, Field(gt=0)] = Field(description="Thickness of the layer.")
     reflection: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=1e-6, description="Amplitude that comes back at normal incidence, before discretisation."
+        default=1e-6,
+        description="Amplitude that comes back at normal incidence, before discretisation.",
     )
 
 
@@ -57,7 +58,13 @@ class HelmholtzProblem(FieldProblem):
 
     fields_of: ClassVar[dict[str, int]] = {"u": 0}
     is_complex: ClassVar[bool] = True
-    conditions: ClassVar[tuple[str, ...]] = ("dirichlet", "neumann.flux", "robin", "point_load", "periodic")
+    conditions: ClassVar[tuple[str, ...]] = (
+        "dirichlet",
+        "neumann.flux",
+        "robin",
+        "point_load",
+        "periodic",
+    )
     refused: ClassVar[dict[str, str]] = {
         "energy": "name what is meant, such as integral: abs(u)**2",
     }

@@ -56,7 +56,12 @@ class HyperelasticityProblem(FieldProblem):
 
     fields_of: ClassVar[dict[str, int]] = {"u": 1}
     derived_of: ClassVar[dict[str, int]] = {
-        **{"F": 2, "J": 0, "piola": 2, "stress": 2, "strain": 2, "energy_density": 0}
+        "F": 2,
+        "J": 0,
+        "piola": 2,
+        "stress": 2,
+        "strain": 2,
+        "energy_density": 0,
     }
     conditions: ClassVar[tuple[str, ...]] = (
         *("dirichlet", "neumann.traction", "neumann.pressure", "point_load", "periodic"),

@@ -150,8 +150,9 @@ def check_laws(
 
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
     for path, leaf in leaves(law.value, law.path):
-        names = leaf.expression.names if isinstance(leaf, Formula) else ()
-        names = (leaf.name,) if isinstance(leaf, Parameter) else names
+        names: Collection[str] = leaf.expression.names if isinstance(leaf, Formula) else ()
+        if isinstance(leaf, Parameter):
+            names = (leaf.name,)
         for name in names:
             if name in parameters and "u" in parameters[name].of:
                 raise SpecError(

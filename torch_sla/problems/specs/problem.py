@@ -103,7 +103,9 @@ class Problem(Spec):
                     path=f"outputs.{i}.name",
                 )
             taken.add(output.name)
-            allowed = output.type != "component" if self.kinds is None else output.type in self.kinds
+            allowed = (
+                output.type != "component" if self.kinds is None else output.type in self.kinds
+            )
             if not allowed:
                 raise SpecError(
                     f"a {output.type} has no meaning in {self.type!r}", path=f"outputs.{i}.type"

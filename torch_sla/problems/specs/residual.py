@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
@@ -12,6 +11,8 @@ from torch_sla.problems.expression.measures import Integral, split_residual
 from torch_sla.problems.specs.faults import fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 __all__ = ["PythonFunction", "Residual", "ResidualText"]
