@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -26,7 +26,11 @@ from torch_sla import (
     WeakFormProblem,
 )
 from torch_sla.assembly import l2_error
-from torch_sla.problems.specs.problem import FieldProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.problems.specs.problem import FieldProblem
 
 SIDES = ["left", "right", "bottom", "top"]
 ALL = [*SIDES, "front", "back"]
