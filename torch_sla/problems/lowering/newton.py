@@ -144,6 +144,7 @@ class Equation:
             while done < 1.0:
                 to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
                 state = self._state(plain, to)
+                state.scene.trial = True
                 v, info = self._newton(state, u)
                 total.iterations += info.iterations
                 total.history += info.history
@@ -156,6 +157,9 @@ class Equation:
                 else:
                     u = v
                     break
+            if total.converged:
+                # What an iteration may try, a solution may not be: laws are checked once more.
+                self._residual(self._state(plain), u)
             if self.model.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]

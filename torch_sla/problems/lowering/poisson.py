@@ -117,7 +117,8 @@ class Poisson(Model):
             return None if law is None else scene.evaluate(law, sites, name).tensor
 
         kappa = scene.evaluate(spec.diffusivity, sites, "diffusivity")
-        check_positive(kappa)
+        if not scene.trial:
+            check_positive(kappa)
         velocity, reaction, source = maybe("advection"), maybe("reaction"), maybe("source")
         if velocity is not None and velocity.shape[-1] != self.mesh.dim:
             raise SpecError(

@@ -96,7 +96,12 @@ class Scene:
     ----------
     factor
         Share of the loads that acts, while they are applied in steps.
+    trial
+        Whether the solution is one that an iteration tries: laws may then be infinite or not positive,
+        and the iteration steps back.
     """
+
+    trial: bool = False
 
     factor: float = 1.0
 
@@ -185,7 +190,7 @@ class Scene:
             raise DTypeError(f"{path}: the law is complex; this problem is real")
         if tensor.ndim < 2 + result.rank:
             tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
-        if not bool(torch.isfinite(tensor.detach()).all()):
+        if not self.trial and not bool(torch.isfinite(tensor.detach()).all()):
             raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
         return Ranked(tensor, result.rank)
 
