@@ -17,7 +17,8 @@ True
 from __future__ import annotations
 
 from torch_sla.assembly import weak
-from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
+from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis, InteriorBasis
+from torch_sla.assembly.chunked import ChunkedAssembly
 from torch_sla.assembly.constraints import (
     Constraint,
     DirichletConstraint,
@@ -35,6 +36,7 @@ from torch_sla.assembly.dofs import Dofs, MixedDofs
 from torch_sla.assembly.elements import P0, P1, P2, Q1, Q2, Element, Mini, lagrange
 from torch_sla.assembly.forms import (
     BilinearForm,
+    CellEnergy,
     Context,
     Energy,
     Field,
@@ -43,6 +45,7 @@ from torch_sla.assembly.forms import (
     ResidualForm,
 )
 from torch_sla.assembly.forms.vocabulary import (
+    average,
     cofactor,
     curl,
     det,
@@ -51,6 +54,7 @@ from torch_sla.assembly.forms.vocabulary import (
     grad,
     identity,
     inner,
+    jump,
     matvec,
     normal,
     sym_grad,
@@ -60,6 +64,7 @@ from torch_sla.assembly.interpolation import Interpolation
 from torch_sla.assembly.measures import consistent_flux, h1_seminorm_error, l2_error, residual
 from torch_sla.assembly.mesh import (
     Mesh,
+    Part,
     Submesh,
     annulus_mesh,
     box_mesh,
@@ -69,12 +74,15 @@ from torch_sla.assembly.mesh import (
     interval_mesh,
     lshape_mesh,
     make_mesh,
+    partition,
+    partition_cells,
     read_mesh,
     rectangle_mesh,
     refine,
     submesh,
     write_mesh,
 )
+from torch_sla.assembly.recovery import Projection, mark, transfer, zz_estimate
 
 __all__ = [
     "P0",
@@ -85,6 +93,8 @@ __all__ = [
     "Basis",
     "BilinearForm",
     "CellBasis",
+    "CellEnergy",
+    "ChunkedAssembly",
     "Constraint",
     "Context",
     "DirichletConstraint",
@@ -96,16 +106,20 @@ __all__ = [
     "Field",
     "Functional",
     "Gauge",
+    "InteriorBasis",
     "Interpolation",
     "LinearConstraint",
     "LinearForm",
     "Mesh",
     "Mini",
     "MixedDofs",
+    "Part",
+    "Projection",
     "ResidualForm",
     "Submesh",
     "along",
     "annulus_mesh",
+    "average",
     "box_mesh",
     "cofactor",
     "combine",
@@ -123,12 +137,16 @@ __all__ = [
     "identity",
     "inner",
     "interval_mesh",
+    "jump",
     "l2_error",
     "lagrange",
     "lshape_mesh",
     "make_mesh",
+    "mark",
     "matvec",
     "normal",
+    "partition",
+    "partition_cells",
     "periodic",
     "prescribe",
     "read_mesh",
@@ -139,6 +157,8 @@ __all__ = [
     "submesh",
     "sym_grad",
     "trace",
+    "transfer",
     "weak",
     "write_mesh",
+    "zz_estimate",
 ]

@@ -50,7 +50,7 @@ def test_a_corner_and_a_graded_rectangle():
     sides = ["left", "right", "bottom", "top", "notch"]
     corner = PoissonProblem(mesh=LShapeMesh(cells=10), source=1.0, boundary=[Dirichlet(sides, 0.0)])
     assert corner.mesh_data().n_cells == 600
-    assert corner.solve().u.max().item() == pytest.approx(0.1497, rel=0.021)
+    assert corner.solve().u.max().item() == pytest.approx(0.1497, rel=0.03)
     graded = PoissonProblem(
         mesh=RectangleMesh(cells=(4, 4), grading=(4.0, 1.0), cell="quad"),
         boundary=[Dirichlet("left", 0.0), Dirichlet("right", 1.0)],

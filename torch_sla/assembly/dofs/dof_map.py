@@ -44,7 +44,8 @@ class DofMap(ABC):
     n_nodes: int
     n: int
 
-    def __init__(self) -> None:
+    def __init__(self, *, interior: bool = False) -> None:
+        self.interior = interior
         self._maps: dict[tuple[str, int, bytes], SegmentMap] = {}
 
     @property
@@ -81,12 +82,23 @@ class DofMap(ABC):
         return self._dofs_of(self.cell_nodes)
 
     @cached_property
+    def _facet_pairs(self) -> Tensor:
+        """Nodes of the two cells at each interior facet ``[n_facets, 2 nb]``."""
+        facets, device = self.mesh.interior, self.cell_nodes.device
+        both = (torch.from_numpy(cells).to(device) for cells in (facets.owner, facets.neighbour))
+        return torch.cat([self.cell_nodes[cells] for cells in both], 1)
+
+    @cached_property
     def _node_pattern(self) -> tuple[Pattern, Tensor]:
-        """Pattern of the nodes and the slot of each pair in each cell ``[n_cells * nb * nb]``."""
-        nb = self.cell_nodes.shape[1]
-        nodes = self.cell_nodes.int() if self.n_nodes < 2**31 else self.cell_nodes
-        row = nodes[:, :, None].expand(-1, nb, nb).flatten()
-        col = nodes[:, None, :].expand(-1, nb, nb).flatten()
+        """Pattern of the nodes and the slot of each pair in each cell, then in each facet's two cells, flat."""
+        tables = [self.cell_nodes, self._facet_pairs] if self.interior else [self.cell_nodes]
+        index = torch.int32 if self.n_nodes < 2**31 else torch.int64
+        rows, cols = [], []
+        for table in tables:
+            nodes, nb = table.to(index), table.shape[1]
+            rows.append(nodes[:, :, None].expand(-1, nb, nb).flatten())
+            cols.append(nodes[:, None, :].expand(-1, nb, nb).flatten())
+        row, col = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in (rows, cols))
         pattern = Pattern.from_coo(row, col, (self.n_nodes, self.n_nodes))
         if pattern.entries is None:
             slots = torch.arange(len(row), dtype=pattern.ccol.dtype, device=row.device)
@@ -109,38 +121,62 @@ class DofMap(ABC):
         nodes, _ = self._node_pattern
         if self.n == self.n_nodes:
             return nodes
-        node_row = nodes.crow.long()
-        sizes = self.node_starts.diff()
-        before = self._columns_before
-        length = (before[node_row[1:]] - before[node_row[:-1]]).repeat_interleave(sizes)
+        # Dofs of the columns of every node row, one after another.
+        sizes, before = self.node_starts.diff(), self._columns_before
+        starts, ends = nodes.crow[:-1].long(), nodes.crow[1:].long()
+        columns = self._dofs_in(nodes.ccol, sizes)
+        # Row (i, a) repeats those of node row i, once for every component a.
+        length = (before[ends] - before[starts]).repeat_interleave(sizes)
         crow = torch.zeros(self.n + 1, dtype=torch.int64, device=length.device)
         crow[1:] = length.cumsum(0)
-        # Row (i, a) lists the dofs of the columns of node row i, once for every component a.
-        row = torch.arange(self.n, device=length.device).repeat_interleave(length)
-        node = torch.arange(self.n_nodes, device=length.device).repeat_interleave(sizes)
-        place = (
-            torch.arange(len(row), device=length.device) - crow[row] + before[node_row[node[row]]]
-        )
-        slot = torch.searchsorted(before, place, right=True) - 1
-        ccol = self.node_starts[nodes.ccol.long()[slot]] + place - before[slot]
-        return Pattern.from_csr(crow, ccol, (self.n, self.n))
+        index = torch.int32 if int(crow[-1]) < 2**31 else torch.int64
+        shift = (before[starts].repeat_interleave(sizes) - crow[:-1]).to(index)
+        place = shift.repeat_interleave(length)
+        place += torch.arange(len(place), dtype=index, device=place.device)
+        return Pattern.from_csr(crow, columns.index_select(0, place), (self.n, self.n))
+
+    def _dofs_in(self, nodes: Tensor, sizes: Tensor) -> Tensor:
+        """Dofs of a list of nodes, in its order, in the narrowest integers."""
+        index = torch.int32 if self.n < 2**31 else torch.int64
+        count = sizes[nodes.long()]
+        shift = self.node_starts[:-1][nodes.long()] - (count.cumsum(0) - count)
+        dofs = shift.to(index).repeat_interleave(count)
+        dofs += torch.arange(len(dofs), dtype=index, device=dofs.device)
+        return dofs
 
     @cached_property
     def _matrix_slots(self) -> Tensor:
         """Slot of each entry of each element matrix ``[n_cells, n_local, n_local]``."""
-        nodes, slots = self._node_pattern
-        nb = self.cell_nodes.shape[1]
+        count = self.cell_nodes.shape[0] * self.cell_nodes.shape[1] ** 2
+        return self._slots(self.cell_nodes, self._node_pattern[1][:count])
+
+    def _slots(self, table: Tensor, slots: Tensor) -> Tensor:
+        """Expand slots of pairs of nodes to slots of pairs of dofs ``[m, n_local, n_local]``."""
+        nodes, nb = self._node_pattern[0], table.shape[1]
         pairs = slots.reshape(-1, nb, nb)
         if self.n == self.n_nodes:
             return pairs
         index = torch.int32 if self.pattern.nnz_csr < 2**31 else torch.int64
         node, component = self._local
+        if nb > self.cell_nodes.shape[1]:
+            node, component = torch.cat([node, node + nb // 2]), component.repeat(2)
         # Slot of (i, a; j, b): the row's start, the dofs in earlier columns of the row, the component.
-        first = self._columns_before[nodes.crow.long()[self.cell_nodes]]
+        first = self._columns_before[nodes.crow.long()[table]]
         offset = (self._columns_before[pairs.long()] - first[:, :, None]).to(index)
-        rows = self.pattern.crow.to(index)[self.cell_dofs]
+        rows = self.pattern.crow.to(index)[self.node_starts[table][:, node] + component]
         columns = offset[:, :, node] + component.to(index)
         return columns[:, node] + rows[:, :, None]
+
+    def slots_of(self, cells: Tensor, rank: int) -> Tensor:
+        """Entries that the matrices (rank 2) or vectors (rank 1) of some cells add to, flat.
+
+        Found without the map of all cells, for work in chunks.
+        """
+        if rank == 1:
+            return self._dofs_of(self.cell_nodes[cells]).flatten()
+        nb = self.cell_nodes.shape[1]
+        pairs = self._node_pattern[1][: self.cell_nodes.shape[0] * nb * nb].reshape(-1, nb * nb)
+        return self._slots(self.cell_nodes[cells], pairs[cells].flatten()).flatten()
 
     @cached_property
     def matrix_map(self) -> SegmentMap:
@@ -151,6 +187,23 @@ class DofMap(ABC):
     def vector_map(self) -> SegmentMap:
         """Element vectors ``[n_cells * n_local]`` to vectors ``[n]``."""
         return SegmentMap(self._small(self.cell_dofs).flatten(), self.n)
+
+    @cached_property
+    def _interior_maps(self) -> dict[int, SegmentMap]:
+        """Maps of matrices (2) and vectors (1) of interior facets."""
+        if not self.interior:
+            raise ArgumentError(
+                "interior: this numbering does not couple across facets; make it with interior=True"
+            )
+        pairs = self._facet_pairs
+        count = self.cell_nodes.shape[0] * self.cell_nodes.shape[1] ** 2
+        slots = self._slots(pairs, self._node_pattern[1][count:])
+        half = self.cell_nodes.shape[1]
+        dofs = torch.cat([self._dofs_of(pairs[:, :half]), self._dofs_of(pairs[:, half:])], 1)
+        return {
+            1: SegmentMap(self._small(dofs).flatten(), self.n),
+            2: SegmentMap(slots.flatten(), self.pattern.nnz_csr),
+        }
 
     def _small(self, index: Tensor) -> Tensor:
         return index.int() if self.n < 2**31 else index
@@ -188,7 +241,12 @@ class DofMap(ABC):
         return self._maps[key]
 
     def assemble_matrix(
-        self, local: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None
+        self,
+        local: Tensor,
+        facets: Tensor | None = None,
+        *,
+        cells: Tensor | None = None,
+        interior: bool = False,
     ) -> Tensor:
         """Sum element matrices into values of `pattern`.
 
@@ -200,18 +258,27 @@ class DofMap(ABC):
             The facets that `local` belongs to; None means all cells.
         cells
             The cells that `local` belongs to, where it is not all of them; repetitions add up.
+        interior
+            Whether `local` belongs to the interior facets, ``[*batch, n_facets, 2 n_local, 2 n_local]``.
 
         Returns
         -------
         Tensor ``[*batch, nnz]``.
         """
-        return self._site_map(2, facets, cells).sum(local.flatten(-3))
+        scatter = self._interior_maps[2] if interior else self._site_map(2, facets, cells)
+        return scatter.sum(local.flatten(-3))
 
     def assemble_vector(
-        self, local: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None
+        self,
+        local: Tensor,
+        facets: Tensor | None = None,
+        *,
+        cells: Tensor | None = None,
+        interior: bool = False,
     ) -> Tensor:
         """Sum element vectors ``[*batch, n_cells, n_local]`` (or per facet) into ``[*batch, n]``."""
-        return self._site_map(1, facets, cells).sum(local.flatten(-2))
+        scatter = self._interior_maps[1] if interior else self._site_map(1, facets, cells)
+        return scatter.sum(local.flatten(-2))
 
     def restrict(
         self, u: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None

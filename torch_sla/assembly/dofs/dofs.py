@@ -35,6 +35,8 @@ class Dofs(DofMap):
         A scalar element on the mesh's reference cell.
     components
         Components of the field; 1 means a scalar field.
+    interior
+        Whether the pattern also couples the two cells at every interior facet, for forms over those.
 
     Attributes
     ----------
@@ -51,7 +53,9 @@ class Dofs(DofMap):
     (25, 50, torch.Size([8, 12]))
     """
 
-    def __init__(self, mesh: Mesh, element: Element, components: int = 1) -> None:
+    def __init__(
+        self, mesh: Mesh, element: Element, components: int = 1, *, interior: bool = False
+    ) -> None:
         if element.cell != mesh.reference:
             raise MeshError(
                 f"element: {element!r} does not fit the mesh's {mesh.cell} cells; use "
@@ -59,7 +63,7 @@ class Dofs(DofMap):
             )
         if components < 1:
             raise ArgumentError(f"components: got {components}; a field has at least one component")
-        super().__init__()
+        super().__init__(interior=interior)
         self.mesh, self.element, self.components = mesh, element, components
         self.cell_nodes, self.n_nodes = number_nodes(mesh, element)
         self.n = self.n_nodes * components

@@ -27,6 +27,8 @@ class MixedDofs(DofMap):
     ----------
     fields
         Numbering of each field by name, on one mesh.
+    interior
+        Whether the pattern also couples the two cells at every interior facet.
 
     Attributes
     ----------
@@ -56,8 +58,8 @@ class MixedDofs(DofMap):
     (59, slice(50, 59, None), torch.Size([8, 15]))
     """
 
-    def __init__(self, fields: Mapping[str, Dofs]) -> None:
-        super().__init__()
+    def __init__(self, fields: Mapping[str, Dofs], *, interior: bool = False) -> None:
+        super().__init__(interior=interior)
         if not fields:
             raise ArgumentError("fields: got none; give the numbering of at least one field")
         numberings = list(fields.values())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly.dofs import Dofs
 from torch_sla.assembly.interpolation.locate import local_coordinates, locate
+from torch_sla.assembly.kernels.small import small_product
 from torch_sla.assembly.mapping import inverse_and_det
 from torch_sla.errors import ArgumentError
 
@@ -91,7 +92,7 @@ class Interpolation:
         """Gradients of the basis functions ``[m, nb, dim]``."""
         slopes = self.mesh.geometry.gradients(self.X)
         inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", self._nodes, slopes))
-        return self.dofs.element.gradients(self.X) @ inverse
+        return small_product(self.dofs.element.gradients(self.X), inverse)
 
     def _local(self, u: Tensor) -> Tensor:
         """Coefficients of the located cells ``[*batch, m, nb, components]``."""

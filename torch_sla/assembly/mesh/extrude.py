@@ -91,7 +91,13 @@ def extrude(
         facet_tags[name] = (sides[None] + offsets[..., 0]).reshape(-1, sides.shape[-1])
     facet_tags[below], facet_tags[above] = base, base + n * layers
     solid = make_mesh(
-        points, cells, chosen, cell_tags=cell_tags, facet_tags=facet_tags, duplicate_nodes="allow"
+        points,
+        cells,
+        chosen,
+        cell_tags=cell_tags,
+        facet_tags=facet_tags,
+        duplicate_nodes="allow",
+        hanging_nodes="allow",
     )
     return solid.to(mesh.points.device)
 

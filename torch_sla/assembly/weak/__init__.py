@@ -8,8 +8,8 @@ from torch_sla.assembly.weak.convection import (
     streamline_source,
     streamline_time,
 )
+from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
 from torch_sla.assembly.weak.elasticity import (
-    dilatation,
     elasticity,
     foundation,
     lame_parameters,
@@ -27,8 +27,9 @@ from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 __all__ = [
     "convection",
     "diffusion",
-    "dilatation",
     "elasticity",
+    "elasticity_bbar",
+    "fbar",
     "follower_pressure",
     "foundation",
     "lame_parameters",

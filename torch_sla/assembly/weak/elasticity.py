@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch_sla.assembly.forms.context import Context
 
 __all__ = [
-    "dilatation",
     "elasticity",
     "foundation",
     "lame_parameters",
@@ -128,11 +127,6 @@ def _normal_stress_load(v: Field, w: Context) -> Tensor:
     return (w.s * normal_strains(v, over_radius)).sum(-1)
 
 
-def _dilatation(v: Field, w: Context) -> Tensor:
-    """``c div v``."""
-    return w.c * div(v)
-
-
 def _foundation(u: Field, v: Field, w: Context) -> Tensor:
     """``sum_i k_i u_i v_i`` with one stiffness for all directions or one for each, ``k [..., 1 | components]``."""
     return (w.k * u.value * v.value).sum(-1)
@@ -142,4 +136,3 @@ elasticity = BilinearForm(_elasticity)
 orthotropic = BilinearForm(_orthotropic)
 foundation = BilinearForm(_foundation)
 normal_stress_load = LinearForm(_normal_stress_load)
-dilatation = LinearForm(_dilatation)

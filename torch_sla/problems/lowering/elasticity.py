@@ -255,12 +255,7 @@ class Elasticity(Model):
             lam, mu = factor * lam, factor * mu
         if not self._averaged:
             return weak.elasticity(basis, lam=lam, mu=mu)
-        shear = weak.elasticity(basis, lam=torch.zeros_like(lam), mu=mu)
-        # λ (mean div u) (mean div v) V, cell by cell: selective integration of any order.
-        b = weak.dilatation(basis, c=torch.ones(1, 1, dtype=self.dtype, device=self.device))
-        volume = basis.dx.sum(-1)
-        stiff = basis.integrate(lam) / volume**2
-        return shear + stiff[..., None, None] * (b[..., :, None] * b[..., None, :])
+        return weak.elasticity_bbar(basis, lam=lam, mu=mu)
 
     def _revolved(self, sites: Sites) -> dict[str, Any]:
         return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}

@@ -1,0 +1,90 @@
+"""Aggregates found in parallel: roots no two of which are within two steps, and their neighbours.
+
+Roots are a maximal set of rows no two of which are within two steps. A second set, among rows that
+are left over, makes aggregates of those that have enough free neighbours (Kelley and Rajamanickam,
+Parallel, portable algorithms for distance-2 maximal independent set and graph coarsening, IPDPS
+2022), and the rest joins the aggregate to which it is coupled most strongly. Nothing depends on the
+order of execution.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.linalg.kernels.independent import independent_rows
+from torch_sla.linalg.kernels.rows import row_max
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.device.strength import Strong
+
+__all__ = ["aggregate"]
+
+_LEAST = 3  # rows of an aggregate of the second kind
+_ROUNDS = 3  # of joining, before what is left becomes aggregates of its own
+
+
+def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
+    """Group rows by strong couplings.
+
+    Parameters
+    ----------
+    S
+        The strong part of a matrix.
+    size
+        ``[nnz]`` size of the coupling of each of its entries, -inf on the diagonal.
+
+    Returns
+    -------
+    group
+        ``[n]`` int64 aggregate of each row; -1 for rows without strong couplings, which the smoother
+        solves.
+    count
+        Number of aggregates.
+    """
+    n = S.crow.numel() - 1
+    device = S.crow.device
+    group = torch.full((n,), -1, dtype=torch.int64, device=device)
+    present = (S.diagonal >= 0).to(S.crow.dtype)
+    coupled = S.crow.diff() > present
+    if not n or not bool(coupled.any()):
+        return group, 0
+    count = 0
+    free = coupled
+    for least in (1, _LEAST):
+        root = independent_rows(S.crow, S.ccol, free)
+        if least > 1:
+            neighbours = _count_free(S, free)
+            root &= neighbours >= least
+        fresh = torch.where(root, torch.cumsum(root, 0) - 1 + count, -1)
+        joined = row_max(S.crow, fresh, S.ccol, -1)
+        group = torch.where(free & (joined >= 0), joined, group)
+        group = torch.where(root, fresh, group)
+        count += int(root.sum())
+        free = coupled & (group < 0)
+    for _ in range(_ROUNDS):
+        if not bool(free.any()):
+            break
+        group = torch.where(free, _strongest(S, size, group), group)
+        free = coupled & (group < 0)
+    alone = torch.where(free, torch.cumsum(free, 0) - 1 + count, group)
+    return alone, count + int(free.sum())
+
+
+def _count_free(S: Strong, free: Tensor) -> Tensor:
+    """Count the free rows within one step of each row, itself included."""
+    inside = torch.zeros(S.ccol.numel() + 1, dtype=torch.int64, device=S.ccol.device)
+    torch.cumsum(free[S.ccol.long()], 0, out=inside[1:])
+    return inside[S.crow.long()].diff()
+
+
+def _strongest(S: Strong, size: Tensor, group: Tensor) -> Tensor:
+    """Aggregate to which each row is coupled most strongly, -1 where to none."""
+    to = group[S.ccol.long()]
+    weight = torch.where(to >= 0, size, -torch.inf)
+    most = row_max(S.crow, weight, None, -torch.inf)
+    best = torch.where((weight == most[S.row.long()]) & (weight > 0), to, -1)
+    return row_max(S.crow, best, None, -1)
