@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch, column_norm
+from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import REFINE, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverState"]
 
-# Steps of refinement of a solve with perturbed factors, and fresh starts of an iterative one whose
-# recurrence drifted away from the true residual.
-_PERTURBED_STEPS, _RESUMES = 12, 3
+# Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
+_RESUMES = 3
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
 # Factors of other values that are kept although no graph needs them, where new ones could take
@@ -112,7 +112,7 @@ class SolverState:
         values, b = values.detach(), b.detach()
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = [kernels.fingerprint(item) for item in items]
+        prints = kernels.fingerprints(items)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -163,7 +163,9 @@ class SolverState:
         everyone = list(range(len(values)))
         candidate, n = self.plan.choice, self.pattern.shape[0]
         backend = get_backend(candidate.backend)
-        fits = self._is_direct(candidate) and self._square and self.nullspace is None
+        if not self._is_direct(candidate):
+            return self._iterate_together(backend, candidate, values, b, adjoint, first, out)
+        fits = self._square and self.nullspace is None
         if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
             return everyone
         size = b.abs().amax(1)
@@ -198,6 +200,51 @@ class SolverState:
         )
         self._absorb(info, first)
         return (~good).nonzero().flatten().tolist()
+
+    def _iterate_together(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        b: Tensor,
+        adjoint: bool,
+        first: bool,
+        out: Tensor,
+    ) -> list[int]:
+        """Iterate on all members at once where the backend does; return those that go alone."""
+        everyone = list(range(len(values)))
+        if len(values) < 2 or not self._square or self.nullspace is not None:
+            return everyone
+        if self.x0 is not None or 0 in b.shape or not self.pattern.nnz_csr:
+            return everyone
+        options = self.adjoint_options if adjoint else self.options
+        if options.preconditioner is None:
+            options = replace(options, preconditioner=candidate.preconditioner)
+        mode, truth = self._modes(adjoint)
+        symbolic = self._symbolic(backend, candidate)
+        found = backend.iterate_batch(symbolic, values, b, mode, options)
+        if found is None:
+            return everyone
+        x, iterations = found
+        count("solve", len(values))
+        check = BatchResidual(self.pattern, values, b, truth)
+        check(x)
+        good = check.relative <= options.rtol  # NaN is not
+        if not bool(good.any()):
+            return everyone
+        out.copy_(x)
+        info = SolveInfo(
+            iterations=int(iterations[good].max()),
+            residual=float(check.relative[good].max()),
+            backward_error=float(check.backward[good].max()),
+            method=candidate.method,
+            backend=candidate.backend,
+            notes=[f"{int(good.sum())} matrices at once"],
+        )
+        info.preconditioner = candidate.preconditioner
+        self._absorb(info, first)
+        alone: list[int] = (~good).nonzero().flatten().tolist()
+        return alone
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -257,7 +304,9 @@ class SolverState:
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
-        for candidate, matched in self._ways(mark):
+        ways = deque(self._ways(mark))
+        while ways:
+            candidate, matched = ways.popleft()
             try:
                 x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink, matched)
             except SolveError as error:
@@ -279,6 +328,10 @@ class SolverState:
                     self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+            lean = self.plan.lean
+            if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
+                # Other factors are no smaller.
+                ways = deque([(lean, False)])
         if x is nan:
             x = nan.clone(memory_format=torch.contiguous_format)
         if scale is not None:
@@ -353,31 +406,17 @@ class SolverState:
         options: SolveOptions,
         matched: bool,
     ) -> tuple[Tensor, SolveInfo, Residual]:
-        """Substitute, then refine while the backward error is above the floor and still halves."""
+        """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self._factored(backend, candidate, values, mark, options, matched)
-        check = Residual(
-            self.pattern,
-            values,
-            b,
-            truth,
-            scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
-            perturbed=factored.perturbed,
-        )
-        count("solve")
-        x = factored.solve(values, b, mode)
-        error = check(x)
-        eps = torch.finfo(x.dtype).eps
-        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else STEPS
-        while steps < limit and REFINE * eps < error[1] < float("inf"):
-            trial = x + factored.solve(values, check.r, mode)
-            found = check(trial)
-            if not found[1] < error[1]:
-                error = check(x)
-                break
-            slow = found[1] > 0.5 * error[1]
-            x, error, steps = trial, found, steps + 1
-            if slow:
-                break
+        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
+            better = self._safer(factored, candidate, values, mark, matched)
+            if better is not None:
+                again = refined(self.pattern, better, values, b, mode, truth)
+                if again[1][1] < error[1]:
+                    factored, (x, error, steps, check) = better, again
+                else:
+                    error = check(x)
         info = SolveInfo(
             residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
         )
@@ -459,7 +498,8 @@ class SolverState:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        return (candidate, s.hermitian, s.positive_definite, self.pattern.key, pins)
+        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
+        return (candidate, *marks, self.pattern.key, pins)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
@@ -490,6 +530,25 @@ class SolverState:
             return made
 
         return numerics.get((*family, mark, matched), factorize, self)
+
+    def _safer(
+        self,
+        factored: Factored,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        matched: bool,
+    ) -> Factored | None:
+        """Better factors under a key of their own, so that what was solved before changes nothing."""
+
+        def factorize() -> Factored:
+            count("factorize")
+            better = factored.safer(values)
+            return factored if better is None else better
+
+        key = (self._base(candidate), values.dtype, mark, matched, "safer")
+        found = numerics.get(key, factorize)
+        return None if found.numeric is factored.numeric else found
 
     def _factored_batch(
         self,
