@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, probe
-from torch_sla.linalg.residual import REFINE, BatchResidual
+from torch_sla.linalg.residual import REFINE, BatchResidual, Residual
 from torch_sla.linalg.scaling import equilibrate, is_uneven, scaled
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
     from torch_sla.linalg.nullspace import Nullspace
 
-__all__ = ["STEPS", "Factored", "FactoredBatch", "column_norm"]
+__all__ = ["Factored", "FactoredBatch", "column_norm", "refined"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
 _SUSPICIOUS = 1e-2
-# Steps of refinement.
-STEPS = 4
+# Steps of refinement, and with factors whose pivots were replaced.
+_STEPS, _PERTURBED_STEPS = 4, 12
 
 
 def _suspicious(n: int, dtype: torch.dtype) -> float:
@@ -117,6 +119,17 @@ class Factored:
         out._own, out._values, out._rcond, out._order = False, None, None, None
         out.matched, out.growth = False, 0.0
         out.nbytes, out.norm = numeric.nbytes, float(column_norm(numeric.symbolic.pattern, values))
+        return out
+
+    def safer(self, values: Tensor) -> Factored | None:
+        """Return better factors of the same values, where the backend can make them."""
+        inner = values if self._values is None else self._values
+        made = self._backend.safer(self.numeric, inner, self._options)
+        if made is None:
+            return None
+        out = copy(self)
+        out.nbytes += made.nbytes - self.numeric.nbytes
+        out.numeric, out._rcond = made, None
         return out
 
     @property
@@ -225,6 +238,43 @@ def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
     return Pattern.from_csr(crow, pattern.ccol[slots], pattern.shape), slots
 
 
+def refined(
+    pattern: Pattern, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
+) -> tuple[Tensor, tuple[float, float], int, Residual]:
+    """Solve ``op(A) x = b`` and refine while the backward error is above the floor and still halves.
+
+    Returns
+    -------
+    x, error, steps, check
+        Solution ``[n, K]``, its (relative residual, backward error), refinement steps, and what
+        measured them: `truth` is the mode of that.
+    """
+    check = Residual(
+        pattern,
+        values,
+        b,
+        truth,
+        scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
+        perturbed=factored.perturbed,
+    )
+    count("solve")
+    x = factored.solve(values, b, mode)
+    error = check(x)
+    eps = torch.finfo(x.dtype).eps
+    steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+    while steps < limit and REFINE * eps < error[1] < float("inf"):
+        trial = x + factored.solve(values, check.r, mode)
+        found = check(trial)
+        if not found[1] < error[1]:
+            error = check(x)
+            break
+        slow = found[1] > 0.5 * error[1]
+        x, error, steps = trial, found, steps + 1
+        if slow:
+            break
+    return x, error, steps, check
+
+
 class FactoredBatch:
     """Numeric factors of many square matrices on one pattern, and which of them are beyond doubt.
 
@@ -283,7 +333,7 @@ class FactoredBatch:
         x = self._substitute(values, b, mode)
         check(x)
         steps, target = 0, REFINE * torch.finfo(x.dtype).eps
-        while steps < STEPS and bool((self.sound & (check.backward > target)).any()):
+        while steps < _STEPS and bool((self.sound & (check.backward > target)).any()):
             before = check.backward
             trial = x + self._substitute(values, check.r, mode)
             check(trial)

@@ -81,6 +81,12 @@ class DirectSolver(SolverState):
             kernels.fingerprint(self._values),
             options,
         )
+        if self.numeric.perturbed:
+            # Determinants and inertia need pivots of the matrix itself.
+            backend = get_backend(plan.backend)
+            better = backend.safer(self.numeric, self._values, options)
+            if better is not None:
+                self._kept[kernels.fingerprint(self._values)] = self.numeric = better
 
     @classmethod
     def several(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import STEPS, Factored, FactoredBatch, column_norm
+from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import REFINE, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverState"]
 
-# Steps of refinement of a solve with perturbed factors, and fresh starts of an iterative one whose
-# recurrence drifted away from the true residual.
-_PERTURBED_STEPS, _RESUMES = 12, 3
+# Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
+_RESUMES = 3
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
 # Factors of other values that are kept although no graph needs them, where new ones could take
@@ -112,7 +112,7 @@ class SolverState:
         values, b = values.detach(), b.detach()
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = [kernels.fingerprint(item) for item in items]
+        prints = kernels.fingerprints(items)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -257,7 +257,9 @@ class SolverState:
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
-        for candidate, matched in self._ways(mark):
+        ways = deque(self._ways(mark))
+        while ways:
+            candidate, matched = ways.popleft()
             try:
                 x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink, matched)
             except SolveError as error:
@@ -279,6 +281,10 @@ class SolverState:
                     self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+            lean = self.plan.lean
+            if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
+                # Other factors are no smaller.
+                ways = deque([(lean, False)])
         if x is nan:
             x = nan.clone(memory_format=torch.contiguous_format)
         if scale is not None:
@@ -353,31 +359,17 @@ class SolverState:
         options: SolveOptions,
         matched: bool,
     ) -> tuple[Tensor, SolveInfo, Residual]:
-        """Substitute, then refine while the backward error is above the floor and still halves."""
+        """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self._factored(backend, candidate, values, mark, options, matched)
-        check = Residual(
-            self.pattern,
-            values,
-            b,
-            truth,
-            scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
-            perturbed=factored.perturbed,
-        )
-        count("solve")
-        x = factored.solve(values, b, mode)
-        error = check(x)
-        eps = torch.finfo(x.dtype).eps
-        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else STEPS
-        while steps < limit and REFINE * eps < error[1] < float("inf"):
-            trial = x + factored.solve(values, check.r, mode)
-            found = check(trial)
-            if not found[1] < error[1]:
-                error = check(x)
-                break
-            slow = found[1] > 0.5 * error[1]
-            x, error, steps = trial, found, steps + 1
-            if slow:
-                break
+        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
+            better = self._safer(factored, candidate, values, mark, matched)
+            if better is not None:
+                again = refined(self.pattern, better, values, b, mode, truth)
+                if again[1][1] < error[1]:
+                    factored, (x, error, steps, check) = better, again
+                else:
+                    error = check(x)
         info = SolveInfo(
             residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
         )
@@ -459,7 +451,8 @@ class SolverState:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        return (candidate, s.hermitian, s.positive_definite, self.pattern.key, pins)
+        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
+        return (candidate, *marks, self.pattern.key, pins)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
@@ -490,6 +483,25 @@ class SolverState:
             return made
 
         return numerics.get((*family, mark, matched), factorize, self)
+
+    def _safer(
+        self,
+        factored: Factored,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        matched: bool,
+    ) -> Factored | None:
+        """Better factors under a key of their own, so that what was solved before changes nothing."""
+
+        def factorize() -> Factored:
+            count("factorize")
+            better = factored.safer(values)
+            return factored if better is None else better
+
+        key = (self._base(candidate), values.dtype, mark, matched, "safer")
+        found = numerics.get(key, factorize)
+        return None if found.numeric is factored.numeric else found
 
     def _factored_batch(
         self,

@@ -22,6 +22,7 @@ __all__ = [
     "REAL_DTYPES",
     "Backend",
     "Capabilities",
+    "Counts",
     "Method",
     "Mode",
     "Numeric",
@@ -98,6 +99,40 @@ class Capabilities:
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""
         return next((m for m in self.methods if name == m.name or name in m.aliases), None)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an analysis counted: the size of a symmetric factorisation.
+
+    Parameters
+    ----------
+    factor_nnz
+        Entries of one triangular factor, diagonal included.
+    flops
+        Multiplications and additions: the sum of squared column lengths.
+    stored
+        Entries kept, the zeros that supernodes store included.
+    working
+        Entries needed besides while factorising.
+    fronts
+        Dense fronts.
+    front_flops
+        `flops` with those zeros.
+    dissected
+        Whether the ordering came from nested dissection.
+    nbytes
+        Bytes the analysis itself holds.
+    """
+
+    factor_nnz: int
+    flops: float
+    stored: int
+    working: int
+    fronts: int
+    front_flops: float
+    dissected: bool = False
+    nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +220,13 @@ class Backend(ABC):
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         """Do the work that values do not change."""
 
+    def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
+        """Count a symmetric factorisation exactly, by the analysis that `analyze` then finds made.
+
+        None where the backend does not count, or the pattern is not for it.
+        """
+        return None
+
     @abstractmethod
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         """Do the work that depends on slot values ``[nnz_csr]``.
@@ -198,6 +240,13 @@ class Backend(ABC):
     def refactorize(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric:
         """Make a numeric object for new values on the same analysis."""
         return self.factorize(numeric.symbolic, values, options)
+
+    def safer(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric | None:
+        """Make better factors of the same values, at a price; None where there are none to be had.
+
+        Asked for where solutions are not accurate enough, or exact pivots are needed.
+        """
+        return None
 
     @abstractmethod
     def solve(
