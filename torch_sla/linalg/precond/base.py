@@ -87,7 +87,6 @@ _KINDS = {
     "multigrid": Kind(
         f"{_HERE}.multigrid.options",
         "AMG",
-        _CPU,
         dtypes=frozenset({torch.float32, torch.float64}),
     ),
     "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),

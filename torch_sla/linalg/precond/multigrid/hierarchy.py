@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,13 @@ from torch_sla.linalg.kernels.multigrid import (
     detect_lattice,
 )
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY, suits_lattice
+from torch_sla.linalg.precond.multigrid.levels import (
+    Level,
+    describe,
+    grid_complexity,
+    operator_complexity,
+)
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
 
@@ -32,27 +38,6 @@ __all__ = ["Hierarchy", "Level"]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
-_CONTRARY = 0.05  # share of rows above which a lattice is left to aggregation
-
-
-@dataclass(frozen=True)
-class Level:
-    """Sizes of one level.
-
-    Parameters
-    ----------
-    unknowns, nonzeros
-        Of its matrix, in scalars; on a lattice, coefficients of its stencils.
-    block
-        Edge of its blocks.
-    transfer_nonzeros
-        Of the prolongation from the next level; 0 for the last, and on lattices, where it is weights.
-    """
-
-    unknowns: int
-    nonzeros: int
-    block: int = 1
-    transfer_nonzeros: int = 0
 
 
 class Hierarchy:
@@ -126,9 +111,9 @@ class Hierarchy:
         options = self.options
         self._native: CompiledHierarchy | CompiledLattice
         lattice = None
-        wanted_lattice = options.method == "lattice" or not self._unsymmetric
-        if transfers is None and wanted_lattice:
-            lattice = _lattice(pattern, values, options, vectors, dtype)
+        suits = suits_lattice(options, vectors, unsymmetric=self._unsymmetric)
+        if transfers is None and suits:
+            lattice = _lattice(pattern, values, options, dtype)
         self.method = "smoothed aggregation" if lattice is None else "lattice"
         if lattice is not None:
             self._native, self._cycle, self._smoother = lattice, options.cycle or "V", "spai0"
@@ -181,14 +166,12 @@ class Hierarchy:
     @property
     def operator_complexity(self) -> float:
         """Nonzeros of all levels over those of the first."""
-        sizes = [level.nonzeros for level in self.levels]
-        return sum(sizes) / max(sizes[0], 1)
+        return operator_complexity(self.levels)
 
     @property
     def grid_complexity(self) -> float:
         """Unknowns of all levels over those of the first."""
-        sizes = [level.unknowns for level in self.levels]
-        return sum(sizes) / max(sizes[0], 1)
+        return grid_complexity(self.levels)
 
     @property
     def nbytes(self) -> int:
@@ -294,23 +277,10 @@ class Hierarchy:
         return out
 
     def __str__(self) -> str:
-        levels = self.levels
-        rows = [("level", "unknowns", "nonzeros", "block")]
-        rows += [
-            (str(i), str(l.unknowns), str(l.nonzeros), str(l.block)) for i, l in enumerate(levels)
-        ]
-        widths = [max(len(row[c]) for row in rows) for c in range(4)]
-        table = [
-            "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows
-        ]
         head = (
             f"{self.method}, {self._cycle} cycle, {self._smoother}, {str(self._native.dtype)[6:]}"
         )
-        tail = (
-            f"operator complexity {self.operator_complexity:.3f}, "
-            f"grid complexity {self.grid_complexity:.3f}"
-        )
-        return "\n".join([head, *table, tail])
+        return describe(head, self.levels)
 
     def __repr__(self) -> str:
         return f"<Hierarchy of {len(self.levels)} levels, {self.levels[0].unknowns} unknowns>"
@@ -327,15 +297,10 @@ def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
 
 
 def _lattice(
-    pattern: Pattern, values: Tensor, options: AMG, vectors: Tensor | None, dtype: torch.dtype
+    pattern: Pattern, values: Tensor, options: AMG, dtype: torch.dtype
 ) -> CompiledLattice | None:
-    """Structured multigrid where it was asked for or suits, else None."""
+    """Structured multigrid where the pattern is a lattice on which it works, else None."""
     asked = options.method == "lattice"
-    left_alone = (
-        vectors is None and (options.strength, options.smoother, options.block) == (None,) * 3
-    )
-    if not asked and not (options.method == "auto" and left_alone and options.cycle != "K"):
-        return None
     shape = detect_lattice(pattern.crow, pattern.ccol)
     if shape is None:
         if asked:
@@ -356,4 +321,4 @@ def _lattice(
         max_levels=options.max_levels,
         threads=options.threads,
     )
-    return made if asked or made.contrary <= _CONTRARY else None
+    return made if asked or made.contrary <= CONTRARY else None

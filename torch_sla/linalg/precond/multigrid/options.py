@@ -11,6 +11,7 @@ from torch_sla.linalg.kernels.multigrid import MAX_BLOCK
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.precond.multigrid.device import DeviceHierarchy
     from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
@@ -139,15 +140,15 @@ class AMG:
 
     def build(
         self, pattern: Pattern, values: Tensor, structure: Structure | None = None
-    ) -> Hierarchy:
-        """Set a hierarchy up.
+    ) -> Hierarchy | DeviceHierarchy:
+        """Set a hierarchy up, on the device of the values.
 
         Parameters
         ----------
         pattern
             Square scalar pattern.
         values
-            ``[nnz_csr]`` slot values, real, on the CPU.
+            ``[nnz_csr]`` slot values, real.
         structure
             May bring a near-nullspace or coordinates.
 
@@ -156,6 +157,10 @@ class AMG:
         SolveError
             ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
         """
+        if values.device.type != "cpu":
+            from torch_sla.linalg.precond.multigrid.device import build
+
+            return build(pattern, values, self, structure)
         from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
 
         return Hierarchy(pattern, values, self, structure=structure)

@@ -1,0 +1,91 @@
+"""The common face of hierarchies over tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.precond.multigrid.levels import (
+    Level,
+    describe,
+    grid_complexity,
+    operator_complexity,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["DeviceHierarchy"]
+
+
+class DeviceHierarchy(ABC):
+    """A multigrid hierarchy whose levels are tensors on one device.
+
+    A subclass holds the levels and cycles on one right-hand side. It may bring conjugate gradients
+    around itself as ``cg(values, b, x0=, options=)`` with the meaning of `Hierarchy.cg`.
+    """
+
+    method: str
+    n: int
+    dtype: torch.dtype
+
+    @property
+    @abstractmethod
+    def levels(self) -> list[Level]:
+        """Sizes of the levels, finest first."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes held, work vectors included; the matrix it was built from is not counted."""
+
+    @property
+    @abstractmethod
+    def coarse_nullity(self) -> int:
+        """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
+
+    @abstractmethod
+    def update(self, values: Tensor) -> None:
+        """Take new slot values ``[nnz_csr]``; what the pattern decides stays."""
+
+    @abstractmethod
+    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]``, in the dtype of `r`."""
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return ``B r``, one cycle from zero, for ``r`` ``[n]`` or ``[n, K]``."""
+        return self._columns(r, adjoint=False)
+
+    def apply_adjoint(self, r: Tensor) -> Tensor:
+        """Return ``Bᵀ r``: the same cycle on the transposed matrices."""
+        return self._columns(r, adjoint=True)
+
+    def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        if r.ndim not in (1, 2) or r.shape[0] != self.n:
+            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        if r.ndim == 1:
+            return self._cycle(r, adjoint=adjoint)
+        z = torch.empty_like(r)
+        for k in range(r.shape[1]):
+            z[:, k] = self._cycle(r[:, k].contiguous(), adjoint=adjoint)
+        return z
+
+    @property
+    def operator_complexity(self) -> float:
+        """Nonzeros of all levels over those of the first."""
+        return operator_complexity(self.levels)
+
+    @property
+    def grid_complexity(self) -> float:
+        """Unknowns of all levels over those of the first."""
+        return grid_complexity(self.levels)
+
+    def __str__(self) -> str:
+        return describe(f"{self.method}, {str(self.dtype)[6:]}", self.levels)
+
+    def __repr__(self) -> str:
+        levels = self.levels
+        return f"<{type(self).__name__} of {len(levels)} levels, {levels[0].unknowns} unknowns>"

@@ -1,0 +1,73 @@
+"""Which hierarchy a matrix on a device gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
+    from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+__all__ = ["CONTRARY", "build", "suits_lattice"]
+
+CONTRARY = 0.05  # share of rows whose anisotropy differs, above which a lattice is left to aggregation
+
+
+def suits_lattice(options: AMG, vectors: Tensor | None, *, unsymmetric: bool) -> bool:
+    """Whether options and structure leave the choice of a lattice open, wherever there is one."""
+    if options.method == "lattice":
+        return True
+    left_alone = (
+        vectors is None and (options.strength, options.smoother, options.block) == (None,) * 3
+    )
+    return options.method == "auto" and left_alone and options.cycle != "K" and not unsymmetric
+
+
+def build(
+    pattern: Pattern, values: Tensor, options: AMG, structure: Structure | None = None
+) -> DeviceHierarchy:
+    """Set a hierarchy up on the device of the values: stencils on a lattice, aggregates elsewhere.
+
+    Parameters
+    ----------
+    pattern
+        Square scalar pattern.
+    values
+        ``[nnz_csr]`` slot values, float32 or float64.
+    options
+        See `AMG`.
+    structure
+        May bring a near-nullspace or coordinates.
+    """
+    from torch_sla.linalg.precond.multigrid.device.lattice import DeviceLattice
+
+    n, columns = pattern.shape
+    if n != columns or pattern.block:
+        raise ArgumentError(
+            f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
+            f"{pattern.block}; `flatten_blocks` makes one"
+        )
+    vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
+    unsymmetric = structure is not None and structure.symmetric is False
+    asked = options.method == "lattice"
+    if suits_lattice(options, vectors, unsymmetric=unsymmetric):
+        if pattern.lattice is not None:
+            made = DeviceLattice(pattern, values, options)
+            if asked or made.contrary <= CONTRARY:
+                return made
+            del made
+        elif asked:
+            raise ArgumentError(
+                "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
+                "has others; method='smoothed_aggregation' takes any"
+            )
+    from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+
+    return DeviceAggregation(pattern, values, options, vectors)
