@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.linalg.backends.base import (
@@ -22,7 +23,7 @@ from torch_sla.linalg.methods.lsmr import lsmr
 from torch_sla.linalg.methods.lsqr import lsqr
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.precond.base import GIVEN, make_preconditioner
+from torch_sla.linalg.precond.base import GIVEN, Renewable, make_preconditioner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,14 @@ _INDEFINITE = ("none", "jacobi", "block_jacobi", "ssor", "ichol", GIVEN)
 
 _SQUARE: dict[str, Any] = {"cg": cg, "bicgstab": bicgstab, "gmres": gmres, "minres": minres}
 _LEAST_SQUARES: dict[str, Any] = {"lsqr": lsqr, "lsmr": lsmr}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The preconditioner that was asked for, and what its next set-up on the pattern can use again."""
+
+    wanted: Any
+    skeleton: Any
 
 
 class PyTorch(Backend):
@@ -67,9 +76,15 @@ class PyTorch(Backend):
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         if symbolic.method in _LEAST_SQUARES:
             return Numeric(symbolic, None)
+        wanted, kept = options.preconditioner, symbolic.payload
+        like = kept.skeleton if isinstance(kept, _Kept) and kept.wanted == wanted else None
         made = make_preconditioner(
-            options.preconditioner, symbolic.pattern, values, symbolic.structure
+            wanted, symbolic.pattern, values, symbolic.structure, like=like
         )
+        skeleton = made.skeleton() if isinstance(made, Renewable) else None
+        if skeleton is not None and not isinstance(kept, _Kept):
+            # A memo: what is made from it is the same as without it, to the last bit.
+            symbolic.payload, symbolic.nbytes = _Kept(wanted, skeleton), skeleton.nbytes
         return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes)
 
     def solve(
@@ -132,6 +147,10 @@ class PyTorch(Backend):
             if fused is not None and method == "cg" and not adjoint and options.project is None:
                 # The preconditioner brings conjugate gradients around itself, compiled.
                 return fused(values, b, x0=x0, options=krylov)  # type: ignore[no-any-return]
+            fused = getattr(numeric.payload, "krylov", None)
+            if fused is not None and method in ("gmres", "bicgstab") and options.project is None:
+                matrix = (other, turned)
+                return fused(method, matrix, b, adjoint=adjoint, x0=x0, options=krylov)  # type: ignore[no-any-return]
             if options.project is not None:
                 inner, project = M, options.project
 

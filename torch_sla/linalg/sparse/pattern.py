@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.structure import mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -199,6 +200,10 @@ class Pattern:
     @cached_property
     @outside_transforms
     def _transpose(self) -> tuple[Pattern | None, SegmentMap]:
+        square = self.shape[0] == self.shape[1] and self.block == self.block[::-1]
+        mirror = mirror_slots(self.crow, self.ccol) if square else None
+        if mirror is not None:
+            return None, SegmentMap.permutation(mirror)
         crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
         same = (
             self.shape[0] == self.shape[1]

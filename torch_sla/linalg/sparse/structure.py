@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.kernels.structure import matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    found = _in_one_pass(pattern, values)
+    if found is not None:
+        return found
     diagonal_slots = pattern.diagonal_slots.long()
     present = diagonal_slots >= 0
     diagonal = (
@@ -101,6 +106,28 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
         return Structure(symmetric=symmetric, hermitian=True, positive_definite=False)
     definite = True if _dominant(pattern, values.abs(), d, row, col) else None
     return Structure(symmetric=symmetric, hermitian=True, positive_definite=definite)
+
+
+def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
+    """Do the same by the compiled kernel, which needs no transpose; None where there is none."""
+    symmetric, hermitian, definite = True, True, True
+    positive = True
+    for item in values.reshape(prod(values.shape[:-1]), values.shape[-1]):
+        flags = matrix_flags(pattern.crow, pattern.ccol, item)
+        if flags is None:
+            return None
+        if not flags.pattern:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        symmetric &= flags.symmetric
+        hermitian &= flags.hermitian
+        positive &= flags.positive
+        definite &= flags.dominant
+    known = hermitian and positive
+    return Structure(
+        symmetric=symmetric,
+        hermitian=hermitian,
+        positive_definite=(definite or None) if known else False,
+    )
 
 
 def _dominant(pattern: Pattern, size: Tensor, d: Tensor, row: Tensor, col: Tensor) -> bool:
