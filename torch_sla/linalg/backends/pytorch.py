@@ -23,7 +23,7 @@ from torch_sla.linalg.methods.lsmr import lsmr
 from torch_sla.linalg.methods.lsqr import lsqr
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.precond.base import GIVEN, Renewable, make_preconditioner
+from torch_sla.linalg.precond.base import GIVEN, make_preconditioner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,11 +81,12 @@ class PyTorch(Backend):
         made = make_preconditioner(
             wanted, symbolic.pattern, values, symbolic.structure, like=like
         )
-        skeleton = made.skeleton() if isinstance(made, Renewable) else None
-        if skeleton is not None and not isinstance(kept, _Kept):
+        skeleton = getattr(made, "skeleton", lambda: None)()
+        if skeleton is not None:
             # A memo: what is made from it is the same as without it, to the last bit.
             symbolic.payload, symbolic.nbytes = _Kept(wanted, skeleton), skeleton.nbytes
-        return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes)
+        notes = getattr(made, "notes", ())
+        return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes, notes=notes)
 
     def solve(
         self,

@@ -72,7 +72,8 @@ def breadth_first(
     if _compiled is None:
         return None
     crow, ccol = indices(crow.cpu(), ccol.cpu())
-    return tuple(_compiled.breadth_first(crow.numpy(), ccol.numpy(), start, limit))  # type: ignore[return-value]
+    levels, reached, last = _compiled.breadth_first(crow.numpy(), ccol.numpy(), start, limit)
+    return levels, reached, last
 
 
 def mirror_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:

@@ -93,11 +93,7 @@ class Kind:
 _HERE = "torch_sla.linalg.precond"
 _CPU = frozenset({"cpu"})
 _KINDS = {
-    "multigrid": Kind(
-        f"{_HERE}.multigrid.options",
-        "AMG",
-        dtypes=frozenset({torch.float32, torch.float64}),
-    ),
+    "multigrid": Kind(f"{_HERE}.multigrid.options", "AMG"),
     "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),
     "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi"),
     "ssor": Kind(f"{_HERE}.ssor", "SSOR", _CPU),

@@ -6,6 +6,7 @@
 // to the precision of the cycle with the update of its argument.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <vector>
 

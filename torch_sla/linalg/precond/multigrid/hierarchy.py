@@ -147,7 +147,8 @@ class Hierarchy:
         if lattice is not None:
             self.method = "lattice"
             self._native = lattice
-            self._cycle, self._smoother = options.cycle or "V", options.smoother or "spai0"
+            self._cycle = options.cycle or "V"
+            self._smoother: str = options.smoother or "spai0"
             return
         known = like.compiled if like is not None and transfers is None else None
         native = self._compiled(pattern, vectors, dtype)
@@ -397,8 +398,9 @@ def _spread(pattern: Pattern, values: Tensor) -> float:
     """Largest over smallest diagonal entry that is not zero: row sums beside a jump lose as much."""
     slots = pattern.diagonal_slots
     size = values.detach().index_select(0, slots[slots >= 0])
-    low, high = (float(x) for x in size.abs_().aminmax())
+    low, high = (float(x) for x in size.abs().aminmax())
     if low == 0.0:
+        size = size.abs()
         size = size[size > 0]
         low = float(size.amin()) if size.numel() else high
     return high / low if low > 0 else 1.0
@@ -410,7 +412,7 @@ def _jumps(pattern: Pattern, values: Tensor) -> bool:
         return False
     size = values.detach()[pattern.diagonal_slots.long()].abs().log()
     steps = size[pattern.csr_row.long()] - size[pattern.ccol.long()]
-    return float(steps.amax()) > log(_JUMP)
+    return float(steps[values.detach() != 0].amax()) > log(_JUMP)
 
 
 def _lattice(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.precond.multigrid.device import DeviceHierarchy
     from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy, Skeleton
+    from torch_sla.linalg.precond.multigrid.rotated import RotatedHierarchy
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
@@ -165,7 +166,7 @@ class AMG:
         structure: Structure | None = None,
         *,
         like: Skeleton | None = None,
-    ) -> Hierarchy | DeviceHierarchy:
+    ) -> Hierarchy | RotatedHierarchy | DeviceHierarchy:
         """Set a hierarchy up, on the device of the values.
 
         Parameters
@@ -173,7 +174,7 @@ class AMG:
         pattern
             Square scalar pattern.
         values
-            ``[nnz_csr]`` slot values, real.
+            ``[nnz_csr]`` slot values; complex ones see `RotatedHierarchy`.
         structure
             May bring a near-nullspace or coordinates.
         like
@@ -185,6 +186,10 @@ class AMG:
         SolveError
             ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
         """
+        if values.is_complex():
+            from torch_sla.linalg.precond.multigrid.rotated import RotatedHierarchy
+
+            return RotatedHierarchy(pattern, values, self, structure=structure, like=like)
         if values.device.type != "cpu":
             from torch_sla.linalg.precond.multigrid.device import build
 
