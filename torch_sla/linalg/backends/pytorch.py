@@ -78,9 +78,7 @@ class PyTorch(Backend):
             return Numeric(symbolic, None)
         wanted, kept = options.preconditioner, symbolic.payload
         like = kept.skeleton if isinstance(kept, _Kept) and kept.wanted == wanted else None
-        made = make_preconditioner(
-            wanted, symbolic.pattern, values, symbolic.structure, like=like
-        )
+        made = make_preconditioner(wanted, symbolic.pattern, values, symbolic.structure, like=like)
         skeleton = getattr(made, "skeleton", lambda: None)()
         if skeleton is not None:
             # A memo: what is made from it is the same as without it, to the last bit.

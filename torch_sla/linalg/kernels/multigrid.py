@@ -159,8 +159,8 @@ class CompiledHierarchy(CompiledCycle):
     def renewed(self, values: Tensor, *, check: bool) -> CompiledHierarchy | None:
         """Make a hierarchy for other slot values ``[nnz]`` on the patterns of this one.
 
-        With `check`, None where the values ask for other aggregates: what is returned then equals a new
-        set-up to the last bit.
+        With `check` it equals a new set-up to the last bit: levels whose aggregates the values would
+        make otherwise are built anew. None where that takes the near-nullspace, which is not kept.
         """
         made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
         return None if made is None else self._around(made)

@@ -55,7 +55,9 @@ def matrix_flags(crow: Tensor, ccol: Tensor, values: Tensor) -> MatrixFlags | No
     Examples
     --------
     >>> import torch
-    >>> found = matrix_flags(torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+    >>> found = matrix_flags(
+    ...     torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([1.0, 2.0])
+    ... )
     >>> found is None or found.dominant
     True
     """

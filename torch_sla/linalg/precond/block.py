@@ -76,9 +76,7 @@ class FieldSplit:
         wanted = self.by if isinstance(self.by, (tuple, list)) else (self.by,) * len(fields)
         if len(wanted) != len(fields):
             raise ArgumentError(f"`by` has {len(wanted)} entries for {len(fields)} fields")
-        inverses = [
-            _inverse(w, *blocks.matrix(i, i), f"field {i}") for i, w in enumerate(wanted)
-        ]
+        inverses = [_inverse(w, *blocks.matrix(i, i), f"field {i}") for i, w in enumerate(wanted)]
         return FieldSplitPreconditioner(blocks, inverses, lower=self.coupling == "lower")
 
 
@@ -111,9 +109,7 @@ class Schur:
 
     def __post_init__(self) -> None:
         if self.coupling not in ("diagonal", "lower"):
-            raise ArgumentError(
-                f"`coupling` must be 'diagonal' or 'lower', got {self.coupling!r}"
-            )
+            raise ArgumentError(f"`coupling` must be 'diagonal' or 'lower', got {self.coupling!r}")
 
     def build(
         self,
@@ -158,9 +154,7 @@ class FieldSplitPreconditioner:
         self._fields, self._inverses, self._lower = blocks.fields, list(inverses), lower
         self._signs = list(signs) or [1.0] * len(self._inverses)
         count = len(self._inverses)
-        self._below = {
-            (i, j): blocks.matrix(i, j) for i in range(count) for j in range(i) if lower
-        }
+        self._below = {(i, j): blocks.matrix(i, j) for i in range(count) for j in range(i) if lower}
 
     @property
     def nbytes(self) -> int:
@@ -221,7 +215,9 @@ class _Blocks:
         return pattern.slots, pattern.coalesce(self._values[inside])
 
 
-def _fields(given: tuple[Tensor, ...] | None, pattern: Pattern, values: Tensor) -> tuple[Tensor, ...]:
+def _fields(
+    given: tuple[Tensor, ...] | None, pattern: Pattern, values: Tensor
+) -> tuple[Tensor, ...]:
     n = pattern.shape[0]
     if given is None:
         slots = pattern.diagonal_slots.long()

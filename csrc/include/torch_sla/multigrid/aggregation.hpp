@@ -7,7 +7,7 @@ namespace torch_sla::multigrid {
 
 // Couplings within this factor of the strongest are as good: small changes of the numbers then leave the
 // aggregates alone.
-constexpr double kNearlyBest = 0.5;
+constexpr double kNearlyBest = 0.45;
 
 // Greedy aggregation in row order (Vanek, Mandel and Brezina 1996). A row all of whose strong
 // neighbours are free founds an aggregate with them; each remaining row joins the first aggregate among

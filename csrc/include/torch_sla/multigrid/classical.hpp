@@ -27,7 +27,7 @@ Strength<V, I> classical_strength(const BlockMatrix<V, I>& A, double theta, int 
       const bool alone = d < 0 || !(sum > V(kDecoupled) * std::abs(A.val[d]));
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
         const V v = sign * A.val[s];
-        out.strong[s] = s != d && !alone && v > 0 && v >= V(theta) * most;
+        out.strong[s] = s != d && !alone && v > 0 && v >= V(kTie * theta) * most;
       }
     }
   });

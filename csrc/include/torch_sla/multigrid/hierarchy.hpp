@@ -321,23 +321,35 @@ Hierarchy<V, I> skeleton(const Hierarchy<V, I>& h) {
 }
 
 // New numbers on the same aggregates, patterns and near-nullspace; those of the first level are in
-// place. With `check`, the aggregates are found again on the new numbers, and false is returned as soon
-// as they differ from the ones at hand: what is built then equals a new set-up to the last bit.
+// place. With `check`, the aggregates are found again on the new numbers, and where a level asks for
+// other ones, it and those below it are built anew: the result then equals a new set-up to the last bit.
+// False where that takes the near-nullspace, which is not kept.
 template <class V, class I>
 bool refresh(Hierarchy<V, I>& h, int threads, bool check = false) {
-  const auto& back = h.levels.back().A;
-  const bool small = std::int64_t(back.rows) * back.br <= h.options.coarse_size;
-  // Where coarsening came to a standstill, new numbers may let it go on.
-  if (check && !small && static_cast<int>(h.levels.size()) < h.options.max_levels) return false;
   if (check && decoupled_rows(h.levels.front().A) != h.decoupled) return false;
+  const bool constants = h.levels.front().A.br == 1 && h.levels.front().how->T.empty();
   for (std::size_t i = 0; i < h.levels.size(); ++i) {
     auto& l = h.levels[i];
     const bool last = i + 1 == h.levels.size();
     const bool found = !last && !l.how->group.empty();
+    bool same = true;
     if (check && found) {
       Coarsening<V, I> again;
       coarsen(l.A, h.options, again, threads);
-      if (again.links.strong != l.how->links.strong || again.group != l.how->group) return false;
+      same = again.links.strong == l.how->links.strong && again.group == l.how->group;
+    } else if (check && last) {
+      // Where coarsening came to a standstill, new numbers may let it go on.
+      same = std::int64_t(l.A.rows) * l.A.br <= h.options.coarse_size ||
+             static_cast<int>(h.levels.size()) >= h.options.max_levels;
+    }
+    if (!same) {
+      if (!constants) return false;
+      h.levels.resize(i + 1);
+      h.levels.back().how = std::make_shared<Coarsening<V, I>>();
+      h.levels.back().P = BlockMatrix<V, I>();
+      h.coarse_inverse = Buffer<V>();
+      build(h, NearNullspace<V>(), threads);
+      return true;
     }
     prepare_level(l, h.options, found, threads);
     if (!last) level_transfer(l, h.levels[i + 1].A, h.options, threads);

@@ -53,9 +53,12 @@ class Skeleton:
     ----------
     compiled
         A hierarchy without numbers; it shares memory with the one it was taken from.
+    check
+        Whether aggregates are found again and replaced where they differ.
     """
 
     compiled: CompiledHierarchy
+    check: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -150,10 +153,9 @@ class Hierarchy:
             self._cycle = options.cycle or "V"
             self._smoother: str = options.smoother or "spai0"
             return
-        known = like.compiled if like is not None and transfers is None else None
         native = self._compiled(pattern, vectors, dtype)
-        if known is not None and known.dtype is dtype:
-            renewed = known.renewed(values, check=True)
+        if like is not None and transfers is None and like.compiled.dtype is dtype:
+            renewed = like.compiled.renewed(values, check=like.check)
             if renewed is not None:
                 self._native = renewed
                 return
@@ -202,11 +204,15 @@ class Hierarchy:
             threads=options.threads,
         )
 
-    def skeleton(self) -> Skeleton | None:
-        """Return what other values on this pattern can use again; None on a lattice, which keeps nothing."""
+    def skeleton(self, *, check: bool = True) -> Skeleton | None:
+        """Return what other values on this pattern can use again; None on a lattice, which keeps nothing.
+
+        With `check`, what is made from it equals a new set-up to the last bit; without, the aggregates of
+        this hierarchy stay, whatever the values.
+        """
         if isinstance(self._native, CompiledLattice):
             return None
-        return Skeleton(self._native.skeleton())
+        return Skeleton(self._native.skeleton(), check)
 
     @property
     def levels(self) -> list[Level]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -46,8 +46,8 @@ class SetUpPoint:
 class LaggedMultigrid:
     """Multigrid whose set-up is kept while it still serves, as ``preconditioner=`` of the solves of a loop.
 
-    A solve whose values are near those of the last set-up is preconditioned with the hierarchy at hand.
-    What it returns meets its tolerance like any other; only the iterations differ. When they exceed
+    A solve whose values are near those of the last set-up is preconditioned with the hierarchy at hand,
+    or with its aggregates and fresh numbers. What it returns meets its tolerance like any other; only the iterations differ. When they exceed
     ``growth`` times those of the first solve after the set-up by more than `slack`, the hierarchy is
     set up for the present values within that same solve, which goes on from where it was.
 
@@ -58,6 +58,8 @@ class LaggedMultigrid:
     ----------
     options
         Of the hierarchies.
+    keep
+        ``"hierarchy"``, or ``"aggregates"``: their numbers follow the values of every solve.
     growth, slack
         The bound on iterations.
 
@@ -76,12 +78,21 @@ class LaggedMultigrid:
 
     name = "multigrid"
 
-    def __init__(self, options: AMG | None = None, *, growth: float = 1.5, slack: int = 3) -> None:
+    def __init__(
+        self,
+        options: AMG | None = None,
+        *,
+        keep: Literal["hierarchy", "aggregates"] = "hierarchy",
+        growth: float = 1.5,
+        slack: int = 3,
+    ) -> None:
+        if keep not in ("hierarchy", "aggregates"):
+            raise ArgumentError(f"`keep` must be 'hierarchy' or 'aggregates', got {keep!r}")
         if not growth >= 1:
             raise ArgumentError(f"`growth` must be at least 1, got {growth!r}")
         if slack < 0:
             raise ArgumentError(f"`slack` must be at least 0, got {slack!r}")
-        self.options, self.growth, self.slack = options or AMG(), growth, slack
+        self.options, self.keep, self.growth, self.slack = options or AMG(), keep, growth, slack
         self.set_ups = 0
         self.point: SetUpPoint | None = None
         self._hierarchy: Hierarchy | None = None
@@ -96,17 +107,22 @@ class LaggedMultigrid:
                 f"a lagged hierarchy is for real matrices on the CPU, got {values.dtype} on "
                 f"{values.device}"
             )
-        point, known = self.point, self._hierarchy is not None
-        foreign = known and self._pattern_key != pattern.key
-        if point is None or foreign or point.values.numel() != values.numel():
-            self._set_up(pattern, values, structure)
-        elif not known:
-            # Resumed: the same numbers give the same hierarchy.
+        point, key = self.point, pattern.key
+        if (
+            point is None
+            or point.values.numel() != values.numel()
+            or self._pattern_key not in (None, key)
+        ):
+            made = self._set_up(pattern, values, structure)
+            return LaggedPreconditioner(self, made, pattern, values.clone(), structure)
+        if self._hierarchy is None:  # resumed: the same numbers give the same hierarchy
             self._make(pattern, point.values, structure)
-            self.point = replace(point, age=point.age + 1)
-        else:
-            self.point = replace(point, age=point.age + 1)
-        return LaggedPreconditioner(self, pattern, values.clone(), structure)
+        made = self._hierarchy
+        if self.keep == "aggregates" and made is not None:
+            like = made.skeleton(check=False)
+            made = Hierarchy(pattern, values, self.options, structure=structure, like=like)
+        self.point = replace(point, age=point.age + 1)
+        return LaggedPreconditioner(self, made, pattern, values.clone(), structure)
 
     def _make(self, pattern: Pattern, values: Tensor, structure: Structure | None) -> Hierarchy:
         like = None
@@ -139,12 +155,14 @@ class LaggedPreconditioner:
     def __init__(
         self,
         memory: LaggedMultigrid,
+        hierarchy: Hierarchy | None,
         pattern: Pattern,
         values: Tensor,
         structure: Structure | None,
     ) -> None:
         self._memory, self._pattern, self._structure = memory, pattern, structure
-        self._values = values
+        self._hierarchy, self._values = hierarchy, values
+        self._age = 0 if memory.point is None else memory.point.age
 
     @property
     def nbytes(self) -> int:
@@ -154,24 +172,26 @@ class LaggedPreconditioner:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report says about it."""
-        point = self._memory.point
-        if point is None or point.age == 0:
+        if self._age == 0:
             return ()
-        return (f"preconditioned with a hierarchy {point.age} set(s) of values old",)
+        what = "a hierarchy" if self._memory.keep == "hierarchy" else "aggregates"
+        return (f"preconditioned with {what} {self._age} set(s) of values old",)
 
-    def _hierarchy(self) -> Hierarchy:
-        made = self._memory._hierarchy
-        if made is None or self._memory._pattern_key != self._pattern.key:
-            made = self._memory._set_up(self._pattern, self._values, self._structure)
-        return made
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """What preconditions these values."""
+        if self._hierarchy is None:
+            self._hierarchy = self._memory._set_up(self._pattern, self._values, self._structure)
+            self._age = 0
+        return self._hierarchy
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``."""
-        return self._hierarchy().apply(r)
+        return self.hierarchy.apply(r)
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᵀ r``."""
-        return self._hierarchy().apply_adjoint(r)
+        return self.hierarchy.apply_adjoint(r)
 
     def cg(
         self,
@@ -211,23 +231,22 @@ class LaggedPreconditioner:
         x0: Tensor | None,
         options: KrylovOptions,
     ) -> Outcome:
-        memory, hierarchy = self._memory, self._hierarchy()
-        point = memory.point
-        if point is None or point.age == 0 or point.iterations < 0:
-            out = run(hierarchy, x0, options)
+        memory, point = self._memory, self._memory.point
+        if self._age == 0 or point is None or point.iterations < 0:
+            out = run(self.hierarchy, x0, options)
             if point is not None and point.iterations < 0 and out.result is Result.CONVERGED:
                 memory.point = replace(point, iterations=out.iterations)
             return out
         bound = ceil(memory.growth * point.iterations) + memory.slack
         if options.maxiter is not None:
             bound = min(bound, options.maxiter)
-        out = run(hierarchy, x0, replace(options, maxiter=bound))
+        out = run(self.hierarchy, x0, replace(options, maxiter=bound))
         if out.result is Result.CONVERGED or bound == options.maxiter:
             return out
         start = out.x if bool(torch.isfinite(out.x).all()) else x0
-        made = memory._set_up(self._pattern, self._values, self._structure)
+        self._hierarchy = None
         left = None if options.maxiter is None else options.maxiter - out.iterations
-        more = run(made, start, replace(options, maxiter=left))
+        more = run(self.hierarchy, start, replace(options, maxiter=left))
         if more.result is Result.CONVERGED and memory.point is not None:
             memory.point = replace(memory.point, iterations=max(more.iterations, point.iterations))
         more.iterations += out.iterations

@@ -50,9 +50,7 @@ def grid_complexity(levels: Sequence[Level]) -> float:
 def describe(head: str, levels: Sequence[Level]) -> str:
     """Return the table that a hierarchy prints as, under the line `head`."""
     rows = [("level", "unknowns", "nonzeros", "block")]
-    rows += [
-        (str(i), str(l.unknowns), str(l.nonzeros), str(l.block)) for i, l in enumerate(levels)
-    ]
+    rows += [(str(i), str(l.unknowns), str(l.nonzeros), str(l.block)) for i, l in enumerate(levels)]
     widths = [max(len(row[c]) for row in rows) for c in range(4)]
     table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     tail = (

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTRARY", "build", "suits_lattice"]
 
-CONTRARY = 0.05  # share of rows whose anisotropy differs, above which a lattice is left to aggregation
+CONTRARY = (
+    0.05  # share of rows whose anisotropy differs, above which a lattice is left to aggregation
+)
 
 
 def suits_lattice(options: AMG, vectors: Tensor | None, *, unsymmetric: bool) -> bool:
