@@ -11,13 +11,25 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "torch_sla.errors": ("SolveError", "SpecError", "TorchSlaError"),
-    "torch_sla.linalg": ("SolveInfo", "SparseTensor"),
+    "torch_sla.linalg": (
+        *("AMG", "CholeskyFactorization", "LDLTFactorization", "LUFactorization"),
+        *("ParallelBatchSolver", "SolveInfo", "SparseTensor", "SparseTensorList"),
+        *("adjoint_solve", "get_available_backends", "get_backend_methods"),
+        *("is_cudss_available", "is_cusolver_available", "is_eigen_available"),
+        *("is_scipy_available", "load_metadata", "load_mtx", "load_sparse"),
+        *("nonlinear_solve", "partition_coordinates", "partition_graph_metis"),
+        *("partition_simple", "save_mtx", "save_sparse", "select_backend", "select_method"),
+        *("show_backends", "spsolve", "spsolve_batch_coo_different_layout"),
+        *("spsolve_batch_coo_same_layout", "spsolve_batch_different_layout"),
+        *("spsolve_batch_same_layout", "spsolve_coo", "spsolve_csr"),
+    ),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.mesh": (
-        *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
+        *("AnnulusMesh", "BoxMesh", "DiskMesh", "IntervalMesh", "LShapeMesh"),
+        *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
         *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),

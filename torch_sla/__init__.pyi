@@ -5,7 +5,42 @@ from torch_sla.errors import (
     SpecError as SpecError,
     TorchSlaError as TorchSlaError,
 )
-from torch_sla.linalg import SolveInfo as SolveInfo, SparseTensor as SparseTensor
+from torch_sla.linalg import (
+    AMG as AMG,
+    CholeskyFactorization as CholeskyFactorization,
+    LDLTFactorization as LDLTFactorization,
+    LUFactorization as LUFactorization,
+    ParallelBatchSolver as ParallelBatchSolver,
+    SolveInfo as SolveInfo,
+    SparseTensor as SparseTensor,
+    SparseTensorList as SparseTensorList,
+    adjoint_solve as adjoint_solve,
+    get_available_backends as get_available_backends,
+    get_backend_methods as get_backend_methods,
+    is_cudss_available as is_cudss_available,
+    is_cusolver_available as is_cusolver_available,
+    is_eigen_available as is_eigen_available,
+    is_scipy_available as is_scipy_available,
+    load_metadata as load_metadata,
+    load_mtx as load_mtx,
+    load_sparse as load_sparse,
+    nonlinear_solve as nonlinear_solve,
+    partition_coordinates as partition_coordinates,
+    partition_graph_metis as partition_graph_metis,
+    partition_simple as partition_simple,
+    save_mtx as save_mtx,
+    save_sparse as save_sparse,
+    select_backend as select_backend,
+    select_method as select_method,
+    show_backends as show_backends,
+    spsolve as spsolve,
+    spsolve_batch_coo_different_layout as spsolve_batch_coo_different_layout,
+    spsolve_batch_coo_same_layout as spsolve_batch_coo_same_layout,
+    spsolve_batch_different_layout as spsolve_batch_different_layout,
+    spsolve_batch_same_layout as spsolve_batch_same_layout,
+    spsolve_coo as spsolve_coo,
+    spsolve_csr as spsolve_csr,
+)
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.boundary import (
@@ -15,8 +50,11 @@ from torch_sla.problems.specs.boundary import (
 )
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.mesh import (
+    AnnulusMesh as AnnulusMesh,
     BoxMesh as BoxMesh,
+    DiskMesh as DiskMesh,
     IntervalMesh as IntervalMesh,
+    LShapeMesh as LShapeMesh,
     MeshArrays as MeshArrays,
     MeshFile as MeshFile,
     RectangleMesh as RectangleMesh,

@@ -13,8 +13,8 @@ using torch_sla::Kind;
 using torch_sla::Symbolic;
 using SharedSymbolic = std::shared_ptr<const Symbolic>;
 
-std::vector<std::int32_t> to_vector(const std::optional<Array<std::int32_t>>& array, std::int64_t n,
-                                    const char* name) {
+template <class T>
+std::vector<T> to_vector(const std::optional<Array<T>>& array, std::int64_t n, const char* name) {
   if (!array) return {};
   expect_size(*array, n, name);
   return {array->data(), array->data() + n};
@@ -60,19 +60,20 @@ void bind_analysis(py::module_& m) {
   m.def(
       "analyze",
       [](const Array<Index>& crow, const Array<Index>& ccol, const Array<std::int32_t>& order,
-         const std::optional<Array<std::int32_t>>& mates) {
+         const std::optional<Array<std::int32_t>>& mates, const std::optional<Array<std::uint8_t>>& joined) {
         const std::int64_t n = crow.size() - 1;
         expect_size(order, n, "order");
         const std::vector<std::int32_t> pairs = to_vector(mates, n, "mates");
+        const std::vector<unsigned char> together = to_vector(joined, n, "joined");
         check_mates(pairs);
         const Index *start = crow.data(), *column = ccol.data();
         expect_size(ccol, start[n], "ccol");
         const std::vector<std::int32_t> given(order.data(), order.data() + n);
         py::gil_scoped_release release;
         return std::make_shared<Symbolic>(
-            torch_sla::analyze(torch_sla::symmetric_graph(n, start, column), start, column, given, pairs));
+            torch_sla::analyze(torch_sla::symmetric_graph(n, start, column), start, column, given, pairs, together));
       },
-      array_arg("crow"), array_arg("ccol"), array_arg("order"), py::arg("mates"));
+      array_arg("crow"), array_arg("ccol"), array_arg("order"), py::arg("mates"), py::arg("joined"));
 }
 
 // What a factorisation hands back: the factor, and the row of A that stopped it (-1: none did).
@@ -111,6 +112,7 @@ void bind_values(py::module_& m, const char* suffix) {
   py::class_<FactorT, std::shared_ptr<FactorT>>(m, (std::string("Factor_") + suffix).c_str(), py::module_local())
       .def_property_readonly("bytes", &FactorT::bytes)
       .def_property_readonly("perturbed", [](const FactorT& f) { return f.perturbed; })
+      .def_property_readonly("stuck", [](const FactorT& f) { return to_array(f.stuck); })
       .def_property_readonly("inertia",
                              [](const FactorT& f) {
                                const auto count = torch_sla::inertia(f);

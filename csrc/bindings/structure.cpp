@@ -39,15 +39,17 @@ void bind_structure(py::module_& m) {
           "flags",
           [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values) {
             const std::int64_t n = crow.size() - 1;
-            expect_size(values, ccol.size(), "values");
+            const std::int64_t nnz = ccol.size(), count = nnz ? values.size() / nnz : 1;
+            expect_size(values, count * nnz, "values");
             const Index *r = crow.data(), *c = ccol.data();
             const Value* v = values.data();
             torch_sla::MatrixFlags f;
             {
               py::gil_scoped_release release;
               f = torch_sla::matrix_flags(r, c, v, n);
+              for (std::int64_t k = 1; k < count; ++k) f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n);
             }
-            return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant);
+            return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant, f.left_over);
           },
           array_arg("crow"), array_arg("ccol"), array_arg("values"));
     });

@@ -1,4 +1,4 @@
-"""Matrices that the multigrid tests share."""
+"""Matrices on lattices, as patterns and values."""
 
 from __future__ import annotations
 
@@ -8,47 +8,72 @@ import torch
 
 from torch_sla.linalg.sparse.pattern import Pattern
 
-
-def second_difference(n: int) -> sp.csr_array:
-    one = np.ones(n - 1)
-    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
+__all__ = ["box_stencil", "checkerboard", "laplacian", "neumann", "split"]
 
 
-def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
-    """Dirichlet Laplacian; the last edge is the fastest."""
+def laplacian(
+    *shape: int, weights: tuple[float, ...] | None = None, free: bool = False
+) -> sp.csr_array:
+    """Dirichlet Laplacian, or with free edges the singular Neumann one; the last edge is the fastest."""
     weights = weights or (1.0,) * len(shape)
     total = sp.csr_array((int(np.prod(shape)),) * 2)
     for axis, weight in enumerate(weights):
         factor = sp.csr_array(np.ones((1, 1)))
         for other, n in enumerate(shape):
-            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
+            one, two = np.ones(n - 1), np.full(n, 2.0)
+            if free:
+                two[[0, -1]] = 1.0
+            second = sp.diags_array([-one, two, -one], offsets=[-1, 0, 1])
+            factor = sp.kron(factor, second if other == axis else sp.eye_array(n))
         total = total + weight * factor
     total = sp.csr_array(total)
     total.sort_indices()
     return total
 
 
-def diffusion(k: np.ndarray) -> sp.csr_array:
-    """Cell-centred diffusion with harmonic means on any lattice; values given on one face."""
+def neumann(*shape: int) -> sp.csr_array:
+    """Laplacian with free edges: constants are its null space."""
+    return laplacian(*shape, free=True)
+
+
+def box_stencil(*shape: int) -> sp.csr_array:
+    """Q1 finite elements: 9 or 27 neighbours, clamped edges."""
+    factors_k, factors_m = [], []
+    for n in shape:
+        one = np.ones(n - 1)
+        factors_k.append(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
+        factors_m.append(sp.diags_array([one / 6, np.full(n, 4 / 6), one / 6], offsets=[-1, 0, 1]))
+    total = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis in range(len(shape)):
+        factor = sp.csr_array(np.ones((1, 1)))
+        for other in range(len(shape)):
+            factor = sp.kron(factor, factors_k[other] if other == axis else factors_m[other])
+        total = total + factor
+    total = sp.csr_array(total)
+    total.sort_indices()
+    return total
+
+
+def checkerboard(n: int, jump: float, cell: int) -> sp.csr_array:
+    """Cell-centred diffusion with harmonic means; values given on the left edge."""
+    y, x = np.mgrid[:n, :n] // cell
+    k = np.where((x + y) % 2, jump, 1.0)
     index = np.arange(k.size).reshape(k.shape)
     total = sp.csr_array((k.size, k.size))
-    kf = k.ravel()
-    for axis in range(k.ndim):
-        a, b = (np.take(index, range(s, k.shape[axis] - 1 + s), axis).ravel() for s in (0, 1))
+    for axis in range(2):
+        a, b = (np.take(index, range(s, n - 1 + s), axis).ravel() for s in (0, 1))
+        kf = k.ravel()
         w = 2 * kf[a] * kf[b] / (kf[a] + kf[b])
         row, col = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
         total = total + sp.coo_array((np.concatenate([w, w, -w, -w]), (row, col)), total.shape)
     edge = np.zeros(k.size)
-    edge[index[..., 0].ravel()] = 2 * k[..., 0].ravel()
+    edge[index[:, 0]] = 2 * k[:, 0]
     total = sp.csr_array(total + sp.diags_array(edge))
     total.sort_indices()
     return total
 
 
 def split(A: sp.csr_array) -> tuple[Pattern, torch.Tensor]:
+    """Pattern and slot values."""
     crow, ccol = (torch.from_numpy(i.astype(np.int32)) for i in (A.indptr, A.indices))
     return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy())
-
-
-def rhs(n: int, k: int = 1) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +36,25 @@ def test_an_item_above_the_bound_stays_alone() -> None:
     assert cache.get("b", lambda: Item(1)) is big
 
 
+class User:
+    """Somebody who may ask again."""
+
+
+def test_what_nobody_uses_can_be_retired() -> None:
+    cache, users = FactorCache(100), [User() for _ in range(4)]
+    for k, user in enumerate(users):
+        cache.get(("p", k), lambda: Item(1), user)
+    cache.get(("q", 0), lambda: Item(1))
+    cache.retire(("p",), keep=0)
+    assert len(cache) == 5
+    del user, users[1:]
+    cache.retire(("p",), keep=1)
+    assert len(cache) == 3
+    assert cache.get(("p", 0), lambda: Item(7)).nbytes == 1
+    assert cache.get(("p", 3), lambda: Item(7)).nbytes == 1
+    assert cache.get(("p", 2), lambda: Item(7)).nbytes == 7
+
+
 def test_same_values_are_factorised_once() -> None:
     n = 40
     i = torch.arange(n)
@@ -45,3 +66,20 @@ def test_same_values_are_factorised_once() -> None:
     assert cache_counters()["factorize"] == before
     SparseTensor(values + 1, i, i, (n, n)).solve(b)
     assert cache_counters()["factorize"] == before + 1
+
+
+def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:
+    n = 30
+    i = torch.arange(n)
+    values = torch.linspace(1, 2, n, dtype=torch.float64, requires_grad=True)
+    gc.collect()
+    gc.disable()
+    try:
+        kept = values * 3.0
+        watched = weakref.ref(kept)
+        x = SparseTensor(kept, i, i, (n, n)).solve(torch.ones(n, dtype=torch.float64))
+        x.sum().backward()
+        del x, kept
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from torch_sla.cli.backends import backends
+from torch_sla.cli.calibrate import calibrate
 from torch_sla.cli.explain import explain
 from torch_sla.cli.schema import schema
 from torch_sla.cli.solve import solve
@@ -24,3 +25,4 @@ app.command()(explain)
 app.command()(validate)
 app.command()(schema)
 app.command()(backends)
+app.command()(calibrate)

@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from torch_sla.linalg.info import SolveInfo
     from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
     from torch_sla.linalg.nonlinear.solve import adjoint_solve, nonlinear_solve
+    from torch_sla.linalg.plan.calibrate import calibrate
+    from torch_sla.linalg.plan.machine import (
+        MachineModel,
+        load_machine,
+        machine,
+        save_machine,
+        use_machine,
+    )
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -63,11 +72,13 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 _HOME = {
+    "AMG": "precond.multigrid.options",
     "CholeskyFactorization": "factorize",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
     "LOBPCGOptions": "eigen.lobpcg",
     "LUFactorization": "factorize",
+    "MachineModel": "plan.machine",
     "NonlinearInfo": "nonlinear.options",
     "NonlinearOptions": "nonlinear.options",
     "ParallelBatchSolver": "functions",
@@ -80,6 +91,7 @@ _HOME = {
     "Structure": "sparse.structure",
     "adjoint_solve": "nonlinear.solve",
     "cache_counters": "factor_cache",
+    "calibrate": "plan.calibrate",
     "clear_factor_cache": "factor_cache",
     "condition_number": "eigen.singular",
     "det": "determinant",
@@ -91,15 +103,18 @@ _HOME = {
     "is_cusolver_available": "functions",
     "is_eigen_available": "functions",
     "is_scipy_available": "functions",
+    "load_machine": "plan.machine",
     "load_metadata": "sparse.files",
     "load_mtx": "sparse.files",
     "load_sparse": "sparse.files",
     "lobpcg": "eigen.lobpcg",
     "logdet": "determinant",
+    "machine": "plan.machine",
     "nonlinear_solve": "nonlinear.solve",
     "partition_coordinates": "sparse.partition",
     "partition_graph_metis": "sparse.partition",
     "partition_simple": "sparse.partition",
+    "save_machine": "plan.machine",
     "save_mtx": "sparse.files",
     "save_sparse": "sparse.files",
     "select_backend": "functions",
@@ -114,14 +129,17 @@ _HOME = {
     "spsolve_coo": "functions",
     "spsolve_csr": "functions",
     "svd": "eigen.singular",
+    "use_machine": "plan.machine",
 }
 
 __all__ = [
+    "AMG",
     "CholeskyFactorization",
     "Factorization",
     "LDLTFactorization",
     "LOBPCGOptions",
     "LUFactorization",
+    "MachineModel",
     "NonlinearInfo",
     "NonlinearOptions",
     "ParallelBatchSolver",
@@ -134,6 +152,7 @@ __all__ = [
     "Structure",
     "adjoint_solve",
     "cache_counters",
+    "calibrate",
     "clear_factor_cache",
     "condition_number",
     "det",
@@ -145,15 +164,18 @@ __all__ = [
     "is_cusolver_available",
     "is_eigen_available",
     "is_scipy_available",
+    "load_machine",
     "load_metadata",
     "load_mtx",
     "load_sparse",
     "lobpcg",
     "logdet",
+    "machine",
     "nonlinear_solve",
     "partition_coordinates",
     "partition_graph_metis",
     "partition_simple",
+    "save_machine",
     "save_mtx",
     "save_sparse",
     "select_backend",
@@ -168,6 +190,7 @@ __all__ = [
     "spsolve_coo",
     "spsolve_csr",
     "svd",
+    "use_machine",
 ]
 
 

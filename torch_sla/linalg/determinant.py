@@ -16,7 +16,7 @@ from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
 from torch_sla.linalg.sparse.properties import require_members
-from torch_sla.linalg.sparse.transforms import physical
+from torch_sla.linalg.sparse.transforms import physical, refuse_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -47,11 +47,12 @@ def det(A: SparseTensor) -> Tensor:
     _check(A)
     if not A.flat_shape[0]:
         return A.csr_values.sum(-1) + A.csr_values.new_ones(A.batch_shape)
-    parts = []
-    for member in _members(A):
-        F = _factor(member)
-        parts.append(_singular_det(member) if F is None else F.det())
-    return torch.stack(parts).reshape(A.batch_shape)
+    F = _factor(A)
+    if F is not None:
+        return F.det()
+    if not A.is_batched:
+        return _singular_det(A)
+    return torch.stack([det(member) for member in _members(A)]).reshape(A.batch_shape)
 
 
 def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
@@ -63,22 +64,19 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     if not A.flat_shape[0]:
         zero = A.csr_values.abs().sum(-1)
         return zero + torch.ones_like(zero, dtype=A.dtype), zero
-    signs, logs = [], []
-    for member in _members(A):
-        F = _factor(member)
-        if F is None:
-            if torch.is_grad_enabled() and member.requires_grad:
-                raise GradientError(
-                    "the logarithm of the determinant of a singular matrix has no derivative; detach the "
-                    "matrix, or differentiate `det`"
-                )
-            zero = member.csr_values.new_zeros(())
-            sign, log = zero, zero.real - float("inf")
-        else:
-            sign, log = F.slogdet()
-        signs.append(sign)
-        logs.append(log)
-    return torch.stack(signs).reshape(A.batch_shape), torch.stack(logs).reshape(A.batch_shape)
+    F = _factor(A)
+    if F is not None:
+        return F.slogdet()
+    if A.is_batched:
+        signs, logs = zip(*(slogdet(member) for member in _members(A)), strict=True)
+        return tuple(torch.stack(part).reshape(A.batch_shape) for part in (signs, logs))  # type: ignore[return-value]
+    if torch.is_grad_enabled() and A.requires_grad:
+        raise GradientError(
+            "the logarithm of the determinant of a singular matrix has no derivative; detach the matrix, or "
+            "differentiate `det`"
+        )
+    zero = A.csr_values.new_zeros(())
+    return zero, zero.real - float("inf")
 
 
 def logdet(A: SparseTensor) -> Tensor:
@@ -102,6 +100,7 @@ def logdet(A: SparseTensor) -> Tensor:
 
 
 def _check(A: SparseTensor) -> None:
+    refuse_vmap(A.values, "determinants")
     require_members(A)
     if not A.is_square:
         raise ArgumentError(f"a determinant needs a square matrix, got {tuple(A.shape)}")
@@ -114,7 +113,7 @@ def _members(A: SparseTensor) -> list[SparseTensor]:
 
 
 def _factor(A: SparseTensor) -> Factorization | None:
-    """Factorise, or find the matrix singular."""
+    """Factorise, or find the matrix (of a batch, one of them) singular."""
     if A.known_structure().positive_definite:
         try:
             return CholeskyFactorization(A)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, probe
-from torch_sla.linalg.scaling import equilibrate
+from torch_sla.linalg.residual import REFINE, BatchResidual, Residual
+from torch_sla.linalg.scaling import equilibrate, is_uneven, scaled
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
     from torch_sla.linalg.nullspace import Nullspace
-    from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Factored"]
+__all__ = ["Factored", "FactoredBatch", "column_norm", "refined"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
 _SUSPICIOUS = 1e-2
+# Steps of refinement, and with factors whose pivots were replaced.
+_STEPS, _PERTURBED_STEPS = 4, 12
+
+
+def _suspicious(n: int, dtype: torch.dtype) -> float:
+    """Return the growth ``‖A⁻¹ v‖ ‖A‖`` of a probe from which the condition number is to be estimated."""
+    return _SUSPICIOUS / float(torch.finfo(dtype).eps * n**0.5)
 
 
 class Factored:
@@ -39,6 +51,9 @@ class Factored:
         What is factorised: slot values ``[nnz_csr]``.
     nullspace
         Declared nullspace, which is pinned.
+    matched
+        Whether to scale by an assignment of rows to columns first, and, without symmetry, to permute
+        the rows by it: what helps where equilibration was not enough.
 
     Raises
     ------
@@ -53,6 +68,8 @@ class Factored:
         values: Tensor,
         options: SolveOptions,
         nullspace: Nullspace | None,
+        *,
+        matched: bool = False,
     ) -> None:
         self._backend, self._nullspace = backend, nullspace
         self._options = replace(options, preconditioner=None)
@@ -61,18 +78,32 @@ class Factored:
             raise SolveError(Result.SINGULAR, "the matrix is zero")
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
-        self.scale = None
-        if square:
-            self.scale = equilibrate(self.pattern, values, bool(symbolic.structure.hermitian))
+        self.scale, self._order, self.matched, self.growth = None, None, matched, 0.0
+        structure = symbolic.structure
+        both = bool(structure.hermitian or structure.symmetric)
+        if matched:
+            found = match(self.pattern, values)
+            self.scale = (found.R, found.C)
+            if both:
+                # Of a symmetric matrix the scales could differ only by the choice of the assignment.
+                mean = torch.exp2(((found.R.log2() + found.C.log2()) / 2).round())
+                self.scale = (mean, mean)
+            else:
+                self._order = found.order
+        elif square:
+            self.scale = equilibrate(self.pattern, values, both)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
-            R, C = self.scale
-            values = values * R[self.pattern.csr_row.long()] * C[self.pattern.ccol.long()]
+            values = scaled(self.pattern, values, *self.scale)
+        if self._order is not None:
+            self.pattern, slots = _permuted(self.pattern, self._order)
+            values = values[slots]
+            symbolic = backend.analyze(self.pattern, symbolic.method, structure)
         self._values = values if self._own else None
         self.numeric: Numeric = backend.factorize(symbolic, values, options)
         held = values.numel() * values.element_size() if self._own else 0
         self.nbytes = self.numeric.nbytes + held
-        self.norm = _norm1(self.pattern, values)
+        self.norm = float(column_norm(self.pattern, values))
         self._rcond: float | None = None
         self._prove(values)
 
@@ -85,9 +116,28 @@ class Factored:
         out._backend, out._nullspace = backend, None
         out._options = replace(options, preconditioner=None)
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
-        out._own, out._values, out._rcond = False, None, None
-        out.nbytes, out.norm = numeric.nbytes, _norm1(numeric.symbolic.pattern, values)
+        out._own, out._values, out._rcond, out._order = False, None, None, None
+        out.matched, out.growth = False, 0.0
+        out.nbytes, out.norm = numeric.nbytes, float(column_norm(numeric.symbolic.pattern, values))
         return out
+
+    def safer(self, values: Tensor) -> Factored | None:
+        """Return better factors of the same values, where the backend can make them."""
+        inner = values if self._values is None else self._values
+        made = self._backend.safer(self.numeric, inner, self._options)
+        if made is None:
+            return None
+        out = copy(self)
+        out.nbytes += made.nbytes - self.numeric.nbytes
+        out.numeric, out._rcond = made, None
+        return out
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether scales may be why a probe grew: rows and columns were uneven, and half the digits are gone."""
+        if self.scale is None or self.matched:
+            return False
+        return bool(self.growth > torch.finfo(self.scale[0].dtype).eps ** -0.5)
 
     @property
     def perturbed(self) -> bool:
@@ -109,7 +159,11 @@ class Factored:
         if mode != "n":
             before, after = after, before
         b = b if before is None else b * before.unsqueeze(1)
+        if self._order is not None and mode == "n":
+            b = b[self._order]
         x = self._scaled_solve(inner, b, mode)
+        if self._order is not None and mode != "n":
+            x = torch.empty_like(x).index_copy_(0, self._order, x)
         x = x if after is None else x * after.unsqueeze(1)
         if self._nullspace is not None:
             x[self._nullspace.pins] = 0
@@ -123,11 +177,10 @@ class Factored:
         probes = probe(n, values)
         if self.perturbed:
             self._prove_replaced(values, probes[:, :1])
-        growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
-        eps = torch.finfo(values.dtype).eps
-        if growth <= _SUSPICIOUS / (eps * n**0.5):
+        self.growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
+        if self.growth <= _suspicious(n, values.dtype):
             return
-        rcond = self._estimate(values)
+        rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
         if not rcond >= eps:
             raise SolveError(
                 Result.SINGULAR,
@@ -145,7 +198,10 @@ class Factored:
             x = self._scaled_solve(values, x / x.abs().amax(), "n")
         x = x / torch.linalg.vector_norm(x)
         image = kernels.spmm(p.crow, p.ccol, values, x)
-        ratio = float(torch.linalg.vecdot(x, image, dim=0).abs().sum()) / self.norm
+        # The left eigenvector of a symmetric matrix is not x but its conjugate.
+        left = x if self.numeric.symbolic.structure.hermitian else x.conj()
+        size = torch.linalg.vecdot(left, x, dim=0).abs().clamp(min=torch.finfo(values.dtype).eps)
+        ratio = float((torch.linalg.vecdot(left, image, dim=0).abs() / size).sum()) / self.norm
         if not ratio > 16 * torch.finfo(values.dtype).eps:
             raise SolveError(Result.SINGULAR, f"an eigenvalue of {ratio:.1e} ‖A‖ was found")
 
@@ -172,8 +228,127 @@ class Factored:
         return self._rcond
 
 
-def _norm1(pattern: Pattern, values: Tensor) -> float:
-    """Largest column sum of absolute values."""
-    sums = values.abs().new_zeros(pattern.shape[1])
-    sums.index_add_(0, pattern.ccol.long(), values.abs())
-    return float(sums.amax()) if sums.numel() else 0.0
+@outside_transforms
+def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
+    """Pattern with row ``order[k]`` in place ``k``, and where its slots come from."""
+    first, length = pattern.crow.long()[order], pattern.crow.long().diff()[order]
+    crow = torch.cat([length.new_zeros(1), length.cumsum(0)])
+    inside = torch.arange(int(crow[-1]), device=order.device) - crow[:-1].repeat_interleave(length)
+    slots = first.repeat_interleave(length) + inside
+    return Pattern.from_csr(crow, pattern.ccol[slots], pattern.shape), slots
+
+
+def refined(
+    pattern: Pattern, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
+) -> tuple[Tensor, tuple[float, float], int, Residual]:
+    """Solve ``op(A) x = b`` and refine while the backward error is above the floor and still halves.
+
+    Returns
+    -------
+    x, error, steps, check
+        Solution ``[n, K]``, its (relative residual, backward error), refinement steps, and what
+        measured them: `truth` is the mode of that.
+    """
+    check = Residual(
+        pattern,
+        values,
+        b,
+        truth,
+        scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
+        perturbed=factored.perturbed,
+    )
+    count("solve")
+    x = factored.solve(values, b, mode)
+    error = check(x)
+    eps = torch.finfo(x.dtype).eps
+    steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+    while steps < limit and REFINE * eps < error[1] < float("inf"):
+        trial = x + factored.solve(values, check.r, mode)
+        found = check(trial)
+        if not found[1] < error[1]:
+            error = check(x)
+            break
+        slow = found[1] > 0.5 * error[1]
+        x, error, steps = trial, found, steps + 1
+        if slow:
+            break
+    return x, error, steps, check
+
+
+class FactoredBatch:
+    """Numeric factors of many square matrices on one pattern, and which of them are beyond doubt.
+
+    What needs care (scales, replaced pivots, suspicious growth) is not done here: such members are
+    not `sound`, and are for `Factored`.
+
+    Parameters
+    ----------
+    backend, numerics
+        The factors, as the backend made them.
+    values
+        ``[B, nnz_csr]``.
+    options
+        Of the solves.
+    proved
+        Whether singular members have been refused already.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        numerics: list[Numeric],
+        values: Tensor,
+        options: SolveOptions,
+        *,
+        proved: bool = False,
+    ) -> None:
+        self._backend, self._numerics = backend, numerics
+        self._options = replace(options, preconditioner=None)
+        self.pattern = numerics[0].symbolic.pattern
+        self.nbytes = sum(numeric.nbytes for numeric in numerics)
+        replaced = [numeric.perturbed for numeric in numerics]
+        self.sound = ~torch.tensor(replaced, device=values.device)
+        if not proved:
+            n = self.pattern.shape[0]
+            probes = probe(n, values).expand(len(values), n, 2)
+            growth = self._substitute(values, probes, "n").abs().amax((1, 2))
+            growth *= column_norm(self.pattern, values)
+            self.sound &= growth <= _suspicious(n, values.dtype)
+            self.sound &= ~is_uneven(self.pattern, values)
+
+    def _substitute(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
+        return self._backend.solve_batch(self._numerics, values, b, mode, options=self._options)
+
+    def solve(
+        self, values: Tensor, b: Tensor, mode: Mode, truth: Mode, options: SolveOptions
+    ) -> tuple[Tensor, Tensor, BatchResidual, int]:
+        """Solve and refine ``op(A_i) x_i = b_i``, ``b`` ``[B, n, K]``.
+
+        Returns
+        -------
+        x, good, check, steps
+            Solutions, which of them are beyond doubt ``[B]``, what was measured, refinement steps.
+        """
+        check = BatchResidual(self.pattern, values, b, truth)
+        x = self._substitute(values, b, mode)
+        check(x)
+        steps, target = 0, REFINE * torch.finfo(x.dtype).eps
+        while steps < _STEPS and bool((self.sound & (check.backward > target)).any()):
+            before = check.backward
+            trial = x + self._substitute(values, check.r, mode)
+            check(trial)
+            better = check.backward < before
+            x, steps = torch.where(better[:, None, None], trial, x), steps + 1
+            if not bool(better.all()):
+                check(x)
+            if not bool((self.sound & (check.backward < 0.5 * before)).any()):
+                break
+        return x, self.sound & check.accepted(options), check, steps
+
+
+def column_norm(pattern: Pattern, values: Tensor) -> Tensor:
+    """Largest column sum of absolute values: ``[*B, nnz_csr] -> [*B]``."""
+    if 0 in pattern.shape:
+        return values.real.new_zeros(values.shape[:-1])
+    sums = values.abs().new_zeros(*values.shape[:-1], pattern.shape[1])
+    return sums.index_add_(-1, pattern.ccol.long(), values.abs()).amax(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -47,6 +48,7 @@ class FactorCache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._items: OrderedDict[Hashable, _Sized] = OrderedDict()
+        self._users: dict[Hashable, weakref.WeakSet[object]] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
@@ -54,9 +56,14 @@ class FactorCache:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the item of `key`, calling `make` when there is none."""
+    def get(self, key: Hashable, make: Callable[[], T], user: object = None) -> T:
+        """Return the item of `key`, calling `make` when there is none.
+
+        As long as `user` lives the item may be asked for again, and `retire` leaves it alone.
+        """
         with self._lock:
+            if user is not None:
+                self._users.setdefault(key, weakref.WeakSet()).add(user)
             found = self._items.get(key)
             if found is not None:
                 self._items.move_to_end(key)
@@ -66,8 +73,30 @@ class FactorCache:
             self._items[key] = made
             self._items.move_to_end(key)
             while len(self._items) > 1 and self._sum() > self.limit:
-                self._items.popitem(last=False)
+                self._users.pop(self._items.popitem(last=False)[0], None)
         return made
+
+    def retire(self, family: tuple[Hashable, ...], keep: int) -> None:
+        """Forget all but the `keep` newest items of a family that have no living user.
+
+        Parameters
+        ----------
+        family
+            What the keys of the family begin with.
+        keep
+            How many of those without users stay, for whoever comes back to old values.
+        """
+        gone = []
+        with self._lock:
+            for key in [
+                k for k in self._items if isinstance(k, tuple) and k[: len(family)] == family
+            ]:
+                if not self._users.get(key):
+                    gone.append(key)
+            items = [self._items.pop(key) for key in gone[: max(0, len(gone) - keep)]]
+            for key in gone[: len(items)]:
+                self._users.pop(key, None)
+        items.clear()  # outside of the lock: what goes may call back
 
     def _sum(self) -> int:
         return sum(item.nbytes for item in self._items.values())
@@ -84,7 +113,10 @@ class FactorCache:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            items = list(self._items.values())
             self._items.clear()
+            self._users.clear()
+        items.clear()
 
 
 def _memory_share(share: float) -> int:
@@ -101,9 +133,9 @@ numerics = FactorCache(_memory_share(0.15))
 _counts: Counter[str] = Counter()
 
 
-def count(event: str) -> None:
+def count(event: str, times: int = 1) -> None:
     """Note that an expensive step ran: ``analyze``, ``factorize`` or ``solve``."""
-    _counts[event] += 1
+    _counts[event] += times
 
 
 def cache_counters() -> dict[str, int]:

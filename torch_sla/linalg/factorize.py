@@ -13,17 +13,18 @@ from torch_sla.linalg.adjoint.inverse_entries import inverse_entries
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored
+from torch_sla.linalg.direct import Factored, FactoredBatch
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange, default_rtol
 from torch_sla.linalg.sparse.properties import require_members
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from torch_sla.linalg.backends.base import Backend
     from torch_sla.linalg.plan.rules import Candidate
@@ -54,14 +55,21 @@ class DirectSolver(SolverState):
         As for `SolverState`; the plan names a direct method.
     values
         ``[nnz_csr]``.
+    kept
+        Factors made already, by the fingerprints of their values.
     """
 
     def __init__(
-        self, pattern: Pattern, structure: Structure, plan: SolvePlan, values: Tensor
+        self,
+        pattern: Pattern,
+        structure: Structure,
+        plan: SolvePlan,
+        values: Tensor,
+        kept: dict[Hashable, Numeric] | None = None,
     ) -> None:
         options = SolveOptions(default_rtol(values.dtype))
         super().__init__(pattern, structure, plan, options)
-        self._kept: dict[Hashable, Numeric] = {}
+        self._kept = {} if kept is None else kept
         self._values = physical(values)
         self.singular = False
         if not torch.isfinite(self._values).all():
@@ -73,6 +81,29 @@ class DirectSolver(SolverState):
             kernels.fingerprint(self._values),
             options,
         )
+        if self.numeric.perturbed:
+            # Determinants and inertia need pivots of the matrix itself.
+            backend = get_backend(plan.backend)
+            better = backend.safer(self.numeric, self._values, options)
+            if better is not None:
+                self._kept[kernels.fingerprint(self._values)] = self.numeric = better
+
+    @classmethod
+    def several(
+        cls, pattern: Pattern, structure: Structure, plan: SolvePlan, values: Tensor
+    ) -> list[DirectSolver]:
+        """Factorise values ``[B, nnz_csr]`` together; each solver knows the factors of all."""
+        kept: dict[Hashable, Numeric] = {}
+        if len(values) > 1 and bool(torch.isfinite(values).all()):
+            options = SolveOptions(default_rtol(values.dtype))
+            backend = get_backend(plan.backend)
+            symbolic = SolverState(pattern, structure, plan, options)._symbolic(
+                backend, plan.choice
+            )
+            count("factorize", len(values))
+            numerics = backend.factorize_batch(symbolic, values, options)
+            kept = dict(zip(map(kernels.fingerprint, values), numerics, strict=True))
+        return [cls(pattern, structure, plan, member, kept) for member in values]
 
     def _numeric(
         self,
@@ -93,9 +124,26 @@ class DirectSolver(SolverState):
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        matched: bool = False,
     ) -> Factored:
+        if matched:  # the factor at hand failed
+            return super()._factored(backend, candidate, values, mark, options, matched)
         numeric = self._numeric(backend, candidate, values, mark, options)
         return Factored.around(backend, numeric, values, options)
+
+    def _factored_batch(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        marks: Sequence[Hashable],
+        options: SolveOptions,
+    ) -> FactoredBatch:
+        known = [
+            self._numeric(backend, candidate, member, mark, options)
+            for member, mark in zip(values, marks, strict=True)
+        ]
+        return FactoredBatch(backend, known, values, options, proved=True)
 
     def fresh(self) -> DirectSolver:
         """Return a solver on the same factor for another graph node."""
@@ -168,6 +216,7 @@ class Factorization:
         self.method = method or self.default_method
         if not A.is_square:
             raise ArgumentError(f"a factorisation needs a square matrix, got {tuple(A.shape)}")
+        refuse_vmap(A.values, "a factorisation")
         require_members(A)
         if A.dtype not in ALL_DTYPES:
             raise DTypeError(f"nothing factorises {A.dtype}; convert to float32 or float64")
@@ -179,10 +228,7 @@ class Factorization:
 
     @outside_transforms
     def _factor(self, structure: Structure) -> list[DirectSolver]:
-        return [
-            DirectSolver(self._pattern, structure, self.plan, values)
-            for values in physical(self._values)
-        ]
+        return DirectSolver.several(self._pattern, structure, self.plan, physical(self._values))
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -240,16 +286,7 @@ class Factorization:
             )
         A = self.matrix
         values, rhs, layout, _ = _arrange(A, b, self.dtype)
-        if not self._batch:
-            x = linear_solve(values, rhs, self._solvers[0].fresh(), adjoint=adjoint)
-            return layout.restore(x)
-        # Members of the batch in the order of the broadcast batch of `b`.
-        member = torch.arange(len(self._solvers)).reshape(self._batch).expand(layout.batch)
-        parts = [
-            linear_solve(self._values[i], rhs[j], self._solvers[i].fresh(), adjoint=adjoint)
-            for j, i in enumerate(member.flatten().tolist())
-        ]
-        return layout.restore(torch.stack(parts))
+        return layout.restore(linear_solve(values, rhs, self._solvers[0].fresh(), adjoint=adjoint))
 
     def update(self, values: Tensor | SparseTensor) -> Factorization:
         """Factorise other values on the same pattern: the analysis is reused, `self` unchanged.
@@ -335,7 +372,7 @@ class CholeskyFactorization(Factorization):
 
 
 class LDLTFactorization(Factorization):
-    """``A = L D Lᴴ`` of a Hermitian matrix."""
+    """``A = L D Lᴴ`` of a Hermitian matrix, ``L D Lᵀ`` of a complex symmetric one."""
 
     default_method = "ldlt"
 
@@ -410,6 +447,7 @@ def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> Solve
         nnz=pattern.nnz_csr,
         dtype=A.dtype,
         device=A.device.type,
+        symmetric=structure.symmetric,
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
         dimension=pattern.dimension,

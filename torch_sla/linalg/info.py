@@ -30,7 +30,8 @@ class SolveInfo:
     backward_error
         ``‖r‖ / (‖A‖ ‖x‖ + ‖b‖)`` in the maximum norm, the largest over right-hand sides.
     history
-        Relative residual after each iteration, as the method counted it.
+        Relative residual after each iteration, as the method counted it; empty for direct methods and
+        for those of `eigen`, which do not tell.
     method, backend, preconditioner
         What was used in the end, fallbacks included.
     plan
@@ -68,8 +69,9 @@ class SolveInfo:
     def rcond(self) -> float | None:
         """Estimate of ``1 / (‖A‖₁ ‖A⁻¹‖₁)``, of the equilibrated matrix where that was used.
 
-        Made on first use from the factors of a direct method, by 4 to 11 solves; of the last matrix
-        of a batch. None for an iterative method, and where the values have changed in place since.
+        Made on first use by 4 to 11 solves, from the factors of a direct method or by rough solves with
+        an iterative one; of the last matrix of a batch. None for least squares and declared
+        nullspaces, where such a solve fails, and where the values have changed in place since.
         """
         return None if self.estimate_rcond is None else self.estimate_rcond()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import largest_row_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Mode, SolveOptions
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["ACCEPT", "REFINE", "Residual", "judge"]
+__all__ = ["ACCEPT", "REFINE", "BatchResidual", "Residual", "judge"]
 
 # A direct solve is refined above the first multiple of eps of backward error and accepted below the
 # second.
@@ -45,8 +47,8 @@ class Residual:
         ``[M, K]`` (``[N, K]`` for the adjoint).
     mode
         ``"n"`` or ``"h"``.
-    componentwise
-        Whether rows are to be measured each on its own scale.
+    scale
+        ``[N]``, sizes of the unknowns, where rows are to be measured each on its own scale.
     perturbed
         Whether `x` comes from factors of a nearby matrix, so that only the floor of the dtype counts.
     """
@@ -58,7 +60,7 @@ class Residual:
         b: Tensor,
         mode: Mode,
         *,
-        componentwise: bool = False,
+        scale: Tensor | None = None,
         perturbed: bool = False,
     ) -> None:
         self.perturbed = perturbed
@@ -69,45 +71,63 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        self._sizes = self._here[1].abs()
-        rows = self._here[0].sum_rows(self._sizes)
-        self.A_max = float(rows.amax()) if rows.numel() else 0.0
-        self._rows = rows
-        self.A_norm = float(torch.linalg.vector_norm(values))
-        self.componentwise = componentwise and not self.rectangular
+        largest = largest_row_sum(self._here[0].crow, self._here[1])
+        if largest is None:
+            largest = self._rows.amax() if pattern.shape[0] else self._rows.new_zeros(())
+        self._A_max = largest
+        self._A_norm = torch.linalg.vector_norm(values)
+        self._scale = None if scale is None else scale.unsqueeze(1)
+        self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
-        self.b_norm = self.r_norm = torch.linalg.vector_norm(b, dim=0)
-        self.slope = torch.full_like(self.b_norm, float("inf"))
+        self._b_norm = torch.linalg.vector_norm(b, dim=0)
+        # What was measured last, per column, on the host.
+        self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
+        self.A_norm = float("nan")
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        return self._here[1].abs()
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return self._here[0].sum_rows(self._sizes)
 
     @staticmethod
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
         return kernels.spmm(matrix[0].crow, matrix[0].ccol, matrix[1], x)
 
     def __call__(self, x: Tensor) -> tuple[float, float]:
-        """Return (largest relative residual, largest backward error)."""
+        """Return (largest relative residual, largest backward error); waits for a device once."""
         self.r = self.b - self._product(self._here, x)
-        self.r_norm = torch.linalg.vector_norm(self.r, dim=0)
-        if not torch.isfinite(self.r_norm).all():
-            return float("nan"), float("inf")
-        tiny = torch.finfo(self.r_norm.dtype).tiny
-        relative = self.r_norm / self.b_norm.clamp(min=tiny)
+        r_norm, x_max = torch.linalg.vector_norm(self.r, dim=0), x.abs().amax(0)
+        tiny = torch.finfo(r_norm.dtype).tiny
+        slope = torch.full_like(r_norm, float("inf"))
         if self.rectangular and self._there is not None:
-            self.slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
-            scale = self.A_norm * (self.A_norm * torch.linalg.vector_norm(x, dim=0) + self.b_norm)
-            backward = self.slope / scale.clamp(min=tiny)
+            slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
+            x_norm = torch.linalg.vector_norm(x, dim=0)
+            scale = self._A_norm * (self._A_norm * x_norm + self._b_norm)
+            backward = slope / scale.clamp(min=tiny)
         elif self.componentwise:
             backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
         else:
-            scale = self.A_max * x.abs().amax(0) + self.b.abs().amax(0)
+            scale = self._A_max * x_max + self.b.abs().amax(0)
             backward = self.r.abs().amax(0) / scale.clamp(min=tiny)
+        norm = self._A_norm.expand_as(r_norm)
+        found = torch.stack([r_norm, self._b_norm, slope, backward, x_max, norm]).cpu()
+        self.r_norm, self.b_norm, self.slope, backward, x_max, norm = found.unbind()
+        self.A_norm = float(norm[0]) if norm.numel() else 0.0
+        if not bool(torch.isfinite(self.r_norm).all() & torch.isfinite(x_max).all()):
+            return float("nan"), float("inf")
+        relative = self.r_norm / self.b_norm.clamp(min=tiny)
         return float(relative.max()), float(backward.max())
 
     def _denominators(self, x: Tensor) -> Tensor:
         size, b = x.abs(), self.b.abs()
         own = self._product((self._here[0], self._sizes), size) + b
-        largest, rows = size.amax(0), self._rows.unsqueeze(1)
-        small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (rows * largest + b)
-        return torch.where(small, own + rows * largest, own)
+        scale = torch.ones_like(size[:, :1]) if self._scale is None else self._scale
+        bound = self._product((self._here[0], self._sizes), scale * (size / scale).amax(0))
+        small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (bound + b)
+        return torch.where(small, own + bound, own)
 
     def _limit(self, options: SolveOptions) -> Tensor:
         return torch.clamp(options.rtol * self.b_norm, min=options.atol)
@@ -145,3 +165,41 @@ def judge(
     if floor:
         return Result.CONVERGED if direct else Result.ROUNDOFF
     return said if not said.ok else Result.RESIDUAL
+
+
+class BatchResidual:
+    """`Residual` of many square systems on one pattern at once, in the first of its measures.
+
+    Parameters
+    ----------
+    pattern, values
+        Scalar slots ``[B, nnz_csr]``.
+    b
+        ``[B, n, K]``.
+    mode
+        ``"n"`` or ``"h"``.
+    """
+
+    def __init__(self, pattern: Pattern, values: Tensor, b: Tensor, mode: Mode) -> None:
+        if mode != "n":
+            values = pattern.transpose_values(values).conj().resolve_conj()
+            pattern = pattern.transposed
+        self._pattern, self._values, self._b = pattern, values, b
+        self._A_max = pattern.sum_rows(values.abs()).amax(-1, keepdim=True)
+        self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
+
+    def __call__(self, x: Tensor) -> None:
+        """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
+        self.r = self._b - kernels.spmm(self._pattern.crow, self._pattern.ccol, self._values, x)
+        self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
+        tiny = torch.finfo(self._r_norm.dtype).tiny
+        self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
+        scale = (self._A_max * x.abs().amax(1) + self._b_max).clamp(min=tiny)
+        self.backward = (self.r.abs().amax(1) / scale).amax(-1)
+
+    def accepted(self, options: SolveOptions) -> Tensor:
+        """Which members `judge` would call converged, ``[B]``; NaN is not."""
+        limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
+        floor = self.backward <= ACCEPT * torch.finfo(self.r.dtype).eps
+        good: Tensor = (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
+        return good

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate"]
+__all__ = ["equilibrate", "is_uneven", "scaled"]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -41,14 +41,10 @@ def equilibrate(pattern: Pattern, values: Tensor, hermitian: bool) -> tuple[Tens
     >>> equilibrate(Pattern.from_coo(i, i, (2, 2)), torch.tensor([1.0, 2.0**40]), True)[0].tolist()
     [1.0, 9.5367431640625e-07]
     """
+    if not bool(is_uneven(pattern, values)):
+        return None
     size = values.abs()
     rows, cols = _largest(pattern, size)
-    if not bool((rows > 0).all()) or not bool((cols > 0).all()):
-        return None
-    if float(rows.amax()) < _SPREAD * float(rows.amin()) and float(cols.amax()) < _SPREAD * float(
-        cols.amin()
-    ):
-        return None
     row, col = pattern.csr_row.long(), pattern.ccol.long()
     R, C = torch.ones_like(rows), torch.ones_like(cols)
     for _ in range(_SWEEPS):
@@ -63,10 +59,32 @@ def equilibrate(pattern: Pattern, values: Tensor, hermitian: bool) -> tuple[Tens
     return R, C
 
 
+def scaled(pattern: Pattern, values: Tensor, R: Tensor, C: Tensor) -> Tensor:
+    """Return the values of ``R A C`` for powers of two, whose product may be in range where one is not."""
+    powers = R.log2()[pattern.csr_row.long()] + C.log2()[pattern.ccol.long()]
+    half = (powers / 2).round()
+    return values * torch.exp2(half) * torch.exp2(powers - half)
+
+
+def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:
+    """Whether rows or columns are on scales so different that `equilibrate` would act: ``[*B, nnz] -> [*B]``.
+
+    A row or column without entries is not a matter of scale.
+    """
+    uneven = torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
+    present = torch.ones_like(uneven)
+    for largest in _largest(pattern, values.abs()):
+        if largest.shape[-1]:
+            low, high = largest.aminmax(dim=-1)
+            uneven |= high >= _SPREAD * low
+            present &= low > 0
+    return uneven & present
+
+
 def _largest(pattern: Pattern, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest entry of each row and of each column."""
-    M, N = pattern.shape
-    rows, cols = size.new_zeros(M), size.new_zeros(N)
-    rows.scatter_reduce_(0, pattern.csr_row.long(), size, "amax")
-    cols.scatter_reduce_(0, pattern.ccol.long(), size, "amax")
-    return rows, cols
+    """Largest entry of each row and of each column: ``[*B, nnz] -> [*B, M], [*B, N]``."""
+    out = []
+    for index, length in zip((pattern.csr_row, pattern.ccol), pattern.shape, strict=True):
+        largest = size.new_zeros(*size.shape[:-1], length)
+        out.append(largest.scatter_reduce_(-1, index.long().expand(size.shape), size, "amax"))
+    return out[0], out[1]

@@ -10,19 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, PlanError
+from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, PlanError
 from torch_sla.linalg.adjoint.least_squares import least_squares
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
+from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
-from torch_sla.linalg.plan.plan import SolvePlan, make_plan
+from torch_sla.linalg.plan.plan import SolvePlan
+from torch_sla.linalg.plan.stages import plan_matrix
 from torch_sla.linalg.precond.base import preconditioner_name
 from torch_sla.linalg.sparse.structure import detect
 from torch_sla.linalg.sparse.transforms import physical
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from torch_sla.linalg.info import SolveInfo
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
@@ -61,7 +66,7 @@ def solve(
     maxiter: int | None = None,
     adjoint_rtol: float | None = None,
     x0: Tensor | None = None,
-    plan: SolvePlan | None = None,
+    plan: SolvePlan | dict[str, Any] | str | PathLike[str] | None = None,
     nullspace: Tensor | tuple[Tensor, Tensor] | None = None,
     repeats: int = 1,
     throw: bool = True,
@@ -90,14 +95,14 @@ def solve(
     if plan is None:
         needs_grad = torch.is_grad_enabled() and (values.requires_grad or rhs.requires_grad)
         request = (backend, method, preconditioner_name(preconditioner))
-        plan = make_plan(_facts(A, structure, pattern, dtype, rhs, needs_grad, repeats, request))
+        facts = _facts(
+            A, structure, pattern, dtype, rhs, needs_grad, repeats, request, options.rtol
+        )
+        plan = plan_matrix(facts, pattern, structure)
     elif (backend, method) != ("auto", "auto"):
         raise ArgumentError("give either `plan` or `backend` and `method`, not both")
-    elif (plan.facts.rows, plan.facts.columns) != pattern.shape:
-        raise PlanError(
-            f"`plan` was made for a {plan.facts.rows} x {plan.facts.columns} matrix, this one is {pattern.shape[0]} x "
-            f"{pattern.shape[1]}"
-        )
+    else:
+        plan = _forced(plan, pattern, dtype, A.device)
     adjoint = options
     if adjoint_rtol is not None:
         adjoint = _options(dtype, adjoint_rtol, atol, maxiter, preconditioner)
@@ -106,7 +111,7 @@ def solve(
         pattern, structure, plan, options, adjoint, throw=throw, x0=start, nullspace=null
     )
     x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
-    return layout.restore(x), state.info
+    return layout.restore(x), state.report()
 
 
 def plan(
@@ -118,6 +123,7 @@ def plan(
     backend: str = "auto",
     method: str = "auto",
     preconditioner: Any = "auto",
+    rtol: float | None = None,
 ) -> SolvePlan:
     """Plan a solve without doing it; see `SparseTensor.plan`."""
     shape = (A.flat_shape[0],) if b_shape is None else tuple(b_shape)
@@ -129,7 +135,40 @@ def plan(
     _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
     request = (backend, method, preconditioner_name(preconditioner))
     structure = A.known_structure()
-    return make_plan(_facts(A, structure, pattern, A.dtype, rhs, needs_grad, repeats, request))
+    tolerance = default_rtol(A.dtype) if rtol is None else rtol
+    facts = _facts(A, structure, pattern, A.dtype, rhs, needs_grad, repeats, request, tolerance)
+    return plan_matrix(facts, pattern, structure)
+
+
+def _forced(
+    given: SolvePlan | dict[str, Any] | str | PathLike[str],
+    pattern: Pattern,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> SolvePlan:
+    """Read a plan that is to be carried out as it is, and check that it can be."""
+    if isinstance(given, SolvePlan):
+        plan = given
+    else:
+        plan = SolvePlan.from_dict(given) if isinstance(given, dict) else SolvePlan.load(given)
+    facts, choice = plan.facts, plan.choice
+    if (facts.rows, facts.columns) != pattern.shape:
+        raise PlanError(
+            f"`plan` was made for a {facts.rows} x {facts.columns} matrix, this one is {pattern.shape[0]} x "
+            f"{pattern.shape[1]}"
+        )
+    backend = get_backend(choice.backend)
+    method = backend.capabilities.method(choice.method)
+    if method is None:
+        raise PlanError(f"`plan` asks for {choice}, and there is no such method")
+    why = backend.unavailable() or backend.unavailable_method(method.name)
+    if why is not None:
+        raise BackendUnavailableError(f"`plan` asks for {choice}, which cannot be used here: {why}")
+    if device.type not in backend.capabilities.devices:
+        raise PlanError(f"`plan` asks for {choice}, which does not work on {device.type}")
+    if dtype not in backend.capabilities.dtypes & method.dtypes:
+        raise PlanError(f"`plan` asks for {choice}, which does not take {dtype}")
+    return plan
 
 
 def _pinned_structure(
@@ -153,6 +192,7 @@ def _facts(
     needs_grad: bool,
     repeats: int,
     request: tuple[str, str, str],
+    rtol: float,
 ) -> Facts:
     return Facts(
         rows=pattern.shape[0],
@@ -160,8 +200,10 @@ def _facts(
         nnz=pattern.nnz_csr,
         dtype=dtype,
         device=A.device.type,
+        symmetric=structure.symmetric,
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
+        diagonal=_has_diagonal(A, structure, pattern),
         dimension=pattern.dimension,
         rhs=max(1, prod(rhs.shape[:-2]) * rhs.shape[-1] // max(1, A.batch_size)),
         batch=max(1, A.batch_size),
@@ -170,7 +212,21 @@ def _facts(
         backend=request[0],
         method=request[1],
         preconditioner=request[2],
+        rtol=rtol,
+        dominance=structure.dominance or 0.0,
+        lattice=pattern.lattice is not None,
+        memory=total_bytes() if A.device.type == "cpu" else None,
     )
+
+
+def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bool:
+    """Whether no diagonal entry is zero; where that is not known from the structure, look."""
+    if pattern.shape[0] != pattern.shape[1] or structure.positive_definite is not False:
+        return True  # not asked for, or found positive when definiteness was looked at
+    slots = pattern.diagonal_slots.long()
+    if bool((slots < 0).any()):
+        return False
+    return bool((physical(A.flat_slots()[1])[..., slots] != 0).all())
 
 
 def _options(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored
+from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.residual import REFINE, Residual, judge
+from torch_sla.linalg.rcond import inverse_norm
+from torch_sla.linalg.residual import ACCEPT, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverState"]
 
-# Steps of refinement of a direct solve, and fresh starts of an iterative one whose recurrence
-# drifted away from the true residual.
-_STEPS, _RESUMES = 4, 3
-_PERTURBED_STEPS = 12
+# Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
+_RESUMES = 3
+# Tolerance of the iterative solves that estimate a condition number.
+_ROUGH = 1e-3
+# Factors of other values that are kept although no graph needs them, where new ones could take
+# their place without an analysis.
+_SPARE = 2
 
 
 class SolverState:
@@ -77,6 +82,21 @@ class SolverState:
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
         self._deficient = False
+        self._matched: frozenset[Hashable] = frozenset()
+
+    def report(self) -> SolveInfo:
+        """Hand over how the forward solve went, once.
+
+        The report knows this object, which can tell a condition number; were it kept here too, values
+        and factors would wait for the garbage collector.
+        """
+        info, self.info = self.info, SolveInfo(plan=self.plan)
+        return info
+
+    def _absorb(self, info: SolveInfo, first: bool) -> None:
+        if not first:
+            info.estimate_rcond = None
+        (self.info if first else self.adjoint_info).absorb(info)
 
     def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
@@ -92,7 +112,7 @@ class SolverState:
         values, b = values.detach(), b.detach()
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = [kernels.fingerprint(item) for item in items]
+        prints = kernels.fingerprints(items)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -109,14 +129,75 @@ class SolverState:
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
         out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
-        for i, item in enumerate(items):
+        for i in self._together(items, prints, b, adjoint, first, out):
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
-            out[i] = self._one(item, prints[i], b[i], adjoint, first, x0)
+            out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
         return out
 
     @property
     def _square(self) -> bool:
         return self.pattern.shape[0] == self.pattern.shape[1]
+
+    def _is_direct(self, candidate: Candidate) -> bool:
+        method = get_backend(candidate.backend).capabilities.method(candidate.method)
+        return method is not None and method.kind == "direct"
+
+    def _modes(self, adjoint: bool) -> tuple[Mode, Mode]:
+        """Mode of the solve, and of its check: of the adjoint itself, so that a wrong declaration is noticed."""
+        if not adjoint:
+            return "n", "n"
+        return "n" if self.structure.hermitian else "h", "h"
+
+    # --- many matrices -------------------------------------------------------------------------
+
+    def _together(
+        self,
+        values: Tensor,
+        marks: Sequence[Hashable],
+        b: Tensor,
+        adjoint: bool,
+        first: bool,
+        out: Tensor,
+    ) -> list[int]:
+        """Fill in the members that can be solved with all at once; return those that go alone."""
+        everyone = list(range(len(values)))
+        candidate, n = self.plan.choice, self.pattern.shape[0]
+        backend = get_backend(candidate.backend)
+        fits = self._is_direct(candidate) and self._square and self.nullspace is None
+        if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
+            return everyone
+        size = b.abs().amax(1)
+        bound = torch.finfo(size.dtype).max ** 0.25
+        usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
+        if not (torch.isfinite(values).all() and torch.isfinite(b).all() and bool(usual.any())):
+            return everyone
+        options = self.adjoint_options if adjoint else self.options
+        mode, truth = self._modes(adjoint)
+        try:
+            factored = self._factored_batch(backend, candidate, values, marks, options)
+            count("solve", len(values))
+            x, good, check, steps = factored.solve(values, b, mode, truth, options)
+        except SolveError:
+            return everyone  # one of them fails, and says so alone
+        good &= usual & torch.isfinite(x).all(-1).all(-1)
+        if not bool(good.any()):
+            return everyone
+        out.copy_(x)
+        info = SolveInfo(
+            residual=float(check.relative[good].max()),
+            backward_error=float(check.backward[good].max()),
+            method=candidate.method,
+            backend=candidate.backend,
+            notes=[f"{int(good.sum())} matrices at once"],
+        )
+        if steps:
+            info.notes.append(f"{steps} step(s) of iterative refinement")
+        last = int(good.nonzero()[-1])
+        info.estimate_rcond = partial(
+            self._rcond, backend, candidate, values[last], marks[last], options
+        )
+        self._absorb(info, first)
+        return (~good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -136,7 +217,7 @@ class SolverState:
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
-        (self.info if first else self.adjoint_info).absorb(info)
+        self._absorb(info, first)
         if not info.result.ok and (self.throw or not first):
             kind = "adjoint solve" if adjoint and not first else "solve"
             detail = f"{kind} with {info.backend} {info.method}"
@@ -157,27 +238,30 @@ class SolverState:
     ) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
-        nan = torch.full((n, b.shape[1]), float("nan"), dtype=b.dtype, device=b.device)
-        if not (torch.isfinite(values).all() and torch.isfinite(b).all()):
+        nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
+        finite, zero, extreme = _look(values, b)
+        if not finite:
             return SolveInfo(
                 Result.NONFINITE,
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
-            ), nan
-        if n == 0 or b.shape[1] == 0 or not b.any():
+            ), nan.clone(memory_format=torch.contiguous_format)
+        if n == 0 or zero:
             choice = self.plan.choice
-            return SolveInfo(method=choice.method, backend=choice.backend), torch.zeros_like(nan)
-        scale, shrink = _extreme(b), 1.0
-        if scale is not None:
-            # Squares of such numbers over- or underflow, so that norms would be inf or 0.
+            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(nan.shape)
+        scale, shrink = None, 1.0
+        if extreme:
+            scale = _powers(b)
             b, shrink = b / scale, float(scale.amax())
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
         info, x = SolveInfo(), nan
-        for candidate in (self.plan.choice, *self.plan.fallbacks):
+        ways = deque(self._ways(mark))
+        while ways:
+            candidate, matched = ways.popleft()
             try:
-                x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink)
+                x, info = self._with(candidate, values, mark, b, adjoint, x0, shrink, matched)
             except SolveError as error:
                 x, info = (
                     nan,
@@ -193,13 +277,39 @@ class SolverState:
             info.preconditioner = candidate.preconditioner
             info.notes = notes + info.notes
             if info.result.ok:
+                if matched:
+                    self._matched |= {mark}
                 break
             notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
-        x = x if scale is None else x * scale
-        if info.result.ok and not bool(torch.isfinite(x).all()):
-            info.result = Result.NONFINITE
-            info.notes.append("the solution overflows")
+            lean = self.plan.lean
+            if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
+                # Other factors are no smaller.
+                ways = deque([(lean, False)])
+        if x is nan:
+            x = nan.clone(memory_format=torch.contiguous_format)
+        if scale is not None:
+            x = x * scale
+            if info.result.ok and not bool(torch.isfinite(x).all()):
+                info.result = Result.NONFINITE
+                info.notes.append("the solution overflows")
         return info, x
+
+    def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
+        """Candidates in the order they are tried; the last direct one a second time, its rows matched."""
+        tried = (self.plan.choice, *self.plan.fallbacks)
+        pivoting = [c for c in tried if self._pivots(c)] if self.nullspace is None else []
+        if mark in self._matched:
+            yield pivoting[-1], True
+        for candidate in tried:
+            yield candidate, False
+        if pivoting and mark not in self._matched:
+            yield pivoting[-1], True
+
+    def _pivots(self, candidate: Candidate) -> bool:
+        method = get_backend(candidate.backend).capabilities.method(candidate.method)
+        if method is None or method.kind != "direct" or not self._square:
+            return False
+        return method.needs != "positive_definite"
 
     def _with(
         self,
@@ -210,6 +320,7 @@ class SolverState:
         adjoint: bool,
         x0: Tensor | None,
         shrink: float,
+        matched: bool,
     ) -> tuple[Tensor, SolveInfo]:
         backend = get_backend(candidate.backend)
         options = self.adjoint_options if adjoint else self.options
@@ -219,13 +330,10 @@ class SolverState:
         if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
             # Far beyond what was predicted, the next candidate is the better bet.
             options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
-        mode: Mode = "h" if adjoint and not self.structure.hermitian else "n"
-        method = backend.capabilities.method(candidate.method)
-        direct = method is not None and method.kind == "direct"
-        # The residual is that of the adjoint itself, so that a wrong declaration is noticed.
-        truth: Mode = "h" if adjoint else "n"
+        mode, truth = self._modes(adjoint)
+        direct = self._is_direct(candidate)
         run = (backend, candidate, values, mark, b, mode, truth, options)
-        x, info, check = self._direct(*run) if direct else self._iterative(*run, x0)
+        x, info, check = self._direct(*run, matched) if direct else self._iterative(*run, x0)
         info.result = judge(
             check, (info.residual, info.backward_error), options, info.result, direct
         )
@@ -249,40 +357,30 @@ class SolverState:
         mode: Mode,
         truth: Mode,
         options: SolveOptions,
+        matched: bool,
     ) -> tuple[Tensor, SolveInfo, Residual]:
-        """Substitute, then refine while the backward error is above the floor and still halves."""
-        factored = self._factored(backend, candidate, values, mark, options)
-        check = Residual(
-            self.pattern,
-            values,
-            b,
-            truth,
-            componentwise=factored.scale is not None,
-            perturbed=factored.perturbed,
-        )
-        count("solve")
-        x = factored.solve(values, b, mode)
-        error = check(x)
-        eps = torch.finfo(x.dtype).eps
-        steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
-        while steps < limit and REFINE * eps < error[1] < float("inf"):
-            trial = x + factored.solve(values, check.r, mode)
-            found = check(trial)
-            if not found[1] < error[1]:
-                error = check(x)
-                break
-            slow = found[1] > 0.5 * error[1]
-            x, error, steps = trial, found, steps + 1
-            if slow:
-                break
+        """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
+        factored = self._factored(backend, candidate, values, mark, options, matched)
+        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
+            better = self._safer(factored, candidate, values, mark, matched)
+            if better is not None:
+                again = refined(self.pattern, better, values, b, mode, truth)
+                if again[1][1] < error[1]:
+                    factored, (x, error, steps, check) = better, again
+                else:
+                    error = check(x)
         info = SolveInfo(
             residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
         )
         if factored.scale is not None:
-            info.notes.append("rows and columns equilibrated")
+            how = "scaled and matched by size" if factored.matched else "equilibrated"
+            info.notes.append(f"rows and columns {how}")
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
-        info.estimate_rcond = partial(self._rcond, backend, candidate, values, mark, options)
+        info.estimate_rcond = partial(
+            self._rcond, backend, candidate, values, mark, options, matched
+        )
         return x, info, check
 
     def _iterative(
@@ -307,8 +405,15 @@ class SolverState:
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
+        estimate: Callable[[], float | None] | None = None
+        if self._square and clean is None:
+            estimate = partial(self._krylov_rcond, backend, numeric, values, mark, options)
         info = SolveInfo(
-            done.result, done.iterations, history=list(done.history), notes=list(numeric.notes)
+            done.result,
+            done.iterations,
+            history=list(done.history),
+            notes=list(numeric.notes),
+            estimate_rcond=estimate,
         )
         error = check(x)
         for _ in range(_RESUMES):
@@ -346,7 +451,8 @@ class SolverState:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        return (candidate, s.hermitian, s.positive_definite, self.pattern.key, pins)
+        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
+        return (candidate, *marks, self.pattern.key, pins)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
@@ -361,13 +467,57 @@ class SolverState:
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        matched: bool = False,
     ) -> Factored:
+        family = (self._base(candidate), values.dtype)
+
         def factorize() -> Factored:
             count("factorize")
+            if backend.capabilities.recycles:
+                numerics.retire(family, _SPARE)
             symbolic = self._symbolic(backend, candidate)
-            return Factored(backend, symbolic, values, options, self.nullspace)
+            made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
+            if made.doubtful and self._pivots(candidate) and self.nullspace is None:
+                other = Factored(backend, symbolic, values, options, None, matched=True)
+                made = other if other.growth < 1e-2 * made.growth else made
+            return made
 
-        return numerics.get((self._base(candidate), values.dtype, mark), factorize)
+        return numerics.get((*family, mark, matched), factorize, self)
+
+    def _safer(
+        self,
+        factored: Factored,
+        candidate: Candidate,
+        values: Tensor,
+        mark: Hashable,
+        matched: bool,
+    ) -> Factored | None:
+        """Better factors under a key of their own, so that what was solved before changes nothing."""
+
+        def factorize() -> Factored:
+            count("factorize")
+            better = factored.safer(values)
+            return factored if better is None else better
+
+        key = (self._base(candidate), values.dtype, mark, matched, "safer")
+        found = numerics.get(key, factorize)
+        return None if found.numeric is factored.numeric else found
+
+    def _factored_batch(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        marks: Sequence[Hashable],
+        options: SolveOptions,
+    ) -> FactoredBatch:
+        def factorize() -> FactoredBatch:
+            count("factorize", len(values))
+            symbolic = self._symbolic(backend, candidate)
+            made = backend.factorize_batch(symbolic, values, options)
+            return FactoredBatch(backend, made, values, options)
+
+        return numerics.get((self._base(candidate), values.dtype, tuple(marks)), factorize)
 
     def _numeric(
         self,
@@ -392,23 +542,67 @@ class SolverState:
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        matched: bool = False,
     ) -> float | None:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
             return None
-        return self._factored(backend, candidate, values, mark, options).rcond(values)
+        return self._factored(backend, candidate, values, mark, options, matched).rcond(values)
+
+    def _krylov_rcond(
+        self,
+        backend: Backend,
+        numeric: Numeric,
+        values: Tensor,
+        mark: Hashable,
+        options: SolveOptions,
+    ) -> float | None:
+        """Estimate it by rough solves of an iterative method; None where one of them fails."""
+        if kernels.fingerprint(values) != mark:
+            return None
+        rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
+
+        def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
+            def run(v: Tensor) -> Tensor:
+                done = backend.solve(numeric, values, v, mode, options=rough)
+                if not done.result.ok:
+                    raise SolveError(done.result, "a rough solve for the condition number")
+                return done.x
+
+            return run
+
+        try:
+            inverse = inverse_norm(
+                solve("n"), solve("h"), values.new_empty(self.pattern.shape[0], 1)
+            )
+        except SolveError:
+            return None
+        size = float(column_norm(self.pattern, values)) * inverse
+        return 1 / size if size > 0 else 1.0
 
 
-def _extreme(b: Tensor) -> Tensor | None:
-    """Return powers of two ``[K]`` that bring extreme columns to about one; None without such columns.
-
-    The absolute tolerance has to be divided by the largest of them, which tightens it for the others.
-    """
-    size = b.abs().amax(0)
-    bound = torch.finfo(size.dtype).max ** 0.25
+def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
+    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    if not b.numel():
+        return bool(finite), True, False
+    size, bound = b.abs().amax(0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    if not bool(extreme.any()):
-        return None
-    return torch.where(
-        extreme, torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round()), 1.0
-    )
+    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
+    return bool(found[0]), bool(found[1]), bool(found[2])
+
+
+def _bound(b: Tensor) -> float:
+    return float(torch.finfo(b.dtype).max ** 0.25)
+
+
+def _powers(b: Tensor) -> Tensor:
+    """Powers of two ``[K]`` that bring extreme columns to about one.
+
+    Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
+    has to be divided by the largest of them, which tightens it for the others.
+    """
+    size, bound = b.abs().amax(0), _bound(b)
+    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
+    powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
+    return torch.where(extreme, powers, 1.0)

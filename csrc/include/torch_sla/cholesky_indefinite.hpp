@@ -120,7 +120,8 @@ void finish_rows(const Blas<T>& blas, const Factor<T>& f, Size begin, Size rows,
 }  // namespace detail
 
 // L D L^op = P S A S P^T; `f` arrives with kind, symbolic, panels and scale set. Negligible pivots are
-// perturbed and counted, so only NaN and infinity stop it: returns the column, or -1.
+// perturbed and counted, so only NaN and infinity stop it: returns the column, or -1. Where such pivots
+// were found, `stuck` names fronts that would have had more rows to choose from as part of their parents.
 template <class T>
 BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const Blas<T>& blas) {
   const Symbolic& s = *f.symbolic;
@@ -135,7 +136,7 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
   const Real<T> eps = std::numeric_limits<Real<T>>::epsilon(), least = std::numeric_limits<Real<T>>::min();
   const Real<T> restricted = std::max(std::sqrt(eps) * largest, least), free = std::max(16 * eps * largest, least);
   std::mutex guard;
-  return multifrontal<T>(
+  const BadColumn bad = multifrontal<T>(
       s, values, f.panels.data(), plan,
       [&](std::int32_t a, T* panel, T* update, bool fresh, int team) -> Size {
         const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
@@ -148,6 +149,7 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
         if (perturbed > 0) {
           const std::lock_guard<std::mutex> lock(guard);
           f.perturbed += perturbed;
+          if (s.parent[a] >= 0) f.stuck.push_back(s.order[s.first[a + 1] - 1]);
         }
         for (Size j = 0; j < columns; ++j)
           if (!is_finite(pivots.diagonal[j]) || !is_finite(pivots.coupling[j])) return pivots.local[j];
@@ -159,6 +161,8 @@ BadColumn indefinite(Factor<T>& f, const T* values, const Schedule& plan, const 
         }
         return -1;
       });
+  std::sort(f.stuck.begin(), f.stuck.end());  // threads found them in any order
+  return bad;
 }
 
 // Signs of the pivots: the inertia of A, by Sylvester's law.

@@ -25,6 +25,7 @@ struct Factor {
   std::vector<T> diagonal, coupling;  // [n] of D; coupling[j] = D(j+1, j) where width[j] = 2
   std::vector<Real<T>> scale;         // [n] by rows of A
   std::int64_t perturbed = 0;         // pivots replaced because they were negligible
+  std::vector<std::int32_t> stuck;    // last rows of A of the supernodes where that happened, roots left out
 
   bool pivoted() const { return kind != Kind::cholesky; }
   Conj conj() const { return kind == Kind::symmetric ? Conj::no : Conj::yes; }

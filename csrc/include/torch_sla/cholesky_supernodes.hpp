@@ -42,11 +42,13 @@ struct Supernodes {
 
 // Cuts postordered columns into fundamental supernodes and merges a child into its parent where the
 // model says that the work saved (a front, an update to assemble) pays for the zeros stored, or where
-// `mate[j]` = j-1 asks that two columns be pivoted together (empty: no such wish).
+// `mate[j]` = j-1 asks that two columns be pivoted together, or where `joined[j]` asks that the supernode
+// that ends with column j stay with its parent (either may be empty: no such wish).
 // parent and count are those of the columns; the result is postordered again, deepest stacks first.
 inline Supernodes find_supernodes(const std::vector<std::int32_t>& parent,
                                   const std::vector<std::int32_t>& count,
-                                  const std::vector<std::int32_t>& mate, const FrontCost& cost) {
+                                  const std::vector<std::int32_t>& mate,
+                                  const std::vector<unsigned char>& joined, const FrontCost& cost) {
   const std::int32_t n = static_cast<std::int32_t>(parent.size());
   std::vector<std::int32_t> children(n, 0), begin, of(n);
   for (std::int32_t j = 0; j < n; ++j)
@@ -68,6 +70,7 @@ inline Supernodes find_supernodes(const std::vector<std::int32_t>& parent,
     const std::int32_t p = parent[begin[s + 1] - 1];
     up[s] = p < 0 ? -1 : of[p];
     if (!mate.empty() && s > 0 && mate[begin[s]] == begin[s] - 1) forced[s - 1] = 1;
+    if (!joined.empty() && joined[begin[s + 1] - 1]) forced[s] = 1;
   }
 
   // Children before parents, so each child is final when its parent looks at it.

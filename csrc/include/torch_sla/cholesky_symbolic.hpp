@@ -135,11 +135,12 @@ inline void plan_stacks(Symbolic& s) {
 
 // Analyses the n x n symmetric CSR pattern under an elimination order (order[k] = row of A eliminated
 // k-th). mates, if not empty, is [n]: mates[i] = j where rows i and j are adjacent in `order` and
-// coupled by an entry of A, and shall be pivoted together; -1 elsewhere.
+// coupled by an entry of A, and shall be pivoted together; -1 elsewhere. joined, if not empty, is [n]
+// by rows of A: a supernode that ends with such a row becomes part of its parent.
 template <class Index>
 Symbolic analyze(const Graph& g, const Index* start, const Index* column,
                  const std::vector<std::int32_t>& given, const std::vector<std::int32_t>& mates,
-                 const FrontCost& cost = {}) {
+                 const std::vector<unsigned char>& joined = {}, const FrontCost& cost = {}) {
   Symbolic s;
   s.n = g.n;
   s.nnz = static_cast<std::int64_t>(start[g.n]);
@@ -178,7 +179,12 @@ Symbolic analyze(const Graph& g, const Index* start, const Index* column,
     for (std::int32_t k = 1; k < g.n; ++k)
       if (mates[order[k]] == order[k - 1] && parent[k - 1] == k) mate_column[k] = k - 1;
   }
-  Supernodes found = find_supernodes(parent, count, mate_column, cost);
+  std::vector<unsigned char> joined_column;
+  if (!joined.empty()) {
+    joined_column.resize(g.n);
+    for (std::int32_t k = 0; k < g.n; ++k) joined_column[k] = joined[order[k]];
+  }
+  Supernodes found = find_supernodes(parent, count, mate_column, joined_column, cost);
 
   const std::int32_t m = static_cast<std::int32_t>(found.parent.size());
   s.order.resize(g.n);

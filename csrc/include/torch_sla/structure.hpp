@@ -20,6 +20,13 @@ struct MatrixFlags {
   bool hermitian = false;
   bool positive = false;   // every diagonal entry is real and positive
   bool dominant = false;   // |a_ii| >= sum of the others, strictly in a row of every component
+  double left_over = 0.0;  // smallest 1 - sum / |a_ii| over the rows, at least 0
+
+  // What holds of both of two matrices.
+  MatrixFlags operator&(const MatrixFlags& other) const {
+    return {pattern && other.pattern,   symmetric && other.symmetric, hermitian && other.hermitian,
+            positive && other.positive, dominant && other.dominant,   std::min(left_over, other.left_over)};
+  }
 };
 
 namespace detail {
@@ -69,6 +76,7 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
   std::vector<std::uint8_t> strict(n, 0);
   flags.symmetric = flags.hermitian = flags.positive = true;
   bool dominant = true;
+  Real left = 1;
   for (std::int64_t i = 0; i < n; ++i) {
     T own = T(0);
     Real sum = 0;
@@ -80,6 +88,8 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
     diagonal[i] = std::abs(own);
     if (!(d > 0)) flags.positive = false;
     if (!(d >= sum - 4 * eps * d)) dominant = false;
+    const Real share = diagonal[i] > 0 ? 1 - sum / diagonal[i] : Real(0);
+    if (!(share >= left)) left = share;
     strict[i] = d > sum * Real(1 + 1e-8) + 4 * eps * d;
   }
   for (std::int64_t i = 0; i < n; ++i) {
@@ -101,6 +111,7 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
     }
   }
   flags.pattern = true;
+  flags.left_over = left > 0 ? double(left) : 0.0;
   if (flags.hermitian && flags.positive && dominant)
     flags.dominant = std::all_of(strict.begin(), strict.end(), [](std::uint8_t s) { return s != 0; }) ||
                      detail::all_reached(crow, ccol, val, n, strict);

@@ -155,7 +155,7 @@ def test_batches() -> None:
     values = A[row, col] * torch.tensor([[1.0], [2.0], [5.0]], dtype=A.dtype)
     for method in ("cholesky", "ldlt"):
         symbolic = native.analyze(pattern, method, DEFINITE)
-        numeric = native.factorize(symbolic, values, OPTIONS)
+        numerics = native.factorize_batch(symbolic, values, OPTIONS)
         b = torch.randn(3, 49, 2, dtype=A.dtype)
-        x = native.solve(numeric, values, b, options=OPTIONS).x
+        x = native.solve_batch(numerics, values, b, options=OPTIONS)
         assert torch.allclose(A @ x * torch.tensor([1.0, 2.0, 5.0])[:, None, None], b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,20 +13,36 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import arguments, patterns, sparse as kernels, sparse_fallback
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 INDICES = (torch.int32, torch.int64)
 VALUES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # rows, columns, entries drawn with repetition
 SHAPES = [(0, 0, 0), (3, 0, 0), (0, 4, 0), (1, 1, 1), (5, 7, 0), (6, 4, 30), (40, 31, 200)]
 
 
-@pytest.fixture(params=["compiled", "fallback"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "fallback":
+ON_CUDA = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+
+
+@pytest.fixture(params=["compiled", "fallback", ON_CUDA])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Which code runs; on CUDA, every tensor that a test makes is there."""
+    if request.param == "cuda":
+        torch.set_default_device("cuda")
+    elif request.param == "fallback":
         for module in (patterns, kernels):
             monkeypatch.setattr(module, "runs_compiled", lambda *_: False)
     elif arguments.compiled is None:
         pytest.skip("the compiled extension is absent")
-    return str(request.param)
+    yield str(request.param)
+    torch.set_default_device(None)
 
 
 def coordinates(M: int, N: int, nnz: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

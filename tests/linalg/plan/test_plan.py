@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from torch_sla.errors import PlanError
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import SolvePlan, SparseTensor, cache_counters, clear_factor_cache
+from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.plan.costs import closed_form
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import make_plan
+from torch_sla.linalg.plan.rules import Candidate
+from torch_sla.linalg.plan.stages import plan_matrix
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+needs_extension = pytest.mark.skipif(
+    cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
+)
 SPD = Facts(10_000, 10_000, 50_000, hermitian=True, positive_definite=True)
 
 
@@ -21,9 +33,10 @@ def test_every_candidate_has_a_verdict_and_a_reason() -> None:
     assert plan.verdicts[0].candidate == plan.choice
     assert all(v.reason for v in plan.verdicts)
     assert len({str(v.candidate) for v in plan.verdicts}) == len(plan.verdicts)
-    text = plan.explain()
-    assert all(str(v.candidate) in text for v in plan.verdicts)
-    assert json.loads(json.dumps(plan.to_dict()))["method"] == plan.method
+    assert all(str(v.candidate) in plan.explain(full=True) for v in plan.verdicts)
+    short = plan.explain()
+    assert all(v.candidate.backend in short and v.candidate.method in short for v in plan.verdicts)
+    assert len(short.splitlines()) < 20 < len(plan.explain(full=True).splitlines())
 
 
 def test_same_facts_same_plan() -> None:
@@ -84,3 +97,177 @@ def test_a_plan_can_be_carried_out_and_is_checked() -> None:
     B = SparseTensor(torch.ones(3, dtype=torch.float64), i[:3], i[:3], (3, 3))
     with pytest.raises(PlanError, match="made for a 50 x 50 matrix"):
         B.solve(b[:3], plan=plan)
+
+
+# --- costs -----------------------------------------------------------------------------------------
+
+
+def grid(*cells: int) -> SparseTensor:
+    A = torch.zeros(1, 1, dtype=torch.float64)
+    for n in cells:
+        eye = torch.eye(n, dtype=torch.float64)
+        path = 2 * eye - torch.diag(eye.new_ones(n - 1), 1) - torch.diag(eye.new_ones(n - 1), -1)
+        A = torch.kron(A, eye) + torch.kron(torch.eye(len(A), dtype=torch.float64), path)
+    return SparseTensor.from_dense(A)
+
+
+def test_costs_grow_with_what_is_asked_for() -> None:
+    base = make_plan(dataclasses.replace(SPD, backend="native", method="cholesky")).verdicts[0].cost
+    assert base is not None
+    for more in ({"repeats": 3}, {"rhs": 9}, {"needs_grad": True}, {"batch": 4}):
+        asked = dataclasses.replace(SPD, backend="native", method="cholesky", **more)  # type: ignore[arg-type]
+        cost = make_plan(asked).verdicts[0].cost
+        assert cost is not None
+        assert cost.seconds > base.seconds
+        assert cost.traffic > base.traffic
+        assert cost.flops > base.flops
+
+
+def test_many_right_hand_sides_favour_a_factor() -> None:
+    big = dataclasses.replace(SPD, rows=300**2, columns=300**2, nnz=449_000, rhs=1)
+    ratio = []
+    for rhs in (1, 100):
+        plan = make_plan(dataclasses.replace(big, rhs=rhs))
+        times = {str(v.candidate): v.seconds for v in plan.verdicts if v.possible}
+        ratio.append(times["pytorch cg + multigrid"] / times["eigen cholesky"])
+    assert ratio[1] > 5 * ratio[0]
+    assert make_plan(dataclasses.replace(big, rhs=100)).preconditioner is None
+
+
+def test_dominant_rows_make_plain_iterations_cheap() -> None:
+    solid = dataclasses.replace(SPD, rows=10**6, columns=10**6, nnz=7 * 10**6, dimension=3.0)
+    plan = make_plan(dataclasses.replace(solid, dominance=0.6))
+    assert plan.preconditioner == "jacobi"
+    assert plan.iterations < 40
+
+
+@needs_extension
+def test_a_direct_choice_is_counted_exactly_and_its_analysis_kept() -> None:
+    A = grid(37, 31)
+    clear_factor_cache()
+    before = cache_counters()["analyze"]
+    plan = A.plan()
+    counts = plan.facts.counts
+    assert counts is not None
+    assert plan.backend == "native"
+    A.solve(torch.ones(37 * 31, dtype=torch.float64), plan=plan)
+    assert cache_counters()["analyze"] == before + 1
+    exact = cholesky.analyze(A.pattern.crow, A.pattern.ccol)
+    assert (counts.factor_nnz, counts.flops) == (exact.factor_nnz, exact.flops)
+
+
+def test_closed_forms_are_near_the_counts() -> None:
+    for cells, counted in (((40, 40), (2.4e4, 6.1e5)), ((300, 300), (2.85e6, 4.3e8))):
+        n = cells[0] * cells[1]
+        form = closed_form(n, 5 * n, 2.0)
+        assert 0.4 < form.factor_nnz / counted[0] < 2.5
+        assert 0.3 < form.flops / counted[1] < 3.0
+
+
+def test_no_analysis_for_what_is_out_of_reach() -> None:
+    A = grid(14, 14, 14)
+    clear_factor_cache()
+    before = cache_counters()["analyze"]
+    assert A.plan(method="cg").facts.counts is None
+    assert A.plan(preconditioner="multigrid").preconditioner == "multigrid"
+    assert cache_counters()["analyze"] == before
+
+
+def test_memory_decides_before_it_runs_out() -> None:
+    solid = dataclasses.replace(
+        SPD, rows=200_000, columns=200_000, nnz=1_380_000, dimension=3.0, rhs=400
+    )
+    roomy, tight = make_plan(solid), make_plan(dataclasses.replace(solid, memory=10**9))
+    assert roomy.preconditioner is None
+    assert tight.preconditioner is not None
+    assert any("GB needed" in v.reason for v in tight.verdicts)
+
+
+@needs_extension
+def test_when_memory_runs_out_an_iteration_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    A, b = grid(20, 21), torch.ones(420, dtype=torch.float64)
+    plan = A.plan()
+    assert plan.preconditioner is None
+    assert plan.lean is not None
+    monkeypatch.setattr(cholesky, "available_bytes", lambda: 1000)
+    clear_factor_cache()
+    x, info = A.solve(b, plan=plan, info=True)
+    assert info.preconditioner is not None
+    assert any("out_of_memory" in note for note in info.notes)
+    torch.testing.assert_close(A @ x, b, rtol=1e-8, atol=1e-8)
+
+
+@needs_extension
+def test_predicted_memory_is_what_a_factor_takes() -> None:
+    for cells in ((60, 61), (15, 16, 14)):
+        A = grid(*cells)
+        plan = A.plan(backend="native", method="cholesky")
+        a = cholesky.analyze(A.pattern.crow, A.pattern.ccol)
+        taken = a.factor_bytes(torch.float64) + a.working_bytes(torch.float64, 1) + a.nbytes
+        beside = 8 * (2 * A.pattern.nnz_csr + 8 * A.shape[0])
+        assert abs(plan.nbytes - taken - beside) <= 0.2 * plan.nbytes
+
+
+def test_complex_symmetric_matrices_have_a_direct_method() -> None:
+    A = grid(9, 9)
+    shifted = SparseTensor.from_dense(A.to_dense() - (0.8 + 0.3j) * torch.eye(81))
+    plan = shifted.plan()
+    b = torch.randn(81, dtype=torch.complex128)
+    x, info = shifted.solve(b, backend="native", method="ldlt", info=True)
+    assert (plan.facts.symmetric, plan.facts.hermitian) == (True, False)
+    assert info.converged
+    torch.testing.assert_close(shifted.to_dense() @ x, b)
+    # Rows on scales of their own must not cost the symmetry.
+    s = 10.0 ** torch.linspace(-9, 9, 81, dtype=torch.float64)
+    scaled = SparseTensor.from_dense(shifted.to_dense() * s[:, None] * s)
+    x, info = scaled.solve(b, backend="native", method="ldlt", info=True)
+    assert info.backward_error < 1e-14
+
+
+def test_planning_again_costs_next_to_nothing() -> None:
+    A = grid(12, 12)
+    A.plan()
+    structure, pattern = A.structure, A.pattern
+    facts = A.plan().facts
+    facts = dataclasses.replace(facts, counts=None)
+    plan_matrix(facts, pattern, structure)
+    rounds = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(200):
+            plan_matrix(dataclasses.replace(facts), pattern, structure)
+        rounds.append((time.process_time() - start) / 200)
+    assert min(rounds) < 50e-6
+
+
+# --- saving and forcing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["plan", "dict", "file"])
+def test_a_saved_plan_is_forced(form: str, tmp_path: Path) -> None:
+    A, b = grid(11, 12), torch.ones(132, dtype=torch.float64)
+    plan = A.plan(backend="pytorch", method="cg", preconditioner="ssor")
+    path = tmp_path / "plan.json"
+    plan.save(path)
+    assert SolvePlan.load(path) == plan
+    given = {"plan": plan, "dict": json.loads(path.read_text()), "file": path}[form]
+    x, info = A.solve(b, plan=given, info=True)
+    assert (info.backend, info.method, info.preconditioner) == ("pytorch", "cg", "ssor")
+    torch.testing.assert_close(A @ x, b)
+
+
+def test_what_is_no_plan_is_refused(tmp_path: Path) -> None:
+    A, b = grid(4, 4), torch.ones(16, dtype=torch.float64)
+    with pytest.raises(PlanError, match="no saved plan"):
+        A.solve(b, plan={"choice": 3})
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(PlanError, match="holds no saved plan"):
+        A.solve(b, plan=tmp_path / "x.json")
+    with pytest.raises(PlanError, match="cannot be read"):
+        A.solve(b, plan=str(tmp_path / "absent.json"))
+    data = A.plan(backend="scipy", method="superlu").to_dict()
+    data["choice"]["method"] = "magic"
+    with pytest.raises(PlanError, match="scipy magic, and there is no such method"):
+        A.solve(b, plan=data)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        A.plan().choice = Candidate("a", "b")  # type: ignore[misc]

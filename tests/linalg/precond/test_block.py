@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import second_difference
+from tests.helpers.grids import second_difference
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels.multigrid import unavailable

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import diffusion, poisson, rhs, second_difference, split
+from tests.helpers.grids import diffusion, poisson, rhs, second_difference, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.multigrid import Transfer, unavailable
 from torch_sla.linalg.methods.gmres import gmres

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import diffusion, poisson, rhs, split
+from tests.helpers.grids import diffusion, poisson, rhs, split
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels.multigrid import unavailable
 from torch_sla.linalg.methods.outcome import KrylovOptions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.lattices import poisson, rhs, split
+from tests.helpers.grids import poisson, rhs, split
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels.multigrid import unavailable
 from torch_sla.linalg.precond.multigrid import AMG

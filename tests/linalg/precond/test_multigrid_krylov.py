@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import poisson, rhs, split
+from tests.helpers.grids import poisson, rhs, split
 from torch_sla.errors import ArgumentError, DTypeError, Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels.multigrid import unavailable

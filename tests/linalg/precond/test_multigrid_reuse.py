@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.lattices import diffusion, poisson, rhs, split
+from tests.helpers.grids import diffusion, poisson, rhs, split
 from torch_sla.errors import ArgumentError, Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache

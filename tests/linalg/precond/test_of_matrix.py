@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.lattices import poisson, rhs
+from tests.helpers.grids import poisson, rhs
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels.multigrid import unavailable

@@ -12,7 +12,8 @@ because ``vᴴ q = 0``. With a cotangent ``g`` of λ and torch's convention for 
 
 its real part when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ)ᴴ, v],
 [vᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
-derivative and are refused.
+derivative and are refused. Second derivatives of eigenvalues are first ones of ``w vᴴ``: with ``w`` a
+recorded solution of that system they need derivatives of λ and ``v`` only once.
 
 Magnus, Econometric Theory 1, 1985, pages 179-191.
 """
@@ -31,7 +32,7 @@ from torch_sla.linalg.adjoint.sampled_product import sampled_product
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-_SECOND = "second derivatives of eigenvalues are available for Hermitian matrices (`eigsh`) only"
+_SECOND = "second derivatives of the eigenvectors of a general matrix (third of its eigenvalues) are not available"
 
 __all__ = ["GeneralProblem", "general_eigenpairs"]
 
@@ -49,6 +50,29 @@ class GeneralProblem(Protocol):
 
         Raises `GradientError` when an eigenvalue is multiple or defective to working precision.
         """
+
+    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
+        """Return left vectors ``[n, k]`` as functions of all three, for derivatives of second order."""
+
+
+class PhaseFree(torch.autograd.Function):
+    """Unit vectors ``[n, k]`` used in a way that does not depend on their phases, rounding apart."""
+
+    @staticmethod
+    def forward(V: Tensor) -> Tensor:
+        return V.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> Tensor:
+        (V,) = ctx.saved_tensors
+        for _ in range(2):  # what is left may itself be rounding
+            G = G - V * (1j * (V.conj() * G).sum(0).imag)
+        return G
 
 
 class GeneralEigenpairs(torch.autograd.Function):
@@ -69,6 +93,11 @@ class GeneralEigenpairs(torch.autograd.Function):
         values, w, V = ctx.saved_tensors
         if g is None and G is None:
             return None, None
+        if torch.is_grad_enabled() and g is not None and G is None:
+            V = PhaseFree.apply(V)
+            W = ctx.problem.recorded_left(values, w, V)
+            grad = sampled_product(W * g, V.conj(), ctx.problem.pattern)
+            return grad if values.is_complex() else grad.real, None
         with torch.no_grad():
             grad = _gradient(ctx.problem, values, w, V, g, G)
         return first_order(grad, _SECOND, values, V, g, G), None
@@ -100,5 +129,5 @@ def _gradient(
 
 
 def general_eigenpairs(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:
-    """Return ``λ, V``, differentiable once."""
+    """Return ``λ, V``, differentiable twice and once."""
     return GeneralEigenpairs.apply(values, problem)  # type: ignore[no-any-return]

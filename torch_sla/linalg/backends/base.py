@@ -22,6 +22,7 @@ __all__ = [
     "REAL_DTYPES",
     "Backend",
     "Capabilities",
+    "Counts",
     "Method",
     "Mode",
     "Numeric",
@@ -46,7 +47,8 @@ class Method:
     kind
         ``"direct"`` factorises; ``"iterative"`` iterates to a tolerance.
     needs
-        Structure without which the method is wrong, not merely slow.
+        Structure without which the method is wrong, not merely slow; ``"symmetric"`` means ``A = Aᵀ``
+        or ``A = Aᴴ``.
     preconditioners
         Those an iterative method accepts, the default first.
     aliases
@@ -59,7 +61,7 @@ class Method:
 
     name: str
     kind: Literal["direct", "iterative"]
-    needs: Literal["general", "hermitian", "positive_definite"] = "general"
+    needs: Literal["general", "symmetric", "hermitian", "positive_definite"] = "general"
     preconditioners: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
@@ -77,9 +79,13 @@ class Capabilities:
     devices, dtypes
         Device types and value dtypes it takes.
     batched
-        Whether `factorize` takes values ``[B, nnz]`` at once.
+        Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recycles
+        Whether new factors are cheaper in the place of old ones of the same pattern.
+    recommended
+        Whether a plan may choose it unasked.
     """
 
     methods: tuple[Method, ...]
@@ -87,10 +93,46 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recycles: bool = False
+    recommended: bool = True
 
     def method(self, name: str) -> Method | None:
         """Find a method by name or alias."""
         return next((m for m in self.methods if name == m.name or name in m.aliases), None)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an analysis counted: the size of a symmetric factorisation.
+
+    Parameters
+    ----------
+    factor_nnz
+        Entries of one triangular factor, diagonal included.
+    flops
+        Multiplications and additions: the sum of squared column lengths.
+    stored
+        Entries kept, the zeros that supernodes store included.
+    working
+        Entries needed besides while factorising.
+    fronts
+        Dense fronts.
+    front_flops
+        `flops` with those zeros.
+    dissected
+        Whether the ordering came from nested dissection.
+    nbytes
+        Bytes the analysis itself holds.
+    """
+
+    factor_nnz: int
+    flops: float
+    stored: int
+    working: int
+    fronts: int
+    front_flops: float
+    dissected: bool = False
+    nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +220,13 @@ class Backend(ABC):
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         """Do the work that values do not change."""
 
+    def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
+        """Count a symmetric factorisation exactly, by the analysis that `analyze` then finds made.
+
+        None where the backend does not count, or the pattern is not for it.
+        """
+        return None
+
     @abstractmethod
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         """Do the work that depends on slot values ``[nnz_csr]``.
@@ -192,6 +241,13 @@ class Backend(ABC):
         """Make a numeric object for new values on the same analysis."""
         return self.factorize(numeric.symbolic, values, options)
 
+    def safer(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric | None:
+        """Make better factors of the same values, at a price; None where there are none to be had.
+
+        Asked for where solutions are not accurate enough, or exact pivots are needed.
+        """
+        return None
+
     @abstractmethod
     def solve(
         self,
@@ -204,6 +260,33 @@ class Backend(ABC):
         x0: Tensor | None = None,
     ) -> Solution:
         """Solve ``op(A) x = b`` for ``b`` ``[M, K]``; `values` are those `numeric` was made from."""
+
+    # Many matrices on one pattern; a library that takes them together says so by `batched`.
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
+        """Factorise slot values ``[B, nnz_csr]``: one numeric object per member.
+
+        Raises
+        ------
+        SolveError
+            When any member fails.
+        """
+        return [self.factorize(symbolic, member, options) for member in values]
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        """Solve ``op(A_i) x_i = b_i`` by direct factors: values ``[B, nnz_csr]``, ``b`` ``[B, M, K]``."""
+        members = zip(numerics, values, b, strict=True)
+        return torch.stack([self.solve(*member, mode, options=options).x for member in members])
 
     # What a factor may know besides solutions; None when it does not.
 

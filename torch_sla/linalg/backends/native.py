@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.analyses import Analyses, analyses_of
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
+    Counts,
     Method,
     Mode,
     Numeric,
@@ -18,7 +19,6 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
-from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import cholesky as kernels
 
 if TYPE_CHECKING:
@@ -29,32 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Native"]
 
-
-class _Analyses:
-    """Analyses of one pattern: the plain one, and one per set of rows that must be pivoted in pairs.
-
-    Which rows have a negligible diagonal depends on the values, but rarely changes with them, so the
-    last such analysis is kept beside the plain one.
-    """
-
-    def __init__(self, pattern: Pattern) -> None:
-        self.pattern = pattern
-        self.plain: kernels.Analysis | None = None
-        self._paired: tuple[Tensor, kernels.Analysis] | None = None
-        self._lock = threading.Lock()
-
-    def get(self, mates: Tensor | None) -> kernels.Analysis:
-        with self._lock:
-            if mates is None:
-                self.plain = self.plain or self._analyze(None)
-                return self.plain
-            if self._paired is None or not torch.equal(self._paired[0], mates):
-                self._paired = (mates, self._analyze(mates))
-            return self._paired[1]
-
-    def _analyze(self, mates: Tensor | None) -> kernels.Analysis:
-        count("analyze")
-        return kernels.analyze(self.pattern.crow, self.pattern.ccol, mates=mates)
+# Work that a safer factorisation may take, in terms of the first, some flops being free.
+_MORE, _FREE = 8.0, 1e8
 
 
 class Native(Backend):
@@ -63,14 +39,15 @@ class Native(Backend):
     ``cholesky`` needs a positive definite matrix and names the row where it meets another. ``ldlt``
     takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
     have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
-    notes and the caller's refinement repairs.
+    notes and the caller's refinement repairs. Where that is not enough, `safer` gives such pivots more
+    to choose from.
     """
 
     name = "native"
     capabilities = Capabilities(
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
-            Method("ldlt", "direct", "hermitian"),
+            Method("ldlt", "direct", "symmetric"),
         ),
         batched=True,
     )
@@ -84,32 +61,74 @@ class Native(Backend):
                 Result.BREAKDOWN,
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
-        analyses = _Analyses(pattern)
-        if method == "cholesky" or bool((pattern.diagonal_slots >= 0).all()):
-            analyses.get(None)
-        nbytes = 40 * pattern.nnz_csr if analyses.plain is None else analyses.plain.nbytes
-        return Symbolic(pattern, method, structure, analyses, nbytes)
+        analyses = analyses_of(pattern, structure)
+        if method == "cholesky" or _full_diagonal(pattern):
+            analyses.get()
+        return Symbolic(pattern, method, structure, analyses, analyses.nbytes)
+
+    def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
+        if self.unavailable() is not None or not pattern.symmetric or not _full_diagonal(pattern):
+            return None
+        a = analyses_of(pattern, structure).get()
+        return Counts(
+            a.factor_nnz,
+            a.flops,
+            a.factor_bytes(torch.float64) // 8,
+            a.working_bytes(torch.float64, 1) // 8,
+            a.supernodes,
+            a.front_flops,
+            a.ordering == "dissection",
+            a.nbytes,
+        )
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
+        return self.factorize_batch(symbolic, values.unsqueeze(0), options)[0]
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
         del options
         pattern, structure = symbolic.pattern, symbolic.structure
+        analyses: Analyses = symbolic.payload
         if symbolic.method == "cholesky":
-            made = kernels.factorize(symbolic.payload.get(None), values)
-        else:
-            transposed = (
-                values.is_complex() and structure.hermitian is not True and structure.symmetric
-            )
-            kind: kernels.Kind = "symmetric" if transposed else "hermitian"
-            scale, scaled = _scale(pattern, values)
-            mates = kernels.weak_pairs(
-                pattern.crow, pattern.ccol, scaled if scaled.ndim == 1 else scaled[0]
-            )
-            made = kernels.factorize(symbolic.payload.get(mates), scaled, kind, scale=scale)
-        factors = made if isinstance(made, list) else [made]
-        perturbed = sum(f.perturbed for f in factors)
-        notes = (f"{perturbed} negligible pivot(s) replaced",) if perturbed else ()
-        nbytes = sum(f.nbytes for f in factors)
-        return Numeric(symbolic, made, nbytes, notes, perturbed=perturbed > 0)
+            made = kernels.factorize(analyses.get(), values[0] if len(values) == 1 else values)
+            return [_numeric(symbolic, f) for f in (made if isinstance(made, list) else [made])]
+        transposed = values.is_complex() and structure.hermitian is not True and structure.symmetric
+        kind: kernels.Kind = "symmetric" if transposed else "hermitian"
+        scale, scaled = _scale(pattern, values)
+        # Pairs are those of the first member; another's weak pivots are replaced, and noted.
+        mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled[0])
+        found = kernels.factorize(analyses.get(mates), scaled, kind, scale=scale)
+        return [_numeric(symbolic, f) for f in (found if isinstance(found, list) else [found])]
+
+    def safer(self, numeric: Numeric, values: Tensor, options: SolveOptions) -> Numeric | None:
+        """Factorise again with larger fronts, where pivots had to be replaced for want of choice.
+
+        A front can only pivot among its own columns. Where none of them served, it joins its parent, which
+        is what delaying the pivot comes to, on a structure that the marks determine and analyses share.
+        Given up when that has multiplied the work.
+        """
+        del options
+        symbolic = numeric.symbolic
+        factor: kernels.Factor = numeric.payload
+        if not factor.perturbed or not factor.stuck.numel():
+            return None
+        pattern, analyses = symbolic.pattern, symbolic.payload
+        scale, scaled = kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
+        mates = kernels.weak_pairs(pattern.crow, pattern.ccol, scaled)
+        best, spent = factor, 0.0
+        limit = _MORE * factor.analysis.front_flops + _FREE
+        marks = factor.stuck
+        while factor.perturbed and factor.stuck.numel():
+            analysis = analyses.get(mates, marks)
+            spent += analysis.front_flops
+            if spent > limit:
+                break
+            made = kernels.factorize(analysis, scaled, factor.kind, scale=scale)
+            factor = cast("kernels.Factor", made)
+            best = factor if factor.perturbed < best.perturbed else best
+            marks = torch.unique(torch.cat([marks, factor.stuck]))
+        return None if best is numeric.payload else _numeric(symbolic, best)
 
     def solve(
         self,
@@ -122,9 +141,20 @@ class Native(Backend):
         x0: Tensor | None = None,
     ) -> Solution:
         del values, options, x0
-        if isinstance(numeric.payload, list):
-            return Solution(kernels.solve_batch(numeric.payload, b, mode))
         return Solution(numeric.payload.solve(b, mode))
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        del values, options
+        factors: list[kernels.Factor] = [numeric.payload for numeric in numerics]
+        return kernels.solve_batch(factors, b, mode)
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
         factor = _exact(numeric, "the determinant")
@@ -148,10 +178,18 @@ class Native(Backend):
         return whole[mirror]
 
 
+def _full_diagonal(pattern: Pattern) -> bool:
+    return bool((pattern.diagonal_slots >= 0).all())
+
+
+def _numeric(symbolic: Symbolic, factor: kernels.Factor) -> Numeric:
+    lost = factor.perturbed
+    notes = (f"{lost} negligible pivot(s) replaced",) if lost else ()
+    return Numeric(symbolic, factor, factor.nbytes, notes, perturbed=lost > 0)
+
+
 def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric scaling of ``[nnz]`` or ``[B, nnz]`` values."""
-    if values.ndim == 1:
-        return kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
+    """Symmetric scaling of ``[B, nnz]`` values: scales ``[B, n]`` and scaled values."""
     pairs = [kernels.symmetric_scale(pattern.crow, pattern.ccol, item) for item in values]
     return torch.stack([s for s, _ in pairs]), torch.stack([a for _, a in pairs])
 

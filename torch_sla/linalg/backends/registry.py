@@ -15,6 +15,8 @@ _KNOWN = {
     "native": ("torch_sla.linalg.backends.native", "Native"),
     "eigen": ("torch_sla.linalg.backends.eigen", "Eigen"),
     "scipy": ("torch_sla.linalg.backends.scipy", "SciPy"),
+    "cudss": ("torch_sla.linalg.backends.cudss", "CuDSS"),
+    "cusolver": ("torch_sla.linalg.backends.cusolver", "CuSolver"),
     "pytorch": ("torch_sla.linalg.backends.pytorch", "PyTorch"),
 }
 

@@ -29,7 +29,7 @@ from torch_sla.linalg.eigen.operators import (
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ def eigs(
     w, V
         ``[*batch, k]`` and ``[*batch, n, k]``, complex, the wanted end first and of a conjugate pair the
         one above the real axis first; unit vectors with the largest entry real and positive.
-        Differentiable once, where the eigenvalues are simple.
+        Eigenvalues are differentiable twice, vectors once, where the eigenvalues are simple.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def eigs(
     >>> w.imag.round().tolist()
     [2.0, -2.0]
     """
+    refuse_vmap(A.values, "eigenvalues")
     require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
@@ -217,16 +218,10 @@ class _Problem:
         """Left vectors and adjoint solutions from the bordered matrix of each pair."""
         values, w, V, Q = (physical(t) for t in (values, w, V, Q))
         n = self.pattern.shape[0]
-        bordered = _bordered(self.pattern)
         W, Z = torch.zeros_like(V), torch.zeros_like(V)
-        a = values.to(V.dtype)
         eps = torch.finfo(w.dtype).eps
-        scale = max(max_norm(self.pattern, values), torch.finfo(w.dtype).tiny)
         for i in range(len(w)):
-            # The border is scaled like the matrix, so that pivoting sees it as it should.
-            v = V[:, i] * scale
-            entries = torch.cat([a, -w[i].expand(n), v, v.conj()])
-            B = SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries))
+            B, scale = self._bordered(values, w[i], V[:, i])
             rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
             rhs[n, 0], rhs[:n, 1] = scale, Q[:, i]
             try:
@@ -237,6 +232,25 @@ class _Problem:
             if float(torch.linalg.vector_norm(W[:, i])) * eps**0.5 > 0.1:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
+
+    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
+        """Left vectors, differentiable in all three; they exist, since `left` found them."""
+        n, columns = self.pattern.shape[0], []
+        self.left(values, w, V, torch.zeros_like(physical(V)))
+        for i in range(V.shape[1]):
+            B, scale = self._bordered(values, w[i], V[:, i])
+            rhs = torch.zeros(n + 1, dtype=V.dtype, device=V.device)
+            rhs[n] = scale
+            columns.append(B.H().solve(rhs, method="lu")[:n])
+        return torch.stack(columns, 1)
+
+    def _bordered(self, values: Tensor, w: Tensor, v: Tensor) -> tuple[SparseTensor, float]:
+        """Bordered matrix of one pair; its border is scaled like the matrix, so that pivoting sees it as it should."""
+        bordered = _bordered(self.pattern)
+        scale = max(max_norm(self.pattern, physical(values)), torch.finfo(w.dtype).tiny)
+        shift = -w.expand(self.pattern.shape[0])
+        entries = torch.cat([values.to(v.dtype), shift, v * scale, v.conj() * scale])
+        return SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries)), scale
 
 
 _MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"

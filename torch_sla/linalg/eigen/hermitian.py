@@ -23,7 +23,7 @@ from torch_sla.linalg.eigen.operators import (
     solver_of,
 )
 from torch_sla.linalg.sparse.properties import require_members
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +137,7 @@ def eigsh(
 def _check(
     A: SparseTensor, k: int, which: str, sigma: float | None, M: SparseTensor | None, method: str
 ) -> None:
+    refuse_vmap(A.values, "eigenvalues")
     require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:

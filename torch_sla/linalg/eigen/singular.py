@@ -18,7 +18,7 @@ from torch_sla.linalg.eigen.operators import linear_operator, max_norm, product,
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.factorize import DirectSolver
@@ -66,6 +66,7 @@ def svd(
     >>> SparseTensor.diag(d).svd(k=2)[1].tolist()
     [3.0, 2.0]
     """
+    refuse_vmap(A.values, "singular values")
     require_members(A)
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
@@ -109,6 +110,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
         raise ArgumentError(
             f"`ord` must be 2, got {ord!r}; norm(1) and norm(inf) exist, their inverses do not"
         )
+    refuse_vmap(A.values, "singular values")
     require_members(A)
     if 0 in A.flat_shape:
         raise ArgumentError("an empty matrix has no condition number")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Kind = Literal["cholesky", "hermitian", "symmetric"]
-Ordering = Literal["auto", "amd", "dissection", "natural"]
+Ordering = Literal["auto", "amd", "dissection", "metis", "natural"]
 
 _kernel: Any = None if extension is None else extension.cholesky
 
@@ -61,7 +61,7 @@ class Analysis:
     payload
         The compiled object.
     ordering
-        ``"amd"``, ``"dissection"``, ``"natural"`` or ``"given"``.
+        ``"amd"``, ``"dissection"``, ``"metis"``, ``"natural"`` or ``"given"``.
     """
 
     payload: Any
@@ -93,6 +93,11 @@ class Analysis:
         return float(self.payload.flops)
 
     @property
+    def front_flops(self) -> float:
+        """The same with the zeros that supernodes store."""
+        return float(self.payload.front_flops)
+
+    @property
     def supernodes(self) -> int:
         """Dense fronts of the factorisation."""
         return int(self.payload.supernodes)
@@ -118,6 +123,7 @@ def analyze(
     *,
     ordering: Ordering | Tensor = "auto",
     mates: Tensor | None = None,
+    joined: Tensor | None = None,
     threads: int | None = None,
 ) -> Analysis:
     """Order a structurally symmetric pattern and analyse its factorisation.
@@ -127,11 +133,14 @@ def analyze(
     crow, ccol
         CSR row pointers ``[n + 1]`` and ascending columns ``[nnz]``, both triangles.
     ordering
-        ``"amd"`` (minimum degree), ``"dissection"`` (multilevel nested dissection), ``"natural"``,
-        or a permutation ``[n]`` (row eliminated k-th); ``"auto"`` takes minimum degree, and
+        ``"amd"`` (minimum degree), ``"dissection"`` (multilevel nested dissection), ``"metis"`` (that of
+        METIS, where pymetis is installed), ``"natural"``, or a permutation ``[n]`` (row eliminated
+        k-th); ``"auto"`` takes minimum degree, and
         dissection where its counts are lower by more than it costs to find out.
     mates
         ``[n]`` int32, pairs of coupled rows that shall be pivoted together (-1: none).
+    joined
+        Rows, as in `Factor.stuck`, whose fronts shall be part of their parents.
 
     Raises
     ------
@@ -152,17 +161,24 @@ def analyze(
     pairs = None if mates is None else plain(mates, torch.int32).numpy()
     team = resolve_threads(threads, 20 * ccol.numel())
     start, column = crow.numpy(), ccol.numpy()
+    marks = None
+    if joined is not None:
+        marked = torch.zeros(crow.numel() - 1, dtype=torch.uint8)
+        marked[joined.long()] = 1
+        marks = marked.numpy()
 
     def count(order: Any, name: str) -> Analysis:
-        return Analysis(_kernel.analyze(start, column, order, pairs), name)
+        return Analysis(_kernel.analyze(start, column, order, pairs, marks), name)
 
     try:
         if isinstance(ordering, Tensor):
             return count(plain(ordering, torch.int32).numpy(), "given")
-        if ordering not in ("auto", "amd", "dissection", "natural"):
+        if ordering not in get_args(Ordering):
             raise ArgumentError(
-                f"`ordering` must be 'auto', 'amd', 'dissection', 'natural' or a permutation, got {ordering!r}"
+                f"`ordering` must be one of {', '.join(get_args(Ordering))} or a permutation, got {ordering!r}"
             )
+        if ordering == "metis":
+            return count(_metis(start, column), "metis")
         first = "amd" if ordering == "auto" else ordering
         found = count(_kernel.order(start, column, first, pairs, team), first)
         if ordering == "auto":
@@ -175,6 +191,27 @@ def analyze(
         raise SolveError(Result.OUT_OF_MEMORY, f"{error}; use an iterative method") from error
     except ValueError as error:
         raise ArgumentError(str(error)) from error
+
+
+def _metis(start: Any, column: Any) -> Any:
+    """Nested dissection by METIS (G. Karypis, V. Kumar, SIAM J. Sci. Comput. 20, 1998)."""
+    import numpy as np
+
+    try:
+        import pymetis
+    except ImportError as error:
+        raise ArgumentError(
+            f"ordering 'metis' needs pymetis (pip install pymetis): {error}"
+        ) from None
+    n = len(start) - 1
+    if n == 0:
+        return np.zeros(0, dtype=np.int32)
+    row = np.repeat(np.arange(n), np.diff(start))
+    off = row != column
+    ends = np.concatenate([[0], np.bincount(row[off], minlength=n).cumsum()])
+    graph = pymetis.CSRAdjacency(adj_starts=ends, adjacent=column[off])
+    order, _ = pymetis.nested_dissection(adjacency=graph)
+    return np.ascontiguousarray(order, dtype=np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +244,11 @@ class Factor:
     def perturbed(self) -> int:
         """Negligible pivots that were replaced: solutions then need refinement."""
         return int(self.payload.perturbed)
+
+    @property
+    def stuck(self) -> Tensor:
+        """Rows, for `analyze`, that mark the fronts where pivots were replaced and a parent has more to offer."""
+        return torch.from_numpy(self.payload.stuck)
 
     @property
     def inertia(self) -> tuple[int, int, int]:

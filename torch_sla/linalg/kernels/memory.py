@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
-__all__ = ["available_bytes"]
+__all__ = ["available_bytes", "total_bytes"]
 
 
 def _read_int(path: str) -> int | None:
@@ -38,3 +39,19 @@ def available_bytes() -> int:
     if limit is not None and used is not None:
         free = min(free, max(0, limit - used))
     return free
+
+
+@cache
+def total_bytes() -> int:
+    """Bytes the machine has, within the container's limit: the same all the time, unlike what is free.
+
+    Examples
+    --------
+    >>> total_bytes() > 0
+    True
+    """
+    total = sys.maxsize
+    if hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read_int("/sys/fs/cgroup/memory.max")
+    return total if limit is None else min(total, limit)

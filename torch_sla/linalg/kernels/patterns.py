@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import sparse_fallback as fallback
+from torch_sla.linalg.kernels import sparse_fallback as fallback, triton as device
 from torch_sla.linalg.kernels.arguments import compiled, empty, indices, plain, runs_compiled
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -17,6 +17,7 @@ __all__ = [
     "diagonal_slots",
     "expand_rows",
     "fingerprint",
+    "fingerprints",
     "segment_order",
     "transpose_csr",
 ]
@@ -51,6 +52,12 @@ def coo_to_csr(
     ([0, 1, 2], [1, 0], [1, 0, 1])
     """
     row, col = indices(row, col)
+    if device.runs(row, col) and row.numel():
+        from torch_sla.linalg.kernels.triton.patterns import sorted_rows
+
+        pointers = sorted_rows(row, col, n_rows)
+        if pointers is not None:
+            return pointers, col.clone(), None
     if not runs_compiled(row):
         return fallback.coo_to_csr(row, col, n_rows, n_cols)
     crow = empty((n_rows + 1,), row.dtype)
@@ -109,6 +116,12 @@ def transpose_csr(
     ([0, 2, 3], [0, 1, 0], [0, 2, 1])
     """
     crow, ccol = indices(crow, ccol)
+    if crow.numel() == n_cols + 1 and ccol.numel() and device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.patterns import mirrored_slots
+
+        mirrored = mirrored_slots(crow, ccol)
+        if mirrored is not None:
+            return crow, ccol, mirrored
     if not runs_compiled(crow):
         return fallback.transpose_csr(crow, ccol, n_cols)
     crow_t, ccol_t, perm = (
@@ -174,6 +187,10 @@ def diagonal_slots(
     """
     crow, ccol = indices(crow, ccol)
     n = min(crow.numel() - 1, n_cols)
+    if device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.rows import diagonal_slots as in_triton
+
+        return in_triton(crow, ccol, n)
     if not runs_compiled(crow):
         return fallback.diagonal_slots(crow, ccol, n)
     slot = empty((n,), crow.dtype)
@@ -196,7 +213,37 @@ def fingerprint(tensor: Tensor, *, threads: int | None = None) -> int:
     >>> fingerprint(a) == fingerprint(a.clone()), fingerprint(a) == fingerprint(a.flip(0))
     (True, False)
     """
-    data = plain(tensor).flatten().view(torch.uint8)
+    return fingerprints(tensor.reshape(1, -1), threads=threads)[0]
+
+
+def fingerprints(tensor: Tensor, *, threads: int | None = None) -> list[int]:
+    """`fingerprint` of each row of a matrix ``[B, n]``, looking at a device once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> fingerprints(a) == [fingerprint(a[0]), fingerprint(a[1])]
+    True
+    """
+    data = plain(tensor)
+    size = data.shape[1] * data.element_size()
+    if device.runs(data) and data.numel() and size % 4 == 0 and len(data) < 65536:
+        from torch_sla.linalg.kernels.triton.patterns import hash_words
+
+        words = _words(data, size)
+        return [fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)]
+    return [_hash(row.view(torch.uint8), threads) for row in data]
+
+
+def _words(data: Tensor, size: int) -> Tensor:
+    """Rows as integers of the widest kind that divides them."""
+    if data.is_complex():
+        data = torch.view_as_real(data).flatten(1)
+    return data.view(torch.int64 if size % 8 == 0 else torch.int32)
+
+
+def _hash(data: Tensor, threads: int | None) -> int:
     if not runs_compiled(data):
         return fallback.fingerprint(data)
     low, high = compiled.fingerprint(data.numpy(), resolve_threads(threads, data.numel() // 8))

@@ -5,7 +5,7 @@ the differentiable verbs in `torch_sla.linalg.adjoint` are built on them. CPU te
 float64, complex64 or complex128 with int32 or int64 indices run compiled, everything else through
 `torch_sla.linalg.kernels.sparse_fallback`, with the same meaning. Indices are trusted to be in
 range (`Pattern` and `SegmentMap` check them once). Every result is the same for every number of
-threads.
+threads. On CUDA, sums and products are Triton's where it is there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.kernels import sparse_fallback as fallback
+from torch_sla.linalg.kernels import sparse_fallback as fallback, triton
 from torch_sla.linalg.kernels.arguments import (
     VALUES,
     common_dtype,
@@ -29,6 +29,7 @@ from torch_sla.linalg.kernels.patterns import (
     diagonal_slots as diagonal_slots,
     expand_rows as expand_rows,
     fingerprint as fingerprint,
+    fingerprints as fingerprints,
     segment_order as segment_order,
     transpose_csr as transpose_csr,
 )
@@ -91,6 +92,10 @@ def segment_sum(
         expect_shape(out, "out", shape)
         if out.dtype != x.dtype or not out.is_contiguous():
             raise ArgumentError(f"`out` must be a contiguous {x.dtype} tensor, got {out.dtype}")
+    if triton.runs(x, order) and x.dtype in VALUES:
+        from torch_sla.linalg.kernels.triton.csr import product
+
+        return product(offsets, order, None, x, x.new_empty(shape) if out is None else out)
     if not (runs_compiled(x, order) and x.dtype in VALUES):
         total = fallback.segment_sum(x, offsets, order)
         return total if out is None else out.copy_(total)
@@ -131,6 +136,7 @@ def spmv(
     *,
     slots: Tensor | None = None,
     conj: bool = False,
+    longest: int | None = None,
     threads: int | None = None,
 ) -> Tensor:
     """Multiply a matrix by one vector: ``[*B, nnz]``, ``[*B, n_cols]`` -> ``[*B, n_rows]``.
@@ -150,7 +156,7 @@ def spmv(
             f"{list(values.shape)} and {list(x.shape)}"
         )
     x_batch = x.shape[0] if x.ndim == 2 else None
-    return _product(crow, ccol, values, x, slots, conj, threads, x_batch, ())
+    return _product(crow, ccol, values, x, slots, conj, longest, threads, x_batch, ())
 
 
 def spmm(
@@ -161,6 +167,7 @@ def spmm(
     *,
     slots: Tensor | None = None,
     conj: bool = False,
+    longest: int | None = None,
     threads: int | None = None,
 ) -> Tensor:
     """Multiply a matrix, or a batch on one pattern, by dense columns.
@@ -178,6 +185,8 @@ def spmm(
         this is the product with the transpose, without a transposed copy of the values.
     conj
         Conjugate the values.
+    longest
+        Entries of the longest row, where it is known: saves CUDA a second launch.
 
     Returns
     -------
@@ -203,7 +212,7 @@ def spmm(
             f"{list(values.shape)} and {list(x.shape)}"
         )
     x_batch = x.shape[0] if x.ndim == 3 else None
-    return _product(crow, ccol, values, x, slots, conj, threads, x_batch, (x.shape[-1],))
+    return _product(crow, ccol, values, x, slots, conj, longest, threads, x_batch, (x.shape[-1],))
 
 
 def _product(
@@ -213,13 +222,16 @@ def _product(
     x: Tensor,
     slots: Tensor | None,
     conj: bool,
+    longest: int | None,
     threads: int | None,
     x_batch: int | None,
     columns: tuple[int, ...],
 ) -> Tensor:
     """Multiply; `x_batch` is the batch of `x` if it has one, `columns` its ``(k,)`` or ``()``."""
     dtype, nnz = common_dtype(values, x), ccol.numel()
-    values, x = plain(values, dtype), plain(x, dtype)
+    in_triton = triton.runs(values, x, crow) and dtype in VALUES
+    narrow = in_triton and values.dtype in VALUES and dtype.is_complex == values.is_complex()
+    values, x = plain(values, None if narrow else dtype), plain(x, dtype)
     if values.shape[-1] != nnz:
         raise ArgumentError(f"`values` must hold {nnz} slots, got {list(values.shape)}")
     a_batch = values.shape[0] if values.ndim == 2 else None
@@ -237,6 +249,15 @@ def _product(
     x_members = 1 if x_batch is None else x_batch
     if not members:
         return x.new_empty(shape)
+    if in_triton:
+        from torch_sla.linalg.kernels.triton.csr import product
+
+        n_cols = x.shape[-1 - len(columns)]
+        y = x.new_empty(members, crow.numel() - 1, k)
+        values, x = values.reshape(a_members, nnz), x.reshape(x_members, n_cols, k)
+        return product(crow, ccol, values, x, y, slots=slots, conj=conj, longest=longest).reshape(
+            shape
+        )
     if not (runs_compiled(values, x, crow) and dtype in VALUES):
         stacked = x.reshape(x_members, -1 if x.numel() else x.shape[-1 - len(columns)], k)
         y = fallback.spmm(crow, ccol, slots, values.reshape(a_members, nnz), stacked, conj)
@@ -293,7 +314,11 @@ def sampled_product(
     expect_shape(u, "u", (*u.shape[:-2], crow.numel() - 1, v.shape[-1]))
     u, v = plain(u, dtype), plain(v, dtype)
     u, v = (u, v) if batched else (u.unsqueeze(0), v.unsqueeze(0))
-    if not (runs_compiled(u, v, crow) and dtype in VALUES):
+    if triton.runs(u, v, crow) and dtype in VALUES:
+        from torch_sla.linalg.kernels.triton.rows import sampled_product as in_triton
+
+        s = in_triton(crow, ccol, u, v)
+    elif not (runs_compiled(u, v, crow) and dtype in VALUES):
         s = fallback.sampled_product(crow, ccol, u, v)
     else:
         s = empty((u.shape[0], ccol.numel()), dtype)

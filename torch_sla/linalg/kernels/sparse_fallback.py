@@ -150,21 +150,26 @@ def fingerprint(data: Tensor) -> int:
     """
     size = data.numel()
     data = torch.nn.functional.pad(data, (0, -size % 8)).view(torch.int64)
-    sums = [0, 0]
+    totals = [torch.zeros((), dtype=torch.int64, device=data.device) for _ in CONSTANTS]
     for first in range(0, data.numel(), _WORDS):
         words = data[first : first + _WORDS]
         place = torch.arange(first + 1, first + 1 + words.numel(), device=data.device)
-        for i, (a, b) in enumerate(_CONSTANTS):
+        for i, (a, b) in enumerate(CONSTANTS):
             mixed = (words ^ (place * a)) * b
             mixed = (mixed ^ (mixed >> 32)) * a
             mixed = (mixed ^ (mixed >> 29)) * b
-            sums[i] += int((mixed ^ (mixed >> 32)).sum())
-    low, high = ((s + size * a) % 2**64 for s, (a, _) in zip(sums, _CONSTANTS, strict=True))
+            totals[i] += (mixed ^ (mixed >> 32)).sum()
+    return finished(torch.stack(totals).tolist(), size)  # read once: a device is waited for
+
+
+def finished(sums: list[int], size: int) -> int:
+    """Join the two sums of a hash of `size` bytes."""
+    low, high = ((s + size * a) % 2**64 for s, (a, _) in zip(sums, CONSTANTS, strict=True))
     return high << 64 | low
 
 
 # Odd, without pattern, and below 2**63 so that torch takes them as int64.
-_CONSTANTS = (
+CONSTANTS = (
     (0x1E3779B97F4A7C15, 0x5851F42D4C957F2D),
     (0x3C6EF372FE94F82B, 0x2545F4914F6CDD1D),
 )

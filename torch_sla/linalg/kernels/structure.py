@@ -28,6 +28,8 @@ class MatrixFlags(NamedTuple):
         Every diagonal entry is real and positive.
     dominant
         Hermitian, positive, and diagonally dominant, strictly in a row of every component.
+    left_over
+        Smallest share of a diagonal entry that the others of its row do not use up; at least 0.
     """
 
     pattern: bool
@@ -35,17 +37,18 @@ class MatrixFlags(NamedTuple):
     hermitian: bool
     positive: bool
     dominant: bool
+    left_over: float
 
 
 def matrix_flags(crow: Tensor, ccol: Tensor, values: Tensor) -> MatrixFlags | None:
-    """Find the flags of a square CSR matrix in one pass, without its transpose.
+    """Find the flags that all matrices of a batch share, in one pass over each, without a transpose.
 
     Parameters
     ----------
     crow, ccol
         ``[n + 1]`` and ``[nnz]``, columns sorted and unique in each row.
     values
-        ``[nnz]``.
+        ``[*batch, nnz]``, at least one.
 
     Returns
     -------

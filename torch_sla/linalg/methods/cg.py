@@ -15,6 +15,9 @@ from torch_sla.linalg.methods.space import Operator, VectorSpace
 
 __all__ = ["cg"]
 
+# The most iterations that a device does between two looks at it.
+_FAR = 64
+
 
 def cg(
     A: Operator,
@@ -60,46 +63,93 @@ def cg(
     r = b.clone() if x0 is None else b - A(x)
     b_norm = space.norm(b)
     target = torch.clamp(options.rtol * b_norm, min=options.atol)
-    tiny = torch.finfo(b_norm.dtype).tiny
-    unit = b_norm.clamp(min=tiny)
     r_norm = space.norm(r)
-    active = r_norm > target
     out = Outcome(x)
-    if not bool(active.any()):
-        return out
-    z = r if M is None else M(r)
-    p = z.clone()
-    rho = space.dot(r, z)
-    best, since = float("inf"), 0
-    for _ in range(limit):
-        q, pq = space.apply_dot(A, p)
-        curvature = pq.real
-        if not bool(torch.isfinite(curvature).all()):
-            out.result = Result.NONFINITE
-            return out
-        if bool((active & (curvature <= 0)).any()):
-            out.result = Result.BREAKDOWN
-            return out
-        # A column that is done takes steps of length zero.
-        alpha = torch.where(active, rho / torch.where(active, pq, torch.ones_like(pq)), 0.0)
-        r_norm = space.update_norm(alpha, p, q, x, r)
-        out.iterations += 1
-        worst = float((r_norm / unit).max())
-        out.history.append(worst)
-        active = r_norm > target
-        if not bool(active.any()):
-            return out
-        if worst < 0.999 * best:
-            best, since = worst, 0
-        else:
-            since += 1
-            if since >= options.stagnation:
-                out.result = Result.STAGNATION
-                return out
-        z = r if M is None else M(r)
-        rho_new = space.dot(r, z)
-        safe = torch.where(rho == 0, torch.ones_like(rho), rho)
-        p = space.direction(z, rho_new / safe, p)
-        rho = rho_new
-    out.result = Result.MAXITER
+    watch = _Watch(out, options, torch.stack([r_norm, target, b_norm]).cpu())
+    active = r_norm > target
+    p, rho, none = b, b_norm, torch.zeros_like(b_norm)
+    while watch.going and out.iterations < limit:
+        seen = []
+        for _ in range(min(watch.steps(b.device.type), limit - out.iterations)):
+            z = r if M is None else M(r)
+            rho_new = space.dot(r, z)
+            if p is b:
+                p = z.clone()
+            else:
+                safe = torch.where(rho == 0, torch.ones_like(rho), rho)
+                p = space.direction(z, rho_new / safe, p)
+            rho = rho_new
+            q, pq = space.apply_dot(A, p)
+            # A column that is done, or broke down, takes steps of length zero.
+            active = active & (pq.real > 0)
+            alpha = torch.where(active, rho / torch.where(active, pq, torch.ones_like(pq)), none)
+            r_norm = space.update_norm(alpha, p, q, x, r)
+            seen += [pq.real, r_norm]
+            active = active & (r_norm > target)
+        watch.read(torch.stack(seen).cpu())
+    if watch.going:
+        out.result = Result.MAXITER
     return out
+
+
+class _Watch:
+    """Follows an iteration from the host, which must not wait for a device in every step.
+
+    A device runs on while the host looks: columns freeze by themselves, so running on changes nothing.
+    The next look is due when half of the iterations are done that the decay so far predicts.
+
+    Parameters
+    ----------
+    out
+        Where iterations, history and result are recorded, as if every step had been looked at.
+    options
+        Tolerances.
+    start
+        ``[3, K]``: norms of the first residual, targets, norms of the right-hand sides.
+    """
+
+    def __init__(self, out: Outcome, options: KrylovOptions, start: Tensor) -> None:
+        first, self._target, size = start.unbind()
+        self._unit = size.clamp(min=torch.finfo(size.dtype).tiny)
+        self._out, self._patience = out, options.stagnation
+        self._active = first > self._target
+        self.going = bool(self._active.any())
+        self._first, self._last = first, first
+        self._best, self._since = float("inf"), 0
+
+    def steps(self, device: str) -> int:
+        """Return how many iterations to do before the next look."""
+        done = self._out.iterations
+        if device == "cpu" or not done:
+            return 1
+        gained = (self._last / self._first).log()[self._active].max()
+        left = (self._target / self._last).log()[self._active].min()
+        if not (float(gained) < 0 and float(left) > -float("inf")):
+            return min(done, _FAR)
+        return max(1, min(int(0.5 * done * float(left / gained)), _FAR))
+
+    def read(self, seen: Tensor) -> None:
+        """Take in curvatures and residual norms of some iterations in turn, ``[2 s, K]``."""
+        for curvature, r_norm in zip(seen[0::2], seen[1::2], strict=True):
+            if not bool(torch.isfinite(curvature).all()):
+                return self._stop(Result.NONFINITE)
+            if bool((self._active & (curvature <= 0)).any()):
+                return self._stop(Result.BREAKDOWN)
+            self._out.iterations += 1
+            worst = float((r_norm / self._unit).max())
+            self._out.history.append(worst)
+            self._active = r_norm > self._target
+            self._last = r_norm
+            if not bool(self._active.any()):
+                self.going = False
+                return None
+            if worst < 0.999 * self._best:
+                self._best, self._since = worst, 0
+            else:
+                self._since += 1
+                if self._since >= self._patience:
+                    return self._stop(Result.STAGNATION)
+        return None
+
+    def _stop(self, result: Result) -> None:
+        self._out.result, self.going = result, False

@@ -1,10 +1,10 @@
-"""Closed-form estimates of time and memory.
+"""What a candidate costs: operations, bytes moved, memory and seconds of everything that was asked for.
 
-Fill and flops of a nested-dissection-like ordering on a graph of growth dimension d: about ``2 n
-log2 n`` entries and ``18 n^1.5`` flops for d = 2, ``8 n^(4/3)`` entries and ``8 n²`` flops for d =
-3 (George, SIAM J. Numer. Anal. 10, 1973; constants fitted to minimum-degree orderings of 5- and
-7-point grids). Conjugate gradients need about ``2.2 n^(1/d)`` iterations to 1e-8 on a Laplacian;
-unknown coefficients make that worse by a factor that is a guess.
+Direct methods are counted exactly where an analysis has been made, and in closed form before. A
+closed form is that of nested dissection on a graph of growth dimension d: about ``2 n log2 n``
+entries and ``18 n^1.5`` flops for d = 2, ``5 n^(4/3)`` entries and ``4 n²`` flops for d = 3
+(George, SIAM J. Numer. Anal. 10, 1973; constants fitted to 5- and 7-point grids of up to a million
+unknowns).
 """
 
 from __future__ import annotations
@@ -13,39 +13,75 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
 
+from torch_sla.linalg.backends.base import Counts
+from torch_sla.linalg.plan.iterations import (
+    cycles,
+    default_rtol,
+    krylov_iterations,
+    level_sizes,
+)
+
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Method
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.plan.machine import MachineModel
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "closed_form", "estimate"]
 
-_CG_PESSIMISM = 3.0
-_GAIN = {"none": 0.5, "jacobi": 1.0, "ssor": 2.0, "ichol": 3.0, "ilu": 3.0, "block_jacobi": 1.2}
+# Passes over the stored entries that a solve makes besides the method itself: residual, norms,
+# fingerprint, scales.
+_PASSES = 6
+# Vectors, and copies of the values, that a solve holds besides the solver's data.
+_VECTORS, _COPIES = 8, 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted seconds and bytes of everything the facts ask for, and how they come about."""
+    """Predicted cost of everything the facts ask for, and how it comes about.
+
+    Parameters
+    ----------
+    seconds
+        On the machine model.
+    nbytes
+        Memory at its peak, beyond the matrix itself.
+    flops
+        Multiplications and additions, counted together as one.
+    traffic
+        Bytes moved.
+    detail
+        In words.
+    iterations
+        0 for a direct method.
+    """
 
     seconds: float
     nbytes: float
+    flops: float
+    traffic: float
     detail: str
     iterations: float = 0.0
 
 
-def _fill(n: float, nnz: float, d: float) -> tuple[float, float]:
-    """Entries and flops of a Cholesky factor."""
+def closed_form(n: float, nnz: float, d: float) -> Counts:
+    """Estimate the counts of a symmetric factorisation before there is an analysis."""
     n = max(n, 1.0)
+    width = max(nnz / n, 1.0)
     if d <= 1.5:
-        per_row = max(nnz / n, 1.0)
-        return nnz, n * per_row**2
-    surface = (2.1 * n * log2(n + 1) + nnz, 18 * n**1.5 + nnz)
-    solid = (8 * n ** (4 / 3) + nnz, 8 * n**2 + nnz)
-    t = min(max(d - 2.0, 0.0), 1.0)
-    entries, flops = (a ** (1 - t) * b**t for a, b in zip(surface, solid, strict=True))
-    dense = n * (n + 1) / 2
-    return min(entries, dense), min(flops, n**3 / 3 + n)
+        entries, flops = nnz, n * width**2
+    else:
+        # Wider stencils have thicker separators.
+        thick = max(1.0, width / (5.0 if d < 2.5 else 7.0)) ** 0.5
+        surface = (2.1 * n * log2(n + 1) + nnz, 18 * n**1.5 + nnz)
+        solid = (5.2 * n ** (4 / 3) + nnz, 4 * n**2 + nnz)
+        t = min(max(d - 2.0, 0.0), 1.0)
+        entries, flops = (a ** (1 - t) * b**t for a, b in zip(surface, solid, strict=True))
+        entries, flops = entries * thick, flops * thick**2
+    entries, flops = min(entries, n * (n + 1) / 2), min(flops, n**3 / 3 + n)
+    # Supernodes keep some zeros; a front carries about eight columns.
+    return Counts(
+        int(entries), flops, int(1.6 * entries), int(0.2 * entries), int(n / 8 + 1), 1.1 * flops
+    )
 
 
 def estimate(
@@ -62,77 +98,154 @@ def estimate(
     machine
         Speeds.
     """
-    n, nnz = float(max(facts.rows, facts.columns)), float(facts.nnz)
-    if facts.rows != facts.columns and method.kind == "direct":
-        # The augmented system of the least-squares problem.
-        n, nnz = float(facts.rows + facts.columns), 2 * nnz + n
-    size = facts.dtype.itemsize
-    arithmetic = 4.0 if facts.dtype.is_complex else 1.0
-    solves = facts.rhs * (2 if facts.needs_grad else 1) * facts.batch * facts.repeats
-    factorisations = facts.batch * facts.repeats
     if method.kind == "direct":
-        entries, flops = _fill(n, nnz, facts.dimension)
-        symmetric = method.name in ("cholesky", "ldlt")
-        if symmetric:
-            rate = machine.simplicial_flops
-            if backend == "native":
-                # Dense blocks are small on a surface and large in a solid.
-                solid = min(max(facts.dimension - 2.0, 0.0), 1.0)
-                rate = machine.supernodal_flops * 0.25 ** (1 - solid)
-        else:
-            # An unsymmetric ordering and both triangles; COLAMD fills about twice as much again.
-            wide = 1.0 if facts.positive_definite else 2.0
-            entries, flops, rate = 2 * entries * wide, 2 * flops * wide**1.5, machine.lu_flops
-        factor = flops * arithmetic / rate + entries * size / machine.bandwidth
-        ordering = (n + nnz) * machine.ordering
-        orderings = 1 if symmetric or backend == "eigen" else factorisations
-        once = 2 * entries * (size + 4) / machine.bandwidth
-        seconds = ordering * orderings + factor * factorisations + once * solves
-        return Estimate(
-            seconds,
-            entries * (size + 4),
-            f"{entries:.2g} factor entries, {flops * arithmetic:.2g} flops",
-        )
+        return _direct(facts, backend, method, machine)
     if preconditioner == "multigrid":
-        return _multigrid(facts, method, machine, n, nnz, solves, factorisations)
-    d = max(facts.dimension, 1.0)
-    iterations = min(2.2 * n ** (1 / d) * _CG_PESSIMISM / _GAIN.get(preconditioner, 1.0), 10 * n)
-    iterations = max(iterations, 1.0)
-    if method.name not in ("cg", "minres"):
-        iterations *= 2
-    traffic = nnz * (size + 4) + 12 * n * size
-    if preconditioner in ("ichol", "ilu", "ssor"):
-        # Triangular solves wait for one another.
-        traffic += 4 * nnz * (size + 4)
-    # SciPy takes one right-hand side at a time, from Python.
-    calls = {"pytorch": 12.0, "scipy": 24.0}.get(backend, 0.0) * machine.call
-    seconds = solves * iterations * (traffic / machine.bandwidth + calls)
+        return _multigrid(facts, method, machine)
+    return _krylov(facts, backend, method, preconditioner, machine)
+
+
+def _solves(facts: Facts) -> tuple[int, int, int]:
+    """Return factorisations, solves after them, and right-hand sides of one solve."""
+    factorisations = facts.batch * facts.repeats
+    return factorisations, factorisations * (2 if facts.needs_grad else 1), facts.rhs
+
+
+def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
+    """Seconds and bytes moved of judging one solve."""
+    size = facts.dtype.itemsize
+    moved = _PASSES * facts.nnz * (size + 4) + 4 * facts.rhs * facts.rows * size
+    return machine.solve + machine.stream(moved / _PASSES) * _PASSES, moved
+
+
+def _held(facts: Facts) -> float:
+    """Bytes of vectors and copies of the values."""
+    size = facts.dtype.itemsize
+    return size * (_COPIES * facts.nnz + _VECTORS * facts.rows * min(facts.rhs, 16))
+
+
+def _weight(facts: Facts) -> float:
+    """Time of an operation relative to one on real double precision numbers."""
+    weight = 4.0 if facts.dtype.is_complex else 1.0
+    return weight * (0.55 if facts.dtype.itemsize == 4 * (1 + facts.dtype.is_complex) else 1.0)
+
+
+def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -> Estimate:
+    n, nnz = float(max(facts.rows, facts.columns)), float(facts.nnz)
+    counts = facts.counts
+    if facts.rows != facts.columns:
+        # The augmented system of the least-squares problem.
+        n, nnz, counts = float(facts.rows + facts.columns), 2 * nnz + n, None
+    exact = counts is not None
+    c = closed_form(n, nnz, facts.dimension) if counts is None else counts
+    size, weight = facts.dtype.itemsize, _weight(facts)
+    factorisations, solves, columns = _solves(facts)
+    symmetric = method.name in ("cholesky", "ldlt")
+    levels = max(0.0, log2(max(n / 300, 1)))
+    analysis = (n + nnz) * machine.ordering
+    entries, flops = float(c.factor_nnz), c.flops
+    if backend == "native":
+        if c.dissected or (not exact and facts.dimension > 2.5):
+            analysis += nnz * levels * machine.dissection
+        numeric = machine.front * c.fronts + weight * (
+            machine.entry * c.stored + machine.flop * c.front_flops
+        )
+        numeric *= 1.25 if method.name == "ldlt" else 1.0
+        stored, working = (
+            float(c.stored),
+            c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
+        )
+        nbytes = stored * size + working
+        analyses = 1
+    elif symmetric:
+        numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
+        stored, nbytes, analyses = entries, entries * (size + 4), 1
+    else:
+        # Both triangles. Without a symmetric pattern to order, and with pivots that roam, there is more.
+        wide = 1.0 if facts.positive_definite or exact else 1.5
+        wide *= 1.0 if backend == "scipy" else 1.5
+        entries, flops = 2.2 * entries * wide, flops * wide**2
+        numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
+        stored, nbytes = entries / 2, entries * (size + 4) * 1.2
+        analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
+    # One solve is spent on proving that the matrix is not singular; more columns share the reading.
+    pass_ = 2 * machine.stream(stored * size)
+    share = 1 + 0.2 * (columns - 1)
+    judged, moved = _checks(facts, machine)
+    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_)
+    seconds += solves * (share * pass_ + judged)
+    traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
+    kind = "exactly" if exact else "about"
     return Estimate(
         seconds,
-        8 * n * size + nnz * (size + 4),
+        nbytes + _held(facts),
+        (factorisations * flops + solves * columns * 2 * entries) * (4 if weight >= 2 else 1),
+        traffic,
+        f"{kind} {entries:.3g} factor entries, {flops:.3g} flops",
+    )
+
+
+def _krylov(
+    facts: Facts, backend: str, method: Method, preconditioner: str, machine: MachineModel
+) -> Estimate:
+    n, nnz, size = float(max(facts.rows, facts.columns)), float(facts.nnz), facts.dtype.itemsize
+    factorisations, solves, columns = _solves(facts)
+    iterations = krylov_iterations(facts, method.name, preconditioner)
+    # Matrix and vectors, once per column; the columns of one matrix share its reading.
+    matrix, vectors = nnz * (size + 4), 12 * n * size
+    setup = 0.0
+    if preconditioner in ("ichol", "ilu", "ssor"):
+        # Triangular solves wait for one another.
+        matrix += 4 * nnz * (size + 4)
+        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 10.0)
+    calls = {"pytorch": 14.0, "scipy": 24.0}.get(backend, 1.0) * machine.call
+    if method.name == "gmres":
+        vectors *= 3  # a basis of up to thirty vectors, on average half of it
+    together = columns if backend == "pytorch" else 1
+    step = machine.stream(matrix + vectors * together) + calls
+    step *= columns / together
+    judged, moved = _checks(facts, machine)
+    seconds = factorisations * setup + solves * (iterations * step + judged)
+    basis = 30 if method.name == "gmres" else 8
+    nbytes = basis * n * size * columns + (2 * matrix if setup else n * size) + _held(facts)
+    return Estimate(
+        seconds,
+        nbytes,
+        solves * columns * iterations * (nnz + 6 * n),
+        solves * (iterations * (matrix + vectors * columns) + moved),
         f"about {iterations:.0f} iterations",
         iterations,
     )
 
 
-def _multigrid(
-    facts: Facts,
-    method: Method,
-    machine: MachineModel,
-    n: float,
-    nnz: float,
-    solves: int,
-    factorisations: int,
-) -> Estimate:
-    """Cost a hierarchy in single precision, half as large again as the matrix, with one sweep each way.
-
-    Iterations do not grow with the size; how many they are is known for Laplacians only, so the
-    count is a cautious one, and more so without symmetry.
-    """
-    size = facts.dtype.itemsize
-    iterations = 20.0 if method.name == "cg" else 60.0
-    cycle = 1.5 * (3 * nnz * 8 + 8 * n * 4)
-    step = (cycle + nnz * (size + 4) + 6 * n * size) / machine.bandwidth + 20 * machine.call
-    seconds = factorisations * (nnz * machine.coarsening + 1e-3) + solves * iterations * step
-    nbytes = 1.6 * (nnz * 8 + n * 24) + 6 * n * size
-    return Estimate(seconds, nbytes, f"about {iterations:.0f} iterations", iterations)
+def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
+    """Cost the levels one by one: what is set up, and what an iteration passes through."""
+    n, size = float(facts.rows), facts.dtype.itemsize
+    factorisations, solves, columns = _solves(facts)
+    lattice = facts.lattice and bool(facts.symmetric or facts.hermitian)
+    levels = level_sizes(facts.rows, facts.nnz, facts.dimension, lattice=lattice)
+    unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
+    iterations = cycles(facts, method.name)
+    per_entry = machine.lattice_cycle if lattice else machine.cycle
+    setup = machine.lattice_coarsening if lattice else machine.coarsening
+    # Levels in single precision, with their transfers.
+    held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
+    slow = machine.slowdown(held + facts.nnz * (size + 4))
+    step = entries * per_entry * slow + 10 * machine.call
+    if method.name != "cg":
+        step += 40 * machine.call + machine.stream(20 * n * size)
+    judged, moved = _checks(facts, machine)
+    seconds = factorisations * (setup * entries * slow + 1e-3)
+    seconds += solves * (columns * iterations * step + judged)
+    nbytes = held + 4 * n * size + 0.5 * _held(facts)
+    work = 3 * entries + 8 * unknowns
+    digits = -log2(default_rtol(facts)) / 3.32
+    return Estimate(
+        seconds,
+        nbytes,
+        factorisations * 10 * entries + solves * columns * iterations * work,
+        factorisations * 40 * entries + solves * (columns * iterations * 8 * work + moved),
+        f"about {iterations:.0f} iterations for {digits:.0f} digits, {len(levels)} levels with "
+        f"{entries / max(facts.nnz, 1):.2f} times the entries",
+        iterations,
+    )

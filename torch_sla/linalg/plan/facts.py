@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from torch_sla.errors import PlanError
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.backends.base import Counts
 
 __all__ = ["Facts"]
 
@@ -19,8 +25,10 @@ class Facts:
         Size of the matrix and stored entries, in scalars.
     dtype, device
         Of the values; `device` is a device type such as ``"cpu"``.
-    hermitian, positive_definite
-        True, False, or None for unknown.
+    symmetric, hermitian, positive_definite
+        True, False, or None for unknown; `symmetric` (``A = Aᵀ``) matters for complex values.
+    diagonal
+        Whether all diagonal entries are there and not zero, as most preconditioners need.
     dimension
         Growth dimension of the graph (1 for a chain, 2 for a surface, 3 for a solid): what fill-in
         depends on.
@@ -34,6 +42,17 @@ class Facts:
         Whether an adjoint solve will follow.
     backend, method, preconditioner
         What was asked for, ``"auto"`` when nothing was.
+    rtol
+        Tolerance on the relative residual; None for the default of the dtype.
+    dominance
+        Smallest share of a diagonal entry that its row leaves over, ``1 - Σ|a_ij| / a_ii``; it bounds
+        the condition number of the scaled matrix. 0 where rows leave nothing, or nothing is known.
+    lattice
+        Whether the entries join neighbours of a lattice.
+    memory
+        Bytes the device has; None for the figure of the machine model.
+    counts
+        Exact counts of a symmetric factorisation; None while they are not known.
     """
 
     rows: int
@@ -41,8 +60,10 @@ class Facts:
     nnz: int
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
+    symmetric: bool | None = None
     hermitian: bool | None = None
     positive_definite: bool | None = None
+    diagonal: bool = True
     dimension: float = 2.0
     rhs: int = 1
     batch: int = 1
@@ -51,6 +72,11 @@ class Facts:
     backend: str = "auto"
     method: str = "auto"
     preconditioner: str = "auto"
+    rtol: float | None = None
+    dominance: float = 0.0
+    lattice: bool = False
+    memory: int | None = None
+    counts: Counts | None = None
 
     def describe(self) -> str:
         """Say it in one line."""
@@ -62,16 +88,21 @@ class Facts:
                 if self.positive_definite is False
                 else "hermitian, definiteness unknown"
             )
+        elif self.symmetric and self.dtype.is_complex:
+            kind = "complex symmetric"
         else:
             kind = "general" if self.hermitian is False else "structure unknown"
+        graph = "lattice" if self.lattice else "graph"
         parts = [
             f"{self.rows:,} x {self.columns:,}",
             f"{self.nnz:,} entries",
             kind,
             str(self.dtype).removeprefix("torch."),
             f"on {self.device}",
-            f"graph dimension {self.dimension:.1f}",
+            f"{graph} of dimension {self.dimension:.1f}",
         ]
+        if not self.diagonal:
+            parts.append("zeros on the diagonal")
         if self.batch > 1:
             parts.append(f"batch of {self.batch}")
         if self.rhs > 1:
@@ -81,3 +112,31 @@ class Facts:
         if self.needs_grad:
             parts.append("with gradient")
         return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["dtype"] = str(self.dtype).removeprefix("torch.")
+        out["counts"] = None if self.counts is None else asdict(self.counts)
+        return out
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Facts:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        PlanError
+            When a field is missing, unknown, or no dtype.
+        """
+        from torch_sla.linalg.backends.base import Counts
+
+        try:
+            data = dict(data)
+            dtype = getattr(torch, str(data.pop("dtype")), None)
+            if not isinstance(dtype, torch.dtype):
+                raise TypeError("`dtype` is not the name of one")
+            counts = data.pop("counts", None)
+            return cls(**data, dtype=dtype, counts=None if counts is None else Counts(**counts))
+        except (KeyError, TypeError) as error:
+            raise PlanError(f"these are no facts of a plan: {error}") from None

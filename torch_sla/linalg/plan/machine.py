@@ -1,43 +1,228 @@
-"""How fast the machine is taken to be."""
+"""How fast the machine is taken to be: a shipped table, replaced only when somebody says so."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DEFAULT_MACHINE", "MachineModel"]
+from torch_sla.errors import ArgumentError, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "SHIPPED",
+    "VARIABLE",
+    "MachineModel",
+    "load_machine",
+    "machine",
+    "save_machine",
+    "use_machine",
+]
+
+# Names a file with a table to be used instead of the shipped one.
+VARIABLE = "TORCH_SLA_MACHINE"
 
 
 @dataclass(frozen=True)
 class MachineModel:
-    """Speeds a plan counts with: a fixed table, so that the same inputs give the same plan everywhere.
+    """Speeds of one kind of device that a plan counts with.
 
-    The figures are for one core of a server processor of 2023 (AMD EPYC, measured in November
-    2026). They rank candidates; they do not predict another machine's clock.
+    The figures rank candidates, the same way on every run; they follow the clock of the machine they
+    were measured on, one thread, double precision. ``torch-sla calibrate`` measures others.
 
     Parameters
     ----------
-    bandwidth
-        Bytes per second that a sparse matrix-vector product streams.
-    simplicial_flops, supernodal_flops, lu_flops
-        Flops per second of a scalar, a blocked Cholesky and a sparse LU factorisation.
-    ordering
-        Seconds per row and stored entry that a fill-reducing ordering takes.
-    coarsening
-        Seconds per stored entry to set a multigrid hierarchy up.
+    name
+        Where the figures come from.
+    bandwidth, cached, cache
+        Bytes per second that a sparse matrix-vector product streams from memory, from the cache, and
+        how many bytes that holds.
     call
         Seconds of overhead of one vector operation issued from Python.
+    front, entry, flop
+        Seconds of a supernodal factorisation per front, per stored entry of the factor and per flop
+        (a multiplication with an addition).
+    scalar_entry, scalar_flop
+        Seconds of a factorisation without supernodes, likewise.
+    lu_entry, lu_flop
+        Seconds of a sparse LU factorisation, per entry of both factors and per flop of the symmetric
+        factorisation on the same ordering.
+    ordering, dissection
+        Seconds per row and stored entry of an analysis with minimum degree, and per entry and level of
+        nested dissection.
+    coarsening, cycle
+        Seconds per stored entry (of all levels) to set up aggregation multigrid, and of one
+        iteration with it, in the cache.
+    lattice_coarsening, lattice_cycle
+        The same on a lattice.
+    solve
+        Seconds of a solve whatever the size: looking up what is kept, judging the result.
     memory
-        Bytes that a solve may take.
+        Bytes that a solve may take where nothing else is known.
     """
 
-    bandwidth: float = 10e9
-    simplicial_flops: float = 1.3e9
-    supernodal_flops: float = 1.2e10
-    lu_flops: float = 2.5e9
-    ordering: float = 2e-7
-    coarsening: float = 1.2e-7
+    name: str = "AMD EPYC (x86-64, AVX-512), one core, November 2026"
+    bandwidth: float = 1.8e10
+    cached: float = 3.0e10
+    cache: float = 3.3e7
     call: float = 4e-6
+    front: float = 7e-7
+    entry: float = 1.2e-9
+    flop: float = 2.3e-11
+    scalar_entry: float = 5e-9
+    scalar_flop: float = 4.5e-10
+    lu_entry: float = 1.8e-8
+    lu_flop: float = 8e-11
+    ordering: float = 4.5e-8
+    dissection: float = 1e-7
+    coarsening: float = 4.5e-8
+    cycle: float = 2.8e-9
+    lattice_coarsening: float = 1.15e-8
+    lattice_cycle: float = 1.1e-9
+    solve: float = 5e-4
     memory: float = 16e9
 
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "name":
+                continue
+            if not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
+                raise ArgumentError(
+                    f"`{f.name}` of a machine model must be a positive number, got {value!r}"
+                )
 
-DEFAULT_MACHINE = MachineModel()
+    def stream(self, nbytes: float) -> float:
+        """Seconds of reading or writing this many bytes that are used again and again."""
+        return nbytes / (self.cached if nbytes < 0.7 * self.cache else self.bandwidth)
+
+    def slowdown(self, nbytes: float) -> float:
+        """How much slower work on this many bytes is than in the cache."""
+        return 1.0 if nbytes < 0.7 * self.cache else max(1.0, self.cached / self.bandwidth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MachineModel:
+        """Read what `to_dict` wrote; fields that are left out keep the shipped figures.
+
+        Raises
+        ------
+        ArgumentError
+            When a field is unknown or not a positive number.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise ArgumentError(f"a machine model has no {unknown[0]!r}; it has {', '.join(known)}")
+        return cls(**data)
+
+
+SHIPPED: dict[str, MachineModel] = {
+    "cpu": MachineModel(),
+    # Not measured: the published bandwidth of an H200, and host costs of launching kernels.
+    "cuda": MachineModel(
+        name="NVIDIA H200, from its data sheet",
+        bandwidth=3e12,
+        cached=3e12,
+        call=1.2e-5,
+        memory=120e9,
+    ),
+}
+
+
+class _Chosen:
+    """The table in force, process-wide."""
+
+    table: dict[str, MachineModel] | None = None
+
+
+@cache
+def _from_environment(path: str) -> dict[str, MachineModel]:
+    return load_machine(path)
+
+
+def machine(device: str = "cpu") -> MachineModel:
+    """Return the figures plans count with for a device type.
+
+    The table is the one given to `use_machine`, else the one in the file that the environment
+    variable ``TORCH_SLA_MACHINE`` names, else the shipped one.
+
+    Examples
+    --------
+    >>> machine("cpu").bandwidth > 1e9
+    True
+    """
+    table = _Chosen.table
+    if table is None:
+        path = os.environ.get(VARIABLE)
+        table = SHIPPED if not path else _from_environment(path)
+    return table.get(device) or SHIPPED.get(device) or SHIPPED["cpu"]
+
+
+def use_machine(
+    source: str | os.PathLike[str] | MachineModel | Mapping[str, MachineModel] | None,
+) -> None:
+    """Make plans count with other figures from now on, in this process.
+
+    Parameters
+    ----------
+    source
+        A file written by ``torch-sla calibrate`` or `save_machine`, figures for the CPU, a mapping
+        from device types to figures, or None for what there was at the start.
+
+    Raises
+    ------
+    PlanError, ArgumentError
+        When a file cannot be read, or is no table of machine models.
+
+    Examples
+    --------
+    >>> use_machine(MachineModel(bandwidth=2e10))
+    >>> machine().bandwidth
+    20000000000.0
+    >>> use_machine(None)
+    """
+    if source is None:
+        _Chosen.table = None
+    elif isinstance(source, MachineModel):
+        _Chosen.table = {**SHIPPED, "cpu": source}
+    elif isinstance(source, (str, os.PathLike)):
+        _Chosen.table = load_machine(source)
+    else:
+        _Chosen.table = {**SHIPPED, **source}
+
+
+def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
+    """Read a table of machine models, by device type.
+
+    Raises
+    ------
+    PlanError
+        When the file cannot be read or is not such a table.
+    ArgumentError
+        When a field is unknown or not a positive number.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"the machine model {os.fspath(path)!r} cannot be read: {error}") from None
+    if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
+        raise PlanError(
+            f"{os.fspath(path)!r} is no table of machine models: it must map device types to figures"
+        )
+    return {**SHIPPED, **{k: MachineModel.from_dict(v) for k, v in data.items()}}
+
+
+def save_machine(path: str | os.PathLike[str], table: Mapping[str, MachineModel]) -> None:
+    """Write a table of machine models as JSON, for `use_machine` and ``TORCH_SLA_MACHINE``."""
+    data = {device: model.to_dict() for device, model in table.items()}
+    Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

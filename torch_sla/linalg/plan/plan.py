@@ -1,27 +1,36 @@
-"""From facts to a plan that can be read, tested and saved."""
+"""From facts to a plan that can be read, tested, saved and forced."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import BackendUnavailableError, PlanError
 from torch_sla.linalg.backends.registry import backend as get_backend, backend_names, backends
-from torch_sla.linalg.plan.costs import estimate
-from torch_sla.linalg.plan.machine import DEFAULT_MACHINE, MachineModel
+from torch_sla.linalg.plan.costs import Estimate, estimate
+from torch_sla.linalg.plan.facts import Facts
+from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force
+from torch_sla.linalg.plan.report import explain
 from torch_sla.linalg.plan.rules import RULES, Candidate
+from torch_sla.linalg.precond.base import kind
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.backends.base import Backend, Method
-    from torch_sla.linalg.plan.facts import Facts
+    import os
 
-__all__ = ["SolvePlan", "Verdict", "make_plan"]
+    from torch_sla.linalg.backends.base import Backend, Method
+
+__all__ = ["SolvePlan", "Verdict", "forget_choices", "make_plan"]
 
 # Estimates closer than this are a tie, which the order of the registry decides.
 _TIE = 1.15
 # Differences below this many seconds are not worth an iteration's tolerance: direct methods then win.
-_TRIFLE = 2e-3
+_TRIFLE = 1e-3
+# Part of the memory that a plan may take.
+_SHARE = 0.85
+_NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -34,25 +43,51 @@ class Verdict:
         Backend, method, preconditioner.
     reason
         Why it was chosen or lost.
-    seconds, nbytes
-        Predicted cost; NaN where a rule refused before costs were counted.
+    cost
+        Predicted cost; None where a rule refused before costs were counted.
     possible
         Whether it could have been chosen.
-    iterations
-        Predicted iterations, 0 for a direct method.
     """
 
     candidate: Candidate
     reason: str
-    seconds: float = float("nan")
-    nbytes: float = float("nan")
+    cost: Estimate | None = None
     possible: bool = False
-    iterations: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds, NaN where nothing was counted."""
+        return _NAN if self.cost is None else self.cost.seconds
+
+    @property
+    def nbytes(self) -> float:
+        """Predicted bytes at the peak, NaN where nothing was counted."""
+        return _NAN if self.cost is None else self.cost.nbytes
+
+    @property
+    def iterations(self) -> float:
+        """Predicted iterations, 0 for a direct method."""
+        return 0.0 if self.cost is None else self.cost.iterations
 
 
 @dataclass(frozen=True)
 class SolvePlan:
     """The choice, what to fall back to, and why everything else lost.
+
+    Parameters
+    ----------
+    facts
+        What it was made from.
+    choice
+        What is carried out.
+    fallbacks
+        What takes over, in turn, when that fails.
+    lean
+        What takes over when memory runs out; None where there is nothing.
+    verdicts
+        One for each candidate, the choice first.
+    machine
+        Name of the machine model that costs were counted with.
 
     Examples
     --------
@@ -62,12 +97,16 @@ class SolvePlan:
     ... )
     >>> plan.choice.method in ("cholesky", "superlu")
     True
+    >>> SolvePlan.from_dict(plan.to_dict()) == plan
+    True
     """
 
     facts: Facts
     choice: Candidate
     fallbacks: tuple[Candidate, ...]
     verdicts: tuple[Verdict, ...]
+    lean: Candidate | None = None
+    machine: str = ""
 
     @property
     def backend(self) -> str:
@@ -91,7 +130,7 @@ class SolvePlan:
 
     @property
     def nbytes(self) -> float:
-        """Predicted bytes of the solver's own data."""
+        """Predicted bytes at the peak, beyond the matrix itself."""
         return self.verdicts[0].nbytes
 
     @property
@@ -99,53 +138,99 @@ class SolvePlan:
         """Predicted iterations, 0 for a direct method."""
         return self.verdicts[0].iterations
 
-    def explain(self) -> str:
-        """Return the facts, the choice and a table of all candidates with reasons."""
-        rows = [("candidate", "seconds", "MB", "verdict")]
-        for v in self.verdicts:
-            counted = v.seconds == v.seconds
-            time, size = (f"{v.seconds:.2g}", f"{v.nbytes / 1e6:.2g}") if counted else ("-", "-")
-            rows.append((str(v.candidate), time, size, v.reason))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [f"matrix: {self.facts.describe()}", f"choice: {self.choice}"]
-        if self.fallbacks:
-            lines.append("falls back to: " + ", ".join(str(c) for c in self.fallbacks))
-        lines += [
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]])
-            for row in rows
-        ]
-        return "\n".join(lines)
+    def explain(self, *, full: bool = False) -> str:
+        """Return the facts, the choice, and a table of what it cost and why others lost.
+
+        Parameters
+        ----------
+        full
+            Whether to give every candidate a row of its own.
+        """
+        return explain(self, full=full)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the choice and the verdicts as plain data for JSON."""
+        """Return the whole plan as plain data for JSON; `from_dict` reads it."""
         return {
-            "backend": self.backend,
-            "method": self.method,
-            "preconditioner": self.preconditioner,
-            "fallbacks": [str(c) for c in self.fallbacks],
-            "predicted_seconds": self.seconds,
-            "predicted_bytes": self.nbytes,
-            "facts": self.facts.describe(),
+            "facts": self.facts.to_dict(),
+            "choice": asdict(self.choice),
+            "fallbacks": [asdict(c) for c in self.fallbacks],
+            "lean": None if self.lean is None else asdict(self.lean),
+            "machine": self.machine,
             "verdicts": [
-                {"candidate": str(v.candidate), "reason": v.reason, "possible": v.possible}
+                {
+                    "candidate": asdict(v.candidate),
+                    "reason": v.reason,
+                    "cost": None if v.cost is None else asdict(v.cost),
+                    "possible": v.possible,
+                }
                 for v in self.verdicts
             ],
         }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SolvePlan:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        PlanError
+            When it is no plan.
+        """
+        try:
+            verdicts = tuple(
+                Verdict(
+                    Candidate(**v["candidate"]),
+                    str(v["reason"]),
+                    None if v["cost"] is None else Estimate(**v["cost"]),
+                    bool(v["possible"]),
+                )
+                for v in data["verdicts"]
+            )
+            return cls(
+                Facts.from_dict(data["facts"]),
+                Candidate(**data["choice"]),
+                tuple(Candidate(**c) for c in data["fallbacks"]),
+                verdicts,
+                None if data["lean"] is None else Candidate(**data["lean"]),
+                str(data["machine"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"this is no saved plan: {type(error).__name__} {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SolvePlan:
+        """Read a plan that `save` wrote.
+
+        Raises
+        ------
+        PlanError
+            When the file cannot be read or holds no plan.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PlanError(f"the plan {str(path)!r} cannot be read: {error}") from None
+        if not isinstance(data, dict):
+            raise PlanError(f"{str(path)!r} holds no saved plan")
+        return cls.from_dict(data)
 
     def __str__(self) -> str:
         return self.explain()
 
 
-@lru_cache(maxsize=512)
-def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePlan:
-    """Choose the cheapest candidate that the rules let pass.
+def make_plan(facts: Facts, machine: MachineModel | None = None) -> SolvePlan:
+    """Choose the cheapest candidate that the rules let pass and that fits in memory.
 
     Parameters
     ----------
     facts
         What is known; includes what was asked for.
     machine
-        Speeds to count with.
+        Speeds to count with; None for those in force, see `plan.machine`.
 
     Raises
     ------
@@ -154,6 +239,16 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
     BackendUnavailableError
         When the backend that was asked for cannot be used here.
     """
+    return _planned(facts, machine_in_force(facts.device) if machine is None else machine)
+
+
+def forget_choices() -> None:
+    """Forget the plans made from facts; see `plan.stages.forget_plans`."""
+    _planned.cache_clear()
+
+
+@lru_cache(maxsize=512)
+def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
     _check_request(facts)
     passed: list[tuple[float, int, Verdict]] = []
     refused: list[tuple[int, Verdict]] = []
@@ -166,26 +261,32 @@ def make_plan(facts: Facts, machine: MachineModel = DEFAULT_MACHINE) -> SolvePla
                 break
         else:
             cost = estimate(facts, b.name, m, p or "none", machine)
-            if cost.nbytes > machine.memory and facts.method == "auto":
-                reason = f"memory: {cost.nbytes / 1e9:.1f} GB predicted, {machine.memory / 1e9:.1f} GB allowed"
-                refused.append((len(RULES), Verdict(candidate, reason, cost.seconds, cost.nbytes)))
+            limit = _SHARE * (machine.memory if facts.memory is None else facts.memory)
+            if cost.nbytes > limit and facts.method == "auto":
+                reason = f"memory: {cost.nbytes / 1e9:.1f} GB needed, {limit / 1e9:.1f} GB allowed"
+                refused.append((len(RULES), Verdict(candidate, reason, cost)))
                 continue
-            verdict = Verdict(
-                candidate, cost.detail, cost.seconds, cost.nbytes, True, cost.iterations
-            )
+            verdict = Verdict(candidate, cost.detail, cost, possible=True)
             passed.append((_rank(m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
-    best = min(passed)[0]
+    best = min(passed, key=lambda item: item[:2])[0]
     winner = min((item for item in passed if item[0] <= best * _TIE), key=lambda item: item[1])
-    others = sorted(item for item in passed if item is not winner)
+    others = sorted((item for item in passed if item is not winner), key=lambda item: item[:2])
     first = winner[2]
     verdicts = [replace(first, reason=f"chosen: {first.reason}")]
     for _, _, v in others:
         times = v.seconds / first.seconds if first.seconds else 1.0
         verdicts.append(replace(v, reason=f"{times:.1f}x the time: {v.reason}"))
     verdicts += [v for _, v in sorted(refused, key=lambda item: -item[0])]
-    return SolvePlan(facts, first.candidate, _fallbacks(facts, first, others), tuple(verdicts))
+    return SolvePlan(
+        facts,
+        first.candidate,
+        _fallbacks(facts, first, others),
+        tuple(verdicts),
+        _lean(facts, first, others),
+        machine.name,
+    )
 
 
 def _rank(method: Method, seconds: float) -> float:
@@ -206,10 +307,18 @@ def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:
             else:
                 # Each method's usual one, and the one that keeps iterations bounded.
                 usual = m.preconditioners[0]
+                if not facts.diagonal and _divides(usual) and "none" in m.preconditioners:
+                    usual = "none"
                 out.append((b, m, usual))
-                if "multigrid" in m.preconditioners and usual != "multigrid":
+                if facts.diagonal and "multigrid" in m.preconditioners and usual != "multigrid":
                     out.append((b, m, "multigrid"))
     return out
+
+
+def _divides(preconditioner: str) -> bool:
+    """Whether a preconditioner divides by the diagonal entries."""
+    entry = kind(preconditioner)
+    return entry is not None and entry.diagonal
 
 
 def _check_request(facts: Facts) -> None:
@@ -258,3 +367,12 @@ def _fallbacks(
         if rank > start and all(rank > ladder[c.method] for c in chain):
             chain.append(v.candidate)
     return tuple(chain)
+
+
+def _lean(
+    facts: Facts, winner: Verdict, others: list[tuple[float, int, Verdict]]
+) -> Candidate | None:
+    """Return the cheapest iterative candidate: what is left when factors do not fit."""
+    if facts.method != "auto" or winner.candidate.preconditioner is not None:
+        return None
+    return next((v.candidate for _, _, v in others if v.candidate.preconditioner is not None), None)

@@ -54,6 +54,12 @@ def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineMod
     return None
 
 
+def _recommended(facts: Facts, b: Backend, *rest: object) -> str | None:
+    if b.capabilities.recommended or facts.backend == b.name:
+        return None
+    return f"is here for comparison; ask for it with backend={b.name!r}"
+
+
 def _installed(_: Facts, b: Backend, m: Method, *rest: object) -> str | None:
     return b.unavailable() or b.unavailable_method(m.name)
 
@@ -83,7 +89,10 @@ def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
 
 def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
     explicit = facts.method == m.name or facts.method in m.aliases
-    if m.needs != "general" and facts.hermitian is False:
+    if m.needs == "symmetric":
+        if facts.hermitian is False and not facts.symmetric:
+            return "needs a symmetric or Hermitian matrix"
+    elif m.needs != "general" and facts.hermitian is False:
         return "needs a Hermitian matrix"
     if m.needs == "positive_definite" and facts.positive_definite is False and not explicit:
         return "needs a positive definite matrix"
@@ -124,6 +133,7 @@ def _definite(facts: Facts, _: Backend, m: Method, p: str | None, *rest: object)
 
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
+    Rule("recommended", _recommended),
     Rule("installed", _installed),
     Rule("device", _device),
     Rule("dtype", _dtype),

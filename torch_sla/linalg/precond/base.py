@@ -78,6 +78,8 @@ class Kind:
         Whether it is Hermitian positive definite whenever ``A`` is, as `cg` and `minres` demand.
     dtypes
         Value dtypes it takes.
+    diagonal
+        Whether it needs a diagonal without zeros.
     """
 
     module: str
@@ -88,6 +90,7 @@ class Kind:
     dtypes: frozenset[torch.dtype] = frozenset(
         {torch.float32, torch.float64, torch.complex64, torch.complex128}
     )
+    diagonal: bool = True
 
 
 _HERE = "torch_sla.linalg.precond"
@@ -95,7 +98,7 @@ _CPU = frozenset({"cpu"})
 _KINDS = {
     "multigrid": Kind(f"{_HERE}.multigrid.options", "AMG"),
     "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),
-    "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi"),
+    "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi", diagonal=False),
     "ssor": Kind(f"{_HERE}.ssor", "SSOR", _CPU),
     "ilu": Kind(f"{_HERE}.ilu", "ILU", _CPU, definite=False),
     "ichol": Kind(f"{_HERE}.ichol", "IChol", _CPU, needs="hermitian"),

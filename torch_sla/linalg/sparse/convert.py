@@ -83,6 +83,11 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
     ):
         what = matrix.layout if isinstance(matrix, Tensor) else type(matrix).__name__
         raise ArgumentError(f"`matrix` must be a sparse COO, CSR or CSC tensor, got {what}")
+    if matrix.layout == torch.sparse_csr and matrix.ndim == 2 and not matrix.requires_grad:
+        crow, ccol, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
+        if values.ndim == 1:  # as it is: no index is widened or copied
+            size = (matrix.shape[0], matrix.shape[1])
+            return cls.from_pattern(Pattern.from_csr(crow, ccol, size), values)
     if matrix.layout != torch.sparse_coo:
         matrix = matrix.to_sparse_coo()
     if matrix.sparse_dim() != 2 or matrix.dense_dim() != 0:

@@ -37,6 +37,8 @@ def growth_dimension(pattern: Pattern) -> float:
     n = pattern.shape[0]
     if pattern.shape[0] != pattern.shape[1] or n < 1000:
         return 2.0
+    if pattern.device.type != "cpu" and pattern.lattice is not None:
+        return float(pattern.lattice.dimension)  # without bringing the indices to the host
     limit = int(8 * n**0.5)
     _, _, last = _search(pattern, 0, limit)
     levels, reached, _ = _search(pattern, last, limit)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.structure import mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.kernels.stencils import Lattice
 
 __all__ = ["Pattern"]
 
@@ -235,6 +239,19 @@ class Pattern:
     def diagonal_slots(self) -> Tensor:
         """Slot of each diagonal position ``[min(M, N)]``, -1 where there is none."""
         return kernels.diagonal_slots(self.crow, self.ccol, self.shape[1])
+
+    @cached_property
+    @outside_transforms
+    def lattice(self) -> Lattice | None:
+        """Lattice of which every entry joins a point to a neighbour; None where there is none."""
+        square = self.shape[0] == self.shape[1] and not self.block
+        return find_lattice(self.crow, self.ccol) if square else None
+
+    @cached_property
+    @outside_transforms
+    def longest_row(self) -> int | None:
+        """Entries of the longest row, which products on a device want; None on the CPU."""
+        return None if self.crow.is_cpu or self.crow.numel() < 2 else int(self.crow.diff().amax())
 
     @cached_property
     @outside_transforms

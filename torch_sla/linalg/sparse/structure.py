@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.detection import structure_counts
+from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.kernels.structure import matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["Structure", "detect"]
+
+# Entries that `detect` looks at together.
+_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +38,9 @@ class Structure:
         ``A = Aᴴ``; the same as `symmetric` for real values.
     positive_definite
         ``xᴴ A x > 0`` for every nonzero ``x``; implies Hermitian.
+    dominance
+        Smallest share of a diagonal entry that its row leaves over, ``1 - Σ|a_ij| / a_ii``, to two
+        digits; 0 where some row leaves nothing.
     nullspace
         ``[M, k]``, a basis of the null space of a Hermitian singular matrix; solves are then
         projected.
@@ -37,14 +48,34 @@ class Structure:
         ``[M, k]``, vectors with small ``‖A x‖ / ‖x‖`` (constants, rigid-body modes), for multigrid.
     coordinates
         ``[M_nodes, dim]``, where the unknowns live.
+    ordering
+        How direct methods shall eliminate: ``"amd"``, ``"dissection"``, ``"metis"`` (where pymetis is
+        installed), ``"natural"``, or a permutation ``[M]``, the row eliminated k-th. None leaves it to
+        them.
     """
 
     symmetric: bool | None = None
     hermitian: bool | None = None
     positive_definite: bool | None = None
+    dominance: float | None = None
     nullspace: Tensor | None = None
     near_nullspace: Tensor | None = None
     coordinates: Tensor | None = None
+    ordering: Tensor | str | None = None
+
+    def __post_init__(self) -> None:
+        known = ("auto", "amd", "dissection", "metis", "natural")
+        if isinstance(self.ordering, str) and self.ordering not in known:
+            raise ArgumentError(
+                f"`ordering` must be one of {', '.join(known)} or a permutation, got {self.ordering!r}"
+            )
+
+    @property
+    def ordering_mark(self) -> Hashable:
+        """What tells one `ordering` from another."""
+        if isinstance(self.ordering, Tensor):
+            return fingerprint(self.ordering)
+        return None if self.ordering == "auto" else self.ordering
 
     def updated(self, **changes: Any) -> Structure:
         """Return a copy with some fields changed."""
@@ -52,7 +83,7 @@ class Structure:
 
     def merged(self, found: Structure) -> Structure:
         """Return this with unknown flags filled in from `found`."""
-        names = ("symmetric", "hermitian", "positive_definite")
+        names = ("symmetric", "hermitian", "positive_definite", "dominance")
         return replace(self, **{n: getattr(found, n) for n in names if getattr(self, n) is None})
 
 
@@ -76,9 +107,29 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
-    found = _in_one_pass(pattern, values)
-    if found is not None:
-        return found
+    counts = structure_counts(pattern.crow, pattern.ccol, values)
+    if counts is not None:
+        if counts.one_sided or counts.unequal:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        if counts.not_positive:
+            return Structure(symmetric=True, hermitian=True, positive_definite=False)
+        if counts.definite is not None:
+            return Structure(
+                symmetric=True, hermitian=True, positive_definite=counts.definite or None
+            )
+    known = _in_one_pass(pattern, values)
+    if known is not None:
+        return known
+    flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
+    if len(flat) > 1:
+        # Large batches a few at a time, in memory that stays in the cache.
+        found = [detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+        return Structure(
+            symmetric=_all([part.symmetric for part in found]),
+            hermitian=_all([part.hermitian for part in found]),
+            positive_definite=_all([part.positive_definite for part in found]),
+            dominance=min(part.dominance or 0.0 for part in found),
+        )
     diagonal_slots = pattern.diagonal_slots.long()
     present = diagonal_slots >= 0
     diagonal = (
@@ -99,41 +150,64 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     tolerance = 8 * torch.finfo(values.dtype).eps * scale
     symmetric = bool(((values - mirrored).abs() <= tolerance).all())
     hermitian = symmetric if real else bool(((values - mirrored.conj()).abs() <= tolerance).all())
+    off = torch.where(row == col, torch.zeros_like(scale), values.abs())
+    sums = pattern.sum_rows(off)
+    left = _left_over(size, sums)
     if not hermitian:
-        return Structure(symmetric=symmetric, hermitian=False, positive_definite=False)
+        return Structure(
+            symmetric=symmetric, hermitian=False, positive_definite=False, dominance=left
+        )
     d = diagonal.real if not real else diagonal
     if not bool((d > 0).all()):
-        return Structure(symmetric=symmetric, hermitian=True, positive_definite=False)
-    definite = True if _dominant(pattern, values.abs(), d, row, col) else None
-    return Structure(symmetric=symmetric, hermitian=True, positive_definite=definite)
+        return Structure(
+            symmetric=symmetric, hermitian=True, positive_definite=False, dominance=left
+        )
+    definite = True if _dominant(d, off, sums, row, col) else None
+    return Structure(
+        symmetric=symmetric, hermitian=True, positive_definite=definite, dominance=left
+    )
 
 
 def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
     """Do the same by the compiled kernel, which needs no transpose; None where there is none."""
-    symmetric, hermitian, definite = True, True, True
-    positive = True
-    for item in values.reshape(prod(values.shape[:-1]), values.shape[-1]):
-        flags = matrix_flags(pattern.crow, pattern.ccol, item)
-        if flags is None:
-            return None
-        if not flags.pattern:
-            return Structure(symmetric=False, hermitian=False, positive_definite=False)
-        symmetric &= flags.symmetric
-        hermitian &= flags.hermitian
-        positive &= flags.positive
-        definite &= flags.dominant
-    known = hermitian and positive
+    if values.shape[:-1].numel() == 0:
+        return None
+    found = matrix_flags(pattern.crow, pattern.ccol, values)
+    if found is None:
+        return None
+    if not found.pattern:
+        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    known = found.hermitian and found.positive
     return Structure(
-        symmetric=symmetric,
-        hermitian=hermitian,
-        positive_definite=(definite or None) if known else False,
+        symmetric=found.symmetric,
+        hermitian=found.hermitian,
+        positive_definite=(found.dominant or None) if known else False,
+        dominance=_rounded(found.left_over if pattern.shape[0] else 0.0),
     )
 
 
-def _dominant(pattern: Pattern, size: Tensor, d: Tensor, row: Tensor, col: Tensor) -> bool:
+def _left_over(size: Tensor, sums: Tensor) -> float:
+    """Return the dominance of a matrix with diagonal and row sums of these sizes, rounded down to two digits."""
+    if not size.numel() or not bool((size > 0).all()):
+        return 0.0
+    return _rounded(float((1 - sums / size).amin()))
+
+
+def _rounded(share: float) -> float:
+    """Round down to two digits."""
+    if not share > 1e-12:
+        return 0.0
+    step = 10.0 ** (floor(log10(share)) - 1)
+    return floor(share / step) * step
+
+
+def _all(known: list[bool | None]) -> bool | None:
+    """Conjunction of what may be unknown."""
+    return False if False in known else None if None in known else True
+
+
+def _dominant(d: Tensor, off: Tensor, sums: Tensor, row: Tensor, col: Tensor) -> bool:
     """Whether every row is diagonally dominant, and one row of each component strictly so."""
-    off = torch.where(row == col, torch.zeros_like(size), size)
-    sums = pattern.sum_rows(off)
     slack = 4 * torch.finfo(d.dtype).eps * d
     if not bool((d >= sums - slack).all()):
         return False
@@ -146,7 +220,7 @@ def _dominant(pattern: Pattern, size: Tensor, d: Tensor, row: Tensor, col: Tenso
 
     # Stored zeros connect nothing.
     linked = (off > 0).reshape(-1, off.shape[-1]).all(0)
-    M = pattern.shape[0]
+    M = d.shape[-1]
     ends = (row[linked].cpu().numpy(), col[linked].cpu().numpy())
     graph = coo_array((torch.ones(int(linked.sum())).numpy(), ends), shape=(M, M))
     _, label = connected_components(graph, directed=False)

@@ -7,6 +7,7 @@ whose work is done by the rooms above. The table at the end of the class makes t
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -245,6 +246,29 @@ class SparseTensor:
         """What the maker of the tensor said about it."""
         return self._declared
 
+    def declare(self, **known: Any) -> SparseTensor:
+        """Return the same matrix with more said about it, see `Structure`.
+
+        Parameters
+        ----------
+        **known
+            Fields of `Structure`, such as ``positive_definite=True`` or ``ordering=permutation``. What
+            is declared is taken at its word, though every solution is checked.
+
+        Examples
+        --------
+        >>> import torch
+        >>> A = SparseTensor.eye(3).declare(ordering="natural")
+        >>> A.structure.ordering
+        'natural'
+        """
+        unknown = set(known) - {f.name for f in fields(Structure)}
+        if unknown:
+            raise ArgumentError(f"a structure has no {min(unknown)!r}, see `Structure`")
+        return SparseTensor.from_pattern(
+            self.pattern, self._values, self._declared.updated(**known)
+        )
+
     @property
     def structure(self) -> Structure:
         """What is known: declared, and detected from the present values."""
@@ -373,7 +397,7 @@ class SparseTensor:
     exp = elementwise.of_entries("exp")
     expm1 = elementwise.of_entries("expm1")
     floor = elementwise.of_entries("floor")
-    imag = elementwise.of_entries("imag", linear=True)
+    imag = elementwise.imag
     log = elementwise.of_entries("log")
     log1p = elementwise.of_entries("log1p")
     neg = algebra.negative

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from torch_sla.errors import ArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_outside", "outside_transforms", "physical"]
+__all__ = ["is_outside", "outside_transforms", "physical", "refuse_vmap"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +52,25 @@ def is_outside() -> bool:
     (False, True)
     """
     return getattr(_depth, "value", 0) > 0
+
+
+def refuse_vmap(values: Tensor, what: str) -> None:
+    """Raise where `values` are mapped over by `torch.vmap`, for what decides by looking at them.
+
+    Raises
+    ------
+    ArgumentError
+        With the way that works: batch dimensions of the matrix.
+    """
+    x = values
+    with torch._C._DisableFuncTorch():
+        while _functorch.is_functorch_wrapped_tensor(x):
+            if _functorch.maybe_get_bdim(x) >= 0:
+                raise ArgumentError(
+                    f"`torch.vmap` does not go through {what}; give the matrix the batch instead, values "
+                    "[*batch, nnz], or loop"
+                )
+            x = _functorch.get_unwrapped(x)
 
 
 def physical(x: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ def cholesky(A: SparseTensor, backend: str = "auto") -> CholeskyFactorization:
 
 
 def ldlt(A: SparseTensor, backend: str = "auto") -> LDLTFactorization:
-    """Factorisation ``L D Lᴴ`` of a Hermitian matrix."""
+    """Factorisation ``L D Lᴴ`` of a Hermitian matrix, or ``L D Lᵀ`` of a complex symmetric one."""
     from torch_sla.linalg.factorize import LDLTFactorization
 
     return LDLTFactorization(A, backend=backend)

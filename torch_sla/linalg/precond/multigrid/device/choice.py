@@ -72,4 +72,4 @@ def build(
             )
     from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 
-    return DeviceAggregation(pattern, values, options, vectors)
+    return DeviceAggregation(pattern, values, options, vectors, unsymmetric=unsymmetric)

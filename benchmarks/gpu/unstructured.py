@@ -1,0 +1,418 @@
+"""General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
+
+    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door|launch] [--device cpu]
+
+Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
+altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
+Matrices are P1 stiffness matrices with coefficients 1 or 1e6 in blocks, one face fixed in place.
+Nothing of this reaches the solver but the tensors of a matrix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import sys
+import time
+import traceback
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import rows as fused, sparse as kernels
+from torch_sla.linalg.methods.cg import cg
+from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.precond.multigrid.device import aggregation, blocks
+from torch_sla.linalg.precond.multigrid.options import AMG
+from torch_sla.linalg.sparse.pattern import Pattern
+
+print = functools.partial(print, flush=True)
+
+
+def sync(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(function, device: str, repeats: int = 1):
+    """Best time of several calls in seconds, and the last result."""
+    best = float("inf")
+    for _ in range(repeats):
+        sync(device)
+        start = time.perf_counter()
+        out = function()
+        sync(device)
+        best = min(best, time.perf_counter() - start)
+    return best, out
+
+
+def numbering(shape: tuple[int, ...], order: str, device: str) -> Tensor:
+    """New number of each lattice point."""
+    generator = torch.Generator(device=device).manual_seed(11)
+    index = [torch.arange(s, device=device) for s in shape]
+    grid = torch.meshgrid(*index, indexing="ij")
+    n = grid[0].numel()
+    key = torch.randperm(n, generator=generator, device=device)
+    if order == "local":
+        tile = 64 if len(shape) == 2 else 16
+        counts = [-(-s // tile) for s in shape]
+        tiles = torch.zeros_like(grid[0])
+        for g, c in zip(grid, counts, strict=True):
+            tiles = tiles * c + g // tile
+        total = 1
+        for c in counts:
+            total *= c
+        shuffled = torch.randperm(total, generator=generator, device=device)
+        key = shuffled[tiles.flatten()] * n + key
+    position = torch.empty(n, dtype=torch.int64, device=device)
+    position[key.argsort()] = torch.arange(n, device=device)
+    return position.reshape(shape)
+
+
+def mesh(shape: tuple[int, ...], order: str, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Points ``[n, dim]``, cells ``[m, dim + 1]`` and the fixed points of a perturbed unit box."""
+    dim = len(shape)
+    generator = torch.Generator(device=device).manual_seed(7)
+    number = numbering(shape, order, device)
+    axes = [torch.linspace(0, 1, s, device=device, dtype=torch.float64) for s in shape]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    spacing = torch.tensor([1 / (s - 1) for s in shape], device=device, dtype=torch.float64)
+    noise = torch.rand(points.shape, generator=generator, device=device, dtype=torch.float64) - 0.5
+    points = points + (0.4 if dim == 2 else 0.2) * spacing * noise
+    corner = {
+        c: number[tuple(slice(o, s - 1 + o) for o, s in zip(c, shape, strict=True))].flatten()
+        for c in itertools.product((0, 1), repeat=dim)
+    }
+    if dim == 2:
+        a, b, c, d = corner[0, 0], corner[1, 0], corner[0, 1], corner[1, 1]
+        flip = torch.rand(a.shape, generator=generator, device=device) < 0.5
+        first = torch.stack([a, b, torch.where(flip, d, c)], 1)
+        second = torch.stack([torch.where(flip, a, b), d, c], 1)
+        cells = torch.cat([first, second])
+    else:
+        parts = []
+        for path in itertools.permutations(range(3)):
+            at, chain = [0, 0, 0], [corner[0, 0, 0]]
+            for axis in path:
+                at[axis] = 1
+                chain.append(corner[tuple(at)])
+            parts.append(torch.stack(chain, 1))
+        cells = torch.cat(parts)
+    flat = torch.empty_like(points.reshape(-1, dim))
+    flat[number.flatten()] = points.reshape(-1, dim)
+    return flat, cells, number[0].flatten()
+
+
+def stiffness(points: Tensor, cells: Tensor, fixed: Tensor, jump: float) -> tuple[Pattern, Tensor]:
+    """P1 matrix with a coefficient that jumps between blocks; unit rows where the solution is fixed."""
+    n, dim = points.shape
+    device = points.device
+    generator = torch.Generator(device=device).manual_seed(3)
+    edges = points[cells[:, 1:]] - points[cells[:, :1]]
+    centre = (points[cells].mean(1) * 8).long().clamp(0, 7)
+    block = centre[:, 0]
+    for d in range(1, dim):
+        block = block * 8 + centre[:, d]
+    high = torch.rand(8**dim, generator=generator, device=device) < 0.5
+    kappa = torch.where(high[block], jump, 1.0).double()
+    # Columns of the inverse are the gradients of all shape functions but the first.
+    if dim == 2:
+        (a, b), (c, d) = edges[:, 0].unbind(1), edges[:, 1].unbind(1)
+        det, cofactors = a * d - b * c, torch.stack([d, -b, -c, a], 1)
+    else:
+        u, v, w = edges.unbind(1)
+        columns = [torch.linalg.cross(v, w), torch.linalg.cross(w, u), torch.linalg.cross(u, v)]
+        det, cofactors = (u * columns[0]).sum(1), torch.stack(columns, 2)
+    volume = det.abs() / (2 if dim == 2 else 6)
+    grad = cofactors.reshape(-1, dim, dim) / det[:, None, None]
+    grad = torch.cat([-grad.sum(2, keepdim=True), grad], 2)
+    local = grad.new_empty(cells.shape[0], dim + 1, dim + 1)
+    for i, j in itertools.product(range(dim + 1), repeat=2):
+        local[:, i, j] = volume * kappa * (grad[:, :, i] * grad[:, :, j]).sum(1)
+    del edges, grad, centre
+    k = dim + 1
+    row = cells.int().repeat_interleave(k, 1).flatten()
+    col = cells.int().repeat(1, k).flatten()
+    pattern = Pattern.from_coo(row, col, (n, n))
+    values = pattern.coalesce(local.flatten())
+    del row, col, local
+    pattern = Pattern.from_csr(pattern.crow, pattern.ccol, (n, n))
+    is_fixed = torch.zeros(n, dtype=torch.bool, device=device)
+    is_fixed[fixed] = True
+    rows = kernels.expand_rows(pattern.crow)
+    cut = (is_fixed[rows] | is_fixed[pattern.ccol.long()]) & (rows != pattern.ccol)
+    values[cut] = 0.0
+    return pattern, values
+
+
+def copy_bandwidth(device: str, quick: bool) -> float:
+    x = torch.ones((1 << 22) if quick else (1 << 27), dtype=torch.float64, device=device)
+    y = torch.empty_like(x)
+    seconds, _ = timed(lambda: [y.copy_(x) for _ in range(10)], device, 3)
+    return 10 * 2 * x.numel() * 8 / seconds
+
+
+def loop_time(function, device: str, quick: bool) -> float:
+    count = 3 if quick else 20
+    function()
+    return timed(lambda: [function() for _ in range(count)], device, 3)[0] / count
+
+
+def spmv(device: str, quick: bool) -> None:
+    copied = copy_bandwidth(device, quick)
+    print(f"copy {copied / 1e9:.0f} GB/s")
+    size = (300, 300) if quick else (2000, 2000)
+    for order in ("local", "random"):
+        points, cells, fixed = mesh(size, order, device)
+        made, (pattern, values) = timed(
+            lambda given=(points, cells, fixed): stiffness(*given, 1.0), device
+        )
+        del points, cells
+        print(f"{order}: matrix made in {made:.2f} s")
+        crow, ccol = pattern.crow, pattern.ccol
+        n, nnz = pattern.shape[0], pattern.nnz_csr
+        longest = int(crow.diff().max())
+        x = torch.randn(n, dtype=torch.float64, device=device)
+        for name, a, v in (
+            ("float64", values, x),
+            ("float32", values.float(), x.float()),
+            ("mixed", values.float(), x),
+        ):
+            traffic = nnz * (a.element_size() + 4) + n * (4 + 2 * v.element_size())
+            A, eight = fused.Rows(crow, ccol, a, n, longest), v[:, None].repeat(1, 8)
+            cases = {
+                "product": lambda A=A, v=v: fused.product(A, v[:, None]),
+                "face": lambda A=A, v=v: kernels.spmv(A.crow, A.ccol, A.values, v),
+                "8 columns": lambda A=A, V=eight: fused.product(A, V),
+            }
+            if name != "mixed":
+                S = torch.sparse_csr_tensor(crow, ccol, a, (n, n), check_invariants=False)
+                cases["cuSPARSE"] = lambda S=S, v=v: S @ v
+            for case, function in cases.items():
+                try:
+                    seconds = loop_time(function, device, quick)
+                except Exception as error:  # noqa: BLE001  a case that fails hides no other
+                    print(f"  {order} {name} {case}: {error!r}")
+                    continue
+                moved = traffic + (14 * n * v.element_size() if case == "8 columns" else 0)
+                print(
+                    f"  {order:6s} {name:8s} {case:9s} {seconds * 1e6:8.1f} us "
+                    f"{moved / seconds / 1e9:6.0f} GB/s {moved / seconds / copied:5.2f} of copy"
+                )
+
+
+def sweep(device: str, quick: bool) -> None:
+    """Tile sizes of the product, on one mesh."""
+    from torch_sla.linalg.kernels.triton import csr
+
+    size = (300, 300) if quick else (2000, 2000)
+    for shape in (size, (40,) * 3 if quick else (100,) * 3):
+        pattern, values = stiffness(*mesh(shape, "local", device), 1.0)
+        n = pattern.shape[0]
+        for a in (values, values.float()):
+            x = torch.randn(1, n, 1, dtype=a.dtype, device=device)
+            y = torch.empty_like(x)
+            traffic = pattern.nnz_csr * (a.element_size() + 4) + n * (4 + 2 * a.element_size())
+            line = []
+            given = (pattern.crow, pattern.ccol, a[None], x, y)
+            for width, tile, warps in itertools.product(
+                (1, 2, 4, 8, 16), (256, 512, 1024, 2048), (2, 4, 8)
+            ):
+                shape_of = {"tile": (tile // width, width, 1), "warps": warps}
+                run = functools.partial(csr.product, *given, longest=64, **shape_of)
+
+                try:
+                    line.append((traffic / loop_time(run, device, True) / 1e9, width, tile, warps))
+                except Exception as error:  # noqa: BLE001
+                    print(f"  width {width} tile {tile} warps {warps}: {error!r}")
+            line.sort(reverse=True)
+            print(f"{shape} {a.dtype}: GB/s, width, tile, warps; best and worst")
+            print("  " + "; ".join(f"{g:.0f} {w} {t} {p}" for g, w, t, p in line[:10]))
+            print("  " + "; ".join(f"{g:.0f} {w} {t} {p}" for g, w, t, p in line[-3:]))
+
+
+PHASES = (
+    "grouped", "couplings", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
+    "flatten", "make_smoother", "coarse_inverse",
+)  # fmt: skip
+
+
+def phases(build, device: str) -> None:
+    """Time the phases of a set-up."""
+    spent: dict[str, float] = {}
+    where = [(aggregation, name) for name in PHASES]
+    where += [(blocks, name) for name in ("product_pattern", "spgemm_masked")]  # of the two above
+    kept = [(module, name, getattr(module, name)) for module, name in where]
+
+    def wrapped(name, function):
+        def call(*args, **kwargs):
+            seconds, out = timed(lambda: function(*args, **kwargs), device)
+            spent[name] = spent.get(name, 0.0) + seconds
+            return out
+
+        return call
+
+    for module, name, function in kept:
+        setattr(module, name, wrapped(name, function))
+    try:
+        build()
+    finally:
+        for module, name, function in kept:
+            setattr(module, name, function)
+    print("    set-up phases: " + ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in spent.items()))
+
+
+def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, options: AMG) -> None:
+    made, (pattern, values) = timed(lambda: stiffness(*mesh(shape, order, device), jump), device)
+    n = pattern.shape[0]
+    print(f"{len(shape)}D {order} jump {jump:g}: matrix made in {made:.2f} s")
+    pattern.diagonal_slots  # noqa: B018
+    generator = torch.Generator(device=device).manual_seed(5)
+    b = torch.randn(n, 1, dtype=torch.float64, device=device, generator=generator)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+    def build():
+        return aggregation.DeviceAggregation(pattern, values, options, None)
+
+    held = torch.cuda.memory_allocated() if device == "cuda" else 0
+    cold, _ = timed(build, device)
+    peak = (torch.cuda.max_memory_allocated() - held) / n if device == "cuda" else float("nan")
+    setup, hierarchy = timed(build, device)
+    phases(build, device)
+    refresh, _ = timed(lambda: hierarchy.update(values), device)
+    longest = int(pattern.crow.diff().max())
+    A = fused.Rows(pattern.crow, pattern.ccol, values, n, longest)
+
+    krylov = KrylovOptions(rtol=1e-8, maxiter=100)
+
+    def solve():
+        return hierarchy.cg(values, b, options=krylov)
+
+    timed(solve, device)
+    seconds, out = timed(solve, device)
+    again = solve()
+    plain, _ = timed(
+        lambda: cg(lambda v: fused.product(A, v), b, M=hierarchy.apply, options=krylov), device
+    )
+    residual = float((b - fused.product(A, out.x)).norm() / b.norm())
+    cycle = loop_time(lambda: hierarchy.apply(b), device, True)
+    matvec = loop_time(lambda: fused.product(A, b), device, True)
+    print(
+        f"{len(shape)}D {order:6s} jump {jump:g} n {n} nnz {pattern.nnz_csr}: set-up {setup:.3f} s "
+        f"(first {cold:.2f}, update {refresh:.3f}) solve {seconds:.3f} s (plain CG {plain:.3f}), "
+        f"{out.iterations} iterations, "
+        f"residual {residual:.1e} {out.result.name}, set-up takes {peak:.0f} B/unknown, levels hold "
+        f"{hierarchy.nbytes / n:.0f} B/unknown, same bits {torch.equal(out.x, again.x)}"
+    )
+    print(
+        f"    cycle {cycle * 1e3:.2f} ms, matvec {matvec * 1e3:.3f} ms, {hierarchy.dtype}, complexity "
+        f"{hierarchy.operator_complexity:.2f}, levels {[l.unknowns for l in hierarchy.levels]}"
+    )
+
+
+def door(shape: tuple[int, ...], device: str) -> None:
+    """The same through ``A.solve``, everything included, and the gradient."""
+    from torch_sla.linalg import SparseTensor
+
+    pattern, values = stiffness(*mesh(shape, "local", device), 1.0)
+    n = pattern.shape[0]
+    values.requires_grad_()
+    A = SparseTensor.from_pattern(pattern, values)
+    b = torch.ones(n, dtype=torch.float64, device=device)
+    for chosen in ({}, {"method": "cg", "preconditioner": "multigrid"}):
+        for turn in ("first", "again"):
+            seconds, (x, info) = timed(
+                lambda chosen=chosen: A.solve(b, rtol=1e-8, info=True, **chosen), device
+            )
+            back, _ = timed(lambda x=x: torch.autograd.grad(x.square().sum(), values)[0], device)
+            print(
+                f"  A.solve {chosen or 'auto'} {turn}: n {n}, {seconds:.3f} s, {info.iterations} "
+                f"iterations, residual {float(info.residual):.1e}, {info.backend} {info.method}, "
+                f"gradient {back:.3f} s"
+            )
+    print(A.plan(b_shape=(n,)))
+
+
+def launch(device: str) -> None:
+    """Where the host spends its time when kernels are short."""
+    import cProfile
+    import pstats
+
+    pattern, values = stiffness(*mesh((60, 60), "local", device), 1.0)
+    A = fused.Rows.of(pattern.crow, pattern.ccol, values, pattern.shape[0])
+    x = torch.ones(pattern.shape[0], 1, dtype=torch.float64, device=device)
+    hierarchy = aggregation.DeviceAggregation(pattern, values, AMG(), None)
+    for what, function in (
+        ("product", lambda: fused.product(A, x)),
+        ("set-up", lambda: aggregation.DeviceAggregation(pattern, values, AMG(), None)),
+        ("cycle", lambda: hierarchy.apply(x)),
+    ):
+        count = 5 if what == "set-up" else 500
+        function()
+        function()
+        seconds, _ = timed(lambda f=function, c=count: [f() for _ in range(c)], device)
+        profile = cProfile.Profile()
+        profile.enable()
+        for _ in range(count):
+            function()
+        profile.disable()
+        print(f"{what}: {1e6 * seconds / count:.0f} us a call")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch"]
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cycle", choices=["V", "W"])
+    parser.add_argument("--smoother")
+    parser.add_argument("--sweeps", type=int, default=1)
+    parser.add_argument("--orders", default="local,random")
+    args = parser.parse_args()
+    options = AMG(cycle=args.cycle, smoother=args.smoother, sweeps=args.sweeps)
+    if args.device == "cuda":
+        print(torch.cuda.get_device_name(), "torch", torch.__version__)
+    failed = False
+    plane, space = ((200, 200), (30, 30, 30)) if args.quick else ((2000, 2000), (126, 126, 126))
+    work = []
+    if args.only in (None, "spmv"):
+        work.append(("spmv", lambda: spmv(args.device, args.quick)))
+    if args.only == "launch":
+        work.append(("launch", lambda: launch(args.device)))
+    if args.only == "sweep":
+        work.append(("sweep", lambda: sweep(args.device, args.quick)))
+    if args.only in (None, "door"):
+        work.append(
+            ("door", lambda: door((500, 500) if not args.quick else (100, 100), args.device))
+        )
+        if not args.quick:
+            work.append(("door", lambda: door(plane, args.device)))
+    for name, shape in (("triangles", plane), ("tetrahedra", space)):
+        if args.only in (None, name):
+            for order, jump in itertools.product(args.orders.split(","), (1.0, 1e6)):
+                work.append(
+                    (
+                        name,
+                        lambda s=shape, o=order, j=jump: multigrid(s, o, j, args.device, options),
+                    )
+                )
+    for name, function in work:
+        try:
+            function()
+        except Exception:  # noqa: BLE001  later sections still run
+            failed = True
+            print(f"{name} failed")
+            traceback.print_exc(file=sys.stdout)
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

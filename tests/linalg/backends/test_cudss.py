@@ -1,0 +1,379 @@
+"""The cuDSS backend against a recording stand-in for its bindings, on host memory."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from tests.helpers import fake_cudss
+from tests.helpers.fake_cudss import FakeCuDSS
+from tests.helpers.zoo import CASES, Case, case
+from torch_sla.errors import BackendUnavailableError, Result, SolveError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.backends import cudss_driver as driver, registry
+from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
+from torch_sla.linalg.backends.cudss import CuDSS
+from torch_sla.linalg.factor_cache import clear_factor_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SQUARE = [c for c in CASES if c.square and not c.hard and c.nullspace is None]
+OPTIONS = SolveOptions()
+
+
+class OnHost(CuDSS):
+    """The backend with the one change that it takes tensors of the host."""
+
+    capabilities = replace(CuDSS.capabilities, devices=frozenset({"cpu"}))
+
+    def unavailable(self) -> str | None:
+        return None
+
+
+@pytest.fixture
+def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuDSS]:
+    fake = FakeCuDSS()
+    monkeypatch.setattr(driver, "bindings", lambda: fake)
+    monkeypatch.setattr(driver, "threading_layer", lambda: None)
+    monkeypatch.setattr(driver, "_handles", {})
+    clear_factor_cache()
+    yield fake
+    clear_factor_cache()
+    gc.collect()
+
+
+@pytest.fixture
+def chosen(lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch) -> FakeCuDSS:
+    """Make ``backend="cudss"`` of the public face the one on the host."""
+    from torch_sla.linalg import state
+    from torch_sla.linalg.plan import plan
+    from torch_sla.linalg.plan.stages import forget_plans
+
+    host, real = OnHost(), registry.backend
+    every = tuple(host if b.name == "cudss" else b for b in registry.backends())
+    for module in (state, plan):
+        monkeypatch.setattr(
+            module, "get_backend", lambda name: host if name == "cudss" else real(name)
+        )
+    monkeypatch.setattr(plan, "backends", lambda: every)
+    forget_plans()
+    yield lib
+    forget_plans()
+
+
+def phases(lib: FakeCuDSS) -> list[str]:
+    names = {p.name for p in fake_cudss.Phase}
+    return [call for call in lib.calls if call in names]
+
+
+def arranged(c: Case, dtype: torch.dtype, method: str):
+    pattern, values = c.sparse(dtype).flat_slots()
+    values = values.reshape(-1, values.shape[-1])[0].clone()
+    structure = replace(
+        c.sparse(dtype).structure, hermitian=c.hermitian, positive_definite=c.definite
+    )
+    backend = OnHost()
+    return backend, backend.analyze(pattern, method, structure), values
+
+
+def poisson(method: str = "cholesky", dtype: torch.dtype = torch.float64):
+    return arranged(case("poisson"), dtype, method)
+
+
+@pytest.mark.parametrize("dtype", sorted(ALL_DTYPES, key=str), ids=str)
+@pytest.mark.parametrize("method", ["cholesky", "ldlt", "lu"])
+@pytest.mark.parametrize("c", SQUARE, ids=lambda c: c.name)
+def test_modes(lib: FakeCuDSS, c: Case, method: str, dtype: torch.dtype) -> None:
+    if (method == "cholesky" and not c.definite) or (method == "ldlt" and not c.hermitian):
+        return  # refused by the plan
+    if dtype not in c.dtypes:
+        return  # no such matrix
+    backend, symbolic, values = arranged(c, dtype, method)
+    numeric = backend.factorize(symbolic, values, OPTIONS)
+    assert not numeric.perturbed
+    D = c.dense(dtype).reshape(-1, *c.shape)[0]
+    for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
+        b = torch.randn(op.shape[0], 3, dtype=dtype)
+        x = backend.solve(numeric, values, b, mode, options=OPTIONS).x
+        expected = torch.linalg.solve(op, b)
+        assert float((x - expected).norm()) <= 1e4 * torch.finfo(dtype).eps * float(expected.norm())
+
+
+def test_one_analysis_and_then_refactorisations(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    for k in range(3):
+        numeric = backend.factorize(symbolic, (k + 1.0) * values, OPTIONS)
+        b = torch.ones(12, 1, dtype=torch.float64)
+        backend.solve(numeric, values, b, options=OPTIONS)
+        del numeric
+    expected = ["ANALYSIS", "FACTORIZATION", "SOLVE"]
+    assert phases(lib) == expected + 2 * ["REFACTORIZATION", "SOLVE"]
+    assert lib.calls.count("create") == 1
+
+
+def test_factors_in_use_are_never_touched(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    one = backend.factorize(symbolic, values, OPTIONS)
+    two = backend.refactorize(one, 2 * values, OPTIONS)
+    b = torch.ones(12, 1, dtype=torch.float64)
+    D = case("poisson").dense(torch.float64)
+    for numeric, factor in ((one, 1), (two, 2), (one, 1)):
+        x = backend.solve(numeric, values, b, options=OPTIONS).x
+        assert torch.allclose(factor * (D @ x), b)
+    assert "REFACTORIZATION" not in lib.calls
+    assert phases(lib)[:4] == 2 * ["ANALYSIS", "FACTORIZATION"]
+
+
+def test_the_ordering_is_ours_and_made_once(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    kept = [backend.factorize(symbolic, values, OPTIONS) for _ in range(2)]
+    given = [call for call in lib.calls if call.startswith("data_set")]
+    assert given == 2 * ["data_set USER_PERM"]
+    orders = [n.payload.direct.solver.ordering()[0].tolist() for n in kept]
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == list(range(12))
+
+
+def test_an_adjoint_of_lu_is_factorised_once_and_others_never(lib: FakeCuDSS) -> None:
+    for method, extra in (("lu", 1), ("ldlt", 0), ("cholesky", 0)):
+        backend, symbolic, values = poisson(method, torch.complex128)
+        numeric = backend.factorize(symbolic, values, OPTIONS)
+        b = torch.ones(12, 1, dtype=torch.complex128)
+        lib.calls.clear()
+        for mode in ("h", "t", "h"):
+            backend.solve(numeric, values, b, mode, options=OPTIONS)
+        assert phases(lib).count("FACTORIZATION") == extra
+        assert phases(lib).count("SOLVE") == 3
+
+
+def test_objects_are_destroyed_after_use_and_not_before(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    numeric = backend.factorize(symbolic, values, OPTIONS)
+    assert not any(call in lib.calls for call in ("data_destroy", "matrix_destroy"))
+    del numeric
+    gc.collect()
+    assert "data_destroy" not in lib.calls  # waits for new values
+    del symbolic
+    gc.collect()
+    assert lib.calls[-3:] == ["matrix_destroy", "data_destroy", "config_destroy"]
+    assert list(lib.objects.values()) == ["handle"]
+
+
+def test_nothing_is_destroyed_inside_a_call(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    numeric = backend.factorize(symbolic, values, OPTIONS)
+    handle = numeric.payload.direct.solver._handle
+    with handle.lock:
+        del numeric, symbolic
+        gc.collect()
+        assert "data_destroy" not in lib.calls
+    poisson_again = poisson()
+    backend.factorize(*poisson_again[1:], OPTIONS)
+    assert "data_destroy" in lib.calls
+
+
+def test_a_matrix_that_is_not_definite_is_named(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    with pytest.raises(SolveError, match=r"the pivot of row 1 .* is not positive") as caught:
+        backend.factorize(symbolic, -values, OPTIONS)
+    assert caught.value.result is Result.NOT_POSITIVE_DEFINITE
+
+
+def test_replaced_pivots_are_noted(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = arranged(case("neumann"), torch.float64, "ldlt")
+    numeric = backend.factorize(symbolic, values, OPTIONS)
+    assert numeric.perturbed
+    assert numeric.notes == ("1 negligible pivot(s) replaced",)
+    assert backend.inertia(numeric) is None
+
+
+@pytest.mark.parametrize("phase", ["ANALYSIS", "FACTORIZATION", "SOLVE"])
+def test_full_memory_is_an_error_with_a_result(lib: FakeCuDSS, phase: str) -> None:
+    lib.fail = phase
+    backend, symbolic, values = poisson()
+
+    def run() -> None:
+        numeric = backend.factorize(symbolic, values, OPTIONS)
+        backend.solve(numeric, values, torch.ones(12, 1, dtype=torch.float64), options=OPTIONS)
+
+    with pytest.raises(SolveError, match=f"{phase.lower()} phase") as caught:
+        run()
+    assert caught.value.result is Result.OUT_OF_MEMORY
+
+
+def test_what_does_not_fit_is_kept_partly_on_the_host(
+    lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.Solver, "fits", lambda self: self.hybrid)
+    backend, symbolic, values = poisson()
+    numeric = backend.factorize(symbolic, values, OPTIONS)
+    assert ("HYBRID_MEMORY_MODE", 1) in lib.settings
+    assert numeric.notes == ("factors kept partly in host memory",)
+    assert phases(lib) == ["ANALYSIS", "ANALYSIS", "FACTORIZATION"]
+
+
+def test_tiny_and_huge_entries_are_no_tiny_pivots(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    for size in (1e-150, 1e150):
+        numeric = backend.factorize(symbolic, size * values, OPTIONS)
+        b = torch.ones(12, 1, dtype=torch.float64)
+        x = backend.solve(numeric, size * values, b, options=OPTIONS).x
+        D = size * case("poisson").dense(torch.float64)
+        assert torch.allclose(D @ x, b)
+
+
+@pytest.mark.parametrize("method", ["cholesky", "ldlt", "lu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_batches_go_together_one_right_hand_side_at_a_time(
+    lib: FakeCuDSS, method: str, dtype: torch.dtype
+) -> None:
+    backend, symbolic, values = arranged(case("definite"), dtype, method)
+    many = values * torch.arange(1, 4, dtype=torch.float64)[:, None]
+    numerics = backend.factorize_batch(symbolic, many, OPTIONS)
+    b = torch.randn(3, 10, 2, dtype=dtype)
+    D = case("definite").dense(dtype) * torch.arange(1, 4)[:, None, None]
+    for mode, op in (("n", D), ("t", D.mT), ("h", D.mH)):
+        x = backend.solve_batch(numerics, many, b, mode, options=OPTIONS)
+        assert torch.allclose(op @ x, b)
+    assert phases(lib).count("FACTORIZATION") == (2 if method == "lu" else 1)
+    assert phases(lib).count("SOLVE") == 6
+    some = backend.solve_batch(numerics[1:], many[1:], b[1:], options=OPTIONS)
+    assert torch.allclose(D[1:] @ some, b[1:])
+
+
+def test_inertia(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson("ldlt")
+    assert backend.inertia(backend.factorize(symbolic, -values, OPTIONS)) == (0, 12, 0)
+    backend, symbolic, values = poisson("cholesky")
+    assert backend.inertia(backend.factorize(symbolic, values, OPTIONS)) == (12, 0, 0)
+
+
+def test_through_the_public_face(chosen: FakeCuDSS) -> None:
+    c = case("general")
+    A = c.sparse(torch.float64)
+    values = A.values.detach().clone().requires_grad_()
+    b = torch.ones(10, dtype=torch.float64, requires_grad=True)
+    x, info = SparseTensor.from_pattern(A.pattern, values).solve(
+        b, backend="cudss", method="lu", info=True
+    )
+    assert (info.backend, info.method) == ("cudss", "lu")
+    assert info.converged
+    (x**3).sum().backward()
+    a = values.detach().clone().requires_grad_()
+    dense = SparseTensor.from_pattern(A.pattern, a).to_dense()
+    e = b.detach().clone().requires_grad_()
+    (torch.linalg.solve(dense, e) ** 3).sum().backward()
+    assert torch.allclose(values.grad, a.grad)
+    assert torch.allclose(b.grad, e.grad)
+
+
+def test_a_design_loop_refactorises_in_place(chosen: FakeCuDSS) -> None:
+    c = case("poisson")
+    A = c.sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    for k in range(10):
+        a = ((1.0 + k) * A.values.detach()).requires_grad_()
+        x = SparseTensor.from_pattern(A.pattern, a).solve(b, backend="cudss", method="cholesky")
+        x.sum().backward()
+        del x
+    analyses, new = phases(chosen).count("ANALYSIS"), phases(chosen).count("REFACTORIZATION")
+    assert analyses == phases(chosen).count("FACTORIZATION") <= 4
+    assert new == 10 - analyses
+
+
+def test_factors_of_a_living_graph_are_not_recycled(chosen: FakeCuDSS) -> None:
+    A = case("poisson").sparse(torch.float64)
+    b = torch.ones(12, dtype=torch.float64)
+    a = A.values.detach().clone().requires_grad_()
+    loss = torch.zeros((), dtype=torch.float64)
+    for k in range(6):
+        other = SparseTensor.from_pattern(A.pattern, (1.0 + k) * a)
+        loss = loss + (other.solve(b, backend="cudss", method="cholesky") ** 2).sum()
+    made = len(phases(chosen))
+    loss.backward()
+    assert set(phases(chosen)[made:]) == {"SOLVE"}
+
+
+# --- why it cannot be used, and whether the stand-in is faithful -----------------------------------
+
+
+def reason(monkeypatch: pytest.MonkeyPatch, *, nvmath: bool, device: bool, lib: object) -> str:
+    monkeypatch.setattr(
+        driver.importlib.util, "find_spec", lambda name: object() if nvmath else None
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device)
+
+    def load() -> object:
+        if isinstance(lib, Exception):
+            raise lib
+        return lib
+
+    monkeypatch.setattr(driver, "bindings", load)
+    return driver.unavailable.__wrapped__() or ""
+
+
+def test_the_reason_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = FakeCuDSS()
+    assert "nvmath-python is not installed" in reason(
+        monkeypatch, nvmath=False, device=True, lib=good
+    )
+    assert "no CUDA device" in reason(monkeypatch, nvmath=True, device=False, lib=good)
+    error = RuntimeError("no libcudss.so.0\n  a long list of folders")
+    missing = reason(monkeypatch, nvmath=True, device=True, lib=error)
+    assert "libcudss does not load (no libcudss.so.0);" in missing
+    wrong = reason(monkeypatch, nvmath=True, device=True, lib=FakeCuDSS(version=(1, 0, 0)))
+    assert "cuDSS 1.0.0 is installed and nvmath-python 1.0 drives 0.8" in wrong
+    assert reason(monkeypatch, nvmath=True, device=True, lib=good) == ""
+
+
+def test_libraries_are_found_beside_any_entry_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "libcudss_of_a_test.so.0"
+    assert driver._installed(name) is None
+    library = tmp_path / "nvidia" / "cu13" / "lib" / name
+    library.parent.mkdir(parents=True)
+    library.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in [m for m in sys.modules if m == "nvidia" or m.startswith("nvidia.cu")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    assert driver._installed(name) == str(library)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_asking_for_it_without_a_device_is_refused() -> None:
+    A = case("poisson").sparse(torch.float64)
+    with pytest.raises(BackendUnavailableError, match="'cudss' cannot be used here: "):
+        A.solve(torch.ones(12, dtype=torch.float64), backend="cudss")
+
+
+def test_the_stand_in_has_the_constants_and_calls_of_the_bindings() -> None:
+    real = pytest.importorskip("nvmath.bindings.cudss", reason="nvmath-python is not installed")
+    for name in (
+        "DataType",
+        "MatrixType",
+        "MatrixViewType",
+        "IndexBase",
+        "Layout",
+        "Phase",
+        "ConfigParam",
+        "DataParam",
+    ):
+        for member in getattr(fake_cudss, name):
+            assert int(getattr(real, name)[member.name]) == int(member), (name, member)
+    for call in (
+        n for n in vars(FakeCuDSS) if not n.startswith("_") and callable(vars(FakeCuDSS)[n])
+    ):
+        if isinstance(vars(FakeCuDSS)[call], type):
+            continue
+        text = getattr(real, call).__doc__.split(")")[0].split("(")[1]
+        theirs = [part.split()[-1] for part in text.split(",") if part.strip()]
+        code = vars(FakeCuDSS)[call].__code__
+        assert code.co_argcount - 1 == len(theirs), (call, theirs)

@@ -1,0 +1,171 @@
+"""Fused products and row reductions: torch's versions here, Triton's where it can run.
+
+``TRITON_INTERPRET=1`` with triton installed runs Triton's kernels on the CPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import rows, sparse as kernels, sparse_fallback, triton
+from torch_sla.linalg.kernels.rows import Rows
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+in_triton = pytest.mark.skipif(
+    not triton.runs(torch.ones(1, device=DEVICE)),
+    reason="no CUDA device with triton, and TRITON_INTERPRET=1 is not set",
+)
+# Triton's interpreter reads scalars in a way that newer NumPy warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim")
+VALUES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def pattern(M: int, N: int, nnz: int, index: torch.dtype = torch.int32) -> tuple[Tensor, Tensor]:
+    row, col = torch.randint(M, (nnz,), dtype=index), torch.randint(N, (nnz,), dtype=index)
+    crow, ccol, _ = sparse_fallback.coo_to_csr(row, col, M, N)
+    return crow, ccol
+
+
+def square(n: int, nnz: int, dtype: torch.dtype) -> Rows:
+    crow, ccol = pattern(n, n, nnz)
+    return Rows.of(crow, ccol, torch.randn(ccol.numel(), dtype=dtype), n)
+
+
+def moved(A: Rows) -> Rows:
+    return Rows(A.crow.to(DEVICE), A.ccol.to(DEVICE), A.values.to(DEVICE), A.n_cols, A.longest)
+
+
+def dense(A: Rows) -> Tensor:
+    row = sparse_fallback.expand_rows(A.crow, A.nnz).long()
+    out = A.values.new_zeros(A.n_rows, A.n_cols)
+    out[row, A.ccol.long()] = A.values
+    return out
+
+
+def close(got: Tensor, expected: Tensor) -> None:
+    single = expected.dtype in (torch.float32, torch.complex64)
+    tolerance = 1e-4 if single else 1e-12
+    torch.testing.assert_close(got.cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(
+    ("matrix", "vector"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float32, torch.float64),
+    ],
+)
+def test_fused_products(where: str, k: int, matrix: torch.dtype, vector: torch.dtype) -> None:
+    A = square(60, 400, matrix)
+    D = dense(A).to(vector)
+    x, b, z = (torch.randn(60, k, dtype=vector) for _ in range(3))
+    w = torch.randn(60, dtype=matrix)
+    if where == "here":
+        B, there = A, (x, b, z, w)
+    else:
+        B, there = moved(A), tuple(t.to(DEVICE) for t in (x, b, z, w))
+    xd, bd, zd, wd = there
+    close(rows.product(B, xd), D @ x)
+    close(rows.residual(B, xd, bd), b - D @ x)
+    close(rows.add_product(B, xd, bd), b + D @ x)
+    step = 0.5 * w.unsqueeze(1) * (b - D @ x)
+    close(rows.relax(B, xd, bd, wd, 0.5), x + step)
+    close(rows.relax(B, xd, bd, wd, 0.5, momentum=0.25), 1.25 * x + step)
+    close(rows.relax(B, xd, bd, wd, 0.5, before=zd, momentum=0.25), 1.25 * x - 0.25 * z + step)
+
+
+@pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
+def test_row_max(where: str) -> None:
+    crow, ccol = pattern(50, 30, 120)
+    device = DEVICE if where == "triton" else "cpu"
+    row = sparse_fallback.expand_rows(crow, ccol.numel()).long()
+    for source, least in (
+        (torch.randint(1 << 60, (30,)), -1),
+        (torch.randn(30, dtype=torch.float64), float("-inf")),
+    ):
+        taken = source[ccol.long()]
+        expected = source.new_full((50,), least).scatter_reduce(0, row, taken, "amax")
+        moved_to = [t.to(device) for t in (crow, source, ccol, taken)]
+        assert torch.equal(rows.row_max(*moved_to[:3], least).cpu(), expected)
+        got = rows.row_max(moved_to[0], moved_to[3], None, least)
+        assert torch.equal(got.cpu(), expected)
+
+
+@in_triton
+@pytest.mark.parametrize("dtype", VALUES)
+@pytest.mark.parametrize("index", [torch.int32, torch.int64])
+def test_triton_agrees_with_the_fallback(dtype: torch.dtype, index: torch.dtype) -> None:
+    M, N = 40, 31
+    crow, ccol = pattern(M, N, 200, index)
+    there = (crow.to(DEVICE), ccol.to(DEVICE))
+    crow_t, ccol_t, perm = sparse_fallback.transpose_csr(crow, ccol, N)
+    for k, a_batch, x_batch in ((1, 1, 1), (3, 1, 2), (1, 2, 1), (2, 2, 2), (17, 1, 1)):
+        a = torch.randn(a_batch, ccol.numel(), dtype=dtype)
+        x = torch.randn(x_batch, N, k, dtype=dtype)
+        batch = max(a_batch, x_batch)
+        expected = sparse_fallback.spmm(crow, ccol, None, a, x.expand(batch, -1, -1), True)
+        for longest in (None, int(crow.diff().amax())):
+            got = kernels.spmm(*there, a.to(DEVICE), x.to(DEVICE), conj=True, longest=longest)
+            close(got, expected)
+        u, v = torch.randn(x_batch, M, k, dtype=dtype), x
+        expected = sparse_fallback.sampled_product(crow, ccol, u, v)
+        close(kernels.sampled_product(*there, u.to(DEVICE), v.to(DEVICE)), expected)
+    a, y = torch.randn(1, ccol.numel(), dtype=dtype), torch.randn(1, M, 2, dtype=dtype)
+    expected = sparse_fallback.spmm(crow_t, ccol_t, perm, a, y, False)
+    got = kernels.spmm(
+        crow_t.to(DEVICE), ccol_t.to(DEVICE), a.to(DEVICE), y.to(DEVICE), slots=perm.to(DEVICE)
+    )
+    close(got, expected)
+    offsets, order = sparse_fallback.segment_order(ccol, N)
+    x = torch.randn(2, ccol.numel(), 3, dtype=dtype)
+    expected = sparse_fallback.segment_sum(x, offsets, order)
+    close(kernels.segment_sum(x.to(DEVICE), offsets.to(DEVICE), order.to(DEVICE)), expected)
+    slots = kernels.diagonal_slots(*there, N)
+    assert torch.equal(slots.cpu(), sparse_fallback.diagonal_slots(crow, ccol, min(M, N)))
+
+
+@in_triton
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_few_long_rows(k: int) -> None:
+    lengths = torch.tensor([2500, 0, 3, 700] + [2] * 120)
+    crow = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    ccol = torch.cat([torch.arange(int(c)) for c in lengths])
+    a, x = torch.randn(ccol.numel(), dtype=torch.float64), torch.randn(2500, k).double()
+    expected = sparse_fallback.spmm(crow, ccol, None, a[None], x[None], False)[0]
+    there = [t.to(DEVICE) for t in (crow, ccol, a, x)]
+    for longest in (None, 2500):
+        got = kernels.spmm(*there, longest=longest)
+        close(got, expected)
+        assert torch.equal(got, kernels.spmm(*there, longest=longest))
+
+
+@in_triton
+def test_more_members_than_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_sla.linalg.kernels.triton import csr, rows as entries
+
+    monkeypatch.setattr(csr, "MOST", 2)
+    monkeypatch.setattr(entries, "MOST", 2)
+    crow, ccol = pattern(9, 7, 30)
+    a, x = torch.randn(5, ccol.numel()), torch.randn(5, 7, 2)
+    there = [t.to(DEVICE) for t in (crow, ccol, a, x)]
+    close(kernels.spmm(*there), sparse_fallback.spmm(crow, ccol, None, a, x, False))
+    u = torch.randn(5, 9, 2)
+    got = kernels.sampled_product(there[0], there[1], u.to(DEVICE), there[3])
+    close(got, sparse_fallback.sampled_product(crow, ccol, u, x))
+
+
+def test_empty_shapes() -> None:
+    for M, N in itertools.product((0, 4), repeat=2):
+        A = Rows.of(torch.zeros(M + 1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32),
+                    torch.zeros(0), N)  # fmt: skip
+        assert torch.equal(rows.product(A, torch.ones(N, 2)), torch.zeros(M, 2))
+        assert rows.row_max(A.crow, A.values, None, -1.0).tolist() == [-1.0] * M

@@ -1,0 +1,230 @@
+"""Triton kernels against their torch fallbacks: on CUDA, and on the CPU under Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.lattices import box_stencil, checkerboard, laplacian, split
+from torch_sla.linalg.kernels import (
+    krylov,
+    krylov_fallback,
+    lattice,
+    lattice_fallback as fallback,
+    sparse_fallback,
+)
+from torch_sla.linalg.kernels.lattice_detect import find_lattice
+from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+WHERE = [
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(
+            os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"
+        ),
+    ),
+]
+SYSTEMS = {
+    "plane": lambda: laplacian(21, 33),
+    "solid": lambda: laplacian(9, 12, 7),
+    "nine": lambda: box_stencil(17, 20),
+    "jumps": lambda: checkerboard(24, 1e3, 6),
+    "line": lambda: laplacian(300),
+}
+DTYPES = [torch.float32, torch.float64]
+
+
+def kernels(name: str) -> Any:
+    from torch_sla.linalg.kernels.triton import krylov, lattice, patterns
+
+    return {"lattice": lattice, "krylov": krylov, "patterns": patterns}[name]
+
+
+def near(
+    a: torch.Tensor, b: torch.Tensor, size: float | None = None, dtype: torch.dtype | None = None
+) -> None:
+    eps = torch.finfo(dtype or b.dtype).eps
+    scale = float(b.abs().max()) if size is None else size
+    assert float((a - b).abs().max()) <= 64 * eps * scale
+
+
+def stencil(name: str, dtype: torch.dtype, where: str) -> tuple[Stencil, torch.Tensor]:
+    pattern, values = split(SYSTEMS[name]())
+    values = values * (1 + 0.1 * torch.rand_like(values))
+    pattern, values = pattern.to(where), values.to(where)
+    A = Stencil.empty(find_lattice(pattern.crow, pattern.ccol), dtype, values.device)
+    fallback.load(A, pattern.crow, pattern.ccol, values, 1.0)
+    made = Stencil.empty(A.lattice, dtype, values.device)
+    kernels("lattice").load(made, pattern.crow, pattern.ccol, values, 1.0)
+    assert torch.equal(made.planes[:, : A.n], A.planes[:, : A.n])
+    return A, torch.zeros(1, dtype=torch.int32, device=where)
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_coarsening(name: str, dtype: torch.dtype, where: str) -> None:
+    ours = kernels("lattice")
+    A, _ = stencil(name, dtype, where)
+    for axis in range(3):
+        if A.lattice.shape[axis] == 1:
+            continue
+        M, reference = (torch.empty(A.n, dtype=dtype, device=where) for _ in range(2))
+        near(ours.survey(A, M), fallback.survey(A, reference), dtype=dtype)  # of sums in it
+        near(M, reference)
+        halved = (True, False, axis == 2)
+        counted, expected_count = (int(m.contrary(A, halved)) for m in (ours, fallback))
+        assert abs(counted - expected_count) <= A.n // 100  # rows on the threshold
+        w, expected = AxisWeights.empty(A, axis), AxisWeights.empty(A, axis)
+        ours.axis_weights(A, w)
+        fallback.axis_weights(A, expected)
+        near(w.low, expected.low)
+        near(w.high, expected.high)
+        coarse = expected.coarsened(A)
+        C, reference_c = (Stencil.empty(coarse, dtype, A.device) for _ in range(2))
+        ours.galerkin(A, expected, C)
+        fallback.galerkin(A, expected, reference_c)
+        near(C.planes[:, : C.n], reference_c.planes[:, : C.n])
+        A = reference_c
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_passes_of_a_cycle(name: str, dtype: torch.dtype, where: str) -> None:
+    ours = kernels("lattice")
+    A, flag = stencil(name, dtype, where)
+    M = torch.empty(A.n, dtype=dtype, device=where)
+    fallback.survey(A, M)
+    weights, coarse = [], A
+    for axis in range(3):
+        if A.lattice.shape[axis] > 1:
+            w = AxisWeights.empty(coarse, axis)
+            fallback.axis_weights(coarse, w)
+            below = Stencil.empty(w.coarsened(coarse), dtype, A.device)
+            fallback.galerkin(coarse, w, below)
+            weights.append(w)
+            coarse = below
+    x = torch.randn(A.n, dtype=dtype, device=where)
+    got, expected = torch.empty_like(x), torch.empty_like(x)
+    dots, reference = (lattice.partials(A.n, A.device) for _ in range(2))
+    large = float(A.planes[:, : A.n].abs().max())
+    for kind in DTYPES:
+        f = torch.randn(A.n, dtype=kind, device=where)
+        for module, out in ((ours, got), (fallback, expected)):
+            module.residual_after_first(A, M, f, out, flag)
+        near(got, expected, 8 + 8 * large)
+        for module, out in ((ours, got), (fallback, expected)):
+            module.residual(A, f, x, out, flag)
+        near(got, expected, 8 + 8 * large)
+        for module, out, parts in ((ours, got, dots), (fallback, expected, reference)):
+            module.relax(A, M, f, x, out, parts, flag)
+        near(got, expected, 8 + 8 * large)
+        assert abs(float(dots.sum() - reference.sum())) <= 1e-4 * A.n
+    for chosen in (weights, weights[:1]):
+        size = prod(chosen[-1].fine.halved(chosen[-1].axis))
+        r, reference_r = (torch.empty(size, dtype=dtype, device=where) for _ in range(2))
+        ours.restrict(A.lattice, chosen, x, r, flag)
+        fallback.restrict(A.lattice, chosen, x, reference_r, flag)
+        near(r, reference_r)
+        for smoother, f in ((M, torch.randn(A.n, dtype=torch.float64, device=where)), (None, x)):
+            ours.correct(A.lattice, chosen, reference_r, smoother, f, got, flag)
+            fallback.correct(A.lattice, chosen, reference_r, smoother, f, expected, flag)
+            near(got, expected)
+    ours.matvec_dot(A, x, got, dots, flag)
+    fallback.matvec_dot(A, x, expected, reference, flag)
+    near(got, expected, 8 * large)
+    near(dots.sum(), reference.sum(), A.n * 8 * large, dtype=dtype)
+    inverse = torch.randn(70, 70, dtype=dtype, device=where)
+    for transpose in (False, True):
+        z, reference_z = (torch.empty(70, dtype=dtype, device=where) for _ in range(2))
+        ours.dense_apply(inverse, x[:70].contiguous(), z, flag, transpose)
+        fallback.dense_apply(inverse, x[:70].contiguous(), reference_z, flag, transpose)
+        near(z, reference_z, 30.0)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_set_flag_stops_everything(where: str) -> None:
+    ours = kernels("lattice")
+    A, flag = stencil("plane", torch.float32, where)
+    flag.fill_(1)
+    x, out = torch.ones(A.n, device=where), torch.full((A.n,), 7.0, device=where)
+    ours.residual(A, x, x, out, flag)
+    ours.residual_after_first(A, x, x, out, flag)
+    assert bool((out == 7.0).all())
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_steps_of_conjugate_gradients(dtype: torch.dtype, where: str) -> None:
+    n, device = 5000, torch.device(where)
+    made = []
+    for module in (kernels("krylov"), krylov_fallback):
+        torch.manual_seed(4)
+        z, p, q, x, r = (torch.randn(n, dtype=dtype).to(device) for _ in range(5))
+        dots = torch.rand(5, dtype=torch.float64).to(device)
+        s = krylov.Scalars.empty(20, device)
+        s.begin(torch.ones((), device=device), torch.zeros((), device=device))
+        for _ in range(2):
+            module.start(s, dots)
+            module.direction(s, z.float(), p)
+            module.curvature(s, dots)
+            module.update(s, p, q, x, r, dots)
+            module.test(s, dots)
+            dots[0] += 1
+        bad = torch.full((5,), -1.0, dtype=torch.float64, device=device)
+        module.curvature(s, bad)
+        made.append((p, x, r, dots, s.numbers[:4], s.history, s.steps, s.flag))
+    for got, expected in zip(*made, strict=True):
+        if got.is_floating_point():
+            near(got, expected)
+        else:
+            assert torch.equal(got, expected)
+    assert int(made[0][-1]) == krylov.BREAKDOWN
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_questions_about_patterns(name: str, where: str) -> None:
+    ours = kernels("patterns")
+    pattern, values = split(SYSTEMS[name]())
+    crow, ccol, row = (t.to(where) for t in (pattern.crow, pattern.ccol, pattern.csr_row))
+    assert torch.equal(ours.sorted_rows(row, ccol, pattern.shape[0]), crow)
+    assert ours.sorted_rows(row.flip(0), ccol, pattern.shape[0]) is None
+    assert torch.equal(ours.mirrored_slots(crow, ccol).cpu(), pattern.transpose_permutation)
+    moved = values.to(where)
+    near(ours.largest_row_sum(crow, moved).cpu(), pattern.sum_rows(values.abs()).amax())
+    words = moved.view(torch.int64).repeat(2, 1)
+    for sums in ours.hash_words(words, sparse_fallback.CONSTANTS):
+        found = sparse_fallback.finished(sums, 8 * len(values))
+        assert found == sparse_fallback.fingerprint(values.view(torch.uint8))
+    changed = values.clone()
+    changed[1] *= 1.1  # beside the first diagonal entry
+    for v, symmetric in ((values, True), (changed, False)):
+        counts = ours.structure_counts(crow, ccol, v.to(where))
+        assert (counts[0] == 0, counts[1] == 0) == (True, symmetric)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_empty_rows_and_one_sided_patterns(where: str) -> None:
+    ours = kernels("patterns")
+    row = torch.tensor([1, 1, 4], dtype=torch.int32, device=where)
+    col = torch.tensor([0, 3, 1], dtype=torch.int32, device=where)
+    assert ours.sorted_rows(row, col, 7).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
+    crow = ours.sorted_rows(row, col, 5)
+    assert ours.mirrored_slots(crow, col) is None
+    counts = ours.structure_counts(crow, col, torch.ones(3, dtype=torch.float64, device=where))
+    assert counts[:3] == [3, 0, 5]

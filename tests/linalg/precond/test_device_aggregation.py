@@ -1,0 +1,504 @@
+"""Smoothed aggregation over tensors, on CPU tensors here and on CUDA where there is one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
+from torch_sla.linalg.kernels import rows, spgemm
+from torch_sla.linalg.methods.bicgstab import bicgstab
+from torch_sla.linalg.methods.cg import cg
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
+from torch_sla.linalg.precond.multigrid.device import blocks, build
+from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def second_difference(n: int) -> sp.csr_array:
+    one = np.ones(n - 1)
+    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
+
+
+def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
+    """Dirichlet Laplacian; the last edge is the fastest."""
+    weights = weights or (1.0,) * len(shape)
+    total = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis, weight in enumerate(weights):
+        factor = sp.csr_array(np.ones((1, 1)))
+        for other, n in enumerate(shape):
+            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
+        total = total + weight * factor
+    return sp.csr_array(total)
+
+
+def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
+    """P1 stiffness matrix on about `n` scattered points, numbered at random.
+
+    The coefficient jumps between octants; the first points are fixed, their rows in place.
+    """
+    from scipy.spatial import Delaunay
+
+    generator = np.random.default_rng(41)
+    edge = round(n ** (1 / dim))
+    n = edge**dim
+    grid = np.stack(np.meshgrid(*(np.arange(edge),) * dim, indexing="ij"), -1).reshape(n, dim)
+    inside = (grid > 0) & (grid < edge - 1)  # the hull stays flat, without slivers
+    points = (grid + inside * generator.uniform(-0.35, 0.35, (n, dim))) / edge
+    points = points[generator.permutation(n)]
+    cells = Delaunay(points).simplices
+    edges = points[cells[:, 1:]] - points[cells[:, :1]]
+    volume = np.abs(np.linalg.det(edges))
+    kept = volume > 1e-2 * volume.mean()  # slivers of the hull
+    cells, edges, volume = cells[kept], edges[kept], volume[kept]
+    grad = np.linalg.inv(edges)
+    grad = np.concatenate([-grad.sum(2, keepdims=True), grad], 2)
+    octant = (points[cells].mean(1) > 0.5).sum(1) % 2
+    kappa = np.where(octant == 1, jump, 1.0) * volume
+    local = kappa[:, None, None] * np.einsum("edi,edj->eij", grad, grad)
+    row = np.repeat(cells, dim + 1, axis=1).ravel()
+    col = np.tile(cells, (1, dim + 1)).ravel()
+    used = np.bincount(cells.ravel(), minlength=n) == 0
+    A = sp.csr_array(sp.coo_array((local.ravel(), (row, col)), (n, n)) + sp.diags_array(1.0 * used))
+    fixed = np.zeros(n, dtype=bool)
+    fixed[np.argsort(points[:, 0])[: n // 50]] = True
+    rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
+    A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
+    return A
+
+
+def elastic(shape: tuple[int, ...], clamp: bool = True) -> tuple[sp.csr_array, torch.Tensor]:
+    """Linear elasticity on a box of multilinear cells with Poisson's ratio 0.3, and its points."""
+    dim, nu = len(shape), 0.3
+    lame, shear = nu / ((1 + nu) * (1 - 2 * nu)), 0.5 / (1 + nu)
+    corners = list(itertools.product((0, 1), repeat=dim))
+    K = np.zeros((len(corners), dim, len(corners), dim))
+    for point in itertools.product((0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3)), repeat=dim):
+        factor = np.where(np.array(corners) == 1, point, 1 - np.array(point))
+        slope = np.where(np.array(corners) == 1, 1.0, -1.0)
+        grad = np.stack(
+            [slope[:, d] * np.prod(np.delete(factor, d, axis=1), axis=1) for d in range(dim)], 1
+        )
+        K += lame * np.einsum("ai,bj->aibj", grad, grad)
+        K += shear * np.einsum("aj,bi->aibj", grad, grad)
+        K += shear * np.einsum("ak,bk,ij->aibj", grad, grad, np.eye(dim))
+    nodes = np.arange(np.prod([s + 1 for s in shape])).reshape([s + 1 for s in shape])
+    local = [
+        nodes[tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))].ravel()
+        for corner in corners
+    ]
+    dofs = (np.stack(local, 1)[:, :, None] * dim + np.arange(dim)).reshape(len(local[0]), -1)
+    size = dofs.shape[1]
+    values = np.broadcast_to(K.reshape(1, size, size) / 2**dim, (len(dofs), size, size))
+    row, col = np.repeat(dofs, size, axis=1).ravel(), np.tile(dofs, (1, size)).ravel()
+    n = nodes.size * dim
+    A = sp.csr_array(sp.coo_array((values.ravel(), (row, col)), (n, n)))
+    if clamp:
+        fixed = np.zeros(n, dtype=bool)
+        fixed[(nodes[0].ravel()[:, None] * dim + np.arange(dim)).ravel()] = True
+        rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
+        A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
+    points = np.stack(np.unravel_index(np.arange(nodes.size), nodes.shape), 1).astype(float)
+    return A, torch.from_numpy(points)
+
+
+def split(A: sp.csr_array, device: str = "cpu") -> tuple[Pattern, torch.Tensor]:
+    A = sp.csr_array(A)
+    A.sort_indices()
+    crow, ccol = (torch.from_numpy(i.astype(np.int32)).to(device) for i in (A.indptr, A.indices))
+    return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy()).to(device)
+
+
+def rhs(n: int, k: int = 1) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))
+
+
+def solve(
+    A: sp.csr_array,
+    options: AMG | None = None,
+    vectors: torch.Tensor | None = None,
+    rtol: float = 1e-8,
+) -> tuple[int, DeviceAggregation]:
+    """Solve to `rtol`, check the true residual, return iterations."""
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, options or AMG(), vectors)
+    b = rhs(A.shape[0])
+    matrix = rows.Rows.of(pattern.crow, pattern.ccol, values, A.shape[0])
+    out = cg(
+        lambda x: rows.product(matrix, x),
+        b,
+        M=hierarchy.apply,
+        options=KrylovOptions(rtol=rtol, maxiter=100),
+    )
+    assert out.result is Result.CONVERGED
+    residual = np.linalg.norm(b.numpy() - A @ out.x.numpy())
+    assert residual <= rtol * np.linalg.norm(b.numpy()) * (1 + 1e-4)
+    return out.iterations, hierarchy
+
+
+@pytest.mark.parametrize("cycle", ["V", "W"])
+@pytest.mark.parametrize("shape", [(60, 60), (240, 240), (12, 12, 12), (32, 32, 32), (57, 13, 41)])
+def test_iterations_do_not_grow(shape: tuple[int, ...], cycle: str) -> None:
+    iterations, hierarchy = solve(poisson(*shape), AMG(cycle=cycle))
+    assert iterations <= 12
+    assert hierarchy.operator_complexity < 1.9
+    assert hierarchy.coarse_nullity == 0
+
+
+@pytest.mark.parametrize(("dim", "n"), [(2, 3000), (2, 20000), (3, 1500), (3, 8000)])
+@pytest.mark.parametrize("jump", [1.0, 1e6])
+def test_unstructured_meshes(dim: int, n: int, jump: float) -> None:
+    iterations, hierarchy = solve(delaunay(n, dim, jump))
+    assert iterations <= (20 if jump == 1.0 else 30)
+    assert hierarchy.operator_complexity < 1.7
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1e4), (1e4, 1.0), (1.0, 10.0), (1.0, 2.5)])
+def test_stretched_grids_are_coarsened_along_the_short_edges(a: float, b: float) -> None:
+    assert solve(poisson(100, 100, weights=(a, b)))[0] <= 18
+
+
+def test_jumps_of_the_coefficient() -> None:
+    k = np.where((np.mgrid[:100, :100] // 25).sum(0) % 2, 1e6, 1.0)
+    index = np.arange(k.size).reshape(k.shape)
+    total = sp.diags_array(np.where(index.ravel() % 100 == 0, 2 * k.ravel(), 0.0))
+    for axis in range(2):
+        a, b = (np.take(index, range(s, 99 + s), axis).ravel() for s in (0, 1))
+        w = 2 * k.ravel()[a] * k.ravel()[b] / (k.ravel()[a] + k.ravel()[b])
+        row, col = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
+        total = total + sp.coo_array((np.concatenate([w, w, -w, -w]), (row, col)), total.shape)
+    iterations, hierarchy = solve(sp.csr_array(total))
+    assert iterations <= 30
+    assert hierarchy.dtype is torch.float64
+
+
+@pytest.mark.parametrize("shape", [(60, 30), (10, 10, 10), (24, 8, 8)])
+def test_elasticity_with_rigid_body_modes(shape: tuple[int, ...]) -> None:
+    A, points = elastic(shape)
+    iterations, hierarchy = solve(A, vectors=rigid_body_modes(points))
+    assert iterations <= 22
+    assert hierarchy.levels[0].block == len(shape)
+    assert hierarchy.levels[1].block == (3 if len(shape) == 2 else 6)
+    assert solve(A)[0] > iterations  # constants alone do not know rotations
+
+
+def test_floating_body_has_six_modes() -> None:
+    A, points = elastic((6, 5, 7), clamp=False)
+    modes = rigid_body_modes(points)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), modes)
+    assert hierarchy.coarse_nullity == 6
+    b = rhs(A.shape[0])
+    Q = torch.linalg.qr(modes)[0]
+    b = b - Q @ (Q.T @ b)
+    out = cg(lambda x: torch.from_numpy(A @ x.numpy()), b, M=hierarchy.apply)
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 30
+
+
+@pytest.mark.parametrize("smoother", ["jacobi", "l1_jacobi", "spai0", "chebyshev"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_smoothers(smoother: str, dtype: str) -> None:
+    options = AMG(smoother=smoother, dtype=dtype)
+    assert solve(poisson(50, 50), options)[0] <= 20
+    assert solve(poisson(50, 50), AMG(smoother=smoother, dtype=dtype, sweeps=2))[0] <= 15
+
+
+def assembled(hierarchy: DeviceAggregation, n: int, adjoint: bool = False) -> torch.Tensor:
+    eye = torch.eye(n, dtype=torch.float64)
+    return hierarchy.apply_adjoint(eye) if adjoint else hierarchy.apply(eye)
+
+
+@pytest.mark.parametrize("cycle", ["V", "W"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_adjoint_is_the_transpose(cycle: str, symmetric: bool) -> None:
+    A = poisson(11, 13)
+    if not symmetric:
+        upwind = sp.diags_array([np.ones(13), -np.ones(12)], offsets=[0, -1])
+        A = A + sp.kron(sp.eye_array(11), 5 * upwind)
+    options = AMG(dtype="float64", coarse_size=10, cycle=cycle)
+    hierarchy = DeviceAggregation(*split(A), options, None)
+    assert len(hierarchy.levels) > 2
+    B, transposed = assembled(hierarchy, 143), assembled(hierarchy, 143, adjoint=True)
+    torch.testing.assert_close(transposed, B.T, rtol=1e-10, atol=1e-12)
+    if symmetric:
+        torch.testing.assert_close(B, B.T, rtol=1e-10, atol=1e-12)
+        assert torch.linalg.eigvalsh(B).min() > 0
+        spectrum = torch.linalg.eigvals(B @ torch.from_numpy(sp.csr_array(A).toarray())).real
+        assert spectrum.max() < 1.3
+        assert spectrum.min() > 0.2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_update_keeps_the_aggregates(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_sla.linalg.precond.multigrid.device import aggregation
+
+    A = delaunay(2025, 2)
+    pattern, old = split(A)
+    new = split(delaunay(2025, 2, 3.0))[1]
+    hierarchy = DeviceAggregation(pattern, old, AMG(dtype=dtype), None)
+    r = rhs(2025)
+    first = hierarchy.apply(r)
+    monkeypatch.setattr(aggregation, "aggregate", None)  # nothing is aggregated again
+    hierarchy.update(new)
+    assert not torch.equal(hierarchy.apply(r), first)
+    hierarchy.update(old)
+    assert torch.equal(hierarchy.apply(r), first)
+    hierarchy.update(4.0 * old)
+    torch.testing.assert_close(hierarchy.apply(r), first / 4, rtol=1e-5, atol=1e-9)
+
+
+def test_bits_repeat() -> None:
+    pattern, values = split(delaunay(4096, 3))
+    r = rhs(4096, 2)
+    one, two = (DeviceAggregation(pattern, values, AMG(), None).apply(r) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_columns_are_independent() -> None:
+    pattern, values = split(poisson(40, 40))
+    hierarchy = DeviceAggregation(pattern, values, AMG(dtype="float64"), None)
+    r = rhs(1600, 3)
+    z = hierarchy.apply(r)
+    torch.testing.assert_close(z[:, 2], hierarchy.apply(r[:, 2]), rtol=1e-12, atol=1e-14)
+    assert hierarchy.apply(r.float()).dtype is torch.float32
+    assert hierarchy.apply(r[:, :0]).shape == (1600, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_singular_with_constants(dtype: str) -> None:
+    A = poisson(50, 44)
+    A = A - sp.diags_array(A @ np.ones(A.shape[0]))
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(dtype=dtype), None)
+    assert hierarchy.coarse_nullity == 1
+    b = rhs(A.shape[0])
+    b -= b.mean()
+    out = cg(lambda x: torch.from_numpy(A @ x.numpy()), b, M=hierarchy.apply,
+             options=KrylovOptions(rtol=1e-8))  # fmt: skip
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 16
+
+
+def test_disconnected_parts_single_and_empty_rows() -> None:
+    parts = [poisson(25, 25), 1e5 * poisson(20, 20), sp.csr_array([[7.0]]), sp.csr_array([[1e-4]])]
+    assert solve(sp.csr_array(sp.block_diag(parts)))[0] <= 18
+    assert solve(sp.csr_array([[3.0]]))[0] <= 2
+    A = sp.csr_array(sp.block_diag([poisson(20, 20), sp.csr_array((3, 3)), poisson(16, 16)]))
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(coarse_size=50), None)
+    z = hierarchy.apply(rhs(A.shape[0]))
+    assert torch.isfinite(z).all()
+    assert not z[400:403].any()
+
+
+def test_conjugate_gradients_around_it() -> None:
+    A = delaunay(2025, 2)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    b = rhs(2025, 2)
+    out = hierarchy.cg(values, b, options=KrylovOptions(rtol=1e-10))
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 20
+    assert np.linalg.norm(b.numpy() - A @ out.x.numpy()) <= 2e-10 * float(b.norm())
+    again = hierarchy.cg(values, b, x0=out.x, options=KrylovOptions(rtol=1e-9))
+    assert again.iterations == 0
+    other = hierarchy.cg(2 * values, b, options=KrylovOptions(rtol=1e-10))
+    torch.testing.assert_close(2 * other.x, out.x, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
+    pattern, values = split(poisson(50, 50) * scale)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    assert hierarchy.dtype is torch.float32
+    b = rhs(2500) * 1e-50
+    z = hierarchy.apply(b)
+    assert torch.isfinite(z).all()
+    torch.testing.assert_close(hierarchy.apply(2.0**130 * b), 2.0**130 * z, rtol=1e-6, atol=0.0)
+
+
+def test_lobpcg_with_it() -> None:
+    A = delaunay(2025, 2)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    X = torch.randn(2025, 6, dtype=torch.float64)
+    w, _ = lobpcg(
+        lambda V: torch.from_numpy(A @ V.numpy()),
+        X,
+        3,
+        preconditioner=hierarchy.apply,
+        options=LOBPCGOptions(tol=1e-7, maxiter=40),
+    )
+    expected = np.linalg.eigvalsh(A.toarray())[:3]
+    np.testing.assert_allclose(w.numpy(), expected, rtol=1e-8)
+
+
+def test_dispatch_leaves_what_is_no_lattice_to_aggregates() -> None:
+    pattern, values = split(delaunay(400, 2))
+    assert isinstance(build(pattern, values, AMG()), DeviceAggregation)
+    known = Structure(symmetric=False)
+    made = build(pattern, values, AMG(), known)
+    assert isinstance(made, DeviceAggregation)
+    assert made._forward.twice  # what is known to be unsymmetric gets the W cycle
+    with pytest.raises(ArgumentError, match="no lattice|neighbours of a lattice"):
+        build(pattern, values, AMG(method="lattice"))
+
+
+def upwinded(n: int, peclet: float) -> sp.csr_array:
+    first = sp.diags_array([np.ones(n), -np.ones(n - 1)], offsets=[0, -1])
+    flow = sp.kron(sp.eye_array(n), first) + sp.kron(first, sp.eye_array(n))
+    return sp.csr_array(poisson(n, n) + peclet * flow)
+
+
+@pytest.mark.parametrize("method", [gmres, bicgstab])
+def test_mild_convection(method: object) -> None:
+    A = upwinded(60, 0.3)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None, unsymmetric=True)
+    out = method(  # type: ignore[operator]
+        lambda x: torch.from_numpy(A @ x.numpy()),
+        rhs(3600),
+        M=hierarchy.apply,
+        options=KrylovOptions(rtol=1e-8, maxiter=100),
+    )
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 30
+
+
+def test_galerkin_product() -> None:
+    A = delaunay(800, 2)
+    hierarchy = DeviceAggregation(*split(A), AMG(dtype="float64", coarse_size=30), None)
+    for fine, coarse in itertools.pairwise(hierarchy._forward.stages):
+        dense = [
+            sp.csr_array((m.values, m.ccol, m.crow), shape=(m.n_rows, m.n_cols)).toarray()
+            for m in (fine.A, fine.P, fine.R, coarse.A)
+        ]
+        np.testing.assert_allclose(dense[1].T, dense[2])
+        np.testing.assert_allclose(dense[2] @ dense[0] @ dense[1], dense[3], atol=1e-12)
+
+
+@pytest.mark.parametrize("terms", [50, 1 << 25])
+@pytest.mark.parametrize("edge", [1, 3])
+def test_products_of_blocks(terms: int, edge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spgemm, "TERMS", terms)
+    generator = np.random.default_rng(2)
+    made = []
+    for m, n, b, c in ((30, 20, edge, edge), (20, 25, edge, 2 * edge)):
+        where = sp.csr_array(sp.random_array((m, n), density=0.15, rng=generator))
+        where.sort_indices()
+        crow, ccol = (torch.from_numpy(i.astype(np.int32)) for i in (where.indptr, where.indices))
+        values = torch.from_numpy(generator.standard_normal((where.nnz, b, c)))
+        made.append(blocks.BlockRows(crow, ccol, values, n))
+    out = blocks.multiply(*made)
+    dense = []
+    for block in (*made, out, blocks.transpose(out)):
+        flat = blocks.flatten(block, torch.float64)
+        shape = (flat.n_rows, flat.n_cols)
+        dense.append(sp.csr_array((flat.values, flat.ccol, flat.crow), shape=shape).toarray())
+    np.testing.assert_allclose(dense[0] @ dense[1], dense[2], atol=1e-13)
+    np.testing.assert_array_equal(dense[3], dense[2].T)
+
+
+def test_failures_have_reasons() -> None:
+    pattern, values = split(poisson(20, 20))
+    hole = values.clone()
+    hole[pattern.diagonal_slots[37]] = 0.0
+    with pytest.raises(SolveError, match="diagonal of row 37 is zero") as caught:
+        DeviceAggregation(pattern, hole, AMG(), None)
+    assert caught.value.result is Result.BREAKDOWN
+    with pytest.raises(SolveError, match="not finite") as caught:
+        DeviceAggregation(pattern, torch.full_like(values, torch.nan), AMG(), None)
+    assert caught.value.result is Result.NONFINITE
+    with pytest.raises(DTypeError, match="float32 or float64"):
+        DeviceAggregation(pattern, values.to(torch.complex128), AMG(), None)
+    with pytest.raises(ArgumentError, match="`cycle` must be V or W"):
+        DeviceAggregation(pattern, values, AMG(cycle="K"), None)
+    with pytest.raises(ArgumentError, match="`smoother` must be chebyshev"):
+        DeviceAggregation(pattern, values, AMG(smoother="gauss_seidel"), None)
+    with pytest.raises(ArgumentError, match="does not divide"):
+        DeviceAggregation(pattern, values, AMG(block=3), None)
+    with pytest.raises(ArgumentError, match="`near_nullspace` must be"):
+        DeviceAggregation(pattern, values, AMG(), torch.ones(3, 1))
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    with pytest.raises(ArgumentError, match="`r` must be"):
+        hierarchy.apply(torch.ones(3))
+
+
+def test_same_class_as_pyamg() -> None:
+    pyamg = pytest.importorskip("pyamg")
+    A = delaunay(8100, 2)
+    history: list[float] = []
+    pyamg.smoothed_aggregation_solver(sp.csr_matrix(A)).solve(
+        rhs(8100)[:, 0].numpy(), tol=1e-8, accel="cg", residuals=history
+    )
+    # Theirs smooths with symmetric Gauss-Seidel, and aggregates row after row.
+    assert solve(A)[0] <= len(history) - 1
+
+
+@pytest.mark.gpu
+@CUDA
+@pytest.mark.parametrize("case", ["plane", "space", "jump", "elastic"])
+def test_cuda_agrees_with_the_cpu(case: str) -> None:
+    vectors = None
+    if case == "elastic":
+        A, points = elastic((8, 6, 6))
+        vectors = rigid_body_modes(points)
+    else:
+        A = delaunay(6000, 3 if case == "space" else 2, 1e6 if case == "jump" else 1.0)
+    options = AMG(dtype="float64")
+    here = DeviceAggregation(*split(A), options, vectors)
+    there = DeviceAggregation(
+        *split(A, "cuda"), options, None if vectors is None else vectors.cuda()
+    )
+    assert here.levels == there.levels
+    r = rhs(A.shape[0], 2)
+    z = here.apply(r)
+    for k in (slice(0, 2), slice(0, 1)):
+        got = there.apply(r[:, k].cuda())
+        assert float((got.cpu() - z[:, k]).norm() / z[:, k].norm()) < 1e-8
+    again = DeviceAggregation(
+        *split(A, "cuda"), options, None if vectors is None else vectors.cuda()
+    )
+    assert torch.equal(again.apply(r.cuda()), there.apply(r.cuda()))
+
+
+@pytest.mark.gpu
+@CUDA
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cycles_are_replayed_from_graphs(dtype: str) -> None:
+    pattern, values = split(delaunay(5929, 2), "cuda")
+    hierarchy = DeviceAggregation(pattern, values, AMG(dtype=dtype), None)
+    r = rhs(5929, 2).cuda()
+    first = hierarchy.apply(r)
+    for scale in (2.0, 1.0, 8.0):
+        assert torch.equal(hierarchy.apply(scale * r), scale * first)
+    hierarchy.update(4 * values)
+    for _ in range(3):
+        torch.testing.assert_close(hierarchy.apply(r), first / 4, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.gpu
+@CUDA
+def test_conjugate_gradients_on_cuda() -> None:
+    A = delaunay(5929, 2)
+    pattern, values = split(A, "cuda")
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    b = rhs(5929).cuda()
+    options = KrylovOptions(rtol=1e-10, maxiter=60)
+    for scale in (1.0, 3.0):  # the second time from the graph of the first, with its new values
+        values.mul_(scale)
+        out = hierarchy.cg(values, b, options=options)
+        assert out.result is Result.CONVERGED
+        residual = np.linalg.norm(b.cpu().numpy() - scale * (A @ out.x.cpu().numpy()))
+        assert residual <= 1e-9 * float(b.norm())

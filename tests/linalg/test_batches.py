@@ -1,0 +1,176 @@
+"""Many matrices on one pattern: together where that is safe, alone where a member needs care."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
+
+F64 = torch.float64
+WAYS = [
+    {"backend": "native", "method": "cholesky"},
+    {"backend": "native", "method": "ldlt"},
+    {"backend": "eigen", "method": "lu"},
+    {"method": "superlu"},
+]
+
+
+def family(B: int, n: int = 30, dtype: torch.dtype = F64, lift: float = 0.0) -> SparseTensor:
+    g = torch.Generator().manual_seed(B)
+    d = (2.1 + lift + torch.rand(B, n, generator=g, dtype=F64)).to(dtype)
+    off = torch.full((B, n - 1), -1.0, dtype=dtype)
+    return SparseTensor.tridiagonal(off, d, off)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(w.values()))
+@pytest.mark.parametrize("dtype", [F64, torch.complex128, torch.float32])
+def test_solutions_and_gradients(way: dict[str, str], dtype: torch.dtype) -> None:
+    A = family(5, dtype=dtype)
+    v = A.values.clone().requires_grad_()
+    b = torch.randn(5, 30, 2, dtype=dtype).requires_grad_()
+    x, info = SparseTensor.from_pattern(A.pattern, v).solve(b, info=True, **way)
+    assert "5 matrices at once" in info.notes
+    assert info.backward_error <= 50 * torch.finfo(dtype).eps
+    assert 0 < info.rcond < 1
+    dense = torch.linalg.solve(SparseTensor.from_pattern(A.pattern, v).to_dense(), b)
+    torch.testing.assert_close(x, dense)
+    weight = torch.randn_like(x)
+    for one, two in zip(
+        torch.autograd.grad(x, (v, b), weight),
+        torch.autograd.grad(dense, (v, b), weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
+
+
+def test_one_analysis_one_factor_each_reused_by_the_adjoint() -> None:
+    A = family(7, n=41)
+    A.values.requires_grad_()
+    clear_factor_cache()
+    before = cache_counters()
+    A.solve(torch.ones(7, 41, dtype=F64), backend="native", method="cholesky").sum().backward()
+    after = cache_counters()
+    assert after["analyze"] - before["analyze"] == 1
+    assert after["factorize"] - before["factorize"] == 7
+
+
+def test_the_bits_do_not_depend_on_the_company() -> None:
+    A, b = family(4), torch.randn(4, 30, dtype=F64)
+    together = A.solve(b, backend="native", method="cholesky")
+    for k in range(4):
+        one = SparseTensor.from_pattern(A.pattern, A.values[k])
+        torch.testing.assert_close(one.solve(b[k]), together[k], rtol=1e-14, atol=0)
+    assert torch.equal(family(4).solve(b, backend="native", method="cholesky"), together)
+
+
+def test_a_singular_member_is_an_error_of_its_own() -> None:
+    A = family(4)
+    v = A.values.clone()
+    row = A.row_indices
+    v[2, row == 5] = 0
+    bad = SparseTensor.from_pattern(A.pattern, v)
+    for method in ("lu", "superlu"):
+        with pytest.raises(SolveError) as caught:
+            bad.solve(torch.ones(4, 30, dtype=F64), method=method)
+        assert caught.value.result is Result.SINGULAR
+    x, info = bad.solve(torch.ones(4, 30, dtype=F64), method="lu", throw=False)
+    assert info.result is Result.SINGULAR
+    assert x[[0, 1, 3]].isfinite().all()
+    assert x[2].isnan().all()
+
+
+def test_members_that_need_care_go_alone() -> None:
+    A = family(4)
+    v, scale = A.values.clone(), torch.tensor([1e9, 1e-9], dtype=F64).repeat(15)
+    v[1] *= scale[A.row_indices.long()]
+    b = torch.ones(4, 30, dtype=F64)
+    b[1] = scale
+    b[2] *= 1e-200
+    b[3] = 0
+    x, info = SparseTensor.from_pattern(A.pattern, v).solve(b, method="lu", info=True)
+    assert "rows and columns equilibrated" in info.notes
+    assert any("at once" in note for note in info.notes)
+    D = SparseTensor.from_pattern(A.pattern, v).to_dense()
+    torch.testing.assert_close(x[2], torch.linalg.solve(D[2], b[2]), rtol=1e-10, atol=0)
+    torch.testing.assert_close((D[1] @ x[1]) / b[1], torch.ones(30, dtype=F64))
+    assert not x[3].any()
+
+
+def test_one_indefinite_member_makes_the_choice_fall_back() -> None:
+    A = family(3)
+    v, diagonal = A.values.clone(), A.row_indices == A.col_indices
+    v[1, diagonal] -= 2.2
+    mixed = SparseTensor.from_pattern(A.pattern, v)
+    b = torch.ones(3, 30, dtype=F64)
+    torch.testing.assert_close(mixed.solve(b), torch.linalg.solve(mixed.to_dense(), b))
+    with pytest.raises(SolveError) as caught:
+        mixed.solve(b, method="cholesky")
+    assert caught.value.result is Result.NOT_POSITIVE_DEFINITE
+
+
+def test_large_batches_are_detected_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_sla.linalg.sparse import structure
+
+    monkeypatch.setattr(structure, "_AT_ONCE", 200)
+    A = family(9)
+    assert A.structure.positive_definite
+    v = A.values.clone()
+    v[8, 1] += 1
+    assert SparseTensor.from_pattern(A.pattern, v).structure.hermitian is False
+
+
+@pytest.mark.parametrize("kind", ["lu", "cholesky", "ldlt"])
+def test_factorisations_of_a_batch(kind: str) -> None:
+    A = family(3)
+    v = A.values.clone().requires_grad_()
+    M = SparseTensor.from_pattern(A.pattern, v)
+    D = M.to_dense()
+    F = getattr(M, kind)()
+    b = torch.randn(3, 30, 2, dtype=F64)
+    torch.testing.assert_close(F.solve(b), torch.linalg.solve(D, b))
+    torch.testing.assert_close(F.solve_transposed(b), torch.linalg.solve(D.mT, b))
+    wide = torch.randn(2, 3, 30, dtype=F64)
+    torch.testing.assert_close(
+        F.solve(wide.movedim(0, -1)), torch.linalg.solve(D, wide.movedim(0, -1))
+    )
+    torch.testing.assert_close(F.logdet(), torch.logdet(D))
+    (g,) = torch.autograd.grad(F.solve(b).sum() + F.logdet().sum(), v)
+    (h,) = torch.autograd.grad(torch.linalg.solve(D, b).sum() + torch.logdet(D).sum(), v)
+    torch.testing.assert_close(g, h)
+
+
+def test_determinants_of_a_batch_with_a_singular_member() -> None:
+    D = torch.stack(
+        [torch.eye(3, dtype=F64), torch.ones(3, 3, dtype=F64), 2 * torch.eye(3, dtype=F64)]
+    )
+    A = SparseTensor.from_dense(D)
+    torch.testing.assert_close(A.det(), torch.tensor([1.0, 0.0, 8.0], dtype=F64))
+    assert A.logdet()[1] == -float("inf")
+
+
+NOT_MAPPED = {
+    "lu": lambda A: A.lu().solve(torch.ones(30, dtype=F64)),
+    "det": lambda A: A.det(),
+    "logdet": lambda A: A.logdet(),
+    "eigsh": lambda A: A.eigsh(2)[0],
+    "eigs": lambda A: A.eigs(2)[0],
+    "svd": lambda A: A.svd(2)[1],
+    "condition_number": lambda A: A.condition_number(),
+    "norm": lambda A: A.norm(2),
+}
+
+
+@pytest.mark.parametrize("name", NOT_MAPPED)
+def test_vmap_is_refused_where_values_decide_and_a_batch_does_it(name: str) -> None:
+    A = family(2)
+
+    def one(v: torch.Tensor) -> torch.Tensor:
+        return NOT_MAPPED[name](SparseTensor.from_pattern(A.pattern, v))
+
+    with pytest.raises(ArgumentError, match="batch"):
+        torch.vmap(one)(A.values)
+    torch.testing.assert_close(
+        NOT_MAPPED[name](A), torch.stack([one(v) for v in A.values]), rtol=1e-9, atol=1e-9
+    )

@@ -1,0 +1,86 @@
+"""What passes over a matrix in compressed rows tell about its structure, where Triton runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import triton as device
+from torch_sla.linalg.kernels.arguments import plain
+
+__all__ = ["StructureCounts", "largest_row_sum", "structure_counts"]
+
+
+@dataclass(frozen=True)
+class StructureCounts:
+    """How many entries or rows stand against a property of a square real matrix.
+
+    Two entries are equal when they differ by at most ``8 eps`` of the largest of themselves and of
+    their two diagonal entries.
+
+    Parameters
+    ----------
+    one_sided
+        Entries whose mirror position is not stored.
+    unequal
+        Entries that differ from their mirror.
+    not_positive
+        Rows whose diagonal entry is not positive.
+    not_dominant
+        Rows in which the others outweigh the diagonal entry.
+    strict
+        Rows in which it outweighs them by more than rounding.
+    first, last
+        Rows that are not strict and couple to none before, or none after, them.
+    """
+
+    one_sided: int
+    unequal: int
+    not_positive: int
+    not_dominant: int
+    strict: int
+    first: int
+    last: int
+
+    @property
+    def definite(self) -> bool | None:
+        """Whether dominance proves a symmetric matrix positive definite; None where it may.
+
+        In every connected component some row must be strict. The first row of a component couples to
+        none before it: where all such rows are strict, every component has one.
+        """
+        if self.not_dominant or not self.strict:
+            return False
+        return True if self.first == 0 or self.last == 0 else None
+
+
+def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCounts | None:
+    """Count without transposing; None where no kernel takes the matrix, and sorting has to do.
+
+    Parameters
+    ----------
+    crow, ccol
+        Square CSR ``[n + 1]`` and ``[nnz]``, sorted and unique in each row.
+    values
+        ``[nnz]``.
+    """
+    if values.ndim != 1 or values.dtype not in (torch.float32, torch.float64) or not values.numel():
+        return None
+    if not device.runs(crow, ccol, values):
+        return None
+    from torch_sla.linalg.kernels.triton import patterns
+
+    found = patterns.structure_counts(crow, ccol, plain(values))
+    return None if found is None else StructureCounts(*found)
+
+
+def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:
+    """Largest sum of absolute values along a row, a scalar on the device; None where no kernel takes the matrix."""
+    real = values.dtype in (torch.float32, torch.float64)
+    if not (values.ndim == 1 and real and values.numel() and device.runs(crow, values)):
+        return None
+    from torch_sla.linalg.kernels.triton import patterns
+
+    return patterns.largest_row_sum(crow, plain(values))

@@ -1,0 +1,140 @@
+"""Finding the lattice behind a pattern, on the device of its indices.
+
+Offsets are first read off a sample of rows, shapes guessed from them, and the best guess is proved by
+one pass over all entries; an offset that the sample missed starts the search again. No temporary is
+as long as the entries where Triton runs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels import triton as device
+from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
+
+__all__ = ["find_lattice"]
+
+_NEIGHBOURS = 27
+_SAMPLE = 4096  # rows looked at first
+
+
+def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
+    """Return the lattice on which every entry of a square CSR pattern joins a point to a neighbour.
+
+    Parameters
+    ----------
+    crow, ccol
+        ``[n + 1]`` and ``[nnz]``, sorted and unique in each row.
+
+    Returns
+    -------
+    Lattice or None
+        Three points or more along the fastest edge. Of several that fit, the one with the fewest
+        diagonal steps. None where there is none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crow, ccol = torch.tensor([0, 2, 5, 7]), torch.tensor([0, 1, 0, 1, 2, 1, 2])
+    >>> find_lattice(crow, ccol).shape
+    (3, 1, 1)
+    """
+    n = crow.numel() - 1
+    offsets = _sampled_offsets(crow, ccol) if n >= 3 else None
+    while offsets is not None:
+        missed = None
+        for lattice in _candidates(offsets, n):
+            missed, fits = _prove(lattice, crow, ccol)
+            if missed is not None:
+                break
+            if fits:
+                return lattice
+        if missed is None:
+            return None
+        offsets = sorted({*offsets, missed})
+        if len(offsets) > _NEIGHBOURS:
+            return None
+    return None
+
+
+def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
+    """Offsets ``col - row`` of some rows, spread without a period; None where there are too many."""
+    n = crow.numel() - 1
+    if not ccol.numel():
+        return None
+    count = min(n, _SAMPLE)
+    row = torch.arange(count, device=crow.device)
+    if n > count:
+        row = (row * 2654435761) % n
+    start, stop = crow[row].long(), crow[row + 1].long()
+    place = torch.arange(_NEIGHBOURS + 1, device=crow.device)
+    at = start.unsqueeze(1) + place
+    there = at < stop.unsqueeze(1)
+    offset = ccol[at.clamp(max=ccol.numel() - 1)].long() - row.unsqueeze(1)
+    found: list[int] = torch.unique(offset[there]).tolist()
+    return found if len(found) <= _NEIGHBOURS else None
+
+
+def _candidates(offsets: list[int], n: int) -> list[Lattice]:
+    """Lattices of `n` points on which all offsets are neighbours, fewest diagonal steps first."""
+    ahead = [o for o in offsets if o > 1]
+    if not ahead:
+        shapes = [(n, 1, 1)] if any(o in (-1, 1) for o in offsets) else []
+    else:
+        shapes = []
+        for n0 in range(ahead[0] - 1, ahead[0] + 2):
+            if n0 < 3 or n % n0:
+                continue
+            shapes.append((n0, n // n0, 1))
+            far = next((o for o in ahead if o > n0 + 1), None)
+            if far is None:
+                continue
+            for back in range(-n0 - 1, n0 + 2):
+                if abs(back) > 1 and abs(abs(back) - n0) > 1:
+                    continue
+                plane = far + back
+                if plane > n0 and plane % n0 == 0 and n % plane == 0:
+                    shapes.append((n0, plane // n0, n // plane))
+    ranked = []
+    for order, shape in enumerate(shapes):
+        codes = _decoded(offsets, shape)
+        if codes is not None:
+            diagonal = sum(sum(abs(d) for d in step(c)) for c in codes)
+            both = tuple(sorted({CENTRE, *codes, *(26 - c for c in codes)}))
+            ranked.append((diagonal, order, Lattice(shape, both)))
+    return [lattice for _, _, lattice in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _decoded(offsets: list[int], shape: tuple[int, int, int]) -> list[int] | None:
+    """Neighbours that the offsets stand for; None where one has no meaning, or two."""
+    whole = Lattice(shape, ())
+    meaning: dict[int, list[int]] = {}
+    for code in range(_NEIGHBOURS):
+        if all(d == 0 or n > 1 for d, n in zip(step(code), shape, strict=True)):
+            meaning.setdefault(whole.offset(code), []).append(code)
+    found = [meaning.get(o, []) for o in offsets]
+    return [codes[0] for codes in found] if all(len(c) == 1 for c in found) else None
+
+
+def _prove(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bool]:
+    """Return an offset that no neighbour of the lattice has, if any; and whether all entries fit."""
+    if device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.patterns import lattice_fit
+
+        return lattice_fit(lattice, crow, ccol)
+    rows = torch.repeat_interleave(
+        torch.arange(lattice.n, device=crow.device), crow.diff().long(), output_size=ccol.numel()
+    )
+    offset = ccol.long() - rows
+    known = torch.tensor(lattice.offsets, device=crow.device)
+    place = torch.searchsorted(known, offset).clamp(max=len(known) - 1)
+    missing = known[place] != offset
+    if bool(missing.any()):
+        return int(offset[missing].amax()), False
+    codes = torch.tensor(lattice.codes, device=crow.device)[place]
+    fits = True
+    for axis, n in enumerate(lattice.shape):
+        x = rows // lattice.stride(axis) % n + codes // 3**axis % 3 - 1
+        fits = fits and bool(((x >= 0) & (x < n)).all())
+    return None, fits

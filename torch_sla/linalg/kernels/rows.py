@@ -1,0 +1,180 @@
+"""Compressed rows with their values, and the fused products that smoothers and cycles are made of.
+
+Plain torch on every device; on CUDA, where triton is there, each is one pass over the matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torch_sla.linalg.kernels import triton as kernels_in_triton
+from torch_sla.linalg.kernels.sparse import expand_rows, spmm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Rows", "add_product", "product", "relax", "residual", "row_max"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix in compressed rows.
+
+    Parameters
+    ----------
+    crow, ccol
+        ``[n_rows + 1]`` and ``[nnz]``, int32 or int64.
+    values
+        ``[nnz]``, float32 or float64; sums run in the dtype of the vectors.
+    n_cols
+        Number of columns.
+    longest
+        Entries of the longest row.
+    """
+
+    crow: Tensor
+    ccol: Tensor
+    values: Tensor
+    n_cols: int
+    longest: int
+
+    @classmethod
+    def of(cls, crow: Tensor, ccol: Tensor, values: Tensor, n_cols: int) -> Rows:
+        """Make one, measuring the longest row."""
+        longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
+        return cls(crow, ccol, values, n_cols, longest)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.crow.numel() - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of entries."""
+        return self.ccol.numel()
+
+
+def product(A: Rows, x: Tensor) -> Tensor:
+    """Return ``A x`` for ``x`` ``[n_cols, K]``, in the dtype of `x`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), 2)
+    >>> product(A, torch.tensor([[1.0], [10.0]])).flatten().tolist()
+    [20.0, 3.0]
+    """
+    if kernels_in_triton.runs(A.values, x):
+        return _fused(A, x, {})
+    return spmm(A.crow, A.ccol, A.values.to(x.dtype), x)
+
+
+def residual(A: Rows, x: Tensor, b: Tensor) -> Tensor:
+    """Return ``b - A x``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), 2)
+    >>> residual(A, torch.tensor([[1.0], [10.0]]), torch.ones(2, 1)).flatten().tolist()
+    [-19.0, -2.0]
+    """
+    if kernels_in_triton.runs(A.values, x):
+        return _fused(A, x, {"finish": "affine", "b": b, "alpha": -1.0})
+    return b - product(A, x)
+
+
+def add_product(A: Rows, x: Tensor, b: Tensor) -> Tensor:
+    """Return ``b + A x``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), 2)
+    >>> add_product(A, torch.tensor([[1.0], [10.0]]), torch.ones(2, 1)).flatten().tolist()
+    [21.0, 4.0]
+    """
+    if kernels_in_triton.runs(A.values, x):
+        return _fused(A, x, {"finish": "affine", "b": b, "alpha": 1.0})
+    return b + product(A, x)
+
+
+def relax(
+    A: Rows,
+    x: Tensor,
+    b: Tensor,
+    w: Tensor,
+    alpha: float,
+    *,
+    before: Tensor | None = None,
+    momentum: float = 0.0,
+) -> Tensor:
+    """Return ``x + momentum (x - before) + alpha w (b - A x)``: one step of a polynomial smoother.
+
+    Parameters
+    ----------
+    A
+        Square.
+    x, b, before
+        ``[n, K]``; `before` None stands for zero.
+    w
+        ``[n]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([2.0, 4.0]), 2)
+    >>> x, b = torch.zeros(2, 1), torch.tensor([[2.0], [4.0]])
+    >>> relax(A, x, b, torch.tensor([0.5, 0.25]), 1.0).flatten().tolist()
+    [1.0, 1.0]
+    """
+    if kernels_in_triton.runs(A.values, x):
+        finish = {"finish": "relax", "b": b, "w": w, "alpha": alpha, "gamma": 1.0 + momentum}
+        if before is not None and momentum:
+            finish |= {"z": before, "delta": -momentum}
+        return _fused(A, x, finish)
+    step = torch.addcmul(x, w.unsqueeze(1), b - product(A, x), value=alpha)
+    if not momentum:
+        return step
+    return step + momentum * (x if before is None else x - before)
+
+
+def row_max(crow: Tensor, source: Tensor, index: Tensor | None, least: float) -> Tensor:
+    """Return the largest of ``source[index[e]]`` over the entries ``e`` of each row.
+
+    Parameters
+    ----------
+    crow
+        Row pointers ``[n_rows + 1]``.
+    source
+        ``[m]``, integer or real.
+    index
+        ``[nnz]``; None stands for ``e`` itself.
+    least
+        What an empty row gets, and the smallest result.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row_max(torch.tensor([0, 2, 2]), torch.tensor([5, 7]), None, -1).tolist()
+    [7, -1]
+    """
+    out = source.new_full((crow.numel() - 1,), least)
+    if kernels_in_triton.runs(crow, source):
+        from torch_sla.linalg.kernels.triton.rows import row_max as fused
+
+        return fused(crow, source, index, out)
+    taken = source if index is None else source.index_select(0, index)
+    return out.scatter_reduce_(0, expand_rows(crow).long(), taken, "amax", include_self=True)
+
+
+def _fused(A: Rows, x: Tensor, finish: dict[str, Any]) -> Tensor:
+    from torch_sla.linalg.kernels.triton.csr import product as fused
+
+    stacked = {k: v[None] if k in ("b", "z") else v for k, v in finish.items()}
+    y = torch.empty((1, A.n_rows, x.shape[1]), dtype=x.dtype, device=x.device)
+    return fused(A.crow, A.ccol, A.values[None], x[None], y, longest=A.longest, **stacked)[0]

@@ -1,0 +1,312 @@
+"""Triton kernels on the indices of sparse matrices, and what one pass over a matrix can tell.
+
+None of them makes a temporary as long as the entries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from torch_sla.linalg.kernels.stencils import step
+from torch_sla.linalg.kernels.triton.launch import launch
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.kernels.stencils import Lattice
+
+_BLOCK = 1024
+_NONE = -(2**62)
+
+
+@triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count", "programs"])
+def _fit_kernel(
+    crow,
+    ccol,
+    offsets,
+    steps,
+    found,
+    n,
+    n0,
+    n1,
+    n2,
+    count,
+    programs,
+    NONE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    row = i // n0
+    x = i - row * n0
+    z = row // n1
+    y = row - z * n1
+    at = tl.load(crow + i, mask=inside, other=0)
+    to = tl.load(crow + i + 1, mask=inside, other=0)
+    misfit = tl.zeros([BLOCK], dtype=tl.int32)
+    for k in range(count):
+        wanted = tl.load(offsets + k)
+        left = inside & (at < to)
+        column = tl.load(ccol + at, mask=left, other=0)
+        stored = left & (column - i == wanted)
+        a = x + tl.load(steps + 3 * k)
+        b = y + tl.load(steps + 3 * k + 1)
+        c = z + tl.load(steps + 3 * k + 2)
+        good = (a >= 0) & (a < n0) & (b >= 0) & (b < n1) & (c >= 0) & (c < n2)
+        misfit += (stored & (good == 0)).to(tl.int32)
+        at += stored.to(at.dtype)
+    left = inside & (at < to)
+    offset = tl.load(ccol + at, mask=left, other=0).to(tl.int64) - i
+    p = tl.program_id(0)
+    tl.store(found + p, tl.max(tl.where(left, offset, NONE)))
+    tl.store(found + programs + p, tl.sum(misfit).to(tl.int64))
+
+
+def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bool]:
+    """Return an offset that no neighbour of the lattice has, if any; and whether all entries fit."""
+    where, n = crow.device, lattice.n
+    grid = (triton.cdiv(n, _BLOCK),)
+    offsets = torch.tensor(lattice.offsets, dtype=torch.int32, device=where)
+    steps = torch.tensor([step(c) for c in lattice.codes], dtype=torch.int32, device=where)
+    found = torch.empty(2, grid[0], dtype=torch.int64, device=where)
+    launch(
+        _fit_kernel,
+        grid,
+        crow,
+        ccol,
+        offsets,
+        steps,
+        found,
+        n,
+        *lattice.shape,
+        offsets.numel(),
+        grid[0],
+        _NONE,
+        _BLOCK,
+    )
+    missed, misfits = torch.stack([found[0].amax(), found[1].sum()]).tolist()
+    return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
+
+
+@triton.jit(do_not_specialize=["count", "programs"])
+def _hash_kernel(
+    words,
+    sums,
+    count,
+    programs,
+    A: tl.constexpr,
+    B: tl.constexpr,
+    PER: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    p = tl.program_id(0).to(tl.int64)
+    member = tl.program_id(1).to(tl.int64)
+    total = tl.zeros([BLOCK], dtype=tl.int64)
+    for t in range(PER):
+        k = (p * PER + t) * BLOCK + tl.arange(0, BLOCK)
+        inside = k < count
+        w = tl.load(words + member * count + k, mask=inside, other=0).to(tl.int64)
+        place = k + 1
+        mixed = (w ^ (place * A)) * B
+        mixed = (mixed ^ (mixed >> 32)) * A
+        mixed = (mixed ^ (mixed >> 29)) * B
+        total += tl.where(inside, mixed ^ (mixed >> 32), 0)
+    tl.store(sums + member * programs + p, tl.sum(total))
+
+
+_PER = 16
+
+
+def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
+    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with each pair of constants."""
+    members, count = words.shape
+    programs = triton.cdiv(count, _BLOCK * _PER)
+    sums = torch.empty(len(constants), members, programs, dtype=torch.int64, device=words.device)
+    for part, (a, b) in zip(sums, constants, strict=True):
+        launch(_hash_kernel, (programs, members), words, part, count, programs, a, b, _PER, _BLOCK)
+    return [[int(s) for s in row] for row in sums.sum(2).T.tolist()]
+
+
+@triton.jit(do_not_specialize=["nnz", "n_rows"])
+def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
+    e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = e < nnz
+    r = tl.load(row + e, mask=inside, other=0)
+    c = tl.load(col + e, mask=inside, other=0)
+    first = e == 0
+    before = tl.load(row + e - 1, mask=inside & (e > 0), other=-1)
+    c_before = tl.load(col + e - 1, mask=inside & (e > 0), other=-1)
+    rising = first | (r > before) | ((r == before) & (c > c_before))
+    bad = tl.sum((inside & (rising == 0)).to(tl.int32))
+    tl.atomic_add(flag, bad, mask=bad > 0)
+    # Rows after the one before, up to this one, begin here; wide gaps are for the host.
+    gap = tl.max(tl.where(inside & (r > before), r - before, 0))
+    for t in range(gap):
+        begins = inside & (before + 1 + t <= r)
+        tl.store(crow + before + 1 + t, e.to(crow.dtype.element_ty), mask=begins)
+    last = e == nnz - 1
+    rest = tl.max(tl.where(last, n_rows - r, 0))
+    for t in range(rest):
+        tl.store(
+            crow + r + 1 + t, (e + 1).to(crow.dtype.element_ty), mask=last & (r + 1 + t <= n_rows)
+        )
+
+
+def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
+    """Row pointers ``[n_rows + 1]`` of coordinates that are sorted and unique, None for others."""
+    crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
+    flag = torch.zeros(1, dtype=torch.int32, device=row.device)
+    nnz = row.numel()
+    launch(_rows_kernel, (triton.cdiv(nnz, _BLOCK),), row, col, crow, flag, nnz, n_rows, _BLOCK)
+    return None if int(flag) else crow
+
+
+@triton.jit(do_not_specialize=["n"])
+def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    width = tl.max(stop - start)
+    zero = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
+    own, size, below, above = zero, zero, zero, zero
+    for s in range(width):
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        v = tl.load(values + start + s, mask=here, other=0.0)
+        own = tl.where(here & (j == i), v, own)
+        size += tl.where(here & (j != i), tl.abs(v), 0.0)
+        below += tl.where(here & (j < i), tl.abs(v), 0.0)
+        above += tl.where(here & (j > i), tl.abs(v), 0.0)
+    tl.store(diagonal + i, own, mask=inside)
+    slack = 0.5 * tolerance * own
+    strict = own > size * (1 + 1e-8) + slack
+    lax = inside & (strict == 0)
+    p = found + 8 * tl.program_id(0)
+    tl.store(p + 2, tl.sum((inside & ((own > 0) == 0)).to(tl.int32)))
+    tl.store(p + 3, tl.sum((inside & ((own >= size - slack) == 0)).to(tl.int32)))
+    tl.store(p + 4, tl.sum((inside & strict).to(tl.int32)))
+    tl.store(p + 5, tl.sum((lax & (below == 0)).to(tl.int32)))
+    tl.store(p + 6, tl.sum((lax & (above == 0)).to(tl.int32)))
+    tl.store(p + 7, width.to(tl.int32))
+
+
+@triton.jit
+def _slot_of(ccol, low, high, column, mask):
+    """First slot in ``[low, high)`` whose column is not below `column`."""
+    for _ in range(tl.max(tl.where(mask, _bits(high - low), 0))):
+        middle = (low + high) // 2
+        open_ = mask & (low < high)
+        under = open_ & (tl.load(ccol + middle, mask=open_, other=0) < column)
+        low = tl.where(under, middle + 1, low)
+        high = tl.where(open_ & (under == 0), middle, high)
+    return low
+
+
+@triton.jit
+def _bits(count):
+    """Halvings that leave nothing of `count` things."""
+    return tl.ceil(tl.log2(count.to(tl.float32) + 1.0)).to(tl.int32) + 1
+
+
+@triton.jit(do_not_specialize=["n"])
+def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    own = tl.load(diagonal + i, mask=inside, other=0.0)
+    one_sided = tl.zeros([BLOCK], dtype=tl.int32)
+    unequal = tl.zeros([BLOCK], dtype=tl.int32)
+    for s in range(tl.max(stop - start)):
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        v = tl.load(values + start + s, mask=here, other=0.0)
+        low = tl.load(crow + j, mask=here, other=0)
+        high = tl.load(crow + j + 1, mask=here, other=0)
+        at = _slot_of(ccol, low, high, i, here)
+        met = here & (at < high)
+        met = met & (tl.load(ccol + at, mask=met, other=-1) == i)
+        mirror = tl.load(values + at, mask=met, other=0.0)
+        other = tl.load(diagonal + j, mask=met, other=0.0)
+        scale = tl.maximum(tl.abs(v), tl.abs(mirror))
+        scale = tl.maximum(scale, tl.maximum(tl.abs(own), tl.abs(other)))
+        equal = tl.abs(v - mirror) <= tolerance * scale
+        one_sided += (here & (met == 0)).to(tl.int32)
+        unequal += (met & (equal == 0)).to(tl.int32)
+    p = found + 8 * tl.program_id(0)
+    tl.store(p, tl.sum(one_sided))
+    tl.store(p + 1, tl.sum(unequal))
+
+
+_WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
+_ROWS = 256
+
+
+def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
+    """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    found = torch.zeros(grid[0], 8, dtype=torch.int32, device=crow.device)
+    diagonal = values.new_empty(n)
+    tolerance = 8 * torch.finfo(values.dtype).eps
+    launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    if int(found[:, 7].amax()) > _WIDEST:
+        return None
+    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    return [int(c) for c in found[:, :7].sum(0).tolist()]
+
+
+@triton.jit(do_not_specialize=["n"])
+def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    lost = tl.zeros([BLOCK], dtype=tl.int32)
+    for s in range(tl.max(stop - start)):
+        here = inside & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        low = tl.load(crow + j, mask=here, other=0)
+        high = tl.load(crow + j + 1, mask=here, other=0)
+        at = _slot_of(ccol, low, high, i, here)
+        met = here & (at < high)
+        met = met & (tl.load(ccol + at, mask=met, other=-1) == i)
+        lost += (here & (met == 0)).to(tl.int32)
+        tl.store(perm + start + s, at, mask=met)
+    tl.store(missing + tl.program_id(0), tl.sum(lost))
+
+
+def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
+    """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    if int(crow.diff().amax()) > _WIDEST:
+        return None
+    perm = torch.empty_like(ccol)
+    missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
+    launch(_mirror_kernel, grid, crow, ccol, perm, missing, n, _ROWS)
+    return None if int(missing.sum()) else perm
+
+
+@triton.jit(do_not_specialize=["n"])
+def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    total = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
+    for s in range(tl.max(stop - start)):
+        total += tl.abs(tl.load(values + start + s, mask=inside & (start + s < stop), other=0.0))
+    tl.store(out + tl.program_id(0), tl.max(total))
+
+
+def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
+    """Largest sum of absolute values along a row, a scalar."""
+    n = crow.numel() - 1
+    out = values.new_empty(triton.cdiv(n, _ROWS))
+    launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
+    return out.amax()

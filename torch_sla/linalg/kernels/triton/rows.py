@@ -1,0 +1,154 @@
+"""What is found row by row or entry by entry beside sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["diagonal_slots", "last_at_most", "row_max", "sampled_product"]
+
+_ENTRIES = 512  # of one program of the sampled product
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _row_max(crow, source, index, out, n_rows, INDEXED: tl.constexpr,
+             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    least = tl.load(out + row, mask=inside, other=0)
+    lane = tl.arange(0, WIDTH)
+    largest = tl.broadcast_to(least[:, None], [ROWS, WIDTH])
+    for step in range(0, tl.max(length, 0), WIDTH):
+        live = (step + lane)[None, :] < length[:, None]
+        at = start[:, None] + (step + lane)[None, :]
+        if INDEXED:
+            at = tl.load(index + at, mask=live, other=0).to(tl.int64)
+        found = tl.load(source + at, mask=live, other=0)
+        largest = tl.where(live, tl.maximum(largest, found), largest)
+    tl.store(out + row, tl.max(largest, 1), mask=inside)
+
+
+def row_max(crow: Tensor, source: Tensor, index: Tensor | None, out: Tensor) -> Tensor:
+    """Raise `out` ``[n_rows]`` to the largest of ``source[index[e]]`` in each row; return it."""
+    n_rows = out.numel()
+    if n_rows:
+        nnz = source.numel() if index is None else index.numel()
+        rows, width, _ = plan_tile(n_rows, nnz, 1)
+        grid = (triton.cdiv(n_rows, rows),)
+        _row_max[grid](
+            crow, source, out if index is None else index, out, n_rows,
+            INDEXED=index is not None, ROWS=rows, WIDTH=width,
+        )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _diagonal_slots(crow, ccol, out, n_rows, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    lane = tl.arange(0, WIDTH)
+    found = tl.full([ROWS, WIDTH], -1, tl.int64)
+    for step in range(0, tl.max(length, 0), WIDTH):
+        live = (step + lane)[None, :] < length[:, None]
+        at = start[:, None] + (step + lane)[None, :]
+        j = tl.load(ccol + at, mask=live, other=-1).to(tl.int64)
+        found = tl.where(live & (j == row[:, None]), at, found)
+    tl.store(out + row, tl.max(found, 1), mask=inside)
+
+
+def diagonal_slots(crow: Tensor, ccol: Tensor, n: int) -> Tensor:
+    """Slot of each of the first `n` diagonal positions, -1 where there is none."""
+    out = ccol.new_empty(n)
+    if n:
+        rows, width, _ = plan_tile(n, ccol.numel(), 1)
+        _diagonal_slots[(triton.cdiv(n, rows),)](crow, ccol, out, n, ROWS=rows, WIDTH=width)
+    return out
+
+
+@triton.jit
+def last_at_most(crow, low, high, e):
+    """Last row in ``[low, high]`` that begins at or before entry `e`."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        begins = tl.load(crow + middle).to(tl.int64) <= e
+        low = tl.where(begins, middle, low)
+        high = tl.where(begins, high, middle - 1)
+    return low
+
+
+@triton.jit(do_not_specialize=["n_rows", "nnz", "k", "u_stride", "v_stride"])
+def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride,
+             COMPLEX: tl.constexpr, DTYPE: tl.constexpr, ENTRIES: tl.constexpr):  # fmt: skip
+    member = tl.program_id(1).to(tl.int64)
+    first = tl.program_id(0).to(tl.int64) * ENTRIES
+    e = first + tl.arange(0, ENTRIES)
+    live = e < nnz
+    # The row of each entry: between those of the first and the last, by bisection.
+    zero = first * 0
+    lowest = last_at_most(crow, zero, zero + n_rows - 1, first)
+    highest = last_at_most(crow, lowest, zero + n_rows - 1, tl.minimum(first + ENTRIES, nnz) - 1)
+    low = tl.zeros([ENTRIES], tl.int64) + lowest
+    high = tl.zeros([ENTRIES], tl.int64) + highest
+    span = highest - lowest
+    while span > 0:
+        middle = (low + high + 1) // 2
+        begins = tl.load(crow + middle).to(tl.int64) <= e
+        low = tl.where(begins, middle, low)
+        high = tl.where(begins, high, tl.maximum(middle - 1, low))
+        span = span // 2
+    j = tl.load(ccol + e, mask=live, other=0).to(tl.int64)
+    left = member * u_stride + low * k
+    right = member * v_stride + j * k
+    total = tl.zeros([ENTRIES], DTYPE)
+    imaginary = tl.zeros([ENTRIES], DTYPE) if COMPLEX else total
+    for c in range(k):
+        if COMPLEX:
+            ur = tl.load(u + 2 * (left + c), mask=live, other=0.0)
+            ui = tl.load(u + 2 * (left + c) + 1, mask=live, other=0.0)
+            vr = tl.load(v + 2 * (right + c), mask=live, other=0.0)
+            vi = tl.load(v + 2 * (right + c) + 1, mask=live, other=0.0)
+            total += ur * vr - ui * vi
+            imaginary += ur * vi + ui * vr
+        else:
+            ur = tl.load(u + left + c, mask=live, other=0.0)
+            total += ur * tl.load(v + right + c, mask=live, other=0.0)
+    if COMPLEX:
+        tl.store(out + 2 * (member * nnz + e), total, mask=live)
+        tl.store(out + 2 * (member * nnz + e) + 1, imaginary, mask=live)
+    else:
+        tl.store(out + member * nnz + e, total, mask=live)
+
+
+def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Entries ``[B, nnz]`` of ``u vᵀ`` for ``u`` ``[B, n_rows, k]`` and ``v`` ``[B, n_cols, k]``.
+
+    Nothing as long as the entries is made but the result.
+    """
+    batch, n_rows, k = u.shape
+    nnz = ccol.numel()
+    out = u.new_empty(batch, nnz)
+    if not out.numel():
+        return out
+    for first in range(0, batch, MOST):
+        part = slice(first, first + MOST)
+        us, vs, written = u[part], v[part], out[part]
+        if u.is_complex():
+            us, vs, written = (torch.view_as_real(t) for t in (us, vs, written))
+        grid = (triton.cdiv(nnz, _ENTRIES), us.shape[0])
+        _sampled[grid](
+            crow, ccol, us, vs, written, n_rows, nnz, k, n_rows * k, v.shape[1] * k,
+            COMPLEX=u.is_complex(), DTYPE=ACCUMULATED[written.dtype], ENTRIES=_ENTRIES,
+        )  # fmt: skip
+    return out

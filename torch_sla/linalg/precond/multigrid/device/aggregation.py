@@ -1,0 +1,409 @@
+"""Smoothed aggregation over tensors, for any sparse matrix.
+
+Vaněk, Mandel and Brezina, Computing 56, 1996. Strength, aggregation, transfer, Galerkin product,
+smoothers and coarse solve are a file each beside this one. Set-up runs in the precision of the
+matrix and leaves levels in that of the options.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.kernels.arguments import expect_shape, plain
+from torch_sla.linalg.kernels.rows import Rows, product
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
+from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
+from torch_sla.linalg.precond.multigrid.device.blocks import (
+    BlockRows,
+    flatten,
+    grouped,
+    multiply,
+    transpose,
+)
+from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
+from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
+from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage
+from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
+from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
+from torch_sla.linalg.precond.multigrid.device.strength import Strong, couplings, strong_graph
+from torch_sla.linalg.precond.multigrid.device.transfer import smoothed, tentative
+from torch_sla.linalg.precond.multigrid.levels import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["DeviceAggregation"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+_COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
+_STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
+_DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
+_COARSE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a level keeps for new values.
+
+    Parameters
+    ----------
+    strong
+        bool ``[nnz]``: which entries smooth the transfer.
+    group, count
+        Its aggregates.
+    P, coarse
+        ``(crow, ccol)`` of the prolongation and of the matrix of the next level, in blocks.
+    """
+
+    strong: Tensor
+    group: Tensor
+    count: int
+    P: tuple[Tensor, Tensor] | None = None
+    coarse: tuple[Tensor, Tensor] | None = None
+
+
+class DeviceAggregation(DeviceHierarchy):
+    """Smoothed aggregation for one matrix, on its device.
+
+    Parameters
+    ----------
+    pattern
+        Square scalar pattern.
+    values
+        ``[nnz_csr]`` slot values, float32 or float64.
+    options
+        See `AMG`. None of `cycle` means V, of `smoother` Chebyshev.
+    near_nullspace
+        ``[n, k]``; None stands for constants.
+    unsymmetric
+        Whether the matrix is known not to be symmetric: transfers then stay piecewise constant,
+        which convection does not destabilise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg.precond.multigrid.options import AMG
+    >>> from torch_sla.linalg.sparse.pattern import Pattern
+    >>> i = torch.arange(1000)
+    >>> row, col = torch.cat([i, i[1:], i[:-1]]), torch.cat([i, i[:-1], i[1:]])
+    >>> one = torch.ones(999, dtype=torch.float64)
+    >>> values = torch.cat([2 * torch.ones(1000, dtype=torch.float64), -one, -one])
+    >>> pattern = Pattern.from_coo(row, col, (1000, 1000))
+    >>> hierarchy = DeviceAggregation(pattern, pattern.coalesce(values), AMG(), None)
+    >>> len(hierarchy.levels)
+    3
+    """
+
+    method = "smoothed aggregation"
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        values: Tensor,
+        options: AMG,
+        near_nullspace: Tensor | None,
+        *,
+        unsymmetric: bool = False,
+    ) -> None:
+        self.n, columns = pattern.shape
+        if self.n != columns or pattern.block:
+            raise ArgumentError(
+                f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
+                f"{pattern.block}; `flatten_blocks` makes one"
+            )
+        if options.cycle == "K":
+            raise ArgumentError(
+                "`cycle` must be V or W on a device, got 'K', whose inner products would wait for it"
+            )
+        if near_nullspace is not None and (
+            near_nullspace.ndim != 2 or near_nullspace.shape[0] != self.n
+        ):
+            raise ArgumentError(
+                f"`near_nullspace` must be [{self.n}, k], got {list(near_nullspace.shape)}"
+            )
+        self.options = options
+        self._pattern = pattern
+        self._vectors = near_nullspace
+        self._unsymmetric = unsymmetric
+        self._edge = _edge(options.block, near_nullspace, self.n)
+        self._smoother = options.smoother or "chebyshev"
+        # Piecewise constant transfers need the second visit.
+        self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
+        self._kept: list[_Kept] = []
+        values = self._checked(values)
+        spread = options.dtype or _suited_dtype(pattern, values)
+        self.dtype = _DTYPES[spread]
+        self._set_up(values)
+
+    # --- set-up ----------------------------------------------------------------------------------
+
+    def _checked(self, values: Tensor) -> Tensor:
+        expect_shape(values, "values", (self._pattern.nnz_csr,))
+        if values.dtype not in (torch.float32, torch.float64):
+            raise DTypeError(
+                f"`values` must be float32 or float64, got {values.dtype}; multigrid is for real matrices"
+            )
+        values = plain(values)
+        if not bool(torch.isfinite(values).all()):
+            raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
+        return values
+
+    def _set_up(self, values: Tensor) -> None:
+        """Build all levels; aggregates found before are used again."""
+        options = self.options
+        scale = _power_scale(values)
+        if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
+            values = values * scale
+        A = grouped(self._pattern.crow, self._pattern.ccol, values, self._edge)
+        vectors = self._vectors
+        if vectors is not None:
+            vectors = plain(vectors, values.dtype).reshape(A.n_rows, self._edge, -1)
+        stages: list[Stage] = []
+        refresh = bool(self._kept)
+        damping = options.damping
+        if damping is None:
+            damping = 0.0 if self._unsymmetric else 4.0 / 3.0
+        while True:
+            edge, level = A.values.shape[1], len(stages)
+            flat = flatten(A, self.dtype)
+            if not level:
+                flat = replace(flat, crow=self._pattern.crow, ccol=self._pattern.ccol)
+            if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
+                break
+            smoother, radius = make_smoother(self._smoother, options.sweeps, flat)
+            if refresh:
+                if level == len(self._kept):
+                    break
+                kept = self._kept[level]
+                S = strong_graph(A, kept.strong)
+            else:
+                found = self._aggregated(A)
+                if found is None:
+                    break
+                kept, S = found
+            T, vectors = tentative(vectors, kept.group, kept.count, edge, A.values)
+            P = smoothed(S, T, damping / radius, kept.P)
+            del S, T
+            R = transpose(P)
+            coarse = _without_empty(multiply(R, multiply(A, P), kept.coarse))
+            if not refresh:
+                where = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
+                self._kept.append(replace(kept, P=where[0], coarse=where[1]))
+            transfers = flatten(P, self.dtype), flatten(R, self.dtype)
+            stages.append(Stage(flat, smoother, edge, *transfers))
+            A = coarse
+        self._finish(A, flat, stages, scale)
+
+    def _aggregated(self, A: BlockRows) -> tuple[_Kept, Strong] | None:
+        """Find the aggregates of a level; None where they would not make it much smaller."""
+        theta = self.options.strength
+        if theta is None:
+            theta = 0.25 if A.values.shape[1] == 1 else 0.08
+        strong, size = couplings(A, theta)
+        S = strong_graph(A, strong)
+        group, count = aggregate(S, size[S.entry])
+        group = group.to(A.ccol.dtype)
+        if not count or count > _STALLED * A.n_rows:
+            return None
+        return _Kept(strong, group, count), S
+
+    def _finish(self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float) -> None:
+        """Invert the last level, or smooth it where it is too large for that."""
+        inverse = None
+        self._nullity = -1
+        smoother = Smoother(flat.values.new_empty(0), ())
+        if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
+            exact = _dense(flatten(A, torch.float64))
+            found = coarse_inverse(exact, torch.float64, exact.device)
+            inverse, self._nullity = _full_rows(found.inverse), found.nullity
+        else:
+            smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat)
+        stages.append(Stage(flat, smoother, A.values.shape[1]))
+        self._forward = Cycle(tuple(stages), inverse, scale, self._w_cycle)
+        self._backward: Cycle | None = None
+        # Graphs read the levels where they are, so new levels need new graphs.
+        self._recorded: dict[bool, Recorded] = {}
+        self._space: tuple[Tensor, ConjugateGradients] | None = None
+
+    def update(self, values: Tensor) -> None:
+        """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
+        self._set_up(self._checked(values))
+
+    # --- sizes -----------------------------------------------------------------------------------
+
+    @property
+    def levels(self) -> list[Level]:
+        """Sizes of the levels, finest first."""
+        return [
+            Level(s.A.n_rows, s.A.nnz, s.edge, 0 if s.P is None else s.P.nnz)
+            for s in self._forward.stages
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the levels; the pattern it was built from is not counted."""
+        held: list[Tensor] = [t for kept in self._kept for t in (kept.strong, kept.group)]
+        for i, s in enumerate(self._forward.stages):
+            held.append(s.smoother.weight)
+            for rows in (s.A, s.P, s.R):
+                if rows is not None:
+                    held.append(rows.values)
+                    held += [rows.crow, rows.ccol] if i or rows is not s.A else []
+        if self._forward.inverse is not None:
+            held += [self._forward.inverse.values, self._forward.inverse.ccol]
+        return sum(t.numel() * t.element_size() for t in held)
+
+    @property
+    def coarse_nullity(self) -> int:
+        """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
+        return self._nullity
+
+    # --- application -----------------------------------------------------------------------------
+
+    def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        if r.ndim not in (1, 2) or r.shape[0] != self.n:
+            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        if adjoint not in self._recorded:
+            self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
+        return self._recorded[adjoint](plain(r).reshape(self.n, -1)).reshape(r.shape)
+
+    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        return self._one(adjoint)(r.unsqueeze(1)).squeeze(1)
+
+    def _one(self, adjoint: bool) -> Cycle:
+        if not adjoint:
+            return self._forward
+        if self._backward is None:
+            self._backward = self._forward.adjoint()
+        return self._backward
+
+    def cg(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        x0: Tensor | None = None,
+        options: KrylovOptions = KrylovOptions(),  # noqa: B008
+    ) -> Outcome:
+        """Solve ``A x = b`` by conjugate gradients around this hierarchy, scalars on the device.
+
+        Parameters
+        ----------
+        values
+            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
+            this hierarchy; they may differ from the ones it was built from.
+        b
+            ``[n, K]``, one column after the other.
+        x0
+            Starting value ``[n, K]``.
+        options
+            Tolerances and limits.
+        """
+        values = plain(values)
+        if (
+            self._space is None
+            or not _same(self._space[0], values)
+            or self._space[1].dtype != b.dtype
+        ):
+            A = replace(self._forward.stages[0].A, values=values)
+            self._space = values, _around(A, self._forward, b)
+        space = self._space[1]
+        if self.n > KEPT:
+            self._space = None
+        return space.solve(b, x0=x0, options=options)
+
+
+def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
+    """Make conjugate gradients for vectors like the columns of `b`."""
+    z = torch.empty_like(b[:, 0])
+
+    def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
+        del flag
+        q.copy_(product(A, p.unsqueeze(1)).squeeze(1))
+        _store_dot(dots, p, q)
+
+    def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
+        del flag
+        z.copy_(cycle(r.unsqueeze(1)).squeeze(1))
+        _store_dot(dots, r, z)
+        return z
+
+    return ConjugateGradients(z, matvec, precondition, held=A)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are one place in memory."""
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.dtype == b.dtype
+
+
+def _store_dot(dots: Tensor, x: Tensor, y: Tensor) -> None:
+    dots.zero_()
+    dots[0] = (x * y).sum(dtype=torch.float64)
+
+
+def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
+    """Edge of the blocks of unknowns: asked for, or that of rigid-body modes."""
+    if wanted is not None:
+        if n % wanted:
+            raise ArgumentError(f"`block` is {wanted}, which does not divide {n} unknowns")
+        return wanted
+    edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
+    return edge if n % edge == 0 else 1
+
+
+def _power_scale(values: Tensor) -> float:
+    """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
+    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 1.0
+    if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
+        return 1.0
+    return 2.0 ** -math.frexp(largest)[1]
+
+
+def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
+    """Precision in which row sums beside a jump of the coefficient survive."""
+    slots = pattern.diagonal_slots.long()
+    size = values[slots[slots >= 0]].abs()
+    size = size[size > 0]
+    if not size.numel():
+        return "float32"
+    low, high = size.aminmax()
+    return "float64" if bool(high > _SPREAD * low) else "float32"
+
+
+def _without_empty(A: BlockRows) -> BlockRows:
+    """Put ones on the diagonal where a vector was dependent, so that no row is zero."""
+    edge = A.values.shape[1]
+    if edge == 1:
+        return A
+    slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
+    slots = slots[slots >= 0]
+    values = A.values.clone()
+    d = values[slots].diagonal(dim1=1, dim2=2)
+    add = torch.diag_embed((d == 0).to(values.dtype))
+    values[slots] += add
+    return replace(A, values=values)
+
+
+def _full_rows(dense: Tensor) -> Rows:
+    """Write a dense matrix as rows, so that it is applied like any other, in a fixed order."""
+    n, device = dense.shape[0], dense.device
+    crow = torch.arange(0, n * n + 1, max(n, 1), dtype=torch.int32, device=device)[: n + 1]
+    ccol = torch.arange(n, dtype=torch.int32, device=device).repeat(n)
+    return Rows(crow, ccol, dense.flatten(), n, n)
+
+
+def _dense(A: Rows) -> Tensor:
+    out = A.values.new_zeros(A.n_rows, A.n_cols)
+    out[expand_rows(A.crow).long(), A.ccol.long()] = A.values
+    return out

@@ -1,0 +1,115 @@
+"""Matrices of small dense blocks in compressed rows: what a hierarchy is set up from.
+
+The pattern of a product comes from sorting the positions of its elementary terms, a bounded number
+of them at a time; its entries are then summed in the order of the left factor, hence the same bits
+every time. Bell, Dalton and Olson, Exposing fine-grained parallelism in algebraic multigrid methods,
+SIAM J. Sci. Comput. 34, 2012.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.linalg.kernels.rows import Rows
+from torch_sla.linalg.kernels.sparse import expand_rows, transpose_csr
+from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BlockRows", "flatten", "grouped", "multiply", "transpose"]
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """Blocks ``values [nnz, b, c]`` on a pattern ``crow``, ``ccol``."""
+
+    crow: Tensor
+    ccol: Tensor
+    values: Tensor
+    n_cols: int
+
+    @property
+    def n_rows(self) -> int:
+        """Number of block rows."""
+        return self.crow.numel() - 1
+
+
+def grouped(crow: Tensor, ccol: Tensor, values: Tensor, edge: int) -> BlockRows:
+    """Group the entries of a scalar matrix ``[n, n]`` into blocks; absent entries are zero."""
+    n = crow.numel() - 1
+    if edge == 1:
+        return BlockRows(crow, ccol, values.reshape(-1, 1, 1), n)
+    m = n // edge
+    row, col = expand_rows(crow).long(), ccol.long()
+    key = torch.div(row, edge, rounding_mode="floor") * m
+    key += torch.div(col, edge, rounding_mode="floor")
+    unique, slot = torch.unique(key, return_inverse=True)
+    place = (slot * edge + row % edge) * edge + col % edge
+    blocks = values.new_zeros(unique.numel() * edge * edge)
+    blocks[place] = values
+    rows = torch.div(unique, m, rounding_mode="floor")
+    return BlockRows(
+        _pointers(rows, m, crow.dtype),
+        (unique - rows * m).to(ccol.dtype),
+        blocks.reshape(-1, edge, edge),
+        m,
+    )
+
+
+def _pointers(rows: Tensor, n_rows: int, dtype: torch.dtype) -> Tensor:
+    """Row pointers of sorted rows."""
+    wanted = torch.arange(n_rows + 1, dtype=rows.dtype, device=rows.device)
+    return torch.searchsorted(rows, wanted).to(dtype)
+
+
+def transpose(A: BlockRows) -> BlockRows:
+    """Return ``Aᵀ``."""
+    crow, ccol, perm = transpose_csr(A.crow, A.ccol, A.n_cols)
+    values = A.values[perm.long()].transpose(1, 2).contiguous()
+    return BlockRows(crow, ccol, values, A.n_rows)
+
+
+def multiply(A: BlockRows, B: BlockRows, where: tuple[Tensor, Tensor] | None = None) -> BlockRows:
+    """Return ``A B`` on the positions `where`, ``(crow, ccol)``; None means all that a term reaches.
+
+    Memory beyond the result is bounded by a few words for each of a fixed number of terms.
+    """
+    b, m, c = A.values.shape[1], A.values.shape[2], B.values.shape[2]
+    if where is None:
+        where = product_pattern(A.crow, A.ccol, B.crow, B.ccol, B.n_cols)
+    scalar = b == m == c == 1
+    left, right = (v.reshape(1, -1) if scalar else v[None] for v in (A.values, B.values))
+    values = spgemm_masked((A.crow, A.ccol), left, (B.crow, B.ccol), right, where, B.n_cols)
+    return BlockRows(*where, values.reshape(-1, b, c), B.n_cols)
+
+
+def flatten(A: BlockRows, dtype: torch.dtype, scale: float = 1.0) -> Rows:
+    """Return the scalar matrix, its values scaled and converted."""
+    b, c = A.values.shape[1:]
+    if b == c == 1:
+        values = A.values.flatten()
+        values = values * scale if scale != 1.0 else values
+        return Rows.of(A.crow, A.ccol, values.to(dtype), A.n_cols)
+    index, device = A.ccol.dtype, A.ccol.device
+    count = A.crow.diff().long()
+    row = expand_rows(A.crow).long()
+    start = A.crow.long()
+    rank = torch.arange(A.ccol.numel(), device=device) - start[row]
+    # Block (row, rank) holds entries (i, j) at  start b c + i count c + rank c + j.
+    i = torch.arange(b, device=device).reshape(1, b, 1)
+    j = torch.arange(c, device=device)
+    place = (start[row] * (b * c) + rank * c).reshape(-1, 1, 1) + j
+    place = place + i * (count[row] * c).reshape(-1, 1, 1)
+    values = torch.empty(A.values.numel(), dtype=dtype, device=device)
+    values[place.flatten()] = (A.values * scale).to(dtype).flatten()
+    ccol = torch.empty(A.values.numel(), dtype=index, device=device)
+    columns = (A.ccol * c).reshape(-1, 1, 1) + j.to(index)
+    ccol[place.flatten()] = columns.expand(-1, b, c).flatten()
+    lengths = torch.repeat_interleave(count * c, b)
+    crow = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=device)
+    torch.cumsum(lengths, 0, out=crow[1:])
+    return Rows.of(crow.to(index), ccol, values, A.n_cols * c)

@@ -1,0 +1,318 @@
+"""Structured multigrid over tensors: stencils coarsened without sparse products.
+
+The method is that of the compiled lattice hierarchy: SPAI-0 smoothing, weights of the transfers taken
+from the matrix, and only strongly coupled axes halved. A level costs four passes per cycle: smoothing
+from zero and its residual in one, restriction along all axes in one, correction of the smoothed
+vector (made again rather than kept) in one, and the second smoothing, which also yields the dot
+product that conjugate gradients need, in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite, log2
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.kernels import lattice as kernels
+from torch_sla.linalg.kernels.lattice_fallback import store_dots
+from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
+from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
+from torch_sla.linalg.precond.multigrid.device.coarse import CoarseInverse, coarse_inverse
+from torch_sla.linalg.precond.multigrid.levels import Level
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["DeviceLattice"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+_ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
+_SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
+_COMFORTABLE = 2.0**40  # entries up to this, and down to its inverse, need no scaling
+
+
+@dataclass
+class _Level:
+    """One level: its stencil, smoother, transfers to the next; right-hand side and two work vectors."""
+
+    A: Stencil
+    M: Tensor
+    weights: list[AxisWeights] = field(default_factory=list)
+    vectors: tuple[Tensor, Tensor, Tensor] = ()  # type: ignore[assignment]
+    transposed: Stencil | None = None
+
+    @property
+    def nbytes(self) -> int:
+        held = [self.M, *self.vectors]
+        size = self.A.nbytes + sum(v.numel() * v.element_size() for v in held)
+        size += 0 if self.transposed is None else self.transposed.nbytes
+        return size + sum(w.nbytes for w in self.weights)
+
+
+class DeviceLattice(DeviceHierarchy):
+    """Structured multigrid for one matrix whose pattern is a lattice.
+
+    Parameters
+    ----------
+    pattern
+        Square scalar pattern with a `Pattern.lattice`.
+    values
+        ``[nnz_csr]`` slot values, float32 or float64; the hierarchy is on their device.
+    options
+        See `AMG`; those of aggregation have no meaning here.
+
+    Attributes
+    ----------
+    contrary
+        Share of rows whose anisotropy contradicts the axes along which the lattice is halved.
+
+    Raises
+    ------
+    SolveError
+        ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
+    """
+
+    method = "lattice"
+
+    def __init__(self, pattern: Pattern, values: Tensor, options: AMG) -> None:
+        lattice = pattern.lattice
+        if lattice is None:
+            raise ValueError("the pattern is not a lattice")
+        self.options, self._pattern, self._lattice = options, pattern, lattice
+        self.n = lattice.n
+        self.contrary = 0.0
+        self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
+        self._space: ConjugateGradients | None = None
+        self._axes: list[tuple[int, ...]] | None = None
+        wanted = None if options.dtype is None else _DTYPES[options.dtype]
+        self._set_up(values, wanted or torch.float32)
+        if wanted is None and self.dtype is torch.float32 and self._rounds():
+            self._set_up(values, torch.float64)
+
+    def _rounds(self) -> bool:
+        """Whether float32 cannot tell small couplings, or the coarsest matrix, from rounding."""
+        return self._spread_out() or self._coarse_pivot < _ROUNDED_PIVOT
+
+    # --- set-up --------------------------------------------------------------------------------
+
+    def _set_up(self, values: Tensor, dtype: torch.dtype) -> None:
+        """Make all levels; halve the axes that were halved before, where they are known."""
+        self.dtype, self._space = dtype, None
+        self._levels: list[_Level] = []
+        self._coarse: CoarseInverse | None = None
+        p, values = self._pattern, values.detach()
+        self.scale = _power_scale(values)
+        A = kernels.load(self._lattice, p.crow, p.ccol, values, dtype, scale=self.scale)
+        axes: list[tuple[int, ...]] = []
+        while True:
+            seen = kernels.survey(A)
+            if seen.zero_diagonal:
+                raise SolveError(Result.BREAKDOWN, "multigrid: the diagonal of a row is zero")
+            level = _Level(A, seen.smoother)
+            self._levels.append(level)
+            if len(self._levels) == 1:
+                self._smallest, self._largest = seen.smallest, seen.largest
+                if self.options.dtype is None and dtype is torch.float32 and self._spread_out():
+                    return self._set_up(values, torch.float64)
+            if A.n <= self.options.coarse_size or len(self._levels) >= self.options.max_levels:
+                break
+            known = self._axes
+            chosen = self._halved(A, seen.coupling) if known is None else known[len(axes)]
+            axes.append(chosen)
+            for axis in chosen:
+                level.weights.append(kernels.axis_weights(A, axis))
+                A = kernels.galerkin(A, level.weights[-1])
+        self._axes = axes
+        if A.n <= 4 * self.options.coarse_size:
+            self._coarse = coarse_inverse(_dense(A), dtype, values.device)
+        self._make_room()
+        return None
+
+    def _spread_out(self) -> bool:
+        return self._largest > _SPREAD * self._smallest
+
+    def _halved(self, A: Stencil, coupling: tuple[float, float, float]) -> tuple[int, ...]:
+        shape = A.lattice.shape
+        most = max((c for c, n in zip(coupling, shape, strict=True) if n > 1), default=0.0)
+        if most != most:
+            raise SolveError(Result.NONFINITE, "multigrid: a coarse matrix is not finite")
+        halved = tuple(
+            n > 1 and c >= _SEMICOARSENING * most for c, n in zip(coupling, shape, strict=True)
+        )
+        if len(self._levels) == 1:
+            self.contrary = kernels.contrary(A, (halved[0], halved[1], halved[2]))
+        return tuple(axis for axis in range(3) if halved[axis])
+
+    def _make_room(self) -> None:
+        """Make the vectors of all levels; the first reads the right-hand side of its caller."""
+        for i, level in enumerate(self._levels):
+            n = level.A.n
+            direct = self._coarse is not None and i + 1 == len(self._levels)
+            sizes = (n if i else 0, n, 0 if direct else n)
+            f, x, y = (level.M.new_empty(size) for size in sizes)
+            level.vectors = (f, x, y)
+        self._dots = kernels.partials(self.n, self._levels[0].A.device)
+
+    def update(self, values: Tensor) -> None:
+        """Take new slot values ``[nnz_csr]``, halving the axes that were halved before."""
+        self._set_up(values, self.dtype)
+
+    # --- what it is ----------------------------------------------------------------------------
+
+    @property
+    def levels(self) -> list[Level]:
+        """Sizes of the levels, finest first."""
+        return [Level(l.A.n, l.A.n * len(l.A.lattice.codes)) for l in self._levels]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, work vectors included; the matrix it was built from is not counted."""
+        size = sum(level.nbytes for level in self._levels) + 8 * self._dots.numel()
+        if self._coarse is not None:
+            size += self._coarse.inverse.numel() * self._coarse.inverse.element_size()
+        return size + (0 if self._space is None else self._space.nbytes)
+
+    @property
+    def coarse_nullity(self) -> int:
+        """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
+        return -1 if self._coarse is None else self._coarse.nullity
+
+    @property
+    def _coarse_pivot(self) -> float:
+        return 1.0 if self._coarse is None else self._coarse.pivot
+
+    # --- the cycle -----------------------------------------------------------------------------
+
+    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        z = self._run(0, r, None, self._idle, adjoint)
+        return z.to(r.dtype) * self.scale
+
+    def _matrix(self, i: int, adjoint: bool) -> Stencil:
+        level = self._levels[i]
+        if not adjoint:
+            return level.A
+        if level.transposed is None:
+            level.transposed = kernels.transposed(level.A)
+        return level.transposed
+
+    def _run(self, i: int, f: Tensor, dots: Tensor | None, flag: Tensor, adjoint: bool) -> Tensor:
+        """One cycle of level `i` from zero; the result stays in a work vector of the level."""
+        level, sweeps = self._levels[i], self.options.sweeps
+        _, x, y = level.vectors
+        last = i + 1 == len(self._levels)
+        if last and self._coarse is not None:
+            kernels.dense_apply(self._coarse.inverse, f, x, flag, transpose=adjoint)
+            if dots is not None:
+                store_dots(dots, f, x)
+            return x
+        A, M = self._matrix(i, adjoint), level.M
+        kept = sweeps > 1 or last  # else x = M f is made again where it is needed
+        if kept:
+            torch.mul(M, f, out=x) if f.dtype == M.dtype else x.copy_(M * f)
+            for _ in range(sweeps - 1):
+                kernels.relax(A, M, f, x, y, None, flag)
+                x, y = y, x
+        if not last:
+            if kept:
+                kernels.residual(A, f, x, y, flag)
+            else:
+                kernels.residual_after_first(A, M, f, y, flag)
+            below = self._levels[i + 1].vectors[0]
+            kernels.restrict(A.lattice, level.weights, y, below, flag)
+            e = self._run(i + 1, below, None, flag, adjoint)
+            if self.options.cycle == "W" and i + 2 < len(self._levels):
+                e = self._again(i + 1, below, e, flag, adjoint)
+            if kept:
+                kernels.correct(A.lattice, level.weights, e, None, x, x, flag)
+            else:
+                kernels.correct(A.lattice, level.weights, e, M, f, x, flag)
+        for sweep in range(sweeps):
+            kernels.relax(A, M, f, x, y, dots if sweep + 1 == sweeps else None, flag)
+            x, y = y, x
+        return x
+
+    def _again(self, i: int, f: Tensor, x: Tensor, flag: Tensor, adjoint: bool) -> Tensor:
+        """Cycle once more on the residual that the first cycle left, which replaces `f`."""
+        first = x.clone()
+        left = torch.empty_like(f)
+        kernels.residual(self._matrix(i, adjoint), f, first, left, flag)
+        f.copy_(left)
+        return self._run(i, f, None, flag, adjoint).add_(first)
+
+    # --- conjugate gradients -------------------------------------------------------------------
+
+    def cg(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        x0: Tensor | None = None,
+        options: KrylovOptions = KrylovOptions(),  # noqa: B008
+    ) -> Outcome:
+        """Solve ``A x = b`` by conjugate gradients around this hierarchy, with fused steps.
+
+        Parameters
+        ----------
+        values
+            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
+            this hierarchy; they may differ from the ones it was built from.
+        b
+            ``[n, K]``, one column after the other.
+        x0
+            Starting value ``[n, K]``.
+        options
+            Tolerances and limits.
+        """
+        values = values.detach().to(b.dtype)
+        space, p = self._space, self._pattern
+        if space is None or space.dtype != b.dtype:
+            A = Stencil.empty(self._lattice, b.dtype, b.device)
+            codes = tuple(
+                (l.A.lattice.codes, tuple(w.axis for w in l.weights)) for l in self._levels
+            )
+            kind = (
+                b.dtype,
+                self.dtype,
+                codes,
+                self._coarse is None,
+                self.options.sweeps,
+                self.options.cycle,
+            )
+            space = ConjugateGradients(
+                b[:, 0], partial(kernels.matvec_dot, A), self._precondition, held=A, kind=kind
+            )
+        kernels.load(self._lattice, p.crow, p.ccol, values, b.dtype, out=space.held)
+        self._space = space if self.n <= KEPT else None
+        return space.solve(b, x0=x0, options=options)
+
+    def _precondition(self, r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
+        return self._run(0, r, dots, flag, adjoint=False)
+
+
+def _power_scale(values: Tensor) -> float:
+    """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
+    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 0.0
+    if not isfinite(largest):
+        raise SolveError(Result.NONFINITE, "multigrid: NaN or infinity in the matrix")
+    if largest == 0.0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
+        return 1.0
+    return 2.0 ** -round(log2(largest))
+
+
+def _dense(A: Stencil) -> Tensor:
+    """Write a small stencil out, on the host in double precision."""
+    n, planes = A.n, A.planes[:, : A.n].to("cpu", torch.float64)
+    dense = torch.zeros(n, n, dtype=torch.float64)
+    for plane, offset in zip(planes, A.lattice.offsets, strict=True):
+        if abs(offset) < n:
+            dense.diagonal(offset).add_(plane[max(0, -offset) : n - max(0, offset)])
+    return dense
