@@ -141,9 +141,9 @@ def test_bad_fields_are_named() -> None:
         solve(FieldSplit(fields, by="none"))
     with pytest.raises(ArgumentError, match="2 fields, got 3"):
         solve(Schur(fields))
+    two, wrong = (torch.arange(5), torch.arange(5, 12)), SparseTensor.eye(3, dtype=torch.float64)
     with pytest.raises(ArgumentError, match="`complement` must have 7 rows"):
-        two = (torch.arange(5), torch.arange(5, 12))
-        solve(Schur(two, primal="jacobi", complement=SparseTensor.eye(3, dtype=torch.float64)))
+        solve(Schur(two, primal="jacobi", complement=wrong))
     for kind in (FieldSplit, Schur):
         with pytest.raises(ArgumentError, match="`coupling` must be"):
             kind(coupling="full")

@@ -122,7 +122,7 @@ def test_a_loop_may_keep_its_hierarchy(keep: str) -> None:
     memory = LaggedMultigrid(AGGREGATES, keep=keep)
     b = rhs(1600)[:, 0]
     for i, A in enumerate(steps(0.05)):
-        x, info = A.solve(b, method="cg", preconditioner=memory, rtol=1e-9, info=True)
+        _, info = A.solve(b, method="cg", preconditioner=memory, rtol=1e-9, info=True)
         assert info.residual <= 1e-9
         assert any("old" in note for note in info.notes) == (i > 0)
     assert memory.set_ups == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, prod
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,10 +13,9 @@ from torch_sla.linalg.kernels.multigrid import (
     CompiledHierarchy,
     CompiledLattice,
     Transfer,
-    detect_lattice,
 )
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
-from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY, suits_lattice
+from torch_sla.linalg.precond.multigrid.device.choice import suits_lattice
 from torch_sla.linalg.precond.multigrid.levels import (
     Level,
     describe,
@@ -25,6 +24,7 @@ from torch_sla.linalg.precond.multigrid.levels import (
 )
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
+from torch_sla.linalg.precond.multigrid.suits import SPREAD, jumps, lattice_of, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Hierarchy", "Level", "Skeleton"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
-# Where diagonal entries of neighbours differ by more than this, and rows are short enough for it to be
-# cheap, points are kept rather than aggregated: no aggregate is on one side of a jump in every cell.
-_JUMP, _SHORT = 100.0, 9.5
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
 
 
@@ -123,8 +119,8 @@ class Hierarchy:
         self.options = options
         self._unsymmetric = structure is not None and structure.symmetric is False
         vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
-        wide = _spread(pattern, values) > _SPREAD
-        self._jumps = wide and _jumps(pattern, values)
+        wide = spread(pattern, values) > SPREAD
+        self._jumps = wide and jumps(pattern, values)
         dtype = options.dtype or ("float64" if wide else "float32")
         self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype], like)
         rounded = options.dtype is None and dtype == "float32"
@@ -146,7 +142,7 @@ class Hierarchy:
         suits = suits_lattice(options, vectors, unsymmetric=self._unsymmetric)
         self._classical = options.method == "classical" or (suits and self._wants_points())
         if transfers is None and suits and not self._classical:
-            lattice = _lattice(pattern, values, options, dtype)
+            lattice = lattice_of(pattern, values, options, dtype)
         if lattice is not None:
             self.method = "lattice"
             self._native = lattice
@@ -398,54 +394,3 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
     failed = [r.result for r in reports if r.result is not Result.CONVERGED]
     out.result = failed[0] if failed else Result.CONVERGED
     return out
-
-
-def _spread(pattern: Pattern, values: Tensor) -> float:
-    """Largest over smallest diagonal entry that is not zero: row sums beside a jump lose as much."""
-    slots = pattern.diagonal_slots
-    size = values.detach().index_select(0, slots[slots >= 0])
-    low, high = (float(x) for x in size.abs().aminmax())
-    if low == 0.0:
-        size = size.abs()
-        size = size[size > 0]
-        low = float(size.amin()) if size.numel() else high
-    return high / low if low > 0 else 1.0
-
-
-def _jumps(pattern: Pattern, values: Tensor) -> bool:
-    """Whether the diagonal jumps between neighbours, in a matrix with short rows."""
-    if pattern.nnz_csr > _SHORT * pattern.shape[0] or bool((pattern.diagonal_slots < 0).any()):
-        return False
-    size = values.detach()[pattern.diagonal_slots.long()].abs().log()
-    steps = size[pattern.csr_row.long()] - size[pattern.ccol.long()]
-    return float(steps[values.detach() != 0].amax()) > log(_JUMP)
-
-
-def _lattice(
-    pattern: Pattern, values: Tensor, options: AMG, dtype: torch.dtype
-) -> CompiledLattice | None:
-    """Structured multigrid where the pattern is a lattice on which it works, else None."""
-    asked = options.method == "lattice"
-    shape = detect_lattice(pattern.crow, pattern.ccol)
-    if shape is None:
-        if asked:
-            raise ArgumentError(
-                "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
-                "has others; method='smoothed_aggregation' takes any"
-            )
-        return None
-    made = CompiledLattice(
-        pattern.crow,
-        pattern.ccol,
-        values,
-        shape=shape,
-        dtype=dtype,
-        lines=options.smoother == "line",
-        most_contrary=1.0 if asked else CONTRARY,
-        sweeps=options.sweeps,
-        cycle=options.cycle or "V",
-        coarse_size=options.coarse_size,
-        max_levels=options.max_levels,
-        threads=options.threads,
-    )
-    return made if asked or made.contrary <= CONTRARY else None

@@ -47,9 +47,10 @@ class LaggedMultigrid:
     """Multigrid whose set-up is kept while it still serves, as ``preconditioner=`` of the solves of a loop.
 
     A solve whose values are near those of the last set-up is preconditioned with the hierarchy at hand,
-    or with its aggregates and fresh numbers. What it returns meets its tolerance like any other; only the iterations differ. When they exceed
-    ``growth`` times those of the first solve after the set-up by more than `slack`, the hierarchy is
-    set up for the present values within that same solve, which goes on from where it was.
+    or with its aggregates and fresh numbers. What it returns meets its tolerance like any other; only
+    the iterations differ. When they exceed ``growth`` times those of the first solve after the set-up
+    by more than `slack`, the hierarchy is set up for the present values within that same solve, which
+    goes on from where it was.
 
     Its results depend on the history of the loop, in the digits beyond the tolerance. A loop that is
     to be resumed bit by bit saves `state_dict`.
@@ -113,8 +114,8 @@ class LaggedMultigrid:
             or point.values.numel() != values.numel()
             or self._pattern_key not in (None, key)
         ):
-            made = self._set_up(pattern, values, structure)
-            return LaggedPreconditioner(self, made, pattern, values.clone(), structure)
+            fresh = self._set_up(pattern, values, structure)
+            return LaggedPreconditioner(self, fresh, pattern, values.clone(), structure)
         if self._hierarchy is None:  # resumed: the same numbers give the same hierarchy
             self._make(pattern, point.values, structure)
         made = self._hierarchy
