@@ -23,6 +23,16 @@ void bind_structure(py::module_& m) {
         },
         array_arg("crow"), array_arg("ccol"), py::arg("start"), py::arg("limit"));
     m.def(
+        "is_csr",
+        [](const Array<Index>& crow, const Array<Index>& ccol, std::int64_t columns) {
+          const std::int64_t rows = crow.size() - 1, nnz = ccol.size();
+          if (rows < 0) throw std::invalid_argument("`crow` is empty");
+          const Index *r = crow.data(), *c = ccol.data();
+          py::gil_scoped_release release;
+          return torch_sla::is_csr(r, c, rows, columns, nnz);
+        },
+        array_arg("crow"), array_arg("ccol"), py::arg("columns"));
+    m.def(
         "mirror_slots",
         [](const Array<Index>& crow, const Array<Index>& ccol, Array<Index>& slot) {
           const std::int64_t n = crow.size() - 1;
@@ -33,8 +43,37 @@ void bind_structure(py::module_& m) {
           return torch_sla::mirror_slots(r, c, n, out);
         },
         array_arg("crow"), array_arg("ccol"), array_arg("slot"));
+    m.def(
+        "lattice_fit",
+        [](const Array<Index>& crow, const Array<Index>& ccol, const Array<std::int64_t>& shape,
+           const Array<std::int64_t>& offsets, const Array<std::int64_t>& steps) {
+          const std::int64_t count = offsets.size();
+          expect_size(shape, 3, "shape");
+          expect_size(steps, 3 * count, "steps");
+          expect_size(crow, shape.data()[0] * shape.data()[1] * shape.data()[2] + 1, "crow");
+          const Index *r = crow.data(), *c = ccol.data();
+          const std::int64_t *s = shape.data(), *o = offsets.data(), *d = steps.data();
+          torch_sla::LatticeFit found;
+          {
+            py::gil_scoped_release release;
+            found = torch_sla::lattice_fit(r, c, s, o, d, count);
+          }
+          return py::make_tuple(found.known, found.missed, found.fits);
+        },
+        array_arg("crow"), array_arg("ccol"), array_arg("shape"), array_arg("offsets"), array_arg("steps"));
     for_each_value([&](auto value) {
       using Value = decltype(value);
+      m.def(
+          "largest_row_sum",
+          [](const Array<Index>& crow, const Array<Value>& values) {
+            const std::int64_t n = crow.size() - 1;
+            expect_size(values, crow.data()[n], "values");
+            const Index* r = crow.data();
+            const Value* v = values.data();
+            py::gil_scoped_release release;
+            return double(torch_sla::largest_row_sum(r, v, n));
+          },
+          array_arg("crow"), array_arg("values"));
       m.def(
           "flags",
           [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values) {

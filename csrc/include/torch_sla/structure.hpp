@@ -118,6 +118,23 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
   return flags;
 }
 
+// Whether these are compressed rows: pointers rise from 0 to nnz, columns lie in [0, columns) and rise
+// within each row.
+template <class I>
+bool is_csr(const I* crow, const I* ccol, std::int64_t rows, std::int64_t columns, std::int64_t nnz) {
+  if (crow[0] != 0 || static_cast<std::int64_t>(crow[rows]) != nnz) return false;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (crow[i + 1] < crow[i] || static_cast<std::int64_t>(crow[i + 1]) > nnz) return false;
+    std::int64_t last = -1;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      if (static_cast<std::int64_t>(ccol[s]) <= last) return false;
+      last = ccol[s];
+    }
+    if (last >= columns) return false;
+  }
+  return true;
+}
+
 // Slot of the mirror image of each entry; false where the pattern is not symmetric. [nnz]
 template <class I>
 bool mirror_slots(const I* crow, const I* ccol, std::int64_t n, I* slot) {
@@ -137,6 +154,54 @@ bool mirror_slots(const I* crow, const I* ccol, std::int64_t n, I* slot) {
       slot[t] = s;
     }
   return true;
+}
+
+// Whether every entry joins neighbours of a lattice, given what each offset col - row stands for.
+// offsets: increasing, [count]; steps: [count, 3] in -1, 0, 1. An offset that is not among them is
+// returned in `missed`.
+struct LatticeFit {
+  bool fits = true, known = true;
+  std::int64_t missed = 0;
+};
+
+template <class I>
+LatticeFit lattice_fit(const I* crow, const I* ccol, const std::int64_t* shape, const std::int64_t* offsets,
+                       const std::int64_t* steps, std::int64_t count) {
+  LatticeFit out;
+  std::int64_t i = 0;
+  for (std::int64_t z = 0; z < shape[2]; ++z)
+    for (std::int64_t y = 0; y < shape[1]; ++y)
+      for (std::int64_t x = 0; x < shape[0]; ++x, ++i) {
+        std::int64_t k = 0;
+        const std::int64_t at[3] = {x, y, z};
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          const std::int64_t offset = static_cast<std::int64_t>(ccol[s]) - i;
+          while (k < count && offsets[k] < offset) ++k;
+          if (k == count || offsets[k] != offset) {
+            out.known = false;
+            out.missed = offset;
+            return out;
+          }
+          for (int a = 0; a < 3; ++a) {
+            const std::int64_t to = at[a] + steps[3 * k + a];
+            if (to < 0 || to >= shape[a]) out.fits = false;
+          }
+        }
+      }
+  return out;
+}
+
+// Largest sum of absolute values along a row.
+template <class T, class I>
+auto largest_row_sum(const I* crow, const T* val, std::int64_t n) {
+  using Real = decltype(std::abs(T()));
+  Real most = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    Real sum = 0;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) sum += std::abs(val[s]);
+    if (!(sum <= most)) most = sum;  // NaN stays
+  }
+  return most;
 }
 
 struct Breadth {

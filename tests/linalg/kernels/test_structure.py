@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import scipy.sparse as sp
 import torch
 
+from tests.helpers.lattices import laplacian, split
 from torch_sla._core import extension
 from torch_sla.linalg.kernels import structure as kernel
+from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.sparse import structure
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -87,3 +90,31 @@ def test_breadth_first_is_the_search_in_numpy(monkeypatch: pytest.MonkeyPatch) -
     dimension = growth_dimension(pattern)
     monkeypatch.setattr("torch_sla.linalg.sparse.growth.breadth_first", lambda *_: None)
     assert growth_dimension(pattern) == dimension == 2.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+def test_largest_row_sum(dtype: torch.dtype) -> None:
+    pattern, values = random_matrix(6)
+    values = values.to(dtype) * (1j if dtype.is_complex else 1)
+    found = kernel.largest_row_sum(pattern.crow, values)
+    assert found.dtype is dtype.to_real()
+    torch.testing.assert_close(found, pattern.sum_rows(values.abs()).amax())
+    assert kernel.largest_row_sum(pattern.crow, values * torch.nan).isnan()
+
+
+def test_lattice_fit_proves_what_torch_proves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stencils, one with an entry that wraps around an edge, and one with a far entry."""
+    A = laplacian(7, 6)
+    wrapped, far = A.tolil(), A.tolil()
+    wrapped[5, 6], far[3, 30] = 0.1, 0.1
+    wrapped[6, 5], far[30, 3] = 0.1, 0.1
+    found = []
+    for matrix in (A, laplacian(5, 4, 3), wrapped, far):
+        pattern, _ = split(sp.csr_array(matrix))
+        found.append(find_lattice(pattern.crow, pattern.ccol))
+    assert found[0] is not None
+    assert found[3] is None
+    monkeypatch.setattr(kernel, "lattice_fit", lambda *_: None)
+    for matrix, lattice in zip((A, laplacian(5, 4, 3), wrapped, far), found, strict=True):
+        pattern, _ = split(sp.csr_array(matrix))
+        assert find_lattice(pattern.crow, pattern.ccol) == lattice
