@@ -332,6 +332,8 @@ class SolverState:
             if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
                 # Other factors are no smaller.
                 ways = deque([(lean, False)])
+            elif info.result is Result.OUT_OF_MEMORY:
+                ways = deque(way for way in ways if not way[1])
         if x is nan:
             x = nan.clone(memory_format=torch.contiguous_format)
         if scale is not None:
