@@ -26,7 +26,7 @@ def grid(n: int) -> SparseTensor:
     return SparseTensor(values, row, col, (n * n, n * n))
 
 
-@pytest.mark.parametrize("method", ["auto", "superlu", "gmres"])
+@pytest.mark.parametrize("method", ["auto", "superlu", "lu", "gmres"])
 def test_eight_threads_get_the_bits_of_one(method: str) -> None:
     A = grid(20)
     loads = [torch.linspace(-1, k, 400, dtype=torch.float64) for k in range(1, 9)]
