@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # Python: what main returns. YAML: outputs by name. Values, relative tolerance.
 NUMBERS: dict[str, tuple[object, float]] = {
     "poisson.py": (1.2517825e-4, 1e-6),
+    "adaptive_corner.py": (0.99, 0.02),
     "conductivity_from_sensors.py": (0.0636, 0.05),
     "two_materials.yaml": ({"through": 1772.727272727, "joint": 11.363636364}, 1e-9),
     "heat_sink/heat_sink.yaml": (

@@ -28,7 +28,8 @@ _HOMES = {
     "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.mesh": (
-        *("BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "RectangleMesh"),
+        *("AnnulusMesh", "BoxMesh", "DiskMesh", "IntervalMesh", "LShapeMesh"),
+        *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
         *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),

@@ -50,8 +50,11 @@ from torch_sla.problems.specs.boundary import (
 )
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.mesh import (
+    AnnulusMesh as AnnulusMesh,
     BoxMesh as BoxMesh,
+    DiskMesh as DiskMesh,
     IntervalMesh as IntervalMesh,
+    LShapeMesh as LShapeMesh,
     MeshArrays as MeshArrays,
     MeshFile as MeshFile,
     RectangleMesh as RectangleMesh,

@@ -50,7 +50,8 @@ def attempt(what: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - the point is to go on
         last = traceback.extract_tb(error.__traceback__)[-3:]
         where = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(last))
-        report(f"FAILED {what}: {type(error).__name__}: {error} [{where}]")
+        said = str(error)[:600].partition("\n")[0]
+        report(f"FAILED {what}: {type(error).__name__}: {said} [{where}]")
 
 
 def clock(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -259,12 +260,12 @@ def batches(quick: bool) -> None:
                 )
                 b = torch.randn(count, n * n, 2, dtype=values.dtype, device=CUDA)
                 symbolic = chosen.analyze(pattern, method, known)
-                first, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))  # noqa: B023
+                first, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))
                 solver = numerics[0].payload.batch.direct.solver
                 said = f"info {solver.info} pivots {solver.pivots} estimates {solver.estimates()}"
                 for mode in ("n", "h"):
                     t, x = clock(
-                        lambda: chosen.solve_batch(numerics, many, b, mode, options=options)  # noqa: B023
+                        lambda: chosen.solve_batch(numerics, many, b, mode, options=options)
                     )
                     from torch_sla.linalg.kernels.sparse import spmm
 
@@ -275,8 +276,32 @@ def batches(quick: bool) -> None:
                         f"residual {worst:.1e}, {said}"
                     )
                 del numerics
-                again, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))  # noqa: B023
+                again, numerics = clock(lambda: chosen.factorize_batch(symbolic, many, options))
                 report(f"refactorised in {again:.4f} s")
+
+
+@step
+def repeatable(_: bool) -> None:
+    """Whether two runs give the same bits, and what it costs to make them."""
+    for n in QUICK_SIZES:
+        data = poisson(n)
+        b = torch.ones(n * n, 1, dtype=torch.float64, device=CUDA)
+        for kind in ("SPD", "SYMMETRIC", "GENERAL"):
+            for strict in (0, 1):
+                with attempt(f"{n} {kind} {strict}"):
+                    out, times = [], []
+                    for _ in range(2):
+                        made, values = solver(data, kind)
+                        made._set("DETERMINISTIC_MODE", strict)
+                        made.analyze(values)
+                        made.factorize(values)
+                        times.append(clock(partial(made.factorize, values))[0])
+                        for _ in range(2):
+                            t, x = clock(partial(made.solve, values, b))
+                            out.append(x)
+                    same = [bool(torch.equal(out[0], x)) for x in out[1:]]
+                    took = f"factorise {min(times):.4f} solve {t:.4f} s"
+                    report(f"{n * n} {kind} deterministic={strict}: same bits {same}, {took}")
 
 
 @step

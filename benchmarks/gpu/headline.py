@@ -12,8 +12,11 @@ memory, by ours elsewhere. Sizes that fail say why, and the rest go on.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import gc
+import io
 import json
+import pstats
 import time
 import traceback
 from pathlib import Path
@@ -89,6 +92,10 @@ def row(
     """Solve one size; times are of the last round."""
     m = EDGES[name]
     n = m * m
+    clear_factor_cache()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     crow, ccol, values = poisson(m, device)
     b = torch.ones(n, dtype=torch.float64, device=device)
     out: dict[str, Any] = {"size": name, "unknowns": n}
@@ -96,7 +103,6 @@ def row(
         clear_factor_cache()
         gc.collect()
         if device.type == "cuda":
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
         A, t_build = timed(lambda: build(crow, ccol, values), device)
@@ -132,6 +138,7 @@ def derivative(
 ) -> dict[str, Any]:
     """Forward and backward of a solve, its hierarchy made afresh once."""
     clear_factor_cache()
+    gc.collect()
     a, rhs = values.clone().requires_grad_(), b.clone().requires_grad_()
     A = build(crow, ccol, values)
     A = SparseTensor.from_pattern(A.pattern, a)
@@ -142,6 +149,28 @@ def derivative(
     with torch.no_grad():
         check = float(torch.linalg.vector_norm(w - A @ rhs.grad) / torch.linalg.vector_norm(w))
     return {"forward": forward, "backward": backward, "adjoint_residual": check}
+
+
+def profile(name: str, device: torch.device) -> str:
+    """Where the host spends its time in a solve, the third of its size."""
+    m = EDGES[name]
+    crow, ccol, values = poisson(m, device)
+    b = torch.ones(m * m, dtype=torch.float64, device=device)
+
+    def work() -> None:
+        clear_factor_cache()
+        build(crow, ccol, values).solve(b, rtol=1e-8, method="cg", preconditioner="multigrid")
+        sync(device)
+
+    work()
+    work()
+    watch = cProfile.Profile()
+    watch.runcall(work)
+    text = io.StringIO()
+    stats = pstats.Stats(watch, stream=text).strip_dirs()
+    stats.sort_stats("tottime").print_stats(28)
+    stats.sort_stats("cumtime").print_stats(40)
+    return text.getvalue()
 
 
 def stages(name: str, device: torch.device) -> dict[str, float]:
@@ -178,7 +207,7 @@ def stages(name: str, device: torch.device) -> dict[str, float]:
         _, found["residual"] = timed(lambda: check(out.x), device)
         found["levels"] = len(h.levels)
         found["hierarchy bytes/unknown"] = h.nbytes / n
-        del pattern, h, out, check
+        pattern = h = out = check = None
     return found
 
 
@@ -229,7 +258,7 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
         ("restriction", lambda: lattice.restrict(found, [w0, w1], y, f, flag), 4 + 6 + 1),
         ("correction", lambda: lattice.correct(found, [w0, w1], f, M, r64, x, flag), 1 + 6 + 4 + 8 + 4),
         ("second smoothing and dot", lambda: lattice.relax(A, M, r64, x, y, dots, flag), 20 + 4 + 8 + 4 + 4),
-        ("level 1: first smoothing and residual", lambda: lattice.residual_after_first(C, MC, f, g, flag), (36 + 12) / 4),
+        ("level 1: first smoothing", lambda: lattice.residual_after_first(C, MC, f, g, flag), (36 + 12) / 4),
         ("level 1: second smoothing", lambda: lattice.relax(C, MC, f, e, g, None, flag), (36 + 16) / 4),
     ]  # fmt: skip
     rows = []
@@ -237,7 +266,7 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
         work()
         times = []
         for _ in range(3):
-            _, t = timed(lambda: [work() for _ in range(REPEATS)], device)  # noqa: B023
+            _, t = timed(lambda: [work() for _ in range(REPEATS)], device)
             times.append(t / REPEATS)
         rows.append((what, 1e3 * min(times), size))
     return rows
@@ -261,6 +290,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10k, 1M and 16M, with details of 16M")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--stages", default="", help="sizes to take apart")
+    parser.add_argument("--profile", default="", help="sizes to profile on the host")
     parser.add_argument("--roofline", default="", help="size to measure kernels at")
     parser.add_argument("--gradient", default="16M", help="size to differentiate, if it is solved")
     parser.add_argument(
@@ -278,7 +308,10 @@ def main() -> None:
     lines = [
         f"# 2D Poisson, {name}, torch {torch.__version__}",
         "",
-        "| size | seconds | target | pattern | plan | solve | first round | iterations | residual | backward error | bytes/unknown |",
+        (
+            "| size | seconds | target | pattern | plan | solve | first round | iterations | "
+            "residual | backward error | bytes/unknown |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
 
@@ -308,16 +341,21 @@ def main() -> None:
         )
         print(lines[-1], r["choice"], r["result"], r["notes"], flush=True)
         if "backward" in r:
-            lines += ["", f"gradient at {size}: forward {r['forward']:.4f} s, backward {r['backward']:.4f} s "
-                      f"({r['backward'] / r['forward']:.2f} of it), adjoint residual {r['adjoint_residual']:.1e}", ""]  # fmt: skip
+            told = (
+                f"gradient at {size}: forward {r['forward']:.4f} s, backward {r['backward']:.4f} s "
+                f"({r['backward'] / r['forward']:.2f} of it), adjoint residual {r['adjoint_residual']:.1e}"
+            )
+            lines += ["", told, ""]
             print(lines[-2], flush=True)
     for size in filter(None, args.stages.split(",")):
-        found = guarded(lambda: stages(size, device))  # noqa: B023
+        found = guarded(lambda: stages(size, device))
         if found is not None:
             report["stages"][size] = found
             lines += ["", f"## Stages at {size}", ""]
             lines += [f"- {what}: {value:.5g}" for what, value in found.items()]
             print("\n".join(lines[-len(found) - 2 :]), flush=True)
+    for size in filter(None, args.profile.split(",")):
+        print(guarded(lambda: profile(size, device)), flush=True)
     if args.roofline:
         kernels = guarded(lambda: roofline(args.roofline, device))
         if kernels is not None:

@@ -1,6 +1,6 @@
 """General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
 
-    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra] [--device cpu]
+    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door|launch] [--device cpu]
 
 Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
 altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
@@ -11,11 +11,11 @@ Nothing of this reaches the solver but the tensors of a matrix.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import sys
 import time
 import traceback
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,9 +23,11 @@ from torch import Tensor
 from torch_sla.linalg.kernels import rows as fused, sparse as kernels
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.precond.multigrid.device import aggregation
+from torch_sla.linalg.precond.multigrid.device import aggregation, blocks
 from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.sparse.pattern import Pattern
+
+print = functools.partial(print, flush=True)
 
 
 def sync(device: str) -> None:
@@ -114,10 +116,20 @@ def stiffness(points: Tensor, cells: Tensor, fixed: Tensor, jump: float) -> tupl
         block = block * 8 + centre[:, d]
     high = torch.rand(8**dim, generator=generator, device=device) < 0.5
     kappa = torch.where(high[block], jump, 1.0).double()
-    volume = torch.linalg.det(edges).abs() / (2 if dim == 2 else 6)
-    grad = torch.linalg.inv(edges)  # columns are gradients of all shape functions but the first
+    # Columns of the inverse are the gradients of all shape functions but the first.
+    if dim == 2:
+        (a, b), (c, d) = edges[:, 0].unbind(1), edges[:, 1].unbind(1)
+        det, cofactors = a * d - b * c, torch.stack([d, -b, -c, a], 1)
+    else:
+        u, v, w = edges.unbind(1)
+        columns = [torch.linalg.cross(v, w), torch.linalg.cross(w, u), torch.linalg.cross(u, v)]
+        det, cofactors = (u * columns[0]).sum(1), torch.stack(columns, 2)
+    volume = det.abs() / (2 if dim == 2 else 6)
+    grad = cofactors.reshape(-1, dim, dim) / det[:, None, None]
     grad = torch.cat([-grad.sum(2, keepdim=True), grad], 2)
-    local = (volume * kappa)[:, None, None] * (grad.mT @ grad)
+    local = grad.new_empty(cells.shape[0], dim + 1, dim + 1)
+    for i, j in itertools.product(range(dim + 1), repeat=2):
+        local[:, i, j] = volume * kappa * (grad[:, :, i] * grad[:, :, j]).sum(1)
     del edges, grad, centre
     k = dim + 1
     row = cells.int().repeat_interleave(k, 1).flatten()
@@ -153,8 +165,11 @@ def spmv(device: str, quick: bool) -> None:
     size = (300, 300) if quick else (2000, 2000)
     for order in ("local", "random"):
         points, cells, fixed = mesh(size, order, device)
-        pattern, values = stiffness(points, cells, fixed, 1.0)
+        made, (pattern, values) = timed(
+            lambda given=(points, cells, fixed): stiffness(*given, 1.0), device
+        )
         del points, cells
+        print(f"{order}: matrix made in {made:.2f} s")
         crow, ccol = pattern.crow, pattern.ccol
         n, nnz = pattern.shape[0], pattern.nnz_csr
         longest = int(crow.diff().max())
@@ -205,7 +220,7 @@ def sweep(device: str, quick: bool) -> None:
                 (1, 2, 4, 8, 16), (256, 512, 1024, 2048), (2, 4, 8)
             ):
                 shape_of = {"tile": (tile // width, width, 1), "warps": warps}
-                run = partial(csr.product, *given, longest=64, **shape_of)
+                run = functools.partial(csr.product, *given, longest=64, **shape_of)
 
                 try:
                     line.append((traffic / loop_time(run, device, True) / 1e9, width, tile, warps))
@@ -218,7 +233,7 @@ def sweep(device: str, quick: bool) -> None:
 
 
 PHASES = (
-    "grouped", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
+    "grouped", "couplings", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
     "flatten", "make_smoother", "coarse_inverse",
 )  # fmt: skip
 
@@ -226,29 +241,32 @@ PHASES = (
 def phases(build, device: str) -> None:
     """Time the phases of a set-up."""
     spent: dict[str, float] = {}
-    kept = {name: getattr(aggregation, name) for name in PHASES}
+    where = [(aggregation, name) for name in PHASES]
+    where += [(blocks, name) for name in ("product_pattern", "spgemm_masked")]  # of the two above
+    kept = [(module, name, getattr(module, name)) for module, name in where]
 
-    def wrapped(name):
+    def wrapped(name, function):
         def call(*args, **kwargs):
-            seconds, out = timed(lambda: kept[name](*args, **kwargs), device)
+            seconds, out = timed(lambda: function(*args, **kwargs), device)
             spent[name] = spent.get(name, 0.0) + seconds
             return out
 
         return call
 
-    for name in PHASES:
-        setattr(aggregation, name, wrapped(name))
+    for module, name, function in kept:
+        setattr(module, name, wrapped(name, function))
     try:
         build()
     finally:
-        for name, function in kept.items():
-            setattr(aggregation, name, function)
+        for module, name, function in kept:
+            setattr(module, name, function)
     print("    set-up phases: " + ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in spent.items()))
 
 
 def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, options: AMG) -> None:
-    pattern, values = stiffness(*mesh(shape, order, device), jump)
+    made, (pattern, values) = timed(lambda: stiffness(*mesh(shape, order, device), jump), device)
     n = pattern.shape[0]
+    print(f"{len(shape)}D {order} jump {jump:g}: matrix made in {made:.2f} s")
     pattern.diagonal_slots  # noqa: B018
     generator = torch.Generator(device=device).manual_seed(5)
     b = torch.randn(n, 1, dtype=torch.float64, device=device, generator=generator)
@@ -259,8 +277,9 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
     def build():
         return aggregation.DeviceAggregation(pattern, values, options, None)
 
+    held = torch.cuda.memory_allocated() if device == "cuda" else 0
     cold, _ = timed(build, device)
-    peak = torch.cuda.max_memory_allocated() / n if device == "cuda" else float("nan")
+    peak = (torch.cuda.max_memory_allocated() - held) / n if device == "cuda" else float("nan")
     setup, hierarchy = timed(build, device)
     phases(build, device)
     refresh, _ = timed(lambda: hierarchy.update(values), device)
@@ -285,36 +304,71 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
         f"{len(shape)}D {order:6s} jump {jump:g} n {n} nnz {pattern.nnz_csr}: set-up {setup:.3f} s "
         f"(first {cold:.2f}, update {refresh:.3f}) solve {seconds:.3f} s (plain CG {plain:.3f}), "
         f"{out.iterations} iterations, "
-        f"residual {residual:.1e} {out.result.name}, set-up peak {peak:.0f} B/unknown, levels hold "
+        f"residual {residual:.1e} {out.result.name}, set-up takes {peak:.0f} B/unknown, levels hold "
         f"{hierarchy.nbytes / n:.0f} B/unknown, same bits {torch.equal(out.x, again.x)}"
     )
     print(
         f"    cycle {cycle * 1e3:.2f} ms, matvec {matvec * 1e3:.3f} ms, {hierarchy.dtype}, complexity "
         f"{hierarchy.operator_complexity:.2f}, levels {[l.unknowns for l in hierarchy.levels]}"
     )
-    if device == "cuda":
-        graphed_cycle(hierarchy, b, cycle)
 
 
-def graphed_cycle(hierarchy, b: Tensor, eager: float) -> None:
-    """What a CUDA graph saves of a cycle, and whether it can be captured."""
-    try:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            z = hierarchy.apply(b)
-        graph.replay()
-        expected = hierarchy.apply(b)
-        seconds = loop_time(graph.replay, "cuda", True)
-        same = torch.equal(z, expected)
-        print(f"    graph {seconds * 1e3:.2f} ms against {eager * 1e3:.2f} ms, same bits {same}")
-    except Exception as error:  # noqa: BLE001
-        print(f"    no graph: {error!r}")
+def door(shape: tuple[int, ...], device: str) -> None:
+    """The same through ``A.solve``, everything included, and the gradient."""
+    from torch_sla.linalg import SparseTensor
+
+    pattern, values = stiffness(*mesh(shape, "local", device), 1.0)
+    n = pattern.shape[0]
+    values.requires_grad_()
+    A = SparseTensor.from_pattern(pattern, values)
+    b = torch.ones(n, dtype=torch.float64, device=device)
+    for chosen in ({}, {"method": "cg", "preconditioner": "multigrid"}):
+        for turn in ("first", "again"):
+            seconds, (x, info) = timed(
+                lambda chosen=chosen: A.solve(b, rtol=1e-8, info=True, **chosen), device
+            )
+            back, _ = timed(lambda x=x: torch.autograd.grad(x.square().sum(), values)[0], device)
+            print(
+                f"  A.solve {chosen or 'auto'} {turn}: n {n}, {seconds:.3f} s, {info.iterations} "
+                f"iterations, residual {float(info.residual):.1e}, {info.backend} {info.method}, "
+                f"gradient {back:.3f} s"
+            )
+    print(A.plan(b_shape=(n,)))
+
+
+def launch(device: str) -> None:
+    """Where the host spends its time when kernels are short."""
+    import cProfile
+    import pstats
+
+    pattern, values = stiffness(*mesh((60, 60), "local", device), 1.0)
+    A = fused.Rows.of(pattern.crow, pattern.ccol, values, pattern.shape[0])
+    x = torch.ones(pattern.shape[0], 1, dtype=torch.float64, device=device)
+    hierarchy = aggregation.DeviceAggregation(pattern, values, AMG(), None)
+    for what, function in (
+        ("product", lambda: fused.product(A, x)),
+        ("set-up", lambda: aggregation.DeviceAggregation(pattern, values, AMG(), None)),
+        ("cycle", lambda: hierarchy.apply(x)),
+    ):
+        count = 5 if what == "set-up" else 500
+        function()
+        function()
+        seconds, _ = timed(lambda f=function, c=count: [f() for _ in range(c)], device)
+        profile = cProfile.Profile()
+        profile.enable()
+        for _ in range(count):
+            function()
+        profile.disable()
+        print(f"{what}: {1e6 * seconds / count:.0f} us a call")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["spmv", "sweep", "triangles", "tetrahedra"])
+    parser.add_argument(
+        "--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch"]
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cycle", choices=["V", "W"])
     parser.add_argument("--smoother")
@@ -329,8 +383,16 @@ def main() -> None:
     work = []
     if args.only in (None, "spmv"):
         work.append(("spmv", lambda: spmv(args.device, args.quick)))
+    if args.only == "launch":
+        work.append(("launch", lambda: launch(args.device)))
     if args.only == "sweep":
         work.append(("sweep", lambda: sweep(args.device, args.quick)))
+    if args.only in (None, "door"):
+        work.append(
+            ("door", lambda: door((500, 500) if not args.quick else (100, 100), args.device))
+        )
+        if not args.quick:
+            work.append(("door", lambda: door(plane, args.device)))
     for name, shape in (("triangles", plane), ("tetrahedra", space)):
         if args.only in (None, name):
             for order, jump in itertools.product(args.orders.split(","), (1.0, 1e6)):

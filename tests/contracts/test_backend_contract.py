@@ -1,12 +1,15 @@
 """Every backend and method of the registry, on every device, against dense torch, on the whole zoo.
 
 What a backend does not offer, its capabilities say; asking for it is then refused by the plan, which
-is checked too, so that nothing is skipped.
+is checked too. What is not installed is skipped for the reason that the registry states. Solves run in full,
+gradients over a pairwise covering array, and in full with ``-m slow``.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from tests.helpers.zoo import CASES, Case, case, residual_limit, rhs
 from torch_sla.errors import PlanError, Result, SolveError
 from torch_sla.linalg.backends.base import ALL_DTYPES, Backend, Method, SolveOptions
 from torch_sla.linalg.backends.registry import backends
+from torch_sla.linalg.precond.base import GIVEN, kind
 
 DTYPES = sorted(ALL_DTYPES, key=str)
 BY_NAME = {
@@ -24,20 +28,24 @@ BY_NAME = {
     for b in backends()
     for m in b.capabilities.methods
     if device in b.capabilities.devices
-    # What is missing on the CPU is a reason not to test; what is missing on a GPU is a skip.
-    if device == "cuda" or not (b.unavailable() or b.unavailable_method(m.name))
 }
+
+
+def missing(name: str) -> str | None:
+    """Why a method cannot be used here, in the registry's words."""
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        return "needs a CUDA device"
+    b, m = BY_NAME[name]
+    return b.unavailable() or b.unavailable_method(m.name)
 
 
 def on_device(name: str, *rest: object) -> object:
     """One parameter of a test, skipped with the reason where its device or library is missing."""
-    if not name.startswith("cuda"):
-        return pytest.param(name, *rest)
-    b, m = BY_NAME[name]
-    why = b.unavailable() or b.unavailable_method(m.name)
-    why = why if torch.cuda.is_available() else "needs a CUDA device"
-    marks = [pytest.mark.gpu, pytest.mark.skipif(why is not None, reason=why or "")]
-    return pytest.param(name, *rest, marks=marks)
+    why = missing(name)
+    marks = [pytest.mark.skip(reason=why)] if why else []
+    return pytest.param(
+        name, *rest, marks=[*marks, pytest.mark.gpu] if name.startswith("cuda") else marks
+    )
 
 
 NAMES = [on_device(name) for name in BY_NAME]
@@ -51,8 +59,8 @@ def place(name: str) -> str:
 def offered(b: Backend, m: Method, c: Case, dtype: torch.dtype) -> bool:
     """Whether the capabilities promise this combination."""
     fits = c.square or m.rectangular
-    structure = m.needs == "general" or c.hermitian
-    return fits and structure and dtype in b.capabilities.dtypes & m.dtypes
+    structure = m.needs == "general" or c.hermitian or (m.needs == "symmetric" and c.symmetric)
+    return fits and structure and dtype in b.capabilities.dtypes & m.dtypes & c.dtypes
 
 
 def request(
@@ -80,31 +88,69 @@ def dense_solution(c: Case, dtype: torch.dtype, b: torch.Tensor, vector: bool) -
 @pytest.mark.parametrize("name", NAMES)
 def test_solve(name: str, c: Case) -> None:
     b, m = BY_NAME[name]
-    for dtype in DTYPES:
+    for dtype in [d for d in DTYPES if d in c.dtypes]:
         A = c.sparse(dtype).to(place(name))
         if not offered(b, m, c, dtype):
             with pytest.raises(PlanError):
                 A.solve(rhs(A, None), **request(b, m, c, dtype, place(name)))
             continue
-        for columns in (None, 3) if torch.finfo(dtype).bits == 64 else (3,):
+        for columns in (None, 3):
             check(b, m, c, dtype, columns, place(name))
 
 
+PRECONDITIONED = [
+    on_device(name, wanted)
+    for name, (_, m) in BY_NAME.items()
+    for wanted in m.preconditioners
+    if wanted != GIVEN
+]
+
+
+@pytest.mark.parametrize(("name", "wanted"), PRECONDITIONED)
+def test_preconditioned(name: str, wanted: str) -> None:
+    b, m = BY_NAME[name]
+    entry, device = kind(wanted), place(name)
+    for c in CASES:
+        for dtype in [d for d in DTYPES if d in c.dtypes]:
+            if not offered(b, m, c, dtype):
+                continue  # refused by the plan, see above
+            if entry is not None and (
+                dtype not in entry.dtypes
+                or device not in entry.devices
+                or (entry.needs == "hermitian" and not c.hermitian)
+            ):
+                A = c.sparse(dtype).to(device)
+                asked = request(b, m, c, dtype, device) | {"preconditioner": wanted}
+                with pytest.raises(PlanError, match=wanted):
+                    A.solve(rhs(A, None), **asked)
+                continue
+            check(b, m, c, dtype, None, device, preconditioner=wanted)
+
+
 def check(
-    b: Backend, m: Method, c: Case, dtype: torch.dtype, columns: int | None, device: str
+    b: Backend,
+    m: Method,
+    c: Case,
+    dtype: torch.dtype,
+    columns: int | None,
+    device: str,
+    **more: object,
 ) -> None:
     A = c.sparse(dtype).to(device)
     load = rhs(A, columns)
     eps = torch.finfo(dtype).eps
-    x, info = A.solve(load, throw=False, **request(b, m, c, dtype, device))
+    x, info = A.solve(load, throw=False, **request(b, m, c, dtype, device) | more)
     if m.kind == "iterative" and c.hard and not info.converged:
         assert info.result not in (Result.CONVERGED, Result.ROUNDOFF)
         return
     if m.needs == "positive_definite" and not c.definite and not info.converged:
         assert info.result in (Result.NOT_POSITIVE_DEFINITE, Result.BREAKDOWN)
         return
-    if info.result is Result.BREAKDOWN and c.zero_diagonal and "pivot" in "".join(info.notes):
-        return  # a factorisation that does not pivot said so
+    if info.result is Result.BREAKDOWN and (c.zero_diagonal or c.nullspace is not None):
+        # A factorisation that does not pivot, or a preconditioner that is one, said so.
+        words = ("pivot", "row", "preconditioner", "symmetric")
+        assert any(word in "".join(info.notes) for word in words)
+        return
     assert info.converged, (dtype, columns, info.result, info.notes)
     assert x.shape == (
         *load.shape[: len(A.batch_shape)],
@@ -119,6 +165,7 @@ def check(
             info.residual <= residual_limit(dtype) or not c.square or info.result is Result.ROUNDOFF
         )
         assert info.iterations > 0
+        assert info.history or b.name == "eigen"
     if not c.hard:
         # Conditions of these are below 1e3.
         limit = 1e4 * eps if m.kind == "direct" else 1e4 * residual_limit(dtype)
@@ -158,22 +205,39 @@ def test_modes_and_refactorisation(name: str, c: Case) -> None:
                 assert float((factor * x - expected).norm()) <= 1e-8 * float(expected.norm()), mode
 
 
-GRADIENTS = pairwise(
+def possible(row: tuple[Any, ...]) -> bool:
+    b, m = BY_NAME[row[0]]
+    c = case(row[1])
+    return offered(b, m, c, row[2]) and (m.needs != "positive_definite" or c.definite)
+
+
+FACTORS = (
     list(BY_NAME),
     [c.name for c in CASES if not c.hard and c.nullspace is None],
     [torch.float64, torch.complex128],
     [None, 2],
-    allowed=lambda row: (
-        offered(*BY_NAME[row[0]], case(row[1]), row[2])
-        and (BY_NAME[row[0]][1].needs != "positive_definite" or case(row[1]).definite)
-    ),
 )
+GRADIENTS = pairwise(*FACTORS, allowed=possible)
 
 
 @pytest.mark.parametrize(
     ("name", "zoo", "dtype", "columns"), [on_device(*row) for row in GRADIENTS], ids=str
 )
 def test_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
+    gradient(name, zoo, dtype, columns)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "zoo", "dtype", "columns"),
+    [on_device(*row) for row in product(*FACTORS) if possible(row)],
+    ids=str,
+)
+def test_every_gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
+    gradient(name, zoo, dtype, columns)
+
+
+def gradient(name: str, zoo: str, dtype: torch.dtype, columns: int | None) -> None:
     b, m = BY_NAME[name]
     c = case(zoo)
     A = c.sparse(dtype).to(place(name))

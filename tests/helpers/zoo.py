@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.backends.base import ALL_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,10 @@ class Case:
         Size of square blocks it is stored in, 0 for scalars.
     nullspace
         ``[N, k]`` where it is singular.
+    symmetric
+        Whether it equals its transpose, which Hermitian real matrices do without saying.
+    dtypes
+        In which it exists.
     """
 
     name: str
@@ -52,7 +57,8 @@ class Case:
     hard: bool = False
     block: int = 0
     nullspace: Tensor | None = None
-    dtypes: frozenset[torch.dtype] | None = None
+    symmetric: bool = False
+    dtypes: frozenset[torch.dtype] = ALL_DTYPES
 
     @property
     def square(self) -> bool:
@@ -163,6 +169,10 @@ def _wide(dtype: torch.dtype) -> Tensor:
     return _tall(dtype).mH.resolve_conj().contiguous()
 
 
+def _absorbing(dtype: torch.dtype) -> Tensor:
+    return (_path(12) - (0.8 + 0.7j) * torch.eye(12)).to(dtype)
+
+
 def _neumann(dtype: torch.dtype) -> Tensor:
     A = _path(10)
     A[0, 0] = A[-1, -1] = 1
@@ -176,6 +186,13 @@ CASES: tuple[Case, ...] = (
     Case("saddle", _saddle, (11, 11), hermitian=True, zero_diagonal=True, hard=True),
     Case("convection", _convection, (12, 12)),
     Case("general", _general, (10, 10)),
+    Case(
+        "absorbing",
+        _absorbing,
+        (12, 12),
+        symmetric=True,
+        dtypes=frozenset({torch.complex64, torch.complex128}),
+    ),
     Case("batch", _batch, (9, 9)),
     Case("scaled", _scaled, (10, 10), hard=True),
     Case("scaled definite", _scaled_definite, (10, 10), hermitian=True, definite=True, hard=True),

@@ -130,3 +130,93 @@ def test_an_empty_row_is_singular() -> None:
         A.solve(torch.ones(2, dtype=torch.float64))
     with pytest.raises(ArgumentError, match="`b` must be"):
         A.solve(torch.ones(3, dtype=torch.float64))
+
+
+def _nearly_singular(draw: st.DrawFn, n: int) -> torch.Tensor:
+    """Rank deficient up to a perturbation of any size, rounding included."""
+    g = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    D = torch.randn(n, n, generator=g, dtype=torch.float64)
+    D[-1] = D[: max(n - 1, 1)].sum(0) if n > 1 else 0.0
+    D[-1, 0] += 10.0 ** -draw(st.integers(2, 18))
+    return D
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> SparseTensor:
+    values, row, col, M, N, _, batched = draw(systems())
+    if draw(st.booleans()) and M == N and M:
+        D = _nearly_singular(draw, M)
+        D = D + D.T if draw(st.booleans()) else D
+        return SparseTensor.from_dense(torch.stack([D, -D]) if batched else D)
+    v = torch.tensor(values, dtype=torch.float64)
+    v = torch.stack([v, 0.5 * v]) if batched else v
+    shape = (2, M, N) if batched else (M, N)
+    index = (torch.tensor(i, dtype=torch.long) for i in (row, col))
+    return SparseTensor(v, *index, shape)
+
+
+def _against(found: torch.Tensor, exact: torch.Tensor, scale: torch.Tensor, rtol: float) -> bool:
+    """Equal to `rtol` of `scale`, where the oracle is finite and in range."""
+    usable = exact.isfinite() & scale.isfinite() & (scale < 1e150)
+    error = (found - exact).abs() / scale.clamp(min=1e-150)
+    return bool((error[usable.expand_as(error)] <= rtol).all())
+
+
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    matrices(),
+    st.sampled_from(["product", "transposed", "sum", "gram", "fro", "one", "det", "slogdet", "lu"]),
+)
+def test_algebra_is_right_or_refused(A: SparseTensor, name: str) -> None:
+    D = A.to_dense()
+    size = D.abs()
+    try:
+        if name == "product":
+            x = torch.ones(D.shape[-1], dtype=D.dtype)
+            assert _against(A @ x, D @ x, size.sum(-1), 1e-14)
+        elif name == "transposed":
+            assert torch.equal(A.T().to_dense().nan_to_num(), D.mT.nan_to_num())
+        elif name == "sum":
+            assert _against((A + A).to_dense(), D + D, size, 1e-15)
+        elif name == "gram":
+            assert _against((A @ A.T()).to_dense(), D @ D.mT, size @ size.mT, 1e-14)
+        elif name == "fro":
+            exact = torch.linalg.vector_norm(D, dim=(-2, -1))
+            assert _against(A.norm(), exact, exact, 1e-13)
+        elif name == "one":
+            exact = torch.linalg.matrix_norm(D, 1) if D.numel() else D.sum((-2, -1))
+            assert _against(A.norm(1), exact, exact, 1e-14)
+        elif name in ("det", "slogdet"):
+            # Hadamard's bound is the scale of rounding in a determinant.
+            bound = torch.linalg.vector_norm(D, dim=-1).prod(-1)
+            sign, log = A.slogdet()
+            found = A.det() if name == "det" else sign * log.exp()
+            assert _against(found, torch.linalg.det(D), bound, 1e-11)
+        else:
+            b = torch.ones(D.shape[-1], dtype=D.dtype)
+            x = A.lu().solve(b)
+            r = (D @ x.unsqueeze(-1)).squeeze(-1) - b
+            limit = 1e-12 * (size @ x.abs().unsqueeze(-1)).squeeze(-1) + 1e-9
+            assert bool((r.abs() <= limit.amax(-1, keepdim=True)).all())
+    except TorchSlaError as error:
+        if not str(error):
+            raise
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(matrices(), st.integers(1, 3))
+def test_spectra_are_right_or_refused(A: SparseTensor, k: int) -> None:
+    D = A.to_dense()
+    try:
+        w = (A + A.T()).eigsh(k, "SA", return_eigenvectors=False)
+        exact = torch.linalg.eigvalsh(D + D.mT)
+        scale = exact.abs().amax(-1, keepdim=True).clamp(min=1e-150)
+        assert _against(w, exact[..., :k], scale.expand_as(w), 1e-12)
+        s = A.svd(k)[1]
+        exact = torch.linalg.svdvals(D)
+        assert _against(s, exact[..., :k], exact[..., :1].expand_as(s), 1e-12)
+    except TorchSlaError as error:
+        if not str(error):
+            raise

@@ -36,6 +36,8 @@ class Field:
         along direction ``j``.
     name
         Which argument of a form this is, if any.
+    local
+        The coefficients it was evaluated from ``[*batch, n, nb, components]``, where known.
 
     Examples
     --------
@@ -46,8 +48,14 @@ class Field:
     tensor([[1.4142]])
     """
 
-    def __init__(self, value: Tensor | None, gradient: Tensor | None, name: str = "field") -> None:
-        self._value, self._gradient, self.name = value, gradient, name
+    def __init__(
+        self,
+        value: Tensor | None,
+        gradient: Tensor | None,
+        name: str = "field",
+        local: Tensor | None = None,
+    ) -> None:
+        self._value, self._gradient, self.name, self.local = value, gradient, name, local
 
     @property
     def value(self) -> Tensor:
@@ -62,6 +70,13 @@ class Field:
         if self._gradient is None:
             raise MissingPartError(self.name, "gradient")
         return self._gradient
+
+    def times(self, factor: float) -> Field:
+        """Return the field times a number, with the parts it has."""
+        value, gradient = (
+            None if part is None else factor * part for part in (self._value, self._gradient)
+        )
+        return Field(value, gradient, self.name)
 
     @classmethod
     def __torch_function__(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import MeshError
+from torch_sla.linalg.sparse.segments import SegmentMap
 
 if TYPE_CHECKING:
     from torch_sla.assembly.mesh.mesh import Mesh
@@ -26,6 +27,7 @@ __all__ = [
     "facet_geometry",
     "facet_points",
     "inverse_and_det",
+    "side_geometry",
 ]
 
 
@@ -84,7 +86,7 @@ def inverse_and_det(J: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(rows, -2) / det[..., None, None], det
 
 
-def cell_nodes(mesh: Mesh, points: Tensor | None = None) -> Tensor:
+def cell_nodes(mesh: Mesh, points: Tensor | None = None, cells: Tensor | None = None) -> Tensor:
     """Coordinates of the nodes of every cell ``[n_cells, nodes per cell, dim]``.
 
     Parameters
@@ -93,6 +95,8 @@ def cell_nodes(mesh: Mesh, points: Tensor | None = None) -> Tensor:
         The mesh.
     points
         Moved points ``[n_points, dim]``; the mesh's own when None.
+    cells
+        Indices of some cells; None means all.
 
     Raises
     ------
@@ -105,11 +109,15 @@ def cell_nodes(mesh: Mesh, points: Tensor | None = None) -> Tensor:
         raise MeshError(
             f"points: got shape {tuple(points.shape)}; this mesh has {tuple(mesh.points.shape)}"
         )
-    nodes: Tensor = mesh.cell_points.gather(points, dim=0).unflatten(0, tuple(mesh.cells.shape))
+    table = mesh.cells if cells is None else mesh.cells.index_select(0, cells)
+    gather = mesh.cell_points if cells is None else SegmentMap(table.flatten(), mesh.n_points)
+    nodes: Tensor = gather.gather(points, dim=0).unflatten(0, tuple(table.shape))
     return nodes
 
 
-def cell_geometry(mesh: Mesh, X: Tensor, points: Tensor | None = None) -> Geometry:
+def cell_geometry(
+    mesh: Mesh, X: Tensor, points: Tensor | None = None, cells: Tensor | None = None
+) -> Geometry:
     """Geometric factors at the same reference points of every cell.
 
     Parameters
@@ -120,20 +128,22 @@ def cell_geometry(mesh: Mesh, X: Tensor, points: Tensor | None = None) -> Geomet
         Reference points ``[nq, dim]``.
     points
         Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
+    cells
+        Indices of some cells; None means all.
 
     Raises
     ------
     MeshError
         If a cell is inverted or flat, naming the first.
     """
-    nodes = cell_nodes(mesh, points)
+    nodes = cell_nodes(mesh, points, cells)
     element = mesh.geometry
     X = X.to(nodes)
     constant = element.is_affine or (points is None and _parallel(mesh, nodes))
     slopes = element.gradients(X[:1] if constant else X)
     J = torch.einsum("cka,qkm->cqam", nodes, slopes)
     inverse, det = inverse_and_det(J)
-    _check_orientation(mesh, det)
+    _check_orientation(mesh, det, cells)
     x = torch.einsum("qk,cka->cqa", element.values(X), nodes)
     return Geometry(x, inverse, det)
 
@@ -189,16 +199,49 @@ def facet_geometry(mesh: Mesh, facets: Tensor, X: Tensor, points: Tensor | None 
     MeshError
         If an owner is inverted or flat at a facet, naming the first.
     """
-    nodes = cell_nodes(mesh, points).index_select(0, mesh.facet_cells[facets])
-    side = mesh.facet_sides[facets]
+    placed = facet_points(mesh.reference, X)
+    outward = torch.arange(len(placed))
+    owners, side = mesh.facet_cells[facets], mesh.facet_sides[facets]
+    return side_geometry(mesh, owners, side, placed, outward, points)
+
+
+def side_geometry(
+    mesh: Mesh,
+    cells: Tensor,
+    table: Tensor,
+    X: Tensor,
+    outward: Tensor | None,
+    points: Tensor | None = None,
+) -> Geometry:
+    """Geometric factors at points that cells place in one of several ways.
+
+    Parameters
+    ----------
+    mesh
+        The mesh.
+    cells
+        Cell of each site ``[n]``.
+    table
+        Which row of X each site uses ``[n]``.
+    X
+        Reference points ``[tables, nq, dim]``.
+    outward
+        Facet of the reference cell that each table lies on, whose oriented area is the measure; None where another
+        side measures it, which leaves the measure at one.
+    points
+        Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
+    """
+    nodes = cell_nodes(mesh, points).index_select(0, cells)
     element = mesh.geometry
-    placed = facet_points(mesh.reference, X).to(nodes)
+    placed = X.to(nodes)
     slopes = element.gradients(placed[:, :1] if element.is_affine else placed)
-    J = torch.einsum("fka,fqkm->fqam", nodes, slopes[side])
+    J = torch.einsum("fka,fqkm->fqam", nodes, slopes[table])
     inverse, det = inverse_and_det(J)
-    _check_orientation(mesh, det, mesh.facet_cells[facets])
-    x = torch.einsum("fqk,fka->fqa", element.values(placed)[side], nodes)
-    area = _area_vectors(mesh.reference).to(nodes)[side]
+    _check_orientation(mesh, det, cells)
+    x = torch.einsum("fqk,fka->fqa", element.values(placed)[table], nodes)
+    if outward is None:
+        return Geometry(x, inverse, torch.ones_like(det))
+    area = _area_vectors(mesh.reference).to(nodes)[outward.to(table.device)][table]
     oriented = det[..., None] * torch.einsum("fqma,fm->fqa", inverse, area)
     measure = oriented.square().sum(-1).sqrt()
     return Geometry(x, inverse, measure, oriented / measure[..., None])

@@ -112,7 +112,7 @@ class SolverState:
         values, b = values.detach(), b.detach()
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = [kernels.fingerprint(item) for item in items]
+        prints = kernels.fingerprints(items)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:

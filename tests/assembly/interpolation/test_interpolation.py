@@ -110,3 +110,26 @@ def test_locating_prefers_the_deepest_cell_then_the_lowest(tools):
     cells, X = locate(mesh, centre)
     assert cells.tolist() == [0, 0]
     assert (mesh.reference.slack(X) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("cell", ["line", "triangle", "quad", "tetra", "hexahedron"])
+def test_point_loads_and_springs_are_adjoint_to_evaluation(tools, cell, generator):
+    mesh = tools.distorted(cell, 2)
+    dofs = fem.Dofs(mesh, fem.lagrange(cell, 2), 2)
+    at = torch.rand(5, mesh.dim, generator=generator, dtype=torch.float64)
+    probe = fem.Interpolation(mesh, dofs.element, at, dofs=dofs)
+    u, v = torch.rand(2, dofs.n, generator=generator, dtype=torch.float64)
+    force = torch.rand(3, 5, 2, generator=generator, dtype=torch.float64)
+    expected = (force * probe.value(v)).sum((-2, -1))
+    torch.testing.assert_close(probe.load(force) @ v, expected)
+    k = torch.rand(5, 2, 2, generator=generator, dtype=torch.float64)
+    zero = torch.zeros(dofs.n).double()
+    K = probe.springs(k)
+    expected = torch.einsum("pa,pab,pb->", probe.value(v), k, probe.value(u))
+    torch.testing.assert_close(fem.residual(dofs.pattern, K, zero, u) @ v, expected)
+    same = torch.eye(2).double() * k[:, :1, :1]
+    torch.testing.assert_close(probe.springs(k[:, 0, 0]), probe.springs(same))
+    with pytest.raises(ArgumentError, match="stiffness: got shape"):
+        probe.springs(k[:2])
+    with pytest.raises(ArgumentError, match="force: got shape"):
+        probe.load(force[..., 0])

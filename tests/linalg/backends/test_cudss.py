@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from torch_sla.linalg.factor_cache import clear_factor_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SQUARE = [c for c in CASES if c.square and not c.hard and c.nullspace is None]
 OPTIONS = SolveOptions()
@@ -91,6 +93,8 @@ def poisson(method: str = "cholesky", dtype: torch.dtype = torch.float64):
 def test_modes(lib: FakeCuDSS, c: Case, method: str, dtype: torch.dtype) -> None:
     if (method == "cholesky" and not c.definite) or (method == "ldlt" and not c.hermitian):
         return  # refused by the plan
+    if dtype not in c.dtypes:
+        return  # no such matrix
     backend, symbolic, values = arranged(c, dtype, method)
     numeric = backend.factorize(symbolic, values, OPTIONS)
     assert not numeric.perturbed
@@ -321,11 +325,26 @@ def test_the_reason_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch, nvmath=False, device=True, lib=good
     )
     assert "no CUDA device" in reason(monkeypatch, nvmath=True, device=False, lib=good)
-    missing = reason(monkeypatch, nvmath=True, device=True, lib=RuntimeError("no libcudss.so.0"))
-    assert "libcudss does not load (no libcudss.so.0)" in missing
+    error = RuntimeError("no libcudss.so.0\n  a long list of folders")
+    missing = reason(monkeypatch, nvmath=True, device=True, lib=error)
+    assert "libcudss does not load (no libcudss.so.0);" in missing
     wrong = reason(monkeypatch, nvmath=True, device=True, lib=FakeCuDSS(version=(1, 0, 0)))
     assert "cuDSS 1.0.0 is installed and nvmath-python 1.0 drives 0.8" in wrong
     assert reason(monkeypatch, nvmath=True, device=True, lib=good) == ""
+
+
+def test_libraries_are_found_beside_any_entry_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "libcudss_of_a_test.so.0"
+    assert driver._installed(name) is None
+    library = tmp_path / "nvidia" / "cu13" / "lib" / name
+    library.parent.mkdir(parents=True)
+    library.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in [m for m in sys.modules if m == "nvidia" or m.startswith("nvidia.cu")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    assert driver._installed(name) == str(library)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -101,5 +101,5 @@ def test_singular_is_an_error() -> None:
 
 
 def test_single_precision_is_refused_with_the_reason() -> None:
-    with pytest.raises(PlanError, match="does not take torch.float32"):
+    with pytest.raises(PlanError, match=r"does not take torch\.float32"):
         SparseTensor.eye(3).solve(torch.ones(3), method="umfpack")

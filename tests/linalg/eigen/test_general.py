@@ -81,7 +81,7 @@ def test_second_derivatives_of_eigenvalues(dtype: torch.dtype) -> None:
 def test_phase_and_second_derivatives_are_refused() -> None:
     A = sample(torch.float64)
     values = A.values.clone().requires_grad_()
-    w, V = SparseTensor.from_pattern(A.pattern, values).eigs(2)
+    _, V = SparseTensor.from_pattern(A.pattern, values).eigs(2)
     with pytest.raises(GradientError, match="phase"):
         torch.autograd.grad(V[1, 0].imag, values, retain_graph=True)
     (first,) = torch.autograd.grad((V[0].abs() ** 2).sum(), values, create_graph=True)

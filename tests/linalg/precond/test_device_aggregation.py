@@ -10,15 +10,17 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels import rows
+from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
+from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
-from torch_sla.linalg.precond.multigrid.device import blocks
+from torch_sla.linalg.precond.multigrid.device import blocks, build
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -300,6 +302,21 @@ def test_disconnected_parts_single_and_empty_rows() -> None:
     assert not z[400:403].any()
 
 
+def test_conjugate_gradients_around_it() -> None:
+    A = delaunay(2025, 2)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    b = rhs(2025, 2)
+    out = hierarchy.cg(values, b, options=KrylovOptions(rtol=1e-10))
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 20
+    assert np.linalg.norm(b.numpy() - A @ out.x.numpy()) <= 2e-10 * float(b.norm())
+    again = hierarchy.cg(values, b, x0=out.x, options=KrylovOptions(rtol=1e-9))
+    assert again.iterations == 0
+    other = hierarchy.cg(2 * values, b, options=KrylovOptions(rtol=1e-10))
+    torch.testing.assert_close(2 * other.x, out.x, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("scale", [1e-60, 1e60])
 def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
     pattern, values = split(poisson(50, 50) * scale)
@@ -309,6 +326,33 @@ def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
     z = hierarchy.apply(b)
     assert torch.isfinite(z).all()
     torch.testing.assert_close(hierarchy.apply(2.0**130 * b), 2.0**130 * z, rtol=1e-6, atol=0.0)
+
+
+def test_lobpcg_with_it() -> None:
+    A = delaunay(2025, 2)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    X = torch.randn(2025, 6, dtype=torch.float64)
+    w, _ = lobpcg(
+        lambda V: torch.from_numpy(A @ V.numpy()),
+        X,
+        3,
+        preconditioner=hierarchy.apply,
+        options=LOBPCGOptions(tol=1e-7, maxiter=40),
+    )
+    expected = np.linalg.eigvalsh(A.toarray())[:3]
+    np.testing.assert_allclose(w.numpy(), expected, rtol=1e-8)
+
+
+def test_dispatch_leaves_what_is_no_lattice_to_aggregates() -> None:
+    pattern, values = split(delaunay(400, 2))
+    assert isinstance(build(pattern, values, AMG()), DeviceAggregation)
+    known = Structure(symmetric=False)
+    made = build(pattern, values, AMG(), known)
+    assert isinstance(made, DeviceAggregation)
+    assert made._forward.twice  # what is known to be unsymmetric gets the W cycle
+    with pytest.raises(ArgumentError, match="no lattice|neighbours of a lattice"):
+        build(pattern, values, AMG(method="lattice"))
 
 
 def upwinded(n: int, peclet: float) -> sp.csr_array:
@@ -335,7 +379,7 @@ def test_mild_convection(method: object) -> None:
 def test_galerkin_product() -> None:
     A = delaunay(800, 2)
     hierarchy = DeviceAggregation(*split(A), AMG(dtype="float64", coarse_size=30), None)
-    for fine, coarse in itertools.pairwise(hierarchy._stages):
+    for fine, coarse in itertools.pairwise(hierarchy._forward.stages):
         dense = [
             sp.csr_array((m.values, m.ccol, m.crow), shape=(m.n_rows, m.n_cols)).toarray()
             for m in (fine.A, fine.P, fine.R, coarse.A)
@@ -347,7 +391,7 @@ def test_galerkin_product() -> None:
 @pytest.mark.parametrize("terms", [50, 1 << 25])
 @pytest.mark.parametrize("edge", [1, 3])
 def test_products_of_blocks(terms: int, edge: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_TERMS", terms)
+    monkeypatch.setattr(spgemm, "TERMS", terms)
     generator = np.random.default_rng(2)
     made = []
     for m, n, b, c in ((30, 20, edge, edge), (20, 25, edge, 2 * edge)):
@@ -432,13 +476,29 @@ def test_cuda_agrees_with_the_cpu(case: str) -> None:
 @pytest.mark.gpu
 @CUDA
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_cycle_is_captured_in_a_graph(dtype: str) -> None:
+def test_cycles_are_replayed_from_graphs(dtype: str) -> None:
     pattern, values = split(delaunay(5929, 2), "cuda")
     hierarchy = DeviceAggregation(pattern, values, AMG(dtype=dtype), None)
-    r = rhs(5929).cuda()
-    expected = hierarchy.apply(r)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        z = hierarchy.apply(r)
-    graph.replay()
-    assert torch.equal(z, expected)
+    r = rhs(5929, 2).cuda()
+    first = hierarchy.apply(r)
+    for scale in (2.0, 1.0, 8.0):
+        assert torch.equal(hierarchy.apply(scale * r), scale * first)
+    hierarchy.update(4 * values)
+    for _ in range(3):
+        torch.testing.assert_close(hierarchy.apply(r), first / 4, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.gpu
+@CUDA
+def test_conjugate_gradients_on_cuda() -> None:
+    A = delaunay(5929, 2)
+    pattern, values = split(A, "cuda")
+    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    b = rhs(5929).cuda()
+    options = KrylovOptions(rtol=1e-10, maxiter=60)
+    for scale in (1.0, 3.0):  # the second time from the graph of the first, with its new values
+        values.mul_(scale)
+        out = hierarchy.cg(values, b, options=options)
+        assert out.result is Result.CONVERGED
+        residual = np.linalg.norm(b.cpu().numpy() - scale * (A @ out.x.cpu().numpy()))
+        assert residual <= 1e-9 * float(b.norm())

@@ -5,5 +5,6 @@ from __future__ import annotations
 from torch_sla.assembly.basis.basis import Basis
 from torch_sla.assembly.basis.cell import CellBasis
 from torch_sla.assembly.basis.facet import FacetBasis
+from torch_sla.assembly.basis.interior import InteriorBasis
 
-__all__ = ["Basis", "CellBasis", "FacetBasis"]
+__all__ = ["Basis", "CellBasis", "FacetBasis", "InteriorBasis"]

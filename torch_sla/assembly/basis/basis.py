@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
+from torch_sla.assembly.kernels.small import small_product
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Basis(ABC):
         Indices into ``mesh.facets``, or None for cells.
     side
         Local facet number of each site, or None for cells.
+    cells
+        The cells that are the sites, or own them, where neither all cells nor `facets` say so.
     values, slopes
         Reference tables ``[sides, nq, nb]`` and ``[sides, nq, nb, dim]`` (one side for cells).
     """
@@ -48,6 +51,7 @@ class Basis(ABC):
     geometry: Geometry
     facets: Tensor | None
     side: Tensor | None
+    cells: Tensor | None = None
     values: Tensor
     slopes: Tensor
 
@@ -99,7 +103,7 @@ class Basis(ABC):
         constant = self.element.is_affine and self.geometry.inverse.shape[1] == 1
         if constant:
             slopes = slopes[..., :1, :, :]
-        return slopes @ self.geometry.inverse
+        return small_product(slopes, self.geometry.inverse)
 
     def integrate(self, integrand: Tensor) -> Tensor:
         """Integrate ``[*batch, n|1, nq|1]`` over each site: ``[*batch, n]``."""
@@ -124,24 +128,35 @@ class Basis(ABC):
             raise ArgumentError(
                 f"u: got shape {tuple(u.shape)}; the last dimension must be the {dofs.n} dofs"
             )
-        local = dofs.restrict(u, self.facets).unflatten(-1, (dofs.element.n_nodes, dofs.components))
-        if dofs.element == self.element:
+        local = dofs.restrict(u, self.facets, cells=self.cells).unflatten(
+            -1, (dofs.element.n_nodes, dofs.components)
+        )
+        return self.evaluate(local, dofs.element)
+
+    def evaluate(self, local: Tensor, element: Element | None = None) -> Field:
+        """Evaluate a field given by its coefficients in each cell or facet's owner.
+
+        Parameters
+        ----------
+        local
+            ``[*batch, n, nb, components]``.
+        element
+            Their element; this basis's when None.
+        """
+        if element is None or element == self.element:
             phi, slopes = self.phi, self._tables(self.slopes)
         else:
-            values, tables = tabulate(dofs.element, self.reference_points, self.geometry.x)
+            values, tables = tabulate(element, self.reference_points, self.geometry.x)
             phi, slopes = self._tables(values), self._tables(tables)
         dtype = local.dtype
         inverse = self.geometry.inverse.to(dtype)
-        if self.side is None:
-            value = torch.einsum("qk,...skc->...sqc", phi.to(dtype), local)
-            reference = torch.einsum("qkm,...skc->...sqcm", slopes.to(dtype), local)
-        else:
-            value = torch.einsum("sqk,...skc->...sqc", phi.to(dtype), local)
-            reference = torch.einsum("sqkm,...skc->...sqcm", slopes.to(dtype), local)
-        gradient = reference @ inverse
-        if dofs.components == 1:
-            return Field(value[..., 0], gradient[..., 0, :])
-        return Field(value, gradient)
+        site = "" if self.side is None else "s"
+        value = torch.einsum(f"{site}qk,...skc->...sqc", phi.to(dtype), local)
+        reference = torch.einsum(f"{site}qkm,...skc->...sqcm", slopes.to(dtype), local)
+        gradient = small_product(reference, inverse)
+        if local.shape[-1] == 1:
+            return Field(value[..., 0], gradient[..., 0, :], local=local)
+        return Field(value, gradient, local=local)
 
     @property
     @abstractmethod
@@ -158,7 +173,7 @@ def tabulate(element: Element, X: Tensor, like: Tensor) -> tuple[Tensor, Tensor]
 def checked_degree(degree: int | None, element: Element) -> int:
     """Choose the degree that integrates a mass matrix exactly, unless one is given."""
     if degree is None:
-        return max(1, 2 * element.order)
+        return max(1, 2 * element.degree)
     if degree < 0:
         raise ArgumentError(f"degree: got {degree}; a quadrature degree is at least 0")
     return degree

@@ -32,6 +32,8 @@ class CellBasis(Basis):
         Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
     components
         Components of the field.
+    cells
+        Indices of some cells; None means all.
 
     Raises
     ------
@@ -53,11 +55,13 @@ class CellBasis(Basis):
         degree: int | None = None,
         points: Tensor | None = None,
         components: int = 1,
+        cells: Tensor | None = None,
     ) -> None:
         self.mesh, self.element, self.components = mesh, element, components
         self.rule = quadrature(mesh.reference.name, checked_degree(degree, element))
-        self.geometry = cell_geometry(mesh, self.rule.points, points)
+        self.geometry = cell_geometry(mesh, self.rule.points, points, cells)
         self.facets = self.side = None
+        self.cells = cells
         self.values, self.slopes = tabulate(element, self.reference_points, self.geometry.x)
 
     @property

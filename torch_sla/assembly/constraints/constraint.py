@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.sparse.pattern import Pattern
+
 __all__ = ["Constraint"]
 
 
@@ -15,13 +17,17 @@ class Constraint(Protocol):
 
     `T` is structure, fixed when the constraint is made; `g` is a tensor given with every use, which may require a
     gradient. With the unconstrained system ``K u = f`` the constrained one is ``T^H K T u_hat = T^H (f - K g)``.
+    Vectors keep their length: dofs that the constraint fixes are decoupled by a scaled diagonal.
 
     Attributes
     ----------
+    pattern
+        Pattern of the constrained matrix.
     free
         Mask ``[n]`` of the dofs that remain unknown; spectra, determinants and inertia act on these.
     """
 
+    pattern: Pattern
     free: Tensor
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,4 +36,12 @@ class Constraint(Protocol):
 
     def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
         """Compute ``u = T u_hat + g``, ``[*batch, n]``."""
+        ...
+
+    def restrict(self, u: Tensor) -> Tensor:
+        """Return ``u_hat`` of a field that satisfies the constraint."""
+        ...
+
+    def reduce(self, residual: Tensor) -> Tensor:
+        """Reduce a residual or a load to the unknowns: ``T^H r``."""
         ...

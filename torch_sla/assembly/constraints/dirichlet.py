@@ -13,7 +13,7 @@ from torch_sla.linalg.sparse.segments import SegmentMap
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["DirichletConstraint"]
+__all__ = ["DirichletConstraint", "placed_scale"]
 
 
 class DirichletConstraint:
@@ -120,8 +120,10 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return values, load
-        scale = self._scale(values)
-        constrained = torch.where(self._kept, values, torch.zeros((), dtype=values.dtype))
+        scale = placed_scale(values, self._scaled)
+        constrained = torch.where(
+            self._kept, values, torch.zeros((), dtype=values.dtype, device=values.device)
+        )
         constrained = constrained.index_fill(-1, self._diagonal, 0.0)
         constrained = constrained.index_add(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
@@ -129,8 +131,19 @@ class DirichletConstraint:
         coupling = values.index_select(-1, self._lifted)
         lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
         placed = self._place.sum(scale * g)
-        remaining = torch.where(self.free, load - lifted, torch.zeros((), dtype=load.dtype))
+        remaining = torch.where(
+            self.free, load - lifted, torch.zeros((), dtype=load.dtype, device=load.device)
+        )
         return constrained, remaining + placed
+
+    def restrict(self, u: Tensor) -> Tensor:
+        """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""
+        self._check("u", u, self.n)
+        return torch.where(self.free, u, torch.zeros((), dtype=u.dtype, device=u.device))
+
+    def reduce(self, residual: Tensor) -> Tensor:
+        """Reduce a residual or a load ``[*batch, n]`` to the unknowns: zero at prescribed dofs."""
+        return self.restrict(residual)
 
     def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
         """Compute ``u = T u_hat + g``: `u_hat` ``[*batch, n]`` with the prescribed values put in exactly."""
@@ -138,15 +151,10 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        kept = torch.where(self.free, u_hat, torch.zeros((), dtype=u_hat.dtype))
+        kept = torch.where(
+            self.free, u_hat, torch.zeros((), dtype=u_hat.dtype, device=u_hat.device)
+        )
         return kept + self._place.sum(g)
-
-    def _scale(self, values: Tensor) -> Tensor:
-        """Mean magnitude of the free diagonal ``[*batch, 1]``, a constant; 1 where that is zero."""
-        if not len(self._scaled):
-            return torch.ones((*values.shape[:-1], 1), dtype=values.dtype, device=values.device)
-        magnitude = values.detach().index_select(-1, self._scaled).abs().mean(-1, keepdim=True)
-        return torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude)).to(values.dtype)
 
     def _check(self, name: str, value: Tensor, length: int) -> None:
         if value.ndim < 1 or value.shape[-1] != length:
@@ -156,6 +164,14 @@ class DirichletConstraint:
 
     def __repr__(self) -> str:
         return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
+
+
+def placed_scale(values: Tensor, diagonal: Tensor) -> Tensor:
+    """Mean magnitude of some diagonal slots ``[*batch, 1]``, a constant; 1 where that is zero."""
+    if not len(diagonal):
+        return torch.ones((*values.shape[:-1], 1), dtype=values.dtype, device=values.device)
+    magnitude = values.detach().index_select(-1, diagonal).abs().mean(-1, keepdim=True)
+    return torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude)).to(values.dtype)
 
 
 def _checked_dofs(dofs: Tensor, n: int) -> Tensor:

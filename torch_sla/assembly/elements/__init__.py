@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch_sla.assembly.elements.element import Element
+from torch_sla.assembly.elements.mini import Mini
 from torch_sla.assembly.elements.p0 import P0
 from torch_sla.assembly.elements.p1 import P1
 from torch_sla.assembly.elements.p2 import P2
@@ -11,7 +12,7 @@ from torch_sla.assembly.elements.q2 import Q2
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import ArgumentError
 
-__all__ = ["P0", "P1", "P2", "Q1", "Q2", "Element", "lagrange"]
+__all__ = ["P0", "P1", "P2", "Q1", "Q2", "Element", "Mini", "lagrange"]
 
 _SIMPLEX: dict[int, type[Element]] = {0: P0, 1: P1, 2: P2}
 _TENSOR: dict[int, type[Element]] = {0: P0, 1: Q1, 2: Q2}

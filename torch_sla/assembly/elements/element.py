@@ -59,6 +59,11 @@ class Element(ABC):
         """Evaluate their reference gradients at ``[..., dim]``: ``[..., n_nodes, dim]``."""
 
     @property
+    def degree(self) -> int:
+        """Polynomial degree of the basis functions, by which quadrature is chosen."""
+        return self.order
+
+    @property
     def is_affine(self) -> bool:
         """Whether a mapping built from this element has a constant Jacobian."""
         return self.cell.is_simplex and self.order <= 1

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
+from torch_sla.assembly.sided import Sided
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch_sla.assembly.basis.basis import Basis
+    from torch_sla.assembly.basis import Basis, InteriorBasis
 
 __all__ = ["Coefficient", "Context"]
 
-Coefficient = Tensor | Field | float | complex
+Coefficient = Tensor | Field | Sided | float | complex
 
-_RESERVED = ("x", "normal", "basis")
+_RESERVED = ("x", "normal", "basis", "mean")
 
 
 class Context:
@@ -39,7 +40,9 @@ class Context:
         If a coefficient has one dimension only, which could mean cells or points, or a reserved name.
     """
 
-    def __init__(self, basis: Basis, coefficients: Mapping[str, Coefficient]) -> None:
+    def __init__(
+        self, basis: Basis | InteriorBasis, coefficients: Mapping[str, Coefficient]
+    ) -> None:
         self.basis = basis
         for name, value in coefficients.items():
             if name in _RESERVED:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.basis import InteriorBasis
 from torch_sla.assembly.field import Field, MissingPartError
 from torch_sla.assembly.forms.context import Coefficient, Context
 from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
+from torch_sla.assembly.forms.two_sided import SIDES, facet_matrices, facet_vectors, on_side
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -41,37 +43,53 @@ class _Form:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
 
-    def _coefficients(self, bases: dict[str, Basis], w: Context) -> tuple[Tensor, dict[str, Parts]]:
-        """Evaluate the integrand on unit jets, learning which parts it needs."""
+    def _coefficients(
+        self, bases: dict[str, Basis], w: Context, sides: tuple[str, ...] = ()
+    ) -> tuple[Tensor, dict[str, Parts]]:
+        """Evaluate the integrand on unit jets, learning which parts it needs.
+
+        On interior facets each argument is a function on one of the two sides, and zero on the other.
+        """
         known = self._parts
         parts = known or {name: Parts() for name in self._arguments}
-        while True:
+        C: Tensor | None = None
+        while C is None:
             try:
-                C = self._evaluate(bases, w, parts)
-                break
+                # Attempts leave no trace in the graph: a form records the same whether it was used before or not.
+                with torch.set_grad_enabled(torch.is_grad_enabled() and parts == known):
+                    C = self._evaluate(bases, w, parts, sides)
             except MissingPartError as missing:
                 more = parts[missing.argument].including(missing.part)
                 parts = {**parts, missing.argument: more}
+                known = None
         for name, used in parts.items():
             if used == Parts():
                 # Nothing was asked of it, or the part would have been missing.
                 raise ArgumentError(f"{self!r}: the integrand does not depend on {name}")
         if parts != known:
-            self._check_linear(bases, w, parts, C)
+            self._check_linear(bases, w, parts, sides, C)
             self._parts = parts
+            C = self._evaluate(bases, w, parts, sides)
         self._check_shape(C, w.basis)
         return C, parts
 
     def _evaluate(
-        self, bases: dict[str, Basis], w: Context, parts: dict[str, Parts], scale: float = 1.0
+        self,
+        bases: dict[str, Basis],
+        w: Context,
+        parts: dict[str, Parts],
+        sides: tuple[str, ...] = (),
+        scale: float = 1.0,
     ) -> Tensor:
         names = self._arguments
 
         def call(*jets: Tensor) -> Tensor:
-            fields = [
+            fields: list[Any] = [
                 _argument(name, jet, bases[name], parts[name])
                 for name, jet in zip(names, jets, strict=True)
             ]
+            if sides:
+                fields = [on_side(f, side) for f, side in zip(fields, sides, strict=True)]
             return self.integrand(*fields, w)
 
         function: Callable[..., Any] = call
@@ -83,11 +101,16 @@ class _Form:
         return result
 
     def _check_linear(
-        self, bases: dict[str, Basis], w: Context, parts: dict[str, Parts], C: Tensor
+        self,
+        bases: dict[str, Basis],
+        w: Context,
+        parts: dict[str, Parts],
+        sides: tuple[str, ...],
+        C: Tensor,
     ) -> None:
         """Scale every argument by -2: a multilinear integrand scales by (-2)^arguments."""
         with torch.no_grad():
-            scaled = self._evaluate(bases, w, parts, -2.0)
+            scaled = self._evaluate(bases, w, parts, sides, -2.0)
             expected = C.detach() * (-2.0) ** len(self._arguments)
             size = torch.nan_to_num(expected.abs()).amax()
             linear = torch.nan_to_num((scaled - expected).abs()).amax() <= 1e-4 * size
@@ -97,7 +120,7 @@ class _Form:
                 "without them, or linearise it"
             )
 
-    def _check_shape(self, C: Tensor, basis: Basis) -> None:
+    def _check_shape(self, C: Tensor, basis: Basis | InteriorBasis) -> None:
         shape = tuple(C.shape[len(self._arguments) :])
         n, nq = basis.n_sites, len(basis.rule)
         if len(shape) < 2 or shape[-2] not in (1, n) or shape[-1] not in (1, nq):
@@ -114,9 +137,13 @@ def _only(i: int, n: int) -> tuple[int | None, ...]:
 def _same_sites(a: Basis, b: Basis) -> bool:
     if a.rule is not b.rule or a.mesh is not b.mesh:
         return False
-    if a.facets is None or b.facets is None:
-        return a.facets is b.facets
-    return torch.equal(a.facets, b.facets)
+    for own, other in ((a.facets, b.facets), (a.cells, b.cells)):
+        if own is None or other is None:
+            if own is not other:
+                return False
+        elif own is not other and not torch.equal(own, other):
+            return False
+    return True
 
 
 def _unit_jets(basis: Basis, parts: Parts, scale: float) -> Tensor:
@@ -159,7 +186,11 @@ class BilinearForm(_Form):
         super().__init__(integrand, ("u", "v"))
 
     def __call__(
-        self, trial: Basis, test: Basis | None = None, /, **coefficients: Coefficient
+        self,
+        trial: Basis | InteriorBasis,
+        test: Basis | InteriorBasis | None = None,
+        /,
+        **coefficients: Coefficient,
     ) -> Tensor:
         """Integrate over every cell or facet.
 
@@ -173,7 +204,8 @@ class BilinearForm(_Form):
         Returns
         -------
         Tensor
-            Element matrices ``[*batch, n, dofs of v, dofs of u]``.
+            Element matrices ``[*batch, n, dofs of v, dofs of u]``; on interior facets the dofs of the plus side, then
+            those of the minus side.
 
         Raises
         ------
@@ -181,12 +213,31 @@ class BilinearForm(_Form):
             If the integrand is not bilinear, lacks a coefficient or has a wrong shape.
         """
         test = trial if test is None else test
+        if isinstance(trial, InteriorBasis) or isinstance(test, InteriorBasis):
+            return self._two_sided(trial, test, Context(test, coefficients))
         if trial is not test and not _same_sites(trial, test):
             raise ArgumentError(
                 "test: trial and test need the same quadrature degree, cells and facets"
             )
         C, parts = self._coefficients({"u": trial, "v": test}, Context(test, coefficients))
         return element_matrices(C, trial, test, parts["u"], parts["v"])
+
+    def _two_sided(
+        self, trial: Basis | InteriorBasis, test: Basis | InteriorBasis, w: Context
+    ) -> Tensor:
+        if not (isinstance(trial, InteriorBasis) and isinstance(test, InteriorBasis)):
+            raise ArgumentError("test: trial and test both need to live on interior facets")
+        if trial.rule is not test.rule or trial.mesh is not test.mesh:
+            raise ArgumentError("test: trial and test need the same mesh and quadrature degree")
+        rows = []
+        for v in SIDES:
+            row = []
+            for u in SIDES:
+                sides: dict[str, Basis] = {"u": getattr(trial, u), "v": getattr(test, v)}
+                C, parts = self._coefficients(sides, w, (u, v))
+                row.append(facet_matrices(C, sides, parts, test.dx))
+            rows.append(torch.cat(torch.broadcast_tensors(*row), -1))
+        return torch.cat(torch.broadcast_tensors(*rows), -2)
 
 
 class LinearForm(_Form):
@@ -208,8 +259,15 @@ class LinearForm(_Form):
     def __init__(self, integrand: Callable[[Any, Any], Tensor]) -> None:
         super().__init__(integrand, ("v",))
 
-    def __call__(self, test: Basis, /, **coefficients: Coefficient) -> Tensor:
+    def __call__(self, test: Basis | InteriorBasis, /, **coefficients: Coefficient) -> Tensor:
         """Integrate over every cell or facet: element vectors ``[*batch, n, dofs of v]``."""
+        if isinstance(test, InteriorBasis):
+            vectors = []
+            for side in SIDES:
+                basis: Basis = getattr(test, side)
+                L, parts = self._coefficients({"v": basis}, Context(test, coefficients), (side,))
+                vectors.append(facet_vectors(L, basis, parts["v"], test.dx))
+            return torch.cat(torch.broadcast_tensors(*vectors), -1)
         C, parts = self._coefficients({"v": test}, Context(test, coefficients))
         return element_vectors(C, test, parts["v"])
 
@@ -233,7 +291,7 @@ class Functional:
     def __init__(self, integrand: Callable[[Any], Tensor]) -> None:
         self.integrand = integrand
 
-    def __call__(self, basis: Basis, /, **coefficients: Coefficient) -> Tensor:
+    def __call__(self, basis: Basis | InteriorBasis, /, **coefficients: Coefficient) -> Tensor:
         """Integrate over every cell or facet: ``[*batch, n]``."""
         value = self.integrand(Context(basis, coefficients))
         n, nq = basis.n_sites, len(basis.rule)

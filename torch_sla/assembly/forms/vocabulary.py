@@ -8,17 +8,23 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.field import Field
+from torch_sla.assembly.forms.determinants import cofactor, det
 
 if TYPE_CHECKING:
     from torch_sla.assembly.forms.context import Context
+    from torch_sla.assembly.sided import Sided
 
 __all__ = [
+    "average",
+    "cofactor",
     "curl",
+    "det",
     "div",
     "dot",
     "grad",
     "identity",
     "inner",
+    "jump",
     "matvec",
     "normal",
     "sym_grad",
@@ -84,6 +90,16 @@ def trace(A: Tensor) -> Tensor:
 def identity(A: Tensor) -> Tensor:
     """Identity matrix of the size, dtype and device of ``A [..., d, d]``."""
     return torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+
+
+def jump(a: Sided) -> Tensor:
+    """Value on the plus side less that on the minus side of an interior facet."""
+    return _value(a.plus) - _value(a.minus)
+
+
+def average(a: Sided) -> Tensor:
+    """Mean of the values on both sides of an interior facet."""
+    return 0.5 * (_value(a.plus) + _value(a.minus))
 
 
 def normal(w: Context) -> Tensor:

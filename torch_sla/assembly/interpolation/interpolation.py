@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly.dofs import Dofs
 from torch_sla.assembly.interpolation.locate import local_coordinates, locate
+from torch_sla.assembly.kernels.small import small_product
 from torch_sla.assembly.mapping import inverse_and_det
 from torch_sla.errors import ArgumentError
 
@@ -91,7 +92,7 @@ class Interpolation:
         """Gradients of the basis functions ``[m, nb, dim]``."""
         slopes = self.mesh.geometry.gradients(self.X)
         inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", self._nodes, slopes))
-        return self.dofs.element.gradients(self.X) @ inverse
+        return small_product(self.dofs.element.gradients(self.X), inverse)
 
     def _local(self, u: Tensor) -> Tensor:
         """Coefficients of the located cells ``[*batch, m, nb, components]``."""
@@ -128,6 +129,65 @@ class Interpolation:
         """
         gradient = torch.einsum("mkd,...mkc->...mcd", self.dphi.to(u.dtype), self._local(u))
         return gradient[..., 0, :] if self.dofs.components == 1 else gradient
+
+    def load(self, force: Tensor) -> Tensor:
+        """Assemble point loads, the adjoint of `value`: ``sum_p force_p . v(x_p)``.
+
+        Parameters
+        ----------
+        force
+            ``[*batch, m]``, or ``[*batch, m, components]`` for a vector field.
+
+        Returns
+        -------
+        Tensor ``[*batch, n]``.
+
+        Examples
+        --------
+        >>> from torch_sla.assembly import interval_mesh, lagrange
+        >>> at = torch.tensor([[0.25]], dtype=torch.float64)
+        >>> Interpolation(interval_mesh(1), lagrange("line"), at).load(torch.tensor([4.0]))
+        tensor([3., 1.])
+        """
+        shape = (
+            (len(self.cells),)
+            if self.dofs.components == 1
+            else (len(self.cells), self.dofs.components)
+        )
+        if force.shape[-len(shape) :] != shape:
+            raise ArgumentError(
+                f"force: got shape {tuple(force.shape)}; expected [*batch, {', '.join(map(str, shape))}]"
+            )
+        columns = force[..., None] if self.dofs.components == 1 else force
+        local = self.phi.to(force.dtype)[..., None] * columns[..., None, :]
+        return self.dofs.assemble_vector(local.flatten(-2), cells=self.cells)
+
+    def springs(self, stiffness: Tensor) -> Tensor:
+        """Assemble springs between places and the ground: ``sum_p v(x_p) . k_p u(x_p)``.
+
+        Parameters
+        ----------
+        stiffness
+            ``[*batch, m]``, equal in all directions, or ``[*batch, m, components, components]``.
+
+        Returns
+        -------
+        Tensor
+            Matrix values ``[*batch, nnz]`` on the pattern of the dofs.
+        """
+        c, m = self.dofs.components, len(self.cells)
+        if c > 1 and stiffness.shape[-3:] == (m, c, c):
+            k = stiffness
+        elif stiffness.shape[-1:] == (m,):
+            eye = torch.eye(c, dtype=stiffness.dtype, device=stiffness.device)
+            k = stiffness[..., None, None] * eye
+        else:
+            raise ArgumentError(
+                f"stiffness: got shape {tuple(stiffness.shape)}; expected [*batch, {m}] or [*batch, {m}, {c}, {c}]"
+            )
+        phi = self.phi.to(k.dtype)
+        local = torch.einsum("pi,...pab,pj->...piajb", phi, k, phi)
+        return self.dofs.assemble_matrix(local.flatten(-2).flatten(-3, -2), cells=self.cells)
 
     def __repr__(self) -> str:
         return f"Interpolation({len(self.cells)} places in {self.mesh!r})"

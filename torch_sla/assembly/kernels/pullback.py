@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla._core import extension
+from torch_sla.assembly.kernels.small import small_product
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = ["Jets", "pull_back", "pull_back_vector"]
@@ -72,10 +73,10 @@ def _torch_pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) ->
     inverse, measure = inverse.to(C.dtype), measure.to(C.dtype)
     C = C.movedim((1, 3), (-2, -1))
     if jets.trial_gradient:
-        head, tail = C[..., :-dim], C[..., -dim:] @ inverse.transpose(-1, -2)
+        head, tail = C[..., :-dim], small_product(C[..., -dim:], inverse.mT)
         C = _join(head, tail, -1)
     if jets.test_gradient:
-        head, tail = C[..., :-dim, :], inverse @ C[..., -dim:, :]
+        head, tail = C[..., :-dim, :], small_product(inverse, C[..., -dim:, :])
         C = _join(head, tail, -2)
     return C * measure[..., None, None]
 

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from torch_sla.assembly.mesh.build import make_mesh
+from torch_sla.assembly.mesh.curve import curved
+from torch_sla.assembly.mesh.extrude import extrude
 from torch_sla.assembly.mesh.files import read_mesh, write_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
+from torch_sla.assembly.mesh.parts import Part, partition, partition_cells
+from torch_sla.assembly.mesh.refine import refine
+from torch_sla.assembly.mesh.round_shapes import annulus_mesh, disk_mesh, lshape_mesh
 from torch_sla.assembly.mesh.shapes import box_mesh, interval_mesh, rectangle_mesh
+from torch_sla.assembly.mesh.submesh import Submesh, submesh
 
 __all__ = [
     "CELL_TYPES",
     "Mesh",
+    "Part",
+    "Submesh",
+    "annulus_mesh",
     "box_mesh",
+    "curved",
+    "disk_mesh",
+    "extrude",
     "interval_mesh",
+    "lshape_mesh",
     "make_mesh",
+    "partition",
+    "partition_cells",
     "read_mesh",
     "rectangle_mesh",
+    "refine",
+    "submesh",
     "write_mesh",
 ]

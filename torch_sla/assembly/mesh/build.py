@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.mesh.checks import check_cells, check_duplicates, check_points, oriented
+from torch_sla.assembly.mesh.hanging import check_hanging
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.topology import Facets, all_facets, number_rows
 from torch_sla.assembly.reference.cell import reference_cell
@@ -34,6 +35,7 @@ def make_mesh(
     facet_tags: Mapping[str, Array] | None = None,
     orientation: Literal["fix", "refuse"] = "fix",
     duplicate_nodes: Literal["refuse", "allow"] = "refuse",
+    hanging_nodes: Literal["refuse", "allow"] = "refuse",
 ) -> Mesh:
     """Build a checked mesh from arrays.
 
@@ -53,12 +55,15 @@ def make_mesh(
         Whether negatively oriented cells are mirrored (their local numbering changes) or refused.
     duplicate_nodes
         Whether two points at one place are refused, or allowed as the two lips of a crack.
+    hanging_nodes
+        Whether a vertex inside a facet of another cell is refused, or allowed where bodies only touch.
 
     Raises
     ------
     MeshError
         If the coordinates are not finite, an index dangles, a point is isolated or repeated, a cell is flat,
-        folded or repeated, a facet belongs to three cells, or a tagged facet is no facet of the mesh.
+        folded, repeated or on the wrong side of a neighbour, a node hangs on a facet, a facet belongs to three cells,
+        or a tagged facet is no facet of the mesh.
 
     Examples
     --------
@@ -71,6 +76,8 @@ def make_mesh(
         raise ArgumentError(f"orientation: got {orientation!r}; use 'fix' or 'refuse'")
     if duplicate_nodes not in ("refuse", "allow"):
         raise ArgumentError(f"duplicate_nodes: got {duplicate_nodes!r}; use 'refuse' or 'allow'")
+    if hanging_nodes not in ("refuse", "allow"):
+        raise ArgumentError(f"hanging_nodes: got {hanging_nodes!r}; use 'refuse' or 'allow'")
     xs = np.array(_numpy(points), dtype=np.float64)
     ids = _numpy(cells)
     if ids.dtype.kind not in "iu":
@@ -81,7 +88,10 @@ def make_mesh(
     if duplicate_nodes == "refuse":
         check_duplicates(xs)
     connectivity = oriented(xs, connectivity, cell, orientation)
-    return trusted_mesh(xs, connectivity, cell, cell_tags or {}, facet_tags or {})
+    mesh = trusted_mesh(xs, connectivity, cell, cell_tags or {}, facet_tags or {})
+    if hanging_nodes == "refuse":
+        check_hanging(mesh)
+    return mesh
 
 
 def trusted_mesh(
@@ -100,6 +110,12 @@ def trusted_mesh(
         raise MeshError(
             f"cells: cells {owners[:4].tolist()} share the facet {facets.vertices[facets.crowded].tolist()}; "
             "a facet has at most two cells, so remove repeated or overlapping cells"
+        )
+    if len(facets.overlapping):
+        first = facets.overlapping[0]
+        raise MeshError(
+            f"cells: cells {facets.owner[first]} and {facets.neighbour[first]} lie on the same side of their common "
+            f"facet {facets.vertices[first].tolist()} ({len(facets.overlapping)} such facets); remove overlapping cells"
         )
     on_boundary = np.nonzero(facets.neighbour < 0)[0]
     on_boundary = on_boundary[np.lexsort((facets.side[on_boundary], facets.owner[on_boundary]))]

@@ -47,6 +47,7 @@ def read_mesh(
     cell: str | None = None,
     *,
     duplicate_nodes: Literal["refuse", "allow"] = "refuse",
+    hanging_nodes: Literal["refuse", "allow"] = "refuse",
 ) -> Mesh:
     """Read a mesh file in any format meshio knows.
 
@@ -63,6 +64,8 @@ def read_mesh(
         Cell type to take, such as ``"tetra"``; None means the only one of the highest dimension.
     duplicate_nodes
         Whether two points at one place are refused, or allowed as the two lips of a crack.
+    hanging_nodes
+        Whether a vertex inside a facet of another cell is refused, or allowed where bodies only touch.
 
     Raises
     ------
@@ -101,6 +104,7 @@ def read_mesh(
             cell_tags=cell_tags,
             facet_tags=facet_tags,
             duplicate_nodes=duplicate_nodes,
+            hanging_nodes=hanging_nodes,
         )
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.elements import Element, lagrange
+from torch_sla.assembly.mesh.topology import InteriorFacets, interior_facets
 from torch_sla.assembly.reference.cell import ReferenceCell, reference_cell
 from torch_sla.errors import MeshError
 from torch_sla.linalg.sparse.segments import SegmentMap
@@ -120,6 +121,12 @@ class Mesh:
     def boundary(self) -> Tensor:
         """Indices of the boundary facets into `facets`."""
         return torch.nonzero(self.facet_neighbours < 0)[:, 0]
+
+    @cached_property
+    def interior(self) -> InteriorFacets:
+        """Every facet between two cells, on the host."""
+        vertices = self.vertices.cpu().numpy()
+        return interior_facets(vertices, self.reference, self.n_points)
 
     @cached_property
     def cell_points(self) -> SegmentMap:

@@ -27,8 +27,10 @@ _TRIANGLES = ((0, 1, 2), (0, 2, 3))
 _TETRAHEDRA = ((0, 1, 2, 6), (0, 2, 3, 6), (0, 3, 7, 6), (0, 7, 4, 6), (0, 4, 5, 6), (0, 5, 1, 6))
 
 
-def interval_mesh(cells: int = 1, size: float = 1.0, origin: float = 0.0) -> Mesh:
-    """Cut an interval into equal lines.
+def interval_mesh(
+    cells: int = 1, size: float = 1.0, origin: float = 0.0, grading: float = 1.0
+) -> Mesh:
+    """Cut an interval into lines.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def interval_mesh(cells: int = 1, size: float = 1.0, origin: float = 0.0) -> Mes
         Number of cells.
     size, origin
         Length and left end.
+    grading
+        Size of the last cell over that of the first; sizes in between grow by a constant factor.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def interval_mesh(cells: int = 1, size: float = 1.0, origin: float = 0.0) -> Mes
     >>> interval_mesh(2).points.T
     tensor([[0.0000, 0.5000, 1.0000]], dtype=torch.float64)
     """
-    return _structured((cells,), (size,), (origin,), "line")
+    return _structured((cells,), (size,), (origin,), "line", (grading,))
 
 
 def rectangle_mesh(
@@ -55,8 +59,9 @@ def rectangle_mesh(
     size: tuple[float, float] = (1.0, 1.0),
     origin: tuple[float, float] = (0.0, 0.0),
     cell: Literal["triangle", "quad"] = "triangle",
+    grading: tuple[float, float] = (1.0, 1.0),
 ) -> Mesh:
-    """Cut a rectangle into equal quadrilaterals, or each of those into two triangles.
+    """Cut a rectangle into quadrilaterals, or each of those into two triangles.
 
     Parameters
     ----------
@@ -66,6 +71,8 @@ def rectangle_mesh(
         Side lengths and lower left corner.
     cell
         ``"triangle"`` or ``"quad"``.
+    grading
+        Per direction, the size of the last cell over that of the first.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def rectangle_mesh(
         raise ArgumentError(
             f"cell: got {cell!r}; a rectangle is made of 'triangle' or 'quad' cells"
         )
-    return _structured(cells, size, origin, cell)
+    return _structured(cells, size, origin, cell, grading)
 
 
 def box_mesh(
@@ -89,8 +96,9 @@ def box_mesh(
     size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
     cell: Literal["tetra", "hexahedron"] = "tetra",
+    grading: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Mesh:
-    """Cut a box into equal hexahedra, or each of those into six tetrahedra.
+    """Cut a box into hexahedra, or each of those into six tetrahedra.
 
     Parameters
     ----------
@@ -100,6 +108,8 @@ def box_mesh(
         Side lengths and the corner of least coordinates.
     cell
         ``"tetra"`` or ``"hexahedron"``.
+    grading
+        Per direction, the size of the last cell over that of the first.
 
     Returns
     -------
@@ -113,18 +123,19 @@ def box_mesh(
     """
     if cell not in ("tetra", "hexahedron"):
         raise ArgumentError(f"cell: got {cell!r}; a box is made of 'tetra' or 'hexahedron' cells")
-    return _structured(cells, size, origin, cell)
+    return _structured(cells, size, origin, cell, grading)
 
 
 def _structured(
-    cells: Sequence[int], size: Sequence[float], origin: Sequence[float], cell: str
+    cells: Sequence[int],
+    size: Sequence[float],
+    origin: Sequence[float],
+    cell: str,
+    grading: Sequence[float],
 ) -> Mesh:
     dim = {"line": 1, "triangle": 2, "quad": 2, "tetra": 3, "hexahedron": 3}[cell]
-    _check(dim, cells, size, origin)
-    axes = [
-        origin[d] + size[d] * np.linspace(0.0, 1.0, cells[d] + 1, dtype=np.float64)
-        for d in range(dim)
-    ]
+    _check(dim, cells, size, origin, grading)
+    axes = [origin[d] + size[d] * _graded(cells[d], grading[d]) for d in range(dim)]
     # x runs fastest: the last axis of an 'ij' grid runs fastest, so build it in reverse.
     grids = np.meshgrid(*axes[::-1], indexing="ij")
     points = np.stack([grid.ravel() for grid in grids[::-1]], 1)
@@ -173,13 +184,32 @@ def _sides(mesh: Mesh, cells: Sequence[int]) -> dict[str, torch.Tensor]:
     return tags
 
 
-def _check(dim: int, cells: Sequence[int], size: Sequence[float], origin: Sequence[float]) -> None:
-    for name, value in (("cells", cells), ("size", size), ("origin", origin)):
+def _graded(cells: int, grading: float) -> npt.NDArray[np.float64]:
+    """Find the ends of `cells` parts of the unit interval that grow by a constant factor."""
+    if grading == 1.0 or cells == 1:
+        return np.linspace(0.0, 1.0, cells + 1, dtype=np.float64)
+    sizes = grading ** (np.arange(cells) / (cells - 1))
+    ends: npt.NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(sizes)]) / sizes.sum()
+    ends[-1] = 1.0
+    return ends
+
+
+def _check(
+    dim: int,
+    cells: Sequence[int],
+    size: Sequence[float],
+    origin: Sequence[float],
+    grading: Sequence[float],
+) -> None:
+    given = (("cells", cells), ("size", size), ("origin", origin), ("grading", grading))
+    for name, value in given:
         if len(value) != dim:
             raise ArgumentError(f"{name}: got {value!r}; this shape needs {dim} numbers")
     if any(isinstance(count, bool) or int(count) != count or count < 1 for count in cells):
         raise MeshError(f"cells: got {cells!r}; divisions are whole numbers of at least 1")
     if any(not isfinite(length) or length <= 0 for length in size):
         raise MeshError(f"size: got {size!r}; lengths are positive and finite")
+    if any(not isfinite(ratio) or not 1e-6 <= ratio <= 1e6 for ratio in grading):
+        raise MeshError(f"grading: got {grading!r}; ratios of sizes lie between 1e-6 and 1e6")
     if any(not isfinite(value) for value in origin):
         raise MeshError(f"origin: got {origin!r}; coordinates are finite")

@@ -11,7 +11,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch_sla.assembly.reference.cell import ReferenceCell
 
-__all__ = ["Facets", "all_facets", "number_rows", "sub_entities"]
+__all__ = [
+    "Facets",
+    "InteriorFacets",
+    "all_facets",
+    "interior_facets",
+    "number_rows",
+    "sub_entities",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -89,6 +96,8 @@ class Facets:
         Facet of each side of each cell, ``[n_cells, sides]``.
     crowded
         A facet shared by more than two cells, or -1.
+    overlapping
+        Facets whose two cells see them in the same order, and so lie on the same side.
     """
 
     vertices: Ints
@@ -97,6 +106,40 @@ class Facets:
     neighbour: Ints
     number: Ints
     crowded: int
+    overlapping: Ints
+
+
+@dataclass(frozen=True)
+class InteriorFacets:
+    """Facets between two cells, seen from both.
+
+    Parameters
+    ----------
+    owner, neighbour
+        Cells on the side the normal leaves and the one it enters ``[n]``; the owner has the lower number.
+    owner_side, neighbour_side
+        Local facet number in each.
+    matching
+        Vertex of the facet in the neighbour, as its local vertex, for each vertex in the owner's order ``[n, k]``.
+    """
+
+    owner: Ints
+    neighbour: Ints
+    owner_side: Ints
+    neighbour_side: Ints
+    matching: Ints
+
+
+def interior_facets(cells: Ints, cell: ReferenceCell, n: int) -> InteriorFacets:
+    """Find the facets between cells; parameters as in `all_facets`."""
+    facets = all_facets(cells, cell, n)
+    inside = np.nonzero(facets.neighbour >= 0)[0]
+    inside = inside[np.lexsort((facets.side[inside], facets.owner[inside]))]
+    neighbour = facets.neighbour[inside]
+    other = np.argmax(facets.number[neighbour] == inside[:, None], 1)
+    vertices = facets.vertices[inside]
+    matching = np.argmax(cells[neighbour][:, None, :] == vertices[:, :, None], 2)
+    return InteriorFacets(facets.owner[inside], neighbour, facets.side[inside], other, matching)
 
 
 def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
@@ -118,6 +161,10 @@ def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
     last = np.full(len(first), -1, dtype=np.int64)
     last[number] = np.arange(len(number))
     crowded = int(np.argmax(count)) if len(count) and count.max() > 2 else -1
+    inside = np.nonzero(count == 2)[0]
+    same = _same_order(oriented[first[inside]], oriented[last[inside]])
+    if cell.dim == 1:
+        same = first[inside] % sides == last[inside] % sides
     return Facets(
         vertices=oriented[first],
         owner=first // sides,
@@ -125,4 +172,17 @@ def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
         neighbour=np.where(count > 1, last // sides, -1),
         number=number.reshape(len(cells), sides),
         crowded=crowded,
+        overlapping=inside[same],
     )
+
+
+def _same_order(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
+    """Whether two cycles of the same vertices run in the same direction ``[m]``."""
+    k = a.shape[1]
+    same: npt.NDArray[np.bool_]
+    if k == 2:
+        same = a[:, 0] == b[:, 0]
+        return same
+    place = np.argmax(b == a[:, :1], 1)
+    same = b[np.arange(len(a)), (place + 1) % k] == a[:, 1 % k]
+    return same

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torch_sla.assembly.weak.convection import convection
+from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
 from torch_sla.assembly.weak.elasticity import elasticity, lame_parameters, strain, stress
-from torch_sla.assembly.weak.mass import mass, vector_mass
+from torch_sla.assembly.weak.follower import follower_pressure
+from torch_sla.assembly.weak.mass import mass, tensor_mass, vector_mass
 from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
 from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 
@@ -12,6 +14,9 @@ __all__ = [
     "convection",
     "diffusion",
     "elasticity",
+    "elasticity_bbar",
+    "fbar",
+    "follower_pressure",
     "lame_parameters",
     "mass",
     "pressure_load",
@@ -19,6 +24,7 @@ __all__ = [
     "strain",
     "stress",
     "tensor_diffusion",
+    "tensor_mass",
     "vector_mass",
     "vector_source",
 ]

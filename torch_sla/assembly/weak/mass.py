@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.assembly.forms.form import BilinearForm
-from torch_sla.assembly.forms.vocabulary import dot
+from torch_sla.assembly.forms.vocabulary import dot, matvec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.field import Field
     from torch_sla.assembly.forms.context import Context
 
-__all__ = ["mass", "vector_mass"]
+__all__ = ["mass", "tensor_mass", "vector_mass"]
 
 
 def _mass(u: Field, v: Field, w: Context) -> Tensor:
@@ -26,5 +26,11 @@ def _vector_mass(u: Field, v: Field, w: Context) -> Tensor:
     return w.c * dot(u, v)
 
 
+def _tensor_mass(u: Field, v: Field, w: Context) -> Tensor:
+    """``(k u) . v`` with a matrix ``k [..., c, c]``: on facets, springs with directions."""
+    return dot(matvec(w.k, u), v)
+
+
 mass = BilinearForm(_mass)
+tensor_mass = BilinearForm(_tensor_mass)
 vector_mass = BilinearForm(_vector_mass)

@@ -64,6 +64,7 @@ class PhaseFree(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
         ctx.save_for_backward(inputs[0])
 
     @staticmethod

@@ -31,7 +31,7 @@ class MatMul(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
-        return kernels.spmm(pattern.crow, pattern.ccol, values, X)
+        return kernels.spmm(pattern.crow, pattern.ccol, values, X, longest=pattern.longest_row)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -51,11 +51,33 @@ _PERMANENT, _PEAK, _ESTIMATES = 0, 1, 16
 _SHARE = 0.9
 
 
+def _installed(name: str) -> str | None:
+    """Path of a library of the cuDSS wheel, wherever on `sys.path` that is."""
+    major = (torch.version.cuda or "").split(".", maxsplit=1)[0]
+    for toolkit in dict.fromkeys((f"nvidia.cu{major}", "nvidia.cu13", "nvidia.cu12")):
+        try:
+            spec = importlib.util.find_spec(toolkit)
+        except ModuleNotFoundError:
+            continue
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            path = Path(folder) / "lib" / name
+            if path.is_file():
+                return str(path)
+    return None
+
+
 @cache
 def bindings() -> Any:
-    """Return the module of bindings, imported on first use."""
+    """Return the module of bindings, imported on first use.
+
+    It looks for its library in fewer places than Python does for its packages, so the library is
+    loaded first.
+    """
     from nvmath.bindings import cudss
 
+    found = _installed("libcudss.so.0")
+    if found is not None:
+        ctypes.CDLL(found, mode=ctypes.RTLD_GLOBAL)
     return cudss
 
 
@@ -78,7 +100,8 @@ def unavailable() -> str | None:
     except ImportError as error:
         return f"the bindings of nvmath-python do not load ({error}); {_EXTRA}"
     except (RuntimeError, OSError) as error:
-        return f"libcudss does not load ({error}); {_EXTRA}"
+        said = str(error).partition("\n")[0]
+        return f"libcudss does not load ({said}); {_EXTRA}"
     if found[:2] != SERIES:
         return (
             f"cuDSS {'.'.join(map(str, found))} is installed and nvmath-python 1.0 drives "
@@ -93,19 +116,7 @@ def threading_layer() -> str | None:
 
     ``CUDSS_THREADING_LIB`` goes before what the wheel brings.
     """
-    given = os.environ.get("CUDSS_THREADING_LIB")
-    if given:
-        return given
-    for toolkit in ("nvidia.cu13", "nvidia.cu12"):
-        try:
-            spec = importlib.util.find_spec(toolkit)
-        except ModuleNotFoundError:
-            continue
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            path = Path(folder) / "lib" / "libcudss_mtlayer_gomp.so.0"
-            if path.is_file():
-                return str(path)
-    return None
+    return os.environ.get("CUDSS_THREADING_LIB") or _installed("libcudss_mtlayer_gomp.so.0")
 
 
 # --- memory from torch ---------------------------------------------------------------------------

@@ -110,10 +110,10 @@ class PyTorch(Backend):
             turned = pattern.transpose_values(values).conj().resolve_conj()
 
         def forward(x: Tensor) -> Tensor:
-            return kernels.spmm(pattern.crow, pattern.ccol, values, x)
+            return kernels.spmm(pattern.crow, pattern.ccol, values, x, longest=pattern.longest_row)
 
         def backward(y: Tensor) -> Tensor:
-            return kernels.spmm(other.crow, other.ccol, turned, y)
+            return kernels.spmm(other.crow, other.ccol, turned, y, longest=other.longest_row)
 
         krylov = KrylovOptions(
             options.rtol,

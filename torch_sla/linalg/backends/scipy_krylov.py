@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result
+from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.base import Mode, Solution, SolveOptions, Symbolic
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def iterate(
     """Solve ``op(A) x = b`` with the SciPy function called ``symbolic.method``.
 
     The stopping test of some of them is not the residual asked for, so what is left is solved for
-    again, a few times. The history is that of `gmres`; the others report none.
+    again, a few times. SciPy tells the residuals of `gmres` only; those of the others are computed,
+    one product with the matrix each.
     """
     if mode == "t":
         start = None if x0 is None else x0.conj().resolve_conj()
@@ -122,12 +123,20 @@ class _Run:
     def _call(self, r: Any, rtol: float, limit: int) -> tuple[Any, int, list[float], int]:
         from scipy.sparse import linalg
 
-        seen: list[Any] = []
+        seen: list[float] = []
+        size = float(np.linalg.norm(r))
+
+        def note(x: Any) -> None:
+            seen.append(float(np.linalg.norm(r - self.A @ x)) / size)
+
         if self.method == "minres":
-            x, code = linalg.minres(
-                self.A, r, M=self.M, rtol=rtol, maxiter=limit, callback=lambda _: seen.append(None)
-            )
-            return x, len(seen), [], int(code)
+            try:
+                x, code = linalg.minres(
+                    self.A, r, M=self.M, rtol=rtol, maxiter=limit, callback=note
+                )
+            except ValueError as error:  # a quadratic form that must be positive was not
+                raise SolveError(Result.BREAKDOWN, f"SciPy's minres: {error}") from error
+            return x, len(seen), seen, int(code)
         if self.method == "gmres":
             restart = min(_RESTART, self.n, limit)
             x, code = linalg.gmres(
@@ -138,10 +147,10 @@ class _Run:
                 atol=0.0,
                 restart=restart,
                 maxiter=-(-limit // restart),
-                callback=seen.append,
+                callback=lambda norm: seen.append(float(norm)),
                 callback_type="pr_norm",
             )
-            return x, len(seen), [float(value) for value in seen], int(code)
+            return x, len(seen), seen, int(code)
         function = {"cg": linalg.cg, "bicgstab": linalg.bicgstab}[self.method]
         x, code = function(
             self.A,
@@ -150,6 +159,8 @@ class _Run:
             rtol=rtol,
             atol=0.0,
             maxiter=limit,
-            callback=lambda _: seen.append(None),
+            callback=note,
         )
-        return x, len(seen), [], int(code)
+        if not seen:
+            note(x)  # half a step of bicgstab, which is not called back
+        return x, len(seen), seen, int(code)

@@ -23,7 +23,9 @@ __all__ = ["linear_operator", "max_norm", "product", "shifted", "solver_of"]
 
 def product(pattern: Pattern, values: Tensor) -> Callable[[Tensor], Tensor]:
     """Return ``X -> A X`` on ``[n, K]``."""
-    return lambda X: kernels.spmm(pattern.crow, pattern.ccol, values, X)
+    return lambda X: kernels.spmm(
+        pattern.crow, pattern.ccol, values, X, longest=pattern.longest_row
+    )
 
 
 def max_norm(pattern: Pattern, values: Tensor) -> float:

@@ -45,6 +45,8 @@ def plain(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     The checks cost a tenth of the conversions they save when there is nothing to do, which small
     matrices inside iterations notice.
     """
+    if x._is_zerotensor():  # the derivative of what has none, without memory behind it
+        x = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
     if x.requires_grad:
         x = x.detach()
     if x.is_conj():

@@ -46,8 +46,7 @@ class StructureCounts:
 
     @property
     def definite(self) -> bool | None:
-        """Whether dominance proves a symmetric matrix positive definite; None where it may, and False
-        where no row is strict.
+        """Whether dominance proves a symmetric matrix positive definite; None where it may.
 
         In every connected component some row must be strict. The first row of a component couples to
         none before it: where all such rows are strict, every component has one.

@@ -76,7 +76,7 @@ class Scalars:
         return 8 * (1 + self.numbers.numel() + self.history.numel())
 
     def start(self, dots: Tensor) -> None:
-        """Take ``r · z`` from its partial sums, before the next direction."""
+        """Take ``r · z`` from its partial sums."""
         _kernels(dots).start(self, dots)
 
     def curvature(self, dots: Tensor) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "diagonal_slots",
     "expand_rows",
     "fingerprint",
+    "fingerprints",
     "segment_order",
     "transpose_csr",
 ]
@@ -212,12 +213,37 @@ def fingerprint(tensor: Tensor, *, threads: int | None = None) -> int:
     >>> fingerprint(a) == fingerprint(a.clone()), fingerprint(a) == fingerprint(a.flip(0))
     (True, False)
     """
-    data = plain(tensor).flatten().view(torch.uint8)
-    if device.runs(data) and data.numel() and data.numel() % 4 == 0:
+    return fingerprints(tensor.reshape(1, -1), threads=threads)[0]
+
+
+def fingerprints(tensor: Tensor, *, threads: int | None = None) -> list[int]:
+    """`fingerprint` of each row of a matrix ``[B, n]``, looking at a device once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> fingerprints(a) == [fingerprint(a[0]), fingerprint(a[1])]
+    True
+    """
+    data = plain(tensor)
+    size = data.shape[1] * data.element_size()
+    if device.runs(data) and data.numel() and size % 4 == 0 and len(data) < 65536:
         from torch_sla.linalg.kernels.triton.patterns import hash_words
 
-        words = data.view(torch.int64 if data.numel() % 8 == 0 else torch.int32)
-        return fallback.finished(hash_words(words, fallback.CONSTANTS), data.numel())
+        words = _words(data, size)
+        return [fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)]
+    return [_hash(row.view(torch.uint8), threads) for row in data]
+
+
+def _words(data: Tensor, size: int) -> Tensor:
+    """Rows as integers of the widest kind that divides them."""
+    if data.is_complex():
+        data = torch.view_as_real(data).flatten(1)
+    return data.view(torch.int64 if size % 8 == 0 else torch.int32)
+
+
+def _hash(data: Tensor, threads: int | None) -> int:
     if not runs_compiled(data):
         return fallback.fingerprint(data)
     low, high = compiled.fingerprint(data.numpy(), resolve_threads(threads, data.numel() // 8))

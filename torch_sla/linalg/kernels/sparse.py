@@ -29,6 +29,7 @@ from torch_sla.linalg.kernels.patterns import (
     diagonal_slots as diagonal_slots,
     expand_rows as expand_rows,
     fingerprint as fingerprint,
+    fingerprints as fingerprints,
     segment_order as segment_order,
     transpose_csr as transpose_csr,
 )

@@ -6,12 +6,15 @@ and dtypes. They record no gradient; `torch_sla.linalg.adjoint.masked_product` i
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla._core import extension
+from torch_sla.linalg.kernels import triton as device
 from torch_sla.linalg.kernels.arguments import (
     VALUES,
     common_dtype,
@@ -23,7 +26,12 @@ from torch_sla.linalg.kernels.arguments import (
 from torch_sla.linalg.kernels.sparse import expand_rows, segment_order, segment_sum
 from torch_sla.linalg.kernels.threads import resolve_threads
 
-__all__ = ["product_pattern", "spgemm_masked"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["TERMS", "Terms", "elementary_products", "product_pattern", "spgemm_masked"]
+
+TERMS = 1 << 25  # elementary products listed at a time
 
 _compiled: Any = getattr(extension, "spgemm", None)
 
@@ -55,12 +63,7 @@ def product_pattern(
     """
     crow_a, ccol_a, crow_b, ccol_b = indices(crow_a, ccol_a, crow_b, ccol_b)
     if _compiled is None or not runs_compiled(crow_a):
-        row, col, _, _ = _pairs(crow_a, ccol_a, crow_b, ccol_b)
-        key = torch.unique(row * n_cols + col)
-        rows = torch.div(key, max(n_cols, 1), rounding_mode="floor")
-        counts = torch.bincount(rows, minlength=crow_a.numel() - 1)
-        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return crow, key - rows * n_cols
+        return _pattern_fallback(crow_a, ccol_a, crow_b, ccol_b, n_cols)
     arrays = [t.numpy() for t in (crow_a, ccol_a, crow_b, ccol_b)]
     crow = empty((crow_a.numel(),), crow_a.dtype)
     workers = resolve_threads(threads, 8 * ccol_a.numel())
@@ -91,14 +94,15 @@ def spgemm_masked(
     x_pattern, y_pattern, out_pattern
         ``(crow, ccol)`` of each.
     x, y
-        Slot values ``[B, nnz]``; a batch of one is shared.
+        Slot values ``[B, nnz]``, or blocks ``[B, nnz, r, m]`` and ``[B, nnz, m, c]``; a batch of one is
+        shared.
     n_cols
         Columns of ``Y``.
 
     Returns
     -------
     Tensor
-        ``[B, nnz_out]``.
+        ``[B, nnz_out]`` or ``[B, nnz_out, r, c]``.
 
     Examples
     --------
@@ -112,7 +116,14 @@ def spgemm_masked(
     x, y = plain(x, dtype), plain(y, dtype)
     ia = indices(*x_pattern, *y_pattern, *out_pattern)
     batch = max(x.shape[0], y.shape[0])
-    if _compiled is None or not (runs_compiled(x, y, ia[0]) and dtype in VALUES):
+    scalar = x.ndim == 2
+    if device.runs(x, y, ia[0]) and dtype in VALUES:
+        from torch_sla.linalg.kernels.triton.spgemm import masked_product
+
+        wide = [v.reshape(*v.shape, 1, 1) if scalar else v for v in (x, y)]
+        blocks = masked_product((ia[0], ia[1]), wide[0], (ia[2], ia[3]), wide[1], (ia[4], ia[5]))
+        return blocks.reshape(batch, -1) if scalar else blocks
+    if _compiled is None or not (scalar and runs_compiled(x, y, ia[0]) and dtype in VALUES):
         return _masked_fallback(ia, x, y, n_cols)
     out = empty((batch, ia[5].numel()), dtype)
     work = 8 * batch * max(x.shape[-1], out.shape[-1])
@@ -124,26 +135,95 @@ def spgemm_masked(
     return out
 
 
-def _pairs(
-    crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Row, column and the two factors of every elementary product."""
-    counts = (crow_b[1:] - crow_b[:-1]).long()[ccol_a.long()]
-    left = torch.repeat_interleave(torch.arange(ccol_a.numel(), device=ccol_a.device), counts)
-    ends = counts.cumsum(0)
-    rank = torch.arange(left.numel(), device=ccol_a.device) - (ends - counts)[left]
-    right = crow_b.long()[ccol_a.long()[left]] + rank
-    return expand_rows(crow_a).long()[left], ccol_b.long()[right], left, right
+@dataclass(frozen=True)
+class Terms:
+    """The elementary products of rows ``first <= i < last`` of ``A B``, by entry of ``A``.
+
+    Parameters
+    ----------
+    first, last
+        Range of rows.
+    row, col
+        Position of each product, its row counted from `first`; int64.
+    left, right
+        Entries of ``A`` and ``B`` that it multiplies; int64.
+    """
+
+    first: int
+    last: int
+    row: Tensor
+    col: Tensor
+    left: Tensor
+    right: Tensor
+
+
+def elementary_products(
+    crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor, budget: int = TERMS
+) -> Iterator[Terms]:
+    """List the elementary products of ``A B``, whole rows and about `budget` of them at a time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
+    >>> [(t.row.tolist(), t.col.tolist()) for t in elementary_products(crow, ccol, crow, ccol)]
+    [([0, 0, 0, 1, 1], [0, 1, 0, 0, 1])]
+    """
+    where, n_rows = ccol_a.device, crow_a.numel() - 1
+    prefix = torch.zeros(ccol_a.numel() + 1, dtype=torch.int64, device=where)
+    torch.cumsum(crow_b.diff()[ccol_a.long()], 0, out=prefix[1:])
+    before = prefix[crow_a.long()]  # products before each row
+    wanted = torch.arange(budget, int(before[-1]) + budget, budget, device=where)
+    cuts = torch.searchsorted(before, wanted, right=True).clamp(max=n_rows + 1) - 1
+    bounds = torch.unique(torch.cat([cuts, cuts.new_tensor([0, n_rows])]))
+    for (first, last), (begin, end) in zip(
+        pairwise(bounds.tolist()), pairwise(crow_a[bounds].tolist()), strict=True
+    ):
+        start = prefix[begin : end + 1]
+        size = int(start[-1] - start[0])
+        entry = torch.arange(begin, end, device=where)
+        left = torch.repeat_interleave(entry, start.diff(), output_size=size)
+        right = torch.arange(size, device=where) - (prefix[left] - start[0])
+        right += crow_b[ccol_a[left].long()]
+        row = expand_rows(crow_a[first : last + 1] - begin)[left - begin].long()
+        yield Terms(first, last, row, ccol_b[right].long(), left, right)
+
+
+def _pattern_fallback(
+    crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor, n_cols: int
+) -> tuple[Tensor, Tensor]:
+    columns, counts = [], []
+    for t in elementary_products(crow_a, ccol_a, crow_b, ccol_b, TERMS):
+        key = torch.unique(t.row * n_cols + t.col)
+        rows = torch.div(key, max(n_cols, 1), rounding_mode="floor")
+        edges = torch.searchsorted(rows, torch.arange(t.last - t.first + 1, device=key.device))
+        counts.append(edges.diff())
+        columns.append((key - rows * n_cols).to(ccol_a.dtype))
+    crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
+    if not counts:
+        return crow.to(crow_a.dtype), ccol_a.new_empty(0)
+    torch.cumsum(torch.cat(counts), 0, out=crow[1:])
+    ccol = torch.cat(columns)
+    crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
+    return crow, ccol
 
 
 def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Tensor:
     crow_x, ccol_x, crow_y, ccol_y, crow_p, ccol_p = ia
-    row, col, left, right = _pairs(crow_x, ccol_x, crow_y, ccol_y)
-    slots = expand_rows(crow_p).long() * n_cols + ccol_p.long()
-    key = row * n_cols + col
-    place = torch.searchsorted(slots, key).clamp(max=max(slots.numel() - 1, 0))
-    kept = slots[place] == key if slots.numel() else torch.zeros_like(key, dtype=torch.bool)
-    place, left, right = place[kept], left[kept], right[kept]
-    offsets, order = segment_order(place, slots.numel())
-    terms = x[:, left] * y[:, right]
-    return segment_sum(terms.unsqueeze(-1), offsets, order).squeeze(-1)
+    parts = []
+    shape = x.shape[2:3] + y.shape[3:4]
+    for t in elementary_products(
+        crow_x, ccol_x, crow_y, ccol_y, max(TERMS // (max(x.shape[0], 1) * shape.numel()), 1)
+    ):
+        begin, end = (int(crow_p[i]) for i in (t.first, t.last))
+        slots = expand_rows(crow_p[t.first : t.last + 1] - begin).long() * n_cols
+        slots += ccol_p[begin:end]
+        key = t.row * n_cols + t.col
+        place = torch.searchsorted(slots, key).clamp(max=max(slots.numel() - 1, 0))
+        kept = slots[place] == key if slots.numel() else torch.zeros_like(key, dtype=torch.bool)
+        offsets, order = segment_order(place[kept], slots.numel())
+        left, right = x[:, t.left[kept]], y[:, t.right[kept]]
+        terms = left @ right if shape else left * right
+        total = segment_sum(terms.reshape(*terms.shape[:2], -1), offsets, order)
+        parts.append(total.reshape(*total.shape[:2], *shape))
+    return torch.cat(parts, 1) if parts else x.new_zeros(max(x.shape[0], y.shape[0]), 0, *shape)

@@ -157,7 +157,7 @@ class AxisWeights:
     def empty(cls, A: Stencil, axis: int) -> AxisWeights:
         """Make room for the weights."""
         n = prod(A.lattice.odd(axis))
-        low, high = torch.empty(2, n, dtype=A.dtype, device=A.device)
+        low, high = (torch.empty(n, dtype=A.dtype, device=A.device) for _ in range(2))
         return cls(axis, A.lattice, low, high)
 
     @property

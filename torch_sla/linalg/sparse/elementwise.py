@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["apply", "clamp", "of_entries", "power"]
+__all__ = ["apply", "clamp", "imag", "of_entries", "power"]
 
 
 def apply(A: SparseTensor, function: Callable[[Tensor], Tensor]) -> SparseTensor:
@@ -43,6 +43,12 @@ def of_entries(name: str, *, linear: bool = False) -> Callable[[SparseTensor], S
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"Return ``torch.{name}`` of the stored entries; other positions stay zero."
     return method
+
+
+def imag(A: SparseTensor) -> SparseTensor:
+    """Return the imaginary parts of the stored entries, zeros for a real matrix."""
+    values = A.values.imag if A.values.is_complex() else A.values * 0
+    return A.from_pattern(A.pattern, values)
 
 
 def power(A: SparseTensor, exponent: Any) -> SparseTensor:

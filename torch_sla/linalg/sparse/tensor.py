@@ -397,7 +397,7 @@ class SparseTensor:
     exp = elementwise.of_entries("exp")
     expm1 = elementwise.of_entries("expm1")
     floor = elementwise.of_entries("floor")
-    imag = elementwise.of_entries("imag", linear=True)
+    imag = elementwise.imag
     log = elementwise.of_entries("log")
     log1p = elementwise.of_entries("log1p")
     neg = algebra.negative

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.assembly.mesh import Mesh, box_mesh, interval_mesh, make_mesh, rectangle_mesh
+from torch_sla.assembly.mesh import (
+    Mesh,
+    annulus_mesh,
+    box_mesh,
+    disk_mesh,
+    interval_mesh,
+    lshape_mesh,
+    make_mesh,
+    rectangle_mesh,
+)
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.mesh import (
+    AnnulusMesh,
     BoxMesh,
+    DiskMesh,
     IntervalMesh,
+    LShapeMesh,
     MeshArrays,
     MeshFile,
     RectangleMesh,
@@ -51,15 +63,38 @@ def _build(spec: Spec) -> Mesh:
 
 
 def _interval(spec: IntervalMesh) -> Mesh:
-    return interval_mesh(spec.cells, spec.size, spec.origin)
+    return interval_mesh(spec.cells, spec.size, spec.origin, spec.grading)
 
 
 def _rectangle(spec: RectangleMesh) -> Mesh:
-    return rectangle_mesh(_two(spec.cells), _two(spec.size), _two(spec.origin), spec.cell)
+    return rectangle_mesh(
+        _two(spec.cells), _two(spec.size), _two(spec.origin), spec.cell, _two(spec.grading)
+    )
 
 
 def _box(spec: BoxMesh) -> Mesh:
-    return box_mesh(_three(spec.cells), _three(spec.size), _three(spec.origin), spec.cell)
+    return box_mesh(
+        _three(spec.cells), _three(spec.size), _three(spec.origin), spec.cell, _three(spec.grading)
+    )
+
+
+def _lshape(spec: LShapeMesh) -> Mesh:
+    return lshape_mesh(spec.cells, spec.size, _two(spec.origin), spec.cell)
+
+
+def _disk(spec: DiskMesh) -> Mesh:
+    return disk_mesh(spec.cells, spec.radius, _two(spec.origin), spec.cell, curve=spec.curved)
+
+
+def _annulus(spec: AnnulusMesh) -> Mesh:
+    return annulus_mesh(
+        _two(spec.cells),
+        spec.inner,
+        spec.outer,
+        _two(spec.origin),
+        spec.cell,
+        curve=spec.curved,
+    )
 
 
 def _file(spec: MeshFile) -> Mesh:
@@ -90,6 +125,9 @@ _BUILDERS: dict[type[Spec], Callable[[Any], Mesh]] = {
     IntervalMesh: _interval,
     RectangleMesh: _rectangle,
     BoxMesh: _box,
+    LShapeMesh: _lshape,
+    DiskMesh: _disk,
+    AnnulusMesh: _annulus,
     MeshFile: _file,
     MeshArrays: _arrays,
 }

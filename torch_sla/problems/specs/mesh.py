@@ -10,14 +10,33 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.value import FilePath, Listed, Text
 
-__all__ = ["BoxMesh", "IntervalMesh", "MeshArrays", "MeshFile", "MeshSpec", "RectangleMesh"]
+__all__ = [
+    "AnnulusMesh",
+    "BoxMesh",
+    "DiskMesh",
+    "IntervalMesh",
+    "LShapeMesh",
+    "MeshArrays",
+    "MeshFile",
+    "MeshSpec",
+    "RectangleMesh",
+]
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Length: TypeAlias = Annotated[float, Field(gt=0)]
+Ratio: TypeAlias = Annotated[float, Field(ge=1e-6, le=1e6)]
+Place: TypeAlias = Annotated[Listed[float], Field(min_length=2, max_length=2)]
+
+_GRADING = (
+    "Size of the last cell over that of the first, per direction; sizes grow by a constant factor."
+)
+_CURVED = (
+    "Whether cells are of second order, with edges that follow the circle; use it with order 2."
+)
 
 
 class IntervalMesh(Spec):
-    """An interval cut into equal lines; facet tags ``left right``.
+    """An interval cut into lines; facet tags ``left right``.
 
     Examples
     --------
@@ -29,6 +48,7 @@ class IntervalMesh(Spec):
     cells: Count = Field(description="Number of cells.")
     size: Length = Field(default=1.0, description="Length.")
     origin: float = Field(default=0.0, description="Left end.")
+    grading: Ratio = Field(default=1.0, description=_GRADING)
 
 
 class RectangleMesh(Spec):
@@ -51,6 +71,9 @@ class RectangleMesh(Spec):
         default=(0.0, 0.0), description="Lower left corner."
     )
     cell: Literal["triangle", "quad"] = Field(default="triangle", description="Type of the cells.")
+    grading: Annotated[Listed[Ratio], Field(min_length=2, max_length=2)] = Field(
+        default=(1.0, 1.0), description=_GRADING
+    )
 
 
 class BoxMesh(Spec):
@@ -67,6 +90,64 @@ class BoxMesh(Spec):
         default=(0.0, 0.0, 0.0), description="Corner of least coordinates."
     )
     cell: Literal["tetra", "hexahedron"] = Field(default="tetra", description="Type of the cells.")
+    grading: Annotated[Listed[Ratio], Field(min_length=3, max_length=3)] = Field(
+        default=(1.0, 1.0, 1.0), description=_GRADING
+    )
+
+
+class LShapeMesh(Spec):
+    """A square without its lower right quarter; facet tags ``left right bottom top notch``.
+
+    Examples
+    --------
+    >>> LShapeMesh(cells=8).size
+    1.0
+    """
+
+    type: Literal["lshape"] = "lshape"
+    cells: Count = Field(description="Divisions along each quarter.")
+    size: Length = Field(default=1.0, description="Side of a quarter.")
+    origin: Place = Field(default=(0.0, 0.0), description="The re-entrant corner.")
+    cell: Literal["triangle", "quad"] = Field(default="triangle", description="Type of the cells.")
+
+
+class DiskMesh(Spec):
+    """A disk; facet tag ``rim``.
+
+    Examples
+    --------
+    >>> DiskMesh(cells=6, radius=2.0, curved=True).cell
+    'triangle'
+    """
+
+    type: Literal["disk"] = "disk"
+    cells: Count = Field(
+        description="Rings of triangles; or divisions of a quarter of the rim for quads."
+    )
+    radius: Length = Field(default=1.0, description="Radius.")
+    origin: Place = Field(default=(0.0, 0.0), description="Centre.")
+    cell: Literal["triangle", "quad"] = Field(default="triangle", description="Type of the cells.")
+    curved: bool = Field(default=False, description=_CURVED)
+
+
+class AnnulusMesh(Spec):
+    """The region between two circles; facet tags ``inner outer``.
+
+    Examples
+    --------
+    >>> AnnulusMesh(cells=(4, 32), inner=0.5, outer=1.0).origin
+    (0.0, 0.0)
+    """
+
+    type: Literal["annulus"] = "annulus"
+    cells: Annotated[Listed[Count], Field(min_length=2, max_length=2)] = Field(
+        description="Divisions along the radius and around."
+    )
+    inner: Length = Field(default=0.5, description="Inner radius.")
+    outer: Length = Field(default=1.0, description="Outer radius.")
+    origin: Place = Field(default=(0.0, 0.0), description="Centre.")
+    cell: Literal["triangle", "quad"] = Field(default="triangle", description="Type of the cells.")
+    curved: bool = Field(default=False, description=_CURVED)
 
 
 class MeshFile(Spec):
@@ -106,5 +187,13 @@ class MeshArrays(Spec):
 
 
 MeshSpec: TypeAlias = Annotated[
-    IntervalMesh | RectangleMesh | BoxMesh | MeshFile | MeshArrays, Field(discriminator="type")
+    IntervalMesh
+    | RectangleMesh
+    | BoxMesh
+    | LShapeMesh
+    | DiskMesh
+    | AnnulusMesh
+    | MeshFile
+    | MeshArrays,
+    Field(discriminator="type"),
 ]

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
+from torch_sla.linalg.kernels.triton.launch import launch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.linalg.kernels.krylov import Scalars
 
 _SUM = 2048  # partial sums added at a time
@@ -94,24 +96,26 @@ def _update_kernel(numbers, flag, p, q, x, r, dots, n, BLOCK: tl.constexpr):
 
 
 def start(s: Scalars, dots: Tensor) -> None:
-    _start_kernel[(1,)](s.numbers, s.flag, dots, dots.numel(), SUM=_SUM, num_warps=8)
+    launch(_start_kernel, (1,), s.numbers, s.flag, dots, dots.numel(), _SUM, num_warps=8)
 
 
 def curvature(s: Scalars, dots: Tensor) -> None:
-    _curvature_kernel[(1,)](s.numbers, s.flag, dots, dots.numel(), SUM=_SUM, num_warps=8)
+    launch(_curvature_kernel, (1,), s.numbers, s.flag, dots, dots.numel(), _SUM, num_warps=8)
 
 
 def test(s: Scalars, dots: Tensor) -> None:
-    _test_kernel[(1,)](
-        s.numbers, s.flag, s.steps, s.history, dots, dots.numel(), SUM=_SUM, num_warps=8
-    )
+    launch(
+        _test_kernel, (1,), s.numbers, s.flag, s.steps, s.history, dots, dots.numel(), _SUM,
+        num_warps=8,
+    )  # fmt: skip
 
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:
     n = p.numel()
-    _direction_kernel[(triton.cdiv(n, BLOCK),)](s.numbers, s.flag, z, p, n, BLOCK=BLOCK)
+    launch(_direction_kernel, (triton.cdiv(n, BLOCK),), s.numbers, s.flag, z, p, n, BLOCK)
 
 
 def update(s: Scalars, p: Tensor, q: Tensor, x: Tensor, r: Tensor, dots: Tensor) -> None:
     n = p.numel()
-    _update_kernel[(triton.cdiv(n, BLOCK),)](s.numbers, s.flag, p, q, x, r, dots, n, BLOCK=BLOCK)
+    grid = (triton.cdiv(n, BLOCK),)
+    launch(_update_kernel, grid, s.numbers, s.flag, p, q, x, r, dots, n, BLOCK)

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from torch_sla.linalg.kernels.lattice_fallback import BLOCK, transposed as transposed
+from torch_sla.linalg.kernels.lattice_fallback import BLOCK
+from torch_sla.linalg.kernels.triton.launch import launch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,22 +42,34 @@ def _plane(A, k, ld):
     return A + tl.cast(k, tl.int64) * ld
 
 
-@triton.jit(do_not_specialize=["n"])
-def _load_kernel(crow, ccol, values, offsets, planes, scale, n, ld, count, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["n", "count"])
+def _load_kernel(
+    crow,
+    ccol,
+    values,
+    offsets,
+    planes,
+    scale,
+    n,
+    ld,
+    count,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    # A row of the tile is a row of the matrix, so that entries are read as they lie.
     i, inside = _rows(n, BLOCK)
-    at = tl.load(crow + i, mask=inside, other=0)
-    to = tl.load(crow + i + 1, mask=inside, other=0)
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    at = start[:, None] + tl.arange(0, WIDTH)[None, :]
+    there = at < stop[:, None]
+    offset = tl.load(ccol + at, mask=there, other=0) - i[:, None]
+    v = tl.load(values + at, mask=there, other=0.0) * tl.load(scale)
     for k in range(count):
-        wanted = tl.load(offsets + k)
-        left = inside & (at < to)
-        column = tl.load(ccol + at, mask=left, other=0)
-        stored = left & (column - i == wanted)
-        v = tl.load(values + at, mask=stored, other=0.0) * tl.load(scale)
-        tl.store(_plane(planes, k, ld) + i, v.to(planes.dtype.element_ty), mask=inside)
-        at += stored.to(at.dtype)
+        own = tl.sum(tl.where(there & (offset == tl.load(offsets + k)), v, 0.0), axis=1)
+        tl.store(_plane(planes, k, ld) + i, own.to(planes.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=_SIZES)
+@triton.jit(do_not_specialize=[*_SIZES, "programs"])
 def _survey_kernel(
     A,
     M,
@@ -308,7 +321,7 @@ def _restrict_kernel(
     g, inside = _rows(n, BLOCK)
     c0 = (n0 + 1) // 2 if H0 else n0
     c1 = (n1 + 1) // 2 if H1 else n1
-    o0, o1, o2 = n0 // 2, n1 // 2, n2 // 2
+    o0, o1 = n0 // 2, n1 // 2
     row = g // c0
     X = g - row * c0
     Z = row // c1
@@ -364,7 +377,7 @@ def _correct_kernel(
     c0 = (n0 + 1) // 2 if H0 else n0
     c1 = (n1 + 1) // 2 if H1 else n1
     c2 = (n2 + 1) // 2 if H2 else n2
-    o0, o1, o2 = n0 // 2, n1 // 2, n2 // 2
+    o0, o1 = n0 // 2, n1 // 2
     X0 = x // 2 if H0 else x
     Y0 = y // 2 if H1 else y
     Z0 = z // 2 if H2 else z
@@ -441,108 +454,107 @@ def _shape(A: Stencil) -> tuple[int, int, int, int]:
     return A.n, A.planes.stride(0), A.lattice.stride(1), A.lattice.stride(2)
 
 
-def _kind(A: Stencil) -> dict[str, object]:
-    codes = A.lattice.codes
-    return {"CODES": codes, "COUNT": len(codes), "BLOCK": BLOCK}
-
-
 def load(A: Stencil, crow: Tensor, ccol: Tensor, values: Tensor, scale: float) -> None:
-    device = values.device
+    device, count = values.device, len(A.lattice.codes)
     offsets = torch.tensor(A.lattice.offsets, dtype=torch.int32, device=device)
-    factor = torch.tensor([scale], dtype=values.dtype, device=device)
-    _load_kernel[_grid(A.n)](
-        crow, ccol, values, offsets, A.planes, factor, A.n, A.planes.stride(0), offsets.numel(),
-        BLOCK=BLOCK,
+    factor = torch.full((1,), scale, dtype=values.dtype, device=device)
+    width = triton.next_power_of_2(count)
+    block = max(32, 2048 // width)
+    launch(
+        _load_kernel, (triton.cdiv(A.n, block),), crow, ccol, values, offsets, A.planes, factor, A.n,
+        A.planes.stride(0), count, width, block,
     )  # fmt: skip
 
 
 def survey(A: Stencil, smoother: Tensor) -> Tensor:
-    programs = _grid(A.n)[0]
-    found = torch.empty(6, programs, dtype=torch.float64, device=A.device)
-    _survey_kernel[_grid(A.n)](A.planes, smoother, found, *_shape(A), programs, **_kind(A))
+    grid, codes = _grid(A.n), A.lattice.codes
+    found = torch.empty(6, grid[0], dtype=torch.float64, device=A.device)
+    launch(
+        _survey_kernel, grid, A.planes, smoother, found, *_shape(A), grid[0], codes, len(codes), BLOCK
+    )  # fmt: skip
     return torch.cat([found[:4].sum(1), found[4:5].amin(1), found[5:].amax(1)])
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:
-    found = torch.empty(_grid(A.n)[0], dtype=torch.int32, device=A.device)
+    grid, codes = _grid(A.n), A.lattice.codes
+    found = torch.empty(grid[0], dtype=torch.int32, device=A.device)
     exist = (int(n > 1) for n in A.lattice.shape)
-    _contrary_kernel[_grid(A.n)](
-        A.planes, found, *_shape(A), *exist, *(int(h) for h in halved), **_kind(A)
-    )
+    launch(
+        _contrary_kernel, grid, A.planes, found, *_shape(A), *exist, *(int(h) for h in halved),
+        codes, len(codes), BLOCK,
+    )  # fmt: skip
     return found.sum()
 
 
 def axis_weights(A: Stencil, w: AxisWeights) -> None:
-    if not w.low.numel():
-        return
-    along = A.lattice.shape[w.axis]
-    _weights_kernel[_grid(w.low.numel())](
-        A.planes, w.low, w.high, w.low.numel(), A.planes.stride(0), A.lattice.stride(w.axis), along,
-        along // 2, UNIT=3**w.axis, **_kind(A),
-    )  # fmt: skip
+    n, along, codes = w.low.numel(), A.lattice.shape[w.axis], A.lattice.codes
+    if n:
+        launch(
+            _weights_kernel, _grid(n), A.planes, w.low, w.high, n, A.planes.stride(0),
+            A.lattice.stride(w.axis), along, along // 2, codes, len(codes), 3**w.axis, BLOCK,
+        )  # fmt: skip
 
 
 def galerkin(A: Stencil, w: AxisWeights, C: Stencil) -> None:
     along, coarse, odd = A.lattice.shape[w.axis], C.lattice.shape[w.axis], A.lattice.odd(w.axis)
-    _galerkin_kernel[_grid(C.n)](
-        A.planes, w.low, w.high, C.planes, C.n, A.planes.stride(0), C.planes.stride(0),
-        A.lattice.stride(w.axis), along, coarse, along // 2, w.low.numel(), odd[0], odd[0] * odd[1],
-        ACROSS=w.across, NACROSS=len(w.across), UNIT=3**w.axis, SLOTS=A.lattice.slots,
-        OUT=C.lattice.slots, SINGLE=coarse == 1, BLOCK=BLOCK,
+    across = w.across
+    launch(
+        _galerkin_kernel, _grid(C.n), A.planes, w.low, w.high, C.planes, C.n, A.planes.stride(0),
+        C.planes.stride(0), A.lattice.stride(w.axis), along, coarse, along // 2, w.low.numel(), odd[0],
+        odd[0] * odd[1], across, len(across), 3**w.axis, A.lattice.slots, C.lattice.slots,
+        coarse == 1, BLOCK,
     )  # fmt: skip
 
 
 def residual_after_first(A: Stencil, M: Tensor, f: Tensor, out: Tensor, flag: Tensor) -> None:
-    _first_kernel[_grid(A.n)](A.planes, M, f, out, flag, *_shape(A), **_kind(A))
+    codes = A.lattice.codes
+    launch(
+        _first_kernel, _grid(A.n), A.planes, M, f, out, flag, *_shape(A), codes, len(codes), BLOCK
+    )  # fmt: skip
 
 
 def residual(A: Stencil, f: Tensor, x: Tensor, out: Tensor, flag: Tensor) -> None:
-    _relax_kernel[_grid(A.n)](
-        A.planes, x, f, x, out, x, flag, *_shape(A), SMOOTH=False, DOT=False, **_kind(A)
-    )
+    codes = A.lattice.codes
+    launch(
+        _relax_kernel, _grid(A.n), A.planes, x, f, x, out, x, flag, *_shape(A), codes, len(codes),
+        False, False, BLOCK,
+    )  # fmt: skip
 
 
 def relax(
     A: Stencil, M: Tensor, f: Tensor, x: Tensor, out: Tensor, dots: Tensor | None, flag: Tensor
 ) -> None:
-    room = x if dots is None else dots
-    _relax_kernel[_grid(A.n)](
-        A.planes,
-        M,
-        f,
-        x,
-        out,
-        room,
-        flag,
-        *_shape(A),
-        SMOOTH=True,
-        DOT=dots is not None,
-        **_kind(A),
-    )
+    codes, room = A.lattice.codes, x if dots is None else dots
+    launch(
+        _relax_kernel, _grid(A.n), A.planes, M, f, x, out, room, flag, *_shape(A), codes, len(codes),
+        True, dots is not None, BLOCK,
+    )  # fmt: skip
 
 
 def matvec_dot(A: Stencil, p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
-    _matvec_kernel[_grid(A.n)](A.planes, p, q, dots, flag, *_shape(A), **_kind(A))
+    codes = A.lattice.codes
+    launch(
+        _matvec_kernel, _grid(A.n), A.planes, p, q, dots, flag, *_shape(A), codes, len(codes), BLOCK
+    )  # fmt: skip
 
 
 def _transfers(
     weights: Sequence[AxisWeights], unused: Tensor
-) -> tuple[list[Tensor], dict[str, bool]]:
-    by_axis = {w.axis: w for w in weights}
-    arrays = []
-    for axis in range(3):
-        w = by_axis.get(axis)
-        arrays += [unused, unused] if w is None else [w.low, w.high]
-    return arrays, {f"H{axis}": axis in by_axis for axis in range(3)}
+) -> tuple[list[Tensor], tuple[bool, bool, bool]]:
+    """Weights of all axes, and which are halved; `unused` stands for weights that are not there."""
+    arrays, halved = [unused] * 6, [False] * 3
+    for w in weights:
+        arrays[2 * w.axis : 2 * w.axis + 2] = w.low, w.high
+        halved[w.axis] = True
+    return arrays, (halved[0], halved[1], halved[2])
 
 
 def restrict(
     lattice: Lattice, weights: Sequence[AxisWeights], r: Tensor, out: Tensor, flag: Tensor
 ) -> None:
     arrays, halved = _transfers(weights, r)
-    _restrict_kernel[_grid(out.numel())](
-        r, out, *arrays, flag, out.numel(), *lattice.shape, **halved, BLOCK=BLOCK
-    )
+    n = out.numel()
+    launch(_restrict_kernel, _grid(n), r, out, *arrays, flag, n, *lattice.shape, *halved, BLOCK)
 
 
 def correct(
@@ -555,14 +567,12 @@ def correct(
     flag: Tensor,
 ) -> None:
     arrays, halved = _transfers(weights, e)
-    _correct_kernel[_grid(lattice.n)](
-        e, e if M is None else M, f, out, *arrays, flag, lattice.n, *lattice.shape,
-        FIRST=M is not None, **halved, BLOCK=BLOCK,
+    launch(
+        _correct_kernel, _grid(lattice.n), e, e if M is None else M, f, out, *arrays, flag,
+        lattice.n, *lattice.shape, M is not None, *halved, BLOCK,
     )  # fmt: skip
 
 
 def dense_apply(inverse: Tensor, f: Tensor, out: Tensor, flag: Tensor, transpose: bool) -> None:
     n, rows = f.numel(), 8
-    _dense_kernel[(triton.cdiv(n, rows),)](
-        inverse, f, out, flag, n, TRANSPOSE=transpose, ROWS=rows, COLUMNS=128
-    )
+    launch(_dense_kernel, (triton.cdiv(n, rows),), inverse, f, out, flag, n, transpose, rows, 128)

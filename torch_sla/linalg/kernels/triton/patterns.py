@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from torch_sla.linalg.kernels.stencils import step
+from torch_sla.linalg.kernels.triton.launch import launch
 
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.stencils import Lattice
@@ -21,7 +22,7 @@ _BLOCK = 1024
 _NONE = -(2**62)
 
 
-@triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count"])
+@triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count", "programs"])
 def _fit_kernel(
     crow,
     ccol,
@@ -71,7 +72,9 @@ def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | Non
     offsets = torch.tensor(lattice.offsets, dtype=torch.int32, device=where)
     steps = torch.tensor([step(c) for c in lattice.codes], dtype=torch.int32, device=where)
     found = torch.empty(2, grid[0], dtype=torch.int64, device=where)
-    _fit_kernel[grid](
+    launch(
+        _fit_kernel,
+        grid,
         crow,
         ccol,
         offsets,
@@ -88,44 +91,46 @@ def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | Non
     return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
 
 
-@triton.jit(do_not_specialize=["count", "base"])
+@triton.jit(do_not_specialize=["count", "programs"])
 def _hash_kernel(
     words,
     sums,
-    base,
     count,
+    programs,
     A: tl.constexpr,
     B: tl.constexpr,
     PER: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     p = tl.program_id(0).to(tl.int64)
+    member = tl.program_id(1).to(tl.int64)
     total = tl.zeros([BLOCK], dtype=tl.int64)
     for t in range(PER):
         k = (p * PER + t) * BLOCK + tl.arange(0, BLOCK)
         inside = k < count
-        w = tl.load(words + k, mask=inside, other=0).to(tl.int64)
-        place = k + (base + 1)
+        w = tl.load(words + member * count + k, mask=inside, other=0).to(tl.int64)
+        place = k + 1
         mixed = (w ^ (place * A)) * B
         mixed = (mixed ^ (mixed >> 32)) * A
         mixed = (mixed ^ (mixed >> 29)) * B
         total += tl.where(inside, mixed ^ (mixed >> 32), 0)
-    tl.store(sums + p, tl.sum(total))
+    tl.store(sums + member * programs + p, tl.sum(total))
 
 
 _PER = 16
 
 
-def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[int]:
-    """Sums of mixed words ``[n]`` (int64 or int32), one for each pair of constants."""
-    programs = triton.cdiv(words.numel(), _BLOCK * _PER)
-    sums = torch.empty(len(constants), programs, dtype=torch.int64, device=words.device)
-    for row, (a, b) in zip(sums, constants, strict=True):
-        _hash_kernel[(programs,)](words, row, 0, words.numel(), a, b, _PER, _BLOCK)
-    return [int(s) for s in sums.sum(1).tolist()]
+def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
+    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with each pair of constants."""
+    members, count = words.shape
+    programs = triton.cdiv(count, _BLOCK * _PER)
+    sums = torch.empty(len(constants), members, programs, dtype=torch.int64, device=words.device)
+    for part, (a, b) in zip(sums, constants, strict=True):
+        launch(_hash_kernel, (programs, members), words, part, count, programs, a, b, _PER, _BLOCK)
+    return [[int(s) for s in row] for row in sums.sum(2).T.tolist()]
 
 
-@triton.jit(do_not_specialize=["nnz", "n_rows", "n_cols"])
+@triton.jit(do_not_specialize=["nnz", "n_rows"])
 def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
     e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = e < nnz
@@ -155,7 +160,7 @@ def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
     crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
     flag = torch.zeros(1, dtype=torch.int32, device=row.device)
     nnz = row.numel()
-    _rows_kernel[(triton.cdiv(nnz, _BLOCK),)](row, col, crow, flag, nnz, n_rows, _BLOCK)
+    launch(_rows_kernel, (triton.cdiv(nnz, _BLOCK),), row, col, crow, flag, nnz, n_rows, _BLOCK)
     return None if int(flag) else crow
 
 
@@ -242,16 +247,16 @@ _ROWS = 256
 
 
 def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
-    """Counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
+    """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
     n = crow.numel() - 1
     grid = (triton.cdiv(n, _ROWS),)
     found = torch.zeros(grid[0], 8, dtype=torch.int32, device=crow.device)
     diagonal = values.new_empty(n)
     tolerance = 8 * torch.finfo(values.dtype).eps
-    _row_kernel[grid](crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
     if int(found[:, 7].amax()) > _WIDEST:
         return None
-    _pair_kernel[grid](crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
+    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
     return [int(c) for c in found[:, :7].sum(0).tolist()]
 
 
@@ -283,7 +288,7 @@ def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
         return None
     perm = torch.empty_like(ccol)
     missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
-    _mirror_kernel[grid](crow, ccol, perm, missing, n, _ROWS)
+    launch(_mirror_kernel, grid, crow, ccol, perm, missing, n, _ROWS)
     return None if int(missing.sum()) else perm
 
 
@@ -303,5 +308,5 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     """Largest sum of absolute values along a row, a scalar."""
     n = crow.numel() - 1
     out = values.new_empty(triton.cdiv(n, _ROWS))
-    _row_sum_kernel[(out.numel(),)](crow, values, out, n, _ROWS)
+    launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
     return out.amax()

@@ -13,7 +13,7 @@ from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["diagonal_slots", "row_max", "sampled_product"]
+__all__ = ["diagonal_slots", "last_at_most", "row_max", "sampled_product"]
 
 _ENTRIES = 512  # of one program of the sampled product
 
@@ -78,7 +78,7 @@ def diagonal_slots(crow: Tensor, ccol: Tensor, n: int) -> Tensor:
 
 
 @triton.jit
-def _last_at_most(crow, low, high, e):
+def last_at_most(crow, low, high, e):
     """Last row in ``[low, high]`` that begins at or before entry `e`."""
     while low < high:
         middle = (low + high + 1) // 2
@@ -97,8 +97,8 @@ def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride,
     live = e < nnz
     # The row of each entry: between those of the first and the last, by bisection.
     zero = first * 0
-    lowest = _last_at_most(crow, zero, zero + n_rows - 1, first)
-    highest = _last_at_most(crow, lowest, zero + n_rows - 1, tl.minimum(first + ENTRIES, nnz) - 1)
+    lowest = last_at_most(crow, zero, zero + n_rows - 1, first)
+    highest = last_at_most(crow, lowest, zero + n_rows - 1, tl.minimum(first + ENTRIES, nnz) - 1)
     low = tl.zeros([ENTRIES], tl.int64) + lowest
     high = tl.zeros([ENTRIES], tl.int64) + highest
     span = highest - lowest

@@ -52,8 +52,15 @@ def _independent(S: Strong, priority: Tensor, free: Tensor) -> Tensor:
             return key >= _ROOT
 
 
-def aggregate(S: Strong) -> tuple[Tensor, int]:
+def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
     """Group rows by strong couplings.
+
+    Parameters
+    ----------
+    S
+        The strong part of a matrix.
+    size
+        ``[nnz]`` size of the coupling of each of its entries, -inf on the diagonal.
 
     Returns
     -------
@@ -87,7 +94,7 @@ def aggregate(S: Strong) -> tuple[Tensor, int]:
     for _ in range(_ROUNDS):
         if not bool(free.any()):
             break
-        group = torch.where(free, _strongest(S, group), group)
+        group = torch.where(free, _strongest(S, size, group), group)
         free = coupled & (group < 0)
     alone = torch.where(free, torch.cumsum(free, 0) - 1 + count, group)
     return alone, count + int(free.sum())
@@ -100,10 +107,10 @@ def _count_free(S: Strong, free: Tensor) -> Tensor:
     return inside[S.crow.long()].diff()
 
 
-def _strongest(S: Strong, group: Tensor) -> Tensor:
+def _strongest(S: Strong, size: Tensor, group: Tensor) -> Tensor:
     """Aggregate to which each row is coupled most strongly, -1 where to none."""
     to = group[S.ccol.long()]
-    weight = torch.where(to >= 0, S.weight, -torch.inf)
+    weight = torch.where(to >= 0, size, -torch.inf)
     most = row_max(S.crow, weight, None, -torch.inf)
     best = torch.where((weight == most[S.row.long()]) & (weight > 0), to, -1)
     return row_max(S.crow, best, None, -1)

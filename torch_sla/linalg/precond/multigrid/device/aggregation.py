@@ -15,8 +15,8 @@ import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import expect_shape, plain
-from torch_sla.linalg.kernels.rows import Rows, add_product, product, residual
-from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
+from torch_sla.linalg.kernels.rows import Rows, product
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
@@ -27,10 +27,12 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     multiply,
     transpose,
 )
-from torch_sla.linalg.precond.multigrid.device.cg import ConjugateGradients
-from torch_sla.linalg.precond.multigrid.device.coarse import CoarseInverse, coarse_inverse
+from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
+from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
+from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage
+from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
-from torch_sla.linalg.precond.multigrid.device.strength import strong_graph
+from torch_sla.linalg.precond.multigrid.device.strength import Strong, couplings, strong_graph
 from torch_sla.linalg.precond.multigrid.device.transfer import smoothed, tentative
 from torch_sla.linalg.precond.multigrid.levels import Level
 
@@ -44,32 +46,31 @@ __all__ = ["DeviceAggregation"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+_COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
-_DENSE = 4096  # unknowns above which the last level is smoothed, not inverted
+_DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
-_REVISITED = 0.4  # share of the unknowns below which a W cycle visits a level twice
-_SYMMETRIC = 1e-12  # relative difference of mirrored entries
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """One level as the cycle needs it.
+class _Kept:
+    """What a level keeps for new values.
 
     Parameters
     ----------
-    A, P, R
-        Its matrix; prolongation from the next level and its transpose, None on the last.
-    smoother
-        Used before and after the coarse correction.
-    edge
-        Of the blocks of its unknowns.
+    strong
+        bool ``[nnz]``: which entries smooth the transfer.
+    group, count
+        Its aggregates.
+    P, coarse
+        ``(crow, ccol)`` of the prolongation and of the matrix of the next level, in blocks.
     """
 
-    A: Rows
-    smoother: Smoother
-    edge: int
-    P: Rows | None = None
-    R: Rows | None = None
+    strong: Tensor
+    group: Tensor
+    count: int
+    P: tuple[Tensor, Tensor] | None = None
+    coarse: tuple[Tensor, Tensor] | None = None
 
 
 class DeviceAggregation(DeviceHierarchy):
@@ -139,7 +140,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._smoother = options.smoother or "chebyshev"
         # Piecewise constant transfers need the second visit.
         self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
-        self._groups: list[tuple[Tensor, int]] = []
+        self._kept: list[_Kept] = []
         values = self._checked(values)
         spread = options.dtype or _suited_dtype(pattern, values)
         self.dtype = _DTYPES[spread]
@@ -161,64 +162,82 @@ class DeviceAggregation(DeviceHierarchy):
     def _set_up(self, values: Tensor) -> None:
         """Build all levels; aggregates found before are used again."""
         options = self.options
-        largest = float(values.abs().amax()) if values.numel() else 1.0
-        self._scale = 2.0 ** -math.frexp(largest)[1] if largest > 0 else 1.0
-        A = grouped(self._pattern.crow, self._pattern.ccol, values * self._scale, self._edge)
+        scale = _power_scale(values)
+        if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
+            values = values * scale
+        A = grouped(self._pattern.crow, self._pattern.ccol, values, self._edge)
         vectors = self._vectors
         if vectors is not None:
             vectors = plain(vectors, values.dtype).reshape(A.n_rows, self._edge, -1)
-        self._stages: list[_Stage] = []
-        self._adjoint: list[_Stage] | None = None
-        self._coarse: CoarseInverse | None = None
-        known = list(self._groups)
-        theta = options.strength
+        stages: list[Stage] = []
+        refresh = bool(self._kept)
         damping = options.damping
         if damping is None:
             damping = 0.0 if self._unsymmetric else 4.0 / 3.0
         while True:
-            edge = A.values.shape[1]
+            edge, level = A.values.shape[1], len(stages)
             flat = flatten(A, self.dtype)
-            if not self._stages:
+            if not level:
                 flat = replace(flat, crow=self._pattern.crow, ccol=self._pattern.ccol)
-            level = len(self._stages)
-            last = flat.n_rows <= options.coarse_size or level + 1 == options.max_levels
-            if last:
+            if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
                 break
             smoother, radius = make_smoother(self._smoother, options.sweeps, flat)
-            strength = theta if theta is not None else (0.25 if edge == 1 else 0.08)
-            S = strong_graph(A, strength)
-            if level < len(known):
-                group, count = known[level]
-            else:
-                group, count = aggregate(S)
-                if not count or count > _STALLED * A.n_rows:
+            if refresh:
+                if level == len(self._kept):
                     break
-                self._groups.append((group, count))
-            T, vectors = tentative(vectors, group, count, edge, A.values)
-            P = smoothed(S, T, damping / radius)
+                kept = self._kept[level]
+                S = strong_graph(A, kept.strong)
+            else:
+                found = self._aggregated(A)
+                if found is None:
+                    break
+                kept, S = found
+            T, vectors = tentative(vectors, kept.group, kept.count, edge, A.values)
+            P = smoothed(S, T, damping / radius, kept.P)
             del S, T
             R = transpose(P)
-            coarse = _without_empty(multiply(R, multiply(A, P)))
-            self._stages.append(
-                _Stage(flat, smoother, edge, flatten(P, self.dtype), flatten(R, self.dtype))
-            )
+            coarse = _without_empty(multiply(R, multiply(A, P), kept.coarse))
+            if not refresh:
+                where = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
+                self._kept.append(replace(kept, P=where[0], coarse=where[1]))
+            transfers = flatten(P, self.dtype), flatten(R, self.dtype)
+            stages.append(Stage(flat, smoother, edge, *transfers))
             A = coarse
-        self._finish(A, flat)
+        self._finish(A, flat, stages, scale)
 
-    def _finish(self, A: BlockRows, flat: Rows) -> None:
+    def _aggregated(self, A: BlockRows) -> tuple[_Kept, Strong] | None:
+        """Find the aggregates of a level; None where they would not make it much smaller."""
+        theta = self.options.strength
+        if theta is None:
+            theta = 0.25 if A.values.shape[1] == 1 else 0.08
+        strong, size = couplings(A, theta)
+        S = strong_graph(A, strong)
+        group, count = aggregate(S, size[S.entry])
+        group = group.to(A.ccol.dtype)
+        if not count or count > _STALLED * A.n_rows:
+            return None
+        return _Kept(strong, group, count), S
+
+    def _finish(self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
-        edge = A.values.shape[1]
-        if flat.n_rows <= max(self.options.coarse_size, _DENSE if self._stages else 0):
-            exact = flatten(A, torch.float64)
-            self._coarse = coarse_inverse(_dense(exact), torch.float64, exact.values.device)
-            smoother = Smoother(flat.values.new_empty(0), ())
+        inverse = None
+        self._nullity = -1
+        smoother = Smoother(flat.values.new_empty(0), ())
+        if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
+            exact = _dense(flatten(A, torch.float64))
+            found = coarse_inverse(exact, torch.float64, exact.device)
+            inverse, self._nullity = _full_rows(found.inverse), found.nullity
         else:
-            name = "chebyshev" if self._smoother == "chebyshev" else self._smoother
-            smoother, _ = make_smoother(name, _COARSE_STEPS, flat)
-        self._stages.append(_Stage(flat, smoother, edge))
+            smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat)
+        stages.append(Stage(flat, smoother, A.values.shape[1]))
+        self._forward = Cycle(tuple(stages), inverse, scale, self._w_cycle)
+        self._backward: Cycle | None = None
+        # Graphs read the levels where they are, so new levels need new graphs.
+        self._recorded: dict[bool, Recorded] = {}
+        self._space: tuple[Tensor, ConjugateGradients] | None = None
 
     def update(self, values: Tensor) -> None:
-        """Take new slot values ``[nnz_csr]``; the aggregates stay, the numbers are recomputed."""
+        """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
         self._set_up(self._checked(values))
 
     # --- sizes -----------------------------------------------------------------------------------
@@ -227,69 +246,47 @@ class DeviceAggregation(DeviceHierarchy):
     def levels(self) -> list[Level]:
         """Sizes of the levels, finest first."""
         return [
-            Level(s.A.n_rows, s.A.nnz, s.edge, 0 if s.P is None else s.P.nnz) for s in self._stages
+            Level(s.A.n_rows, s.A.nnz, s.edge, 0 if s.P is None else s.P.nnz)
+            for s in self._forward.stages
         ]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the levels; the pattern it was built from is not counted."""
-        held: list[Tensor] = [group for group, _ in self._groups]
-        for i, s in enumerate(self._stages):
+        held: list[Tensor] = [t for kept in self._kept for t in (kept.strong, kept.group)]
+        for i, s in enumerate(self._forward.stages):
             held.append(s.smoother.weight)
             for rows in (s.A, s.P, s.R):
                 if rows is not None:
                     held.append(rows.values)
                     held += [rows.crow, rows.ccol] if i or rows is not s.A else []
-        if self._coarse is not None:
-            held.append(self._coarse.inverse)
+        if self._forward.inverse is not None:
+            held += [self._forward.inverse.values, self._forward.inverse.ccol]
         return sum(t.numel() * t.element_size() for t in held)
 
     @property
     def coarse_nullity(self) -> int:
         """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
-        return -1 if self._coarse is None else self._coarse.nullity
+        return self._nullity
 
     # --- application -----------------------------------------------------------------------------
 
     def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
         if r.ndim not in (1, 2) or r.shape[0] != self.n:
             raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
-        z = self._apply(r.reshape(self.n, -1), adjoint)
-        return z.reshape(r.shape)
+        if adjoint not in self._recorded:
+            self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
+        return self._recorded[adjoint](plain(r).reshape(self.n, -1)).reshape(r.shape)
 
     def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        return self._apply(r.unsqueeze(1), adjoint).squeeze(1)
+        return self._one(adjoint)(r.unsqueeze(1)).squeeze(1)
 
-    def _apply(self, r: Tensor, adjoint: bool) -> Tensor:
-        """Return ``B r`` for ``r`` ``[n, K]``: scaled to fit the levels, and back."""
-        if not r.numel():
-            return r.clone()
-        stages = self._transposed_stages() if adjoint else self._stages
-        if self.dtype is torch.float64 and r.dtype is torch.float64:
-            return self._visit(stages, 0, plain(r), adjoint) * self._scale
-        # A power of two brings each column to the size of one, for float32's small range.
-        size = torch.linalg.vector_norm(r, float("inf"), 0, dtype=torch.float64)
-        factor = torch.exp2(-torch.frexp(size).exponent.double())
-        down = torch.mul(r, factor, out=torch.empty_like(r, dtype=self.dtype))
-        z = self._visit(stages, 0, down, adjoint)
-        return torch.mul(z, self._scale / factor, out=torch.empty_like(r))
-
-    def _visit(self, stages: list[_Stage], level: int, r: Tensor, adjoint: bool) -> Tensor:
-        """One cycle from a zero guess on one level, ``r`` ``[n, K]``."""
-        s = stages[level]
-        if s.P is None or s.R is None:
-            if self._coarse is None:
-                return s.smoother.from_zero(s.A, r)
-            inverse = self._coarse.inverse
-            return ((inverse.T if adjoint else inverse) @ r.double()).to(r.dtype)
-        x = s.smoother.from_zero(s.A, r)
-        rc = product(s.R, residual(s.A, x, r))
-        xc = self._visit(stages, level + 1, rc, adjoint)
-        coarse = stages[level + 1]
-        again = self._w_cycle and coarse.A.n_rows < _REVISITED * s.A.n_rows
-        if again and coarse.P is not None:
-            xc = xc + self._visit(stages, level + 1, residual(coarse.A, xc, rc), adjoint)
-        return s.smoother(s.A, add_product(s.P, xc, x), r)
+    def _one(self, adjoint: bool) -> Cycle:
+        if not adjoint:
+            return self._forward
+        if self._backward is None:
+            self._backward = self._forward.adjoint()
+        return self._backward
 
     def cg(
         self,
@@ -313,36 +310,41 @@ class DeviceAggregation(DeviceHierarchy):
         options
             Tolerances and limits.
         """
-        A = replace(self._stages[0].A, values=plain(values.detach(), b.dtype))
-        z = torch.empty_like(b[:, 0])
+        values = plain(values)
+        if (
+            self._space is None
+            or not _same(self._space[0], values)
+            or self._space[1].dtype != b.dtype
+        ):
+            A = replace(self._forward.stages[0].A, values=values)
+            self._space = values, _around(A, self._forward, b)
+        space = self._space[1]
+        if self.n > KEPT:
+            self._space = None
+        return space.solve(b, x0=x0, options=options)
 
-        def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
-            del flag
-            q.copy_(product(A, p.unsqueeze(1)).squeeze(1))
-            _store_dot(dots, p, q)
 
-        def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
-            del flag
-            z.copy_(self._cycle(r, adjoint=False))
-            _store_dot(dots, r, z)
-            return z
+def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
+    """Make conjugate gradients for vectors like the columns of `b`."""
+    z = torch.empty_like(b[:, 0])
 
-        return ConjugateGradients(z, matvec, precondition).solve(b, x0=x0, options=options)
+    def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
+        del flag
+        q.copy_(product(A, p.unsqueeze(1)).squeeze(1))
+        _store_dot(dots, p, q)
 
-    def _transposed_stages(self) -> list[_Stage]:
-        """Return the stages of ``Bᵀ``: the same ones for a symmetric matrix."""
-        if self._adjoint is None:
-            first = self._stages[0].A
-            mirrored = _transposed(first)
-            same = torch.equal(mirrored.crow, first.crow) and torch.equal(mirrored.ccol, first.ccol)
-            if same:
-                gap = (mirrored.values - first.values).abs().amax()
-                same = bool(gap <= _SYMMETRIC * first.values.abs().amax())
-            if same:
-                self._adjoint = self._stages
-            else:
-                self._adjoint = [replace(s, A=_transposed(s.A)) for s in self._stages]
-        return self._adjoint
+    def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
+        del flag
+        z.copy_(cycle(r.unsqueeze(1)).squeeze(1))
+        _store_dot(dots, r, z)
+        return z
+
+    return ConjugateGradients(z, matvec, precondition, held=A)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are one place in memory."""
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.dtype == b.dtype
 
 
 def _store_dot(dots: Tensor, x: Tensor, y: Tensor) -> None:
@@ -360,6 +362,14 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
     return edge if n % edge == 0 else 1
 
 
+def _power_scale(values: Tensor) -> float:
+    """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
+    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 1.0
+    if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
+        return 1.0
+    return 2.0 ** -math.frexp(largest)[1]
+
+
 def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
     """Precision in which row sums beside a jump of the coefficient survive."""
     slots = pattern.diagonal_slots.long()
@@ -369,11 +379,6 @@ def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
         return "float32"
     low, high = size.aminmax()
     return "float64" if bool(high > _SPREAD * low) else "float32"
-
-
-def _transposed(A: Rows) -> Rows:
-    crow, ccol, perm = transpose_csr(A.crow, A.ccol, A.n_cols)
-    return Rows.of(crow, ccol, A.values[perm.long()], A.n_rows)
 
 
 def _without_empty(A: BlockRows) -> BlockRows:
@@ -388,6 +393,14 @@ def _without_empty(A: BlockRows) -> BlockRows:
     add = torch.diag_embed((d == 0).to(values.dtype))
     values[slots] += add
     return replace(A, values=values)
+
+
+def _full_rows(dense: Tensor) -> Rows:
+    """Write a dense matrix as rows, so that it is applied like any other, in a fixed order."""
+    n, device = dense.shape[0], dense.device
+    crow = torch.arange(0, n * n + 1, max(n, 1), dtype=torch.int32, device=device)[: n + 1]
+    ccol = torch.arange(n, dtype=torch.int32, device=device).repeat(n)
+    return Rows(crow, ccol, dense.flatten(), n, n)
 
 
 def _dense(A: Rows) -> Tensor:

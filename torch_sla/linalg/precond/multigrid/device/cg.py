@@ -8,7 +8,7 @@ shorter than their launches, replay the iteration as a CUDA graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ _RESULTS = {
     krylov.NONFINITE: Result.NONFINITE,
 }
 
+_run_before: set[Hashable] = set()
+
 Matvec = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 Precondition = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -48,6 +50,9 @@ class ConjugateGradients:
         every time.
     held
         Whatever `matvec` reads, kept alive with this object.
+    kind
+        What decides which kernels an iteration runs. Kernels are loaded before they are recorded: of a
+        kind that has run in this process even the first iteration is replayed.
 
     Examples
     --------
@@ -64,9 +69,16 @@ class ConjugateGradients:
     """
 
     def __init__(
-        self, like: Tensor, matvec: Matvec, precondition: Precondition, held: Any = None
+        self,
+        like: Tensor,
+        matvec: Matvec,
+        precondition: Precondition,
+        *,
+        held: Any = None,
+        kind: Hashable = None,
     ) -> None:
         self.matvec, self.precondition, self.held = matvec, precondition, held
+        self._kind, self._loaded = kind, kind in _run_before
         self.n, self.dtype = like.numel(), like.dtype
         self.r, self.p, self.q = (torch.empty_like(like) for _ in range(3))
         self.x = torch.empty_like(like) if self.n <= KEPT else None
@@ -124,26 +136,27 @@ class ConjugateGradients:
         self.p.zero_()
         b_norm = torch.linalg.vector_norm(b)
         s.begin(torch.linalg.vector_norm(r), torch.clamp(options.rtol * b_norm, min=options.atol))
-        z = self.precondition(r, self.dots, s.flag)
-        s.start(self.dots)
-        stagnant = self._iterate(x, z, min(options.maxiter or 10 * self.n + 50, _LIMIT), options)
+        stagnant = self._iterate(x, min(options.maxiter or 10 * self.n + 50, _LIMIT), options)
         flag, done = int(s.flag), int(s.steps)
         unit = float(b_norm) or 1.0
         history = [norm / unit for norm in s.history[1 : done + 1].tolist()]
         result = Result.STAGNATION if stagnant and flag == krylov.RUNNING else _RESULTS[flag]
         return Outcome(x if self.x is None else x.clone(), done, history, result)
 
-    def _iterate(self, x: Tensor, z: Tensor, limit: int, options: KrylovOptions) -> bool:
+    def _iterate(self, x: Tensor, limit: int, options: KrylovOptions) -> bool:
         """Queue iterations until one is seen to have ended them; whether the residual stagnates."""
         best, since = float("inf"), 0
         self._seen.forget()
-        for step in range(limit):
+        recorded = self.x is not None and x.is_cuda
+        for _ in range(limit):
+            if recorded and self._graph is None and self._loaded:
+                self._graph = _record(lambda: self._iteration(x))
             if self._graph is not None:
                 self._graph.replay()
             else:
-                self._iteration(x, z)
-                if step == 1 and self.x is not None and x.is_cuda:
-                    self._graph = _record(lambda: self._iteration(x, z))
+                self._iteration(x)
+                self._loaded = True
+                _run_before.update(() if self._kind is None else (self._kind,))
             flag, rr = self._seen.after(self.scalars)
             if flag != krylov.RUNNING:
                 return False
@@ -155,15 +168,15 @@ class ConjugateGradients:
                     return True
         return False
 
-    def _iteration(self, x: Tensor, z: Tensor) -> None:
+    def _iteration(self, x: Tensor) -> None:
         s, dots = self.scalars, self.dots
+        z = self.precondition(self.r, dots, s.flag)
+        s.start(dots)
         krylov.direction(s, z, self.p)
         self.matvec(self.p, self.q, dots, s.flag)
         s.curvature(dots)
         krylov.update(s, self.p, self.q, x, self.r, dots)
         s.test(dots)
-        self.precondition(self.r, dots, s.flag)
-        s.start(dots)
 
 
 class _Seen:
@@ -200,7 +213,7 @@ def _record(work: Callable[[], None]) -> Any:
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        graph.capture_begin()
+        graph.capture_begin(capture_error_mode="relaxed")
         work()
         graph.capture_end()
     torch.cuda.current_stream().wait_stream(stream)

@@ -79,10 +79,10 @@ def _inverse(a: Tensor, tolerance: float) -> tuple[Tensor, int, float]:
         pivot = float(L.diagonal().square().amin()) if n else 1.0
         if not int(failed) and pivot > 10 * tolerance:
             return torch.cholesky_inverse(L), 0, pivot
-    U, s, Vh = torch.linalg.svd(a)
+    U, s, V = torch.linalg.svd(a)
     top = float(s[0]) if n else 0.0
     kept = s > tolerance * top
     if top == 0.0:
         return torch.zeros_like(a), n, 0.0
     weights = torch.where(kept, 1.0 / torch.where(kept, s, torch.ones_like(s)), 0.0)
-    return (Vh.T * weights) @ U.T, n - int(kept.sum()), float(s[-1]) / top
+    return (V.T * weights) @ U.T, n - int(kept.sum()), float(s[-1]) / top

@@ -276,8 +276,19 @@ class DeviceLattice(DeviceHierarchy):
         space, p = self._space, self._pattern
         if space is None or space.dtype != b.dtype:
             A = Stencil.empty(self._lattice, b.dtype, b.device)
+            codes = tuple(
+                (l.A.lattice.codes, tuple(w.axis for w in l.weights)) for l in self._levels
+            )
+            kind = (
+                b.dtype,
+                self.dtype,
+                codes,
+                self._coarse is None,
+                self.options.sweeps,
+                self.options.cycle,
+            )
             space = ConjugateGradients(
-                b[:, 0], partial(kernels.matvec_dot, A), self._precondition, held=A
+                b[:, 0], partial(kernels.matvec_dot, A), self._precondition, held=A, kind=kind
             )
         kernels.load(self._lattice, p.crow, p.ccol, values, b.dtype, out=space.held)
         self._space = space if self.n <= KEPT else None

@@ -30,11 +30,15 @@ class Smoother:
     weight
         ``w`` ``[n]``.
     steps
-        ``(alpha, momentum)`` of each.
+        ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision.
     """
 
     weight: Tensor
     steps: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        short = tuple((_short(alpha), _short(momentum)) for alpha, momentum in self.steps)
+        object.__setattr__(self, "steps", short)
 
     def from_zero(self, A: Rows, b: Tensor) -> Tensor:
         """Smooth from a zero guess, ``b`` ``[n, K]``."""
@@ -49,6 +53,11 @@ class Smoother:
         for alpha, momentum in self.steps:
             x, before = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum), x
         return x
+
+
+def _short(x: float) -> float:
+    """Round to a multiple of ``2**-20``: ``x`` and ``1 + x`` are then exact in float32."""
+    return round(x * 2**20) / 2**20
 
 
 def spectral_radius(A: Rows, inverse: Tensor) -> float:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
-__all__ = ["Strong", "offsets_of", "strong_graph"]
+__all__ = ["Strong", "couplings", "strong_graph"]
 
 _DECOUPLED = 0.05
+_BITS = 8  # of float32's mantissa that sizes of couplings do without
 _KEPT_DIAGONAL = 0.1  # share of a diagonal below which weak couplings are not added to it
 
 
@@ -39,10 +40,10 @@ class Strong:
         Its pattern.
     row
         Row of each entry.
+    entry
+        Entry of the matrix that each one is.
     values
         ``[nnz, b, b]``; weak couplings are added to the diagonal, so that constants are kept.
-    weight
-        ``[nnz]`` sizes of the couplings, -inf on the diagonal.
     diagonal
         ``[n]`` entry of each diagonal block, -1 where there is none.
     """
@@ -50,12 +51,12 @@ class Strong:
     crow: Tensor
     ccol: Tensor
     row: Tensor
+    entry: Tensor
     values: Tensor
-    weight: Tensor
     diagonal: Tensor
 
 
-def offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
+def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
     """Row pointers of the entries that are kept."""
     before = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
     torch.cumsum(keep, 0, out=before[1:])
@@ -69,51 +70,77 @@ def _row_sums(crow: Tensor, x: Tensor) -> Tensor:
     return segment_sum(flat, crow, order).reshape(crow.numel() - 1, *x.shape[1:])
 
 
-def strong_graph(A: BlockRows, theta: float) -> Strong:
-    """Find the strong couplings of a square matrix.
+def _diagonal(A: BlockRows) -> Tensor:
+    """Diagonal blocks ``[n, b, b]``, zero where there is none."""
+    slots = diagonal_slots(A.crow, A.ccol, A.n_rows)
+    if not A.values.shape[0]:
+        return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
+    own = A.values[slots.clamp(min=0).long()]
+    return torch.where((slots >= 0)[:, None, None], own, 0.0)
+
+
+def _coarsely(size: Tensor) -> Tensor:
+    """Round to float32 without its last bits.
+
+    Couplings that are equal but for rounding then are equal, and devices that round differently
+    agree on what is strong and what is strongest.
+    """
+    bits = size.float().view(torch.int32)
+    half = 1 << (_BITS - 1)
+    return ((bits + half) & -(1 << _BITS)).view(torch.float32)
+
+
+def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
+    """Tell which entries of a square matrix are strong.
+
+    Returns
+    -------
+    keep
+        bool ``[nnz]``, true for strong couplings and on the diagonal.
+    size
+        float32 ``[nnz]`` sizes of the couplings, -inf on the diagonal.
 
     Raises
     ------
     SolveError
         ``BREAKDOWN`` where a row has couplings and no diagonal.
     """
-    n, edge = A.n_rows, A.values.shape[1]
-    crow, ccol = A.crow, A.ccol
-    row = expand_rows(crow)
-    slots = diagonal_slots(crow, ccol, n)
-    has = slots >= 0
-    safe = slots.clamp(min=0).long()
-    own = A.values[safe] if A.values.shape[0] else A.values.new_zeros(n, edge, edge)
-    own = torch.where(has[:, None, None], own, 0.0)
+    crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
+    row, own = expand_rows(crow), _diagonal(A)
     off = row != ccol
     if edge == 1:
-        flat = A.values.flatten()
-        own_size = own.flatten().abs()
-        sign = torch.where(own.flatten() < 0, 1.0, -1.0).to(flat.dtype)
+        flat, d = A.values.flatten(), own.flatten()
+        own_size = d.abs()
+        sign = torch.where(d < 0, 1.0, -1.0).to(flat.dtype)
         size = torch.where(off, flat * sign[row.long()], 0.0)
     else:
         own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
     total = _row_sums(crow, size.abs())
     _refuse_holes(own, total)
+    size = _coarsely(size)
     largest = row_max(crow, size, None, 0.0)
-    largest = torch.where(total > _DECOUPLED * own_size, largest, 0.0)
-    bound = largest.sqrt() * theta
-    strong = (size > 0) & (size >= bound[row.long()] * largest.sqrt()[ccol.long()])
-    strong &= (largest > 0)[row.long()] & (largest > 0)[ccol.long()]
-    keep = strong | ~off
+    coupled = total > _DECOUPLED * own_size
+    largest = _coarsely(torch.where(coupled, largest, 0.0).sqrt())
+    here, there = largest[row.long()], largest[ccol.long()]
+    keep = (size > 0) & (here > 0) & (there > 0) & (size >= theta * here * there)
+    return keep | ~off, torch.where(off, size, -torch.inf)
+
+
+def strong_graph(A: BlockRows, keep: Tensor) -> Strong:
+    """Take the entries `keep` of a square matrix, and add the others to its diagonal."""
+    crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
+    own = _diagonal(A)
     filtered = own + _row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
-    crow_s = offsets_of(keep, crow)
-    kept = keep.nonzero().squeeze(1)
-    ccol_s, row_s = ccol[kept], row[kept]
-    values = A.values[kept]
+    crow_s, entry = _offsets_of(keep, crow), keep.nonzero().squeeze(1)
+    ccol_s, row_s = ccol[entry], expand_rows(crow)[entry]
     on = ccol_s == row_s
-    values = torch.where(on[:, None, None], filtered[row_s.long()], values)
-    weight = torch.where(on, -torch.inf, size[kept])
-    return Strong(crow_s, ccol_s, row_s, values, weight, diagonal_slots(crow_s, ccol_s, n))
+    values = torch.where(on[:, None, None], filtered[row_s.long()], A.values[entry])
+    diagonal = diagonal_slots(crow_s, ccol_s, A.n_rows)
+    return Strong(crow_s, ccol_s, row_s, entry, values, diagonal)
 
 
 def _refuse_holes(own: Tensor, total: Tensor) -> None:

@@ -29,11 +29,11 @@ def tentative(
     vectors
         ``[n, b, k]``; None stands for constants, one for each of the ``b`` components.
     group, count
-        Aggregate of each row, -1 for none, and their number.
+        Aggregate of each row, -1 for none, in the index dtype of the pattern; and their number.
     edge
         ``b``.
     like
-        Tensor whose dtype the values and pointer dtype follow.
+        Tensor whose dtype and device the values get.
 
     Returns
     -------
@@ -47,8 +47,7 @@ def tentative(
     inside = group >= 0
     crow = torch.zeros(group.numel() + 1, dtype=torch.int64, device=group.device)
     torch.cumsum(inside, 0, out=crow[1:])
-    index = torch.int32 if group.numel() < 2**31 - 1 else torch.int64
-    target = group[member].to(index)
+    index, target = group.dtype, group[member]
     if vectors is None:
         eye = torch.eye(edge, dtype=like.dtype, device=like.device)
         blocks = eye.expand(member.numel(), edge, edge).contiguous()
@@ -88,8 +87,13 @@ def _orthonormal(
     return Q, R
 
 
-def smoothed(S: Strong, T: BlockRows, damping: float) -> BlockRows:
-    """Return ``(I - damping D⁻¹ S) T`` with ``D`` the diagonal of ``S``, entry by entry."""
+def smoothed(
+    S: Strong, T: BlockRows, damping: float, where: tuple[Tensor, Tensor] | None = None
+) -> BlockRows:
+    """Return ``(I - damping D⁻¹ S) T`` with ``D`` the diagonal of ``S``, entry by entry.
+
+    `where` are its positions if they are known.
+    """
     if not damping:
         return T
     edge = S.values.shape[1]
@@ -100,4 +104,4 @@ def smoothed(S: Strong, T: BlockRows, damping: float) -> BlockRows:
     values = -step[S.row.long()].unsqueeze(2) * S.values
     eye = torch.eye(edge, dtype=values.dtype, device=values.device)
     values[slots[on]] += eye
-    return multiply(BlockRows(S.crow, S.ccol, values, S.crow.numel() - 1), T)
+    return multiply(BlockRows(S.crow, S.ccol, values, S.crow.numel() - 1), T, where)

@@ -1,0 +1,188 @@
+"""Projection, transfer, error estimates and the meshes they drive."""
+
+from __future__ import annotations
+
+from math import log, log2, pi
+
+import pytest
+import torch
+
+import torch_sla.assembly as fem
+from torch_sla.assembly import weak
+from torch_sla.errors import ArgumentError, MeshError
+from torch_sla.linalg import SparseTensor
+
+CELLS = ["line", "triangle", "quad", "tetra", "hexahedron"]
+
+
+def wave(x):
+    return torch.sin(2 * x + 0.3).prod(-1)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_projection_reproduces_and_keeps_integrals(tools, cell, order, generator):
+    mesh = tools.distorted(cell, 2)
+    nodal = fem.Projection(mesh, fem.lagrange(cell, order))
+    x = nodal.basis.x
+    torch.testing.assert_close(nodal(x), nodal.dofs.points(), rtol=0, atol=1e-11)
+    f = torch.rand(3, *x.shape[:2], 2, 2, generator=generator, dtype=torch.float64)
+    g = nodal(f, rank=2)
+    assert g.shape == (3, nodal.dofs.n, 2, 2)
+    smooth = nodal.evaluate(g, rank=2).value.unflatten(-1, (2, 2))
+    dx = nodal.basis.dx[..., None, None]
+    torch.testing.assert_close((smooth * dx).sum((1, 2)), (f * dx).sum((1, 2)))
+    with pytest.raises(ArgumentError, match="quantity: got shape"):
+        nodal(f[:, :-1], rank=2)
+
+
+def test_lumped_projection_averages(tools):
+    mesh = tools.distorted("triangle", 3)
+    nodal = fem.Projection(mesh, fem.lagrange("triangle"), lumped=True)
+    per_cell = torch.rand(mesh.n_cells, 1).double()
+    value = nodal(per_cell)
+    area = nodal.basis.dx.sum(1)
+    at = (mesh.cells == 4).any(1)
+    assert float(value[4]) == pytest.approx(
+        float((per_cell[at, 0] * area[at]).sum() / area[at].sum())
+    )
+    with pytest.raises(ArgumentError, match="not all positive"):
+        fem.Projection(mesh, fem.lagrange("triangle", 2), lumped=True)
+
+
+def test_recovered_stress_is_more_accurate():
+    """Nodal stresses of linear elements gain half an order or more on those at the centroids."""
+
+    def errors(n):
+        mesh = fem.rectangle_mesh((n, n))
+        dofs = fem.Dofs(mesh, fem.lagrange("triangle"), 2)
+        basis = fem.CellBasis(mesh, dofs.element, 4, components=2)
+        lam, mu = weak.lame_parameters(1.0, 0.3)
+
+        def exact(x):
+            return torch.stack([torch.sin(x[..., 0] + x[..., 1]), torch.cos(x[..., 0])], -1)
+
+        def gradient(x):
+            c, s = torch.cos(x[..., 0] + x[..., 1]), -torch.sin(x[..., 0])
+            return torch.stack([c, c, s, torch.zeros_like(s)], -1).unflatten(-1, (2, 2))
+
+        u = exact(dofs.points()).flatten()
+        known = weak.stress(fem.Field(None, gradient(basis.x)), lam, mu)
+        raw = weak.stress(basis.interpolate(dofs, u), lam, mu)
+        nodal = fem.Projection(mesh, dofs.element, 4)
+        smooth = nodal.evaluate(nodal(raw.expand_as(known)), 2).value.unflatten(-1, (2, 2))
+        return [
+            float(((s - known) ** 2).sum((-2, -1)).mul(basis.dx).sum().sqrt())
+            for s in (raw, smooth)
+        ]
+
+    coarse, fine = errors(8), errors(16)
+    assert log2(coarse[0] / fine[0]) == pytest.approx(1, abs=0.1)
+    assert log2(coarse[1] / fine[1]) > 1.4
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_transfer(tools, cell, generator):
+    coarse = tools.distorted(cell, 2)
+    fine = tools.distorted(cell, 3, seed=11)
+    source = fem.Dofs(coarse, fem.lagrange(cell, 1), 2)
+    target = fem.Dofs(fine, fem.lagrange(cell, 2), 2)
+    slope = torch.rand(coarse.dim, 2, generator=generator, dtype=torch.float64)
+    u = (coarse.points @ slope).flatten().expand(3, -1)
+    expected = (target.points() @ slope).flatten().expand(3, -1)
+    torch.testing.assert_close(fem.transfer(source, u, target), expected)
+    torch.testing.assert_close(
+        fem.transfer(source, u, target, "project"), expected, rtol=0, atol=1e-9
+    )
+    with pytest.raises(ArgumentError, match="has 1 components"):
+        fem.transfer(source, u, fem.Dofs(fine, fem.lagrange(cell)))
+    with pytest.raises(ArgumentError, match="use 'interpolate' or 'project'"):
+        fem.transfer(source, u, target, "guess")
+
+
+def test_transfer_outside_is_refused():
+    small, large = fem.interval_mesh(2), fem.interval_mesh(2, 2.0)
+    P = fem.lagrange("line")
+    with pytest.raises(MeshError, match="outside the mesh"):
+        fem.transfer(fem.Dofs(small, P), small.points[:, 0], fem.Dofs(large, P))
+
+
+def test_gradients_of_a_projection(tools, generator):
+    mesh = tools.distorted("triangle", 1)
+    nodal = fem.Projection(mesh, fem.lagrange("triangle"))
+    f = torch.rand(nodal.basis.x.shape[:2], generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(nodal, f.requires_grad_())
+
+    def moved(points):
+        nodal = fem.Projection(mesh, fem.lagrange("triangle"), points=points)
+        return nodal(nodal.basis.x[..., 0] ** 2)
+
+    assert torch.autograd.gradcheck(moved, mesh.points.clone().requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "order"), [("triangle", 1), ("quad", 1), ("triangle", 2), ("quad", 2)]
+)
+def test_the_estimate_tends_to_the_error(tools, cell, order):
+    mesh = tools.structured(cell, 16)
+    dofs = fem.Dofs(mesh, fem.lagrange(cell, order))
+    u = poisson(dofs, wave, lambda x: 8 * wave(x))
+    estimate = float(fem.zz_estimate(dofs, u).square().sum().sqrt())
+
+    def gradient(x):
+        s, c = torch.sin(2 * x + 0.3), 2 * torch.cos(2 * x + 0.3)
+        return torch.stack([c[..., 0] * s[..., 1], s[..., 0] * c[..., 1]], -1)
+
+    assert estimate == pytest.approx(float(fem.h1_seminorm_error(dofs, u, gradient)), rel=0.2)
+
+
+def poisson(dofs, exact, source=None):
+    basis = fem.CellBasis(dofs.mesh, dofs.element)
+    values = dofs.assemble_matrix(weak.diffusion(basis, kappa=1.0))
+    f = torch.zeros(1, 1).double() if source is None else source(basis.x)
+    load = dofs.assemble_vector(weak.source(basis, f=f))
+    fixed = dofs.facet_dofs(dofs.mesh.boundary)
+    g = exact(dofs.points()[fixed])
+    constraint = fem.DirichletConstraint(dofs.pattern, fixed)
+    K, b = constraint.apply(values, load, g)
+    return constraint.recover(SparseTensor.from_pattern(dofs.pattern, K).solve(b), g)
+
+
+def corner(x):
+    """Singular at the re-entrant corner: r^(2/3) sin(2 theta / 3)."""
+    r, angle = x.norm(dim=-1), torch.atan2(x[..., 1], x[..., 0]) % (2 * pi)
+    return r ** (2 / 3) * torch.sin(2 / 3 * angle)
+
+
+def corner_gradient(x):
+    r, angle = x.norm(dim=-1), torch.atan2(x[..., 1], x[..., 0]) % (2 * pi)
+    size = 2 / 3 * r ** (-1 / 3)
+    return torch.stack([-size * torch.sin(angle / 3), size * torch.cos(angle / 3)], -1)
+
+
+def test_adaptive_quadratics_recover_their_rate_at_a_corner():
+    mesh = fem.lshape_mesh(2)
+    history = []
+    while True:
+        dofs = fem.Dofs(mesh, fem.lagrange("triangle", 2))
+        u = poisson(dofs, corner)
+        history.append((dofs.n, float(fem.h1_seminorm_error(dofs, u, corner_gradient, 8))))
+        if dofs.n > 4000:
+            break
+        mesh = fem.refine(mesh, fem.mark(fem.zz_estimate(dofs, u), 0.6))
+    (n0, e0), (n1, e1) = next(h for h in history if h[0] > 400), history[-1]
+    # The H1 error of quadratics falls as 1/n; on uniform meshes as n^(-1/3).
+    assert log(e0 / e1) / log(n1 / n0) > 0.9
+    uniform = fem.lshape_mesh(16)
+    dofs = fem.Dofs(uniform, fem.lagrange("triangle", 2))
+    same = float(fem.h1_seminorm_error(dofs, poisson(dofs, corner), corner_gradient, 8))
+    assert history[-1][1] < 0.1 * same
+
+
+def test_marking():
+    eta = torch.tensor([3.0, 1.0, 2.0, 0.0])
+    assert fem.mark(eta, 0.5).tolist() == [0]
+    assert fem.mark(eta, 0.9).tolist() == [0, 2]
+    assert fem.mark(eta, 1.0).tolist() == [0, 1, 2]
+    with pytest.raises(ArgumentError, match=r"lies in \(0, 1\]"):
+        fem.mark(eta, 0.0)

@@ -1,0 +1,68 @@
+"""Shapes as declarations."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_sla import (
+    AnnulusMesh,
+    Dirichlet,
+    DiskMesh,
+    Integral,
+    LShapeMesh,
+    PoissonProblem,
+    Probe,
+    Problem,
+    RectangleMesh,
+    SpecError,
+)
+
+
+@pytest.mark.parametrize("cell", ["triangle", "quad"])
+@pytest.mark.parametrize(
+    ("order", "curved", "tolerance"), [(1, False, 3e-2), (2, True, 2e-5), (1, True, 2e-2)]
+)
+def test_a_disk_with_a_known_solution(cell, order, curved, tolerance, tmp_path):
+    problem = PoissonProblem(
+        mesh=DiskMesh(cells=6, radius=2.0, origin=(1.0, 0.0), cell=cell, curved=curved),
+        order=order,
+        source=1.0,
+        boundary=[Dirichlet("rim", 0.0)],
+        outputs=[Probe("middle", at=[(1.0, 0.0)]), Integral("total", "u")],
+    )
+    problem.to_yaml(tmp_path / "disk.yaml")
+    s = Problem.from_yaml(tmp_path / "disk.yaml").solve()
+    assert s["middle"].item() == pytest.approx(1.0, rel=tolerance)
+    assert s["total"].item() == pytest.approx(6.283185307, rel=2 * tolerance)
+
+
+def test_a_pipe_wall():
+    problem = PoissonProblem(
+        mesh=AnnulusMesh(cells=(6, 48), inner=1.0, outer=2.0, curved=True),
+        order=2,
+        boundary=[Dirichlet("inner", 1.0), Dirichlet("outer", 0.0)],
+        outputs=[Probe("half", at=[(1.5, 0.0)])],
+    )
+    assert problem.solve()["half"].item() == pytest.approx(0.415037499, rel=3e-5)
+
+
+def test_a_corner_and_a_graded_rectangle():
+    sides = ["left", "right", "bottom", "top", "notch"]
+    corner = PoissonProblem(mesh=LShapeMesh(cells=10), source=1.0, boundary=[Dirichlet(sides, 0.0)])
+    assert corner.mesh_data().n_cells == 600
+    assert corner.solve().u.max().item() == pytest.approx(0.1497, rel=0.03)
+    graded = PoissonProblem(
+        mesh=RectangleMesh(cells=(4, 4), grading=(4.0, 1.0), cell="quad"),
+        boundary=[Dirichlet("left", 0.0), Dirichlet("right", 1.0)],
+    )
+    x = graded.mesh_data().points[:, 0]
+    assert x.max() == 1.0
+    assert graded.solve().u == pytest.approx(x, abs=1e-12)
+
+
+def test_radii_that_do_not_fit():
+    problem = PoissonProblem(
+        mesh=AnnulusMesh(cells=(1, 8), inner=2.0), boundary=[Dirichlet("inner", 0.0)]
+    )
+    with pytest.raises(SpecError, match="the inner radius lies between 0 and outer"):
+        problem.solve()

@@ -1,0 +1,137 @@
+"""Products of two matrices in compressed rows on given positions.
+
+Each lane owns one entry of the result, walks the row of the left factor and looks its column up in
+the sorted rows of the right one. No two lanes write to one place and every sum has the order of the
+left row, hence the same bits every time; nothing is sorted and nothing but the result is stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST
+from torch_sla.linalg.kernels.triton.rows import last_at_most
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["masked_product"]
+
+_LANES = 256
+
+
+@triton.jit(do_not_specialize=["n_rows", "nnz", "a_stride", "b_stride"])
+def _masked(
+    crow_a, ccol_a, a, crow_b, ccol_b, b, crow_c, ccol_c, out,
+    n_rows, nnz, a_stride, b_stride,
+    BR: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, COMPLEX: tl.constexpr,
+    DTYPE: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    member = tl.program_id(1).to(tl.int64)
+    first = tl.program_id(0).to(tl.int64) * LANES
+    lane = first + tl.arange(0, LANES)
+    total_lanes = tl.cast(nnz, tl.int64) * (BR * BC)
+    live = lane < total_lanes
+    e = lane // (BR * BC)  # block of the result
+    r = (lane // BC) % BR
+    c = lane % BC
+    # The row of each entry: between those of the first and the last, by bisection.
+    zero = first * 0
+    final = tl.minimum(first + LANES, total_lanes) - 1
+    lowest = last_at_most(crow_c, zero, zero + n_rows - 1, first // (BR * BC))
+    highest = last_at_most(crow_c, lowest, zero + n_rows - 1, final // (BR * BC))
+    row = tl.zeros([LANES], tl.int64) + lowest
+    high = tl.zeros([LANES], tl.int64) + highest
+    span = highest - lowest
+    while span > 0:
+        middle = (row + high + 1) // 2
+        begins = tl.load(crow_c + middle).to(tl.int64) <= e
+        row = tl.where(begins, middle, row)
+        high = tl.where(begins, high, tl.maximum(middle - 1, row))
+        span = span // 2
+    j = tl.load(ccol_c + e, mask=live, other=0)
+    start = tl.load(crow_a + row, mask=live, other=0).to(tl.int64)
+    length = (tl.load(crow_a + row + 1, mask=live, other=0).to(tl.int64) - start).to(tl.int32)
+    total = tl.zeros([LANES], DTYPE)
+    imaginary = tl.zeros([LANES], DTYPE) if COMPLEX else total
+    for step in range(tl.max(length, 0)):
+        walking = step < length
+        k = tl.load(ccol_a + start + step, mask=walking, other=0).to(tl.int64)
+        low = tl.load(crow_b + k, mask=walking, other=0).to(tl.int64)
+        top = tl.load(crow_b + k + 1, mask=walking, other=0).to(tl.int64) - 1
+        some = walking & (low <= top)
+        width = tl.max(tl.where(some, top - low, 0), 0)
+        while width > 0:
+            middle = (low + top + 1) // 2
+            before = tl.load(ccol_b + middle, mask=some, other=0) <= j
+            low = tl.where(before, middle, low)
+            top = tl.where(before, top, tl.maximum(middle - 1, low))
+            width = width // 2
+        some = some & (tl.load(ccol_b + low, mask=some, other=0) == j)
+        left = member * a_stride + ((start + step) * BR + r) * BM
+        right = member * b_stride + low * (BM * BC) + c
+        for m in tl.static_range(BM):
+            if COMPLEX:
+                ar = tl.load(a + 2 * (left + m), mask=some, other=0.0)
+                ai = tl.load(a + 2 * (left + m) + 1, mask=some, other=0.0)
+                br = tl.load(b + 2 * (right + m * BC), mask=some, other=0.0)
+                bi = tl.load(b + 2 * (right + m * BC) + 1, mask=some, other=0.0)
+                total += ar * br - ai * bi
+                imaginary += ar * bi + ai * br
+            else:
+                ar = tl.load(a + left + m, mask=some, other=0.0)
+                total += ar * tl.load(b + right + m * BC, mask=some, other=0.0)
+    at = member * total_lanes + lane
+    if COMPLEX:
+        tl.store(out + 2 * at, total, mask=live)
+        tl.store(out + 2 * at + 1, imaginary, mask=live)
+    else:
+        tl.store(out + at, total, mask=live)
+
+
+def masked_product(
+    a_pattern: tuple[Tensor, Tensor],
+    a: Tensor,
+    b_pattern: tuple[Tensor, Tensor],
+    b: Tensor,
+    out_pattern: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Entries of ``A B`` on sorted positions.
+
+    Parameters
+    ----------
+    a_pattern, b_pattern, out_pattern
+        ``(crow, ccol)`` of each, columns sorted in each row, one index dtype.
+    a, b
+        ``[A, nnz_a, r, m]`` and ``[B, nnz_b, m, c]`` of one dtype; a batch of one is shared.
+
+    Returns
+    -------
+    Tensor
+        ``[max(A, B), nnz_out, r, c]``.
+    """
+    crow_c, ccol_c = out_pattern
+    members, nnz = max(a.shape[0], b.shape[0]), ccol_c.numel()
+    br, bm, bc = a.shape[2], a.shape[3], b.shape[3]
+    out = a.new_empty(members, nnz, br, bc)
+    if not out.numel():
+        return out
+    a_stride = a[0].numel() if a.shape[0] > 1 else 0
+    b_stride = b[0].numel() if b.shape[0] > 1 else 0
+    for first in range(0, members, MOST):
+        part = slice(first, first + MOST)
+        shown = [a[part] if a_stride else a, b[part] if b_stride else b, out[part]]
+        if a.is_complex():
+            shown = [torch.view_as_real(t) for t in shown]
+        grid = (triton.cdiv(nnz * br * bc, _LANES), out[part].shape[0])
+        _masked[grid](
+            *a_pattern, shown[0], *b_pattern, shown[1], crow_c, ccol_c, shown[2],
+            crow_c.numel() - 1, nnz, a_stride, b_stride,
+            BR=br, BM=bm, BC=bc, COMPLEX=a.is_complex(), DTYPE=ACCUMULATED[shown[2].dtype],
+            LANES=_LANES,
+        )  # fmt: skip
+    return out

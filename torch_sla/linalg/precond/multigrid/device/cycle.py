@@ -1,0 +1,115 @@
+"""One application of a hierarchy of compressed rows: a V or W cycle from a zero guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.linalg.kernels.arguments import plain
+from torch_sla.linalg.kernels.rows import Rows, add_product, product, residual
+from torch_sla.linalg.kernels.sparse import transpose_csr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother
+
+__all__ = ["Cycle", "Stage"]
+
+_REVISITED = 0.4  # share of the unknowns below which a W cycle visits a level twice
+_SYMMETRIC = 1e-12  # relative difference of mirrored entries
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One level.
+
+    Parameters
+    ----------
+    A
+        Its matrix.
+    smoother
+        Used before and after the coarse correction.
+    edge
+        Of the blocks of its unknowns.
+    P, R
+        Prolongation from the next level and its transpose; None on the last.
+    """
+
+    A: Rows
+    smoother: Smoother
+    edge: int
+    P: Rows | None = None
+    R: Rows | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cycle:
+    """The levels, and how they are visited.
+
+    Parameters
+    ----------
+    stages
+        Levels, finest first.
+    inverse
+        Inverse of the last matrix in double precision; None where it is only smoothed.
+    scale
+        The matrices are this multiple of the caller's.
+    twice
+        Whether to visit coarse levels twice: a W cycle.
+
+    With as many smoothing steps after as before, of one polynomial, the cycle is symmetric for a
+    symmetric matrix, and its adjoint is the same cycle on the transposed matrices.
+    """
+
+    stages: tuple[Stage, ...]
+    inverse: Rows | None
+    scale: float
+    twice: bool
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return ``B r`` for ``r`` ``[n, K]``, in the dtype of `r`."""
+        if not r.numel():
+            return r.clone()
+        dtype = self.stages[0].A.values.dtype
+        if dtype is torch.float64 and r.dtype is torch.float64:
+            return self._visit(0, plain(r)) * self.scale
+        # A power of two brings each column to the size of one, for float32's small range.
+        size = torch.linalg.vector_norm(r, float("inf"), 0, dtype=torch.float64)
+        factor = torch.exp2(-torch.frexp(size).exponent.double())
+        down = torch.mul(r, factor, out=torch.empty_like(r, dtype=dtype))
+        return torch.mul(self._visit(0, down), self.scale / factor, out=torch.empty_like(r))
+
+    def _visit(self, level: int, r: Tensor) -> Tensor:
+        s = self.stages[level]
+        if s.P is None or s.R is None:
+            if self.inverse is None:
+                return s.smoother.from_zero(s.A, r)
+            return product(self.inverse, r.double()).to(r.dtype)
+        x = s.smoother.from_zero(s.A, r)
+        rc = product(s.R, residual(s.A, x, r))
+        xc = self._visit(level + 1, rc)
+        coarse = self.stages[level + 1]
+        again = self.twice and coarse.P is not None
+        if again and coarse.A.n_rows < _REVISITED * s.A.n_rows:
+            xc = xc + self._visit(level + 1, residual(coarse.A, xc, rc))
+        return s.smoother(s.A, add_product(s.P, xc, x), r)
+
+    def adjoint(self) -> Cycle:
+        """Return the cycle of ``Bᵀ``: this one for a symmetric matrix."""
+        first = self.stages[0].A
+        mirrored = _transposed(first)
+        if torch.equal(mirrored.crow, first.crow) and torch.equal(mirrored.ccol, first.ccol):
+            gap = (mirrored.values - first.values).abs()
+            if not gap.numel() or bool(gap.amax() <= _SYMMETRIC * first.values.abs().amax()):
+                return self
+        stages = tuple(replace(s, A=_transposed(s.A)) for s in self.stages)
+        inverse = None if self.inverse is None else _transposed(self.inverse)
+        return replace(self, stages=stages, inverse=inverse)
+
+
+def _transposed(A: Rows) -> Rows:
+    crow, ccol, perm = transpose_csr(A.crow, A.ccol, A.n_cols)
+    return Rows.of(crow, ccol, A.values[perm.long()], A.n_rows)
