@@ -124,7 +124,9 @@ class Row:
 
 
 def forced(plan: SolvePlan, verdict: Verdict) -> SolvePlan:
-    """The same question with another candidate put in the place of the choice."""
+    """The same question with another candidate put in the place of the choice, which may fall back."""
+    if verdict is plan.verdicts[0]:
+        return plan
     others = tuple(v for v in plan.verdicts if v is not verdict)
     return replace(
         plan, choice=verdict.candidate, fallbacks=(), lean=None, verdicts=(verdict, *others)
