@@ -179,7 +179,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_)
+    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
     seconds += solves * (share * pass_ + judged)
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"

@@ -75,7 +75,7 @@ class MachineModel:
     call: float = 4e-6
     launch: float = 1e-7
     front: float = 7e-7
-    entry: float = 1.2e-9
+    entry: float = 5e-9
     flop: float = 2.3e-11
     scalar_entry: float = 5e-9
     scalar_flop: float = 4.5e-10
