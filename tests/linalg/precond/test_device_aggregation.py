@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
@@ -513,3 +514,22 @@ def test_conjugate_gradients_on_cuda() -> None:
         assert out.result is Result.CONVERGED
         residual = np.linalg.norm(b.cpu().numpy() - scale * (A @ out.x.cpu().numpy()))
         assert residual <= 1e-9 * float(b.norm())
+
+
+@pytest.mark.gpu
+@CUDA
+def test_solve_and_gradient_through_the_door() -> None:
+    A = delaunay(5929, 2)
+    found = []
+    for device in ("cpu", "cuda"):
+        pattern, values = split(A, device)
+        values.requires_grad_()
+        matrix = SparseTensor.from_pattern(pattern, values)
+        b = rhs(5929)[:, 0].to(device)
+        x, info = matrix.solve(b, method="cg", preconditioner="multigrid", rtol=1e-11, info=True)
+        assert info.converged
+        assert info.iterations <= 25
+        (grad,) = torch.autograd.grad((x**3).sum(), values)
+        found.append((x.detach().cpu(), grad.cpu()))
+    for here, there in zip(*found, strict=True):
+        assert float((here - there).norm()) <= 1e-8 * float(here.norm())
