@@ -88,7 +88,7 @@ class DeviceAggregation(DeviceHierarchy):
         ``[n, k]``; None stands for constants.
     unsymmetric
         Whether the matrix is known not to be symmetric: transfers then stay piecewise constant,
-        which convection does not destabilise.
+        which convection does not destabilise, the smoother is spai0 and the cycle W.
 
     Examples
     --------
@@ -137,8 +137,9 @@ class DeviceAggregation(DeviceHierarchy):
         self._vectors = near_nullspace
         self._unsymmetric = unsymmetric
         self._edge = _edge(options.block, near_nullspace, self.n)
-        self._smoother = options.smoother or "chebyshev"
-        # Piecewise constant transfers need the second visit.
+        # A polynomial made for real spectra amplifies what convection turns, and piecewise constant
+        # transfers need the second visit.
+        self._smoother = options.smoother or ("spai0" if unsymmetric else "chebyshev")
         self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
         self._kept: list[_Kept] = []
         values = self._checked(values)
