@@ -340,6 +340,17 @@ def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
     torch.testing.assert_close(hierarchy.apply(2.0**130 * b), 2.0**130 * z, rtol=1e-6, atol=0.0)
 
 
+def test_last_levels_too_large_to_invert_are_smoothed() -> None:
+    A = poisson(30, 30)
+    hierarchy = DeviceAggregation(*split(A), AMG(max_levels=1, dtype="float64"), None)
+    assert hierarchy.coarse_nullity == -1
+    B = assembled(hierarchy, 900)
+    torch.testing.assert_close(B, B.T)
+    assert torch.linalg.eigvalsh(B).min() > 0
+    empty = split(sp.csr_array((0, 0)))
+    assert DeviceAggregation(*empty, AMG(), None).apply(torch.zeros(0, 2)).shape == (0, 2)
+
+
 def test_lobpcg_with_it() -> None:
     A = delaunay(2025, 2)
     pattern, values = split(A)

@@ -228,7 +228,7 @@ def _distinct(t: Terms, n_cols: int) -> tuple[Tensor, Tensor]:
         padded = padded.sort(dim=1).values
         fresh = padded != none.max
         fresh[:, 1:] &= padded[:, 1:] != padded[:, :-1]
-        return fresh.sum(1), padded[fresh]
+        return fresh.sum(1), padded.masked_select(fresh)
     key = torch.unique(t.row * n_cols + t.col)
     found = torch.div(key, max(n_cols, 1), rounding_mode="floor")
     edges = torch.searchsorted(found, torch.arange(rows + 1, device=key.device))

@@ -279,7 +279,8 @@ class DeviceAggregation(DeviceHierarchy):
             raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
         if adjoint not in self._recorded:
             self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
-        return self._recorded[adjoint](plain(r).reshape(self.n, -1)).reshape(r.shape)
+        columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
+        return self._recorded[adjoint](columns).reshape(r.shape)
 
     def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
         return self._one(adjoint)(r.unsqueeze(1)).squeeze(1)
