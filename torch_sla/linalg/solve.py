@@ -214,7 +214,7 @@ def _facts(
         preconditioner=request[2],
         rtol=rtol,
         dominance=structure.dominance or 0.0,
-        lattice=pattern.lattice is not None,
+        lattice=pattern.lattice_shape is not None,
         memory=total_bytes() if A.device.type == "cpu" else None,
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
+from torch_sla.linalg.kernels.multigrid import detect_lattice, unavailable
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -241,6 +242,19 @@ class Pattern:
         """Lattice of which every entry joins a point to a neighbour; None where there is none."""
         square = self.shape[0] == self.shape[1] and not self.block
         return find_lattice(self.crow, self.ccol) if square else None
+
+    @cached_property
+    @outside_transforms
+    def lattice_shape(self) -> tuple[int, int, int] | None:
+        """Points along each axis of a lattice, for who needs no more: on the CPU compiled code finds it.
+
+        There a plane is ``(n0, 1, n1)`` and a line is none.
+        """
+        if self.shape[0] != self.shape[1] or self.block:
+            return None
+        if self.device.type == "cpu" and unavailable() is None:
+            return detect_lattice(self.crow, self.ccol)
+        return None if self.lattice is None else self.lattice.shape
 
     @cached_property
     @outside_transforms

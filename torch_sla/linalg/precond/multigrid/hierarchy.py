@@ -12,7 +12,6 @@ from torch_sla.linalg.kernels.multigrid import (
     CompiledHierarchy,
     CompiledLattice,
     Transfer,
-    detect_lattice,
 )
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY, suits_lattice
@@ -301,7 +300,7 @@ def _lattice(
 ) -> CompiledLattice | None:
     """Structured multigrid where the pattern is a lattice on which it works, else None."""
     asked = options.method == "lattice"
-    shape = detect_lattice(pattern.crow, pattern.ccol)
+    shape = pattern.lattice_shape
     if shape is None:
         if asked:
             raise ArgumentError(
