@@ -272,6 +272,17 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
     return rows
 
 
+def with_warps(warps: int, name: str, device: torch.device) -> str:
+    """Milliseconds of every kernel with another number of warps per program."""
+    from torch_sla.linalg.kernels.triton import launch
+
+    before, launch.WARPS = launch.WARPS, warps
+    try:
+        return ", ".join(f"{what}: {ms:.3f}" for what, ms, _ in roofline(name, device))
+    finally:
+        launch.WARPS = before
+
+
 def show_roofline(rows: list[tuple[str, float, float]], n: int) -> str:
     copy = 16 * n / rows[0][1] * 1e3
     lines = [
@@ -295,6 +306,9 @@ def main() -> None:
     parser.add_argument("--gradient", default="16M", help="size to differentiate, if it is solved")
     parser.add_argument(
         "--ask", action="store_true", help="for CG with multigrid, whatever the plan"
+    )
+    parser.add_argument(
+        "--warps", default="", help="other numbers of warps for the kernels measured"
     )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", default="", help="folder for headline.json and headline.md")
@@ -356,6 +370,12 @@ def main() -> None:
             print("\n".join(lines[-len(found) - 2 :]), flush=True)
     for size in filter(None, args.profile.split(",")):
         print(guarded(lambda: profile(size, device)), flush=True)
+    for warps in filter(None, args.warps.split(",")):
+        print(
+            f"{warps} warps",
+            guarded(lambda: with_warps(int(warps), args.roofline, device)),
+            flush=True,
+        )
     if args.roofline:
         kernels = guarded(lambda: roofline(args.roofline, device))
         if kernels is not None:
