@@ -17,6 +17,7 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 

@@ -228,3 +228,21 @@ def test_empty_rows_and_one_sided_patterns(where: str) -> None:
     assert ours.mirrored_slots(crow, col) is None
     counts = ours.structure_counts(crow, col, torch.ones(3, dtype=torch.float64, device=where))
     assert counts[:3] == [3, 0, 5]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_faults_of_compressed_rows(where: str) -> None:
+    ours = kernels("patterns")
+    pattern, _ = split(laplacian(6, 5))
+    crow, ccol = pattern.crow.to(where), pattern.ccol.to(where)
+    n, nnz = pattern.shape[0], len(ccol)
+    assert ours.sound_rows(crow, ccol, n)
+    assert not ours.sound_rows(crow, ccol, n - 1)
+    for place, value in ((0, 1), (n, nnz - 1), (7, 0), (7, nnz + 5), (3, -2)):
+        broken = crow.clone()
+        broken[place] = value
+        assert not ours.sound_rows(broken, ccol, n)
+    for place, value in ((4, -1), (4, int(ccol[5])), (9, n)):
+        broken = ccol.clone()
+        broken[place] = value
+        assert not ours.sound_rows(crow, broken, n)

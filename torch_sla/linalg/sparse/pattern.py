@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.multigrid import detect_lattice, unavailable
 from torch_sla.linalg.sparse.growth import growth_dimension
@@ -131,8 +132,10 @@ class Pattern:
         crow, ccol = physical(crow), physical(ccol)
         if crow.ndim != 1 or crow.numel() != M + 1:
             raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
-        _check_index("ccol", ccol, N)
         index = _index_dtype(M, N, ccol.numel())
+        if ccol.ndim == 1 and ccol.dtype is index and sound_rows(crow, ccol, N):
+            return cls(crow.contiguous(), ccol.contiguous(), (M, N), tuple(block), None)
+        _check_index("ccol", ccol, N)
         crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
         counts = crow.diff()
         if int(crow[0]) != 0 or int(crow[-1]) != ccol.numel() or bool((counts < 0).any()):

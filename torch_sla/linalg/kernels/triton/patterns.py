@@ -310,3 +310,31 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     out = values.new_empty(triton.cdiv(n, _ROWS))
     launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
     return out.amax()
+
+
+@triton.jit(do_not_specialize=["n", "nnz", "n_cols", "widest"])
+def _sound_kernel(crow, ccol, faults, n, nnz, n_cols, widest, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    good = (start >= 0) & (stop >= start) & (stop <= nnz) & (stop - start <= widest)
+    good = good & ((i > 0) | (start == 0)) & ((i < n - 1) | (stop == nnz))
+    bad = (inside & (good == 0)).to(tl.int32)
+    usable = inside & good
+    before = tl.full([BLOCK], -1, dtype=ccol.dtype.element_ty)
+    for s in range(tl.max(tl.where(usable, stop - start, 0))):
+        here = usable & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        bad += (here & ((j <= before) | (j >= n_cols))).to(tl.int32)
+        before = tl.where(here, j, before)
+    tl.store(faults + tl.program_id(0), tl.sum(bad))
+
+
+def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
+    """Whether rows of at most 4096 entries rise from 0 to all entries, with rising columns in range."""
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    faults = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
+    launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, _WIDEST, _ROWS)
+    return not int(faults.sum())
