@@ -631,7 +631,7 @@ class SolverState:
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
     size, bound = b.abs().amax(0), _bound(b)

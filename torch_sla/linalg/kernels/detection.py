@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -99,15 +98,15 @@ def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
     return patterns.sound_rows(crow.contiguous(), ccol.contiguous(), n_cols)
 
 
-def all_finite(x: Tensor) -> bool:
-    """Whether nothing is NaN or infinite; real tensors are read once and nothing is written.
+def all_finite(x: Tensor) -> Tensor:
+    """Whether nothing is NaN or infinite, a scalar; real tensors are read once and nothing is written.
 
     Examples
     --------
     >>> import torch
     >>> all_finite(torch.ones(2)), all_finite(torch.tensor([1.0, float("nan"), 2.0]))
-    (True, False)
+    (tensor(True), tensor(False))
     """
     if x.is_complex() or not x.numel():
-        return bool(torch.isfinite(x).all())
-    return isfinite(torch.linalg.vector_norm(x, float("inf")))
+        return torch.isfinite(x).all()
+    return torch.isfinite(torch.linalg.vector_norm(x, float("inf")))
