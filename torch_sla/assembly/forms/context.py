@@ -79,7 +79,7 @@ class Context:
                 f"{name}: the form needs this coefficient; pass it by name (given: {given})"
             ) from None
 
-    def get(self, name: str, default: Coefficient) -> Any:
+    def get(self, name: str, default: Coefficient | None) -> Any:
         """Coefficient of a name, or a default when it was not given."""
         value = self._coefficients.get(name)
         return default if value is None else value
