@@ -114,9 +114,7 @@ def matrices(quick: bool) -> dict[str, Callable[[], sp.csr_matrix]]:
     made["convection, upwind, Peclet 100"] = lambda: convection(n, 100.0, upwind=True)
     made["convection, central, Peclet 20"] = lambda: convection(n, 20.0, upwind=False)
     made["rows over 16 decades"] = lambda: scaled(convection(n, 1.0, upwind=True), 8.0)
-    made["rows and columns over 80 decades"] = lambda: scaled(
-        convection(n, 1.0, upwind=True), 20.0
-    )
+    made["rows and columns over 80 decades"] = lambda: scaled(convection(n, 1.0, upwind=True), 20.0)
     made["symmetric, over 16 decades"] = lambda: scaled(grid(n), 4.0, symmetric=True)
     made["Helmholtz, 2 points a wave"] = lambda: sp.csr_matrix(grid(n) - 1.7 * sp.eye(n * n))
     made["Neumann + 1e-9"] = lambda: neumann(n)
