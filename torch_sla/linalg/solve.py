@@ -221,7 +221,7 @@ def _facts(
         preconditioner=request[2],
         rtol=rtol,
         dominance=structure.dominance or 0.0,
-        lattice=pattern.lattice_shape is not None,
+        lattice=pattern.lattice is not None,
         memory=_memory(A.device),
     )
 

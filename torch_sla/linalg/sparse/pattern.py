@@ -12,7 +12,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.multigrid import detect_lattice, unavailable
+from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -133,8 +133,11 @@ class Pattern:
         if crow.ndim != 1 or crow.numel() != M + 1:
             raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
         index = _index_dtype(M, N, ccol.numel())
-        if ccol.ndim == 1 and ccol.dtype is index and sound_rows(crow, ccol, N):
-            return cls(crow.contiguous(), ccol.contiguous(), (M, N), tuple(block), None)
+        if ccol.ndim == 1 and (
+            is_csr(crow, ccol, N) or (ccol.dtype is index and sound_rows(crow, ccol, N))
+        ):
+            crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
+            return cls(crow, ccol, (M, N), tuple(block), None)
         _check_index("ccol", ccol, N)
         crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
         counts = crow.diff()
@@ -207,6 +210,10 @@ class Pattern:
     @cached_property
     @outside_transforms
     def _transpose(self) -> tuple[Pattern | None, SegmentMap]:
+        square = self.shape[0] == self.shape[1] and self.block == self.block[::-1]
+        mirror = mirror_slots(self.crow, self.ccol) if square else None
+        if mirror is not None:
+            return None, SegmentMap.permutation(mirror)
         crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
         same = (
             self.shape[0] == self.shape[1]
@@ -245,25 +252,6 @@ class Pattern:
         """Lattice of which every entry joins a point to a neighbour; None where there is none."""
         square = self.shape[0] == self.shape[1] and not self.block
         return find_lattice(self.crow, self.ccol) if square else None
-
-    @cached_property
-    @outside_transforms
-    def lattice_shape(self) -> tuple[int, int, int] | None:
-        """Points along each axis of a lattice, for who needs no more: on the CPU compiled code finds it.
-
-        There a plane is ``(n0, 1, n1)`` and a line is none.
-        """
-        if self.shape[0] != self.shape[1] or self.block:
-            return None
-        if self.device.type == "cpu" and unavailable() is None:
-            return detect_lattice(self.crow, self.ccol)
-        return None if self.lattice is None else self.lattice.shape
-
-    @cached_property
-    @outside_transforms
-    def longest_row(self) -> int | None:
-        """Entries of the longest row, which products on a device want; None on the CPU."""
-        return None if self.crow.is_cpu or self.crow.numel() < 2 else int(self.crow.diff().amax())
 
     @cached_property
     @outside_transforms
