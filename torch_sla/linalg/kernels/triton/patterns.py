@@ -118,6 +118,7 @@ def _hash_kernel(
 
 
 _PER = 16
+_GAP = 32  # empty rows in a row that a program fills in
 
 
 def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
@@ -131,7 +132,7 @@ def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[li
 
 
 @triton.jit(do_not_specialize=["nnz", "n_rows"])
-def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
+def _rows_kernel(row, col, crow, flag, nnz, n_rows, GAP: tl.constexpr, BLOCK: tl.constexpr):
     e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = e < nnz
     r = tl.load(row + e, mask=inside, other=0)
@@ -142,14 +143,17 @@ def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
     rising = first | (r > before) | ((r == before) & (c > c_before))
     bad = tl.sum((inside & (rising == 0)).to(tl.int32))
     tl.atomic_add(flag, bad, mask=bad > 0)
-    # Rows after the one before, up to this one, begin here; wide gaps are for the host.
+    # Rows after the one before, up to this one, begin here; wide gaps are left to the host, and
+    # coordinates in disorder are full of them.
     gap = tl.max(tl.where(inside & (r > before), r - before, 0))
-    for t in range(gap):
-        begins = inside & (before + 1 + t <= r)
-        tl.store(crow + before + 1 + t, e.to(crow.dtype.element_ty), mask=begins)
     last = e == nnz - 1
     rest = tl.max(tl.where(last, n_rows - r, 0))
-    for t in range(rest):
+    wide = ((gap > GAP) | (rest > GAP)).to(tl.int32)
+    tl.atomic_add(flag + 1, wide, mask=wide > 0)
+    for t in range(tl.minimum(gap, GAP)):
+        begins = inside & (before + 1 + t <= r)
+        tl.store(crow + before + 1 + t, e.to(crow.dtype.element_ty), mask=begins)
+    for t in range(tl.minimum(rest, GAP)):
         tl.store(
             crow + r + 1 + t, (e + 1).to(crow.dtype.element_ty), mask=last & (r + 1 + t <= n_rows)
         )
@@ -158,10 +162,17 @@ def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
 def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
     """Row pointers ``[n_rows + 1]`` of coordinates that are sorted and unique, None for others."""
     crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
-    flag = torch.zeros(1, dtype=torch.int32, device=row.device)
+    flag = torch.zeros(2, dtype=torch.int32, device=row.device)
     nnz = row.numel()
-    launch(_rows_kernel, (triton.cdiv(nnz, _BLOCK),), row, col, crow, flag, nnz, n_rows, _BLOCK)
-    return None if int(flag) else crow
+    grid = (triton.cdiv(nnz, _BLOCK),)
+    launch(_rows_kernel, grid, row, col, crow, flag, nnz, n_rows, _GAP, _BLOCK)
+    disorder, wide = flag.tolist()
+    if disorder:
+        return None
+    if wide:
+        wanted = torch.arange(n_rows + 1, dtype=row.dtype, device=row.device)
+        return torch.searchsorted(row, wanted).to(row.dtype)
+    return crow
 
 
 @triton.jit
