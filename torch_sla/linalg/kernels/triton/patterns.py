@@ -119,6 +119,7 @@ def _hash_kernel(
 
 _PER = 16
 _GAP = 32  # empty rows in a row that a program fills in
+_GAP = 32  # empty rows in a row that a program fills in
 
 
 def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
