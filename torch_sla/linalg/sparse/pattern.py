@@ -255,6 +255,12 @@ class Pattern:
 
     @cached_property
     @outside_transforms
+    def longest_row(self) -> int | None:
+        """Entries of the longest row, which products on a device want; None on the CPU."""
+        return None if self.crow.is_cpu or self.crow.numel() < 2 else int(self.crow.diff().amax())
+
+    @cached_property
+    @outside_transforms
     def dimension(self) -> float:
         """Growth dimension of the graph, see `growth_dimension`."""
         return growth_dimension(self)
