@@ -98,7 +98,9 @@ def row(
         torch.cuda.empty_cache()
     crow, ccol, values = poisson(m, device)
     b = torch.ones(n, dtype=torch.float64, device=device)
-    out: dict[str, Any] = {"size": name, "unknowns": n}
+    # An exact solution rounded to float64 has a residual of 2.3e-17 n: beyond, the backward error counts.
+    rtol = 1e-8 if n < 2e8 else 3e-8
+    out: dict[str, Any] = {"size": name, "unknowns": n, "rtol": rtol}
     for k in range(rounds):
         clear_factor_cache()
         gc.collect()
@@ -108,7 +110,7 @@ def row(
         A, t_build = timed(lambda: build(crow, ccol, values), device)
         plan, t_plan = timed(lambda: A.plan(**asked), device)
         (x, info), t_solve = timed(
-            lambda: A.solve(b, rtol=1e-8, info=True, throw=False, **asked), device
+            lambda: A.solve(b, rtol=rtol, info=True, throw=False, **asked), device
         )
         out[f"seconds_round{k}"] = t_build + t_plan + t_solve
         if device.type == "cuda":
