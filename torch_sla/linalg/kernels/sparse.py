@@ -126,6 +126,8 @@ def gather(y: Tensor, target: Tensor, *, threads: int | None = None) -> Tensor:
     y, (target,) = plain(y), indices(target)
     expect_shape(y, "y", (y.shape[0], y.shape[1], y.shape[-1]))
     if not (runs_compiled(y, target) and y.dtype in VALUES):
+        if y.shape[0] == y.shape[2] == 1:  # a vector, for which torch has a kernel of its own
+            return y.reshape(-1).index_select(0, target).reshape(1, -1, 1)
         return y.index_select(1, target)
     x = empty((y.shape[0], target.numel(), y.shape[2]), y.dtype)
     compiled.gather(y.numpy(), target.numpy(), x.numpy(), resolve_threads(threads, x.numel()))
