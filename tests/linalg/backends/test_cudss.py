@@ -141,6 +141,16 @@ def test_the_ordering_is_ours_and_made_once(lib: FakeCuDSS) -> None:
     assert sorted(orders[0]) == list(range(12))
 
 
+def test_an_ordering_that_was_given_is_used(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    for given in (torch.arange(12, dtype=torch.int32), torch.arange(11, -1, -1, dtype=torch.int32)):
+        structure = replace(symbolic.structure, ordering=given)
+        other = backend.analyze(symbolic.pattern, "cholesky", structure)
+        solver = backend.factorize(other, values, OPTIONS).payload.direct.solver
+        # The root of the elimination tree stays last whatever the order of its branches.
+        assert int(solver.ordering()[0][-1]) == int(given[-1])
+
+
 def test_an_adjoint_of_lu_is_factorised_once_and_others_never(lib: FakeCuDSS) -> None:
     for method, extra in (("lu", 1), ("ldlt", 0), ("cholesky", 0)):
         backend, symbolic, values = poisson(method, torch.complex128)

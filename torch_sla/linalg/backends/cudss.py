@@ -6,9 +6,10 @@ import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends import cudss_driver as driver
@@ -27,8 +28,6 @@ from torch_sla.linalg.kernels import cholesky as ordering
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
@@ -70,7 +69,9 @@ class CuDSS(Backend):
                 Result.BREAKDOWN,
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
-        return Symbolic(pattern, method, structure, _Analysis(pattern), 8 * pattern.shape[0])
+        return Symbolic(
+            pattern, method, structure, _Analysis(pattern, structure), 8 * pattern.shape[0]
+        )
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         del options
@@ -147,8 +148,8 @@ class _Key(NamedTuple):
 class _Analysis:
     """Ordering of one pattern, and solver objects that already carry its analysis."""
 
-    def __init__(self, pattern: Pattern) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: Pattern, structure: Structure) -> None:
+        self._pattern, self._wanted = pattern, structure.ordering or "auto"
         self._lock = threading.Lock()
         self._order: Tensor | None = None
         self._idle: dict[_Key, deque[driver.Solver]] = {}
@@ -173,7 +174,7 @@ class _Analysis:
         pattern = self._pattern.transposed if key.transposed else self._pattern
         with self._lock:
             if self._order is None:
-                self._order = _ordering(self._pattern)
+                self._order = _ordering(self._pattern, self._wanted)
         for hybrid in (False, True):
             solver = driver.Solver(
                 pattern.crow,
@@ -191,11 +192,12 @@ class _Analysis:
         return solver
 
 
-def _ordering(pattern: Pattern) -> Tensor | None:
+def _ordering(pattern: Pattern, wanted: Any) -> Tensor | None:
     """Our own ordering of a symmetric pattern, where it can be had; else cuDSS orders."""
     if ordering.unavailable() is not None or not pattern.symmetric:
         return None
-    return ordering.analyze(pattern.crow.cpu(), pattern.ccol.cpu()).order
+    wanted = wanted.cpu() if isinstance(wanted, Tensor) else wanted
+    return ordering.analyze(pattern.crow.cpu(), pattern.ccol.cpu(), ordering=wanted).order
 
 
 # --- what the values determine -------------------------------------------------------------------
