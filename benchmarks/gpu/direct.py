@@ -43,6 +43,11 @@ def measure(n: int) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated()
     A = matrix(crow, ccol, values)
     A.solve(b, **REQUEST)
+    predicted = A.plan(**REQUEST).nbytes / (n * n)
+    host = float("nan")
+    if n < 500:  # where the host may be the quicker one
+        arrays = [t.cpu() for t in (crow, ccol, values)]
+        host = min(clock(lambda: matrix(*arrays).solve(b.cpu()))[0] for _ in range(2))
     forward = backward = again = float("inf")
     for k in range(8):
         a = (values * (1.1 + 0.1 * k)).requires_grad_()
@@ -65,6 +70,8 @@ def measure(n: int) -> dict[str, Any]:
         "backward (s)": backward,
         "backward / forward": backward / forward,
         "bytes / unknown": peak / (n * n),
+        "predicted": predicted,
+        "host, plan's choice (s)": host,
         "residual": info.residual,
         "notes": "; ".join(info.notes),
     }
