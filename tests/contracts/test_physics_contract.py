@@ -75,6 +75,8 @@ def test_python_yaml_and_shell_agree(sample: Sample, tmp_path) -> None:
     report = json.loads(done.stdout)
     assert report["spec_hash"] == problem.spec_hash
     assert here.outputs
+    # Nothing wants a gradient, so nothing carries a graph.
+    assert not any(v.requires_grad for v in (*here.fields.values(), *here.outputs.values()))
     for name, value in here.outputs.items():
         shown = torch.tensor(report["outputs"][name], dtype=torch.float64)
         exact = torch.view_as_real(value) if value.is_complex() else value

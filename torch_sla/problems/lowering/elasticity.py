@@ -73,7 +73,7 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    @property
+    @cached_property
     def determined(self) -> bool:
         """Whether the supports stop every rigid motion."""
         if any(isinstance(c, Spring) for c in self.spec.boundary):

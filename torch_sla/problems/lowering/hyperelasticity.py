@@ -62,7 +62,7 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    @property
+    @cached_property
     def determined(self) -> bool:
         """Whether the supports stop every rigid motion."""
         dim = self.mesh.dim

@@ -243,7 +243,8 @@ class Model(Frame, ABC):
             flat = self._flat(u, "u").to(self.field_dtype)
             terms = self.terms(scene)
             shape = self.unconstrained(scene, operator, terms, flat).shape
-            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=True)
+            recorded = torch.is_grad_enabled() and (flat.requires_grad or scene.requires_grad)
+            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=recorded)
         pattern = self.numbering.pattern
         if constrained:
             if any(s.to is not None for s in self.selections):

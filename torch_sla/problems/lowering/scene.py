@@ -116,6 +116,14 @@ class Scene:
     def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
         self.model, self.given, self.geometry = model, given, geometry
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether anything given wants a gradient."""
+        if self.geometry.points.requires_grad or any(v.requires_grad for v in self.given.values()):
+            return True
+        laws = [law for law in self.given.laws.values() if isinstance(law, torch.nn.Module)]
+        return any(p.requires_grad for law in laws for p in law.parameters())
+
     def cells(self, u: Tensor | None = None) -> BasisSites:
         """Return all cells, where the solution is seen if it is given."""
         return self._seeing(self.geometry.cells, u)
