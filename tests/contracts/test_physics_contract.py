@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.helpers.samples import SAMPLES, Sample
-from torch_sla import clear_cache, load_problem
+from torch_sla import Solver, clear_cache, load_problem
 from torch_sla.cli.app import app
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.derivatives.check import check_gradients
@@ -218,3 +218,24 @@ def test_it_explains_itself(sample: Sample) -> None:
     text = problem.explain()
     assert problem.spec_hash[:12] in text
     assert "plan" in text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every
+def test_the_same_on_a_device(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    there = problem.updated(solver=Solver(device="cuda"))
+    results = []
+    for where in (problem, there):
+        leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
+        solution = where.solve(leaves)
+        functional(solution).backward()
+        results.append((solution, leaves))
+    (here, expected), (device, found) = results
+    for name, u in here.fields.items():
+        assert device[name].device == u.device
+        close(device[name], u, 1e-7)
+    for name, leaf in expected.items():
+        close(found[name].grad, leaf.grad, 1e-6)
