@@ -73,36 +73,46 @@ class Common {
     o.atol = atol;
     o.maxiter = maxiter;
     o.flexible = self().h_.options.cycle == mg::Cycle::K;
-    std::vector<mg::SolveReport> reports;
-    {
-      py::gil_scoped_release release;
+    const auto reports = columns(rhs, out, n, k, nullptr, threads, [&](const T* bc, T* xc, Runner& run, int t) {
+      return mg::conjugate_gradients<T, V, Index>(source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start, run,
+                                                  o, basis, nullity, t);
+    });
+    return listed(reports);
+  }
+
+  // GMRES or BiCGStab for each column of b [n, k]. The matrix is given: with `transposed`, that of the
+  // adjoint system, around the transposed cycle.
+  template <class T>
+  py::list krylov(const std::string& method, const Array<Index>& crow, const Array<Index>& ccol,
+                  const Array<T>& values, const Array<T>& b, Array<T>& x, bool zero_start, double rtol,
+                  double atol, int maxiter, int restart, bool transposed, int threads) {
+    const std::int64_t n = source_.rows, k = n ? b.size() / n : 0;
+    expect_size(crow, n + 1, "crow");
+    expect_size(ccol, crow.data()[n], "ccol");
+    expect_size(values, ccol.size(), "values");
+    expect_size(b, n * k, "b");
+    expect_size(x, n * k, "x");
+    if (method != "gmres" && method != "bicgstab") throw std::invalid_argument("no method is called " + method);
+    const Index *ptr = crow.data(), *col = ccol.data();
+    const T *v = values.data(), *rhs = b.data();
+    T* out = x.mutable_data();
+    mg::SolveOptions o;
+    o.rtol = rtol;
+    o.atol = atol;
+    o.maxiter = maxiter;
+    o.restart = restart;
+    if (transposed) {
       const std::lock_guard<std::mutex> guard(lock_);
-      Runner run(self().h_, nullptr, work_, threads);
-      mg::Buffer<T> column, start;
-      for (std::int64_t c = 0; c < k; ++c) {
-        const T* bc = rhs;
-        T* xc = out;
-        if (k > 1) {
-          column.resize(n);
-          start.resize(n);
-          for (std::int64_t i = 0; i < n; ++i) {
-            column[i] = rhs[i * k + c];
-            start[i] = out[i * k + c];
-          }
-          bc = column.data();
-          xc = start.data();
-        }
-        reports.push_back(mg::conjugate_gradients<T, V, Index>(
-            source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start, run, o, basis, nullity,
-            threads));
-        if (k > 1)
-          for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = xc[i];
-      }
+      if (!adjoint_) adjoint_ = self().make_adjoint();
     }
-    py::list result;
-    for (const auto& r : reports)
-      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history));
-    return result;
+    const auto reports = columns(
+        rhs, out, n, k, transposed ? adjoint_.get() : nullptr, threads,
+        [&](const T* bc, T* xc, Runner& run, int t) {
+          const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(ptr[n], t)};
+          return method == "gmres" ? mg::gmres(A, bc, xc, zero_start, run, o)
+                                   : mg::bicgstab(A, bc, xc, zero_start, run, o);
+        });
+    return listed(reports);
   }
 
   std::size_t nbytes() const { return self().h_.bytes() + work_.bytes(); }
@@ -111,6 +121,44 @@ class Common {
     return self().h_.coarse_inverse.empty() ? -1 : self().h_.coarse_rank.nullity;
   }
   double coarse_pivot() const { return self().h_.coarse_rank.pivot; }
+
+ private:
+  // Calls solve(b, x, runner, threads) for every column. Several columns share the threads among them,
+  // each with work vectors of its own: nobody waits for anybody inside a column.
+  template <class T, class Solve>
+  std::vector<mg::SolveReport> columns(const T* rhs, T* out, std::int64_t n, std::int64_t k,
+                                       const Adjoint* adjoint, int threads, Solve&& solve) {
+    std::vector<mg::SolveReport> reports(k);
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (k == 1) {
+      Runner run(self().h_, adjoint, work_, threads);
+      reports[0] = solve(rhs, out, run, threads);
+      return reports;
+    }
+    const int workers = torch_sla::worker_count(k, threads);
+    std::vector<Workspace> own(workers > 1 ? workers - 1 : 0);
+    torch_sla::parallel_for(k, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+      Runner run(self().h_, adjoint, worker ? own[worker - 1] : work_, 1);
+      mg::Buffer<T> b(n), x(n);
+      for (std::int64_t c = begin; c < end; ++c) {
+        for (std::int64_t i = 0; i < n; ++i) {
+          b[i] = rhs[i * k + c];
+          x[i] = out[i * k + c];
+        }
+        reports[c] = solve(b.data(), x.data(), run, 1);
+        for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = x[i];
+      }
+    });
+    return reports;
+  }
+
+  static py::list listed(const std::vector<mg::SolveReport>& reports) {
+    py::list result;
+    for (const auto& r : reports)
+      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history));
+    return result;
+  }
 
  protected:
   Common(Array<Index> crow, Array<Index> ccol) : crow_(std::move(crow)), ccol_(std::move(ccol)) {
@@ -136,13 +184,15 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
   using Base::adjoint_, Base::lock_, Base::source_;
 
  public:
-  Hierarchy(Array<Index> crow, Array<Index> ccol, int block, double strength, double damping,
-            const std::string& smoother, int sweeps, const std::string& cycle, int coarse_size,
+  Hierarchy(Array<Index> crow, Array<Index> ccol, bool classical, int block, double strength,
+            double damping, const std::string& smoother, int sweeps, const std::string& cycle, int coarse_size,
             int max_levels)
       : Base(std::move(crow), std::move(ccol)) {
     if (block < 1 || block > mg::kMaxBlock || source_.rows % block)
       throw std::invalid_argument("`block` does not divide the number of rows");
+    if (classical && block != 1) throw std::invalid_argument("classical coarsening is for scalars");
     auto& o = h_.options;
+    o.classical = classical;
     o.strength = strength;
     o.damping = damping;
     o.smoother = smoother_of(smoother);
@@ -207,6 +257,22 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
     mg::refresh(h_, threads);
   }
 
+  // What the numbers do not change, and a hierarchy made from it: null where `check` finds that the new
+  // numbers ask for other aggregates.
+  std::unique_ptr<Hierarchy> skeleton() const {
+    return std::unique_ptr<Hierarchy>(new Hierarchy(this->crow_, this->ccol_, mg::skeleton(h_)));
+  }
+  template <class T>
+  std::unique_ptr<Hierarchy> renewed(const Array<T>& values, bool check, int threads) const {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    auto out = skeleton();
+    py::gil_scoped_release release;
+    mg::load_values(out->h_, source_, v, threads);
+    if (!mg::refresh(out->h_, threads, check)) out.reset();
+    return out;
+  }
+
   std::unique_ptr<mg::Adjoint<V, Index>> make_adjoint() const {
     return std::make_unique<mg::Adjoint<V, Index>>(mg::adjoint(h_));
   }
@@ -235,22 +301,28 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
   }
 
  private:
+  Hierarchy(Array<Index> crow, Array<Index> ccol, mg::Hierarchy<V, Index> h)
+      : Base(std::move(crow), std::move(ccol)), h_(std::move(h)) {}
+
   mg::Hierarchy<V, Index> h_;
 };
 
 template <class V>
 class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
-                              std::vector<mg::Stencil<V>>> {
+                              mg::LatticeAdjoint<V>> {
   using Base = Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
-                      std::vector<mg::Stencil<V>>>;
+                      mg::LatticeAdjoint<V>>;
   friend Base;
   using Base::adjoint_, Base::lock_, Base::source_;
 
  public:
-  Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, int sweeps,
+  Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, bool lines,
+          double most_contrary, int sweeps,
           const std::string& cycle, int coarse_size, int max_levels)
       : Base(std::move(crow), std::move(ccol)) {
     auto& o = h_.options;
+    o.lines = lines;
+    o.most_contrary = most_contrary;
     o.sweeps = sweeps;
     o.cycle = cycle_of(cycle);
     o.coarse_size = coarse_size;
@@ -279,8 +351,8 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     }
   }
 
-  std::unique_ptr<std::vector<mg::Stencil<V>>> make_adjoint() const {
-    return std::make_unique<std::vector<mg::Stencil<V>>>(mg::lattice_adjoint(h_));
+  std::unique_ptr<mg::LatticeAdjoint<V>> make_adjoint() const {
+    return std::make_unique<mg::LatticeAdjoint<V>>(mg::lattice_adjoint(h_));
   }
 
   py::list levels() const {
@@ -301,7 +373,10 @@ void bind_common(py::class_<Kind>& c) {
            py::arg("threads"))
       .def("cg", &Kind::template cg<T>, array_arg("values"), array_arg("b"), array_arg("x"),
            py::arg("zero_start"), py::arg("rtol"), py::arg("atol"), py::arg("maxiter"),
-           py::arg("nullspace"), py::arg("threads"));
+           py::arg("nullspace"), py::arg("threads"))
+      .def("krylov", &Kind::template krylov<T>, py::arg("method"), array_arg("crow"), array_arg("ccol"),
+           array_arg("values"), array_arg("b"), array_arg("x"), py::arg("zero_start"), py::arg("rtol"),
+           py::arg("atol"), py::arg("maxiter"), py::arg("restart"), py::arg("transposed"), py::arg("threads"));
 }
 
 template <class Kind>
@@ -320,26 +395,29 @@ void bind_build(py::class_<Hierarchy<V>>& c) {
   c.def("build", &Hierarchy<V>::template build<T>, array_arg("values"), py::arg("near_nullspace"),
         py::arg("threads"))
       .def("build_from", &Hierarchy<V>::template build_from<T>, array_arg("values"),
-           py::arg("transfers"), py::arg("threads"));
+           py::arg("transfers"), py::arg("threads"))
+      .def("renewed", &Hierarchy<V>::template renewed<T>, array_arg("values"), py::arg("check"),
+           py::arg("threads"));
 }
 
 template <class V>
 void bind_kinds(py::module_& m, const char* general, const char* lattice) {
   py::class_<Hierarchy<V>> h(m, general);
-  h.def(py::init<Array<Index>, Array<Index>, int, double, double, const std::string&, int,
+  h.def(py::init<Array<Index>, Array<Index>, bool, int, double, double, const std::string&, int,
                  const std::string&, int, int>(),
-        array_arg("crow"), array_arg("ccol"), py::arg("block"), py::arg("strength"), py::arg("damping"),
+        array_arg("crow"), array_arg("ccol"), py::arg("classical"), py::arg("block"), py::arg("strength"), py::arg("damping"),
         py::arg("smoother"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
         py::arg("max_levels"))
+      .def("skeleton", &Hierarchy<V>::skeleton)
       .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"));
   bind_build<V, double>(h);
   bind_build<V, float>(h);
   bind_properties(h);
 
   py::class_<Lattice<V>> l(m, lattice);
-  l.def(py::init<Array<Index>, Array<Index>, const std::vector<std::int64_t>&, int,
+  l.def(py::init<Array<Index>, Array<Index>, const std::vector<std::int64_t>&, bool, double, int,
                  const std::string&, int, int>(),
-        array_arg("crow"), array_arg("ccol"), py::arg("shape"), py::arg("sweeps"), py::arg("cycle"),
+        array_arg("crow"), array_arg("ccol"), py::arg("shape"), py::arg("lines"), py::arg("most_contrary"), py::arg("sweeps"), py::arg("cycle"),
         py::arg("coarse_size"), py::arg("max_levels"))
       .def_property_readonly("contrary", &Lattice<V>::contrary);
   bind_properties(l);

@@ -44,19 +44,40 @@ void solve(const Csr& A, Runner& run, int threads, int most, const char* what) {
   const std::int64_t n = A.rows();
   std::vector<double> b(n), x(n);
   for (std::int64_t i = 0; i < n; ++i) b[i] = std::sin(0.7 * double(i) + 0.1);
-  const auto report = conjugate_gradients<double, float, int>(
+  const auto report = conjugate_gradients<double, std::decay_t<decltype(*run.rhs())>, int>(
       A.ptr.data(), A.col.data(), A.val.data(), n, 1, b.data(), x.data(), true, run, SolveOptions(),
       static_cast<const double*>(nullptr), 0, threads);
   expect(report.status == Status::converged && report.iterations <= most, what);
 }
 
-void lattice(int n0, int n1, int n2, int threads) {
+// Both methods for general matrices, forward and around the transposed cycle.
+template <class Runner>
+void solve_general(const Csr& A, Runner& run, int threads, int most, const char* what) {
+  const std::int64_t n = A.rows();
+  std::vector<double> b(n), x(n), r(n);
+  for (std::int64_t i = 0; i < n; ++i) b[i] = std::cos(0.3 * double(i));
+  const Rows<double, int> rows{A.ptr.data(), A.col.data(), A.val.data(), n, threads};
+  SolveOptions o;
+  o.restart = 8;
+  const auto first = gmres(rows, b.data(), x.data(), true, run, o);
+  expect(first.status == Status::converged && first.iterations <= most, what);
+  expect(rows.residual(b.data(), x.data(), r.data()) <= 1.001e-8 * rows.norm(b.data()), what);
+  const auto second = bicgstab(rows, b.data(), x.data(), true, run, o);
+  expect(second.status == Status::converged && second.iterations <= most, what);
+  o.maxiter = 1;
+  expect(gmres(rows, b.data(), x.data(), true, run, o).status == Status::maxiter, "gmres stops");
+  expect(bicgstab(rows, b.data(), x.data(), true, run, o).status == Status::maxiter, "bicgstab stops");
+}
+
+void lattice(int n0, int n1, int n2, int threads, bool lines = false, Cycle cycle = Cycle::V) {
   const Csr A = laplacian(n0, n1, n2);
   const Shape shape = detect_lattice(A.ptr.data(), A.col.data(), A.rows());
   expect(shape.size() == A.rows(), "a lattice is found");
   if (shape.size() != A.rows()) return;
   LatticeHierarchy<float> h;
   h.options.coarse_size = 30;
+  h.options.lines = lines;
+  h.options.cycle = cycle;
   h.levels.emplace_back();
   h.levels[0].A.allocate(shape, decode(distinct_offsets(A.ptr.data(), A.col.data(), A.rows()), shape));
   const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
@@ -71,11 +92,14 @@ void lattice(int n0, int n1, int n2, int threads) {
   LatticeWorkspace<float> other;
   LatticeRunner<float> turned(h, &adjoint, other, threads);
   solve(A, turned, threads, 14, "the adjoint of a symmetric cycle converges");
+  if (cycle != Cycle::K) solve_general(A, turned, threads, 20, "general methods on a lattice");
 }
 
-void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycle, int threads) {
+void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycle, int threads,
+                bool classical = false) {
   const Csr A = laplacian(n0, n1, n2);
   Hierarchy<float, int> h;
+  h.options.classical = classical;
   h.options.coarse_size = 20;
   h.options.smoother = smoother;
   h.options.cycle = cycle;
@@ -95,6 +119,74 @@ void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycl
   Workspace<float> other;
   CycleRunner<float, int> adjoint_run(h, &turned, other, threads);
   solve(A, adjoint_run, threads, 60, "the adjoint converges");
+  if (cycle != Cycle::K) solve_general(A, adjoint_run, threads, 80, "general methods around aggregates");
+
+  // Other numbers on the same patterns: those of a new set-up, to the last bit; or a refusal.
+  Csr B = A;
+  for (auto& v : B.val) v *= 3.0;
+  Hierarchy<float, int> renewed = skeleton(h), fresh;
+  const Source<int> other_source{A.ptr.data(), A.col.data(), A.rows()};
+  load_values(renewed, other_source, B.val.data(), threads);
+  expect(refresh(renewed, threads, true), "a multiple of a matrix has the same aggregates");
+  fresh.options = h.options;
+  fresh.levels.emplace_back();
+  load_pattern(fresh.levels[0].A, other_source, block);
+  load_values(fresh, other_source, B.val.data(), threads);
+  NearNullspace<float> again;
+  again.columns = block;
+  build(fresh, std::move(again), threads);
+  expect(fresh.levels.size() == renewed.levels.size(), "the same number of levels");
+  for (std::size_t i = 0; i < fresh.levels.size(); ++i)
+    expect(fresh.levels[i].A.val == renewed.levels[i].A.val && fresh.levels[i].P.val == renewed.levels[i].P.val,
+           "the same bits");
+  if (block == 1 && h.levels.size() > 1) {
+    for (int i = 0; i < 20; ++i)
+      for (int s = B.ptr[i]; s < B.ptr[i + 1]; ++s)
+        if (B.col[s] == i + 1) B.val[s] *= 1e-4;
+    Hierarchy<float, int> changed = skeleton(h), wanted;
+    load_values(changed, other_source, B.val.data(), threads);
+    expect(refresh(changed, threads, true), "other couplings are taken up");
+    wanted.options = h.options;
+    wanted.levels.emplace_back();
+    load_pattern(wanted.levels[0].A, other_source, block);
+    load_values(wanted, other_source, B.val.data(), threads);
+    build(wanted, NearNullspace<float>(), threads);
+    expect(wanted.levels.size() == changed.levels.size(), "the same number of levels after a change");
+    for (std::size_t i = 0; i < wanted.levels.size(); ++i)
+      expect(wanted.levels[i].A.val == changed.levels[i].A.val, "the same bits after a change");
+  }
+}
+
+// Coefficients that differ from point to point by six orders of magnitude, in double precision.
+void noise(int n0, int n1, int threads) {
+  Csr A = laplacian(n0, n1, 1);
+  std::vector<double> k(A.rows());
+  std::uint32_t state = 12345;
+  for (auto& v : k) {
+    state = state * 1664525u + 1013904223u;
+    v = std::pow(10.0, 6.0 * (state >> 8) / 16777216.0 - 3.0);
+  }
+  for (int i = 0; i < A.rows(); ++i) {
+    double sum = i % n0 == 0 ? k[i] : 0.0;
+    int own = -1;
+    for (int s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
+      const int j = A.col[s];
+      if (j == i) own = s;
+      else sum += -(A.val[s] = -2.0 * k[i] * k[j] / (k[i] + k[j]));
+    }
+    A.val[own] = sum;
+  }
+  Hierarchy<double, int> h;
+  h.options.classical = true;
+  h.options.coarse_size = 30;
+  h.levels.emplace_back();
+  const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
+  load_pattern(h.levels[0].A, source, 1);
+  load_values(h, source, A.val.data(), threads);
+  build(h, NearNullspace<double>(), threads);
+  Workspace<double> work;
+  CycleRunner<double, int> run(h, nullptr, work, threads);
+  solve(A, run, threads, 25, "classical multigrid takes jumps from point to point");
 }
 
 }  // namespace
@@ -104,6 +196,14 @@ int main() {
     for (int n0 = 3; n0 <= 9; ++n0) lattice(n0, 1, 17, threads);
     for (int n1 = 3; n1 <= 6; ++n1) lattice(11, n1, 7, threads);
     lattice(12, 5, 2, threads);
+    for (const Cycle c : {Cycle::V, Cycle::W, Cycle::K})
+      for (const bool lines : {false, true}) {
+        lattice(23, 1, 31, threads, lines, c);
+        lattice(9, 8, 7, threads, lines, c);
+      }
+    noise(40, 40, threads);
+    aggregates(14, 9, 5, 1, Smoother::spai0, Cycle::V, threads, true);
+    aggregates(30, 31, 1, 1, Smoother::gauss_seidel, Cycle::W, threads, true);
     lattice(160, 1, 131, threads);
     lattice(33, 31, 30, threads);
     for (const Smoother s : {Smoother::jacobi, Smoother::l1_jacobi, Smoother::spai0,

@@ -5,63 +5,18 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.grids import diffusion, poisson, rhs, second_difference, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.multigrid import Transfer, unavailable
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
-from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
 
 AGGREGATES = AMG(method="smoothed_aggregation")
 LATTICE = AMG(method="lattice")
-
-
-def second_difference(n: int) -> sp.csr_array:
-    one = np.ones(n - 1)
-    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
-
-
-def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
-    """Dirichlet Laplacian; the last edge is the fastest."""
-    weights = weights or (1.0,) * len(shape)
-    total = sp.csr_array((int(np.prod(shape)),) * 2)
-    for axis, weight in enumerate(weights):
-        factor = sp.csr_array(np.ones((1, 1)))
-        for other, n in enumerate(shape):
-            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
-        total = total + weight * factor
-    total = sp.csr_array(total)
-    total.sort_indices()
-    return total
-
-
-def diffusion(k: np.ndarray) -> sp.csr_array:
-    """Cell-centred diffusion with harmonic means; values given on the left edge."""
-    index = np.arange(k.size).reshape(k.shape)
-    total = sp.csr_array((k.size, k.size))
-    for axis in range(2):
-        a, b = (np.take(index, range(s, k.shape[axis] - 1 + s), axis).ravel() for s in (0, 1))
-        kf = k.ravel()
-        w = 2 * kf[a] * kf[b] / (kf[a] + kf[b])
-        row, col = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
-        total = total + sp.coo_array((np.concatenate([w, w, -w, -w]), (row, col)), total.shape)
-    edge = np.zeros(k.size)
-    edge[index[:, 0]] = 2 * k[:, 0]
-    total = sp.csr_array(total + sp.diags_array(edge))
-    total.sort_indices()
-    return total
-
-
-def split(A: sp.csr_array) -> tuple[Pattern, torch.Tensor]:
-    crow, ccol = (torch.from_numpy(i.astype(np.int32)) for i in (A.indptr, A.indices))
-    return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy())
-
-
-def rhs(n: int, k: int = 1) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))
 
 
 def solve(A: sp.csr_array, options: AMG, rtol: float = 1e-8) -> tuple[int, Hierarchy]:
@@ -394,6 +349,10 @@ def test_same_class_as_pyamg() -> None:
         ({"strength": 2.0}, "`strength` must be between"),
         ({"sweeps": 0}, "`sweeps` must be from 1"),
         ({"method": "lattice", "block": 3}, "`block` has no meaning"),
+        ({"method": "lattice", "smoother": "jacobi"}, "`smoother` must be spai0 or line"),
+        ({"smoother": "line"}, "smoother='line' needs"),
+        ({"method": "classical", "damping": 1.0}, "`damping` has no meaning"),
+        ({"method": "classical", "block": 2}, "`block` must be 1"),
     ],
 )
 def test_options_are_checked(changes: dict, message: str) -> None:

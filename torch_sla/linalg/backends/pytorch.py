@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +45,14 @@ _SQUARE: dict[str, Any] = {"cg": cg, "bicgstab": bicgstab, "gmres": gmres, "minr
 _LEAST_SQUARES: dict[str, Any] = {"lsqr": lsqr, "lsmr": lsmr}
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The preconditioner that was asked for, and what its next set-up on the pattern can use again."""
+
+    wanted: Any
+    skeleton: Any
+
+
 class PyTorch(Backend):
     """Krylov methods on whatever device the values live on.
 
@@ -70,10 +79,15 @@ class PyTorch(Backend):
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         if symbolic.method in _LEAST_SQUARES:
             return Numeric(symbolic, None)
-        made = make_preconditioner(
-            options.preconditioner, symbolic.pattern, values, symbolic.structure
-        )
-        return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes)
+        wanted, kept = options.preconditioner, symbolic.payload
+        like = kept.skeleton if isinstance(kept, _Kept) and kept.wanted == wanted else None
+        made = make_preconditioner(wanted, symbolic.pattern, values, symbolic.structure, like=like)
+        skeleton = getattr(made, "skeleton", lambda: None)()
+        if skeleton is not None:
+            # A memo: what is made from it is the same as without it, to the last bit.
+            symbolic.payload, symbolic.nbytes = _Kept(wanted, skeleton), skeleton.nbytes
+        notes = getattr(made, "notes", ())
+        return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes, notes=notes)
 
     def solve(
         self,
@@ -153,6 +167,10 @@ class PyTorch(Backend):
             if fused is not None and method == "cg" and not adjoint and options.project is None:
                 # The preconditioner brings conjugate gradients around itself, compiled.
                 return fused(values, b, x0=x0, options=krylov)  # type: ignore[no-any-return]
+            fused = getattr(numeric.payload, "krylov", None)
+            if fused is not None and method in ("gmres", "bicgstab") and options.project is None:
+                matrix = (other, turned)
+                return fused(method, matrix, b, adjoint=adjoint, x0=x0, options=krylov)  # type: ignore[no-any-return]
             if options.project is not None:
                 inner, project = M, options.project
 

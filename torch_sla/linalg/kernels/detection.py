@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import triton as device
+from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.arguments import plain
 
 __all__ = ["StructureCounts", "largest_row_sum", "structure_counts"]
@@ -78,6 +78,8 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCou
 
 def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:
     """Largest sum of absolute values along a row, a scalar on the device; None where no kernel takes the matrix."""
+    if values.is_cpu:
+        return structure.largest_row_sum(crow, values)
     real = values.dtype in (torch.float32, torch.float64)
     if not (values.ndim == 1 and real and values.numel() and device.runs(crow, values)):
         return None

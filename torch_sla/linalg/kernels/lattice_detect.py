@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import triton as device
+from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
 
 __all__ = ["find_lattice"]
@@ -123,6 +123,10 @@ def _prove(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bo
         from torch_sla.linalg.kernels.triton.patterns import lattice_fit
 
         return lattice_fit(lattice, crow, ccol)
+    steps = [step(code) for code in lattice.codes]
+    found = structure.lattice_fit(crow, ccol, lattice.shape, lattice.offsets, steps)
+    if found is not None:
+        return found
     rows = torch.repeat_interleave(
         torch.arange(lattice.n, device=crow.device), crow.diff().long(), output_size=ccol.numel()
     )

@@ -6,23 +6,22 @@ cannot be built, and asking for one says so.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from torch_sla._core import extension, reason
-from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels.arguments import expect_shape, plain
-from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.arguments import plain
+from torch_sla.linalg.kernels.cycles import CompiledCycle, int32
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "MAX_BLOCK",
-    "ColumnReport",
     "CompiledHierarchy",
     "CompiledLattice",
     "Transfer",
@@ -35,7 +34,6 @@ MAX_BLOCK = 12
 
 _INT32_MAX = 2**31 - 1
 _compiled: Any = None if extension is None else extension.multigrid
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def unavailable() -> str | None:
@@ -63,133 +61,7 @@ class Transfer:
     columns: int
 
 
-@dataclass(frozen=True)
-class ColumnReport:
-    """How conjugate gradients went for one right-hand side.
-
-    Parameters
-    ----------
-    result, iterations
-        How it ended, and after how many steps.
-    residual
-        ``‖b - A x‖``, recomputed at the end.
-    history
-        Residual norms of the recurrence, the first before any step.
-    """
-
-    result: Result
-    iterations: int
-    residual: float
-    history: list[float]
-
-
-def _int32(index: Tensor, name: str) -> Tensor:
-    if index.dtype is torch.int64 and index.numel() and int(index.max()) > _INT32_MAX:
-        raise ArgumentError(f"`{name}` exceeds 32-bit indices, which multigrid works with")
-    return plain(index, torch.int32)
-
-
-def _real(x: Tensor, name: str) -> Tensor:
-    if x.dtype not in _NUMPY:
-        raise DTypeError(
-            f"`{name}` must be float32 or float64, got {x.dtype}; multigrid is for real matrices"
-        )
-    if not x.is_cpu:
-        raise ArgumentError(f"`{name}` must be on the CPU, got {x.device}")
-    return plain(x)
-
-
-class _Compiled:
-    """What a hierarchy and a lattice share: refresh, application, conjugate gradients."""
-
-    _native: Any
-
-    def __init__(self, crow: Tensor, ccol: Tensor, dtype: torch.dtype, threads: int | None) -> None:
-        if extension is None:
-            raise BackendUnavailableError(f"multigrid needs the compiled extension: {reason}")
-        self.n, self.nnz = crow.numel() - 1, ccol.numel()
-        self.dtype = dtype
-        self._threads = resolve_threads(threads, self.nnz)
-        self._index = (_int32(crow, "crow").numpy(), _int32(ccol, "ccol").numpy())
-
-    def _guarded(self, work: Any, *arguments: Any) -> Any:
-        """Turn the two ways in which a set-up fails into results."""
-        try:
-            return work(*arguments)
-        except OverflowError as error:
-            raise SolveError(Result.NONFINITE, f"multigrid: {error}") from error
-        except ValueError as error:
-            raise SolveError(Result.BREAKDOWN, f"multigrid: {error}") from error
-
-    def _values(self, values: Tensor) -> Any:
-        expect_shape(values, "values", (self.nnz,))
-        return _real(values, "values").numpy()
-
-    def update(self, values: Tensor) -> None:
-        """Recompute the numbers of all levels on the same aggregates and patterns."""
-        self._guarded(self._native.update, self._values(values), self._threads)
-
-    def apply(self, r: Tensor, *, transposed: bool = False) -> Tensor:
-        """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]`` or ``[n, K]``."""
-        if r.ndim not in (1, 2) or r.shape[0] != self.n:
-            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
-        r = _real(r, "r")
-        z = torch.empty_like(r)
-        self._native.apply(r.numpy(), z.numpy(), transposed, self._threads)
-        return z
-
-    def cg(
-        self,
-        values: Tensor,
-        b: Tensor,
-        x0: Tensor | None,
-        *,
-        rtol: float,
-        atol: float,
-        maxiter: int,
-        nullspace: Tensor | None,
-    ) -> tuple[Tensor, list[ColumnReport]]:
-        """Solve ``A x = b`` by conjugate gradients, ``b`` ``[n, K]``, in the dtype of ``b``."""
-        b = _real(b, "b")
-        if b.ndim != 2 or b.shape[0] != self.n:
-            raise ArgumentError(f"`b` must be [{self.n}, K], got {list(b.shape)}")
-        values = self._values(plain(values, b.dtype))
-        x = torch.empty_like(b) if x0 is None else plain(x0, b.dtype).clone()
-        expect_shape(x, "x0", tuple(b.shape))
-        basis = None
-        if nullspace is not None:
-            expect_shape(nullspace, "nullspace", (self.n, nullspace.shape[-1]))
-            basis = plain(torch.linalg.qr(plain(nullspace, b.dtype))[0].T).numpy()
-        reports = self._native.cg(
-            values,
-            b.numpy(),
-            x.numpy(),
-            x0 is None,
-            rtol,
-            atol,
-            maxiter,
-            basis,
-            self._threads,
-        )
-        return x, [ColumnReport(Result[name], its, res, hist) for name, its, res, hist in reports]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the levels and their work vectors; the caller's arrays are not counted."""
-        return int(self._native.nbytes)
-
-    @property
-    def coarse_nullity(self) -> int:
-        """Dimension of the null space of the coarsest matrix; -1 where it is only smoothed."""
-        return int(self._native.coarse_nullity)
-
-    @property
-    def coarse_pivot(self) -> float:
-        """Smallest pivot of the coarsest matrix, scaled to a unit diagonal; 1 where not inverted."""
-        return float(self._native.coarse_pivot)
-
-
-class CompiledHierarchy(_Compiled):
+class CompiledHierarchy(CompiledCycle):
     """An algebraic multigrid hierarchy of one square matrix.
 
     Parameters
@@ -198,6 +70,8 @@ class CompiledHierarchy(_Compiled):
         CSR ``[n + 1]`` and ``[nnz]``, columns sorted and unique in each row; kept alive.
     dtype
         Of the levels: float32 or float64.
+    classical
+        Whether points are kept (Ruge and Stüben) rather than aggregated; for scalars.
     block
         Edge of the blocks into which unknowns are grouped; divides ``n``.
     strength, damping, smoother, sweeps, cycle, coarse_size, max_levels
@@ -217,6 +91,7 @@ class CompiledHierarchy(_Compiled):
         ccol: Tensor,
         *,
         dtype: torch.dtype,
+        classical: bool,
         block: int,
         strength: float,
         damping: float,
@@ -232,7 +107,16 @@ class CompiledHierarchy(_Compiled):
             raise ArgumentError(f"`block` is {block}, which does not divide {self.n} unknowns")
         kind = _compiled.Hierarchy32 if dtype is torch.float32 else _compiled.Hierarchy64
         self._native = kind(
-            *self._index, block, strength, damping, smoother, sweeps, cycle, coarse_size, max_levels
+            *self._index,
+            classical,
+            block,
+            strength,
+            damping,
+            smoother,
+            sweeps,
+            cycle,
+            coarse_size,
+            max_levels,
         )
 
     def build(self, values: Tensor, near_nullspace: Tensor | None) -> None:
@@ -259,14 +143,32 @@ class CompiledHierarchy(_Compiled):
             rows = t.columns
         arrays = [
             (
-                _int32(t.crow, "crow").numpy(),
-                _int32(t.ccol, "ccol").numpy(),
+                int32(t.crow, "crow").numpy(),
+                int32(t.ccol, "ccol").numpy(),
                 plain(t.values, self.dtype).numpy(),
                 t.columns,
             )
             for t in transfers
         ]
         self._guarded(self._native.build_from, self._values(values), arrays, self._threads)
+
+    def skeleton(self) -> CompiledHierarchy:
+        """Return what new values do not change: patterns and aggregates, shared with this one."""
+        return self._around(self._native.skeleton())
+
+    def renewed(self, values: Tensor, *, check: bool) -> CompiledHierarchy | None:
+        """Make a hierarchy for other slot values ``[nnz]`` on the patterns of this one.
+
+        With `check` it equals a new set-up to the last bit: levels whose aggregates the values would
+        make otherwise are built anew. None where that takes the near-nullspace, which is not kept.
+        """
+        made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
+        return None if made is None else self._around(made)
+
+    def _around(self, native: Any) -> CompiledHierarchy:
+        out = copy(self)
+        out._native = native
+        return out
 
     def levels(self) -> list[tuple[int, int, int, int]]:
         """Block rows, edge of the blocks, blocks of the matrix and of the transfer, by level."""
@@ -304,7 +206,7 @@ def _check_transfer(t: Transfer, rows: int) -> None:
         )
 
 
-class CompiledLattice(_Compiled):
+class CompiledLattice(CompiledCycle):
     """Structured multigrid for a matrix whose pattern is a lattice.
 
     Parameters
@@ -315,8 +217,12 @@ class CompiledLattice(_Compiled):
         ``[nnz]``.
     shape
         Points along each axis, fastest first, as `detect_lattice` returns them.
+    lines
+        Whether lines along each axis in turn are smoothed, rather than points.
+    most_contrary
+        Levels are only built where `contrary` does not exceed this.
     dtype, sweeps, cycle, coarse_size, max_levels, threads
-        As for `CompiledHierarchy`; the cycle is V or W.
+        As for `CompiledHierarchy`.
     """
 
     def __init__(
@@ -327,6 +233,8 @@ class CompiledLattice(_Compiled):
         *,
         shape: tuple[int, int, int],
         dtype: torch.dtype,
+        lines: bool,
+        most_contrary: float,
         sweeps: int,
         cycle: str,
         coarse_size: int,
@@ -335,7 +243,9 @@ class CompiledLattice(_Compiled):
     ) -> None:
         super().__init__(crow, ccol, dtype, threads)
         kind = _compiled.Lattice32 if dtype is torch.float32 else _compiled.Lattice64
-        self._native = kind(*self._index, shape, sweeps, cycle, coarse_size, max_levels)
+        self._native = kind(
+            *self._index, shape, lines, most_contrary, sweeps, cycle, coarse_size, max_levels
+        )
         self.update(values)
 
     def levels(self) -> list[tuple[tuple[int, int, int], int]]:
@@ -370,6 +280,6 @@ def detect_lattice(crow: Tensor, ccol: Tensor) -> tuple[int, int, int] | None:
     """
     if extension is None or crow.numel() < 2 or not crow.is_cpu or ccol.numel() > _INT32_MAX:
         return None
-    index = (_int32(crow, "crow").numpy(), _int32(ccol, "ccol").numpy())
+    index = (int32(crow, "crow").numpy(), int32(ccol, "ccol").numpy())
     shape = tuple(_compiled.detect_lattice(*index))
     return shape if shape[0] else None

@@ -114,6 +114,23 @@ def _preconditioner(
     return None
 
 
+def _definite(facts: Facts, _: Backend, m: Method, p: str | None, *rest: object) -> str | None:
+    """Coarse grids represent no waves: a Helmholtz matrix goes to a factorisation."""
+    if p != "multigrid" or facts.preconditioner == p:
+        return None
+    if facts.dtype.is_complex and not facts.hermitian:
+        return (
+            "multigrid is for definite matrices, and a complex one that is not Hermitian may be a wave "
+            "problem; ask for it by name, or precondition with a shifted Laplacian"
+        )
+    if facts.hermitian and facts.positive_definite is False:
+        return (
+            "multigrid is for definite matrices; precondition an indefinite one with a shifted "
+            "Laplacian, a saddle point by fields"
+        )
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
     Rule("recommended", _recommended),
@@ -123,4 +140,5 @@ RULES: tuple[Rule, ...] = (
     Rule("shape", _square),
     Rule("structure", _structure),
     Rule("preconditioner", _preconditioner),
+    Rule("definite", _definite),
 )

@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "Preconditioner",
     "PreconditionerOptions",
+    "Renewable",
     "kind",
     "make_preconditioner",
     "preconditioner_name",
@@ -51,6 +52,14 @@ class PreconditionerOptions(Protocol):
 
     def build(self, pattern: Pattern, values: Tensor, structure: Structure) -> Preconditioner:
         """Make it for a square scalar matrix, slot values ``[nnz_csr]``."""
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A preconditioner that can spare the next set-up on its pattern some work."""
+
+    def skeleton(self) -> Any:
+        """Return what ``build(..., like=)`` of its options takes; None where nothing is worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,7 @@ class Kind:
 _HERE = "torch_sla.linalg.precond"
 _CPU = frozenset({"cpu"})
 _KINDS = {
-    "multigrid": Kind(
-        f"{_HERE}.multigrid.options",
-        "AMG",
-        dtypes=frozenset({torch.float32, torch.float64}),
-    ),
+    "multigrid": Kind(f"{_HERE}.multigrid.options", "AMG"),
     "jacobi": Kind(f"{_HERE}.jacobi", "JacobiOptions"),
     "block_jacobi": Kind(f"{_HERE}.block_jacobi", "BlockJacobi", diagonal=False),
     "ssor": Kind(f"{_HERE}.ssor", "SSOR", _CPU),
@@ -163,7 +168,7 @@ def _defaults(name: str) -> PreconditionerOptions:
 
 
 def make_preconditioner(
-    wanted: Any, pattern: Pattern, values: Tensor, structure: Structure
+    wanted: Any, pattern: Pattern, values: Tensor, structure: Structure, *, like: Any = None
 ) -> Preconditioner | None:
     """Make the preconditioner that was asked for.
 
@@ -174,6 +179,8 @@ def make_preconditioner(
         ``r -> z`` on ``[n, K]``.
     pattern, values, structure
         The matrix, scalar slots.
+    like
+        What the last one with these settings on this pattern left behind, see `Renewable`.
 
     Raises
     ------
@@ -183,8 +190,9 @@ def make_preconditioner(
     name = preconditioner_name(wanted)
     if name in ("auto", "none"):
         return None
-    if isinstance(wanted, str):
-        return _defaults(name).build(pattern, values, structure)
-    if isinstance(wanted, PreconditionerOptions):
-        return wanted.build(pattern, values, structure)
-    return _Given(wanted)
+    options = _defaults(name) if isinstance(wanted, str) else wanted
+    if not isinstance(options, PreconditionerOptions):
+        return _Given(options)
+    if like is not None:
+        return options.build(pattern, values, structure, like=like)  # type: ignore[call-arg]
+    return options.build(pattern, values, structure)

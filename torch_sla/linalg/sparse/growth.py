@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torch_sla.linalg.kernels.structure import breadth_first
+
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -37,10 +39,9 @@ def growth_dimension(pattern: Pattern) -> float:
         return 2.0
     if pattern.device.type != "cpu" and pattern.lattice is not None:
         return float(pattern.lattice.dimension)  # without bringing the indices to the host
-    crow, ccol = pattern.crow.cpu().numpy(), pattern.ccol.cpu().numpy()
     limit = int(8 * n**0.5)
-    _, _, last = _levels(crow, ccol, 0, limit)
-    levels, reached, _ = _levels(crow, ccol, last, limit)
+    _, _, last = _search(pattern, 0, limit)
+    levels, reached, _ = _search(pattern, last, limit)
     if levels <= 2:
         return 3.0
     raw = log(max(reached, 2)) / log(levels)
@@ -48,6 +49,13 @@ def growth_dimension(pattern: Pattern) -> float:
         return 1.0
     # 5-point grids come out near 1.8, triangulations near 1.9, 7-point grids between 2.2 and 2.4.
     return min(3.0, max(2.0, 2.0 + (raw - 2.05) / 0.15))
+
+
+def _search(pattern: Pattern, start: int, limit: int) -> tuple[int, int, int]:
+    found = breadth_first(pattern.crow, pattern.ccol, start, limit)
+    if found is not None:
+        return found
+    return _levels(pattern.crow.cpu().numpy(), pattern.ccol.cpu().numpy(), start, limit)
 
 
 def _levels(

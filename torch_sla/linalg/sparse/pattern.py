@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
+from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -130,8 +131,11 @@ class Pattern:
         crow, ccol = physical(crow), physical(ccol)
         if crow.ndim != 1 or crow.numel() != M + 1:
             raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
-        _check_index("ccol", ccol, N)
         index = _index_dtype(M, N, ccol.numel())
+        if ccol.ndim == 1 and is_csr(crow, ccol, N):
+            crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
+            return cls(crow, ccol, (M, N), tuple(block), None)
+        _check_index("ccol", ccol, N)
         crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
         counts = crow.diff()
         if int(crow[0]) != 0 or int(crow[-1]) != ccol.numel() or bool((counts < 0).any()):
@@ -203,6 +207,10 @@ class Pattern:
     @cached_property
     @outside_transforms
     def _transpose(self) -> tuple[Pattern | None, SegmentMap]:
+        square = self.shape[0] == self.shape[1] and self.block == self.block[::-1]
+        mirror = mirror_slots(self.crow, self.ccol) if square else None
+        if mirror is not None:
+            return None, SegmentMap.permutation(mirror)
         crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
         same = (
             self.shape[0] == self.shape[1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.kernels.structure import matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
             return Structure(
                 symmetric=True, hermitian=True, positive_definite=counts.definite or None
             )
+    known = _in_one_pass(pattern, values)
+    if known is not None:
+        return known
     flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
     if len(flat) > 1:
         # Large batches a few at a time, in memory that stays in the cache.
@@ -164,11 +168,33 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     )
 
 
+def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
+    """Do the same by the compiled kernel, which needs no transpose; None where there is none."""
+    if values.shape[:-1].numel() == 0:
+        return None
+    found = matrix_flags(pattern.crow, pattern.ccol, values)
+    if found is None:
+        return None
+    if not found.pattern:
+        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+    known = found.hermitian and found.positive
+    return Structure(
+        symmetric=found.symmetric,
+        hermitian=found.hermitian,
+        positive_definite=(found.dominant or None) if known else False,
+        dominance=_rounded(found.left_over if pattern.shape[0] else 0.0),
+    )
+
+
 def _left_over(size: Tensor, sums: Tensor) -> float:
     """Return the dominance of a matrix with diagonal and row sums of these sizes, rounded down to two digits."""
     if not size.numel() or not bool((size > 0).all()):
         return 0.0
-    share = float((1 - sums / size).amin())
+    return _rounded(float((1 - sums / size).amin()))
+
+
+def _rounded(share: float) -> float:
+    """Round down to two digits."""
     if not share > 1e-12:
         return 0.0
     step = 10.0 ** (floor(log10(share)) - 1)

@@ -16,7 +16,7 @@ enum class Status { converged, maxiter, stagnation, breakdown, nonfinite };
 
 struct SolveOptions {
   double rtol = 1e-8, atol = 0.0;
-  int maxiter = 500;
+  int maxiter = 500, restart = 50;
   bool flexible = false;  // Polak-Ribiere beta, for preconditioners that are not linear
 };
 

@@ -72,7 +72,8 @@ void build_rows(BlockMatrix<V, I>& C, I rows, I cols, int br, int bc, bool diago
   const int workers = worker_count(rows, threads);
   std::vector<Buffer<I>> found_col(workers);
   std::vector<Buffer<V>> found_val(workers);
-  if (!numeric) C.own_ptr.resize(static_cast<std::size_t>(rows) + 1);
+  if (numeric) C.val.resize(C.nnz() * block);
+  else C.own_ptr.resize(static_cast<std::size_t>(rows) + 1);
   parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     if (numeric) {
       KnownRow<V, I> out{Buffer<I>(cols), C.val.data(), block};

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "classical.hpp"
 #include "coarse.hpp"
 #include "galerkin.hpp"
 #include "smoothers.hpp"
@@ -13,6 +14,7 @@ namespace torch_sla::multigrid {
 enum class Cycle { V, W, K };
 
 struct Options {
+  bool classical = false;  // Ruge-Stueben splitting and interpolation instead of aggregates
   double strength = 0.25;
   double damping = 4.0 / 3.0;  // of the smoothing of the transfer, over the spectral radius
   Smoother smoother = Smoother::spai0;
@@ -22,14 +24,24 @@ struct Options {
   int max_levels = 20;
 };
 
+// What decides the next level, and does not change when only numbers do.
+template <class V, class I>
+struct Coarsening {
+  Strength<V, I> links;
+  Buffer<I> group;  // aggregate of each row, or coarse index of each kept point; -1 where none
+  Buffer<V> T;      // tentative prolongation, empty for constants
+
+  std::size_t bytes() const {
+    return bytes_of(links.strong) + bytes_of(links.diagonal) + bytes_of(group) + bytes_of(T);
+  }
+};
+
 template <class V, class I>
 struct Level {
   BlockMatrix<V, I> A, P;
-  Buffer<V> M;            // [rows, b, b] smoother blocks
-  double radius = 1.0;    // of D^-1 A, where the smoother or the transfer needs it
-  Strength<V, I> links;   // kept for the refresh, as are the two below
-  Buffer<I> group;
-  Buffer<V> T;
+  Buffer<V> M;          // [rows, b, b] smoother blocks
+  double radius = 1.0;  // of D^-1 A, where the smoother or the transfer needs it
+  std::shared_ptr<Coarsening<V, I>> how = std::make_shared<Coarsening<V, I>>();
 };
 
 template <class V, class I>
@@ -38,13 +50,13 @@ struct Hierarchy {
   std::vector<Level<V, I>> levels;
   Buffer<V> coarse_inverse;  // [n, n] of the last level, empty where it is only smoothed
   CoarseRank coarse_rank;
+  std::vector<std::int64_t> decoupled;  // rows that the near-nullspace leaves out
   double scale = 1.0;  // the levels hold the matrix times this power of two
 
   std::size_t bytes() const {
     std::size_t total = bytes_of(coarse_inverse);
     for (const auto& l : levels)
-      total += l.A.bytes() + l.P.bytes() + bytes_of(l.M) + bytes_of(l.links.strong) +
-               bytes_of(l.links.diagonal) + bytes_of(l.group) + bytes_of(l.T);
+      total += l.A.bytes() + l.P.bytes() + bytes_of(l.M) + l.how->bytes();
     return total;
   }
 };
@@ -147,12 +159,12 @@ template <class V, class I>
 void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads) {
   with_block(l.A.br, [&](auto B) {
     constexpr int b = decltype(B)::value;
-    smoother_blocks<b>(l.A, l.links.diagonal, o.smoother, l.M, threads);
+    smoother_blocks<b>(l.A, l.how->links.diagonal, o.smoother, l.M, threads);
     const bool polynomial = o.smoother == Smoother::chebyshev || o.smoother == Smoother::jacobi;
     if (polynomial || (transfer && l.A.br > 1)) {
       Buffer<V> inverse;
       const bool own = polynomial || o.smoother == Smoother::gauss_seidel;
-      if (!own) smoother_blocks<b>(l.A, l.links.diagonal, Smoother::jacobi, inverse, threads);
+      if (!own) smoother_blocks<b>(l.A, l.how->links.diagonal, Smoother::jacobi, inverse, threads);
       l.radius = spectral_radius<b>(l.A, own ? l.M : inverse, 10, threads);
     }
     double omega = 1.0;
@@ -180,70 +192,92 @@ void prepare_coarsest(Hierarchy<V, I>& h) {
 }
 
 template <class V, class I>
-void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, double damping, int threads) {
+void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int threads) {
   with_blocks(l.A.br, l.P.bc, [&](auto B, auto K) {
     constexpr int b = decltype(B)::value, k = decltype(K)::value;
     // A transfer that was given by hand has no aggregates and keeps its values.
-    if (!l.group.empty())
-      prolongation_values<b, k>(l.A, l.links, l.group, l.T, damping, l.radius, l.P, threads);
+    if (!l.how->group.empty()) {
+      l.P.val.resize(l.P.nnz() * l.P.block());
+      if (o.classical)
+        classical_values(l.A, l.how->links, l.how->group, l.P, threads);
+      else
+        prolongation_values<b, k>(l.A, l.how->links, l.how->group, l.how->T, o.damping, l.radius, l.P, threads);
+    }
     galerkin<b, k>(l.A, l.P, C, threads);
   });
 }
 
-// A scalar row of a block matrix that is coupled to nothing (a constrained component) takes no part
-// in smooth error: the near-nullspace vanishes there.
+// Scalar rows of a block matrix that are coupled to nothing (constrained components).
 template <class V, class I>
-void drop_decoupled(const BlockMatrix<V, I>& A, NearNullspace<V>& nullspace) {
-  const int b = A.br, k = nullspace.columns;
-  if (b == 1) return;
+std::vector<std::int64_t> decoupled_rows(const BlockMatrix<V, I>& A) {
+  std::vector<std::int64_t> out;
+  const int b = A.br;
+  if (b == 1) return out;
   for (I i = 0; i < A.rows; ++i)
     for (int r = 0; r < b; ++r) {
       bool coupled = false;
       for (I s = A.ptr[i]; s < A.ptr[i + 1] && !coupled; ++s)
         for (int c = 0; c < b; ++c)
           coupled |= A.val[(std::int64_t(s) * b + r) * b + c] != V(0) && (A.col[s] != i || c != r);
-      if (coupled) continue;
-      if (nullspace.values.empty()) {
-        nullspace.values.assign(std::int64_t(A.rows) * b * k, V(0));
-        for (std::int64_t e = 0; e < std::int64_t(A.rows) * b; ++e) nullspace.values[e * k + e % b] = V(1);
-      }
-      V* row = nullspace.values.data() + (std::int64_t(i) * b + r) * k;
-      std::fill(row, row + k, V(0));
+      if (!coupled) out.push_back(std::int64_t(i) * b + r);
     }
+  return out;
+}
+
+// They take no part in smooth error: the near-nullspace vanishes there.
+template <class V, class I>
+void drop_rows(const BlockMatrix<V, I>& A, const std::vector<std::int64_t>& rows, NearNullspace<V>& nullspace) {
+  const int b = A.br, k = nullspace.columns;
+  if (rows.empty()) return;
+  if (nullspace.values.empty()) {
+    nullspace.values.assign(std::int64_t(A.rows) * b * k, V(0));
+    for (std::int64_t e = 0; e < std::int64_t(A.rows) * b; ++e) nullspace.values[e * k + e % b] = V(1);
+  }
+  for (const std::int64_t row : rows)
+    std::fill(nullspace.values.data() + row * k, nullspace.values.data() + (row + 1) * k, V(0));
+}
+
+// Strong couplings, and the aggregates or kept points that follow from them; returns their number.
+template <class V, class I>
+I coarsen(const BlockMatrix<V, I>& A, const Options& o, Coarsening<V, I>& how, int threads) {
+  if (o.classical) {
+    how.links = classical_strength(A, o.strength, threads);
+    return split(A, how.links, how.group);
+  }
+  how.links = strength(A, o.strength, threads);
+  return aggregate(A, how.links, how.group);
 }
 
 // Builds all levels below the first, whose matrix is in place.
 template <class V, class I>
 void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
   const Options& o = h.options;
-  drop_decoupled(h.levels.front().A, nullspace);
+  h.decoupled = decoupled_rows(h.levels.front().A);
+  drop_rows(h.levels.front().A, h.decoupled, nullspace);
   while (true) {
     auto& l = h.levels.back();
     const std::int64_t n = std::int64_t(l.A.rows) * l.A.br;
     const bool small = n <= o.coarse_size;
     const bool last = small || static_cast<int>(h.levels.size()) >= o.max_levels;
     I count = 0;
-    if (last) {
-      l.links.diagonal = diagonal_slots(l.A, threads);
-    } else {
-      l.links = strength(l.A, o.strength, threads);
-      count = aggregate(l.A, l.links, l.group);
-    }
+    if (last) l.how->links.diagonal = diagonal_slots(l.A, threads);
+    else count = coarsen(l.A, o, *l.how, threads);
     const bool stalled = !last && (count == 0 || std::int64_t(count) * nullspace.columns > 0.9 * n);
     prepare_level(l, o, !last && !stalled, threads);
     if (last || stalled) {
-      l.group = Buffer<I>();
-      l.links.strong = Buffer<std::uint8_t>();
+      l.how->group = Buffer<I>();
+      l.how->links.strong = Buffer<std::uint8_t>();
       if (n <= 4 * std::int64_t(o.coarse_size)) prepare_coarsest(h);
       return;
     }
     NearNullspace<V> coarse;
     coarse.columns = nullspace.columns;
     if (!nullspace.values.empty())
-      coarse = tentative(nullspace, l.A.br, l.group, count, l.T, threads);
-    l.P = prolongation_pattern(l.A, l.links, l.group, count, nullspace.columns, threads);
+      coarse = tentative(nullspace, l.A.br, l.how->group, count, l.how->T, threads);
+    l.P = o.classical ? classical_pattern(l.A, l.how->links, l.how->group, count)
+                      : prolongation_pattern(l.A, l.how->links, l.how->group, count, nullspace.columns, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, h.options.damping, threads);
+    level_transfer(l, next.A, h.options, threads);
     h.levels.push_back(std::move(next));
     nullspace = std::move(coarse);
   }
@@ -254,30 +288,74 @@ template <class V, class I>
 void build_from(Hierarchy<V, I>& h, std::vector<BlockMatrix<V, I>> transfers, int threads) {
   for (auto& P : transfers) {
     auto& l = h.levels.back();
-    l.links.diagonal = diagonal_slots(l.A, threads);
+    l.how->links.diagonal = diagonal_slots(l.A, threads);
     l.P = std::move(P);
     prepare_level(l, h.options, false, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, h.options.damping, threads);
+    level_transfer(l, next.A, h.options, threads);
     h.levels.push_back(std::move(next));
   }
   auto& last = h.levels.back();
-  last.links.diagonal = diagonal_slots(last.A, threads);
+  last.how->links.diagonal = diagonal_slots(last.A, threads);
   prepare_level(last, h.options, false, threads);
   if (std::int64_t(last.A.rows) * last.A.br <= 4 * std::int64_t(h.options.coarse_size))
     prepare_coarsest(h);
 }
 
-// New numbers on the same aggregates, patterns and near-nullspace.
+// The patterns, aggregates and transfers of a hierarchy, without the numbers of its matrix.
 template <class V, class I>
-void refresh(Hierarchy<V, I>& h, int threads) {
+Hierarchy<V, I> skeleton(const Hierarchy<V, I>& h) {
+  Hierarchy<V, I> out;
+  out.options = h.options;
+  for (const auto& l : h.levels) {
+    out.levels.emplace_back();
+    auto& copy = out.levels.back();
+    copy.A = l.A.skeleton();
+    copy.P = l.P.skeleton();
+    copy.how = l.how;
+    if (l.how->group.empty()) copy.P.val = l.P.val;  // given by hand
+  }
+  out.decoupled = h.decoupled;
+  out.coarse_inverse.resize(h.coarse_inverse.empty() ? 0 : 1);
+  return out;
+}
+
+// New numbers on the same aggregates, patterns and near-nullspace; those of the first level are in
+// place. With `check`, the aggregates are found again on the new numbers, and where a level asks for
+// other ones, it and those below it are built anew: the result then equals a new set-up to the last bit.
+// False where that takes the near-nullspace, which is not kept.
+template <class V, class I>
+bool refresh(Hierarchy<V, I>& h, int threads, bool check = false) {
+  if (check && decoupled_rows(h.levels.front().A) != h.decoupled) return false;
+  const bool constants = h.levels.front().A.br == 1 && h.levels.front().how->T.empty();
   for (std::size_t i = 0; i < h.levels.size(); ++i) {
     auto& l = h.levels[i];
     const bool last = i + 1 == h.levels.size();
-    prepare_level(l, h.options, !last && !l.group.empty(), threads);
-    if (!last) level_transfer(l, h.levels[i + 1].A, h.options.damping, threads);
+    const bool found = !last && !l.how->group.empty();
+    bool same = true;
+    if (check && found) {
+      Coarsening<V, I> again;
+      coarsen(l.A, h.options, again, threads);
+      same = again.links.strong == l.how->links.strong && again.group == l.how->group;
+    } else if (check && last) {
+      // Where coarsening came to a standstill, new numbers may let it go on.
+      same = std::int64_t(l.A.rows) * l.A.br <= h.options.coarse_size ||
+             static_cast<int>(h.levels.size()) >= h.options.max_levels;
+    }
+    if (!same) {
+      if (!constants) return false;
+      h.levels.resize(i + 1);
+      h.levels.back().how = std::make_shared<Coarsening<V, I>>();
+      h.levels.back().P = BlockMatrix<V, I>();
+      h.coarse_inverse = Buffer<V>();
+      build(h, NearNullspace<V>(), threads);
+      return true;
+    }
+    prepare_level(l, h.options, found, threads);
+    if (!last) level_transfer(l, h.levels[i + 1].A, h.options, threads);
   }
   if (!h.coarse_inverse.empty()) prepare_coarsest(h);
+  return true;
 }
 
 }  // namespace torch_sla::multigrid

@@ -20,33 +20,43 @@ struct LatticeVector {
 template <class V>
 struct LatticeWorkspace {
   struct Vectors {
-    LatticeVector<V> f, x, y;
+    LatticeVector<V> f, x, y, p, q;  // the last two for K cycles
   };
   std::vector<Vectors> levels;
   std::size_t bytes() const {
     std::size_t total = 0;
     for (const auto& v : levels)
-      total += bytes_of(v.f.data) + bytes_of(v.x.data) + bytes_of(v.y.data);
+      total += bytes_of(v.f.data) + bytes_of(v.x.data) + bytes_of(v.y.data) + bytes_of(v.p.data) +
+               bytes_of(v.q.data);
     return total;
   }
 };
 
-// Stencils of the transposed matrices: entry d of row i is entry -d of row i + d.
+// The transposed matrices, and their lines where those are smoothed.
 template <class V>
-std::vector<Stencil<V>> lattice_adjoint(const LatticeHierarchy<V>& h) {
-  std::vector<Stencil<V>> out;
+struct LatticeAdjoint {
+  std::vector<Stencil<V>> A;
+  std::vector<std::vector<LineFactor<V>>> lines;
+};
+
+// Entry d of row i of the transposed matrix is entry -d of row i + d.
+template <class V>
+LatticeAdjoint<V> lattice_adjoint(const LatticeHierarchy<V>& h) {
+  LatticeAdjoint<V> out;
   for (const auto& l : h.levels) {
     const auto& A = l.A;
     const auto offsets = A.offsets();
     const std::int64_t n = A.shape.size();
-    out.emplace_back();
-    out.back().allocate(A.shape, A.entries);
-    std::fill(out.back().val.begin(), out.back().val.end(), V(0));
+    out.A.emplace_back();
+    auto& turned = out.A.back();
+    turned.allocate(A.shape, A.entries);
+    std::fill(turned.val.begin(), turned.val.end(), V(0));
     for (std::int64_t i = 0; i < n; ++i)
       for (int k = 0; k < A.entries.count; ++k) {
         const V v = A.at(i, k);
-        if (v != V(0)) out.back().at(i + offsets[k], A.entries.slot[26 - A.entries.code[k]]) = v;
+        if (v != V(0)) turned.at(i + offsets[k], A.entries.slot[26 - A.entries.code[k]]) = v;
       }
+    out.lines.push_back(h.options.lines ? all_lines(turned, 1) : std::vector<LineFactor<V>>());
   }
   return out;
 }
@@ -54,11 +64,11 @@ std::vector<Stencil<V>> lattice_adjoint(const LatticeHierarchy<V>& h) {
 template <class V>
 struct LatticeRunner {
   const LatticeHierarchy<V>& h;
-  const std::vector<Stencil<V>>* transposed;
+  const LatticeAdjoint<V>* transposed;
   LatticeWorkspace<V>& w;
   int threads;
 
-  LatticeRunner(const LatticeHierarchy<V>& hierarchy, const std::vector<Stencil<V>>* adjoint,
+  LatticeRunner(const LatticeHierarchy<V>& hierarchy, const LatticeAdjoint<V>* adjoint,
                 LatticeWorkspace<V>& work, int nthreads)
       : h(hierarchy), transposed(adjoint), w(work), threads(nthreads) {
     if (w.levels.size() == h.levels.size()) return;
@@ -68,10 +78,16 @@ struct LatticeRunner {
       w.levels[i].f.allocate(s);
       w.levels[i].x.allocate(s);
       w.levels[i].y.allocate(s);
+      if (i == 0 || h.options.cycle == Cycle::V) continue;
+      w.levels[i].p.allocate(s);
+      if (h.options.cycle == Cycle::K) w.levels[i].q.allocate(s);
     }
   }
 
-  const Stencil<V>& matrix(std::size_t i) const { return transposed ? (*transposed)[i] : h.levels[i].A; }
+  const Stencil<V>& matrix(std::size_t i) const { return transposed ? transposed->A[i] : h.levels[i].A; }
+  const std::vector<LineFactor<V>>& lines(std::size_t i) const {
+    return transposed ? transposed->lines[i] : h.levels[i].lines;
+  }
   int level_threads(std::size_t i) const {
     return threads_for(h.levels[i].A.shape.size() * h.levels[i].A.entries.count, threads);
   }
@@ -80,6 +96,7 @@ struct LatticeRunner {
   int block() const { return 1; }
   bool is_direct(std::size_t i) const { return i + 1 == h.levels.size() && !h.coarse_inverse.empty(); }
   void stage(std::int64_t begin, std::int64_t end) {
+    if (h.options.lines) return;
     V* x = w.levels.front().x.begin();
     const V* f = w.levels.front().f.begin();
     const V* m = h.levels.front().M.data();
@@ -124,6 +141,46 @@ struct LatticeRunner {
         });
     std::swap(v.x.data, v.y.data);
     return product;
+  }
+
+  // y = f - A x of level i; y may be f.
+  void residual(std::size_t i, const V* f, const V* x, V* y) {
+    const auto& A = matrix(i);
+    const auto offsets = A.offsets();
+    parallel_for(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t c = begin; c < end; ++c)
+        residual_chunk(A.chunk(c), A.entries.count, offsets.data(), f + c * kLanes, x + c * kLanes, y + c * kLanes);
+    });
+  }
+
+  // One step along every axis, in the order of the axes before the coarse correction and in the
+  // opposite one after it; from a zero guess where `zero`.
+  void relax_lines(std::size_t i, bool forward, bool zero) {
+    const auto& all = lines(i);
+    auto& v = w.levels[i];
+    const Shape& s = h.levels[i].A.shape;
+    const std::int64_t n = s.size();
+    const int t = level_threads(i);
+    V *f = v.f.begin(), *x = v.x.begin(), *y = v.y.begin();
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      const auto& line = all[forward ? k : all.size() - 1 - k];
+      const bool first = zero && k == 0;
+      if (first) std::copy(f, f + n, y);
+      else residual(i, f, x, y);
+      solve_lines(line, s, y, t);
+      parallel_for(n, t, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t e = begin; e < end; ++e)
+          x[e] = first ? V(kLineDamping) * y[e] : x[e] + V(kLineDamping) * y[e];
+      });
+    }
+  }
+
+  double inner(std::size_t i, const V* a, const V* b) {
+    return parallel_sum(h.levels[i].A.shape.size(), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
+      double total = 0.0;
+      for (std::int64_t e = begin; e < end; ++e) total += double(a[e]) * double(b[e]);
+      return total;
+    });
   }
 
   // Moves one plane (last axis) of residuals to the lattice halved along the first two axes.
@@ -275,35 +332,74 @@ struct LatticeRunner {
       for (std::int64_t e = 0; e < n; ++e) product += double(v.f.begin()[e]) * double(v.x.begin()[e]);
       return product;
     }
-    if (!staged) {
+    const bool along = h.options.lines;
+    if (along) {
+      relax_lines(i, true, true);
+    } else if (!staged) {
       const V* m = h.levels[i].M.data();
       V *f = v.f.begin(), *x = v.x.begin();
-      for (std::int64_t e = 0; e < n; ++e) x[e] = m[e] * f[e];
+      parallel_for(n, level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t e = begin; e < end; ++e) x[e] = m[e] * f[e];
+      });
     }
-    for (int k = 1; k < h.options.sweeps; ++k) relax(i, false);
+    for (int k = 1; k < h.options.sweeps; ++k) {
+      if (along) relax_lines(i, true, false);
+      else relax(i, false);
+    }
     if (i + 1 < h.levels.size()) {
       restrict_residual(i);
-      cycle(i + 1, false);
-      if (h.options.cycle == Cycle::W && !is_direct(i + 1)) again(i + 1);
+      visit(i + 1);
       prolong(i);
     }
     double product = 0.0;
-    for (int k = 0; k < h.options.sweeps; ++k) product = relax(i, dot && k + 1 == h.options.sweeps);
-    return product;
+    for (int k = 0; k < h.options.sweeps; ++k) {
+      if (along) relax_lines(i, false, false);
+      else product = relax(i, dot && k + 1 == h.options.sweeps);
+    }
+    return along && dot ? inner(0, v.f.begin(), v.x.begin()) : product;
   }
 
-  // A second cycle on the residual that the first one left.
-  void again(std::size_t i) {
-    const auto& A = matrix(i);
-    auto& v = w.levels[i];
-    const auto offsets = A.offsets();
-    Buffer<V> before(v.x.data);
-    V* f = v.f.begin();
-    const V* x = before.data() + v.x.pad;
-    for (std::int64_t c = 0; c < chunks_of(A.shape.size()); ++c)
-      residual_chunk(A.chunk(c), A.entries.count, offsets.data(), f + c * kLanes, x + c * kLanes, f + c * kLanes);
+  // Solves level i approximately: by one cycle (V), two (W), or two conjugate gradient steps
+  // preconditioned by the cycle (K), as on aggregates.
+  void visit(std::size_t i) {
     cycle(i, false);
-    for (std::size_t e = 0; e < before.size(); ++e) v.x.data[e] += before[e];
+    if (h.options.cycle == Cycle::V || is_direct(i)) return;
+    auto& v = w.levels[i];
+    const std::int64_t n = h.levels[i].A.shape.size();
+    if (h.options.cycle == Cycle::W) {
+      std::swap(v.p.data, v.x.data);  // first result; the second cycle works on its residual
+      residual(i, v.f.begin(), v.p.begin(), v.f.begin());
+      cycle(i, false);
+      V *x = v.x.begin(), *p = v.p.begin();
+      for (std::int64_t e = 0; e < n; ++e) x[e] += p[e];
+      return;
+    }
+    std::swap(v.p.data, v.x.data);
+    V *f = v.f.begin(), *p = v.p.begin(), *q = v.q.begin();
+    residual(i, f, p, v.y.begin());  // f - A p
+    const V* rest_of = v.y.begin();
+    for (std::int64_t e = 0; e < n; ++e) q[e] = f[e] - rest_of[e];
+    const double gamma = inner(i, p, q), first = inner(i, p, f);
+    if (!(gamma > 0.0)) {
+      std::swap(v.p.data, v.x.data);
+      return;
+    }
+    const double alpha = first / gamma, norm = inner(i, f, f);
+    for (std::int64_t e = 0; e < n; ++e) f[e] -= V(alpha) * q[e];
+    if (inner(i, f, f) <= 0.0625 * norm) {
+      V* x = v.x.begin();
+      for (std::int64_t e = 0; e < n; ++e) x[e] = V(alpha) * p[e];
+      return;
+    }
+    cycle(i, false);
+    V *x = v.x.begin(), *y = v.y.begin();
+    residual(i, f, x, y);
+    for (std::int64_t e = 0; e < n; ++e) y[e] = f[e] - y[e];  // A x
+    const double cross = inner(i, x, q), own = inner(i, x, y), second = inner(i, x, f);
+    const double rest = own - cross * cross / gamma;
+    const double beta = rest > 0.0 ? second / rest : 0.0;
+    const double back = alpha - beta * cross / gamma;
+    for (std::int64_t e = 0; e < n; ++e) x[e] = V(back) * p[e] + V(beta) * x[e];
   }
 };
 

@@ -4,6 +4,7 @@
 #include "coarse.hpp"
 #include "hierarchy.hpp"
 #include "lattice_coarsen.hpp"
+#include "lattice_lines.hpp"
 
 namespace torch_sla::multigrid {
 
@@ -11,12 +12,15 @@ template <class V>
 struct LatticeLevel {
   Stencil<V> A;
   Buffer<V> M;                          // [size] of the smoother x += M (f - A x)
+  std::vector<LineFactor<V>> lines;     // instead of M where lines are smoothed
   std::vector<AxisWeights<V>> weights;  // in the order in which the axes are halved
 };
 
 struct LatticeOptions {
   int sweeps = 1;
   Cycle cycle = Cycle::V;
+  bool lines = false;
+  double most_contrary = 1.0;  // no levels are built where `contrary` is above
   int coarse_size = 200, max_levels = 30;
   double semicoarsening = 0.3;  // an axis is halved when its coupling is this share of the largest
 };
@@ -35,6 +39,7 @@ struct LatticeHierarchy {
     for (const auto& l : levels) {
       total += bytes_of(l.A.val) + bytes_of(l.M);
       for (const auto& w : l.weights) total += w.bytes();
+      for (const auto& line : l.lines) total += line.bytes();
     }
     return total;
   }
@@ -79,6 +84,21 @@ void lattice_coarsest(LatticeHierarchy<V>& h) {
   h.coarse_rank = invert_coarsest(dense, n, h.coarse_inverse);
 }
 
+// Factors of the lines along every axis that has more than one point.
+template <class V>
+std::vector<LineFactor<V>> all_lines(const Stencil<V>& A, int threads) {
+  std::vector<LineFactor<V>> out;
+  for (int axis = 0; axis < 3; ++axis)
+    if (A.shape.n[axis] > 1) out.push_back(line_factor(A, axis, threads));
+  return out;
+}
+
+template <class V>
+void prepare_lattice_level(LatticeLevel<V>& l, const LatticeOptions& o, int threads) {
+  lattice_smoother(l, threads);
+  if (o.lines) l.lines = all_lines(l.A, threads);
+}
+
 // Copies a CSR matrix into the first level.
 template <class T, class V, class I>
 void load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
@@ -113,13 +133,16 @@ void build_lattice(LatticeHierarchy<V>& h, int threads) {
     auto& l = h.levels.back();
     const std::int64_t n = l.A.shape.size();
     const int t = lattice_threads(l, threads);
-    lattice_smoother(l, t);
+    prepare_lattice_level(l, h.options, t);
     if (n <= h.options.coarse_size || static_cast<int>(h.levels.size()) >= h.options.max_levels) {
       if (n <= 4 * h.options.coarse_size) lattice_coarsest(h);
       return;
     }
     const Couplings strong = couplings(l.A, h.options.semicoarsening, t);
-    if (h.levels.size() == 1) h.contrary = strong.contrary;
+    if (h.levels.size() == 1) {
+      h.contrary = strong.contrary;
+      if (h.contrary > h.options.most_contrary) return;
+    }
     std::vector<int> axes;
     for (int a = 0; a < 3; ++a)
       if (strong.halved[a]) axes.push_back(a);
@@ -135,7 +158,7 @@ void refresh_lattice(LatticeHierarchy<V>& h, int threads) {
   for (std::size_t i = 0; i < h.levels.size(); ++i) {
     auto& l = h.levels[i];
     const int t = lattice_threads(l, threads);
-    lattice_smoother(l, t);
+    prepare_lattice_level(l, h.options, t);
     if (i + 1 == h.levels.size()) break;
     std::vector<int> axes;
     for (const auto& w : l.weights) axes.push_back(w.axis);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -69,8 +70,14 @@ std::size_t bytes_of(const Buffer<T>& buffer) {
 
 constexpr int kMaxBlock = 12;  // largest edge of a block, largest number of near-nullspace vectors
 
-// A matrix of br x bc blocks in CSR. The pattern is either owned or borrowed from the caller;
-// values, row-major inside a block, are always owned.
+// Positions of the entries; shared by all matrices that differ in their numbers only.
+template <class I>
+struct Positions {
+  Buffer<I> ptr, col;
+};
+
+// A matrix of br x bc blocks in CSR. The pattern is built in own_ptr and own_col and then shared, or
+// borrowed from the caller; values, row-major inside a block, are always owned.
 template <class V, class I>
 struct BlockMatrix {
   I rows = 0, cols = 0;  // in blocks
@@ -78,6 +85,7 @@ struct BlockMatrix {
   const I* ptr = nullptr;
   const I* col = nullptr;
   Buffer<I> own_ptr, own_col;
+  std::shared_ptr<const Positions<I>> shared;
   Buffer<V> val;
 
   BlockMatrix() = default;
@@ -89,10 +97,28 @@ struct BlockMatrix {
   std::int64_t nnz() const { return ptr ? static_cast<std::int64_t>(ptr[rows]) : 0; }
   std::int64_t block() const { return static_cast<std::int64_t>(br) * bc; }
   void adopt() {
-    ptr = own_ptr.data();
-    col = own_col.data();
+    auto made = std::make_shared<Positions<I>>();
+    made->ptr.swap(own_ptr);
+    made->col.swap(own_col);
+    ptr = made->ptr.data();
+    col = made->col.data();
+    shared = std::move(made);
   }
-  std::size_t bytes() const { return bytes_of(own_ptr) + bytes_of(own_col) + bytes_of(val); }
+  // A matrix on the same pattern, without numbers.
+  BlockMatrix skeleton() const {
+    BlockMatrix out;
+    out.rows = rows;
+    out.cols = cols;
+    out.br = br;
+    out.bc = bc;
+    out.ptr = ptr;
+    out.col = col;
+    out.shared = shared;
+    return out;
+  }
+  std::size_t bytes() const {
+    return (shared ? bytes_of(shared->ptr) + bytes_of(shared->col) : 0) + bytes_of(val);
+  }
 };
 
 template <int N>

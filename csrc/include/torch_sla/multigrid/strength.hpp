@@ -16,6 +16,8 @@
 namespace torch_sla::multigrid {
 
 constexpr double kDecoupled = 0.05;
+// Couplings at the threshold itself are common on regular grids; rounding must not decide about them.
+constexpr double kTie = 0.99;
 
 // Slot of each diagonal block; throws where a row has none or a zero one between other entries.
 template <class V, class I>
@@ -81,7 +83,7 @@ Strength<V, I> strength(const BlockMatrix<V, I>& A, double theta, int threads) {
       largest[i] = sum > V(kDecoupled) * own ? most : V(0);
     }
   });
-  const V theta2 = V(theta * theta);
+  const V theta2 = V(kTie * theta * theta);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const V bound = theta2 * largest[i];

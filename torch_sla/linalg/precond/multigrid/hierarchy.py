@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -12,10 +13,9 @@ from torch_sla.linalg.kernels.multigrid import (
     CompiledHierarchy,
     CompiledLattice,
     Transfer,
-    detect_lattice,
 )
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
-from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY, suits_lattice
+from torch_sla.linalg.precond.multigrid.device.choice import suits_lattice
 from torch_sla.linalg.precond.multigrid.levels import (
     Level,
     describe,
@@ -24,20 +24,42 @@ from torch_sla.linalg.precond.multigrid.levels import (
 )
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
+from torch_sla.linalg.precond.multigrid.suits import SPREAD, jumps, lattice_of, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from torch_sla.linalg.kernels.cycles import ColumnReport
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["Hierarchy", "Level"]
+__all__ = ["Hierarchy", "Level", "Skeleton"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """What new values on a pattern leave as it is: aggregates and the patterns of all levels.
+
+    Parameters
+    ----------
+    compiled
+        A hierarchy without numbers; it shares memory with the one it was taken from.
+    check
+        Whether aggregates are found again and replaced where they differ.
+    """
+
+    compiled: CompiledHierarchy
+    check: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.compiled.nbytes
 
 
 class Hierarchy:
@@ -55,6 +77,8 @@ class Hierarchy:
         May bring a near-nullspace or coordinates.
     transfers
         Prolongations given by hand, first to last, instead of aggregation.
+    like
+        See `AMG.build`.
 
     Examples
     --------
@@ -83,6 +107,7 @@ class Hierarchy:
         *,
         structure: Structure | None = None,
         transfers: Sequence[Transfer] | None = None,
+        like: Skeleton | None = None,
     ) -> None:
         options = options or AMG()
         n, columns = pattern.shape
@@ -94,11 +119,13 @@ class Hierarchy:
         self.options = options
         self._unsymmetric = structure is not None and structure.symmetric is False
         vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
-        dtype = options.dtype or _suited_dtype(pattern, values)
-        self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype])
+        wide = spread(pattern, values) > SPREAD
+        self._jumps = wide and jumps(pattern, values)
+        dtype = options.dtype or ("float64" if wide else "float32")
+        self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype], like)
         rounded = options.dtype is None and dtype == "float32"
         if rounded and self._native.coarse_pivot < _ROUNDED_PIVOT:
-            self._set_up(pattern, values, vectors, transfers, torch.float64)
+            self._set_up(pattern, values, vectors, transfers, torch.float64, like)
 
     def _set_up(
         self,
@@ -107,33 +134,61 @@ class Hierarchy:
         vectors: Tensor | None,
         transfers: Sequence[Transfer] | None,
         dtype: torch.dtype,
+        like: Skeleton | None,
     ) -> None:
         options = self.options
         self._native: CompiledHierarchy | CompiledLattice
         lattice = None
         suits = suits_lattice(options, vectors, unsymmetric=self._unsymmetric)
-        if transfers is None and suits:
-            lattice = _lattice(pattern, values, options, dtype)
-        self.method = "smoothed aggregation" if lattice is None else "lattice"
+        self._classical = options.method == "classical" or (suits and self._wants_points())
+        if transfers is None and suits and not self._classical:
+            lattice = lattice_of(pattern, values, options, dtype)
         if lattice is not None:
-            self._native, self._cycle, self._smoother = lattice, options.cycle or "V", "spai0"
+            self.method = "lattice"
+            self._native = lattice
+            self._cycle = options.cycle or "V"
+            self._smoother: str = options.smoother or "spai0"
             return
-        block = options.block
+        native = self._compiled(pattern, vectors, dtype)
+        if like is not None and transfers is None and like.compiled.dtype is dtype:
+            renewed = like.compiled.renewed(values, check=like.check)
+            if renewed is not None:
+                self._native = renewed
+                return
+        if transfers is None:
+            native.build(values, vectors)
+        else:
+            native.build_from(values, list(transfers))
+        self._native = native
+
+    def _wants_points(self) -> bool:
+        """Whether an automatic choice keeps points: jumps, and no setting that means aggregates."""
+        o = self.options
+        return o.method == "auto" and self._jumps and o.damping is None
+
+    def _compiled(
+        self, pattern: Pattern, vectors: Tensor | None, dtype: torch.dtype
+    ) -> CompiledHierarchy:
+        """Return an empty hierarchy with the settings asked for, or those that suit."""
+        options, classical = self.options, self._classical
+        self.method = "classical" if classical else "smoothed aggregation"
+        block = 1 if classical else options.block
         if block is None:
             wanted = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
             block = wanted if pattern.shape[0] % wanted == 0 else 1
         default_strength = 0.25 if block == 1 else 0.08
-        self._cycle = options.cycle or "W"
+        self._cycle = options.cycle or ("V" if classical else "W")
         default_smoother = "spai0" if block == 1 else "chebyshev"
         default_damping = 4.0 / 3.0
         if self._unsymmetric:
             # A smoothed transfer can lose stability under convection; sweeps along the flow do not.
             default_smoother, default_damping = "gauss_seidel", 0.0
         self._smoother = options.smoother or default_smoother
-        native = CompiledHierarchy(
+        return CompiledHierarchy(
             pattern.crow,
             pattern.ccol,
             dtype=dtype,
+            classical=classical,
             block=block,
             strength=default_strength if options.strength is None else options.strength,
             damping=default_damping if options.damping is None else options.damping,
@@ -144,11 +199,16 @@ class Hierarchy:
             max_levels=options.max_levels,
             threads=options.threads,
         )
-        if transfers is None:
-            native.build(values, vectors)
-        else:
-            native.build_from(values, list(transfers))
-        self._native = native
+
+    def skeleton(self, *, check: bool = True) -> Skeleton | None:
+        """Return what other values on this pattern can use again; None on a lattice, which keeps nothing.
+
+        With `check`, what is made from it equals a new set-up to the last bit; without, the aggregates of
+        this hierarchy stay, whatever the values.
+        """
+        if isinstance(self._native, CompiledLattice):
+            return None
+        return Skeleton(self._native.skeleton(), check)
 
     @property
     def levels(self) -> list[Level]:
@@ -262,19 +322,53 @@ class Hierarchy:
             maxiter=limit,
             nullspace=nullspace,
         )
-        out = Outcome(x)
-        out.iterations = max((r.iterations for r in reports), default=0)
-        scales = [float(s) or 1.0 for s in b.norm(dim=0)]
-        for step in range(1, out.iterations + 1):
-            out.history.append(
-                max(
-                    r.history[min(step, r.iterations)] / s
-                    for r, s in zip(reports, scales, strict=True)
-                )
-            )
-        failed = [r.result for r in reports if r.result is not Result.CONVERGED]
-        out.result = failed[0] if failed else Result.CONVERGED
-        return out
+        return _outcome(x, reports, b)
+
+    def krylov(
+        self,
+        method: Literal["gmres", "bicgstab"],
+        matrix: tuple[Pattern, Tensor],
+        b: Tensor,
+        *,
+        adjoint: bool = False,
+        x0: Tensor | None = None,
+        options: KrylovOptions = KrylovOptions(),  # noqa: B008
+    ) -> Outcome:
+        """Solve by GMRES or BiCGStab around this hierarchy, preconditioned from the right, compiled.
+
+        Parameters
+        ----------
+        method
+            ``"gmres"`` or ``"bicgstab"``.
+        matrix
+            Scalar pattern and slot values of the matrix of the system: with `adjoint`, those of the
+            transpose.
+        b
+            ``[n, K]``; each column stops on its own.
+        adjoint
+            Precondition with the adjoint cycle.
+        x0, options
+            As for `cg`.
+
+        Returns
+        -------
+        Outcome
+            ``CONVERGED`` only where the recomputed residual meets the tolerance; ``STAGNATION`` where
+            fresh starts do not lower it, ``BREAKDOWN`` where no direction is left.
+        """
+        pattern, values = matrix
+        x, reports = self._native.krylov(
+            method,
+            (pattern.crow, pattern.ccol, values),
+            b,
+            x0,
+            rtol=options.rtol,
+            atol=options.atol,
+            maxiter=options.maxiter or max(10 * self._native.n, 50),
+            restart=options.restart,
+            transposed=adjoint,
+        )
+        return _outcome(x, reports, b)
 
     def __str__(self) -> str:
         head = (
@@ -286,39 +380,17 @@ class Hierarchy:
         return f"<Hierarchy of {len(self.levels)} levels, {self.levels[0].unknowns} unknowns>"
 
 
-def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
-    """Precision in which row sums beside a jump of the coefficient survive."""
-    slots = pattern.diagonal_slots.long()
-    size = values.detach()[slots[slots >= 0]].abs()
-    size = size[size > 0]
-    if not size.numel():
-        return "float32"
-    return "float64" if float(size.max() / size.min()) > _SPREAD else "float32"
-
-
-def _lattice(
-    pattern: Pattern, values: Tensor, options: AMG, dtype: torch.dtype
-) -> CompiledLattice | None:
-    """Structured multigrid where the pattern is a lattice on which it works, else None."""
-    asked = options.method == "lattice"
-    shape = detect_lattice(pattern.crow, pattern.ccol)
-    if shape is None:
-        if asked:
-            raise ArgumentError(
-                "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
-                "has others; method='smoothed_aggregation' takes any"
+def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
+    """Let the worst column speak for all."""
+    out = Outcome(x)
+    out.iterations = max((r.iterations for r in reports), default=0)
+    scales = [float(s) or 1.0 for s in b.norm(dim=0)]
+    for step in range(1, out.iterations + 1):
+        out.history.append(
+            max(
+                r.history[min(step, r.iterations)] / s for r, s in zip(reports, scales, strict=True)
             )
-        return None
-    made = CompiledLattice(
-        pattern.crow,
-        pattern.ccol,
-        values,
-        shape=shape,
-        dtype=dtype,
-        sweeps=options.sweeps,
-        cycle=options.cycle or "V",
-        coarse_size=options.coarse_size,
-        max_levels=options.max_levels,
-        threads=options.threads,
-    )
-    return made if asked or made.contrary <= CONTRARY else None
+        )
+    failed = [r.result for r in reports if r.result is not Result.CONVERGED]
+    out.result = failed[0] if failed else Result.CONVERGED
+    return out

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.precond.multigrid.device import DeviceHierarchy
-    from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
+    from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy, Skeleton
+    from torch_sla.linalg.precond.multigrid.rotated import RotatedHierarchy
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["AMG"]
 
 _CHOICES = {
-    "smoother": ("spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"),
+    "smoother": ("spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel", "line"),
     "cycle": ("V", "W", "K"),
     "dtype": ("float32", "float64"),
-    "method": ("auto", "smoothed_aggregation", "lattice"),
+    "method": ("auto", "smoothed_aggregation", "classical", "lattice"),
 }
 _OPTIONAL = ("smoother", "cycle", "dtype")
 
@@ -41,8 +42,10 @@ class AMG:
         constant. None means 4/3, and 0 for matrices known to be unsymmetric.
     smoother
         ``"spai0"``, ``"jacobi"``, ``"l1_jacobi"``, ``"chebyshev"`` or ``"gauss_seidel"`` (forward
-        before, backward after the coarse correction; one thread). None means spai0 for scalars,
-        chebyshev for blocks and gauss_seidel for matrices known to be unsymmetric.
+        before, backward after the coarse correction; one thread); on a lattice ``"line"``, which
+        solves along the lines of each axis in turn, for spacings stretched along different axes in
+        different places. None means spai0 for scalars, chebyshev for blocks and gauss_seidel for
+        matrices known to be unsymmetric.
     sweeps
         Smoothing steps before and as many after; Chebyshev uses degree ``sweeps + 1``.
     cycle
@@ -68,7 +71,9 @@ class AMG:
         ``"smoothed_aggregation"`` (Vaněk, Mandel and Brezina, Computing 56, 1996), or
         ``"lattice"``: stencils instead of indices, for scalar matrices whose entries join neighbours
         of a lattice in two or three dimensions, three points or more along the fastest edge.
-        Transfers take their weights from the matrix and only strongly coupled axes are halved.
+        Transfers take their weights from the matrix and only strongly coupled axes are halved; or
+        ``"classical"`` (Ruge and Stüben, 1987), which keeps a subset of the points and interpolates
+        the others: for scalar M-matrices whose coefficients jump from point to point.
         ``"auto"`` takes the lattice where there is one, where `strength`, `damping`, `smoother`,
         `near_nullspace` and `block` are left alone, where the axis of strong coupling is the same
         nearly everywhere, and where the matrix is not known to be unsymmetric.
@@ -88,7 +93,9 @@ class AMG:
 
     strength: float | None = None
     damping: float | None = None
-    smoother: Literal["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"] | None = None
+    smoother: (
+        Literal["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel", "line"] | None
+    ) = None
     sweeps: int = 1
     cycle: Literal["V", "W", "K"] | None = None
     coarse_size: int = 200
@@ -96,7 +103,7 @@ class AMG:
     near_nullspace: Tensor | None = None
     block: int | None = None
     dtype: Literal["float32", "float64"] | None = None
-    method: Literal["auto", "smoothed_aggregation", "lattice"] = "auto"
+    method: Literal["auto", "smoothed_aggregation", "classical", "lattice"] = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -118,14 +125,28 @@ class AMG:
             if value is not None and not low <= value <= high:
                 raise ArgumentError(f"`{name}` must be from {low} to {high}, got {value!r}")
 
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """Refuse settings that the method would ignore."""
+        meaningless: tuple[str, ...] = ()
         if self.method == "lattice":
-            for name in ("strength", "damping", "smoother", "near_nullspace", "block"):
-                if getattr(self, name) is not None:
-                    raise ArgumentError(
-                        f"`{name}` has no meaning with method='lattice'; leave it None"
-                    )
-            if self.cycle == "K":
-                raise ArgumentError("`cycle` must be V or W with method='lattice', got 'K'")
+            meaningless = ("strength", "damping", "near_nullspace", "block")
+            if self.smoother not in (None, "spai0", "line"):
+                raise ArgumentError(
+                    f"`smoother` must be spai0 or line with method='lattice', got {self.smoother!r}"
+                )
+        elif self.smoother == "line":
+            raise ArgumentError("smoother='line' needs method='lattice'")
+        elif self.method == "classical":
+            meaningless = ("damping", "near_nullspace")
+            if self.block not in (None, 1):
+                raise ArgumentError(f"`block` must be 1 with method='classical', got {self.block}")
+        for name in meaningless:
+            if getattr(self, name) is not None:
+                raise ArgumentError(
+                    f"`{name}` has no meaning with method={self.method!r}; leave it None"
+                )
 
     def _key(self) -> tuple[Any, ...]:
         """Compare settings, a near-nullspace by identity."""
@@ -139,8 +160,13 @@ class AMG:
         return hash(self._key())
 
     def build(
-        self, pattern: Pattern, values: Tensor, structure: Structure | None = None
-    ) -> Hierarchy | DeviceHierarchy:
+        self,
+        pattern: Pattern,
+        values: Tensor,
+        structure: Structure | None = None,
+        *,
+        like: Skeleton | None = None,
+    ) -> Hierarchy | RotatedHierarchy | DeviceHierarchy:
         """Set a hierarchy up, on the device of the values.
 
         Parameters
@@ -148,19 +174,26 @@ class AMG:
         pattern
             Square scalar pattern.
         values
-            ``[nnz_csr]`` slot values, real.
+            ``[nnz_csr]`` slot values; complex ones see `RotatedHierarchy`.
         structure
             May bring a near-nullspace or coordinates.
+        like
+            `Hierarchy.skeleton` of one for other values on this pattern and with these options. What it
+            has is used where it is what a new set-up would find; the result is the same to the last bit.
 
         Raises
         ------
         SolveError
             ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
         """
+        if values.is_complex():
+            from torch_sla.linalg.precond.multigrid.rotated import RotatedHierarchy
+
+            return RotatedHierarchy(pattern, values, self, structure=structure, like=like)
         if values.device.type != "cpu":
             from torch_sla.linalg.precond.multigrid.device import build
 
             return build(pattern, values, self, structure)
         from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
 
-        return Hierarchy(pattern, values, self, structure=structure)
+        return Hierarchy(pattern, values, self, structure=structure, like=like)

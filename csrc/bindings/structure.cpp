@@ -1,0 +1,96 @@
+#include "torch_sla/structure.hpp"
+
+#include "arrays.hpp"
+
+using namespace torch_sla_bindings;
+
+void bind_structure(py::module_& m) {
+  m.doc() = "What a CSR matrix is, found in one pass.";
+  for_each_index([&](auto index) {
+    using Index = decltype(index);
+    m.def(
+        "breadth_first",
+        [](const Array<Index>& crow, const Array<Index>& ccol, std::int64_t start, std::int64_t limit) {
+          const std::int64_t n = crow.size() - 1;
+          if (start < 0 || start >= n) throw std::invalid_argument("`start` is not a row");
+          const Index *r = crow.data(), *c = ccol.data();
+          torch_sla::Breadth found;
+          {
+            py::gil_scoped_release release;
+            found = torch_sla::breadth_first(r, c, n, start, limit);
+          }
+          return py::make_tuple(found.levels, found.reached, found.last);
+        },
+        array_arg("crow"), array_arg("ccol"), py::arg("start"), py::arg("limit"));
+    m.def(
+        "is_csr",
+        [](const Array<Index>& crow, const Array<Index>& ccol, std::int64_t columns) {
+          const std::int64_t rows = crow.size() - 1, nnz = ccol.size();
+          if (rows < 0) throw std::invalid_argument("`crow` is empty");
+          const Index *r = crow.data(), *c = ccol.data();
+          py::gil_scoped_release release;
+          return torch_sla::is_csr(r, c, rows, columns, nnz);
+        },
+        array_arg("crow"), array_arg("ccol"), py::arg("columns"));
+    m.def(
+        "mirror_slots",
+        [](const Array<Index>& crow, const Array<Index>& ccol, Array<Index>& slot) {
+          const std::int64_t n = crow.size() - 1;
+          expect_size(slot, ccol.size(), "slot");
+          const Index *r = crow.data(), *c = ccol.data();
+          Index* out = slot.mutable_data();
+          py::gil_scoped_release release;
+          return torch_sla::mirror_slots(r, c, n, out);
+        },
+        array_arg("crow"), array_arg("ccol"), array_arg("slot"));
+    m.def(
+        "lattice_fit",
+        [](const Array<Index>& crow, const Array<Index>& ccol, const Array<std::int64_t>& shape,
+           const Array<std::int64_t>& offsets, const Array<std::int64_t>& steps) {
+          const std::int64_t count = offsets.size();
+          expect_size(shape, 3, "shape");
+          expect_size(steps, 3 * count, "steps");
+          expect_size(crow, shape.data()[0] * shape.data()[1] * shape.data()[2] + 1, "crow");
+          const Index *r = crow.data(), *c = ccol.data();
+          const std::int64_t *s = shape.data(), *o = offsets.data(), *d = steps.data();
+          torch_sla::LatticeFit found;
+          {
+            py::gil_scoped_release release;
+            found = torch_sla::lattice_fit(r, c, s, o, d, count);
+          }
+          return py::make_tuple(found.known, found.missed, found.fits);
+        },
+        array_arg("crow"), array_arg("ccol"), array_arg("shape"), array_arg("offsets"), array_arg("steps"));
+    for_each_value([&](auto value) {
+      using Value = decltype(value);
+      m.def(
+          "largest_row_sum",
+          [](const Array<Index>& crow, const Array<Value>& values) {
+            const std::int64_t n = crow.size() - 1;
+            expect_size(values, crow.data()[n], "values");
+            const Index* r = crow.data();
+            const Value* v = values.data();
+            py::gil_scoped_release release;
+            return double(torch_sla::largest_row_sum(r, v, n));
+          },
+          array_arg("crow"), array_arg("values"));
+      m.def(
+          "flags",
+          [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values) {
+            const std::int64_t n = crow.size() - 1;
+            const std::int64_t nnz = ccol.size(), count = nnz ? values.size() / nnz : 1;
+            expect_size(values, count * nnz, "values");
+            const Index *r = crow.data(), *c = ccol.data();
+            const Value* v = values.data();
+            torch_sla::MatrixFlags f;
+            {
+              py::gil_scoped_release release;
+              f = torch_sla::matrix_flags(r, c, v, n);
+              for (std::int64_t k = 1; k < count; ++k) f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n);
+            }
+            return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant, f.left_over);
+          },
+          array_arg("crow"), array_arg("ccol"), array_arg("values"));
+    });
+  });
+}

@@ -1,0 +1,237 @@
+// What a square CSR matrix is: symmetric, Hermitian, diagonally dominant; and how its graph grows.
+//
+// Rows are visited in order, and each keeps a cursor at its next entry that has not met its mirror
+// image. In a structurally symmetric matrix with sorted rows, the mirror of (i, j), j > i, is then
+// always the entry under the cursor of row j, so that no transpose is formed.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace torch_sla {
+
+struct MatrixFlags {
+  bool pattern = false;    // structurally symmetric
+  bool symmetric = false;  // to rounding
+  bool hermitian = false;
+  bool positive = false;   // every diagonal entry is real and positive
+  bool dominant = false;   // |a_ii| >= sum of the others, strictly in a row of every component
+  double left_over = 0.0;  // smallest 1 - sum / |a_ii| over the rows, at least 0
+
+  // What holds of both of two matrices.
+  MatrixFlags operator&(const MatrixFlags& other) const {
+    return {pattern && other.pattern,   symmetric && other.symmetric, hermitian && other.hermitian,
+            positive && other.positive, dominant && other.dominant,   std::min(left_over, other.left_over)};
+  }
+};
+
+namespace detail {
+
+template <class T>
+inline T real_part(T x) { return x; }
+template <class T>
+inline T real_part(std::complex<T> x) { return x.real(); }
+template <class T>
+inline T conjugate(T x) { return x; }
+template <class T>
+inline std::complex<T> conjugate(std::complex<T> x) { return std::conj(x); }
+
+// Whether every row is reached from a marked one along entries that are not zero.
+template <class T, class I>
+bool all_reached(const I* crow, const I* ccol, const T* val, std::int64_t n, std::vector<std::uint8_t>& mark) {
+  std::vector<std::int64_t> stack;
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < n; ++i)
+    if (mark[i]) stack.push_back(i);
+  count = static_cast<std::int64_t>(stack.size());
+  while (!stack.empty()) {
+    const std::int64_t i = stack.back();
+    stack.pop_back();
+    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      const I j = ccol[s];
+      if (mark[j] || val[s] == T(0)) continue;
+      mark[j] = 1;
+      ++count;
+      stack.push_back(j);
+    }
+  }
+  return count == n;
+}
+
+}  // namespace detail
+
+// Two entries count as equal when they differ by at most 8 eps of the largest of themselves and of the
+// two diagonal entries; "strictly" leaves rounding behind.
+template <class T, class I>
+MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_t n) {
+  using Real = decltype(std::abs(T()));
+  constexpr Real eps = std::numeric_limits<Real>::epsilon();
+  MatrixFlags flags;
+  std::vector<I> cursor(crow, crow + n);
+  std::vector<Real> diagonal(n, Real(0));
+  std::vector<std::uint8_t> strict(n, 0);
+  flags.symmetric = flags.hermitian = flags.positive = true;
+  bool dominant = true;
+  Real left = 1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    T own = T(0);
+    Real sum = 0;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      if (ccol[s] == static_cast<I>(i)) own = val[s];
+      else sum += std::abs(val[s]);
+    }
+    const Real d = detail::real_part(own);
+    diagonal[i] = std::abs(own);
+    if (!(d > 0)) flags.positive = false;
+    if (!(d >= sum - 4 * eps * d)) dominant = false;
+    const Real share = diagonal[i] > 0 ? 1 - sum / diagonal[i] : Real(0);
+    if (!(share >= left)) left = share;
+    strict[i] = d > sum * Real(1 + 1e-8) + 4 * eps * d;
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (I s = cursor[i]; s < crow[i + 1]; ++s) {
+      const I j = ccol[s];
+      if (j < static_cast<I>(i)) return MatrixFlags();  // its mirror image is missing
+      const T a = val[s];
+      T b = a;
+      if (j != static_cast<I>(i)) {
+        const I t = cursor[j];
+        if (t >= crow[j + 1] || ccol[t] != static_cast<I>(i)) return MatrixFlags();
+        cursor[j] = t + 1;
+        b = val[t];
+      }
+      const Real scale = std::max({std::abs(a), std::abs(b), diagonal[i], diagonal[j]});
+      const Real tolerance = 8 * eps * scale;
+      if (!(std::abs(a - b) <= tolerance)) flags.symmetric = false;
+      if (!(std::abs(a - detail::conjugate(b)) <= tolerance)) flags.hermitian = false;
+    }
+  }
+  flags.pattern = true;
+  flags.left_over = left > 0 ? double(left) : 0.0;
+  if (flags.hermitian && flags.positive && dominant)
+    flags.dominant = std::all_of(strict.begin(), strict.end(), [](std::uint8_t s) { return s != 0; }) ||
+                     detail::all_reached(crow, ccol, val, n, strict);
+  return flags;
+}
+
+// Whether these are compressed rows: pointers rise from 0 to nnz, columns lie in [0, columns) and rise
+// within each row.
+template <class I>
+bool is_csr(const I* crow, const I* ccol, std::int64_t rows, std::int64_t columns, std::int64_t nnz) {
+  if (crow[0] != 0 || static_cast<std::int64_t>(crow[rows]) != nnz) return false;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (crow[i + 1] < crow[i] || static_cast<std::int64_t>(crow[i + 1]) > nnz) return false;
+    std::int64_t last = -1;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      if (static_cast<std::int64_t>(ccol[s]) <= last) return false;
+      last = ccol[s];
+    }
+    if (last >= columns) return false;
+  }
+  return true;
+}
+
+// Slot of the mirror image of each entry; false where the pattern is not symmetric. [nnz]
+template <class I>
+bool mirror_slots(const I* crow, const I* ccol, std::int64_t n, I* slot) {
+  std::vector<I> cursor(crow, crow + n);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (I s = cursor[i]; s < crow[i + 1]; ++s) {
+      const I j = ccol[s];
+      if (j < static_cast<I>(i)) return false;
+      if (j == static_cast<I>(i)) {
+        slot[s] = s;
+        continue;
+      }
+      const I t = cursor[j];
+      if (t >= crow[j + 1] || ccol[t] != static_cast<I>(i)) return false;
+      cursor[j] = t + 1;
+      slot[s] = t;
+      slot[t] = s;
+    }
+  return true;
+}
+
+// Whether every entry joins neighbours of a lattice, given what each offset col - row stands for.
+// offsets: increasing, [count]; steps: [count, 3] in -1, 0, 1. An offset that is not among them is
+// returned in `missed`.
+struct LatticeFit {
+  bool fits = true, known = true;
+  std::int64_t missed = 0;
+};
+
+template <class I>
+LatticeFit lattice_fit(const I* crow, const I* ccol, const std::int64_t* shape, const std::int64_t* offsets,
+                       const std::int64_t* steps, std::int64_t count) {
+  LatticeFit out;
+  std::int64_t i = 0;
+  for (std::int64_t z = 0; z < shape[2]; ++z)
+    for (std::int64_t y = 0; y < shape[1]; ++y)
+      for (std::int64_t x = 0; x < shape[0]; ++x, ++i) {
+        std::int64_t k = 0;
+        const std::int64_t at[3] = {x, y, z};
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          const std::int64_t offset = static_cast<std::int64_t>(ccol[s]) - i;
+          while (k < count && offsets[k] < offset) ++k;
+          if (k == count || offsets[k] != offset) {
+            out.known = false;
+            out.missed = offset;
+            return out;
+          }
+          for (int a = 0; a < 3; ++a) {
+            const std::int64_t to = at[a] + steps[3 * k + a];
+            if (to < 0 || to >= shape[a]) out.fits = false;
+          }
+        }
+      }
+  return out;
+}
+
+// Largest sum of absolute values along a row.
+template <class T, class I>
+auto largest_row_sum(const I* crow, const T* val, std::int64_t n) {
+  using Real = decltype(std::abs(T()));
+  Real most = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    Real sum = 0;
+    for (I s = crow[i]; s < crow[i + 1]; ++s) sum += std::abs(val[s]);
+    if (!(sum <= most)) most = sum;  // NaN stays
+  }
+  return most;
+}
+
+struct Breadth {
+  std::int64_t levels = 0, reached = 1, last = 0;
+};
+
+// Levels, nodes reached, and a node of the last level of a breadth-first search from `start`.
+template <class I>
+Breadth breadth_first(const I* crow, const I* ccol, std::int64_t n, std::int64_t start, std::int64_t limit) {
+  Breadth out;
+  out.last = start;
+  std::vector<std::uint8_t> seen(n, 0);
+  std::vector<I> front{static_cast<I>(start)}, next;
+  seen[start] = 1;
+  while (out.levels < limit) {
+    next.clear();
+    for (const I i : front)
+      for (I s = crow[i]; s < crow[i + 1]; ++s) {
+        const I j = ccol[s];
+        if (seen[j]) continue;
+        seen[j] = 1;
+        next.push_back(j);
+      }
+    if (next.empty()) break;
+    front.swap(next);
+    ++out.levels;
+    out.reached += static_cast<std::int64_t>(front.size());
+    out.last = front.front();
+  }
+  return out;
+}
+
+}  // namespace torch_sla

@@ -1,0 +1,75 @@
+"""What the values of a matrix ask of a hierarchy: precision, kept points, a lattice."""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.multigrid import CompiledLattice, detect_lattice
+from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["SPREAD", "jumps", "lattice_of", "spread"]
+
+SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
+# Where diagonal entries of neighbours differ by more than this, and rows are short enough for it to be
+# cheap, points are kept rather than aggregated: no aggregate is on one side of a jump in every cell.
+_JUMP, _SHORT = 100.0, 9.5
+
+
+def spread(pattern: Pattern, values: Tensor) -> float:
+    """Largest over smallest diagonal entry that is not zero: row sums beside a jump lose as much."""
+    slots = pattern.diagonal_slots
+    size = values.detach().index_select(0, slots[slots >= 0])
+    low, high = (float(x) for x in size.abs().aminmax())
+    if low == 0.0:
+        size = size.abs()
+        size = size[size > 0]
+        low = float(size.amin()) if size.numel() else high
+    return high / low if low > 0 else 1.0
+
+
+def jumps(pattern: Pattern, values: Tensor) -> bool:
+    """Whether the diagonal jumps between neighbours, in a matrix with short rows."""
+    if pattern.nnz_csr > _SHORT * pattern.shape[0] or bool((pattern.diagonal_slots < 0).any()):
+        return False
+    size = values.detach()[pattern.diagonal_slots.long()].abs().log()
+    steps = size[pattern.csr_row.long()] - size[pattern.ccol.long()]
+    return float(steps[values.detach() != 0].amax()) > log(_JUMP)
+
+
+def lattice_of(
+    pattern: Pattern, values: Tensor, options: AMG, dtype: torch.dtype
+) -> CompiledLattice | None:
+    """Structured multigrid where the pattern is a lattice on which it works, else None."""
+    asked = options.method == "lattice"
+    shape = detect_lattice(pattern.crow, pattern.ccol)
+    if shape is None:
+        if asked:
+            raise ArgumentError(
+                "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
+                "has others; method='smoothed_aggregation' takes any"
+            )
+        return None
+    made = CompiledLattice(
+        pattern.crow,
+        pattern.ccol,
+        values,
+        shape=shape,
+        dtype=dtype,
+        lines=options.smoother == "line",
+        most_contrary=1.0 if asked else CONTRARY,
+        sweeps=options.sweeps,
+        cycle=options.cycle or "V",
+        coarse_size=options.coarse_size,
+        max_levels=options.max_levels,
+        threads=options.threads,
+    )
+    return made if asked or made.contrary <= CONTRARY else None
