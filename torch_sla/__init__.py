@@ -25,19 +25,39 @@ _HOMES = {
     ),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
-    "torch_sla.problems.specs.boundary": ("Dirichlet", "Neumann", "Robin"),
+    "torch_sla.problems.specs.algebra": (
+        *("EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Variable"),
+    ),
+    "torch_sla.problems.specs.boundary": (
+        *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
+    ),
+    "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
+    "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
+    "torch_sla.problems.specs.hyperelasticity": ("HyperelasticityProblem",),
     "torch_sla.problems.specs.mesh": (
         *("AnnulusMesh", "BoxMesh", "DiskMesh", "IntervalMesh", "LShapeMesh"),
         *("MeshArrays", "MeshFile", "RectangleMesh"),
     ),
     "torch_sla.problems.specs.outputs": (
-        *("Compliance", "Energy", "Field", "Flux", "Integral", "Maximum", "Probe", "Reaction"),
+        *(
+            "Compliance",
+            "Component",
+            "Energy",
+            "Field",
+            "Flux",
+            "Integral",
+            "Maximum",
+            "Probe",
+            "Reaction",
+        ),
     ),
     "torch_sla.problems.specs.poisson": ("PoissonProblem",),
     "torch_sla.problems.specs.problem": ("Problem",),
-    "torch_sla.problems.specs.solver": ("Solver",),
+    "torch_sla.problems.specs.solver": ("Newton", "Solver"),
+    "torch_sla.problems.specs.stokes": ("StokesProblem",),
     "torch_sla.problems.specs.value": ("Parameter",),
+    "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

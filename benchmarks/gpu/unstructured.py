@@ -1,6 +1,6 @@
 """General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
 
-    python benchmarks/gpu/unstructured.py [--quick] [--only spmv|sweep|triangles|tetrahedra|door|launch] [--device cpu]
+    python benchmarks/gpu/unstructured.py [--quick] [--only SECTION] [--device cpu]
 
 Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
 altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
@@ -16,16 +16,21 @@ import itertools
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 import torch
+from meshes import elasticity, mesh, stiffness
 from torch import Tensor
 
 from torch_sla.linalg.kernels import rows as fused, sparse as kernels
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid.device import aggregation, blocks
+from torch_sla.linalg.precond.multigrid.nullspace import rigid_body_modes
 from torch_sla.linalg.precond.multigrid.options import AMG
-from torch_sla.linalg.sparse.pattern import Pattern
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
 
 print = functools.partial(print, flush=True)
 
@@ -45,105 +50,6 @@ def timed(function, device: str, repeats: int = 1):
         sync(device)
         best = min(best, time.perf_counter() - start)
     return best, out
-
-
-def numbering(shape: tuple[int, ...], order: str, device: str) -> Tensor:
-    """New number of each lattice point."""
-    generator = torch.Generator(device=device).manual_seed(11)
-    index = [torch.arange(s, device=device) for s in shape]
-    grid = torch.meshgrid(*index, indexing="ij")
-    n = grid[0].numel()
-    key = torch.randperm(n, generator=generator, device=device)
-    if order == "local":
-        tile = 64 if len(shape) == 2 else 16
-        counts = [-(-s // tile) for s in shape]
-        tiles = torch.zeros_like(grid[0])
-        for g, c in zip(grid, counts, strict=True):
-            tiles = tiles * c + g // tile
-        total = 1
-        for c in counts:
-            total *= c
-        shuffled = torch.randperm(total, generator=generator, device=device)
-        key = shuffled[tiles.flatten()] * n + key
-    position = torch.empty(n, dtype=torch.int64, device=device)
-    position[key.argsort()] = torch.arange(n, device=device)
-    return position.reshape(shape)
-
-
-def mesh(shape: tuple[int, ...], order: str, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Points ``[n, dim]``, cells ``[m, dim + 1]`` and the fixed points of a perturbed unit box."""
-    dim = len(shape)
-    generator = torch.Generator(device=device).manual_seed(7)
-    number = numbering(shape, order, device)
-    axes = [torch.linspace(0, 1, s, device=device, dtype=torch.float64) for s in shape]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    spacing = torch.tensor([1 / (s - 1) for s in shape], device=device, dtype=torch.float64)
-    noise = torch.rand(points.shape, generator=generator, device=device, dtype=torch.float64) - 0.5
-    points = points + (0.4 if dim == 2 else 0.2) * spacing * noise
-    corner = {
-        c: number[tuple(slice(o, s - 1 + o) for o, s in zip(c, shape, strict=True))].flatten()
-        for c in itertools.product((0, 1), repeat=dim)
-    }
-    if dim == 2:
-        a, b, c, d = corner[0, 0], corner[1, 0], corner[0, 1], corner[1, 1]
-        flip = torch.rand(a.shape, generator=generator, device=device) < 0.5
-        first = torch.stack([a, b, torch.where(flip, d, c)], 1)
-        second = torch.stack([torch.where(flip, a, b), d, c], 1)
-        cells = torch.cat([first, second])
-    else:
-        parts = []
-        for path in itertools.permutations(range(3)):
-            at, chain = [0, 0, 0], [corner[0, 0, 0]]
-            for axis in path:
-                at[axis] = 1
-                chain.append(corner[tuple(at)])
-            parts.append(torch.stack(chain, 1))
-        cells = torch.cat(parts)
-    flat = torch.empty_like(points.reshape(-1, dim))
-    flat[number.flatten()] = points.reshape(-1, dim)
-    return flat, cells, number[0].flatten()
-
-
-def stiffness(points: Tensor, cells: Tensor, fixed: Tensor, jump: float) -> tuple[Pattern, Tensor]:
-    """P1 matrix with a coefficient that jumps between blocks; unit rows where the solution is fixed."""
-    n, dim = points.shape
-    device = points.device
-    generator = torch.Generator(device=device).manual_seed(3)
-    edges = points[cells[:, 1:]] - points[cells[:, :1]]
-    centre = (points[cells].mean(1) * 8).long().clamp(0, 7)
-    block = centre[:, 0]
-    for d in range(1, dim):
-        block = block * 8 + centre[:, d]
-    high = torch.rand(8**dim, generator=generator, device=device) < 0.5
-    kappa = torch.where(high[block], jump, 1.0).double()
-    # Columns of the inverse are the gradients of all shape functions but the first.
-    if dim == 2:
-        (a, b), (c, d) = edges[:, 0].unbind(1), edges[:, 1].unbind(1)
-        det, cofactors = a * d - b * c, torch.stack([d, -b, -c, a], 1)
-    else:
-        u, v, w = edges.unbind(1)
-        columns = [torch.linalg.cross(v, w), torch.linalg.cross(w, u), torch.linalg.cross(u, v)]
-        det, cofactors = (u * columns[0]).sum(1), torch.stack(columns, 2)
-    volume = det.abs() / (2 if dim == 2 else 6)
-    grad = cofactors.reshape(-1, dim, dim) / det[:, None, None]
-    grad = torch.cat([-grad.sum(2, keepdim=True), grad], 2)
-    local = grad.new_empty(cells.shape[0], dim + 1, dim + 1)
-    for i, j in itertools.product(range(dim + 1), repeat=2):
-        local[:, i, j] = volume * kappa * (grad[:, :, i] * grad[:, :, j]).sum(1)
-    del edges, grad, centre
-    k = dim + 1
-    row = cells.int().repeat_interleave(k, 1).flatten()
-    col = cells.int().repeat(1, k).flatten()
-    pattern = Pattern.from_coo(row, col, (n, n))
-    values = pattern.coalesce(local.flatten())
-    del row, col, local
-    pattern = Pattern.from_csr(pattern.crow, pattern.ccol, (n, n))
-    is_fixed = torch.zeros(n, dtype=torch.bool, device=device)
-    is_fixed[fixed] = True
-    rows = kernels.expand_rows(pattern.crow)
-    cut = (is_fixed[rows] | is_fixed[pattern.ccol.long()]) & (rows != pattern.ccol)
-    values[cut] = 0.0
-    return pattern, values
 
 
 def copy_bandwidth(device: str, quick: bool) -> float:
@@ -264,9 +170,22 @@ def phases(build, device: str) -> None:
 
 
 def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, options: AMG) -> None:
-    made, (pattern, values) = timed(lambda: stiffness(*mesh(shape, order, device), jump), device)
+    made, matrix = timed(lambda: stiffness(*mesh(shape, order, device), jump), device)
+    title = f"{len(shape)}D {order} jump {jump:g}"
+    print(f"{title}: matrix made in {made:.2f} s")
+    report(title, *matrix, None, device, options)
+
+
+def elastic(shape: tuple[int, ...], device: str, options: AMG) -> None:
+    made, (pattern, values, points) = timed(lambda: elasticity(shape, device), device)
+    print(f"elasticity: matrix made in {made:.2f} s")
+    report("elasticity", pattern, values, rigid_body_modes(points), device, options)
+
+
+def report(title: str, pattern: Pattern, values: Tensor, modes: Tensor | None, device: str,
+           options: AMG) -> None:  # fmt: skip
+    """Set up, solve to 1e-8 and print."""
     n = pattern.shape[0]
-    print(f"{len(shape)}D {order} jump {jump:g}: matrix made in {made:.2f} s")
     pattern.diagonal_slots  # noqa: B018
     generator = torch.Generator(device=device).manual_seed(5)
     b = torch.randn(n, 1, dtype=torch.float64, device=device, generator=generator)
@@ -275,7 +194,7 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
         torch.cuda.reset_peak_memory_stats()
 
     def build():
-        return aggregation.DeviceAggregation(pattern, values, options, None)
+        return aggregation.DeviceAggregation(pattern, values, options, modes)
 
     held = torch.cuda.memory_allocated() if device == "cuda" else 0
     cold, _ = timed(build, device)
@@ -301,7 +220,7 @@ def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, opti
     cycle = loop_time(lambda: hierarchy.apply(b), device, True)
     matvec = loop_time(lambda: fused.product(A, b), device, True)
     print(
-        f"{len(shape)}D {order:6s} jump {jump:g} n {n} nnz {pattern.nnz_csr}: set-up {setup:.3f} s "
+        f"{title} n {n} nnz {pattern.nnz_csr}: set-up {setup:.3f} s "
         f"(first {cold:.2f}, update {refresh:.3f}) solve {seconds:.3f} s (plain CG {plain:.3f}), "
         f"{out.iterations} iterations, "
         f"residual {residual:.1e} {out.result.name}, set-up takes {peak:.0f} B/unknown, levels hold "
@@ -367,7 +286,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
-        "--only", choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch"]
+        "--only",
+        choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch", "elasticity"],
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cycle", choices=["V", "W"])
@@ -402,6 +322,9 @@ def main() -> None:
                         lambda s=shape, o=order, j=jump: multigrid(s, o, j, args.device, options),
                     )
                 )
+    if args.only in (None, "elasticity"):
+        body = (9, 9, 9) if args.quick else (60, 60, 60)
+        work.append(("elasticity", lambda: elastic(body, args.device, options)))
     for name, function in work:
         try:
             function()

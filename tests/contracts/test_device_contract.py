@@ -18,8 +18,10 @@ CUDA = pytest.param(
 
 
 def factors_on(device: str) -> bool:
+    """Whether a plan finds a direct solver there, as factorisations and determinants need."""
     return any(
         device in b.capabilities.devices
+        and b.capabilities.recommended
         and b.unavailable() is None
         and any(m.kind == "direct" for m in b.capabilities.methods)
         for b in backends()

@@ -468,3 +468,19 @@ def _planned(device: torch.device) -> dict[str, Tensor]:
     kappa = torch.full((96,), 2.0, dtype=F64, device=device, requires_grad=True)
     solution = _problem(device).solve(kappa=kappa)
     return {"u": solution.u, **_backward(solution["energy"], kappa=kappa)}
+
+
+@_entry("a design loop")
+def _design(device: torch.device) -> dict[str, Tensor]:
+    problem = _problem(device)
+    wanted = torch.tensor([0.4, 0.2], dtype=F64, device=device)
+    log_kappa = torch.zeros(96, dtype=F64, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([log_kappa], lr=0.1)
+    misfits = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        misfit = ((problem.solve(kappa=log_kappa.exp())["sensors"] - wanted) ** 2).sum()
+        misfit.backward()
+        optimizer.step()
+        misfits.append(misfit.detach())
+    return {"misfits": torch.stack(misfits), "kappa": log_kappa.detach().exp()}

@@ -83,3 +83,19 @@ def test_a_matrix_that_needs_no_matching_gets_none() -> None:
     A = SparseTensor.from_dense(torch.eye(5, dtype=F64) * torch.logspace(0, 8, 5).double())
     _, info = A.solve(torch.ones(5, dtype=F64), method="lu", info=True)
     assert not any("matched" in note for note in info.notes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_in_rounding_do_not_turn_in_circles(seed: int) -> None:
+    # A grid with five equal entries a row, under scales: costs that tie but for rounding.
+    n = 20
+    g = torch.Generator().manual_seed(seed)
+    off = torch.tensor(-1.0, dtype=F64)
+    T = SparseTensor.tridiagonal(off, torch.full((n,), 2.0, dtype=F64), off).to_dense()
+    eye = torch.eye(n, dtype=F64)
+    D = torch.kron(T, eye) + torch.kron(eye, T)
+    rows, columns = (10.0 ** (16 * torch.rand(n * n, generator=g).double() - 8) for _ in "rc")
+    A = SparseTensor.from_dense(rows[:, None] * D * columns)
+    found = match(A.pattern, A.csr_values)
+    scaled = ((found.R[:, None] * A.to_dense()) * found.C)[found.order].abs()
+    assert 0.49 <= float(scaled.diagonal().min()) <= float(scaled.max()) <= 2.05

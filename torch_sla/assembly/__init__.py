@@ -17,6 +17,7 @@ True
 from __future__ import annotations
 
 from torch_sla.assembly import weak
+from torch_sla.assembly.assemble import assemble
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis, InteriorBasis
 from torch_sla.assembly.chunked import ChunkedAssembly
 from torch_sla.assembly.constraints import (
@@ -119,6 +120,7 @@ __all__ = [
     "Submesh",
     "along",
     "annulus_mesh",
+    "assemble",
     "average",
     "box_mesh",
     "cofactor",

@@ -57,13 +57,17 @@ def results(solution: Solution) -> Table:
     """Make the table of outputs."""
     table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
     units = {output.name: output.unit or "" for output in solution.model.spec.outputs}
-    u = solution.u.detach()
-    table.add_row("u", f"{float(u.min()):.8g} ... {float(u.max()):.8g}", "")
+    for name, field in solution.fields.items():
+        u, shown = field.detach(), name
+        if u.is_complex():
+            u, shown = u.abs(), f"|{name}|"
+        table.add_row(shown, f"{float(u.min()):.8g} ... {float(u.max()):.8g}", "")
     for name, value in solution.outputs.items():
         flat = value.detach().reshape(-1)
         if len(flat) <= 6:
-            text = "  ".join(f"{float(v):.8g}" for v in flat)
+            text = "  ".join(f"{v:.8g}" for v in flat.tolist())
         else:
+            flat = flat.abs() if flat.is_complex() else flat
             text = f"{float(flat.min()):.8g} ... {float(flat.max()):.8g}  {list(value.shape)}"
         table.add_row(escape(name), text, escape(units[name]))
     return table

@@ -40,11 +40,12 @@ def solve(
         written = []
         if solution.info.converged:
             output.mkdir(parents=True, exist_ok=True)
-            endings = [".npz" if solution.u.ndim > 1 else ".vtu", ".json"]
+            has_mesh = hasattr(problem, "mesh")
+            endings = [".vtu" if has_mesh and not solution.batch else ".npz", ".json"]
             for ending in endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])
-            if picture:
+            if picture and has_mesh:
                 written.append(output / f"{file.stem}.png")
                 solution.plot(written[-1])
     if as_json:

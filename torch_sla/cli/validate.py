@@ -15,4 +15,5 @@ def validate(file: File, settings: Settings = None) -> None:
         problem = read_problem(file, settings)
         mesh = problem.check()
         out.print(f"{file} is valid: {problem.type}, spec {problem.spec_hash}", markup=False)
-        out.print(f"  {mesh!r}", markup=False)
+        if hasattr(problem, "mesh"):
+            out.print(f"  {mesh!r}", markup=False)

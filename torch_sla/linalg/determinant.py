@@ -45,6 +45,8 @@ def det(A: SparseTensor) -> Tensor:
     (0.0, [1.0, -1.0, -1.0, 1.0])
     """
     _check(A)
+    if A.is_cuda:
+        return det(A.cpu()).to(A.device)
     if not A.flat_shape[0]:
         return A.csr_values.sum(-1) + A.csr_values.new_ones(A.batch_shape)
     F = _factor(A)
@@ -61,6 +63,10 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     A singular matrix gives ``(0, -inf)``, and its derivative is an error.
     """
     _check(A)
+    if A.is_cuda:
+        # Factors on a device do not tell the sign of their pivoting.
+        sign, log = slogdet(A.cpu())
+        return sign.to(A.device), log.to(A.device)
     if not A.flat_shape[0]:
         zero = A.csr_values.abs().sum(-1)
         return zero + torch.ones_like(zero, dtype=A.dtype), zero

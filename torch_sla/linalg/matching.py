@@ -7,7 +7,9 @@ They find scales that iterations on rows and columns cannot, because these only 
 
 Duff and Koster, SIAM J. Matrix Anal. Appl. 22, 2001, pages 973-996, section 4. Dual variables are
 the lengths of shortest paths in the residual graph, here by the algorithm of Bellman and Ford, as
-many sweeps as the longest such path has edges. Scales are rounded to powers of two.
+many sweeps as the longest such path has edges. Costs are rounded to multiples of a small step, so
+that all of this is exact: with rounding, both algorithms may run in circles for ever. Scales are
+powers of two.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ __all__ = ["Matching", "match"]
 
 # Sweeps after which unfinished dual variables are taken as they are.
 _SWEEPS = 2_000
+# Costs are integers: this many for a factor of two.
+_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def match(pattern: Pattern, values: Tensor) -> Matching:
     size = values.detach().abs().double().cpu()
     kept = (size > 0).nonzero().flatten()
     row, col = (i.cpu().long()[kept].numpy() for i in (pattern.csr_row, pattern.ccol))
-    logs = size[kept].log().numpy()
+    logs = np.rint(_STEPS * size[kept].log2().numpy())
     largest = np.full(n, -np.inf)
     np.maximum.at(largest, row, logs)
     cost = largest[row] - logs
@@ -97,7 +101,7 @@ def match(pattern: Pattern, values: Tensor) -> Matching:
     own[row[assigned]] = cost[assigned]
     v = _shortest(mate[row], col, cost - own[row], n)
     u = own - v[mate]
-    scales = (np.rint((u - largest) / np.log(2)), np.rint(v / np.log(2)))
+    scales = (np.rint((u - largest) / _STEPS), np.rint(v / _STEPS))
     R, C = (torch.from_numpy(np.exp2(s)).to(values.abs()) for s in scales)
     order = torch.from_numpy(np.argsort(mate)).to(values.device)
     return Matching(order, R, C)
@@ -111,10 +115,9 @@ def _shortest(
     source, target, length = source[order], target[order], length[order]
     starts = np.flatnonzero(np.diff(target, prepend=-1))
     v = np.zeros(n)
-    slack = 1e-10 * (1 + float(np.abs(length).max(initial=0.0)))
     for _ in range(_SWEEPS):
         found = np.minimum(np.minimum.reduceat(v[source] + length, starts), v[target[starts]])
-        if bool((found >= v[target[starts]] - slack).all()):
+        if bool((found >= v[target[starts]]).all()):
             break
         v[target[starts]] = found
     return v

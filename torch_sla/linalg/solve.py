@@ -183,6 +183,13 @@ def _pinned_structure(
     return structure
 
 
+def _memory(device: torch.device) -> int | None:
+    """Bytes the device has, None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return total_bytes() if device.type == "cpu" else None
+
+
 def _facts(
     A: SparseTensor,
     structure: Structure,
@@ -215,7 +222,7 @@ def _facts(
         rtol=rtol,
         dominance=structure.dominance or 0.0,
         lattice=pattern.lattice is not None,
-        memory=total_bytes() if A.device.type == "cpu" else None,
+        memory=_memory(A.device),
     )
 
 

@@ -18,7 +18,7 @@ from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import ACCEPT, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -163,7 +163,9 @@ class SolverState:
         everyone = list(range(len(values)))
         candidate, n = self.plan.choice, self.pattern.shape[0]
         backend = get_backend(candidate.backend)
-        fits = self._is_direct(candidate) and self._square and self.nullspace is None
+        if not self._is_direct(candidate):
+            return self._iterate_together(backend, candidate, values, b, adjoint, first, out)
+        fits = self._square and self.nullspace is None
         if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
             return everyone
         size = b.abs().amax(1)
@@ -198,6 +200,51 @@ class SolverState:
         )
         self._absorb(info, first)
         return (~good).nonzero().flatten().tolist()
+
+    def _iterate_together(
+        self,
+        backend: Backend,
+        candidate: Candidate,
+        values: Tensor,
+        b: Tensor,
+        adjoint: bool,
+        first: bool,
+        out: Tensor,
+    ) -> list[int]:
+        """Iterate on all members at once where the backend does; return those that go alone."""
+        everyone = list(range(len(values)))
+        if len(values) < 2 or not self._square or self.nullspace is not None:
+            return everyone
+        if self.x0 is not None or 0 in b.shape or not self.pattern.nnz_csr:
+            return everyone
+        options = self.adjoint_options if adjoint else self.options
+        if options.preconditioner is None:
+            options = replace(options, preconditioner=candidate.preconditioner)
+        mode, truth = self._modes(adjoint)
+        symbolic = self._symbolic(backend, candidate)
+        found = backend.iterate_batch(symbolic, values, b, mode, options)
+        if found is None:
+            return everyone
+        x, iterations = found
+        count("solve", len(values))
+        check = BatchResidual(self.pattern, values, b, truth)
+        check(x)
+        good = check.relative <= options.rtol  # NaN is not
+        if not bool(good.any()):
+            return everyone
+        out.copy_(x)
+        info = SolveInfo(
+            iterations=int(iterations[good].max()),
+            residual=float(check.relative[good].max()),
+            backward_error=float(check.backward[good].max()),
+            method=candidate.method,
+            backend=candidate.backend,
+            notes=[f"{int(good.sum())} matrices at once"],
+        )
+        info.preconditioner = candidate.preconditioner
+        self._absorb(info, first)
+        alone: list[int] = (~good).nonzero().flatten().tolist()
+        return alone
 
     # --- one matrix ----------------------------------------------------------------------------
 

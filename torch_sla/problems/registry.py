@@ -22,9 +22,41 @@ class Entry(NamedTuple):
 
 
 PHYSICS = {
+    "eigen": Entry(
+        "torch_sla.problems.specs.algebra:EigenProblem",
+        "torch_sla.problems.lowering.algebra:Eigen",
+    ),
+    "linear": Entry(
+        "torch_sla.problems.specs.algebra:LinearProblem",
+        "torch_sla.problems.lowering.algebra:Linear",
+    ),
+    "nonlinear": Entry(
+        "torch_sla.problems.specs.algebra:NonlinearProblem",
+        "torch_sla.problems.lowering.algebra:Nonlinear",
+    ),
+    "elasticity": Entry(
+        "torch_sla.problems.specs.elasticity:ElasticityProblem",
+        "torch_sla.problems.lowering.elasticity:Elasticity",
+    ),
+    "helmholtz": Entry(
+        "torch_sla.problems.specs.helmholtz:HelmholtzProblem",
+        "torch_sla.problems.lowering.helmholtz:Helmholtz",
+    ),
+    "hyperelasticity": Entry(
+        "torch_sla.problems.specs.hyperelasticity:HyperelasticityProblem",
+        "torch_sla.problems.lowering.hyperelasticity:Hyperelasticity",
+    ),
     "poisson": Entry(
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",
+    ),
+    "stokes": Entry(
+        "torch_sla.problems.specs.stokes:StokesProblem",
+        "torch_sla.problems.lowering.stokes:Stokes",
+    ),
+    "weak_form": Entry(
+        "torch_sla.problems.specs.weakform:WeakFormProblem",
+        "torch_sla.problems.lowering.weakform:WeakForm",
     ),
 }
 

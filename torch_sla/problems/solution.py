@@ -27,7 +27,9 @@ class Solution:
     Attributes
     ----------
     u
-        The field at the degrees of freedom ``[*batch, n_dofs]``.
+        The (first) field at its nodes ``[*batch, n_nodes]``, a vector field ``[*batch, n_nodes, dim]``.
+    fields
+        All fields by name; ``solution["p"]`` is the same.
     outputs
         The declared outputs by name; ``solution["name"]`` is the same.
     info
@@ -51,8 +53,20 @@ class Solution:
     def __init__(self, taken: Taken, outputs: Mapping[str, Tensor], info: SolveInfo) -> None:
         self.model, self.info, self._taken = taken.model, info, taken
         home = taken.scene.given.home
-        self.u = taken.u.to(home)
+        numbering = taken.model.numbering
+        self.fields = {n: numbering.shaped(taken.u, n).to(home) for n in numbering.fields}
+        self.u = next(iter(self.fields.values()))
         self.outputs = {name: value.to(home) for name, value in outputs.items()}
+
+    @property
+    def flat(self) -> Tensor:
+        """All unknowns behind each other ``[*batch, n]``, on the device of the problem."""
+        return self._taken.u
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Batch dimensions; all outputs have them."""
+        return self._taken.batch
 
     @property
     def plan(self) -> object:
@@ -70,8 +84,8 @@ class Solution:
         return self.model.spec.spec_hash
 
     def __getitem__(self, name: str) -> Tensor:
-        if name in self.model.spec.fields_of:
-            return self.u
+        if name in self.fields:
+            return self.fields[name]
         if name not in self.outputs:
             known = " ".join(self.outputs) or "none"
             raise KeyError(
@@ -105,7 +119,8 @@ class Solution:
         """
         model = self.model
         parsed = Expression.parse(expression)
-        parsed.check(visible(model.declared, model.spec.fields_of), {"t": "this problem is steady"})
+        known = visible(model.declared, model.ranks) | model.spec.derived_of
+        parsed.check(known, {"t": "this problem is steady"})
         unused = parsed.names & model.declared.keys() - model.reaching
         if unused:
             raise ArgumentError(

@@ -134,6 +134,29 @@ def test_all_sides_of_a_box_are_periodic():
     torch.testing.assert_close(constraint.recover(constraint.restrict(wave)), wave)
 
 
+def test_a_sector_repeats_under_rotation():
+    """A third of a ring: fields that turn with the body satisfy the ties exactly."""
+    box = fem.rectangle_mesh((2, 4), (1.0, 2 * pi / 3), (1.0, 0.0))
+    r, a = box.points.unbind(1)
+    points = torch.stack([r * torch.cos(a), r * torch.sin(a)], 1)
+    tags = {name: box.facets[i] for name, i in box.facet_tags.items()}
+    mesh = fem.make_mesh(points, box.cells, "triangle", facet_tags=tags)
+    dofs = fem.Dofs(mesh, fem.lagrange("triangle", 2), 2)
+    c, s = np.cos(2 * pi / 3), np.sin(2 * pi / 3)
+    R = torch.tensor([[c, -s], [s, c]]).double()
+    top, bottom = mesh.facet_tags["top"], mesh.facet_tags["bottom"]
+    equations = fem.periodic(dofs, top, bottom, mapping=lambda x: x @ R, rotation=R)
+    constraint = fem.LinearConstraint(dofs.pattern, equations)
+    x = dofs.points()
+    radial = (x * x.norm(dim=1, keepdim=True)).flatten()
+    torch.testing.assert_close(constraint.recover(constraint.restrict(radial)), radial)
+    spin = torch.stack([-x[:, 1], x[:, 0]], 1).flatten()
+    torch.testing.assert_close(constraint.recover(constraint.restrict(spin)), spin)
+    # A constant field does not turn, and does not satisfy them.
+    still = torch.ones(dofs.n_nodes, 2).double().flatten()
+    assert float((constraint.recover(constraint.restrict(still)) - still).abs().max()) > 1
+
+
 def test_bloch_phases():
     mesh = fem.interval_mesh(40)
     dofs = fem.Dofs(mesh, fem.lagrange("line", 2))

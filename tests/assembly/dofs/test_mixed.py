@@ -119,3 +119,68 @@ def test_stokes_converges(tools, cell, velocity, rates):
         assert found[2] > 1.4
         found, rates = found[:2], rates[:2]
     assert found == pytest.approx(rates, abs=0.1)
+
+
+def test_mixed_elasticity_does_not_lock(tools):
+    """Displacement and pressure at nu = 0.499999 converge as if the body were soft."""
+
+    def error(n):
+        mesh = tools.structured("triangle", n)
+        mixed = pair_on(mesh, fem.lagrange("triangle", 2), fem.lagrange("triangle", 1))
+        U = fem.CellBasis(mesh, mixed.fields["u"].element, 5, components=2)
+        P = fem.CellBasis(mesh, mixed.fields["p"].element, 5)
+        lam, mu = fem.weak.lame_parameters(1.0, 0.499999)
+
+        def exact(x):
+            s, c = torch.sin(pi * x), torch.cos(pi * x)
+            return torch.stack([s[..., 0] * c[..., 1], -c[..., 0] * s[..., 1]], -1)
+
+        b = B(U, P)
+        blocks = {
+            ("u", "u"): fem.weak.elasticity(U, lam=0.0, mu=mu),
+            ("p", "u"): b,
+            ("u", "p"): b.mT,
+            ("p", "p"): fem.weak.mass(P, c=-1.0 / lam),
+        }
+        values = mixed.assemble_matrix(mixed.block_matrices(blocks))
+        force = fem.weak.vector_source(U, f=2 * pi**2 * mu * exact(U.x))
+        load = mixed.assemble_vector(mixed.block_vectors({"u": force}))
+        u = mixed.fields["u"]
+        fixed = u.facet_dofs(mesh.boundary)
+        g = exact(u.points()).flatten()[fixed]
+        constraint = fem.DirichletConstraint(mixed.pattern, fixed)
+        K, f = constraint.apply(values, load, g)
+        x = constraint.recover(SparseTensor.from_pattern(mixed.pattern, K).solve(f), g)
+        return float(fem.l2_error(u, mixed.split(x)["u"], exact))
+
+    assert log2(error(6) / error(12)) == pytest.approx(3, abs=0.1)
+
+
+def test_the_divergence_block_equals_scikit_fem(tools):
+    import numpy as np
+    from scipy.spatial import cKDTree
+
+    skfem = pytest.importorskip("skfem")
+    mesh = tools.distorted("triangle", 3)
+    mixed = pair_on(mesh, fem.lagrange("triangle", 2), fem.lagrange("triangle", 1))
+    u, p = mixed.fields["u"], mixed.fields["p"]
+    U = fem.CellBasis(mesh, u.element, 4, components=2)
+    block = B(U, fem.CellBasis(mesh, p.element, 4))
+    whole = tools.matrix(mixed, mixed.assemble_matrix(mixed.block_matrices({("p", "u"): block})))
+    ours = whole[mixed.ranges["p"]][:, mixed.ranges["u"]].toarray()
+    peer_mesh = skfem.MeshTri(
+        np.ascontiguousarray(mesh.points.numpy().T),
+        np.ascontiguousarray(mesh.cells.numpy().T),
+        sort_t=False,
+    )
+    peer_u = skfem.Basis(peer_mesh, skfem.ElementVector(skfem.ElementTriP2()), intorder=4)
+    peer_p = peer_u.with_element(skfem.ElementTriP1())
+    form = skfem.BilinearForm(lambda u, q, w: -(u.grad[0, 0] + u.grad[1, 1]) * q)
+    theirs = form.assemble(peer_u, peer_p).toarray()
+    component = np.zeros(peer_u.N)
+    for i in range(2):
+        component[np.unique(peer_u.element_dofs[i::2])] = 10.0 * i
+    places = np.column_stack([np.repeat(u.points().numpy(), 2, 0), np.tile([0.0, 10.0], u.n_nodes)])
+    _, columns = cKDTree(np.column_stack([peer_u.doflocs.T, component])).query(places)
+    _, rows = cKDTree(peer_p.doflocs.T).query(p.points().numpy())
+    assert abs(ours - theirs[rows][:, columns]).max() < 1e-13 * abs(theirs).max()

@@ -89,7 +89,7 @@ def test_gradient_jumps_equal_scikit_fem(tools, cell, order):
         )
     )
     jumps = tools.matrix(dofs, dofs.assemble_matrix(square(facets), interior=True))
-    assert distance(jumps, theirs, match) < 1e-12
+    assert distance(jumps, theirs, match) < 1e-13
     # What is left is the mean slope, checked by evaluation.
     u, v = np.random.default_rng(3).random((2, dofs.n))
     U, V = (facets.interpolate(dofs, torch.from_numpy(a)) for a in (u, v))

@@ -143,5 +143,8 @@ def test_what_is_not_a_residual_is_refused(tools):
         fem.Energy(lambda u, w: w.x[..., 0]).residual(basis, u)
     with pytest.raises(ArgumentError, match="the integrand has shape"):
         fem.Energy(lambda u, w: fem.grad(u)).residual(basis, u)
+    between = fem.InteriorBasis(mesh, dofs.element)
+    with pytest.raises(ArgumentError, match="not over facets between cells"):
+        fem.Energy(lambda u, w: u * 1.0).residual(between, u)
     with pytest.raises(ArgumentError, match="one known field for each basis"):
         fem.Energy(lambda u, w: u * 1.0).residual([basis, basis], u)

@@ -117,3 +117,38 @@ def test_fields_are_checked_before_writing(tools, tmp_path):
         fem.write_mesh(tmp_path / "m.vtu", mesh, {"u": torch.ones(9, dtype=torch.complex128)})
     with pytest.raises(MeshError, match="cannot write"):
         fem.write_mesh(tmp_path / "m.nothing", mesh)
+
+
+@pytest.mark.parametrize("suffix", [".inp", ".bdf", ".mesh"])
+def test_groups_of_other_formats_become_tags(tmp_path, suffix):
+    mesh = fem.box_mesh((2, 1, 1))
+    inlet = mesh.facets[mesh.facet_tags["left"]].numpy()
+    none = np.zeros(0, dtype=int)
+    half = np.arange(mesh.n_cells // 2)
+    sets = {"solid": [half, none], "inlet": [none, np.arange(len(inlet))]}
+    reference = [1 + (np.arange(mesh.n_cells) >= len(half)), np.full(len(inlet), 7)]
+    key = {".bdf": "nastran:ref", ".mesh": "medit:ref"}.get(suffix)
+    raw = meshio.Mesh(
+        mesh.points.numpy(),
+        [("tetra", mesh.cells.numpy()), ("triangle", inlet)],
+        cell_sets=None if key else sets,
+        cell_data={key: reference} if key else None,
+    )
+    meshio.write(tmp_path / f"box{suffix}", raw)
+    again = fem.read_mesh(tmp_path / f"box{suffix}")
+    cells, facets = ("1", "7") if key else ("solid", "inlet")
+    assert torch.equal(again.cell_tags[cells], torch.from_numpy(half))
+    at = again.points[again.facets[again.facet_tags[facets]]]
+    assert float(at[..., 0].abs().max()) < 1e-12
+    assert len(at) == len(inlet)
+
+
+def test_a_missing_reader_is_named(tmp_path, monkeypatch):
+    (tmp_path / "m.vtu").write_text("")
+
+    def lacking(path):
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    monkeypatch.setattr(meshio, "read", lacking)
+    with pytest.raises(MeshError, match=r"meshio needs h5py to read \.vtu files; install it"):
+        fem.read_mesh(tmp_path / "m.vtu")

@@ -193,5 +193,9 @@ def test_parts_keep_tags():
     assert sorted(part.mesh.facet_tags) == ["bottom", "cut", "left", "top"]
     assert measure(part.mesh, "cut") == pytest.approx(1.0)
     assert len(part.mesh.cell_tags["low"]) == 4
+    with pytest.raises(MeshError, match="numbered from 0 to 15"):
+        fem.submesh(mesh, torch.tensor([16]))
+    with pytest.raises(MeshError, match="mask has shape"):
+        fem.submesh(mesh, torch.ones(3, dtype=torch.bool))
     with pytest.raises(MeshError, match="none is chosen"):
         fem.submesh(mesh, torch.zeros(mesh.n_cells, dtype=torch.bool))

@@ -104,3 +104,21 @@ def test_means_belong_to_cell_energies(tools):
         fem.Energy(neo_hookean).tangent(basis, u, mu=1.0, lam=1.0)
     with pytest.raises(ArgumentError, match="has no coefficients"):
         fem.CellEnergy(neo_hookean)(basis, fem.Field(u.value, u.gradient), mu=1.0, lam=1.0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "order"), [("quad", 1), ("quad", 2), ("hexahedron", 1), ("triangle", 2)]
+)
+def test_patch(tools, cell, order):
+    """A uniform strain is exact on distorted meshes, nearly incompressible too."""
+    mesh = tools.distorted(cell, 2)
+    dim = mesh.dim
+    dofs = fem.Dofs(mesh, fem.lagrange(cell, order), dim)
+    basis = fem.CellBasis(mesh, dofs.element, 2 * order + 2, components=dim)
+    lam, mu = weak.lame_parameters(2.0, 0.4999)
+    values = dofs.assemble_matrix(weak.elasticity_bbar(basis, lam=lam, mu=mu))
+    strain = 0.1 * torch.arange(float(dim * dim), dtype=torch.float64).reshape(dim, dim)
+    exact = (dofs.points() @ strain.T).flatten()
+    fixed = dofs.facet_dofs(mesh.boundary)
+    u = tools.solve_dirichlet(dofs, values, torch.zeros(dofs.n).double(), fixed, exact[fixed])
+    torch.testing.assert_close(u, exact, rtol=0, atol=1e-10)

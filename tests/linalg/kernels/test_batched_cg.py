@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from tests.helpers.lattices import laplacian, split
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.backends import pytorch
 from torch_sla.linalg.kernels import sparse, triton as device
 from torch_sla.linalg.kernels.batched_cg import batched_cg
 
@@ -83,3 +85,27 @@ def test_the_kernel_is_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, counted = batched_cg(*arguments)
     assert torch.equal(iterations, counted)
     assert float((x - expected).abs().max()) <= 1e-9
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_batch_is_solved_together(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if where == "cpu":  # where no kernel would take it
+        monkeypatch.setattr(pytorch, "takes", lambda *_: True)
+    pattern, values = split(laplacian(9, 7))
+    a = torch.stack([values, 2 * values, 5 * values]).to(where).requires_grad_()
+    A = SparseTensor.from_pattern(pattern.to(where), a)
+    b = torch.randn(3, 63, dtype=torch.float64).to(where).requires_grad_()
+    x, info = A.solve(
+        b, backend="pytorch", method="cg", preconditioner="jacobi", rtol=1e-10, info=True
+    )
+    assert "3 matrices at once" in info.notes
+    assert 0 < info.iterations < 100
+    assert info.residual <= 1e-10
+    x.square().sum().backward()
+    alone = SparseTensor.from_pattern(pattern, (5 * values).requires_grad_())
+    c = b[2].detach().cpu().requires_grad_()
+    y = alone.solve(c, rtol=1e-12)
+    y.square().sum().backward()
+    assert float((x[2].cpu() - y).detach().norm()) <= 1e-8 * float(y.detach().norm())
+    assert float((b.grad[2].cpu() - c.grad).norm()) <= 1e-7 * float(c.grad.norm())
+    assert float((a.grad[2].cpu() - alone.grad).norm()) <= 1e-7 * float(alone.grad.norm())

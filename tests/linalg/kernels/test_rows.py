@@ -12,7 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import rows, sparse as kernels, sparse_fallback, triton
+from torch_sla.linalg.kernels import (
+    independent,
+    rows,
+    sparse as kernels,
+    sparse_fallback,
+    triton,
+)
+from torch_sla.linalg.kernels.independent import independent_rows
 from torch_sla.linalg.kernels.rows import Rows
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -98,6 +105,28 @@ def test_row_max(where: str) -> None:
         assert torch.equal(rows.row_max(*moved_to[:3], least).cpu(), expected)
         got = rows.row_max(moved_to[0], moved_to[3], None, least)
         assert torch.equal(got.cpu(), expected)
+
+
+@pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
+def test_independent_rows(where: str) -> None:
+    n = 300
+    row, col = torch.randint(n, (400,)), torch.randint(n, (400,))
+    row, col = torch.cat([row, col, torch.arange(n)]), torch.cat([col, row, torch.arange(n)])
+    crow, ccol, _ = sparse_fallback.coo_to_csr(row, col, n, n)
+    near = torch.zeros(n, n)
+    near[row, col] = 1.0
+    near = (near @ near) > 0  # within two steps
+    free = torch.rand(n) < 0.8
+    device = DEVICE if where == "triton" else "cpu"
+    got = independent_rows(*(t.to(device) for t in (crow, ccol, free))).cpu()
+    assert not (got & ~free).any()
+    assert torch.equal(near[got][:, got], torch.eye(int(got.sum())) > 0)
+    assert (near[:, got].any(1) | ~free).all()
+    if where == "triton":
+        key = torch.where(free, independent._priority(n, free.device) | independent.UNDECIDED, 0)
+        while independent._decide(crow, ccol, rows.row_max(crow, key, ccol, 0), key):
+            pass
+        assert torch.equal(got, key >= independent.ROOT)
 
 
 @in_triton

@@ -291,5 +291,5 @@ def test_solve_chooses_it_and_differentiates(shape: tuple[int, ...]) -> None:
     host = SparseTensor.from_pattern(pattern, values.requires_grad_())
     y = host.solve(b.detach().cpu().requires_grad_(), rtol=1e-12)
     y.square().sum().backward()
-    assert float((x.detach().cpu() - y).norm()) <= 1e-7 * float(y.norm())
+    assert float((x.cpu() - y).detach().norm()) <= 1e-7 * float(y.detach().norm())
     assert float((a.grad.cpu() - values.grad).norm()) <= 1e-6 * float(values.grad.norm())

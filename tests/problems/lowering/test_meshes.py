@@ -10,6 +10,7 @@ from torch_sla import (
     DiskMesh,
     Integral,
     LShapeMesh,
+    MeshArrays,
     PoissonProblem,
     Probe,
     Problem,
@@ -66,3 +67,29 @@ def test_radii_that_do_not_fit():
     )
     with pytest.raises(SpecError, match="the inner radius lies between 0 and outer"):
         problem.solve()
+
+
+def test_bodies_that_only_touch_are_allowed_on_request():
+    points = [[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0], [1.0, 2.0], [0.0, 2.0]]
+    cells = [[0, 1, 2, 3], [3, 4, 5, 6]]
+
+    def problem(**options):
+        mesh = MeshArrays(points=points, cells=cells, cell="quad", **options)
+        return PoissonProblem(mesh=mesh, source=1.0, boundary=[Dirichlet("x < 1e-9", 0.0)])
+
+    with pytest.raises(SpecError, match=r"hangs on the facet .* pass hanging_nodes='allow'"):
+        problem().solve()
+    assert problem(hanging_nodes="allow").mesh_data().n_cells == 2
+
+
+def test_curved_arrays():
+    points = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, -0.1], [0.6, 0.6], [0.0, 0.5]]
+    mesh = MeshArrays(points=points, cells=[[0, 1, 2, 3, 4, 5]], cell="triangle6")
+    problem = PoissonProblem(
+        mesh=mesh,
+        order=2,
+        source=1.0,
+        boundary=[Dirichlet("x < 1e-9", 0.0)],
+        outputs=[Integral("area", "1 + 0*u")],
+    )
+    assert problem.solve()["area"].item() == pytest.approx(0.7, rel=1e-12)

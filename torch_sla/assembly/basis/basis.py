@@ -88,6 +88,13 @@ class Basis(ABC):
         """Integration weights in space ``[n, nq]``."""
         return self.geometry.measure * self.weights
 
+    @cached_property
+    def by_side(self) -> tuple[Tensor, Tensor, list[int]]:
+        """Sites ordered by the table they use, the way back, and how many use each; read from the device once."""
+        side = torch.zeros(self.n_sites, dtype=torch.int64) if self.side is None else self.side
+        order = side.argsort(stable=True)
+        return order, order.argsort(), side.bincount(minlength=len(self.values)).tolist()
+
     def _tables(self, table: Tensor) -> Tensor:
         return table[0] if self.side is None else table[self.side]
 

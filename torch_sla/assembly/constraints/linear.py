@@ -107,28 +107,34 @@ class LinearConstraint:
         """Find which products ``conj(t_p) k_e t_q`` make up each entry of ``T^H K T``."""
         T, device = self._T, given.device
         row, col = given.csr_row.long(), given.ccol.long()
-        left, right = T.length[row], T.length[col]
+        # Most entries belong to two dofs that no equation names: they stay what they are.
+        plain = self.free & (T.uses == 1)
+        stays = plain[row] & plain[col]
+        kept, made = torch.nonzero(stays)[:, 0], torch.nonzero(~stays)[:, 0]
+        left, right = T.length[row[made]], T.length[col[made]]
         pairs = left * right
-        entry = torch.arange(len(row), device=device).repeat_interleave(pairs)
-        within = torch.arange(len(entry), device=device) - (pairs.cumsum(0) - pairs)[entry]
-        p = T.start[row[entry]] + torch.div(within, right[entry], rounding_mode="floor")
-        q = T.start[col[entry]] + within % right[entry]
-        target_row, target_col = T.col[p], T.col[q]
-        # The diagonal of the dofs solved for comes last, so that it is always there.
+        which = torch.arange(len(made), device=device).repeat_interleave(pairs)
+        within = torch.arange(len(which), device=device) - (pairs.cumsum(0) - pairs)[which]
+        entry = made[which]
+        p = T.start[row[entry]] + torch.div(within, right[which], rounding_mode="floor")
+        q = T.start[col[entry]] + within % right[which]
         slaves = self._slaves
         full = Pattern.from_coo(
-            torch.cat([target_row, slaves]), torch.cat([target_col, slaves]), (self.n, self.n)
+            torch.cat([row[kept], T.col[p], slaves]),
+            torch.cat([col[kept], T.col[q], slaves]),
+            (self.n, self.n),
         )
         slots = (
             torch.arange(full.nnz, device=device) if full.entries is None else full.entries.target
         )
         self.pattern = full.slots
-        small = torch.int32 if len(row) < 2**31 else torch.int64
-        self._entry = SegmentMap(entry.to(small), len(row))
-        self._target = SegmentMap(
-            slots[: len(entry)].to(self.pattern.ccol.dtype), self.pattern.nnz_csr
+        kept_slots, targets, self._decoupled = (
+            part.long() for part in slots.split([len(kept), len(entry), len(slaves)])
         )
-        self._decoupled = slots[len(entry) :].long()
+        small = torch.int32 if max(len(row), self.pattern.nnz_csr) < 2**31 else torch.int64
+        self._kept, self._kept_slots = kept.to(small), kept_slots.to(small)
+        self._entry = SegmentMap(entry.to(small), len(row))
+        self._target = SegmentMap(targets.to(small), self.pattern.nnz_csr)
         self._weight = T.value[p].conj() * T.value[q]
         diagonal = given.diagonal_slots.long()[self.free]
         self._scaled = diagonal[diagonal >= 0]
@@ -165,6 +171,8 @@ class LinearConstraint:
         self._check("load", load, self.n)
         weight = self._weight.to(_wider(values, self._weight))
         constrained = self._target.sum(self._entry.gather(values) * weight)
+        unchanged = values.index_select(-1, self._kept).to(constrained.dtype)
+        constrained = constrained.index_add(-1, self._kept_slots, unchanged)
         scale = placed_scale(values, self._scaled)
         constrained = constrained.index_add(
             -1,
@@ -226,6 +234,8 @@ class _Rows:
         self.length = torch.from_numpy(np.diff(matrix.indptr).astype(np.int64)).to(device)
         self.col = torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
         self.value = torch.from_numpy(np.ascontiguousarray(matrix.data)).to(device)
+        uses = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        self.uses = torch.from_numpy(uses).to(device)
         self._row = SegmentMap(torch.from_numpy(row.astype(np.int64)).to(device), matrix.shape[0])
         self._col = SegmentMap(self.col, matrix.shape[1])
 

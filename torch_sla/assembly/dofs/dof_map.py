@@ -46,7 +46,7 @@ class DofMap(ABC):
 
     def __init__(self, *, interior: bool = False) -> None:
         self.interior = interior
-        self._maps: dict[tuple[str, int, bytes], SegmentMap] = {}
+        self._maps: dict[tuple[int, bytes], SegmentMap] = {}
 
     @property
     @abstractmethod
@@ -221,24 +221,24 @@ class DofMap(ABC):
         return self._site_map(rank, facets, None)
 
     def _site_map(self, rank: int, facets: Tensor | None, cells: Tensor | None) -> SegmentMap:
-        """Give the map of all cells, or of some facets or cells."""
+        """Give the map of all cells, or of some facets (kept) or cells (made anew)."""
         if facets is None and cells is None:
             return self.matrix_map if rank == 2 else self.vector_map
         if facets is not None and cells is not None:
             raise ArgumentError("cells: give facets or cells, not both")
-        chosen = facets if facets is not None else cells
-        kind = "facets" if facets is not None else "cells"
-        if chosen is None or chosen.ndim != 1:
-            raise ArgumentError(f"{kind}: got {chosen!r}; expected indices [m]")
-        key = (kind, rank, chosen.cpu().numpy().tobytes())
+        if cells is not None:
+            return self._owners_map(rank, cells)
+        if facets is None or facets.ndim != 1:
+            raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
+        key = (rank, facets.cpu().numpy().tobytes())
         if key not in self._maps:
-            owners = self.mesh.facet_cells[chosen] if kind == "facets" else chosen
-            if rank == 2:
-                target, count = self._matrix_slots[owners], self.pattern.nnz_csr
-            else:
-                target, count = self._small(self.cell_dofs[owners]), self.n
-            self._maps[key] = SegmentMap(target.flatten(), count)
+            self._maps[key] = self._owners_map(rank, self.mesh.facet_cells[facets])
         return self._maps[key]
+
+    def _owners_map(self, rank: int, cells: Tensor) -> SegmentMap:
+        count = self.pattern.nnz_csr if rank == 2 else self.n
+        target = self.slots_of(cells, rank)
+        return SegmentMap(target if rank == 2 else self._small(target), count)
 
     def assemble_matrix(
         self,

@@ -26,6 +26,8 @@ _RESERVED = ("x", "normal", "basis", "mean")
 class Context:
     """Positions ``x``, normals and the coefficients of a form, as attributes.
 
+    `looked_around` tells whether the form asked for positions or normals.
+
     Parameters
     ----------
     basis
@@ -55,15 +57,18 @@ class Context:
                     "value per cell as k[:, None]"
                 )
         self._coefficients = dict(coefficients)
+        self.looked_around = False
 
     @property
     def x(self) -> Tensor:
         """Quadrature points in space ``[n, nq, dim]``."""
+        self.looked_around = True
         return self.basis.x
 
     @property
     def normal(self) -> Tensor:
         """Outward unit normals ``[n, nq|1, dim]``."""
+        self.looked_around = True
         return self.basis.normal
 
     # Annotated as a tensor because numbers and fields can be used like one.
@@ -79,7 +84,7 @@ class Context:
                 f"{name}: the form needs this coefficient; pass it by name (given: {given})"
             ) from None
 
-    def get(self, name: str, default: Coefficient) -> Any:
+    def get(self, name: str, default: Coefficient | None) -> Any:
         """Coefficient of a name, or a default when it was not given."""
         value = self._coefficients.get(name)
         return default if value is None else value

@@ -117,9 +117,8 @@ def _apply(
     if basis.side is None:
         return product(rows, table[0])
     # Facets see one table per local facet number: group them, multiply, put them back.
-    order = basis.side.argsort(stable=True)
-    counts = basis.side.bincount(minlength=len(table)).tolist()
+    order, back, counts = basis.by_side
     groups = rows.index_select(-2, order).split(counts, -2)
     local = [product(group, table[s]) for s, group in enumerate(groups)]
     site = 1 - table.ndim
-    return torch.cat(local, site).index_select(site, order.argsort())
+    return torch.cat(local, site).index_select(site, back)

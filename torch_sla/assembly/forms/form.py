@@ -73,6 +73,27 @@ class _Form:
         self._check_shape(C, w.basis)
         return C, parts
 
+    def needed_degree(self, basis: Basis, **coefficients: Coefficient) -> int:
+        """Find the quadrature degree that integrates the form exactly for coefficients constant in each cell.
+
+        Two more where the integrand looks at positions or normals, whose law is unknown.
+
+        Parameters
+        ----------
+        basis
+            Any basis of the arguments, on which the integrand is evaluated once.
+        **coefficients
+            As for the form itself.
+        """
+        w = Context(basis, coefficients)
+        _, parts = self._coefficients(dict.fromkeys(self._arguments, basis), w)
+        element = basis.element
+        total = 0
+        for used in parts.values():
+            differentiated = element.cell.is_simplex and not used.value
+            total += element.degree - int(differentiated)
+        return max(total, 0) + (2 if w.looked_around else 0)
+
     def _evaluate(
         self,
         bases: dict[str, Basis],

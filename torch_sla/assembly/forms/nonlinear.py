@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.basis import Basis
 from torch_sla.assembly.field import Field, MissingPartError
 from torch_sla.assembly.forms.context import Coefficient, Context
 from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
@@ -24,7 +25,6 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch_sla.assembly.basis.basis import Basis
 
 __all__ = ["Energy", "ResidualForm"]
 
@@ -70,6 +70,10 @@ class _Nonlinear:
         if len(bases) != len(fields) or not bases:
             raise ArgumentError(
                 f"fields: got {len(fields)} for {len(bases)} bases; give one known field for each basis"
+            )
+        if not all(isinstance(basis, Basis) for basis in bases):
+            raise ArgumentError(
+                f"bases: {self!r} is integrated over cells or boundary facets, not over facets between cells"
             )
         for other in bases[1:]:
             if other.rule is not bases[0].rule or other.n_sites != bases[0].n_sites:

@@ -27,6 +27,9 @@ __all__ = ["read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
 
+# Where meshio keeps the number of each cell's group, by format.
+_GROUPS = ("gmsh:physical", "medit:ref", "nastran:ref", "avsucd:material", "cell_tags")
+
 # Dimension of the cell types meshio may hand over; the supported ones are in CELL_TYPES.
 _DIMENSION = {
     "vertex": 0,
@@ -52,9 +55,9 @@ def read_mesh(
     """Read a mesh file in any format meshio knows.
 
     The cells of the highest dimension make the mesh. Groups on them become cell tags, groups on their facets facet
-    tags: gmsh physical groups by name, or by number where they have none (``"7"``), and the named sets of other
-    formats. Points no cell uses are dropped, and so are coordinates beyond the dimension of the cells where they are
-    constant.
+    tags: gmsh physical groups by name, or by number where they have none (``"7"``), reference numbers of Medit, Nastran
+    and AVS files, and the named sets of others such as Abaqus. Points no cell uses are dropped, and so are coordinates
+    beyond the dimension of the cells where they are constant.
 
     Parameters
     ----------
@@ -136,6 +139,10 @@ def _meshio_read(path: Path) -> meshio.Mesh:
         # meshio prints, and ends the process when no reader fits.
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return meshio.read(path)
+    except ImportError as error:
+        raise MeshError(
+            f"path: meshio needs {error.name} to read {path.suffix} files; install it (pip install {error.name})"
+        ) from error
     except (meshio.ReadError, SystemExit, ValueError, KeyError, IndexError, OSError) as error:
         detail = said.getvalue().strip() or str(error) or type(error).__name__
         raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
@@ -185,7 +192,7 @@ def _collect(
     rows: list[Ints] = []
     groups: dict[str, list[Ints]] = {}
     offset = 0
-    physical = raw.cell_data.get("gmsh:physical")
+    physical = next((raw.cell_data[key] for key in _GROUPS if key in raw.cell_data), None)
     names = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()

@@ -14,7 +14,6 @@ from torch_sla.assembly.mesh.bisect import bisect
 from torch_sla.assembly.mesh.build import trusted_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.numbering import number_nodes
-from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,15 +137,12 @@ def _children(name: str, nodes: Ints, points: npt.NDArray[np.float64]) -> tuple[
 
 def _facet_children(name: str, nodes: Ints, mesh: Mesh, facets: Tensor) -> Ints:
     """Vertices of the children of facets ``[m * children, k]``."""
-    second = lagrange(name, 2)
     owners = mesh.facet_cells[facets].cpu().numpy()
     sides = mesh.facet_sides[facets].cpu().numpy()
     found = []
     for side, local in enumerate(_side_templates(name)):
         mine = nodes[owners[sides == side]]
         found.append(mine[:, local].reshape(-1, local.shape[1]))
-    if second.cell.dim == 0:
-        raise MeshError("mesh: points cannot be refined")
     return np.concatenate(found)
 
 

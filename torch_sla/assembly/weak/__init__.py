@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from torch_sla.assembly.weak.convection import convection
+from torch_sla.assembly.weak.convection import (
+    convection,
+    streamline,
+    streamline_source,
+    streamline_time,
+)
 from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
-from torch_sla.assembly.weak.elasticity import elasticity, lame_parameters, strain, stress
+from torch_sla.assembly.weak.elasticity import (
+    elasticity,
+    foundation,
+    lame_parameters,
+    normal_strains,
+    normal_stress_load,
+    orthotropic,
+    strain,
+    stress,
+)
 from torch_sla.assembly.weak.follower import follower_pressure
 from torch_sla.assembly.weak.mass import mass, tensor_mass, vector_mass
 from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
@@ -17,11 +31,18 @@ __all__ = [
     "elasticity_bbar",
     "fbar",
     "follower_pressure",
+    "foundation",
     "lame_parameters",
     "mass",
+    "normal_strains",
+    "normal_stress_load",
+    "orthotropic",
     "pressure_load",
     "source",
     "strain",
+    "streamline",
+    "streamline_source",
+    "streamline_time",
     "stress",
     "tensor_diffusion",
     "tensor_mass",

@@ -1,10 +1,10 @@
-"""Convection."""
+"""Convection, and its stabilisation along the flow."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch_sla.assembly.forms.form import BilinearForm
+from torch_sla.assembly.forms.form import BilinearForm, LinearForm
 from torch_sla.assembly.forms.vocabulary import dot, grad
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.field import Field
     from torch_sla.assembly.forms.context import Context
 
-__all__ = ["convection"]
+__all__ = ["convection", "streamline", "streamline_source", "streamline_time"]
 
 
 def _convection(u: Field, v: Field, w: Context) -> Tensor:
@@ -21,4 +21,43 @@ def _convection(u: Field, v: Field, w: Context) -> Tensor:
     return dot(w.velocity, grad(u)) * v
 
 
+def _streamline(u: Field, v: Field, w: Context) -> Tensor:
+    """``time (velocity . grad v) (velocity . grad u + c u)``: the residual tested along the flow."""
+    along = w.time * dot(w.velocity, grad(v))
+    return along * (dot(w.velocity, grad(u)) + w.c * u)
+
+
+def _streamline_source(v: Field, w: Context) -> Tensor:
+    """``time (velocity . grad v) f``."""
+    return w.time * dot(w.velocity, grad(v)) * w.f
+
+
+def streamline_time(velocity: Tensor, diffusivity: Tensor, inverse: Tensor) -> Tensor:
+    """Time scale of the streamline-upwind Petrov-Galerkin method, smooth in all arguments.
+
+    ``(4 |G v|^2 + 144 kappa^2 |G G^T|^2)^(-1/2)`` with ``G = dX/dx`` on cells of unit reference length: half
+    the cell length over the speed under convection, a twelfth of its square over the diffusivity under diffusion.
+
+    Parameters
+    ----------
+    velocity
+        ``[..., n|1, q|1, dim]``.
+    diffusivity
+        ``[..., n|1, q|1]``, positive.
+    inverse
+        ``dX/dx [n, q|1, dim, dim]``.
+
+    References
+    ----------
+    Shakib, Hughes, Johan, Comput. Methods Appl. Mech. Engrg. 89 (1991), 141-219, equation (3.59).
+    """
+    along = (inverse * velocity[..., None, :]).sum(-1)
+    metric = inverse @ inverse.transpose(-1, -2)
+    spread: Tensor = (metric * metric).sum((-2, -1))
+    time: Tensor = (4.0 * (along * along).sum(-1) + 144.0 * diffusivity**2 * spread).rsqrt()
+    return time
+
+
 convection = BilinearForm(_convection)
+streamline = BilinearForm(_streamline)
+streamline_source = LinearForm(_streamline_source)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.forms.form import BilinearForm
+from torch_sla.assembly.forms.form import BilinearForm, LinearForm
 from torch_sla.assembly.forms.vocabulary import div, identity, inner, sym_grad, trace
 from torch_sla.errors import ArgumentError
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from torch_sla.assembly.field import Field
     from torch_sla.assembly.forms.context import Context
 
-__all__ = ["elasticity", "lame_parameters", "strain", "stress"]
+__all__ = [
+    "elasticity",
+    "foundation",
+    "lame_parameters",
+    "normal_strains",
+    "normal_stress_load",
+    "orthotropic",
+    "strain",
+    "stress",
+]
 
 _Real = TypeVar("_Real", float, Tensor)
 
@@ -83,4 +92,47 @@ def _elasticity(u: Field, v: Field, w: Context) -> Tensor:
     return w.lam * (div(u) * div(v)) + 2.0 * w.mu * inner(sym_grad(u), sym_grad(v))
 
 
+def normal_strains(u: Field, over_radius: Tensor | float | None = None) -> Tensor:
+    """Strains along three axes ``[..., 3]``: the third is 0 in the plane, ``u_r / r`` of a body of revolution.
+
+    Parameters
+    ----------
+    over_radius
+        ``1 / r`` of a body of revolution in the coordinates ``(r, z)``.
+    """
+    g = u.gradient
+    along = g.diagonal(dim1=-2, dim2=-1)
+    if along.shape[-1] == 3:
+        return along
+    hoop = 0.0 * g[..., 0, 0] if over_radius is None else over_radius * u.value[..., 0]
+    shape = torch.broadcast_shapes(along.shape[:-1], hoop.shape)
+    return torch.cat([along.expand(*shape, 2), hoop.expand(shape)[..., None]], -1)
+
+
+def _orthotropic(u: Field, v: Field, w: Context) -> Tensor:
+    """Stiffness ``N [..., 3, 3]`` between strains along the axes and shear moduli ``G [..., 3]`` (yz, xz, xy)."""
+    over_radius = w.get("over_radius", None)
+    a, b = normal_strains(u, over_radius), normal_strains(v, over_radius)
+    total = ((w.N * a[..., None, :]).sum(-1) * b).sum(-1)
+    e, f = sym_grad(u), sym_grad(v)
+    planes = ((0, 1, 2),) if e.shape[-1] == 2 else ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+    for i, j, k in planes:
+        total = total + 4.0 * w.G[..., k] * e[..., i, j] * f[..., i, j]
+    return total
+
+
+def _normal_stress_load(v: Field, w: Context) -> Tensor:
+    """``s . strains of v along the axes`` with stresses ``s [..., 3]``: what an initial strain does."""
+    over_radius = w.get("over_radius", None)
+    return (w.s * normal_strains(v, over_radius)).sum(-1)
+
+
+def _foundation(u: Field, v: Field, w: Context) -> Tensor:
+    """``sum_i k_i u_i v_i`` with one stiffness for all directions or one for each, ``k [..., 1 | components]``."""
+    return (w.k * u.value * v.value).sum(-1)
+
+
 elasticity = BilinearForm(_elasticity)
+orthotropic = BilinearForm(_orthotropic)
+foundation = BilinearForm(_foundation)
+normal_stress_load = LinearForm(_normal_stress_load)

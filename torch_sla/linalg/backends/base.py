@@ -288,6 +288,16 @@ class Backend(ABC):
         members = zip(numerics, values, b, strict=True)
         return torch.stack([self.solve(*member, mode, options=options).x for member in members])
 
+    def iterate_batch(
+        self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
+    ) -> tuple[Tensor, Tensor] | None:
+        """Iterate on ``op(A_i) x_i = b_i`` for all members at once; None where it goes one by one.
+
+        Returns ``x`` ``[B, M, K]`` and the iterations ``[B]``; members that failed are for the caller to
+        find by their residuals.
+        """
+        return None
+
     # What a factor may know besides solutions; None when it does not.
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:

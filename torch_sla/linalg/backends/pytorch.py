@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
@@ -16,6 +18,7 @@ from torch_sla.linalg.backends.base import (
     Symbolic,
 )
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.batched_cg import batched_cg, takes
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
@@ -105,6 +108,24 @@ class PyTorch(Backend):
             return turned
         done = self._iterate(numeric, values, b, mode == "h", options, x0)
         return Solution(done.x, done.iterations, done.history, done.result)
+
+    def iterate_batch(
+        self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
+    ) -> tuple[Tensor, Tensor] | None:
+        n, pattern = b.shape[1], symbolic.pattern
+        fused = symbolic.method == "cg" and options.preconditioner == "jacobi" and mode == "n"
+        if not (fused and b.shape[2] == 1 and takes(values, n)):
+            return None
+        diagonal = kernels.diagonal(pattern.crow, pattern.ccol, values, n)
+        if not bool((diagonal > 0).all()):
+            return None
+        norm = torch.linalg.vector_norm(b[..., 0], dim=1)
+        target = 0.5 * torch.clamp(options.rtol * norm, min=options.atol)
+        limit = options.maxiter or 10 * n
+        x, iterations = batched_cg(
+            pattern.crow, pattern.ccol, values, diagonal, b[..., 0], target, limit
+        )
+        return x.unsqueeze(-1), iterations
 
     def _iterate(
         self,

@@ -33,6 +33,11 @@ __all__ = ["Estimate", "closed_form", "estimate"]
 _PASSES = 6
 # Vectors, and copies of the values, that a solve holds besides the solver's data.
 _VECTORS, _COPIES = 8, 2
+# Kernels per level of a hierarchy on a device: of an iteration, and of a set-up; on a lattice, and
+# with aggregates.
+_STEP_LAUNCHES, _SETUP_LAUNCHES = (12, 60), (150, 5000)
+# Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
+_FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ def estimate(
     machine
         Speeds.
     """
+    if backend == "cudss":
+        return _on_device(facts, method, machine)
     if method.kind == "direct":
         return _direct(facts, backend, method, machine)
     if preconditioner == "multigrid":
@@ -185,6 +192,40 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     )
 
 
+def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
+    """Cost factors on a GPU: ordered and analysed on the host, then many small kernels per level."""
+    n, nnz, size, weight = float(facts.rows), float(facts.nnz), facts.dtype.itemsize, _weight(facts)
+    exact = facts.counts is not None
+    c = facts.counts or closed_form(n, nnz, facts.dimension)
+    factorisations, solves, columns = _solves(facts)
+    levels = max(1.0, log2(max(n / 100, 2)))
+    analysis = (n + nnz) * machine.ordering + c.factor_nnz * machine.entry
+    if n > 1e5:
+        analysis += nnz * levels * machine.dissection
+    numeric = _FACTOR_LAUNCHES * levels * machine.launch
+    if method.name == "lu":
+        # Both triangles, and the transposed matrix for an adjoint: this library cannot turn factors.
+        twice = 2 if facts.needs_grad else 1
+        entries, flops, made = 2.0 * c.factor_nnz, 2.0 * c.flops, factorisations * twice
+        stored, analyses = 2.0 * c.stored, twice
+    else:
+        entries, flops, made = float(c.factor_nnz), c.flops, factorisations
+        stored, analyses, twice = float(c.stored), 1, 1
+    numeric += weight * (machine.entry * entries + machine.flop * flops)
+    pass_ = 2 * stored * size / machine.bandwidth
+    one = _SOLVE_LAUNCHES * levels * machine.launch + pass_ * (1 + 0.2 * (columns - 1))
+    judged, moved = _checks(facts, machine)
+    kind = "exactly" if exact else "about"
+    return Estimate(
+        analyses * analysis + made * (numeric + one) + solves * (one + judged),
+        1.3 * twice * stored * size + _held(facts),
+        made * flops + solves * columns * 2 * entries,
+        made * 3 * stored * size + solves * (columns * 2 * stored * size + moved),
+        f"{kind} {entries:.3g} factor entries, {flops:.3g} flops"
+        + (", the transposed matrix factorised too" if twice == 2 else ""),
+    )
+
+
 def _krylov(
     facts: Facts, backend: str, method: Method, preconditioner: str, machine: MachineModel
 ) -> Estimate:
@@ -232,10 +273,14 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
     slow = machine.slowdown(held + facts.nnz * (size + 4))
     step = entries * per_entry * slow + 10 * machine.call
+    made = setup * entries * slow + 1e-3
+    if facts.device != "cpu":
+        step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
+        made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
     if method.name != "cg":
         step += 40 * machine.call + machine.stream(20 * n * size)
     judged, moved = _checks(facts, machine)
-    seconds = factorisations * (setup * entries * slow + 1e-3)
+    seconds = factorisations * made
     seconds += solves * (columns * iterations * step + judged)
     nbytes = held + 4 * n * size + 0.5 * _held(facts)
     work = 3 * entries + 8 * unknowns

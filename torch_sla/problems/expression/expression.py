@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expression"]
 
+_WORDS = ("a scalar", "a vector", "a matrix")
 CONSTANTS = {"pi": math.pi}
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -227,7 +228,7 @@ class Expression:
             return _Kind(max(left, right))
         if symbol == "/" and right == 0:
             return _Kind(left)
-        words = ("a scalar", "a vector", "a matrix")
+        words = _WORDS
         hint = "; use dot(a, b)" if symbol == "*" else ""
         raise error_at(self.text, at, f"{symbol!r} between {words[left]} and {words[right]}{hint}")
 
@@ -239,12 +240,20 @@ class Expression:
             if kinds[1].rank != kinds[2].rank:
                 raise error_at(self.text, at, "both branches of where need the same shape")
             return _Kind(kinds[1].rank)
-        wanted = 1 if FUNCTIONS[function].contracts else 0
+        results = FUNCTIONS[function].results
+        ranks = tuple(kind.rank for kind in kinds)
+        if results is not None:
+            if ranks not in results:
+                wanted = next(iter(results))
+                at, need = next(
+                    (a.at, w) for a, w, r in zip(arguments, wanted, ranks, strict=True) if w != r
+                )
+                raise error_at(self.text, at, f"{function} takes {_WORDS[need]} here")
+            return _Kind(results[ranks])
         for argument, kind in zip(arguments, kinds, strict=True):
-            if kind.rank != wanted and function not in ("real", "imag", "conj"):
-                need = "a vector" if wanted else "a scalar"
-                raise error_at(self.text, argument.at, f"{function} takes {need} here")
-        return _Kind(0 if FUNCTIONS[function].contracts else kinds[0].rank)
+            if kind.rank and function not in ("real", "imag", "conj"):
+                raise error_at(self.text, argument.at, f"{function} takes a scalar here")
+        return _Kind(kinds[0].rank)
 
     # -- values ---------------------------------------------------------------------------------
 
@@ -327,12 +336,11 @@ class Expression:
             (e for e in evaluated if isinstance(e, Ranked) and e.tensor.dtype != torch.bool), None
         )
         parts = [e if isinstance(e, Ranked) else Ranked(_as_tensor(e, like)) for e in evaluated]
-        rank = max(part.rank for part in parts)
-        tensors = [raised(part, rank) for part in parts]
-        if function != "where":
-            tensors = [_number(tensor) for tensor in tensors]
         entry = FUNCTIONS[function]
-        return Ranked(entry.apply(*tensors), 0 if entry.contracts else rank)
+        if entry.results is not None:
+            return entry.apply(*(Ranked(_number(p.tensor), p.rank) for p in parts))  # type: ignore[no-any-return]
+        rank = max(part.rank for part in parts)
+        return Ranked(entry.apply(*(_number(raised(part, rank)) for part in parts)), rank)
 
 
 def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:

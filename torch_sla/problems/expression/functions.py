@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from torch_sla.problems.expression.ranked import Ranked
 
-__all__ = ["FIELD_OPERATORS", "FUNCTIONS", "Function"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,18 @@ class Function:
     Parameters
     ----------
     apply
-        What it does to tensors (aligned to broadcast against each other).
+        What it does to tensors (aligned to broadcast against each other); to ranked values where there
+        are `results`.
     arity
         Least and greatest number of arguments.
-    contracts
-        Whether the trailing (vector) dimension of the arguments is summed away.
+    results
+        Rank of the result for each combination of ranks of the arguments; None for functions that act
+        on scalars alone.
     """
 
-    apply: Callable[..., Tensor]
+    apply: Callable[..., Any]
     arity: tuple[int, int] = (1, 1)
-    contracts: bool = False
+    results: Mapping[tuple[int, ...], int] | None = None
 
 
 def _reduce(pairwise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -42,13 +46,58 @@ def _reduce(pairwise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tenso
     return apply
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(-1)
+def _dot(a: Ranked, b: Ranked) -> Ranked:
+    left, right = a.tensor, b.tensor
+    if a.rank == 2:
+        return Ranked((left * right[..., None, :]).sum(-1), 1)
+    return Ranked((left * right).sum(-1))
 
 
-def _norm(a: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(a, dim=-1)
-    return norm
+def _norm(a: Ranked) -> Ranked:
+    return Ranked(torch.linalg.vector_norm(a.tensor, dim=-1))
+
+
+def _inner(a: Ranked, b: Ranked) -> Ranked:
+    return Ranked((a.tensor * b.tensor).sum((-2, -1)))
+
+
+def _trace(a: Ranked) -> Ranked:
+    return Ranked(a.tensor.diagonal(dim1=-2, dim2=-1).sum(-1))
+
+
+def _det(a: Ranked) -> Ranked:
+    return Ranked(determinant(a.tensor))
+
+
+def _transpose(a: Ranked) -> Ranked:
+    return Ranked(a.tensor.transpose(-1, -2), 2)
+
+
+def _sym(a: Ranked) -> Ranked:
+    return Ranked(0.5 * (a.tensor + a.tensor.transpose(-1, -2)), 2)
+
+
+def determinant(A: Tensor) -> Tensor:
+    """Return the determinant of small matrices ``[..., d, d]``, differentiable to any order, singular ones too."""
+    if A.shape[-1] == 1:
+        return A[..., 0, 0]
+    if A.shape[-1] == 2:
+        return A[..., 0, 0] * A[..., 1, 1] - A[..., 0, 1] * A[..., 1, 0]
+    if A.shape[-1] == 3:
+        cofactors: Tensor = torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)
+        return (A[..., 0, :] * cofactors).sum(-1)
+    found: Tensor = torch.linalg.det(A)
+    return found
+
+
+def _von_mises(s: Ranked) -> Ranked:
+    """``sqrt(3/2 dev(s) : dev(s))`` of a stress; of a 2 by 2 one as plane stress."""
+    a = s.tensor
+    if a.shape[-1] == 2:
+        a = torch.nn.functional.pad(a, (0, 1, 0, 1))
+    dev = a - a.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(3).to(a)
+    # A norm has a subgradient at zero; a square root has infinity there.
+    return Ranked(1.5**0.5 * torch.linalg.vector_norm(dev.flatten(-2), dim=-1))
 
 
 def _identity_where_real(name: str) -> Callable[[Tensor], Tensor]:
@@ -71,14 +120,20 @@ FUNCTIONS: dict[str, Function] = {
     **{name: Function(getattr(torch, name)) for name in _ELEMENTWISE},
     "atan2": Function(torch.atan2, (2, 2)),
     "conj": Function(torch.conj),
-    "dot": Function(_dot, (2, 2), contracts=True),
+    "det": Function(_det, (1, 1), {(2,): 0}),
+    "dot": Function(_dot, (2, 2), {(1, 1): 0, (2, 1): 1}),
+    "inner": Function(_inner, (2, 2), {(2, 2): 0}),
     "imag": Function(_identity_where_real("imag")),
     "max": Function(_reduce(torch.maximum), (2, 8)),
     "min": Function(_reduce(torch.minimum), (2, 8)),
-    "norm": Function(_norm, (1, 1), contracts=True),
+    "norm": Function(_norm, (1, 1), {(1,): 0}),
     "real": Function(_identity_where_real("real")),
+    "sym": Function(_sym, (1, 1), {(2,): 2}),
+    "trace": Function(_trace, (1, 1), {(2,): 0}),
+    "transpose": Function(_transpose, (1, 1), {(2,): 2}),
+    "von_mises": Function(_von_mises, (1, 1), {(2,): 0}),
     "where": Function(torch.where, (3, 3)),
 }
 
-FIELD_OPERATORS = frozenset({"grad"})
+FIELD_OPERATORS = frozenset({"div", "grad", "sym_grad"})
 """Operators on a field by name; their values come from the discretisation, not from this table."""

@@ -22,6 +22,7 @@ __all__ = ["MAX_BYTES", "Document", "load_document", "parse_document"]
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_NODES = 100_000
+MAX_INCLUDES = 8
 
 Data: TypeAlias = "dict[str, Data] | list[Data] | str | float | int | bool | None"
 DataPath: TypeAlias = tuple[str | int, ...]
@@ -74,7 +75,63 @@ def load_document(path: str | Path) -> Document:
         raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
     except UnicodeDecodeError as error:
         raise SpecError(f"is not UTF-8 text (byte {error.start})", file=str(path)) from None
-    return parse_document(text, file=str(path))
+    document = parse_document(text, file=str(path))
+    folder = path.resolve().parent
+    data = _included(document.data, document, (), _Includes(folder, (path.resolve(),)))
+    return Document(data, document.file, document.lines)
+
+
+@dataclass
+class _Includes:
+    """Where included files may lie, and which are being read."""
+
+    folder: Path
+    reading: tuple[Path, ...]
+    values: int = 0
+
+
+def _included(data: Data, document: Document, path: DataPath, state: _Includes) -> Data:
+    """Put the content of other files in the place of every ``{include: file.yaml}``.
+
+    Their paths are relative to the first file, whose folder they cannot leave.
+    """
+    state.values += 1
+    if isinstance(data, list):
+        return [_included(v, document, (*path, i), state) for i, v in enumerate(data)]
+    if not isinstance(data, dict):
+        return data
+    if data.keys() != {"include"}:
+        return {k: _included(v, document, (*path, k), state) for k, v in data.items()}
+    where = ".".join(str(part) for part in path) or None
+    line = document.line((*path, "include"))
+
+    def refuse(message: str) -> NoReturn:
+        raise SpecError(message, file=document.file, line=line, path=where)
+
+    name = data["include"]
+    if not isinstance(name, str) or not name:
+        refuse("include: takes the name of a file")
+    target = (state.folder / name).resolve()
+    if not target.is_relative_to(state.folder):
+        refuse(f"include: {name!r} leaves the folder of the file that includes it")
+    if target in state.reading:
+        refuse(f"include: {name!r} includes itself")
+    if len(state.reading) > MAX_INCLUDES:
+        refuse(f"include: more than {MAX_INCLUDES} files inside each other")
+    try:
+        size = target.stat().st_size
+        text = target.read_bytes().decode("utf-8-sig") if size <= MAX_BYTES else ""
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"include: {name!r} cannot be read: {error}")
+    if size > MAX_BYTES:
+        refuse(f"include: {name!r} has {size} bytes; at most {MAX_BYTES} are read")
+    inner = parse_document(text, file=str(target))
+    below = _Includes(state.folder, (*state.reading, target), state.values)
+    found = _included(inner.data, inner, (), below)
+    state.values = below.values
+    if state.values > MAX_NODES:
+        refuse(f"more than {MAX_NODES} values once files are included")
+    return found
 
 
 def parse_document(text: str, file: str | None = None) -> Document:

@@ -5,15 +5,33 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import Dofs, Mesh, lagrange
-from torch_sla.assembly.constraints import DirichletConstraint
+from torch_sla.assembly.constraints import (
+    DirichletConstraint,
+    LinearConstraint,
+    periodic,
+    prescribe,
+)
 from torch_sla.problems.lowering.cache import structures
+from torch_sla.problems.lowering.numbering import Numbering
 
-__all__ = ["Compiled", "Selection", "compiled"]
+if TYPE_CHECKING:
+    from torch_sla.assembly.constraints import Constraint
+
+__all__ = ["Compiled", "Selection", "Unknown", "compiled"]
+
+
+class Unknown(NamedTuple):
+    """A field to be found: name, order of its element, components (0 means a scalar)."""
+
+    name: str
+    order: int
+    components: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +41,22 @@ class Selection:
     Parameters
     ----------
     kind
-        ``"dirichlet" "neumann" "robin"``.
+        ``"dirichlet" "neumann" "robin"`` and so on.
     facets
-        Indices into ``mesh.facets``.
+        Indices into ``mesh.facets``; none for conditions at points.
+    unknown
+        Name of the field it acts on.
     component
         Component of a vector field, None for all.
+    to
+        Facets whose values are repeated, of a periodic condition.
     """
 
     kind: str
     facets: Tensor
+    unknown: str
     component: int | None = None
+    to: Tensor | None = None
 
 
 class Compiled:
@@ -44,7 +68,7 @@ class Compiled:
     ----------
     key
         The structural hash.
-    dofs
+    numbering
         Numbering of the unknowns.
     constrained
         Dofs with a given value, ascending.
@@ -55,32 +79,59 @@ class Compiled:
     """
 
     def __init__(
-        self, key: str, mesh: Mesh, order: int, components: int, selections: tuple[Selection, ...]
+        self,
+        key: str,
+        mesh: Mesh,
+        unknowns: tuple[Unknown, ...],
+        selections: tuple[Selection, ...],
     ) -> None:
         self.key, self.mesh, self.selections = key, mesh, selections
-        element = lagrange(mesh.reference.name, order)
-        self.dofs = Dofs(mesh, element, components)
-        owner = torch.full((self.dofs.n,), -1, dtype=torch.int64, device=mesh.cells.device)
-        for i, selection in enumerate(selections):
-            if selection.kind == "dirichlet":
-                owner[self.dofs.facet_dofs(selection.facets, selection.component)] = i
+        cell = mesh.reference.name
+        self.numbering = Numbering(
+            {u.name: Dofs(mesh, lagrange(cell, u.order), max(u.components, 1)) for u in unknowns}
+        )
+        numbering = self.numbering
+        owner = torch.full((numbering.n,), -1, dtype=torch.int64, device=mesh.cells.device)
+        for i, s in enumerate(selections):
+            if s.kind == "dirichlet":
+                first = numbering.ranges[s.unknown].start
+                owner[numbering.fields[s.unknown].facet_dofs(s.facets, s.component) + first] = i
         self.constrained = torch.nonzero(owner >= 0)[:, 0]
         self.owner = owner[self.constrained]
-        self.constraint = DirichletConstraint(self.dofs.pattern, self.constrained)
-        pattern, local = self.dofs.pattern, mesh.n_cells * self.dofs.n_local**2
-        indices = pattern.crow.numel() + 2 * pattern.nnz_csr + self.dofs.cell_dofs.numel()
-        self.nbytes = 8 * (indices + mesh.points.numel()) + 12 * local
+        self._ties = 0
+        self.constraint: Constraint = DirichletConstraint(numbering.pattern, self.constrained)
+        tied = [s for s in selections if s.to is not None]
+        if tied:
+            # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
+            equations = prescribe(self.constrained)
+            for s in tied:
+                if s.to is None:
+                    continue
+                first = numbering.ranges[s.unknown].start
+                pairs = periodic(numbering.fields[s.unknown], s.facets, s.to)
+                equations = equations & pairs.shifted(first)
+            self._ties = equations.count - len(self.constrained)
+            self.constraint = LinearConstraint(numbering.pattern, equations)
+        pattern = numbering.pattern
+        local = sum(d.n_local for d in numbering.fields.values())
+        indices = pattern.crow.numel() + 2 * pattern.nnz_csr + mesh.n_cells * local
+        self.nbytes = 8 * (indices + mesh.points.numel()) + 12 * mesh.n_cells * local**2
+
+    def sides(self, g: Tensor) -> Tensor:
+        """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``."""
+        return torch.nn.functional.pad(g, (0, self._ties)) if self._ties else g
 
     @cached_property
     def nodal(self) -> Dofs:
         """Numbering of the mesh points."""
-        if self.dofs.components == 1 and self.dofs.element == self.mesh.geometry:
-            return self.dofs
+        for dofs in self.numbering.fields.values():
+            if dofs.components == 1 and dofs.element == self.mesh.geometry:
+                return dofs
         return Dofs(self.mesh, self.mesh.geometry)
 
 
 def compiled(
-    mesh: Mesh, order: int, components: int, selections: tuple[Selection, ...], numeric: str
+    mesh: Mesh, unknowns: tuple[Unknown, ...], selections: tuple[Selection, ...], numeric: str
 ) -> Compiled:
     """Return the compiled structure, made once per structural hash and process.
 
@@ -90,11 +141,10 @@ def compiled(
         dtype and device, part of the hash.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{mesh.topology_key} {order} {components} {numeric}".encode())
-    for selection in selections:
-        digest.update(f"{selection.kind} {selection.component} {len(selection.facets)}".encode())
-        digest.update(selection.facets.cpu().numpy().tobytes())
+    digest.update(f"{mesh.topology_key} {unknowns} {numeric}".encode())
+    for s in selections:
+        digest.update(f"{s.kind} {s.unknown} {s.component} {len(s.facets)}".encode())
+        digest.update(s.facets.cpu().numpy().tobytes())
+        digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
     key = digest.hexdigest()
-    return structures.get(
-        ("compiled", key), lambda: Compiled(key, mesh, order, components, selections)
-    )
+    return structures.get(("compiled", key), lambda: Compiled(key, mesh, unknowns, selections))

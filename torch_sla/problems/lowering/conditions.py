@@ -1,4 +1,4 @@
-"""Boundary conditions: which facets they may share, and the values they give."""
+"""Boundary conditions: which facets they may share, the values and the point loads they give."""
 
 from __future__ import annotations
 
@@ -8,52 +8,122 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import MeshError, SpecError
+from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.sites import DofSites, Spread
-from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.boundary import Dirichlet, PointLoad
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
+    from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.compiled import Selection
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["check_overlap", "given_values"]
+__all__ = ["check_overlap", "given_values", "point_loads", "positions"]
 
 
 def given_values(model: Model, scene: Scene) -> Tensor:
     """Evaluate the Dirichlet conditions at their dofs: ``[*batch, n_constrained]``."""
     parts, places = [], []
     owner, constrained = model.compiled.owner, model.compiled.constrained
-    at = model.dof_points(scene.geometry.points)
-    spread = Spread(model.dofs)
     for i, condition in enumerate(model.spec.boundary):
         chosen = torch.nonzero(owner == i)[:, 0]
         if not isinstance(condition, Dirichlet) or not len(chosen):
             continue
-        nodes = constrained[chosen]
-        sites = DofSites(at[nodes], nodes, spread)
-        value = scene.evaluate(condition.value, sites, f"boundary.{i}.value").tensor[..., 0]
-        parts.append(value)
+        name = model.selections[i].unknown
+        dofs = model.numbering.fields[name]
+        index = constrained[chosen] - model.numbering.ranges[name].start
+        nodes = index // dofs.components
+        at = dofs.points(scene.geometry.points)
+        sites = DofSites(at[nodes], nodes, Spread(dofs))
+        path = f"boundary.{i}.value"
+        value = scene.evaluate(condition.value, sites, path)
+        vector = _vector(value, dofs.components, path)
+        if value.rank == 1 and condition.component is not None:
+            raise SpecError("one component takes a scalar; this is a vector", path=path)
+        component = (index % dofs.components)[:, None]
+        value_here = vector[..., 0, :].expand(*vector.shape[:-3], len(nodes), vector.shape[-1])
+        width = value_here.shape[-1]
+        picked = value_here.gather(
+            -1, (component if width > 1 else 0 * component).expand(*value_here.shape[:-1], 1)
+        )
+        parts.append(picked[..., 0])
         places.append(chosen)
     if not parts:
-        return torch.zeros(0, dtype=model.dtype, device=model.device)
+        return torch.zeros(0, dtype=model.field_dtype, device=model.device)
     batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
     full = [p.expand(*batch, len(c)) for p, c in zip(parts, places, strict=True)]
-    return torch.cat(full, -1).index_select(-1, torch.cat(places).argsort())
+    together = torch.cat(full, -1).index_select(-1, torch.cat(places).argsort())
+    return together.to(model.field_dtype)
+
+
+def _vector(value: Ranked, components: int, path: str) -> Tensor:
+    """Give a value its component dimension: 1 for a scalar, else as many as the field has."""
+    if value.rank == 0:
+        return value.tensor[..., None]
+    if value.tensor.shape[-1] != components:
+        raise SpecError(
+            f"the value has {value.tensor.shape[-1]} components; the unknown has {components}",
+            path=path,
+        )
+    return value.tensor
+
+
+def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
+    """Return declared points as a tensor ``[m, dim]``."""
+    dim = model.mesh.dim
+    for i, point in enumerate(at):
+        if len(point) != dim:
+            raise SpecError(
+                f"the point {point} has {len(point)} coordinates; this mesh has {dim}",
+                path=f"{path}.{i}",
+            )
+    return torch.tensor(at, dtype=model.dtype, device=model.device)
+
+
+def point_loads(model: Model, scene: Scene) -> Tensor | None:
+    """Sum concentrated forces into a load ``[*batch, n]``; None where there are none."""
+    total: Tensor | None = None
+    for i, condition in enumerate(model.spec.boundary):
+        if not isinstance(condition, PointLoad):
+            continue
+        name, path = model.selections[i].unknown, f"boundary.{i}"
+        dofs = model.numbering.fields[name]
+        at = positions(model, condition.at, f"{path}.at")
+        try:
+            located = scene.geometry.located(at, dofs)
+            sites = PointSites(model, scene.geometry, at)
+        except MeshError as error:
+            raise SpecError(str(error), path=f"{path}.at") from None
+        value = scene.evaluate(condition.value, sites, f"{path}.value")
+        if value.rank == 0 and dofs.components > 1:
+            raise SpecError(
+                f"a force has {dofs.components} components; this is a number", path=f"{path}.value"
+            )
+        vector = _vector(value, dofs.components, f"{path}.value")[..., 0, :]
+        force = vector.expand(*vector.shape[:-2], len(at), vector.shape[-1])
+        part = located.load(force[..., 0] if dofs.components == 1 else force)
+        load = model.numbering.placed(part, name)
+        total = load if total is None else total + load
+    return total
+
+
+def _names(spec: FieldProblem, i: int) -> str:
+    return " ".join(getattr(spec.boundary[i], "on", None) or ())
 
 
 def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: Mesh) -> None:
     """Refuse facets with both a given value and a given flux, and fluxes on interior facets."""
     fixed: dict[int, Tensor] = {}
     for i, selection in enumerate(selections):
-        if selection.kind == "dirichlet":
+        if selection.kind == "dirichlet" and selection.component is None:
             fixed[i] = selection.facets
     for i, selection in enumerate(selections):
-        if selection.kind == "dirichlet":
+        if selection.kind == "dirichlet" or not len(selection.facets):
             continue
-        names = " ".join(spec.boundary[i].on)
+        names = _names(spec, i)
         if bool((mesh.facet_neighbours[selection.facets] >= 0).any()):
             raise SpecError(
                 f"{names!r} holds facets inside the body; {selection.kind} belongs on the boundary",
@@ -61,8 +131,8 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
             )
         for j, facets in fixed.items():
             shared = int(torch.isin(selection.facets, facets).sum())
-            if shared:
-                other = " ".join(spec.boundary[j].on)
+            if shared and selections[j].unknown == selection.unknown:
+                other = _names(spec, j)
                 raise SpecError(
                     f"{shared} facets of {names!r} already have a Dirichlet value (boundary.{j}, on {other!r}); "
                     "a facet has a value or a flux, not both",

@@ -70,6 +70,7 @@ def solve_batch(
     *,
     start: Tensor | None = None,
     throw: bool = True,
+    transposed: bool = False,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve for a batch of matrices and loads.
 
@@ -79,6 +80,8 @@ def solve_batch(
         ``[*matrix_batch, nnz]``.
     load
         ``[*load_batch, n]``; batches broadcast.
+    transposed
+        Whether to solve with the transposed matrix, to the accuracy of adjoints.
 
     Returns
     -------
@@ -86,7 +89,13 @@ def solve_batch(
         ``[*batch, n]`` and the report.
     """
     batch = Batch(tuple(values.shape[:-1]), tuple(load.shape[:-1]))
-    A = SparseTensor.from_pattern(pattern, batch.values(values), structure=structure)
+    values, rtol = batch.values(values), solver.rtol
+    if transposed:
+        rtol = solver.adjoint_rtol or rtol
+        if not structure.symmetric:
+            values = pattern.transpose_values(values)
+            pattern = pattern.transposed
+    A = SparseTensor.from_pattern(pattern, values, structure=structure)
     single = batch.columns == 1
     b, x0 = batch.split(load), None if start is None else batch.split(start.detach())
     x, info = A.solve(
@@ -94,7 +103,7 @@ def solve_batch(
         backend=solver.backend,
         method=solver.method,
         preconditioner=solver.preconditioner,
-        rtol=solver.rtol,
+        rtol=rtol,
         atol=solver.atol,
         maxiter=solver.maxiter,
         adjoint_rtol=solver.adjoint_rtol,

@@ -100,7 +100,12 @@ def _annulus(spec: AnnulusMesh) -> Mesh:
 def _file(spec: MeshFile) -> Mesh:
     from torch_sla.assembly.mesh import read_mesh
 
-    return read_mesh(spec.path, spec.cell)
+    return read_mesh(
+        spec.path,
+        spec.cell,
+        duplicate_nodes=spec.duplicate_nodes,
+        hanging_nodes=spec.hanging_nodes,
+    )
 
 
 def _arrays(spec: MeshArrays) -> Mesh:
@@ -110,6 +115,8 @@ def _arrays(spec: MeshArrays) -> Mesh:
         spec.cell,
         cell_tags={name: tag.array.copy() for name, tag in spec.cell_tags.items()},
         facet_tags={name: tag.array.copy() for name, tag in spec.facet_tags.items()},
+        duplicate_nodes=spec.duplicate_nodes,
+        hanging_nodes=spec.hanging_nodes,
     )
 
 

@@ -1,100 +1,100 @@
-"""A lowered problem for one field: the steps every physics shares."""
+"""A lowered problem for fields on a mesh: the steps every physics shares."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
+from torch_sla.errors import ArgumentError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
-from torch_sla.problems.lowering.compiled import Compiled, Selection, compiled
-from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.conditions import point_loads, positions
+from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
-from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places, take
-from torch_sla.problems.lowering.parameters import Given, resolve
-from torch_sla.problems.lowering.scene import Geometry, Scene
-from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
-from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.boundary import PointLoad
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from torch_sla.assembly import Dofs, Mesh
-    from torch_sla.problems.files.loader import DataPath
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.assembly import Mesh
+    from torch_sla.problems.expression import Ranked
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
+    from torch_sla.problems.lowering.terms import Term
 
 __all__ = ["Model"]
 
 
-class Model(ABC):
-    """What `compile` returns: a declaration with its structure, ready for values.
-
-    Parameters
-    ----------
-    spec
-        The declaration.
-
-    Attributes
-    ----------
-    compiled
-        The structure, shared by all problems with the same structural hash.
-    mesh
-        The mesh with the declared coordinates.
-    """
-
-    components: ClassVar[int] = 1
-
-    def __init__(self, spec: FieldProblem) -> None:
-        self.spec = spec
-        self.declared = spec.declared
-        self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
-        self.device = _device(spec.solver.device)
-        mesh = build_mesh(spec.mesh)
-        selections = tuple(
-            Selection(c.type, self._select(mesh, c.on, f"boundary.{i}.on"))
-            for i, c in enumerate(spec.boundary)
-        )
-        check_overlap(spec, selections, mesh)
-        # Places are chosen on the host, once; everything after that happens on the device.
-        mesh = mesh.to(self.device)
-        selections = tuple(replace(s, facets=s.facets.to(self.device)) for s in selections)
-        numeric = f"{spec.solver.dtype} {self.device}"
-        self.compiled: Compiled = compiled(mesh, spec.order, self.components, selections, numeric)
-        shared = self.compiled.mesh
-        self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
-        self.selections = selections
-        self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
-        self._arrays: dict[tuple[str, str | None], Tensor] = {}
+class Model(Frame, ABC):
+    """What `compile` returns: a declaration with its structure, ready for values."""
 
     # -- what a physics says --------------------------------------------------------------------
 
     @abstractmethod
     def operator(self, scene: Scene) -> Operator:
-        """Assemble the operator and the load."""
+        """Assemble what is linear: the operator and the load, without forces at points."""
+
+    definite: bool | None = True
+    """Whether the constrained matrix of sensible values is symmetric positive definite."""
+    symmetric: bool | None = True
+    """Whether the matrix or tangent of sensible values is symmetric."""
+    nonlinear: bool = False
+    """Whether there are `terms`, by structure."""
+
+    def terms(self, scene: Scene) -> list[Term]:
+        """Return the integrals that depend on the solution in another way than linearly."""
+        del scene
+        return []
+
+    load_steps: int = 1
+    """In how many steps the loads of a nonlinear problem are applied."""
+    may_step: bool = False
+    """Whether load steps that fail are cut."""
+    definite_tangent: bool | None = None
+    """Whether the constrained tangent is known to be symmetric positive definite."""
+
+    def finished(self, scene: Scene, u: Tensor) -> Tensor:
+        """Fix what a linear problem leaves open, such as the level of a pressure."""
+        del scene
+        return u
+
+    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
+        """Evaluate a quantity of the physics, such as a stress, where the solution is seen."""
+        del scene, sites
+        raise SpecError(f"{name!r} is not known here")
+
+    def measure(self, scene: Scene, sites: Sites) -> Tensor | None:
+        """Return what a length or area element stands for (a thickness); None for 1."""
+        del scene, sites
+        return None
 
     @abstractmethod
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
 
-    @abstractmethod
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
+        del scene, u, facets
+        raise SpecError("an outflow has no meaning here")
 
     @abstractmethod
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Integrate the energy stored in the cells ``[*batch]``."""
+
+    def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
+        """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
+        factor = self.measure(scene, sites)
+        return sites.basis.integrate(value if factor is None else factor * value)
 
     @property
     @abstractmethod
@@ -103,192 +103,6 @@ class Model(ABC):
 
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""
-
-    # -- structure ------------------------------------------------------------------------------
-
-    @property
-    def dofs(self) -> Dofs:
-        """Numbering of the unknowns."""
-        return self.compiled.dofs
-
-    @property
-    def nodal(self) -> Dofs:
-        """Numbering of the mesh points."""
-        return self.compiled.nodal
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """Bases on the declared coordinates."""
-        return Geometry(self, self.mesh.points.to(self.dtype), moved=False)
-
-    @cached_property
-    def free(self) -> Tensor:
-        """Mask of the dofs without a given value ``[n]``."""
-        mask = torch.ones(self.dofs.n, dtype=torch.bool, device=self.device)
-        mask[self.compiled.constrained] = False
-        return mask
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        """Number of sites of each kind."""
-        mesh = self.mesh
-        return {
-            "cells": mesh.n_cells,
-            "facets": mesh.n_facets,
-            "nodes": mesh.n_points,
-            "quadrature": mesh.n_cells * len(self.geometry.cells.rule),
-        }
-
-    @cached_property
-    def reaching(self) -> frozenset[str]:
-        """Names of the parameters that a steady solve or an output uses, in some cell at least."""
-        return self._names(lambda path: path[0] != "capacity")
-
-    @cached_property
-    def reaching_mass(self) -> frozenset[str]:
-        """Names of the parameters that the mass matrix uses."""
-        return self._names(lambda path: path[0] == "capacity")
-
-    def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
-        names: set[str] = set()
-        for law in laws(self.spec):
-            if not wanted(law.path) or self._overridden(law.path):
-                continue
-            value = law.value
-            if isinstance(value, FrozenMap):
-                path = ".".join(str(part) for part in law.path)
-                used = set(self.tag_entries(tuple(value), path).unique().tolist())
-                value = tuple(item for i, item in enumerate(value.values()) if i in used)
-            for _, leaf in leaves(value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
-
-    def _overridden(self, path: DataPath) -> bool:
-        """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
-        if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
-            return False
-        if not isinstance(self.spec.boundary[path[1]], Dirichlet):
-            return False
-        return not bool((self.compiled.owner == path[1]).any())
-
-    def dof_points(self, points: Tensor | None = None) -> Tensor:
-        """Return where the unknowns live ``[n, dim]``."""
-        at_nodes = self.dofs.points(self.mesh.points if points is None else points)
-        return at_nodes.repeat_interleave(self.dofs.components, 0)
-
-    def at_points(self, u: Tensor) -> Tensor:
-        """Evaluate the field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points]``."""
-        mesh, dofs = self.mesh, self.dofs
-        if mesh.cells.shape[1] == mesh.reference.n_vertices:
-            # Nodes of any element start with the points of a straight mesh.
-            return u[..., : mesh.n_points]
-        table = dofs.element.values(mesh.geometry.nodes.to(u))
-        local = torch.einsum("kb,...cb->...ck", table, dofs.restrict(u)).flatten(-2)
-        place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
-        place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
-        return local.index_select(-1, place)
-
-    def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
-        """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        if name not in self.declared:
-            known = " ".join(self.declared) or "none"
-            raise ArgumentError(f"{name!r} is no parameter of this problem; parameters: {known}")
-        geometry = geometry or self.geometry
-        points, mesh = geometry.points, self.mesh
-        match self.declared[name].on:
-            case "nodes":
-                return points
-            case "cells":
-                return points[mesh.vertices].mean(1)
-            case "facets":
-                return points[mesh.facets].mean(1)
-            case "quadrature":
-                return geometry.cells.x.flatten(0, 1)
-        raise ArgumentError(f"{name!r} is one constant and lives nowhere in particular")
-
-    def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
-        """Return which entry of a map over cell tags each cell takes."""
-        if (tags, path) not in self._entries:
-            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
-        return self._entries[tags, path]
-
-    def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
-        """Return the facets of a selector."""
-        return self._select(self.mesh, on, path)
-
-    def file_array(self, value: ArrayFile) -> Tensor:
-        """Return the numbers of a file."""
-        key = (value.file, value.key)
-        if key not in self._arrays:
-            array = load_array(value.file, value.key)
-            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype, device=self.device)
-        return self._arrays[key]
-
-    @staticmethod
-    def _select(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
-        return select_facets(mesh, on, path)
-
-    # -- values ---------------------------------------------------------------------------------
-
-    def scene(
-        self, values: Mapping[str, Any], points: Tensor | None = None, *, mass: bool = False
-    ) -> Scene:
-        """Check and cast what is given, for a solve or with `mass`, and put it on a geometry."""
-        geometry = self.geometry if points is None else self._moved(points)
-        given: Given = resolve(
-            values,
-            self.declared,
-            reaching=self.reaching | self.reaching_mass if mass else self.reaching,
-            counts=self.counts,
-            sites=lambda name: self.sites(name, geometry),
-            dtype=self.dtype,
-            device=self.device,
-        )
-        return Scene(self, given, geometry)
-
-    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return the default values of some parameters, one per site."""
-        chosen = {name: self.declared[name] for name in names if name in self.declared}
-        for name in names:
-            if name not in chosen or chosen[name].default is None:
-                known = " ".join(n for n, p in self.declared.items() if p.default is not None)
-                raise ArgumentError(
-                    f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
-                )
-        return dict(
-            resolve(
-                {},
-                chosen,
-                reaching=chosen,
-                counts=self.counts,
-                sites=self.sites,
-                dtype=self.dtype,
-                device=self.device,
-            )
-        )
-
-    def _moved(self, points: Tensor) -> Geometry:
-        if not points.is_floating_point():
-            raise DTypeError(f"points has dtype {points.dtype}; coordinates are floating point")
-        if points.shape != self.mesh.points.shape:
-            raise MeshError(
-                f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
-            )
-        if not bool(torch.isfinite(points.detach()).all()):
-            raise MeshError("points holds NaN or infinity")
-        return Geometry(self, points.to(device=self.device, dtype=self.dtype), moved=True)
-
-    def given_values(self, scene: Scene) -> Tensor:
-        """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""
-        return given_values(self, scene)
-
-    def lift(self, g: Tensor) -> Tensor:
-        """Put given values into a vector ``[*batch, n]``, zero elsewhere."""
-        zero = torch.zeros(*g.shape[:-1], self.dofs.n, dtype=self.dtype, device=self.device)
-        return zero.index_copy(-1, self.compiled.constrained, g)
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -305,33 +119,87 @@ class Model(ABC):
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
         scene = self.scene(values, points)
-        operator = self.operator(scene)
-        g = self.given_values(scene)
-        constraint = self.compiled.constraint
-        constrained, load = constraint.apply(operator.values, operator.load, g)
-        structure = self.structure(operator.definite)
-        if start is not None and start.shape[-1:] != (self.dofs.n,):
-            raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; expected [*batch, {self.dofs.n}]"
+        if start is not None:
+            start = self._flat(start, "start")
+        if self.nonlinear:
+            u, report = solve_nonlinear(self, scene, start, throw=throw)
+            operator = self.loaded(scene)
+        else:
+            operator = self.loaded(scene)
+            g = self.compiled.sides(self.given_values(scene))
+            constraint = self.compiled.constraint
+            constrained, load = constraint.apply(operator.values, operator.load, g)
+            u_hat, report = solve_batch(
+                constraint.pattern,
+                constrained,
+                load,
+                self.structure(operator.definite, operator.symmetric),
+                self.spec.solver,
+                start=None if start is None else start.to(load),
+                throw=throw,
             )
-        u_hat, report = solve_batch(
-            self.dofs.pattern,
-            constrained,
-            load,
-            structure,
-            self.spec.solver,
-            start=None if start is None else start.to(load),
-            throw=throw,
-        )
-        u = constraint.recover(u_hat, g)
+            u = self.finished(scene, constraint.recover(u_hat, g))
         if not info:
             report.history.clear()
         taken = Taken(self, scene, operator, u)
         return Solution(taken, take(taken), report)
 
-    def structure(self, definite: bool | None) -> Structure:
-        """Return what is known about the constrained matrix."""
-        return Structure(symmetric=True, hermitian=True, positive_definite=definite)
+    def _flat(self, u: Tensor, name: str) -> Tensor:
+        """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""
+        c, n = self.dofs.components, self.numbering.n
+        if c > 1 and u.shape[-2:] == (n // c, c) and len(self.ranks) == 1:
+            return u.flatten(-2)
+        if u.shape[-1:] != (n,):
+            shapes = f"[*batch, {n}]" + (f" or [*batch, {n // c}, {c}]" if c > 1 else "")
+            raise ArgumentError(f"{name} has shape {tuple(u.shape)}; expected {shapes}")
+        return u
+
+    def loaded(self, scene: Scene) -> Operator:
+        """Assemble the operator and the whole load, forces at points included."""
+        operator = self.operator(scene)
+        load = operator.load.to(self.field_dtype)
+        forces = point_loads(self, scene)
+        if forces is not None:
+            load = load + forces
+        return operator._replace(values=operator.values.to(self.field_dtype), load=load)
+
+    def unconstrained(
+        self, scene: Scene, operator: Operator, terms: list[Term], u: Tensor
+    ) -> Tensor:
+        """Return K u − F plus what is not linear, before constraints."""
+        r = self.apply(operator.values, u) - operator.load
+        more = residual(scene, terms, u)
+        return r if more is None else r + more
+
+    def tangent(
+        self,
+        scene: Scene,
+        operator: Operator,
+        terms: list[Term],
+        u: Tensor,
+        *,
+        recorded: bool = False,
+    ) -> Tensor:
+        """Return the derivative of `unconstrained`: values ``[*batch, nnz]``."""
+        more = tangent(scene, terms, u, recorded=recorded)
+        return operator.values if more is None else operator.values + more
+
+    def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
+        """Return what is known about the constrained matrix (or tangent)."""
+        if symmetric is False:
+            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        hermitian: bool | None = symmetric
+        if self.spec.is_complex:
+            hermitian = definite = False
+        return Structure(
+            symmetric=symmetric,
+            hermitian=hermitian,
+            positive_definite=definite,
+            coordinates=self.coordinates,
+        )
+
+    coordinates: Tensor | None = None
+    """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""
@@ -346,15 +214,16 @@ class Model(ABC):
         constrained: bool = True,
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
-        if u.shape[-1:] != (self.dofs.n,):
-            raise ArgumentError(f"u has shape {tuple(u.shape)}; expected [*batch, {self.dofs.n}]")
+        flat = self._flat(u, "u").to(self.field_dtype)
         scene = self.scene(values, points)
-        operator = self.operator(scene)
-        r = self.apply(operator.values, u.to(self.dtype)) - operator.load
-        if not constrained:
-            return r
-        lift = self.lift(self.given_values(scene))
-        return torch.where(self.free, r, u - lift)
+        r = self.unconstrained(scene, self.loaded(scene), self.terms(scene), flat)
+        if constrained:
+            constraint = self.compiled.constraint
+            g = self.compiled.sides(self.given_values(scene))
+            held = constraint.recover(constraint.restrict(flat), g)
+            zero = torch.zeros((), dtype=r.dtype, device=r.device)
+            r = constraint.reduce(r) + torch.where(self.free, zero, flat - held)
+        return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
 
     def jacobian(
         self,
@@ -365,11 +234,22 @@ class Model(ABC):
         constrained: bool = True,
     ) -> SparseTensor:
         """Return the derivative of `residual`; for a linear problem it does not depend on u."""
-        del u
-        operator = self.operator(self.scene(values, points))
+        scene = self.scene(values, points)
+        operator = self.loaded(scene)
         matrix = operator.values
-        pattern = self.dofs.pattern
+        if self.nonlinear:
+            if u is None:
+                raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
+            flat = self._flat(u, "u").to(self.field_dtype)
+            terms = self.terms(scene)
+            shape = self.unconstrained(scene, operator, terms, flat).shape
+            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=True)
+        pattern = self.numbering.pattern
         if constrained:
+            if any(s.to is not None for s in self.selections):
+                raise ArgumentError(
+                    "constrained: with periodic conditions only constrained=False has a matrix on the pattern"
+                )
             row = pattern.csr_row.long()
             on_diagonal = (row == pattern.ccol.long()).to(matrix)
             matrix = torch.where(self.free[row], matrix, on_diagonal)
@@ -379,12 +259,12 @@ class Model(ABC):
         """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""
         batch = np.broadcast_shapes(values.shape[:-1], u.shape[:-1])
         if not values.shape[:-1]:
-            A = SparseTensor.from_pattern(self.dofs.pattern, values)
+            A = SparseTensor.from_pattern(self.numbering.pattern, values)
             columns: Tensor = A @ u.reshape(-1, u.shape[-1]).T
             return columns.T.reshape(*batch, -1)
         each = values.expand(*batch, -1).reshape(-1, values.shape[-1])
         full = u.expand(*batch, -1).reshape(-1, u.shape[-1])
-        product: Tensor = SparseTensor.from_pattern(self.dofs.pattern, each) @ full
+        product: Tensor = SparseTensor.from_pattern(self.numbering.pattern, each) @ full
         return product.reshape(*batch, -1)
 
     def check(self) -> Mesh:
@@ -400,19 +280,13 @@ class Model(ABC):
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, PointLoad):
+                at = positions(self, condition.at, f"boundary.{i}.at")
+                try:
+                    self.geometry.located(at, self.dofs)
+                except MeshError as error:
+                    raise SpecError(str(error), path=f"boundary.{i}.at") from None
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
         return self.mesh
-
-
-def _device(name: str) -> torch.device:
-    if name != "cuda":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        why = (
-            "no CUDA device is visible"
-            if torch.version.cuda
-            else "this torch is built without CUDA"
-        )
-        raise PlanError(f"solver.device: 'cuda' cannot be used here: {why}; use 'cpu'")
-    return torch.device("cuda", torch.cuda.current_device())

@@ -27,11 +27,14 @@ class Operator(NamedTuple):
         ``[*batch, n]``.
     definite
         Whether the constrained matrix is known to be symmetric positive definite.
+    symmetric
+        Whether it is known to be symmetric; None means that the values are looked at.
     """
 
     values: Tensor
     load: Tensor
     definite: bool | None
+    symmetric: bool | None = True
 
 
 class Assembled:
@@ -52,8 +55,8 @@ class Assembled:
 
     def __init__(self, model: Model, scene: Scene) -> None:
         self._model, self._scene = model, scene
-        operator = model.operator(scene)
-        self.matrix = SparseTensor.from_pattern(model.dofs.pattern, operator.values)
+        operator = model.loaded(scene)
+        self.matrix = SparseTensor.from_pattern(model.numbering.pattern, operator.values)
         self.load = operator.load
         self.free = model.free
         self.lift = model.lift(model.given_values(scene))
@@ -61,4 +64,6 @@ class Assembled:
     @cached_property
     def mass(self) -> SparseTensor:
         """M, the matrix of capacity or density, ``[*batch, n, n]``."""
-        return SparseTensor.from_pattern(self._model.dofs.pattern, self._model.mass(self._scene))
+        return SparseTensor.from_pattern(
+            self._model.numbering.pattern, self._model.mass(self._scene)
+        )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import MeshError, SpecError
+from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import DofSites, Spread
@@ -18,7 +20,6 @@ from torch_sla.problems.specs.value import Formula
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
@@ -48,10 +49,19 @@ class Taken:
 
     @property
     def reactions(self) -> Tensor:
-        """K u − F before constraints ``[*batch, n]``: zero at free dofs, inflow at constrained ones."""
+        """The residual before constraints ``[*batch, n]``: zero at free dofs, inflow at constrained ones."""
         if self._reaction is None:
-            self._reaction = self.model.apply(self.operator.values, self.u) - self.operator.load
+            model = self.model
+            terms = model.terms(self.scene)
+            self._reaction = model.unconstrained(self.scene, self.operator, terms, self.u)
         return self._reaction
+
+    @property
+    def nodal(self) -> dict[str, Ranked]:
+        """The unknowns that live at the nodes of the first one, as they are there."""
+        numbering, ranks = self.model.numbering, self.model.ranks
+        same = [n for n, d in numbering.fields.items() if d.element == self.model.dofs.element]
+        return {name: Ranked(numbering.shaped(self.u, name), ranks[name]) for name in same}
 
     def at(self, expression: str, points: Tensor, path: str) -> Tensor:
         """Evaluate an expression at points ``[m, dim]``: ``[*batch, m, *shape]``."""
@@ -73,7 +83,7 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
     match output:
         case kinds.Probe():
             try:
-                model.geometry.located(_positions(model, output, path), model.dofs)
+                model.geometry.located(positions(model, output.at, f"{path}.at"), model.dofs)
             except MeshError as error:
                 raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
@@ -82,19 +92,8 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
             _boundary_facets(model, output.on, f"{path}.on")
 
 
-def _positions(model: Model, output: kinds.Probe, path: str) -> Tensor:
-    dim = model.mesh.dim
-    for i, point in enumerate(output.at):
-        if len(point) != dim:
-            raise SpecError(
-                f"the point {point} has {len(point)} coordinates; this mesh has {dim}",
-                path=f"{path}.at.{i}",
-            )
-    return torch.tensor(output.at, dtype=model.dtype, device=model.device)
-
-
 def _probe(taken: Taken, output: kinds.Probe, path: str) -> Tensor:
-    at = _positions(taken.model, output, path)
+    at = positions(taken.model, output.at, f"{path}.at")
     try:
         return taken.at(output.quantity, at, f"{path}.quantity")
     except MeshError as error:
@@ -122,7 +121,7 @@ def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
         if place is None or place[0] == "cells"
         else scene.facets(place[1], taken.u)
     )
-    value = sites.basis.integrate(scene.evaluate(expression, sites, path).tensor)
+    value = taken.model.integrate(scene, sites, scene.evaluate(expression, sites, path).tensor)
     if place is not None and place[0] == "cells":
         value = value.index_select(-1, place[1])
     return value.sum(-1).expand(taken.batch)
@@ -154,27 +153,46 @@ def _boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
 
 
 def _held(taken: Taken, facets: Tensor) -> Tensor:
-    """Inflow through the given facets that have a Dirichlet value ``[*batch]``.
+    """Inflow through the given facets that have a Dirichlet value ``[*batch(, components)]``.
 
     The reaction of a node shared with other held facets is split by their areas, so that parts add up
     to the whole without loss.
     """
     model = taken.model
-    held = [s.facets for s in model.selections if s.kind == "dirichlet"]
+    name, dofs = next(iter(model.ranks)), model.dofs
+    reactions = model.numbering.part(taken.reactions, name).unflatten(-1, (-1, dofs.components))
+    return _joined(
+        [_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)]
+    )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
+
+
+def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: int) -> Tensor:
+    """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
+    model, dofs = taken.model, taken.model.dofs
+    name = next(iter(model.ranks))
+    held = [
+        s.facets
+        for s in model.selections
+        if s.kind == "dirichlet" and s.unknown == name and s.component in (None, component)
+    ]
     if not held:
-        return taken.u.new_zeros(taken.u.shape[:-1])
+        return reactions.new_zeros(reactions.shape[:-1])
     every = torch.cat(held).unique()
     area = taken.scene.geometry.facets(every).dx.sum(-1)
-    dofs = model.dofs
     local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
     nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
     spread = area[:, None].expand(-1, nodes.shape[1])
     inside = torch.isin(every, facets)
-    whole = area.new_zeros(dofs.n).index_add(0, nodes.flatten(), spread.flatten())
-    part = area.new_zeros(dofs.n).index_add(0, nodes[inside].flatten(), spread[inside].flatten())
+    zero = area.new_zeros(dofs.n_nodes)
+    whole = zero.index_add(0, nodes.flatten(), spread.flatten())
+    part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
     chosen = nodes[inside].unique()
     share = part[chosen] / whole[chosen]
-    return (taken.reactions.index_select(-1, chosen) * share).sum(-1)
+    return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
 def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:
@@ -191,16 +209,21 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
     if output.p is None:
         if _nodal(taken, expression):
             points = model.dof_points(scene.geometry.points)
-            nodes = torch.arange(model.dofs.n, device=model.device)
-            sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.u)
+            nodes = torch.arange(model.dofs.n_nodes, device=model.device)
+            sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
         else:
             sites = scene.cells(taken.u)
-        return scene.evaluate(expression, sites, path).tensor.amax((-2, -1)).expand(taken.batch)
+        found = scene.evaluate(expression, sites, path).tensor
+        if found.is_complex():
+            raise SpecError("complex numbers have no largest one; use abs(...)", path=path)
+        return found.amax((-2, -1)).expand(taken.batch)
     cells = scene.cells(taken.u)
     size = scene.evaluate(expression, cells, path).tensor.abs()
     # Scaled by the largest value, so that no power overflows; the scale cancels.
     scale = size.detach().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
-    mean = cells.basis.integrate((size / scale) ** output.p).sum(-1) / cells.basis.dx.sum()
+    powers = model.integrate(scene, cells, (size / scale) ** output.p).sum(-1)
+    volume = model.integrate(scene, cells, torch.ones_like(size)).sum(-1)
+    mean = powers / volume
     return (scale[..., 0, 0] * mean ** (1.0 / output.p)).expand(taken.batch)
 
 
@@ -209,9 +232,12 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     expression = Formula(output.expression)
     if output.on == "nodes" and _nodal(taken, expression) and model.dofs.n_nodes >= mesh.n_points:
         nodes = torch.arange(mesh.n_points, device=model.device)
-        u = taken.u[..., : mesh.n_points]
-        points = scene.geometry.points
-        sites = DofSites(points, nodes, Spread(model.nodal), u)
+        points, n = scene.geometry.points, mesh.n_points
+        values = {
+            name: Ranked(v.tensor.narrow(v.tensor.ndim - v.rank - 1, 0, n), v.rank)
+            for name, v in taken.nodal.items()
+        }
+        sites = DofSites(points, nodes, Spread(model.nodal), values)
         return _sites_only(scene.evaluate(expression, sites, path), mesh.n_points, taken.batch)
     cells = scene.cells(taken.u)
     value = scene.evaluate(expression, cells, path)
@@ -238,7 +264,8 @@ def _nodal(taken: Taken, expression: Formula) -> bool:
     parsed = expression.expression
     declared = taken.model.declared
     homes = {declared[name].on for name in parsed.names & declared.keys()}
-    return not parsed.derivatives and homes <= {"constant", "nodes"}
+    known = declared.keys() | taken.nodal.keys() | set("xyz")
+    return not parsed.derivatives and homes <= {"constant", "nodes"} and parsed.names <= known
 
 
 def _expanded(value: Ranked, n: int, q: int, batch: tuple[int, ...]) -> Tensor:

@@ -24,6 +24,11 @@ class Given(dict[str, Tensor]):
 
     home: torch.device = torch.device("cpu")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.laws: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {}
+        """Modules given as laws of the solution."""
+
 
 def resolve(
     values: Mapping[str, Any],
@@ -34,6 +39,7 @@ def resolve(
     sites: Callable[[str], Tensor],
     dtype: torch.dtype,
     device: torch.device,
+    allow_complex: bool = False,
 ) -> Given:
     """Bring everything given, or its default, to ``[*batch, *sites, *shape]``.
 
@@ -51,6 +57,8 @@ def resolve(
         Coordinates of a parameter's sites, for modules and formulas.
     dtype, device
         Where work happens.
+    allow_complex
+        Whether values may be complex.
 
     Raises
     ------
@@ -78,10 +86,14 @@ def resolve(
             raise ArgumentError(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
+        if isinstance(value, nn.Module) and "u" in parameter.of:
+            given.laws[name] = value
+            continue
         if isinstance(value, Tensor) and value.device.type != "cpu":
             given.home = value.device
-        tensor = _tensor(name, value, parameter, sites, dtype)
-        given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=dtype)
+        tensor = _tensor(name, value, parameter, sites, dtype, allow_complex)
+        wide = dtype.to_complex() if tensor.is_complex() else dtype
+        given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=wide)
         if not bool(torch.isfinite(given[name].detach()).all()):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
     return given
@@ -103,6 +115,7 @@ def _tensor(
     parameter: Parameter,
     sites: Callable[[str], Tensor],
     dtype: torch.dtype,
+    allow_complex: bool,
 ) -> Tensor:
     if isinstance(value, nn.Module):
         return _called(name, value, parameter, sites)
@@ -112,7 +125,7 @@ def _tensor(
         return torch.as_tensor(np.array(load_array(value.file, value.key)), dtype=dtype)
     if isinstance(value, bool):
         raise DTypeError(f"{name!r} is a truth value; a number or a tensor is needed")
-    if isinstance(value, int | float | tuple | list | np.ndarray | np.generic):
+    if isinstance(value, int | float | complex | tuple | list | np.ndarray | np.generic):
         value = torch.as_tensor(np.array(value))
         if not value.is_complex() and value.dtype != torch.bool:
             value = value.to(dtype)
@@ -120,7 +133,7 @@ def _tensor(
         raise DTypeError(
             f"{name!r} is a {type(value).__name__}; a number, a tensor, an array or an nn.Module is needed"
         )
-    if not value.is_floating_point():
+    if not value.is_floating_point() and not (allow_complex and value.is_complex()):
         raise DTypeError(f"{name!r} has dtype {value.dtype}; a floating point tensor is needed")
     return value
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch_sla.assembly import Field
 from torch_sla.errors import SpecError
-from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.sites import Sites
+from torch_sla.problems.lowering.sites import Fields, Sites
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +29,20 @@ class PointSites(Sites):
     points
         The points; may require grad.
     u
-        The solution ``[*batch, n]``.
+        The solution ``[*batch, n]``, where it may be seen.
     """
 
     owners: Tensor
 
-    def __init__(self, model: Model, geometry: Geometry, points: Tensor, u: Tensor) -> None:
-        self.model, self.geometry, self.points, self.u = model, geometry, points, u
+    def __init__(
+        self, model: Model, geometry: Geometry, points: Tensor, u: Tensor | None = None
+    ) -> None:
+        self.model, self.geometry, self.points = model, geometry, points
         self.n, self.q = len(points), 1
         self._located = geometry.located(points, model.dofs)
         self.owners = self._located.cells
+        if u is not None:
+            self.fields = Fields(lambda name: self._field(name, u), model.ranks, u)
 
     @property
     def x(self) -> Tensor:
@@ -55,11 +59,11 @@ class PointSites(Sites):
             return nodal.value(values.movedim(site, -1)).movedim(-1, site).unsqueeze(site + 1)
         raise SpecError(f"values that live on {on} have no meaning at a point")
 
-    def field(self, name: str) -> Ranked:
-        """Return the solution or its gradient ``[*batch, m, 1, *shape]``."""
-        rank = 0 if self.model.dofs.components == 1 else 1
-        if name == "u":
-            value = self._located.value(self.u)
-        else:
-            value, rank = self._located.gradient(self.u), rank + 1
-        return Ranked(value.unsqueeze(value.ndim - rank), rank)
+    def _field(self, name: str, u: Tensor) -> Field:
+        located = self.geometry.located(self.points, self.model.numbering.fields[name])
+        part = self.model.numbering.part(u, name)
+        rank = self.model.ranks[name]
+        value, gradient = located.value(part), located.gradient(part)
+        return Field(
+            value.unsqueeze(value.ndim - rank), gradient.unsqueeze(gradient.ndim - rank - 1)
+        )

@@ -1,28 +1,47 @@
-"""Diffusion with reaction, sources, fluxes and exchange."""
+"""Diffusion with advection, reaction, sources, fluxes, exchange and radiation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import weak
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
-from torch_sla.problems.specs.boundary import Neumann, Robin
+from torch_sla.problems.lowering.terms import Dual, Duals, Term
+from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
+from torch_sla.problems.specs.laws import sees_solution
+from torch_sla.problems.specs.value import Formula, leaves
 
 if TYPE_CHECKING:
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import BasisSites
     from torch_sla.problems.specs.poisson import PoissonProblem
 
 __all__ = ["Poisson"]
 
+_CELLS = ("diffusivity", "advection", "reaction", "source")
+
+
+class _Coefficients(NamedTuple):
+    kappa: Ranked
+    velocity: Tensor | None
+    reaction: Tensor | None
+    source: Tensor
+    time: Tensor | None
+
 
 class Poisson(Model):
-    """Lowers `PoissonProblem`: a(u, v) = ∫ κ∇u·∇v + ∫ c u v + ∫_Robin h u v = ∫ f v + ∫ q v + ∫ h u∞ v."""
+    """Lowers `PoissonProblem`.
+
+    a(u, v) = ∫ κ∇u·∇v + ∫ a·∇u v + ∫ c u v + ∫_Robin h u v = ∫ f v + ∫ q v + ∫ h u∞ v. What sees the
+    solution becomes a term of the residual, the rest stays a matrix and a load.
+    """
 
     spec: PoissonProblem
 
@@ -34,29 +53,120 @@ class Poisson(Model):
     @property
     def determined(self) -> bool:
         """Whether a value, an exchange or a reaction fixes the level."""
-        exchange = any(isinstance(c, Robin) for c in self.spec.boundary)
-        return bool(len(self.compiled.constrained)) or exchange or self.spec.reaction is not None
+        exchange = any(isinstance(c, Robin | Radiation) for c in self.spec.boundary)
+        level = exchange or self.spec.reaction is not None or self._sees("source")
+        return bool(len(self.compiled.constrained)) or level
+
+    # -- structure ------------------------------------------------------------------------------
+
+    def _sees(self, name: str) -> bool:
+        return sees_solution(getattr(self.spec, name), self.ranks, self.declared)
+
+    @cached_property
+    def _cells_nonlinear(self) -> bool:
+        return any(self._sees(name) for name in _CELLS)
+
+    def _facets_nonlinear(self, i: int) -> bool:
+        condition: Any = self.spec.boundary[i]
+        if isinstance(condition, Radiation):
+            return True
+        given = [getattr(condition, n, None) for n in ("flux", "coefficient", "ambient")]
+        return any(sees_solution(law, self.ranks, self.declared) for law in given)
+
+    @cached_property
+    def nonlinear(self) -> bool:  # type: ignore[override]
+        """Whether some law sees the solution, or a boundary radiates."""
+        spec = self.spec
+        return self._cells_nonlinear or any(map(self._facets_nonlinear, range(len(spec.boundary))))
+
+    @cached_property
+    def definite(self) -> bool | None:  # type: ignore[override]
+        """Unknown under advection, which leaves no symmetry."""
+        return True if self.spec.advection is None else None
+
+    @cached_property
+    def symmetric(self) -> bool | None:  # type: ignore[override]
+        """Whether the matrix (or tangent) is symmetric for sensible values."""
+        if self.spec.advection is not None or self._sees("diffusivity"):
+            return False
+        sloped = any(
+            isinstance(leaf, Formula) and leaf.expression.derivatives
+            for name in ("reaction", "source")
+            for _, leaf in leaves(getattr(self.spec, name))
+        )
+        return None if sloped else True
+
+    @property
+    def _stabilized(self) -> bool:
+        if self.spec.stabilization == "supg" and self.spec.order != 1:
+            raise SpecError(
+                "supg tests the residual without its second derivatives, which is right on elements of order 1 "
+                "only; take order: 1, or stabilization: none",
+                path="stabilization",
+            )
+        chosen = self.spec.stabilization
+        return self.spec.advection is not None and chosen != "none" and self.spec.order == 1
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def _coefficients(self, scene: Scene, sites: BasisSites) -> _Coefficients:
+        spec = self.spec
+
+        def maybe(name: str) -> Tensor | None:
+            law = getattr(spec, name)
+            return None if law is None else scene.evaluate(law, sites, name).tensor
+
+        kappa = scene.evaluate(spec.diffusivity, sites, "diffusivity")
+        if not scene.trial:
+            check_positive(kappa)
+        velocity, reaction, source = maybe("advection"), maybe("reaction"), maybe("source")
+        if velocity is not None and velocity.shape[-1] != self.mesh.dim:
+            raise SpecError(
+                f"the velocity has {velocity.shape[-1]} components; the mesh has {self.mesh.dim} dimensions",
+                path="advection",
+            )
+        time = None
+        if velocity is not None and self._stabilized:
+            scalar = kappa.tensor
+            if kappa.rank == 2:
+                scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
+            time = weak.streamline_time(velocity, scalar, sites.basis.geometry.inverse)
+        if source is None:
+            source = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
+        return _Coefficients(kappa, velocity, reaction, source, time)
 
     def operator(self, scene: Scene) -> Operator:
-        """Assemble stiffness, reaction and exchange, and the load."""
+        """Assemble what does not see the solution: stiffness, advection, reaction, exchange, load."""
         spec, dofs = self.spec, self.dofs
         cells = scene.cells()
-        kappa = self.diffusivity(scene)
-        form = weak.diffusion if kappa.rank == 0 else weak.tensor_diffusion
-        local = form(cells.basis, kappa=kappa.tensor)
-        definite: bool | None = True
-        if kappa.rank == 2 and not _symmetric(kappa.tensor):
-            raise ArgumentError(
-                "diffusivity: the matrix is not symmetric; an unsymmetric diffusivity is not available"
-            )
-        if spec.reaction is not None:
-            reaction = scene.evaluate(spec.reaction, cells, "reaction").tensor
-            definite = definite and _not_negative(reaction)
-            local = local + weak.mass(cells.basis, c=reaction)
-        values = dofs.assemble_matrix(local)
-        source = scene.evaluate(spec.source, cells, "source").tensor
-        load = dofs.assemble_vector(weak.source(cells.basis, f=source))
+        zero = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
+        if self._cells_nonlinear:
+            nnz = dofs.pattern.nnz_csr
+            values = torch.zeros(nnz, dtype=self.dtype, device=self.device)
+            load, definite, symmetric = zero, None, self.symmetric
+        else:
+            c = self._coefficients(scene, cells)
+            definite, symmetric = True, self.symmetric
+            form = weak.diffusion if c.kappa.rank == 0 else weak.tensor_diffusion
+            local = form(cells.basis, kappa=c.kappa.tensor)
+            if c.kappa.rank == 2 and not _symmetric(c.kappa.tensor):
+                definite, symmetric = None, False
+            if c.reaction is not None:
+                definite = definite and _not_negative(c.reaction)
+                local = local + weak.mass(cells.basis, c=c.reaction)
+            force = weak.source(cells.basis, f=c.source)
+            if c.velocity is not None:
+                definite = None
+                local = local + weak.convection(cells.basis, velocity=c.velocity)
+                if c.time is not None:
+                    along = {"time": c.time, "velocity": c.velocity}
+                    reaction = 0.0 if c.reaction is None else c.reaction
+                    local = local + weak.streamline(cells.basis, c=reaction, **along)
+                    force = force + weak.streamline_source(cells.basis, f=c.source, **along)
+            values, load = dofs.assemble_matrix(local), dofs.assemble_vector(force)
         for i, condition in enumerate(spec.boundary):
+            if self._facets_nonlinear(i):
+                continue
             facets = self.selections[i].facets
             if isinstance(condition, Neumann):
                 sites = scene.facets(facets)
@@ -64,11 +174,38 @@ class Poisson(Model):
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
             elif isinstance(condition, Robin):
                 sites = scene.facets(facets)
-                h, ambient = self.exchange(scene, i)
+                h, ambient = self.exchange(scene, i, sites)
                 definite = definite and _not_negative(h)
                 values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
-        return Operator(values, load, definite or None)
+        return Operator(values, load, definite or None, symmetric)
+
+    def terms(self, scene: Scene) -> list[Term]:
+        """Return the integrals whose laws see the solution."""
+        found = []
+        if self._cells_nonlinear:
+            found.append(Term(scene.cells(), partial(self._cell_duals, scene)))
+        for i in range(len(self.spec.boundary)):
+            if self._facets_nonlinear(i):
+                sites = scene.facets(self.selections[i].facets)
+                found.append(Term(sites, partial(self._facet_duals, scene, i)))
+        return found
+
+    def _facet_duals(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
+        return {"u": Dual(-self.inflow(scene, i, sites))}
+
+    def _cell_duals(self, scene: Scene, sites: BasisSites) -> Duals:
+        c = self._coefficients(scene, sites)
+        u, slope = sites.field("u").tensor, sites.field("grad(u)").tensor
+        flow = _times(c.kappa, slope)
+        rest = -c.source
+        if c.reaction is not None:
+            rest = rest + c.reaction * u
+        if c.velocity is not None:
+            rest = rest + (c.velocity * slope).sum(-1)
+            if c.time is not None:
+                flow = flow + (c.time * rest)[..., None] * c.velocity
+        return {"u": Dual(rest, flow)}
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the capacity matrix."""
@@ -76,21 +213,32 @@ class Poisson(Model):
         capacity = scene.evaluate(self.spec.capacity, cells, "capacity").tensor
         return self.dofs.assemble_matrix(weak.mass(cells.basis, c=capacity))
 
-    def diffusivity(self, scene: Scene) -> Ranked:
-        """Return κ at the quadrature points of the cells, known to be positive (definite)."""
-        kappa = scene.evaluate(self.spec.diffusivity, scene.cells(), "diffusivity")
-        check_positive(kappa)
-        return kappa
+    # -- outputs --------------------------------------------------------------------------------
 
-    def exchange(self, scene: Scene, i: int) -> tuple[Tensor, Tensor]:
+    def exchange(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
         """Return coefficient and ambient value of the Robin condition ``i`` on its facets."""
         condition = self.spec.boundary[i]
         if not isinstance(condition, Robin):
             raise TypeError(f"boundary.{i} is no Robin condition")
-        sites = scene.facets(self.selections[i].facets)
         h = scene.evaluate(condition.coefficient, sites, f"boundary.{i}.coefficient").tensor
         ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
         return h, ambient
+
+    def inflow(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        """Return κ ∂u/∂n as condition ``i`` gives it, where the solution is seen."""
+        condition = self.spec.boundary[i]
+        if isinstance(condition, Neumann):
+            return scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+        if isinstance(condition, Robin):
+            h, ambient = self.exchange(scene, i, sites)
+            return h * (ambient - sites.field("u").tensor)
+        if not isinstance(condition, Radiation):
+            raise TypeError(f"boundary.{i} gives no flux")
+        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
+        ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
+        u = sites.field("u").tensor
+        # |u| u³, not u⁴: below zero the exchange keeps its sign, so that iterations find their way back.
+        return condition.constant * e * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Return −κ ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
@@ -98,41 +246,34 @@ class Poisson(Model):
         for i, condition in enumerate(self.spec.boundary):
             mine = self.selections[i].facets
             chosen = torch.nonzero(torch.isin(mine, facets))[:, 0]
-            if not len(chosen):
+            if not len(chosen) or not isinstance(condition, Neumann | Robin | Radiation):
                 continue
             sites = scene.facets(mine, u)
-            if isinstance(condition, Neumann):
-                path = f"boundary.{i}.flux"
-                inflow = scene.evaluate(condition.flux, sites, path).tensor
-            elif isinstance(condition, Robin):
-                h, ambient = self.exchange(scene, i)
-                inflow = h * (ambient - sites.field("u").tensor)
-            else:
-                continue
+            inflow = self.inflow(scene, i, sites)
             total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
         return total
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ κ|∇u|² + ½ ∫ reaction·u² over the cells ``[*batch]``."""
         cells = scene.cells(u)
-        kappa, gradient = self.diffusivity(scene), cells.field("grad(u)").tensor
-        flow = (
-            kappa.tensor[..., None] * gradient
-            if kappa.rank == 0
-            else (kappa.tensor @ gradient[..., None])[..., 0]
-        )
-        density = (flow * gradient).sum(-1)
-        if self.spec.reaction is not None:
-            reaction = scene.evaluate(self.spec.reaction, cells, "reaction").tensor
-            density = density + reaction * cells.field("u").tensor ** 2
+        c, gradient = self._coefficients(scene, cells), cells.field("grad(u)").tensor
+        density = (_times(c.kappa, gradient) * gradient).sum(-1)
+        if c.reaction is not None:
+            density = density + c.reaction * cells.field("u").tensor ** 2
         return 0.5 * cells.basis.integrate(density).sum(-1)
+
+
+def _times(kappa: Ranked, gradient: Tensor) -> Tensor:
+    if kappa.rank == 0:
+        return kappa.tensor[..., None] * gradient
+    return (kappa.tensor * gradient[..., None, :]).sum(-1)
 
 
 def check_positive(kappa: Ranked) -> None:
     """Refuse a diffusivity that is not positive (definite) somewhere, naming the worst place."""
     values = kappa.tensor.detach()
     if kappa.rank == 2:
-        values = torch.linalg.eigvalsh(values)[..., 0]
+        values = torch.linalg.eigvalsh(0.5 * (values + values.mT))[..., 0]
     if bool((values > 0).all()):
         return
     site = values.ndim - 2

@@ -13,10 +13,11 @@ from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.selection import AXES
-from torch_sla.problems.lowering.sites import BasisSites, RestrictedSites, Sites
+from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter
 
 if TYPE_CHECKING:
+    from torch_sla.assembly import Basis, Field
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.parameters import Given
 
@@ -38,36 +39,31 @@ class Geometry:
 
     def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
         self.model, self.points, self.moved = model, points, moved
-        self._cells: CellBasis | None = None
-        self._facets: dict[bytes, FacetBasis] = {}
-        self._located: dict[tuple[bytes, bool], Interpolation] = {}
+        self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
+        self._located: dict[tuple[bytes, int], Interpolation] = {}
 
     @property
     def cells(self) -> CellBasis:
-        """The quadrature points of all cells."""
-        if self._cells is None:
-            model = self.model
-            self._cells = CellBasis(
-                model.mesh,
-                model.dofs.element,
-                points=self.points,
-                components=model.dofs.components,
-            )
-        return self._cells
+        """The quadrature points of all cells, with the functions of the first unknown."""
+        basis: Any = self.basis(next(iter(self.model.ranks)))
+        return basis  # type: ignore[no-any-return]
 
     def facets(self, facets: Tensor) -> FacetBasis:
-        """Return the quadrature points of some facets."""
-        key = facets.cpu().numpy().tobytes()
-        if key not in self._facets:
-            model = self.model
-            self._facets[key] = FacetBasis(
-                model.mesh,
-                model.dofs.element,
-                facets,
-                points=self.points,
-                components=model.dofs.components,
-            )
-        return self._facets[key]
+        """Return the quadrature points of some facets, with the functions of the first unknown."""
+        basis: Any = self.basis(next(iter(self.model.ranks)), facets)
+        return basis  # type: ignore[no-any-return]
+
+    def basis(self, name: str, facets: Tensor | None = None) -> CellBasis | FacetBasis:
+        """Return the functions of an unknown; all unknowns share the quadrature points."""
+        key = (name, None if facets is None else facets.cpu().numpy().tobytes())
+        if key not in self._bases:
+            model, dofs = self.model, self.model.numbering.fields[name]
+            degree, points, c = model.degree, self.points, dofs.components
+            if facets is None:
+                self._bases[key] = CellBasis(model.mesh, dofs.element, degree, points, c)
+            else:
+                self._bases[key] = FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
+        return self._bases[key]
 
     def located(self, at: Tensor, dofs: Dofs) -> Interpolation:
         """Find points in the mesh; fixed points on fixed coordinates are found once."""
@@ -78,7 +74,7 @@ class Geometry:
 
         if at.requires_grad or self.moved:
             return find()
-        key = (at.cpu().numpy().tobytes(), dofs is self.model.dofs)
+        key = (at.cpu().numpy().tobytes(), id(dofs))
         if key not in self._located:
             self._located[key] = find()
         return self._located[key]
@@ -95,27 +91,70 @@ class Scene:
         Resolved parameters.
     geometry
         Bases on the coordinates in use.
+
+    Attributes
+    ----------
+    factor
+        Share of the loads that acts, while they are applied in steps.
+    trial
+        Whether the solution is one that an iteration tries: laws may then be infinite or not positive,
+        and the iteration steps back.
     """
+
+    trial: bool = False
+
+    factor: float = 1.0
 
     def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
         self.model, self.given, self.geometry = model, given, geometry
 
     def cells(self, u: Tensor | None = None) -> BasisSites:
         """Return all cells, where the solution is seen if it is given."""
-        return BasisSites(self.geometry.cells, self.model.nodal, self.model.dofs, u)
+        return self._seeing(self.geometry.cells, u)
 
     def facets(self, facets: Tensor, u: Tensor | None = None) -> BasisSites:
         """Return some facets, where the solution is seen if it is given."""
-        return BasisSites(self.geometry.facets(facets), self.model.nodal, self.model.dofs, u)
+        return self._seeing(self.geometry.facets(facets), u)
+
+    def _seeing(self, basis: Basis, u: Tensor | None) -> BasisSites:
+        fields = None if u is None else self.fields(basis, u)
+        return BasisSites(basis, self.model.nodal, fields)
+
+    def fields(self, basis: Basis, u: Tensor) -> Fields:
+        """Return the unknowns at the quadrature points of a basis."""
+        numbering = self.model.numbering
+
+        def get(name: str) -> Field:
+            return basis.interpolate(numbering.fields[name], numbering.part(u, name))
+
+        return Fields(get, self.model.ranks, u)
 
     def parameter(self, name: str, sites: Sites) -> Ranked:
         """Return a parameter at sites: ``[*batch, n|1, q|1, *shape]``."""
+        if name in self.given.laws:
+            return self._called(name, sites)
         parameter, value = self.model.declared[name], self.given[name]
         rank = len(parameter.shape)
         if parameter.on != "constant":
             return Ranked(sites.place(value, parameter.on, rank), rank)
         batch = value.shape[: value.ndim - rank]
         return Ranked(value.reshape(*batch, 1, 1, *parameter.shape), rank)
+
+    def _called(self, name: str, sites: Sites) -> Ranked:
+        """Evaluate a module that was given as a law of place and solution."""
+        columns = []
+        for what in self.model.declared[name].of:
+            value = Ranked(sites.x, 1) if what == "x" else sites.field(what)
+            columns.append(value.tensor if value.rank else value.tensor[..., None])
+        shape = np.broadcast_shapes(*(c.shape[:-1] for c in columns))
+        seen = torch.cat([c.expand(*shape, c.shape[-1]) for c in columns], -1)
+        result = self.given.laws[name](seen)
+        if result.shape != (*shape, 1) and result.shape != shape:
+            raise ArgumentError(
+                f"{name!r}: the module maps {list(seen.shape)} to {list(result.shape)}; expected "
+                f"{[*shape, 1]} or {list(shape)}"
+            )
+        return Ranked(result.reshape(shape))
 
     def evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
         """Evaluate a law at sites.
@@ -142,12 +181,16 @@ class Scene:
             If it is complex.
         """
         result = self._evaluate(value, sites, path)
-        if result.tensor.is_complex():
+        tensor = result.tensor
+        if not tensor.is_complex():
+            tensor = tensor.to(self.model.dtype)
+        elif self.model.spec.is_complex:
+            tensor = tensor.to(self.model.field_dtype)
+        else:
             raise DTypeError(f"{path}: the law is complex; this problem is real")
-        tensor = result.tensor.to(self.model.dtype)
         if tensor.ndim < 2 + result.rank:
             tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
-        if not bool(torch.isfinite(tensor.detach()).all()):
+        if not self.trial and not bool(torch.isfinite(tensor.detach()).all()):
             raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
         return Ranked(tensor, result.rank)
 
@@ -234,6 +277,8 @@ class Names(Mapping[str, Ranked]):
             if axis >= x.shape[-1]:
                 raise SpecError(f"{name!r} does not exist in {x.shape[-1]} dimensions")
             return Ranked(x[..., axis])
+        if name in self.scene.model.spec.derived_of:
+            return self.scene.model.derived(name, self.scene, self.sites)
         return self.sites.field(name)
 
     def __iter__(self) -> Iterator[str]:

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly import div, sym_grad
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch_sla.assembly import Basis, Dofs, Mesh
     from torch_sla.assembly.field import Field
 
-__all__ = ["BasisSites", "DofSites", "RestrictedSites", "Sites", "Spread"]
+__all__ = ["BasisSites", "DofSites", "Fields", "RestrictedSites", "Sites", "Spread"]
 
 
 class Sites(ABC):
@@ -55,8 +58,65 @@ class Sites(ABC):
         """
 
     def field(self, name: str) -> Ranked:
-        """Return the solution ``"u"`` or its gradient ``"grad(u)"`` here."""
-        raise SpecError(f"{name} is not known here")
+        """Return an unknown, or ``grad div sym_grad`` of one, or the ``normal`` here."""
+        if name == "normal":
+            raise SpecError("there is no normal here, only on facets")
+        if self.fields is None:
+            raise SpecError(f"{name} is not known here")
+        return self.fields(name)
+
+    fields: Fields | None = None
+
+    @property
+    def solution(self) -> Tensor:
+        """All unknowns of the problem ``[*batch, n]``, where the solution is seen."""
+        if self.fields is None or self.fields.solution is None:
+            raise SpecError("the solution is not known here")
+        return self.fields.solution
+
+
+class Fields:
+    """The unknowns at some sites, looked up when asked for.
+
+    Parameters
+    ----------
+    get
+        Value and gradient of an unknown by name.
+    ranks
+        Rank of each unknown.
+    solution
+        All unknowns of the problem ``[*batch, n]``, where they are at hand.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[str], Field],
+        ranks: Mapping[str, int],
+        solution: Tensor | None = None,
+    ) -> None:
+        self._get, self.ranks, self.solution = get, ranks, solution
+        self._known: dict[str, Field] = {}
+
+    def __getitem__(self, name: str) -> Field:
+        if name not in self._known:
+            self._known[name] = self._get(name)
+        return self._known[name]
+
+    def __call__(self, name: str) -> Ranked:
+        """Evaluate an unknown or an operator on it."""
+        operator, _, inner = name.partition("(")
+        unknown = inner[:-1] if inner else operator
+        if unknown not in self.ranks:
+            raise SpecError(f"{name} is not known here")
+        field, rank = self[unknown], self.ranks[unknown]
+        match operator if inner else "":
+            case "grad":
+                return Ranked(field.gradient, rank + 1)
+            case "div":
+                return Ranked(div(field))
+            case "sym_grad":
+                return Ranked(sym_grad(field), 2)
+        return Ranked(field.value, rank)
 
 
 class BasisSites(Sites):
@@ -68,14 +128,12 @@ class BasisSites(Sites):
         Geometry and quadrature.
     nodal
         First-order numbering of the mesh points, by which nodal values are interpolated.
-    dofs, u
+    fields
         The solution, where it may be seen.
     """
 
-    def __init__(
-        self, basis: Basis, nodal: Dofs, dofs: Dofs | None = None, u: Tensor | None = None
-    ) -> None:
-        self.basis, self.nodal, self.dofs, self.u = basis, nodal, dofs, u
+    def __init__(self, basis: Basis, nodal: Dofs, fields: Fields | None = None) -> None:
+        self.basis, self.nodal, self.fields = basis, nodal, fields
         self.n, self.q = basis.n_sites, len(basis.rule)
         mesh: Mesh = basis.mesh
         self.owners = (
@@ -83,7 +141,6 @@ class BasisSites(Sites):
             if basis.facets is None
             else mesh.facet_cells[basis.facets]
         )
-        self._field: Field | None = None
 
     @property
     def x(self) -> Tensor:
@@ -114,15 +171,14 @@ class BasisSites(Sites):
         return "cells" if self.basis.facets is None else "facets"
 
     def field(self, name: str) -> Ranked:
-        """Return the solution or its gradient ``[*batch, n, q, *shape]``."""
-        if self.dofs is None or self.u is None:
-            return super().field(name)
-        if self._field is None:
-            self._field = self.basis.interpolate(self.dofs, self.u)
-        rank = 0 if self.dofs.components == 1 else 1
-        if name == "u":
-            return Ranked(self._field.value, rank)
-        return Ranked(self._field.gradient, rank + 1)
+        """Return an unknown, something of it, or the normal ``[*batch, n, q, *shape]``."""
+        if name == "normal" and self.basis.facets is not None:
+            return Ranked(self.basis.normal, 1)
+        return super().field(name)
+
+    def seeing(self, fields: Fields) -> BasisSites:
+        """Return the same places where another solution is seen."""
+        return BasisSites(self.basis, self.nodal, fields)
 
 
 class DofSites(Sites):
@@ -136,16 +192,21 @@ class DofSites(Sites):
         Their numbers ``[n]``.
     weights
         For nodal values: ``[*batch, n_points] -> [*batch, n_nodes]``.
-    u
-        The solution ``[*batch, n]`` at these nodes, where it may be seen.
+    values
+        Unknowns at these nodes ``[*batch, n]`` or ``[*batch, n, components]``, where they may be seen.
     """
 
     owners = None
 
     def __init__(
-        self, points: Tensor, nodes: Tensor, spread: Spread, u: Tensor | None = None
+        self,
+        points: Tensor,
+        nodes: Tensor,
+        spread: Spread,
+        values: Mapping[str, Ranked] | None = None,
     ) -> None:
-        self.points, self.nodes, self.spread, self.u = points, nodes, spread, u
+        self.points, self.nodes, self.spread = points, nodes, spread
+        self.values = values or {}
         self.n, self.q = len(nodes), 1
 
     @property
@@ -162,9 +223,10 @@ class DofSites(Sites):
         return at_nodes.movedim(-1, site).unsqueeze(site + 1)
 
     def field(self, name: str) -> Ranked:
-        """Return the solution; its gradient has no single value at a node."""
-        if name == "u" and self.u is not None:
-            return Ranked(self.u.unsqueeze(-1))
+        """Return an unknown; its gradient has no single value at a node."""
+        if name in self.values:
+            value, rank = self.values[name]
+            return Ranked(value.unsqueeze(value.ndim - rank), rank)
         return super().field(name)
 
 
@@ -194,6 +256,7 @@ class RestrictedSites(Sites):
     def __init__(self, base: Sites, chosen: Tensor) -> None:
         self.base, self.chosen = base, chosen
         self.n, self.q = len(chosen), base.q
+        self.fields = base.fields
         self.owners = None if base.owners is None else base.owners[chosen]
 
     @property

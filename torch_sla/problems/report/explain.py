@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.problems.lowering.algebra import Algebra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,33 +18,29 @@ if TYPE_CHECKING:
 __all__ = ["explain", "plan_of"]
 
 
-def explain(model: Model, values: Mapping[str, Any]) -> str:
+def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
-    spec, mesh, dofs = model.spec, model.mesh, model.dofs
+    if isinstance(model, Algebra):
+        return "\n".join([_head(model), *_declared(model), *model.describe(values)])
+    spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
     lines = [
-        (
-            f"{spec.name or type(spec).__name__} ({spec.type}, spec {spec.spec_hash[:12]}, structure "
-            f"{model.compiled.key[:12]})"
-        ),
+        _head(model),
         f"  mesh        {mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D",
         (
-            f"  unknowns    {dofs.n}, of which {fixed} have a given value; order {spec.order}, "
+            f"  unknowns    {numbering.n}, of which {fixed} have a given value; order {spec.order}, "
             f"{spec.solver.dtype}"
         ),
         (
-            f"  matrix      {dofs.pattern.nnz_csr} entries, "
-            f"{dofs.pattern.nnz_csr / dofs.n:.1f} per row, symmetric positive definite"
+            f"  matrix      {numbering.pattern.nnz_csr} entries, "
+            f"{numbering.pattern.nnz_csr / numbering.n:.1f} per row, {_known(model)}"
         ),
     ]
     for condition, selection in zip(spec.boundary, model.selections, strict=True):
-        on = " ".join(condition.on)
-        lines.append(f"  {condition.type:<11} {len(selection.facets)} facets on {on}")
-    for name, parameter in spec.declared.items():
-        unit = f" [{parameter.unit}]" if parameter.unit else ""
-        default = "required" if parameter.default is None else f"default {parameter.default}"
-        count = 1 if parameter.on == "constant" else model.counts[parameter.on]
-        lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
+        tags, at = getattr(condition, "on", None), getattr(condition, "at", None) or ()
+        on = f"{len(selection.facets)} facets on {' '.join(tags)}" if tags else f"{len(at)} points"
+        lines.append(f"  {condition.type:<11} {on}")
+    lines += _declared(model)
     for output in spec.outputs:
         unit = f" [{output.unit}]" if output.unit else ""
         lines.append(f"  output      {output.name}{unit}: {output.type}")
@@ -55,9 +52,11 @@ def explain(model: Model, values: Mapping[str, Any]) -> str:
 
 def plan_of(model: Model, needs_grad: bool = False) -> Any:
     """Return the plan of the solve from the structure alone."""
-    pattern = model.dofs.pattern
-    values = torch.zeros(pattern.nnz_csr, dtype=model.dtype)
-    A = SparseTensor.from_pattern(pattern, values, structure=model.structure(True))
+    pattern = model.numbering.pattern
+    values = torch.zeros(pattern.nnz_csr, dtype=model.field_dtype, device=model.device)
+    A = SparseTensor.from_pattern(
+        pattern, values, structure=model.structure(_definite(model), model.symmetric)
+    )
     solver = model.spec.solver
     return A.plan(
         needs_grad=needs_grad,
@@ -65,3 +64,36 @@ def plan_of(model: Model, needs_grad: bool = False) -> Any:
         method=solver.method,
         preconditioner=solver.preconditioner,
     )
+
+
+def _definite(model: Model) -> bool | None:
+    return model.definite_tangent if model.nonlinear else model.definite
+
+
+def _known(model: Model) -> str:
+    structure = model.structure(_definite(model), model.symmetric)
+    if structure.positive_definite:
+        words = "symmetric positive definite"
+    elif structure.symmetric:
+        words = "symmetric"
+    else:
+        words = "unsymmetric" if structure.symmetric is False else "structure found from its values"
+    return words + (", nonlinear: Newton's method" if model.nonlinear else "")
+
+
+def _head(model: Any) -> str:
+    spec = model.spec
+    return (
+        f"{spec.name or type(spec).__name__} ({spec.type}, spec {spec.spec_hash[:12]}, structure "
+        f"{model.compiled.key[:12]})"
+    )
+
+
+def _declared(model: Any) -> list[str]:
+    lines = []
+    for name, parameter in model.declared.items():
+        unit = f" [{parameter.unit}]" if parameter.unit else ""
+        default = "required" if parameter.default is None else f"default {parameter.default}"
+        count = 1 if parameter.on == "constant" else model.counts[parameter.on]
+        lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")
+    return lines

@@ -1,4 +1,7 @@
-"""Pictures of a scalar field: a line in 1D, colours in 2D, the coloured surface in 3D."""
+"""Pictures of a field: a line in 1D, colours in 2D, the coloured surface in 3D.
+
+Of a vector field its size is drawn, of a complex one the real part.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,19 @@ def plot(solution: Solution, path: Path | None, member: int | tuple[int, ...]) -
         raise ArgumentError(
             "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
         ) from error
-    u = solution.u.detach()
+    u = solution.flat.detach()
     if u.ndim > 1:
         u = (
             u[member]
             if isinstance(member, int) and u.ndim == 2
             else u.flatten(0, -2)[_flat(u, member)]
         )
-    values = solution.model.at_points(u).cpu().numpy()
+    drawn = solution.model.at_points(u)
+    if drawn.is_complex():
+        drawn = drawn.real
+    if drawn.ndim > 1:
+        drawn = drawn.norm(dim=-1)
+    values = drawn.cpu().numpy()
     points = solution.points.detach().cpu().numpy()
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     draw = {1: _line, 2: _colours, 3: _surface}[points.shape[1]]

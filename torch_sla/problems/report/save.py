@@ -17,6 +17,7 @@ from torch_sla.problems.specs.outputs import Field
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch_sla.problems.algebra_solution import AlgebraSolution
     from torch_sla.problems.solution import Solution
 
 __all__ = ["save", "summary"]
@@ -31,7 +32,8 @@ def save(solution: Solution, path: Path) -> None:
             _fields(solution, path)
         case ".npz":
             arrays = {name: _numpy(value) for name, value in solution.outputs.items()}
-            arrays |= {"u": _numpy(solution.u), "points": _numpy(solution.points)}
+            arrays |= {name: _numpy(value) for name, value in solution.fields.items()}
+            arrays["points"] = _numpy(solution.points)
             np.savez_compressed(path, allow_pickle=False, **arrays)
         case ".json":
             path.write_text(json.dumps(summary(solution), indent=1) + "\n", encoding="utf-8")
@@ -42,20 +44,20 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def summary(solution: Solution) -> dict[str, Any]:
+def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}
     for name, value in solution.outputs.items():
         large = value.numel() > SHOWN
-        outputs[name] = {"shape": list(value.shape)} if large else value.detach().cpu().tolist()
+        outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
     return {
         "problem": solution.model.spec.name,
         "type": solution.model.spec.type,
         "spec_hash": solution.spec_hash,
         "structural_hash": solution.model.compiled.key,
         "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
-        "unknowns": solution.model.dofs.n,
+        "unknowns": sum(value.numel() for value in solution.fields.values()),
         "solve": {
             "result": info.result.name.lower(),
             "backend": info.backend,
@@ -65,28 +67,52 @@ def summary(solution: Solution) -> dict[str, Any]:
             "residual": info.residual,
             "notes": list(info.notes),
         },
-        "u": {"min": float(solution.u.detach().min()), "max": float(solution.u.detach().max())},
+        **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": outputs,
     }
 
 
 def _fields(solution: Solution, path: Path) -> None:
     model = solution.model
-    if solution.u.ndim > 1:
+    batch = solution.batch
+    if batch:
         raise ArgumentError(
-            f"u has batch dimensions {list(solution.u.shape[:-1])}, and {path.suffix} holds one member; save .npz, or "
+            f"u has batch dimensions {list(batch)}, and {path.suffix} holds one member; save .npz, or "
             "solve for one member"
         )
-    at_points = {"u": model.at_points(solution.u)}
+    at_points: dict[str, Tensor] = {}
+    for name in solution.fields:
+        value = model.at_points(solution.flat, name)
+        if value.is_complex():
+            at_points |= {f"{name}.real": value.real, f"{name}.imag": value.imag}
+        else:
+            at_points[name] = value
     in_cells: dict[str, Tensor] = {}
     for output in model.spec.outputs:
         if isinstance(output, Field) and output.on == "nodes":
-            at_points[output.name] = solution[output.name]
+            at_points |= _real(output.name, solution[output.name])
         elif isinstance(output, Field) and output.on == "cells":
-            in_cells[output.name] = solution[output.name]
+            in_cells |= _real(output.name, solution[output.name])
     write_mesh(path, model.mesh, at_points, in_cells, points=solution.points)
 
 
 def _numpy(value: Tensor) -> np.ndarray:
     array: np.ndarray = value.detach().cpu().numpy()
     return array
+
+
+def _real(name: str, value: Tensor) -> dict[str, Tensor]:
+    if not value.is_complex():
+        return {name: value}
+    return {f"{name}.real": value.real, f"{name}.imag": value.imag}
+
+
+def _plain(value: Tensor) -> Any:
+    """Return numbers as JSON has them; a complex one is a pair."""
+    value = value.detach().cpu()
+    return torch.view_as_real(value).tolist() if value.is_complex() else value.tolist()
+
+
+def _range(value: Tensor) -> dict[str, float]:
+    size = value.abs() if value.is_complex() else value
+    return {"min": float(size.min()), "max": float(size.max())}

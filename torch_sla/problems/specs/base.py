@@ -55,12 +55,22 @@ class Spec(pydantic.BaseModel):
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
+            known = [cls.spelling(name) for name in cls.model_fields]
             for key in data:
                 if key in cls.unbuilt:
                     raise unbuilt_key(key, cls.unbuilt[key])
-                if key not in cls.model_fields:
-                    raise unknown_key(str(key), cls.model_fields, str(data.get("type", "")))
+                if key not in known:
+                    raise unknown_key(str(key), known, str(data.get("type", "")))
         return data
+
+    @classmethod
+    def spelling(cls, name: str) -> str:
+        """Return how a field is written: its name, or the alias of one that a method would hide."""
+        return cls.model_fields[name].alias or name
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that were given, as they are written."""
+        return {self.spelling(name): getattr(self, name) for name in self.model_fields_set}
 
     def updated(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked as a new declaration.
@@ -71,16 +81,14 @@ class Spec(pydantic.BaseModel):
         >>> Dirichlet("left", 0.0).updated(value=2.0).value
         2.0
         """
-        return type(self)(
-            **{**{name: getattr(self, name) for name in self.model_fields_set}, **changes}
-        )
+        return type(self)(**{**self.given(), **changes})
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={getattr(self, name)!r}"
+            f"{self.spelling(name)}={getattr(self, name)!r}"
             for name, field in type(self).model_fields.items()
             if name != "type" and getattr(self, name) != field.default
         )

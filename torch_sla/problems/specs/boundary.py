@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import Place, Text, Value
+from torch_sla.problems.specs.value import Place, Points, Text, Value
 
-__all__ = ["Boundary", "Dirichlet", "Neumann", "Robin", "Selector"]
+__all__ = [
+    "Boundary",
+    "Condition",
+    "Dirichlet",
+    "Neumann",
+    "Periodic",
+    "PointLoad",
+    "Radiation",
+    "Robin",
+    "Selector",
+    "Spring",
+]
 
 
 class _OneOrMore:
@@ -42,10 +53,25 @@ else:
 """A tag, a list of tags, or a predicate that holds at all vertices of a facet (``"x < 1e-9"``)."""
 
 
-class Dirichlet(Spec):
+class Condition(Spec):
+    """The base of all conditions."""
+
+    unknown: Text | None = Field(
+        default=None,
+        description="Which unknown, where a problem has several; the first when left out.",
+    )
+
+    @property
+    def kind(self) -> str:
+        """What a physics allows or refuses: the type, and which law is given."""
+        return str(self.type)  # type: ignore[attr-defined]
+
+
+class Dirichlet(Condition):
     """The solution is given: u = value.
 
-    Where two conditions meet (at a shared corner), the later one in the list holds.
+    Where two conditions meet (at a shared corner), the later one in the list holds. A scalar value for
+    a vector unknown holds for each of its components.
 
     Examples
     --------
@@ -55,22 +81,49 @@ class Dirichlet(Spec):
 
     type: Literal["dirichlet"] = "dirichlet"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
-    value: Annotated[Value, Place("dofs")] = Field(
+    value: Annotated[Value, Place("dofs", (0, 1))] = Field(
         kw_only=False, description="Value of the solution."
+    )
+    component: Annotated[int, Field(ge=0, le=2)] | None = Field(
+        default=None, kw_only=False, description="Component of a vector unknown; all when left out."
     )
 
 
-class Neumann(Spec):
-    """The flux is given: κ ∂u/∂n = flux, positive into the body."""
+class Neumann(Condition):
+    """What enters through the boundary is given: exactly one of a flux, a traction, a pressure.
+
+    ``flux`` is κ ∂u/∂n, positive into the body; ``traction`` is force per area; a ``pressure`` that is
+    positive pushes on the body.
+    """
 
     type: Literal["neumann"] = "neumann"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
-    flux: Annotated[Value, Place("facets")] = Field(
-        description="κ ∂u/∂n, into the body, per area (heat: W/m²)."
+    flux: Annotated[Value | None, Place("facets")] = Field(
+        default=None, description="κ ∂u/∂n, into the body, per area (heat: W/m²)."
+    )
+    traction: Annotated[Value | None, Place("facets", (1,))] = Field(
+        default=None, description="Force per area (N/m²), a vector."
+    )
+    pressure: Annotated[Value | None, Place("facets")] = Field(
+        default=None, description="Pressure (N/m²), positive on the body."
     )
 
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [n for n in ("flux", "traction", "pressure") if getattr(self, n) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of flux, traction, pressure; received {found}")
+        return self
 
-class Robin(Spec):
+    @property
+    def kind(self) -> str:
+        """``"neumann.flux"``, ``"neumann.traction"`` or ``"neumann.pressure"``."""
+        names = ("flux", "traction", "pressure")
+        return "neumann." + next(n for n in names if getattr(self, n) is not None)
+
+
+class Robin(Condition):
     """Exchange with surroundings: κ ∂u/∂n = coefficient (ambient − u)."""
 
     type: Literal["robin"] = "robin"
@@ -83,4 +136,76 @@ class Robin(Spec):
     )
 
 
-Boundary: TypeAlias = Annotated[Dirichlet | Neumann | Robin, Field(discriminator="type")]
+class Radiation(Condition):
+    """Radiation to surroundings: κ ∂u/∂n = σ emissivity (ambient⁴ − u⁴), u an absolute temperature."""
+
+    type: Literal["radiation"] = "radiation"
+    on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
+    emissivity: Annotated[Value, Place("facets")] = Field(
+        kw_only=False, description="Between 0 and 1."
+    )
+    ambient: Annotated[Value, Place("facets")] = Field(
+        kw_only=False, description="Absolute temperature of the surroundings (K)."
+    )
+    constant: Annotated[float, Field(gt=0)] = Field(
+        default=5.670374419e-8,
+        description="σ, the constant of Stefan and Boltzmann (W/(m² K⁴), CODATA 2018).",
+    )
+
+
+class Spring(Condition):
+    """Springs to the ground: force = −stiffness u; a vector has one stiffness per direction."""
+
+    type: Literal["spring"] = "spring"
+    on: Selector | None = Field(
+        default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
+    )
+    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(  # type: ignore[misc]
+        kw_only=False,
+        description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
+        "at points; not negative.",
+    )
+    at: Points | None = Field(default=None, description="Positions [n, dim] of single springs.")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if (self.on is None) == (self.at is None):
+            raise ValueError("give exactly one of on (facets) and at (points)")
+        return self
+
+
+class Periodic(Condition):
+    """The values on some facets repeat those on others, which are the same facets moved.
+
+    Examples
+    --------
+    >>> Periodic(on="right", to="left").to
+    ('left',)
+    """
+
+    type: Literal["periodic"] = "periodic"
+    on: Selector = Field(kw_only=False, description="Facets whose values are repeated ones.")
+    to: Selector = Field(kw_only=False, description="Facets whose values they repeat.")
+
+
+class PointLoad(Condition):
+    """Concentrated forces (or sources) at points of the body, on nodes or off.
+
+    Examples
+    --------
+    >>> PointLoad(at=[(1.0, 0.5)], value=[0.0, -1.0]).at
+    ((1.0, 0.5),)
+    """
+
+    type: Literal["point_load"] = "point_load"
+    at: Points = Field(kw_only=False, description="Positions [n, dim].")
+    value: Annotated[Value, Place("points", (0, 1))] = Field(
+        kw_only=False,
+        description="Force at each of them (N), a vector; a number for scalar unknowns.",
+    )
+
+
+Boundary: TypeAlias = Annotated[
+    Dirichlet | Neumann | Robin | Radiation | Spring | PointLoad | Periodic,
+    Field(discriminator="type"),
+]

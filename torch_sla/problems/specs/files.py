@@ -16,6 +16,7 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import located, spec_error
 from torch_sla.problems.specs.migrations import migrate
+from torch_sla.problems.specs.residual import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
 
 if TYPE_CHECKING:
@@ -115,12 +116,19 @@ def _plain(
         for key in [key for key in (*FIRST, *middle, *LAST) if key in fields]:
             item = getattr(value, key)
             if key in ("version", "type") or item != fields[key].default:
+                key = type(value).spelling(key)
                 plain = _plain(item, base, keep, f"{name}.{key}" if name else key)
                 one = key == "on" and isinstance(plain, list) and len(plain) == 1
                 result[key] = plain[0] if one else plain
         if isinstance(value, ArrayFile):
             del result["type"]
         return result
+    if isinstance(value, PythonFunction):
+        raise SpecError(
+            f"the Python function {value.name} lives in this process only and cannot be written to a "
+            "file; write the residual as an expression",
+            path=name,
+        )
     if isinstance(value, DataFile):
         return Path(os.path.relpath(value, base)).as_posix()
     if isinstance(value, Array):

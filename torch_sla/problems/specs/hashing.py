@@ -12,6 +12,7 @@ from typing import Any
 
 from torch_sla.problems.specs.arrays import Array, file_digest
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.residual import PythonFunction, Residual
 from torch_sla.problems.specs.value import DataFile, Formula, FrozenMap
 
 __all__ = ["canonical", "spec_hash"]
@@ -37,10 +38,14 @@ def canonical(value: Any) -> Any:
         for name, field in type(value).model_fields.items():
             item = getattr(value, name)
             if name in ("type", "version") or item != field.default:
-                result[name] = canonical(item)
+                result[type(value).spelling(name)] = canonical(item)
         return result
     if isinstance(value, Formula):
         return {"formula": value.expression.canonical}
+    if isinstance(value, PythonFunction):
+        return {"python": value.digest}
+    if isinstance(value, Residual):
+        return {"residual": [list(i.canonical) for i in value.integrals]}
     if isinstance(value, DataFile):
         return {"content": file_digest(value)}
     if isinstance(value, Array):

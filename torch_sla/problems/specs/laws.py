@@ -20,7 +20,7 @@ from torch_sla.problems.specs.value import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Law", "check_laws", "declared_parameters", "laws", "visible"]
+__all__ = ["Law", "check_laws", "declared_parameters", "laws", "sees_solution", "visible"]
 
 DataPath = tuple[str | int, ...]
 
@@ -28,6 +28,7 @@ _HOMES = {
     "cells": ("constant", "cells", "nodes", "quadrature"),
     "facets": ("constant", "cells", "facets", "nodes"),
     "dofs": ("constant", "nodes"),
+    "points": ("constant", "cells", "nodes"),
     "output": ("constant", "cells", "facets", "nodes", "quadrature"),
 }
 _RANKS = ("a scalar", "a vector", "a matrix")
@@ -47,7 +48,10 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
         value = getattr(spec, name)
         place = next((m for m in field.metadata if isinstance(m, Place)), None)
         if place is not None:
-            if value is not None:
+            if place.named:
+                for key, item in value.items():
+                    yield Law((*path, name, key), item, place)
+            elif value is not None:
                 yield Law((*path, name), value, place)
         elif isinstance(value, Spec):
             yield from laws(value, (*path, name))
@@ -55,6 +59,9 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
             for i, item in enumerate(value):
                 if isinstance(item, Spec):
                     yield from laws(item, (*path, name, i))
+    more = getattr(spec, "more_laws", None)
+    if more is not None:
+        yield from more()
 
 
 def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Parameter]:
@@ -90,7 +97,12 @@ def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Para
 
 
 def check_laws(
-    spec: Spec, fields: Mapping[str, int], unseen: Mapping[str, str]
+    spec: Spec,
+    fields: Mapping[str, int],
+    unseen: Mapping[str, str],
+    derived: Mapping[str, int] | None = None,
+    seeing: Collection[str | int] = (),
+    tests: Mapping[str, int] | None = None,
 ) -> dict[str, Parameter]:
     """Check names, shapes and homes of every law; return the parameters.
 
@@ -100,32 +112,78 @@ def check_laws(
         Rank of each field of the physics.
     unseen
         Names that no law may use, with the reason.
+    derived
+        Rank of each quantity of the physics that outputs may use (``stress``).
+    seeing
+        Where laws begin that may use the solution, besides outputs (``"diffusivity"``).
+    tests
+        Rank of each test function, which a ``residual`` may use.
 
     Raises
     ------
     SpecError
         At the path of the law that is wrong.
     """
-    reserved = RESERVED_NAMES | fields.keys() | FUNCTIONS.keys() | FIELD_OPERATORS
-    parameters = declared_parameters(spec, reserved)
-    ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
-    ranks |= dict.fromkeys("xyz", 0)
+    derived, tests = derived or {}, tests or {}
+    reserved = RESERVED_NAMES | {"normal"} | fields.keys() | derived.keys() | tests.keys()
+    parameters = declared_parameters(spec, reserved | FUNCTIONS.keys() | FIELD_OPERATORS)
+    here = {name: len(parameter.shape) for name, parameter in parameters.items()}
+    here |= dict.fromkeys("xyz", 0)
     seen = visible(parameters, fields)
-    blind = dict.fromkeys(seen.keys() - ranks.keys(), "this law does not see the solution")
+    everything = {**seen, **derived}
+    blind = dict.fromkeys(everything.keys() - here.keys(), "this law does not see the solution")
+    later = dict.fromkeys(derived, "only outputs use it")
     for law in laws(spec):
-        forbidden = dict(unseen) if law.place.fields else {**blind, **unseen}
-        _check(law, law.value, law.path, parameters, seen if law.place.fields else ranks, forbidden)
+        normal = {"normal": 1} if law.place.on == "facets" else {}
+        if law.place.on == "output":
+            ranks, forbidden = everything | {"normal": 1}, dict(unseen)
+        elif law.place.on in ("cells", "facets") and law.path[0] in seeing:
+            ranks, forbidden = seen | normal, {**later, **unseen}
+            if law.path[0] == "residual":
+                ranks = visible(parameters, {**fields, **tests}) | normal
+        else:
+            ranks, forbidden = here | normal, {**blind, **unseen}
+            _check_blind(law, parameters)
+        _check(law, law.value, law.path, parameters, ranks, forbidden)
     return parameters
 
 
+def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
+    for path, leaf in leaves(law.value, law.path):
+        names: Collection[str] = leaf.expression.names if isinstance(leaf, Formula) else ()
+        if isinstance(leaf, Parameter):
+            names = (leaf.name,)
+        for name in names:
+            if name in parameters and "u" in parameters[name].of:
+                raise SpecError(
+                    f"the parameter {name!r} is a law of u, and this law does not see the solution",
+                    path=_text(path),
+                )
+
+
 def visible(parameters: Mapping[str, Parameter], fields: Mapping[str, int]) -> dict[str, int]:
-    """Return the rank of every name an output may use."""
+    """Return the rank of every name a law that sees the solution may use."""
     ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
     ranks |= dict.fromkeys("xyz", 0)
     for name, rank in fields.items():
-        ranks[name] = rank
-        ranks[f"grad({name})"] = rank + 1
+        ranks |= {name: rank, f"grad({name})": rank + 1}
+        if rank == 1:
+            ranks |= {f"div({name})": 0, f"sym_grad({name})": 2}
     return ranks
+
+
+def sees_solution(value: Any, fields: Collection[str], parameters: Mapping[str, Parameter]) -> bool:
+    """Whether a law uses the solution, by structure."""
+    for _, leaf in leaves(value):
+        if isinstance(leaf, Parameter) and "u" in leaf.of:
+            return True
+        if isinstance(leaf, Formula):
+            expression = leaf.expression
+            if expression.derivatives or expression.names & set(fields):
+                return True
+            if any("u" in parameters[n].of for n in expression.names & parameters.keys()):
+                return True
+    return False
 
 
 def _check(

@@ -25,10 +25,27 @@ __all__ = [
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Length: TypeAlias = Annotated[float, Field(gt=0)]
 Ratio: TypeAlias = Annotated[float, Field(ge=1e-6, le=1e6)]
+CellType: TypeAlias = Literal[
+    "line",
+    "triangle",
+    "quad",
+    "tetra",
+    "hexahedron",
+    "line3",
+    "triangle6",
+    "quad9",
+    "tetra10",
+    "hexahedron27",
+]
+Choice: TypeAlias = Literal["refuse", "allow"]
 Place: TypeAlias = Annotated[Listed[float], Field(min_length=2, max_length=2)]
 
 _GRADING = (
     "Size of the last cell over that of the first, per direction; sizes grow by a constant factor."
+)
+_DUPLICATE = "Whether two points at one place are refused, or allowed as the two lips of a crack."
+_HANGING = (
+    "Whether a point inside a facet of another cell is refused, or allowed where bodies only touch."
 )
 _CURVED = (
     "Whether cells are of second order, with edges that follow the circle; use it with order 2."
@@ -155,9 +172,11 @@ class MeshFile(Spec):
 
     type: Literal["file"] = "file"
     path: FilePath = Field(kw_only=False, description="Path, relative to the declaration's file.")
-    cell: Literal["line", "triangle", "quad", "tetra", "hexahedron"] | None = Field(
+    cell: CellType | None = Field(
         default=None, description="Cells to take where the file mixes types."
     )
+    duplicate_nodes: Choice = Field(default="refuse", description=_DUPLICATE)
+    hanging_nodes: Choice = Field(default="refuse", description=_HANGING)
 
 
 class MeshArrays(Spec):
@@ -175,15 +194,15 @@ class MeshArrays(Spec):
     type: Literal["arrays"] = "arrays"
     points: Array = Field(description="Coordinates [n_points, dim].")
     cells: Array = Field(description="Point indices [n_cells, nodes per cell], in VTK order.")
-    cell: Literal["line", "triangle", "quad", "tetra", "hexahedron"] = Field(
-        description="Type of the cells."
-    )
+    cell: CellType = Field(description="Type of the cells; second-order names mean curved cells.")
     cell_tags: dict[Text, Array] = Field(
         default={}, description="By name, indices of cells or a mask over them."
     )
     facet_tags: dict[Text, Array] = Field(
         default={}, description="By name, the vertices [m, k] of facets."
     )
+    duplicate_nodes: Choice = Field(default="refuse", description=_DUPLICATE)
+    hanging_nodes: Choice = Field(default="refuse", description=_HANGING)
 
 
 MeshSpec: TypeAlias = Annotated[

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import pydantic
 from annotated_types import MinLen
-from pydantic import BeforeValidator
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Selector
-from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.value import FormulaText, Place, Text
+from torch_sla.problems.specs.value import FormulaText, Listed, Place, Points, Text
 
 __all__ = [
     "Compliance",
+    "Component",
     "Energy",
     "Field",
     "Flux",
@@ -27,27 +26,6 @@ __all__ = [
 ]
 
 
-def _points(value: Any) -> Any:
-    if getattr(value, "requires_grad", False):
-        raise fault("positions are data; evaluate(expression, at=X) is differentiable in X")
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
-    return value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Point: TypeAlias = Annotated[
-    tuple[float, ...], BeforeValidator(_tuple), pydantic.Field(min_length=1, max_length=3)
-]
-if TYPE_CHECKING:
-    Points: TypeAlias = Any
-else:
-    Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
 Quantity: TypeAlias = Annotated[FormulaText, Place("output", (0, 1, 2), fields=True)]
 Scalar: TypeAlias = Annotated[FormulaText, Place("output", (0,), fields=True)]
 
@@ -102,7 +80,7 @@ class Reaction(OutputSpec):
 
 
 class Energy(OutputSpec):
-    """The energy stored in the cells, half of the bilinear form: ½ ∫ κ|∇u|² + ½ ∫ reaction·u²."""
+    """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity."""
 
     type: Literal["energy"] = "energy"
 
@@ -141,7 +119,16 @@ class Field(OutputSpec):
     )
 
 
+class Component(OutputSpec):
+    """Some components of the solution of an algebraic problem: ``[*batch, n]``."""
+
+    type: Literal["component"] = "component"
+    index: Annotated[Listed[Annotated[int, pydantic.Field(ge=0)]], MinLen(1)] = pydantic.Field(
+        kw_only=False, description="Which, counted from 0."
+    )
+
+
 Output: TypeAlias = Annotated[
-    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field,
+    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field | Component,
     pydantic.Field(discriminator="type"),
 ]

@@ -13,9 +13,10 @@ __all__ = ["PoissonProblem"]
 
 
 class PoissonProblem(FieldProblem):
-    """−∇·(κ ∇u) + reaction·u = source in the body; u is a scalar.
+    """−∇·(κ ∇u) + advection·∇u + reaction·u = source in the body; u is a scalar.
 
-    Boundary facets without a condition are insulated (κ ∂u/∂n = 0).
+    Coefficients may see ``u`` and ``grad(u)``; the problem is then nonlinear and solved by Newton's
+    method. Boundary facets without a condition are insulated (κ ∂u/∂n = 0).
 
     Examples
     --------
@@ -31,13 +32,20 @@ class PoissonProblem(FieldProblem):
     """
 
     fields_of: ClassVar[dict[str, int]] = {"u": 0}
-    unbuilt: ClassVar[dict[str, str]] = {
-        "advection": "advection is not available yet; only diffusion and reaction are",
-    }
+    conditions: ClassVar[tuple[str, ...]] = (
+        *("dirichlet", "neumann.flux", "robin", "radiation", "point_load", "periodic"),
+    )
+    seeing: ClassVar[frozenset[str]] = frozenset(
+        {"diffusivity", "advection", "reaction", "source", "boundary"}
+    )
 
     type: Literal["poisson"] = "poisson"
     diffusivity: Annotated[Value, Place("cells", (0, 2))] = Field(
         default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."
+    )
+    advection: Annotated[Value | None, Place("cells", (1,))] = Field(
+        default=None,
+        description="Velocity that carries u (heat: ρc times velocity, W/(m² K)), a vector.",
     )
     reaction: Annotated[Value | None, Place("cells")] = Field(
         default=None, description="Coefficient of u (heat: W/(m³ K)), per volume."
@@ -45,6 +53,10 @@ class PoissonProblem(FieldProblem):
     source: Annotated[Load, Place("cells")] = Field(
         default=0.0,
         description="Right-hand side per volume (heat: W/m³); {value: v, on: tag} acts there alone.",
+    )
+    stabilization: Literal["auto", "supg", "none"] = Field(
+        default="auto",
+        description="Of advection: streamline upwinding (supg) on elements of order 1 when auto.",
     )
     capacity: Annotated[Value, Place("cells")] = Field(
         default=1.0, description="Coefficient of ∂u/∂t (heat: J/(m³ K)); makes the mass matrix."

@@ -50,6 +50,15 @@ class Problem(Spec):
     """
 
     fields_of: ClassVar[dict[str, int]] = {}
+    derived_of: ClassVar[dict[str, int]] = {}
+    """Quantities that outputs may use, with their ranks."""
+    seeing: ClassVar[frozenset[str]] = frozenset()
+    """Where laws begin that may use the solution."""
+    refused: ClassVar[dict[str, str]] = {}
+    """Outputs that have no meaning here, with what to use instead."""
+    kinds: ClassVar[frozenset[str] | None] = None
+    """Outputs that have a meaning here; None means all that need a mesh."""
+    is_complex: ClassVar[bool] = False
     steady: ClassVar[bool] = True
 
     type: str
@@ -81,18 +90,44 @@ class Problem(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         unseen = {"t": "this problem is steady"} if self.steady else {}
-        self._parameters = check_laws(self, self.fields_of, unseen)
-        taken = set(self.fields_of)
+        self._parameters = check_laws(
+            self, self.fields, unseen, self.derived_of, self.seeing, self.tests
+        )
+        taken = set(self.fields)
         for i, output in enumerate(self.outputs):
             if output.name in taken:
                 raise SpecError(
                     f"two outputs are called {output.name!r}"
-                    if output.name not in self.fields_of
+                    if output.name not in self.fields
                     else f"{output.name!r} is the field itself; call the output something else",
                     path=f"outputs.{i}.name",
                 )
             taken.add(output.name)
+            allowed = (
+                output.type != "component" if self.kinds is None else output.type in self.kinds
+            )
+            if not allowed:
+                raise SpecError(
+                    f"a {output.type} has no meaning in {self.type!r}", path=f"outputs.{i}.type"
+                )
+            if output.type in self.refused:
+                raise SpecError(self.refused[output.type], path=f"outputs.{i}.type")
+        for name, parameter in self._parameters.items():
+            if "u" in parameter.of and (parameter.on != "quadrature" or parameter.shape):
+                raise SpecError(
+                    f"the parameter {name!r} is a law of u, which is a scalar on quadrature points"
+                )
         return self
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Rank of each unknown: 0 scalar, 1 vector."""
+        return self.fields_of
+
+    @property
+    def tests(self) -> dict[str, int]:
+        """Rank of each test function that is written out."""
+        return {}
 
     # -- files and identity ---------------------------------------------------------------------
 
@@ -302,6 +337,31 @@ class FieldProblem(Problem):
     boundary: Listed[Boundary] = Field(
         default=(), description="Conditions; facets without one are free of flux."
     )
+
+    conditions: ClassVar[tuple[str, ...]] = ()
+    """Kinds of conditions that have a meaning here."""
+
+    @model_validator(mode="after")
+    def _check_conditions(self) -> Self:
+        for i, condition in enumerate(self.boundary):
+            kind = condition.kind
+            if kind not in self.conditions:
+                known = " ".join(self.conditions)
+                raise SpecError(
+                    f"{kind!r} has no meaning in {self.type!r}; its conditions are: {known}",
+                    path=f"boundary.{i}",
+                )
+            name = condition.unknown or next(iter(self.fields))
+            if name not in self.fields:
+                known = " ".join(self.fields)
+                raise SpecError(
+                    f"there is no unknown {name!r}; unknowns: {known}", path=f"boundary.{i}.unknown"
+                )
+            if getattr(condition, "component", None) is not None and not self.fields[name]:
+                raise SpecError(
+                    f"{name!r} is a scalar and has no components", path=f"boundary.{i}.component"
+                )
+        return self
 
     def assemble(
         self,

@@ -9,7 +9,32 @@ from pydantic import Field
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.value import Text
 
-__all__ = ["Solver"]
+__all__ = ["Newton", "Solver"]
+
+
+class Newton(Spec):
+    """How a nonlinear problem is iterated; the derivative is that of the converged state.
+
+    Examples
+    --------
+    >>> Newton(rtol=1e-8, maxiter=50)
+    Newton(rtol=1e-08, maxiter=50)
+    """
+
+    type: Literal["newton"] = "newton"
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Residual relative to the first; None means 1e-10 in float64, 1e-5 in float32.",
+    )
+    atol: Annotated[float, Field(ge=0)] = Field(default=0.0, description="Absolute residual.")
+    maxiter: Annotated[int, Field(ge=1)] = Field(
+        default=25, description="Largest number of iterations, per load step."
+    )
+    line_search: bool | None = Field(
+        default=None,
+        description="Whether steps are shortened until the residual falls; None means yes, but not "
+        "where loads are applied in steps, which are cut instead.",
+    )
 
 
 class Solver(Spec):
@@ -38,6 +63,9 @@ class Solver(Spec):
     )
     adjoint_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Relative residual of adjoint solves; None means rtol."
+    )
+    nonlinear: Newton = Field(
+        default=Newton(), description="Iteration of a problem that turns out to be nonlinear."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where work happens."

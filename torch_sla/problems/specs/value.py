@@ -36,6 +36,7 @@ __all__ = [
     "Load",
     "Parameter",
     "Place",
+    "Points",
     "Predicate",
     "Text",
     "Value",
@@ -118,6 +119,30 @@ Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_resolved)]
 
 
+def _points(value: Any) -> Any:
+    if getattr(value, "requires_grad", False):
+        raise fault("positions are data; evaluate(expression, at=X) is differentiable in X")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Point: TypeAlias = Annotated[
+    tuple[float, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)
+]
+if TYPE_CHECKING:
+    Points: TypeAlias = Any
+else:
+    Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
+"""Positions ``[n, dim]``."""
+
+
 class _ExpressionFormat:
     """Marks text as an expression in the JSON Schema."""
 
@@ -153,17 +178,20 @@ class Place:
     Parameters
     ----------
     on
-        ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones) or
-        ``"output"`` (wherever the output asks).
+        ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones),
+        ``"points"`` of the body or ``"output"`` (wherever the output asks).
     ranks
         Ranks allowed: 0 scalar, 1 vector, 2 matrix.
     fields
         Whether the solution may be seen.
+    named
+        Whether the field is a mapping from names to laws.
     """
 
-    on: Literal["cells", "facets", "dofs", "output"]
+    on: Literal["cells", "facets", "dofs", "points", "output"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
+    named: bool = False
 
 
 class ArrayFile(Spec):
@@ -219,8 +247,10 @@ class Parameter(Spec):
     default: Default | None = Field(
         default=None, description="Value when none is given; without one the parameter is required."
     )
-    of: Listed[Literal["x"]] = Field(
-        default=(), description="What a module given for it sees: the coordinates x."
+    of: Listed[Literal["x", "u"]] = Field(
+        default=(),
+        description="What a module given for it sees: the coordinates x, the solution u. A law of u "
+        "lives on quadrature points.",
     )
     unit: str | None = Field(default=None, description="Unit, as documentation.")
 

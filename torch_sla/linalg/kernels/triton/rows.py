@@ -13,7 +13,7 @@ from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["diagonal_slots", "last_at_most", "row_max", "sampled_product"]
+__all__ = ["decide", "diagonal_slots", "last_at_most", "row_max", "sampled_product"]
 
 _ENTRIES = 512  # of one program of the sampled product
 
@@ -152,3 +152,41 @@ def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
             COMPLEX=u.is_complex(), DTYPE=ACCUMULATED[written.dtype], ENTRIES=_ENTRIES,
         )  # fmt: skip
     return out
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _decide(crow, ccol, near, key, left, n_rows, UNDECIDED: tl.constexpr,
+            ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    own = tl.load(key + row, mask=inside, other=0)
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    undecided = (own >= UNDECIDED) & (own < 2 * UNDECIDED)
+    length = tl.where(undecided, length, 0)
+    lane = tl.arange(0, WIDTH)
+    seen = tl.zeros([ROWS, WIDTH], tl.int64)
+    for step in range(0, tl.max(length, 0), WIDTH):
+        live = (step + lane)[None, :] < length[:, None]
+        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        seen = tl.maximum(seen, tl.load(near + j.to(tl.int64), mask=live, other=0))
+    largest = tl.max(seen, 1)
+    chosen = undecided & (largest == own)
+    beaten = undecided & (largest >= 2 * UNDECIDED)
+    tl.store(key + row, tl.where(chosen, own + UNDECIDED, 0), mask=inside & (chosen | beaten))
+    remaining = tl.sum((undecided & ~(chosen | beaten)).to(tl.int32), 0)
+    if remaining > 0:
+        tl.atomic_add(left, remaining)
+
+
+def decide(crow: Tensor, ccol: Tensor, near: Tensor, key: Tensor) -> bool:
+    """One round of `torch_sla.linalg.kernels.independent`, in place; whether rows are undecided."""
+    n_rows = key.numel()
+    if not n_rows:
+        return False
+    left = torch.zeros(1, dtype=torch.int32, device=key.device)
+    rows, width, _ = plan_tile(n_rows, ccol.numel(), 1)
+    _decide[(triton.cdiv(n_rows, rows),)](
+        crow, ccol, near, key, left, n_rows, UNDECIDED=1 << 60, ROWS=rows, WIDTH=width
+    )
+    return bool(left)

@@ -1,11 +1,10 @@
 """Aggregates found in parallel: roots no two of which are within two steps, and their neighbours.
 
-Roots are a maximal independent set of distance two: a row is one when its priority, a hash of its
-number, is the largest within two steps (Luby's algorithm; Bell, Dalton and Olson, SIAM J. Sci.
-Comput. 34, 2012). A second set among rows that are left over makes aggregates of those that have
-enough free neighbours (Kelley and Rajamanickam, Parallel, portable algorithms for distance-2 maximal
-independent set and graph coarsening, IPDPS 2022), and the rest joins the aggregate to which it is
-coupled most strongly. Nothing depends on the order of execution.
+Roots are a maximal set of rows no two of which are within two steps. A second set, among rows that
+are left over, makes aggregates of those that have enough free neighbours (Kelley and Rajamanickam,
+Parallel, portable algorithms for distance-2 maximal independent set and graph coarsening, IPDPS
+2022), and the rest joins the aggregate to which it is coupled most strongly. Nothing depends on the
+order of execution.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.kernels.independent import independent_rows
 from torch_sla.linalg.kernels.rows import row_max
 
 if TYPE_CHECKING:
@@ -23,33 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["aggregate"]
 
-_UNDECIDED, _ROOT = 1 << 60, 2 << 60  # above any priority
-_PRIORITY = (1 << 60) - 1
 _LEAST = 3  # rows of an aggregate of the second kind
 _ROUNDS = 3  # of joining, before what is left becomes aggregates of its own
-
-
-def _priority(n: int, device: torch.device) -> Tensor:
-    """Hash each row number, unique by carrying it in the low bits."""
-    i = torch.arange(n, device=device)
-    h = i * 0x1E3779B97F4A7C15
-    h = (h ^ (h >> 31)) * 0x3F58476D1CE4E5B9
-    h = (h ^ (h >> 27)) & 0xFFFFFFF
-    return (h << 32) | i
-
-
-def _independent(S: Strong, priority: Tensor, free: Tensor) -> Tensor:
-    """Mark a maximal set of free rows no two of which are within two steps."""
-    key = torch.where(free, priority | _UNDECIDED, 0)
-    while True:
-        near = row_max(S.crow, key, S.ccol, 0)
-        near = torch.maximum(row_max(S.crow, near, S.ccol, 0), near)
-        undecided = (key >= _UNDECIDED) & (key < _ROOT)
-        chosen = undecided & (near == key)
-        beaten = undecided & (near >= _ROOT)
-        key = torch.where(chosen, priority | _ROOT, torch.where(beaten, 0, key))
-        if not bool((undecided & ~chosen & ~beaten).any()):
-            return key >= _ROOT
 
 
 def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
@@ -77,11 +52,10 @@ def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
     coupled = S.crow.diff() > present
     if not n or not bool(coupled.any()):
         return group, 0
-    priority = _priority(n, device)
     count = 0
     free = coupled
     for least in (1, _LEAST):
-        root = _independent(S, priority, free)
+        root = independent_rows(S.crow, S.ccol, free)
         if least > 1:
             neighbours = _count_free(S, free)
             root &= neighbours >= least

@@ -165,10 +165,14 @@ class DeviceAggregation(DeviceHierarchy):
         scale = _power_scale(values)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
-        A = grouped(self._pattern.crow, self._pattern.ccol, values, self._edge)
+        where = (self._pattern.crow, self._pattern.ccol)
+        A = grouped(*where, values, self._edge)
+        # The first matrix stays on the pattern of the caller, whose blocks may have gaps.
+        first = Rows.of(*where, values.to(self.dtype), self.n)
+        del values
         vectors = self._vectors
         if vectors is not None:
-            vectors = plain(vectors, values.dtype).reshape(A.n_rows, self._edge, -1)
+            vectors = plain(vectors, A.values.dtype).reshape(A.n_rows, self._edge, -1)
         stages: list[Stage] = []
         refresh = bool(self._kept)
         damping = options.damping
@@ -176,9 +180,7 @@ class DeviceAggregation(DeviceHierarchy):
             damping = 0.0 if self._unsymmetric else 4.0 / 3.0
         while True:
             edge, level = A.values.shape[1], len(stages)
-            flat = flatten(A, self.dtype)
-            if not level:
-                flat = replace(flat, crow=self._pattern.crow, ccol=self._pattern.ccol)
+            flat = flatten(A, self.dtype) if level else first
             if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
                 break
             smoother, radius = make_smoother(self._smoother, options.sweeps, flat)
@@ -198,8 +200,8 @@ class DeviceAggregation(DeviceHierarchy):
             R = transpose(P)
             coarse = _without_empty(multiply(R, multiply(A, P), kept.coarse))
             if not refresh:
-                where = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
-                self._kept.append(replace(kept, P=where[0], coarse=where[1]))
+                found_at = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
+                self._kept.append(replace(kept, P=found_at[0], coarse=found_at[1]))
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)
             stages.append(Stage(flat, smoother, edge, *transfers))
             A = coarse

@@ -1,0 +1,218 @@
+"""What every physics owes: one suite that walks the registry.
+
+A new physics adds a sample in ``tests/helpers/samples.py``; without one, the first test here fails.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.helpers.samples import SAMPLES, Sample
+from torch_sla import clear_cache, load_problem
+from torch_sla.cli.app import app
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.derivatives.check import check_gradients
+from torch_sla.problems.registry import PHYSICS, problem_class
+from torch_sla.problems.specs.problem import FieldProblem
+
+CASES = [
+    pytest.param(sample, id=f"{kind}-{name}")
+    for kind, samples in SAMPLES.items()
+    for name, sample in samples.items()
+]
+every = pytest.mark.parametrize("sample", CASES)
+
+
+def close(a: torch.Tensor, b: torch.Tensor, rtol: float = 1e-8) -> None:
+    scale = float(b.detach().abs().max()) or 1.0
+    assert a.shape == b.shape
+    assert float((a - b).detach().abs().max()) <= rtol * scale
+
+
+def functional(solution, only: tuple[str, ...] | None = None) -> torch.Tensor:
+    """A smooth number that every unknown enters, or only some."""
+    total = 0.0
+    for name, u in solution.fields.items():
+        if only is not None and name not in only:
+            continue
+        for part in (u.real, u.imag) if u.is_complex() else (u,):
+            total = total + (part**3).mean() + (part**2).mean()
+    return total
+
+
+def test_every_physics_has_a_sample() -> None:
+    assert set(SAMPLES) == set(PHYSICS)
+    for kind in PHYSICS:
+        assert problem_class(kind).model_fields["type"].default == kind
+
+
+@every
+def test_yaml_says_the_same(sample: Sample, tmp_path) -> None:
+    problem = sample.make()
+    text = problem.to_yaml(tmp_path / "p.yaml")
+    again = load_problem(tmp_path / "p.yaml")
+    assert type(again) is type(problem)
+    assert again.spec_hash == problem.spec_hash
+    assert again.to_yaml() == text
+    assert again.structural_hash == problem.structural_hash
+
+
+@every
+def test_python_yaml_and_shell_agree(sample: Sample, tmp_path) -> None:
+    problem = sample.make()
+    here = problem.solve()
+    problem.to_yaml(tmp_path / "p.yaml")
+    there = load_problem(tmp_path / "p.yaml").solve()
+    for name, u in here.fields.items():
+        assert torch.equal(u, there[name])
+    command = ["solve", str(tmp_path / "p.yaml"), "-o", str(tmp_path), "--json", "--no-picture"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["spec_hash"] == problem.spec_hash
+    assert here.outputs
+    for name, value in here.outputs.items():
+        shown = torch.tensor(report["outputs"][name], dtype=torch.float64)
+        exact = torch.view_as_real(value) if value.is_complex() else value
+        assert torch.equal(shown.reshape(exact.shape), exact)
+
+
+@every
+def test_gradients_of_every_parameter(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    assert set(values) == set(problem.declared)
+    moving = {"points": problem.mesh_data().points} if isinstance(problem, FieldProblem) else {}
+    check = problem.check_gradients({**values, **moving})
+    assert check.passed, str(check)
+
+
+@every
+def test_gradients_of_every_output(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    outputs = problem.solve(values).outputs
+    generator = torch.Generator().manual_seed(31)
+    weights = {
+        name: (1 + torch.rand(value.shape, generator=generator, dtype=torch.float64))
+        / float(value.detach().abs().max())
+        for name, value in outputs.items()
+    }
+
+    def number(solution):
+        total = 0.0
+        for name, weight in weights.items():
+            value = solution[name]
+            assert value.requires_grad or not torch.is_grad_enabled(), f"{name} is detached"
+            value = value.real + 0.7 * value.imag if value.is_complex() else value
+            total = total + ((weight * value) ** 3).sum() + (weight * value).sum()
+        return total
+
+    check = check_gradients(problem, values, output=number, step=0.004)
+    assert check.passed, str(check)
+
+
+@every
+def test_second_derivatives(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    names = list(values)
+    leaves = tuple(values[name].detach().requires_grad_() for name in names)
+
+    def value(*given: torch.Tensor) -> torch.Tensor:
+        return functional(problem.solve(dict(zip(names, given, strict=True))), sample.second)
+
+    # Taylor of the gradient along a direction: order 2 of its remainder against the Hessian product.
+    generator = torch.Generator().manual_seed(77)
+    move = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in leaves]
+    move = [m * x.detach().abs().mean() for m, x in zip(move, leaves, strict=True)]
+    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in leaves]
+
+    def slope(given: tuple[torch.Tensor, ...], *, graph: bool) -> torch.Tensor:
+        grads = torch.autograd.grad(value(*given), given, create_graph=graph)
+        return sum((g * w).sum() for g, w in zip(grads, weights, strict=True))
+
+    here = slope(leaves, graph=True)
+    hessian = torch.autograd.grad(here, leaves)
+    exact = float(sum((h * m).sum() for h, m in zip(hessian, move, strict=True)))
+    remainders = []
+    for h in (2e-3, 1e-3):
+        moved = tuple(
+            (x.detach() + h * m).requires_grad_() for x, m in zip(leaves, move, strict=True)
+        )
+        there = float(slope(moved, graph=False))
+        remainders.append(abs(there - float(here.detach()) - h * exact))
+    assert exact != 0.0
+    assert remainders[0] < 1e-9 * abs(float(here.detach())) or remainders[0] > 3.86 * remainders[1]
+
+
+@every
+def test_values_are_not_baked_in(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    before = functional(problem.solve(values))
+    for name, value in values.items():
+        changed = {**values, name: 1.1 * value}
+        there = functional(problem.solve(changed))
+        assert abs(float(there - before)) > 1e-9 * abs(float(before)), name
+        clear_cache()
+        close(there, functional(sample.make().solve(changed)), 1e-10)
+    close(functional(problem.solve(values)), before, 1e-12)
+
+
+@every
+def test_a_batch_of_each_parameter(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    factors = (0.95, 1.0, 1.07)
+    for name, value in values.items():
+        batch = torch.stack([f * value for f in factors])
+        together = problem.solve({**values, name: batch})
+        assert together.batch == (3,)
+        for i, f in enumerate(factors):
+            alone = problem.solve({**values, name: f * value})
+            for field, u in alone.fields.items():
+                close(together[field][i], u, 1e-7)
+            for output, number in alone.outputs.items():
+                close(together[output][i], number, 1e-7)
+
+
+@every
+def test_names_that_do_not_exist_are_refused(sample: Sample) -> None:
+    problem = sample.make()
+    name = next(iter(problem.declared))
+    with pytest.raises(ArgumentError, match="no parameter of this problem"):
+        problem.solve({f"{name}x": 1.0})
+    with pytest.raises(SpecError, match=r"unknown field 'solvre'.*did you mean 'solver'"):
+        type(problem)(**problem.given(), solvre=1)
+
+
+@every
+def test_the_residual_vanishes_and_the_jacobian_is_its_derivative(sample: Sample) -> None:
+    problem = sample.make()
+    if not isinstance(problem, FieldProblem):
+        pytest.skip("has no mesh")
+    values = sample.values(problem)
+    solution = problem.solve(values)
+    u = solution.flat
+    size = float(problem.residual(torch.zeros_like(u), values).abs().max())
+    assert float(problem.residual(u, values).abs().max()) < 1e-8 * size
+    generator = torch.Generator().manual_seed(5)
+    v = torch.randn(u.shape, generator=generator, dtype=torch.float64) * u.abs().mean()
+    J = problem.jacobian(u, values, constrained=False)
+    h = 1e-5
+    plus = problem.residual(u + h * v, values, constrained=False)
+    minus = problem.residual(u - h * v, values, constrained=False)
+    close((plus - minus) / (2 * h), J @ v.to(u), 1e-6)
+
+
+@every
+def test_it_explains_itself(sample: Sample) -> None:
+    problem = sample.make()
+    text = problem.explain()
+    assert problem.spec_hash[:12] in text
+    assert "plan" in text

@@ -1,0 +1,124 @@
+"""Newton's method for a batch of systems, each with its own step length and its own verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result
+from torch_sla.linalg.nonlinear.options import NonlinearInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.nonlinear.options import NonlinearOptions
+
+__all__ = ["newton_batch"]
+
+_HALVINGS = 25
+_DIVERGED = 1e8
+
+
+def newton_batch(
+    residual: Callable[[Tensor], Tensor],
+    step: Callable[[Tensor, Tensor], Tensor],
+    u: Tensor,
+    options: NonlinearOptions,
+    reference: Tensor | None = None,
+) -> tuple[Tensor, NonlinearInfo]:
+    """Solve ``F(u) = 0`` for every member of a batch.
+
+    Parameters
+    ----------
+    residual
+        ``u [*batch, n] -> F [*batch, n]``, not recorded.
+    step
+        ``(u, F) -> J(u)⁻¹ F``.
+    u
+        Starting value.
+    options
+        Tolerances, limit, whether steps are shortened.
+    reference
+        Size ``[*batch]`` that `rtol` is relative to, where it exceeds that of the first residual.
+
+    Returns
+    -------
+    u, info
+        The last iterate, and the report of the worst member.
+
+    Examples
+    --------
+    >>> from torch_sla.linalg.nonlinear.options import NonlinearOptions
+    >>> c = torch.tensor([[4.0], [9.0]], dtype=torch.float64)
+    >>> u, info = newton_batch(
+    ...     lambda u: u**2 - c, lambda u, F: F / (2 * u), torch.ones_like(c), NonlinearOptions()
+    ... )
+    >>> u.flatten().tolist(), info.converged
+    ([2.0, 3.0], True)
+    """
+    info = NonlinearInfo(method="newton")
+    eps = torch.finfo(u.dtype).eps
+    F = residual(u)
+    size = torch.linalg.vector_norm(F, dim=-1)
+    first = size if reference is None else torch.maximum(size, reference)
+    target = torch.clamp(options.rtol * first, min=options.atol)
+    floored = torch.zeros_like(size, dtype=torch.bool)
+    while True:
+        info.history.append(float(size.max()))
+        if not bool(torch.isfinite(size).all()):
+            info.result = Result.NONFINITE
+            break
+        if bool((size > _DIVERGED * first).any()):
+            info.result = Result.STAGNATION
+            info.notes.append("the residual grows without bound")
+            break
+        active = (size > target) & ~floored
+        if not bool(active.any()):
+            info.result = Result.ROUNDOFF if bool(floored.any()) else Result.CONVERGED
+            break
+        if info.iterations >= options.maxiter:
+            info.result = Result.MAXITER
+            break
+        delta = torch.where(
+            active[..., None], -step(u, F), torch.zeros((), dtype=u.dtype, device=u.device)
+        )
+        length = torch.ones_like(size)
+        pending = active.clone()
+        trial, G, after = u, F, size
+        for _ in range(_HALVINGS if options.line_search else 1):
+            trial = u + length[..., None].to(u.dtype) * delta
+            G = residual(trial)
+            after = torch.linalg.vector_norm(G, dim=-1)
+            if not options.line_search:
+                pending = torch.zeros_like(pending)
+                break
+            # A NaN compares false, so the step is shortened.
+            pending = active & ~(after <= (1 - 1e-4 * length) * size)
+            if not bool(pending.any()):
+                break
+            length = torch.where(pending, 0.5 * length, length)
+        if bool(pending.any()):
+            # Nothing decreases: at the floor of the dtype when the full step is rounding already.
+            moved = torch.linalg.vector_norm(delta, dim=-1)
+            scale = torch.linalg.vector_norm(u, dim=-1)
+            small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
+            small = small | (size <= 1e3 * eps * first)
+            if not bool(small[pending].all()):
+                info.result = Result.STAGNATION
+                break
+            floored = floored | pending
+            keep = pending[..., None]
+            trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
+            after = torch.where(pending, size, after)
+        if not options.line_search:
+            # At the floor of the dtype steps are rounding, and the residual does not fall any more.
+            moved = torch.linalg.vector_norm(delta, dim=-1)
+            scale = torch.linalg.vector_norm(trial, dim=-1)
+            floored = floored | (active & (moved <= 8 * eps * scale))
+        u, F, size = trial, G, after
+        info.iterations += 1
+    relative = size / torch.where(first > 0, first, torch.ones_like(first))
+    info.residual = float(relative.max())
+    return u, info

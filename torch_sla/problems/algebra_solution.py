@@ -1,0 +1,118 @@
+"""The solution of an algebraic problem: numbers by name, how they were found."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.expression import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from torch_sla.linalg import SolveInfo
+
+__all__ = ["AlgebraSolution"]
+
+
+class AlgebraSolution:
+    """What ``solve`` returns where there is no mesh; everything in it is differentiable.
+
+    Attributes
+    ----------
+    fields
+        By name: ``x``, or ``eigenvalues [*batch, k]`` and ``modes [*batch, k, n]``; attributes too.
+    outputs
+        The declared outputs by name.
+    info
+        Method, iterations, residual.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        fields: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        info: SolveInfo,
+    ) -> None:
+        self.model, self.info = model, info
+        self.fields, self.outputs = dict(fields), dict(outputs)
+
+    def __getattr__(self, name: str) -> Tensor:
+        fields = self.__dict__.get("fields", {})
+        if name not in fields:
+            raise AttributeError(f"no {name!r} here{nearest(name, fields)}: {' '.join(fields)}")
+        found: Tensor = fields[name]
+        return found
+
+    @property
+    def u(self) -> Tensor:
+        """The first field."""
+        return next(iter(self.fields.values()))
+
+    @property
+    def frequencies(self) -> Tensor:
+        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz)."""
+        return self.fields["eigenvalues"].clamp_min(0.0).sqrt() / (2.0 * math.pi)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Batch dimensions."""
+        return tuple(self.u.shape[:-1])
+
+    @property
+    def plan(self) -> object:
+        """What was decided before the solve, and why."""
+        return self.info.plan
+
+    @property
+    def spec_hash(self) -> str:
+        """Identifies the declaration that was solved."""
+        found: str = self.model.spec.spec_hash
+        return found
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.fields:
+            return self.fields[name]
+        if name not in self.outputs:
+            known = " ".join(self.outputs) or "none"
+            raise KeyError(
+                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
+            )
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``.npz`` arrays, or ``.json`` numbers and identity."""
+        import json
+
+        import numpy as np
+
+        from torch_sla.problems.report.save import summary
+
+        path = Path(path)
+        if path.suffix == ".npz":
+            found = {**self.outputs, **self.fields}
+            arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
+            np.savez_compressed(path, **arrays)
+        elif path.suffix == ".json":
+            path.write_text(json.dumps(summary(self), indent=1) + "\n", encoding="utf-8")
+        else:
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; without a mesh a solution is saved as .npz or .json"
+            )
+
+    def plot(self, path: str | Path | None = None, **_: object) -> object:
+        """Refuse: there is no mesh to draw on."""
+        del path
+        raise ArgumentError("there is no mesh to draw on; plot solution.x with your own tools")
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {list(value.shape)}" for name, value in self.fields.items())
+        return f"AlgebraSolution({parts}, {self.info.backend} {self.info.method})"

@@ -1,0 +1,419 @@
+"""Algebraic problems: matrices and vectors to tensors, verbs without a mesh."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
+from torch_sla.linalg import SolveInfo, SparseTensor
+from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.problems.algebra_solution import AlgebraSolution
+from torch_sla.problems.expression import Ranked, nearest
+from torch_sla.problems.lowering.frame import solver_device
+from torch_sla.problems.lowering.parameters import Given, resolve
+from torch_sla.problems.specs.algebra import Entries, MatrixFile
+from torch_sla.problems.specs.arrays import Array
+from torch_sla.problems.specs.outputs import Component
+from torch_sla.problems.specs.value import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem, NonlinearProblem
+
+__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear"]
+
+
+class Algebra(ABC):
+    """What algebraic problems share: parameters, matrices, outputs.
+
+    Parameters
+    ----------
+    spec
+        The declaration.
+    """
+
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+        self.declared: dict[str, Parameter] = spec.declared
+        self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
+        self.device = solver_device(spec.solver.device)
+        self.compiled = SimpleNamespace(key=self._key())
+        self._files: dict[str, SparseTensor] = {}
+
+    def _key(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self.spec.type} {self.dtype} {self.device}".encode())
+        for name in ("matrix", "mass"):
+            value = getattr(self.spec, name, None)
+            if isinstance(value, Entries):
+                digest.update(f"{value.rows.digest} {value.cols.digest} {value.shape}".encode())
+            elif isinstance(value, Array):
+                digest.update(f"{value.array.shape}".encode())
+        return digest.hexdigest()
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
+        """Separate matrices from tensors, and check names, shapes and dtypes."""
+        for name in values:
+            if name not in self.declared:
+                known = " ".join(self.declared) or "none"
+                raise ArgumentError(
+                    f"{name!r} is no parameter of this problem{nearest(name, self.declared)}; parameters: {known}"
+                )
+        matrices = {n: v for n, v in values.items() if isinstance(v, SparseTensor)}
+        free = self._free()
+        rest: dict[str, Any] = {}
+        vectors: dict[str, Tensor] = {}
+        for name, value in values.items():
+            if name in matrices:
+                continue
+            if name in free:
+                vectors[name] = torch.as_tensor(value).to(device=self.device, dtype=self.dtype)
+            else:
+                rest[name] = value
+        missing = [n for n in free if n not in values and self.declared[n].default is None]
+        if missing:
+            raise ArgumentError(f"{missing[0]!r} has no default: give it to solve(...)")
+        others = {n: p for n, p in self.declared.items() if n not in matrices and n not in vectors}
+        found = resolve(
+            rest,
+            others,
+            reaching=others,
+            counts={},
+            sites=self._nowhere,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        found.update(vectors)
+        for value in values.values():
+            if isinstance(value, Tensor | SparseTensor) and value.device.type != "cpu":
+                found.home = value.device
+        return found, matrices
+
+    def _free(self) -> set[str]:
+        """Names of parameters whose size is not declared: whole matrices and vectors."""
+        found = set()
+        for name in ("matrix", "mass", "rhs"):
+            value = getattr(self.spec, name, None)
+            if isinstance(value, Parameter) and not value.shape:
+                found.add(value.name)
+        return found
+
+    def _nowhere(self, name: str) -> Tensor:
+        raise ArgumentError(f"{name!r} lives nowhere in particular: there is no mesh")
+
+    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the default values of some parameters."""
+        found, _ = self.given({})
+        return {name: found[name] for name in names}
+
+    def matrix(
+        self, value: Any, given: Given, matrices: Mapping[str, SparseTensor], path: str
+    ) -> SparseTensor:
+        """Return a matrix as it was declared or given."""
+        if isinstance(value, Parameter):
+            if value.name in matrices:
+                A = matrices[value.name]
+                return A.to(device=self.device, dtype=self.dtype)
+            dense = given[value.name]
+            if dense.ndim != 2:
+                raise ArgumentError(
+                    f"{value.name!r} has shape {tuple(dense.shape)}; a SparseTensor or a matrix [n, n] is needed"
+                )
+            return SparseTensor.from_dense(dense)
+        if isinstance(value, Entries):
+            row = torch.as_tensor(value.rows.array.copy()).long().to(self.device)
+            col = torch.as_tensor(value.cols.array.copy()).long().to(self.device)
+            entries = (
+                given[value.values.name]
+                if isinstance(value.values, Parameter)
+                else self._tensor(value.values)
+            )
+            shape = (*entries.shape[:-1], *value.shape)
+            return SparseTensor(entries, row, col, shape)
+        if isinstance(value, MatrixFile):
+            return self._from_file(value, path)
+        dense = self._tensor(value)
+        if dense.ndim != 2:
+            raise SpecError(f"a matrix has two dimensions; received {dense.ndim}", path=path)
+        return SparseTensor.from_dense(dense)
+
+    def _from_file(self, value: MatrixFile, path: str) -> SparseTensor:
+        from torch_sla.linalg.sparse.files import load_mtx, load_sparse
+
+        if value.file not in self._files:
+            try:
+                load = load_mtx if value.file.endswith(".mtx") else load_sparse
+                A = load(value.file)
+            except (ArgumentError, OSError, ValueError, KeyError) as error:
+                raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
+            self._files[value.file] = A.to(device=self.device, dtype=self.dtype)
+        return self._files[value.file]
+
+    def _tensor(self, value: Array) -> Tensor:
+        return torch.as_tensor(value.array.copy()).to(device=self.device, dtype=self.dtype)
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Return the fields by name, the report, and the device results return to."""
+
+    def solve(
+        self,
+        values: Mapping[str, Any],
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+    ) -> AlgebraSolution:
+        """Solve; see `Problem.solve`."""
+        if points is not None:
+            raise ArgumentError("points: there is no mesh to move")
+        fields, report, home = self.find(values, start, throw=throw)
+        if not info:
+            report.history.clear()
+        x = next(iter(fields.values()))
+        outputs = {}
+        for i, output in enumerate(self.spec.outputs):
+            if not isinstance(output, Component):
+                raise SpecError("only components are outputs here", path=f"outputs.{i}")
+            if max(output.index) >= x.shape[-1]:
+                raise SpecError(
+                    f"there are {x.shape[-1]} components; received {max(output.index)}",
+                    path=f"outputs.{i}.index",
+                )
+            outputs[output.name] = x[..., list(output.index)].to(home)
+        fields = {name: value.to(home) for name, value in fields.items()}
+        return AlgebraSolution(self, fields, outputs, report)
+
+    def check(self) -> SimpleNamespace:
+        """Check everything that needs no value."""
+        for name in ("matrix", "mass"):
+            value = getattr(self.spec, name, None)
+            if value is not None and not isinstance(value, Parameter | Entries):
+                A = self.matrix(value, Given(), {}, name)
+                if A.shape[-1] != A.shape[-2]:
+                    raise SpecError(
+                        f"a square matrix is needed; this is {list(A.shape)}", path=name
+                    )
+        return SimpleNamespace()
+
+    def describe(self, values: Mapping[str, Any]) -> list[str]:
+        """Return lines on what will be done."""
+        del values
+        return ["plan", "  is made from the matrix when it is solved"]
+
+
+class Linear(Algebra):
+    """Lowers `LinearProblem`."""
+
+    spec: LinearProblem
+
+    def _system(self, values: Mapping[str, Any]) -> tuple[SparseTensor, Tensor, torch.device]:
+        given, matrices = self.given(values)
+        A = self.matrix(self.spec.matrix, given, matrices, "matrix")
+        rhs = self.spec.rhs
+        b = given[rhs.name] if isinstance(rhs, Parameter) else self._tensor(rhs)
+        if A.shape[-1] != A.shape[-2] or b.shape[-1:] != (A.shape[-1],):
+            raise ArgumentError(
+                f"matrix and rhs have shapes {list(A.shape)} and {list(b.shape)}; expected [n, n] and [*batch, n]"
+            )
+        return A, b, given.home
+
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Solve the system; a batch of right-hand sides shares one factor."""
+        A, b, home = self._system(values)
+        batch, n = tuple(b.shape[:-1]), b.shape[-1]
+        solver = self.spec.solver
+        columns = not A.is_batched and len(batch) > 0
+        rhs = b.reshape(-1, n).T if columns else b
+        x, info = A.solve(
+            rhs,
+            backend=solver.backend,
+            method=solver.method,
+            preconditioner=solver.preconditioner,
+            rtol=solver.rtol,
+            atol=solver.atol,
+            maxiter=solver.maxiter,
+            adjoint_rtol=solver.adjoint_rtol,
+            x0=None if start is None or columns else start.to(b),
+            info=True,
+            throw=throw,
+        )
+        return {"x": x.T.reshape(*batch, n) if columns else x}, info, home
+
+    def describe(self, values: Mapping[str, Any]) -> list[str]:
+        """Return the plan, where the matrix is known."""
+        try:
+            A, b, _ = self._system(values)
+        except ArgumentError:
+            return super().describe(values)
+        solver = self.spec.solver
+        plan = A.detach().plan(
+            needs_grad=b.requires_grad,
+            backend=solver.backend,
+            method=solver.method,
+            preconditioner=solver.preconditioner,
+        )
+        return ["plan", *(f"  {line}" for line in str(plan).splitlines())]
+
+
+class Eigen(Algebra):
+    """Lowers `EigenProblem`."""
+
+    spec: EigenProblem
+
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Find eigenpairs, normalised by the mass; the largest component of each mode is positive."""
+        del start, throw
+        spec = self.spec
+        given, matrices = self.given(values)
+        A = self.matrix(spec.matrix, given, matrices, "matrix")
+        M = None if spec.mass is None else self.matrix(spec.mass, given, matrices, "mass")
+        n = A.shape[-1]
+        if spec.k > n:
+            raise SpecError(f"a matrix of size {n} has no {spec.k} eigenvalues", path="k")
+        if M is not None and M.is_batched:
+            shape = np.broadcast_shapes(A.batch_shape, M.batch_shape)
+            A = SparseTensor.from_pattern(A.pattern, A.values.expand(*shape, A.values.shape[-1]))
+        w, V = A.eigsh(k=spec.k, which=spec.which, sigma=spec.sigma, M=M)
+        modes = V.transpose(-1, -2)
+        largest = modes.detach().abs().argmax(-1, keepdim=True)
+        modes = modes * modes.detach().gather(-1, largest).sign()
+        order = w.detach().argsort(-1)
+        w = w.gather(-1, order)
+        modes = modes.gather(-2, order[..., None].expand_as(modes))
+        info = SolveInfo(method=f"eigsh {spec.which}", backend="eigsh")
+        return {"eigenvalues": w, "modes": modes}, info, given.home
+
+
+class Nonlinear(Algebra):
+    """Lowers `NonlinearProblem`: Newton with the Jacobian by differentiation, implicit adjoint."""
+
+    spec: NonlinearProblem
+
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Find the root for every member of the batch."""
+        given, _ = self.given(values)
+        names = list(given)
+        equation = _Equations(self, names)
+        leaves = tuple(given.values())
+        first = [u.start for u in self.spec.unknowns]
+        u0 = torch.tensor(first, dtype=self.dtype, device=self.device)
+        if start is not None:
+            u0 = start.detach().to(u0)
+        with torch.no_grad():
+            batch = equation.residual(u0, leaves).shape[:-1]
+        u = implicit_solve(equation, u0.expand(*batch, len(first)), leaves)
+        found = equation.info
+        if throw and not found.converged:
+            raise SolveError(
+                found.result,
+                "nonlinear solve by newton",
+                iterations=found.iterations,
+                residual=found.residual,
+            )
+        info = SolveInfo(
+            result=found.result,
+            iterations=found.iterations,
+            residual=found.residual,
+            history=list(found.history),
+            method="newton",
+            backend="pytorch",
+            notes=list(found.notes),
+        )
+        return {"x": u if found.converged else u.detach()}, info, given.home
+
+
+class _Equations:
+    """The equations for `implicit_solve`; a handful, so the Jacobian is dense."""
+
+    def __init__(self, model: Nonlinear, names: list[str]) -> None:
+        self.model, self.names = model, names
+        newton = model.spec.solver.nonlinear
+        default = 1e-5 if model.dtype == torch.float32 else 1e-10
+        self._options = NonlinearOptions(
+            rtol=newton.rtol or default,
+            atol=newton.atol,
+            maxiter=newton.maxiter,
+            line_search=newton.line_search is not False,
+        )
+        self.info = NonlinearInfo(method="newton")
+
+    def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate all expressions ``[*batch, n]``."""
+        spec = self.model.spec
+        known = {v.name: Ranked(u[..., i]) for i, v in enumerate(spec.unknowns)}
+        for name, leaf in zip(self.names, leaves, strict=True):
+            known[name] = Ranked(leaf, len(self.model.declared[name].shape))
+        rows = [f.expression.evaluate(known).tensor.to(u.dtype) for f in spec.residual]  # type: ignore[attr-defined]
+        shape = np.broadcast_shapes(*(row.shape for row in rows), u.shape[:-1])
+        return torch.stack([row.expand(shape) for row in rows], -1)
+
+    def _jacobian(self, u: Tensor, leaves: tuple[Tensor, ...], *, recorded: bool) -> Tensor:
+        with torch.enable_grad():
+            x = u if recorded and u.requires_grad else u.detach().requires_grad_()
+            F = self.residual(x, leaves)
+            rows = []
+            for i in range(F.shape[-1]):
+                row = None
+                if F.requires_grad:
+                    (row,) = torch.autograd.grad(
+                        F[..., i].sum(),
+                        x,
+                        create_graph=recorded,
+                        retain_graph=True,
+                        allow_unused=True,
+                    )
+                rows.append(torch.zeros_like(x) if row is None else row)
+            return torch.stack(rows, -2)
+
+    def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Iterate to the root."""
+        plain = tuple(leaf.detach() for leaf in leaves)
+
+        def newton(u: Tensor, F: Tensor) -> Tensor:
+            J = self._jacobian(u, plain, recorded=False)
+            # A singular Jacobian gives infinities, which the iteration reports as such.
+            solved, failed = torch.linalg.solve_ex(J, F)
+            step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
+            return step
+
+        def evaluate(u: Tensor) -> Tensor:
+            return self.residual(u, plain)
+
+        with torch.no_grad():
+            u, self.info = newton_batch(evaluate, newton, u0.detach().clone(), self._options)
+        return u
+
+    def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        """Solve ``Jᵀ λ = g``."""
+        if not self.info.converged:
+            raise GradientError(
+                "the nonlinear solve did not converge, so its result has no derivative"
+            )
+        J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
+        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g)
+        return solved

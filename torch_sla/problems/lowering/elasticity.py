@@ -1,0 +1,348 @@
+"""Elasticity: isotropic and orthotropic, in the plane, in space and of revolution."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import weak
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.precond.multigrid import rigid_body_modes
+from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.points import PointSites
+from torch_sla.problems.lowering.sites import BasisSites
+from torch_sla.problems.specs.boundary import Neumann, Spring
+
+if TYPE_CHECKING:
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import Sites
+    from torch_sla.problems.specs.elasticity import ElasticityProblem
+
+__all__ = ["Elasticity"]
+
+
+class _Material(NamedTuple):
+    """Stiffness at sites.
+
+    ``N [..., 3, 3]`` maps strains along the axes to stresses, ``G [..., 3]`` are shear moduli (yz, xz, xy),
+    ``out [..., 3]`` maps stresses to the strain out of the plane, where stress is plane. ``lam mu`` are the
+    parameters of an isotropic material.
+    """
+
+    N: Tensor
+    G: Tensor
+    out: Tensor
+    lam: Tensor | None = None
+    mu: Tensor | None = None
+
+
+class Elasticity(Model):
+    """Lowers `ElasticityProblem`: ∫ σ(u):ε(v) + ∫_springs k u·v = ∫ f·v + ∫ t·v − ∫ p n·v + ∫ C:ε_th : ε(v)."""
+
+    spec: ElasticityProblem
+    inertial: ClassVar[frozenset[str]] = frozenset({"density"})
+    measuring: ClassVar[frozenset[str]] = frozenset({"thickness"})
+    undetermined: ClassVar[str] = (
+        "the body can move as a rigid one: its supports leave a translation or rotation free, and the matrix is "
+        "singular; give more Dirichlet values (components count) or a spring"
+    )
+
+    # -- structure ------------------------------------------------------------------------------
+
+    @cached_property
+    def kind(self) -> str:
+        """What the mesh stands for."""
+        kind, dim = self.spec.model, self.mesh.dim
+        if kind is None and dim == 3:
+            kind = "solid"
+        if kind is None or (kind == "solid") != (dim == 3) or dim == 1:
+            known = {2: "plane_stress, plane_strain or axisymmetric", 3: "solid"}.get(dim)
+            if known is None:
+                raise SpecError("elasticity needs a mesh in 2 or 3 dimensions", path="mesh")
+            raise SpecError(f"a mesh in {dim}D stands for {known}; received {kind}", path="model")
+        if kind == "axisymmetric" and float(self.mesh.points[:, 0].min()) < 0:
+            raise SpecError("x is the radius and cannot be negative", path="mesh")
+        if self.spec.thickness is not None and kind in ("solid", "axisymmetric"):
+            raise SpecError(f"a {kind} model has no thickness", path="thickness")
+        return kind
+
+    @property
+    def determined(self) -> bool:
+        """Whether the supports stop every rigid motion."""
+        if any(isinstance(c, Spring) for c in self.spec.boundary):
+            return True
+        points = self.dof_points().detach()
+        if self.kind == "axisymmetric":
+            modes = points.new_tensor([0.0, 1.0]).repeat(len(points))[:, None]
+        else:
+            modes = rigid_body_modes(points)
+        held = modes[self.compiled.constrained]
+        return len(held) > 0 and int(torch.linalg.matrix_rank(held, rtol=1e-8)) == modes.shape[1]
+
+    @cached_property
+    def coordinates(self) -> Tensor | None:  # type: ignore[override]
+        """Where the nodes are: rigid-body modes are what multigrid must represent."""
+        return None if self.kind == "axisymmetric" else self.dof_points().detach()
+
+    @property
+    def _averaged(self) -> bool:
+        if self.spec.dilatation == "pointwise":
+            return False
+        if self.mesh.reference.is_simplex and self.spec.order == 1:
+            raise SpecError(
+                "on simplices of order 1 the volume change is constant in each cell already, and they lock; "
+                "take order: 2, or quad and hexahedron cells",
+                path="dilatation",
+            )
+        if self.kind == "axisymmetric":
+            raise SpecError("averaging is not available for axisymmetric", path="dilatation")
+        return True
+
+    # -- laws -----------------------------------------------------------------------------------
+
+    def measure(self, scene: Scene, sites: Sites) -> Tensor | None:
+        """Return the thickness, or the circumference 2πr."""
+        if self.kind == "axisymmetric":
+            return 2.0 * math.pi * sites.x[..., 0]
+        if self.spec.thickness is None:
+            return None
+        t = scene.evaluate(self.spec.thickness, sites, "thickness").tensor
+        _require(t, "thickness")
+        return t
+
+    def _material(self, scene: Scene, sites: Sites) -> _Material:
+        spec = self.spec
+        E = scene.evaluate(spec.young_modulus, sites, "young_modulus")
+        nu = scene.evaluate(spec.poisson_ratio, sites, "poisson_ratio")
+        _require(E.tensor, "young_modulus")
+        if (E.rank, nu.rank, spec.shear_modulus is not None) not in ((0, 0, False), (1, 1, True)):
+            raise SpecError(
+                "an orthotropic material has vectors young_modulus, poisson_ratio and shear_modulus; an isotropic "
+                "one has numbers, and no shear_modulus",
+                path="young_modulus",
+            )
+        if E.rank == 0:
+            return self._isotropic(E.tensor, nu.tensor)
+        G = scene.evaluate(spec.shear_modulus, sites, "shear_modulus").tensor
+        _require(G, "shear_modulus")
+        for name, value in (("young_modulus", E), ("poisson_ratio", nu), ("shear_modulus", G)):
+            size = (value.tensor if isinstance(value, Ranked) else value).shape[-1]
+            if size != 3:
+                raise SpecError(f"three values are needed; received {size}", path=name)
+        return self._orthotropic(E.tensor, nu.tensor, G[..., [1, 2, 0]])
+
+    def _isotropic(self, E: Tensor, nu: Tensor) -> _Material:
+        flat = "plane_stress" if self.kind == "plane_stress" else "solid"
+        try:
+            lam, mu = weak.lame_parameters(E, nu, flat)
+        except ArgumentError as error:
+            raise ArgumentError(str(error).replace("solid", self.kind)) from None
+        one = torch.ones(3, 3, dtype=E.dtype, device=E.device)
+        eye = torch.eye(3, dtype=E.dtype, device=E.device)
+        if flat == "plane_stress":
+            keep = one.new_tensor([1.0, 1.0, 0.0])
+            one, eye = torch.outer(keep, keep), torch.diag(keep)
+        N = lam[..., None, None] * one + 2.0 * mu[..., None, None] * eye
+        out = (-nu / E)[..., None] * one.new_tensor([1.0, 1.0, 0.0])
+        return _Material(N, mu[..., None].expand(*mu.shape, 3), out, lam, mu)
+
+    def _orthotropic(self, E: Tensor, nu: Tensor, G: Tensor) -> _Material:
+        E, nu = torch.broadcast_tensors(E, nu)
+        xy, yz, xz = (nu[..., k] for k in range(3))
+        a, b, c = (1.0 / E[..., k] for k in range(3))
+        rows = [(a, -xy * a, -xz * a), (-xy * a, b, -yz * b), (-xz * a, -yz * b, c)]
+        S = torch.stack([torch.stack(row, -1) for row in rows], -2)
+        least = torch.linalg.eigvalsh(S.detach())[..., 0]
+        if not bool((least > 0).all()):
+            raise ArgumentError(
+                "poisson_ratio: with these young_modulus the elastic energy is not positive (the compliance has the "
+                f"eigenvalue {float(least.min()):.6g}); check ν_ij/E_i = ν_ji/E_j"
+            )
+        if self.kind == "plane_stress":
+            N = torch.nn.functional.pad(torch.linalg.inv(S[..., :2, :2]), (0, 1, 0, 1))
+        else:
+            N = torch.linalg.inv(S)
+        return _Material(N, G, S[..., 2, :])
+
+    def _thermal(self, scene: Scene, sites: Sites) -> Tensor | None:
+        """Thermal strain, equal along the axes ``[*batch, n|1, q|1]``."""
+        if self.spec.temperature is None:
+            return None
+        rise = scene.evaluate(self.spec.temperature, sites, "temperature").tensor
+        expansion = scene.evaluate(self.spec.thermal_expansion, sites, "thermal_expansion").tensor
+        return expansion * rise
+
+    # -- operators ------------------------------------------------------------------------------
+
+    def operator(self, scene: Scene) -> Operator:
+        """Assemble stiffness and springs, and all loads."""
+        spec, dofs = self.spec, self.dofs
+        cells = scene.cells()
+        material, factor = self._material(scene, cells), self.measure(scene, cells)
+        local = self._stiffness(material, factor, cells)
+        values = dofs.assemble_matrix(local)
+        load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
+        if spec.body_force is not None:
+            f = self._vector(scene, spec.body_force, cells, "body_force")
+            load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=_by(f, factor)))
+        thermal = self._thermal(scene, cells)
+        if thermal is not None:
+            s = material.N.sum(-1) * thermal[..., None]
+            more = self._revolved(cells)
+            load = load + dofs.assemble_vector(
+                weak.normal_stress_load(cells.basis, s=_by(s, factor), **more)
+            )
+        definite = True
+        for i, condition in enumerate(spec.boundary):
+            facets = self.selections[i].facets
+            sites: Any
+            if isinstance(condition, Neumann):
+                sites = scene.facets(facets)
+                around = self.measure(scene, sites)
+                if condition.pressure is not None:
+                    p = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                    p = p if around is None else p * around
+                    local = weak.pressure_load(sites.basis, p=p)
+                else:
+                    t = self._vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                    local = weak.vector_source(sites.basis, f=_by(t, around))
+                load = load + dofs.assemble_vector(local, facets)
+            elif isinstance(condition, Spring):
+                path = f"boundary.{i}.stiffness"
+                at = condition.at
+                if at is None:
+                    sites = scene.facets(facets)
+                else:
+                    points = positions(self, at, f"boundary.{i}.at")
+                    sites = PointSites(self, scene.geometry, points)
+                k = scene.evaluate(condition.stiffness, sites, path)
+                if not bool((k.tensor.detach() >= 0).all()):
+                    raise ArgumentError(f"{path} must not be negative")
+                vector = k.tensor[..., None] if k.rank == 0 else k.tensor
+                if vector.shape[-1] not in (1, self.mesh.dim):
+                    raise SpecError(
+                        f"a stiffness for {self.mesh.dim} directions is needed", path=path
+                    )
+                if at is not None:
+                    c, here = self.mesh.dim, vector[..., 0, :]
+                    each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
+                    values = values + scene.geometry.located(points, dofs).springs(each)
+                    continue
+                around = self.measure(scene, sites)
+                local = weak.foundation(sites.basis, k=_by(vector, around))
+                values = values + dofs.assemble_matrix(local, facets)
+        return Operator(values, load, definite)
+
+    def _stiffness(self, material: _Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
+        basis = cells.basis
+        lam, mu = material.lam, material.mu
+        if lam is None or mu is None or self.kind == "axisymmetric":
+            if self._averaged:
+                raise SpecError("averaging is for isotropic materials", path="dilatation")
+            more = self._revolved(cells)
+            N, G = material.N, material.G
+            if factor is not None:
+                N, G = factor[..., None, None] * N, factor[..., None] * G
+            return weak.orthotropic(basis, N=N, G=G, **more)
+        if factor is not None:
+            lam, mu = factor * lam, factor * mu
+        if not self._averaged:
+            return weak.elasticity(basis, lam=lam, mu=mu)
+        return weak.elasticity_bbar(basis, lam=lam, mu=mu)
+
+    def _revolved(self, sites: Sites) -> dict[str, Any]:
+        return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}
+
+    def _vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
+        value = scene.evaluate(law, sites, path).tensor
+        if value.shape[-1] != self.mesh.dim:
+            raise SpecError(
+                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
+                path=path,
+            )
+        return value
+
+    def mass(self, scene: Scene) -> Tensor:
+        """Assemble the density matrix."""
+        cells = scene.cells()
+        density = scene.evaluate(self.spec.density, cells, "density").tensor
+        factor = self.measure(scene, cells)
+        c = density if factor is None else factor * density
+        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))
+
+    # -- outputs --------------------------------------------------------------------------------
+
+    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
+        """Evaluate ``stress`` or (total) ``strain``, 3 by 3."""
+        material = self._material(scene, sites)
+        thermal = self._thermal(scene, sites)
+        shear = sites.field("sym_grad(u)").tensor
+        along = shear.diagonal(dim1=-2, dim2=-1)
+        if self.kind == "axisymmetric":
+            hoop = sites.field("u").tensor[..., 0] / sites.x[..., 0]
+            along = torch.cat([along, hoop[..., None]], -1)
+        elif self.kind != "solid":
+            along = torch.nn.functional.pad(along, (0, 1))
+        elastic = along if thermal is None else along - thermal[..., None]
+        stress = (material.N * elastic[..., None, :]).sum(-1)
+        if self._averaged and material.lam is not None:
+            change = self._mean_dilatation(scene, sites) - along.sum(-1)
+            keep = stress.new_tensor([1.0, 1.0, 0.0 if self.kind == "plane_stress" else 1.0])
+            stress = stress + (material.lam * change)[..., None] * keep
+        G = material.G
+        if name == "strain":
+            if self.kind == "plane_stress":
+                out = (material.out * stress).sum(-1)
+                out = out if thermal is None else out + thermal
+                along = torch.cat([along[..., :2], out[..., None]], -1)
+            diagonal, twice = along, torch.ones_like(G)
+        else:
+            diagonal, twice = stress, 2.0 * G
+        planes = ((0, 1, 2),) if shear.shape[-1] == 2 else ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+        shape = torch.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
+        full = torch.diag_embed(diagonal.expand(shape))
+        for i, j, k in planes:
+            e = torch.zeros(3, 3, dtype=full.dtype, device=full.device)
+            e[i, j] = e[j, i] = 1.0
+            full = full + (twice[..., k] * shear[..., i, j])[..., None, None] * e
+        return Ranked(full, 2)
+
+    def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
+        """Mean of div u in the cell of each site ``[*batch, n, 1]``."""
+        u = sites.solution
+        cells = scene.cells(u)
+        total = cells.basis.integrate(cells.field("div(u)").tensor)
+        mean = total / cells.basis.dx.sum(-1)
+        if isinstance(sites, BasisSites) and sites.basis.facets is None:
+            return mean[..., None]
+        if sites.owners is None:
+            raise SpecError("a mean over cells has no single value at a node")
+        return mean.index_select(-1, sites.owners)[..., None]
+
+    def energy(self, scene: Scene, u: Tensor) -> Tensor:
+        """Return ½ ∫ σ : (ε − ε_thermal) ``[*batch]``."""
+        cells = scene.cells(u)
+        stress = self.derived("stress", scene, cells).tensor
+        strain = self.derived("strain", scene, cells).tensor
+        thermal = self._thermal(scene, cells)
+        density = (stress * strain).sum((-2, -1))
+        if thermal is not None:
+            density = density - thermal * stress.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return 0.5 * self.integrate(scene, cells, density).sum(-1)
+
+
+def _by(vector: Tensor, factor: Tensor | None) -> Tensor:
+    return vector if factor is None else factor[..., None] * vector
+
+
+def _require(values: Tensor, path: str) -> None:
+    least = float(values.detach().min())
+    if not least > 0:
+        raise ArgumentError(f"{path} must be positive; its least value is {least:.6g}")

@@ -1,0 +1,336 @@
+"""The frame of a lowered problem: mesh, numbering, selections, and how values come to sites."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
+from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
+from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.parameters import Given, resolve
+from torch_sla.problems.lowering.scene import Geometry, Scene
+from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch_sla.assembly import Dofs, Mesh
+    from torch_sla.problems.files.loader import DataPath
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.numbering import Numbering
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["Frame", "solver_device"]
+
+
+class Frame:
+    """What a declaration is before anything is computed.
+
+    Parameters
+    ----------
+    spec
+        The declaration.
+
+    Attributes
+    ----------
+    compiled
+        The structure, shared by all problems with the same structural hash.
+    mesh
+        The mesh with the declared coordinates.
+    """
+
+    inertial: ClassVar[frozenset[str]] = frozenset({"capacity"})
+    """Laws that only the mass uses."""
+    measuring: ClassVar[frozenset[str]] = frozenset()
+    """Laws that `measure` uses."""
+
+    def __init__(self, spec: FieldProblem) -> None:
+        self.spec = spec
+        self.declared = spec.declared
+        self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
+        self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
+        self.device = solver_device(spec.solver.device)
+        self.ranks = spec.fields
+        mesh = build_mesh(spec.mesh)
+        self.unknowns = self._unknowns(mesh)
+        selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
+        check_overlap(spec, selections, mesh)
+        # Places are chosen on the host, once; everything after that happens on the device.
+        mesh = mesh.to(self.device)
+        selections = tuple(
+            replace(
+                s,
+                facets=s.facets.to(self.device),
+                to=None if s.to is None else s.to.to(self.device),
+            )
+            for s in selections
+        )
+        numeric = f"{self.field_dtype} {self.device}"
+        self.compiled: Compiled = compiled(mesh, self.unknowns, selections, numeric)
+        shared = self.compiled.mesh
+        self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
+        self.selections = selections
+        self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
+        self._arrays: dict[tuple[str, str | None], Tensor] = {}
+
+    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
+        """Choose element and components of each field."""
+        order = self.spec.order
+        return tuple(Unknown(n, order, mesh.dim if r else 0) for n, r in self.spec.fields.items())
+
+    def _selection(self, mesh: Mesh, i: int) -> Selection:
+        condition = self.spec.boundary[i]
+        unknown = condition.unknown or next(iter(self.ranks))
+        on = getattr(condition, "on", None)
+        facets = torch.zeros(0, dtype=torch.int64)
+        if on is not None:
+            facets = self._select(mesh, on, f"boundary.{i}.on")
+        to = getattr(condition, "to", None)
+        if to is not None:
+            to = self._select(mesh, to, f"boundary.{i}.to")
+        component = getattr(condition, "component", None)
+        size = {u.name: u.components for u in self.unknowns}[unknown]
+        if component is not None and component >= size:
+            raise SpecError(
+                f"{unknown!r} has components 0 to {size - 1}; received {component}",
+                path=f"boundary.{i}.component",
+            )
+        return Selection(condition.type, facets, unknown, component, to)
+
+    # -- structure ------------------------------------------------------------------------------
+
+    @property
+    def _physics(self) -> Model:
+        """The frame as the physics it is; frames are never made on their own."""
+        return cast("Model", self)
+
+    @property
+    def numbering(self) -> Numbering:
+        """Numbering of all unknowns."""
+        return self.compiled.numbering
+
+    @property
+    def dofs(self) -> Dofs:
+        """Numbering of the first unknown."""
+        return next(iter(self.numbering.fields.values()))
+
+    @cached_property
+    def degree(self) -> int:
+        """Degree of the quadrature."""
+        return max(2 * max(u.order for u in self.unknowns), 1)
+
+    @property
+    def nodal(self) -> Dofs:
+        """Numbering of the mesh points."""
+        return self.compiled.nodal
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Bases on the declared coordinates."""
+        return Geometry(self._physics, self.mesh.points.to(self.dtype), moved=False)
+
+    @cached_property
+    def free(self) -> Tensor:
+        """Mask of the dofs without a given value ``[n]``."""
+        return self.compiled.constraint.free
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of sites of each kind."""
+        mesh = self.mesh
+        return {
+            "cells": mesh.n_cells,
+            "facets": mesh.n_facets,
+            "nodes": mesh.n_points,
+            "quadrature": mesh.n_cells * len(self.geometry.cells.rule),
+        }
+
+    @cached_property
+    def reaching(self) -> frozenset[str]:
+        """Names of the parameters that a steady solve or an output uses, in some cell at least."""
+        return self._names(lambda path: path[0] not in self.inertial)
+
+    @cached_property
+    def reaching_mass(self) -> frozenset[str]:
+        """Names of the parameters that the mass matrix uses."""
+        return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
+
+    def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+        names: set[str] = set()
+        for law in laws(self.spec):
+            if not wanted(law.path) or self._overridden(law.path):
+                continue
+            value = law.value
+            if isinstance(value, FrozenMap):
+                path = ".".join(str(part) for part in law.path)
+                used = set(self.tag_entries(tuple(value), path).unique().tolist())
+                value = tuple(item for i, item in enumerate(value.values()) if i in used)
+            for _, leaf in leaves(value):
+                if isinstance(leaf, Parameter):
+                    names.add(leaf.name)
+                elif isinstance(leaf, Formula):
+                    names |= leaf.expression.names & self.declared.keys()
+        return frozenset(names)
+
+    def _overridden(self, path: DataPath) -> bool:
+        """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
+        if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
+            return False
+        if not isinstance(self.spec.boundary[path[1]], Dirichlet):
+            return False
+        return not bool((self.compiled.owner == path[1]).any())
+
+    def dof_points(self, points: Tensor | None = None) -> Tensor:
+        """Return where the unknowns live ``[n_nodes, dim]``: the nodes of the first field."""
+        return self.dofs.points(self.mesh.points if points is None else points)
+
+    def at_points(self, u: Tensor, name: str | None = None) -> Tensor:
+        """Evaluate a field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points(, components)]``."""
+        name = name or next(iter(self.ranks))
+        mesh, dofs = self.mesh, self.numbering.fields[name]
+        nodal = self.numbering.part(u, name).unflatten(-1, (-1, dofs.components))
+        if mesh.cells.shape[1] == mesh.reference.n_vertices:
+            # Nodes of any element start with the points of a straight mesh.
+            found = nodal[..., : mesh.n_points, :]
+        else:
+            table = dofs.element.values(mesh.geometry.nodes.to(nodal))
+            local = nodal.index_select(-2, dofs.cell_nodes.flatten())
+            local = local.unflatten(-2, tuple(dofs.cell_nodes.shape))
+            flat = torch.einsum("kb,...cbi->...cki", table, local).flatten(-3, -2)
+            place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
+            place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
+            found = flat.index_select(-2, place)
+        scalar: Tensor = found[..., 0]
+        return scalar if dofs.components == 1 else found
+
+    def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives."""
+        if name not in self.declared:
+            known = " ".join(self.declared) or "none"
+            raise ArgumentError(f"{name!r} is no parameter of this problem; parameters: {known}")
+        geometry = geometry or self.geometry
+        points, mesh = geometry.points, self.mesh
+        match self.declared[name].on:
+            case "nodes":
+                return points
+            case "cells":
+                return points[mesh.vertices].mean(1)
+            case "facets":
+                return points[mesh.facets].mean(1)
+            case "quadrature":
+                return geometry.cells.x.flatten(0, 1)
+        raise ArgumentError(f"{name!r} is one constant and lives nowhere in particular")
+
+    def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
+        """Return which entry of a map over cell tags each cell takes."""
+        if (tags, path) not in self._entries:
+            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
+        return self._entries[tags, path]
+
+    def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
+        """Return the facets of a selector."""
+        return self._select(self.mesh, on, path)
+
+    def file_array(self, value: ArrayFile) -> Tensor:
+        """Return the numbers of a file."""
+        key = (value.file, value.key)
+        if key not in self._arrays:
+            array = load_array(value.file, value.key)
+            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype, device=self.device)
+        return self._arrays[key]
+
+    @staticmethod
+    def _select(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
+        return select_facets(mesh, on, path)
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def scene(
+        self, values: Mapping[str, Any], points: Tensor | None = None, *, mass: bool = False
+    ) -> Scene:
+        """Check and cast what is given, for a solve or with `mass`, and put it on a geometry."""
+        geometry = self.geometry if points is None else self._moved(points)
+        given: Given = resolve(
+            values,
+            self.declared,
+            reaching=self.reaching | self.reaching_mass if mass else self.reaching,
+            counts=self.counts,
+            sites=lambda name: self.sites(name, geometry),
+            dtype=self.dtype,
+            device=self.device,
+            allow_complex=self.spec.is_complex,
+        )
+        return Scene(self._physics, given, geometry)
+
+    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the default values of some parameters, one per site."""
+        chosen = {name: self.declared[name] for name in names if name in self.declared}
+        for name in names:
+            if name not in chosen or chosen[name].default is None:
+                known = " ".join(n for n, p in self.declared.items() if p.default is not None)
+                raise ArgumentError(
+                    f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
+                )
+        return dict(
+            resolve(
+                {},
+                chosen,
+                reaching=chosen,
+                counts=self.counts,
+                sites=self.sites,
+                dtype=self.dtype,
+                device=self.device,
+            )
+        )
+
+    def _moved(self, points: Tensor) -> Geometry:
+        if not points.is_floating_point():
+            raise DTypeError(f"points has dtype {points.dtype}; coordinates are floating point")
+        if points.shape != self.mesh.points.shape:
+            raise MeshError(
+                f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
+            )
+        if not bool(torch.isfinite(points.detach()).all()):
+            raise MeshError("points holds NaN or infinity")
+        return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
+
+    def given_values(self, scene: Scene) -> Tensor:
+        """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""
+        return given_values(self._physics, scene)
+
+    def lift(self, g: Tensor) -> Tensor:
+        """Put given values into a vector ``[*batch, n]``, zero elsewhere."""
+        zero = torch.zeros(
+            *g.shape[:-1], self.numbering.n, dtype=self.field_dtype, device=self.device
+        )
+        return zero.index_copy(-1, self.compiled.constrained, g)
+
+
+def solver_device(name: str) -> torch.device:
+    """Return where work happens.
+
+    Raises
+    ------
+    PlanError
+        If CUDA is asked for and cannot be used.
+    """
+    if name != "cuda":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        why = (
+            "no CUDA device is visible"
+            if torch.version.cuda
+            else "this torch is built without CUDA"
+        )
+        raise PlanError(f"solver.device: 'cuda' cannot be used here: {why}; use 'cpu'")
+    return torch.device("cuda", torch.cuda.current_device())

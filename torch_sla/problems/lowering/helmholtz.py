@@ -1,0 +1,127 @@
+"""Waves of one frequency, with impedance boundaries and perfectly matched layers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import weak
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.specs.boundary import Neumann, Robin
+
+if TYPE_CHECKING:
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import BasisSites
+    from torch_sla.problems.specs.helmholtz import HelmholtzProblem
+
+__all__ = ["Helmholtz"]
+
+
+class Helmholtz(Model):
+    """Lowers `HelmholtzProblem`: ∫ r ∇u·∇v − ∫ k²n² u v + ∫_Robin h u v = ∫ f v + ∫ q v + ∫ h u∞ v.
+
+    Complex symmetric, without conjugation. A perfectly matched layer stretches the coordinates into the
+    complex plane, x_d -> ∫ s_d with s_d = 1 + i σ/k (Chew and Weedon, Microw. Opt. Technol. Lett. 7 (1994),
+    599-604); σ grows with the square of the depth.
+    """
+
+    spec: HelmholtzProblem
+    definite: ClassVar[bool | None] = None  # type: ignore[misc]
+    inertial: ClassVar[frozenset[str]] = frozenset()
+    determined: ClassVar[bool] = True
+
+    def _stretch(self, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
+        """Return the stretching of each coordinate at the sites."""
+        layer = self.spec.layer
+        if layer is None:
+            return None
+        if len(layer.lower) != self.mesh.dim or len(layer.upper) != self.mesh.dim:
+            raise SpecError(f"the corners need {self.mesh.dim} coordinates", path="layer")
+        strength = 3.0 * math.log(1.0 / layer.reflection) / (2.0 * layer.thickness)
+        found = []
+        for d, (low, high) in enumerate(zip(layer.lower, layer.upper, strict=True)):
+            if not low < high:
+                raise SpecError(f"upper must exceed lower; received {low} and {high}", path="layer")
+            x = sites.x[..., d]
+            depth = torch.relu(low - x) + torch.relu(x - high)
+            found.append(1.0 + 1j * strength * (depth / layer.thickness) ** 2 / k)
+        return found
+
+    def operator(self, scene: Scene) -> Operator:
+        """Assemble stiffness, inertia, impedances and the load."""
+        spec, dofs = self.spec, self.dofs
+        cells = scene.cells()
+        r = scene.evaluate(spec.stiffness, cells, "stiffness").tensor
+        k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
+        n = scene.evaluate(spec.refraction, cells, "refraction").tensor
+        f = scene.evaluate(spec.source, cells, "source").tensor
+        for name, value in (("stiffness", r), ("wavenumber", k)):
+            if not bool((value.detach() != 0).all()):
+                raise ArgumentError(f"{name} must not be zero")
+        c = -((k * n) ** 2)
+        stretch = self._stretch(cells, k)
+        if stretch is None:
+            local = weak.diffusion(cells.basis, kappa=r)
+        else:
+            volume = math.prod(stretch[1:], start=stretch[0])
+            diagonal = torch.stack(
+                torch.broadcast_tensors(*(r * volume / s**2 for s in stretch)), -1
+            )
+            local = weak.tensor_diffusion(cells.basis, kappa=torch.diag_embed(diagonal))
+            c, f = c * volume, f * volume
+        local = local + weak.mass(cells.basis, c=c)
+        values = dofs.assemble_matrix(local)
+        load = dofs.assemble_vector(weak.source(cells.basis, f=f))
+        for i, condition in enumerate(spec.boundary):
+            facets = self.selections[i].facets
+            if isinstance(condition, Neumann | Robin):
+                sites = scene.facets(facets)
+            if isinstance(condition, Neumann):
+                flux = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+                load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
+            elif isinstance(condition, Robin):
+                h, ambient = self._impedance(scene, i, sites)
+                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
+                load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
+        return Operator(values, load, None)
+
+    def _impedance(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
+        condition = self.spec.boundary[i]
+        if not isinstance(condition, Robin):
+            raise TypeError(f"boundary.{i} is no Robin condition")
+        h = scene.evaluate(condition.coefficient, sites, f"boundary.{i}.coefficient").tensor
+        ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
+        return h, ambient
+
+    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
+        """Return −r ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
+        total = u.new_zeros(u.shape[:-1])
+        for i, condition in enumerate(self.spec.boundary):
+            mine = self.selections[i].facets
+            chosen = torch.nonzero(torch.isin(mine, facets))[:, 0]
+            if not len(chosen) or not isinstance(condition, Neumann | Robin):
+                continue
+            sites = scene.facets(mine, u)
+            if isinstance(condition, Neumann):
+                inflow = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+            else:
+                h, ambient = self._impedance(scene, i, sites)
+                inflow = h * (ambient - sites.field("u").tensor)
+            total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
+        return total
+
+    def mass(self, scene: Scene) -> Tensor:
+        """Assemble ∫ n² u v: the matrix that meets k² where it is constant."""
+        cells = scene.cells()
+        n = scene.evaluate(self.spec.refraction, cells, "refraction").tensor
+        return self.dofs.assemble_matrix(weak.mass(cells.basis, c=n**2))
+
+    def energy(self, scene: Scene, u: Tensor) -> Tensor:
+        """Refuse: what is meant has to be named."""
+        del scene, u
+        raise SpecError(self.spec.refused["energy"])

@@ -1,0 +1,226 @@
+"""Hyperelasticity: an energy per undeformed volume, its stress and tangent by differentiation."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import weak
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.precond.multigrid import rigid_body_modes
+from torch_sla.problems.expression import Expression, Ranked
+from torch_sla.problems.expression.functions import determinant
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.terms import Dual, Duals, Term
+from torch_sla.problems.specs.boundary import Neumann
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
+    from torch_sla.problems.specs.hyperelasticity import HyperelasticityProblem
+
+__all__ = ["Hyperelasticity"]
+
+# Bonet and Wood, Nonlinear Continuum Mechanics for Finite Element Analysis, 2nd ed., Cambridge 2008:
+# neo-Hookean (6.27), Saint Venant-Kirchhoff (6.13); Mooney-Rivlin of unit volume, Holzapfel, Nonlinear Solid
+# Mechanics, Wiley 2000, (6.147), with kappa/2 (J - 1)². I2 of the Saint Venant-Kirchhoff energy is tr C² written
+# by invariants: tr C² = I1² - 2 I2.
+_ENERGIES = {
+    "neo_hookean": "mu/2*(I1 - 3) - mu*log(J) + lam/2*log(J)**2",
+    "saint_venant_kirchhoff": "lam/8*(I1 - 3)**2 + mu/4*(I1**2 - 2*I2 - 2*I1 + 3)",
+    "mooney_rivlin": "c1*(J1 - 3) + c2*(J2 - 3) + kappa/2*(J - 1)**2",
+}
+
+
+class Hyperelasticity(Model):
+    """Lowers `HyperelasticityProblem`: ∫ P(F):∇v = ∫ f·v + ∫ t·v − ∫ p J F⁻ᵀ n·v over the undeformed body."""
+
+    spec: HyperelasticityProblem
+    inertial: ClassVar[frozenset[str]] = frozenset({"density"})
+    nonlinear: ClassVar[bool] = True  # type: ignore[misc]
+    may_step: ClassVar[bool] = True  # type: ignore[misc]
+    definite: ClassVar[bool | None] = None  # type: ignore[misc]
+    undetermined: ClassVar[str] = (
+        "the body can move as a rigid one: its supports leave a translation or rotation free, and the tangent is "
+        "singular; give more Dirichlet values (components count)"
+    )
+
+    @property
+    def load_steps(self) -> int:  # type: ignore[override]
+        """In how many steps the loads are applied."""
+        return self.spec.load_steps
+
+    @cached_property
+    def symmetric(self) -> bool | None:  # type: ignore[override]
+        """A pressure that follows the surface may leave no symmetry."""
+        follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
+        return None if follows else True
+
+    @property
+    def determined(self) -> bool:
+        """Whether the supports stop every rigid motion."""
+        dim = self.mesh.dim
+        known = "plane_strain" if dim == 2 else "solid"
+        if dim == 1 or self.spec.model not in (None, known):
+            raise SpecError(
+                f"a mesh in {dim}D stands for {known}",
+                path="model",
+            )
+        modes = rigid_body_modes(self.dof_points().detach())
+        held = modes[self.compiled.constrained]
+        return len(held) > 0 and int(torch.linalg.matrix_rank(held, rtol=1e-8)) == modes.shape[1]
+
+    @cached_property
+    def coordinates(self) -> Tensor | None:  # type: ignore[override]
+        """Where the nodes are."""
+        return self.dof_points().detach()
+
+    # -- the law --------------------------------------------------------------------------------
+
+    @cached_property
+    def _energy_law(self) -> Expression:
+        return Expression.parse(_ENERGIES.get(self.spec.law, str(self.spec.law)))
+
+    def _constants(self, scene: Scene, sites: Sites) -> dict[str, Ranked]:
+        found = {
+            name: scene.evaluate(law, sites, f"constants.{name}")
+            for name, law in self.spec.constants.items()
+        }
+        if self.spec.law in _ENERGIES and "young_modulus" in found:
+            E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
+            lam, mu = weak.lame_parameters(E, nu)
+            return {"lam": Ranked(lam), "mu": Ranked(mu)}
+        return found
+
+    def _density(self, constants: dict[str, Ranked]) -> Callable[[Tensor], Tensor]:
+        """Return the energy per volume as a function of the deformation gradient ``[..., 3, 3]``."""
+
+        def energy(F: Tensor) -> Tensor:
+            C = F.transpose(-1, -2) @ F
+            J = determinant(F)
+            first = C.diagonal(dim1=-2, dim2=-1).sum(-1)
+            second = 0.5 * (first**2 - (C * C).sum((-2, -1)))
+            unit = J.abs() ** (-2.0 / 3.0)
+            invariants = {
+                "I1": first,
+                "I2": second,
+                "I3": J**2,
+                "J": J,
+                "J1": unit * first,
+                "J2": unit**2 * second,
+            }
+            names = {name: Ranked(value) for name, value in invariants.items()}
+            return self._energy_law.evaluate({**names, **constants}).tensor
+
+        return energy
+
+    def _deformation(self, slope: Tensor) -> Tensor:
+        """Return F ``[..., 3, 3]`` from ∇u; nothing moves out of the plane."""
+        if slope.shape[-1] == 2:
+            slope = torch.nn.functional.pad(slope, (0, 1, 0, 1))
+        return slope + torch.eye(3, dtype=slope.dtype, device=slope.device)
+
+    def _piola(self, scene: Scene, sites: Sites) -> tuple[Tensor, Tensor, Tensor]:
+        """Return F, the energy per volume and P = ∂W/∂F ``[..., 3, 3]``, differentiable further."""
+        slope = sites.field("grad(u)").tensor
+        constants = self._constants(scene, sites)
+        inputs = [slope, *(c.tensor for c in constants.values())]
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        with torch.enable_grad():
+            F = self._deformation(slope)
+            # All batch dimensions before differentiating, so that members are not summed.
+            shape = torch.broadcast_shapes(
+                F.shape[:-2], *(c.tensor.shape for c in constants.values())
+            )
+            F = F.expand(*shape, 3, 3)
+            F = F if F.requires_grad else F.detach().requires_grad_()
+            W = self._density(constants)(F)
+            if not W.requires_grad:
+                raise ArgumentError("law: the energy does not depend on the deformation")
+            (P,) = torch.autograd.grad(W.sum(), F, create_graph=recorded)
+        return (F, W, P) if recorded else (F.detach(), W.detach(), P.detach())
+
+    # -- operators ------------------------------------------------------------------------------
+
+    def operator(self, scene: Scene) -> Operator:
+        """Assemble the loads that do not follow the body; the rest is in `terms`."""
+        spec, dofs = self.spec, self.dofs
+        values = torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
+        load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
+        if spec.body_force is not None:
+            cells = scene.cells()
+            f = scene.evaluate(spec.body_force, cells, "body_force").tensor
+            load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=f))
+        for i, condition in enumerate(spec.boundary):
+            if isinstance(condition, Neumann) and condition.traction is not None:
+                facets = self.selections[i].facets
+                sites = scene.facets(facets)
+                t = scene.evaluate(condition.traction, sites, f"boundary.{i}.traction").tensor
+                local = weak.vector_source(sites.basis, f=t)
+                load = load + dofs.assemble_vector(local, facets)
+        return Operator(values, load, None, self.symmetric)
+
+    def terms(self, scene: Scene) -> list[Term]:
+        """Return the internal forces, and the pressures that follow the surface."""
+        found = [Term(scene.cells(), partial(self._internal, scene))]
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, Neumann) and condition.pressure is not None:
+                sites = scene.facets(self.selections[i].facets)
+                found.append(Term(sites, partial(self._pressure, scene, i)))
+        return found
+
+    def _internal(self, scene: Scene, sites: BasisSites) -> Duals:
+        dim = self.mesh.dim
+        _, _, P = self._piola(scene, sites)
+        return {"u": Dual(gradient=P[..., :dim, :dim])}
+
+    def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
+        """``p J F⁻ᵀ N``, with the cofactor of F written out."""
+        path = f"boundary.{i}.pressure"
+        p = scene.factor * scene.evaluate(self.spec.boundary[i].pressure, sites, path).tensor  # type: ignore[union-attr]
+        dim = self.mesh.dim
+        F = self._deformation(sites.field("grad(u)").tensor)
+        rows = [
+            torch.linalg.cross(F[..., (k + 1) % 3, :], F[..., (k + 2) % 3, :], dim=-1)
+            for k in range(3)
+        ]
+        cofactor = torch.stack(rows, -2)[..., :dim, :dim]
+        push = (cofactor * sites.basis.normal[..., None, :]).sum(-1)
+        return {"u": Dual(p[..., None] * push)}
+
+    def mass(self, scene: Scene) -> Tensor:
+        """Assemble the density matrix."""
+        cells = scene.cells()
+        density = scene.evaluate(self.spec.density, cells, "density").tensor
+        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=density))
+
+    # -- outputs --------------------------------------------------------------------------------
+
+    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
+        """Evaluate a tensor or a scalar of the deformed state."""
+        if name in ("F", "J", "strain"):
+            F = self._deformation(sites.field("grad(u)").tensor)
+            if name == "F":
+                return Ranked(F, 2)
+            if name == "J":
+                return Ranked(determinant(F))
+            eye = torch.eye(3, dtype=F.dtype, device=F.device)
+            return Ranked(0.5 * (F.transpose(-1, -2) @ F - eye), 2)
+        F, W, P = self._piola(scene, sites)
+        if name == "energy_density":
+            return Ranked(W)
+        if name == "piola":
+            return Ranked(P, 2)
+        return Ranked(P @ F.transpose(-1, -2) / determinant(F)[..., None, None], 2)
+
+    def energy(self, scene: Scene, u: Tensor) -> Tensor:
+        """Return ∫ W over the undeformed body ``[*batch]``."""
+        cells = scene.cells(u)
+        density = self.derived("energy_density", scene, cells).tensor
+        return cells.basis.integrate(density).sum(-1)

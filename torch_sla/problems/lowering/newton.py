@@ -1,0 +1,266 @@
+"""A nonlinear problem as an implicit equation: Newton forward, one node in the graph, its adjoint.
+
+With the constraint ``u = T û + g`` the equation is ``F(û) = Tᴴ r(T û + g) = 0`` and its derivative ``Tᴴ J T``,
+which the constraint makes of the tangent in the same way as of any matrix. The gradient comes from the
+converged discrete state alone: neither load steps nor iterations enter it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.problems.lowering.linear import solve_batch
+from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.lowering.scene import Geometry, Scene
+
+if TYPE_CHECKING:
+    from torch_sla.linalg import SolveInfo
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Operator
+    from torch_sla.problems.lowering.terms import Term
+
+__all__ = ["solve_nonlinear"]
+
+_CUTS = 12
+
+
+@dataclass
+class _State:
+    """Everything about one set of values that iterations share."""
+
+    scene: Scene
+    operator: Operator
+    terms: list[Term]
+    g: Tensor
+
+
+class Equation:
+    """The equation ``F(û, leaves) = 0``, for `implicit_solve`.
+
+    Parameters
+    ----------
+    model
+        The lowered problem.
+    scene
+        Its values; their tensors are the leaves.
+    throw
+        Whether failure raises.
+    """
+
+    def __init__(self, model: Model, scene: Scene, *, throw: bool) -> None:
+        self.model, self._scene, self._throw = model, scene, throw
+        solver = model.spec.solver
+        small = model.dtype == torch.float32
+        default = 1e-5 if small else 1e-10
+        newton = solver.nonlinear
+        self._options = NonlinearOptions(
+            rtol=newton.rtol or default,
+            atol=newton.atol,
+            maxiter=newton.maxiter,
+            line_search=not model.may_step if newton.line_search is None else newton.line_search,
+        )
+        self.info = NonlinearInfo(method="newton")
+        self.linear: SolveInfo | None = None
+        self.batch: tuple[int, ...] = ()
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...]:
+        """Every tensor the equation depends on."""
+        given = self._scene.given
+        found = list(given.values())
+        for law in given.laws.values():
+            found += list(law.parameters()) if isinstance(law, nn.Module) else []
+        if self._scene.geometry.moved:
+            found.append(self._scene.geometry.points)
+        return tuple(found)
+
+    def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
+        """Put leaves in the place of the values and assemble what is linear."""
+        given, rest = Given(), list(leaves)
+        given.home = self._scene.given.home
+        for name in self._scene.given:
+            given[name] = rest.pop(0)
+        for name, law in self._scene.given.laws.items():
+            if isinstance(law, nn.Module):
+                names = [n for n, _ in law.named_parameters()]
+                own = {n: rest.pop(0) for n in names}
+                given.laws[name] = _Bound(law, own)
+            else:
+                given.laws[name] = law
+        geometry = self._scene.geometry
+        if geometry.moved:
+            geometry = Geometry(self.model, rest.pop(0), moved=True)
+        scene = Scene(self.model, given, geometry)
+        scene.factor = factor
+        operator = self.model.loaded(scene)
+        g = self.model.given_values(scene)
+        if factor != 1.0:
+            operator = operator._replace(load=factor * operator.load)
+            g = factor * g
+        g = self.model.compiled.sides(g)
+        return _State(scene, operator, self.model.terms(scene), g)
+
+    # -- the equation ---------------------------------------------------------------------------
+
+    def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate ``F(û)``."""
+        return self._residual(self._state(leaves), u)
+
+    def _residual(self, state: _State, u_hat: Tensor) -> Tensor:
+        model = self.model
+        u = model.compiled.constraint.recover(u_hat, state.g)
+        r = model.unconstrained(state.scene, state.operator, state.terms, u)
+        idle = torch.where(model.free, torch.zeros((), dtype=u_hat.dtype, device=r.device), u_hat)
+        return model.compiled.constraint.reduce(r) + idle
+
+    def _values(self, state: _State, u_hat: Tensor, *, recorded: bool) -> Tensor:
+        """Assemble ``Tᴴ J T`` at ``û``."""
+        model = self.model
+        u = model.compiled.constraint.recover(u_hat, state.g)
+        values = model.tangent(state.scene, state.operator, state.terms, u, recorded=recorded)
+        zero = torch.zeros(model.numbering.n, dtype=values.dtype, device=values.device)
+        none = torch.zeros(state.g.shape[-1], dtype=values.dtype, device=values.device)
+        constrained, _ = model.compiled.constraint.apply(values, zero, none)
+        return constrained
+
+    # -- forward --------------------------------------------------------------------------------
+
+    def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Iterate to the root, applying the loads in steps where that is asked for or needed."""
+        plain = tuple(leaf.detach() for leaf in leaves)
+        with torch.no_grad():
+            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
+            smallest = step / 2**_CUTS
+            total = NonlinearInfo(method="newton")
+            while done < 1.0:
+                to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
+                state = self._state(plain, to)
+                state.scene.trial = True
+                v, info = self._newton(state, u)
+                total.iterations += info.iterations
+                total.history += info.history
+                total.residual, total.result = info.residual, info.result
+                total.notes = info.notes
+                if info.converged:
+                    u, done = v, to
+                elif step > smallest and self.model.may_step:
+                    step, cuts = 0.5 * step, cuts + 1
+                else:
+                    u = v
+                    break
+            if total.converged:
+                # What an iteration may try, a solution may not be: laws are checked once more.
+                self._residual(self._state(plain), u)
+            if self.model.load_steps > 1 or cuts:
+                text = f"load factor {done:.6g}, the load step was cut {cuts} times"
+                total.notes = [*total.notes, text]
+        self.info = total
+        return u
+
+    def _newton(self, state: _State, u: Tensor) -> tuple[Tensor, NonlinearInfo]:
+        notes: list[str] = []
+
+        def step(at: Tensor, F: Tensor) -> Tensor:
+            values = self._values(state, at, recorded=False)
+            return self._solve(values, F)
+
+        def evaluate(at: Tensor) -> Tensor:
+            return self._residual(state, at)
+
+        constraint, operator = self.model.compiled.constraint, state.operator
+        start = constraint.recover(u, state.g)
+        forces = self.model.unconstrained(state.scene, operator, state.terms, start)
+        size = torch.linalg.vector_norm
+        # Forces at supports count: a residual that is small beside them is small.
+        reference = torch.maximum(
+            size(constraint.reduce(operator.load), dim=-1), size(forces, dim=-1)
+        ).expand(u.shape[:-1])
+        try:
+            u, info = newton_batch(evaluate, step, u, self._options, reference)
+        except SolveError as error:
+            info = NonlinearInfo(result=error.result, method="newton", residual=float("nan"))
+            notes.append(f"linear solve: {error.detail}")
+        info.notes = notes + info.notes
+        return u, info
+
+    def _solve(self, values: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+        structure = self.model.structure(self.model.definite_tangent, self.model.symmetric)
+        x, self.linear = solve_batch(
+            self.model.compiled.constraint.pattern,
+            values,
+            b,
+            structure,
+            self.model.spec.solver,
+            transposed=transposed,
+        )
+        return x
+
+    # -- adjoint --------------------------------------------------------------------------------
+
+    def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
+        if not self.info.converged:
+            raise GradientError(
+                "the nonlinear solve did not converge, so its result has no derivative"
+            )
+        recorded = torch.is_grad_enabled()
+        with torch.enable_grad():
+            values = self._values(self._state(leaves), u, recorded=recorded)
+            if not recorded:
+                values = values.detach()
+        return self._solve(values, g, transposed=True)
+
+
+class _Bound:
+    """A module with other tensors in the place of its parameters."""
+
+    def __init__(self, module: nn.Module, own: dict[str, Tensor]) -> None:
+        self._module, self._own = module, own
+
+    def __call__(self, x: Tensor) -> Any:
+        return torch.func.functional_call(self._module, self._own, (x,))
+
+
+def solve_nonlinear(
+    model: Model, scene: Scene, start: Tensor | None, *, throw: bool
+) -> tuple[Tensor, SolveInfo]:
+    """Solve a nonlinear problem: ``u [*batch, n]``, and the report."""
+    equation = Equation(model, scene, throw=throw)
+    leaves = equation.leaves
+    n = model.numbering.n
+    u0 = torch.zeros(n, dtype=model.field_dtype, device=model.device)
+    if start is not None:
+        u0 = model.compiled.constraint.restrict(start.detach().to(u0))
+    with torch.no_grad():
+        plain = tuple(leaf.detach() for leaf in leaves)
+        batch = equation.residual(u0, plain).shape[:-1]
+    u0 = u0.expand(*np.broadcast_shapes(batch, u0.shape[:-1]), n)
+    u_hat = implicit_solve(equation, u0, leaves)
+    info, linear = equation.info, equation.linear
+    if throw and not info.converged:
+        detail = "nonlinear solve by newton"
+        if info.notes:
+            detail += f" ({'; '.join(info.notes)})"
+        raise SolveError(info.result, detail, iterations=info.iterations, residual=info.residual)
+    if not info.converged:
+        u_hat = u_hat.detach()
+    g = model.compiled.sides(model.given_values(scene))
+    u = model.compiled.constraint.recover(u_hat, g)
+    from torch_sla.linalg import SolveInfo
+
+    report = SolveInfo() if linear is None else replace(linear)
+    report.result = info.result if info.result is not Result.ROUNDOFF else Result.CONVERGED
+    report.iterations, report.residual = info.iterations, info.residual
+    report.history, report.notes = list(info.history), [*info.notes, *report.notes]
+    inner = f" with {report.method}" if linear is not None else ""
+    report.method = f"newton{inner}"
+    return u, report

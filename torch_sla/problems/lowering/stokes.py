@@ -1,0 +1,166 @@
+"""Slow viscous flow by Taylor-Hood elements."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import weak
+from torch_sla.assembly.forms import BilinearForm
+from torch_sla.assembly.forms.vocabulary import div
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.compiled import Unknown
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.specs.boundary import Neumann
+
+if TYPE_CHECKING:
+    from torch_sla.assembly import Field, Mesh
+    from torch_sla.assembly.forms import Context
+    from torch_sla.linalg import Structure
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import Sites
+    from torch_sla.problems.specs.stokes import StokesProblem
+
+__all__ = ["Stokes"]
+
+
+def _minus_divergence(u: Field, q: Field, w: Context) -> Tensor:
+    """``-q div u``."""
+    return -w.c * (q * div(u))
+
+
+_COUPLING = BilinearForm(_minus_divergence)
+
+
+class Stokes(Model):
+    """Lowers `StokesProblem`: ∫ 2μ ε(u):ε(v) − ∫ p ∇·v − ∫ q ∇·u = ∫ f·v + ∫ t·v − ∫ pressure n·v.
+
+    Symmetric and indefinite. Taylor and Hood, Comput. Fluids 1 (1973), 73-100; stability: Boffi, Brezzi,
+    Fortin, Mixed Finite Element Methods and Applications, Springer 2013, section 8.8.
+    """
+
+    spec: StokesProblem
+    inertial: ClassVar[frozenset[str]] = frozenset({"density"})
+    definite: ClassVar[bool | None] = False  # type: ignore[misc]
+    undetermined: ClassVar[str] = (
+        "nothing holds the fluid: the velocity is determined up to a rigid motion; give it on some boundary"
+    )
+
+    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
+        if mesh.dim == 1:
+            raise SpecError("a flow needs a mesh in 2 or 3 dimensions", path="mesh")
+        return Unknown("u", 2, mesh.dim), Unknown("p", 1, 0)
+
+    @property
+    def determined(self) -> bool:
+        """Whether some velocity is given."""
+        where = self.numbering.ranges["u"]
+        return bool((self.compiled.constrained < where.stop).any())
+
+    @cached_property
+    def enclosed(self) -> bool:
+        """Whether the velocity is given (or repeated) all around, so that pressures have no level."""
+        where = self.numbering.ranges["u"]
+        held = self.compiled.constrained
+        if bool((held >= where.stop).any()):
+            return False
+        dofs = self.numbering.fields["u"]
+        given = torch.zeros(self.numbering.n, dtype=torch.bool, device=self.device)
+        given[held] = True
+        for s in self.selections:
+            if s.to is not None:
+                given[dofs.facet_dofs(torch.cat([s.facets, s.to]))] = True
+        return bool(given[dofs.facet_dofs(self.mesh.boundary)].all())
+
+    @cached_property
+    def _level(self) -> Tensor:
+        """A constant pressure ``[n, 1]``."""
+        one = torch.zeros(self.numbering.n, 1, dtype=self.dtype, device=self.device)
+        one[self.numbering.ranges["p"]] = 1.0
+        return one
+
+    def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
+        """Return what is known: symmetric, indefinite, a level of pressure where there is none."""
+        known = super().structure(definite, symmetric)
+        return known.updated(nullspace=self._level) if self.enclosed else known
+
+    def operator(self, scene: Scene) -> Operator:
+        """Assemble the saddle point and the loads."""
+        spec = self.spec
+        cells = scene.cells()
+        u, p = scene.geometry.basis("u"), scene.geometry.basis("p")
+        mu = scene.evaluate(spec.viscosity, cells, "viscosity").tensor
+        if not bool((mu.detach() > 0).all()):
+            raise ArgumentError(
+                f"viscosity must be positive; its least value is {float(mu.detach().min()):.6g}"
+            )
+        one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
+        coupling = _COUPLING(u, p, c=one)
+        blocks = {
+            ("u", "u"): weak.elasticity(u, lam=torch.zeros_like(mu), mu=mu),
+            ("p", "u"): coupling,
+            ("u", "p"): coupling.mT,
+        }
+        values = self.numbering.matrix(blocks)
+        load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
+        if spec.body_force is not None:
+            f = self._vector(scene, spec.body_force, cells, "body_force")
+            load = load + self.numbering.vector({"u": weak.vector_source(u, f=f)})
+        for i, condition in enumerate(spec.boundary):
+            if not isinstance(condition, Neumann):
+                continue
+            facets = self.selections[i].facets
+            sites, basis = scene.facets(facets), scene.geometry.basis("u", facets)
+            if condition.pressure is not None:
+                push = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                local = weak.pressure_load(basis, p=push)
+            else:
+                t = self._vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                local = weak.vector_source(basis, f=t)
+            load = load + self.numbering.vector({"u": local}, facets)
+        return Operator(values, load, False)
+
+    def _vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
+        value = scene.evaluate(law, sites, path).tensor
+        if value.shape[-1] != self.mesh.dim:
+            raise SpecError(
+                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
+                path=path,
+            )
+        return value
+
+    def finished(self, scene: Scene, u: Tensor) -> Tensor:
+        """Give an enclosed flow the pressure of mean zero."""
+        if not self.enclosed:
+            return u
+        cells = scene.cells(u)
+        volume = cells.basis.dx.sum()
+        mean = cells.basis.integrate(cells.field("p").tensor).sum(-1) / volume
+        return u - mean[..., None] * self._level[:, 0]
+
+    def mass(self, scene: Scene) -> Tensor:
+        """Assemble the density matrix of the velocity."""
+        density = scene.evaluate(self.spec.density, scene.cells(), "density").tensor
+        return self.numbering.matrix(
+            {("u", "u"): weak.vector_mass(scene.geometry.basis("u"), c=density)}
+        )
+
+    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
+        """Evaluate the stress 2μ ε − p 1 ``[..., dim, dim]``."""
+        del name
+        mu = scene.evaluate(self.spec.viscosity, sites, "viscosity").tensor
+        rate, p = sites.field("sym_grad(u)").tensor, sites.field("p").tensor
+        eye = torch.eye(self.mesh.dim, dtype=rate.dtype, device=rate.device)
+        return Ranked(2.0 * mu[..., None, None] * rate - p[..., None, None] * eye, 2)
+
+    def energy(self, scene: Scene, u: Tensor) -> Tensor:
+        """Return ∫ μ ε:ε, half of what is dissipated ``[*batch]``."""
+        cells = scene.cells(u)
+        mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
+        rate = cells.field("sym_grad(u)").tensor
+        return cells.basis.integrate(mu * (rate * rate).sum((-2, -1))).sum(-1)

@@ -1,0 +1,252 @@
+"""Algebraic problems: matrices given as numbers, as files or at solve time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from annotated_types import MinLen
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.expression.functions import FUNCTIONS
+from torch_sla.problems.specs.arrays import Array
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import fault
+from torch_sla.problems.specs.laws import Law
+from torch_sla.problems.specs.problem import Problem
+from torch_sla.problems.specs.value import (
+    RESERVED_NAMES,
+    FilePath,
+    FormulaText,
+    Listed,
+    Parameter,
+    Place,
+    Text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Variable"]
+
+_ENDINGS = (".mtx", ".npz", ".safetensors")
+
+
+class MatrixFile(Spec):
+    """A matrix in a file: Matrix Market (``.mtx``), ``.npz`` or ``.safetensors``.
+
+    Examples
+    --------
+    >>> MatrixFile("absent.mtx")
+    Traceback (most recent call last):
+    ...
+    torch_sla.errors.SpecError: file: no such file: 'absent.mtx' ...
+    """
+
+    type: Literal["matrix_file"] = "matrix_file"
+    file: FilePath = Field(kw_only=False, description="Path, relative to the declaration's file.")
+
+    @model_validator(mode="after")
+    def _ending(self) -> Self:
+        if Path(self.file).suffix not in _ENDINGS:
+            raise fault(
+                f"a matrix file ends in one of {' '.join(_ENDINGS)}; received {self.file!r}"
+            )
+        return self
+
+
+class Entries(Spec):
+    """A sparse matrix by its entries; duplicates add up.
+
+    Examples
+    --------
+    >>> Entries(rows=[0, 1], cols=[0, 1], values=[2.0, 3.0], shape=[2, 2]).shape
+    (2, 2)
+    """
+
+    type: Literal["entries"] = "entries"
+    rows: Array = Field(description="Row of each entry [nnz].")
+    cols: Array = Field(description="Column of each entry [nnz].")
+    values: Annotated[
+        Annotated[Array, Tag("array")] | Annotated[Parameter, Tag("parameter")],
+        Discriminator(lambda v: "parameter" if _is_parameter(v) else "array"),
+    ] = Field(description="Values [nnz], or a parameter that gives them.")
+    shape: Annotated[Listed[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = (
+        Field(description="Rows and columns.")
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, index, size in zip(
+            ("rows", "cols"), (self.rows, self.cols), self.shape, strict=True
+        ):
+            array = index.array
+            if array.ndim != 1 or array.dtype.kind not in "iu":
+                raise SpecError("a list of whole numbers is needed", path=name)
+            if len(array) and (array.min() < 0 or array.max() >= size):
+                raise SpecError(f"indices lie between 0 and {size - 1}", path=name)
+        if self.rows.array.shape != self.cols.array.shape:
+            raise SpecError("rows and cols have different lengths", path="cols")
+        values = self.values
+        shape = values.shape if isinstance(values, Parameter) else values.array.shape
+        if tuple(shape) != self.rows.array.shape:
+            raise SpecError(
+                f"{len(self.rows.array)} values are needed; received shape {tuple(shape)}",
+                path="values",
+            )
+        return self
+
+
+def _is_parameter(value: Any) -> bool:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return kind == "parameter"
+
+
+def _matrix_kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    if kind in ("parameter", "entries", "matrix_file"):
+        return str(kind)
+    if isinstance(value, dict) and str(value.get("file", "")).endswith((".mtx", ".safetensors")):
+        return "matrix_file"
+    return "array"
+
+
+def _vector_kind(value: Any) -> str:
+    return "parameter" if _is_parameter(value) else "array"
+
+
+Matrix: TypeAlias = Annotated[
+    Annotated[Array, Tag("array")]
+    | Annotated[Parameter, Tag("parameter")]
+    | Annotated[Entries, Tag("entries")]
+    | Annotated[MatrixFile, Tag("matrix_file")],
+    Discriminator(_matrix_kind),
+]
+"""Rows of numbers, entries, a file, or a `Parameter` that is a ``SparseTensor`` at solve time."""
+Vector: TypeAlias = Annotated[
+    Annotated[Array, Tag("array")] | Annotated[Parameter, Tag("parameter")],
+    Discriminator(_vector_kind),
+]
+
+
+class AlgebraProblem(Problem):
+    """The base of problems without a mesh."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"component"})
+
+    def more_laws(self) -> Iterator[Law]:
+        """Yield the parameters of matrices and vectors."""
+        place = Place("cells", (0, 1, 2))
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Entries):
+                value, name = value.values, f"{name}.values"
+            if isinstance(value, Parameter):
+                yield Law((name,), value, place)
+
+
+class LinearProblem(AlgebraProblem):
+    """Find x with matrix x = rhs.
+
+    Examples
+    --------
+    >>> from torch_sla import LinearProblem, Parameter
+    >>> problem = LinearProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], rhs=Parameter("b", shape=(2,)))
+    >>> problem.solve(b=[3.0, 0.0]).x.round(decimals=9).tolist()
+    [2.0, 1.0]
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {"x": 0}
+
+    type: Literal["linear"] = "linear"
+    matrix: Matrix = Field(description="Square matrix.")
+    rhs: Vector = Field(description="Right-hand side [*batch, n].")
+
+
+class EigenProblem(AlgebraProblem):
+    """Find the pairs with matrix v = λ mass v; both matrices symmetric, mass positive definite.
+
+    Examples
+    --------
+    >>> from torch_sla import EigenProblem
+    >>> EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=1).solve().eigenvalues.tolist()
+    [1.0]
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {"eigenvalues": 0, "modes": 1}
+    unbuilt: ClassVar[dict[str, str]] = {
+        "of": "modes of a physics are not available yet; take its matrices from assemble()",
+    }
+
+    type: Literal["eigen"] = "eigen"
+    matrix: Matrix = Field(description="Symmetric matrix.")
+    mass: Matrix | None = Field(
+        default=None, description="Symmetric positive definite; the identity when left out."
+    )
+    k: Annotated[int, Field(ge=1)] = Field(default=6, description="Number of pairs.")
+    which: Literal["SM", "LM", "SA", "LA"] = Field(
+        default="SM", description="Least or largest, by magnitude or by value."
+    )
+    sigma: float | None = Field(default=None, description="Pairs nearest to this value instead.")
+
+
+class Variable(Spec):
+    """A number to be found.
+
+    Examples
+    --------
+    >>> Variable("x", start=0.5)
+    Variable(name='x', start=0.5)
+    """
+
+    type: Literal["variable"] = "variable"
+    name: Text = Field(kw_only=False, description="Its name in the equations.")
+    start: float = Field(default=0.0, description="Starting value of the iteration.")
+
+
+class NonlinearProblem(AlgebraProblem):
+    """Find numbers at which as many expressions vanish.
+
+    Examples
+    --------
+    >>> from torch_sla import NonlinearProblem, Parameter, Variable
+    >>> problem = NonlinearProblem(
+    ...     unknowns=[Variable("x", start=1.0), Variable("y", start=2.0)],
+    ...     residual=["x**2 + y**2 - r2", "x - y"],
+    ...     parameters=[Parameter("r2", default=8.0)],
+    ... )
+    >>> [round(float(v), 9) for v in problem.solve().x]
+    [2.0, 2.0]
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {"x": 0}
+
+    type: Literal["nonlinear"] = "nonlinear"
+    unknowns: Annotated[Listed[Variable], MinLen(1)] = Field(description="What is to be found.")
+    residual: Annotated[Listed[FormulaText], MinLen(1)] = Field(
+        description="One expression of unknowns and parameters for each unknown."
+    )
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        if len(self.residual) != len(self.unknowns):
+            raise SpecError(
+                f"{len(self.unknowns)} unknowns need as many equations; received {len(self.residual)}",
+                path="residual",
+            )
+        names = [u.name for u in self.unknowns]
+        for i, name in enumerate(names):
+            if name in (RESERVED_NAMES - set("xyz")) | FUNCTIONS.keys() or not name.isidentifier():
+                raise SpecError(f"an unknown cannot be called {name!r}", path=f"unknowns.{i}.name")
+            if names.count(name) > 1 or name in self.declared:
+                raise SpecError(f"the name {name!r} is taken twice", path=f"unknowns.{i}.name")
+        ranks = {n: len(p.shape) for n, p in self.declared.items()} | dict.fromkeys(names, 0)
+        for i, formula in enumerate(self.residual):
+            try:
+                rank = formula.expression.check(ranks)  # type: ignore[attr-defined]
+            except ExpressionError as error:
+                raise ExpressionError(error.message, path=f"residual.{i}") from None
+            if rank:
+                raise SpecError("an equation is a scalar", path=f"residual.{i}")
+        return self

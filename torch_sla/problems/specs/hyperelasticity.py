@@ -1,0 +1,127 @@
+"""Elasticity at large strain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value
+
+__all__ = ["LAWS", "HyperelasticityProblem"]
+
+LAWS = {
+    "neo_hookean": ("mu", "lam"),
+    "saint_venant_kirchhoff": ("mu", "lam"),
+    "mooney_rivlin": ("c1", "c2", "kappa"),
+}
+"""Constants of each law. Young's modulus and Poisson's ratio may stand for mu and lam."""
+
+INVARIANTS = ("I1", "I2", "I3", "J", "J1", "J2")
+
+
+def _thaw(value: Any) -> Any:
+    return dict(value) if isinstance(value, FrozenMap) else value
+
+
+class HyperelasticityProblem(FieldProblem):
+    """−∇·P = body_force on the undeformed body, P = ∂W/∂F, F = 1 + ∇u; u is the displacement, a vector.
+
+    Loads are forces per undeformed area and volume, except a ``pressure``, which follows the surface.
+    They are applied in `load_steps`, and a step that fails is halved; the gradient is that of the
+    converged state. Outputs may use ``F``, ``J`` = det F, ``piola`` (first Piola-Kirchhoff stress), the
+    Cauchy ``stress``, ``strain`` (Green-Lagrange) and ``energy_density``, tensors 3 by 3.
+
+    Examples
+    --------
+    >>> from torch_sla import BoxMesh, Dirichlet, HyperelasticityProblem, Reaction
+    >>> block = HyperelasticityProblem(
+    ...     mesh=BoxMesh(cells=(1, 1, 1), cell="hexahedron"),
+    ...     law="neo_hookean",
+    ...     constants={"mu": 1.0, "lam": 0.0},
+    ...     boundary=[
+    ...         Dirichlet("left", 0.0, component=0),
+    ...         Dirichlet("front", 0.0, component=1),
+    ...         Dirichlet("bottom", 0.0, component=2),
+    ...         Dirichlet("right", 1.0, component=0),
+    ...     ],
+    ...     outputs=[Reaction("force", "right")],
+    ... )
+    >>> round(float(block.solve()["force"][0]), 9)  # mu (a - 1/a) at a stretch of 2
+    1.5
+    """
+
+    fields_of: ClassVar[dict[str, int]] = {"u": 1}
+    derived_of: ClassVar[dict[str, int]] = {
+        "F": 2,
+        "J": 0,
+        "piola": 2,
+        "stress": 2,
+        "strain": 2,
+        "energy_density": 0,
+    }
+    conditions: ClassVar[tuple[str, ...]] = (
+        *("dirichlet", "neumann.traction", "neumann.pressure", "point_load", "periodic"),
+    )
+    refused: ClassVar[dict[str, str]] = {
+        "flux": "a flux has no meaning in elasticity; reaction gives the force that a boundary takes"
+    }
+
+    type: Literal["hyperelasticity"] = "hyperelasticity"
+    model: Literal["plane_strain", "solid"] | None = Field(
+        default=None, description="What the mesh stands for: plane_strain in 2D, solid in 3D."
+    )
+    law: FormulaText = Field(
+        default="neo_hookean",
+        description="neo_hookean, saint_venant_kirchhoff, mooney_rivlin, or the energy per undeformed "
+        "volume: an expression of I1 I2 I3 J, J1 J2 (of unit volume) and the constants.",
+    )
+    constants: Annotated[
+        dict[Text, Value],
+        BeforeValidator(_thaw),
+        MinLen(1),
+        AfterValidator(FrozenMap),
+        Place("cells", named=True),
+    ] = Field(description="The constants of the law, by name (moduli in Pa).")
+    body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
+        default=None, description="Force per undeformed volume (N/m³)."
+    )
+    density: Annotated[Value, Place("cells")] = Field(
+        default=1.0, description="Mass per undeformed volume (kg/m³); makes the mass matrix."
+    )
+    load_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=1, description="In how many equal steps the loads are applied, to begin with."
+    )
+
+    @model_validator(mode="after")
+    def _check_law(self) -> Self:
+        given = set(self.constants)
+        if self.law in LAWS:
+            wanted = set(LAWS[self.law])
+            moduli = {"young_modulus", "poisson_ratio"}
+            either = f"{' '.join(LAWS[self.law])}"
+            if "lam" in wanted:
+                either += ", or young_modulus poisson_ratio"
+                wanted = moduli if given & moduli else wanted
+            if given != wanted:
+                raise SpecError(
+                    f"the constants of {self.law} are {either}; received {' '.join(sorted(given))}",
+                    path="constants",
+                )
+            return self
+        taken = given & {*INVARIANTS, "x", "y", "z", "u", "F"}
+        if taken:
+            raise SpecError(f"{sorted(taken)[0]!r} has a meaning already", path="constants")
+        try:
+            self.law.expression.check(dict.fromkeys([*INVARIANTS, *given], 0))  # type: ignore[attr-defined]
+        except ExpressionError as error:
+            known = " ".join(LAWS)
+            message = f"{error.message}\n(a law is one of {known}, or an energy)"
+            raise ExpressionError(message, path="law") from None
+        unused = given - self.law.expression.names  # type: ignore[attr-defined]
+        if unused:
+            raise SpecError(f"the law does not use {sorted(unused)[0]!r}", path="constants")
+        return self
