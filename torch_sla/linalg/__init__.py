@@ -52,7 +52,10 @@ if TYPE_CHECKING:
         use_machine,
     )
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.precond.block import FieldSplit, Schur
+    from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
     from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.precond.of_matrix import OfMatrix, shifted_laplacian
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -73,6 +76,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AMG": "precond.multigrid.options",
+    "FieldSplit": "precond.block",
+    "LaggedMultigrid": "precond.multigrid.lagged",
+    "OfMatrix": "precond.of_matrix",
+    "Schur": "precond.block",
+    "shifted_laplacian": "precond.of_matrix",
     "CholeskyFactorization": "factorize",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
@@ -191,6 +199,11 @@ __all__ = [
     "spsolve_csr",
     "svd",
     "use_machine",
+    "FieldSplit",
+    "LaggedMultigrid",
+    "OfMatrix",
+    "Schur",
+    "shifted_laplacian",
 ]
 
 
