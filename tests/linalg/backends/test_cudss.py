@@ -407,3 +407,26 @@ def test_the_stand_in_has_the_constants_and_calls_of_the_bindings() -> None:
         theirs = [part.split()[-1] for part in text.split(",") if part.strip()]
         code = vars(FakeCuDSS)[call].__code__
         assert code.co_argcount - 1 == len(theirs), (call, theirs)
+
+
+def test_several_streams_wait_for_the_device(
+    lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", rests.append)
+    current = [0]
+    monkeypatch.setattr(driver._Handle, "stream", lambda self: current[0])
+    A = case("poisson").sparse(torch.float64)
+    backend, structure = OnHost(), A.structure
+    symbolic = backend.analyze(A.pattern.slots, "cholesky", structure)
+    numeric = backend.factorize(symbolic, A.csr_values, OPTIONS)
+    b = torch.ones(12, 1, dtype=torch.float64)
+    first = backend.solve(numeric, A.csr_values, b, options=OPTIONS).x
+    assert not rests
+    current[0] = 7
+    second = backend.solve(numeric, A.csr_values, b, options=OPTIONS).x
+    assert len(rests) == 2  # before and after
+    current[0] = 0
+    backend.solve(numeric, A.csr_values, b, options=OPTIONS)
+    assert len(rests) == 4
+    assert torch.equal(first, second)
