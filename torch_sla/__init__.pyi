@@ -91,7 +91,11 @@ from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
 from torch_sla.problems.specs.problem import Problem as Problem
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
-from torch_sla.problems.specs.value import Parameter as Parameter
+from torch_sla.problems.specs.value import (
+    Grid as Grid,
+    Parameter as Parameter,
+    Table as Table,
+)
 from torch_sla.problems.specs.weakform import Unknown as Unknown, WeakFormProblem as WeakFormProblem
 
 __all__: list[str]

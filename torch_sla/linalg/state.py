@@ -17,6 +17,7 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
@@ -636,7 +637,7 @@ class SolverState:
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
     size, bound = b.abs().amax(0), _bound(b)

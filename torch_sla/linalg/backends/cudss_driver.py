@@ -441,16 +441,21 @@ class Solver:
         found = self._get("MEMORY_ESTIMATES", np.int64, _ESTIMATES)
         return int(found[_PERMANENT]), int(found[_PEAK])
 
-    def ordering(self) -> tuple[Tensor, Tensor]:
-        """Row eliminated k-th ``[n]`` and the partition tree, for another solver of the pattern."""
-        levels = np.zeros(1, dtype=np.int32)
-        written = np.zeros(1, dtype=np.uint64)
+    def ordering(self) -> tuple[Tensor, Tensor] | None:
+        """Row eliminated k-th ``[n]`` and the partition tree, for another solver of the pattern.
+
+        None where the library does not tell; the other solver then orders again.
+        """
+        levels, written = np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.uint64)
         param = int(self._lib.ConfigParam.ND_NLEVELS)
         self._lib.config_get(
             self._config, param, levels.ctypes.data, levels.nbytes, written.ctypes.data
         )
-        order = self._get("PERM_REORDER_ROW", self._index, self.n)
-        tree = self._get("ND_PARTITION_TREE", self._index, (1 << int(levels[0])) - 1)
+        try:
+            order = self._get("PERM_REORDER_ROW", self._index, self.n)
+            tree = self._get("ND_PARTITION_TREE", self._index, (1 << int(levels[0])) - 1)
+        except self._lib.cuDSSError:
+            return None
         return torch.from_numpy(order), torch.from_numpy(tree)
 
     def fits(self) -> bool:

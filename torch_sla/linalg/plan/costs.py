@@ -38,6 +38,8 @@ _VECTORS, _COPIES = 8, 2
 _STEP_LAUNCHES, _SETUP_LAUNCHES = (12, 60), (150, 5000)
 # Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
 _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
+# An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
+_ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_)
+    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
     seconds += solves * (share * pass_ + judged)
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
@@ -199,9 +201,7 @@ def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     c = facts.counts or closed_form(n, nnz, facts.dimension)
     factorisations, solves, columns = _solves(facts)
     levels = max(1.0, log2(max(n / 100, 2)))
-    analysis = (n + nnz) * machine.ordering + c.factor_nnz * machine.entry
-    if n > 1e5:
-        analysis += nnz * levels * machine.dissection
+    analysis = (n + nnz) * machine.ordering + _ANALYSIS * c.factor_nnz * machine.entry
     numeric = _FACTOR_LAUNCHES * levels * machine.launch
     if method.name == "lu":
         # Both triangles, and the transposed matrix for an adjoint: this library cannot turn factors.
@@ -212,13 +212,13 @@ def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         entries, flops, made = float(c.factor_nnz), c.flops, factorisations
         stored, analyses, twice = float(c.stored), 1, 1
     numeric += weight * (machine.entry * entries + machine.flop * flops)
-    pass_ = 2 * stored * size / machine.bandwidth
-    one = _SOLVE_LAUNCHES * levels * machine.launch + pass_ * (1 + 0.2 * (columns - 1))
+    one = _SOLVE_LAUNCHES * levels * machine.launch
+    one += _PASS * machine.entry * entries * (1 + 0.1 * (columns - 1))
     judged, moved = _checks(facts, machine)
     kind = "exactly" if exact else "about"
     return Estimate(
         analyses * analysis + made * (numeric + one) + solves * (one + judged),
-        1.3 * twice * stored * size + _held(facts),
+        twice * (_ROOM * entries * size + 1e7) + _held(facts),
         made * flops + solves * columns * 2 * entries,
         made * 3 * stored * size + solves * (columns * 2 * stored * size + moved),
         f"{kind} {entries:.3g} factor entries, {flops:.3g} flops"

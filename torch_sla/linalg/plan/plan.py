@@ -28,6 +28,9 @@ __all__ = ["SolvePlan", "Verdict", "forget_choices", "make_plan"]
 _TIE = 1.15
 # Differences below this many seconds are not worth an iteration's tolerance: direct methods then win.
 _TRIFLE = 1e-3
+# How likely a Hermitian matrix of unknown definiteness is indefinite: what depends on definiteness then
+# has been in vain.
+_RISK = 0.35
 # Part of the memory that a plan may take.
 _SHARE = 0.85
 _NAN = float("nan")
@@ -270,6 +273,7 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
             passed.append((_rank(m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
+    passed = _with_risk(facts, passed)
     best = min(passed, key=lambda item: item[:2])[0]
     winner = min(
         (item for item in passed if item[0] <= best * _TIE),
@@ -290,6 +294,29 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
         _lean(facts, first, others),
         machine.name,
     )
+
+
+def _with_risk(
+    facts: Facts, passed: list[tuple[float, int, Verdict]]
+) -> list[tuple[float, int, Verdict]]:
+    """Let candidates that only definite matrices allow pay for the chance that another must follow."""
+    if facts.positive_definite is not None or facts.hermitian is False:
+        return passed
+
+    def needs_definite(c: Candidate) -> bool:
+        method = get_backend(c.backend).capabilities.method(c.method)
+        return method is not None and method.needs == "positive_definite"
+
+    sure = [
+        v.seconds
+        for _, _, v in passed
+        if v.candidate.preconditioner is None and not needs_definite(v.candidate)
+    ]
+    extra = _RISK * min(sure, default=0.0)
+    return [
+        (rank + extra if needs_definite(v.candidate) else rank, order, v)
+        for rank, order, v in passed
+    ]
 
 
 def _rank(method: Method, seconds: float) -> float:

@@ -24,7 +24,7 @@ __all__ = ["forget_plans", "plan_matrix"]
 # A direct method that closed forms put within this factor of the best may turn out to be it.
 _REACH = 3.0
 # Where it does not lead, its analysis may be in vain, and must cost less than this part of the best.
-_STAKE = 0.3
+_STAKE = 0.15
 # Below this many stored entries a mistake costs less than finding out.
 _WORTH = 5_000
 # Whose analyses count.
