@@ -105,17 +105,18 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
     facts = plan.facts
     if facts.nnz < _WORTH or facts.counts is not None or facts.rows != facts.columns:
         return False
-    if facts.device != "cpu" or not pattern.symmetric:
+    if facts.device != "cpu":
         return False
     direct = [v for v in plan.verdicts if v.candidate.backend in _COUNTING and v.cost is not None]
     if not direct:
         return False
     nearest = min(v.seconds for v in direct)
-    if plan.backend in _COUNTING:
-        return True
-    model = machine_in_force(facts.device)
-    stake = (facts.rows + facts.nnz) * model.ordering
-    return nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds
+    if plan.backend not in _COUNTING:
+        model = machine_in_force(facts.device)
+        stake = (facts.rows + facts.nnz) * model.ordering
+        if not (nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds):
+            return False
+    return pattern.symmetric  # last: it keeps an array as long as the entries
 
 
 def _count(pattern: Pattern, structure: Structure) -> Counts | None:
