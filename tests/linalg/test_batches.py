@@ -191,3 +191,11 @@ def test_threads_change_no_bit(way: dict[str, str], monkeypatch: pytest.MonkeyPa
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("batch", [2, 50, 1000])
+def test_batches_of_small_systems_are_planned_as_direct(batch: int) -> None:
+    base = family(1, n=200)
+    values = base.values.expand(batch, -1)
+    plan = SparseTensor.from_pattern(base.pattern, values).plan((batch, 200))
+    assert plan.preconditioner is None

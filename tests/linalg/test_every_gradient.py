@@ -228,6 +228,7 @@ UNTOUCHED = {
     "double": "casts only, as `to`",
     "float": "casts only, as `to`",
     "half": "casts only, as `to`",
+    "declare": "what is known, no numbers",
     "detach": "leaves the graph",
     "requires_grad_": "a flag",
     "from_pattern": "keeps the values",

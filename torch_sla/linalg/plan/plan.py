@@ -270,7 +270,7 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
                 refused.append((len(RULES), Verdict(candidate, reason, cost)))
                 continue
             verdict = Verdict(candidate, cost.detail, cost, possible=True)
-            passed.append((_rank(m, cost.seconds), order, verdict))
+            passed.append((_rank(facts, m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
     passed = _with_risk(facts, passed)
@@ -319,11 +319,13 @@ def _with_risk(
     ]
 
 
-def _rank(method: Method, seconds: float) -> float:
-    """Return the time that counts in the choice: all quick direct solves are equal, and first."""
-    if method.kind == "direct":
-        return max(seconds, _TRIFLE)
-    return seconds + _TRIFLE
+def _rank(facts: Facts, method: Method, seconds: float) -> float:
+    """Return the time that counts in the choice: all quick direct solves are equal, and first.
+
+    On the CPU the members of a batch are factorised together, and iterated on one by one.
+    """
+    trifle = _TRIFLE * (facts.batch if facts.device == "cpu" else 1)
+    return max(seconds, trifle) if method.kind == "direct" else seconds + trifle
 
 
 def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:
