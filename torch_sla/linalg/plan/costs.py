@@ -183,6 +183,9 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     judged, moved = _checks(facts, machine)
     seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
     seconds += solves * (share * pass_ + judged)
+    if backend == "native":
+        # The members of a batch are looked up and judged together.
+        seconds -= (factorisations + solves) * machine.solve * (1 - 1 / max(1, facts.batch))
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
     return Estimate(
