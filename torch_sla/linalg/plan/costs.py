@@ -183,6 +183,9 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     judged, moved = _checks(facts, machine)
     seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
     seconds += solves * (share * pass_ + judged)
+    if backend == "native":
+        # The members of a batch are looked up and judged together.
+        seconds -= (factorisations + solves) * machine.solve * (1 - 1 / max(1, facts.batch))
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
     return Estimate(
@@ -237,8 +240,8 @@ def _krylov(
     setup = 0.0
     if preconditioner in ("ichol", "ilu", "ssor"):
         # Triangular solves wait for one another.
-        matrix += 4 * nnz * (size + 4)
-        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 10.0)
+        matrix += 8 * nnz * (size + 4)
+        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
     calls = {"pytorch": 14.0, "scipy": 24.0}.get(backend, 1.0) * machine.call
     if method.name == "gmres":
         vectors *= 3  # a basis of up to thirty vectors, on average half of it
