@@ -15,7 +15,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
-from torch_sla.problems.specs.value import Formula, leaves
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
 if TYPE_CHECKING:
     from torch_sla.problems.expression import Ranked
@@ -89,12 +89,24 @@ class Poisson(Model):
         """Whether the matrix (or tangent) is symmetric for sensible values."""
         if self.spec.advection is not None or self._sees("diffusivity"):
             return False
-        sloped = any(
-            isinstance(leaf, Formula) and leaf.expression.derivatives
-            for name in ("reaction", "source")
-            for _, leaf in leaves(getattr(self.spec, name))
-        )
-        return None if sloped else True
+        if self.nonlinear and not self._scalar(self.spec.diffusivity):
+            return None
+        seen = [getattr(self.spec, name) for name in ("reaction", "source")]
+        for condition in self.spec.boundary:
+            names = ("flux", "coefficient", "ambient", "emissivity")
+            seen += [getattr(condition, name, None) for name in names]
+        return None if any(map(_sloped, seen)) else True
+
+    def _scalar(self, law: Any) -> bool:
+        """Whether a law cannot be a matrix, by structure."""
+        if isinstance(law, FrozenMap):
+            return all(map(self._scalar, law.values()))
+        if isinstance(law, Formula):
+            used = law.expression.names & self.declared.keys()
+            return not any(self.declared[name].shape for name in used)
+        if isinstance(law, Parameter):
+            return not law.shape
+        return not isinstance(law, tuple | ArrayFile)
 
     @property
     def _stabilized(self) -> bool:
@@ -265,6 +277,13 @@ class Poisson(Model):
         if c.reaction is not None:
             density = density + c.reaction * cells.field("u").tensor ** 2
         return 0.5 * cells.basis.integrate(density).sum(-1)
+
+
+def _sloped(law: Any) -> bool:
+    """Whether a law sees the gradient of the solution."""
+    return any(
+        isinstance(leaf, Formula) and bool(leaf.expression.derivatives) for _, leaf in leaves(law)
+    )
 
 
 def _times(kappa: Ranked, gradient: Tensor) -> Tensor:
