@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.forms import Context
     from torch_sla.linalg import Structure
     from torch_sla.problems.lowering.scene import Scene
-    from torch_sla.problems.lowering.sites import Sites
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.specs.stokes import StokesProblem
 
 __all__ = ["Stokes"]
@@ -130,9 +130,25 @@ class Stokes(Model):
         if not self.enclosed:
             return u
         cells = scene.cells(u)
+        self._check_balance(scene, u, cells)
         volume = cells.basis.dx.sum()
         mean = cells.basis.integrate(cells.field("p").tensor).sum(-1) / volume
         return u - mean[..., None] * self._level[:, 0]
+
+    def _check_balance(self, scene: Scene, u: Tensor, cells: BasisSites) -> None:
+        """Refuse velocities around an enclosed flow that let more in than out."""
+        facets = scene.facets(self.mesh.boundary, u)
+        through = (facets.field("u").tensor.detach() * facets.basis.normal.detach()).sum(-1)
+        passing = facets.basis.integrate(through.abs()).sum(-1)
+        net = cells.basis.integrate(cells.field("div(u)").tensor.detach()).sum(-1)
+        # Values of a smooth flow that leaves no net volume do, interpolated, by a little.
+        wrong = net.abs() > 1e-3 * passing
+        if bool(wrong.any()):
+            raise SpecError(
+                f"the velocities given all around do not balance: {float(net[wrong][0]):.6g} more leaves the body "
+                "than enters, and nothing can flow in between; leave an outlet without a velocity",
+                path="boundary",
+            )
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix of the velocity."""
