@@ -219,6 +219,18 @@ class Hyperelasticity(Model):
             return Ranked(P, 2)
         return Ranked(P @ F.transpose(-1, -2) / determinant(F)[..., None, None], 2)
 
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return Fᵀu ``[*batch]``, pressures on the deformed surface included."""
+        total = super().work(scene, operator, u)
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, Neumann) and condition.pressure is not None:
+                sites = scene.facets(self.selections[i].facets, u)
+                push = self._pressure(scene, i, sites)["u"].value
+                if push is not None:
+                    done = (push * sites.field("u").tensor).sum(-1)
+                    total = total - sites.basis.integrate(done).sum(-1)
+        return total
+
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ∫ W over the undeformed body ``[*batch]``."""
         cells = scene.cells(u)

@@ -87,6 +87,11 @@ class Model(Frame, ABC):
         del scene, u, facets
         raise SpecError("an outflow has no meaning here")
 
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return the work of all loads ``[*batch]``; loads that are terms add theirs."""
+        del scene
+        return (operator.load * u).sum(-1)
+
     @abstractmethod
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Integrate the energy stored in the cells ``[*batch]``."""

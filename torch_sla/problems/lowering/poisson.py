@@ -250,11 +250,17 @@ class Poisson(Model):
             return h * (ambient - sites.field("u").tensor)
         if not isinstance(condition, Radiation):
             raise TypeError(f"boundary.{i} gives no flux")
-        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
         ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
         u = sites.field("u").tensor
         # |u| u³, not u⁴: below zero the exchange keeps its sign, so that iterations find their way back.
-        return condition.constant * e * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
+        strength = self._strength(scene, i, sites)
+        return strength * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
+
+    def _strength(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        """Return σ emissivity of the Radiation condition ``i``."""
+        condition: Any = self.spec.boundary[i]
+        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
+        return condition.constant * e
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Return −κ ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
@@ -267,6 +273,29 @@ class Poisson(Model):
             sites = scene.facets(mine, u)
             inflow = self.inflow(scene, i, sites)
             total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
+        return total
+
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return Fᵀu ``[*batch]``, with the sources and surroundings of laws that see the solution."""
+        total = super().work(scene, operator, u)
+        if self._cells_nonlinear:
+            cells = scene.cells(u)
+            c, value = self._coefficients(scene, cells), cells.field("u").tensor
+            if c.velocity is not None and c.time is not None:
+                along = (c.velocity * cells.field("grad(u)").tensor).sum(-1)
+                value = value + c.time * along
+            total = total + cells.basis.integrate(c.source * value).sum(-1)
+        for i, condition in enumerate(self.spec.boundary):
+            if not self._facets_nonlinear(i):
+                continue
+            sites = scene.facets(self.selections[i].facets, u)
+            u_here = sites.field("u").tensor
+            push = self.inflow(scene, i, sites)
+            if isinstance(condition, Robin):
+                push = push + self.exchange(scene, i, sites)[0] * u_here
+            elif isinstance(condition, Radiation):
+                push = push + self._strength(scene, i, sites) * u_here * u_here.abs() ** 3
+            total = total + sites.basis.integrate(push * u_here).sum(-1)
         return total
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
