@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torch_sla import Dirichlet, Integral, RectangleMesh, StokesProblem
+from torch_sla import Dirichlet, Integral, Reaction, RectangleMesh, StokesProblem
 from torch_sla.errors import SpecError
 
 MESH = RectangleMesh(cells=(4, 4))
@@ -31,3 +31,13 @@ def test_what_enters_and_leaves_is_solved() -> None:
     net = cavity("y*(1 - y)", "y*(1 - y)").solve()["net"]
     assert abs(float(net)) < 1e-12
     cavity("0", "0").solve()
+
+
+def test_a_given_pressure_has_no_reaction() -> None:
+    flow = StokesProblem(
+        mesh=MESH,
+        boundary=[Dirichlet(["bottom", "top"], 0.0), Dirichlet("right", 2.0, unknown="p")],
+        outputs=[Reaction("r", "right")],
+    )
+    with pytest.raises(SpecError, match=r"outputs\.0\.on: no Dirichlet condition holds 'u'"):
+        flow.solve()

@@ -96,6 +96,12 @@ class Hyperelasticity(Model):
             E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
             lam, mu = weak.lame_parameters(E, nu)
             return {"lam": Ranked(lam), "mu": Ranked(mu)}
+        for name in ("mu", "kappa") if self.spec.law in _ENERGIES else ():
+            if name in found and not bool((found[name].tensor.detach() > 0).all()):
+                least = float(found[name].tensor.detach().min())
+                raise ArgumentError(
+                    f"constants.{name} must be positive; its least value is {least:.6g}"
+                )
         return found
 
     def _density(self, constants: dict[str, Ranked]) -> Callable[[Tensor], Tensor]:

@@ -156,6 +156,8 @@ class Model(Frame, ABC):
             u = self.finished(scene, constraint.recover(u_hat, g))
         if not info:
             report.history.clear()
+        # What failed may be NaN; the report says so, and laws of it are taken as they come.
+        scene.trial = not report.converged
         taken = Taken(self, scene, operator, u)
         return Solution(taken, take(taken), report)
 

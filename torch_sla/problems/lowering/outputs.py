@@ -148,10 +148,13 @@ def _flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
 
 def _reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
     facets = _boundary_facets(taken.model, output.on, f"{path}.on")
-    fixed = [s.facets for s in taken.model.selections if s.kind == "dirichlet"]
+    first = next(iter(taken.model.ranks))
+    fixed = [
+        s.facets for s in taken.model.selections if s.kind == "dirichlet" and s.unknown == first
+    ]
     if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
         raise SpecError(
-            "no Dirichlet condition holds these facets, so there is no reaction on them",
+            f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
             path=f"{path}.on",
         )
     return _held(taken, facets)

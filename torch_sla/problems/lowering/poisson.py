@@ -260,7 +260,7 @@ class Poisson(Model):
         """Return σ emissivity of the Radiation condition ``i``."""
         condition: Any = self.spec.boundary[i]
         e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
-        return condition.constant * e
+        return e * float(condition.constant)
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Return −κ ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""

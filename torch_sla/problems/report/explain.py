@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.lowering.algebra import Algebra
+from torch_sla.problems.lowering.parameters import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ __all__ = ["explain", "plan_of"]
 
 def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
+    check_names(values, model.spec.declared)
     if isinstance(model, Algebra):
         return "\n".join([_head(model), *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
