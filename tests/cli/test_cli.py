@@ -158,9 +158,11 @@ def test_parameters_are_numbers_given_once(plate) -> None:
     text = plate.parent / "text.npy"
     np.save(text, np.array(["a"]))
     result = run("solve", plate, "--param", f"kappa={text}")
-    assert result.exit_code == 2 and "numbers are needed" in result.stderr
+    assert result.exit_code == 2
+    assert "numbers are needed" in result.stderr
     result = run("solve", plate, "--param", "kappa=1.0", "--param", "kappa=2.0")
-    assert result.exit_code == 2 and "kappa is given twice" in result.stderr
+    assert result.exit_code == 2
+    assert "kappa is given twice" in result.stderr
 
 
 def test_explain_takes_parameters(plate) -> None:
@@ -169,7 +171,8 @@ def test_explain_takes_parameters(plate) -> None:
     file = plate.parent / "needs.yaml"
     assert run("explain", file, "--param", "kapa=2.0").exit_code == 2
     result = run("explain", file, "--param", "kappa=2.0")
-    assert result.exit_code == 0 and "Cholesky" in result.stdout.title()
+    assert result.exit_code == 0
+    assert "cholesky" in result.stdout
 
 
 def test_a_singular_solve_is_a_failed_solve(plate) -> None:
