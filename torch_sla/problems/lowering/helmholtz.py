@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -58,11 +58,11 @@ class Helmholtz(Model):
             return value
         k = scene.evaluate(self.spec.wavenumber, sites, "wavenumber").tensor
         stretch = self._stretch(sites, k) or []
-        area: Any = 0.0
+        area = torch.zeros_like(k)
         for d, normal in enumerate(sites.basis.normal.unbind(-1)):
             along = math.prod(stretch[:d] + stretch[d + 1 :])
             area = area + normal**2 * along
-        return value * area
+        return area * value
 
     def operator(self, scene: Scene) -> Operator:
         """Assemble stiffness, inertia, impedances and the load."""
