@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torch_sla import Dirichlet, Integral, Reaction, RectangleMesh, StokesProblem
+from torch_sla import Dirichlet, Integral, Periodic, Reaction, RectangleMesh, StokesProblem
 from torch_sla.errors import SpecError
 
 MESH = RectangleMesh(cells=(4, 4))
@@ -41,3 +41,12 @@ def test_a_given_pressure_has_no_reaction() -> None:
     )
     with pytest.raises(SpecError, match=r"outputs\.0\.on: no Dirichlet condition holds 'u'"):
         flow.solve()
+
+
+@pytest.mark.parametrize("walls", [["left", "right", "bottom", "top"], ["bottom", "top"]])
+@pytest.mark.parametrize("force", [["0", "-1"], ["y", "x*y"]])
+def test_walls_at_rest_balance(walls: list[str], force: list[str]) -> None:
+    ties = [] if len(walls) == 4 else [Periodic("right", "left")]
+    boundary = [Dirichlet(walls, 0.0), *ties]
+    flow = StokesProblem(mesh=MESH, body_force=force, boundary=boundary)
+    assert float(flow.solve().u.abs().max()) < 0.1

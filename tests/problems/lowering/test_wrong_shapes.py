@@ -25,6 +25,7 @@ from torch_sla import (
     PointLoad,
     PoissonProblem,
     Probe,
+    Radiation,
     RectangleMesh,
     Spring,
     StokesProblem,
@@ -240,3 +241,10 @@ def test_moduli_of_named_laws_are_positive(
     body = HyperelasticityProblem(mesh=FLAT, law=law, constants=constants, boundary=[HELD, push])
     with pytest.raises(ArgumentError, match=rf"constants\.{name} must be positive"):
         body.solve()
+
+
+@pytest.mark.parametrize("emissivity", [-0.5, 1.5])
+def test_an_emissivity_is_a_share(emissivity: float) -> None:
+    boundary = [Dirichlet("left", 300.0), Radiation("right", emissivity, 400.0)]
+    with pytest.raises(ArgumentError, match=r"boundary\.1\.emissivity is between 0 and 1"):
+        PoissonProblem(mesh=FLAT, boundary=boundary).solve()

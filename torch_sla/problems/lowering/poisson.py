@@ -260,6 +260,11 @@ class Poisson(Model):
         """Return σ emissivity of the Radiation condition ``i``."""
         condition: Any = self.spec.boundary[i]
         e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
+        if not scene.trial and not bool(((e.detach() >= 0) & (e.detach() <= 1)).all()):
+            least, most = float(e.detach().min()), float(e.detach().max())
+            raise ArgumentError(
+                f"boundary.{i}.emissivity is between 0 and 1; its values are {least:.6g} to {most:.6g}"
+            )
         return e * float(condition.constant)
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
