@@ -27,7 +27,8 @@ MEANING = {
     ),
     "helmholtz_1.yaml": (
         "706068e14bba05dd39d4a60efb729584",
-        {"p": 0.15565734405819404, "power": 1.3549213595148224, "out": -0.662213466877551},
+        # Since walls inside a layer are stretched with it; the spec is what it was.
+        {"p": 0.12607182027800107, "power": 0.9860464019353323, "out": -3.074333695260117},
     ),
     "linear_1.yaml": (
         "4c0f8655a98ed315db8ce0f034050b00",

@@ -142,8 +142,8 @@ class Stokes(Model):
         speed = torch.linalg.vector_norm(given, dim=-1)
         moving = facets.basis.integrate(speed).sum(-1)
         net = facets.basis.integrate((given * facets.basis.normal.detach()).sum(-1)).sum(-1)
-        # Values of a smooth flow that leaves no net volume do, interpolated, by a little.
-        wrong = net.abs() > 1e-3 * moving
+        # A balanced flow, interpolated or on points that move a little, is off by less: that part is projected away.
+        wrong = net.abs() > 1e-2 * moving
         if bool(wrong.any()):
             raise SpecError(
                 f"the velocities given all around do not balance: {float(net[wrong][0]):.6g} more leaves the body "
