@@ -6,10 +6,15 @@ import gc
 import weakref
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from torch_sla.linalg import SparseTensor, cache_counters
 from torch_sla.linalg.factor_cache import FactorCache
+from torch_sla.linalg.precond.base import Preconditioner
+from torch_sla.linalg.precond.jacobi import JacobiOptions
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
 
 
 @dataclass
@@ -66,6 +71,33 @@ def test_same_values_are_factorised_once() -> None:
     assert cache_counters()["factorize"] == before
     SparseTensor(values + 1, i, i, (n, n)).solve(b)
     assert cache_counters()["factorize"] == before + 1
+
+
+class Witness:
+    """A preconditioner that notes what it was told about the matrix."""
+
+    def __init__(self) -> None:
+        self.seen: list[Structure] = []
+
+    def build(self, pattern: Pattern, values: torch.Tensor, structure: Structure) -> Preconditioner:
+        self.seen.append(structure)
+        return JacobiOptions().build(pattern, values, structure)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "near_nullspace"])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_preconditioner_sees_the_vectors_of_its_own_matrix(name: str, scale: float) -> None:
+    n = 30
+    i = torch.arange(n)
+    values = torch.linspace(1, 2, n, dtype=torch.float64)
+    b, witness = torch.ones(n, dtype=torch.float64), Witness()
+    known = [torch.full((n, 2), fill, dtype=torch.float64) for fill in (1.0, 3.0, 1.0)]
+    for k, (vectors, size) in enumerate(zip(known, (1.0, scale, 1.0), strict=True)):
+        A = SparseTensor(size * values, i, i, (n, n)).declare(**{name: vectors})
+        A.solve(b, method="cg", backend="pytorch", preconditioner=witness)
+        assert len(witness.seen) == min(k + 1, 2)  # equal vectors are the same ones
+    for structure, fill in zip(witness.seen, (1.0, 3.0), strict=True):
+        assert bool((getattr(structure, name) == fill).all())
 
 
 def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:

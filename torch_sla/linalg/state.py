@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -172,7 +172,7 @@ class SolverState:
         size = b.abs().amax(1)
         bound = torch.finfo(size.dtype).max ** 0.25
         usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
-        if not (torch.isfinite(values).all() and torch.isfinite(b).all() and bool(usual.any())):
+        if not bool(all_finite(values) & all_finite(b) & usual.any()):
             return everyone
         options = self.adjoint_options if adjoint else self.options
         mode, truth = self._modes(adjoint)
@@ -497,12 +497,25 @@ class SolverState:
 
     # --- what is kept --------------------------------------------------------------------------
 
-    def _base(self, candidate: Candidate) -> Hashable:
+    @cached_property
+    def _marks(self) -> tuple[Hashable, ...]:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
-        return (candidate, *marks, self.pattern.key, pins)
+        return (s.symmetric, s.hermitian, s.positive_definite, self.pattern.key, pins)
+
+    @cached_property
+    def _vectors_mark(self) -> Hashable:
+        return self.structure.vectors_mark
+
+    @cached_property
+    def _ordering_mark(self) -> Hashable:
+        return self.structure.ordering_mark
+
+    def _base(self, candidate: Candidate) -> Hashable:
+        """All that an analysis depends on: factors on an ordering, preconditioners on vectors."""
+        direct = self._is_direct(candidate)
+        return (candidate, *self._marks, self._ordering_mark if direct else self._vectors_mark)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
