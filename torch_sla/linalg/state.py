@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -545,7 +545,8 @@ class SolverState:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
-        return numerics.get((*family, mark, matched), factorize, self)
+        place = str(values.device)
+        return numerics.get((*family, mark, matched), factorize, self, place=place)
 
     def _safer(
         self,
@@ -563,7 +564,7 @@ class SolverState:
             return factored if better is None else better
 
         key = (self._base(candidate), values.dtype, mark, matched, "safer")
-        found = numerics.get(key, factorize)
+        found = numerics.get(key, factorize, place=str(values.device))
         return None if found.numeric is factored.numeric else found
 
     def _factored_batch(
@@ -584,7 +585,8 @@ class SolverState:
             made = backend.factorize_batch(symbolic, values, options)
             return FactoredBatch(backend, made, values, options)
 
-        return numerics.get((*family, tuple(marks)), factorize, self)
+        place = str(values.device)
+        return numerics.get((*family, tuple(marks)), factorize, self, place=place)
 
     def _numeric(
         self,
@@ -596,11 +598,18 @@ class SolverState:
     ) -> Numeric:
         def factorize() -> Numeric:
             count("factorize")
-            return backend.factorize(self._symbolic(backend, candidate), values, options)
+            made = backend.factorize(self._symbolic(backend, candidate), values, options)
+            symbolics.measure(self._base(candidate))  # a preconditioner may leave a skeleton there
+            return made
 
         made = options.preconditioner
-        tag: Hashable = made if isinstance(made, Hashable) else id(made)
-        return numerics.get((self._base(candidate), values.dtype, mark, tag), factorize)
+        tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
+        key = (self._base(candidate), values.dtype, mark, tag)
+        found = numerics.get(key, factorize, place=str(values.device))
+        if found.payload is None:
+            # Nothing to keep, but the pattern would be kept with it.
+            numerics.drop(key)
+        return found
 
     def _rcond(
         self,
@@ -646,6 +655,19 @@ class SolverState:
             return None
         size = float(column_norm(self.pattern, values)) * inverse
         return 1 / size if size > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """Something without a hash as a key, by identity; kept alive, lest another take its place."""
+
+    it: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+    def __hash__(self) -> int:
+        return id(self.it)
 
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
