@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.parameters import Given
@@ -68,6 +69,7 @@ class Equation:
             maxiter=newton.maxiter,
             line_search=not model.may_step if newton.line_search is None else newton.line_search,
         )
+        self._reuse = newton.reuse
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
@@ -141,11 +143,14 @@ class Equation:
             u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
+            step_by = LaggedStep(
+                lambda at: self._values(state, at, recorded=False), self._solve, self._reuse
+            )
             while done < 1.0:
                 to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
                 state = self._state(plain, to)
                 state.scene.trial = True
-                v, info = self._newton(state, u)
+                v, info = self._newton(state, u, step_by)
                 total.iterations += info.iterations
                 total.history += info.history
                 total.residual, total.result = info.residual, info.result
@@ -160,18 +165,17 @@ class Equation:
             if total.converged:
                 # What an iteration may try, a solution may not be: laws are checked once more.
                 self._residual(self._state(plain), u)
+            if self._reuse:
+                text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
+                total.notes = [*total.notes, text]
             if self.model.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
         self.info = total
         return u
 
-    def _newton(self, state: _State, u: Tensor) -> tuple[Tensor, NonlinearInfo]:
+    def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
         notes: list[str] = []
-
-        def step(at: Tensor, F: Tensor) -> Tensor:
-            values = self._values(state, at, recorded=False)
-            return self._solve(values, F)
 
         def evaluate(at: Tensor) -> Tensor:
             return self._residual(state, at)

@@ -35,6 +35,11 @@ class Newton(Spec):
         description="Whether steps are shortened until the residual falls; None means yes, but not "
         "where loads are applied in steps, which are cut instead.",
     )
+    reuse: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Keep the tangent with its factors or hierarchy while a step with it lowers the residual "
+        "to this share (0.1 to 0.5); 0 means a new tangent for every step.",
+    )
 
 
 class Solver(Spec):
