@@ -281,17 +281,18 @@ class Frame:
                 raise ArgumentError(
                     f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
                 )
-        return dict(
-            resolve(
-                {},
-                chosen,
-                reaching=chosen,
-                counts=self.counts,
-                sites=self.sites,
-                dtype=self.dtype,
-                device=self.device,
-            )
+        found = resolve(
+            {},
+            chosen,
+            reaching=chosen,
+            counts=self.counts,
+            sites=self.sites,
+            dtype=self.dtype,
+            device=self.device,
         )
+        if found.laws:
+            raise ArgumentError(f"{next(iter(found.laws))!r} is a law of the solution, not numbers")
+        return dict(found)
 
     def _moved(self, points: Tensor) -> Geometry:
         if not points.is_floating_point():

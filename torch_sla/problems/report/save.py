@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy
 import torch
 from torch import Tensor
 
@@ -60,7 +60,7 @@ def identity(solution: Solution | AlgebraSolution) -> dict[str, Any]:
             "torch_sla": torch_sla.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "scipy": scipy.__version__,
+            "scipy": version("scipy"),
             "python": platform.python_version(),
         },
         "seed": SEED,
