@@ -20,7 +20,7 @@ from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import Ranked, nearest
-from torch_sla.problems.lowering.frame import solver_device
+from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
@@ -48,7 +48,9 @@ class Algebra(ABC):
         self.spec = spec
         self.declared: dict[str, Parameter] = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
-        self.device = solver_device(spec.solver.device)
+        self.device, self.placement = solver_device(
+            spec.solver.device, None, 0, definite=False, backend=spec.solver.backend
+        )
         self.compiled = SimpleNamespace(key=self._key())
         self._files: dict[str, SparseTensor] = {}
 
