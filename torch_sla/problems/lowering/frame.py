@@ -119,10 +119,11 @@ class Frame:
     def _size(self, mesh: Mesh) -> int:
         """About how many unknowns there are, before they are numbered."""
         straight = mesh.cells.shape[1] == mesh.reference.n_vertices
-        return sum(
+        size: int = sum(
             mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
             for u in self.unknowns
         )
+        return size
 
     def _travelling(self, mesh: Mesh, size: int) -> int:
         """Bytes of parameters in, fields out, and the same back for gradients."""

@@ -73,7 +73,8 @@ class Solver(Spec):
         default=Newton(), description="Iteration of a problem that turns out to be nonlinear."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where work happens."
+        default="auto",
+        description="Where work happens; auto weighs transfer and overhead against size.",
     )
     dtype: Literal["float64", "float32"] = Field(
         default="float64", description="Precision of all work; inputs are cast to it."
