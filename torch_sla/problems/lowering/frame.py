@@ -134,8 +134,9 @@ class Frame:
             "nodes": mesh.n_points,
             "quadrature": 4 * mesh.n_cells,
         }
-        numbers = sum(homes[p.on] * prod(p.shape) for p in self.declared.values())
-        return 2 * self.field_dtype.itemsize * (numbers + size)
+        numbers: int = sum(homes[p.on] * prod(p.shape) for p in self.declared.values())
+        size_of: int = self.field_dtype.itemsize
+        return 2 * size_of * (numbers + size)
 
     # -- structure ------------------------------------------------------------------------------
 

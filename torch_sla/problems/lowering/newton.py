@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
@@ -139,6 +140,9 @@ class Equation:
     def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
         """Iterate to the root, applying the loads in steps where that is asked for or needed."""
         plain = tuple(leaf.detach() for leaf in leaves)
+        if self.model.arc_length:
+            with torch.no_grad():
+                return self._follow(u0.detach(), plain)
         with torch.no_grad():
             u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
             smallest = step / 2**_CUTS
@@ -173,6 +177,49 @@ class Equation:
                 total.notes = [*total.notes, text]
         self.info = total
         return u
+
+    def _follow(self, u: Tensor, plain: tuple[Tensor, ...]) -> Tensor:
+        """Follow the path of equilibria until the whole load is carried."""
+        if u.ndim > 1:
+            raise ArgumentError(
+                f"control: arc_length follows one path; received a batch {list(u.shape[:-1])}; solve its members "
+                "one by one"
+            )
+        if bool(u.any()):
+            raise ArgumentError("control: arc_length starts at the undeformed body; drop start=")
+        states: dict[float, _State] = {}
+        tangents: list[tuple[Tensor, float, Tensor]] = []
+
+        def state(factor: float) -> _State:
+            if factor not in states:
+                if len(states) > 3:
+                    del states[next(iter(states))]
+                states[factor] = self._state(plain, factor)
+                states[factor].scene.trial = True
+            return states[factor]
+
+        def residual(at: Tensor, factor: float) -> Tensor:
+            return self._residual(state(factor), at)
+
+        def solve(at: Tensor, factor: float, b: Tensor) -> Tensor:
+            if not tangents or tangents[0][0] is not at or tangents[0][1] != factor:
+                tangents[:] = [(at, factor, self._values(state(factor), at, recorded=False))]
+            return self._solve(tangents[0][2], b)
+
+        first = 1.0 / max(self.model.load_steps, 4)
+        path = follow(residual, solve, u, first=first, rtol=self._options.rtol)
+        limits = ", ".join(f"{factor:.6g}" for factor in path.limits) or "none"
+        notes = [
+            f"arc length: {len(path.factors) - 1} steps, limit points at load factors: {limits}"
+        ]
+        if not path.result.ok:
+            notes.append(f"load factor reached: {max(path.factors):.6g}")
+        else:
+            self._residual(self._state(plain), path.u)
+        self.info = NonlinearInfo(
+            path.result, path.iterations, path.residual, method="newton", notes=notes
+        )
+        return path.u
 
     def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
         notes: list[str] = []
