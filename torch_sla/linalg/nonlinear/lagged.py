@@ -38,6 +38,7 @@ class LaggedStep:
 
     Examples
     --------
+    >>> import torch
     >>> step = LaggedStep(lambda u: 2 * u, lambda J, F: F / J, 0.5)
     >>> u = torch.tensor([3.0])
     >>> round(step(u, u**2 - 4).item(), 4), step.made, step.is_old
