@@ -16,7 +16,11 @@ __all__ = ["read_parameters", "read_problem"]
 
 
 def read_problem(
-    path: Path, settings: Sequence[str] | None = None, device: str | None = None
+    path: Path,
+    settings: Sequence[str] | None = None,
+    device: str | None = None,
+    *,
+    trust: bool = False,
 ) -> Problem:
     """Read a file, change what ``--set`` says, and validate.
 
@@ -36,7 +40,7 @@ def read_problem(
         _set(document.data, where, parse_value(text))
     if device is not None:
         _set(document.data, "solver.device", device)
-    return from_document(document, base=path.resolve().parent)
+    return from_document(document, base=path.resolve().parent, trust=trust)
 
 
 def _set(data: Any, where: str, value: Any) -> None:

@@ -75,6 +75,13 @@ class AlgebraSolution:
         found: str = self.model.spec.spec_hash
         return found
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the result: ``spec_hash structural_hash versions seed``."""
+        from torch_sla.problems.report.save import identity
+
+        return identity(self)
+
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:
             return self.fields[name]
@@ -94,12 +101,13 @@ class AlgebraSolution:
 
         import numpy as np
 
-        from torch_sla.problems.report.save import summary
+        from torch_sla.problems.report.save import identity, summary
 
         path = Path(path)
         if path.suffix == ".npz":
             found = {**self.outputs, **self.fields}
             arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
+            arrays.setdefault("identity", np.array(json.dumps(identity(self))))
             np.savez_compressed(path, **arrays)
         elif path.suffix == ".json":
             path.write_text(json.dumps(summary(self), indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -82,6 +82,13 @@ class Solution:
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
         return self.model.spec.spec_hash
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the result: ``spec_hash structural_hash versions seed``."""
+        from torch_sla.problems.report.save import identity
+
+        return identity(self)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:

@@ -16,10 +16,11 @@ from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import Ranked, nearest
-from torch_sla.problems.lowering.frame import solver_device
+from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
@@ -47,7 +48,9 @@ class Algebra(ABC):
         self.spec = spec
         self.declared: dict[str, Parameter] = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
-        self.device = solver_device(spec.solver.device)
+        self.device, self.placement = solver_device(
+            spec.solver.device, None, 0, definite=False, backend=spec.solver.backend
+        )
         self.compiled = SimpleNamespace(key=self._key())
         self._files: dict[str, SparseTensor] = {}
 
@@ -360,6 +363,7 @@ class _Equations:
             maxiter=newton.maxiter,
             line_search=newton.line_search is not False,
         )
+        self._reuse = newton.reuse
         self.info = NonlinearInfo(method="newton")
 
     def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
@@ -394,8 +398,10 @@ class _Equations:
         """Iterate to the root."""
         plain = tuple(leaf.detach() for leaf in leaves)
 
-        def newton(u: Tensor, F: Tensor) -> Tensor:
-            J = self._jacobian(u, plain, recorded=False)
+        def tangent(u: Tensor) -> Tensor:
+            return self._jacobian(u, plain, recorded=False)
+
+        def newton(J: Tensor, F: Tensor) -> Tensor:
             # A singular Jacobian gives infinities, which the iteration reports as such.
             solved, failed = torch.linalg.solve_ex(J, F)
             step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
@@ -405,7 +411,8 @@ class _Equations:
             return self.residual(u, plain)
 
         with torch.no_grad():
-            u, self.info = newton_batch(evaluate, newton, u0.detach().clone(), self._options)
+            step = LaggedStep(tangent, newton, self._reuse)
+            u, self.info = newton_batch(evaluate, step, u0.detach().clone(), self._options)
         return u
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.numbering import Numbering
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["Frame", "solver_device"]
+__all__ = ["Frame"]
 
 
 class Frame:
@@ -59,12 +61,19 @@ class Frame:
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
-        self.device = solver_device(spec.solver.device)
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh)
         self.unknowns = self._unknowns(mesh)
         selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
+        size = self._size(mesh)
+        self.device, self.placement = solver_device(
+            spec.solver.device,
+            size,
+            self._travelling(mesh, size),
+            definite=self._physics.definite is True,
+            backend=spec.solver.backend,
+        )
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
         selections = tuple(
@@ -106,6 +115,28 @@ class Frame:
                 path=f"boundary.{i}.component",
             )
         return Selection(condition.type, facets, unknown, component, to)
+
+    def _size(self, mesh: Mesh) -> int:
+        """About how many unknowns there are, before they are numbered."""
+        straight = mesh.cells.shape[1] == mesh.reference.n_vertices
+        size: int = sum(
+            mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
+            for u in self.unknowns
+        )
+        return size
+
+    def _travelling(self, mesh: Mesh, size: int) -> int:
+        """Bytes of parameters in, fields out, and the same back for gradients."""
+        homes = {
+            "constant": 1,
+            "cells": mesh.n_cells,
+            "facets": mesh.n_facets,
+            "nodes": mesh.n_points,
+            "quadrature": 4 * mesh.n_cells,
+        }
+        numbers: int = sum(homes[p.on] * prod(p.shape) for p in self.declared.values())
+        size_of: int = self.field_dtype.itemsize
+        return 2 * size_of * (numbers + size)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -281,17 +312,18 @@ class Frame:
                 raise ArgumentError(
                     f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
                 )
-        return dict(
-            resolve(
-                {},
-                chosen,
-                reaching=chosen,
-                counts=self.counts,
-                sites=self.sites,
-                dtype=self.dtype,
-                device=self.device,
-            )
+        found = resolve(
+            {},
+            chosen,
+            reaching=chosen,
+            counts=self.counts,
+            sites=self.sites,
+            dtype=self.dtype,
+            device=self.device,
         )
+        if found.laws:
+            raise ArgumentError(f"{next(iter(found.laws))!r} is a law of the solution, not numbers")
+        return dict(found)
 
     def _moved(self, points: Tensor) -> Geometry:
         if not points.is_floating_point():
@@ -314,23 +346,3 @@ class Frame:
             *g.shape[:-1], self.numbering.n, dtype=self.field_dtype, device=self.device
         )
         return zero.index_copy(-1, self.compiled.constrained, g)
-
-
-def solver_device(name: str) -> torch.device:
-    """Return where work happens.
-
-    Raises
-    ------
-    PlanError
-        If CUDA is asked for and cannot be used.
-    """
-    if name != "cuda":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        why = (
-            "no CUDA device is visible"
-            if torch.version.cuda
-            else "this torch is built without CUDA"
-        )
-        raise PlanError(f"solver.device: 'cuda' cannot be used here: {why}; use 'cpu'")
-    return torch.device("cuda", torch.cuda.current_device())

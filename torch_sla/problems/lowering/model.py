@@ -60,6 +60,8 @@ class Model(Frame, ABC):
     """In how many steps the loads of a nonlinear problem are applied."""
     may_step: bool = False
     """Whether load steps that fail are cut."""
+    arc_length: bool = False
+    """Whether the path of equilibria is followed, over limit points."""
     definite_tangent: bool | None = None
     """Whether the constrained tangent is known to be symmetric positive definite."""
 

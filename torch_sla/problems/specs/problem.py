@@ -132,11 +132,11 @@ class Problem(Spec):
     # -- files and identity ---------------------------------------------------------------------
 
     @staticmethod
-    def from_yaml(path: str | Path) -> Problem:
+    def from_yaml(path: str | Path, *, trust: bool = False) -> Problem:
         """Read a problem from a YAML or JSON file; see `load_problem`."""
         from torch_sla.problems.specs.files import load_problem
 
-        return load_problem(path)
+        return load_problem(path, trust=trust)
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """Return the problem as YAML, and write it to ``path`` where one is given.
