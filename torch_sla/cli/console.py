@@ -69,5 +69,5 @@ def results(solution: Solution) -> Table:
         else:
             flat = flat.abs() if flat.is_complex() else flat
             text = f"{float(flat.min()):.8g} ... {float(flat.max()):.8g}  {list(value.shape)}"
-        table.add_row(escape(name), text, escape(units[name]))
+        table.add_row(escape(name), text, escape(units.get(name, "")))
     return table

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.expression import nearest
 
@@ -56,8 +58,11 @@ class AlgebraSolution:
 
     @property
     def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz)."""
-        return self.fields["eigenvalues"].clamp_min(0.0).sqrt() / (2.0 * math.pi)
+        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz); 0 where λ ≤ 0."""
+        w = self.fields["eigenvalues"]
+        moving = w > 0
+        root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * math.pi)
+        return torch.where(moving, root, torch.zeros_like(root))
 
     @property
     def batch(self) -> tuple[int, ...]:

@@ -119,9 +119,12 @@ class Solution:
         """
         model = self.model
         parsed = Expression.parse(expression)
-        known = visible(model.declared, model.ranks) | model.spec.derived_of
+        scene = self._taken.scene
+        known = visible(scene.declared, model.ranks) | model.spec.derived_of
+        if scene.time is None:
+            del known["t"]
         parsed.check(known, {"t": "this problem is steady"})
-        unused = parsed.names & model.declared.keys() - model.reaching
+        unused = parsed.names & scene.declared.keys() - scene.given.keys() - scene.given.laws.keys()
         if unused:
             raise ArgumentError(
                 f"{sorted(unused)[0]!r} is declared but used by no law, so no value of it is known"

@@ -71,6 +71,7 @@ class Equation:
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
+        self.load_steps = model.load_steps
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
@@ -99,7 +100,7 @@ class Equation:
         geometry = self._scene.geometry
         if geometry.moved:
             geometry = Geometry(self.model, rest.pop(0), moved=True)
-        scene = Scene(self.model, given, geometry)
+        scene = self._scene.like(given, geometry)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -138,7 +139,7 @@ class Equation:
         """Iterate to the root, applying the loads in steps where that is asked for or needed."""
         plain = tuple(leaf.detach() for leaf in leaves)
         with torch.no_grad():
-            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
+            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
             while done < 1.0:
@@ -160,7 +161,7 @@ class Equation:
             if total.converged:
                 # What an iteration may try, a solution may not be: laws are checked once more.
                 self._residual(self._state(plain), u)
-            if self.model.load_steps > 1 or cuts:
+            if self.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
         self.info = total
