@@ -34,6 +34,9 @@ class AlgebraSolution:
         Method, iterations, residual.
     """
 
+    endings: tuple[str, ...] = (".npz", ".json")
+    drawable = False
+
     def __init__(
         self,
         model: Any,
@@ -75,9 +78,14 @@ class AlgebraSolution:
         return self.info.plan
 
     @property
+    def spec(self) -> Any:
+        """The declaration that was solved."""
+        return self.model.spec
+
+    @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        found: str = self.model.spec.spec_hash
+        found: str = self.spec.spec_hash
         return found
 
     def __getitem__(self, name: str) -> Tensor:
@@ -120,4 +128,4 @@ class AlgebraSolution:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {list(value.shape)}" for name, value in self.fields.items())
-        return f"AlgebraSolution({parts}, {self.info.backend} {self.info.method})"
+        return f"{type(self).__name__}({parts}, {self.info.backend} {self.info.method})"

@@ -55,6 +55,11 @@ PHYSICS = {
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",
     ),
+    "sweep": Entry(
+        "torch_sla.problems.specs.sweep:SweepProblem",
+        "torch_sla.problems.analyses.sweep:Sweep",
+        "analysis",
+    ),
     "transient": Entry(
         "torch_sla.problems.specs.transient:TransientProblem",
         "torch_sla.problems.analyses.transient:Transient",

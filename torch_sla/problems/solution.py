@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.lowering.outputs import Taken
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Solution"]
 
@@ -78,10 +79,22 @@ class Solution:
         """The mesh points it was solved on ``[n_points, dim]``."""
         return self._taken.scene.geometry.points
 
+    drawable = True
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".npz" if self.batch else ".vtu", ".json")
+
+    @property
+    def spec(self) -> Problem:
+        """The declaration that was solved."""
+        return self.model.spec
+
     @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        return self.model.spec.spec_hash
+        return self.spec.spec_hash
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:

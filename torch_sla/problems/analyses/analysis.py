@@ -75,14 +75,17 @@ class Analysis:
         found: Tensor = self.model.sites(name, None, self.declared)
         return found
 
-    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
+    ) -> dict[str, Tensor]:
         """Return the default values of some parameters, one per site."""
-        found: dict[str, Tensor] = self.model.defaults(names, self.declared)
+        found: dict[str, Tensor] = self.model.defaults(names, declared or self.declared)
         return found
 
     def check(self) -> Any:
-        """Check everything that needs no value; return the mesh."""
-        return self.mesh
+        """Check everything that needs no value; return the mesh. A body need not be held."""
+        with inside():
+            return self.model.check_places()
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the problem and its plan."""

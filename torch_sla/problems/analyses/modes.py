@@ -74,8 +74,11 @@ class Modes(Analysis):
         return str(self.spec.k)
 
     def check(self) -> Any:
-        """Check everything that needs no value; a body need not be held."""
-        return self.mesh
+        """Check everything that needs no value; return the mesh."""
+        if self.model.timed:
+            with inside():
+                self.model.refuse_time()
+        return super().check()
 
     def solve(
         self,
@@ -161,6 +164,8 @@ class ModalSolution(AlgebraSolution):
             model, {"eigenvalues": w.to(home), "modes": shaped.to(home)}, outputs, report
         )
         self.outputs["frequencies"] = self.frequencies
+        if not self.batch:
+            self.endings = (".vtu", ".npz", ".json")
 
     @property
     def points(self) -> Tensor:

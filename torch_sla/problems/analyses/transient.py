@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch_sla.linalg import SolveInfo
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.schemes import scheme_of
+from torch_sla.problems.analyses.table import numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
@@ -22,7 +24,7 @@ from torch_sla.problems.specs.transient import SCHEMES
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch_sla.problems.analyses.schemes import Scheme, State
     from torch_sla.problems.lowering.scene import Scene
@@ -148,9 +150,11 @@ class Transient(Analysis):
             series[name] = (moved, axis)
         return series, plain
 
-    def defaults(self, names: Any) -> dict[str, Tensor]:
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
+    ) -> dict[str, Tensor]:
         """Return the default values of some parameters, one per site and time."""
-        found = super().defaults(names)
+        found = super().defaults(names, declared)
         for name, value in found.items():
             if self.declared[name].time is not None:
                 found[name] = value.expand(self.spec.steps + 1, *value.shape)
@@ -204,9 +208,8 @@ class _March:
     def taken(self, i: int, state: State) -> Taken:
         """Return the scene at a time, solved."""
         now = self.grid.now(i)
-        inertia = None if i == 0 and len(self.analysis.spec.of.evolves) and self._first_order else (
-            self.grid.mass(self.scheme.rate(state))
-        )
+        known = i > 0 or not self._first_order
+        inertia = self.grid.mass(self.scheme.rate(state)) if known else None
         return Taken(self.grid.model, now.scene, now.operator, state[0], inertia)
 
     @property
@@ -276,6 +279,37 @@ class TransientSolution(Solution):
         return model.numbering.shaped(value, next(iter(model.ranks))).to(self.u.device)
 
     @property
-    def spec_hash(self) -> str:
-        """Identifies the declaration that was solved."""
-        return self.analysis.spec.spec_hash
+    def spec(self) -> TransientProblem:
+        """The declaration that was solved."""
+        return self.analysis.spec
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes: the last state, the outputs over time, identity."""
+        return (*super().endings[:1], ".csv", ".json") if not self.batch else super().endings
+
+    @property
+    def table(self) -> list[dict[str, float]]:
+        """One row for each time: the time and all numbers of the outputs."""
+        if self.batch:
+            raise ArgumentError(
+                f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
+            )
+        rows = [{"t": float(t)} for t in self.times]
+        for name, value in self.outputs.items():
+            for row, own in zip(rows, value.detach().cpu(), strict=True):
+                row.update(numbers(name, own))
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Write as `Solution.save` does; ``.csv`` is the outputs over time, ``.npz`` holds times and histories too."""
+        path = Path(path)
+        if path.suffix == ".csv":
+            write_table(self.table, path)
+        elif path.suffix == ".npz":
+            found = {**self.outputs, **self.fields, "times": self.times, "points": self.points}
+            found |= {f"history.{name}": value for name, value in self.history.items()}
+            arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
+            np.savez_compressed(path, **arrays)
+        else:
+            super().save(path)

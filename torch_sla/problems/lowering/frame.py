@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -297,10 +297,7 @@ class Frame:
             The parameters, and names that are used, of an analysis; those of the problem otherwise.
         """
         if self.timed and not timed:
-            raise SpecError(
-                "it depends on time, and this solve is steady; put the problem into TransientProblem(of=...)",
-                path=self.timed[0],
-            )
+            self.refuse_time()
         geometry = self.geometry if points is None else self._moved(points)
         declared = self.declared if declared is None else declared
         needed = self.reaching | reaching
@@ -317,6 +314,13 @@ class Frame:
         scene = Scene(self._physics, given, geometry)
         scene.declared = dict(declared)
         return scene
+
+    def refuse_time(self) -> NoReturn:
+        """Say that laws which depend on time have no meaning in a steady solve."""
+        raise SpecError(
+            "it depends on time, and this solve is steady; put the problem into TransientProblem(of=...)",
+            path=self.timed[0],
+        )
 
     def defaults(
         self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None

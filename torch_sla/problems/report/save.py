@@ -52,8 +52,8 @@ def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
         large = value.numel() > SHOWN
         outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
     return {
-        "problem": solution.model.spec.name,
-        "type": solution.model.spec.type,
+        "problem": solution.spec.name,
+        "type": solution.spec.type,
         "spec_hash": solution.spec_hash,
         "structural_hash": solution.model.compiled.key,
         "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
