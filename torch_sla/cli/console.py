@@ -56,7 +56,7 @@ def steps(names: list[str], *, quiet: bool = False) -> Iterator[Any]:
 
 
 def _declared(spec: Problem) -> Sequence[Output]:
-    """Outputs of a problem, or of the one that an analysis is of."""
+    """Return the outputs of a problem, or of the one that an analysis is of."""
     return spec.outputs if spec.inner is None else (*spec.outputs, *_declared(spec.inner))
 
 

@@ -56,7 +56,7 @@ class Analysis:
         self.compiled = SimpleNamespace(key=key)
 
     def _structure(self) -> str:
-        """What belongs to the structure besides that of the problem."""
+        """Return what belongs to the structure besides that of the problem."""
         return ""
 
     @property
@@ -90,5 +90,7 @@ class Analysis:
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the problem and its plan."""
         with inside():
-            text = self.spec.of.explain({n: v for n, v in values.items() if n in self.spec.of.declared})
+            text = self.spec.of.explain(
+                {n: v for n, v in values.items() if n in self.spec.of.declared}
+            )
         return [f"of {line}" if i == 0 else line for i, line in enumerate(text.splitlines())]

@@ -62,7 +62,9 @@ class FreeSpace:
     def recover(self, v: Tensor) -> Tensor:
         """Return vectors of all unknowns ``[*batch, n]``, zero where a value is given."""
         zero = v.new_zeros(*v.shape[:-1], self._n_all)
-        return self._constraint.recover(zero.index_copy(-1, self.index, v), v.new_zeros(self._given))
+        return self._constraint.recover(
+            zero.index_copy(-1, self.index, v), v.new_zeros(self._given)
+        )
 
 
 class Modes(Analysis):
@@ -99,22 +101,22 @@ class Modes(Analysis):
         space = FreeSpace(model)
         if spec.k > space.n:
             raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
-        A_values, M_values = space.restrict(K), space.restrict(M)
-        if M_values.ndim > 1:
-            batch = np.broadcast_shapes(A_values.shape[:-1], M_values.shape[:-1])
-            A_values = A_values.expand(*batch, -1)
+        stiffness, inertia = space.restrict(K), space.restrict(M)
+        if inertia.ndim > 1:
+            batch = np.broadcast_shapes(stiffness.shape[:-1], inertia.shape[:-1])
+            stiffness = stiffness.expand(*batch, -1)
         known = model.structure(None, symmetric)
-        A = SparseTensor.from_pattern(space.pattern, A_values, known.updated(coordinates=None))
+        A = SparseTensor.from_pattern(space.pattern, stiffness, known.updated(coordinates=None))
         if not A.known_structure().hermitian:
             raise SpecError(
                 "the operator is not symmetric (advection, or a law of the solution), and modes are those of "
                 "symmetric operators",
                 path="of",
             )
-        B = SparseTensor.from_pattern(space.pattern, M_values, known.updated(coordinates=None))
+        B = SparseTensor.from_pattern(space.pattern, inertia, known.updated(coordinates=None))
         which, sigma = spec.which, spec.sigma
         if sigma is None and which == "SM" and not model.determined:
-            sigma = self._below(A_values, M_values)
+            sigma = self._below(stiffness, inertia)
         if sigma is not None:
             which = "LM"
         w, V = A.eigsh(k=spec.k, which=which, sigma=sigma, M=B)
@@ -129,7 +131,7 @@ class Modes(Analysis):
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
         u, _ = solve_nonlinear(model, scene, start, throw=throw)
-        recorded = torch.is_grad_enabled()
+        recorded = torch.is_grad_enabled() and u.requires_grad
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
         return K, model.symmetric
 

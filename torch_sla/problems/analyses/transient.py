@@ -165,10 +165,10 @@ class Transient(Analysis):
         spec, model = self.spec, self.model
         once = "made and factorised once" if not model.timed else "made again for each time"
         if model.nonlinear:
-            once = "Newton's method in each step"
+            once = "in Newton's method, in each step"
         line = (
-            f"  time        {spec.steps} steps of {spec.end / spec.steps:.6g} to {spec.end:.6g}, {spec.method}; operators "
-            f"{once}"
+            f"  time        {spec.steps} steps of {spec.end / spec.steps:.6g} to {spec.end:.6g}, {spec.method}; "
+            f"operators {once}"
         )
         return [line, *super().describe(values)]
 
@@ -183,10 +183,12 @@ class _March:
     def run(self, state: State) -> tuple[State, list[dict[str, Tensor]]]:
         """Go through all steps; under gradients, between states that are kept."""
         first = self.record(0, state)
-        state, rest = self._through(state, 0, self.spec.steps)
+        state, rest = self._through(0, self.spec.steps, *state)
         return state, [first, *rest]
 
-    def _through(self, state: State, low: int, high: int) -> tuple[State, list[dict[str, Tensor]]]:
+    def _through(
+        self, low: int, high: int, *state: Tensor
+    ) -> tuple[State, list[dict[str, Tensor]]]:
         records: list[dict[str, Tensor]] = []
         pieces = self.spec.checkpoints
         if high - low <= pieces or not torch.is_grad_enabled():
@@ -200,7 +202,7 @@ class _March:
         for a in range(low, high, width):
             b = min(a + width, high)
             state, more = checkpoint(
-                self._through, state, a, b, use_reentrant=False, preserve_rng_state=False
+                self._through, a, b, *state, use_reentrant=False, preserve_rng_state=False
             )
             records += more
         return state, records
@@ -233,7 +235,9 @@ class _March:
         rates = dict(zip(("velocity", "acceleration"), state[1:], strict=True))
         if self._first_order:
             del rates["acceleration"]
-        return TransientSolution(self.analysis, taken, outputs, report, self.grid.times, histories, rates)
+        return TransientSolution(
+            self.analysis, taken, outputs, report, self.grid.times, histories, rates
+        )
 
 
 class TransientSolution(Solution):
@@ -268,9 +272,7 @@ class TransientSolution(Solution):
         self.times = times.to(self.u.device)
         self.history = {name: self._shaped(value) for name, value in histories.items()}
         self.velocity = self._shaped(rates["velocity"])
-        self.acceleration = (
-            self._shaped(rates["acceleration"]) if "acceleration" in rates else None
-        )
+        self.acceleration = self._shaped(rates["acceleration"]) if "acceleration" in rates else None
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model

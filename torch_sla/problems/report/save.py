@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch_sla.problems.algebra_solution import AlgebraSolution
+    from torch_sla.problems.analyses.sweep import SweepSolution
     from torch_sla.problems.solution import Solution
 
 __all__ = ["save", "summary"]
@@ -44,7 +45,7 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
+def summary(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
-from torch_sla.problems.registry import PHYSICS, problem_class
+from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import FrozenMap, Listed
 
 __all__ = ["SweepProblem"]
-
-
-def _union() -> Any:
-    found = tuple(problem_class(kind) for kind in PHYSICS if kind != "sweep")
-    return Annotated[Union[found], Field(discriminator="type")]  # noqa: UP007
 
 
 if TYPE_CHECKING:
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     Case: TypeAlias = dict[str, Any]
     Cases: TypeAlias = Any
 else:
-    AnyProblem: TypeAlias = _union()
+    AnyProblem: TypeAlias = any_of(tuple(kind for kind in PHYSICS if kind != "sweep"))
 
     def _frozen(value: Any) -> Any:
         return dict(value) if isinstance(value, FrozenMap) else value

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
-from torch_sla.problems.specs.of import Physics
+from torch_sla.problems.specs.of import Physics  # noqa: TC001  (pydantic reads it)
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import Listed, Place, Value
 
@@ -50,10 +50,12 @@ class TransientProblem(Problem):
     type: Literal["transient"] = "transient"
     of: Physics = Field(description="The physics; its outputs are taken at every time.")
     initial: Annotated[Value, Place("dofs", (0, 1))] = Field(
-        default=0.0, description="The (first) unknown at t = 0; one number holds for all components."
+        default=0.0,
+        description="The (first) unknown at t = 0; one number holds for all components.",
     )
     initial_velocity: Annotated[Value | None, Place("dofs", (0, 1))] = Field(
-        default=None, description="Its rate at t = 0, with two derivatives in time; 0 when left out."
+        default=None,
+        description="Its rate at t = 0, with two derivatives in time; 0 when left out.",
     )
     end: Annotated[float, Field(gt=0)] = Field(description="The last time (s).")
     steps: Annotated[int, Field(ge=1)] = Field(description="Number of equal steps.")
@@ -73,7 +75,8 @@ class TransientProblem(Problem):
         "generalized_alpha, explicit (central differences, lumped mass). Left out: bdf2 or newmark.",
     )
     spectral_radius: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.8, description="What generalized_alpha leaves of the highest frequencies each step."
+        default=0.8,
+        description="What generalized_alpha leaves of the highest frequencies each step.",
     )
     save: Listed[Literal["u", "velocity", "acceleration"]] = Field(
         default=(), description="Histories that are kept, [*batch, steps + 1, ...]."
