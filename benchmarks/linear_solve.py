@@ -215,7 +215,8 @@ def memory_child(kind: str, side: int) -> None:
         Pattern.from_csr(*map(torch.from_numpy, small), (256, 256)),
         torch.from_numpy(diffusion(*small, np.ones(256), 4)),
     )
-    options = {"preconditioner": kind, "method": "cg", "rtol": RTOL, "throw": False, "info": True}
+    options = {"preconditioner": kind, "backend": "pytorch", "method": "cg", "rtol": RTOL}
+    options |= {"throw": False, "info": True}
     tiny.solve(torch.ones(256, dtype=torch.float64), **options)
     clear_factor_cache()
     Path("/proc/self/clear_refs").write_text("5")

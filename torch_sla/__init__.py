@@ -58,7 +58,7 @@ _HOMES = {
     "torch_sla.problems.specs.stokes": ("StokesProblem",),
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
     "torch_sla.problems.specs.transient": ("TransientProblem",),
-    "torch_sla.problems.specs.value": ("Parameter",),
+    "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),
     "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

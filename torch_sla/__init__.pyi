@@ -93,7 +93,11 @@ from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem
 from torch_sla.problems.specs.transient import TransientProblem as TransientProblem
-from torch_sla.problems.specs.value import Parameter as Parameter
+from torch_sla.problems.specs.value import (
+    Grid as Grid,
+    Parameter as Parameter,
+    Table as Table,
+)
 from torch_sla.problems.specs.weakform import Unknown as Unknown, WeakFormProblem as WeakFormProblem
 
 __all__: list[str]

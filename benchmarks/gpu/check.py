@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from grids import matrix, poisson_csr, table
+from grids import matrix, poisson_csr, said, table
 
 # Largest relative difference that passes.
 LIMIT = 1e-8
@@ -61,5 +61,5 @@ def run(quick: bool) -> dict[str, Any]:
             except Exception as error:  # noqa: BLE001 - the next solver may do
                 nothing = dict.fromkeys(("solution", "grad values", "grad load"), "")
                 row |= nothing | {"verdict": f"{type(error).__name__}: {error}"[:160]}
-            rows.append(row)
+            rows.append(said(row))
     return {"rows": rows, "markdown": table("Device against host, relative differences", rows)}

@@ -47,6 +47,12 @@ def clock(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, out
 
 
+def said(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row as it comes, in case a later one is cut off."""
+    print("  ", {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    return row
+
+
 def table(title: str, rows: list[dict[str, Any]]) -> str:
     """Rows of equal keys as markdown."""
     if not rows:

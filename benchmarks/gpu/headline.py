@@ -3,8 +3,8 @@
     python benchmarks/gpu/headline.py --sizes 10k,100k,1M,2M,16M,81M,169M,400M --out results
     python benchmarks/gpu/headline.py --quick
 
-Every size is solved twice through `A.solve(b)` on a fresh `SparseTensor`, caches cleared: the first
-time kernels are compiled, the second time counts. Bytes per unknown are the peak of the allocator,
+Every size is solved three times through `A.solve(b)` on a fresh `SparseTensor`, caches cleared: the
+first time kernels are compiled, the last time counts. Bytes per unknown are the peak of the allocator,
 input included, over the unknowns. The residual is recomputed by torch's own product where it fits in
 memory, by ours elsewhere. Sizes that fail say why, and the rest go on.
 """
@@ -98,7 +98,9 @@ def row(
         torch.cuda.empty_cache()
     crow, ccol, values = poisson(m, device)
     b = torch.ones(n, dtype=torch.float64, device=device)
-    out: dict[str, Any] = {"size": name, "unknowns": n}
+    # An exact solution rounded to float64 has a residual of 2.3e-17 n: beyond, the backward error counts.
+    rtol = 1e-8 if n < 2e8 else 3e-8
+    out: dict[str, Any] = {"size": name, "unknowns": n, "rtol": rtol}
     for k in range(rounds):
         clear_factor_cache()
         gc.collect()
@@ -108,7 +110,7 @@ def row(
         A, t_build = timed(lambda: build(crow, ccol, values), device)
         plan, t_plan = timed(lambda: A.plan(**asked), device)
         (x, info), t_solve = timed(
-            lambda: A.solve(b, rtol=1e-8, info=True, throw=False, **asked), device
+            lambda: A.solve(b, rtol=rtol, info=True, throw=False, **asked), device
         )
         out[f"seconds_round{k}"] = t_build + t_plan + t_solve
         if device.type == "cuda":
@@ -136,18 +138,20 @@ def derivative(
     device: torch.device,
     **asked: str,
 ) -> dict[str, Any]:
-    """Forward and backward of a solve, its hierarchy made afresh once."""
-    clear_factor_cache()
-    gc.collect()
-    a, rhs = values.clone().requires_grad_(), b.clone().requires_grad_()
-    A = build(crow, ccol, values)
-    A = SparseTensor.from_pattern(A.pattern, a)
-    x, forward = timed(lambda: A.solve(rhs, rtol=1e-8, **asked), device)
+    """Forward and backward of a solve, second round; its hierarchy is made afresh, once, each time."""
+    forward = backward = check = 0.0
     w = torch.linspace(0, 1, len(b), dtype=torch.float64, device=device)
-    _, backward = timed(lambda: (x @ w).backward(), device)
-    # d(w.x)/db = A^-T w, and the matrix is symmetric: the residual of that is the check.
-    with torch.no_grad():
-        check = float(torch.linalg.vector_norm(w - A @ rhs.grad) / torch.linalg.vector_norm(w))
+    for _ in range(2):
+        clear_factor_cache()
+        gc.collect()
+        a, rhs = values.clone().requires_grad_(), b.clone().requires_grad_()
+        A = SparseTensor.from_pattern(build(crow, ccol, values).pattern, a)
+        x, forward = timed(lambda: A.solve(rhs, rtol=1e-8, **asked), device)
+        _, backward = timed(lambda: (x @ w).backward(), device)
+        # d(w.x)/db = A^-T w, and the matrix is symmetric: the residual of that is the check.
+        with torch.no_grad():
+            check = float(torch.linalg.vector_norm(w - A @ rhs.grad) / torch.linalg.vector_norm(w))
+        A = x = a = rhs = None
     return {"forward": forward, "backward": backward, "adjoint_residual": check}
 
 
@@ -272,6 +276,17 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
     return rows
 
 
+def with_warps(warps: int, name: str, device: torch.device) -> str:
+    """Milliseconds of every kernel with another number of warps per program."""
+    from torch_sla.linalg.kernels.triton import launch
+
+    before, launch.WARPS = launch.WARPS, warps
+    try:
+        return ", ".join(f"{what}: {ms:.3f}" for what, ms, _ in roofline(name, device))
+    finally:
+        launch.WARPS = before
+
+
 def show_roofline(rows: list[tuple[str, float, float]], n: int) -> str:
     copy = 16 * n / rows[0][1] * 1e3
     lines = [
@@ -296,7 +311,10 @@ def main() -> None:
     parser.add_argument(
         "--ask", action="store_true", help="for CG with multigrid, whatever the plan"
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument(
+        "--warps", default="", help="other numbers of warps for the kernels measured"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="", help="folder for headline.json and headline.md")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -356,6 +374,12 @@ def main() -> None:
             print("\n".join(lines[-len(found) - 2 :]), flush=True)
     for size in filter(None, args.profile.split(",")):
         print(guarded(lambda: profile(size, device)), flush=True)
+    for warps in filter(None, args.warps.split(",")):
+        print(
+            f"{warps} warps",
+            guarded(lambda: with_warps(int(warps), args.roofline, device)),
+            flush=True,
+        )
     if args.roofline:
         kernels = guarded(lambda: roofline(args.roofline, device))
         if kernels is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from grids import clock, table
+from grids import clock, said, table
 
 from torch_sla import Dirichlet, Parameter, PoissonProblem, Probe, RectangleMesh, Solver
 
@@ -52,11 +52,10 @@ def measure(cells: int) -> dict[str, Any]:
 def run(quick: bool) -> dict[str, Any]:
     """Measure."""
     rows = []
-    for cells in (64,) if quick else (64, 256, 700):
+    for cells in (64,) if quick else (64, 256, 512):
         try:
-            rows.append(measure(cells))
+            rows.append(said(measure(cells)))
         except Exception as error:  # noqa: BLE001 - the next size may do
-            rows.append(
-                {"cells": 2 * cells * cells, "failed": f"{type(error).__name__}: {error}"[:300]}
-            )
+            failed = f"{type(error).__name__}: {error}"[:300]
+            rows.append(said({"cells": 2 * cells * cells, "failed": failed}))
     return {"rows": rows, "markdown": table("Declared problems, forward and backward", rows)}

@@ -1,6 +1,6 @@
 """General patterns on one GPU: products, and aggregation multigrid on triangles and tetrahedra.
 
-    python benchmarks/gpu/unstructured.py [--quick] [--only SECTION] [--device cpu]
+    python benchmarks/gpu/unstructured.py [--quick] [--only SECTION] [--budget SECONDS]
 
 Meshes are made on the device: perturbed points, random diagonals, numbers shuffled (``random``:
 altogether; ``local``: within tiles and tiles among each other, as a mesh generator leaves them).
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import sys
 import time
 import traceback
@@ -30,6 +29,8 @@ from torch_sla.linalg.precond.multigrid.nullspace import rigid_body_modes
 from torch_sla.linalg.precond.multigrid.options import AMG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_sla.linalg.sparse.pattern import Pattern
 
 print = functools.partial(print, flush=True)
@@ -65,54 +66,47 @@ def loop_time(function, device: str, quick: bool) -> float:
     return timed(lambda: [function() for _ in range(count)], device, 3)[0] / count
 
 
-def spmv(device: str, quick: bool) -> None:
+def spmv(size: tuple[int, ...], order: str, device: str, quick: bool) -> None:
     copied = copy_bandwidth(device, quick)
     print(f"copy {copied / 1e9:.0f} GB/s")
-    size = (300, 300) if quick else (2000, 2000)
-    for order in ("local", "random"):
-        points, cells, fixed = mesh(size, order, device)
-        made, (pattern, values) = timed(
-            lambda given=(points, cells, fixed): stiffness(*given, 1.0), device
-        )
-        del points, cells
-        print(f"{order}: matrix made in {made:.2f} s")
-        crow, ccol = pattern.crow, pattern.ccol
-        n, nnz = pattern.shape[0], pattern.nnz_csr
-        longest = int(crow.diff().max())
-        x = torch.randn(n, dtype=torch.float64, device=device)
-        for name, a, v in (
-            ("float64", values, x),
-            ("float32", values.float(), x.float()),
-            ("mixed", values.float(), x),
-        ):
-            traffic = nnz * (a.element_size() + 4) + n * (4 + 2 * v.element_size())
-            A, eight = fused.Rows(crow, ccol, a, n, longest), v[:, None].repeat(1, 8)
-            cases = {
-                "product": lambda A=A, v=v: fused.product(A, v[:, None]),
-                "face": lambda A=A, v=v: kernels.spmv(A.crow, A.ccol, A.values, v),
-                "8 columns": lambda A=A, V=eight: fused.product(A, V),
-            }
-            if name != "mixed":
-                S = torch.sparse_csr_tensor(crow, ccol, a, (n, n), check_invariants=False)
-                cases["cuSPARSE"] = lambda S=S, v=v: S @ v
-            for case, function in cases.items():
-                try:
-                    seconds = loop_time(function, device, quick)
-                except Exception as error:  # noqa: BLE001  a case that fails hides no other
-                    print(f"  {order} {name} {case}: {error!r}")
-                    continue
-                moved = traffic + (14 * n * v.element_size() if case == "8 columns" else 0)
-                print(
-                    f"  {order:6s} {name:8s} {case:9s} {seconds * 1e6:8.1f} us "
-                    f"{moved / seconds / 1e9:6.0f} GB/s {moved / seconds / copied:5.2f} of copy"
-                )
+    pattern, values = stiffness(*mesh(size, order, device), 1.0)
+    crow, ccol = pattern.crow, pattern.ccol
+    n, nnz = pattern.shape[0], pattern.nnz_csr
+    longest = int(crow.diff().max())
+    x = torch.randn(n, dtype=torch.float64, device=device)
+    for name, a, v in (
+        ("float64", values, x),
+        ("float32", values.float(), x.float()),
+        ("mixed", values.float(), x),
+    ):
+        traffic = nnz * (a.element_size() + 4) + n * (4 + 2 * v.element_size())
+        A, eight = fused.Rows(crow, ccol, a, n, longest), v[:, None].repeat(1, 8)
+        cases = {
+            "product": lambda A=A, v=v: fused.product(A, v[:, None]),
+            "face": lambda A=A, v=v: kernels.spmv(A.crow, A.ccol, A.values, v),
+            "8 columns": lambda A=A, V=eight: fused.product(A, V),
+        }
+        if name != "mixed":
+            S = torch.sparse_csr_tensor(crow, ccol, a, (n, n), check_invariants=False)
+            cases["cuSPARSE"] = lambda S=S, v=v: S @ v
+            cases["cuSPARSE 8"] = lambda S=S, V=eight: S @ V
+        for case, function in cases.items():
+            try:
+                seconds = loop_time(function, device, quick)
+            except Exception as error:  # noqa: BLE001  a case that fails hides no other
+                print(f"  {order} {name} {case}: {error!r}")
+                continue
+            moved = traffic + (14 * n * v.element_size() if "8" in case else 0)
+            print(
+                f"  {order:6s} {name:8s} {case:10s} {seconds * 1e6:8.1f} us "
+                f"{moved / seconds / 1e9:6.0f} GB/s {moved / seconds / copied:5.2f} of copy"
+            )
 
 
-def sweep(device: str, quick: bool) -> None:
-    """Tile sizes of the product, on one mesh."""
+def sweep(size: tuple[int, ...], device: str, quick: bool) -> None:
+    """Tile sizes of the product, in two and three dimensions."""
     from torch_sla.linalg.kernels.triton import csr
 
-    size = (300, 300) if quick else (2000, 2000)
     for shape in (size, (40,) * 3 if quick else (100,) * 3):
         pattern, values = stiffness(*mesh(shape, "local", device), 1.0)
         n = pattern.shape[0]
@@ -122,9 +116,10 @@ def sweep(device: str, quick: bool) -> None:
             traffic = pattern.nnz_csr * (a.element_size() + 4) + n * (4 + 2 * a.element_size())
             line = []
             given = (pattern.crow, pattern.ccol, a[None], x, y)
-            for width, tile, warps in itertools.product(
-                (1, 2, 4, 8, 16), (256, 512, 1024, 2048), (2, 4, 8)
-            ):
+            for width, tile, warps in (
+                (8, 512, 4), (8, 1024, 4), (8, 2048, 4), (4, 512, 4), (4, 1024, 4), (16, 512, 4),
+                (1, 128, 4), (2, 512, 4), (8, 1024, 8), (16, 2048, 8),
+            ):  # fmt: skip
                 shape_of = {"tile": (tile // width, width, 1), "warps": warps}
                 run = functools.partial(csr.product, *given, longest=64, **shape_of)
 
@@ -169,7 +164,9 @@ def phases(build, device: str) -> None:
     print("    set-up phases: " + ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in spent.items()))
 
 
-def multigrid(shape: tuple[int, ...], order: str, jump: float, device: str, options: AMG) -> None:
+def multigrid(
+    shape: tuple[int, ...], order: str, jump: float, *, device: str, options: AMG
+) -> None:
     made, matrix = timed(lambda: stiffness(*mesh(shape, order, device), jump), device)
     title = f"{len(shape)}D {order} jump {jump:g}"
     print(f"{title}: matrix made in {made:.2f} s")
@@ -282,50 +279,55 @@ def launch(device: str) -> None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
 
 
+SECTIONS = ("triangles", "tetrahedra", "spmv", "elasticity", "door", "sweep", "launch")
+
+
+def planned(args: argparse.Namespace) -> list[tuple[str, Callable[[], None]]]:
+    """What to run, in the order in which it is worth having."""
+    quick, device = args.quick, args.device
+    options = AMG(cycle=args.cycle, smoother=args.smoother, sweeps=args.sweeps)
+    small, middle, plane, space = (500, 500), (1000, 1000), (2000, 2000), (126, 126, 126)
+    body = (9, 9, 9) if quick else (45, 45, 45)
+    if quick:
+        small, middle, plane, space = (100, 100), (150, 150), (200, 200), (30, 30, 30)
+    mesh_of = functools.partial(multigrid, device=device, options=options)
+    return [
+        ("triangles", lambda: mesh_of(small, "local", 1.0)),
+        ("triangles", lambda: mesh_of(plane, "local", 1.0)),
+        ("tetrahedra", lambda: mesh_of(space, "local", 1.0)),
+        ("spmv", lambda: spmv(plane, "local", device, quick)),
+        ("triangles", lambda: mesh_of(plane, "local", 1e6)),
+        ("tetrahedra", lambda: mesh_of(space, "local", 1e6)),
+        ("elasticity", lambda: elastic(body, device, options)),
+        ("triangles", lambda: mesh_of(plane, "random", 1.0)),
+        ("door", lambda: door(middle, device)),
+        ("sweep", lambda: sweep(plane, device, quick)),
+        ("launch", lambda: launch(device)),
+        ("spmv", lambda: spmv(plane, "random", device, quick)),
+        ("tetrahedra", lambda: mesh_of(space, "random", 1.0)),
+        ("triangles", lambda: mesh_of(plane, "random", 1e6)),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument(
-        "--only",
-        choices=["spmv", "sweep", "triangles", "tetrahedra", "door", "launch", "elasticity"],
-    )
+    parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds to start rows in")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cycle", choices=["V", "W"])
     parser.add_argument("--smoother")
     parser.add_argument("--sweeps", type=int, default=1)
-    parser.add_argument("--orders", default="local,random")
     args = parser.parse_args()
-    options = AMG(cycle=args.cycle, smoother=args.smoother, sweeps=args.sweeps)
     if args.device == "cuda":
         print(torch.cuda.get_device_name(), "torch", torch.__version__)
-    failed = False
-    plane, space = ((200, 200), (30, 30, 30)) if args.quick else ((2000, 2000), (126, 126, 126))
-    work = []
-    if args.only in (None, "spmv"):
-        work.append(("spmv", lambda: spmv(args.device, args.quick)))
-    if args.only == "launch":
-        work.append(("launch", lambda: launch(args.device)))
-    if args.only == "sweep":
-        work.append(("sweep", lambda: sweep(args.device, args.quick)))
-    if args.only in (None, "door"):
-        work.append(
-            ("door", lambda: door((500, 500) if not args.quick else (100, 100), args.device))
-        )
-        if not args.quick:
-            work.append(("door", lambda: door(plane, args.device)))
-    for name, shape in (("triangles", plane), ("tetrahedra", space)):
-        if args.only in (None, name):
-            for order, jump in itertools.product(args.orders.split(","), (1.0, 1e6)):
-                work.append(
-                    (
-                        name,
-                        lambda s=shape, o=order, j=jump: multigrid(s, o, j, args.device, options),
-                    )
-                )
-    if args.only in (None, "elasticity"):
-        body = (9, 9, 9) if args.quick else (60, 60, 60)
-        work.append(("elasticity", lambda: elastic(body, args.device, options)))
-    for name, function in work:
+    failed, start = False, time.perf_counter()
+    for name, function in planned(args):
+        if args.only not in (None, name):
+            continue
+        if time.perf_counter() - start > args.budget:
+            print(f"{name}: no time left")
+            continue
         try:
             function()
         except Exception:  # noqa: BLE001  later sections still run
@@ -334,6 +336,7 @@ def main() -> None:
             traceback.print_exc(file=sys.stdout)
         if args.device == "cuda":
             torch.cuda.empty_cache()
+        print(f"  ({time.perf_counter() - start:.1f} s so far)")
     sys.exit(failed)
 
 

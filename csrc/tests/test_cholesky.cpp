@@ -208,6 +208,29 @@ void check_joined() {
   CHECK(!"joining fronts found no pivots");
 }
 
+// Large enough for the tree to be cut into parts: the same bits for any number of threads.
+void check_parts() {
+  const auto rows = grid(100, 90, 1);
+  std::mt19937 random(5);
+  const Matrix<double> A(static_cast<std::int64_t>(rows.size()), rows, true, [&](std::int64_t i, std::int64_t j) {
+    return i == j ? 8.0 : number<double>(random);
+  });
+  const Graph g = symmetric_graph(A.n, A.start.data(), A.column.data());
+  const Symbolic s = analyze(g, A.start.data(), A.column.data(), order_vertices(g, Ordering::dissection, {}, 1), {});
+  CHECK(s.part_root.size() > 4);
+  for (const Kind kind : {Kind::cholesky, Kind::hermitian})
+    for (const std::int64_t k : {1, 3}) {
+      BadColumn bad = 0;
+      const Factor<double> f = factorized(A, s, kind, 2, bad);
+      std::vector<double> b(A.n * k), one(A.n * k), three(A.n * k);
+      for (double& value : b) value = number<double>(random);
+      solve<double>(f, b.data(), one.data(), k, false, 1, borrowed_blas<double>());
+      solve<double>(f, b.data(), three.data(), k, false, 3, borrowed_blas<double>());
+      CHECK(one == three);
+      CHECK(error_of(A, f, k, 2) < 1e-12);
+    }
+}
+
 void check_failures() {
   const auto rows = grid(4, 4, 1);
   const Matrix<double> A(16, rows, true, [](std::int64_t i, std::int64_t j) { return i == j ? (i == 9 ? -3.0 : 4.0) : -1.0; });
@@ -252,6 +275,7 @@ int main() {
   check_indefinite<Complex>(Kind::hermitian, 1e-10);
   check_indefinite<Complex>(Kind::symmetric, 1e-10);
   check_joined();
+  check_parts();
   check_failures();
   return failures();
 }

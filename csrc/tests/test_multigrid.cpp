@@ -205,12 +205,12 @@ int main() {
     aggregates(14, 9, 5, 1, Smoother::spai0, Cycle::V, threads, true);
     aggregates(30, 31, 1, 1, Smoother::gauss_seidel, Cycle::W, threads, true);
     lattice(160, 1, 131, threads);
-    lattice(33, 31, 30, threads);
+    lattice(41, 40, 30, threads);
     for (const Smoother s : {Smoother::jacobi, Smoother::l1_jacobi, Smoother::spai0,
                              Smoother::chebyshev, Smoother::gauss_seidel})
       for (const Cycle c : {Cycle::V, Cycle::W, Cycle::K})
         for (const int block : {1, 2, 3, 4, 6}) aggregates(12, 10, 4, block, s, c, threads);
-    aggregates(240, 180, 1, 1, Smoother::spai0, Cycle::W, threads);
+    aggregates(300, 220, 1, 1, Smoother::spai0, Cycle::W, threads);
   }
   std::vector<double> singular{2, -2, -2, 2};
   double pivot = 1.0;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -32,9 +34,27 @@ def tolerance(name: str, value: torch.Tensor) -> float:
     return 1e-4 if "32" in name or "complex64" in name or value.dtype == torch.float32 else 1e-8
 
 
+@pytest.fixture
+def unrepeatable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of backends that took part and declare that their last bits may change."""
+    used: list[str] = []
+    for b in backends():
+        if b.capabilities.repeatable:
+            continue
+        for verb in ("solve", "solve_batch"):
+            real = getattr(b, verb)
+
+            def watched(*args: object, real: Any = real, name: str = b.name, **rest: Any) -> Any:
+                used.append(name)
+                return real(*args, **rest)
+
+            monkeypatch.setattr(b, verb, watched)
+    return used
+
+
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("name", ENTRIES)
-def test_same_numbers_everywhere(name: str, device: str) -> None:
+def test_same_numbers_everywhere(name: str, device: str, unrepeatable: list[str]) -> None:
     if name in NEEDS_FACTORS and not factors_on(device):
         pytest.skip(f"no direct solver is installed for {device}")
     expected = ENTRIES[name](torch.device("cpu"))
@@ -51,4 +71,8 @@ def test_same_numbers_everywhere(name: str, device: str) -> None:
         scale = reference.abs().max().clamp(min=1e-300)
         error = float((value.cpu() - reference).abs().max() / scale)
         assert error <= tolerance(key, value), (key, error)
-        assert torch.equal(value, again[key]), f"{key} differs from run to run"
+        if unrepeatable:
+            change = float((value - again[key]).abs().max()) / float(scale)
+            assert change <= 1e-3 * tolerance(key, value), f"{key} differs from run to run"
+        else:
+            assert torch.equal(value, again[key]), f"{key} differs from run to run"

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.helpers.samples import SAMPLES, Sample
-from torch_sla import clear_cache, load_problem
+from torch_sla import Solver, clear_cache, load_problem
 from torch_sla.cli.app import app
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.derivatives.check import check_gradients
@@ -75,6 +75,8 @@ def test_python_yaml_and_shell_agree(sample: Sample, tmp_path) -> None:
     report = json.loads(done.stdout)
     assert report["spec_hash"] == problem.spec_hash
     assert here.outputs
+    # Nothing wants a gradient, so nothing carries a graph.
+    assert not any(v.requires_grad for v in (*here.fields.values(), *here.outputs.values()))
     for name, value in here.outputs.items():
         shown = torch.tensor(report["outputs"][name], dtype=torch.float64)
         exact = torch.view_as_real(value) if value.is_complex() else value
@@ -216,3 +218,24 @@ def test_it_explains_itself(sample: Sample) -> None:
     text = problem.explain()
     assert problem.spec_hash[:12] in text
     assert "plan" in text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every
+def test_the_same_on_a_device(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+    there = problem.updated(solver=Solver(device="cuda"))
+    results = []
+    for where in (problem, there):
+        leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
+        solution = where.solve(leaves)
+        functional(solution).backward()
+        results.append((solution, leaves))
+    (here, expected), (device, found) = results
+    for name, u in here.fields.items():
+        assert device[name].device == u.device
+        close(device[name], u, 1e-7)
+    for name, leaf in expected.items():
+        close(found[name].grad, leaf.grad, 1e-6)

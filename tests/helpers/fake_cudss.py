@@ -101,6 +101,7 @@ class _Data:
     info: int = 0
     pivots: int = 0
     inertia: tuple[int, int] = (0, 0)
+    diagonal: np.ndarray[Any, Any] | None = None
 
 
 @dataclass
@@ -240,8 +241,11 @@ class FakeCuDSS:
             _view(value, np.int64, 1)[:] = 7
         elif param == DataParam.PERM_REORDER_ROW and d.order is not None:
             _view(value, np.int32, size // 4)[:] = d.order
-        elif param == DataParam.ND_PARTITION_TREE:
-            _view(value, np.int32, size // 4)[:] = 0
+        elif param == DataParam.DIAG and d.diagonal is not None:
+            _view(value, d.diagonal.dtype, len(d.diagonal))[:] = d.diagonal
+        elif param == DataParam.ND_PARTITION_TREE and d.order is not None:
+            tree = _view(value, np.int32, size // 4)
+            tree[:], tree[-1] = 0, len(d.order)  # everything separates
         else:
             known = {
                 DataParam.INFO: d.info,
@@ -300,3 +304,6 @@ class FakeCuDSS:
         if A.kind in (MatrixType.SYMMETRIC, MatrixType.HERMITIAN):
             w = np.linalg.eigvalsh(dense)
             d.inertia = int((w > 0).sum()), int((w < 0).sum())
+            d.diagonal = w.astype(dense.dtype)
+        if A.kind in (MatrixType.SPD, MatrixType.HPD):
+            d.diagonal = np.diagonal(np.linalg.cholesky(dense)).copy()

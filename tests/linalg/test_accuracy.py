@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.zoo import CASES, case, rhs, sparse
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.scaling import equilibrate
@@ -106,3 +106,64 @@ def test_a_zero_pivot_hidden_by_rounding_is_found() -> None:
                 with pytest.raises(SolveError) as caught:
                     A.solve(b, method=method)
                 assert caught.value.result is Result.SINGULAR
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"method": "cg", "backend": "pytorch"},
+        {"method": "cg", "backend": "eigen"},
+        {"method": "cg", "backend": "scipy"},
+        {"method": "minres"},
+        {"method": "gmres"},
+    ],
+    ids=lambda w: "-".join(w.values()),
+)
+def test_rcond_of_iterative_methods(way: dict[str, str]) -> None:
+    A = case("poisson").sparse(torch.float64)
+    _, info = A.solve(rhs(A, None), info=True, **way)
+    exact = 1 / float(torch.linalg.cond(A.to_dense(), 1))
+    assert exact * 0.99 <= info.rcond <= 3 * exact
+    assert pickle.loads(pickle.dumps(info)).rcond is None
+
+
+def test_rcond_is_unknown_where_a_rough_solve_fails_and_for_least_squares() -> None:
+    A = case("tall").sparse(torch.float64)
+    assert A.solve(rhs(A, None), method="lsmr", info=True)[1].rcond is None
+    B = case("poisson").sparse(torch.float64)
+    _, info = B.solve(rhs(B, None), method="cg", backend="pytorch", info=True)
+    B.values.mul_(2)
+    assert info.rcond is None
+
+
+@pytest.mark.parametrize("method", ["gmres", "minres", "bicgstab"])
+def test_zeros_on_the_diagonal_leave_the_diagonal_alone(method: str) -> None:
+    n = 12
+    D = torch.zeros(n, n, dtype=torch.float64)
+    i = torch.arange(0, n, 2)
+    D[i, i + 1] = D[i + 1, i] = torch.linspace(1, 2, n // 2, dtype=torch.float64)
+    A = SparseTensor.from_dense(D)
+    plan = A.plan(method=method)
+    assert not plan.facts.diagonal
+    assert plan.preconditioner == "none"
+    b = torch.ones(n, dtype=torch.float64)
+    torch.testing.assert_close(D @ A.solve(b, method=method), b)
+    assert "multigrid" not in str(A.plan().choice)
+    with pytest.raises(SolveError, match="row 0"):
+        A.solve(b, method=method, backend="pytorch", preconditioner="jacobi")
+
+
+def test_complex_symmetric_matrices_have_an_ldlt() -> None:
+    A = case("absorbing").sparse(torch.complex128)
+    D, b = A.to_dense(), rhs(A, 2)
+    assert A.plan().facts.describe().count("complex symmetric") == 1
+    x, info = A.solve(b, method="ldlt", info=True)
+    assert (info.backend, info.method) == ("native", "ldlt")
+    torch.testing.assert_close(x, torch.linalg.solve(D, b))
+    F = A.ldlt()
+    torch.testing.assert_close(F.solve_transposed(b), torch.linalg.solve(D.mT, b))
+    torch.testing.assert_close(F.det(), torch.linalg.det(D))
+    with pytest.raises(ArgumentError, match="inertia"):
+        F.inertia()
+    with pytest.raises(PlanError, match="symmetric"):
+        case("general").sparse(torch.complex128).ldlt()

@@ -174,3 +174,28 @@ def test_vmap_is_refused_where_values_decide_and_a_batch_does_it(name: str) -> N
     torch.testing.assert_close(
         NOT_MAPPED[name](A), torch.stack([one(v) for v in A.values]), rtol=1e-9, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(w.values()))
+def test_threads_change_no_bit(way: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_sla.linalg.kernels import threads
+
+    monkeypatch.setattr(threads, "SMALL_WORK", 1)
+    A, b = family(6), torch.randn(6, 30, dtype=F64)
+    found, before = [], torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            clear_factor_cache()
+            found.append(A.solve(b, **way))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("batch", [2, 50, 1000])
+def test_batches_of_small_systems_are_planned_as_direct(batch: int) -> None:
+    base = family(1, n=200)
+    values = base.values.expand(batch, -1)
+    plan = SparseTensor.from_pattern(base.pattern, values).plan((batch, 200))
+    assert plan.preconditioner is None

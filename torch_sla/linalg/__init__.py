@@ -52,7 +52,10 @@ if TYPE_CHECKING:
         use_machine,
     )
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.precond.block import FieldSplit, Schur
+    from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
     from torch_sla.linalg.precond.multigrid.options import AMG
+    from torch_sla.linalg.precond.of_matrix import OfMatrix, shifted_laplacian
     from torch_sla.linalg.sparse.files import (
         load_metadata,
         load_mtx,
@@ -73,6 +76,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AMG": "precond.multigrid.options",
+    "FieldSplit": "precond.block",
+    "LaggedMultigrid": "precond.multigrid.lagged",
+    "OfMatrix": "precond.of_matrix",
+    "Schur": "precond.block",
+    "shifted_laplacian": "precond.of_matrix",
     "CholeskyFactorization": "factorize",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
@@ -136,14 +144,18 @@ __all__ = [
     "AMG",
     "CholeskyFactorization",
     "Factorization",
+    "FieldSplit",
     "LDLTFactorization",
     "LOBPCGOptions",
     "LUFactorization",
+    "LaggedMultigrid",
     "MachineModel",
     "NonlinearInfo",
     "NonlinearOptions",
+    "OfMatrix",
     "ParallelBatchSolver",
     "Pattern",
+    "Schur",
     "SegmentMap",
     "SolveInfo",
     "SolvePlan",
@@ -180,6 +192,7 @@ __all__ = [
     "save_sparse",
     "select_backend",
     "select_method",
+    "shifted_laplacian",
     "show_backends",
     "slogdet",
     "spsolve",

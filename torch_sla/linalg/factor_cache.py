@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ class FactorCache:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._items: OrderedDict[Hashable, _Sized] = OrderedDict()
+        # A plain dict keeps its order too, and is walked without hashing keys.
+        self._items: dict[Hashable, _Sized] = {}
+        self._sizes: dict[Hashable, int] = {}
+        self._total = 0
         self._users: dict[Hashable, weakref.WeakSet[object]] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
@@ -64,17 +67,27 @@ class FactorCache:
         with self._lock:
             if user is not None:
                 self._users.setdefault(key, weakref.WeakSet()).add(user)
-            found = self._items.get(key)
+            found = self._items.pop(key, None)
             if found is not None:
-                self._items.move_to_end(key)
+                self._items[key] = found
                 return found  # type: ignore[return-value]
         made = make()
+        gone = []
         with self._lock:
-            self._items[key] = made
-            self._items.move_to_end(key)
-            while len(self._items) > 1 and self._sum() > self.limit:
-                self._users.pop(self._items.popitem(last=False)[0], None)
+            gone.append(self._take(key))
+            self._items[key], self._sizes[key] = made, made.nbytes
+            self._total += made.nbytes
+            while len(self._items) > 1 and self._total > self.limit:
+                oldest = next(iter(self._items))
+                self._users.pop(oldest, None)
+                gone.append(self._take(oldest))
+        gone.clear()  # outside of the lock: what goes may call back
         return made
+
+    def _take(self, key: Hashable) -> _Sized | None:
+        """Remove an item and its size, where it is there."""
+        self._total -= self._sizes.pop(key, 0)
+        return self._items.pop(key, None)
 
     def retire(self, family: tuple[Hashable, ...], keep: int) -> None:
         """Forget all but the `keep` newest items of a family that have no living user.
@@ -93,19 +106,16 @@ class FactorCache:
             ]:
                 if not self._users.get(key):
                     gone.append(key)
-            items = [self._items.pop(key) for key in gone[: max(0, len(gone) - keep)]]
+            items = [self._take(key) for key in gone[: max(0, len(gone) - keep)]]
             for key in gone[: len(items)]:
                 self._users.pop(key, None)
         items.clear()  # outside of the lock: what goes may call back
-
-    def _sum(self) -> int:
-        return sum(item.nbytes for item in self._items.values())
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
         with self._lock:
-            return self._sum()
+            return self._total
 
     def __len__(self) -> int:
         return len(self._items)
@@ -115,7 +125,9 @@ class FactorCache:
         with self._lock:
             items = list(self._items.values())
             self._items.clear()
+            self._sizes.clear()
             self._users.clear()
+            self._total = 0
         items.clear()
 
 

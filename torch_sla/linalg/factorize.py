@@ -20,7 +20,12 @@ from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange, default_rtol
 from torch_sla.linalg.sparse.properties import require_members
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
+from torch_sla.linalg.sparse.transforms import (
+    outside_compiler,
+    outside_transforms,
+    physical,
+    refuse_vmap,
+)
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
@@ -260,6 +265,7 @@ class Factorization:
 
     # --- what it does --------------------------------------------------------------------------
 
+    @outside_compiler
     def solve(self, b: Tensor) -> Tensor:
         """Solve ``A x = b``; `b` as for `SparseTensor.solve`. Differentiable in the values and `b`.
 
@@ -272,6 +278,7 @@ class Factorization:
         """
         return self._solve(b, adjoint=False)
 
+    @outside_compiler
     def solve_transposed(self, b: Tensor) -> Tensor:
         """Solve ``Aᵀ x = b`` on the same factor (no conjugation)."""
         return self._solve(b.conj(), adjoint=True).conj().resolve_conj()
@@ -288,6 +295,7 @@ class Factorization:
         values, rhs, layout, _ = _arrange(A, b, self.dtype)
         return layout.restore(linear_solve(values, rhs, self._solvers[0].fresh(), adjoint=adjoint))
 
+    @outside_compiler
     def update(self, values: Tensor | SparseTensor) -> Factorization:
         """Factorise other values on the same pattern: the analysis is reused, `self` unchanged.
 
@@ -305,6 +313,7 @@ class Factorization:
             other = A.from_pattern(A.pattern, values, A.declared)
         return type(self)(other, self.method, backend=self.backend)
 
+    @outside_compiler
     def slogdet(self) -> tuple[Tensor, Tensor]:
         """Sign (or phase) and ``log |det A|``, each ``[*batch]``."""
         logs, signs = [], []
@@ -317,6 +326,7 @@ class Factorization:
             )
         return torch.stack(signs).reshape(self._batch), torch.stack(logs).reshape(self._batch)
 
+    @outside_compiler
     def logdet(self) -> Tensor:
         """``log det A`` ``[*batch]``; NaN for a negative real determinant."""
         sign, log = self.slogdet()
@@ -324,6 +334,7 @@ class Factorization:
             return torch.complex(log, sign.angle())
         return torch.where(sign > 0, log, torch.where(sign < 0, float("nan"), log))
 
+    @outside_compiler
     def det(self) -> Tensor:
         """``det A`` ``[*batch]``; 0 or inf beyond the range of the dtype (`slogdet` is not)."""
         out = [determinant(values, solver) for values, solver in self._members()]
@@ -346,6 +357,7 @@ class Factorization:
             )
         return found
 
+    @outside_compiler
     def selected_inverse(self) -> SparseTensor:
         """Entries of ``A⁻¹`` at the positions of ``Aᵀ``, differentiable.
 

@@ -17,6 +17,7 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
@@ -334,6 +335,8 @@ class SolverState:
             if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
                 # Other factors are no smaller.
                 ways = deque([(lean, False)])
+            elif info.result is Result.OUT_OF_MEMORY:
+                ways = deque(way for way in ways if not way[1])
         if x is nan:
             x = nan.clone(memory_format=torch.contiguous_format)
         if scale is not None:
@@ -560,13 +563,17 @@ class SolverState:
         marks: Sequence[Hashable],
         options: SolveOptions,
     ) -> FactoredBatch:
+        family = (self._base(candidate), values.dtype, "together")
+
         def factorize() -> FactoredBatch:
             count("factorize", len(values))
+            # Factors of many matrices are large, and new values the usual next step.
+            numerics.retire(family, 0)
             symbolic = self._symbolic(backend, candidate)
             made = backend.factorize_batch(symbolic, values, options)
             return FactoredBatch(backend, made, values, options)
 
-        return numerics.get((self._base(candidate), values.dtype, tuple(marks)), factorize)
+        return numerics.get((*family, tuple(marks)), factorize, self)
 
     def _numeric(
         self,
@@ -632,7 +639,7 @@ class SolverState:
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = torch.isfinite(values).all() & torch.isfinite(b).all()
+    finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
     size, bound = b.abs().amax(0), _bound(b)

@@ -14,9 +14,10 @@ constexpr Size kSolveBlock = 64;  // right-hand sides carried through the factor
 
 namespace detail {
 
-// One right-hand side: `front` holds a front's unknowns, then its other rows.
+// One right-hand side: `front` holds a front's unknowns, then its other rows. What it adds to rows from
+// `end` on goes to `outside`.
 template <class T>
-void forward_vector(const Factor<T>& f, std::int32_t a, T* work, T* front) {
+void forward_vector(const Factor<T>& f, std::int32_t a, T* work, T* front, std::int32_t end, T* outside) {
   const Symbolic& s = *f.symbolic;
   const auto& own = dense::vector_kernels<T>();
   const Size rows = s.rows(a), columns = s.columns(a), begin = s.first[a];
@@ -25,8 +26,8 @@ void forward_vector(const Factor<T>& f, std::int32_t a, T* work, T* front) {
   for (Size j = 0; j < columns; ++j) front[j] = work[begin + (unit ? f.pivot[begin + j] : j)];
   std::fill(front + columns, front + rows, T(0));
   for (Size j = 0; j < columns; j += 4) {
-    const Size width = std::min<Size>(4, columns - j), end = j + width;
-    for (Size p = j; p < end; ++p) {
+    const Size width = std::min<Size>(4, columns - j), next = j + width;
+    for (Size p = j; p < next; ++p) {
       T sum = front[p];
       for (Size q = j; q < p; ++q) {
         const T l = panel[q * rows + p];
@@ -34,12 +35,14 @@ void forward_vector(const Factor<T>& f, std::int32_t a, T* work, T* front) {
       }
       front[p] = unit ? sum : sum / real_part(panel[p * rows + p]);
     }
-    (conj ? own.apply_conjugate : own.apply)(rows - end, width, panel + j * rows + end, rows, front + j,
-                                             front + end);
+    (conj ? own.apply_conjugate : own.apply)(rows - next, width, panel + j * rows + next, rows, front + j,
+                                             front + next);
   }
   std::copy(front, front + columns, work + begin);
   const std::int32_t* row = s.row.data() + s.row_start[a];
-  for (Size i = 0; i < rows - columns; ++i) work[row[i]] += front[columns + i];
+  Size i = 0;
+  for (; i < rows - columns && row[i] < end; ++i) work[row[i]] += front[columns + i];
+  for (; i < rows - columns; ++i) outside[row[i]] += front[columns + i];
 }
 
 template <class T>
@@ -67,7 +70,8 @@ void backward_vector(const Factor<T>& f, std::int32_t a, T* work, T* front) {
 // K right-hand sides, K a multiple of the register's lanes; x [columns, K], and the front's other rows
 // gathered behind it.
 template <class T>
-void forward_block(const Factor<T>& f, std::int32_t a, T* work, Size K, T* front, const Blas<T>& blas) {
+void forward_block(const Factor<T>& f, std::int32_t a, T* work, Size K, T* front, std::int32_t end, T* outside,
+                   const Blas<T>& blas) {
   const Symbolic& s = *f.symbolic;
   const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
   const T* panel = f.panels.data() + s.panel[a];
@@ -97,7 +101,7 @@ void forward_block(const Factor<T>& f, std::int32_t a, T* work, Size K, T* front
   subtract_product(blas, f.conj(), false, true, K, below, columns, front, K, panel + columns, rows, rest, K);
   const std::int32_t* row = s.row.data() + s.row_start[a];
   for (Size i = 0; i < below; ++i) {
-    T* to = work + row[i] * K;
+    T* to = (row[i] < end ? work : outside) + row[i] * K;
     for (Size k = 0; k < K; ++k) to[k] += rest[i * K + k];
   }
 }
@@ -168,6 +172,84 @@ void divide_blocks(const Factor<T>& f, T* work, Size K) {
 
 }  // namespace detail
 
+namespace detail {
+
+// Room for one worker's fronts, and for what its subtrees add to rows outside of them.
+template <class T>
+struct SolveRoom {
+  Buffer<T> front;
+  std::vector<T> outside;
+};
+
+// Both substitutions on `work` [n, K] in the order of elimination. Disjoint subtrees go first and last, shared
+// out among `rooms`; what each adds to the fronts above is added up in a fixed order.
+template <class T>
+void substitute_tree(const Factor<T>& f, T* work, Size K, std::vector<SolveRoom<T>>& rooms, const Blas<T>& blas) {
+  const Symbolic& s = *f.symbolic;
+  const std::int32_t parts = static_cast<std::int32_t>(s.part_root.size());
+  const int workers = worker_count(parts, static_cast<int>(rooms.size()));
+  const auto forward = [&](std::int32_t a, T* front, std::int32_t end, T* outside) {
+    if (K == 1)
+      forward_vector(f, a, work, front, end, outside);
+    else
+      forward_block(f, a, work, K, front, end, outside, blas);
+  };
+  const auto backward = [&](std::int32_t a, T* front) {
+    if (K == 1)
+      backward_vector(f, a, work, front);
+    else
+      backward_block(f, a, work, K, front, blas);
+  };
+  // Parts to workers: each to the one with the least so far, which only decides who does what.
+  std::vector<std::vector<std::int32_t>> dealt(workers);
+  std::vector<std::int64_t> load(workers, 0);
+  for (std::int32_t p = 0; p < parts; ++p) {
+    const auto least = std::min_element(load.begin(), load.end()) - load.begin();
+    dealt[least].push_back(p);
+    load[least] += s.panel[s.part_root[p] + 1] - s.panel[s.part_first[p]];
+  }
+  std::vector<std::vector<T>> sums(parts);
+  parallel_run(workers, [&](int worker) {
+    SolveRoom<T>& room = rooms[worker];
+    for (const std::int32_t p : dealt[worker]) {
+      const std::int32_t root = s.part_root[p], end = s.first[root + 1];
+      for (std::int32_t a = s.part_first[p]; a <= root; ++a) forward(a, room.front.data(), end, room.outside.data());
+      const std::int32_t* row = s.row.data() + s.row_start[root];
+      const Size below = s.below(root);
+      sums[p].resize(below * K);
+      for (Size i = 0; i < below; ++i)
+        for (Size k = 0; k < K; ++k) {
+          T& from = room.outside[row[i] * K + k];
+          sums[p][i * K + k] = from;
+          from = T(0);
+        }
+    }
+  });
+  for (std::int32_t p = 0; p < parts; ++p) {
+    const std::int32_t* row = s.row.data() + s.row_start[s.part_root[p]];
+    for (Size i = 0; i < s.below(s.part_root[p]); ++i)
+      for (Size k = 0; k < K; ++k) work[row[i] * K + k] += sums[p][i * K + k];
+  }
+  const std::int32_t m = s.supernodes();
+  for (std::int32_t a = 0, p = 0; a < m; ++a)
+    if (p < parts && a == s.part_first[p])
+      a = s.part_root[p++];
+    else
+      forward(a, rooms[0].front.data(), s.n, nullptr);
+  if (f.pivoted()) divide_blocks(f, work, K);
+  for (std::int32_t a = m - 1, p = parts - 1; a >= 0; --a)
+    if (p >= 0 && a == s.part_root[p])
+      a = s.part_first[p--];
+    else
+      backward(a, rooms[0].front.data());
+  parallel_run(workers, [&](int worker) {
+    for (const std::int32_t p : dealt[worker])
+      for (std::int32_t a = s.part_root[p]; a >= s.part_first[p]; --a) backward(a, rooms[worker].front.data());
+  });
+}
+
+}  // namespace detail
+
 // x = op(A)^-1 b for b, x [n, nrhs] in rows. `conjugated` solves with conj(A) in place of A; transposed
 // and conjugate transposed systems follow from the kind (A^T = conj(A) where A is Hermitian, A^T = A
 // where it is symmetric). x may be b.
@@ -179,8 +261,15 @@ void solve(const Factor<T>& f, const T* b, T* x, Size nrhs, bool conjugated, int
   constexpr Size lanes = std::max<Size>(1, 32 / static_cast<Size>(sizeof(T)));
   const Size per = nrhs == 1 ? 1 : std::min<Size>(kSolveBlock, (nrhs + lanes - 1) / lanes * lanes);
   const Size blocks = (nrhs + per - 1) / per;
-  parallel_for(blocks, threads, [&](Size from, Size to, int) {
-    Buffer<T> work(s.n * per), front(std::max<Size>(1, s.largest_front) * per);
+  // Blocks of right-hand sides are shared out where there are enough, the tree where there are not.
+  const int apart = blocks >= threads ? threads : 1, inside = blocks >= threads ? 1 : threads;
+  parallel_for(blocks, apart, [&](Size from, Size to, int) {
+    Buffer<T> work(s.n * per);
+    std::vector<detail::SolveRoom<T>> rooms(std::max(1, inside));
+    for (auto& room : rooms) {
+      room.front = Buffer<T>(std::max<Size>(1, s.largest_front) * per);
+      if (!s.part_root.empty()) room.outside.assign(s.n * per, T(0));
+    }
     for (Size block = from; block < to; ++block) {
       const Size start = block * per, count = std::min(per, nrhs - start);
       const Size K = count == 1 && per == 1 ? 1 : (count + lanes - 1) / lanes * lanes;
@@ -191,19 +280,7 @@ void solve(const Factor<T>& f, const T* b, T* x, Size nrhs, bool conjugated, int
         for (Size k = 0; k < count; ++k) to_row[k] = (flip ? conjugate(given[k]) : given[k]) * scale;
         std::fill(to_row + count, to_row + K, T(0));
       }
-      for (std::int32_t a = 0; a < s.supernodes(); ++a) {
-        if (K == 1)
-          detail::forward_vector(f, a, work.data(), front.data());
-        else
-          detail::forward_block(f, a, work.data(), K, front.data(), blas);
-      }
-      if (f.pivoted()) detail::divide_blocks(f, work.data(), K);
-      for (std::int32_t a = s.supernodes() - 1; a >= 0; --a) {
-        if (K == 1)
-          detail::backward_vector(f, a, work.data(), front.data());
-        else
-          detail::backward_block(f, a, work.data(), K, front.data(), blas);
-      }
+      detail::substitute_tree(f, work.data(), K, rooms, blas);
       for (Size j = 0; j < s.n; ++j) {
         T* out = x + static_cast<Size>(s.order[j]) * nrhs + start;
         const T* found = work.data() + j * K;

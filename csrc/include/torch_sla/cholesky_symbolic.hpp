@@ -29,6 +29,7 @@ struct Symbolic {
   std::vector<std::int64_t> stack_top;  // [supernodes] where its update starts on stack depth % 2
   std::vector<unsigned char> side;      // [supernodes] depth % 2
   std::int64_t stack[2] = {0, 0};       // entries of the two stacks at their highest
+  std::vector<std::int32_t> part_first, part_root;  // disjoint subtrees that solves go through apart, ascending
   std::int64_t factor_nnz = 0;          // entries of L, diagonal included, no stored zeros counted
   double flops = 0;                     // sum of squared column lengths of L
   double front_flops = 0;               // the same with the zeros that supernodes store
@@ -131,6 +132,40 @@ inline void plan_stacks(Symbolic& s) {
   }
 }
 
+// Subtrees of about a sixteenth of the factor each, whatever the number of threads: the order in which a
+// solve adds things up must not depend on that. Fronts above them come one after the other.
+inline void plan_parts(Symbolic& s) {
+  constexpr std::int64_t kWorth = 200000, kShare = 16;
+  const std::int32_t m = s.supernodes();
+  if (s.panel.back() < kWorth) return;
+  std::vector<std::int64_t> weight(m, 0);
+  std::vector<std::int32_t> leftmost(m), open, roots;
+  for (std::int32_t a = 0; a < m; ++a) leftmost[a] = a;
+  for (std::int32_t a = 0; a < m; ++a) {
+    weight[a] += s.panel[a + 1] - s.panel[a] + 64;
+    if (s.parent[a] < 0) {
+      open.push_back(a);
+      continue;
+    }
+    weight[s.parent[a]] += weight[a];
+    leftmost[s.parent[a]] = std::min(leftmost[s.parent[a]], leftmost[a]);
+  }
+  while (!open.empty()) {
+    const std::int32_t a = open.back();
+    open.pop_back();
+    if (weight[a] * kShare <= s.panel.back()) {
+      roots.push_back(a);
+      continue;
+    }
+    open.insert(open.end(), s.child.begin() + s.child_start[a], s.child.begin() + s.child_start[a + 1]);
+  }
+  std::sort(roots.begin(), roots.end());
+  for (const std::int32_t a : roots) {
+    s.part_first.push_back(leftmost[a]);
+    s.part_root.push_back(a);
+  }
+}
+
 }  // namespace detail
 
 // Analyses the n x n symmetric CSR pattern under an elimination order (order[k] = row of A eliminated
@@ -213,6 +248,7 @@ Symbolic analyze(const Graph& g, const Index* start, const Index* column,
   detail::fill_structure(s, of, start, column);
   detail::fill_relative(s);
   detail::plan_stacks(s);
+  detail::plan_parts(s);
   return s;
 }
 

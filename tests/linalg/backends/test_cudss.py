@@ -15,7 +15,7 @@ from tests.helpers.fake_cudss import FakeCuDSS
 from tests.helpers.zoo import CASES, Case, case
 from torch_sla.errors import BackendUnavailableError, Result, SolveError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.backends import cudss_driver as driver, registry
+from torch_sla.linalg.backends import cudss, cudss_driver as driver, registry
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.cudss import CuDSS
 from torch_sla.linalg.factor_cache import clear_factor_cache
@@ -131,14 +131,44 @@ def test_factors_in_use_are_never_touched(lib: FakeCuDSS) -> None:
     assert phases(lib)[:4] == 2 * ["ANALYSIS", "FACTORIZATION"]
 
 
-def test_the_ordering_is_ours_and_made_once(lib: FakeCuDSS) -> None:
-    backend, symbolic, values = poisson()
-    kept = [backend.factorize(symbolic, values, OPTIONS) for _ in range(2)]
+def test_an_order_and_its_tree_are_found_once(
+    lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cudss, "_WORTH_KEEPING", 1)
+    backend, symbolic, values = poisson("lu")
+    kept = [backend.factorize(symbolic, (1.0 + k) * values, OPTIONS) for k in range(3)]
     given = [call for call in lib.calls if call.startswith("data_set")]
-    assert given == 2 * ["data_set USER_PERM"]
-    orders = [n.payload.direct.solver.ordering()[0].tolist() for n in kept]
-    assert orders[0] == orders[1]
-    assert sorted(orders[0]) == list(range(12))
+    assert given == 2 * ["data_set USER_PERM", "data_set USER_ND_PARTITION_TREE"]
+    backend.solve(kept[0], values, torch.ones(12, 1, dtype=torch.float64), "h", options=OPTIONS)
+    given = [call for call in lib.calls if call.startswith("data_set")]
+    assert len(given) == 6  # the transposed matrix too
+
+
+def test_an_ordering_that_was_given_is_used(lib: FakeCuDSS) -> None:
+    backend, symbolic, values = poisson()
+    for given in (torch.arange(12, dtype=torch.int32), torch.arange(11, -1, -1, dtype=torch.int32)):
+        structure = replace(symbolic.structure, ordering=given)
+        other = backend.analyze(symbolic.pattern, "cholesky", structure)
+        solver = backend.factorize(other, values, OPTIONS).payload.direct.solver
+        # The last row stays last whatever is made of the branches before it.
+        assert int(solver.ordering()[0][-1]) == int(given[-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_determinants_of_hermitian_matrices(lib: FakeCuDSS, dtype: torch.dtype) -> None:
+    for method, factor in (("cholesky", 3.0), ("ldlt", -3.0)):
+        backend, symbolic, values = arranged(case("blocks"), dtype, method)
+        sign, log = backend.slogdet(backend.factorize(symbolic, factor * values, OPTIONS))
+        exact = torch.linalg.slogdet(factor * case("blocks").dense(dtype))
+        assert float(sign) == float(exact.sign.real)
+        assert float(log) == pytest.approx(float(exact.logabsdet), rel=1e-12)
+    odd = values.new_tensor([-2.0])
+    i = torch.zeros(1, dtype=torch.int64)
+    one = SparseTensor(odd, i, i, (1, 1))
+    symbolic = backend.analyze(one.pattern, "ldlt", replace(one.structure, hermitian=True))
+    assert float(backend.slogdet(backend.factorize(symbolic, odd, OPTIONS))[0]) == -1.0
+    backend, symbolic, values = poisson("lu")
+    assert backend.slogdet(backend.factorize(symbolic, values, OPTIONS)) is None
 
 
 def test_an_adjoint_of_lu_is_factorised_once_and_others_never(lib: FakeCuDSS) -> None:
@@ -377,3 +407,26 @@ def test_the_stand_in_has_the_constants_and_calls_of_the_bindings() -> None:
         theirs = [part.split()[-1] for part in text.split(",") if part.strip()]
         code = vars(FakeCuDSS)[call].__code__
         assert code.co_argcount - 1 == len(theirs), (call, theirs)
+
+
+def test_several_streams_wait_for_the_device(
+    lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", rests.append)
+    current = [0]
+    monkeypatch.setattr(driver._Handle, "stream", lambda self: current[0])
+    A = case("poisson").sparse(torch.float64)
+    backend, structure = OnHost(), A.structure
+    symbolic = backend.analyze(A.pattern.slots, "cholesky", structure)
+    numeric = backend.factorize(symbolic, A.csr_values, OPTIONS)
+    b = torch.ones(12, 1, dtype=torch.float64)
+    first = backend.solve(numeric, A.csr_values, b, options=OPTIONS).x
+    assert not rests
+    current[0] = 7
+    second = backend.solve(numeric, A.csr_values, b, options=OPTIONS).x
+    assert len(rests) == 2  # before and after
+    current[0] = 0
+    backend.solve(numeric, A.csr_values, b, options=OPTIONS)
+    assert len(rests) == 4
+    assert torch.equal(first, second)

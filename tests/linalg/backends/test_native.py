@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from torch_sla import _core
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg import SparseTensor, clear_factor_cache
 from torch_sla.linalg.backends.base import Mode, Numeric, SolveOptions
 from torch_sla.linalg.backends.native import Native
 from torch_sla.linalg.factor_cache import cache_counters
@@ -159,3 +160,98 @@ def test_batches() -> None:
         b = torch.randn(3, 49, 2, dtype=A.dtype)
         x = native.solve_batch(numerics, values, b, options=OPTIONS)
         assert torch.allclose(A @ x * torch.tensor([1.0, 2.0, 5.0])[:, None, None], b)
+
+
+def stubborn(n: int, seed: int) -> Tensor:
+    """Symmetric, sparse, half of the diagonal zero: pivots run out inside fronts."""
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.randn(n, n, dtype=torch.float64, generator=generator)
+    A = A * (torch.rand(n, n, generator=generator) < 2 / n)
+    A = (A + A.T).tril(-1)
+    ends = torch.ones(n - 1, dtype=A.dtype)
+    d = torch.randn(n, dtype=A.dtype, generator=generator)
+    d = d * (torch.rand(n, generator=generator) < 0.4)
+    return A + A.T + torch.diag(d) + 0.3 * (torch.diag(ends, 1) + torch.diag(ends, -1))
+
+
+def test_fronts_without_a_pivot_join_their_parents() -> None:
+    tried = 0
+    for seed in range(12):
+        A = stubborn(150, seed)
+        numeric, values = factorized(A, "ldlt", HERMITIAN)
+        if not numeric.perturbed or not numeric.payload.stuck.numel():
+            continue
+        tried += 1
+        better = native.safer(numeric, values, OPTIONS)
+        assert better is not None
+        assert better.payload.perturbed < numeric.payload.perturbed
+        assert numeric.perturbed  # the first one is left as it was
+        spectrum = torch.linalg.eigvalsh(A)
+        if not better.perturbed:
+            assert better.payload.inertia[1] == int((spectrum < 0).sum())
+        # Through the public face: exact pivots where they can be had.
+        S = SparseTensor.from_dense(A)
+        if not better.perturbed:
+            sign, log = S.ldlt(backend="native").slogdet()
+            expected = torch.linalg.slogdet(A)
+            torch.testing.assert_close(log, expected.logabsdet)
+            assert sign == expected.sign
+        b = torch.randn(150, dtype=A.dtype)
+        _, info = S.solve(b, backend="native", method="ldlt", info=True)
+        assert info.backward_error < 1e-14
+    assert tried >= 2
+
+
+def test_a_given_ordering_is_followed_and_kept_apart() -> None:
+    A = SparseTensor.from_dense(laplacian(9))
+    b = torch.randn(81, dtype=A.dtype)
+    expected = torch.linalg.solve(A.to_dense(), b)
+    clear_factor_cache()
+    fill = {}
+    for ordering in ("natural", "amd", "dissection", torch.arange(80, -1, -1)):
+        declared = A.declare(ordering=ordering)
+        plan = declared.plan(backend="native", method="cholesky")
+        x = declared.solve(b, plan=plan)
+        torch.testing.assert_close(x, expected)
+        counts = native.counts(declared.pattern, declared.structure)
+        assert counts is not None
+        fill[str(ordering)[:6]] = counts.factor_nnz
+    assert fill["natura"] > fill["amd"]
+    assert fill["natura"] == fill["tensor"]  # upside down is as long
+    with pytest.raises(ArgumentError, match=r"`ordering` must be one of .* got 'random'"):
+        A.declare(ordering="random")
+    with pytest.raises(ArgumentError, match="no 'order'"):
+        A.declare(order="amd")
+    with pytest.raises(ArgumentError, match="appears twice"):
+        A.declare(ordering=torch.zeros(81, dtype=torch.int64)).solve(b, backend="native")
+
+
+def test_the_ordering_of_metis() -> None:
+    pytest.importorskip("pymetis", reason="pymetis is not installed")
+    A = SparseTensor.from_dense(laplacian(20)).declare(ordering="metis")
+    b = torch.randn(400, dtype=A.dtype)
+    x = A.solve(b, backend="native", method="cholesky")
+    torch.testing.assert_close(A @ x, b)
+    theirs = native.counts(A.pattern, A.structure)
+    ours = native.counts(A.pattern, A.structure.updated(ordering="dissection"))
+    assert theirs is not None
+    assert ours is not None
+    assert ours.flops <= 1.3 * theirs.flops
+    assert theirs.flops <= 1.5 * ours.flops
+
+
+def test_counts_beyond_32_bits_say_so() -> None:
+    # A star eliminated from its centre fills in completely.
+    n = 70_000
+    i = torch.arange(1, n)
+    zero = torch.zeros_like(i)
+    row = torch.cat([torch.arange(n), i, zero])
+    col = torch.cat([torch.arange(n), zero, i])
+    values = torch.cat([torch.full((n,), float(n)), -torch.ones(2 * n - 2)]).double()
+    A = SparseTensor(values, row, col, (n, n)).declare(ordering="natural")
+    b = torch.ones(n, dtype=torch.float64)
+    with pytest.raises(SolveError, match=r"32-bit.*use an iterative method") as caught:
+        A.solve(b, backend="native", method="cholesky")
+    assert caught.value.result is Result.OUT_OF_MEMORY
+    _, info = A.solve(b, info=True)
+    assert info.converged

@@ -198,3 +198,18 @@ def test_empty_shapes() -> None:
                     torch.zeros(0), N)  # fmt: skip
         assert torch.equal(rows.product(A, torch.ones(N, 2)), torch.zeros(M, 2))
         assert rows.row_max(A.crow, A.values, None, -1.0).tolist() == [-1.0] * M
+
+
+@in_triton
+@pytest.mark.parametrize("n", [5, 400, 1_000_000])
+def test_coordinates_in_order_and_not(n: int) -> None:
+    # Disorder is full of wide gaps, which no kernel may walk.
+    key = torch.randperm(n * 97)[:400].sort().values if n < 1000 else torch.randint(n * 97, (400,))
+    key = torch.unique(key)
+    row, col = (key // 97).int(), (key % 97).int()
+    for order in (slice(None), torch.randperm(row.numel())):
+        given = row[order].contiguous(), col[order].contiguous()
+        expected = sparse_fallback.coo_to_csr(*given, n, 97)
+        got = kernels.coo_to_csr(*(t.to(DEVICE) for t in given), n, 97)
+        for a, b in zip(got, expected, strict=True):
+            assert (a is None and b is None) or torch.equal(a.cpu(), b)

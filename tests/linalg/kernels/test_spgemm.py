@@ -18,10 +18,12 @@ def random_rows(
     return dense, where, dense[:, row, where[1]]
 
 
+@pytest.mark.parametrize("padding", [0, 100])
 @pytest.mark.parametrize("terms", [7, 100, 1 << 20])
-def test_bounded_fallback(terms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounded_fallback(terms: int, padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spgemm, "_compiled", None)
     monkeypatch.setattr(spgemm, "TERMS", terms)
+    monkeypatch.setattr(spgemm, "_PADDING", padding)
     A, a_where, a = random_rows(30, 20, 0.2)
     B, b_where, b = random_rows(20, 25, 0.2)
     C = A @ B

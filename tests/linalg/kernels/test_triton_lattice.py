@@ -228,3 +228,41 @@ def test_empty_rows_and_one_sided_patterns(where: str) -> None:
     assert ours.mirrored_slots(crow, col) is None
     counts = ours.structure_counts(crow, col, torch.ones(3, dtype=torch.float64, device=where))
     assert counts[:3] == [3, 0, 5]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_faults_of_compressed_rows(where: str) -> None:
+    ours = kernels("patterns")
+    pattern, _ = split(laplacian(6, 5))
+    crow, ccol = pattern.crow.to(where), pattern.ccol.to(where)
+    n, nnz = pattern.shape[0], len(ccol)
+    assert ours.sound_rows(crow, ccol, n)
+    assert not ours.sound_rows(crow, ccol, n - 1)
+    for place, value in ((0, 1), (n, nnz - 1), (7, 0), (7, nnz + 5), (3, -2)):
+        broken = crow.clone()
+        broken[place] = value
+        assert not ours.sound_rows(broken, ccol, n)
+    for place, value in ((4, -1), (4, int(ccol[5])), (9, n)):
+        broken = ccol.clone()
+        broken[place] = value
+        assert not ours.sound_rows(crow, broken, n)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_wide_indices(where: str) -> None:
+    ours = kernels("patterns")
+    pattern, values = split(laplacian(6, 5))
+    n = pattern.shape[0]
+    crow, ccol, row = (t.to(where) for t in (pattern.crow, pattern.ccol, pattern.csr_row))
+    wide = [t.long() for t in (crow, ccol, row)]
+    v = values.to(where)
+    assert find_lattice(*wide[:2]) == find_lattice(crow, ccol)
+    assert ours.sound_rows(*wide[:2], n)
+    assert ours.structure_counts(*wide[:2], v) == ours.structure_counts(crow, ccol, v)
+    assert torch.equal(ours.sorted_rows(wide[2], wide[1], n), wide[0])
+    assert torch.equal(ours.mirrored_slots(*wide[:2]), ours.mirrored_slots(crow, ccol).long())
+    assert torch.equal(ours.largest_row_sum(wide[0], v), ours.largest_row_sum(crow, v))
+    made = [Stencil.empty(find_lattice(crow, ccol), v.dtype, v.device) for _ in range(2)]
+    kernels("lattice").load(made[0], crow, ccol, v, 1.0)
+    kernels("lattice").load(made[1], *wide[:2], v, 1.0)
+    assert torch.equal(made[0].planes[:, :n], made[1].planes[:, :n])

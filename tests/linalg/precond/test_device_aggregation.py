@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
@@ -339,6 +340,17 @@ def test_float32_levels_of_tiny_and_huge_matrices(scale: float) -> None:
     torch.testing.assert_close(hierarchy.apply(2.0**130 * b), 2.0**130 * z, rtol=1e-6, atol=0.0)
 
 
+def test_last_levels_too_large_to_invert_are_smoothed() -> None:
+    A = poisson(30, 30)
+    hierarchy = DeviceAggregation(*split(A), AMG(max_levels=1, dtype="float64"), None)
+    assert hierarchy.coarse_nullity == -1
+    B = assembled(hierarchy, 900)
+    torch.testing.assert_close(B, B.T)
+    assert torch.linalg.eigvalsh(B).min() > 0
+    empty = split(sp.csr_array((0, 0)))
+    assert DeviceAggregation(*empty, AMG(), None).apply(torch.zeros(0, 2)).shape == (0, 2)
+
+
 def test_lobpcg_with_it() -> None:
     A = delaunay(2025, 2)
     pattern, values = split(A)
@@ -372,9 +384,10 @@ def upwinded(n: int, peclet: float) -> sp.csr_array:
     return sp.csr_array(poisson(n, n) + peclet * flow)
 
 
+@pytest.mark.parametrize("peclet", [0.3, 100.0])
 @pytest.mark.parametrize("method", [gmres, bicgstab])
-def test_mild_convection(method: object) -> None:
-    A = upwinded(60, 0.3)
+def test_convection(method: object, peclet: float) -> None:
+    A = upwinded(60, peclet)
     pattern, values = split(A)
     hierarchy = DeviceAggregation(pattern, values, AMG(), None, unsymmetric=True)
     out = method(  # type: ignore[operator]
@@ -384,7 +397,7 @@ def test_mild_convection(method: object) -> None:
         options=KrylovOptions(rtol=1e-8, maxiter=100),
     )
     assert out.result is Result.CONVERGED
-    assert out.iterations <= 30
+    assert out.iterations <= 33
 
 
 def test_galerkin_product() -> None:
@@ -513,3 +526,22 @@ def test_conjugate_gradients_on_cuda() -> None:
         assert out.result is Result.CONVERGED
         residual = np.linalg.norm(b.cpu().numpy() - scale * (A @ out.x.cpu().numpy()))
         assert residual <= 1e-9 * float(b.norm())
+
+
+@pytest.mark.gpu
+@CUDA
+def test_solve_and_gradient_through_the_door() -> None:
+    A = delaunay(5929, 2)
+    found = []
+    for device in ("cpu", "cuda"):
+        pattern, values = split(A, device)
+        values.requires_grad_()
+        matrix = SparseTensor.from_pattern(pattern, values)
+        b = rhs(5929)[:, 0].to(device)
+        x, info = matrix.solve(b, method="cg", preconditioner="multigrid", rtol=1e-11, info=True)
+        assert info.converged
+        assert info.iterations <= 25
+        (grad,) = torch.autograd.grad((x**3).sum(), values)
+        found.append((x.detach().cpu(), grad.cpu()))
+    for here, there in zip(*found, strict=True):
+        assert float((here - there).norm()) <= 1e-8 * float(here.norm())

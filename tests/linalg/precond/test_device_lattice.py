@@ -293,3 +293,14 @@ def test_solve_chooses_it_and_differentiates(shape: tuple[int, ...]) -> None:
     y.square().sum().backward()
     assert float((x.cpu() - y).detach().norm()) <= 1e-7 * float(y.detach().norm())
     assert float((a.grad.cpu() - values.grad).norm()) <= 1e-6 * float(values.grad.norm())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_eigenvalues_with_it(device: str) -> None:
+    n = 40
+    hierarchy, values = made(laplacian(n, n), device)
+    A = SparseTensor.from_pattern(split(laplacian(n, n))[0].to(device), values)
+    w, _ = A.eigsh(4, which="SA", method="lobpcg", preconditioner=hierarchy.apply, tol=1e-9)
+    one = 4 * np.sin(np.arange(1, n + 1) * np.pi / (2 * (n + 1))) ** 2
+    expected = np.sort((one[:, None] + one).ravel())[:4]
+    assert np.allclose(w.cpu().numpy(), expected, rtol=1e-8)

@@ -141,3 +141,16 @@ def test_a_plan_uses_them() -> None:
     assert info.iterations <= 30
     x.sum().backward()
     torch.testing.assert_close(A.T() @ b.grad, torch.ones_like(b), rtol=1e-6, atol=1e-7)
+
+
+def test_lobpcg_takes_a_hierarchy() -> None:
+    A = poisson(40, 30)
+    pattern, values = split(A)
+    hierarchy = Hierarchy(pattern, values)
+    w, V = SparseTensor.from_pattern(pattern, values).eigsh(
+        k=3, which="SA", method="lobpcg", preconditioner=hierarchy.apply, tol=1e-8
+    )
+    one, two = (2 - 2 * np.cos(np.arange(1, 4) * np.pi / (n + 1)) for n in (40, 30))
+    exact = np.sort((one[:, None] + two).ravel())[:3]
+    np.testing.assert_allclose(w.numpy(), exact, rtol=1e-8)
+    np.testing.assert_allclose(A @ V.numpy(), V.numpy() * w.numpy(), atol=1e-6)

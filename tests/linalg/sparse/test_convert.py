@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 from torch.autograd import gradcheck
 
-from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.errors import ArgumentError, DTypeError, SolveError
 from torch_sla.linalg import (
     SparseTensor,
     SparseTensorList,
@@ -225,3 +225,18 @@ def test_lists() -> None:
         A.solve(b[:1])
     with pytest.raises(AttributeError):
         _ = A.nothing
+
+
+def test_questions_leave_the_pattern_alone() -> None:
+    # Stored zeros are left out of graphs, which must not rewrite the arrays that patterns share.
+    row, col = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 0, 1, 2])
+    A = SparseTensor(torch.tensor([1.0, 0.0, 2.0, 0.0, 0.0, 3.0]), row, col, (3, 3))
+    before = A.pattern.crow.clone(), A.pattern.ccol.clone()
+    assert A.connected_components()[1] == 3
+    for method in ("superlu", "lu"):
+        A.solve(torch.ones(3), method=method)
+        singular = SparseTensor.from_pattern(A.pattern, A.values * (A.row_indices != 1))
+        with pytest.raises(SolveError):
+            singular.solve(torch.ones(3), method=method)
+    assert torch.equal(A.pattern.crow, before[0])
+    assert torch.equal(A.pattern.ccol, before[1])

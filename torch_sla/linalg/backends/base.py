@@ -84,6 +84,8 @@ class Capabilities:
         Whether new values on a known pattern need no new ordering.
     recycles
         Whether new factors are cheaper in the place of old ones of the same pattern.
+    repeatable
+        Whether the same inputs give the same bits.
     recommended
         Whether a plan may choose it unasked.
     """
@@ -94,6 +96,7 @@ class Capabilities:
     batched: bool = False
     reuses_analysis: bool = True
     recycles: bool = False
+    repeatable: bool = True
     recommended: bool = True
 
     def method(self, name: str) -> Method | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends import cudss_driver as driver
@@ -27,13 +28,13 @@ from torch_sla.linalg.kernels import cholesky as ordering
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["CuDSS"]
 
+# Rows from which an order is worth keeping.
+_WORTH_KEEPING = 2000
 _KINDS = {"cholesky": ("SPD", "HPD"), "ldlt": ("SYMMETRIC", "HERMITIAN"), "lu": ("GENERAL",) * 2}
 
 
@@ -43,7 +44,8 @@ class CuDSS(Backend):
     An analysis belongs to a solver object of the library, and that holds one matrix at a time. So a
     `Symbolic` keeps the ordering, which is what an analysis costs, and lends solver objects: factors
     that nobody needs any more give theirs back, and the next values are refactorised in it without
-    any analysis. Factors in use are never touched.
+    any analysis. Factors in use are never touched. Sums are atomic, so the last bits of a solution
+    change from run to run.
 
     The library has no transposed solves in this series. Hermitian matrices need none; for ``lu`` the
     transposed matrix is factorised once, when an adjoint asks for it first.
@@ -59,6 +61,7 @@ class CuDSS(Backend):
         devices=frozenset({"cuda"}),
         batched=True,
         recycles=True,
+        repeatable=False,
     )
 
     def unavailable(self) -> str | None:
@@ -70,7 +73,9 @@ class CuDSS(Backend):
                 Result.BREAKDOWN,
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
-        return Symbolic(pattern, method, structure, _Analysis(pattern), 8 * pattern.shape[0])
+        return Symbolic(
+            pattern, method, structure, _Analysis(pattern, structure), 8 * pattern.shape[0]
+        )
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         del options
@@ -122,6 +127,27 @@ class CuDSS(Backend):
         columns = (first.batch.solve(values, c, mode) for c in b.unbind(2))
         return torch.stack(list(columns), 2)
 
+    def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        factors = numeric.payload
+        if isinstance(factors, _Member) or numeric.symbolic.method == "lu":
+            return None  # nobody tells the diagonals of a batch, or the sign of permutations
+        factor = factors.direct
+        if factor.perturbed:
+            raise SolveError(
+                Result.SINGULAR,
+                "negligible pivots were replaced, so the determinant is not known",
+            )
+        diagonal = factor.solver.diagonal
+        log = diagonal.abs().double().log().sum()
+        sign = 1.0
+        if numeric.symbolic.method == "cholesky":
+            log = 2 * log
+        elif factor.solver.inertia[1] % 2:
+            sign = -1.0
+        scale = factor.scale.double()[0]
+        log = log.to(scale.device) - numeric.symbolic.pattern.shape[0] * scale.log()
+        return torch.tensor(sign, dtype=factor.scale.dtype, device=scale.device), log
+
     def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
         factors = numeric.payload
         if isinstance(factors, _Member):
@@ -145,12 +171,19 @@ class _Key(NamedTuple):
 
 
 class _Analysis:
-    """Ordering of one pattern, and solver objects that already carry its analysis."""
+    """Ordering of one pattern, and solver objects that already carry its analysis.
 
-    def __init__(self, pattern: Pattern) -> None:
-        self._pattern = pattern
+    The library orders once, on the host. Its order comes with a tree of parts that keeps later phases
+    parallel: both are handed to every further object (with an order alone these take ten times as
+    long). An ordering that came with the structure goes before.
+    """
+
+    def __init__(self, pattern: Pattern, structure: Structure) -> None:
+        self._pattern, self._wanted = pattern, structure.ordering
         self._lock = threading.Lock()
+        self._first: weakref.ref[driver.Solver] | None = None
         self._order: Tensor | None = None
+        self._tree: Tensor | None = None
         self._idle: dict[_Key, deque[driver.Solver]] = {}
 
     def lease(self, values: Tensor, key: _Key) -> driver.Solver:
@@ -172,8 +205,7 @@ class _Analysis:
         count("analyze")
         pattern = self._pattern.transposed if key.transposed else self._pattern
         with self._lock:
-            if self._order is None:
-                self._order = _ordering(self._pattern)
+            self._learn()
         for hybrid in (False, True):
             solver = driver.Solver(
                 pattern.crow,
@@ -181,6 +213,7 @@ class _Analysis:
                 key.dtype,
                 key.kind,
                 order=self._order,
+                tree=self._tree,
                 hybrid=hybrid,
                 threads=resolve_threads(None, pattern.nnz_csr),
                 batch=key.batch,
@@ -188,14 +221,22 @@ class _Analysis:
             solver.analyze(values)
             if solver.fits() or key.batch > 1:
                 break
+        if self._first is None and key.batch == 1:
+            self._first = weakref.ref(solver)
         return solver
 
-
-def _ordering(pattern: Pattern) -> Tensor | None:
-    """Our own ordering of a symmetric pattern, where it can be had; else cuDSS orders."""
-    if ordering.unavailable() is not None or not pattern.symmetric:
-        return None
-    return ordering.analyze(pattern.crow.cpu(), pattern.ccol.cpu()).order
+    def _learn(self) -> None:
+        """Take over the order that was asked for, or that an earlier object found."""
+        if self._order is not None:
+            return
+        if self._wanted not in (None, "auto") and self._pattern.symmetric:
+            wanted = self._wanted.cpu() if isinstance(self._wanted, Tensor) else self._wanted
+            crow, ccol = self._pattern.crow.cpu(), self._pattern.ccol.cpu()
+            self._order = ordering.analyze(crow, ccol, ordering=wanted).order  # type: ignore[arg-type]
+            return
+        first = None if self._first is None else self._first()
+        if first is not None and self._pattern.shape[0] >= _WORTH_KEEPING:
+            self._order, self._tree = first.ordering() or (None, None)
 
 
 # --- what the values determine -------------------------------------------------------------------

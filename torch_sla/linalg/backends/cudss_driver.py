@@ -173,6 +173,7 @@ class _Handle:
         self.device = device
         self.lock = threading.Lock()
         self._graveyard: deque[tuple[int, int, int]] = deque()
+        self._streams: set[int] = set()
         lib = bindings()
         with self.on_device():
             self.pointer = int(lib.create())
@@ -184,6 +185,22 @@ class _Handle:
             self.threaded = layer is not None
             if layer is not None:
                 lib.set_threading_layer(self.pointer, layer)
+
+    def switch(self) -> None:
+        """Point the library at the current stream; from the second one on, let the device come to rest.
+
+        On an H200 a solve on the default stream, after one on another, did not wait for its right-hand
+        side (0.8.0; its residual told). Order between streams is therefore not left to the library.
+        """
+        stream = self.stream()
+        self._streams.add(stream)
+        self.rest()
+        bindings().set_stream(self.pointer, stream)
+
+    def rest(self) -> None:
+        """Wait for the device, where work came on several streams."""
+        if len(self._streams) > 1:
+            torch.cuda.synchronize(self.device)
 
     def on_device(self) -> AbstractContextManager[Any]:
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
@@ -359,7 +376,7 @@ class Solver:
                 for t in (x, b)
             ]
             try:
-                lib.set_stream(handle.pointer, handle.stream())
+                handle.switch()
                 lib.execute(
                     handle.pointer,
                     int(lib.Phase[phase]),
@@ -368,6 +385,7 @@ class Solver:
                     self._matrix,
                     *dense,
                 )
+                handle.rest()
             except lib.cuDSSError as error:
                 self._fail(phase, error)
             finally:
@@ -441,16 +459,21 @@ class Solver:
         found = self._get("MEMORY_ESTIMATES", np.int64, _ESTIMATES)
         return int(found[_PERMANENT]), int(found[_PEAK])
 
-    def ordering(self) -> tuple[Tensor, Tensor]:
-        """Row eliminated k-th ``[n]`` and the partition tree, for another solver of the pattern."""
-        levels = np.zeros(1, dtype=np.int32)
-        written = np.zeros(1, dtype=np.uint64)
+    def ordering(self) -> tuple[Tensor, Tensor] | None:
+        """Row eliminated k-th ``[n]`` and the partition tree, for another solver of the pattern.
+
+        None where the library does not tell; the other solver then orders again.
+        """
+        levels, written = np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.uint64)
         param = int(self._lib.ConfigParam.ND_NLEVELS)
         self._lib.config_get(
             self._config, param, levels.ctypes.data, levels.nbytes, written.ctypes.data
         )
-        order = self._get("PERM_REORDER_ROW", self._index, self.n)
-        tree = self._get("ND_PARTITION_TREE", self._index, (1 << int(levels[0])) - 1)
+        try:
+            order = self._get("PERM_REORDER_ROW", self._index, self.n)
+            tree = self._get("ND_PARTITION_TREE", self._index, (1 << int(levels[0])) - 1)
+        except self._lib.cuDSSError:
+            return None
         return torch.from_numpy(order), torch.from_numpy(tree)
 
     def fits(self) -> bool:

@@ -19,6 +19,7 @@ from torch_sla.linalg.backends.base import (
 )
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import eigen as kernels
+from torch_sla.linalg.kernels.threads import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["Eigen"]
+
+# Operations of a factorisation per entry of the matrix, at least.
+_PER_ENTRY = 100
 
 _DIRECT: dict[str, kernels.DirectMethod] = {"cholesky": "llt", "ldlt": "ldlt", "lu": "lu"}
 
@@ -42,7 +46,8 @@ class Eigen(Backend):
             Method("lu", "direct"),
             Method("cg", "iterative", "positive_definite", ("ichol", "jacobi", "none")),
             Method("bicgstab", "iterative", "general", ("ilu", "jacobi", "none")),
-        )
+        ),
+        batched=True,
     )
 
     def unavailable(self) -> str | None:
@@ -78,6 +83,28 @@ class Eigen(Backend):
                 Result.BREAKDOWN, f"zero pivot{where}, and this factorisation does not pivot"
             )
         raise SolveError(factor.result, f"the factorisation stopped{where}")
+
+    def factorize_batch(
+        self, symbolic: Symbolic, values: Tensor, options: SolveOptions
+    ) -> list[Numeric]:
+        work = _PER_ENTRY * values.numel()
+        return spread(lambda member: self.factorize(symbolic, member, options), values, work)
+
+    def solve_batch(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode = "n",
+        *,
+        options: SolveOptions,
+    ) -> Tensor:
+        def substitute(k: int) -> Tensor:
+            x: Tensor = numerics[k].payload.solve(b[k], mode)
+            return x
+
+        work = 10 * values.numel() * b.shape[-1]
+        return torch.stack(spread(substitute, range(len(numerics)), work))
 
     def _preconditioner(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         kind = options.preconditioner

@@ -166,7 +166,9 @@ def _singular(arrays: Transposed, pattern: Pattern, error: RuntimeError) -> str:
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
     data, col, start = arrays
-    stored = csr_array((np.where(data != 0, 1.0, 0.0), col, start), shape=pattern.shape)
+    ones = np.where(data != 0, 1.0, 0.0)
+    # A copy: leaving zeros out rewrites the index arrays, and these are the pattern's.
+    stored = csr_array((ones, col, start), shape=pattern.shape, copy=True)
     stored.eliminate_zeros()
     match = maximum_bipartite_matching(stored, perm_type="column")
     free = np.flatnonzero(match < 0)

@@ -43,6 +43,8 @@ _kernel: Any = None if extension is None else extension.cholesky
 # What choosing an ordering is decided by: seconds per flop of the numeric phase, and per entry and
 # level of nested dissection. Only their ratio matters.
 _FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
+# Asking what is free takes longer than a factorisation in so many bytes.
+_ALWAYS_FREE = 1 << 20
 # A diagonal entry below this fraction of its row cannot be relied on as a pivot.
 _WEAK = 1e-3
 
@@ -376,7 +378,7 @@ def factorize(
     needed = batch * analysis.factor_bytes(values.dtype) + analysis.working_bytes(
         values.dtype, team
     )
-    free = available_bytes()
+    free = needed if needed <= _ALWAYS_FREE else available_bytes()
     if needed > free:
         raise SolveError(
             Result.OUT_OF_MEMORY,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.arguments import plain
 
-__all__ = ["StructureCounts", "largest_row_sum", "structure_counts"]
+__all__ = ["StructureCounts", "all_finite", "largest_row_sum", "sound_rows", "structure_counts"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,29 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:
     from torch_sla.linalg.kernels.triton import patterns
 
     return patterns.largest_row_sum(crow, plain(values))
+
+
+def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
+    """Whether one pass proves compressed rows valid: sorted and unique columns in range.
+
+    False where they are not, where a row is very long, or where no kernel takes them.
+    """
+    if crow.dtype is not ccol.dtype or not ccol.numel() or not device.runs(crow, ccol):
+        return False
+    from torch_sla.linalg.kernels.triton import patterns
+
+    return patterns.sound_rows(crow.contiguous(), ccol.contiguous(), n_cols)
+
+
+def all_finite(x: Tensor) -> Tensor:
+    """Whether nothing is NaN or infinite, a scalar; real tensors are read once and nothing is written.
+
+    Examples
+    --------
+    >>> import torch
+    >>> all_finite(torch.ones(2)), all_finite(torch.tensor([1.0, float("nan"), 2.0]))
+    (tensor(True), tensor(False))
+    """
+    if x.is_complex() or not x.numel():
+        return torch.isfinite(x).all()
+    return torch.isfinite(torch.linalg.vector_norm(x, float("inf")))

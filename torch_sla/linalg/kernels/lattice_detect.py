@@ -17,6 +17,7 @@ __all__ = ["find_lattice"]
 
 _NEIGHBOURS = 27
 _SAMPLE = 4096  # rows looked at first
+_STRIDE = 2654435761  # between them, around the end
 
 
 def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
@@ -64,9 +65,14 @@ def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
     if not ccol.numel():
         return None
     count = min(n, _SAMPLE)
+    if device.runs(crow, ccol):
+        from torch_sla.linalg.kernels.triton.patterns import sampled_offsets
+
+        seen = sampled_offsets(crow, ccol, count, 1 if n <= count else _STRIDE)
+        return seen if len(seen) <= _NEIGHBOURS else None
     row = torch.arange(count, device=crow.device)
     if n > count:
-        row = (row * 2654435761) % n
+        row = (row * _STRIDE) % n
     start, stop = crow[row].long(), crow[row + 1].long()
     place = torch.arange(_NEIGHBOURS + 1, device=crow.device)
     at = start.unsqueeze(1) + place

@@ -58,6 +58,7 @@ def coo_to_csr(
         pointers = sorted_rows(row, col, n_rows)
         if pointers is not None:
             return pointers, col.clone(), None
+        return fallback.coo_to_csr(row, col, n_rows, n_cols, disorder=True)
     if not runs_compiled(row):
         return fallback.coo_to_csr(row, col, n_rows, n_cols)
     crow = empty((n_rows + 1,), row.dtype)

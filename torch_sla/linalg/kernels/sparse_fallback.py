@@ -26,24 +26,25 @@ _COLUMNS = 16  # columns handled at a time by the sampled product
 _WORDS = 1 << 22  # words hashed at a time
 
 
-def offsets_of(target: Tensor, n_targets: int) -> Tensor:
-    """Where the sources of each target begin, once sorted ``[n_targets + 1]``."""
-    offsets = target.new_zeros(n_targets + 1)
-    offsets[1:] = torch.bincount(target.long(), minlength=n_targets).cumsum(0)
-    return offsets
+def offsets_of(ordered: Tensor, n_targets: int) -> Tensor:
+    """Where the sources of each target begin ``[n_targets + 1]``, targets in order."""
+    wanted = torch.arange(n_targets + 1, dtype=ordered.dtype, device=ordered.device)
+    return torch.searchsorted(ordered, wanted).to(ordered.dtype)
 
 
 def coo_to_csr(
-    row: Tensor, col: Tensor, n_rows: int, n_cols: int
+    row: Tensor, col: Tensor, n_rows: int, n_cols: int, *, disorder: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Sort and merge coordinates by one integer key per position."""
+    """Sort and merge coordinates by one integer key per position; `disorder` says that they need it."""
     key = row.long() * n_cols + col.long()
-    if bool((key.diff() > 0).all()):
+    if not disorder and bool((key.diff() > 0).all()):
         return offsets_of(row, n_rows), col.clone(), None
     unique, slot = torch.unique(key, return_inverse=True)
+    del key
+    slot = slot.to(row.dtype)
     rows = torch.div(unique, n_cols, rounding_mode="floor")
     ccol = (unique - rows * n_cols).to(row.dtype)
-    return offsets_of(rows.to(row.dtype), n_rows), ccol, slot.to(row.dtype)
+    return offsets_of(rows.to(row.dtype), n_rows), ccol, slot
 
 
 def expand_rows(crow: Tensor, nnz: int) -> Tensor:
@@ -54,7 +55,8 @@ def expand_rows(crow: Tensor, nnz: int) -> Tensor:
 
 def segment_order(target: Tensor, n_targets: int) -> tuple[Tensor, Tensor]:
     """Stable sort by target."""
-    return offsets_of(target, n_targets), target.argsort(stable=True).to(target.dtype)
+    ordered, order = target.sort(stable=True)
+    return offsets_of(ordered, n_targets), order.to(target.dtype)
 
 
 def transpose_csr(crow: Tensor, ccol: Tensor, n_cols: int) -> tuple[Tensor, Tensor, Tensor]:

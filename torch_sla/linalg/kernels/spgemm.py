@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TERMS", "Terms", "elementary_products", "product_pattern", "spgemm_masked"]
 
-TERMS = 1 << 25  # elementary products listed at a time
+TERMS = 1 << 24  # elementary products listed at a time
+_SORTED_ROW = 1024  # elementary products of a row up to which rows are sorted side by side
+_PADDING = 4  # times the memory of the products that this may take
+_INT32_MAX = 2**31 - 1
 
 _compiled: Any = getattr(extension, "spgemm", None)
 
@@ -143,6 +146,8 @@ class Terms:
     ----------
     first, last
         Range of rows.
+    begin
+        ``[last - first + 1]``: where the products of each row begin.
     row, col
         Position of each product, its row counted from `first`; int64.
     left, right
@@ -151,6 +156,7 @@ class Terms:
 
     first: int
     last: int
+    begin: Tensor
     row: Tensor
     col: Tensor
     left: Tensor
@@ -186,7 +192,8 @@ def elementary_products(
         right = torch.arange(size, device=where) - (prefix[left] - start[0])
         right += crow_b[ccol_a[left].long()]
         row = expand_rows(crow_a[first : last + 1] - begin)[left - begin].long()
-        yield Terms(first, last, row, ccol_b[right].long(), left, right)
+        offsets = before[first : last + 1] - start[0]
+        yield Terms(first, last, offsets, row, ccol_b[right].long(), left, right)
 
 
 def _pattern_fallback(
@@ -194,11 +201,9 @@ def _pattern_fallback(
 ) -> tuple[Tensor, Tensor]:
     columns, counts = [], []
     for t in elementary_products(crow_a, ccol_a, crow_b, ccol_b, TERMS):
-        key = torch.unique(t.row * n_cols + t.col)
-        rows = torch.div(key, max(n_cols, 1), rounding_mode="floor")
-        edges = torch.searchsorted(rows, torch.arange(t.last - t.first + 1, device=key.device))
-        counts.append(edges.diff())
-        columns.append((key - rows * n_cols).to(ccol_a.dtype))
+        count, found = _distinct(t, n_cols)
+        counts.append(count)
+        columns.append(found.to(ccol_a.dtype))
     crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
     if not counts:
         return crow.to(crow_a.dtype), ccol_a.new_empty(0)
@@ -206,6 +211,28 @@ def _pattern_fallback(
     ccol = torch.cat(columns)
     crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
     return crow, ccol
+
+
+def _distinct(t: Terms, n_cols: int) -> tuple[Tensor, Tensor]:
+    """Count the distinct columns of each row, and list them, sorted in each row."""
+    rows, size = t.last - t.first, t.col.numel()
+    longest = int(t.begin.diff().amax()) if rows else 0
+    if longest <= _SORTED_ROW and rows * longest <= _PADDING * size:
+        # Rows of like length are sorted side by side, which is several times faster than one sort.
+        none = torch.iinfo(torch.int64 if n_cols > _INT32_MAX else torch.int32)
+        padded = torch.full(
+            (rows, longest), none.max, dtype=getattr(torch, none.dtype), device=t.col.device
+        )
+        place = torch.arange(size, device=t.col.device) - t.begin[t.row] + t.row * longest
+        padded.view(-1)[place] = t.col.to(padded.dtype)
+        padded = padded.sort(dim=1).values
+        fresh = padded != none.max
+        fresh[:, 1:] &= padded[:, 1:] != padded[:, :-1]
+        return fresh.sum(1), padded.masked_select(fresh)
+    key = torch.unique(t.row * n_cols + t.col)
+    found = torch.div(key, max(n_cols, 1), rounding_mode="floor")
+    edges = torch.searchsorted(found, torch.arange(rows + 1, device=key.device))
+    return edges.diff(), key - found * n_cols
 
 
 def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 import torch
@@ -72,7 +72,7 @@ class Lattice:
     @cached_property
     def slots(self) -> tuple[int, ...]:
         """Plane of each of the 27 neighbours, -1 where it is absent."""
-        return tuple(self.codes.index(c) if c in self.codes else -1 for c in range(27))
+        return _slots(self.codes)
 
     def halved(self, axis: int) -> tuple[int, int, int]:
         """Shape of the even points of an axis."""
@@ -168,16 +168,30 @@ class AxisWeights:
     @property
     def across(self) -> tuple[int, ...]:
         """Neighbours without a step along the axis, or that one leads to."""
-        unit = 3**self.axis
-        return tuple(
-            c
-            for c in range(27)
-            if step(c)[self.axis] == 0
-            and any(self.fine.slots[c + t * unit] >= 0 for t in (-1, 0, 1))
-        )
+        return _across(self.fine.codes, self.axis)
 
     def coarsened(self, A: Stencil) -> Lattice:
         """Lattice of the even points, with the neighbours that ``Pᵀ A P`` has."""
-        shape, unit = A.lattice.halved(self.axis), 3**self.axis
-        steps = (-1, 0, 1) if shape[self.axis] > 1 else (0,)
-        return Lattice(shape, tuple(sorted(c + t * unit for c in self.across for t in steps)))
+        shape = A.lattice.halved(self.axis)
+        return Lattice(shape, _coarse_codes(self.fine.codes, self.axis, shape[self.axis] > 1))
+
+
+@cache
+def _slots(codes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(codes.index(c) if c in codes else -1 for c in range(27))
+
+
+@cache
+def _across(codes: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    unit, slots = 3**axis, _slots(codes)
+    return tuple(
+        c
+        for c in range(27)
+        if step(c)[axis] == 0 and any(slots[c + t * unit] >= 0 for t in (-1, 0, 1))
+    )
+
+
+@cache
+def _coarse_codes(codes: tuple[int, ...], axis: int, several: bool) -> tuple[int, ...]:
+    steps = (-1, 0, 1) if several else (0,)
+    return tuple(sorted(c + t * 3**axis for c in _across(codes, axis) for t in steps))

@@ -84,6 +84,7 @@ def cg(
             active = active & (pq.real > 0)
             alpha = torch.where(active, rho / torch.where(active, pq, torch.ones_like(pq)), none)
             r_norm = space.update_norm(alpha, p, q, x, r)
+            del q, z  # before the next ones are made
             seen += [pq.real, r_norm]
             active = active & (r_norm > target)
         watch.read(torch.stack(seen).cpu())

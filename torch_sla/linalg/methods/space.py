@@ -33,6 +33,8 @@ class VectorSpace:
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``xᴴ y`` of each column, ``[K]``."""
+        if x.is_cpu and x.ndim == 2 and x.shape[1] == 1:
+            return torch.vdot(x[:, 0], y[:, 0]).unsqueeze(0)  # `vecdot` writes the products out
         return torch.linalg.vecdot(x, y, dim=0)  # type: ignore[no-any-return]
 
     def dots(self, V: Tensor, y: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def newton_batch(
     >>> u, info = newton_batch(
     ...     lambda u: u**2 - c, lambda u, F: F / (2 * u), torch.ones_like(c), NonlinearOptions()
     ... )
-    >>> u.flatten().tolist(), info.converged
+    >>> u.flatten().round(decimals=9).tolist(), info.converged
     ([2.0, 3.0], True)
     """
     info = NonlinearInfo(method="newton")
@@ -67,7 +67,7 @@ def newton_batch(
     floored = torch.zeros_like(size, dtype=torch.bool)
     while True:
         info.history.append(float(size.max()))
-        if not bool(torch.isfinite(size).all()):
+        if not bool(torch.isfinite(size).all() and torch.isfinite(u).all()):
             info.result = Result.NONFINITE
             break
         if bool((size > _DIVERGED * first).any()):

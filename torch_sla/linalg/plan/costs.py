@@ -38,6 +38,8 @@ _VECTORS, _COPIES = 8, 2
 _STEP_LAUNCHES, _SETUP_LAUNCHES = (12, 60), (150, 5000)
 # Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
 _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
+# An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
+_ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,11 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_)
+    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
     seconds += solves * (share * pass_ + judged)
+    if backend == "native":
+        # The members of a batch are looked up and judged together.
+        seconds -= (factorisations + solves) * machine.solve * (1 - 1 / max(1, facts.batch))
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
     return Estimate(
@@ -199,9 +204,7 @@ def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     c = facts.counts or closed_form(n, nnz, facts.dimension)
     factorisations, solves, columns = _solves(facts)
     levels = max(1.0, log2(max(n / 100, 2)))
-    analysis = (n + nnz) * machine.ordering + c.factor_nnz * machine.entry
-    if n > 1e5:
-        analysis += nnz * levels * machine.dissection
+    analysis = (n + nnz) * machine.ordering + _ANALYSIS * c.factor_nnz * machine.entry
     numeric = _FACTOR_LAUNCHES * levels * machine.launch
     if method.name == "lu":
         # Both triangles, and the transposed matrix for an adjoint: this library cannot turn factors.
@@ -212,13 +215,13 @@ def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         entries, flops, made = float(c.factor_nnz), c.flops, factorisations
         stored, analyses, twice = float(c.stored), 1, 1
     numeric += weight * (machine.entry * entries + machine.flop * flops)
-    pass_ = 2 * stored * size / machine.bandwidth
-    one = _SOLVE_LAUNCHES * levels * machine.launch + pass_ * (1 + 0.2 * (columns - 1))
+    one = _SOLVE_LAUNCHES * levels * machine.launch
+    one += _PASS * machine.entry * entries * (1 + 0.1 * (columns - 1))
     judged, moved = _checks(facts, machine)
     kind = "exactly" if exact else "about"
     return Estimate(
         analyses * analysis + made * (numeric + one) + solves * (one + judged),
-        1.3 * twice * stored * size + _held(facts),
+        twice * (_ROOM * entries * size + 1e7) + _held(facts),
         made * flops + solves * columns * 2 * entries,
         made * 3 * stored * size + solves * (columns * 2 * stored * size + moved),
         f"{kind} {entries:.3g} factor entries, {flops:.3g} flops"
@@ -237,8 +240,8 @@ def _krylov(
     setup = 0.0
     if preconditioner in ("ichol", "ilu", "ssor"):
         # Triangular solves wait for one another.
-        matrix += 4 * nnz * (size + 4)
-        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 10.0)
+        matrix += 8 * nnz * (size + 4)
+        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
     calls = {"pytorch": 14.0, "scipy": 24.0}.get(backend, 1.0) * machine.call
     if method.name == "gmres":
         vectors *= 3  # a basis of up to thirty vectors, on average half of it

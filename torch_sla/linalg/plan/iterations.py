@@ -43,6 +43,9 @@ def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
         growth = min(growth**2, 5.0 * n) if facts.positive_definite is not True else growth
     elif method != "cg":
         growth *= 2
+    if facts.positive_definite is None and facts.hermitian is not False:
+        # It may be indefinite, and then plain iterations crawl.
+        growth *= 3
     growth /= _GAIN.get(preconditioner, 1.0)
     if facts.dominance > 0 and preconditioner != "none":
         condition = (2 - facts.dominance) / facts.dominance

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SolvePlan", "Verdict", "forget_choices", "make_plan"]
 
-# Estimates closer than this are a tie, which the order of the registry decides.
+# Estimates closer than this are a tie: direct methods first, then the order of the registry.
 _TIE = 1.15
 # Differences below this many seconds are not worth an iteration's tolerance: direct methods then win.
 _TRIFLE = 1e-3
+# How likely a Hermitian matrix of unknown definiteness is indefinite: what depends on definiteness then
+# has been in vain.
+_RISK = 0.35
 # Part of the memory that a plan may take.
 _SHARE = 0.85
 _NAN = float("nan")
@@ -267,11 +270,15 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
                 refused.append((len(RULES), Verdict(candidate, reason, cost)))
                 continue
             verdict = Verdict(candidate, cost.detail, cost, possible=True)
-            passed.append((_rank(m, cost.seconds), order, verdict))
+            passed.append((_rank(facts, m, cost.seconds), order, verdict))
     if not passed:
         _refuse(facts, refused)
+    passed = _with_risk(facts, passed)
     best = min(passed, key=lambda item: item[:2])[0]
-    winner = min((item for item in passed if item[0] <= best * _TIE), key=lambda item: item[1])
+    winner = min(
+        (item for item in passed if item[0] <= best * _TIE),
+        key=lambda item: (item[2].candidate.preconditioner is not None, item[1]),
+    )
     others = sorted((item for item in passed if item is not winner), key=lambda item: item[:2])
     first = winner[2]
     verdicts = [replace(first, reason=f"chosen: {first.reason}")]
@@ -289,11 +296,36 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
     )
 
 
-def _rank(method: Method, seconds: float) -> float:
-    """Return the time that counts in the choice: all quick direct solves are equal, and first."""
-    if method.kind == "direct":
-        return max(seconds, _TRIFLE)
-    return seconds + _TRIFLE
+def _with_risk(
+    facts: Facts, passed: list[tuple[float, int, Verdict]]
+) -> list[tuple[float, int, Verdict]]:
+    """Let candidates that only definite matrices allow pay for the chance that another must follow."""
+    if facts.positive_definite is not None or facts.hermitian is False:
+        return passed
+
+    def needs_definite(c: Candidate) -> bool:
+        method = get_backend(c.backend).capabilities.method(c.method)
+        return method is not None and method.needs == "positive_definite"
+
+    sure = [
+        v.seconds
+        for _, _, v in passed
+        if v.candidate.preconditioner is None and not needs_definite(v.candidate)
+    ]
+    extra = _RISK * min(sure, default=0.0)
+    return [
+        (rank + extra if needs_definite(v.candidate) else rank, order, v)
+        for rank, order, v in passed
+    ]
+
+
+def _rank(facts: Facts, method: Method, seconds: float) -> float:
+    """Return the time that counts in the choice: all quick direct solves are equal, and first.
+
+    On the CPU the members of a batch are factorised together, and iterated on one by one.
+    """
+    trifle = _TRIFLE * (facts.batch if facts.device == "cpu" else 1)
+    return max(seconds, trifle) if method.kind == "direct" else seconds + trifle
 
 
 def _candidates(facts: Facts) -> list[tuple[Backend, Method, str | None]]:

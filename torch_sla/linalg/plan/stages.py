@@ -24,7 +24,7 @@ __all__ = ["forget_plans", "plan_matrix"]
 # A direct method that closed forms put within this factor of the best may turn out to be it.
 _REACH = 3.0
 # Where it does not lead, its analysis may be in vain, and must cost less than this part of the best.
-_STAKE = 0.3
+_STAKE = 0.15
 # Below this many stored entries a mistake costs less than finding out.
 _WORTH = 5_000
 # Whose analyses count.
@@ -105,17 +105,18 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
     facts = plan.facts
     if facts.nnz < _WORTH or facts.counts is not None or facts.rows != facts.columns:
         return False
-    if facts.device != "cpu" or not pattern.symmetric:
+    if facts.device != "cpu":
         return False
     direct = [v for v in plan.verdicts if v.candidate.backend in _COUNTING and v.cost is not None]
     if not direct:
         return False
     nearest = min(v.seconds for v in direct)
-    if plan.backend in _COUNTING:
-        return True
-    model = machine_in_force(facts.device)
-    stake = (facts.rows + facts.nnz) * model.ordering
-    return nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds
+    if plan.backend not in _COUNTING:
+        model = machine_in_force(facts.device)
+        stake = (facts.rows + facts.nnz) * model.ordering
+        if not (nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds):
+            return False
+    return pattern.symmetric  # last: it keeps an array as long as the entries
 
 
 def _count(pattern: Pattern, structure: Structure) -> Counts | None:

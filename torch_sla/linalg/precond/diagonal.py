@@ -22,10 +22,13 @@ def nonzero_diagonal(pattern: Pattern, values: Tensor, who: str) -> Tensor:
     SolveError
         ``BREAKDOWN`` when an entry is zero or absent; the row is named.
     """
-    slots = pattern.diagonal_slots.long()
+    slots = pattern.diagonal_slots
     missing = slots < 0
-    diagonal = values[slots.clamp(min=0)] if values.numel() else values.new_zeros(slots.shape)
-    bad = missing | (diagonal == 0)
+    if bool(missing.any()):
+        bad = missing
+    else:
+        diagonal = values.index_select(0, slots)
+        bad = diagonal == 0
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         raise SolveError(Result.BREAKDOWN, f"{who} needs a nonzero diagonal; row {row} has none")

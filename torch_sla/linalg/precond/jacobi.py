@@ -43,7 +43,7 @@ class Jacobi:
     """
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        self._inverse = (1 / nonzero_diagonal(pattern, values, "jacobi")).unsqueeze(1)
+        self._inverse = nonzero_diagonal(pattern, values, "jacobi").reciprocal_().unsqueeze(1)
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,7 @@ from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.kernels.spgemm import product_pattern
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
-from torch_sla.linalg.sparse.transforms import outside_transforms
+from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -97,6 +97,7 @@ def _sum(A: SparseTensor, B: Any, sign: int, verb: str) -> SparseTensor:
     return A.from_pattern(union.slots, union.coalesce(both))
 
 
+@outside_compiler
 def add(A: SparseTensor, B: SparseTensor) -> SparseTensor:
     """Return ``A + B`` on the union of the positions."""
     return _sum(A, B, 1, "add")
@@ -124,6 +125,7 @@ def negative(A: SparseTensor) -> SparseTensor:
     return A.from_pattern(A.pattern, -A.values)
 
 
+@outside_compiler
 def multiply(A: SparseTensor, factor: SparseTensor | Tensor | complex) -> SparseTensor:
     """Return the elementwise product with a sparse matrix, a dense one or a scalar.
 
@@ -178,6 +180,7 @@ def _sampled(A: SparseTensor, dense: Tensor, *, divide: bool) -> SparseTensor:
     return A.from_pattern(pattern, values / at if divide else values * at)
 
 
+@outside_compiler
 def right_matmul(A: SparseTensor, x: Any) -> Any:
     """Return ``A @ x`` for a dense or a sparse ``x``.
 
@@ -201,6 +204,7 @@ def right_matmul(A: SparseTensor, x: Any) -> Any:
     return _dense_matmul(pattern, values, x, tuple(A.shape))
 
 
+@outside_compiler
 def left_matmul(A: SparseTensor, x: Any) -> Any:
     """Return ``x @ A`` for a dense ``x`` ``[M]``, ``[K, M]`` or ``[*batch, K, M]``."""
     if not isinstance(x, Tensor):

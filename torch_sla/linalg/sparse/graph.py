@@ -45,9 +45,9 @@ def connected_components(A: SparseTensor) -> tuple[Tensor, int]:
     size = torch.Size(A.block_shape).numel()
     linked = values.reshape(A.batch_size, A.pattern.nnz_csr, size).any(-1).any(0).cpu()
     pattern = A.pattern.to("cpu")
-    graph = csr_array(
-        (linked.numpy().astype("int8"), pattern.ccol.numpy(), pattern.crow.numpy()), shape=(M, N)
-    )
+    # A copy: leaving zeros out rewrites the index arrays, and these are the pattern's.
+    arrays = (linked.numpy().astype("int8"), pattern.ccol.numpy(), pattern.crow.numpy())
+    graph = csr_array(arrays, shape=(M, N), copy=True)
     graph.eliminate_zeros()
     count, labels = components(graph, directed=False)
     return torch.as_tensor(labels, dtype=torch.int64, device=A.device), int(count)

@@ -10,6 +10,8 @@ import numpy as np
 from torch_sla.linalg.kernels.structure import breadth_first
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["growth_dimension"]
@@ -40,8 +42,9 @@ def growth_dimension(pattern: Pattern) -> float:
     if pattern.device.type != "cpu" and pattern.lattice is not None:
         return float(pattern.lattice.dimension)  # without bringing the indices to the host
     limit = int(8 * n**0.5)
-    _, _, last = _search(pattern, 0, limit)
-    levels, reached, _ = _search(pattern, last, limit)
+    crow, ccol = pattern.crow.cpu(), pattern.ccol.cpu()
+    _, _, last = _search(crow, ccol, 0, limit)
+    levels, reached, _ = _search(crow, ccol, last, limit)
     if levels <= 2:
         return 3.0
     raw = log(max(reached, 2)) / log(levels)
@@ -51,11 +54,11 @@ def growth_dimension(pattern: Pattern) -> float:
     return min(3.0, max(2.0, 2.0 + (raw - 2.05) / 0.15))
 
 
-def _search(pattern: Pattern, start: int, limit: int) -> tuple[int, int, int]:
-    found = breadth_first(pattern.crow, pattern.ccol, start, limit)
+def _search(crow: Tensor, ccol: Tensor, start: int, limit: int) -> tuple[int, int, int]:
+    found = breadth_first(crow, ccol, start, limit)
     if found is not None:
         return found
-    return _levels(pattern.crow.cpu().numpy(), pattern.ccol.cpu().numpy(), start, limit)
+    return _levels(crow.numpy(), ccol.numpy(), start, limit)
 
 
 def _levels(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension
@@ -132,7 +133,9 @@ class Pattern:
         if crow.ndim != 1 or crow.numel() != M + 1:
             raise ArgumentError(f"`crow` must have length {M + 1}, got shape {list(crow.shape)}")
         index = _index_dtype(M, N, ccol.numel())
-        if ccol.ndim == 1 and is_csr(crow, ccol, N):
+        if ccol.ndim == 1 and (
+            is_csr(crow, ccol, N) or (ccol.dtype is index and sound_rows(crow, ccol, N))
+        ):
             crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
             return cls(crow, ccol, (M, N), tuple(block), None)
         _check_index("ccol", ccol, N)

@@ -78,6 +78,14 @@ class SegmentMap:
     def _order(self) -> tuple[Tensor, Tensor]:
         return kernels.segment_order(self.target, self.n_targets)
 
+    @cached_property
+    @outside_transforms
+    def _longest(self) -> int | None:
+        """Sources of the largest segment; None on the CPU, where nothing asks for it."""
+        if self.target.is_cpu or not self.n_targets:
+            return None
+        return int(self._order[0].diff().amax())
+
     @property
     def nbytes(self) -> int:
         """Bytes held, the lazily made sorted order included once it exists."""
@@ -87,7 +95,7 @@ class SegmentMap:
     def sum_values(self, x: Tensor) -> Tensor:
         """Sum without recording: ``[B, n_sources, k] -> [B, n_targets, k]``."""
         offsets, order = self._order
-        return kernels.segment_sum(x, offsets, order)
+        return kernels.segment_sum(x, offsets, order, longest=self._longest)
 
     def gather_values(self, y: Tensor) -> Tensor:
         """Gather without recording: ``[B, n_targets, k] -> [B, n_sources, k]``."""

@@ -19,7 +19,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_outside", "outside_transforms", "physical", "refuse_vmap"]
+__all__ = ["is_outside", "outside_compiler", "outside_transforms", "physical", "refuse_vmap"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +39,22 @@ def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
                 return function(*args, **kwargs)
         finally:
             _depth.value -= 1
+
+    return wrapper
+
+
+def outside_compiler(function: Callable[P, R]) -> Callable[P, R]:
+    """Let `torch.compile` leave the graph for `function`, in one clean break, and come back after it.
+
+    What decides from values, or runs compiled kernels, cannot be traced; stepping into it to find that out
+    takes the compiler seconds.
+    """
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
 
     return wrapper
 

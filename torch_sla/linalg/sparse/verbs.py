@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
+    import torch
     from torch import Tensor
 
     from torch_sla.linalg.factorize import (
@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 
+@outside_compiler
 def solve(
     A: SparseTensor,
     b: Tensor,
@@ -116,9 +117,6 @@ def solve(
     """
     from torch_sla.linalg.solve import solve
 
-    if torch.compiler.is_compiling():
-        # A solve decides from the values; the compiler leaves the graph here and comes back after.
-        solve = torch.compiler.disable(solve)
     if tol is not None and rtol is not None:
         raise ArgumentError("`tol` is another name for `rtol`; give one of them")
     x, report = solve(
@@ -142,6 +140,7 @@ def solve(
     return (x, report) if info or not throw else x
 
 
+@outside_compiler
 def plan(
     A: SparseTensor,
     b_shape: tuple[int, ...] | None = None,
@@ -166,6 +165,7 @@ def plan(
     )
 
 
+@outside_compiler
 def solve_batch(A: SparseTensor, values: Tensor, b: Tensor, **options: Any) -> Any:
     """Solve with other values on the pattern of `A`: one matrix for each member of a batch.
 
@@ -202,6 +202,7 @@ def load(
     return load_sparse(path, device)
 
 
+@outside_compiler
 def factorize(A: SparseTensor, method: str = "auto", backend: str = "auto") -> Factorization:
     """Factorise once, to solve often; see `torch_sla.linalg.factorize`."""
     from torch_sla.linalg.factorize import factorize
@@ -209,6 +210,7 @@ def factorize(A: SparseTensor, method: str = "auto", backend: str = "auto") -> F
     return factorize(A, method, backend)
 
 
+@outside_compiler
 def lu(A: SparseTensor, backend: str = "auto") -> LUFactorization:
     """LU factorisation with pivoting, for any square nonsingular matrix."""
     from torch_sla.linalg.factorize import LUFactorization
@@ -216,6 +218,7 @@ def lu(A: SparseTensor, backend: str = "auto") -> LUFactorization:
     return LUFactorization(A, backend=backend)
 
 
+@outside_compiler
 def cholesky(A: SparseTensor, backend: str = "auto") -> CholeskyFactorization:
     """Cholesky factorisation of a Hermitian positive definite matrix."""
     from torch_sla.linalg.factorize import CholeskyFactorization
@@ -223,6 +226,7 @@ def cholesky(A: SparseTensor, backend: str = "auto") -> CholeskyFactorization:
     return CholeskyFactorization(A, backend=backend)
 
 
+@outside_compiler
 def ldlt(A: SparseTensor, backend: str = "auto") -> LDLTFactorization:
     """Factorisation ``L D Lᴴ`` of a Hermitian matrix, or ``L D Lᵀ`` of a complex symmetric one."""
     from torch_sla.linalg.factorize import LDLTFactorization
@@ -230,6 +234,7 @@ def ldlt(A: SparseTensor, backend: str = "auto") -> LDLTFactorization:
     return LDLTFactorization(A, backend=backend)
 
 
+@outside_compiler
 def is_positive_definite(A: SparseTensor) -> bool:
     """Whether the matrix is Hermitian positive definite, every member of a batch.
 
@@ -241,6 +246,7 @@ def is_positive_definite(A: SparseTensor) -> bool:
     return is_positive_definite(A)
 
 
+@outside_compiler
 def det(A: SparseTensor) -> Tensor:
     """Return the determinant ``[*batch]``, exact and differentiable; see `torch_sla.linalg.determinant`."""
     from torch_sla.linalg.determinant import det
@@ -248,6 +254,7 @@ def det(A: SparseTensor) -> Tensor:
     return det(A)
 
 
+@outside_compiler
 def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     """Sign (or phase) and logarithm of the absolute value of the determinant, each ``[*batch]``."""
     from torch_sla.linalg.determinant import slogdet
@@ -255,6 +262,7 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     return slogdet(A)
 
 
+@outside_compiler
 def logdet(A: SparseTensor) -> Tensor:
     """Logarithm of the determinant ``[*batch]``; NaN where a real determinant is negative."""
     from torch_sla.linalg.determinant import logdet
@@ -262,6 +270,7 @@ def logdet(A: SparseTensor) -> Tensor:
     return logdet(A)
 
 
+@outside_compiler
 def eigsh(
     A: SparseTensor,
     k: int = 6,
@@ -294,6 +303,7 @@ def eigsh(
     )
 
 
+@outside_compiler
 def eigs(
     A: SparseTensor,
     k: int = 6,
@@ -310,6 +320,7 @@ def eigs(
     return eigs(A, k, which, sigma, return_eigenvectors, tol=tol, maxiter=maxiter)
 
 
+@outside_compiler
 def svd(
     A: SparseTensor,
     k: int = 6,
@@ -324,6 +335,7 @@ def svd(
     return svd(A, k, which, tol=tol, maxiter=maxiter)
 
 
+@outside_compiler
 def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
     """Ratio of the largest to the smallest singular value ``[*batch]``; inf when singular."""
     from torch_sla.linalg.eigen.singular import condition_number
@@ -331,6 +343,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
     return condition_number(A, ord)
 
 
+@outside_compiler
 def nonlinear_solve(
     A: SparseTensor,
     residual: Callable[..., Tensor],

@@ -73,7 +73,7 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    @property
+    @cached_property
     def determined(self) -> bool:
         """Whether the supports stop every rigid motion."""
         if any(isinstance(c, Spring) for c in self.spec.boundary):
@@ -190,7 +190,7 @@ class Elasticity(Model):
         values = dofs.assemble_matrix(local)
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
-            f = self._vector(scene, spec.body_force, cells, "body_force")
+            f = self.vector(scene, spec.body_force, cells, "body_force")
             load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=_by(f, factor)))
         thermal = self._thermal(scene, cells)
         if thermal is not None:
@@ -211,7 +211,7 @@ class Elasticity(Model):
                     p = p if around is None else p * around
                     local = weak.pressure_load(sites.basis, p=p)
                 else:
-                    t = self._vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                    t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                     local = weak.vector_source(sites.basis, f=_by(t, around))
                 load = load + dofs.assemble_vector(local, facets)
             elif isinstance(condition, Spring):
@@ -259,15 +259,6 @@ class Elasticity(Model):
 
     def _revolved(self, sites: Sites) -> dict[str, Any]:
         return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}
-
-    def _vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
-        value = scene.evaluate(law, sites, path).tensor
-        if value.shape[-1] != self.mesh.dim:
-            raise SpecError(
-                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
-                path=path,
-            )
-        return value
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix."""

@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.selection import select_facets, tag_entries
 from torch_sla.problems.specs.arrays import load_array
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Grid, Parameter, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -261,7 +261,7 @@ class Frame:
         """Return the facets of a selector."""
         return self._select(self.mesh, on, path)
 
-    def file_array(self, value: ArrayFile) -> Tensor:
+    def file_array(self, value: ArrayFile | Grid) -> Tensor:
         """Return the numbers of a file."""
         key = (value.file, value.key)
         if key not in self._arrays:

@@ -62,7 +62,7 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    @property
+    @cached_property
     def determined(self) -> bool:
         """Whether the supports stop every rigid motion."""
         dim = self.mesh.dim
@@ -155,13 +155,13 @@ class Hyperelasticity(Model):
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             cells = scene.cells()
-            f = scene.evaluate(spec.body_force, cells, "body_force").tensor
+            f = self.vector(scene, spec.body_force, cells, "body_force")
             load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=f))
         for i, condition in enumerate(spec.boundary):
             if isinstance(condition, Neumann) and condition.traction is not None:
                 facets = self.selections[i].facets
                 sites = scene.facets(facets)
-                t = scene.evaluate(condition.traction, sites, f"boundary.{i}.traction").tensor
+                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=t)
                 load = load + dofs.assemble_vector(local, facets)
         return Operator(values, load, None, self.symmetric)

@@ -104,6 +104,16 @@ class Model(Frame, ABC):
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""
 
+    def vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
+        """Evaluate a law that is a vector in space ``[*batch, n|1, q|1, dim]``."""
+        value = scene.evaluate(law, sites, path).tensor
+        if value.shape[-1] != self.mesh.dim:
+            raise SpecError(
+                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
+                path=path,
+            )
+        return value
+
     # -- verbs ----------------------------------------------------------------------------------
 
     def solve(
@@ -243,7 +253,8 @@ class Model(Frame, ABC):
             flat = self._flat(u, "u").to(self.field_dtype)
             terms = self.terms(scene)
             shape = self.unconstrained(scene, operator, terms, flat).shape
-            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=True)
+            recorded = torch.is_grad_enabled() and (flat.requires_grad or scene.requires_grad)
+            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=recorded)
         pattern = self.numbering.pattern
         if constrained:
             if any(s.to is not None for s in self.selections):

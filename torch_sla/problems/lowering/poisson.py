@@ -117,14 +117,18 @@ class Poisson(Model):
             return None if law is None else scene.evaluate(law, sites, name).tensor
 
         kappa = scene.evaluate(spec.diffusivity, sites, "diffusivity")
+        reaction, source = maybe("reaction"), maybe("source")
+        velocity = None
+        if spec.advection is not None:
+            velocity = self.vector(scene, spec.advection, sites, "advection")
+        if kappa.rank == 2 and kappa.tensor.shape[-2:] != (self.mesh.dim, self.mesh.dim):
+            raise SpecError(
+                f"a matrix of {self.mesh.dim} rows and columns is needed; received "
+                f"{list(kappa.tensor.shape[-2:])}",
+                path="diffusivity",
+            )
         if not scene.trial:
             check_positive(kappa)
-        velocity, reaction, source = maybe("advection"), maybe("reaction"), maybe("source")
-        if velocity is not None and velocity.shape[-1] != self.mesh.dim:
-            raise SpecError(
-                f"the velocity has {velocity.shape[-1]} components; the mesh has {self.mesh.dim} dimensions",
-                path="advection",
-            )
         time = None
         if velocity is not None and self._stabilized:
             scalar = kappa.tensor

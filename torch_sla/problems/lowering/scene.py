@@ -12,9 +12,17 @@ from torch import Tensor
 from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.interpolated import on_grid, tabulated
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter
+from torch_sla.problems.specs.value import (
+    ArrayFile,
+    Formula,
+    FrozenMap,
+    Grid,
+    Parameter,
+    Table,
+)
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Basis, Field
@@ -117,6 +125,14 @@ class Scene:
         other.time, other.declared, other.factor = self.time, self.declared, self.factor
         return other
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether anything given wants a gradient."""
+        if self.geometry.points.requires_grad or any(v.requires_grad for v in self.given.values()):
+            return True
+        laws = [law for law in self.given.laws.values() if isinstance(law, torch.nn.Module)]
+        return any(p.requires_grad for law in laws for p in law.parameters())
+
     def cells(self, u: Tensor | None = None) -> BasisSites:
         """Return all cells, where the solution is seen if it is given."""
         return self._seeing(self.geometry.cells, u)
@@ -215,6 +231,10 @@ class Scene:
             return self.parameter(value.name, sites)
         if isinstance(value, ArrayFile):
             return self._from_file(value, sites, path)
+        if isinstance(value, Table):
+            return Ranked(tabulated(value, self._evaluate(value.of, sites, f"{path}.of").tensor))
+        if isinstance(value, Grid):
+            return Ranked(on_grid(value, self.model.file_array(value), sites.x, path))
         if isinstance(value, tuple):
             parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
             rank = parts[0].rank

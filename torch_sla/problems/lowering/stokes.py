@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class Stokes(Model):
         values = self.numbering.matrix(blocks)
         load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
-            f = self._vector(scene, spec.body_force, cells, "body_force")
+            f = self.vector(scene, spec.body_force, cells, "body_force")
             load = load + self.numbering.vector({"u": weak.vector_source(u, f=f)})
         for i, condition in enumerate(spec.boundary):
             if not isinstance(condition, Neumann):
@@ -120,19 +120,10 @@ class Stokes(Model):
                 push = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
                 local = weak.pressure_load(basis, p=push)
             else:
-                t = self._vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(basis, f=t)
             load = load + self.numbering.vector({"u": local}, facets)
         return Operator(values, load, False)
-
-    def _vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
-        value = scene.evaluate(law, sites, path).tensor
-        if value.shape[-1] != self.mesh.dim:
-            raise SpecError(
-                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
-                path=path,
-            )
-        return value
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:
         """Give an enclosed flow the pressure of mean zero."""

@@ -159,10 +159,7 @@ class WeakForm(Model):
                 slopes.append(term)
             if least < 1:
                 loads.append(term)
-        recorded = torch.is_grad_enabled() and (
-            any(v.requires_grad for v in scene.given.values())
-            or scene.geometry.points.requires_grad
-        )
+        recorded = torch.is_grad_enabled() and scene.requires_grad
         for term in slopes:
             u = zero.expand(*self._batch(scene, term, zero), -1)
             more = tangent(scene, [term], u, recorded=recorded)

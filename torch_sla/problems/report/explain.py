@@ -37,6 +37,7 @@ def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str
             f"{numbering.pattern.nnz_csr / numbering.n:.1f} per row, {_known(model)}"
         ),
     ]
+    lines.append(f"  device      {_device(model)}")
     for condition, selection in zip(spec.boundary, model.selections, strict=True):
         tags, at = getattr(condition, "on", None), getattr(condition, "at", None) or ()
         on = f"{len(selection.facets)} facets on {' '.join(tags)}" if tags else f"{len(at)} points"
@@ -65,6 +66,15 @@ def plan_of(model: Model, needs_grad: bool = False) -> Any:
         method=solver.method,
         preconditioner=solver.preconditioner,
     )
+
+
+def _device(model: Model) -> str:
+    asked = model.spec.solver.device
+    if asked != "auto":
+        return f"{model.device}, as asked"
+    if not torch.cuda.is_available():
+        return "cpu (auto: no CUDA device can be used here)"
+    return "cpu (auto stays there; device: cuda moves all work to the GPU)"
 
 
 def _definite(model: Model) -> bool | None:

@@ -101,7 +101,7 @@ class Array:
 
 
 def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
-    """Read numbers from ``.npy`` or ``.npz``; pickled objects are refused.
+    """Read numbers from ``.npy``, ``.npz`` or a ``.png`` image; pickled objects are refused.
 
     Raises
     ------
@@ -111,6 +111,8 @@ def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
     path = Path(path)
     if not path.is_file():
         raise fault(f"no such file: {str(path)!r}")
+    if path.suffix == ".png":
+        return _image(path)
     try:
         loaded = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -127,6 +129,21 @@ def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
             raise fault(f"{path.name} has no array {key!r}; it holds: {names}")
         array: npt.NDArray[Any] = loaded[key]
         return array
+
+
+def _image(path: Path) -> npt.NDArray[Any]:
+    """Read an image as grey ``[nx, ny]`` between 0 and 1, y upwards."""
+    try:
+        from matplotlib import image
+    except ImportError:
+        raise fault("reading an image needs matplotlib: pip install matplotlib") from None
+    try:
+        pixels = np.asarray(image.imread(path), dtype=np.float64)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise fault(f"{path.name} cannot be read as an image: {error}") from None
+    grey = pixels if pixels.ndim == 2 else pixels[..., : min(3, pixels.shape[-1])].mean(-1)
+    upright: npt.NDArray[Any] = np.ascontiguousarray(grey[::-1].T)
+    return upright
 
 
 def file_digest(path: str | Path) -> str:

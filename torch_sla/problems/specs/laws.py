@@ -14,6 +14,7 @@ from torch_sla.problems.specs.value import (
     FrozenMap,
     Parameter,
     Place,
+    Table,
     leaves,
 )
 
@@ -242,6 +243,10 @@ def _rank(
             raise ExpressionError(error.message, path=_text(path)) from None
     if isinstance(value, Parameter):
         return len(value.shape)
+    if isinstance(value, Table):
+        if _rank(value.of, (*path, "of"), ranks, forbidden):
+            raise SpecError("a table is a function of a scalar", path=_text((*path, "of")))
+        return 0
     return None if isinstance(value, ArrayFile) else 0
 
 

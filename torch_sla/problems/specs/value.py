@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 from annotated_types import MinLen
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     Tag,
     ValidationInfo,
+    model_validator,
 )
 
 from torch_sla.problems.expression import Expression
@@ -32,12 +34,14 @@ __all__ = [
     "Formula",
     "FormulaText",
     "FrozenMap",
+    "Grid",
     "Listed",
     "Load",
     "Parameter",
     "Place",
     "Points",
     "Predicate",
+    "Table",
     "Text",
     "Value",
     "leaves",
@@ -213,6 +217,66 @@ class ArrayFile(Spec):
     )
 
 
+class Table(Spec):
+    """A law by points: linear between them, constant beyond the first and the last.
+
+    Examples
+    --------
+    >>> Table(of="u", at=[293.0, 400.0], values=[50.0, 42.0]).at
+    (293.0, 400.0)
+    """
+
+    type: Literal["table"] = "table"
+    of: FormulaText = Field(description="A scalar expression, such as x, or u where it is seen.")
+    at: Annotated[Listed[float], Field(min_length=2)] = Field(
+        description="Its values, ascending, at which the law is given."
+    )
+    values: Annotated[Listed[float], Field(min_length=2)] = Field(description="The law there.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if len(self.at) != len(self.values):
+            raise ValueError(f"{len(self.at)} points need as many values, not {len(self.values)}")
+        if any(b <= a for a, b in pairwise(self.at)):
+            raise ValueError("the points of a table ascend")
+        return self
+
+
+class Grid(Spec):
+    """Numbers on the points of a regular grid, or an image, linear in each direction between them.
+
+    Beyond the grid the nearest value holds. An image is read as grey between 0 (black) and 1, its first
+    row on top.
+
+    Examples
+    --------
+    >>> Grid("absent.npy", lower=[0.0, 0.0], upper=[1.0, 1.0])
+    Traceback (most recent call last):
+    ...
+    torch_sla.errors.SpecError: file: no such file: 'absent.npy' ...
+    """
+
+    type: Literal["grid"] = "grid"
+    file: FilePath = Field(
+        kw_only=False, description="Array [nx(, ny(, nz))] in .npy or .npz, or a .png image."
+    )
+    key: Text | None = Field(default=None, description="Name of the array inside an .npz file.")
+    lower: Annotated[Listed[float], Field(min_length=1, max_length=3)] = Field(
+        description="Where the first point is."
+    )
+    upper: Annotated[Listed[float], Field(min_length=1, max_length=3)] = Field(
+        description="Where the last point is."
+    )
+
+    @model_validator(mode="after")
+    def _box(self) -> Self:
+        if len(self.lower) != len(self.upper):
+            raise ValueError("lower and upper have different lengths")
+        if any(b <= a for a, b in zip(self.lower, self.upper, strict=True)):
+            raise ValueError("upper exceeds lower in each direction")
+        return self
+
+
 Default: TypeAlias = Annotated[
     Annotated[float, Tag("<number>")]
     | Annotated[FormulaText, Tag("<formula>")]
@@ -260,6 +324,9 @@ class Parameter(Spec):
     unit: str | None = Field(default=None, description="Unit, as documentation.")
 
 
+_TYPES = ("parameter", "file", "table", "grid")
+
+
 def _kind(value: Any) -> str | None:
     if isinstance(value, bool) or value is None:
         return None
@@ -270,10 +337,10 @@ def _kind(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return "<list>"
     if isinstance(value, Spec):
-        return f"<{value.type}>" if value.type in ("parameter", "file") else None  # type: ignore[attr-defined]
+        return f"<{value.type}>" if value.type in _TYPES else None  # type: ignore[attr-defined]
     if isinstance(value, Mapping):
         kind = value.get("type")
-        if kind in ("parameter", "file"):
+        if kind in _TYPES:
             return f"<{kind}>"
         if isinstance(value.get("file"), str):
             return "<file>"
@@ -297,39 +364,31 @@ def _one_of(what: str) -> Discriminator:
     return Discriminator(_kind, custom_error_type="needs", custom_error_message=f"should be {what}")
 
 
-# Three levels spelt out instead of a recursion: an entry, a list of entries (vector), a list of lists
-# (matrix), and a map over cell tags of any of those.
-Entry: TypeAlias = Annotated[
-    Annotated[float, Tag("<number>")]
-    | Annotated[FormulaText, Tag("<formula>")]
-    | Annotated[Parameter, Tag("<parameter>")]
-    | Annotated[ArrayFile, Tag("<file>")],
-    _one_of("a number, an expression, a parameter or a file"),
-    BeforeValidator(_no_tensor),
-]
-Row: TypeAlias = Annotated[
+Leaf: TypeAlias = (
     Annotated[float, Tag("<number>")]
     | Annotated[FormulaText, Tag("<formula>")]
     | Annotated[Parameter, Tag("<parameter>")]
     | Annotated[ArrayFile, Tag("<file>")]
-    | Annotated[Listed[Entry], Tag("<list>")],
-    _one_of("a number, an expression, a parameter, a file or a list of those"),
+    | Annotated[Table, Tag("<table>")]
+    | Annotated[Grid, Tag("<grid>")]
+)
+_LEAVES = "a number, an expression, a parameter, a file, a table, a grid"
+
+# Three levels spelt out instead of a recursion: an entry, a list of entries (vector), a list of lists
+# (matrix), and a map over cell tags of any of those.
+Entry: TypeAlias = Annotated[Leaf, _one_of(_LEAVES), BeforeValidator(_no_tensor)]
+Row: TypeAlias = Annotated[
+    Leaf | Annotated[Listed[Entry], Tag("<list>")],
+    _one_of(f"{_LEAVES} or a list of those"),
     BeforeValidator(_no_tensor),
 ]
 TagValue: TypeAlias = Annotated[
-    Annotated[float, Tag("<number>")]
-    | Annotated[FormulaText, Tag("<formula>")]
-    | Annotated[Parameter, Tag("<parameter>")]
-    | Annotated[ArrayFile, Tag("<file>")]
-    | Annotated[Listed[Row], Tag("<list>")],
-    _one_of("a number, an expression, a parameter, a file or a list of those"),
+    Leaf | Annotated[Listed[Row], Tag("<list>")],
+    _one_of(f"{_LEAVES} or a list of those"),
     BeforeValidator(_no_tensor),
 ]
 Value: TypeAlias = Annotated[
-    Annotated[float, Tag("<number>")]
-    | Annotated[FormulaText, Tag("<formula>")]
-    | Annotated[Parameter, Tag("<parameter>")]
-    | Annotated[ArrayFile, Tag("<file>")]
+    Leaf
     | Annotated[Listed[Row], Tag("<list>")]
     | Annotated[
         dict[str, TagValue],
@@ -339,12 +398,10 @@ Value: TypeAlias = Annotated[
         _TagMap(),
         Tag("<map>"),
     ],
-    _one_of(
-        "a number, an expression, a parameter, a file, a list of those, or a map over cell tags"
-    ),
+    _one_of(f"{_LEAVES}, a list of those, or a map over cell tags"),
     BeforeValidator(_no_tensor),
 ]
-"""A law: number, expression, `Parameter`, array by file, list of those, or map over cell tags."""
+"""A law: number, expression, `Parameter`, array by file, table, grid, list of those, or map over cell tags."""
 
 Load: TypeAlias = Annotated[Value, BeforeValidator(_somewhere)]
 """A law that may act on some cells only: ``{value: v, on: tag}`` is zero elsewhere."""
@@ -360,5 +417,8 @@ def leaves(
     elif isinstance(value, FrozenMap):
         for tag, item in value.items():
             yield from leaves(item, (*path, tag))
+    elif isinstance(value, Table):
+        yield path, value
+        yield (*path, "of"), value.of
     elif value is not None:
         yield path, value

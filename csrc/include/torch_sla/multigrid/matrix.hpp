@@ -152,7 +152,7 @@ decltype(auto) with_blocks(int b, int k, F&& f) {
 constexpr int capacity(int b) { return b ? b : kMaxBlock; }
 
 // Threads for a kernel that moves `items` matrix entries: below this, starting them costs more.
-constexpr std::int64_t kSerialWork = 150000;
+constexpr std::int64_t kSerialWork = 300000;
 inline int threads_for(std::int64_t items, int threads) { return items < kSerialWork ? 1 : threads; }
 
 // Sum of one partial result per worker, in worker order.

@@ -34,8 +34,12 @@ def runs(*tensors: Tensor) -> bool:
     >>> runs(torch.ones(1, device="meta"))
     False
     """
-    if not installed():
-        return False
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return all(t.device.type in ("cpu", "cuda") for t in tensors)
-    return all(t.is_cuda for t in tensors)
+    for t in tensors:
+        if not (t.is_cuda or (t.is_cpu and _interpreted())):
+            return False
+    return installed()
+
+
+@cache
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -18,16 +18,17 @@ import torch
 import triton
 import triton.language as tl
 
+from torch_sla.linalg.kernels.triton.launch import launch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["ACCUMULATED", "FINISHES", "MOST", "plan_tile", "product"]
 
-FINISHES = {"plain": 0, "affine": 1, "relax": 2}
+FINISHES = {"plain": 0, "affine": 1, "relax": 2}  # and 3, relax with `z`
 
-_TILE = 1024  # entries of a tile
-_SMALL_TILE = 256  # where larger ones would leave processors idle
-_PROGRAMS = 512
+_TILE = 512  # entries of a tile
+_WIDTHS = (4, 8, 16, 32)
 _STEPS = 32  # tiles after which a row counts as long
 _WIDE = 1024  # entries of a long row read at a time
 MOST = 65535  # programs along the second and third axis of a launch
@@ -41,7 +42,7 @@ ACCUMULATED = {
 
 # Strides and sizes change with every matrix: no kernel is compiled again for them.
 _SIZES = ["n_rows", "columns", "k", "a_stride", "x_stride", "y_stride", "member", "row_member"]
-_SIZES += ["limit", "alpha", "gamma", "delta"]
+_SIZES += ["limit", "finish", "alpha", "gamma", "delta"]
 
 
 @triton.jit
@@ -67,16 +68,16 @@ def _entries(values, slots, at, live, a_stride, SLOTS: tl.constexpr, UNIT: tl.co
 
 
 @triton.jit
-def _finish(total, at, row, live, x, b, w, z, alpha, gamma, delta,
-            FINISH: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
-    if FINISH == 1:
+def _finish(total, at, row, live, x, b, w, z, finish, alpha, gamma, delta, DTYPE: tl.constexpr):
+    # Decided at run time: one compiled kernel serves all finishes.
+    if finish == 1:
         total = tl.load(b + at, mask=live, other=0.0).to(DTYPE) + alpha * total
-    if FINISH == 2:
+    if finish >= 2:
         r = tl.load(b + at, mask=live, other=0.0).to(DTYPE) - total
         total = alpha * tl.load(w + row, mask=live, other=0.0).to(DTYPE) * r
-        if z is not None:
-            total += delta * tl.load(z + at, mask=live, other=0.0).to(DTYPE)
         total += gamma * tl.load(x + at, mask=live, other=0.0).to(DTYPE)
+    if finish == 3:
+        total += delta * tl.load(z + at, mask=live, other=0.0).to(DTYPE)
     return total
 
 
@@ -84,9 +85,9 @@ def _finish(total, at, row, live, x, b, w, z, alpha, gamma, delta,
 def _vector(
     crow, ccol, slots, values, x, y, b, w, z,
     n_rows, columns, k, a_stride, x_stride, y_stride, member, row_member, limit,
-    alpha, gamma, delta,
+    finish, alpha, gamma, delta,
     SLOTS: tl.constexpr, UNIT: tl.constexpr, COMPLEX: tl.constexpr, CONJ: tl.constexpr,
-    LIMITED: tl.constexpr, FINISH: tl.constexpr, DTYPE: tl.constexpr,
+    DTYPE: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """One column: program (row tile, 0, member of the batch)."""
@@ -95,9 +96,8 @@ def _vector(
     inside = row < n_rows
     start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
     length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
-    if LIMITED:
-        inside = inside & (length <= limit)
-        length = tl.where(inside, length, 0)
+    inside = inside & (length <= limit)
+    length = tl.where(inside, length, 0)
     lane = tl.arange(0, WIDTH)
     total = tl.zeros([ROWS, WIDTH], DTYPE)
     imaginary = tl.zeros([ROWS, WIDTH], DTYPE) if COMPLEX else total
@@ -119,8 +119,8 @@ def _vector(
         tl.store(y + 2 * at, tl.sum(total, 1), mask=inside)
         tl.store(y + 2 * at + 1, tl.sum(imaginary, 1), mask=inside)
     else:
-        out = _finish(tl.sum(total, 1), at, row, inside, x, b, w, z, alpha, gamma, delta,
-                      FINISH, DTYPE)  # fmt: skip
+        out = _finish(tl.sum(total, 1), at, row, inside, x, b, w, z, finish, alpha, gamma, delta,
+                      DTYPE)  # fmt: skip
         tl.store(y + at, out, mask=inside)
 
 
@@ -128,9 +128,9 @@ def _vector(
 def _several(
     crow, ccol, slots, values, x, y, b, w, z,
     n_rows, columns, k, a_stride, x_stride, y_stride, member, row_member, limit,
-    alpha, gamma, delta,
+    finish, alpha, gamma, delta,
     SLOTS: tl.constexpr, UNIT: tl.constexpr, COMPLEX: tl.constexpr, CONJ: tl.constexpr,
-    LIMITED: tl.constexpr, FINISH: tl.constexpr, DTYPE: tl.constexpr,
+    DTYPE: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """COLUMNS columns at once, so that the matrix is read once for all of them."""
@@ -141,9 +141,8 @@ def _several(
     inside = row < n_rows
     start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
     length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
-    if LIMITED:
-        inside = inside & (length <= limit)
-        length = tl.where(inside, length, 0)
+    inside = inside & (length <= limit)
+    length = tl.where(inside, length, 0)
     total = tl.zeros([ROWS, COLUMNS], DTYPE)
     imaginary = tl.zeros([ROWS, COLUMNS], DTYPE) if COMPLEX else total
     for step in range(tl.max(length, 0)):
@@ -169,7 +168,7 @@ def _several(
         tl.store(y + 2 * at + 1, imaginary, mask=stored)
     else:
         rows = tl.broadcast_to(row[:, None], [ROWS, COLUMNS])
-        out = _finish(total, at, rows, stored, x, b, w, z, alpha, gamma, delta, FINISH, DTYPE)
+        out = _finish(total, at, rows, stored, x, b, w, z, finish, alpha, gamma, delta, DTYPE)
         tl.store(y + at, out, mask=stored)
 
 
@@ -177,9 +176,9 @@ def _several(
 def _long_rows(
     crow, ccol, slots, values, x, y, b, w, z,
     n_rows, columns, k, a_stride, x_stride, y_stride, member, row_member, limit,
-    alpha, gamma, delta,
+    finish, alpha, gamma, delta,
     SLOTS: tl.constexpr, UNIT: tl.constexpr, COMPLEX: tl.constexpr, CONJ: tl.constexpr,
-    LIMITED: tl.constexpr, FINISH: tl.constexpr, DTYPE: tl.constexpr,
+    DTYPE: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Rows above the limit among ROWS, a column at a time: program (rows, column, member)."""
@@ -220,21 +219,19 @@ def _long_rows(
                         tl.store(y + 2 * at, tl.sum(total, 0))
                         tl.store(y + 2 * at + 1, tl.sum(imaginary, 0))
                     else:
-                        out = _finish(tl.sum(total, 0), at, i, known, x, b, w, z, alpha, gamma,
-                                      delta, FINISH, DTYPE)  # fmt: skip
+                        out = _finish(tl.sum(total, 0), at, i, known, x, b, w, z, finish, alpha,
+                                      gamma, delta, DTYPE)  # fmt: skip
                         tl.store(y + at, out)
 
 
 def plan_tile(n_rows: int, nnz: int, columns: int) -> tuple[int, int, int]:
-    """Rows, width and columns of a tile."""
+    """Rows, width and columns of a tile: few shapes, because each is compiled once for each dtype."""
     if columns > 1:
         together = min(triton.next_power_of_2(columns), 16)
-        rows = _TILE // together if n_rows * columns >= _TILE * _PROGRAMS else 128 // together
-        return max(rows, 8), 1, together
+        return _TILE // together, 1, together
     average = nnz / max(n_rows, 1)
-    width = next((w for w in (2, 4, 8, 16, 32, 64) if average <= w), 128)
-    tile = _TILE if n_rows * width >= _TILE * _PROGRAMS else _SMALL_TILE
-    return max(tile // width, 1), width, 1
+    width = next((w for w in _WIDTHS if average <= 2 * w), 128)  # two reads a row were fastest
+    return _TILE // width, width, 1
 
 
 def product(
@@ -296,34 +293,28 @@ def product(
     columns = batch * k if shared else k
     x_step = n_cols * k if x.shape[0] > 1 else 0
     rows, width, together = tile or plan_tile(n_rows, ccol.numel(), columns)
-    limit = max(_STEPS * width, 128, 16 * ccol.numel() // max(n_rows, 1))
+    limit = min(max(_STEPS * width, 128, 16 * ccol.numel() // max(n_rows, 1)), 2**31 - 1)
     complex_values = y.is_complex()
     if complex_values:
         values = None if values is None else torch.view_as_real(values)
         x, y_real = torch.view_as_real(x), torch.view_as_real(y)
     else:
         y_real = y
-    limited = longest is None or longest > limit
-    dummy = y_real
+    other = y_real  # stands in for what is absent
     arguments = (
-        crow, ccol, dummy if slots is None else slots, dummy if values is None else values,
-        x, y_real, dummy if b is None else b, dummy if w is None else w, z,
+        crow, ccol, other if slots is None else slots, other if values is None else values,
+        x, y_real, other if b is None else b, other if w is None else w,
+        other if z is None else z,
         n_rows, columns, k, 0 if shared else ccol.numel(), 0 if shared else x_step,
-        0 if shared else n_rows * k, x_step, n_rows * k, limit, alpha, gamma, delta,
+        0 if shared else n_rows * k, x_step, n_rows * k, limit,
+        FINISHES[finish] + (z is not None), alpha, gamma, delta,
+        slots is not None, values is None, complex_values, conj and complex_values,
+        ACCUMULATED[y_real.dtype],
     )  # fmt: skip
-    constants = {
-        "SLOTS": slots is not None,
-        "UNIT": values is None,
-        "COMPLEX": complex_values,
-        "CONJ": conj and complex_values,
-        "LIMITED": limited,
-        "FINISH": FINISHES[finish],
-        "DTYPE": ACCUMULATED[y_real.dtype],
-    }
     grid = (triton.cdiv(n_rows, rows), triton.cdiv(columns, together), members)
     kernel = _vector if together == 1 else _several
-    kernel[grid](*arguments, **constants, ROWS=rows, WIDTH=width, COLUMNS=together, num_warps=warps)
-    if limited:
+    launch(kernel, grid, *arguments, rows, width, together, num_warps=warps)
+    if longest is None or longest > limit:
         grid = (triton.cdiv(n_rows, _SCAN), min(columns, MOST), members)
-        _long_rows[grid](*arguments, **constants, ROWS=_SCAN, WIDTH=_WIDE, COLUMNS=1)
+        launch(_long_rows, grid, *arguments, _SCAN, _WIDE, 1)
     return y

@@ -122,6 +122,30 @@ def _survey_kernel(
     tl.store(found + 5 * programs + p, tl.max(size))
 
 
+@triton.jit(do_not_specialize=["programs"])
+def _summary_kernel(found, out, programs, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = tl.zeros([BLOCK], dtype=tl.float64)
+    if row == 4:
+        total += float("inf")
+    for first in range(0, programs, BLOCK):
+        k = first + tl.arange(0, BLOCK)
+        inside = k < programs
+        part = tl.load(found + row * programs + k, mask=inside, other=0.0)
+        if row == 4:
+            total = tl.minimum(total, tl.where(inside, part, float("inf")))
+        elif row == 5:
+            total = tl.maximum(total, part)
+        else:
+            total += part
+    if row == 4:
+        tl.store(out + row, tl.min(total))
+    elif row == 5:
+        tl.store(out + row, tl.max(total))
+    else:
+        tl.store(out + row, tl.sum(total))
+
+
 @triton.jit(do_not_specialize=[*_SIZES, "x0", "x1", "x2", "g0", "g1", "g2"])
 def _contrary_kernel(
     A, found, n, ld, s1, s2, x0, x1, x2, g0, g1, g2,
@@ -472,7 +496,9 @@ def survey(A: Stencil, smoother: Tensor) -> Tensor:
     launch(
         _survey_kernel, grid, A.planes, smoother, found, *_shape(A), grid[0], codes, len(codes), BLOCK
     )  # fmt: skip
-    return torch.cat([found[:4].sum(1), found[4:5].amin(1), found[5:].amax(1)])
+    out = torch.empty(6, dtype=torch.float64, device=A.device)
+    launch(_summary_kernel, (6,), found, out, grid[0], BLOCK)
+    return out
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:

@@ -21,11 +21,15 @@ _DIRECT = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 
 _known: dict[tuple[Any, ...], Any] = {}
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4) -> None:
+WARPS = 4  # of a program, unless its launch says otherwise
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None = None) -> None:
     """Run `kernel` on `grid`, arguments in order, compile-time constants last.
 
     Integer arguments are declared ``do_not_specialize`` by the kernel, or always are multiples of 16.
     """
+    num_warps = num_warps or WARPS
     if not (_DIRECT and isinstance(kernel, JITFunction)):
         kernel[grid](*args, num_warps=num_warps)
         return

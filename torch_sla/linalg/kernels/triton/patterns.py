@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -22,22 +23,30 @@ _BLOCK = 1024
 _NONE = -(2**62)
 
 
-@triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count", "programs"])
-def _fit_kernel(
-    crow,
-    ccol,
-    offsets,
-    steps,
-    found,
-    n,
-    n0,
-    n1,
-    n2,
-    count,
-    programs,
-    NONE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["n", "count", "stride"])
+def _sample_kernel(crow, ccol, out, n, count, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = k < count
+    row = ((k.to(tl.int64) * stride) % n).to(tl.int32)
+    start = tl.load(crow + row, mask=inside, other=0)
+    stop = tl.load(crow + row + 1, mask=inside, other=0)
+    s = tl.arange(0, WIDTH)[None, :]
+    there = start[:, None] + s < stop[:, None]
+    offset = tl.load(ccol + start[:, None] + s, mask=there, other=0) - row[:, None]
+    offset = tl.where(there, offset, 0)
+    tl.store(out + k[:, None] * WIDTH + s, offset.to(tl.int32), mask=inside[:, None])
+
+
+def sampled_offsets(crow: Tensor, ccol: Tensor, count: int, stride: int) -> list[int]:
+    """Offsets of the first 32 entries of `count` rows, `stride` apart around the end; with 0 in any case."""
+    out = torch.empty(count, 32, dtype=torch.int32, device=crow.device)
+    grid = (triton.cdiv(count, 64),)
+    launch(_sample_kernel, grid, crow, ccol, out, crow.numel() - 1, count, stride, 32, 64)
+    return [int(o) for o in np.unique(out.cpu().numpy())]
+
+
+@triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count"])
+def _fit_kernel(crow, ccol, table, n, n0, n1, n2, count, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     row = i // n0
@@ -48,90 +57,83 @@ def _fit_kernel(
     to = tl.load(crow + i + 1, mask=inside, other=0)
     misfit = tl.zeros([BLOCK], dtype=tl.int32)
     for k in range(count):
-        wanted = tl.load(offsets + k)
+        entry = table + 2 + 4 * k
         left = inside & (at < to)
         column = tl.load(ccol + at, mask=left, other=0)
-        stored = left & (column - i == wanted)
-        a = x + tl.load(steps + 3 * k)
-        b = y + tl.load(steps + 3 * k + 1)
-        c = z + tl.load(steps + 3 * k + 2)
+        stored = left & (column - i == tl.load(entry))
+        a, b, c = x + tl.load(entry + 1), y + tl.load(entry + 2), z + tl.load(entry + 3)
         good = (a >= 0) & (a < n0) & (b >= 0) & (b < n1) & (c >= 0) & (c < n2)
         misfit += (stored & (good == 0)).to(tl.int32)
         at += stored.to(at.dtype)
     left = inside & (at < to)
     offset = tl.load(ccol + at, mask=left, other=0).to(tl.int64) - i
-    p = tl.program_id(0)
-    tl.store(found + p, tl.max(tl.where(left, offset, NONE)))
-    tl.store(found + programs + p, tl.sum(misfit).to(tl.int64))
+    missed = tl.max(tl.where(left, offset, -(2**62)))
+    tl.atomic_max(table, missed, mask=missed > -(2**62))
+    wrong = tl.sum(misfit).to(tl.int64)
+    tl.atomic_add(table + 1, wrong, mask=wrong > 0)
 
 
 def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bool]:
     """Return an offset that no neighbour of the lattice has, if any; and whether all entries fit."""
-    where, n = crow.device, lattice.n
-    grid = (triton.cdiv(n, _BLOCK),)
-    offsets = torch.tensor(lattice.offsets, dtype=torch.int32, device=where)
-    steps = torch.tensor([step(c) for c in lattice.codes], dtype=torch.int32, device=where)
-    found = torch.empty(2, grid[0], dtype=torch.int64, device=where)
+    entries = [
+        number
+        for code, offset in zip(lattice.codes, lattice.offsets, strict=True)
+        for number in (offset, *step(code))
+    ]
+    table = torch.tensor([_NONE, 0, *entries], dtype=torch.int64).to(crow.device)
+    grid = (triton.cdiv(lattice.n, _BLOCK),)
     launch(
-        _fit_kernel,
-        grid,
-        crow,
-        ccol,
-        offsets,
-        steps,
-        found,
-        n,
-        *lattice.shape,
-        offsets.numel(),
-        grid[0],
-        _NONE,
-        _BLOCK,
-    )
-    missed, misfits = torch.stack([found[0].amax(), found[1].sum()]).tolist()
+        _fit_kernel, grid, crow, ccol, table, lattice.n, *lattice.shape, len(lattice.codes), _BLOCK
+    )  # fmt: skip
+    missed, misfits = table[:2].tolist()
     return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
 
 
-@triton.jit(do_not_specialize=["count", "programs"])
+@triton.jit
+def _mixed(w, place, A: tl.constexpr, B: tl.constexpr):
+    mixed = (w ^ (place * A)) * B
+    mixed = (mixed ^ (mixed >> 32)) * A
+    mixed = (mixed ^ (mixed >> 29)) * B
+    return mixed ^ (mixed >> 32)
+
+
+@triton.jit(do_not_specialize=["count"])
 def _hash_kernel(
-    words,
-    sums,
-    count,
-    programs,
-    A: tl.constexpr,
-    B: tl.constexpr,
-    PER: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    words, sums, count,
+    A0: tl.constexpr, B0: tl.constexpr, A1: tl.constexpr, B1: tl.constexpr, PER: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     p = tl.program_id(0).to(tl.int64)
     member = tl.program_id(1).to(tl.int64)
-    total = tl.zeros([BLOCK], dtype=tl.int64)
+    first = tl.zeros([BLOCK], dtype=tl.int64)
+    second = tl.zeros([BLOCK], dtype=tl.int64)
     for t in range(PER):
         k = (p * PER + t) * BLOCK + tl.arange(0, BLOCK)
         inside = k < count
         w = tl.load(words + member * count + k, mask=inside, other=0).to(tl.int64)
-        place = k + 1
-        mixed = (w ^ (place * A)) * B
-        mixed = (mixed ^ (mixed >> 32)) * A
-        mixed = (mixed ^ (mixed >> 29)) * B
-        total += tl.where(inside, mixed ^ (mixed >> 32), 0)
-    tl.store(sums + member * programs + p, tl.sum(total))
+        first += tl.where(inside, _mixed(w, k + 1, A0, B0), 0)
+        second += tl.where(inside, _mixed(w, k + 1, A1, B1), 0)
+    # Integer sums wrap, hence the order in which programs add does not show.
+    tl.atomic_add(sums + 2 * member, tl.sum(first))
+    tl.atomic_add(sums + 2 * member + 1, tl.sum(second))
 
 
 _PER = 16
+_GAP = 32  # empty rows in a row that a program fills in
+_GAP = 32  # empty rows in a row that a program fills in
 
 
 def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
-    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with each pair of constants."""
+    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
     members, count = words.shape
-    programs = triton.cdiv(count, _BLOCK * _PER)
-    sums = torch.empty(len(constants), members, programs, dtype=torch.int64, device=words.device)
-    for part, (a, b) in zip(sums, constants, strict=True):
-        launch(_hash_kernel, (programs, members), words, part, count, programs, a, b, _PER, _BLOCK)
-    return [[int(s) for s in row] for row in sums.sum(2).T.tolist()]
+    sums = torch.zeros(members, 2, dtype=torch.int64, device=words.device)
+    grid = (triton.cdiv(count, _BLOCK * _PER), members)
+    (a0, b0), (a1, b1) = constants
+    launch(_hash_kernel, grid, words, sums, count, a0, b0, a1, b1, _PER, _BLOCK)
+    return [[int(s) for s in row] for row in sums.tolist()]
 
 
 @triton.jit(do_not_specialize=["nnz", "n_rows"])
-def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
+def _rows_kernel(row, col, crow, flag, nnz, n_rows, GAP: tl.constexpr, BLOCK: tl.constexpr):
     e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = e < nnz
     r = tl.load(row + e, mask=inside, other=0)
@@ -142,14 +144,17 @@ def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
     rising = first | (r > before) | ((r == before) & (c > c_before))
     bad = tl.sum((inside & (rising == 0)).to(tl.int32))
     tl.atomic_add(flag, bad, mask=bad > 0)
-    # Rows after the one before, up to this one, begin here; wide gaps are for the host.
+    # Rows after the one before, up to this one, begin here; wide gaps are left to the host, and
+    # coordinates in disorder are full of them.
     gap = tl.max(tl.where(inside & (r > before), r - before, 0))
-    for t in range(gap):
-        begins = inside & (before + 1 + t <= r)
-        tl.store(crow + before + 1 + t, e.to(crow.dtype.element_ty), mask=begins)
     last = e == nnz - 1
     rest = tl.max(tl.where(last, n_rows - r, 0))
-    for t in range(rest):
+    wide = ((gap > GAP) | (rest > GAP)).to(tl.int32)
+    tl.atomic_add(flag + 1, wide, mask=wide > 0)
+    for t in range(tl.minimum(gap, GAP)):
+        begins = inside & (before + 1 + t <= r)
+        tl.store(crow + before + 1 + t, e.to(crow.dtype.element_ty), mask=begins)
+    for t in range(tl.minimum(rest, GAP)):
         tl.store(
             crow + r + 1 + t, (e + 1).to(crow.dtype.element_ty), mask=last & (r + 1 + t <= n_rows)
         )
@@ -158,10 +163,23 @@ def _rows_kernel(row, col, crow, flag, nnz, n_rows, BLOCK: tl.constexpr):
 def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
     """Row pointers ``[n_rows + 1]`` of coordinates that are sorted and unique, None for others."""
     crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
-    flag = torch.zeros(1, dtype=torch.int32, device=row.device)
+    flag = torch.zeros(2, dtype=torch.int32, device=row.device)
     nnz = row.numel()
-    launch(_rows_kernel, (triton.cdiv(nnz, _BLOCK),), row, col, crow, flag, nnz, n_rows, _BLOCK)
-    return None if int(flag) else crow
+    grid = (triton.cdiv(nnz, _BLOCK),)
+    launch(_rows_kernel, grid, row, col, crow, flag, nnz, n_rows, _GAP, _BLOCK)
+    disorder, wide = flag.tolist()
+    if disorder:
+        return None
+    if wide:
+        wanted = torch.arange(n_rows + 1, dtype=row.dtype, device=row.device)
+        return torch.searchsorted(row, wanted).to(row.dtype)
+    return crow
+
+
+@triton.jit
+def _count(where, condition):
+    total = tl.sum(condition.to(tl.int32))
+    tl.atomic_add(where, total.to(tl.int64), mask=total > 0)
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -185,20 +203,19 @@ def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.con
     slack = 0.5 * tolerance * own
     strict = own > size * (1 + 1e-8) + slack
     lax = inside & (strict == 0)
-    p = found + 8 * tl.program_id(0)
-    tl.store(p + 2, tl.sum((inside & ((own > 0) == 0)).to(tl.int32)))
-    tl.store(p + 3, tl.sum((inside & ((own >= size - slack) == 0)).to(tl.int32)))
-    tl.store(p + 4, tl.sum((inside & strict).to(tl.int32)))
-    tl.store(p + 5, tl.sum((lax & (below == 0)).to(tl.int32)))
-    tl.store(p + 6, tl.sum((lax & (above == 0)).to(tl.int32)))
-    tl.store(p + 7, width.to(tl.int32))
+    _count(found + 2, inside & ((own > 0) == 0))
+    _count(found + 3, inside & ((own >= size - slack) == 0))
+    _count(found + 4, inside & strict)
+    _count(found + 5, lax & (below == 0))
+    _count(found + 6, lax & (above == 0))
+    tl.atomic_max(found + 7, width.to(tl.int64), mask=width > tl.load(found + 7))
 
 
 @triton.jit
 def _slot_of(ccol, low, high, column, mask):
     """First slot in ``[low, high)`` whose column is not below `column`."""
     for _ in range(tl.max(tl.where(mask, _bits(high - low), 0))):
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2  # their sum may be beyond 32 bits
         open_ = mask & (low < high)
         under = open_ & (tl.load(ccol + middle, mask=open_, other=0) < column)
         low = tl.where(under, middle + 1, low)
@@ -212,8 +229,10 @@ def _bits(count):
     return tl.ceil(tl.log2(count.to(tl.float32) + 1.0)).to(tl.int32) + 1
 
 
-@triton.jit(do_not_specialize=["n"])
-def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["n", "widest"])
+def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOCK: tl.constexpr):
+    if tl.load(found + 7) > widest:
+        return
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     start = tl.load(crow + i, mask=inside, other=0)
@@ -237,9 +256,8 @@ def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.co
         equal = tl.abs(v - mirror) <= tolerance * scale
         one_sided += (here & (met == 0)).to(tl.int32)
         unequal += (met & (equal == 0)).to(tl.int32)
-    p = found + 8 * tl.program_id(0)
-    tl.store(p, tl.sum(one_sided))
-    tl.store(p + 1, tl.sum(unequal))
+    _count(found, one_sided)
+    _count(found + 1, unequal)
 
 
 _WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
@@ -250,14 +268,13 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | 
     """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
     n = crow.numel() - 1
     grid = (triton.cdiv(n, _ROWS),)
-    found = torch.zeros(grid[0], 8, dtype=torch.int32, device=crow.device)
+    found = torch.zeros(8, dtype=torch.int64, device=crow.device)
     diagonal = values.new_empty(n)
     tolerance = 8 * torch.finfo(values.dtype).eps
     launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
-    if int(found[:, 7].amax()) > _WIDEST:
-        return None
-    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
-    return [int(c) for c in found[:, :7].sum(0).tolist()]
+    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _WIDEST, _ROWS)
+    *counts, widest = (int(c) for c in found.tolist())
+    return None if widest > _WIDEST else counts
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -310,3 +327,31 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     out = values.new_empty(triton.cdiv(n, _ROWS))
     launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
     return out.amax()
+
+
+@triton.jit(do_not_specialize=["n", "nnz", "n_cols", "widest"])
+def _sound_kernel(crow, ccol, faults, n, nnz, n_cols, widest, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0)
+    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    good = (start >= 0) & (stop >= start) & (stop <= nnz) & (stop - start <= widest)
+    good = good & ((i > 0) | (start == 0)) & ((i < n - 1) | (stop == nnz))
+    bad = (inside & (good == 0)).to(tl.int32)
+    usable = inside & good
+    before = tl.full([BLOCK], -1, dtype=ccol.dtype.element_ty)
+    for s in range(tl.max(tl.where(usable, stop - start, 0))):
+        here = usable & (start + s < stop)
+        j = tl.load(ccol + start + s, mask=here, other=0)
+        bad += (here & ((j <= before) | (j >= n_cols))).to(tl.int32)
+        before = tl.where(here, j, before)
+    tl.store(faults + tl.program_id(0), tl.sum(bad))
+
+
+def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
+    """Whether rows of at most 4096 entries rise from 0 to all entries, with rising columns in range."""
+    n = crow.numel() - 1
+    grid = (triton.cdiv(n, _ROWS),)
+    faults = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
+    launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, _WIDEST, _ROWS)
+    return not int(faults.sum())

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
+from torch_sla.linalg.kernels.triton.launch import launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +46,8 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, out: Tensor) -> 
         nnz = source.numel() if index is None else index.numel()
         rows, width, _ = plan_tile(n_rows, nnz, 1)
         grid = (triton.cdiv(n_rows, rows),)
-        _row_max[grid](
-            crow, source, out if index is None else index, out, n_rows,
-            INDEXED=index is not None, ROWS=rows, WIDTH=width,
-        )  # fmt: skip
+        entries = out if index is None else index
+        launch(_row_max, grid, crow, source, entries, out, n_rows, index is not None, rows, width)
     return out
 
 
@@ -73,7 +72,7 @@ def diagonal_slots(crow: Tensor, ccol: Tensor, n: int) -> Tensor:
     out = ccol.new_empty(n)
     if n:
         rows, width, _ = plan_tile(n, ccol.numel(), 1)
-        _diagonal_slots[(triton.cdiv(n, rows),)](crow, ccol, out, n, ROWS=rows, WIDTH=width)
+        launch(_diagonal_slots, (triton.cdiv(n, rows),), crow, ccol, out, n, rows, width)
     return out
 
 
@@ -147,9 +146,9 @@ def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
         if u.is_complex():
             us, vs, written = (torch.view_as_real(t) for t in (us, vs, written))
         grid = (triton.cdiv(nnz, _ENTRIES), us.shape[0])
-        _sampled[grid](
-            crow, ccol, us, vs, written, n_rows, nnz, k, n_rows * k, v.shape[1] * k,
-            COMPLEX=u.is_complex(), DTYPE=ACCUMULATED[written.dtype], ENTRIES=_ENTRIES,
+        launch(
+            _sampled, grid, crow, ccol, us, vs, written, n_rows, nnz, k, n_rows * k,
+            v.shape[1] * k, u.is_complex(), ACCUMULATED[written.dtype], _ENTRIES,
         )  # fmt: skip
     return out
 
@@ -186,7 +185,6 @@ def decide(crow: Tensor, ccol: Tensor, near: Tensor, key: Tensor) -> bool:
         return False
     left = torch.zeros(1, dtype=torch.int32, device=key.device)
     rows, width, _ = plan_tile(n_rows, ccol.numel(), 1)
-    _decide[(triton.cdiv(n_rows, rows),)](
-        crow, ccol, near, key, left, n_rows, UNDECIDED=1 << 60, ROWS=rows, WIDTH=width
-    )
+    grid = (triton.cdiv(n_rows, rows),)
+    launch(_decide, grid, crow, ccol, near, key, left, n_rows, 1 << 60, rows, width)
     return bool(left)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST
+from torch_sla.linalg.kernels.triton.launch import launch
 from torch_sla.linalg.kernels.triton.rows import last_at_most
 
 if TYPE_CHECKING:
@@ -128,10 +129,9 @@ def masked_product(
         if a.is_complex():
             shown = [torch.view_as_real(t) for t in shown]
         grid = (triton.cdiv(nnz * br * bc, _LANES), out[part].shape[0])
-        _masked[grid](
-            *a_pattern, shown[0], *b_pattern, shown[1], crow_c, ccol_c, shown[2],
+        launch(
+            _masked, grid, *a_pattern, shown[0], *b_pattern, shown[1], crow_c, ccol_c, shown[2],
             crow_c.numel() - 1, nnz, a_stride, b_stride,
-            BR=br, BM=bm, BC=bc, COMPLEX=a.is_complex(), DTYPE=ACCUMULATED[shown[2].dtype],
-            LANES=_LANES,
+            br, bm, bc, a.is_complex(), ACCUMULATED[shown[2].dtype], _LANES,
         )  # fmt: skip
     return out

@@ -16,16 +16,18 @@ import torch
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, product
-from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.blocks import (
     BlockRows,
+    dense,
     flatten,
+    full_rows,
     grouped,
     multiply,
     transpose,
+    without_empty,
 )
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
@@ -88,7 +90,7 @@ class DeviceAggregation(DeviceHierarchy):
         ``[n, k]``; None stands for constants.
     unsymmetric
         Whether the matrix is known not to be symmetric: transfers then stay piecewise constant,
-        which convection does not destabilise.
+        which convection does not destabilise, the smoother is spai0 and the cycle W.
 
     Examples
     --------
@@ -137,8 +139,9 @@ class DeviceAggregation(DeviceHierarchy):
         self._vectors = near_nullspace
         self._unsymmetric = unsymmetric
         self._edge = _edge(options.block, near_nullspace, self.n)
-        self._smoother = options.smoother or "chebyshev"
-        # Piecewise constant transfers need the second visit.
+        # A polynomial made for real spectra amplifies what convection turns, and piecewise constant
+        # transfers need the second visit.
+        self._smoother = options.smoother or ("spai0" if unsymmetric else "chebyshev")
         self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
         self._kept: list[_Kept] = []
         values = self._checked(values)
@@ -198,7 +201,7 @@ class DeviceAggregation(DeviceHierarchy):
             P = smoothed(S, T, damping / radius, kept.P)
             del S, T
             R = transpose(P)
-            coarse = _without_empty(multiply(R, multiply(A, P), kept.coarse))
+            coarse = without_empty(multiply(R, multiply(A, P), kept.coarse))
             if not refresh:
                 found_at = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
                 self._kept.append(replace(kept, P=found_at[0], coarse=found_at[1]))
@@ -226,9 +229,9 @@ class DeviceAggregation(DeviceHierarchy):
         self._nullity = -1
         smoother = Smoother(flat.values.new_empty(0), ())
         if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
-            exact = _dense(flatten(A, torch.float64))
+            exact = dense(flatten(A, torch.float64))
             found = coarse_inverse(exact, torch.float64, exact.device)
-            inverse, self._nullity = _full_rows(found.inverse), found.nullity
+            inverse, self._nullity = full_rows(found.inverse), found.nullity
         else:
             smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
@@ -278,7 +281,8 @@ class DeviceAggregation(DeviceHierarchy):
             raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
         if adjoint not in self._recorded:
             self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
-        return self._recorded[adjoint](plain(r).reshape(self.n, -1)).reshape(r.shape)
+        columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
+        return self._recorded[adjoint](columns).reshape(r.shape)
 
     def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
         return self._one(adjoint)(r.unsqueeze(1)).squeeze(1)
@@ -381,31 +385,3 @@ def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
         return "float32"
     low, high = size.aminmax()
     return "float64" if bool(high > _SPREAD * low) else "float32"
-
-
-def _without_empty(A: BlockRows) -> BlockRows:
-    """Put ones on the diagonal where a vector was dependent, so that no row is zero."""
-    edge = A.values.shape[1]
-    if edge == 1:
-        return A
-    slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
-    slots = slots[slots >= 0]
-    values = A.values.clone()
-    d = values[slots].diagonal(dim1=1, dim2=2)
-    add = torch.diag_embed((d == 0).to(values.dtype))
-    values[slots] += add
-    return replace(A, values=values)
-
-
-def _full_rows(dense: Tensor) -> Rows:
-    """Write a dense matrix as rows, so that it is applied like any other, in a fixed order."""
-    n, device = dense.shape[0], dense.device
-    crow = torch.arange(0, n * n + 1, max(n, 1), dtype=torch.int32, device=device)[: n + 1]
-    ccol = torch.arange(n, dtype=torch.int32, device=device).repeat(n)
-    return Rows(crow, ccol, dense.flatten(), n, n)
-
-
-def _dense(A: Rows) -> Tensor:
-    out = A.values.new_zeros(A.n_rows, A.n_cols)
-    out[expand_rows(A.crow).long(), A.ccol.long()] = A.values
-    return out

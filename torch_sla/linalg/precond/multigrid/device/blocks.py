@@ -8,19 +8,28 @@ SIAM J. Sci. Comput. 34, 2012.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.linalg.kernels.rows import Rows
-from torch_sla.linalg.kernels.sparse import expand_rows, transpose_csr
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
 from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BlockRows", "flatten", "grouped", "multiply", "transpose"]
+__all__ = [
+    "BlockRows",
+    "dense",
+    "flatten",
+    "full_rows",
+    "grouped",
+    "multiply",
+    "transpose",
+    "without_empty",
+]
 
 
 @dataclass(frozen=True)
@@ -113,3 +122,32 @@ def flatten(A: BlockRows, dtype: torch.dtype, scale: float = 1.0) -> Rows:
     crow = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=device)
     torch.cumsum(lengths, 0, out=crow[1:])
     return Rows.of(crow.to(index), ccol, values, A.n_cols * c)
+
+
+def without_empty(A: BlockRows) -> BlockRows:
+    """Put ones on the diagonal where a vector was dependent, so that no row is zero."""
+    edge = A.values.shape[1]
+    if edge == 1:
+        return A
+    slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
+    slots = slots[slots >= 0]
+    values = A.values.clone()
+    d = values[slots].diagonal(dim1=1, dim2=2)
+    add = torch.diag_embed((d == 0).to(values.dtype))
+    values[slots] += add
+    return replace(A, values=values)
+
+
+def full_rows(matrix: Tensor) -> Rows:
+    """Write a dense matrix as rows, so that it is applied like any other, in a fixed order."""
+    n, device = matrix.shape[0], matrix.device
+    crow = torch.arange(0, n * n + 1, max(n, 1), dtype=torch.int32, device=device)[: n + 1]
+    ccol = torch.arange(n, dtype=torch.int32, device=device).repeat(n)
+    return Rows(crow, ccol, matrix.flatten(), n, n)
+
+
+def dense(A: Rows) -> Tensor:
+    """Write a small matrix out."""
+    out = A.values.new_zeros(A.n_rows, A.n_cols)
+    out[expand_rows(A.crow).long(), A.ccol.long()] = A.values
+    return out

@@ -2,8 +2,8 @@
 
 All scalars stay on the device, and a test for convergence sets a flag that makes every later kernel
 return at once. The host queues one iteration ahead of the last whose outcome it has seen, so the
-device never idles and stops in exactly the iteration that converged. Small systems, whose kernels are
-shorter than their launches, replay the iteration as a CUDA graph.
+device never idles and stops in exactly the iteration that converged. Where kernels are shorter than
+their launches, the iteration is recorded and replayed as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 __all__ = ["KEPT", "ConjugateGradients"]
 
 KEPT = 1 << 22  # unknowns up to which vectors and the graph are kept for the next solve
+# Unknowns between which a graph is worth recording for one solve: fewer have few kernels, and those of
+# more take longer than their launches.
+_RECORDED = (50_000, 1 << 26)
 _LIMIT = 2000  # iterations that there is room for; multigrid that needs more has failed
 _RESULTS = {
     krylov.RUNNING: Result.MAXITER,
@@ -85,6 +88,7 @@ class ConjugateGradients:
         self.dots = partials(self.n, like.device)
         self.scalars = krylov.Scalars.empty(_LIMIT, like.device)
         self._graph: Any = None
+        self._used = False
         self._seen = _Seen(like.device)
 
     @property
@@ -125,6 +129,7 @@ class ConjugateGradients:
     def _column(self, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
         s, r = self.scalars, self.r
         x = torch.empty_like(b) if self.x is None else self.x
+        self._graph = None if self.x is None else self._graph  # it writes to the last solution
         s.flag.zero_()
         r.copy_(b)
         if x0 is None:
@@ -147,7 +152,11 @@ class ConjugateGradients:
         """Queue iterations until one is seen to have ended them; whether the residual stagnates."""
         best, since = float("inf"), 0
         self._seen.forget()
-        recorded = self.x is not None and x.is_cuda
+        few, many = _RECORDED
+        recorded = (
+            x.is_cuda and self.n <= many and (self.n > few or (self._used and self.x is not None))
+        )
+        self._used = True
         for _ in range(limit):
             if recorded and self._graph is None and self._loaded:
                 self._graph = _record(lambda: self._iteration(x))

@@ -111,7 +111,7 @@ def make_smoother(name: str, sweeps: int, A: Rows) -> tuple[Smoother, float]:
 
 def _row_sums(A: Rows, x: Tensor) -> Tensor:
     order = torch.arange(A.nnz, dtype=A.crow.dtype, device=A.crow.device)
-    return segment_sum(x.reshape(1, -1, 1), A.crow, order).flatten()
+    return segment_sum(x.reshape(1, -1, 1), A.crow, order, longest=A.longest).flatten()
 
 
 def _chebyshev(radius: float, degree: int) -> tuple[tuple[float, float], ...]:

@@ -67,7 +67,9 @@ def _row_sums(crow: Tensor, x: Tensor) -> Tensor:
     """Sum ``[nnz, *]`` by row."""
     flat = x.reshape(1, x.shape[0], -1)
     order = torch.arange(x.shape[0], dtype=crow.dtype, device=crow.device)
-    return segment_sum(flat, crow, order).reshape(crow.numel() - 1, *x.shape[1:])
+    longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
+    total = segment_sum(flat, crow, order, longest=longest)
+    return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 
 def _diagonal(A: BlockRows) -> Tensor:

@@ -1,0 +1,302 @@
+"""Is the plan's choice the best there is, and does it say truly what it will take?
+
+    python benchmarks/plan.py [--largest 1000000] [--repeats 1 10 100] [--rhs 1 32] [--only 2d 3d]
+                              [--budget 30] [--clock wall|cpu] [--machine machine.json] [--memory]
+
+Matrices in two and three dimensions, definite, indefinite and unsymmetric, of a thousand to a
+million unknowns. For each question (so many new values, so many right-hand sides) the plan's
+candidates are carried out, those predicted to take up to eight times as long as the choice,
+everything included but the detection of structure. The ratio is the choice's time over the best time
+found: 1 is perfect. With --memory one solve is made in a child process, and its peak compared with
+what was predicted.
+
+Later values take as long as the second and third did: those are run, and counted as often as asked
+for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from direct import grid
+from harness import machine
+
+from torch_sla.errors import PlanError
+from torch_sla.linalg import SparseTensor, clear_factor_cache, use_machine
+from torch_sla.linalg.solve import plan as plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch_sla.linalg import SolvePlan
+    from torch_sla.linalg.plan.plan import Verdict
+
+REACH = 8.0
+
+
+def wind(cells: tuple[int, ...], strength: float) -> sp.csr_array:
+    """Upwinded transport along every axis."""
+    A, total, before = grid(cells), int(np.prod(cells)), 1
+    for n in cells:
+        D = sp.eye_array(n) - sp.diags_array([np.ones(n - 1)], offsets=[-1])
+        parts = (sp.eye_array(before), D, sp.eye_array(total // (before * n)))
+        A = A + strength * sp.kron(sp.kron(parts[0], parts[1]), parts[2])
+        before *= n
+    return sp.csr_array(A)
+
+
+def stokes(n: int) -> sp.csr_array:
+    """Two velocities and a pressure on an n x n grid."""
+    K = grid((n, n))
+    step = sp.diags_array([-np.ones(n), np.ones(n - 1)], offsets=[0, 1])
+    parts = [sp.kron(step, sp.eye_array(n)), sp.kron(sp.eye_array(n), step)]
+    D = sp.csr_array(sp.hstack(parts))[: n * n - 1]
+    return sp.csr_array(sp.block_array([[sp.block_diag([K, K]), D.T], [D, None]]))
+
+
+def scattered(n: int) -> sp.csr_array:
+    """Graph Laplacian of a Delaunay triangulation of random points, with conductances, grounded at the rim."""
+    from scipy.spatial import Delaunay
+
+    random = np.random.default_rng(31)
+    corners = Delaunay(random.random((n, 2))).simplices
+    i = np.concatenate([corners[:, [0, 1, 2]].ravel(), corners[:, [1, 2, 0]].ravel()])
+    j = np.concatenate([corners[:, [1, 2, 0]].ravel(), corners[:, [0, 1, 2]].ravel()])
+    W = sp.csr_array((np.ones(len(i)), (np.minimum(i, j), np.maximum(i, j))), shape=(n, n))
+    W.data = np.exp(random.standard_normal(len(W.data)))
+    W = W + W.T
+    ground = np.zeros(n)
+    ground[random.choice(n, max(4, int(n**0.5)), replace=False)] = 1.0
+    return sp.csr_array(sp.diags_array(W.sum(axis=1) + ground) - W)
+
+
+def shifted(cells: tuple[int, ...], shift: float) -> sp.csr_array:
+    A = grid(cells)
+    return sp.csr_array(A + shift * sp.eye_array(A.shape[0]))
+
+
+def zoo() -> Iterator[tuple[str, int, Callable[[], sp.csr_array]]]:
+    """Names, unknowns, and how each matrix is made."""
+    for n in (32, 100, 316, 1000):
+        yield f"2d poisson {n}^2", n**2, lambda n=n: grid((n, n))
+        yield f"2d convection {n}^2", n**2, lambda n=n: wind((n, n), 2.0)
+        yield f"2d implicit step {n}^2", n**2, lambda n=n: shifted((n, n), 4.0)
+    for n in (32, 100, 316):
+        yield f"2d helmholtz {n}^2", n**2, lambda n=n: shifted((n, n), -0.05)
+    for n in (20, 60, 180):
+        yield f"2d stokes {n}^2", 3 * n**2 - 1, lambda n=n: stokes(n)
+    for n in (1000, 30_000, 300_000, 1_000_000):
+        yield f"2d scattered {n}", n, lambda n=n: scattered(n)
+    for n in (10, 22, 46, 100):
+        yield f"3d poisson {n}^3", n**3, lambda n=n: grid((n, n, n))
+        yield f"3d convection {n}^3", n**3, lambda n=n: wind((n, n, n), 2.0)
+        yield f"3d implicit step {n}^3", n**3, lambda n=n: shifted((n, n, n), 6.0)
+    for n in (10, 22, 40):
+        yield f"3d helmholtz {n}^3", n**3, lambda n=n: shifted((n, n, n), -0.3)
+
+
+@dataclass
+class Row:
+    name: str
+    repeats: int
+    rhs: int
+    choice: str
+    predicted: float
+    taken: float
+    best: str
+    ratio: float
+    passed_over: int
+
+    def __str__(self) -> str:
+        asked = (self.name, str(self.repeats), str(self.rhs), self.choice)
+        times = (f"{self.predicted:.3g}", f"{self.taken:.3g}", self.best, f"{self.ratio:.2f}")
+        cells = (*asked, *times, str(self.passed_over) if self.passed_over else "")
+        return "| " + " | ".join(cells) + " |"
+
+
+def forced(plan: SolvePlan, verdict: Verdict) -> SolvePlan:
+    """The same question with another candidate put in the place of the choice, which may fall back."""
+    if verdict is plan.verdicts[0]:
+        return plan
+    others = tuple(v for v in plan.verdicts if v is not verdict)
+    return replace(
+        plan, choice=verdict.candidate, fallbacks=(), lean=None, verdicts=(verdict, *others)
+    )
+
+
+class Question:
+    """One matrix; new values are multiples of it, changed a little at random."""
+
+    def __init__(self, A: sp.csr_array, clock: Callable[[], float]) -> None:
+        A = sp.csr_array(A)
+        A.sort_indices()
+        self.first = SparseTensor.from_scipy(A)
+        self.clock = clock
+        known = self.first.structure
+        pattern = self.first.pattern
+        # Known to whoever asks twice; costs no candidate anything.
+        pattern.key, pattern.dimension, pattern.lattice, pattern.symmetric, pattern.transposed  # noqa: B018
+        self.matrices = [
+            SparseTensor.from_pattern(pattern, self.first.csr_values * (1 + 0.1 * k), known)
+            for k in range(3)
+        ]
+        self.random = torch.Generator().manual_seed(31)
+
+    def rhs(self, columns: int) -> torch.Tensor:
+        n = self.first.shape[0]
+        return torch.randn(n, columns, dtype=torch.float64, generator=self.random)
+
+    def run(self, plan: SolvePlan, repeats: int, columns: int, budget: float) -> float:
+        """Seconds of `repeats` solves with new values; infinite where one fails or the budget is spent."""
+        b = self.rhs(columns)
+        clear_factor_cache()
+        gc.collect()
+        times = []
+        for A in self.matrices[: min(repeats, 3)]:
+            start = self.clock()
+            _, info = A.solve(b, plan=plan, info=True, throw=False)
+            times.append(self.clock() - start)
+            if not info.converged or sum(times) > budget:
+                return float("inf")
+        return times[0] + (repeats - 1) * min(times[1:], default=0.0)
+
+    def peak(self, plan: SolvePlan) -> float:
+        """Bytes that one solve adds to a child process at its peak."""
+        b, A = self.rhs(1), self.matrices[0]
+        clear_factor_cache()
+        gc.collect()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = Path("/proc/self/clear_refs")
+            status.write_text("5")  # the peak starts from here
+            before = _status("VmRSS")
+            A.solve(b, plan=plan, throw=False)
+            os.write(write, str(_status("VmHWM") - before).encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as answer:
+            text = answer.read()
+        os.waitpid(child, 0)
+        return float(text or "nan")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+
+
+def ask(name: str, question: Question, repeats: int, columns: int, budget: float) -> Row:
+    A = question.matrices[0]
+    clear_factor_cache()
+    plan = plan_of(A, (A.shape[0], columns), repeats=repeats)
+    candidates = [v for v in plan.verdicts if v.possible]
+    near = [v for v in candidates if v.seconds <= REACH * plan.seconds][:7]
+    times = {}
+    left = budget
+    for verdict in near:
+        times[str(verdict.candidate)] = question.run(forced(plan, verdict), repeats, columns, left)
+        best = min(times.values())
+        # What has taken eight times the best by now is not it.
+        left = (
+            min(budget, REACH * best / max(1, repeats) * 3 + 0.1) if best < float("inf") else budget
+        )
+    # Millisecond questions once more: the first of all pays for imports and cold caches.
+    if min(times.values()) < 0.05 * max(1, repeats):
+        for verdict in near:
+            again = question.run(forced(plan, verdict), repeats, columns, budget)
+            times[str(verdict.candidate)] = min(times[str(verdict.candidate)], again)
+    best = min(times, key=lambda k: times[k])
+    taken = times[str(plan.choice)]
+    return Row(
+        name,
+        repeats,
+        columns,
+        str(plan.choice),
+        plan.seconds,
+        taken,
+        best,
+        taken / times[best],
+        len(candidates) - len(near),
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--largest", type=int, default=1_000_000)
+    arguments.add_argument("--smallest", type=int, default=0)
+    arguments.add_argument("--repeats", type=int, nargs="+", default=[1, 10, 100])
+    arguments.add_argument("--rhs", type=int, nargs="+", default=[1, 32])
+    arguments.add_argument("--only", nargs="+", default=[""], help="parts of names")
+    arguments.add_argument(
+        "--budget", type=float, default=30.0, help="seconds a candidate may take for a question"
+    )
+    arguments.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    arguments.add_argument("--machine", help="a table from `torch-sla calibrate`")
+    arguments.add_argument(
+        "--memory", action="store_true", help="compare peaks in child processes (Linux)"
+    )
+    arguments.add_argument("--threads", type=int, default=1)
+    options = arguments.parse_args()
+    torch.set_num_threads(options.threads)
+    use_machine(options.machine)
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    print(f"### Plans\n\n{machine()}, {options.clock} time\n")
+    print("| matrix | repeats | rhs | choice | predicted s | taken s | best | ratio | not run |")
+    print("|" + " --- |" * 9)
+    rows, peaks = [], []
+    for name, unknowns, make in zoo():
+        if not options.smallest <= unknowns <= options.largest or not any(
+            part in name for part in options.only
+        ):
+            continue
+        question = Question(make(), clock)
+        for repeats in options.repeats:
+            for columns in options.rhs:
+                row = ask(name, question, repeats, columns, options.budget)
+                rows.append(row)
+                print(row, flush=True)
+        if options.memory and unknowns >= 10_000:
+            A = question.matrices[0]
+            for wanted in ({}, {"backend": "native"}, {"backend": "scipy", "method": "superlu"}):
+                try:
+                    plan = plan_of(A, (A.shape[0],), **wanted)  # type: ignore[arg-type]
+                except PlanError:
+                    continue
+                if plan.seconds < options.budget:
+                    peaks.append(
+                        (
+                            name,
+                            str(plan.choice),
+                            plan.nbytes,
+                            question.peak(forced(plan, plan.verdicts[0])),
+                        )
+                    )
+    within = sum(row.ratio <= 1.3 for row in rows)
+    if rows:
+        share, worst = 100 * within / len(rows), max(row.ratio for row in rows)
+        print(
+            f"\nwithin 1.3 of the best: {within} of {len(rows)} ({share:.0f} %); worst {worst:.2f}"
+        )
+    if peaks:
+        print("\n| matrix | plan | predicted MB | measured MB | predicted / measured |")
+        print("|" + " --- |" * 5)
+        for name, choice, predicted, measured in peaks:
+            print(
+                f"| {name} | {choice} | {predicted / 1e6:.1f} | {measured / 1e6:.1f} | {predicted / measured:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

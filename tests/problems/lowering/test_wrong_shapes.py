@@ -1,0 +1,226 @@
+"""What does not fit the mesh or the physics is an error with a path, never a traceback of torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import (
+    PML,
+    BoxMesh,
+    Dirichlet,
+    EigenProblem,
+    ElasticityProblem,
+    Entries,
+    HelmholtzProblem,
+    HyperelasticityProblem,
+    IntervalMesh,
+    LinearProblem,
+    MatrixFile,
+    Maximum,
+    Neumann,
+    NonlinearProblem,
+    Parameter,
+    Periodic,
+    PointLoad,
+    PoissonProblem,
+    Probe,
+    RectangleMesh,
+    Spring,
+    StokesProblem,
+    Unknown,
+    Variable,
+    WeakFormProblem,
+    clear_cache,
+)
+from torch_sla.errors import ArgumentError, MeshError, SolveError
+from torch_sla.linalg import cache_counters
+
+FLAT = RectangleMesh(cells=(2, 2))
+HELD = Dirichlet("left", 0.0)
+
+
+def elastic(**changes: object) -> ElasticityProblem:
+    return ElasticityProblem(
+        **{"mesh": FLAT, "model": "plane_strain", "boundary": [HELD], **changes}
+    )
+
+
+def rubber(**changes: object) -> HyperelasticityProblem:
+    return HyperelasticityProblem(
+        **{"mesh": FLAT, "constants": {"mu": 1.0, "lam": 1.0}, "boundary": [HELD], **changes}
+    )
+
+
+WRONG = {
+    "three components in 2D": (lambda: elastic(body_force=[0.0, 0.0, 1.0]), "vector of 2"),
+    "a traction in 3D": (
+        lambda: elastic(boundary=[HELD, Neumann("right", traction=[1.0, 0.0, 0.0])]),
+        "boundary.1.traction: a vector of 2",
+    ),
+    "a value of three": (
+        lambda: elastic(boundary=[Dirichlet("left", [0.0, 0.0, 0.0])]),
+        "boundary.0.value",
+    ),
+    "a vector for a component": (
+        lambda: elastic(boundary=[HELD, Dirichlet("right", [0.0, 0.0], component=0)]),
+        "scalar",
+    ),
+    "a component too many": (
+        lambda: elastic(boundary=[Dirichlet("left", 0.0, component=2)]),
+        "components 0 to 1",
+    ),
+    "a model of another dimension": (lambda: elastic(model="solid"), "a mesh in 2D stands for"),
+    "no model": (lambda: elastic(model=None), "stands for"),
+    "a line": (lambda: elastic(mesh=IntervalMesh(cells=2)), "2 or 3 dimensions"),
+    "a negative radius": (
+        lambda: elastic(model="axisymmetric", mesh=RectangleMesh(cells=(2, 2), origin=(-0.5, 0.0))),
+        "radius",
+    ),
+    "a thickness in space": (
+        lambda: elastic(mesh=BoxMesh(cells=(1, 1, 1)), model="solid", thickness=2.0),
+        "no thickness",
+    ),
+    "half an orthotropy": (lambda: elastic(young_modulus=[1.0, 2.0, 3.0]), "orthotropic"),
+    "two moduli": (
+        lambda: elastic(
+            young_modulus=[1.0, 2.0], poisson_ratio=[0.1, 0.1], shear_modulus=[1.0, 1.0]
+        ),
+        "three values",
+    ),
+    "an impossible ratio": (lambda: elastic(poisson_ratio=0.5), "plane_strain needs"),
+    "a negative modulus": (lambda: elastic(young_modulus=-1.0), "young_modulus must be positive"),
+    "a negative spring": (
+        lambda: elastic(boundary=[HELD, Spring("right", stiffness=-1.0)]),
+        "stiffness must not",
+    ),
+    "a load outside": (
+        lambda: elastic(boundary=[HELD, PointLoad(at=[(7.0, 0.0)], value=[1.0, 0.0])]),
+        "outside",
+    ),
+    "a load that is a number": (
+        lambda: elastic(boundary=[HELD, PointLoad(at=[(0.6, 0.7)], value=1.0)]),
+        "2 components",
+    ),
+    "a flux of a solid": (
+        lambda: elastic(boundary=[HELD, Neumann("right", flux=1.0)]),
+        "'neumann.flux' has no meaning",
+    ),
+    "constants of another law": (lambda: rubber(constants={"mu": 1.0}), "constants of neo_hookean"),
+    "a law that is none": (lambda: rubber(law="neo_hooke"), "a law is one of"),
+    "a traction on rubber": (
+        lambda: rubber(boundary=[HELD, Neumann("right", traction=[1.0])]),
+        "vector of 2",
+    ),
+    "rubber that floats": (lambda: rubber(boundary=[]), "rigid"),
+    "a matrix of 3": (
+        lambda: PoissonProblem(
+            mesh=FLAT, boundary=[HELD], diffusivity=[[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]
+        ),
+        "matrix of 2",
+    ),
+    "a velocity of 3": (
+        lambda: PoissonProblem(mesh=FLAT, boundary=[HELD], advection=[1.0, 0.0, 0.0]),
+        "vector of 2",
+    ),
+    "supg of order 2": (
+        lambda: PoissonProblem(
+            mesh=FLAT, order=2, boundary=[HELD], advection=[1.0, 0.0], stabilization="supg"
+        ),
+        "second derivatives",
+    ),
+    "edges that do not match": (
+        lambda: PoissonProblem(mesh=FLAT, reaction=1.0, boundary=[Periodic("left", to="top")]),
+        "partner|match",
+    ),
+    "a layer in 3D": (
+        lambda: HelmholtzProblem(
+            mesh=FLAT, wavenumber=1.0, layer=PML(lower=[0.0] * 3, upper=[1.0] * 3, thickness=1.0)
+        ),
+        "2 coordinates",
+    ),
+    "a wave of no length": (lambda: HelmholtzProblem(mesh=FLAT, wavenumber="0*x"), "wavenumber"),
+    "the largest complex": (
+        lambda: HelmholtzProblem(
+            mesh=FLAT, wavenumber=1.0, boundary=[HELD], outputs=[Maximum("m", "u")]
+        ),
+        "abs",
+    ),
+    "a fluid that floats": (lambda: StokesProblem(mesh=FLAT), "holds the fluid"),
+    "a flow on a line": (lambda: StokesProblem(mesh=IntervalMesh(cells=2)), "2 or 3 dimensions"),
+    "no viscosity": (
+        lambda: StokesProblem(mesh=FLAT, viscosity=0.0, boundary=[HELD]),
+        "viscosity must be positive",
+    ),
+    "an unknown unknown": (
+        lambda: WeakFormProblem(
+            mesh=FLAT, residual="u*v", boundary=[Dirichlet("left", 0.0, unknown="w")]
+        ),
+        "no unknown 'w'",
+    ),
+    "two tests of one name": (
+        lambda: WeakFormProblem(
+            mesh=FLAT, unknowns=[Unknown("a"), Unknown("b")], residual="a*v + b*v"
+        ),
+        "called 'v'",
+    ),
+    "a probe of nothing": (
+        lambda: WeakFormProblem(
+            mesh=FLAT, residual="u*v - v", outputs=[Probe("p", at=[(0.1, 0.1)], quantity="w")]
+        ),
+        "unknown name 'w'",
+    ),
+    "a matrix and a vector": (
+        lambda: LinearProblem(matrix=[[1.0, 0], [0, 1]], rhs=[1.0]),
+        "shapes",
+    ),
+    "a rectangle": (lambda: LinearProblem(matrix=[[1.0, 0.0]], rhs=[1.0]), "shapes"),
+    "an entry outside": (
+        lambda: LinearProblem(
+            matrix=Entries(rows=[0], cols=[3], values=[1.0], shape=[2, 2]), rhs=[1.0, 1.0]
+        ),
+        "between 0 and 1",
+    ),
+    "a file that is none": (
+        lambda: LinearProblem(matrix=MatrixFile("a.mtx"), rhs=[1.0]),
+        "no such",
+    ),
+    "too many pairs": (lambda: EigenProblem(matrix=[[1.0]], k=3), "has no 3 eigenvalues"),
+    "modes of a physics": (lambda: EigenProblem(of=1), "not available yet"),
+    "two unknowns, one equation": (
+        lambda: NonlinearProblem(unknowns=[Variable("x"), Variable("y")], residual=["x + y"]),
+        "as many equations",
+    ),
+    "an output of a mesh": (
+        lambda: LinearProblem(matrix=[[1.0]], rhs=[1.0], outputs=[Maximum("m", "x")]),
+        "no meaning",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_declarations(name: str) -> None:
+    make, message = WRONG[name]
+    with pytest.raises((ArgumentError, MeshError), match=message):
+        make().solve()
+
+
+def test_a_nonlinear_problem_without_a_root_says_so() -> None:
+    problem = NonlinearProblem(unknowns=[Variable("x", start=0.5)], residual=["x**2 + 1"])
+    with pytest.raises(SolveError):
+        problem.solve()
+
+
+def test_newton_analyses_once() -> None:
+    clear_cache()
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(6, 6)),
+        diffusivity="1 + u**2",
+        source=Parameter("f", default=5.0),
+        boundary=[HELD],
+    )
+    problem.solve()
+    before = cache_counters()["analyze"]
+    f = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    problem.solve(f=f)
+    assert cache_counters()["analyze"] == before
