@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.parameters import Given
@@ -64,6 +65,10 @@ class TimeGrid:
         self.h = float(times[1] - times[0])
         self.constant = not model.timed
         self.info: SolveInfo | None = None
+        # Errors of the steps add up, so each is given its share.
+        solver, floor = model.spec.solver, 50.0 * torch.finfo(model.dtype).eps
+        share = (solver.rtol or default_rtol(model.dtype)) / (len(times) - 1)
+        self._solver = solver.updated(rtol=max(share, floor))
         first = self.scene(0)
         self.M = model.mass(first)
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
@@ -138,7 +143,7 @@ class TimeGrid:
             values,
             load,
             model.structure(now.operator.definite, now.operator.symmetric),
-            model.spec.solver,
+            self._solver,
             start=constraint.restrict(guess.detach()),
             repeats=len(self.times),
         )
@@ -189,7 +194,7 @@ class TimeGrid:
             values,
             constraint.reduce(-r - lift),
             model.structure(True, True),
-            model.spec.solver,
+            self._solver,
         )
         return constraint.recover(a, given)
 
