@@ -165,7 +165,7 @@ def check(
             info.residual <= residual_limit(dtype) or not c.square or info.result is Result.ROUNDOFF
         )
         assert info.iterations > 0
-        assert info.history or b.name == "eigen"
+        assert info.history
     if not c.hard:
         # Conditions of these are below 1e3.
         limit = 1e4 * eps if m.kind == "direct" else 1e4 * residual_limit(dtype)

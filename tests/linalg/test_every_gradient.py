@@ -232,7 +232,6 @@ UNTOUCHED = {
     "detach": "leaves the graph",
     "requires_grad_": "a flag",
     "from_pattern": "keeps the values",
-    "declare": "keeps the values",
     "flat_slots": "what every operation of the table begins with",
     "from_scipy": "SciPy has no graph",
     "to_scipy": "SciPy has no graph",

@@ -38,7 +38,7 @@ void bind_method(py::module_& m, const char* name) {
       .def_property_readonly("bytes", &Method::bytes)
       .def(
           "solve",
-          // b, x [k, n]: one system a row. Returns a (status, iterations, residual) for each.
+          // b, x [k, n]: one system a row. Returns (status, iterations, residual, history) for each.
           [](const Method& method, const Array<int>& crow, const Array<int>& ccol,
              const Array<T>& values, const Array<T>& b, Array<T>& x, double rtol,
              std::int64_t maxiter) {
@@ -56,8 +56,8 @@ void bind_method(py::module_& m, const char* name) {
             }
             py::list result;
             for (const auto& report : reports)
-              result.append(
-                  py::make_tuple(name_of(report.status), report.iterations, report.residual));
+              result.append(py::make_tuple(name_of(report.status), report.iterations,
+                                           report.residual, report.history));
             return result;
           },
           array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("b"), array_arg("x"),

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "torch_sla/factor.hpp"
 
@@ -30,6 +31,7 @@ struct KrylovReport {
   KrylovStatus status = KrylovStatus::converged;
   std::int64_t iterations = 0;
   double residual = 0;  // true one, relative to the right-hand side
+  std::vector<double> history;  // residuals of the recurrence, relative to the right-hand side
 };
 
 // A method with its preconditioner.
@@ -45,6 +47,31 @@ struct Krylov {
 };
 
 enum class KrylovMethod { cg, bicgstab };
+
+// A preconditioner that notes the norms of what it is applied to: conjugate gradients hand it each
+// residual, BiCGSTAB in turn a direction and the residual of the half step.
+template <class Preconditioner>
+class Noting {
+ public:
+  explicit Noting(const Preconditioner& inner) : inner_(inner) {}
+
+  template <class Vector>
+  decltype(auto) solve(const Vector& r) const {
+    norms_.push_back(static_cast<double>(r.norm()));
+    return inner_.solve(r);
+  }
+
+  // Every `stride`-th norm from `first` on.
+  std::vector<double> every(std::size_t first, std::size_t stride) const {
+    std::vector<double> out;
+    for (std::size_t i = first; i < norms_.size(); i += stride) out.push_back(norms_[i]);
+    return out;
+  }
+
+ private:
+  const Preconditioner& inner_;
+  mutable std::vector<double> norms_;
+};
 
 template <class T, class Preconditioner, KrylovMethod method>
 class KrylovWith : public Krylov<T> {
@@ -94,10 +121,14 @@ class KrylovWith : public Krylov<T> {
     Eigen::Index iterations = maxiter;
     Real error = Real(rtol);
     bool sound = true;
+    const Noting<Preconditioner> noting(preconditioner_);
     if constexpr (method == KrylovMethod::cg)
-      Eigen::internal::conjugate_gradient(matrix, unit, start, preconditioner_, iterations, error);
+      Eigen::internal::conjugate_gradient(matrix, unit, start, noting, iterations, error);
     else
-      sound = Eigen::internal::bicgstab(matrix, unit, start, preconditioner_, iterations, error);
+      sound = Eigen::internal::bicgstab(matrix, unit, start, noting, iterations, error);
+    report.history = method == KrylovMethod::cg ? noting.every(1, 1) : noting.every(1, 2);
+    if (static_cast<double>(error) <= rtol)  // the last residual stops the method instead
+      report.history.push_back(static_cast<double>(error));
     const Vector defect = unit - matrix * start;
     out = start * size;
     report.iterations = iterations;

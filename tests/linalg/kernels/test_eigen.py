@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels import eigen
 
 pytestmark = pytest.mark.skipif(
@@ -277,3 +278,22 @@ def test_wrong_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_core, "extension", None)
     with pytest.raises(BackendUnavailableError, match="'eigen' backend"):
         eigen.analyze("llt", crow, ccol)
+
+
+@pytest.mark.parametrize(
+    ("method", "preconditioner"), [("cg", "jacobi"), ("cg", "ichol"), ("bicgstab", "ilu")]
+)
+def test_krylov_tells_its_history(method: str, preconditioner: str) -> None:
+    n = 60
+    i = torch.arange(n)
+    row, col = torch.cat([i, i[1:], i[:-1]]), torch.cat([i, i[:-1], i[1:]])
+    values = torch.cat([torch.full((n,), 2.1), torch.full((2 * n - 2,), -1.0)]).double()
+    A = SparseTensor(values, row, col, (n, n))
+    b = torch.linspace(0, 1, n, dtype=torch.float64)
+    x, info = A.solve(
+        b, backend="eigen", method=method, preconditioner=preconditioner, rtol=1e-10, info=True
+    )
+    assert len(info.history) in (info.iterations, info.iterations + 1)
+    assert info.history[-1] <= 1e-10
+    true = float((A @ x - b).norm() / b.norm())
+    assert abs(info.history[-1] - true) <= 1e-12

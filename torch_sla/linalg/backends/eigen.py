@@ -152,7 +152,13 @@ class Eigen(Backend):
         )
         # Eigen's CG does not count the step that converges.
         last = int(numeric.symbolic.method == "cg" and done.result.ok)
-        return Solution(done.x, max(done.iterations, default=0) + last, [], done.result)
+        steps = max(done.iterations, default=0) + last
+        told = [column for column in done.histories if column]
+        history = [
+            max(column[min(step, len(column) - 1)] for column in told)
+            for step in range(max(map(len, told), default=0))
+        ]
+        return Solution(done.x, steps, history, done.result)
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
         factor = numeric.payload

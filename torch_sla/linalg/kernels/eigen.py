@@ -240,6 +240,9 @@ class KrylovSolution:
         Of each column.
     residuals
         True relative residual of each column.
+    histories
+        Relative residuals of the recurrence of each column, one per iteration; BiCGSTAB's are those of the half
+        steps, and the last.
     result
         The worst over the columns.
     """
@@ -247,6 +250,7 @@ class KrylovSolution:
     x: Tensor
     iterations: list[int]
     residuals: list[float]
+    histories: list[list[float]]
     result: Result
 
 
@@ -312,11 +316,12 @@ class Krylov:
             rtol,
             maxiter,
         )
-        results = {_KRYLOV_RESULTS[status] for status, _, _ in reports}
+        results = {_KRYLOV_RESULTS[status] for status, *_ in reports}
         return KrylovSolution(
             columns.mT.contiguous(),
-            [int(i) for _, i, _ in reports],
-            [float(r) for _, _, r in reports],
+            [iterations for _, iterations, *_ in reports],
+            [residual for _, _, residual, _ in reports],
+            [history for *_, history in reports],
             next((r for r in _SEVERITY if r in results), Result.CONVERGED),
         )
 
