@@ -87,7 +87,11 @@ def test_sigma_and_the_other_end() -> None:
         mesh=IntervalMesh(cells=20), boundary=[Dirichlet(["left", "right"], 0.0)]
     )
     every = EigenProblem(of=string, k=19).solve().eigenvalues
-    near = EigenProblem(of=string, k=2, sigma=0.49 * float(every[7]) + 0.51 * float(every[8])).solve().eigenvalues
+    near = (
+        EigenProblem(of=string, k=2, sigma=0.49 * float(every[7]) + 0.51 * float(every[8]))
+        .solve()
+        .eigenvalues
+    )
     assert torch.allclose(near, every[7:9])
     top = EigenProblem(of=string, k=2, which="LA").solve().eigenvalues
     assert torch.allclose(top, every[-2:])

@@ -94,7 +94,7 @@ def test_of_every_analysis() -> None:
 
 
 def test_cases_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(SpecError, match="'kk' is no parameter.*did you mean"):
+    with pytest.raises(SpecError, match=r"'kk' is no parameter.*did you mean"):
         SweepProblem(of=rod(), cases={"kk": [1.0]})
     with pytest.raises(SpecError, match=r"cases\.1: all cases name the same"):
         SweepProblem(of=rod(), cases=[{"f": 1.0}, {"k": 1.0}])
@@ -102,6 +102,6 @@ def test_cases_that_make_no_sense_are_refused() -> None:
         SweepProblem(of=rod(), cases=[{"f": [1.0, 2.0]}])
     with pytest.raises(ArgumentError, match="what the cases vary"):
         SweepProblem(of=rod(), cases={"f": [1.0]}).solve(f=2.0)
+    once = SweepProblem(of=rod(), cases={"f": [1.0]})
     with pytest.raises(SpecError, match="cannot be of a sweep problem"):
-        once = SweepProblem(of=rod(), cases={"f": [1.0]})
         SweepProblem(of=once, cases={"k": [1.0]})

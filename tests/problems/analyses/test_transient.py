@@ -150,7 +150,8 @@ def test_gradients_through_ten_steps(checkpoints: int) -> None:
     )
     values = {"E": 2.0, "rho": 1.1, "stretch": 0.1, "v0": 0.2}
     check = problem.check_gradients(
-        values, output=lambda s: (s["e"] ** 2).sum() + (s["r"] ** 3).sum() + s.velocity.square().sum()
+        values,
+        output=lambda s: (s["e"] ** 2).sum() + (s["r"] ** 3).sum() + s.velocity.square().sum(),
     )
     assert check.passed, str(check)
 
@@ -159,7 +160,10 @@ def test_memory_of_gradients_does_not_follow_the_steps() -> None:
     """Bytes that the graph holds after the forward run, by the allocator's own count."""
 
     class Info(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in "a b c d mapped f g used i j".split()]
+        _fields_ = [
+            (name, ctypes.c_size_t)
+            for name in ["a", "b", "c", "d", "mapped", "f", "g", "used", "i", "j"]
+        ]
 
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
@@ -220,9 +224,7 @@ def test_supports_bear_the_inertia() -> None:
         boundary=[Dirichlet("left", 0.0)],
         outputs=[Flux("out", "left")],
     )
-    s = TransientProblem(
-        of=problem, end=1.0, steps=5, scheme="backward_euler", save=["u"]
-    ).solve()
+    s = TransientProblem(of=problem, end=1.0, steps=5, scheme="backward_euler", save=["u"]).solve()
     M = problem.assemble().mass
     heat = (M @ s.history["u"].T).sum(0)
     kept = heat.diff() / 0.2
@@ -276,7 +278,7 @@ def test_a_weak_form_is_followed_like_the_physics_it_writes_out() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     steady = {"end": 1.0, "steps": 4}
-    with pytest.raises(SpecError, match="resists acceleration.*newmark"):
+    with pytest.raises(SpecError, match=r"resists acceleration.*newmark"):
         TransientProblem(of=bar(), scheme="bdf2", **steady)
     with pytest.raises(SpecError, match="time is gone already"):
         TransientProblem(
@@ -284,11 +286,11 @@ def test_what_makes_no_sense_is_refused() -> None:
         )
     with pytest.raises(SpecError, match="says the rate itself"):
         TransientProblem(of=rod(), initial_velocity=1.0, **steady)
-    with pytest.raises(ArgumentError, match="critical one.*take at least"):
+    with pytest.raises(ArgumentError, match=r"critical one.*take at least"):
         TransientProblem(of=rod(order=1), scheme="explicit", **steady).solve()
     with pytest.raises(SpecError, match="order 2"):
         TransientProblem(of=rod(order=2), scheme="explicit", **steady).solve()
-    with pytest.raises(SpecError, match="2 components; the unknown has 1|a scalar"):
+    with pytest.raises(SpecError, match=r"2 components; the unknown has 1|a scalar"):
         TransientProblem(of=rod(), initial=[1.0, 2.0], **steady).solve()
     with pytest.raises(SpecError, match="this solve is steady"):
         rod().updated(source="t").solve()
