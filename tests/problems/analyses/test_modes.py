@@ -23,7 +23,7 @@ from torch_sla import (
     StokesProblem,
     load_problem,
 )
-from torch_sla.errors import SpecError
+from torch_sla.errors import GradientError, SpecError
 
 SIDES = ["left", "right", "bottom", "top"]
 
@@ -178,5 +178,8 @@ def test_what_has_no_modes_says_why() -> None:
         EigenProblem(k=1)
     with pytest.raises(SpecError, match=r"of\.solver"):
         EigenProblem(of=held, solver={"rtol": 1e-8})
+    pushed = EigenProblem(of=held.updated(source=Parameter("f", default=1.0)), k=1)
+    with pytest.raises(GradientError, match="'f' requires grad, but neither stiffness nor mass"):
+        pushed.solve(f=torch.tensor(1.0, dtype=torch.float64, requires_grad=True))
     with pytest.raises(SpecError, match="depends on time"):
         EigenProblem(of=held.updated(reaction="t"), k=1).solve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +11,9 @@ from tests.helpers.samples import SAMPLES
 from torch_sla import EigenProblem, SweepProblem, TransientProblem, load_problem
 from torch_sla.errors import SpecError
 from torch_sla.problems.registry import PHYSICS
-from torch_sla.problems.specs.problem import FieldProblem
+
+if TYPE_CHECKING:
+    from torch_sla.problems.specs.problem import FieldProblem
 
 PAGE = Path(__file__).parents[3] / "docs" / "analyses.md"
 FIELDS = [kind for kind, entry in PHYSICS.items() if entry.kind == "field"]

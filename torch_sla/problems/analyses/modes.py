@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.linalg import Pattern, SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
@@ -98,6 +98,7 @@ class Modes(Analysis):
             scene = model.scene(values, points, mass=True)
             K, symmetric = self._stiffness(scene, start, throw=throw)
             M = model.mass(scene)
+        _require_reach(scene, K, M)
         space = FreeSpace(model)
         if spec.k > space.n:
             raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
@@ -214,3 +215,22 @@ class ModalSolution(AlgebraSolution):
             for name in inner.ranks
         }
         write_mesh(path, inner.mesh, at_points, {}, points=self.points)
+
+
+def _require_reach(scene: Scene, K: Tensor, M: Tensor) -> None:
+    """Refuse a value that requires grad and enters neither matrix, such as a load of a linear physics."""
+    wanted = {name: value for name, value in scene.given.items() if value.requires_grad}
+    if not wanted or not torch.is_grad_enabled():
+        return
+    total = K.sum() + M.sum()
+    found: tuple[Tensor | None, ...] = (None,) * len(wanted)
+    if total.requires_grad:
+        found = torch.autograd.grad(
+            total, list(wanted.values()), retain_graph=True, allow_unused=True
+        )
+    for name, gradient in zip(wanted, found, strict=True):
+        if gradient is None:
+            raise GradientError(
+                f"{name!r} requires grad, but neither stiffness nor mass depends on it, so its gradient would be zero "
+                "in silence; pass it detached"
+            )
