@@ -134,9 +134,11 @@ class Solution:
         parsed = Expression.parse(expression)
         scene = self._taken.scene
         known = visible(scene.declared, model.ranks) | model.spec.derived_of
+        forbidden = {}
         if scene.time is None:
             del known["t"]
-        parsed.check(known, {"t": "this problem is steady"})
+            forbidden = {"t": "this problem is steady"}
+        parsed.check(known, forbidden)
         unused = parsed.names & scene.declared.keys() - scene.given.keys() - scene.given.laws.keys()
         if unused:
             raise ArgumentError(

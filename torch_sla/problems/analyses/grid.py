@@ -62,7 +62,7 @@ class TimeGrid:
         lumped: bool,
     ) -> None:
         self.model, self._base, self._series, self.times = model, scene, series, times
-        self.h = float(times[1] - times[0])
+        self.h = float(times[-1]) / (len(times) - 1)
         self.constant = not model.timed
         self.info: SolveInfo | None = None
         # Errors of the steps add up, so each is given its share.
