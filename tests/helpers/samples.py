@@ -68,7 +68,7 @@ class Sample:
         model = problem.compile()
         generator = torch.Generator().manual_seed(90210)
         found = {}
-        names = list(getattr(model, "free", problem.declared))
+        names = list(getattr(model, "unvaried", problem.declared))
         for name, default in model.defaults(names).items():
             noise = torch.rand(default.shape, generator=generator, dtype=torch.float64)
             found[name] = default * (0.9 + 0.2 * noise)

@@ -74,7 +74,7 @@ class Sweep(Analysis):
         return found
 
     @property
-    def free(self) -> list[str]:
+    def unvaried(self) -> list[str]:
         """Names of the parameters that the cases do not vary."""
         return [name for name in self.declared if name not in self.spec.every[0]]
 
@@ -83,7 +83,7 @@ class Sweep(Analysis):
     ) -> dict[str, Tensor]:
         """Return the default values of the parameters that the cases do not vary."""
         del declared
-        found: dict[str, Tensor] = self.model.defaults([n for n in names if n in self.free])
+        found: dict[str, Tensor] = self.model.defaults([n for n in names if n in self.unvaried])
         return found
 
     def check(self) -> Any:
