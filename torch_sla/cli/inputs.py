@@ -39,7 +39,10 @@ def read_problem(
             raise ArgumentError(f"--set {setting!r}: expected PATH=VALUE, as in mesh.cells=[64,64]")
         _set(document.data, where, parse_value(text))
     if device is not None:
-        _set(document.data, "solver.device", device)
+        where, data = "solver.device", document.data
+        while isinstance(data, dict) and isinstance(data.get("of"), dict):
+            where, data = f"of.{where}", data["of"]
+        _set(document.data, where, device)
     return from_document(document, base=path.resolve().parent, trust=trust)
 
 

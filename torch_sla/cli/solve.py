@@ -41,12 +41,10 @@ def solve(
         written = []
         if solution.info.converged:
             output.mkdir(parents=True, exist_ok=True)
-            has_mesh = hasattr(problem, "mesh")
-            endings = [".vtu" if has_mesh and not solution.batch else ".npz", ".json"]
-            for ending in endings:
+            for ending in solution.endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])
-            if picture and has_mesh:
+            if picture and solution.drawable:
                 written.append(output / f"{file.stem}.png")
                 solution.plot(written[-1])
     if as_json:

@@ -127,12 +127,14 @@ class SolverState:
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
             x = self._one(values, prints[0], columns, adjoint, first, self.x0)
+            self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
         out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
         for i in self._together(items, prints, b, adjoint, first, out):
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
             out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
+        self.x0 = None
         return out
 
     @property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem, NonlinearProblem
 
-__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear"]
+__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear", "components"]
 
 
 class Algebra(ABC):
@@ -192,16 +192,7 @@ class Algebra(ABC):
         if not info:
             report.history.clear()
         x = next(iter(fields.values()))
-        outputs = {}
-        for i, output in enumerate(self.spec.outputs):
-            if not isinstance(output, Component):
-                raise SpecError("only components are outputs here", path=f"outputs.{i}")
-            if max(output.index) >= x.shape[-1]:
-                raise SpecError(
-                    f"there are {x.shape[-1]} components; received {max(output.index)}",
-                    path=f"outputs.{i}.index",
-                )
-            outputs[output.name] = x[..., list(output.index)].to(home)
+        outputs = components(self.spec, x, home)
         fields = {name: value.to(home) for name, value in fields.items()}
         return AlgebraSolution(self, fields, outputs, report)
 
@@ -221,6 +212,21 @@ class Algebra(ABC):
         """Return lines on what will be done."""
         del values
         return ["plan", "  is made from the matrix when it is solved"]
+
+
+def components(spec: Any, x: Tensor, home: torch.device) -> dict[str, Tensor]:
+    """Take the outputs of a problem whose result is the vector ``x [*batch, n]``."""
+    outputs = {}
+    for i, output in enumerate(spec.outputs):
+        if not isinstance(output, Component):
+            raise SpecError("only components are outputs here", path=f"outputs.{i}")
+        if max(output.index) >= x.shape[-1]:
+            raise SpecError(
+                f"there are {x.shape[-1]} components; received {max(output.index)}",
+                path=f"outputs.{i}.index",
+            )
+        outputs[output.name] = x[..., list(output.index)].to(home)
+    return outputs
 
 
 class Linear(Algebra):
@@ -299,7 +305,8 @@ class Eigen(Algebra):
         if M is not None and M.is_batched:
             shape = np.broadcast_shapes(A.batch_shape, M.batch_shape)
             A = SparseTensor.from_pattern(A.pattern, A.values.expand(*shape, A.values.shape[-1]))
-        w, V = A.eigsh(k=spec.k, which=spec.which, sigma=spec.sigma, M=M)
+        which = spec.which if spec.sigma is None else "LM"
+        w, V = A.eigsh(k=spec.k, which=which, sigma=spec.sigma, M=M)
         modes = V.transpose(-1, -2)
         largest = modes.detach().abs().argmax(-1, keepdim=True)
         modes = modes * modes.detach().gather(-1, largest).sign()

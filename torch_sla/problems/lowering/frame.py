@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -196,6 +196,20 @@ class Frame:
         """Names of the parameters that the mass matrix uses."""
         return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """Paths of the laws that depend on time."""
+        found = []
+        for law in laws(self.spec):
+            for _, leaf in leaves(law.value):
+                names = leaf.expression.names if isinstance(leaf, Formula) else frozenset()
+                if isinstance(leaf, Parameter):
+                    names = frozenset({leaf.name})
+                series = (self.declared[n].time for n in names & self.declared.keys())
+                if "t" in names or any(series):
+                    found.append(".".join(str(part) for part in law.path))
+        return tuple(found)
+
     def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
         for law in laws(self.spec):
@@ -244,14 +258,20 @@ class Frame:
         scalar: Tensor = found[..., 0]
         return scalar if dofs.components == 1 else found
 
-    def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
+    def sites(
+        self,
+        name: str,
+        geometry: Geometry | None = None,
+        declared: Mapping[str, Parameter] | None = None,
+    ) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        if name not in self.declared:
-            known = " ".join(self.declared) or "none"
+        declared = self.declared if declared is None else declared
+        if name not in declared:
+            known = " ".join(declared) or "none"
             raise ArgumentError(f"{name!r} is no parameter of this problem; parameters: {known}")
         geometry = geometry or self.geometry
         points, mesh = geometry.points, self.mesh
-        match self.declared[name].on:
+        match declared[name].on:
             case "nodes":
                 return points
             case "cells":
@@ -287,28 +307,61 @@ class Frame:
     # -- values ---------------------------------------------------------------------------------
 
     def scene(
-        self, values: Mapping[str, Any], points: Tensor | None = None, *, mass: bool = False
+        self,
+        values: Mapping[str, Any],
+        points: Tensor | None = None,
+        *,
+        mass: bool = False,
+        timed: bool = False,
+        declared: Mapping[str, Parameter] | None = None,
+        reaching: frozenset[str] = frozenset(),
     ) -> Scene:
-        """Check and cast what is given, for a solve or with `mass`, and put it on a geometry."""
+        """Check and cast what is given, and put it on a geometry.
+
+        Parameters
+        ----------
+        mass
+            Whether the mass is asked for.
+        timed
+            Whether there is a time, which laws may use.
+        declared, reaching
+            The parameters, and names that are used, of an analysis; those of the problem otherwise.
+        """
+        if self.timed and not timed:
+            self.refuse_time()
         geometry = self.geometry if points is None else self._moved(points)
+        declared = self.declared if declared is None else declared
+        needed = self.reaching | reaching
         given: Given = resolve(
             values,
-            self.declared,
-            reaching=self.reaching | self.reaching_mass if mass else self.reaching,
+            declared,
+            reaching=needed | self.reaching_mass if mass else needed,
             counts=self.counts,
-            sites=lambda name: self.sites(name, geometry),
+            sites=lambda name: self.sites(name, geometry, declared),
             dtype=self.dtype,
             device=self.device,
             allow_complex=self.spec.is_complex,
         )
-        return Scene(self._physics, given, geometry)
+        scene = Scene(self._physics, given, geometry)
+        scene.declared = dict(declared)
+        return scene
 
-    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+    def refuse_time(self) -> NoReturn:
+        """Say that laws which depend on time have no meaning in a steady solve."""
+        raise SpecError(
+            "it depends on time, and this solve is steady; put the problem into TransientProblem(of=...)",
+            path=self.timed[0],
+        )
+
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
+    ) -> dict[str, Tensor]:
         """Return the default values of some parameters, one per site."""
-        chosen = {name: self.declared[name] for name in names if name in self.declared}
+        declared = self.declared if declared is None else declared
+        chosen = {name: declared[name] for name in names if name in declared}
         for name in names:
             if name not in chosen or chosen[name].default is None:
-                known = " ".join(n for n, p in self.declared.items() if p.default is not None)
+                known = " ".join(n for n, p in declared.items() if p.default is not None)
                 raise ArgumentError(
                     f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
                 )
@@ -317,7 +370,7 @@ class Frame:
             chosen,
             reaching=chosen,
             counts=self.counts,
-            sites=self.sites,
+            sites=lambda name: self.sites(name, None, declared),
             dtype=self.dtype,
             device=self.device,
         )

@@ -290,6 +290,12 @@ class Model(Frame, ABC):
         """
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
+        if self.timed:
+            self.refuse_time()
+        return self.check_places()
+
+    def check_places(self) -> Mesh:
+        """Check what `check` does, of a body that need not be held and laws that may use the time."""
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))

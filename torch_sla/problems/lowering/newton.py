@@ -74,6 +74,7 @@ class Equation:
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
+        self.load_steps = model.load_steps
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
@@ -102,7 +103,7 @@ class Equation:
         geometry = self._scene.geometry
         if geometry.moved:
             geometry = Geometry(self.model, rest.pop(0), moved=True)
-        scene = Scene(self.model, given, geometry)
+        scene = self._scene.like(given, geometry)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -144,7 +145,7 @@ class Equation:
             with torch.no_grad():
                 return self._follow(u0.detach(), plain)
         with torch.no_grad():
-            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
+            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
             step_by = LaggedStep(
@@ -172,7 +173,7 @@ class Equation:
             if self._reuse:
                 text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
                 total.notes = [*total.notes, text]
-            if self.model.load_steps > 1 or cuts:
+            if self.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
         self.info = total

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.problems.analyses.analysis import Analysis
 from torch_sla.problems.lowering.algebra import Algebra
 
 if TYPE_CHECKING:
@@ -18,17 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["explain", "plan_of"]
 
 
-def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
+def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
-    if isinstance(model, Algebra):
-        return "\n".join(
-            [
-                _head(model),
-                f"  device      {model.placement}",
-                *_declared(model),
-                *model.describe(values),
-            ]
-        )
+    if isinstance(model, Algebra | Analysis):
+        device = [f"  device      {model.placement}"] if isinstance(model, Algebra) else []
+        return "\n".join([_head(model), *device, *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
     lines = [

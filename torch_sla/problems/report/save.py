@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch_sla.problems.algebra_solution import AlgebraSolution
+    from torch_sla.problems.analyses.sweep import SweepSolution
     from torch_sla.problems.solution import Solution
 
 __all__ = ["identity", "save", "summary"]
@@ -48,7 +49,7 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def identity(solution: Solution | AlgebraSolution) -> dict[str, Any]:
+def identity(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
     """Return what identifies a result: the declaration, the structure, versions and seed.
 
     Nothing random reaches a result but the starts of iterations for eigenvalues, which have one seed.
@@ -67,7 +68,7 @@ def identity(solution: Solution | AlgebraSolution) -> dict[str, Any]:
     }
 
 
-def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
+def summary(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}
@@ -75,8 +76,8 @@ def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
         large = value.numel() > SHOWN
         outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
     return {
-        "problem": solution.model.spec.name,
-        "type": solution.model.spec.type,
+        "problem": solution.spec.name,
+        "type": solution.spec.type,
         **identity(solution),
         "unknowns": sum(value.numel() for value in solution.fields.values()),
         "solve": {

@@ -71,6 +71,9 @@ class HyperelasticityProblem(FieldProblem):
         "flux": "a flux has no meaning in elasticity; reaction gives the force that a boundary takes"
     }
 
+    evolves: ClassVar[frozenset[int]] = frozenset({2})
+    still: ClassVar[str] = "a body resists acceleration (density), not velocity"
+
     type: Literal["hyperelasticity"] = "hyperelasticity"
     model: Literal["plane_strain", "solid"] | None = Field(
         default=None, description="What the mesh stands for: plane_strain in 2D, solid in 3D."

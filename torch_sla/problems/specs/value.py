@@ -320,6 +320,11 @@ class Parameter(Spec):
         description="What a module given for it sees: the coordinates x, the solution u. A law of u "
         "lives on quadrature points.",
     )
+    time: Literal["steps"] | None = Field(
+        default=None,
+        description="steps: the tensor is [*batch, steps + 1, *sites, *shape], one value for each time of a "
+        "transient problem.",
+    )
     unit: str | None = Field(default=None, description="Unit, as documentation.")
 
 

@@ -81,6 +81,8 @@ class WeakFormProblem(FieldProblem):
     }
     seeing: ClassVar[frozenset[str]] = frozenset({"residual"})
 
+    evolves: ClassVar[frozenset[int]] = frozenset({1, 2})
+
     type: Literal["weak_form"] = "weak_form"
     unknowns: Annotated[Listed[Unknown], MinLen(1)] = Field(
         default=(Unknown(name="u"),),
