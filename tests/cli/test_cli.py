@@ -152,3 +152,32 @@ def test_backends() -> None:
     assert done.exit_code == 0
     for word in ("scipy", "superlu", "pytorch", "compiled kernels"):
         assert word in done.output
+
+
+def test_parameters_are_numbers_given_once(plate) -> None:
+    text = plate.parent / "text.npy"
+    np.save(text, np.array(["a"]))
+    result = run("solve", plate, "--param", f"kappa={text}")
+    assert result.exit_code == 2
+    assert "numbers are needed" in result.stderr
+    result = run("solve", plate, "--param", "kappa=1.0", "--param", "kappa=2.0")
+    assert result.exit_code == 2
+    assert "kappa is given twice" in result.stderr
+
+
+def test_explain_takes_parameters(plate) -> None:
+    problem = load_problem(plate).updated(diffusivity=Parameter("kappa", on="cells"))
+    problem.to_yaml(plate.parent / "needs.yaml")
+    file = plate.parent / "needs.yaml"
+    assert run("explain", file, "--param", "kapa=2.0").exit_code == 2
+    result = run("explain", file, "--param", "kappa=2.0")
+    assert result.exit_code == 0
+    assert "cholesky" in result.stdout
+
+
+def test_a_singular_solve_is_a_failed_solve(plate) -> None:
+    problem = load_problem(plate).updated(boundary=[Robin("left", 0.0)])
+    problem.to_yaml(plate.parent / "loose.yaml")
+    result = run("solve", plate.parent / "loose.yaml", "-o", plate.parent, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["solve"]["result"] != "converged"

@@ -78,7 +78,13 @@ def read_parameters(given: Sequence[str] | None) -> dict[str, Any]:
     ArgumentError
         If a pair is malformed, or a file cannot be read.
     """
-    return dict(_parameter(text) for text in given or ())
+    found: dict[str, Any] = {}
+    for text in given or ():
+        name, value = _parameter(text)
+        if name in found:
+            raise ArgumentError(f"--param {name} is given twice")
+        found[name] = value
+    return found
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -98,4 +104,6 @@ def _parameter(text: str) -> tuple[str, Any]:
         array = load_array(f"{path}.npz" if key else value, key or None)
     except PydanticCustomError as error:
         raise ArgumentError(f"--param {name}: {error.message()}") from None
+    if array.dtype.kind not in "fiuc":
+        raise ArgumentError(f"--param {name}: {value} holds {array.dtype}; numbers are needed")
     return name, torch.as_tensor(array.copy())

@@ -25,6 +25,7 @@ from torch_sla import (
     PointLoad,
     PoissonProblem,
     Probe,
+    Radiation,
     RectangleMesh,
     Spring,
     StokesProblem,
@@ -228,3 +229,26 @@ def test_newton_analyses_once() -> None:
     f = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
     problem.solve(f=f)
     assert cache_counters()["analyze"] == before
+
+
+@pytest.mark.parametrize(
+    ("law", "constants", "name"),
+    [
+        ("neo_hookean", {"mu": -1.0, "lam": 1.0}, "mu"),
+        ("mooney_rivlin", {"c1": 1.0, "c2": 0.0, "kappa": -3.0}, "kappa"),
+    ],
+)
+def test_moduli_of_named_laws_are_positive(
+    law: str, constants: dict[str, float], name: str
+) -> None:
+    push = Neumann("right", traction=[1e-3, 0.0])
+    body = HyperelasticityProblem(mesh=FLAT, law=law, constants=constants, boundary=[HELD, push])
+    with pytest.raises(ArgumentError, match=rf"constants\.{name} must be positive"):
+        body.solve()
+
+
+@pytest.mark.parametrize("emissivity", [-0.5, 1.5])
+def test_an_emissivity_is_a_share(emissivity: float) -> None:
+    boundary = [Dirichlet("left", 300.0), Radiation("right", emissivity, 400.0)]
+    with pytest.raises(ArgumentError, match=r"boundary\.1\.emissivity is between 0 and 1"):
+        PoissonProblem(mesh=FLAT, boundary=boundary).solve()

@@ -107,6 +107,10 @@ class Frame:
         to = getattr(condition, "to", None)
         if to is not None:
             to = self._select(mesh, to, f"boundary.{i}.to")
+            if bool(torch.isin(facets, to).any()):
+                raise SpecError(
+                    "a facet cannot repeat itself; name two sides", path=f"boundary.{i}.to"
+                )
         component = getattr(condition, "component", None)
         size = {u.name: u.components for u in self.unknowns}[unknown]
         if component is not None and component >= size:

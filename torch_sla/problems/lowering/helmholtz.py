@@ -52,6 +52,18 @@ class Helmholtz(Model):
             found.append(1.0 + 1j * strength * (depth / layer.thickness) ** 2 / k)
         return found
 
+    def _stretched(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
+        """Multiply a law on facets with what a layer makes of their area: the stretching along them."""
+        if self.spec.layer is None:
+            return value
+        k = scene.evaluate(self.spec.wavenumber, sites, "wavenumber").tensor
+        stretch = self._stretch(sites, k) or []
+        area = torch.zeros_like(k)
+        for d, normal in enumerate(sites.basis.normal.unbind(-1)):
+            along = math.prod(stretch[:d] + stretch[d + 1 :])
+            area = area + normal**2 * along
+        return area * value
+
     def operator(self, scene: Scene) -> Operator:
         """Assemble stiffness, inertia, impedances and the load."""
         spec, dofs = self.spec, self.dofs
@@ -83,6 +95,7 @@ class Helmholtz(Model):
                 sites = scene.facets(facets)
             if isinstance(condition, Neumann):
                 flux = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+                flux = self._stretched(scene, sites, flux)
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
             elif isinstance(condition, Robin):
                 h, ambient = self._impedance(scene, i, sites)
@@ -95,6 +108,7 @@ class Helmholtz(Model):
         if not isinstance(condition, Robin):
             raise TypeError(f"boundary.{i} is no Robin condition")
         h = scene.evaluate(condition.coefficient, sites, f"boundary.{i}.coefficient").tensor
+        h = self._stretched(scene, sites, h)
         ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
         return h, ambient
 
@@ -109,6 +123,7 @@ class Helmholtz(Model):
             sites = scene.facets(mine, u)
             if isinstance(condition, Neumann):
                 inflow = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+                inflow = self._stretched(scene, sites, inflow)
             else:
                 h, ambient = self._impedance(scene, i, sites)
                 inflow = h * (ambient - sites.field("u").tensor)

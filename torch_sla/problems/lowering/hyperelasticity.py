@@ -101,6 +101,12 @@ class Hyperelasticity(Model):
             E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
             lam, mu = weak.lame_parameters(E, nu)
             return {"lam": Ranked(lam), "mu": Ranked(mu)}
+        for name in ("mu", "kappa") if self.spec.law in _ENERGIES else ():
+            if name in found and not bool((found[name].tensor.detach() > 0).all()):
+                least = float(found[name].tensor.detach().min())
+                raise ArgumentError(
+                    f"constants.{name} must be positive; its least value is {least:.6g}"
+                )
         return found
 
     def _density(self, constants: dict[str, Ranked]) -> Callable[[Tensor], Tensor]:
@@ -223,6 +229,18 @@ class Hyperelasticity(Model):
         if name == "piola":
             return Ranked(P, 2)
         return Ranked(P @ F.transpose(-1, -2) / determinant(F)[..., None, None], 2)
+
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return Fᵀu ``[*batch]``, pressures on the deformed surface included."""
+        total = super().work(scene, operator, u)
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, Neumann) and condition.pressure is not None:
+                sites = scene.facets(self.selections[i].facets, u)
+                push = self._pressure(scene, i, sites)["u"].value
+                if push is not None:
+                    done = (push * sites.field("u").tensor).sum(-1)
+                    total = total - sites.basis.integrate(done).sum(-1)
+        return total
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ∫ W over the undeformed body ``[*batch]``."""

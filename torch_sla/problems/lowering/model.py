@@ -89,6 +89,11 @@ class Model(Frame, ABC):
         del scene, u, facets
         raise SpecError("an outflow has no meaning here")
 
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return the work of all loads ``[*batch]``; loads that are terms add theirs."""
+        del scene
+        return (operator.load * u).sum(-1)
+
     @abstractmethod
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Integrate the energy stored in the cells ``[*batch]``."""
@@ -153,6 +158,8 @@ class Model(Frame, ABC):
             u = self.finished(scene, constraint.recover(u_hat, g))
         if not info:
             report.history.clear()
+        # What failed may be NaN; the report says so, and laws of it are taken as they come.
+        scene.trial = not report.converged
         taken = Taken(self, scene, operator, u)
         return Solution(taken, take(taken), report)
 

@@ -99,7 +99,9 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
                 raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
             _domain(model, output.on, f"{path}.on")
-        case kinds.Flux() | kinds.Reaction():
+        case kinds.Flux():
+            _flux_facets(model, output, path)
+        case kinds.Reaction():
             _boundary_facets(model, output.on, f"{path}.on")
 
 
@@ -139,16 +141,31 @@ def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
 
 
 def _flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
-    facets = _boundary_facets(taken.model, output.on, f"{path}.on")
+    facets = _flux_facets(taken.model, output, path)
     return taken.model.natural_outflow(taken.scene, taken.u, facets) - _held(taken, facets)
+
+
+def _flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
+    facets = _boundary_facets(model, output.on, f"{path}.on")
+    tied = [side for s in model.selections if s.to is not None for side in (s.facets, s.to)]
+    if tied and bool(torch.isin(facets, torch.cat(tied)).any()):
+        raise SpecError(
+            f"{' '.join(output.on)!r} holds facets of a periodic condition, through which no condition gives the "
+            "flux; integrate it: -dot(kappa*grad(u), normal) on these facets",
+            path=f"{path}.on",
+        )
+    return facets
 
 
 def _reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
     facets = _boundary_facets(taken.model, output.on, f"{path}.on")
-    fixed = [s.facets for s in taken.model.selections if s.kind == "dirichlet"]
+    first = next(iter(taken.model.ranks))
+    fixed = [
+        s.facets for s in taken.model.selections if s.kind == "dirichlet" and s.unknown == first
+    ]
     if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
         raise SpecError(
-            "no Dirichlet condition holds these facets, so there is no reaction on them",
+            f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
             path=f"{path}.on",
         )
     return _held(taken, facets)
@@ -211,7 +228,7 @@ def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:
 
 
 def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:
-    return (taken.operator.load * taken.u).sum(-1)
+    return taken.model.work(taken.scene, taken.operator, taken.u).expand(taken.batch)
 
 
 def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:

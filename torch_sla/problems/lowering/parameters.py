@@ -17,7 +17,7 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["Given", "resolve"]
+__all__ = ["Given", "check_names", "resolve"]
 
 
 class Given(dict[str, Tensor]):
@@ -29,6 +29,22 @@ class Given(dict[str, Tensor]):
         super().__init__()
         self.laws: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {}
         """Modules given as laws of the solution."""
+
+
+def check_names(values: Collection[str], declared: Collection[str]) -> None:
+    """Refuse names that are no parameters.
+
+    Raises
+    ------
+    ArgumentError
+        With the nearest name there is.
+    """
+    for name in values:
+        if name not in declared:
+            known = " ".join(declared) or "none"
+            raise ArgumentError(
+                f"{name!r} is no parameter of this problem{nearest(name, declared)}; parameters: {known}"
+            )
 
 
 def resolve(
@@ -66,12 +82,7 @@ def resolve(
     ArgumentError, DTypeError, GradientError
         By name: unknown, missing, of wrong shape or dtype, not finite, or reaching nothing.
     """
-    for name in values:
-        if name not in declared:
-            known = " ".join(declared) or "none"
-            raise ArgumentError(
-                f"{name!r} is no parameter of this problem{nearest(name, declared)}; parameters: {known}"
-            )
+    check_names(values, declared)
     given = Given()
     for name, parameter in declared.items():
         value = values.get(name, parameter.default)

@@ -15,7 +15,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
-from torch_sla.problems.specs.value import Formula, leaves
+from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
 if TYPE_CHECKING:
     from torch_sla.problems.expression import Ranked
@@ -89,12 +89,24 @@ class Poisson(Model):
         """Whether the matrix (or tangent) is symmetric for sensible values."""
         if self.spec.advection is not None or self._sees("diffusivity"):
             return False
-        sloped = any(
-            isinstance(leaf, Formula) and leaf.expression.derivatives
-            for name in ("reaction", "source")
-            for _, leaf in leaves(getattr(self.spec, name))
-        )
-        return None if sloped else True
+        if self.nonlinear and not self._scalar(self.spec.diffusivity):
+            return None
+        seen = [getattr(self.spec, name) for name in ("reaction", "source")]
+        for condition in self.spec.boundary:
+            names = ("flux", "coefficient", "ambient", "emissivity")
+            seen += [getattr(condition, name, None) for name in names]
+        return None if any(map(_sloped, seen)) else True
+
+    def _scalar(self, law: Any) -> bool:
+        """Whether a law cannot be a matrix, by structure."""
+        if isinstance(law, FrozenMap):
+            return all(map(self._scalar, law.values()))
+        if isinstance(law, Formula):
+            used = law.expression.names & self.declared.keys()
+            return not any(self.declared[name].shape for name in used)
+        if isinstance(law, Parameter):
+            return not law.shape
+        return not isinstance(law, tuple | ArrayFile)
 
     @property
     def _stabilized(self) -> bool:
@@ -238,11 +250,22 @@ class Poisson(Model):
             return h * (ambient - sites.field("u").tensor)
         if not isinstance(condition, Radiation):
             raise TypeError(f"boundary.{i} gives no flux")
-        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
         ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
         u = sites.field("u").tensor
         # |u| u³, not u⁴: below zero the exchange keeps its sign, so that iterations find their way back.
-        return condition.constant * e * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
+        strength = self._strength(scene, i, sites)
+        return strength * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
+
+    def _strength(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        """Return σ emissivity of the Radiation condition ``i``."""
+        condition: Any = self.spec.boundary[i]
+        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
+        if not scene.trial and not bool(((e.detach() >= 0) & (e.detach() <= 1)).all()):
+            least, most = float(e.detach().min()), float(e.detach().max())
+            raise ArgumentError(
+                f"boundary.{i}.emissivity is between 0 and 1; its values are {least:.6g} to {most:.6g}"
+            )
+        return e * float(condition.constant)
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Return −κ ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
@@ -257,6 +280,29 @@ class Poisson(Model):
             total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
         return total
 
+    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
+        """Return Fᵀu ``[*batch]``, with the sources and surroundings of laws that see the solution."""
+        total = super().work(scene, operator, u)
+        if self._cells_nonlinear:
+            cells = scene.cells(u)
+            c, value = self._coefficients(scene, cells), cells.field("u").tensor
+            if c.velocity is not None and c.time is not None:
+                along = (c.velocity * cells.field("grad(u)").tensor).sum(-1)
+                value = value + c.time * along
+            total = total + cells.basis.integrate(c.source * value).sum(-1)
+        for i, condition in enumerate(self.spec.boundary):
+            if not self._facets_nonlinear(i):
+                continue
+            sites = scene.facets(self.selections[i].facets, u)
+            u_here = sites.field("u").tensor
+            push = self.inflow(scene, i, sites)
+            if isinstance(condition, Robin):
+                push = push + self.exchange(scene, i, sites)[0] * u_here
+            elif isinstance(condition, Radiation):
+                push = push + self._strength(scene, i, sites) * u_here * u_here.abs() ** 3
+            total = total + sites.basis.integrate(push * u_here).sum(-1)
+        return total
+
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ κ|∇u|² + ½ ∫ reaction·u² over the cells ``[*batch]``."""
         cells = scene.cells(u)
@@ -265,6 +311,13 @@ class Poisson(Model):
         if c.reaction is not None:
             density = density + c.reaction * cells.field("u").tensor ** 2
         return 0.5 * cells.basis.integrate(density).sum(-1)
+
+
+def _sloped(law: Any) -> bool:
+    """Whether a law sees the gradient of the solution."""
+    return any(
+        isinstance(leaf, Formula) and bool(leaf.expression.derivatives) for _, leaf in leaves(law)
+    )
 
 
 def _times(kappa: Ranked, gradient: Tensor) -> Tensor:

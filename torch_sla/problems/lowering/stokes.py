@@ -130,9 +130,26 @@ class Stokes(Model):
         if not self.enclosed:
             return u
         cells = scene.cells(u)
+        self._check_balance(scene, u)
         volume = cells.basis.dx.sum()
         mean = cells.basis.integrate(cells.field("p").tensor).sum(-1) / volume
         return u - mean[..., None] * self._level[:, 0]
+
+    def _check_balance(self, scene: Scene, u: Tensor) -> None:
+        """Refuse velocities around an enclosed flow that let more in than out."""
+        facets = scene.facets(self.mesh.boundary, u)
+        given = facets.field("u").tensor.detach()
+        speed = torch.linalg.vector_norm(given, dim=-1)
+        moving = facets.basis.integrate(speed).sum(-1)
+        net = facets.basis.integrate((given * facets.basis.normal.detach()).sum(-1)).sum(-1)
+        # Values of a smooth flow that leaves no net volume do, interpolated, by a little.
+        wrong = net.abs() > 1e-3 * moving
+        if bool(wrong.any()):
+            raise SpecError(
+                f"the velocities given all around do not balance: {float(net[wrong][0]):.6g} more leaves the body "
+                "than enters, and nothing can flow in between; leave an outlet without a velocity",
+                path="boundary",
+            )
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix of the velocity."""

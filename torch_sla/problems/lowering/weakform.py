@@ -57,9 +57,7 @@ class WeakForm(Model):
     @cached_property
     def nonlinear(self) -> bool:  # type: ignore[override]
         """Whether some term is of higher degree than one, or a function that cannot be looked into."""
-        if isinstance(self.spec.form, PythonFunction):
-            return True
-        return any(self._degree(i)[1] > 1 for i in self.spec.integrals)
+        return not self.spec.linear
 
     def _degree(self, integral: Integral) -> tuple[float, float]:
         return degrees(integral.expression.root, self.ranks)

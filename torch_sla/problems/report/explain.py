@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.analyses.analysis import Analysis
 from torch_sla.problems.lowering.algebra import Algebra
+from torch_sla.problems.lowering.parameters import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,7 @@ __all__ = ["explain", "plan_of"]
 
 def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
+    check_names(values, model.spec.declared)
     if isinstance(model, Algebra | Analysis):
         device = [f"  device      {model.placement}"] if isinstance(model, Algebra) else []
         return "\n".join([_head(model), *device, *_declared(model), *model.describe(values)])

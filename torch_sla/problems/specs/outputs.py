@@ -62,7 +62,11 @@ class Integral(OutputSpec):
 
 
 class Flux(OutputSpec):
-    """−κ ∂u/∂n integrated over boundary facets: what leaves the body, conserved to rounding."""
+    """−κ ∂u/∂n integrated over boundary facets: what leaves the body, conserved to rounding.
+
+    At a corner where facets with given values meet, what leaves through the shared nodes is split by
+    area: the whole is exact, the parts on coarse meshes are of first order.
+    """
 
     type: Literal["flux"] = "flux"
     on: Selector = pydantic.Field(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from annotated_types import MinLen
 from pydantic import Field, model_validator
 
-from torch_sla.errors import ExpressionError
+from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FUNCTIONS
 from torch_sla.problems.expression.measures import Integral, degrees
 from torch_sla.problems.specs.base import Spec
@@ -139,6 +139,23 @@ class WeakFormProblem(FieldProblem):
                     "(test: q)"
                 )
         return data
+
+    @property
+    def linear(self) -> bool:
+        """Whether no term is of higher degree than one in the unknowns; functions are not looked into."""
+        if not isinstance(self.form, Residual):
+            return False
+        return all(degrees(i.expression.root, self.fields)[1] <= 1 for i in self.integrals)
+
+    @model_validator(mode="after")
+    def _compliance(self) -> Self:
+        for i, output in enumerate(self.outputs):
+            if output.type == "compliance" and not self.linear:
+                raise SpecError(
+                    "a residual that is not linear does not say which terms are loads; write integral: with them",
+                    path=f"outputs.{i}.type",
+                )
+        return self
 
     @model_validator(mode="after")
     def _linear_in_tests(self) -> Self:

@@ -1,0 +1,52 @@
+"""A flow with given velocities all around lets out what it lets in."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_sla import Dirichlet, Integral, Periodic, Reaction, RectangleMesh, StokesProblem
+from torch_sla.errors import SpecError
+
+MESH = RectangleMesh(cells=(4, 4))
+
+
+def cavity(inflow: str, outflow: str) -> StokesProblem:
+    return StokesProblem(
+        mesh=MESH,
+        boundary=[
+            Dirichlet(["bottom", "top"], 0.0),
+            Dirichlet("left", [inflow, 0.0]),
+            Dirichlet("right", [outflow, 0.0]),
+        ],
+        outputs=[Integral("net", "div(u)")],
+    )
+
+
+def test_what_enters_and_cannot_leave_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"boundary: .*-0\.166667 more leaves"):
+        cavity("y*(1 - y)", "0").solve()
+
+
+def test_what_enters_and_leaves_is_solved() -> None:
+    net = cavity("y*(1 - y)", "y*(1 - y)").solve()["net"]
+    assert abs(float(net)) < 1e-12
+    cavity("0", "0").solve()
+
+
+def test_a_given_pressure_has_no_reaction() -> None:
+    flow = StokesProblem(
+        mesh=MESH,
+        boundary=[Dirichlet(["bottom", "top"], 0.0), Dirichlet("right", 2.0, unknown="p")],
+        outputs=[Reaction("r", "right")],
+    )
+    with pytest.raises(SpecError, match=r"outputs\.0\.on: no Dirichlet condition holds 'u'"):
+        flow.solve()
+
+
+@pytest.mark.parametrize("walls", [["left", "right", "bottom", "top"], ["bottom", "top"]])
+@pytest.mark.parametrize("force", [["0", "-1"], ["y", "x*y"]])
+def test_walls_at_rest_balance(walls: list[str], force: list[str]) -> None:
+    ties = [] if len(walls) == 4 else [Periodic("right", "left")]
+    boundary = [Dirichlet(walls, 0.0), *ties]
+    flow = StokesProblem(mesh=MESH, body_force=force, boundary=boundary)
+    assert float(flow.solve().u.abs().max()) < 0.1
