@@ -23,6 +23,9 @@ NUMBERS: dict[str, tuple[object, float]] = {
     "open_duct.yaml": ({"amplitude": 1.0}, 1e-3),
     "colliding_flow.yaml": ({"pressure": 3.4375, "speed": 0.6072366842}, 1e-3),
     "bratu.yaml": ({"middle": 0.1405392}, 1e-6),
+    "cantilever_modes.yaml": ({"lowest": 2544.3247}, 1e-6),
+    "warming_wall.yaml": ({"T": 36.6}, 2e-3),
+    "fin_cases.yaml": ({"heat": [-29.390239, -57.618981, -136.108846, -249.971024]}, 1e-7),
     "chain.yaml": ({"middle": 4.0}, 1e-12),
     "chain_modes.yaml": ({"lowest": 2 - 2**0.5}, 1e-10),
     "two_links.yaml": ({"elbow": 1.4454684956}, 1e-8),
@@ -67,8 +70,11 @@ def test_declarations(name: str) -> None:
     values, tolerance = NUMBERS[name]
     assert isinstance(values, dict)
     solution = load_problem(EXAMPLES / name).solve()
-    found = {output: solution[output].item() for output in values}
-    assert found == pytest.approx(values, rel=tolerance)
+    for output, value in values.items():
+        numbers = solution[output].flatten()
+        # Of a problem in time the last value counts.
+        last = numbers[-1].item() if isinstance(value, float) else numbers.tolist()
+        assert last == pytest.approx(value, rel=tolerance), output
 
 
 def test_the_heat_sink_loses_what_it_gains() -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
-from torch_sla.linalg import SparseTensor, cache_counters
-from torch_sla.linalg.factor_cache import FactorCache
+from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
+from torch_sla.linalg.factor_cache import FactorCache, numerics, symbolics
+from torch_sla.linalg.precond.jacobi import JacobiOptions
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.precond.base import Preconditioner
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
 
 
 @dataclass
@@ -34,6 +42,30 @@ def test_an_item_above_the_bound_stays_alone() -> None:
     big = cache.get("b", lambda: Item(50))
     assert len(cache) == 1
     assert cache.get("b", lambda: Item(1)) is big
+
+
+def test_each_memory_has_its_own_bound() -> None:
+    cache = FactorCache({"cpu": 100, "cuda:0": 30}.__getitem__)
+    for k in range(4):
+        cache.get(("host", k), lambda: Item(20))
+        cache.get(("device", k), lambda: Item(14), place="cuda:0")
+    assert cache.nbytes == 4 * 20 + 2 * 14
+    assert cache.get(("device", 2), lambda: Item(1), place="cuda:0").nbytes == 14
+    assert cache.get(("device", 0), lambda: Item(1), place="cuda:0").nbytes == 1
+    assert cache.get(("host", 0), lambda: Item(1)).nbytes == 20
+    # A large one leaves what lies elsewhere alone.
+    cache.get("large", lambda: Item(500), place="cuda:0")
+    assert cache.nbytes == 4 * 20 + 500
+
+
+def test_what_could_not_be_made_leaves_nothing() -> None:
+    def fail() -> Item:
+        raise ValueError("no")
+
+    cache, user = FactorCache(100), User()
+    with pytest.raises(ValueError, match="no"):
+        cache.get("a", fail, user)
+    assert not cache._users
 
 
 class User:
@@ -66,6 +98,57 @@ def test_same_values_are_factorised_once() -> None:
     assert cache_counters()["factorize"] == before
     SparseTensor(values + 1, i, i, (n, n)).solve(b)
     assert cache_counters()["factorize"] == before + 1
+
+
+class Witness:
+    """A preconditioner that notes what it was told about the matrix."""
+
+    def __init__(self) -> None:
+        self.seen: list[Structure] = []
+
+    def build(self, pattern: Pattern, values: torch.Tensor, structure: Structure) -> Preconditioner:
+        self.seen.append(structure)
+        return JacobiOptions().build(pattern, values, structure)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "near_nullspace"])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_preconditioner_sees_the_vectors_of_its_own_matrix(name: str, scale: float) -> None:
+    n = 30
+    i = torch.arange(n)
+    values = torch.linspace(1, 2, n, dtype=torch.float64)
+    b, witness = torch.ones(n, dtype=torch.float64), Witness()
+    known = [torch.full((n, 2), fill, dtype=torch.float64) for fill in (1.0, 3.0, 1.0)]
+    for k, (vectors, size) in enumerate(zip(known, (1.0, scale, 1.0), strict=True)):
+        A = SparseTensor(size * values, i, i, (n, n)).declare(**{name: vectors})
+        A.solve(b, method="cg", backend="pytorch", preconditioner=witness)
+        assert len(witness.seen) == min(k + 1, 2)  # equal vectors are the same ones
+    for structure, fill in zip(witness.seen, (1.0, 3.0), strict=True):
+        assert bool((getattr(structure, name) == fill).all())
+
+
+def line(n: int) -> SparseTensor:
+    one = torch.ones(n, dtype=torch.float64)
+    return SparseTensor.tridiagonal(-one[1:], 2.1 * one, -one[1:])
+
+
+@pytest.mark.parametrize("preconditioner", ["multigrid", "none"])
+def test_mesh_after_mesh_stays_within_the_bound(
+    preconditioner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear_factor_cache()
+    for k in range(8):
+        A = line(2000 + k)
+        b = torch.ones(2000 + k, dtype=torch.float64)
+        A.solve(b, method="cg", backend="pytorch", preconditioner=preconditioner)
+        if k == 0:
+            one = symbolics.nbytes
+            assert one >= 3 * 4 * 2000  # the columns at least
+            monkeypatch.setattr(symbolics, "_limit", int(3.5 * one))
+        assert symbolics.nbytes <= 3.5 * one
+    assert len(symbolics) <= 4
+    assert len(numerics) == (8 if preconditioner == "multigrid" else 0)
+    clear_factor_cache()
 
 
 def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:

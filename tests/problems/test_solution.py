@@ -50,11 +50,14 @@ def test_npz_and_json(tmp_path) -> None:
     solution = solved(f=torch.tensor([1.0, 2.0]))
     solution.save(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as read:
-        assert sorted(read.files) == ["flow", "points", "total", "twice", "u"]
+        assert sorted(read.files) == ["flow", "identity", "points", "total", "twice", "u"]
         np.testing.assert_allclose(read["u"][1], 2 * read["u"][0])
+        assert json.loads(str(read["identity"])) == solution.identity
     solution.save(tmp_path / "a.json")
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["spec_hash"] == solution.spec_hash
+    assert {"torch_sla", "torch", "numpy", "scipy", "python"} <= told["versions"].keys()
+    assert told["seed"] == solution.identity["seed"]
     assert told["outputs"]["total"] == pytest.approx(solution["total"].tolist())
     assert told["solve"]["result"] in ("converged", "roundoff")
     with pytest.raises(ArgumentError, match="batch dimensions"):

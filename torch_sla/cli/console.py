@@ -14,9 +14,11 @@ from rich.table import Table
 from torch_sla.errors import SolveError, TorchSlaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch_sla.problems.solution import Solution
+    from torch_sla.problems.specs.outputs import Output
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["FAILED", "WRONG_INPUT", "err", "exit_codes", "out", "results", "steps"]
 
@@ -53,10 +55,15 @@ def steps(names: list[str], *, quiet: bool = False) -> Iterator[Any]:
         yield advance
 
 
+def _declared(spec: Problem) -> Sequence[Output]:
+    """Return the outputs of a problem, or of the one that an analysis is of."""
+    return spec.outputs if spec.inner is None else (*spec.outputs, *_declared(spec.inner))
+
+
 def results(solution: Solution) -> Table:
     """Make the table of outputs."""
     table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
-    units = {output.name: output.unit or "" for output in solution.model.spec.outputs}
+    units = {output.name: output.unit or "" for output in _declared(solution.spec)}
     for name, field in solution.fields.items():
         u, shown = field.detach(), name
         if u.is_complex():
@@ -69,5 +76,5 @@ def results(solution: Solution) -> Table:
         else:
             flat = flat.abs() if flat.is_complex() else flat
             text = f"{float(flat.min()):.8g} ... {float(flat.max()):.8g}  {list(value.shape)}"
-        table.add_row(escape(name), text, escape(units[name]))
+        table.add_row(escape(name), text, escape(units.get(name, "")))
     return table

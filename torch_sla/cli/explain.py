@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch_sla.cli.console import exit_codes, out
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.cli.options import Device, File, Parameters, Settings  # noqa: TC001
+from torch_sla.cli.options import Device, File, Parameters, Settings, Trust  # noqa: TC001
 
 __all__ = ["explain"]
 
@@ -14,8 +14,9 @@ def explain(
     settings: Settings = None,
     parameters: Parameters = None,
     device: Device = None,
+    trust: Trust = False,
 ) -> None:
     """Show size, structure and the plan, without solving."""
     with exit_codes():
-        problem = read_problem(file, settings, device)
+        problem = read_problem(file, settings, device, trust=trust)
         out.print(problem.explain(read_parameters(parameters)), markup=False)

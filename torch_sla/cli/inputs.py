@@ -16,7 +16,11 @@ __all__ = ["read_parameters", "read_problem"]
 
 
 def read_problem(
-    path: Path, settings: Sequence[str] | None = None, device: str | None = None
+    path: Path,
+    settings: Sequence[str] | None = None,
+    device: str | None = None,
+    *,
+    trust: bool = False,
 ) -> Problem:
     """Read a file, change what ``--set`` says, and validate.
 
@@ -35,8 +39,11 @@ def read_problem(
             raise ArgumentError(f"--set {setting!r}: expected PATH=VALUE, as in mesh.cells=[64,64]")
         _set(document.data, where, parse_value(text))
     if device is not None:
-        _set(document.data, "solver.device", device)
-    return from_document(document, base=path.resolve().parent)
+        where, data = "solver.device", document.data
+        while isinstance(data, dict) and isinstance(data.get("of"), dict):
+            where, data = f"of.{where}", data["of"]
+        _set(document.data, where, device)
+    return from_document(document, base=path.resolve().parent, trust=trust)
 
 
 def _set(data: Any, where: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional, TypeAlias
 
 import typer
 
-__all__ = ["Device", "File", "Json", "Parameters", "Settings"]
+__all__ = ["Device", "File", "Json", "Parameters", "Settings", "Trust"]
 
 File: TypeAlias = Annotated[
     Path, typer.Argument(help="Problem as YAML or JSON.", show_default=False)
@@ -27,3 +27,6 @@ Device: TypeAlias = Annotated[
     typer.Option("--device", help="Where work happens: auto, cpu or cuda."),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Trust: TypeAlias = Annotated[
+    bool, typer.Option("--trust", help="Let module:function in the file import and run that code.")
+]

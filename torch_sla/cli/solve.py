@@ -10,7 +10,7 @@ import typer
 
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.cli.options import Device, File, Json, Parameters, Settings  # noqa: TC001
+from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
 
 __all__ = ["solve"]
 
@@ -23,6 +23,7 @@ def solve(
         Path, typer.Option("--output", "-o", help="Folder for .vtu, .png and .json.")
     ] = Path(),
     device: Device = None,
+    trust: Trust = False,
     as_json: Json = False,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
 ) -> None:
@@ -30,7 +31,7 @@ def solve(
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), steps(names, quiet=as_json) as advance:
         advance()
-        problem = read_problem(file, settings, device)
+        problem = read_problem(file, settings, device, trust=trust)
         given = read_parameters(parameters)
         advance()
         text = problem.explain(given)
@@ -40,12 +41,10 @@ def solve(
         written = []
         if solution.info.converged:
             output.mkdir(parents=True, exist_ok=True)
-            has_mesh = hasattr(problem, "mesh")
-            endings = [".vtu" if has_mesh and not solution.batch else ".npz", ".json"]
-            for ending in endings:
+            for ending in solution.endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])
-            if picture and has_mesh:
+            if picture and solution.drawable:
                 written.append(output / f"{file.stem}.png")
                 solution.plot(written[-1])
     if as_json:

@@ -6,7 +6,10 @@ import os
 import threading
 import weakref
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -15,14 +18,16 @@ __all__ = ["FactorCache", "cache_counters", "clear_factor_cache", "count", "nume
 
 
 class _Sized(Protocol):
-    nbytes: int
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
 
 
 T = TypeVar("T", bound=_Sized)
 
 
 class FactorCache:
-    """Least-recently-used store, bounded in bytes, safe to use from several threads.
+    """Least-recently-used store, bounded in bytes of each memory, safe to use from several threads.
 
     Whoever needs an item asks for it with the means to make it; an evicted one is simply made
     again. The newest item is kept even when it is larger than the bound, since its adjoint is about
@@ -31,7 +36,7 @@ class FactorCache:
     Parameters
     ----------
     limit
-        Bound in bytes.
+        Bound in bytes, or what tells it for a device.
 
     Examples
     --------
@@ -45,12 +50,12 @@ class FactorCache:
     (1, 60)
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | Callable[[str], int]) -> None:
+        self._limit = limit
         # A plain dict keeps its order too, and is walked without hashing keys.
         self._items: dict[Hashable, _Sized] = {}
-        self._sizes: dict[Hashable, int] = {}
-        self._total = 0
+        self._sizes: dict[Hashable, tuple[str, int]] = {}
+        self._totals: Counter[str] = Counter()
         self._users: dict[Hashable, weakref.WeakSet[object]] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
@@ -59,34 +64,65 @@ class FactorCache:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T], user: object = None) -> T:
+    def get(
+        self, key: Hashable, make: Callable[[], T], user: object = None, *, place: str = "cpu"
+    ) -> T:
         """Return the item of `key`, calling `make` when there is none.
 
-        As long as `user` lives the item may be asked for again, and `retire` leaves it alone.
+        As long as `user` lives the item may be asked for again, and `retire` leaves it alone. `place`
+        is the device in whose memory it lies.
         """
         with self._lock:
-            if user is not None:
-                self._users.setdefault(key, weakref.WeakSet()).add(user)
             found = self._items.pop(key, None)
             if found is not None:
                 self._items[key] = found
+                self._enlist(key, user)
                 return found  # type: ignore[return-value]
         made = make()
-        gone = []
         with self._lock:
-            gone.append(self._take(key))
-            self._items[key], self._sizes[key] = made, made.nbytes
-            self._total += made.nbytes
-            while len(self._items) > 1 and self._total > self.limit:
-                oldest = next(iter(self._items))
-                self._users.pop(oldest, None)
-                gone.append(self._take(oldest))
+            gone = [self._take(key)]
+            self._items[key] = made
+            self._enlist(key, user)
+            gone += self._weigh(key, place)
         gone.clear()  # outside of the lock: what goes may call back
         return made
 
+    def measure(self, key: Hashable) -> None:
+        """Look again at the size of an item that has grown, if it is there."""
+        with self._lock:
+            gone = self._weigh(key, self._sizes[key][0]) if key in self._items else []
+        gone.clear()
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an item, if it is there."""
+        with self._lock:
+            self._users.pop(key, None)
+            gone = self._take(key)
+        del gone  # outside of the lock
+
+    def _weigh(self, key: Hashable, place: str) -> list[_Sized | None]:
+        """Note the size of an item, and take out what there is no room for beside it."""
+        nbytes = self._items[key].nbytes
+        self._totals[place] += nbytes - self._sizes.get(key, (place, 0))[1]
+        self._sizes[key] = (place, nbytes)
+        limit = self._limit if isinstance(self._limit, int) else self._limit(place)
+        gone: list[_Sized | None] = []
+        if self._totals[place] > limit:
+            for old in [k for k in self._items if k != key and self._sizes[k][0] == place]:
+                if self._totals[place] <= limit:
+                    break
+                self._users.pop(old, None)
+                gone.append(self._take(old))
+        return gone
+
+    def _enlist(self, key: Hashable, user: object) -> None:
+        if user is not None:
+            self._users.setdefault(key, weakref.WeakSet()).add(user)
+
     def _take(self, key: Hashable) -> _Sized | None:
         """Remove an item and its size, where it is there."""
-        self._total -= self._sizes.pop(key, 0)
+        place, nbytes = self._sizes.pop(key, ("cpu", 0))
+        self._totals[place] -= nbytes
         return self._items.pop(key, None)
 
     def retire(self, family: tuple[Hashable, ...], keep: int) -> None:
@@ -115,7 +151,7 @@ class FactorCache:
     def nbytes(self) -> int:
         """Bytes held."""
         with self._lock:
-            return self._total
+            return self._totals.total()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -127,11 +163,15 @@ class FactorCache:
             self._items.clear()
             self._sizes.clear()
             self._users.clear()
-            self._total = 0
+            self._totals.clear()
         items.clear()
 
 
-def _memory_share(share: float) -> int:
+def _memory_share(share: float, place: str = "cpu") -> int:
+    """Part of the memory of a device, in bytes."""
+    device = torch.device(place)
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * share)
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -140,7 +180,7 @@ def _memory_share(share: float) -> int:
 
 
 symbolics = FactorCache(_memory_share(0.05))
-numerics = FactorCache(_memory_share(0.15))
+numerics = FactorCache(partial(_memory_share, 0.15))
 
 _counts: Counter[str] = Counter()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -127,12 +127,14 @@ class SolverState:
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
             x = self._one(values, prints[0], columns, adjoint, first, self.x0)
+            self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
         out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
         for i in self._together(items, prints, b, adjoint, first, out):
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
             out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
+        self.x0 = None
         return out
 
     @property
@@ -172,7 +174,7 @@ class SolverState:
         size = b.abs().amax(1)
         bound = torch.finfo(size.dtype).max ** 0.25
         usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
-        if not (torch.isfinite(values).all() and torch.isfinite(b).all() and bool(usual.any())):
+        if not bool(all_finite(values) & all_finite(b) & usual.any()):
             return everyone
         options = self.adjoint_options if adjoint else self.options
         mode, truth = self._modes(adjoint)
@@ -497,12 +499,25 @@ class SolverState:
 
     # --- what is kept --------------------------------------------------------------------------
 
-    def _base(self, candidate: Candidate) -> Hashable:
+    @cached_property
+    def _marks(self) -> tuple[Hashable, ...]:
         s, pins = self.structure, None
         if self.nullspace is not None:
             pins = tuple(self.nullspace.pins.tolist())
-        marks = (s.symmetric, s.hermitian, s.positive_definite, s.ordering_mark)
-        return (candidate, *marks, self.pattern.key, pins)
+        return (s.symmetric, s.hermitian, s.positive_definite, self.pattern.key, pins)
+
+    @cached_property
+    def _vectors_mark(self) -> Hashable:
+        return self.structure.vectors_mark
+
+    @cached_property
+    def _ordering_mark(self) -> Hashable:
+        return self.structure.ordering_mark
+
+    def _base(self, candidate: Candidate) -> Hashable:
+        """All that an analysis depends on: factors on an ordering, preconditioners on vectors."""
+        direct = self._is_direct(candidate)
+        return (candidate, *self._marks, self._ordering_mark if direct else self._vectors_mark)
 
     def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
         def analyze() -> Symbolic:
@@ -532,7 +547,8 @@ class SolverState:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
-        return numerics.get((*family, mark, matched), factorize, self)
+        place = str(values.device)
+        return numerics.get((*family, mark, matched), factorize, self, place=place)
 
     def _safer(
         self,
@@ -550,7 +566,7 @@ class SolverState:
             return factored if better is None else better
 
         key = (self._base(candidate), values.dtype, mark, matched, "safer")
-        found = numerics.get(key, factorize)
+        found = numerics.get(key, factorize, place=str(values.device))
         return None if found.numeric is factored.numeric else found
 
     def _factored_batch(
@@ -571,7 +587,8 @@ class SolverState:
             made = backend.factorize_batch(symbolic, values, options)
             return FactoredBatch(backend, made, values, options)
 
-        return numerics.get((*family, tuple(marks)), factorize, self)
+        place = str(values.device)
+        return numerics.get((*family, tuple(marks)), factorize, self, place=place)
 
     def _numeric(
         self,
@@ -583,11 +600,18 @@ class SolverState:
     ) -> Numeric:
         def factorize() -> Numeric:
             count("factorize")
-            return backend.factorize(self._symbolic(backend, candidate), values, options)
+            made = backend.factorize(self._symbolic(backend, candidate), values, options)
+            symbolics.measure(self._base(candidate))  # a preconditioner may leave a skeleton there
+            return made
 
         made = options.preconditioner
-        tag: Hashable = made if isinstance(made, Hashable) else id(made)
-        return numerics.get((self._base(candidate), values.dtype, mark, tag), factorize)
+        tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
+        key = (self._base(candidate), values.dtype, mark, tag)
+        found = numerics.get(key, factorize, place=str(values.device))
+        if found.payload is None:
+            # Nothing to keep, but the pattern would be kept with it.
+            numerics.drop(key)
+        return found
 
     def _rcond(
         self,
@@ -633,6 +657,19 @@ class SolverState:
             return None
         size = float(column_norm(self.pattern, values)) * inverse
         return 1 / size if size > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """Something without a hash as a key, by identity; kept alive, lest another take its place."""
+
+    it: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+    def __hash__(self) -> int:
+        return id(self.it)
 
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:

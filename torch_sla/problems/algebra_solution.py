@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.expression import nearest
 
@@ -32,6 +34,9 @@ class AlgebraSolution:
         Method, iterations, residual.
     """
 
+    endings: tuple[str, ...] = (".npz", ".json")
+    drawable = False
+
     def __init__(
         self,
         model: Any,
@@ -56,8 +61,11 @@ class AlgebraSolution:
 
     @property
     def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz)."""
-        return self.fields["eigenvalues"].clamp_min(0.0).sqrt() / (2.0 * math.pi)
+        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz); 0 where λ ≤ 0."""
+        w = self.fields["eigenvalues"]
+        moving = w > 0
+        root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * math.pi)
+        return torch.where(moving, root, torch.zeros_like(root))
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -70,10 +78,22 @@ class AlgebraSolution:
         return self.info.plan
 
     @property
+    def spec(self) -> Any:
+        """The declaration that was solved."""
+        return self.model.spec
+
+    @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        found: str = self.model.spec.spec_hash
+        found: str = self.spec.spec_hash
         return found
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the result: ``spec_hash structural_hash versions seed``."""
+        from torch_sla.problems.report.save import identity
+
+        return identity(self)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:
@@ -94,12 +114,13 @@ class AlgebraSolution:
 
         import numpy as np
 
-        from torch_sla.problems.report.save import summary
+        from torch_sla.problems.report.save import identity, summary
 
         path = Path(path)
         if path.suffix == ".npz":
             found = {**self.outputs, **self.fields}
             arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
+            arrays.setdefault("identity", np.array(json.dumps(identity(self))))
             np.savez_compressed(path, **arrays)
         elif path.suffix == ".json":
             path.write_text(json.dumps(summary(self), indent=1) + "\n", encoding="utf-8")
@@ -115,4 +136,4 @@ class AlgebraSolution:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {list(value.shape)}" for name, value in self.fields.items())
-        return f"AlgebraSolution({parts}, {self.info.backend} {self.info.method})"
+        return f"{type(self).__name__}({parts}, {self.info.backend} {self.info.method})"

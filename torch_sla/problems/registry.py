@@ -19,20 +19,25 @@ class Entry(NamedTuple):
 
     spec: str
     lowering: str
+    kind: str = "field"
+    """``field`` (analyses may be of it), ``algebra`` or ``analysis``."""
 
 
 PHYSICS = {
     "eigen": Entry(
         "torch_sla.problems.specs.algebra:EigenProblem",
-        "torch_sla.problems.lowering.algebra:Eigen",
+        "torch_sla.problems.analyses.modes:modes",
+        "algebra",
     ),
     "linear": Entry(
         "torch_sla.problems.specs.algebra:LinearProblem",
         "torch_sla.problems.lowering.algebra:Linear",
+        "algebra",
     ),
     "nonlinear": Entry(
         "torch_sla.problems.specs.algebra:NonlinearProblem",
         "torch_sla.problems.lowering.algebra:Nonlinear",
+        "algebra",
     ),
     "elasticity": Entry(
         "torch_sla.problems.specs.elasticity:ElasticityProblem",
@@ -49,6 +54,16 @@ PHYSICS = {
     "poisson": Entry(
         "torch_sla.problems.specs.poisson:PoissonProblem",
         "torch_sla.problems.lowering.poisson:Poisson",
+    ),
+    "sweep": Entry(
+        "torch_sla.problems.specs.sweep:SweepProblem",
+        "torch_sla.problems.analyses.sweep:Sweep",
+        "analysis",
+    ),
+    "transient": Entry(
+        "torch_sla.problems.specs.transient:TransientProblem",
+        "torch_sla.problems.analyses.transient:Transient",
+        "analysis",
     ),
     "stokes": Entry(
         "torch_sla.problems.specs.stokes:StokesProblem",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.lowering.outputs import Taken
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Solution"]
 
@@ -78,10 +79,29 @@ class Solution:
         """The mesh points it was solved on ``[n_points, dim]``."""
         return self._taken.scene.geometry.points
 
+    drawable = True
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".npz" if self.batch else ".vtu", ".json")
+
+    @property
+    def spec(self) -> Problem:
+        """The declaration that was solved."""
+        return self.model.spec
+
     @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        return self.model.spec.spec_hash
+        return self.spec.spec_hash
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the result: ``spec_hash structural_hash versions seed``."""
+        from torch_sla.problems.report.save import identity
+
+        return identity(self)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:
@@ -119,9 +139,14 @@ class Solution:
         """
         model = self.model
         parsed = Expression.parse(expression)
-        known = visible(model.declared, model.ranks) | model.spec.derived_of
-        parsed.check(known, {"t": "this problem is steady"})
-        unused = parsed.names & model.declared.keys() - model.reaching
+        scene = self._taken.scene
+        known = visible(scene.declared, model.ranks) | model.spec.derived_of
+        forbidden = {}
+        if scene.time is None:
+            del known["t"]
+            forbidden = {"t": "this problem is steady"}
+        parsed.check(known, forbidden)
+        unused = parsed.names & scene.declared.keys() - scene.given.keys() - scene.given.laws.keys()
         if unused:
             raise ArgumentError(
                 f"{sorted(unused)[0]!r} is declared but used by no law, so no value of it is known"

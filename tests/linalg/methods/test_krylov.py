@@ -56,6 +56,19 @@ def test_columns_do_not_disturb_each_other(
     torch.testing.assert_close(out.x[:, :1], alone.x, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(("matrix", "rhs"), [(1.0, 1e30), (1e-20, 1.0), (1e20, 1e-20)])
+@pytest.mark.parametrize("name", WHERE)
+def test_units_do_not_matter(name: str, matrix: float, rhs: float) -> None:
+    method, zoo = WHERE[name]
+    A = case(zoo).dense(torch.float64)
+    b = normal(len(A), 2)
+    plain = method(lambda v: A @ v, b, options=OPTIONS)
+    out = method(lambda v: matrix * (A @ v), rhs * b, options=OPTIONS)
+    assert out.result is Result.CONVERGED
+    assert abs(out.iterations - plain.iterations) <= 2
+    torch.testing.assert_close(out.x * (matrix / rhs), plain.x, rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", WHERE)
 def test_a_good_start_is_kept(name: str) -> None:
     method, zoo = WHERE[name]

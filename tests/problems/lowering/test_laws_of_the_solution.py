@@ -136,7 +136,11 @@ def test_a_start_near_the_solution_saves_iterations() -> None:
 def test_single_precision(kind: str, name: str) -> None:
     problem = SAMPLES[kind][name].make()
     exact = problem.solve()
-    single = problem.updated(solver=Solver(dtype="float32")).solve()
+    solver = Solver(dtype="float32")
+    if problem.inner is None:
+        single = problem.updated(solver=solver).solve()
+    else:
+        single = problem.updated(of=problem.inner.updated(solver=solver)).solve()
     for field, u in exact.fields.items():
         found = single[field]
         assert found.dtype in (torch.float32, torch.complex64)

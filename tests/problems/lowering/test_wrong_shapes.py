@@ -187,7 +187,11 @@ WRONG = {
         "no such",
     ),
     "too many pairs": (lambda: EigenProblem(matrix=[[1.0]], k=3), "has no 3 eigenvalues"),
-    "modes of a physics": (lambda: EigenProblem(of=1), "not available yet"),
+    "modes of no physics": (lambda: EigenProblem(of=1), "of"),
+    "modes of a system": (
+        lambda: EigenProblem(of=LinearProblem(matrix=[[1.0]], rhs=[1.0])),
+        "cannot be of a linear problem; one of: elasticity",
+    ),
     "two unknowns, one equation": (
         lambda: NonlinearProblem(unknowns=[Variable("x"), Variable("y")], residual=["x + y"]),
         "as many equations",

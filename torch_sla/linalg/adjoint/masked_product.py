@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.kernels.spgemm import spgemm_masked
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class MaskedProduct(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         a, b, *ctx.patterns = inputs
-        ctx.save_for_backward(a, b)
-        ctx.save_for_forward(a, b)
+        keep(ctx, a, b)
         ctx.set_materialize_grads(False)
 
     @staticmethod

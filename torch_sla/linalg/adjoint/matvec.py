@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
+from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.kernels import sparse as kernels
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class MatMul(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         values, X, ctx.pattern = inputs
-        ctx.save_for_backward(values, X)
-        ctx.save_for_forward(values, X)
+        keep(ctx, values, X)
         ctx.set_materialize_grads(False)
 
     @staticmethod

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.kernels import sparse as kernels
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ class SampledProduct(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         u, v, ctx.pattern = inputs
-        ctx.save_for_backward(u, v)
-        ctx.save_for_forward(u, v)
+        keep(ctx, u, v)
         ctx.set_materialize_grads(False)
 
     @staticmethod

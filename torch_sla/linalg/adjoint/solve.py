@@ -26,6 +26,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
+from torch_sla.linalg.adjoint.saving import keep
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -57,8 +58,7 @@ class LinearSolve(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         values, _, ctx.solver, ctx.adjoint = inputs
-        ctx.save_for_backward(values, output)
-        ctx.save_for_forward(values, output)
+        keep(ctx, values, output)
         ctx.set_materialize_grads(False)
 
     @staticmethod

@@ -166,13 +166,21 @@ class SolveOptions:
 
 @dataclass(eq=False)
 class Symbolic:
-    """What the pattern alone determines. Immutable; shared by all values on the pattern."""
+    """What the pattern alone determines. Immutable; shared by all values on the pattern.
+
+    `own` counts the bytes of the payload.
+    """
 
     pattern: Pattern
     method: str
     structure: Structure
     payload: Any = None
-    nbytes: int = 0
+    own: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive, those of the pattern included."""
+        return self.pattern.nbytes + self.own
 
 
 @dataclass(eq=False)

@@ -85,7 +85,7 @@ class PyTorch(Backend):
         skeleton = getattr(made, "skeleton", lambda: None)()
         if skeleton is not None:
             # A memo: what is made from it is the same as without it, to the last bit.
-            symbolic.payload, symbolic.nbytes = _Kept(wanted, skeleton), skeleton.nbytes
+            symbolic.payload, symbolic.own = _Kept(wanted, skeleton), skeleton.nbytes
         notes = getattr(made, "notes", ())
         return Numeric(symbolic, made, nbytes=0 if made is None else made.nbytes, notes=notes)
 

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["check_residuals", "fix_phase", "start"]
+__all__ = ["SEED", "check_residuals", "fix_phase", "start"]
 
-_SEED = 88172645463325252
+SEED = 88172645463325252
+"""Of every random start of the library."""
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return starting vectors ``[n, columns]``, the same in every run."""
-    g = torch.Generator().manual_seed(_SEED)
+    g = torch.Generator().manual_seed(SEED)
     real = torch.float32 if dtype in (torch.float32, torch.complex64) else torch.float64
     return (torch.rand(n, columns, dtype=real, generator=g) - 0.5).to(dtype).to(device)
 

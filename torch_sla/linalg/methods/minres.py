@@ -76,7 +76,8 @@ def minres(
         if not bool(torch.isfinite(energy).all()):
             out.result = Result.NONFINITE
             return out
-        size = torch.maximum(size, alpha.abs() + beta)
+        # The first beta is the size of b, not an entry of the tridiagonal matrix.
+        size = torch.maximum(size, alpha.abs() + (beta if out.iterations else 0.0))
         if bool((active & (energy < -eps * size * space.norm(u))).any()):
             out.result = Result.BREAKDOWN
             return out

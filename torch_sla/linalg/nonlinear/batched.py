@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def newton_batch(
     residual
         ``u [*batch, n] -> F [*batch, n]``, not recorded.
     step
-        ``(u, F) -> J(u)⁻¹ F``.
+        ``(u, F) -> J(u)⁻¹ F``; a `LaggedStep` may keep its tangent.
     u
         Starting value.
     options
@@ -81,9 +82,17 @@ def newton_batch(
         if info.iterations >= options.maxiter:
             info.result = Result.MAXITER
             break
-        delta = torch.where(
-            active[..., None], -step(u, F), torch.zeros((), dtype=u.dtype, device=u.device)
-        )
+        zero = torch.zeros((), dtype=u.dtype, device=u.device)
+        delta = torch.where(active[..., None], -step(u, F), zero)
+        if isinstance(step, LaggedStep) and step.is_old:
+            trial = u + delta
+            G = residual(trial)
+            after = torch.linalg.vector_norm(G, dim=-1)
+            if step.serves(size, after, active):
+                u, F, size = trial, G, after
+                info.iterations += 1
+                continue
+            delta = torch.where(active[..., None], -step(u, F), zero)
         length = torch.ones_like(size)
         pending = active.clone()
         trial, G, after = u, F, size

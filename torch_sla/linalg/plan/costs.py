@@ -151,7 +151,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     factorisations, solves, columns = _solves(facts)
     symmetric = method.name in ("cholesky", "ldlt")
     levels = max(0.0, log2(max(n / 300, 1)))
-    analysis = (n + nnz) * machine.ordering
+    analysis = machine.order(n, nnz)
     entries, flops = float(c.factor_nnz), c.flops
     if backend == "native":
         if c.dissected or (not exact and facts.dimension > 2.5):
@@ -204,7 +204,7 @@ def _on_device(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     c = facts.counts or closed_form(n, nnz, facts.dimension)
     factorisations, solves, columns = _solves(facts)
     levels = max(1.0, log2(max(n / 100, 2)))
-    analysis = (n + nnz) * machine.ordering + _ANALYSIS * c.factor_nnz * machine.entry
+    analysis = machine.order(n, nnz) + _ANALYSIS * c.factor_nnz * machine.entry
     numeric = _FACTOR_LAUNCHES * levels * machine.launch
     if method.name == "lu":
         # Both triangles, and the transposed matrix for an adjoint: this library cannot turn factors.

@@ -27,6 +27,8 @@ __all__ = [
 
 # Names a file with a table to be used instead of the shipped one.
 VARIABLE = "TORCH_SLA_MACHINE"
+# Bytes that minimum degree visits again and again, per row and stored entry.
+_GRAPH = 12
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class MachineModel:
         Seconds of a sparse LU factorisation, per entry of both factors and per flop of the symmetric
         factorisation on the same ordering.
     ordering, dissection
-        Seconds per row and stored entry of an analysis with minimum degree, and per entry and level of
-        nested dissection.
+        Seconds per row and stored entry of an analysis with minimum degree, in the cache, and per entry
+        and level of nested dissection.
     coarsening, cycle
         Seconds per stored entry (of all levels) to set up aggregation multigrid, and of one
         iteration with it, in the cache.
@@ -107,6 +109,10 @@ class MachineModel:
     def slowdown(self, nbytes: float) -> float:
         """How much slower work on this many bytes is than in the cache."""
         return 1.0 if nbytes < 0.7 * self.cache else max(1.0, self.cached / self.bandwidth)
+
+    def order(self, n: float, nnz: float) -> float:
+        """Seconds of an analysis with minimum degree; beyond the cache its scattered reads wait."""
+        return (n + nnz) * self.ordering * self.slowdown(_GRAPH * (n + nnz))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""

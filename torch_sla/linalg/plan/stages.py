@@ -113,7 +113,7 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
     nearest = min(v.seconds for v in direct)
     if plan.backend not in _COUNTING:
         model = machine_in_force(facts.device)
-        stake = (facts.rows + facts.nnz) * model.ordering
+        stake = model.order(facts.rows, facts.nnz)
         if not (nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds):
             return False
     return pattern.symmetric  # last: it keeps an array as long as the entries

@@ -192,7 +192,12 @@ def _read(source: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str
             if with_tensors:
                 tensors = {n: torch.from_numpy(archive[n]) for n in archive.files if n != "header"}
     else:
-        with _safetensors().safe_open(str(source), "pt") as archive:
+        library = _safetensors()
+        try:
+            opened = library.safe_open(str(source), "pt")
+        except library.error as error:
+            raise ArgumentError(f"{str(source)!r} is no safetensors file: {error}") from None
+        with opened as archive:
             text = (archive.metadata() or {}).get("header", "")
             if with_tensors:
                 tensors = {n: archive.get_tensor(n) for n in archive.keys()}  # noqa: SIM118
@@ -218,5 +223,6 @@ def _safetensors() -> Any:
     class Both:
         save_file = staticmethod(safetensors.torch.save_file)
         safe_open = staticmethod(safetensors.safe_open)
+        error = safetensors.SafetensorError
 
     return Both

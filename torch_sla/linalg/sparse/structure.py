@@ -77,6 +77,14 @@ class Structure:
             return fingerprint(self.ordering)
         return None if self.ordering == "auto" else self.ordering
 
+    @property
+    def vectors_mark(self) -> Hashable:
+        """What tells one near-nullspace and one set of coordinates from others, by their content."""
+        vectors = (self.near_nullspace, self.coordinates)
+        return tuple(
+            None if v is None else (tuple(v.shape), v.dtype, fingerprint(v)) for v in vectors
+        )
+
     def updated(self, **changes: Any) -> Structure:
         """Return a copy with some fields changed."""
         return replace(self, **changes)

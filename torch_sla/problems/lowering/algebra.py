@@ -16,10 +16,11 @@ from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import Ranked, nearest
-from torch_sla.problems.lowering.frame import solver_device
+from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem, NonlinearProblem
 
-__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear"]
+__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear", "components"]
 
 
 class Algebra(ABC):
@@ -47,7 +48,9 @@ class Algebra(ABC):
         self.spec = spec
         self.declared: dict[str, Parameter] = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
-        self.device = solver_device(spec.solver.device)
+        self.device, self.placement = solver_device(
+            spec.solver.device, None, 0, definite=False, backend=spec.solver.backend
+        )
         self.compiled = SimpleNamespace(key=self._key())
         self._files: dict[str, SparseTensor] = {}
 
@@ -189,16 +192,7 @@ class Algebra(ABC):
         if not info:
             report.history.clear()
         x = next(iter(fields.values()))
-        outputs = {}
-        for i, output in enumerate(self.spec.outputs):
-            if not isinstance(output, Component):
-                raise SpecError("only components are outputs here", path=f"outputs.{i}")
-            if max(output.index) >= x.shape[-1]:
-                raise SpecError(
-                    f"there are {x.shape[-1]} components; received {max(output.index)}",
-                    path=f"outputs.{i}.index",
-                )
-            outputs[output.name] = x[..., list(output.index)].to(home)
+        outputs = components(self.spec, x, home)
         fields = {name: value.to(home) for name, value in fields.items()}
         return AlgebraSolution(self, fields, outputs, report)
 
@@ -218,6 +212,21 @@ class Algebra(ABC):
         """Return lines on what will be done."""
         del values
         return ["plan", "  is made from the matrix when it is solved"]
+
+
+def components(spec: Any, x: Tensor, home: torch.device) -> dict[str, Tensor]:
+    """Take the outputs of a problem whose result is the vector ``x [*batch, n]``."""
+    outputs = {}
+    for i, output in enumerate(spec.outputs):
+        if not isinstance(output, Component):
+            raise SpecError("only components are outputs here", path=f"outputs.{i}")
+        if max(output.index) >= x.shape[-1]:
+            raise SpecError(
+                f"there are {x.shape[-1]} components; received {max(output.index)}",
+                path=f"outputs.{i}.index",
+            )
+        outputs[output.name] = x[..., list(output.index)].to(home)
+    return outputs
 
 
 class Linear(Algebra):
@@ -296,7 +305,8 @@ class Eigen(Algebra):
         if M is not None and M.is_batched:
             shape = np.broadcast_shapes(A.batch_shape, M.batch_shape)
             A = SparseTensor.from_pattern(A.pattern, A.values.expand(*shape, A.values.shape[-1]))
-        w, V = A.eigsh(k=spec.k, which=spec.which, sigma=spec.sigma, M=M)
+        which = spec.which if spec.sigma is None else "LM"
+        w, V = A.eigsh(k=spec.k, which=which, sigma=spec.sigma, M=M)
         modes = V.transpose(-1, -2)
         largest = modes.detach().abs().argmax(-1, keepdim=True)
         modes = modes * modes.detach().gather(-1, largest).sign()
@@ -360,6 +370,7 @@ class _Equations:
             maxiter=newton.maxiter,
             line_search=newton.line_search is not False,
         )
+        self._reuse = newton.reuse
         self.info = NonlinearInfo(method="newton")
 
     def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
@@ -394,8 +405,10 @@ class _Equations:
         """Iterate to the root."""
         plain = tuple(leaf.detach() for leaf in leaves)
 
-        def newton(u: Tensor, F: Tensor) -> Tensor:
-            J = self._jacobian(u, plain, recorded=False)
+        def tangent(u: Tensor) -> Tensor:
+            return self._jacobian(u, plain, recorded=False)
+
+        def newton(J: Tensor, F: Tensor) -> Tensor:
             # A singular Jacobian gives infinities, which the iteration reports as such.
             solved, failed = torch.linalg.solve_ex(J, F)
             step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
@@ -405,7 +418,8 @@ class _Equations:
             return self.residual(u, plain)
 
         with torch.no_grad():
-            u, self.info = newton_batch(evaluate, newton, u0.detach().clone(), self._options)
+            step = LaggedStep(tangent, newton, self._reuse)
+            u, self.info = newton_batch(evaluate, step, u0.detach().clone(), self._options)
         return u
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:

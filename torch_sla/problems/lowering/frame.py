@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, MeshError, PlanError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.numbering import Numbering
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["Frame", "solver_device"]
+__all__ = ["Frame"]
 
 
 class Frame:
@@ -59,12 +61,19 @@ class Frame:
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
-        self.device = solver_device(spec.solver.device)
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh)
         self.unknowns = self._unknowns(mesh)
         selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
+        size = self._size(mesh)
+        self.device, self.placement = solver_device(
+            spec.solver.device,
+            size,
+            self._travelling(mesh, size),
+            definite=self._physics.definite is True,
+            backend=spec.solver.backend,
+        )
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
         selections = tuple(
@@ -110,6 +119,28 @@ class Frame:
                 path=f"boundary.{i}.component",
             )
         return Selection(condition.type, facets, unknown, component, to)
+
+    def _size(self, mesh: Mesh) -> int:
+        """About how many unknowns there are, before they are numbered."""
+        straight = mesh.cells.shape[1] == mesh.reference.n_vertices
+        size: int = sum(
+            mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
+            for u in self.unknowns
+        )
+        return size
+
+    def _travelling(self, mesh: Mesh, size: int) -> int:
+        """Bytes of parameters in, fields out, and the same back for gradients."""
+        homes = {
+            "constant": 1,
+            "cells": mesh.n_cells,
+            "facets": mesh.n_facets,
+            "nodes": mesh.n_points,
+            "quadrature": 4 * mesh.n_cells,
+        }
+        numbers: int = sum(homes[p.on] * prod(p.shape) for p in self.declared.values())
+        size_of: int = self.field_dtype.itemsize
+        return 2 * size_of * (numbers + size)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -169,6 +200,20 @@ class Frame:
         """Names of the parameters that the mass matrix uses."""
         return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """Paths of the laws that depend on time."""
+        found = []
+        for law in laws(self.spec):
+            for _, leaf in leaves(law.value):
+                names = leaf.expression.names if isinstance(leaf, Formula) else frozenset()
+                if isinstance(leaf, Parameter):
+                    names = frozenset({leaf.name})
+                series = (self.declared[n].time for n in names & self.declared.keys())
+                if "t" in names or any(series):
+                    found.append(".".join(str(part) for part in law.path))
+        return tuple(found)
+
     def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
         for law in laws(self.spec):
@@ -217,14 +262,20 @@ class Frame:
         scalar: Tensor = found[..., 0]
         return scalar if dofs.components == 1 else found
 
-    def sites(self, name: str, geometry: Geometry | None = None) -> Tensor:
+    def sites(
+        self,
+        name: str,
+        geometry: Geometry | None = None,
+        declared: Mapping[str, Parameter] | None = None,
+    ) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        if name not in self.declared:
-            known = " ".join(self.declared) or "none"
+        declared = self.declared if declared is None else declared
+        if name not in declared:
+            known = " ".join(declared) or "none"
             raise ArgumentError(f"{name!r} is no parameter of this problem; parameters: {known}")
         geometry = geometry or self.geometry
         points, mesh = geometry.points, self.mesh
-        match self.declared[name].on:
+        match declared[name].on:
             case "nodes":
                 return points
             case "cells":
@@ -260,42 +311,76 @@ class Frame:
     # -- values ---------------------------------------------------------------------------------
 
     def scene(
-        self, values: Mapping[str, Any], points: Tensor | None = None, *, mass: bool = False
+        self,
+        values: Mapping[str, Any],
+        points: Tensor | None = None,
+        *,
+        mass: bool = False,
+        timed: bool = False,
+        declared: Mapping[str, Parameter] | None = None,
+        reaching: frozenset[str] = frozenset(),
     ) -> Scene:
-        """Check and cast what is given, for a solve or with `mass`, and put it on a geometry."""
+        """Check and cast what is given, and put it on a geometry.
+
+        Parameters
+        ----------
+        mass
+            Whether the mass is asked for.
+        timed
+            Whether there is a time, which laws may use.
+        declared, reaching
+            The parameters, and names that are used, of an analysis; those of the problem otherwise.
+        """
+        if self.timed and not timed:
+            self.refuse_time()
         geometry = self.geometry if points is None else self._moved(points)
+        declared = self.declared if declared is None else declared
+        needed = self.reaching | reaching
         given: Given = resolve(
             values,
-            self.declared,
-            reaching=self.reaching | self.reaching_mass if mass else self.reaching,
+            declared,
+            reaching=needed | self.reaching_mass if mass else needed,
             counts=self.counts,
-            sites=lambda name: self.sites(name, geometry),
+            sites=lambda name: self.sites(name, geometry, declared),
             dtype=self.dtype,
             device=self.device,
             allow_complex=self.spec.is_complex,
         )
-        return Scene(self._physics, given, geometry)
+        scene = Scene(self._physics, given, geometry)
+        scene.declared = dict(declared)
+        return scene
 
-    def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:
+    def refuse_time(self) -> NoReturn:
+        """Say that laws which depend on time have no meaning in a steady solve."""
+        raise SpecError(
+            "it depends on time, and this solve is steady; put the problem into TransientProblem(of=...)",
+            path=self.timed[0],
+        )
+
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
+    ) -> dict[str, Tensor]:
         """Return the default values of some parameters, one per site."""
-        chosen = {name: self.declared[name] for name in names if name in self.declared}
+        declared = self.declared if declared is None else declared
+        chosen = {name: declared[name] for name in names if name in declared}
         for name in names:
             if name not in chosen or chosen[name].default is None:
-                known = " ".join(n for n, p in self.declared.items() if p.default is not None)
+                known = " ".join(n for n, p in declared.items() if p.default is not None)
                 raise ArgumentError(
                     f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
                 )
-        return dict(
-            resolve(
-                {},
-                chosen,
-                reaching=chosen,
-                counts=self.counts,
-                sites=self.sites,
-                dtype=self.dtype,
-                device=self.device,
-            )
+        found = resolve(
+            {},
+            chosen,
+            reaching=chosen,
+            counts=self.counts,
+            sites=lambda name: self.sites(name, None, declared),
+            dtype=self.dtype,
+            device=self.device,
         )
+        if found.laws:
+            raise ArgumentError(f"{next(iter(found.laws))!r} is a law of the solution, not numbers")
+        return dict(found)
 
     def _moved(self, points: Tensor) -> Geometry:
         if not points.is_floating_point():
@@ -318,23 +403,3 @@ class Frame:
             *g.shape[:-1], self.numbering.n, dtype=self.field_dtype, device=self.device
         )
         return zero.index_copy(-1, self.compiled.constrained, g)
-
-
-def solver_device(name: str) -> torch.device:
-    """Return where work happens.
-
-    Raises
-    ------
-    PlanError
-        If CUDA is asked for and cannot be used.
-    """
-    if name != "cuda":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        why = (
-            "no CUDA device is visible"
-            if torch.version.cuda
-            else "this torch is built without CUDA"
-        )
-        raise PlanError(f"solver.device: 'cuda' cannot be used here: {why}; use 'cpu'")
-    return torch.device("cuda", torch.cuda.current_device())

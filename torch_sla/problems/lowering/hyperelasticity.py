@@ -56,6 +56,11 @@ class Hyperelasticity(Model):
         """In how many steps the loads are applied."""
         return self.spec.load_steps
 
+    @property
+    def arc_length(self) -> bool:  # type: ignore[override]
+        """Whether the path is followed over limit points."""
+        return self.spec.control == "arc_length"
+
     @cached_property
     def symmetric(self) -> bool | None:  # type: ignore[override]
         """A pressure that follows the surface may leave no symmetry."""

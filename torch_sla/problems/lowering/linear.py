@@ -71,6 +71,7 @@ def solve_batch(
     start: Tensor | None = None,
     throw: bool = True,
     transposed: bool = False,
+    repeats: int = 1,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve for a batch of matrices and loads.
 
@@ -82,6 +83,8 @@ def solve_batch(
         ``[*load_batch, n]``; batches broadcast.
     transposed
         Whether to solve with the transposed matrix, to the accuracy of adjoints.
+    repeats
+        How often the matrix is solved with, for the plan.
 
     Returns
     -------
@@ -108,6 +111,7 @@ def solve_batch(
         maxiter=solver.maxiter,
         adjoint_rtol=solver.adjoint_rtol,
         x0=x0 if x0 is None or not single else x0.squeeze(-1),
+        repeats=repeats,
         info=True,
         throw=throw,
     )

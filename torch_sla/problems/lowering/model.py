@@ -60,6 +60,8 @@ class Model(Frame, ABC):
     """In how many steps the loads of a nonlinear problem are applied."""
     may_step: bool = False
     """Whether load steps that fail are cut."""
+    arc_length: bool = False
+    """Whether the path of equilibria is followed, over limit points."""
     definite_tangent: bool | None = None
     """Whether the constrained tangent is known to be symmetric positive definite."""
 
@@ -295,6 +297,12 @@ class Model(Frame, ABC):
         """
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
+        if self.timed:
+            self.refuse_time()
+        return self.check_places()
+
+    def check_places(self) -> Mesh:
+        """Check what `check` does, of a body that need not be held and laws that may use the time."""
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.parameters import Given
@@ -68,9 +70,11 @@ class Equation:
             maxiter=newton.maxiter,
             line_search=not model.may_step if newton.line_search is None else newton.line_search,
         )
+        self._reuse = newton.reuse
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
+        self.load_steps = model.load_steps
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
@@ -99,7 +103,7 @@ class Equation:
         geometry = self._scene.geometry
         if geometry.moved:
             geometry = Geometry(self.model, rest.pop(0), moved=True)
-        scene = Scene(self.model, given, geometry)
+        scene = self._scene.like(given, geometry)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -137,15 +141,21 @@ class Equation:
     def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
         """Iterate to the root, applying the loads in steps where that is asked for or needed."""
         plain = tuple(leaf.detach() for leaf in leaves)
+        if self.model.arc_length:
+            with torch.no_grad():
+                return self._follow(u0.detach(), plain)
         with torch.no_grad():
-            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.model.load_steps, 0
+            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
+            step_by = LaggedStep(
+                lambda at: self._values(state, at, recorded=False), self._solve, self._reuse
+            )
             while done < 1.0:
                 to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
                 state = self._state(plain, to)
                 state.scene.trial = True
-                v, info = self._newton(state, u)
+                v, info = self._newton(state, u, step_by)
                 total.iterations += info.iterations
                 total.history += info.history
                 total.residual, total.result = info.residual, info.result
@@ -160,18 +170,60 @@ class Equation:
             if total.converged:
                 # What an iteration may try, a solution may not be: laws are checked once more.
                 self._residual(self._state(plain), u)
-            if self.model.load_steps > 1 or cuts:
+            if self._reuse:
+                text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
+                total.notes = [*total.notes, text]
+            if self.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
         self.info = total
         return u
 
-    def _newton(self, state: _State, u: Tensor) -> tuple[Tensor, NonlinearInfo]:
-        notes: list[str] = []
+    def _follow(self, u: Tensor, plain: tuple[Tensor, ...]) -> Tensor:
+        """Follow the path of equilibria until the whole load is carried."""
+        if u.ndim > 1:
+            raise ArgumentError(
+                f"control: arc_length follows one path; received a batch {list(u.shape[:-1])}; solve its members "
+                "one by one"
+            )
+        if bool(u.any()):
+            raise ArgumentError("control: arc_length starts at the undeformed body; drop start=")
+        states: dict[float, _State] = {}
+        tangents: list[tuple[Tensor, float, Tensor]] = []
 
-        def step(at: Tensor, F: Tensor) -> Tensor:
-            values = self._values(state, at, recorded=False)
-            return self._solve(values, F)
+        def state(factor: float) -> _State:
+            if factor not in states:
+                if len(states) > 3:
+                    del states[next(iter(states))]
+                states[factor] = self._state(plain, factor)
+                states[factor].scene.trial = True
+            return states[factor]
+
+        def residual(at: Tensor, factor: float) -> Tensor:
+            return self._residual(state(factor), at)
+
+        def solve(at: Tensor, factor: float, b: Tensor) -> Tensor:
+            if not tangents or tangents[0][0] is not at or tangents[0][1] != factor:
+                tangents[:] = [(at, factor, self._values(state(factor), at, recorded=False))]
+            return self._solve(tangents[0][2], b)
+
+        first = 1.0 / max(self.model.load_steps, 4)
+        path = follow(residual, solve, u, first=first, rtol=self._options.rtol)
+        limits = ", ".join(f"{factor:.6g}" for factor in path.limits) or "none"
+        notes = [
+            f"arc length: {len(path.factors) - 1} steps, limit points at load factors: {limits}"
+        ]
+        if not path.result.ok:
+            notes.append(f"load factor reached: {max(path.factors):.6g}")
+        else:
+            self._residual(self._state(plain), path.u)
+        self.info = NonlinearInfo(
+            path.result, path.iterations, path.residual, method="newton", notes=notes
+        )
+        return path.u
+
+    def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
+        notes: list[str] = []
 
         def evaluate(at: Tensor) -> Tensor:
             return self._residual(state, at)

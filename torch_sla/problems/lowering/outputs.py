@@ -36,10 +36,20 @@ class Taken:
         The problem, its values and its operator before constraints.
     u
         The solution ``[*batch, n]``.
+    inertia
+        Mass times the derivative in time ``[*batch, n]``, which supports bear too.
     """
 
-    def __init__(self, model: Model, scene: Scene, operator: Operator, u: Tensor) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scene: Scene,
+        operator: Operator,
+        u: Tensor,
+        inertia: Tensor | None = None,
+    ) -> None:
         self.model, self.scene, self.operator, self.u = model, scene, operator, u
+        self.inertia = inertia
         self._reaction: Tensor | None = None
 
     @property
@@ -53,7 +63,8 @@ class Taken:
         if self._reaction is None:
             model = self.model
             terms = model.terms(self.scene)
-            self._reaction = model.unconstrained(self.scene, self.operator, terms, self.u)
+            static = model.unconstrained(self.scene, self.operator, terms, self.u)
+            self._reaction = static if self.inertia is None else static + self.inertia
         return self._reaction
 
     @property
@@ -279,9 +290,9 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
 def _nodal(taken: Taken, expression: Formula) -> bool:
     """Whether an expression has one value at each node."""
     parsed = expression.expression
-    declared = taken.model.declared
+    declared = taken.scene.declared
     homes = {declared[name].on for name in parsed.names & declared.keys()}
-    known = declared.keys() | taken.nodal.keys() | set("xyz")
+    known = declared.keys() | taken.nodal.keys() | set("xyzt")
     return not parsed.derivatives and homes <= {"constant", "nodes"} and parsed.names <= known
 
 

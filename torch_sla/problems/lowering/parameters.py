@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.problems.expression import Expression, nearest
 from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def resolve(
             raise ArgumentError(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
-        if isinstance(value, nn.Module) and "u" in parameter.of:
-            given.laws[name] = value
+        if isinstance(value, nn.Module | PythonFunction) and "u" in parameter.of:
+            given.laws[name] = value.function if isinstance(value, PythonFunction) else value
             continue
         if isinstance(value, Tensor) and value.device.type != "cpu":
             given.home = value.device
@@ -128,7 +129,7 @@ def _tensor(
     dtype: torch.dtype,
     allow_complex: bool,
 ) -> Tensor:
-    if isinstance(value, nn.Module):
+    if isinstance(value, nn.Module | PythonFunction):
         return _called(name, value, parameter, sites)
     if isinstance(value, Formula):
         return _evaluated(value.expression, sites(name))
@@ -150,7 +151,10 @@ def _tensor(
 
 
 def _called(
-    name: str, module: nn.Module, parameter: Parameter, sites: Callable[[str], Tensor]
+    name: str,
+    module: nn.Module | PythonFunction,
+    parameter: Parameter,
+    sites: Callable[[str], Tensor],
 ) -> Tensor:
     if parameter.on == "constant":
         raise ArgumentError(
@@ -158,8 +162,11 @@ def _called(
             "nodes or quadrature"
         )
     x = sites(name)
-    weight = next(module.parameters(), None)
-    result = module(x if weight is None else x.to(weight))
+    if isinstance(module, PythonFunction):
+        result = module.function(x)
+    else:
+        weight = next(module.parameters(), None)
+        result = module(x if weight is None else x.to(weight))
     if not isinstance(result, Tensor) or result.shape[:1] != x.shape[:1]:
         shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ArgumentError(

@@ -110,11 +110,20 @@ class Scene:
     """
 
     trial: bool = False
+    time: Tensor | None = None
+    """What ``t`` is, where there is a time."""
 
     factor: float = 1.0
 
     def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
         self.model, self.given, self.geometry = model, given, geometry
+        self.declared = model.declared
+
+    def like(self, given: Given, geometry: Geometry | None = None) -> Scene:
+        """Return the scene with other values, at the same time."""
+        other = Scene(self.model, given, geometry or self.geometry)
+        other.time, other.declared, other.factor = self.time, self.declared, self.factor
+        return other
 
     @property
     def requires_grad(self) -> bool:
@@ -149,7 +158,7 @@ class Scene:
         """Return a parameter at sites: ``[*batch, n|1, q|1, *shape]``."""
         if name in self.given.laws:
             return self._called(name, sites)
-        parameter, value = self.model.declared[name], self.given[name]
+        parameter, value = self.declared[name], self.given[name]
         rank = len(parameter.shape)
         if parameter.on != "constant":
             return Ranked(sites.place(value, parameter.on, rank), rank)
@@ -159,7 +168,7 @@ class Scene:
     def _called(self, name: str, sites: Sites) -> Ranked:
         """Evaluate a module that was given as a law of place and solution."""
         columns = []
-        for what in self.model.declared[name].of:
+        for what in self.declared[name].of:
             value = Ranked(sites.x, 1) if what == "x" else sites.field(what)
             columns.append(value.tensor if value.rank else value.tensor[..., None])
         shape = np.broadcast_shapes(*(c.shape[:-1] for c in columns))
@@ -289,8 +298,10 @@ class Names(Mapping[str, Ranked]):
         self.scene, self.sites = scene, sites
 
     def __getitem__(self, name: str) -> Ranked:
-        if name in self.scene.model.declared:
+        if name in self.scene.declared:
             return self.scene.parameter(name, self.sites)
+        if name == "t" and self.scene.time is not None:
+            return Ranked(self.scene.time)
         if name in AXES:
             x = self.sites.x
             axis = AXES.index(name)

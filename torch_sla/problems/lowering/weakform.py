@@ -18,7 +18,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import Fields
 from torch_sla.problems.lowering.terms import Term, duals_of_integrand, residual, tangent
-from torch_sla.problems.specs.residual import PythonFunction
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.problems.analyses.analysis import Analysis
 from torch_sla.problems.lowering.algebra import Algebra
 from torch_sla.problems.lowering.parameters import check_names
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["explain", "plan_of"]
 
 
-def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
+def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str:
     """Describe size, parameters, conditions and the plan; nothing is assembled."""
     check_names(values, model.spec.declared)
-    if isinstance(model, Algebra):
-        return "\n".join([_head(model), *_declared(model), *model.describe(values)])
+    if isinstance(model, Algebra | Analysis):
+        device = [f"  device      {model.placement}"] if isinstance(model, Algebra) else []
+        return "\n".join([_head(model), *device, *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
     lines = [
@@ -38,7 +40,7 @@ def explain(model: Model | Algebra, values: Mapping[str, Any]) -> str:
             f"{numbering.pattern.nnz_csr / numbering.n:.1f} per row, {_known(model)}"
         ),
     ]
-    lines.append(f"  device      {_device(model)}")
+    lines.append(f"  device      {model.placement}")
     for condition, selection in zip(spec.boundary, model.selections, strict=True):
         tags, at = getattr(condition, "on", None), getattr(condition, "at", None) or ()
         on = f"{len(selection.facets)} facets on {' '.join(tags)}" if tags else f"{len(at)} points"
@@ -67,15 +69,6 @@ def plan_of(model: Model, needs_grad: bool = False) -> Any:
         method=solver.method,
         preconditioner=solver.preconditioner,
     )
-
-
-def _device(model: Model) -> str:
-    asked = model.spec.solver.device
-    if asked != "auto":
-        return f"{model.device}, as asked"
-    if not torch.cuda.is_available():
-        return "cpu (auto: no CUDA device can be used here)"
-    return "cpu (auto stays there; device: cuda moves all work to the GPU)"
 
 
 def _definite(model: Model) -> bool | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +14,17 @@ from torch import Tensor
 import torch_sla
 from torch_sla.assembly.mesh import write_mesh
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.eigen.convention import SEED
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch_sla.problems.algebra_solution import AlgebraSolution
+    from torch_sla.problems.analyses.sweep import SweepSolution
     from torch_sla.problems.solution import Solution
 
-__all__ = ["save", "summary"]
+__all__ = ["identity", "save", "summary"]
 
 SHOWN = 64
 
@@ -34,6 +38,7 @@ def save(solution: Solution, path: Path) -> None:
             arrays = {name: _numpy(value) for name, value in solution.outputs.items()}
             arrays |= {name: _numpy(value) for name, value in solution.fields.items()}
             arrays["points"] = _numpy(solution.points)
+            arrays.setdefault("identity", np.array(json.dumps(identity(solution))))
             np.savez_compressed(path, allow_pickle=False, **arrays)
         case ".json":
             path.write_text(json.dumps(summary(solution), indent=1) + "\n", encoding="utf-8")
@@ -44,7 +49,26 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
+def identity(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
+    """Return what identifies a result: the declaration, the structure, versions and seed.
+
+    Nothing random reaches a result but the starts of iterations for eigenvalues, which have one seed.
+    """
+    return {
+        "spec_hash": solution.spec_hash,
+        "structural_hash": solution.model.compiled.key,
+        "versions": {
+            "torch_sla": torch_sla.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scipy": version("scipy"),
+            "python": platform.python_version(),
+        },
+        "seed": SEED,
+    }
+
+
+def summary(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}
@@ -52,11 +76,9 @@ def summary(solution: Solution | AlgebraSolution) -> dict[str, Any]:
         large = value.numel() > SHOWN
         outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
     return {
-        "problem": solution.model.spec.name,
-        "type": solution.model.spec.type,
-        "spec_hash": solution.spec_hash,
-        "structural_hash": solution.model.compiled.key,
-        "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
+        "problem": solution.spec.name,
+        "type": solution.spec.type,
+        **identity(solution),
         "unknowns": sum(value.numel() for value in solution.fields.values()),
         "solve": {
             "result": info.result.name.lower(),

@@ -14,6 +14,7 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.laws import Law
+from torch_sla.problems.specs.of import Physics  # noqa: TC001  (pydantic reads it)
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
@@ -167,20 +168,32 @@ class LinearProblem(AlgebraProblem):
 class EigenProblem(AlgebraProblem):
     """Find the pairs with matrix v = λ mass v; both matrices symmetric, mass positive definite.
 
+    Of a physics these are natural frequencies (elasticity), modes of a membrane or of cooling (Poisson).
+
     Examples
     --------
+    >>> from torch_sla import Dirichlet, IntervalMesh, PoissonProblem
+    >>> string = PoissonProblem(
+    ...     mesh=IntervalMesh(cells=40),
+    ...     order=2,
+    ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+    ... )
+    >>> [round(f, 4) for f in EigenProblem(of=string, k=3).solve().frequencies.tolist()]
+    [0.5, 1.0, 1.5]
     >>> from torch_sla import EigenProblem
     >>> EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=1).solve().eigenvalues.tolist()
     [1.0]
     """
 
     fields_of: ClassVar[dict[str, int]] = {"eigenvalues": 0, "modes": 1}
-    unbuilt: ClassVar[dict[str, str]] = {
-        "of": "modes of a physics are not available yet; take its matrices from assemble()",
-    }
 
     type: Literal["eigen"] = "eigen"
-    matrix: Matrix = Field(description="Symmetric matrix.")
+    of: Physics | None = Field(
+        default=None,
+        description="The physics whose modes are found: its stiffness, or tangent at its solution, against its "
+        "mass, on the unknowns that are free.",
+    )
+    matrix: Matrix | None = Field(default=None, description="Symmetric matrix, without a physics.")
     mass: Matrix | None = Field(
         default=None, description="Symmetric positive definite; the identity when left out."
     )
@@ -189,6 +202,21 @@ class EigenProblem(AlgebraProblem):
         default="SM", description="Least or largest, by magnitude or by value."
     )
     sigma: float | None = Field(default=None, description="Pairs nearest to this value instead.")
+
+    @property
+    def inner(self) -> Problem | None:
+        """The physics, where there is one."""
+        return self.of
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.of is None) == (self.matrix is None):
+            raise SpecError("give either a physics (of) or a matrix", path="of")
+        if self.of is not None and self.mass is not None:
+            raise SpecError(f"the mass is that of the {self.of.type} problem", path="mass")
+        if self.of is not None and self.of.no_modes is not None:
+            raise SpecError(f"{self.of.type} has no modes: {self.of.no_modes}", path="of")
+        return self
 
 
 class Variable(Spec):

@@ -41,6 +41,9 @@ class ElasticityProblem(FieldProblem):
         "flux": "a flux has no meaning in elasticity; reaction gives the force that a boundary takes"
     }
 
+    evolves: ClassVar[frozenset[int]] = frozenset({2})
+    still: ClassVar[str] = "a body resists acceleration (density), not velocity"
+
     type: Literal["elasticity"] = "elasticity"
     model: Literal["plane_stress", "plane_strain", "solid", "axisymmetric"] | None = Field(
         default=None,

@@ -16,7 +16,7 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import located, spec_error
 from torch_sla.problems.specs.migrations import migrate
-from torch_sla.problems.specs.residual import PythonFunction
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
 
 if TYPE_CHECKING:
@@ -34,21 +34,28 @@ FIRST = ("version", "type", "name", "mesh", "order")
 LAST = ("boundary", "outputs", "parameters", "solver")
 
 
-def load_problem(path: str | Path) -> Problem:
+def load_problem(path: str | Path, *, trust: bool = False) -> Problem:
     """Read a declaration from a YAML or JSON file.
 
     Paths inside the file are relative to it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    trust
+        Whether ``module:function`` in it may import that module, which runs its code.
 
     Raises
     ------
     SpecError
         With file, line, path, what was received and the nearest valid spelling.
     """
-    return from_document(load_document(path), base=Path(path).resolve().parent)
+    return from_document(load_document(path), base=Path(path).resolve().parent, trust=trust)
 
 
-def from_document(document: Document, *, base: Path) -> Problem:
-    """Validate a document; relative paths in it start at ``base``."""
+def from_document(document: Document, *, base: Path, trust: bool = False) -> Problem:
+    """Validate a document; relative paths in it start at ``base``, and with trust it may name functions."""
     data = document.data
     if not isinstance(data, dict):
         message = f"a problem is a mapping of fields; received {type(data).__name__}"
@@ -59,7 +66,7 @@ def from_document(document: Document, *, base: Path) -> Problem:
         if kind is None:
             raise SpecError("'type' is required (such as type: poisson)")
         cls = problem_class(kind)
-        problem = cls.model_validate(data, context={"base": str(base)})
+        problem = cls.model_validate(data, context={"base": str(base), "trust": trust})
         problem.remember(document)
     except ValidationError as error:
         raise spec_error(error, data, document) from None
@@ -124,9 +131,11 @@ def _plain(
             del result["type"]
         return result
     if isinstance(value, PythonFunction):
+        if value.reference is not None:
+            return value.reference
         raise SpecError(
             f"the Python function {value.name} lives in this process only and cannot be written to a "
-            "file; write the residual as an expression",
+            "file; write an expression, or name it in the file as module:function",
             path=name,
         )
     if isinstance(value, DataFile):

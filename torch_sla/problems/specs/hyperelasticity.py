@@ -31,7 +31,8 @@ class HyperelasticityProblem(FieldProblem):
     """−∇·P = body_force on the undeformed body, P = ∂W/∂F, F = 1 + ∇u; u is the displacement, a vector.
 
     Loads are forces per undeformed area and volume, except a ``pressure``, which follows the surface.
-    They are applied in `load_steps`, and a step that fails is halved; the gradient is that of the
+    They are applied in `load_steps`, and a step that fails is halved; ``control="arc_length"`` goes past limit
+    points of the load. The gradient is that of the
     converged state. Outputs may use ``F``, ``J`` = det F, ``piola`` (first Piola-Kirchhoff stress), the
     Cauchy ``stress``, ``strain`` (Green-Lagrange) and ``energy_density``, tensors 3 by 3.
 
@@ -70,6 +71,9 @@ class HyperelasticityProblem(FieldProblem):
         "flux": "a flux has no meaning in elasticity; reaction gives the force that a boundary takes"
     }
 
+    evolves: ClassVar[frozenset[int]] = frozenset({2})
+    still: ClassVar[str] = "a body resists acceleration (density), not velocity"
+
     type: Literal["hyperelasticity"] = "hyperelasticity"
     model: Literal["plane_strain", "solid"] | None = Field(
         default=None, description="What the mesh stands for: plane_strain in 2D, solid in 3D."
@@ -94,6 +98,11 @@ class HyperelasticityProblem(FieldProblem):
     )
     load_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=1, description="In how many equal steps the loads are applied, to begin with."
+    )
+    control: Literal["load", "arc_length"] = Field(
+        default="load",
+        description="arc_length follows the path of equilibria over limit points (snap-through) until the whole "
+        "load is carried; load_steps is then about how many steps it takes without any.",
     )
 
     @model_validator(mode="after")

@@ -54,11 +54,11 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
                     yield Law((*path, name, key), item, place)
             elif value is not None:
                 yield Law((*path, name), value, place)
-        elif isinstance(value, Spec):
+        elif isinstance(value, Spec) and not value.apart:
             yield from laws(value, (*path, name))
         elif isinstance(value, tuple):
             for i, item in enumerate(value):
-                if isinstance(item, Spec):
+                if isinstance(item, Spec) and not item.apart:
                     yield from laws(item, (*path, name, i))
     more = getattr(spec, "more_laws", None)
     if more is not None:
@@ -104,6 +104,7 @@ def check_laws(
     derived: Mapping[str, int] | None = None,
     seeing: Collection[str | int] = (),
     tests: Mapping[str, int] | None = None,
+    inner: Mapping[str, Parameter] | None = None,
 ) -> dict[str, Parameter]:
     """Check names, shapes and homes of every law; return the parameters.
 
@@ -119,6 +120,8 @@ def check_laws(
         Where laws begin that may use the solution, besides outputs (``"diffusivity"``).
     tests
         Rank of each test function, which a ``residual`` may use.
+    inner
+        Parameters of the problem that an analysis is of.
 
     Raises
     ------
@@ -128,9 +131,15 @@ def check_laws(
     derived, tests = derived or {}, tests or {}
     reserved = RESERVED_NAMES | {"normal"} | fields.keys() | derived.keys() | tests.keys()
     parameters = declared_parameters(spec, reserved | FUNCTIONS.keys() | FIELD_OPERATORS)
+    for name, parameter in (inner or {}).items():
+        if parameters.setdefault(name, parameter) != parameter:
+            raise SpecError(
+                f"the parameter {name!r} is defined differently in the problem this is of; define it once"
+            )
     here = {name: len(parameter.shape) for name, parameter in parameters.items()}
-    here |= dict.fromkeys("xyz", 0)
+    here |= dict.fromkeys(set("xyzt") - unseen.keys(), 0)
     seen = visible(parameters, fields)
+    seen = {name: rank for name, rank in seen.items() if name not in unseen}
     everything = {**seen, **derived}
     blind = dict.fromkeys(everything.keys() - here.keys(), "this law does not see the solution")
     later = dict.fromkeys(derived, "only outputs use it")
@@ -141,7 +150,8 @@ def check_laws(
         elif law.place.on in ("cells", "facets") and law.path[0] in seeing:
             ranks, forbidden = seen | normal, {**later, **unseen}
             if law.path[0] == "residual":
-                ranks = visible(parameters, {**fields, **tests}) | normal
+                every = visible(parameters, {**fields, **tests})
+                ranks = {n: r for n, r in every.items() if n not in unseen} | normal
         else:
             ranks, forbidden = here | normal, {**blind, **unseen}
             _check_blind(law, parameters)
@@ -165,7 +175,7 @@ def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
 def visible(parameters: Mapping[str, Parameter], fields: Mapping[str, int]) -> dict[str, int]:
     """Return the rank of every name a law that sees the solution may use."""
     ranks = {name: len(parameter.shape) for name, parameter in parameters.items()}
-    ranks |= dict.fromkeys("xyz", 0)
+    ranks |= dict.fromkeys("xyzt", 0)
     for name, rank in fields.items():
         ranks |= {name: rank, f"grad({name})": rank + 1}
         if rank == 1:

@@ -39,6 +39,8 @@ class PoissonProblem(FieldProblem):
         {"diffusivity", "advection", "reaction", "source", "boundary"}
     )
 
+    evolves: ClassVar[frozenset[int]] = frozenset({1, 2})
+
     type: Literal["poisson"] = "poisson"
     diffusivity: Annotated[Value, Place("cells", (0, 2))] = Field(
         default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."

@@ -59,7 +59,15 @@ class Problem(Spec):
     kinds: ClassVar[frozenset[str] | None] = None
     """Outputs that have a meaning here; None means all that need a mesh."""
     is_complex: ClassVar[bool] = False
-    steady: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
+    timeless: ClassVar[str | None] = "this problem is steady"
+    """Why no law may use the time, where that is so by nature."""
+    evolves: ClassVar[frozenset[int]] = frozenset()
+    """Orders of the time derivatives that have a meaning: 1 (a capacity), 2 (an inertia)."""
+    still: ClassVar[str] = ""
+    """Why other orders have none."""
+    no_modes: ClassVar[str | None] = None
+    """Why it has no modes, where that is so."""
 
     type: str
     version: Literal[1] = Field(default=1, description="Version of this format.")
@@ -89,10 +97,13 @@ class Problem(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        unseen = {"t": "this problem is steady"} if self.steady else {}
+        unseen = {} if self.timeless is None else {"t": self.timeless}
+        inner = None if self.inner is None else self.inner.declared
         self._parameters = check_laws(
-            self, self.fields, unseen, self.derived_of, self.seeing, self.tests
+            self, self.fields, unseen, self.derived_of, self.seeing, self.tests, inner
         )
+        if self.inner is not None:
+            self._check_outer()
         taken = set(self.fields)
         for i, output in enumerate(self.outputs):
             if output.name in taken:
@@ -119,6 +130,16 @@ class Problem(Spec):
                 )
         return self
 
+    def _check_outer(self) -> None:
+        """Leave to the problem that an analysis is of what belongs to it."""
+        if self.solver != Solver():
+            raise SpecError("how it is solved is said by the problem: of.solver", path="solver")
+
+    @property
+    def inner(self) -> Problem | None:
+        """The problem that an analysis is of."""
+        return None
+
     @property
     def fields(self) -> dict[str, int]:
         """Rank of each unknown: 0 scalar, 1 vector."""
@@ -132,11 +153,11 @@ class Problem(Spec):
     # -- files and identity ---------------------------------------------------------------------
 
     @staticmethod
-    def from_yaml(path: str | Path) -> Problem:
+    def from_yaml(path: str | Path, *, trust: bool = False) -> Problem:
         """Read a problem from a YAML or JSON file; see `load_problem`."""
         from torch_sla.problems.specs.files import load_problem
 
-        return load_problem(path)
+        return load_problem(path, trust=trust)
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """Return the problem as YAML, and write it to ``path`` where one is given.
@@ -331,6 +352,8 @@ class Problem(Spec):
 
 class FieldProblem(Problem):
     """A problem for a field on a mesh."""
+
+    timeless: ClassVar[str | None] = None
 
     mesh: MeshSpec = Field(description="Where it is solved.")
     order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")

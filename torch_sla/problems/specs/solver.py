@@ -35,6 +35,11 @@ class Newton(Spec):
         description="Whether steps are shortened until the residual falls; None means yes, but not "
         "where loads are applied in steps, which are cut instead.",
     )
+    reuse: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Keep the tangent with its factors or hierarchy while a step with it lowers the residual "
+        "to this share (0.1 to 0.5); 0 means a new tangent for every step.",
+    )
 
 
 class Solver(Spec):
@@ -68,7 +73,8 @@ class Solver(Spec):
         default=Newton(), description="Iteration of a problem that turns out to be nonlinear."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where work happens."
+        default="auto",
+        description="Where work happens; auto weighs transfer and overhead against size.",
     )
     dtype: Literal["float64", "float32"] = Field(
         default="float64", description="Precision of all work; inputs are cast to it."

@@ -42,6 +42,12 @@ class StokesProblem(FieldProblem):
         "flux": "name what flows, as in the integral of dot(u, normal) on a boundary"
     }
 
+    evolves: ClassVar[frozenset[int]] = frozenset({1})
+    still: ClassVar[str] = "a flow is told by its velocity, which has one derivative in time"
+    no_modes: ClassVar[str | None] = (
+        "the pressure of a flow has no mass, and the eigenvalues of such a pencil are not available"
+    )
+
     type: Literal["stokes"] = "stokes"
     order: Literal[2] = Field(default=2, description="Order of the velocity; the pressure has 1.")
     viscosity: Annotated[Value, Place("cells")] = Field(

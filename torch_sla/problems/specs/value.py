@@ -23,6 +23,7 @@ from pydantic import (
 from torch_sla.problems.expression import Expression
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
+from torch_sla.problems.specs.python import PythonFunction, is_reference
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -281,8 +282,9 @@ Default: TypeAlias = Annotated[
     Annotated[float, Tag("<number>")]
     | Annotated[FormulaText, Tag("<formula>")]
     | Annotated[ArrayFile, Tag("<file>")]
-    | Annotated[Listed[float], Tag("<list>")],
-    Discriminator(lambda value: _kind(value)),
+    | Annotated[Listed[float], Tag("<list>")]
+    | Annotated[PythonFunction, Tag("<function>")],
+    Discriminator(lambda value: _kind_of_default(value)),
     BeforeValidator(_no_tensor),
 ]
 
@@ -309,17 +311,29 @@ class Parameter(Spec):
         default=(), description="Shape of one value: () scalar, (3,) vector, (3, 3) matrix."
     )
     default: Default | None = Field(
-        default=None, description="Value when none is given; without one the parameter is required."
+        default=None,
+        description="Value when none is given; without one the parameter is required. A function (module:function in a "
+        "trusted file) of coordinates [..., dim], or of what `of` says, is called where the parameter lives.",
     )
     of: Listed[Literal["x", "u"]] = Field(
         default=(),
         description="What a module given for it sees: the coordinates x, the solution u. A law of u "
         "lives on quadrature points.",
     )
+    time: Literal["steps"] | None = Field(
+        default=None,
+        description="steps: the tensor is [*batch, steps + 1, *sites, *shape], one value for each time of a "
+        "transient problem.",
+    )
     unit: str | None = Field(default=None, description="Unit, as documentation.")
 
 
 _TYPES = ("parameter", "file", "table", "grid")
+
+
+def _kind_of_default(value: Any) -> str | None:
+    function = isinstance(value, PythonFunction) or hasattr(value, "__code__")
+    return "<function>" if function or is_reference(value) else _kind(value)
 
 
 def _kind(value: Any) -> str | None:

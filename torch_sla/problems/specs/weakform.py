@@ -13,7 +13,8 @@ from torch_sla.problems.expression.measures import Integral, degrees
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.laws import Law
 from torch_sla.problems.specs.problem import FieldProblem
-from torch_sla.problems.specs.residual import PythonFunction, Residual, ResidualText
+from torch_sla.problems.specs.python import PythonFunction
+from torch_sla.problems.specs.residual import Residual, ResidualText
 from torch_sla.problems.specs.value import RESERVED_NAMES, Formula, Listed, Place, Text
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class WeakFormProblem(FieldProblem):
         "flux": "a weak form has no flux of its own; reaction says what a Dirichlet value takes",
     }
     seeing: ClassVar[frozenset[str]] = frozenset({"residual"})
+
+    evolves: ClassVar[frozenset[int]] = frozenset({1, 2})
 
     type: Literal["weak_form"] = "weak_form"
     unknowns: Annotated[Listed[Unknown], MinLen(1)] = Field(

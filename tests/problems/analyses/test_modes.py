@@ -1,0 +1,185 @@
+"""Modes of a physics."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from torch_sla import (
+    Component,
+    Dirichlet,
+    EigenProblem,
+    ElasticityProblem,
+    HelmholtzProblem,
+    HyperelasticityProblem,
+    IntervalMesh,
+    Neumann,
+    Parameter,
+    Periodic,
+    PoissonProblem,
+    RectangleMesh,
+    StokesProblem,
+    load_problem,
+)
+from torch_sla.errors import GradientError, SpecError
+
+SIDES = ["left", "right", "bottom", "top"]
+
+
+def test_nafems_fv32_tapered_membrane() -> None:
+    """NAFEMS, The Standard NAFEMS Benchmarks, rev. 3, 1990, test FV32: six frequencies in Hz."""
+    problem = ElasticityProblem(
+        mesh=RectangleMesh(cells=(12, 6), cell="quad"),
+        order=2,
+        model="plane_stress",
+        young_modulus=200e9,
+        poisson_ratio=0.3,
+        density=8000.0,
+        thickness=0.05,
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    x, y = problem.mesh_data().points.unbind(1)
+    points = torch.stack([10 * x, (2 * y - 1) * (2.5 - 2 * x)], 1)
+    found = EigenProblem(of=problem, k=6).solve(points=points)
+    published = torch.tensor([44.623, 130.03, 162.70, 246.05, 379.90, 391.44], dtype=torch.float64)
+    assert torch.allclose(found.frequencies, published, rtol=2e-3, atol=0)
+
+
+def test_membrane_modes_converge_and_are_normalised() -> None:
+    errors = []
+    for n in (6, 12):
+        membrane = PoissonProblem(
+            mesh=RectangleMesh(cells=(n, n), size=(1.0, 1.3)),
+            order=2,
+            boundary=[Dirichlet(SIDES, 0.0)],
+        )
+        s = EigenProblem(of=membrane, k=3).solve()
+        sides = [(1, 1), (1, 2), (2, 1)]
+        exact = sorted(math.pi**2 * (i**2 + (j / 1.3) ** 2) for i, j in sides)
+        errors.append((s.eigenvalues - torch.tensor(exact, dtype=torch.float64)).abs().max())
+        M = membrane.assemble().mass
+        gram = s.modes @ (M @ s.modes.T)
+        assert torch.allclose(gram, torch.eye(3, dtype=torch.float64), atol=1e-10)
+        held = ~membrane.assemble().free
+        assert not s.modes[:, held].any()
+    assert math.log2(errors[0] / errors[1]) > 3.7  # twice the order of the elements
+
+
+def test_a_free_body_has_its_rigid_modes() -> None:
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(6, 2), size=(3.0, 1.0)),
+        model="plane_stress",
+        density=Parameter("rho", default=2.0),
+    )
+    s = EigenProblem(of=body, k=5).solve()
+    assert s.modes.shape == (5, 21, 2)
+    assert s.eigenvalues[:3].abs().max() < 1e-9 * s.eigenvalues[3]
+    assert s.eigenvalues[3] > 1e-3
+    assert torch.equal(s.frequencies[s.eigenvalues <= 0], s.eigenvalues[s.eigenvalues <= 0] * 0)
+    # The rigid modes hold all the mass, 2 * 3 * 1, in each direction.
+    assert torch.allclose(s.effective_mass.sum(0), torch.full((2,), 6.0, dtype=torch.float64))
+
+
+def test_sigma_and_the_other_end() -> None:
+    string = PoissonProblem(
+        mesh=IntervalMesh(cells=20), boundary=[Dirichlet(["left", "right"], 0.0)]
+    )
+    every = EigenProblem(of=string, k=19).solve().eigenvalues
+    near = (
+        EigenProblem(of=string, k=2, sigma=0.49 * float(every[7]) + 0.51 * float(every[8]))
+        .solve()
+        .eigenvalues
+    )
+    assert torch.allclose(near, every[7:9])
+    top = EigenProblem(of=string, k=2, which="LA").solve().eigenvalues
+    assert torch.allclose(top, every[-2:])
+
+
+def test_periodic_ends() -> None:
+    ring = PoissonProblem(
+        mesh=RectangleMesh(cells=(24, 1), size=(1.0, 0.02), cell="quad"),
+        order=2,
+        boundary=[Periodic("left", to="right")],
+    )
+    s = EigenProblem(of=ring, k=3).solve()
+    exact = torch.tensor([0.0, 4 * math.pi**2, 4 * math.pi**2], dtype=torch.float64)
+    assert torch.allclose(s.eigenvalues, exact, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_values_and_modes() -> None:
+    plate = ElasticityProblem(
+        mesh=RectangleMesh(cells=(3, 2), size=(2.0, 1.0)),
+        model="plane_strain",
+        young_modulus=Parameter("E", on="cells", default=1.0),
+        density=Parameter("rho", on="cells", default=1.0),
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    problem = EigenProblem(of=plate, k=2)
+    values = {"E": torch.linspace(0.8, 1.3, 12), "rho": torch.linspace(1.2, 0.9, 12)}
+    values = {name: value.double() for name, value in values.items()}
+    values["points"] = plate.mesh_data().points
+    for output in (
+        lambda s: s.frequencies.sum(),
+        lambda s: (s.modes**3).sum(),
+        lambda s: s.effective_mass[0, 1],
+    ):
+        check = problem.check_gradients(values, output=output)
+        assert check.passed, str(check)
+
+
+def test_tension_raises_the_frequencies_of_a_strip() -> None:
+    """Small motions about a stretched state, and the gradient by the load that stretches it."""
+    strip = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(4, 1), size=(4.0, 1.0)),
+        law="neo_hookean",
+        constants={"young_modulus": 1.0, "poisson_ratio": 0.3},
+        boundary=[
+            Dirichlet("left", 0.0),
+            Neumann("right", traction=[Parameter("pull", default=0.0), 0.0]),
+        ],
+    )
+    problem = EigenProblem(of=strip, k=1)
+    pulls = [float(problem.solve(pull=p).eigenvalues) for p in (0.0, 0.05, 0.1)]
+    assert pulls[0] < pulls[1] < pulls[2]
+    check = problem.check_gradients({"pull": 0.05}, output=lambda s: s.eigenvalues.sum())
+    assert check.passed, str(check)
+
+
+def test_files_hold_the_modes(tmp_path) -> None:
+    string = PoissonProblem(
+        mesh=RectangleMesh(cells=(4, 4)), boundary=[Dirichlet(SIDES, 0.0)], name="drum"
+    )
+    problem = EigenProblem(of=string, k=2, outputs=[Component("first", index=[0])])
+    problem.to_yaml(tmp_path / "drum.yaml")
+    s = load_problem(tmp_path / "drum.yaml").solve()
+    assert float(s["first"]) == float(s.eigenvalues[0])
+    s.save(tmp_path / "drum.vtu")
+    import meshio
+
+    found = meshio.read(tmp_path / "drum.vtu").point_data
+    assert set(found) == {"mode_1", "mode_2"}
+    assert torch.allclose(torch.as_tensor(found["mode_2"]).reshape(-1), s.modes[1])
+
+
+def test_what_has_no_modes_says_why() -> None:
+    mesh = RectangleMesh(cells=(2, 2))
+    with pytest.raises(SpecError, match="pressure of a flow has no mass"):
+        EigenProblem(of=StokesProblem(mesh=mesh))
+    with pytest.raises(SpecError, match="wavenumber is given"):
+        EigenProblem(of=HelmholtzProblem(mesh=mesh, wavenumber=1.0))
+    held = PoissonProblem(mesh=mesh, boundary=[Dirichlet("left", 0.0)])
+    with pytest.raises(SpecError, match="not symmetric"):
+        EigenProblem(of=held.updated(advection=[1.0, 0.0]), k=1).solve()
+    with pytest.raises(SpecError, match="6 free unknowns; received 7"):
+        EigenProblem(of=held, k=7).solve()
+    with pytest.raises(SpecError, match="either a physics"):
+        EigenProblem(k=1)
+    with pytest.raises(SpecError, match=r"of\.solver"):
+        EigenProblem(of=held, solver={"rtol": 1e-8})
+    pushed = EigenProblem(of=held.updated(source=Parameter("f", default=1.0)), k=1)
+    with pytest.raises(GradientError, match="'f' requires grad, but neither stiffness nor mass"):
+        pushed.solve(f=torch.tensor(1.0, dtype=torch.float64, requires_grad=True))
+    with pytest.raises(SpecError, match="depends on time"):
+        EigenProblem(of=held.updated(reaction="t"), k=1).solve()

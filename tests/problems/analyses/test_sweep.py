@@ -1,0 +1,107 @@
+"""Cases of a problem."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from torch_sla import (
+    Dirichlet,
+    EigenProblem,
+    Flux,
+    IntervalMesh,
+    LinearProblem,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    SweepProblem,
+    TransientProblem,
+    clear_cache,
+    load_problem,
+)
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg import cache_counters
+
+
+def rod() -> PoissonProblem:
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=8),
+        diffusivity=Parameter("k", on="cells", default=1.0),
+        source=Parameter("f", default=1.0),
+        boundary=[Dirichlet("left", Parameter("g", default=0.0))],
+        outputs=[Probe("p", at=[(0.5,), (1.0,)]), Flux("out", "left")],
+    )
+
+
+def test_loads_share_one_factor() -> None:
+    clear_cache()
+    before = cache_counters()
+    s = SweepProblem(of=rod(), cases={"f": [0.1 * i for i in range(100)]}).solve(k=2.0)
+    counts = {name: cache_counters()[name] - before[name] for name in before}
+    assert counts == {"analyze": 1, "factorize": 1, "solve": 1}
+    assert torch.allclose(s["out"], 0.1 * torch.arange(100, dtype=torch.float64))
+
+
+def test_a_grid_is_all_combinations_and_each_is_the_case_alone() -> None:
+    s = SweepProblem(of=rod(), cases={"k": [1.0, 2.0], "f": [1.0, 3.0, 5.0]}).solve(g=0.5)
+    assert [tuple(case.values()) for case in s.cases[:4]] == [(1, 1), (1, 3), (1, 5), (2, 1)]
+    for i, case in enumerate(s.cases):
+        alone = rod().solve(**case, g=0.5)
+        assert torch.allclose(s["p"][i], alone["p"], rtol=1e-10)
+        assert torch.allclose(s.u[i], alone.u, rtol=1e-10)
+
+
+def test_gradients_and_batches_go_through() -> None:
+    problem = SweepProblem(of=rod(), cases=[{"f": 1.0}, {"f": 2.0}])
+    k = torch.linspace(1.0, 2.0, 8, dtype=torch.float64)
+    assert problem.check_gradients({"k": k}, output=lambda s: s["p"].square().sum()).passed
+    together = problem.solve(k=torch.stack([k, 2 * k, 3 * k]))
+    assert together["p"].shape == (3, 2, 2)
+    assert torch.allclose(together["p"][2], problem.solve(k=3 * k)["p"])
+
+
+def test_tables(tmp_path) -> None:
+    problem = SweepProblem(of=rod(), cases=[{"f": 1.0, "k": 1.0}, {"f": 2.0, "k": 0.5}])
+    problem.to_yaml(tmp_path / "cases.yaml")
+    s = load_problem(tmp_path / "cases.yaml").solve()
+    s.save(tmp_path / "cases.csv")
+    s.save(tmp_path / "cases.json")
+    with (tmp_path / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["f", "k", "p[0]", "p[1]", "out"]
+    assert [float(row["p[1]"]) for row in rows] == s["p"][:, 1].tolist()
+    assert json.loads((tmp_path / "cases.json").read_text())["table"] == s.table
+
+
+def test_of_every_analysis() -> None:
+    heated = TransientProblem(
+        of=rod().updated(source=Parameter("f", default=1.0, time="steps")), end=1.0, steps=3
+    )
+    s = SweepProblem(of=heated, cases={"f": [1.0, 2.0]}).solve()
+    assert s["p"].shape == (2, 4, 2)
+    assert torch.allclose(s["p"][1], 2 * s["p"][0])
+    s = SweepProblem(of=EigenProblem(of=rod(), k=2), cases={"k": [1.0, 4.0]}).solve()
+    assert torch.allclose(s["frequencies"][1], 2 * s["frequencies"][0])
+    system = LinearProblem(
+        matrix=[[2.0, 0.0], [0.0, 4.0]], rhs=Parameter("b", shape=(2,), default=[1.0, 1.0])
+    )
+    s = SweepProblem(of=system, cases=[{"b": [2.0, 4.0]}, {"b": [4.0, 4.0]}]).solve()
+    exact = torch.tensor([[1.0, 1.0], [2.0, 1.0]], dtype=torch.float64)
+    assert torch.allclose(s.u, exact, rtol=1e-12)
+
+
+def test_cases_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"'kk' is no parameter.*did you mean"):
+        SweepProblem(of=rod(), cases={"kk": [1.0]})
+    with pytest.raises(SpecError, match=r"cases\.1: all cases name the same"):
+        SweepProblem(of=rod(), cases=[{"f": 1.0}, {"k": 1.0}])
+    with pytest.raises(SpecError, match="received 2 numbers"):
+        SweepProblem(of=rod(), cases=[{"f": [1.0, 2.0]}])
+    with pytest.raises(ArgumentError, match="what the cases vary"):
+        SweepProblem(of=rod(), cases={"f": [1.0]}).solve(f=2.0)
+    once = SweepProblem(of=rod(), cases={"f": [1.0]})
+    with pytest.raises(SpecError, match="cannot be of a sweep problem"):
+        SweepProblem(of=once, cases={"k": [1.0]})

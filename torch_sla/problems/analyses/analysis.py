@@ -1,0 +1,96 @@
+"""What all analyses share: the problem they are of, its parameters, its errors in their place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+    from torch import Tensor
+
+    from torch_sla.problems.specs.value import Parameter
+
+__all__ = ["Analysis", "inside"]
+
+
+@contextlib.contextmanager
+def inside(path: str = "of") -> Iterator[None]:
+    """Say of an error in the inner problem where the outer one has it."""
+    try:
+        yield
+    except SpecError as error:
+        full = f"{path}.{error.path}" if error.path else path
+        raise type(error)(error.message, file=error.file, line=error.line, path=full) from None
+
+
+class Analysis:
+    """A declaration that is of another one.
+
+    Parameters
+    ----------
+    spec
+        The declaration.
+
+    Attributes
+    ----------
+    model
+        The problem it is of, lowered.
+    """
+
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+        with inside():
+            self.model: Any = spec.of.compile()
+        self.declared: dict[str, Parameter] = spec.declared
+        self.dtype: torch.dtype = self.model.dtype
+        self.device: torch.device = self.model.device
+        text = f"{spec.type} {self.model.compiled.key} {self._structure()}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self.compiled = SimpleNamespace(key=key)
+
+    def _structure(self) -> str:
+        """Return what belongs to the structure besides that of the problem."""
+        return ""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind."""
+        found: Mapping[str, int] = getattr(self.model, "counts", {})
+        return found
+
+    @property
+    def mesh(self) -> Any:
+        """The mesh of the problem."""
+        return self.model.mesh
+
+    def sites(self, name: str) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives."""
+        found: Tensor = self.model.sites(name, None, self.declared)
+        return found
+
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the default values of some parameters, one per site."""
+        found: dict[str, Tensor] = self.model.defaults(names, declared or self.declared)
+        return found
+
+    def check(self) -> Any:
+        """Check everything that needs no value; return the mesh. A body need not be held."""
+        with inside():
+            return self.model.check_places()
+
+    def describe(self, values: Mapping[str, Any]) -> list[str]:
+        """Return lines on the problem and its plan."""
+        with inside():
+            text = self.spec.of.explain(
+                {n: v for n, v in values.items() if n in self.spec.of.declared}
+            )
+        return [f"of {line}" if i == 0 else line for i, line in enumerate(text.splitlines())]

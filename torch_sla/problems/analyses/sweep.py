@@ -1,0 +1,190 @@
+"""Many cases of one problem: one batch, one structure, one factor where the matrix does not change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.analysis import Analysis, inside
+from torch_sla.problems.analyses.table import numbers, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch_sla.problems.specs.sweep import SweepProblem
+
+__all__ = ["Sweep", "SweepSolution"]
+
+
+class Sweep(Analysis):
+    """Lowers `SweepProblem`."""
+
+    spec: SweepProblem
+
+    def solve(
+        self,
+        values: Mapping[str, Any],
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+    ) -> SweepSolution:
+        """Solve all cases; what is given besides them holds for all."""
+        batch = self._cases()
+        for name in values:
+            if name in batch:
+                raise ArgumentError(f"{name!r} is what the cases vary; it cannot be given as well")
+        given = {name: self._apart(name, value) for name, value in values.items()}
+        with inside():
+            solution = self.model.solve(
+                {**given, **batch}, points=points, start=start, info=info, throw=throw
+            )
+        return SweepSolution(self, solution)
+
+    def _apart(self, name: str, value: Any) -> Any:
+        """Keep the dimensions of a batch apart from that of the cases, which comes last among them."""
+        parameter = self.declared.get(name)
+        if parameter is None or not isinstance(value, torch.Tensor | np.ndarray):
+            return value
+        tensor = torch.as_tensor(value)
+        own = len(parameter.shape) + (parameter.on != "constant") + (parameter.time is not None)
+        return tensor.unsqueeze(tensor.ndim - own) if tensor.ndim > own else tensor
+
+    def _cases(self) -> dict[str, Tensor]:
+        """Return the values of all cases by name ``[cases, *sites, *shape]``."""
+        every = self.spec.every
+        found = {}
+        for name in every[0]:
+            parameter = self.declared[name]
+            shape = tuple(parameter.shape)
+            column = torch.tensor([case[name] for case in every], dtype=self.dtype)
+            value = column if column.ndim == 1 + len(shape) else column[(..., *[None] * len(shape))]
+            home = [self.model.spec.steps + 1] if parameter.time is not None else []
+            if parameter.on != "constant":
+                home.append(self.counts[parameter.on])
+            lifted = value.reshape(len(every), *[1] * len(home), *value.shape[1:])
+            found[name] = lifted.expand(len(every), *home, *shape)
+        return found
+
+    @property
+    def unvaried(self) -> list[str]:
+        """Names of the parameters that the cases do not vary."""
+        return [name for name in self.declared if name not in self.spec.every[0]]
+
+    def defaults(
+        self, names: Sequence[str], declared: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the default values of the parameters that the cases do not vary."""
+        del declared
+        found: dict[str, Tensor] = self.model.defaults([n for n in names if n in self.unvaried])
+        return found
+
+    def check(self) -> Any:
+        """Check everything that needs no value."""
+        with inside():
+            return self.model.check()
+
+    def describe(self, values: Mapping[str, Any]) -> list[str]:
+        """Return lines on the cases, the problem and its plan."""
+        names = " ".join(self.spec.every[0])
+        return [f"  cases       {len(self.spec.every)} of {names}", *super().describe(values)]
+
+
+class SweepSolution:
+    """The solutions of all cases; everything in it is differentiable.
+
+    Attributes
+    ----------
+    solution
+        What the problem gives; all fields and outputs are ``[*batch, cases, ...]``.
+    cases
+        The varied values, one mapping for each case.
+    """
+
+    drawable = False
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".csv", ".json")
+
+    def __init__(self, analysis: Sweep, solution: Any) -> None:
+        self.model, self.solution = analysis, solution
+        self.spec, self.cases = analysis.spec, analysis.spec.every
+        self.info, self.fields, self.outputs = solution.info, solution.fields, solution.outputs
+
+    @property
+    def u(self) -> Tensor:
+        """The first field of all cases."""
+        found: Tensor = self.solution.u
+        return found
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Batch dimensions besides the cases."""
+        found: tuple[int, ...] = self.solution.batch
+        return found[:-1]
+
+    @property
+    def plan(self) -> object:
+        """What was decided before the solve, and why."""
+        return self.info.plan
+
+    @property
+    def spec_hash(self) -> str:
+        """Identifies the declaration that was solved."""
+        return self.spec.spec_hash
+
+    def __getitem__(self, name: str) -> Tensor:
+        found: Tensor = self.solution[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each case: the varied values and all numbers of the outputs."""
+        if self.batch:
+            raise ArgumentError(
+                f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
+            )
+        rows: list[dict[str, Any]] = [
+            {
+                key: number
+                for name, value in case.items()
+                for key, number in numbers(name, torch.as_tensor(value)).items()
+            }
+            for case in self.cases
+        ]
+        for name, value in self.outputs.items():
+            for row, own in zip(rows, value.detach().cpu(), strict=True):
+                row.update(numbers(name, own))
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as ``.csv``, with identity as ``.json``, or all arrays as ``.npz``."""
+        from torch_sla.problems.report.save import summary
+
+        path = Path(path)
+        if path.suffix == ".csv":
+            write_table(self.table, path)
+        elif path.suffix == ".json":
+            text = json.dumps({**summary(self), "table": self.table}, indent=1)
+            path.write_text(text + "\n", encoding="utf-8")
+        elif path.suffix == ".npz":
+            self.solution.save(path)
+        else:
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; a sweep is saved as .csv or .json (its table) or .npz (arrays)"
+            )
+
+    def __repr__(self) -> str:
+        return f"SweepSolution({len(self.cases)} cases, {self.info.backend} {self.info.method})"

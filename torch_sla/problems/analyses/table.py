@@ -1,0 +1,35 @@
+"""Results as rows of numbers."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ["numbers", "write_table"]
+
+
+def numbers(name: str, value: Tensor) -> dict[str, float]:
+    """Name every number of a value: ``name``, or ``name[i,j]``."""
+    if value.is_complex():
+        value = torch.view_as_real(value)
+    if value.numel() == 1:
+        return {name: float(value.reshape(()))}
+    index = torch.cartesian_prod(*(torch.arange(n) for n in value.shape)).reshape(value.numel(), -1)
+    places = [",".join(map(str, at)) for at in index.tolist()]
+    return {f"{name}[{p}]": x for p, x in zip(places, value.flatten().tolist(), strict=True)}
+
+
+def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write rows as CSV, with the names of the columns first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

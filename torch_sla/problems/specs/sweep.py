@@ -1,0 +1,109 @@
+"""One problem for many values of its parameters."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from annotated_types import MinLen
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from torch_sla.errors import SpecError
+from torch_sla.problems.expression import nearest
+from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.of import any_of
+from torch_sla.problems.specs.problem import Problem
+from torch_sla.problems.specs.value import FrozenMap, Listed
+
+__all__ = ["SweepProblem"]
+
+
+if TYPE_CHECKING:
+    AnyProblem: TypeAlias = Problem
+    Case: TypeAlias = dict[str, Any]
+    Cases: TypeAlias = Any
+else:
+    AnyProblem: TypeAlias = any_of(tuple(kind for kind in PHYSICS if kind != "sweep"))
+
+    def _frozen(value: Any) -> Any:
+        return dict(value) if isinstance(value, FrozenMap) else value
+
+    Number = float | Listed[float]
+    Case = Annotated[dict[str, Number], BeforeValidator(_frozen), MinLen(1)]
+    Grid = Annotated[
+        dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(_frozen), MinLen(1)
+    ]
+    Cases = Annotated[
+        Annotated[Listed[Case], MinLen(1), Tag("list")] | Annotated[Grid, Tag("grid")],
+        Discriminator(lambda value: "grid" if isinstance(value, dict) else "list"),
+    ]
+
+
+class SweepProblem(Problem):
+    """Solve a problem for many cases at once: they share all that values do not change.
+
+    Examples
+    --------
+    >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
+    >>> rod = PoissonProblem(
+    ...     mesh=IntervalMesh(cells=8),
+    ...     source=Parameter("f"),
+    ...     boundary=[Dirichlet("left", 0.0)],
+    ...     outputs=[Integral("heat", "f")],
+    ... )
+    >>> SweepProblem(of=rod, cases={"f": [1.0, 2.0]}).solve()["heat"].tolist()
+    [1.0, 2.0]
+    """
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset()
+
+    type: Literal["sweep"] = "sweep"
+    of: AnyProblem = Field(description="The problem; its outputs become [*batch, cases, ...].")
+    cases: Cases = Field(
+        description="A list of cases ({name: value} each), or a grid ({name: [values]}), of which all "
+        "combinations are taken, the last name fastest."
+    )
+
+    @property
+    def inner(self) -> Problem:
+        """The problem."""
+        return self.of
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Rank of each unknown."""
+        return self.of.fields
+
+    @property
+    def every(self) -> list[dict[str, Any]]:
+        """All cases, as a list."""
+        if not isinstance(self.cases, dict):
+            return [dict(case) for case in self.cases]
+        names = list(self.cases)
+        combined = itertools.product(*self.cases.values())
+        return [dict(zip(names, values, strict=True)) for values in combined]
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        first = self.every[0].keys()
+        for i, case in enumerate(self.every):
+            where = "cases" if isinstance(self.cases, dict) else f"cases.{i}"
+            for name in case:
+                if name not in self.of.declared:
+                    known = " ".join(self.of.declared) or "none"
+                    raise SpecError(
+                        f"{name!r} is no parameter of the problem{nearest(name, self.of.declared)}; "
+                        f"parameters: {known}",
+                        path=where,
+                    )
+            if case.keys() != first:
+                raise SpecError("all cases name the same parameters", path=where)
+            for name, value in case.items():
+                shape = self.of.declared[name].shape
+                size = (len(value),) if isinstance(value, tuple) else ()
+                if size and size != tuple(shape):
+                    raise SpecError(
+                        f"{name!r} is of shape {list(shape)}; received {len(value)} numbers",
+                        path=where,
+                    )
+        return self
