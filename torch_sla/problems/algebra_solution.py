@@ -10,9 +10,10 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.expression import nearest
+from torch_sla.problems.results import Named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["AlgebraSolution"]
 
 
-class AlgebraSolution:
+class AlgebraSolution(Named):
     """What ``solve`` returns where there is no mesh; everything in it is differentiable.
 
     Attributes
@@ -71,42 +72,6 @@ class AlgebraSolution:
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions."""
         return tuple(self.u.shape[:-1])
-
-    @property
-    def plan(self) -> object:
-        """What was decided before the solve, and why."""
-        return self.info.plan
-
-    @property
-    def spec(self) -> Any:
-        """The declaration that was solved."""
-        return self.model.spec
-
-    @property
-    def spec_hash(self) -> str:
-        """Identifies the declaration that was solved."""
-        found: str = self.spec.spec_hash
-        return found
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What identifies the result: ``spec_hash structural_hash versions seed``."""
-        from torch_sla.problems.report.save import identity
-
-        return identity(self)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name in self.fields:
-            return self.fields[name]
-        if name not in self.outputs:
-            known = " ".join(self.outputs) or "none"
-            raise KeyError(
-                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
-            )
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz`` arrays, or ``.json`` numbers and identity."""

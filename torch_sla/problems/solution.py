@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.expression import Expression, nearest
+from torch_sla.problems.expression import Expression
+from torch_sla.problems.results import Named
 from torch_sla.problems.specs.laws import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch_sla.linalg import SolveInfo
+    from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.outputs import Taken
-    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Solution"]
 
 
-class Solution:
+class Solution(Named):
     """What ``solve`` returns; everything in it is differentiable.
 
     Attributes
@@ -51,6 +52,8 @@ class Solution:
     0.3325
     """
 
+    model: Model
+
     def __init__(self, taken: Taken, outputs: Mapping[str, Tensor], info: SolveInfo) -> None:
         self.model, self.info, self._taken = taken.model, info, taken
         home = taken.scene.given.home
@@ -70,11 +73,6 @@ class Solution:
         return self._taken.batch
 
     @property
-    def plan(self) -> object:
-        """What was decided before the solve, and why."""
-        return self.info.plan
-
-    @property
     def points(self) -> Tensor:
         """The mesh points it was solved on ``[n_points, dim]``."""
         return self._taken.scene.geometry.points
@@ -85,36 +83,6 @@ class Solution:
     def endings(self) -> tuple[str, ...]:
         """Files that a run writes."""
         return (".npz" if self.batch else ".vtu", ".json")
-
-    @property
-    def spec(self) -> Problem:
-        """The declaration that was solved."""
-        return self.model.spec
-
-    @property
-    def spec_hash(self) -> str:
-        """Identifies the declaration that was solved."""
-        return self.spec.spec_hash
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What identifies the result: ``spec_hash structural_hash versions seed``."""
-        from torch_sla.problems.report.save import identity
-
-        return identity(self)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name in self.fields:
-            return self.fields[name]
-        if name not in self.outputs:
-            known = " ".join(self.outputs) or "none"
-            raise KeyError(
-                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
-            )
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
 
     def evaluate(self, expression: str, at: Tensor) -> Tensor:
         """Evaluate an expression anywhere in the body.

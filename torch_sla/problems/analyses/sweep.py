@@ -13,9 +13,10 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.table import numbers, write_table
+from torch_sla.problems.results import Named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch_sla.problems.specs.sweep import SweepProblem
 
@@ -97,7 +98,7 @@ class Sweep(Analysis):
         return [f"  cases       {len(self.spec.every)} of {names}", *super().describe(values)]
 
 
-class SweepSolution:
+class SweepSolution(Named):
     """The solutions of all cases; everything in it is differentiable.
 
     Attributes
@@ -117,7 +118,7 @@ class SweepSolution:
 
     def __init__(self, analysis: Sweep, solution: Any) -> None:
         self.model, self.solution = analysis, solution
-        self.spec, self.cases = analysis.spec, analysis.spec.every
+        self.cases = analysis.spec.every
         self.info, self.fields, self.outputs = solution.info, solution.fields, solution.outputs
 
     @property
@@ -132,22 +133,9 @@ class SweepSolution:
         found: tuple[int, ...] = self.solution.batch
         return found[:-1]
 
-    @property
-    def plan(self) -> object:
-        """What was decided before the solve, and why."""
-        return self.info.plan
-
-    @property
-    def spec_hash(self) -> str:
-        """Identifies the declaration that was solved."""
-        return self.spec.spec_hash
-
     def __getitem__(self, name: str) -> Tensor:
         found: Tensor = self.solution[name]
         return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
 
     @property
     def table(self) -> list[dict[str, Any]]:

@@ -20,8 +20,7 @@ from torch_sla.problems.specs.outputs import Field
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch_sla.problems.algebra_solution import AlgebraSolution
-    from torch_sla.problems.analyses.sweep import SweepSolution
+    from torch_sla.problems.results import Named
     from torch_sla.problems.solution import Solution
 
 __all__ = ["identity", "save", "summary"]
@@ -49,7 +48,7 @@ def save(solution: Solution, path: Path) -> None:
             )
 
 
-def identity(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
+def identity(solution: Named) -> dict[str, Any]:
     """Return what identifies a result: the declaration, the structure, versions and seed.
 
     Nothing random reaches a result but the starts of iterations for eigenvalues, which have one seed.
@@ -68,7 +67,7 @@ def identity(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, 
     }
 
 
-def summary(solution: Solution | AlgebraSolution | SweepSolution) -> dict[str, Any]:
+def summary(solution: Named) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
     info = solution.info
     outputs: dict[str, Any] = {}

@@ -1,0 +1,71 @@
+"""What every result has, with a mesh or without: tensors by name, how they were found, what identifies them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.problems.expression import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from torch_sla.linalg import SolveInfo
+
+__all__ = ["Named"]
+
+
+class Named:
+    """Fields and outputs by name; ``result["name"]`` is either, and iterating goes over the outputs.
+
+    Attributes
+    ----------
+    model
+        The lowered problem.
+    fields, outputs
+        Tensors by name.
+    info
+        Method, iterations, residual.
+    """
+
+    model: Any
+    info: SolveInfo
+    fields: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+    @property
+    def plan(self) -> object:
+        """What was decided before the solve, and why."""
+        return self.info.plan
+
+    @property
+    def spec(self) -> Any:
+        """The declaration that was solved."""
+        return self.model.spec
+
+    @property
+    def spec_hash(self) -> str:
+        """Identifies the declaration that was solved."""
+        found: str = self.spec.spec_hash
+        return found
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the result: ``spec_hash structural_hash versions seed``."""
+        from torch_sla.problems.report.save import identity
+
+        return identity(self)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.fields:
+            return self.fields[name]
+        if name not in self.outputs:
+            known = " ".join(self.outputs) or "none"
+            raise KeyError(
+                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
+            )
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
