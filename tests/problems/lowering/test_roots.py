@@ -136,7 +136,7 @@ def test_what_is_wrong_is_said(residual: str, message: str) -> None:
 
 def test_sizes_are_checked() -> None:
     problem = cubic()
-    with pytest.raises(ArgumentError, match="residual.0 cannot be evaluated: .*shape"):
+    with pytest.raises(ArgumentError, match=r"residual\.0 cannot be evaluated: .*shape"):
         problem.solve(A=laplacian(7), b=torch.ones(N, dtype=torch.float64))
     with pytest.raises(ArgumentError, match="no default"):
         problem.solve(b=torch.ones(N, dtype=torch.float64))
