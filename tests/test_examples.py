@@ -44,7 +44,7 @@ NUMBERS: dict[str, tuple[object, float]] = {
     ),
 }
 TOOLS = {"heat_sink/make_mesh.py", "trusted_law/laws.py"}
-"""Scripts that make inputs and need programs the tests do not, what they made being committed; and laws that declarations name."""
+"""Scripts that make inputs and need programs the tests do not (what they made is committed), and laws in Python."""
 TRUSTED = {"trusted_law/fire_clay.yaml"}
 """Declarations that name Python functions."""
 
