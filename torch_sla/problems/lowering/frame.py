@@ -399,6 +399,16 @@ class Frame:
             )
         if not bool(torch.isfinite(points.detach()).all()):
             raise MeshError("points holds NaN or infinity")
+        size = float((self.mesh.points.amax(0) - self.mesh.points.amin(0)).amax())
+        for ours, theirs in self.compiled.periodic:
+            apart = points.detach()[ours] - points.detach()[theirs]
+            strays = torch.nonzero((apart - apart[0]).abs().amax(-1) > 1e-6 * size)[:, 0]
+            if len(strays):
+                a, b = int(ours[strays[0]]), int(theirs[strays[0]])
+                raise MeshError(
+                    f"points: periodic sides stay translated copies of each other; {points[a].tolist()} (point {a}) "
+                    f"and {points[b].tolist()} (point {b}) no longer are where the others put them"
+                )
         return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
 
     def given_values(self, scene: Scene) -> Tensor:
