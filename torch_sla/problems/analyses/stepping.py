@@ -134,6 +134,7 @@ class AdaptiveStepper(Stepper):
         place = 0  # in units of the length now
         if not self._past:
             self._see(interval.start, state)
+            self._size = _rms(state[0][..., self._first])
         while place < 2**self._level:
             part = interval.h / 2**self._level
             end = interval.start + (place + 1) * part
@@ -142,7 +143,10 @@ class AdaptiveStepper(Stepper):
             start = self._past[-1].t
             step = Step(start, end, part, steps[-1][0].h if steps else 0.0)
             new = scheme.step(grid, step, state)
-            ratio = self._ratio(scheme.error(step, state, new, self._past), new)
+            error = self._error(grid, scheme, step, state, new)
+            # A trial that is too long tells the size of a field that starts from nothing.
+            self._size = max(self._size, _rms(new[0][..., self._first]))
+            ratio = self._ratio(error)
             factor = _SAFETY * max(ratio, 1e-12) ** (-1.0 / (scheme.order + 1))
             if ratio > 1.0:
                 more = max(1, min(4, math.ceil(-math.log2(factor))))
@@ -170,12 +174,18 @@ class AdaptiveStepper(Stepper):
     def _see(self, t: float, state: State) -> None:
         u = state[0].detach()
         self._past = [*self._past[-2:], Past(t, u)]
-        self._size = max(self._size, _rms(u[..., self._first]))
 
-    def _ratio(self, error: Tensor, state: State) -> float:
+    def _error(self, grid: TimeGrid, scheme: Scheme, step: Step, old: State, new: State) -> Tensor:
+        """Estimate the error of a step; of the first one by two halves where nothing else is known."""
+        if len(self._past) > 1:
+            return scheme.error(step, old, new, self._past)
+        h, middle = 0.5 * step.h, step.start + 0.5 * step.h
+        half = scheme.step(grid, Step(step.start, middle, h, step.before), old)
+        return scheme.step(grid, Step(middle, step.end, h, h), half)[0] - new[0]
+
+    def _ratio(self, error: Tensor) -> float:
         """Return the error over what is allowed, the worst of a batch."""
-        size = max(self._size, _rms(state[0][..., self._first]))
-        allowed = self._options.atol + self._options.rtol * size
+        allowed = self._options.atol + self._options.rtol * self._size
         found = _rms(error[..., self._first])
         if not math.isfinite(found):
             return math.inf
