@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
@@ -33,6 +35,20 @@ class Named:
     info: SolveInfo
     fields: dict[str, Tensor]
     outputs: dict[str, Tensor]
+
+    @property
+    def arcs(self) -> dict[str, Tensor]:
+        """Length along each `Line` of the outputs at its points, by name ``[n]``."""
+        problem: Any = self.spec
+        found: dict[str, Tensor] = {}
+        while problem is not None:
+            found |= {
+                output.name: torch.tensor(output.arc, dtype=torch.float64)
+                for output in problem.outputs
+                if output.type == "line"
+            }
+            problem = problem.inner
+        return found
 
     @property
     def plan(self) -> object:
