@@ -64,7 +64,7 @@ def _sections(result: Any, command: str | None) -> Iterable[Section]:
     own = getattr(result, "sections", None)
     if own is not None:
         yield from own()
-    yield Section("Convergence", convergence_part(result.info))
+    yield Section("Convergence", convergence_part(result))
     yield Section("Plan", plan_part(result))
     yield Section("How to do it again", _again(result, command))
 

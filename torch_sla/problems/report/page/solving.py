@@ -22,8 +22,9 @@ def solved_by(info: Any) -> str:
     return info.method if info.backend in info.method else f"{info.backend} {info.method}".strip()
 
 
-def convergence_part(info: Any) -> str:
-    """Say how the solve ended, and draw its residuals where they were recorded."""
+def convergence_part(result: Any) -> str:
+    """Say how the solve ended, and draw its residuals where they were recorded; in time, those of the last step."""
+    info = result.info
     found = {"result": info.result.name.lower(), "method": solved_by(info)}
     if info.preconditioner:
         found["preconditioner"] = str(info.preconditioner)
@@ -37,8 +38,11 @@ def convergence_part(info: Any) -> str:
     if len(info.history) > 1:
         newton = info.method.startswith("newton")
         across, up = ("Newton step", "‖F(u)‖") if newton else ("iteration", "relative residual")
+        last = ", in the last step of time" if hasattr(result, "times") else ""
         curve = Curve(up, range(len(info.history)), info.history)
-        body += figure(chart([curve], across, up, log=True, dots=True), f"{up} after each {across}")
+        body += figure(
+            chart([curve], across, up, log=True, dots=True), f"{up} after each {across}{last}"
+        )
     if info.notes:
         body += "".join(f'<p class="note">{escape(note)}</p>' for note in info.notes)
     return body
