@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from torch_sla.errors import RankError, TorchSlaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from torch._C._distributed_c10d import Store
 
 __all__ = ["agree", "guarded", "leave"]
 
@@ -112,10 +113,10 @@ def report_failure(error: BaseException) -> bool:
     rank = dist.get_rank()
     text = str(error) or type(error).__name__
     try:
-        found = _store().compare_set(_FAULT, "", f"{rank} {text}")
+        found: bytes = _store().compare_set(_FAULT, "", f"{rank} {text}")
     except RuntimeError:
         return True
-    return found.decode(errors="replace").startswith(f"{rank} ")
+    return found.startswith(f"{rank} ".encode())
 
 
 def leave(failed: BaseException) -> None:
@@ -166,14 +167,14 @@ def _cause(error: RuntimeError) -> str:
     return f"the ranks waited for different things or too long ({first}); raise the timeout, or report this"
 
 
-def _note(store: dist.Store) -> tuple[int, str] | None:
+def _note(store: Store) -> tuple[int, str] | None:
     if not store.check([_FAULT]):
         return None
     rank, _, text = store.get(_FAULT).decode(errors="replace").partition(" ")
     return int(rank), text
 
 
-def _store() -> dist.Store:
+def _store() -> Store:
     from torch.distributed.distributed_c10d import _get_default_store
 
     return _get_default_store()
