@@ -1,0 +1,3 @@
+"""Design and inverse problems: optimizers, and the loop around a forward problem."""
+
+from __future__ import annotations
