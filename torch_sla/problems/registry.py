@@ -39,6 +39,11 @@ PHYSICS = {
         "torch_sla.problems.lowering.algebra:Nonlinear",
         "algebra",
     ),
+    "design": Entry(
+        "torch_sla.problems.specs.design:DesignProblem",
+        "torch_sla.problems.analyses.design.model:Design",
+        "analysis",
+    ),
     "elasticity": Entry(
         "torch_sla.problems.specs.elasticity:ElasticityProblem",
         "torch_sla.problems.lowering.elasticity:Elasticity",

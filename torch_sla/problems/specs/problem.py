@@ -98,11 +98,11 @@ class Problem(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         unseen = {} if self.timeless is None else {"t": self.timeless}
-        inner = None if self.inner is None else self.inner.declared
+        inner = self._inherited
         self._parameters = check_laws(
             self, self.fields, unseen, self.derived_of, self.seeing, self.tests, inner
         )
-        if self.inner is not None:
+        if inner is not None:
             self._check_outer()
         taken = set(self.fields)
         for i, output in enumerate(self.outputs):
@@ -139,6 +139,11 @@ class Problem(Spec):
     def inner(self) -> Problem | None:
         """The problem that an analysis is of."""
         return None
+
+    @property
+    def _inherited(self) -> dict[str, Parameter] | None:
+        """Parameters of what an analysis is of."""
+        return None if self.inner is None else self.inner.declared
 
     @property
     def fields(self) -> dict[str, int]:
