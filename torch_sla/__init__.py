@@ -26,7 +26,7 @@ _HOMES = {
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.algebra": (
-        *("EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Variable"),
+        *("EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Root"),
     ),
     "torch_sla.problems.specs.boundary": (
         *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),

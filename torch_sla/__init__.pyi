@@ -49,7 +49,7 @@ from torch_sla.problems.specs.algebra import (
     LinearProblem as LinearProblem,
     MatrixFile as MatrixFile,
     NonlinearProblem as NonlinearProblem,
-    Variable as Variable,
+    Root as Root,
 )
 from torch_sla.problems.specs.boundary import (
     Dirichlet as Dirichlet,

@@ -32,12 +32,12 @@ from torch_sla import (
     Reaction,
     RectangleMesh,
     Robin,
+    Root,
     Spring,
     StokesProblem,
     SweepProblem,
     TransientProblem,
     Unknown,
-    Variable,
     WeakFormProblem,
 )
 from torch_sla.problems.specs.arrays import Array
@@ -445,7 +445,7 @@ def spectrum() -> Problem:
 def equations() -> Problem:
     """Two equations."""
     return NonlinearProblem(
-        unknowns=[Variable("x", start=1.0), Variable("y", start=2.0)],
+        unknowns=[Root("x", start=1.0), Root("y", start=2.0)],
         residual=["x**2 + y**2 - r2", "x - a*y + sin(x)*c"],
         parameters=[
             Parameter("r2", default=8.0),

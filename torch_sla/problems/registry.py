@@ -36,7 +36,7 @@ PHYSICS = {
     ),
     "nonlinear": Entry(
         "torch_sla.problems.specs.algebra:NonlinearProblem",
-        "torch_sla.problems.lowering.algebra:Nonlinear",
+        "torch_sla.problems.lowering.roots:Nonlinear",
         "algebra",
     ),
     "design": Entry(

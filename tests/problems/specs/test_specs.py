@@ -221,8 +221,8 @@ def test_files_name_line_and_path(tmp_path) -> None:
         ("flux: 1.0", "flux: 1 + kapa", "flux", "boundary.1.flux: unknown name 'kapa'"),
         ("diffusivity:", "difusivity:", "difusivity", "unknown field 'difusivity'"),
         ("cells: [4, 4]", "cells: [4, 4.5]", "4.5", "mesh.cells.1"),
-        ("version: 1", "version: 2", "version", "update torch_sla"),
-        ("version: 1", "version: one", "version", "whole number"),
+        ("version: 2", "version: 3", "version", "update torch_sla"),
+        ("version: 2", "version: one", "version", "whole number"),
         ("type: poisson", "type: heat", "type: heat", "one of: .*poisson"),
     ):
         changed = text.replace(old, new)

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch_sla.errors import ExpressionError
 from torch_sla.problems.design.aggregates import AGGREGATES
 from torch_sla.problems.design.regularisers import REGULARISERS, RESIDUALS
-from torch_sla.problems.expression.expression import ARITHMETIC, COMPARE, CONSTANTS
+from torch_sla.problems.expression.expression import ARITHMETIC, COMPARE
 from torch_sla.problems.expression.functions import FUNCTIONS
+from torch_sla.problems.expression.kinds import CONSTANTS
 from torch_sla.problems.expression.nodes import (
     Binary,
     Boolean,

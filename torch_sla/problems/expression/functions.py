@@ -48,6 +48,8 @@ def _reduce(pairwise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tenso
 
 def _dot(a: Ranked, b: Ranked) -> Ranked:
     left, right = a.tensor, b.tensor
+    if a.rank == 2 and hasattr(left, "pattern"):  # a sparse matrix of an algebraic problem
+        return Ranked(left @ right, 1)
     if a.rank == 2:
         return Ranked((left * right[..., None, :]).sum(-1), 1)
     return Ranked((left * right).sum(-1))

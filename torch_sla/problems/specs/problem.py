@@ -70,7 +70,7 @@ class Problem(Spec):
     """Why it has no modes, where that is so."""
 
     type: str
-    version: Literal[1] = Field(default=1, description="Version of this format.")
+    version: Literal[2] = Field(default=2, description="Version of this format.")
     name: str | None = Field(default=None, description="A name for people.")
     parameters: Listed[Parameter] = Field(
         default=(), description="Parameters declared for use inside expressions."

@@ -46,6 +46,7 @@ __all__ = [
     "Text",
     "Value",
     "leaves",
+    "thaw",
 ]
 
 T = TypeVar("T")
@@ -365,7 +366,8 @@ def _somewhere(value: Any) -> Any:
     return value
 
 
-def _thaw(value: Any) -> Any:
+def thaw(value: Any) -> Any:
+    """Return a frozen map as one that a validator may read."""
     return dict(value) if isinstance(value, FrozenMap) else value
 
 
@@ -401,7 +403,7 @@ Value: TypeAlias = Annotated[
     | Annotated[Listed[Row], Tag("<list>")]
     | Annotated[
         dict[str, TagValue],
-        BeforeValidator(_thaw),
+        BeforeValidator(thaw),
         MinLen(1),
         AfterValidator(FrozenMap),
         _TagMap(),
