@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -280,14 +279,6 @@ def _label(call: Call) -> str:
     return label.name if isinstance(label, Name) else ""
 
 
-@dataclass(frozen=True)
-class _Square:
-    """A term ``weight · ½‖r‖²``."""
-
-    weight: float
-    call: Call
-
-
 class Goal(_Text):
     """An objective as text.
 
@@ -310,24 +301,29 @@ class Goal(_Text):
         return self.number(self.root, scope, "an objective")
 
     @functools.cached_property
-    def squares(self) -> list[_Square] | None:
-        """The terms, where all of them are squares; None where one is not."""
-        found = [_square(term, weight) for term, weight in _terms(self.root, 1.0)]
-        return None if None in found else [square for square in found if square is not None]
+    def squares(self) -> list[tuple[Call, float]]:
+        """Terms of the sum that are half squares, with their weights."""
+        return [(n, w) for n, w in _terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)]
 
-    def residual(self, scope: Scope) -> Tensor:
-        """Return r ``[k]`` with the objective ½‖r‖², where it is a sum of squares."""
-        if self.squares is None:
-            raise ExpressionError(f"{self.text!r} is not a sum of squares")
-        parts = []
-        for square in self.squares:
-            call = square.call
+    @functools.cached_property
+    def others(self) -> list[tuple[Node, float]]:
+        """The other terms, with their weights."""
+        return [(n, w) for n, w in _terms(self.root, 1.0) if not _is_square(n, w)]
+
+    def parts(self, scope: Scope) -> tuple[Tensor | None, Tensor | None]:
+        """Return r ``[k]`` and the rest, with the objective ½‖r‖² + rest; None where there is none."""
+        squares = []
+        for call, weight in self.squares:
             if call.function == "misfit":
                 r = scope.residual(_label(call), self._at(call.arguments[0], scope))
             else:
                 r = self._reduced(call, RESIDUALS[call.function], scope)
-            parts.append(math.sqrt(square.weight) * r.reshape(-1))
-        return torch.cat(parts)
+            squares.append(math.sqrt(weight) * r.reshape(-1))
+        rest = [w * self.number(node, scope, "an objective") for node, w in self.others]
+        return (
+            torch.cat(squares) if squares else None,
+            torch.stack(rest).sum() if rest else None,
+        )
 
 
 def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
@@ -335,6 +331,8 @@ def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
     match node:
         case Binary(_, "+", left, right):
             return [*_terms(left, weight), *_terms(right, weight)]
+        case Binary(_, "-", left, right):
+            return [*_terms(left, weight), *_terms(right, -weight)]
         case Binary(_, "*", Number(_, float(value)), right):
             return _terms(right, weight * value)
         case Binary(_, "*", left, Number(_, float(value))):
@@ -345,9 +343,9 @@ def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
             return [(node, weight)]
 
 
-def _square(node: Node, weight: float) -> _Square | None:
-    known = isinstance(node, Call) and (node.function == "misfit" or node.function in RESIDUALS)
-    return _Square(weight, node) if isinstance(node, Call) and known and weight > 0 else None
+def _is_square(node: Node, weight: float) -> bool:
+    square = isinstance(node, Call) and (node.function == "misfit" or node.function in RESIDUALS)
+    return square and weight > 0
 
 
 class Limit(_Text):

@@ -180,6 +180,10 @@ class Problem(Spec):
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
 
+    def forget(self) -> None:
+        """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
+        self._model = self._hash = None
+
     @property
     def spec_hash(self) -> str:
         """Identifies what is declared, contents of files included; survives a trip through YAML."""
