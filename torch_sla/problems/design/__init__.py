@@ -1,3 +1,3 @@
-"""Design and inverse problems: optimizers, and the loop around a forward problem."""
+"""What design needs of mathematics: optimizers, transforms, regularisers, aggregates."""
 
 from __future__ import annotations
