@@ -56,8 +56,8 @@ def steps(names: list[str], *, quiet: bool = False) -> Iterator[Any]:
 
 
 def _declared(spec: Problem) -> Sequence[Output]:
-    """Return the outputs of a problem, or of the one that an analysis is of."""
-    return spec.outputs if spec.inner is None else (*spec.outputs, *_declared(spec.inner))
+    """Return the outputs of a problem, or of those that an analysis is of."""
+    return [*spec.outputs, *(o for part in spec.parts.values() for o in _declared(part))]
 
 
 def results(solution: Solution) -> Table:

@@ -272,14 +272,14 @@ class DesignProblem(Problem):
         return self.of if isinstance(self.of, Problem) else None
 
     @property
-    def problems(self) -> dict[str, Problem]:
+    def parts(self) -> dict[str, Problem]:
         """All problems by name; one alone is called ``""``."""
         return {"": self.of} if isinstance(self.of, Problem) else dict(self.of)
 
     @property
     def _inherited(self) -> dict[str, Parameter]:
         found: dict[str, Parameter] = {}
-        for case, problem in self.problems.items():
+        for case, problem in self.parts.items():
             for name, parameter in problem.declared.items():
                 if found.setdefault(name, parameter) != parameter:
                     raise SpecError(
@@ -296,7 +296,7 @@ class DesignProblem(Problem):
     @property
     def results(self) -> dict[str, tuple[str, str]]:
         """What goals may use: problem and name by name; those that several share are ``problem_name``."""
-        every = [(c, n) for c, p in self.problems.items() for n in _results(p)]
+        every = [(c, n) for c, p in self.parts.items() for n in _results(p)]
         found = {}
         for case, name in every:
             alone = sum(n == name for _, n in every) == 1
@@ -312,7 +312,7 @@ class DesignProblem(Problem):
                 raise SpecError(f"{name!r} varies twice; join the transforms", path=path)
             seen.add(name)
             if name == POINTS:
-                if not any(hasattr(_physics(p), "mesh") for p in self.problems.values()):
+                if not any(hasattr(_physics(p), "mesh") for p in self.parts.values()):
                     raise SpecError("there is no mesh, so no points", path=f"{path}.parameter")
                 if variable.initial is not None:
                     raise SpecError(

@@ -141,6 +141,11 @@ class Problem(Spec):
         return None
 
     @property
+    def parts(self) -> dict[str, Problem]:
+        """The problems that an analysis is of, by name; one alone is called ``""``."""
+        return {} if self.inner is None else {"": self.inner}
+
+    @property
     def _inherited(self) -> dict[str, Parameter] | None:
         """Parameters of what an analysis is of."""
         return None if self.inner is None else self.inner.declared

@@ -45,7 +45,7 @@ class Forward:
             self._models = {(case, None): model for case, model in models.items()}
         self._memories = {
             case: LaggedMultigrid(keep=self.effort.multigrid)
-            for case in spec.problems
+            for case in spec.parts
             if self.effort.multigrid != "new"
         }
         self._start: dict[str, Tensor] = {}
@@ -58,7 +58,7 @@ class Forward:
     def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Any]:
         """Solve at values of the variables; return the solutions by name."""
         found = {}
-        for case, problem in self.spec.problems.items():
+        for case, problem in self.spec.parts.items():
             every = {**self.given, **values}
             points = values.get(POINTS)
             own = {n: v for n, v in every.items() if n in problem.declared}

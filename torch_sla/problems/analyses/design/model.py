@@ -39,7 +39,7 @@ class Design(Analysis):
     def __init__(self, spec: DesignProblem) -> None:
         self.spec = spec
         self.models: dict[str, Any] = {}
-        for case, problem in spec.problems.items():
+        for case, problem in spec.parts.items():
             with inside(f"of.{case}" if case else "of"):
                 self.models[case] = problem.compile()
         self.model = next(iter(self.models.values()))
@@ -108,7 +108,7 @@ class Design(Analysis):
         for name, data in spec.data.items():
             lines.append(f"  data        {name}: {list(data.values.array.shape)}")
         lines.append(f"  optimizer   {spec.optimizer}")
-        for case, problem in spec.problems.items():
+        for case, problem in spec.parts.items():
             own = {n: v for n, v in values.items() if n in problem.declared}
             with inside(f"of.{case}" if case else "of"):
                 text = problem.explain(own).splitlines()
@@ -146,7 +146,7 @@ class Design(Analysis):
 
     def picture(self, design: Mapping[str, Tensor], directory: Path, iteration: int) -> None:
         """Draw every variable that lives on the mesh."""
-        from torch_sla.problems.report.plot import draw
+        from torch_sla.problems.report.picture import draw
 
         frame = frame_of(self.model)
         if frame is None:

@@ -22,9 +22,16 @@ from torch_sla.problems.design.transforms.pointwise import (
 )
 from torch_sla.problems.design.transforms.symmetry import Fixed, Symmetry
 
+TRANSFORMS: tuple[type[Transform], ...] = (
+    *(Log, Softplus, Logit, Projection, SIMP, RAMP),
+    *(ConeFilter, SensitivityFilter, HelmholtzFilter, Symmetry, Fixed, NeuralField),
+)
+"""All of them, as declarations may use them."""
+
 __all__ = [
     "RAMP",
     "SIMP",
+    "TRANSFORMS",
     "Chain",
     "ConeFilter",
     "Fixed",
