@@ -14,6 +14,7 @@ from torch_sla.assembly import Dofs, Mesh, lagrange
 from torch_sla.assembly.constraints import (
     DirichletConstraint,
     LinearConstraint,
+    partners,
     periodic,
     prescribe,
 )
@@ -120,6 +121,12 @@ class Compiled:
     def sides(self, g: Tensor) -> Tensor:
         """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``."""
         return torch.nn.functional.pad(g, (0, self._ties)) if self._ties else g
+
+    @cached_property
+    def periodic(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Mesh points of each periodic condition, and their partners."""
+        tied = ((s.facets, s.to) for s in self.selections if s.to is not None)
+        return tuple(partners(self.nodal, facets, to) for facets, to in tied)
 
     @cached_property
     def nodal(self) -> Dofs:

@@ -18,6 +18,7 @@ from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.arrays import load_array
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
@@ -55,6 +56,8 @@ class Frame:
     """Laws that only the mass uses."""
     measuring: ClassVar[frozenset[str]] = frozenset()
     """Laws that `measure` uses."""
+    loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
+    """Laws of the cells that only the load uses."""
 
     def __init__(self, spec: FieldProblem) -> None:
         self.spec = spec
@@ -203,16 +206,21 @@ class Frame:
     @cached_property
     def timed(self) -> tuple[str, ...]:
         """Paths of the laws that depend on time."""
-        found = []
-        for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
-                names = leaf.expression.names if isinstance(leaf, Formula) else frozenset()
-                if isinstance(leaf, Parameter):
-                    names = frozenset({leaf.name})
-                series = (self.declared[n].time for n in names & self.declared.keys())
-                if "t" in names or any(series):
-                    found.append(".".join(str(part) for part in law.path))
-        return tuple(found)
+        paths = timed_laws(self.spec, self.declared)
+        return tuple(".".join(str(part) for part in path) for path in paths)
+
+    @cached_property
+    def timed_matrix(self) -> bool:
+        """Whether a law that depends on time reaches the matrix, the tangent or the mass."""
+        paths = timed_laws(self.spec, self.declared)
+        return any(not in_load(path, self.loading) for path in paths)
+
+    @cached_property
+    def timed_mass(self) -> str | None:
+        """Path of a law of the mass that depends on time."""
+        inertial = self.inertial | self.measuring
+        paths = timed_laws(self.spec, self.declared)
+        return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
     def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
@@ -391,6 +399,16 @@ class Frame:
             )
         if not bool(torch.isfinite(points.detach()).all()):
             raise MeshError("points holds NaN or infinity")
+        size = float((self.mesh.points.amax(0) - self.mesh.points.amin(0)).amax())
+        for ours, theirs in self.compiled.periodic:
+            apart = points.detach()[ours] - points.detach()[theirs]
+            strays = torch.nonzero((apart - apart[0]).abs().amax(-1) > 1e-6 * size)[:, 0]
+            if len(strays):
+                a, b = int(ours[strays[0]]), int(theirs[strays[0]])
+                raise MeshError(
+                    f"points: periodic sides stay translated copies of each other; {points[a].tolist()} (point {a}) "
+                    f"and {points[b].tolist()} (point {b}) no longer are where the others put them"
+                )
         return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
 
     def given_values(self, scene: Scene) -> Tensor:

@@ -15,7 +15,7 @@ from torch_sla.problems.lowering.conditions import point_loads, positions
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import solve_nonlinear
-from torch_sla.problems.lowering.operators import Assembled, Operator
+from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places, take
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
@@ -41,8 +41,12 @@ class Model(Frame, ABC):
     # -- what a physics says --------------------------------------------------------------------
 
     @abstractmethod
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble what is linear: the operator and the load, without forces at points."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble the matrix of what is linear."""
+
+    @abstractmethod
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble the load of what is linear ``[*batch, n]``, without forces at points."""
 
     definite: bool | None = True
     """Whether the constrained matrix of sensible values is symmetric positive definite."""
@@ -175,12 +179,15 @@ class Model(Frame, ABC):
 
     def loaded(self, scene: Scene) -> Operator:
         """Assemble the operator and the whole load, forces at points included."""
-        operator = self.operator(scene)
-        load = operator.load.to(self.field_dtype)
+        matrix = self.matrix(scene)
+        values = matrix.values.to(self.field_dtype)
+        return Operator(values, self.loads(scene), matrix.definite, matrix.symmetric)
+
+    def loads(self, scene: Scene) -> Tensor:
+        """Assemble the whole load ``[*batch, n]``, forces at points included."""
+        load = self.load(scene).to(self.field_dtype)
         forces = point_loads(self, scene)
-        if forces is not None:
-            load = load + forces
-        return operator._replace(values=operator.values.to(self.field_dtype), load=load)
+        return load if forces is None else load + forces
 
     def unconstrained(
         self, scene: Scene, operator: Operator, terms: list[Term], u: Tensor

@@ -8,11 +8,11 @@ converged discrete state alone: neither load steps nor iterations enter it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
@@ -20,14 +20,14 @@ from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
 from torch_sla.problems.lowering.linear import solve_batch
-from torch_sla.problems.lowering.parameters import Given
-from torch_sla.problems.lowering.scene import Geometry, Scene
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
+    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
 
 __all__ = ["solve_nonlinear"]
@@ -79,31 +79,11 @@ class Equation:
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """Every tensor the equation depends on."""
-        given = self._scene.given
-        found = list(given.values())
-        for law in given.laws.values():
-            found += list(law.parameters()) if isinstance(law, nn.Module) else []
-        if self._scene.geometry.moved:
-            found.append(self._scene.geometry.points)
-        return tuple(found)
+        return scene_tensors(self._scene)
 
     def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
         """Put leaves in the place of the values and assemble what is linear."""
-        given, rest = Given(), list(leaves)
-        given.home = self._scene.given.home
-        for name in self._scene.given:
-            given[name] = rest.pop(0)
-        for name, law in self._scene.given.laws.items():
-            if isinstance(law, nn.Module):
-                names = [n for n, _ in law.named_parameters()]
-                own = {n: rest.pop(0) for n in names}
-                given.laws[name] = _Bound(law, own)
-            else:
-                given.laws[name] = law
-        geometry = self._scene.geometry
-        if geometry.moved:
-            geometry = Geometry(self.model, rest.pop(0), moved=True)
-        scene = self._scene.like(given, geometry)
+        scene = scene_with(self._scene, leaves)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -270,16 +250,6 @@ class Equation:
             if not recorded:
                 values = values.detach()
         return self._solve(values, g, transposed=True)
-
-
-class _Bound:
-    """A module with other tensors in the place of its parameters."""
-
-    def __init__(self, module: nn.Module, own: dict[str, Tensor]) -> None:
-        self._module, self._own = module, own
-
-    def __call__(self, x: Tensor) -> Any:
-        return torch.func.functional_call(self._module, self._own, (x,))
 
 
 def solve_nonlinear(
