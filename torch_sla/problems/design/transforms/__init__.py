@@ -10,6 +10,7 @@ from torch_sla.problems.design.transforms.base import Pointwise, Stage, Transfor
 from torch_sla.problems.design.transforms.chain import Chain
 from torch_sla.problems.design.transforms.cone import ConeFilter, SensitivityFilter
 from torch_sla.problems.design.transforms.helmholtz import HelmholtzFilter
+from torch_sla.problems.design.transforms.motion import BoundaryMotion
 from torch_sla.problems.design.transforms.neural import NeuralField
 from torch_sla.problems.design.transforms.place import Place
 from torch_sla.problems.design.transforms.pointwise import (
@@ -24,7 +25,7 @@ from torch_sla.problems.design.transforms.symmetry import Fixed, Symmetry
 
 TRANSFORMS: tuple[type[Transform], ...] = (
     *(Log, Softplus, Logit, Projection, SIMP, RAMP),
-    *(ConeFilter, SensitivityFilter, HelmholtzFilter, Symmetry, Fixed, NeuralField),
+    *(ConeFilter, SensitivityFilter, HelmholtzFilter, Symmetry, Fixed, NeuralField, BoundaryMotion),
 )
 """All of them, as declarations may use them."""
 
@@ -32,6 +33,7 @@ __all__ = [
     "RAMP",
     "SIMP",
     "TRANSFORMS",
+    "BoundaryMotion",
     "Chain",
     "ConeFilter",
     "Fixed",

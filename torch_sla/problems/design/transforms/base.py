@@ -23,6 +23,8 @@ class Stage(ABC):
 
     unknowns: int | None = None
     """Number of unknowns, where it is not one per site: the stage then begins its chain."""
+    bounded: bool = False
+    """Whether bounds of a variable have a meaning for unknowns of its own."""
 
     @abstractmethod
     def __call__(self, values: Tensor) -> Tensor:

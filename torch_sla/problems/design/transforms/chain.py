@@ -123,12 +123,19 @@ class Chain:
         ArgumentError
             If the chain cannot hold bounds on each value: the unknowns are weights.
         """
+        if self.own is not None and self.own.bounded:
+            return self._own_bound(lower), self._own_bound(upper)
         if self.own is not None and (lower is not None or upper is not None):
             raise ArgumentError(
                 "bounds of a design given by weights are no bounds of the weights; put a logit behind it, "
                 "whose lower= and upper= are never passed"
             )
         return self._bound(lower), self._bound(upper)
+
+    def _own_bound(self, bound: Tensor | float | None) -> Tensor | None:
+        if bound is None:
+            return None
+        return torch.as_tensor(bound, dtype=torch.float64).detach().expand(self.shape).clone()
 
     def _bound(self, bound: Tensor | float | None) -> Tensor | None:
         return None if bound is None else self.start(bound)

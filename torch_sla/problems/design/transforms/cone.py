@@ -16,7 +16,7 @@ from torch_sla.problems.design.transforms.base import Stage, Transform, by_colum
 if TYPE_CHECKING:
     from torch_sla.problems.design.transforms.place import Place
 
-__all__ = ["ConeFilter", "SensitivityFilter", "cone_matrix"]
+__all__ = ["ConeFilter", "SensitivityFilter", "cone_matrix", "cone_weights"]
 
 
 def cone_matrix(place: Place, radius: float) -> SparseTensor:
@@ -33,9 +33,14 @@ def cone_matrix(place: Place, radius: float) -> SparseTensor:
     radius
         Radius of the cone, in the unit of the mesh.
     """
+    return cone_weights(place.x, place.measure, radius)
+
+
+def cone_weights(sites: Tensor, shares: Tensor, radius: float) -> SparseTensor:
+    """Return the matrix of `cone_matrix` for sites ``[n, dim]`` with shares ``[n]``."""
     from scipy.spatial import cKDTree
 
-    x, measure = place.x.cpu().numpy(), place.measure.cpu().numpy()
+    x, measure = sites.cpu().numpy(), shares.cpu().numpy()
     pairs = cKDTree(x).query_pairs(radius, output_type="ndarray")
     i, j = pairs[:, 0], pairs[:, 1]
     near = radius - np.linalg.norm(x[i] - x[j], axis=1)
@@ -44,7 +49,7 @@ def cone_matrix(place: Place, radius: float) -> SparseTensor:
     col = np.concatenate([own, j, i])
     weight = np.concatenate([np.full(len(x), radius), near, near]) * measure[col]
     weight /= np.bincount(row, weight, len(x))[row]
-    n, device = len(x), place.x.device
+    n, device = len(x), sites.device
     values, i, j = (torch.from_numpy(a).to(device) for a in (weight, row, col))
     return SparseTensor(values, i, j, (n, n))
 
