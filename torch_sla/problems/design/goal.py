@@ -36,7 +36,7 @@ from torch_sla.problems.expression.parser import error_at, nearest, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from torch_sla.problems.design.transforms.base import Place
+    from torch_sla.problems.design.transforms.place import Place
 
 __all__ = ["Goal", "Limit", "Scope"]
 
@@ -234,7 +234,9 @@ class _Text:
                 raise error_at(
                     self.text, at, f"index {index} is out of range; there are {size}, from 0"
                 )
-        found: Tensor = whole[(..., *indices)]
+        found = whole
+        for index in reversed(indices):
+            found = found.select(-1, index)
         return found
 
     def _called(self, call: Call, scope: Scope) -> Tensor:
@@ -303,7 +305,9 @@ class Goal(_Text):
     @functools.cached_property
     def squares(self) -> list[tuple[Call, float]]:
         """Terms of the sum that are half squares, with their weights."""
-        return [(n, w) for n, w in _terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)]
+        return [
+            (n, w) for n, w in _terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)
+        ]
 
     @functools.cached_property
     def others(self) -> list[tuple[Node, float]]:

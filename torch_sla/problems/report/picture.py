@@ -79,9 +79,13 @@ def _plane(figure: Any, mesh: Mesh, x: npt.NDArray[Any], field: Any, label: str)
         axes.triplot(x[:, 0], x[:, 1], triangles, linewidth=0.5)
     else:
         on_points = len(field) == len(x)
-        colours = {"shading": "gouraud"} if on_points else {"facecolors": np.tile(field, len(halves))}
+        colours = (
+            {"shading": "gouraud"} if on_points else {"facecolors": np.tile(field, len(halves))}
+        )
         if on_points:
-            drawn = axes.tripcolor(x[:, 0], x[:, 1], field, triangles=triangles, cmap=COLOURS, **colours)
+            drawn = axes.tripcolor(
+                x[:, 0], x[:, 1], field, triangles=triangles, cmap=COLOURS, **colours
+            )
         else:
             drawn = axes.tripcolor(x[:, 0], x[:, 1], triangles=triangles, cmap=COLOURS, **colours)
         figure.colorbar(drawn, ax=axes, label=label)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 from annotated_types import MinLen
 from pydantic import (
@@ -14,17 +15,17 @@ from pydantic import (
     model_validator,
 )
 
-from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.goal import Goal, Limit, parsed
 from torch_sla.problems.design.optimizers import OPTIMIZERS
 from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
-from torch_sla.problems.specs.arrays import Array  # noqa: TC001  (pydantic reads it)
+from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
-from torch_sla.problems.specs.problem import Problem
+from torch_sla.problems.specs.problem import FieldProblem, Problem
 from torch_sla.problems.specs.python import PythonFunction, is_reference
 from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Default, Formula, FrozenMap, Listed, Parameter, Text
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from torch_sla.problems.analyses.design.model import Design
     from torch_sla.problems.analyses.design.oracle import DesignOracle
     from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.derivatives.check import GradientCheck
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["DesignProblem", "Effort", "Measured", "Variable"]
@@ -163,7 +166,9 @@ class Measured(Spec):
     """
 
     type: Literal["measured"] = "measured"
-    values: Array = Field(kw_only=False, description="What was measured, in the shape of the result.")
+    values: Array = Field(
+        kw_only=False, description="What was measured, in the shape of the result."
+    )
     imaginary: Array | None = Field(default=None, description="Imaginary part of complex data.")
     noise: Annotated[float, Field(gt=0)] | Array = Field(
         default=1.0, description="Standard deviation, one for all or one each."
@@ -220,9 +225,7 @@ class Effort(Spec):
 
 
 if not TYPE_CHECKING:
-    Data = Annotated[
-        dict[Text, Measured], BeforeValidator(_thawed), AfterValidator(FrozenMap)
-    ]
+    Data = Annotated[dict[Text, Measured], BeforeValidator(_thawed), AfterValidator(FrozenMap)]
 
 
 class DesignProblem(Problem):
@@ -255,14 +258,16 @@ class DesignProblem(Problem):
     )
     variables: Annotated[Listed[Variable], MinLen(1)] = Field(description="What varies.")
     objective: Goals = Field(
-        description="What is minimised: an expression of results and variables, as in misfit(sensors) + 1e-3*tikhonov(kappa)."
+        description="What is minimised: an expression of results and variables, as in "
+        "misfit(sensors) + 1e-3*tikhonov(kappa)."
     )
     constraints: Listed[Limits] = Field(
         default=(), description="What must hold: a <= b, a >= b, a == b, or a <= b <= c."
     )
     data: Data = Field(default=FrozenMap(), description="What was measured, by name of a result.")
     optimizer: AnyOptimizer = Field(
-        default=OPTIMIZERS[0](), description="How it is searched; a type, or a mapping with its options."
+        default=OPTIMIZERS[0](),
+        description="How it is searched; a type, or a mapping with its options.",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
 
@@ -315,9 +320,7 @@ class DesignProblem(Problem):
                 if not any(hasattr(_physics(p), "mesh") for p in self.parts.values()):
                     raise SpecError("there is no mesh, so no points", path=f"{path}.parameter")
                 if variable.initial is not None:
-                    raise SpecError(
-                        "points start where the mesh has them", path=f"{path}.initial"
-                    )
+                    raise SpecError("points start where the mesh has them", path=f"{path}.initial")
             elif name not in self.declared:
                 known = [*self.declared, POINTS]
                 raise SpecError(
@@ -333,7 +336,8 @@ class DesignProblem(Problem):
         both = sorted(results.keys() & set(varied))
         if both:
             raise SpecError(
-                f"{both[0]!r} is a result and a variable; call the output something else", path="objective"
+                f"{both[0]!r} is a result and a variable; call the output something else",
+                path="objective",
             )
         known = results.keys() | set(varied)
         fields = [n for n in varied if self.declared[n].on != "constant"]
@@ -353,6 +357,20 @@ class DesignProblem(Problem):
                 raise SpecError(
                     f"no goal uses it; write misfit({name}), or misfit(expression, {name})",
                     path=f"data.{name}",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _effort(self) -> Self:
+        if not self.effort.warm_start:
+            return self
+        for case, problem in self.parts.items():
+            solved = problem.inner if problem.type == "sweep" else problem
+            if not isinstance(solved, FieldProblem):
+                path = f"of.{case}" if case else "of"
+                raise SpecError(
+                    f"{path} is of type {problem.type}, whose solves do not start from another solution",
+                    path="effort.warm_start",
                 )
         return self
 
@@ -391,21 +409,48 @@ class DesignProblem(Problem):
         SolveError
             If the forward solve fails at the start; later it is a step that is shortened.
         """
-        with self._located() as model:
-            found: DesignSolution = model.solve(
+        with self._lowered() as design:
+            return design.solve(
                 {**(values or {}), **named},
                 folder=folder,
                 resume=resume,
                 progress=progress,
                 pictures=pictures,
             )
-        return found
 
     def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
         """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
+        with self._lowered() as design:
+            return design.oracle({**(values or {}), **named})
+
+    @contextlib.contextmanager
+    def _lowered(self) -> Iterator[Design]:
         with self._located() as model:
-            found: DesignOracle = model.oracle({**(values or {}), **named})
-        return found
+            yield cast("Design", model)
+
+    def check_gradients(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        seed: int = 20261,
+        **named: Any,
+    ) -> GradientCheck:
+        """Measure the Taylor remainder order of each goal by each variable at the start; ``print`` it."""
+        from torch_sla.problems.derivatives.design import check_design
+
+        return check_design(self.oracle(values, **named), seed=seed)
+
+    def value_and_grad(self, *_: Any, **__: Any) -> Any:
+        """Refuse: a design problem has an oracle."""
+        raise ArgumentError(
+            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
+            "problem.of"
+        )
+
+    def module(self, *_: Any, **__: Any) -> Any:
+        """Refuse: what is trained is the problem inside."""
+        raise ArgumentError("a search is no module; take problem.of.module(...)")
 
 
 def _physics(problem: Problem) -> Problem:

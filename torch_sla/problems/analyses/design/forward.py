@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 
 from torch_sla.errors import SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.specs.design import POINTS, Effort
-from torch_sla.problems.specs.solver import Solver
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch_sla.problems.specs.solver import Solver
     from collections.abc import Mapping
 
     from torch_sla.problems.specs.design import DesignProblem
@@ -156,5 +156,3 @@ def _copied(problem: Problem, **changes: Any) -> Problem:
     copy = problem.model_copy(update=changes)
     copy.forget()
     return copy
-
-

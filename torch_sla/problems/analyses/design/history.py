@@ -77,7 +77,9 @@ class History:
         elif path.suffix == ".json":
             written(path, json.dumps(self.rows, indent=1) + "\n")
         else:
-            raise ArgumentError(f"path ends in {path.suffix!r}; a history is saved as .csv or .json")
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; a history is saved as .csv or .json"
+            )
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw the objective, the optimality and the violation over the iterations.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.problems.analyses.design.history import History
@@ -15,6 +14,7 @@ from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Mapping
 
     from torch import Tensor
@@ -57,7 +57,11 @@ def _identity(design: Design, given: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = design.spec.optimizer
     least = replace(optimizer, **{LIMIT: 1})
     same = design.spec.updated(optimizer=least)
-    return {**run_identity(design, given), "spec_hash": spec_hash(same), "values": fingerprint(given)}
+    return {
+        **run_identity(design, given),
+        "spec_hash": spec_hash(same),
+        "values": fingerprint(given),
+    }
 
 
 class _Run:
@@ -123,9 +127,7 @@ class _Run:
             "objective": state.value,
             "gradient": float(state.gradient.norm()),
             **{n: float(v) for n, v in state.figures.items()},
-            **{
-                f"constraint_{i}": float(c) for i, c in enumerate(state.constraints.tolist())
-            },
+            **{f"constraint_{i}": float(c) for i, c in enumerate(state.constraints.tolist())},
             "solves": oracle.evaluations - self._solves,
             "seconds": now - self._clock,
         }

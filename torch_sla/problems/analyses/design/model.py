@@ -117,9 +117,7 @@ class Design(Analysis):
 
     # -- files ----------------------------------------------------------------------------------
 
-    def write(
-        self, path: Path, design: Mapping[str, Tensor], solutions: Mapping[str, Any]
-    ) -> None:
+    def write(self, path: Path, design: Mapping[str, Tensor], solutions: Mapping[str, Any]) -> None:
         """Write the design, and the fields of one forward solution, for a viewer."""
         from torch_sla.assembly.mesh import write_mesh
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.results import Named
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from collections.abc import Mapping
 
     from torch_sla.problems.analyses.design.history import History
@@ -129,7 +129,11 @@ class DesignSolution(Named):
         ]
         for name, value in self.design.items():
             low, high = float(value.detach().min()), float(value.detach().max())
-            shown = f"{low:.8g}" if value.numel() == 1 else f"{low:.8g} ... {high:.8g} {list(value.shape)}"
+            shown = (
+                f"{low:.8g}"
+                if value.numel() == 1
+                else f"{low:.8g} ... {high:.8g} {list(value.shape)}"
+            )
             lines.append(f"  {name}: {shown}")
         return "\n".join(lines) + ")"
 

@@ -71,7 +71,9 @@ class Unknowns:
                     return model
             elif name in model.declared:
                 return model
-        raise ArgumentError(f"{name!r} lives nowhere")  # pragma: no cover  (the declaration was checked)
+        raise ArgumentError(
+            f"{name!r} lives nowhere"
+        )  # pragma: no cover  (the declaration was checked)
 
     def _place(self, variable: Variable, path: str) -> Place:
         name = variable.parameter
@@ -86,7 +88,8 @@ class Unknowns:
         shape = tuple(parameter.shape)
         if "u" in parameter.of:
             raise SpecError(
-                f"{name!r} is a law of the solution; train it as a module, see problem.module()", path=path
+                f"{name!r} is a law of the solution; train it as a module, see problem.module()",
+                path=path,
             )
         if parameter.time is not None:
             if parameter.on != "constant":
@@ -164,7 +167,9 @@ class Unknowns:
             return
         worst = int((lower - upper).argmax())
         names = list(self.ranges)
-        i = next(i for i, n in enumerate(names) if self.ranges[n].start <= worst < self.ranges[n].stop)
+        i = next(
+            i for i, n in enumerate(names) if self.ranges[n].start <= worst < self.ranges[n].stop
+        )
         raise SpecError(
             f"the lower bound {float(lower[worst]):g} is above the upper one {float(upper[worst]):g}",
             path=f"variables.{i}.bounds",
@@ -184,7 +189,7 @@ class Unknowns:
                 return torch.as_tensor(np.array(value), dtype=torch.float64)
             except (TypeError, ValueError):
                 raise SpecError("a number or a list is needed for a constant", path=path) from None
-        home = Parameter(name, on=place.on, shape=place.shape, default=value)
+        home = Parameter(name=name, on=place.on, shape=place.shape, default=value)
         try:
             found = frame.defaults([name], {name: home})[name]
         except SpecError:
@@ -216,7 +221,9 @@ class Unknowns:
             if variable.transform:
                 words.append("through " + ", ".join(t.type for t in variable.transform))
             if variable.bounds is not None:
-                low, high = (("-inf", "inf")[k] if b is None else b for k, b in enumerate(variable.bounds))
+                low, high = (
+                    ("-inf", "inf")[k] if b is None else b for k, b in enumerate(variable.bounds)
+                )
                 words.append(f"between {low} and {high}")
             lines.append(f"  variable    {name}: {' '.join(words)}")
         return lines
