@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     Bounds: TypeAlias = Any
     Data: TypeAlias = Any
 else:
-    AnyProblem = any_of(tuple(kind for kind in PHYSICS if kind != "design"))
+    AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
     Inner = Annotated[
         Annotated[AnyProblem, Tag("problem")]
         | Annotated[
@@ -154,6 +154,19 @@ class Variable(Spec):
     initial: Default | None = Field(
         default=None, description="Where the search starts; the parameter's default when left out."
     )
+
+    @model_validator(mode="after")
+    def _of_places(self) -> Self:
+        low, high = self.bounds or (None, None)
+        for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
+            if isinstance(value, Formula):
+                try:
+                    rank = value.expression.check(dict.fromkeys("xyz", 0))
+                except ExpressionError as error:
+                    raise ExpressionError(error.message, path=path) from None
+                if rank:
+                    raise SpecError("a scalar of x, y, z is needed", path=path)
+        return self
 
 
 class Measured(Spec):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-
 from torch_sla.errors import SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.specs.design import POINTS, Effort
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch_sla.problems.specs.solver import Solver
     from collections.abc import Mapping
+
+    from torch import Tensor
 
     from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.problem import Problem
+    from torch_sla.problems.specs.solver import Solver
 
 __all__ = ["Forward"]
 

@@ -14,8 +14,8 @@ from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -110,9 +110,9 @@ class _Run:
         self.oracle.equalities = self.oracle.equalities.new_tensor(data["equalities"])
         self.history = History(data["history"])
         self.first = float(data["first"])
-        if not state.converged and LIMIT in state.reason:
-            if state.iteration < self.optimizer.max_iterations:
-                state = replace(state, reason="")
+        left = self.optimizer.max_iterations - state.iteration
+        if left > 0 and not state.converged and LIMIT in state.reason:
+            state = replace(state, reason="")
         self.report = Reporter(
             "design", self.optimizer.max_iterations, self.progress, state.iteration
         )

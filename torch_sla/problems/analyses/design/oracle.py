@@ -133,7 +133,7 @@ class DesignOracle(FunctionOracle):
 def _called(function: PythonFunction, scope: DesignScope, path: str) -> Tensor:
     """Call a function of the solution (or solutions by name), and of the values where it takes two."""
     solutions: Any = scope.solutions
-    arguments = [solutions[""] if "" in solutions else solutions]
+    arguments = [solutions.get("", solutions)]
     accepts = [
         p
         for p in inspect.signature(function.function).parameters.values()

@@ -12,8 +12,9 @@ from torch_sla.errors import ArgumentError
 from torch_sla.problems.results import Named
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from collections.abc import Mapping
+
+    from torch import Tensor
 
     from torch_sla.problems.analyses.design.history import History
     from torch_sla.problems.analyses.design.model import Design

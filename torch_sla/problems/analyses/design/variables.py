@@ -189,7 +189,8 @@ class Unknowns:
                 return torch.as_tensor(np.array(value), dtype=torch.float64)
             except (TypeError, ValueError):
                 raise SpecError("a number or a list is needed for a constant", path=path) from None
-        home = Parameter(name=name, on=place.on, shape=place.shape, default=value)
+        on: Any = place.on
+        home = Parameter(name, on=on, shape=place.shape, default=value)
         try:
             found = frame.defaults([name], {name: home})[name]
         except SpecError:
