@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.problems.design.optimizers.optimality import multipliers, projected, violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -256,7 +257,7 @@ class Optimizer(ABC):
             )
         x = x.detach().to(torch.float64).clamp(lower, upper)
         state = State(x, lower, upper, oracle.value_and_grad(x))
-        return self._judged(replace(state, memory=self.remember(state, oracle)), None, oracle)
+        return self.judged(replace(state, memory=self.remember(state, oracle)), None, oracle)
 
     @abstractmethod
     def step(self, state: State, oracle: Oracle) -> State:
@@ -289,22 +290,22 @@ class Optimizer(ABC):
             )
         if self.needs_least_squares and not oracle.least_squares:
             raise ArgumentError(
-                f"{name} needs an objective that is a sum of squares; take LBFGSB for other objectives"
+                f"{name} needs an objective that is a sum of squares; take LBFGS for other objectives"
             )
         if self.needs_second_order and not oracle.second_order:
             raise ArgumentError(
-                f"{name} needs Hessian-vector products, which this problem does not offer; take LBFGSB"
+                f"{name} needs Hessian-vector products, which this problem does not offer; take LBFGS"
             )
 
-    def _judged(self, state: State, before: State | None, oracle: Oracle) -> State:
+    def judged(self, state: State, before: State | None, oracle: Oracle) -> State:
         """Return the state with its figures and the verdict on it."""
-        optimality = self._optimality(state)
-        violation = violation_of(state.constraints, oracle.equalities)
-        first = before.memory["first_optimality"] if before is not None else optimality
+        optimality = self.optimality(state, oracle)
+        violated = violation(state.constraints, oracle.equalities)
+        first = state.memory.get("first_optimality", optimality)
         scaled = optimality / max(1.0, float(first))
-        figures = {**state.figures, "optimality": optimality, "violation": violation}
+        figures = {**state.figures, "optimality": optimality, "violation": violated}
         memory = {**state.memory, "first_optimality": float(first)}
-        feasible = violation <= self.constraint_tolerance
+        feasible = violated <= self.constraint_tolerance
         reason, converged = "", True
         if feasible and scaled <= self.gradient_tolerance:
             reason = f"the optimality {scaled:.2e} is at most gradient_tolerance"
@@ -331,9 +332,11 @@ class Optimizer(ABC):
             converged=bool(reason) and converged,
         )
 
-    def _optimality(self, state: State) -> float:
-        """Return the first-order optimality at the state."""
-        return projected(state.x, state.gradient, state.lower, state.upper)
+    def optimality(self, state: State, oracle: Oracle) -> float:
+        """Return the first-order optimality; methods that know their multipliers use them."""
+        found = multipliers(state.x, state.evaluation, state.lower, state.upper, oracle.equalities)
+        gradient = state.gradient + found @ state.evaluation.jacobian
+        return projected(state.x, gradient, state.lower, state.upper)
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)
@@ -345,17 +348,3 @@ class Optimizer(ABC):
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ArgumentError(f"`{name}` must be a whole number >= {least}, got {value}")
-
-
-def projected(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> float:
-    """Return the largest entry of ``x − P(x − gradient)``, zero at a minimum within bounds."""
-    if not x.numel():
-        return 0.0
-    return float((x - (x - gradient).clamp(lower, upper)).abs().max())
-
-
-def violation_of(constraints: Tensor, equalities: Tensor) -> float:
-    """Return the largest violation of ``c <= 0`` and, for equalities, ``c = 0``."""
-    if not constraints.numel():
-        return 0.0
-    return float(torch.where(equalities, constraints.abs(), constraints.clamp(min=0.0)).max())
