@@ -35,7 +35,8 @@ def solve(
         problem = read_problem(file, settings, device, trust=trust)
         if problem.type == "design":
             raise SpecError(
-                f"{file} declares a design problem; search with torch-sla optimize {file}", path="type"
+                f"{file} declares a design problem; search with torch-sla optimize {file}",
+                path="type",
             )
         given = read_parameters(parameters)
         advance()

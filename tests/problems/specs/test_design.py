@@ -274,7 +274,7 @@ def test_refused_values() -> None:
         problem.solve(g=1.0)
     with pytest.raises(ArgumentError, match="requires grad, and a search"):
         problem.solve(f=torch.tensor(1.0, requires_grad=True))
-    with pytest.raises(ArgumentError, match="data.sensors is of shape"):
+    with pytest.raises(ArgumentError, match=r"data\.sensors is of shape"):
         design(data={"sensors": Measured([1.0, 2.0, 3.0])}).solve()
     with pytest.raises(ArgumentError, match="one real number"):
         design(objective="misfit(sensors) + sensors").solve()

@@ -277,7 +277,7 @@ class DesignProblem(Problem):
     constraints: Listed[Limits] = Field(
         default=(), description="What must hold: a <= b, a >= b, a == b, or a <= b <= c."
     )
-    data: Data = Field(default=FrozenMap(), description="What was measured, by name of a result.")
+    data: Data = Field(default={}, description="What was measured, by name of a result.")
     optimizer: AnyOptimizer = Field(
         default=OPTIMIZERS[0](),
         description="How it is searched; a type, or a mapping with its options.",
