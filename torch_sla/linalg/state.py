@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
@@ -40,7 +41,7 @@ _ROUGH = 1e-3
 _SPARE = 2
 
 
-class SolverState:
+class SolverState(Whole):
     """One solve and its adjoints: same plan, same values, same factors.
 
     The graph node of a solve holds this object, not the factors: those sit in the bounded cache
@@ -686,7 +687,7 @@ def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
     return bool(found[0]), bool(found[1]), bool(found[2])
@@ -702,7 +703,7 @@ def _powers(b: Tensor) -> Tensor:
     Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
     has to be divided by the largest of them, which tightens it for the others.
     """
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
     return torch.where(extreme, powers, 1.0)
