@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -30,6 +30,9 @@ from torch_sla import (
 )
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import cache_counters
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def rod() -> PoissonProblem:
