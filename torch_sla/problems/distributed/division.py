@@ -59,6 +59,8 @@ class Share:
         Where the others are among the constrained unknowns of `rows`.
     held
         Where entries of this part are in a vector of the process.
+    points_of
+        Part that each mesh point of `rows` belongs to.
     """
 
     part: int
@@ -70,6 +72,7 @@ class Share:
     free: Tensor
     given: Tensor
     held: slice
+    points_of: Tensor
 
     @cached_property
     def own_rows(self) -> Tensor:
@@ -78,6 +81,23 @@ class Share:
         mine = torch.zeros(pattern.shape[0], dtype=torch.bool, device=pattern.ccol.device)
         mine[self.owned] = True
         return torch.nonzero(mine[pattern.csr_row.long()])[:, 0]
+
+    @cached_property
+    def own_points(self) -> tuple[Tensor, Tensor]:
+        """Mesh points of `rows` that belong to the part, and their numbers in the whole."""
+        part = self.rows.part
+        if part is None:
+            raise ArgumentError("a share is a part of a problem")
+        chosen = torch.nonzero(self.points_of == self.part)[:, 0]
+        return chosen, part.numbers["nodes"][chosen]
+
+    @cached_property
+    def own_cells(self) -> Tensor:
+        """Numbers in the whole of the cells of the part."""
+        part = self.sums.part
+        if part is None:
+            raise ArgumentError("a share is a part of a problem")
+        return part.numbers["cells"]
 
     @cached_property
     def own_nodes(self) -> Tensor:
@@ -204,6 +224,20 @@ class Division:
             tables.append((dofs.cell_nodes, torch.from_numpy(part), dofs.components))
         return tables
 
+    @cached_property
+    def _point_part(self) -> Tensor:
+        """Part of each mesh point: the lowest among its cells."""
+        mesh = self.whole.mesh
+        part = np.full(mesh.n_points, self.comm.parts, dtype=np.int64)
+        np.minimum.at(part, mesh.cells.numpy(), self.cell_part.numpy()[:, None])
+        return torch.from_numpy(part)
+
+    @cached_property
+    def everyone_has_cells(self) -> bool:
+        """Whether no process is without."""
+        ranks = self.comm.rank_of(self.cell_part.unique())
+        return len(ranks.unique()) == self.comm.world
+
     def _share(self, part: int) -> tuple[Share | None, Tensor | None]:
         """Cut out one part; also the places of its ghosts. Nothing for a part without cells."""
         mine = self.cell_part == part
@@ -240,6 +274,9 @@ class Division:
             free=free.to(move),
             given=given.to(move),
             held=self.layout.part_slice(part),
+            points_of=self._point_part[rows.part.numbers["nodes"].cpu()].to(move)
+            if rows.part is not None
+            else owned.to(move),
         )
         return share, place[names[ghosts]].to(move)
 

@@ -189,15 +189,16 @@ class Equation:
         constrained = torch.where(kept, slots, torch.zeros_like(slots))
         return constrained.index_copy(0, diagonal, scale)
 
-    def _solver(self, values: list[Tensor], definite: bool | None) -> tuple[PartSolver, Tensor]:
+    def _solver(
+        self, values: list[Tensor], definite: bool | None, start: Tensor | None = None
+    ) -> tuple[PartSolver, Tensor]:
         sharding = self._positions.slots
         slots = self._matrix(values)
         known = find_out(sharding, slots)
         if known.hermitian and known.definite is None and definite:
             known = replace(known, definite=True)
-        return PartSolver(
-            sharding, known, self._request, near_nullspace=self.near_nullspace
-        ), slots
+        x0 = None if start is None else start.unsqueeze(1)
+        return PartSolver(sharding, known, self._request, x0, self.near_nullspace), slots
 
     @cached_property
     def near_nullspace(self) -> Tensor | None:
@@ -258,10 +259,9 @@ class Equation:
             return x
 
         if not self.nonlinear:
-            solver, slots = self._solver(tangent(lift), definite)
+            guess = None if start is None else self._free(start)
+            solver, slots = self._solver(tangent(lift), definite, guess)
             first = residual(lift)
-            guess = None if start is None else self._free(start).unsqueeze(1)
-            solver.start_from(guess)
             x = solver.run(slots, -first.unsqueeze(1), adjoint=False).squeeze(1)
             self.info = solver.info
             return lift + x
