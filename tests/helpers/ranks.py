@@ -114,4 +114,6 @@ class Ranks:
             process.join()
         for pipe in self._pipes:
             pipe.close()
+        if self._processes:
+            self._folder.cleanup()
         self._processes, self._pipes = [], []

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, Operation, Traffic
+from torch_sla.linalg.distributed.failures import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,7 +69,8 @@ class Processes(Communicator):
         self.traffic.reductions += 1
         self.traffic.reduced += out.numel() * out.element_size()
         wire = torch.view_as_real(out) if out.is_complex() else out
-        dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
+        with guarded("sum over ranks"):
+            dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
         return out
 
     def post(
@@ -84,11 +86,13 @@ class Processes(Communicator):
                 self.count(1, piece.numel() * piece.element_size())
         if not requests:
             return lambda: None
-        works = dist.batch_isend_irecv(requests)
+        with guarded("halo exchange"):
+            works = dist.batch_isend_irecv(requests)
 
         def wait() -> None:
-            for work in works:
-                work.wait()
+            with guarded("halo exchange"):
+                for work in works:
+                    work.wait()
 
         return wait
 
@@ -98,19 +102,22 @@ class Processes(Communicator):
         self.traffic.gathered += x.numel() * x.element_size()
         length = torch.tensor([x.shape[0]], device=x.device)
         lengths = [torch.empty_like(length) for _ in range(self.world)]
-        dist.all_gather(lengths, length, group=self.group)
+        with guarded("gathering lengths"):
+            dist.all_gather(lengths, length, group=self.group)
         sizes = [int(n) for n in torch.cat(lengths).tolist()]
         longest = max(sizes)
         padded = x.new_zeros((longest, *x.shape[1:]))
         padded[: x.shape[0]] = x
         found = [torch.empty_like(padded) for _ in range(self.world)]
         if padded.numel():
-            dist.all_gather([_wire(f) for f in found], _wire(padded), group=self.group)
+            with guarded("gathering"):
+                dist.all_gather([_wire(f) for f in found], _wire(padded), group=self.group)
         return [f[:n] for f, n in zip(found, sizes, strict=True)]
 
     def broadcast(self, x: Tensor) -> Tensor:
         out = x.detach().contiguous().clone()
-        dist.broadcast(_wire(out), self._peer(0), group=self.group)
+        with guarded("broadcast"):
+            dist.broadcast(_wire(out), self._peer(0), group=self.group)
         return out
 
 
