@@ -86,7 +86,9 @@ from torch_sla.problems.specs.outputs import (
     Field as Field,
     Flux as Flux,
     Integral as Integral,
+    Line as Line,
     Maximum as Maximum,
+    Minimum as Minimum,
     Probe as Probe,
     Reaction as Reaction,
 )

@@ -375,7 +375,8 @@ class Division:
             for i, thing in enumerate(things):
                 if getattr(thing, "at", None) is not None:
                     path = f"{kind}.{i}.at"
-                    found = self._cells_of(path, thing.at)
+                    at = getattr(thing, "points", thing.at)
+                    found = self._cells_of(path, at)
                     near[path] = torch.nonzero(taken[found])[:, 0]
         return near
 

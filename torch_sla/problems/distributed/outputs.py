@@ -105,7 +105,7 @@ class Total(Quantity):
 
     def _partial(self, s: Seen) -> Tensor:
         match self.output:
-            case kinds.Probe():
+            case kinds.Probe() | kinds.Line():
                 return self._probe(s, self.output)
             case kinds.Flux():
                 facets = s.sums.model.select_facets(self.output.on, f"{self.path}.on")
@@ -118,18 +118,18 @@ class Total(Quantity):
     def _held(self, s: Seen, on: tuple[str, ...]) -> Tensor:
         return held(s.rows, s.rows.model.select_facets(on, f"{self.path}.on"))
 
-    def _probe(self, s: Seen, output: kinds.Probe) -> Tensor:
+    def _probe(self, s: Seen, output: kinds.Probe | kinds.Line) -> Tensor:
         """Evaluate at the points in the cells of the part, zero at the others ``[m, *shape]``."""
         path = f"{self.path}.at"
-        at = positions(s.rows.model, output.at, path)
+        at = positions(s.rows.model, output.points, path)
         part = s.rows.model.part
         if part is None or not len(at):
             # Somewhere in the part, for the shape; it counts nothing.
             centre = s.rows.model.mesh.centroids[:1].to(s.rows.u.dtype)
             value = 0.0 * s.rows.at(output.quantity, centre, f"{self.path}.quantity").detach()
-            return value.expand(len(output.at), *value.shape[1:])
+            return value.expand(len(output.points), *value.shape[1:])
         value = s.rows.at(output.quantity, at, f"{self.path}.quantity")
-        zero = value.new_zeros(len(output.at), *value.shape[1:])
+        zero = value.new_zeros(len(output.points), *value.shape[1:])
         return zero.index_copy(0, part.near[path], value)
 
     def value(self, found: list[Seen]) -> Tensor:
@@ -141,25 +141,32 @@ class Total(Quantity):
         return [(self._partial(s), grad) for s in found]
 
 
-class Largest(Quantity):
-    """The largest of what the shares have; where several have it, each gets an equal share of the gradient."""
+class Extreme(Quantity):
+    """The largest or least of what the shares have; those that have it get equal shares of the gradient."""
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if isinstance(self.output, kinds.Minimum) else 1.0
+
+    def _partial(self, s: Seen) -> Tensor:
+        return self._sign * take_one(s.sums, self.output, self.path)
 
     def value(self, found: list[Seen]) -> Tensor:
         """Compare over shares and processes."""
         d = self.division
         least = torch.full((), -torch.inf, dtype=d.whole.dtype, device=d.device)
-        mine = [take_one(s.sums, self.output, self.path) for s in found]
+        mine = [self._partial(s) for s in found]
         self._top = d.comm.reduce(torch.stack([least, *mine]).amax(0), "max")
         hits = torch.stack([0.0 * least.nan_to_num(), *((m == self._top).to(least) for m in mine)])
         self._hits = d.comm.reduce(hits.sum(0))
-        return self._top
+        return self._sign * self._top
 
     def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Only those that have it see the gradient."""
         pairs = []
         for s in found:
-            mine = take_one(s.sums, self.output, self.path)
-            pairs.append((mine, grad * (mine.detach() == self._top) / self._hits))
+            mine = self._partial(s)
+            pairs.append((mine, self._sign * grad * (mine.detach() == self._top) / self._hits))
         return pairs
 
 
@@ -237,8 +244,8 @@ def quantities(division: Division) -> list[Quantity]:
     found: list[Quantity] = []
     for i, output in enumerate(division.spec.outputs):
         kind: type[Quantity] = Total
-        if isinstance(output, kinds.Maximum):
-            kind = Largest if output.p is None else PowerMean
+        if isinstance(output, kinds.Maximum | kinds.Minimum):
+            kind = Extreme if getattr(output, "p", None) is None else PowerMean
         elif isinstance(output, kinds.Field):
             kind = Spread
         found.append(kind(division, output, f"outputs.{i}"))
