@@ -161,6 +161,18 @@ class Division:
         )
         self._ghost_sizes = [len(g) for g in places]
 
+    def describe(self) -> str:
+        """Return how the problem was cut, for people; all processes call it together."""
+        own = sum(s.held.stop - s.held.start for s in self.shares)
+        mine = torch.tensor([own, -own, sum(self._ghost_sizes)], device=self.device)
+        most, least, ghosts = self.comm.reduce(mine, "max").tolist()
+        mesh = self.whole.mesh
+        return (
+            f"{self.spec.type}: {self.layout.n} unknowns on {mesh.n_cells} {mesh.cell} cells\n"
+            f"  parts       {self.comm.parts} on {self.comm.world} processes, {-least} to {most} unknowns each, "
+            f"at most {ghosts} of others beside them"
+        )
+
     # -- vectors --------------------------------------------------------------------------------
 
     def spread(self, x: Tensor) -> list[Tensor]:
@@ -225,7 +237,7 @@ class Division:
         return tables
 
     @cached_property
-    def _point_part(self) -> Tensor:
+    def point_part(self) -> Tensor:
         """Part of each mesh point: the lowest among its cells."""
         mesh = self.whole.mesh
         part = np.full(mesh.n_points, self.comm.parts, dtype=np.int64)
@@ -274,7 +286,7 @@ class Division:
             free=free.to(move),
             given=given.to(move),
             held=self.layout.part_slice(part),
-            points_of=self._point_part[rows.part.numbers["nodes"].cpu()].to(move)
+            points_of=self.point_part[rows.part.numbers["nodes"].cpu()].to(move)
             if rows.part is not None
             else owned.to(move),
         )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
-from torch_sla.linalg.distributed.failures import agree
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.given import WholeValues
@@ -22,6 +21,9 @@ from torch_sla.problems.specs.faults import located
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
+
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.specs.problem import Problem
 
@@ -29,7 +31,11 @@ __all__ = ["DistributedProblem", "distribute"]
 
 
 def distribute(
-    problem: Problem, parts: int | None = None, *, device: torch.device | str | None = None
+    problem: Problem,
+    parts: int | None = None,
+    *,
+    group: ProcessGroup | DeviceMesh | None = None,
+    device: torch.device | str | None = None,
 ) -> DistributedProblem:
     """Share a problem among the processes that ``torchrun`` started, one part of the mesh each.
 
@@ -39,6 +45,8 @@ def distribute(
         The same on every process.
     parts
         Number of parts; one for each process by default. One process may have many, for study and tests.
+    group
+        The processes; all of them by default.
     device
         Where this process computes; its GPU with NCCL, else the CPU.
 
@@ -65,7 +73,7 @@ def distribute(
     """
     comm: Communicator
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        comm = Processes(parts=parts)
+        comm = Processes(group, parts)
         if device is None and "nccl" in torch.distributed.get_backend():
             device = torch.device("cuda", torch.cuda.current_device())
     else:
@@ -92,8 +100,7 @@ class DistributedProblem:
 
     def __init__(self, spec: Any, comm: Communicator, device: torch.device) -> None:
         self.spec, self.comm, self.device = spec, comm, device
-        if not comm.alone:
-            agree({"the problem": f"{spec.type} {spec.spec_hash}", "parts": comm.parts})
+        comm.agree({"the problem": f"{spec.type} {spec.spec_hash}", "parts": comm.parts})
 
     @contextlib.contextmanager
     def _located(self) -> Iterator[None]:
@@ -148,8 +155,7 @@ class DistributedProblem:
         division = self.division
         with self._located():
             given = WholeValues(division.whole, {**(values or {}), **named})
-            if not self.comm.alone:
-                agree(given.facts)
+            self.comm.agree(given.facts)
             if start is not None:
                 start = self._checked(start)
             run = Run(division, given, start, throw=throw)
