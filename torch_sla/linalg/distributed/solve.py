@@ -76,9 +76,6 @@ class PartSolver:
         ``[n_held, k]``, for multigrid.
     """
 
-    starts = False
-    """Adjoint solves begin at zero."""
-
     def __init__(
         self,
         sharding: Sharding,
@@ -97,6 +94,8 @@ class PartSolver:
         self._print: int | None = None
         self._made: dict[str, Any] = {}
 
+    starts = False
+
     @outside_transforms
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
@@ -104,7 +103,7 @@ class PartSolver:
         """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
         values, b = values.detach(), b.detach().resolve_conj().contiguous()
         self._check(values)
-        first, self._x0 = self._x0 if start is None else start, None
+        first, self._x0 = (self._x0 if start is None else start), None
         product = Product(self.sharding, values)
         A = product.turned(adjoint=adjoint)
         failed: list[str] = []

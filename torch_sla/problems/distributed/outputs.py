@@ -87,8 +87,14 @@ class Quantity(ABC):
     def _add(self, parts: list[Tensor]) -> Tensor:
         return self.division.comm.reduce(torch.stack(self._shaped(parts)).sum(0))
 
-    def _shaped(self, parts: list[Tensor]) -> list[Tensor]:
-        """Give a process without cells, which knows no shape, a zero of the right one."""
+    def _shaped(self, parts: list[Tensor], sites: int | None = None) -> list[Tensor]:
+        """Give a process without cells, which knows no shape, a zero of the right one.
+
+        Parameters
+        ----------
+        sites
+            How many sites that process has, where the first dimension counts them.
+        """
         d = self.division
         if d.everyone_has_cells:
             return parts
@@ -96,6 +102,8 @@ class Quantity(ABC):
         if parts:
             shape[: parts[0].ndim] = torch.tensor(parts[0].shape, device=d.device)
         sizes = [int(n) for n in d.comm.reduce(shape, "max").tolist() if n >= 0]
+        if sites is not None:
+            sizes[0] = sites
         zero = torch.zeros(sizes, dtype=d.whole.field_dtype, device=d.device)
         return parts or [zero]
 
@@ -227,11 +235,7 @@ class Spread(Quantity):
 
     def value(self, found: list[Seen]) -> Tensor:
         """Put the shares of this process behind each other; nothing is exchanged."""
-        parts = [self._partial(s) for s in found]
-        if parts:
-            return torch.cat(parts)
-        d = self.division
-        return torch.zeros(0, dtype=d.whole.field_dtype, device=d.device)
+        return torch.cat(self._shaped([self._partial(s) for s in found], sites=0))
 
     def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Every share has its own rows of the gradient."""
