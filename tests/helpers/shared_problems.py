@@ -9,6 +9,7 @@ from torch import Tensor
 
 import torch_sla as sla
 from torch_sla.problems.distributed.problem import DistributedProblem, distribute
+from torch_sla.problems.specs.arrays import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,7 @@ def disk() -> tuple[Any, dict[str, Any]]:
         source=sla.Parameter("f", default=1.0),
         boundary=[
             sla.Dirichlet(on="x < 0", value=sla.Parameter("g", on="nodes")),
-            sla.Robin(
-                on="x > 0.3", coefficient=sla.Parameter("h", on="facets"), ambient="1 + x*y"
-            ),
+            sla.Robin(on="x > 0.3", coefficient=sla.Parameter("h", on="facets"), ambient="1 + x*y"),
         ],
         outputs=[
             sla.Probe("at", at=[(0.1, 0.2), (-0.3, 0.1), (0.0, 0.0)]),
@@ -93,7 +92,9 @@ def bracket() -> tuple[Any, dict[str, Any]]:
         boundary=[
             sla.Dirichlet(on="left", value=(0.0, 0.0, 0.0)),
             sla.Neumann(on="right", traction=(0.0, 0.1, -0.2)),
-            sla.PointLoad(at=[(2.0, 1.0, 1.0), (0.7, 0.4, 0.3)], value=sla.Parameter("F", shape=(3,))),
+            sla.PointLoad(
+                at=[(2.0, 1.0, 1.0), (0.7, 0.4, 0.3)], value=sla.Parameter("F", shape=(3,))
+            ),
             sla.Spring(at=[(2.0, 0.0, 0.0)], stiffness=sla.Parameter("k")),
         ],
         outputs=[
@@ -120,7 +121,11 @@ def corner() -> tuple[Any, dict[str, Any]]:
             sla.Dirichlet(on="x < 1e-9", value=0.1),
             sla.Radiation(on="x > 0.999", emissivity=0.3, ambient=1.0, constant=1.0),
         ],
-        outputs=[sla.Integral("heat", "u"), sla.Flux("out", on="x > 0.999"), sla.Compliance("work")],
+        outputs=[
+            sla.Integral("heat", "u"),
+            sla.Flux("out", on="x > 0.999"),
+            sla.Compliance("work"),
+        ],
         solver=TIGHT,
     )
     return problem, {"k0": _number(1.2), "f": _rand(problem.mesh_data().n_points)}
@@ -161,13 +166,13 @@ def two_materials() -> tuple[Any, dict[str, Any]]:
     middle = torch.stack([upwards[:-1], upwards[1:]], 1)
     problem = sla.PoissonProblem(
         mesh=sla.MeshArrays(
-            points=plain.points.numpy(),
-            cells=plain.cells.numpy(),
+            points=Array(plain.points),
+            cells=Array(plain.cells),
             cell="triangle",
-            cell_tags={"hot": torch.nonzero(x < 0.2)[:, 0].numpy()},
+            cell_tags={"hot": Array(torch.nonzero(x < 0.2)[:, 0])},
             facet_tags={
-                "left": plain.facets[plain.facet_tags["left"]].numpy(),
-                "middle": middle.numpy(),
+                "left": Array(plain.facets[plain.facet_tags["left"]]),
+                "middle": Array(middle),
             },
         ),
         diffusivity={"hot": sla.Parameter("k_hot"), "*": 2.0},
@@ -224,10 +229,10 @@ def solved(problem: Any, values: dict[str, Any]) -> Found:
         weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)
         loss = loss + (weights * (value**3 + value)).sum() / value.numel()
     loss.backward()
-    gradients = {}
+    gradients: dict[str, Tensor] = {}
     for name, value in given.items():
         if isinstance(value, Tensor):
-            gradients[name] = value.grad
+            gradients[name] = torch.zeros_like(value) if value.grad is None else value.grad
         else:
             gradients |= {f"{name}.{n}": w.grad.clone() for n, w in value.named_parameters()}
     detached = {name: value.detach() for name, value in outputs.items()}

@@ -68,16 +68,9 @@ def _declared(spec: Problem) -> Sequence[Output]:
     return [*spec.outputs, *(o for part in spec.parts.values() for o in _declared(part))]
 
 
-<<<<<<< HEAD
-def results(solution: Solution) -> Table:
+def results(solution: Named) -> Table:
     """Make the table of the fields and outputs of a solution."""
     ranges = {}
-=======
-def results(solution: Named) -> Table:
-    """Make the table of outputs."""
-    table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
-    units = {output.name: output.unit or "" for output in _declared(solution.spec)}
->>>>>>> main
     for name, field in solution.fields.items():
         u, shown = field.detach(), name
         if u.is_complex():

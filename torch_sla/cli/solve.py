@@ -12,11 +12,8 @@ import typer
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
-<<<<<<< HEAD
 from torch_sla.cli.together import solve_together
-=======
 from torch_sla.errors import SpecError
->>>>>>> main
 
 __all__ = ["solve"]
 
@@ -46,10 +43,8 @@ def solve(
     Started by torchrun, all processes share the problem, one part of the mesh each.
     """
     if started_together():
-        given = (settings, parameters, output)
-        solve_together(
-            file, *given, device=device, timeout=timeout, trust=trust, as_json=as_json
-        )
+        what = (settings, parameters, output)
+        solve_together(file, *what, device=device, timeout=timeout, trust=trust, as_json=as_json)
         return
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), steps(names, quiet=as_json) as advance:

@@ -23,7 +23,8 @@ _DIVERGED = 1e8
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1)
+    size: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return size
 
 
 def newton_batch(

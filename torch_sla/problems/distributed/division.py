@@ -156,9 +156,7 @@ class Division:
         places = [ghosts for _, ghosts in found if ghosts is not None]
         parts = [torch.full_like(g, s.part) for g, s in zip(places, self.shares, strict=True)]
         empty = torch.zeros(0, dtype=torch.int64, device=device)
-        self.halo = Halo(
-            self.layout, torch.cat([empty, *places]), torch.cat([empty, *parts])
-        )
+        self.halo = Halo(self.layout, torch.cat([empty, *places]), torch.cat([empty, *parts]))
         self._ghost_sizes = [len(g) for g in places]
 
     def describe(self) -> str:
@@ -197,9 +195,7 @@ class Division:
 
     def owned(self, parts: list[Tensor]) -> Tensor:
         """Put together what each share says about the unknowns that belong to it ``[n_held]``."""
-        total = torch.zeros(
-            self.layout.n_held, dtype=self.whole.field_dtype, device=self.device
-        )
+        total = torch.zeros(self.layout.n_held, dtype=self.whole.field_dtype, device=self.device)
         for p, s in zip(parts, self.shares, strict=True):
             total[s.held] = p[s.owned]
         return total
@@ -341,7 +337,7 @@ class Division:
         return replace(mesh, facet_tags=MappingProxyType(tags))
 
     def _facet_numbers(self, mesh: Mesh, points: Tensor) -> Tensor:
-        """Number in the whole of each facet of a piece, -1 for those of a cut."""
+        """Return the number in the whole of each facet of a piece, -1 for those of a cut."""
         return _find_rows(points[mesh.facets].sort(1).values, self.whole.mesh.facets.sort(1).values)
 
     def _local_facets(
@@ -362,10 +358,11 @@ class Division:
         wanted = local[whole.facets[facets]]
         wanted = wanted[(wanted >= 0).all(1)].sort(1).values
         found = _find_rows(wanted, mesh.facets.sort(1).values)
-        return found[found >= 0].unique()
+        present: Tensor = found[found >= 0].unique()
+        return present
 
     def _names(self, model: Model, cells: Tensor) -> Tensor:
-        """Number in the whole of each unknown of a lowered piece."""
+        """Return the number in the whole of each unknown of a lowered piece."""
         parts = []
         fields = zip(model.numbering.fields.items(), self._tables, strict=True)
         for (name, dofs), (nodes, _, components) in fields:

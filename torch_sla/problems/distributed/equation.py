@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch_sla.linalg import SolveInfo
-    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.given import WholeValues
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
@@ -101,9 +101,7 @@ class Equation:
             throw=throw,
         )
         self.info: SolveInfo | None = None
-        self.nonlinear = any(
-            s.rows.nonlinear for s in division.shares
-        ) or division.whole.nonlinear
+        self.nonlinear = any(s.rows.nonlinear for s in division.shares) or division.whole.nonlinear
 
     # -- what the shares say --------------------------------------------------------------------
 
@@ -153,9 +151,9 @@ class Equation:
         for share in d.shares:
             pattern = share.rows.numbering.pattern
             place = torch.empty(pattern.shape[0], dtype=torch.int64, device=d.device)
-            place[share.owned] = torch.arange(
-                share.held.start, share.held.stop, device=d.device
-            ) + d.layout.start
+            place[share.owned] = (
+                torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
+            )
             start, stop = d.ghost_slice(share)
             place[share.ghosts] = d.halo.places[start:stop]
             rows.append(place[pattern.csr_row.long()[share.own_rows]])
@@ -283,7 +281,7 @@ class Equation:
         )
 
     def _reference(self, parts: list[Assembled], u: Tensor) -> Tensor:
-        """Forces at supports count: a residual that is small beside them is small."""
+        """Size the forces at supports too: a residual that is small beside them is small."""
         d = self.division
         loads = d.owned([p.operator.load for p in parts])
         forces = d.owned(self.residual(parts, d.spread(u)))
@@ -357,9 +355,7 @@ class Equation:
         return [_sum(a, b) for a, b in zip(first[: len(needed)], second, strict=True)]
 
 
-def _grad(
-    outputs: list[Tensor], inputs: list[Tensor], seeds: list[Tensor]
-) -> list[Tensor | None]:
+def _grad(outputs: list[Tensor], inputs: list[Tensor], seeds: list[Tensor]) -> list[Tensor | None]:
     """`torch.autograd.grad` where some outputs, or all, depend on nothing."""
     live = [(o, s) for o, s in zip(outputs, seeds, strict=True) if o.requires_grad]
     if not live or not inputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,18 +65,19 @@ class WholeValues:
                 if isinstance(value, Tensor) and value.device.type != "cpu":
                     self.home = value.device
                 self._tensors[name] = self._checked(name, value)
-        weights = [list(module.parameters()) for module in self._modules.values()]
-        self.leaves: tuple[Tensor, ...] = (*self._tensors.values(), *sum(weights, []))
+        weights = chain.from_iterable(m.parameters() for m in self._modules.values())
+        self.leaves: tuple[Tensor, ...] = (*self._tensors.values(), *weights)
 
     def _checked(self, name: str, value: Any) -> Tensor:
         whole = self._whole
         parameter = whole.declared[name]
         tensor = whole_value(name, value, parameter, whole.counts, whole.dtype)
         sites = [] if parameter.on == "constant" else [whole.counts[parameter.on]]
-        if tensor.ndim > len(sites) + len(parameter.shape):
+        batch = tensor.ndim - len(sites) - len(parameter.shape)
+        if batch > 0:
             raise ArgumentError(
-                f"{name!r} has batch dimensions {list(tensor.shape[: tensor.ndim - len(sites) - len(parameter.shape)])}; "
-                "several processes share one problem at a time: solve for one member after the other"
+                f"{name!r} has batch dimensions {list(tensor.shape[:batch])}; several processes share one problem at "
+                "a time: solve for one member after the other"
             )
         return tensor
 

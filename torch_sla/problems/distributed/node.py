@@ -119,7 +119,7 @@ class _Solve(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         u, *leaves = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]

@@ -204,15 +204,11 @@ class PowerMean(Quantity):
     def value(self, found: list[Seen]) -> Tensor:
         """Scale by the largest value of all processes, so that no power overflows; the scale cancels."""
         d = self.division
-        tiny = torch.full(
-            (), torch.finfo(d.whole.dtype).tiny, dtype=d.whole.dtype, device=d.device
-        )
+        tiny = torch.full((), torch.finfo(d.whole.dtype).tiny, dtype=d.whole.dtype, device=d.device)
         mine = [self._sizes(s)[0].detach().amax() for s in found]
         self._scale = d.comm.reduce(torch.stack([tiny, *mine]).amax(), "max")
         zero = torch.zeros(2, dtype=d.whole.dtype, device=d.device)
-        self._total = d.comm.reduce(
-            torch.stack([zero, *(self._partial(s) for s in found)]).sum(0)
-        )
+        self._total = d.comm.reduce(torch.stack([zero, *(self._partial(s) for s in found)]).sum(0))
         return self._mean(self._total)
 
     def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:

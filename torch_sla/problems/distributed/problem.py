@@ -181,7 +181,7 @@ class DistributedProblem:
 
     def value_and_grad(
         self,
-        output: str | Callable[[DistributedSolution], Tensor],
+        output: str | Callable[[Any], Tensor],
         values: Mapping[str, Any] | None = None,
         /,
         **named: Any,
@@ -189,7 +189,8 @@ class DistributedProblem:
         """Return an output and its gradient with respect to everything given, as `Problem.value_and_grad`."""
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
-        return value_and_grad(self, output, {**(values or {}), **named})
+        same_face: Any = self
+        return value_and_grad(same_face, output, {**(values or {}), **named})
 
     def __repr__(self) -> str:
         return f"DistributedProblem({self.spec.type}, {self.comm.parts} parts, {self.comm.world} processes)"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
-from torch_sla.problems.lowering.device import solver_device
+from torch_sla.problems.lowering.device import Placement, solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
@@ -75,7 +75,8 @@ class Frame:
         check_overlap(spec, selections, mesh)
         size = self._size(mesh)
         if part is not None:
-            self.device, self.placement = part.device, "where the process computes"
+            self.device = part.device
+            self.placement = Placement(str(part.device), "of the process that has this part")
         else:
             self.device, self.placement = solver_device(
                 spec.solver.device,

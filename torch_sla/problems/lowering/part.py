@@ -60,8 +60,6 @@ class PartOfMesh:
             return values
         index = self.numbers["cells" if home == "quadrature" else home]
         if home == "quadrature":
-            index = (
-                index[:, None] * points + torch.arange(points, device=index.device)
-            ).flatten()
+            index = (index[:, None] * points + torch.arange(points, device=index.device)).flatten()
         # No law sees the facets of a cut, so any value will do there.
         return values.index_select(dim, index.clamp(min=0).to(values.device))

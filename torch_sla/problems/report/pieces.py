@@ -78,9 +78,7 @@ def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
             "residual": info.residual,
             "notes": list(info.notes),
         },
-        **{
-            name: {"min": low, "max": high} for name, (low, high) in solution.ranges().items()
-        },
+        **{name: {"min": low, "max": high} for name, (low, high) in solution.ranges().items()},
         "outputs": outputs,
     }
 
@@ -185,5 +183,3 @@ def _numbers(share: Share) -> Tensor:
     if share.sums.part is None:
         raise ArgumentError("a share is a part of a problem")
     return share.sums.part.numbers["nodes"]
-
-
