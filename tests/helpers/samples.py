@@ -20,8 +20,10 @@ from torch_sla import (
     HelmholtzProblem,
     HyperelasticityProblem,
     Integral,
+    Line,
     LinearProblem,
     Maximum,
+    Minimum,
     Neumann,
     NonlinearProblem,
     Parameter,
@@ -100,6 +102,8 @@ def diffusion() -> Problem:
             Flux("out", "left"),
             Energy("e"),
             Maximum("m", "u", p=8.0),
+            Minimum("low", "u"),
+            Line("cut", at=[(0.1, 0.1), (0.9, 0.8)], n=4),
         ],
     )
 

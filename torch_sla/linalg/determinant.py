@@ -154,6 +154,7 @@ class _Singular(Whole):
     """What is known of a singular matrix: its pattern."""
 
     singular = True
+    starts = False
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern = pattern
@@ -163,9 +164,11 @@ class _Singular(Whole):
         """Return sign zero, logarithm -inf."""
         return self._zero, self._zero.real - float("inf")
 
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Refuse: there is no inverse."""
-        del values, b, adjoint
+        del values, b, adjoint, start
         raise SolveError(Result.SINGULAR, "an inverse was asked for")
 
     def selected_inverse(self, values: Tensor) -> Tensor | None:

@@ -100,8 +100,17 @@ class SolverState(Whole):
             info.estimate_rcond = None
         (self.info if first else self.adjoint_info).absorb(info)
 
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    @property
+    def starts(self) -> bool:
+        """Whether solves are iterations with a matrix that is its own adjoint."""
+        return bool(self.structure.hermitian) and not self._is_direct(self.plan.choice)
+
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
+
+        An iteration begins at `start` ``[M, K]``, of one matrix; the first run at the ``x0`` of the state.
 
         Raises
         ------
@@ -127,7 +136,7 @@ class SolverState(Whole):
             )
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
-            x = self._one(values, prints[0], columns, adjoint, first, self.x0)
+            x = self._one(values, prints[0], columns, adjoint, first, self.x0 if first else start)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
@@ -264,7 +273,7 @@ class SolverState(Whole):
         lost = 0.0
         if self.nullspace is not None and bool(torch.isfinite(b).all()):
             b, lost = self.nullspace.consistent(b, left=not adjoint)
-        info, x = self._attempts(values, mark, b, adjoint, x0 if first else None)
+        info, x = self._attempts(values, mark, b, adjoint, x0)
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")

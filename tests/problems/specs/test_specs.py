@@ -16,8 +16,10 @@ from torch_sla import (
     Flux,
     Integral,
     IntervalMesh,
+    Line,
     Maximum,
     MeshArrays,
+    Minimum,
     Neumann,
     Parameter,
     PoissonProblem,
@@ -269,6 +271,8 @@ _output = st.one_of(
     st.just(Energy("e")),
     st.just(Compliance("f", unit="W m²")),
     st.builds(lambda p: Maximum("g", "u", p=p), st.one_of(st.none(), st.floats(1, 100))),
+    st.just(Minimum("i", "u")),
+    st.builds(lambda n: Line("j", at=[(0.1, 0.2), (0.5, 0.5)], n=n), st.integers(2, 9)),
     st.builds(lambda on: Field("h", "u*x", on=on), st.sampled_from(["cells", "nodes"])),
 )
 _mesh = st.one_of(

@@ -94,12 +94,16 @@ class PartSolver:
         self._print: int | None = None
         self._made: dict[str, Any] = {}
 
+    starts = False
+
     @outside_transforms
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
         values, b = values.detach(), b.detach().resolve_conj().contiguous()
         self._check(values)
-        first, self._x0 = self._x0, None
+        first, self._x0 = (self._x0 if start is None else start), None
         product = Product(self.sharding, values)
         A = product.turned(adjoint=adjoint)
         failed: list[str] = []

@@ -176,6 +176,11 @@ class ModalSolution(AlgebraSolution):
         return self._scene.geometry.points
 
     @property
+    def flat(self) -> Tensor:
+        """The modes over all unknowns ``[*batch, k, n]``, on the device of the problem."""
+        return self._flat
+
+    @property
     def participation(self) -> Tensor:
         """How much of each mode a rigid translation holds, ``φᵀ M r``: ``[*batch, k, dim]``, or 1 for a scalar."""
         inner = self.model.model

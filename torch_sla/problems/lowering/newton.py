@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg import LaggedMultigrid
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
@@ -70,7 +72,8 @@ class Equation:
             maxiter=newton.maxiter,
             line_search=not model.may_step if newton.line_search is None else newton.line_search,
         )
-        self._reuse = newton.reuse
+        self._reuse, self._inexact = newton.reuse, newton.inexact
+        self._memory = LaggedMultigrid() if newton.inexact else None
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
@@ -128,13 +131,22 @@ class Equation:
             u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
-            step_by = LaggedStep(
-                lambda at: self._values(state, at, recorded=False), self._solve, self._reuse
-            )
+
+            def tangent(at: Tensor) -> Tensor:
+                return self._values(state, at, recorded=False)
+
+            def solve(values: Tensor, F: Tensor) -> Tensor:
+                rtol = None
+                if self._inexact:
+                    rtol = forcing(float(torch.linalg.vector_norm(F, dim=-1).max()))
+                return self._solve(values, F, rtol=rtol, memory=self._memory)
+
+            step_by = LaggedStep(tangent, solve, self._reuse)
             while done < 1.0:
                 to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
                 state = self._state(plain, to)
                 state.scene.trial = True
+                forcing = Forcing(self._options.rtol)
                 v, info = self._newton(state, u, step_by)
                 total.iterations += info.iterations
                 total.history += info.history
@@ -153,6 +165,8 @@ class Equation:
             if self._reuse:
                 text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
                 total.notes = [*total.notes, text]
+            if self._memory is not None and self._memory.set_ups:
+                total.notes = [*total.notes, f"{self._memory.set_ups} multigrid set-ups"]
             if self.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
@@ -224,7 +238,15 @@ class Equation:
         info.notes = notes + info.notes
         return u, info
 
-    def _solve(self, values: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+    def _solve(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        transposed: bool = False,
+        rtol: float | None = None,
+        memory: LaggedMultigrid | None = None,
+    ) -> Tensor:
         structure = self.model.structure(self.model.definite_tangent, self.model.symmetric)
         x, self.linear = solve_batch(
             self.model.compiled.constraint.pattern,
@@ -233,6 +255,8 @@ class Equation:
             structure,
             self.model.spec.solver,
             transposed=transposed,
+            rtol=rtol,
+            memory=memory,
         )
         return x
 

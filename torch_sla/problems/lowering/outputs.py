@@ -92,9 +92,9 @@ def take(taken: Taken) -> dict[str, Tensor]:
 def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
     """Check the places of an output: tags, facets, points inside the mesh."""
     match output:
-        case kinds.Probe():
+        case kinds.Probe() | kinds.Line():
             try:
-                model.geometry.located(positions(model, output.at, f"{path}.at"), model.dofs)
+                model.geometry.located(positions(model, output.points, f"{path}.at"), model.dofs)
             except MeshError as error:
                 raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
@@ -105,8 +105,8 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
             _boundary_facets(model, output.on, f"{path}.on")
 
 
-def _probe(taken: Taken, output: kinds.Probe, path: str) -> Tensor:
-    at = positions(taken.model, output.at, f"{path}.at")
+def _probe(taken: Taken, output: kinds.Probe | kinds.Line, path: str) -> Tensor:
+    at = positions(taken.model, output.points, f"{path}.at")
     try:
         return taken.at(output.quantity, at, f"{path}.quantity")
     except MeshError as error:
@@ -232,19 +232,9 @@ def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:
 
 
 def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
-    scene, model = taken.scene, taken.model
-    expression = Formula(output.expression)
     if output.p is None:
-        if _nodal(taken, expression):
-            points = model.dof_points(scene.geometry.points)
-            nodes = torch.arange(model.dofs.n_nodes, device=model.device)
-            sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
-        else:
-            sites = scene.cells(taken.u)
-        found = scene.evaluate(expression, sites, path).tensor
-        if found.is_complex():
-            raise SpecError("complex numbers have no largest one; use abs(...)", path=path)
-        return found.amax((-2, -1)).expand(taken.batch)
+        return _everywhere(taken, output.expression, path).amax((-2, -1)).expand(taken.batch)
+    scene, model, expression = taken.scene, taken.model, Formula(output.expression)
     cells = scene.cells(taken.u)
     size = scene.evaluate(expression, cells, path).tensor.abs()
     # Scaled by the largest value, so that no power overflows; the scale cancels.
@@ -253,6 +243,25 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
     volume = model.integrate(scene, cells, torch.ones_like(size)).sum(-1)
     mean = powers / volume
     return (scale[..., 0, 0] * mean ** (1.0 / output.p)).expand(taken.batch)
+
+
+def _minimum(taken: Taken, output: kinds.Minimum, path: str) -> Tensor:
+    return _everywhere(taken, output.expression, path).amin((-2, -1)).expand(taken.batch)
+
+
+def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
+    """Evaluate a real expression at the nodes where it has values there, else at the quadrature points."""
+    scene, model, expression = taken.scene, taken.model, Formula(text)
+    if _nodal(taken, expression):
+        points = model.dof_points(scene.geometry.points)
+        nodes = torch.arange(model.dofs.n_nodes, device=model.device)
+        sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
+    else:
+        sites = scene.cells(taken.u)
+    found = scene.evaluate(expression, sites, path).tensor
+    if found.is_complex():
+        raise SpecError("complex numbers have no order; use abs(...), real(...)", path=path)
+    return found
 
 
 def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
@@ -311,11 +320,13 @@ def _sites_only(value: Ranked, n: int, batch: tuple[int, ...]) -> Tensor:
 
 _KINDS: dict[type, Callable[[Taken, Any, str], Tensor]] = {
     kinds.Probe: _probe,
+    kinds.Line: _probe,
     kinds.Integral: _integral,
     kinds.Flux: _flux,
     kinds.Reaction: _reaction,
     kinds.Energy: _energy,
     kinds.Compliance: _compliance,
     kinds.Maximum: _maximum,
+    kinds.Minimum: _minimum,
     kinds.Field: _field,
 }
