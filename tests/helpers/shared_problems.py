@@ -166,13 +166,13 @@ def two_materials() -> tuple[Any, dict[str, Any]]:
     middle = torch.stack([upwards[:-1], upwards[1:]], 1)
     problem = sla.PoissonProblem(
         mesh=sla.MeshArrays(
-            points=Array(plain.points),
-            cells=Array(plain.cells),
+            points=Array(plain.points.numpy()),
+            cells=Array(plain.cells.numpy()),
             cell="triangle",
-            cell_tags={"hot": Array(torch.nonzero(x < 0.2)[:, 0])},
+            cell_tags={"hot": Array(torch.nonzero(x < 0.2)[:, 0].numpy())},
             facet_tags={
-                "left": Array(plain.facets[plain.facet_tags["left"]]),
-                "middle": Array(middle),
+                "left": Array(plain.facets[plain.facet_tags["left"]].numpy()),
+                "middle": Array(middle.numpy()),
             },
         ),
         diffusivity={"hot": sla.Parameter("k_hot"), "*": 2.0},
