@@ -44,6 +44,31 @@ from torch_sla.linalg import (
     spsolve_coo as spsolve_coo,
     spsolve_csr as spsolve_csr,
 )
+from torch_sla.problems.design.optimizers import (
+    LBFGS as LBFGS,
+    MMA as MMA,
+    Adam as Adam,
+    GaussNewton as GaussNewton,
+    LevenbergMarquardt as LevenbergMarquardt,
+    NewtonCG as NewtonCG,
+    OptimalityCriteria as OptimalityCriteria,
+    Scipy as Scipy,
+    TorchOptim as TorchOptim,
+)
+from torch_sla.problems.design.transforms import (
+    RAMP as RAMP,
+    SIMP as SIMP,
+    ConeFilter as ConeFilter,
+    Fixed as Fixed,
+    HelmholtzFilter as HelmholtzFilter,
+    Log as Log,
+    Logit as Logit,
+    NeuralField as NeuralField,
+    Projection as Projection,
+    SensitivityFilter as SensitivityFilter,
+    Softplus as Softplus,
+    Symmetry as Symmetry,
+)
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.algebra import (
@@ -62,6 +87,12 @@ from torch_sla.problems.specs.boundary import (
     Radiation as Radiation,
     Robin as Robin,
     Spring as Spring,
+)
+from torch_sla.problems.specs.design import (
+    DesignProblem as DesignProblem,
+    Effort as Effort,
+    Measured as Measured,
+    Variable as Variable,
 )
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
@@ -97,7 +128,11 @@ from torch_sla.problems.specs.problem import Problem as Problem
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem
-from torch_sla.problems.specs.transient import TransientProblem as TransientProblem
+from torch_sla.problems.specs.transient import (
+    Adaptive as Adaptive,
+    Event as Event,
+    TransientProblem as TransientProblem,
+)
 from torch_sla.problems.specs.value import (
     Grid as Grid,
     Parameter as Parameter,

@@ -11,6 +11,7 @@ import typer
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
+from torch_sla.errors import SpecError
 
 __all__ = ["solve"]
 
@@ -32,6 +33,11 @@ def solve(
     with exit_codes(), steps(names, quiet=as_json) as advance:
         advance()
         problem = read_problem(file, settings, device, trust=trust)
+        if problem.type == "design":
+            raise SpecError(
+                f"{file} declares a design problem; search with torch-sla optimize {file}",
+                path="type",
+            )
         given = read_parameters(parameters)
         advance()
         text = problem.explain(given)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["GradientCheck", "TaylorTest", "check_gradients"]
+__all__ = ["GradientCheck", "TaylorTest", "check_gradients", "taylor_test"]
 
 ORDERS = {"gradient": 1.95, "Hessian": 2.75}
 MISMATCH = 1e-6
@@ -155,7 +155,7 @@ def check_gradients(
             for h in steps:
                 there = _value(problem, target, {**base, name: leaf + h * size * direction})
                 found.append(there - float(value) - h * size * slope)
-            tests.append(_row(name, word, "gradient", found, steps, noise))
+            tests.append(taylor_test(name, word, "gradient", found, steps, noise))
             if second and word == "random":
                 try:
                     curved = hvp(problem, target, {name: direction}, base)[name]
@@ -164,7 +164,7 @@ def check_gradients(
                     continue
                 bend = 0.5 * float((curved * direction).sum())
                 left = [r - (h * size) ** 2 * bend for r, h in zip(found, steps, strict=True)]
-                tests.append(_row(name, word, "Hessian", left, steps, noise))
+                tests.append(taylor_test(name, word, "Hessian", left, steps, noise))
     mismatch = math.nan
     if products:
         try:
@@ -240,7 +240,7 @@ def _scale(problem: Problem, name: str, leaf: Tensor) -> float:
     return float(leaf.abs().mean()) or 1.0
 
 
-def _row(
+def taylor_test(
     name: str,
     direction: str,
     derivative: str,
@@ -248,6 +248,7 @@ def _row(
     steps: tuple[float, ...],
     noise: float,
 ) -> TaylorTest:
+    """Return the row of remainders at steps, of values that are exact to `noise`."""
     sizes = tuple(abs(r) for r in remainders)
     return TaylorTest(name, direction, derivative, sizes, _order(sizes, steps, noise))
 
