@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +24,8 @@ from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.linalg.sparse.files import save_sparse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.helpers.ranks import Ranks
 
 
