@@ -1,13 +1,9 @@
-"""Which physics goes with which analysis: found by declaring all of them, written as the table of the documentation.
-
-``python -m tests.helpers.combinations`` prints it.
-"""
+"""Which physics goes with which analysis: found by declaring all of them, written as the table of the documentation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.helpers.samples import SAMPLES
 from torch_sla import (
     Adaptive,
     Dirichlet,
@@ -23,9 +19,11 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.registry import PHYSICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch_sla.problems.specs.problem import FieldProblem, Problem
+
+    Samples = Mapping[str, Mapping[str, Any]]
 
 __all__ = ["ANALYSES", "FIELDS", "declared", "table"]
 
@@ -50,9 +48,9 @@ ANALYSES: dict[str, Callable[[Any], Problem]] = {
 }
 
 
-def physics(kind: str, analysis: str) -> FieldProblem:
+def physics(given: Samples, kind: str, analysis: str) -> FieldProblem:
     """Return a sample that makes sense: symmetric for modes, compressed for buckling, of order 1 for lumped masses."""
-    samples = SAMPLES[kind]
+    samples = given[kind]
     if analysis in ("prestressed", "buckling") and kind == "elasticity":
         return ElasticityProblem(
             mesh=RectangleMesh(cells=(4, 1), size=(8.0, 1.0)),
@@ -68,21 +66,24 @@ def physics(kind: str, analysis: str) -> FieldProblem:
         of = next(iter(samples.values())).make()
     if kind == "poisson" and analysis == "modes":
         of = of.updated(advection=None)
-    return of.updated(order=1) if analysis == "explicit" and kind != "stokes" else of
+    if analysis == "explicit" and kind != "stokes":
+        of = of.updated(order=1)
+    found: FieldProblem = of
+    return found
 
 
-def declared(kind: str, analysis: str) -> Problem | str:
+def declared(given: Samples, kind: str, analysis: str) -> Problem | str:
     """Return the problem, or why there is none."""
-    of = physics(kind, analysis)
+    of = physics(given, kind, analysis)
     try:
         return ANALYSES[analysis](of)
     except SpecError as error:
         return error.message
 
 
-def table() -> str:
+def table(given: Samples) -> str:
     """Return the table, and the reasons of what is refused."""
-    found = {kind: {name: declared(kind, name) for name in ANALYSES} for kind in FIELDS}
+    found = {kind: {name: declared(given, kind, name) for name in ANALYSES} for kind in FIELDS}
     lines = [
         "| | " + " | ".join(f"`{name}`" for name in ANALYSES) + " |",
         "|---" * (len(ANALYSES) + 1) + "|",
@@ -100,7 +101,3 @@ def table() -> str:
         for reason, names in reasons.items():
             lines.append(f"- `{kind}`, {' '.join(names)}: {reason}.")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())  # noqa: T201

@@ -336,12 +336,8 @@ class TransientSolution(Solution):
             self.events[event.name] = crossing(self.times, row, event.level, event.direction)
         if not self.batch:
             for name, when in self.events.items():
-                known = (
-                    f"at t = {float(when.detach()):.6g}"
-                    if bool(torch.isfinite(when.detach()))
-                    else "did not happen"
-                )
-                info.notes.append(f"{name} {known}")
+                at = float(when.detach())
+                info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < math.inf else "never"))
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model

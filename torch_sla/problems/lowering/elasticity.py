@@ -237,6 +237,8 @@ class Elasticity(Model):
             sites = scene.facets(facets)
         else:
             points = positions(self, at, f"boundary.{i}.at")
+            if not len(points):
+                return torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
             sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
         if not bool((k.tensor.detach() >= 0).all()):
