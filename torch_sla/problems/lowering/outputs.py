@@ -37,7 +37,7 @@ class Taken:
     u
         The solution ``[*batch, n]``.
     inertia
-        Mass times the derivative in time ``[*batch, n]``, which supports bear too.
+        Makes what supports bear because it moves ``[*batch, n]``: mass times the derivative in time.
     counted
         Mask of the nodes of the first field whose reactions count ``[n_nodes]``; None for all. Of a part of a
         problem, those that belong to it.
@@ -49,7 +49,7 @@ class Taken:
         scene: Scene,
         operator: Operator,
         u: Tensor,
-        inertia: Tensor | None = None,
+        inertia: Callable[[], Tensor] | None = None,
         counted: Tensor | None = None,
     ) -> None:
         self.model, self.scene, self.operator, self.u = model, scene, operator, u
@@ -68,7 +68,7 @@ class Taken:
             model = self.model
             terms = model.terms(self.scene)
             static = model.unconstrained(self.scene, self.operator, terms, self.u)
-            self._reaction = static if self.inertia is None else static + self.inertia
+            self._reaction = static if self.inertia is None else static + self.inertia()
         return self._reaction
 
     @property
