@@ -17,8 +17,10 @@ _HOMES = {
         *("ParallelBatchSolver", "SolveInfo", "SparseTensor", "SparseTensorList"),
         *("adjoint_solve", "get_available_backends", "get_backend_methods"),
         *("is_cudss_available", "is_cusolver_available", "is_eigen_available"),
-        *("is_scipy_available", "load_metadata", "load_mtx", "load_sparse"),
+        *("is_scipy_available", "load_distributed_as_sparse", "load_dsparse", "load_metadata"),
+        *("load_mtx", "load_partition", "load_sparse", "load_sparse_as_partition"),
         *("nonlinear_solve", "partition_coordinates", "partition_graph_metis"),
+        *("save_distributed", "save_dsparse"),
         *("partition_simple", "save_mtx", "save_sparse", "select_backend", "select_method"),
         *("show_backends", "spsolve", "spsolve_batch_coo_different_layout"),
         *("spsolve_batch_coo_same_layout", "spsolve_batch_different_layout"),
@@ -32,6 +34,7 @@ _HOMES = {
         *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
+    "torch_sla.problems.distributed.problem": ("distribute",),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.algebra": (
@@ -69,7 +72,7 @@ _HOMES = {
     "torch_sla.problems.specs.solver": ("Newton", "Solver"),
     "torch_sla.problems.specs.stokes": ("StokesProblem",),
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
-    "torch_sla.problems.specs.transient": ("TransientProblem",),
+    "torch_sla.problems.specs.transient": ("Adaptive", "Event", "TransientProblem"),
     "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),
     "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }

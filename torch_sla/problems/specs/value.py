@@ -155,7 +155,8 @@ class _ExpressionFormat:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "format": "expression"}
+        # No expression holds a colon: that is how a function by its name is told from one.
+        return {**handler(schema), "format": "expression", "pattern": "^[^:]*$"}
 
 
 class _TagMap:
@@ -185,7 +186,7 @@ class Place:
     ----------
     on
         ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones),
-        ``"points"`` of the body or ``"output"`` (wherever the output asks).
+        ``"points"`` of the body, ``"output"`` (wherever the output asks) or ``"constant"`` (nowhere).
     ranks
         Ranks allowed: 0 scalar, 1 vector, 2 matrix.
     fields
@@ -194,7 +195,7 @@ class Place:
         Whether the field is a mapping from names to laws.
     """
 
-    on: Literal["cells", "facets", "dofs", "points", "output"]
+    on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
     named: bool = False
