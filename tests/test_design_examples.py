@@ -30,6 +30,7 @@ NUMBERS: dict[str, tuple[object, float]] = {
     "mbb_beam": ([233.71, 233.71], 0.005),
     "cantilever_3d": (3.082, 0.02),
     "cooling": ([1.5197, 1.5197], 0.01),
+    "hole": ([1.5, 5.08], 0.03),
     "frequency": ([0.01235, 0.02384, 0.03943], 0.02),
 }
 OTHERS = {"make_data", "make_plate"}

@@ -1,4 +1,4 @@
-"""Make the plate with a hole of hole.yaml: rings of quadrilaterals that grow outwards.
+"""Make the quarter of a plate with a hole of hole.yaml: rings of quadrilaterals that grow outwards.
 
     python examples/design/make_plate.py
 
@@ -12,20 +12,25 @@ from pathlib import Path
 import numpy as np
 
 
-def main(rings: int = 14, around: int = 48, radius: float = 10.0) -> None:
+def main(rings: int = 12, around: int = 12, radius: float = 10.0) -> None:
     r = radius ** (np.arange(rings + 1) / rings)
-    angle = 2 * np.pi * np.arange(around) / around
+    angle = 0.5 * np.pi * np.arange(around + 1) / around
     points = r[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-    ring, i = np.meshgrid(np.arange(rings), np.arange(around), indexing="ij")
-    inner, after = ring * around + i, ring * around + (i + 1) % around
-    cells = np.stack([inner, inner + around, after + around, after], -1).reshape(-1, 4)
-    edge = np.stack([i[0], (i[0] + 1) % around], 1)
+    number = np.arange((rings + 1) * (around + 1)).reshape(rings + 1, around + 1)
+    inner, outer = number[:-1], number[1:]
+    corners = [inner[:, :-1], outer[:, :-1], outer[:, 1:], inner[:, 1:]]
+
+    def edges(nodes: np.ndarray) -> np.ndarray:
+        return np.stack([nodes[:-1], nodes[1:]], 1)
+
     np.savez_compressed(
         Path(__file__).parent / "data" / "plate.npz",
         points=np.round(points.reshape(-1, 2), 12),
-        cells=cells,
-        hole=edge,
-        rim=edge + rings * around,
+        cells=np.stack([c.ravel() for c in corners], 1),
+        hole=edges(number[0]),
+        rim=edges(number[-1]),
+        bottom=edges(number[:, 0]),
+        left=edges(number[:, -1]),
     )
 
 
