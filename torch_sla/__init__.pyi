@@ -69,6 +69,7 @@ from torch_sla.problems.design.transforms import (
     Softplus as Softplus,
     Symmetry as Symmetry,
 )
+from torch_sla.problems.distributed.problem import distribute as distribute
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.algebra import (

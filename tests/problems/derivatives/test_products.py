@@ -224,7 +224,7 @@ def test_linear_problem():
     n = 6
     ones = torch.ones(n, dtype=torch.float64)
     A = SparseTensor.tridiagonal(-ones[1:], 2.5 * ones, -ones[1:])
-    problem = LinearProblem(matrix=A.to_scipy(), rhs=Parameter("b", shape=(n,)))
+    problem = LinearProblem(matrix=A.to_dense().numpy(), rhs=Parameter("b", shape=(n,)))
     b, v = torch.rand(n, dtype=torch.float64), torch.rand(n, dtype=torch.float64)
     along = problem.jvp({"b": v}, b=b)
     torch.testing.assert_close(A @ along["x"], v)
