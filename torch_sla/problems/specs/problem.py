@@ -186,7 +186,7 @@ class Problem(Spec):
         self._document = document
 
     def __getstate__(self) -> dict[Any, Any]:
-        """What is pickled: the declaration; what was compiled is made again where it is needed."""
+        """Return what is pickled: the declaration; what was compiled is made again where it is needed."""
         state = super().__getstate__()
         return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_model": None}}
 

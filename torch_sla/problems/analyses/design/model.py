@@ -52,6 +52,12 @@ class Design(Analysis):
         key = hashlib.blake2b(f"{spec.type} {keys} {shapes}".encode(), digest_size=16).hexdigest()
         self.compiled = SimpleNamespace(key=key)
 
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, lowered; errors are those of the stage."""
+        with inside("stages"):
+            found: Design = spec.compile()
+        return found
+
     @property
     def varied(self) -> list[str]:
         """Names of the variables."""
