@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -55,8 +55,8 @@ class Design(Analysis):
     def like(self, spec: DesignProblem) -> Design:
         """Return another stage of the search, lowered; errors are those of the stage."""
         with inside("stages"):
-            found: Design = spec.compile()
-        return found
+            found: Any = spec.compile()
+        return cast("Design", found)
 
     @property
     def varied(self) -> list[str]:
