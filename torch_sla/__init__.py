@@ -31,7 +31,8 @@ _HOMES = {
         *("OptimalityCriteria", "Scipy", "TorchOptim"),
     ),
     "torch_sla.problems.design.transforms": (
-        *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
+        *("RAMP", "SIMP", "BoundaryMotion", "ConeFilter", "Fixed", "HelmholtzFilter"),
+        *("Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
     "torch_sla.problems.distributed.problem": ("distribute",),

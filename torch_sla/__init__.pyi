@@ -64,6 +64,7 @@ from torch_sla.problems.design.optimizers import (
 from torch_sla.problems.design.transforms import (
     RAMP as RAMP,
     SIMP as SIMP,
+    BoundaryMotion as BoundaryMotion,
     ConeFilter as ConeFilter,
     Fixed as Fixed,
     HelmholtzFilter as HelmholtzFilter,
