@@ -8,6 +8,9 @@ from torch_sla.errors import (
 from torch_sla.linalg import (
     AMG as AMG,
     CholeskyFactorization as CholeskyFactorization,
+    DSparseMatrix as DSparseMatrix,
+    DSparseTensor as DSparseTensor,
+    DVector as DVector,
     LDLTFactorization as LDLTFactorization,
     LUFactorization as LUFactorization,
     ParallelBatchSolver as ParallelBatchSolver,
@@ -21,13 +24,19 @@ from torch_sla.linalg import (
     is_cusolver_available as is_cusolver_available,
     is_eigen_available as is_eigen_available,
     is_scipy_available as is_scipy_available,
+    load_distributed_as_sparse as load_distributed_as_sparse,
+    load_dsparse as load_dsparse,
     load_metadata as load_metadata,
     load_mtx as load_mtx,
+    load_partition as load_partition,
     load_sparse as load_sparse,
+    load_sparse_as_partition as load_sparse_as_partition,
     nonlinear_solve as nonlinear_solve,
     partition_coordinates as partition_coordinates,
     partition_graph_metis as partition_graph_metis,
     partition_simple as partition_simple,
+    save_distributed as save_distributed,
+    save_dsparse as save_dsparse,
     save_mtx as save_mtx,
     save_sparse as save_sparse,
     select_backend as select_backend,
@@ -41,6 +50,32 @@ from torch_sla.linalg import (
     spsolve_coo as spsolve_coo,
     spsolve_csr as spsolve_csr,
 )
+from torch_sla.problems.design.optimizers import (
+    LBFGS as LBFGS,
+    MMA as MMA,
+    Adam as Adam,
+    GaussNewton as GaussNewton,
+    LevenbergMarquardt as LevenbergMarquardt,
+    NewtonCG as NewtonCG,
+    OptimalityCriteria as OptimalityCriteria,
+    Scipy as Scipy,
+    TorchOptim as TorchOptim,
+)
+from torch_sla.problems.design.transforms import (
+    RAMP as RAMP,
+    SIMP as SIMP,
+    ConeFilter as ConeFilter,
+    Fixed as Fixed,
+    HelmholtzFilter as HelmholtzFilter,
+    Log as Log,
+    Logit as Logit,
+    NeuralField as NeuralField,
+    Projection as Projection,
+    SensitivityFilter as SensitivityFilter,
+    Softplus as Softplus,
+    Symmetry as Symmetry,
+)
+from torch_sla.problems.distributed.problem import distribute as distribute
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.algebra import (
@@ -49,7 +84,7 @@ from torch_sla.problems.specs.algebra import (
     LinearProblem as LinearProblem,
     MatrixFile as MatrixFile,
     NonlinearProblem as NonlinearProblem,
-    Variable as Variable,
+    Root as Root,
 )
 from torch_sla.problems.specs.boundary import (
     Dirichlet as Dirichlet,
@@ -59,6 +94,12 @@ from torch_sla.problems.specs.boundary import (
     Radiation as Radiation,
     Robin as Robin,
     Spring as Spring,
+)
+from torch_sla.problems.specs.design import (
+    DesignProblem as DesignProblem,
+    Effort as Effort,
+    Measured as Measured,
+    Variable as Variable,
 )
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
@@ -83,7 +124,9 @@ from torch_sla.problems.specs.outputs import (
     Field as Field,
     Flux as Flux,
     Integral as Integral,
+    Line as Line,
     Maximum as Maximum,
+    Minimum as Minimum,
     Probe as Probe,
     Reaction as Reaction,
 )
@@ -92,7 +135,11 @@ from torch_sla.problems.specs.problem import Problem as Problem
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem
-from torch_sla.problems.specs.transient import TransientProblem as TransientProblem
+from torch_sla.problems.specs.transient import (
+    Adaptive as Adaptive,
+    Event as Event,
+    TransientProblem as TransientProblem,
+)
 from torch_sla.problems.specs.value import (
     Grid as Grid,
     Parameter as Parameter,

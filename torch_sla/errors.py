@@ -17,6 +17,7 @@ __all__ = [
     "GradientError",
     "MeshError",
     "PlanError",
+    "RankError",
     "Result",
     "SolveError",
     "SpecError",
@@ -78,6 +79,9 @@ class Result(enum.Enum):
 class TorchSlaError(Exception):
     """Base of every exception torch_sla raises on purpose."""
 
+    repeated = False
+    """Whether another process says the same to people already."""
+
 
 class ArgumentError(TorchSlaError, ValueError):
     """An argument has a wrong value or shape."""
@@ -131,6 +135,10 @@ class BackendUnavailableError(PlanError):
 
 class GradientError(TorchSlaError, RuntimeError):
     """A derivative that was asked for does not exist or would be wrong."""
+
+
+class RankError(TorchSlaError, RuntimeError):
+    """Work on several processes cannot go on: one ended, failed, or disagrees with the others."""
 
 
 class SolveError(TorchSlaError, RuntimeError):

@@ -45,7 +45,7 @@ def functional(solution, only: tuple[str, ...] | None = None) -> torch.Tensor:
 
 
 def test_every_physics_has_a_sample() -> None:
-    assert set(SAMPLES) == set(PHYSICS)
+    assert set(SAMPLES) == {kind for kind, entry in PHYSICS.items() if entry.kind != "search"}
     for kind in PHYSICS:
         assert problem_class(kind).model_fields["type"].default == kind
 
@@ -89,7 +89,7 @@ def test_gradients_of_every_parameter(sample: Sample) -> None:
     values = sample.values(problem)
     assert set(values) == set(getattr(problem.compile(), "unvaried", problem.declared))
     moving = {"points": problem.mesh_data().points} if isinstance(problem, FieldProblem) else {}
-    check = problem.check_gradients({**values, **moving})
+    check = problem.check_gradients({**values, **moving}, entries=0)
     assert check.passed, str(check)
 
 
@@ -114,7 +114,9 @@ def test_gradients_of_every_output(sample: Sample) -> None:
             total = total + ((weight * value) ** 3).sum() + (weight * value).sum()
         return total
 
-    check = check_gradients(problem, values, output=number, step=0.004)
+    check = check_gradients(
+        problem, values, output=number, step=0.004, entries=0, second=False, products=False
+    )
     assert check.passed, str(check)
 
 

@@ -20,8 +20,10 @@ from torch_sla import (
     HelmholtzProblem,
     HyperelasticityProblem,
     Integral,
+    Line,
     LinearProblem,
     Maximum,
+    Minimum,
     Neumann,
     NonlinearProblem,
     Parameter,
@@ -32,12 +34,12 @@ from torch_sla import (
     Reaction,
     RectangleMesh,
     Robin,
+    Root,
     Spring,
     StokesProblem,
     SweepProblem,
     TransientProblem,
     Unknown,
-    Variable,
     WeakFormProblem,
 )
 from torch_sla.problems.specs.arrays import Array
@@ -100,6 +102,8 @@ def diffusion() -> Problem:
             Flux("out", "left"),
             Energy("e"),
             Maximum("m", "u", p=8.0),
+            Minimum("low", "u"),
+            Line("cut", at=[(0.1, 0.1), (0.9, 0.8)], n=4),
         ],
     )
 
@@ -445,7 +449,7 @@ def spectrum() -> Problem:
 def equations() -> Problem:
     """Two equations."""
     return NonlinearProblem(
-        unknowns=[Variable("x", start=1.0), Variable("y", start=2.0)],
+        unknowns=[Root("x", start=1.0), Root("y", start=2.0)],
         residual=["x**2 + y**2 - r2", "x - a*y + sin(x)*c"],
         parameters=[
             Parameter("r2", default=8.0),

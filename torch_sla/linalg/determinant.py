@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.transforms import physical, refuse_vmap
@@ -149,10 +150,11 @@ def _singular_det(A: SparseTensor) -> Tensor:
     return determinant(values, _Singular(pattern, physical(values)))
 
 
-class _Singular:
+class _Singular(Whole):
     """What is known of a singular matrix: its pattern."""
 
     singular = True
+    starts = False
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern = pattern
@@ -162,9 +164,11 @@ class _Singular:
         """Return sign zero, logarithm -inf."""
         return self._zero, self._zero.real - float("inf")
 
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Refuse: there is no inverse."""
-        del values, b, adjoint
+        del values, b, adjoint, start
         raise SolveError(Result.SINGULAR, "an inverse was asked for")
 
     def selected_inverse(self, values: Tensor) -> Tensor | None:

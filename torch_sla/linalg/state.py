@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
@@ -40,7 +41,7 @@ _ROUGH = 1e-3
 _SPARE = 2
 
 
-class SolverState:
+class SolverState(Whole):
     """One solve and its adjoints: same plan, same values, same factors.
 
     The graph node of a solve holds this object, not the factors: those sit in the bounded cache
@@ -99,8 +100,17 @@ class SolverState:
             info.estimate_rcond = None
         (self.info if first else self.adjoint_info).absorb(info)
 
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    @property
+    def starts(self) -> bool:
+        """Whether solves are iterations with a matrix that is its own adjoint."""
+        return bool(self.structure.hermitian) and not self._is_direct(self.plan.choice)
+
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b``; shapes as in `LinearSolve`.
+
+        An iteration begins at `start` ``[M, K]``, of one matrix; the first run at the ``x0`` of the state.
 
         Raises
         ------
@@ -126,7 +136,7 @@ class SolverState:
             )
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
-            x = self._one(values, prints[0], columns, adjoint, first, self.x0)
+            x = self._one(values, prints[0], columns, adjoint, first, self.x0 if first else start)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
         n = self.pattern.shape[0 if adjoint else 1]
@@ -263,7 +273,7 @@ class SolverState:
         lost = 0.0
         if self.nullspace is not None and bool(torch.isfinite(b).all()):
             b, lost = self.nullspace.consistent(b, left=not adjoint)
-        info, x = self._attempts(values, mark, b, adjoint, x0 if first else None)
+        info, x = self._attempts(values, mark, b, adjoint, x0)
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
@@ -677,7 +687,7 @@ def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
     return bool(found[0]), bool(found[1]), bool(found[2])
@@ -693,7 +703,7 @@ def _powers(b: Tensor) -> Tensor:
     Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
     has to be divided by the largest of them, which tightens it for the others.
     """
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
     return torch.where(extreme, powers, 1.0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -35,6 +38,20 @@ class Named:
     outputs: dict[str, Tensor]
 
     @property
+    def arcs(self) -> dict[str, Tensor]:
+        """Length along each `Line` of the outputs at its points, by name ``[n]``."""
+        problem: Any = self.spec
+        found: dict[str, Tensor] = {}
+        while problem is not None:
+            found |= {
+                output.name: torch.tensor(output.arc, dtype=torch.float64)
+                for output in problem.outputs
+                if output.type == "line"
+            }
+            problem = problem.inner
+        return found
+
+    @property
     def plan(self) -> object:
         """What was decided before the solve, and why."""
         return self.info.plan
@@ -56,6 +73,24 @@ class Named:
         from torch_sla.problems.report.save import identity
 
         return identity(self)
+
+    def report(
+        self, path: str | Path, *, command: str | None = None, seconds: float | None = None
+    ) -> None:
+        """Write one HTML page about the run: fields, outputs, the plan and why, how to do it again.
+
+        It needs no network, no other file and no plotting library.
+
+        Parameters
+        ----------
+        path
+            The ``.html`` file.
+        command, seconds
+            How it was run in a shell, and how long it took, where that is to be told.
+        """
+        from torch_sla.problems.report.page import write_report
+
+        write_report(self, path, command=command, seconds=seconds)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self.fields:

@@ -13,8 +13,8 @@ from torch_sla import (
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Root,
     Solver,
-    Variable,
     clear_cache,
 )
 from torch_sla.linalg import cache_counters
@@ -82,7 +82,7 @@ def test_a_tangent_lives_across_load_steps() -> None:
 
 def test_a_handful_of_equations() -> None:
     problem = NonlinearProblem(
-        unknowns=[Variable("x", start=2.0)],
+        unknowns=[Root("x", start=2.0)],
         residual=["x**3 - c"],
         parameters=[Parameter("c", default=27.0)],
         solver=Solver(nonlinear=Newton(reuse=0.3)),

@@ -27,10 +27,10 @@ from torch_sla import (
     Probe,
     Radiation,
     RectangleMesh,
+    Root,
     Spring,
     StokesProblem,
     Unknown,
-    Variable,
     WeakFormProblem,
     clear_cache,
 )
@@ -193,7 +193,7 @@ WRONG = {
         "cannot be of a linear problem; one of: elasticity",
     ),
     "two unknowns, one equation": (
-        lambda: NonlinearProblem(unknowns=[Variable("x"), Variable("y")], residual=["x + y"]),
+        lambda: NonlinearProblem(unknowns=[Root("x"), Root("y")], residual=["x + y"]),
         "as many equations",
     ),
     "an output of a mesh": (
@@ -211,7 +211,7 @@ def test_wrong_declarations(name: str) -> None:
 
 
 def test_a_nonlinear_problem_without_a_root_says_so() -> None:
-    problem = NonlinearProblem(unknowns=[Variable("x", start=0.5)], residual=["x**2 + 1"])
+    problem = NonlinearProblem(unknowns=[Root("x", start=0.5)], residual=["x**2 + 1"])
     with pytest.raises(SolveError):
         problem.solve()
 

@@ -16,8 +16,10 @@ from torch_sla import (
     Flux,
     Integral,
     IntervalMesh,
+    Line,
     Maximum,
     MeshArrays,
+    Minimum,
     Neumann,
     Parameter,
     PoissonProblem,
@@ -221,8 +223,8 @@ def test_files_name_line_and_path(tmp_path) -> None:
         ("flux: 1.0", "flux: 1 + kapa", "flux", "boundary.1.flux: unknown name 'kapa'"),
         ("diffusivity:", "difusivity:", "difusivity", "unknown field 'difusivity'"),
         ("cells: [4, 4]", "cells: [4, 4.5]", "4.5", "mesh.cells.1"),
-        ("version: 1", "version: 2", "version", "update torch_sla"),
-        ("version: 1", "version: one", "version", "whole number"),
+        ("version: 2", "version: 3", "version", "update torch_sla"),
+        ("version: 2", "version: one", "version", "whole number"),
         ("type: poisson", "type: heat", "type: heat", "one of: .*poisson"),
     ):
         changed = text.replace(old, new)
@@ -269,6 +271,8 @@ _output = st.one_of(
     st.just(Energy("e")),
     st.just(Compliance("f", unit="W m²")),
     st.builds(lambda p: Maximum("g", "u", p=p), st.one_of(st.none(), st.floats(1, 100))),
+    st.just(Minimum("i", "u")),
+    st.builds(lambda n: Line("j", at=[(0.1, 0.2), (0.5, 0.5)], n=n), st.integers(2, 9)),
     st.builds(lambda on: Field("h", "u*x", on=on), st.sampled_from(["cells", "nodes"])),
 )
 _mesh = st.one_of(

@@ -8,6 +8,7 @@ from torch_sla.assembly.constraints.equations import (
     Equations,
     along,
     combine,
+    partners,
     periodic,
     prescribe,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "along",
     "combine",
     "constants",
+    "partners",
     "periodic",
     "prescribe",
     "rigid_motions",

@@ -168,12 +168,7 @@ def periodic(
             [8, 6]])
     """
     c = dofs.components
-    slaves, masters = dofs.facet_nodes(on), dofs.facet_nodes(to)
-    x = dofs.points().detach()
-    partner = _match(x[slaves], x[masters], mapping)
-    masters = masters[partner.to(masters.device)]
-    moved = slaves != masters
-    slaves, masters = slaves[moved], masters[moved]
+    slaves, masters = partners(dofs, on, to, mapping)
     R = torch.eye(c, dtype=torch.float64) if rotation is None else rotation.detach().cpu()
     if R.shape != (c, c):
         raise ArgumentError(f"rotation: got shape {tuple(R.shape)}; expected ({c}, {c})")
@@ -230,6 +225,28 @@ def combine(terms: Sequence[tuple[Tensor, float | Tensor]]) -> Equations:
     row = torch.arange(m, device=terms[0][0].device).repeat_interleave(len(terms))
     dof = torch.stack([dofs for dofs, _ in terms], 1).flatten()
     return Equations(row, dof, torch.stack([f.to(dtype) for f in factors], 1).flatten(), m)
+
+
+def partners(
+    dofs: Dofs, on: Tensor, to: Tensor, mapping: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the nodes of facets `on` and their partners on `to`, less those that are their own.
+
+    Parameters
+    ----------
+    dofs, on, to, mapping
+        As for `periodic`.
+
+    Raises
+    ------
+    MeshError
+        If a node finds no partner, naming the first.
+    """
+    slaves, masters = dofs.facet_nodes(on), dofs.facet_nodes(to)
+    x = dofs.points().detach()
+    masters = masters[_match(x[slaves], x[masters], mapping).to(masters.device)]
+    moved = slaves != masters
+    return slaves[moved], masters[moved]
 
 
 def _match(x: Tensor, y: Tensor, mapping: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -13,6 +13,10 @@ For ``y = A⁻ᴴ b`` the same steps with ``μ = A⁻¹ g`` give ``grad_b = μ``
 conj(A_ji)``, ``grad_a[e] = -Σ_k y[row_e, k] conj(μ[col_e, k])``. The adjoint solve is this Function
 again with the mode turned, so it reuses the numeric factor and has derivatives of every order.
 
+Where ``A`` is its own adjoint and ``g`` nearly a multiple of ``b``, as for the work of the loads and other
+functionals that are their own adjoint, ``λ`` is nearly that multiple of ``x``. An iteration is then started
+there, and often is at its end: what it returns meets the same tolerance.
+
 Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 2.3.
 """
@@ -31,7 +35,10 @@ from torch_sla.linalg.adjoint.saving import keep
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["LinearSolve", "Solver", "linear_solve"]
+__all__ = ["LinearSolve", "Solver", "Whole", "linear_solve"]
+
+# Share of the right-hand side that may be left for a start to be worth it.
+_NEAR = 0.1
 
 
 class Solver(Protocol):
@@ -41,39 +48,66 @@ class Solver(Protocol):
     def pattern(self) -> Pattern:
         """Slot pattern of the matrix."""
 
-    def run(self, values: Tensor, b: Tensor, *, adjoint: bool) -> Tensor:
+    @property
+    def starts(self) -> bool:
+        """Whether adjoint solves use a starting value, and are solves with the matrix itself."""
+
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b`` without recording; shapes as in `LinearSolve`.
 
         Raises `GradientError` when the values are not those of the first run any more.
         """
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the columns of the pattern: owned entries, then those of other processes; recorded."""
+
+    def fold(self, y: Tensor) -> Tensor:
+        """Add what lies on the columns to where it is owned, the adjoint of `extend`."""
+
+
+class Whole:
+    """A matrix that one process holds whole: its columns are the vector."""
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def fold(self, y: Tensor) -> Tensor:
+        """Return `y`."""
+        return y
 
 
 class LinearSolve(torch.autograd.Function):
     """Values ``[*B, nnz_csr]``, ``b`` ``[*B, M, K]`` -> ``x`` ``[*B, M, K]``; ``B``: one dimension or none."""
 
     @staticmethod
-    def forward(values: Tensor, b: Tensor, solver: Solver, adjoint: bool) -> Tensor:
-        return solver.run(values, b, adjoint=adjoint)
+    def forward(
+        values: Tensor, b: Tensor, solver: Solver, adjoint: bool, start: Tensor | None
+    ) -> Tensor:
+        return solver.run(values, b, adjoint=adjoint, start=start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        values, _, ctx.solver, ctx.adjoint = inputs
+        values, _, ctx.solver, ctx.adjoint, _ = inputs
         keep(ctx, values, output)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None, None
+            return None, None, None, None, None
         values, x = ctx.saved_tensors
-        lam = linear_solve(values, grad, ctx.solver, adjoint=not ctx.adjoint)
+        start = _multiple(values, x, grad, ctx.solver) if ctx.solver.starts else None
+        lam = linear_solve(values, grad, ctx.solver, adjoint=not ctx.adjoint, start=start)
         grad_values = None
         if ctx.needs_input_grad[0]:
             left, right = (-x, lam.conj()) if ctx.adjoint else (-lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
-            grad_values = sampled_product(left, right, ctx.solver.pattern)
-        return grad_values, lam if ctx.needs_input_grad[1] else None, None, None
+            grad_values = sampled_product(left, ctx.solver.extend(right), ctx.solver.pattern)
+        return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
@@ -82,9 +116,10 @@ class LinearSolve(torch.autograd.Function):
         rhs = b_t
         if values_t is not None:
             if ctx.adjoint:
-                change = matmul(pattern.transpose_values(values_t).conj(), x, pattern.transposed)
+                turned = pattern.transpose_values(values_t).conj()
+                change = ctx.solver.fold(matmul(turned, x, pattern.transposed))
             else:
-                change = matmul(values_t, x, pattern)
+                change = matmul(values_t, ctx.solver.extend(x), pattern)
             rhs = -change if rhs is None else rhs - change
         if rhs is None:
             return torch.zeros_like(x)
@@ -98,6 +133,7 @@ class LinearSolve(torch.autograd.Function):
         b: Tensor,
         solver: Solver,
         adjoint: bool,
+        *_: None,
     ) -> Any:
         def run(v: Tensor, rhs: Tensor) -> Tensor:
             return linear_solve(v, rhs, solver, adjoint=adjoint)
@@ -105,11 +141,33 @@ class LinearSolve(torch.autograd.Function):
         return fold_vmap(run, info.batch_size, in_dims, values, b), 0
 
 
-def linear_solve(values: Tensor, b: Tensor, solver: Solver, *, adjoint: bool = False) -> Tensor:
+def linear_solve(
+    values: Tensor,
+    b: Tensor,
+    solver: Solver,
+    *,
+    adjoint: bool = False,
+    start: Tensor | None = None,
+) -> Tensor:
     """Return ``A⁻¹ b`` (``A⁻ᴴ b`` with `adjoint`), differentiable to any order; shapes as in `LinearSolve`.
 
-    Where the values have a batch dimension and `b` has none, `b` is shared.
+    Where the values have a batch dimension and `b` has none, `b` is shared. An iteration begins at `start`,
+    of the shape of the result and without a gradient.
     """
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
-    return LinearSolve.apply(values, b, solver, adjoint)  # type: ignore[no-any-return]
+    return LinearSolve.apply(values, b, solver, adjoint, start)  # type: ignore[no-any-return]
+
+
+def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:
+    """Return the multiples of ``x [M, K]`` for which ``A x`` is nearest to ``g``, where that is near."""
+    if x.ndim != 2 or values.ndim != 1 or torch._C._functorch.is_functorch_wrapped_tensor(g):
+        return None
+    with torch.no_grad():
+        x, g = x.detach(), g.detach()
+        b = matmul(values.detach(), x, solver.pattern)
+        size = (b.conj() * b).real.sum(0)
+        factor = (b.conj() * g).sum(0) / torch.where(size > 0, size, 1.0)
+        left, whole = torch.linalg.vector_norm(torch.stack([g - factor * b, g]), dim=1)
+        near = left <= _NEAR * whole
+        return factor * near * x if bool(near.any()) else None

@@ -7,15 +7,15 @@ and a listed set of functions. There is nothing in it that could call, import or
 from __future__ import annotations
 
 import functools
-import math
 import operator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ExpressionError
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
+from torch_sla.problems.expression.kinds import CONSTANTS, Kinds
 from torch_sla.problems.expression.nodes import (
     Binary,
     Boolean,
@@ -27,7 +27,7 @@ from torch_sla.problems.expression.nodes import (
     Number,
     Unary,
 )
-from torch_sla.problems.expression.parser import error_at, nearest, parse
+from torch_sla.problems.expression.parser import error_at, parse
 from torch_sla.problems.expression.ranked import Masked, Ranked, raised
 
 if TYPE_CHECKING:
@@ -35,17 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Expression"]
 
-_WORDS = ("a scalar", "a vector", "a matrix")
-CONSTANTS = {"pi": math.pi}
-
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
     "**": operator.pow,
 }
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -53,11 +50,6 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-
-
-class _Kind(NamedTuple):
-    rank: int = 0
-    boolean: bool = False
 
 
 class Expression:
@@ -118,7 +110,14 @@ class Expression:
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
 
-    def check(self, ranks: Mapping[str, int], forbidden: Mapping[str, str] | None = None) -> int:
+    def check(
+        self,
+        ranks: Mapping[str, int],
+        forbidden: Mapping[str, str] | None = None,
+        *,
+        operators: Collection[str] = (),
+        elementwise: bool = False,
+    ) -> int:
         """Check every name and every operation; return the rank (0 scalar, 1 vector, 2 matrix).
 
         Parameters
@@ -127,17 +126,23 @@ class Expression:
             Rank of every name that may be used, ``"grad(u)"`` included.
         forbidden
             Names that exist but may not be used here, with the reason.
+        operators
+            Sparse matrices, which do nothing but act on a vector: ``dot(A, x)``.
+        elementwise
+            Whether vectors are lists of numbers, so that ``x**2``, ``x*y`` and ``exp(x)`` act on each of
+            them; a vector of physics has no such powers.
 
         Raises
         ------
         ExpressionError
             For an unknown or forbidden name, or an operation between shapes that do not match.
         """
-        return self._kind(self.root, ranks, forbidden or {}).rank
+        rules = Kinds(self.text, ranks, forbidden or {}, frozenset(operators), elementwise)
+        return rules.of(self.root).rank
 
     def check_predicate(self, names: Collection[str]) -> None:
         """Check that this is a condition (true or false) on the scalars ``names``."""
-        kind = self._kind(self.root, dict.fromkeys(names, 0), {})
+        kind = Kinds(self.text, dict.fromkeys(names, 0)).of(self.root)
         if not kind.boolean:
             raise error_at(
                 self.text, self.root.at, "this is a number, not a condition (as in x < 0.5)"
@@ -156,104 +161,6 @@ class Expression:
         if isinstance(result, Ranked):
             return result
         return Ranked(_as_tensor(result, next(iter(values.values()), None) if values else None))
-
-    # -- kinds ----------------------------------------------------------------------------------
-
-    def _kind(self, node: Node, ranks: Mapping[str, int], forbidden: Mapping[str, str]) -> _Kind:
-        def below(child: Node) -> _Kind:
-            return self._kind(child, ranks, forbidden)
-
-        match node:
-            case Number():
-                return _Kind()
-            case Name(at, name):
-                return self._name(at, name, ranks, forbidden)
-            case Call(at, function) if function in FIELD_OPERATORS:
-                return self._name(at, str(node), ranks, forbidden)
-            case Unary(at, "not", operand):
-                self._require_condition(operand, below(operand))
-                return _Kind(boolean=True)
-            case Unary(_, _, operand):
-                return _Kind(below(operand).rank)
-            case Boolean(_, _, operands):
-                for operand in operands:
-                    self._require_condition(operand, below(operand))
-                return _Kind(boolean=True)
-            case Compare(at, _, operands):
-                if any(below(operand).rank for operand in operands):
-                    raise error_at(
-                        self.text, at, "only scalars can be compared; use norm(...) or v[0]"
-                    )
-                return _Kind(boolean=True)
-            case Binary(at, symbol, left, right):
-                return self._binary_kind(at, symbol, below(left).rank, below(right).rank)
-            case Index(at, operand, indices):
-                rank = below(operand).rank
-                if len(indices) != rank:
-                    raise error_at(
-                        self.text, at, f"{operand} has {rank} indices, but {len(indices)} are given"
-                    )
-                return _Kind()
-            case Call(at, function, arguments):
-                return self._call_kind(at, function, arguments, [below(a) for a in arguments])
-            case _:  # pragma: no cover
-                raise ExpressionError(f"no meaning for {type(node).__name__}")
-
-    def _name(
-        self, at: int, name: str, ranks: Mapping[str, int], forbidden: Mapping[str, str]
-    ) -> _Kind:
-        if name in CONSTANTS:
-            return _Kind()
-        if name in forbidden:
-            raise error_at(self.text, at, f"{name!r} cannot be used here: {forbidden[name]}")
-        if name not in ranks:
-            known = sorted(ranks.keys() | CONSTANTS.keys())
-            raise error_at(
-                self.text,
-                at,
-                f"unknown name {name!r}{nearest(name, known)}; known here: {' '.join(known)}",
-            )
-        return _Kind(ranks[name])
-
-    def _require_condition(self, node: Node, kind: _Kind) -> None:
-        if not kind.boolean:
-            raise error_at(self.text, node.at, "this is a number, where a condition is needed")
-
-    def _binary_kind(self, at: int, symbol: str, left: int, right: int) -> _Kind:
-        if left == right == 0:
-            return _Kind()
-        if symbol in "+-" and left == right:
-            return _Kind(left)
-        if symbol == "*" and 0 in (left, right):
-            return _Kind(max(left, right))
-        if symbol == "/" and right == 0:
-            return _Kind(left)
-        words = _WORDS
-        hint = "; use dot(a, b)" if symbol == "*" else ""
-        raise error_at(self.text, at, f"{symbol!r} between {words[left]} and {words[right]}{hint}")
-
-    def _call_kind(
-        self, at: int, function: str, arguments: tuple[Node, ...], kinds: list[_Kind]
-    ) -> _Kind:
-        if function == "where":
-            self._require_condition(arguments[0], kinds[0])
-            if kinds[1].rank != kinds[2].rank:
-                raise error_at(self.text, at, "both branches of where need the same shape")
-            return _Kind(kinds[1].rank)
-        results = FUNCTIONS[function].results
-        ranks = tuple(kind.rank for kind in kinds)
-        if results is not None:
-            if ranks not in results:
-                wanted = next(iter(results))
-                at, need = next(
-                    (a.at, w) for a, w, r in zip(arguments, wanted, ranks, strict=True) if w != r
-                )
-                raise error_at(self.text, at, f"{function} takes {_WORDS[need]} here")
-            return _Kind(results[ranks])
-        for argument, kind in zip(arguments, kinds, strict=True):
-            if kind.rank and function not in ("real", "imag", "conj"):
-                raise error_at(self.text, argument.at, f"{function} takes a scalar here")
-        return _Kind(kinds[0].rank)
 
     # -- values ---------------------------------------------------------------------------------
 
@@ -281,7 +188,7 @@ class Expression:
             case Compare(_, operators, operands):
                 items = [self._tensor(operand, values) for operand in operands]
                 links = [
-                    _COMPARE[o](a, b)
+                    COMPARE[o](a, b)
                     for o, a, b in zip(operators, items[:-1], items[1:], strict=True)
                 ]
                 return Ranked(functools.reduce(torch.logical_and, links))
@@ -360,7 +267,7 @@ def _number(tensor: Tensor) -> Tensor:
 def _arithmetic(
     symbol: str, a: Ranked | float | complex, b: Ranked | float | complex
 ) -> Ranked | float | complex:
-    apply = _ARITHMETIC[symbol]
+    apply = ARITHMETIC[symbol]
     if not isinstance(a, Ranked) and not isinstance(b, Ranked):
         return apply(a, b)  # type: ignore[no-any-return]
     rank = max(value.rank for value in (a, b) if isinstance(value, Ranked))

@@ -48,6 +48,8 @@ def _reduce(pairwise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tenso
 
 def _dot(a: Ranked, b: Ranked) -> Ranked:
     left, right = a.tensor, b.tensor
+    if a.rank == 2 and hasattr(left, "pattern"):  # a sparse matrix of an algebraic problem
+        return Ranked(left @ right, 1)
     if a.rank == 2:
         return Ranked((left * right[..., None, :]).sum(-1), 1)
     return Ranked((left * right).sum(-1))
@@ -100,6 +102,12 @@ def _von_mises(s: Ranked) -> Ranked:
     return Ranked(1.5**0.5 * torch.linalg.vector_norm(dev.flatten(-2), dim=-1))
 
 
+def _principal(a: Ranked) -> Ranked:
+    """Eigenvalues of the symmetric part, largest first; where two meet, the gradient is one of many."""
+    symmetric = 0.5 * (a.tensor + a.tensor.transpose(-1, -2))
+    return Ranked(torch.linalg.eigvalsh(symmetric).flip(-1), 1)
+
+
 def _identity_where_real(name: str) -> Callable[[Tensor], Tensor]:
     def apply(a: Tensor) -> Tensor:
         if a.is_complex():
@@ -127,6 +135,7 @@ FUNCTIONS: dict[str, Function] = {
     "max": Function(_reduce(torch.maximum), (2, 8)),
     "min": Function(_reduce(torch.minimum), (2, 8)),
     "norm": Function(_norm, (1, 1), {(1,): 0}),
+    "principal": Function(_principal, (1, 1), {(2,): 1}),
     "real": Function(_identity_where_real("real")),
     "sym": Function(_sym, (1, 1), {(2,): 2}),
     "trace": Function(_trace, (1, 1), {(2,): 0}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
-from torch_sla.linalg.adjoint.implicit import implicit_solve
-from torch_sla.linalg.nonlinear.batched import newton_batch
-from torch_sla.linalg.nonlinear.lagged import LaggedStep
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.algebra_solution import AlgebraSolution
-from torch_sla.problems.expression import Ranked, nearest
+from torch_sla.problems.expression import nearest
 from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
@@ -30,9 +25,9 @@ from torch_sla.problems.specs.value import Parameter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem, NonlinearProblem
+    from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem
 
-__all__ = ["Algebra", "Eigen", "Linear", "Nonlinear", "components"]
+__all__ = ["Algebra", "Eigen", "Linear", "components"]
 
 
 class Algebra(ABC):
@@ -54,11 +49,16 @@ class Algebra(ABC):
         self.compiled = SimpleNamespace(key=self._key())
         self._files: dict[str, SparseTensor] = {}
 
+    def _matrices(self) -> dict[str, Any]:
+        """Return the matrices of the declaration by their place in it."""
+        whole = {name: getattr(self.spec, name, None) for name in ("matrix", "mass")}
+        more = getattr(self.spec, "matrices", {})
+        return whole | {f"matrices.{name}": value for name, value in more.items()}
+
     def _key(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.spec.type} {self.dtype} {self.device}".encode())
-        for name in ("matrix", "mass"):
-            value = getattr(self.spec, name, None)
+        for value in self._matrices().values():
             if isinstance(value, Entries):
                 digest.update(f"{value.rows.digest} {value.cols.digest} {value.shape}".encode())
             elif isinstance(value, Array):
@@ -108,8 +108,7 @@ class Algebra(ABC):
     def _free(self) -> set[str]:
         """Names of parameters whose size is not declared: whole matrices and vectors."""
         found = set()
-        for name in ("matrix", "mass", "rhs"):
-            value = getattr(self.spec, name, None)
+        for value in (*self._matrices().values(), getattr(self.spec, "rhs", None)):
             if isinstance(value, Parameter) and not value.shape:
                 found.add(value.name)
         return found
@@ -198,11 +197,10 @@ class Algebra(ABC):
 
     def check(self) -> SimpleNamespace:
         """Check everything that needs no value."""
-        for name in ("matrix", "mass"):
-            value = getattr(self.spec, name, None)
+        for name, value in self._matrices().items():
             if value is not None and not isinstance(value, Parameter | Entries):
                 A = self.matrix(value, Given(), {}, name)
-                if A.shape[-1] != A.shape[-2]:
+                if A.shape[-1] != A.shape[-2] and "." not in name:
                     raise SpecError(
                         f"a square matrix is needed; this is {list(A.shape)}", path=name
                     )
@@ -315,119 +313,3 @@ class Eigen(Algebra):
         modes = modes.gather(-2, order[..., None].expand_as(modes))
         info = SolveInfo(method=f"eigsh {spec.which}", backend="eigsh")
         return {"eigenvalues": w, "modes": modes}, info, given.home
-
-
-class Nonlinear(Algebra):
-    """Lowers `NonlinearProblem`: Newton with the Jacobian by differentiation, implicit adjoint."""
-
-    spec: NonlinearProblem
-
-    def find(
-        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
-    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
-        """Find the root for every member of the batch."""
-        given, _ = self.given(values)
-        names = list(given)
-        equation = _Equations(self, names)
-        leaves = tuple(given.values())
-        first = [u.start for u in self.spec.unknowns]
-        u0 = torch.tensor(first, dtype=self.dtype, device=self.device)
-        if start is not None:
-            u0 = start.detach().to(u0)
-        with torch.no_grad():
-            batch = equation.residual(u0, leaves).shape[:-1]
-        u = implicit_solve(equation, u0.expand(*batch, len(first)), leaves)
-        found = equation.info
-        if throw and not found.converged:
-            raise SolveError(
-                found.result,
-                "nonlinear solve by newton",
-                iterations=found.iterations,
-                residual=found.residual,
-            )
-        info = SolveInfo(
-            result=found.result,
-            iterations=found.iterations,
-            residual=found.residual,
-            history=list(found.history),
-            method="newton",
-            backend="pytorch",
-            notes=list(found.notes),
-        )
-        return {"x": u if found.converged else u.detach()}, info, given.home
-
-
-class _Equations:
-    """The equations for `implicit_solve`; a handful, so the Jacobian is dense."""
-
-    def __init__(self, model: Nonlinear, names: list[str]) -> None:
-        self.model, self.names = model, names
-        newton = model.spec.solver.nonlinear
-        default = 1e-5 if model.dtype == torch.float32 else 1e-10
-        self._options = NonlinearOptions(
-            rtol=newton.rtol or default,
-            atol=newton.atol,
-            maxiter=newton.maxiter,
-            line_search=newton.line_search is not False,
-        )
-        self._reuse = newton.reuse
-        self.info = NonlinearInfo(method="newton")
-
-    def residual(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
-        """Evaluate all expressions ``[*batch, n]``."""
-        spec = self.model.spec
-        known = {v.name: Ranked(u[..., i]) for i, v in enumerate(spec.unknowns)}
-        for name, leaf in zip(self.names, leaves, strict=True):
-            known[name] = Ranked(leaf, len(self.model.declared[name].shape))
-        rows = [f.expression.evaluate(known).tensor.to(u.dtype) for f in spec.residual]  # type: ignore[attr-defined]
-        shape = np.broadcast_shapes(*(row.shape for row in rows), u.shape[:-1])
-        return torch.stack([row.expand(shape) for row in rows], -1)
-
-    def _jacobian(self, u: Tensor, leaves: tuple[Tensor, ...], *, recorded: bool) -> Tensor:
-        with torch.enable_grad():
-            x = u if recorded and u.requires_grad else u.detach().requires_grad_()
-            F = self.residual(x, leaves)
-            rows = []
-            for i in range(F.shape[-1]):
-                row = None
-                if F.requires_grad:
-                    (row,) = torch.autograd.grad(
-                        F[..., i].sum(),
-                        x,
-                        create_graph=recorded,
-                        retain_graph=True,
-                        allow_unused=True,
-                    )
-                rows.append(torch.zeros_like(x) if row is None else row)
-            return torch.stack(rows, -2)
-
-    def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
-        """Iterate to the root."""
-        plain = tuple(leaf.detach() for leaf in leaves)
-
-        def tangent(u: Tensor) -> Tensor:
-            return self._jacobian(u, plain, recorded=False)
-
-        def newton(J: Tensor, F: Tensor) -> Tensor:
-            # A singular Jacobian gives infinities, which the iteration reports as such.
-            solved, failed = torch.linalg.solve_ex(J, F)
-            step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
-            return step
-
-        def evaluate(u: Tensor) -> Tensor:
-            return self.residual(u, plain)
-
-        with torch.no_grad():
-            step = LaggedStep(tangent, newton, self._reuse)
-            u, self.info = newton_batch(evaluate, step, u0.detach().clone(), self._options)
-        return u
-
-    def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
-        """Solve ``Jᵀ λ = g``."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
-        J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
-        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g)
-        return solved

@@ -15,7 +15,7 @@ from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.sites import BasisSites
 from torch_sla.problems.specs.boundary import Neumann, Spring
@@ -49,6 +49,9 @@ class Elasticity(Model):
     spec: ElasticityProblem
     inertial: ClassVar[frozenset[str]] = frozenset({"density"})
     measuring: ClassVar[frozenset[str]] = frozenset({"thickness"})
+    loading: ClassVar[frozenset[str]] = frozenset(
+        {"body_force", "temperature", "thermal_expansion"}
+    )
     undetermined: ClassVar[str] = (
         "the body can move as a rigid one: its supports leave a translation or rotation free, and the matrix is "
         "singular; give more Dirichlet values (components count) or a spring"
@@ -181,64 +184,74 @@ class Elasticity(Model):
 
     # -- operators ------------------------------------------------------------------------------
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble stiffness and springs, and all loads."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble stiffness and springs."""
+        cells, dofs = scene.cells(), self.dofs
+        material, factor = self._material(scene, cells), self.measure(scene, cells)
+        values = dofs.assemble_matrix(self._stiffness(material, factor, cells))
+        for i, condition in enumerate(self.spec.boundary):
+            if isinstance(condition, Spring):
+                values = values + self._springs(scene, i, condition)
+        return Matrix(values, True)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble body forces, thermal stresses, tractions and pressures."""
         spec, dofs = self.spec, self.dofs
         cells = scene.cells()
-        material, factor = self._material(scene, cells), self.measure(scene, cells)
-        local = self._stiffness(material, factor, cells)
-        values = dofs.assemble_matrix(local)
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
-            load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=_by(f, factor)))
+            force = _by(f, self.measure(scene, cells))
+            load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=force))
         thermal = self._thermal(scene, cells)
         if thermal is not None:
-            s = material.N.sum(-1) * thermal[..., None]
+            s = self._material(scene, cells).N.sum(-1) * thermal[..., None]
             more = self._revolved(cells)
+            stress = _by(s, self.measure(scene, cells))
             load = load + dofs.assemble_vector(
-                weak.normal_stress_load(cells.basis, s=_by(s, factor), **more)
+                weak.normal_stress_load(cells.basis, s=stress, **more)
             )
-        definite = True
         for i, condition in enumerate(spec.boundary):
+            if not isinstance(condition, Neumann):
+                continue
             facets = self.selections[i].facets
-            sites: Any
-            if isinstance(condition, Neumann):
-                sites = scene.facets(facets)
-                around = self.measure(scene, sites)
-                if condition.pressure is not None:
-                    p = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
-                    p = p if around is None else p * around
-                    local = weak.pressure_load(sites.basis, p=p)
-                else:
-                    t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
-                    local = weak.vector_source(sites.basis, f=_by(t, around))
-                load = load + dofs.assemble_vector(local, facets)
-            elif isinstance(condition, Spring):
-                path = f"boundary.{i}.stiffness"
-                at = condition.at
-                if at is None:
-                    sites = scene.facets(facets)
-                else:
-                    points = positions(self, at, f"boundary.{i}.at")
-                    sites = PointSites(self, scene.geometry, points)
-                k = scene.evaluate(condition.stiffness, sites, path)
-                if not bool((k.tensor.detach() >= 0).all()):
-                    raise ArgumentError(f"{path} must not be negative")
-                vector = k.tensor[..., None] if k.rank == 0 else k.tensor
-                if vector.shape[-1] not in (1, self.mesh.dim):
-                    raise SpecError(
-                        f"a stiffness for {self.mesh.dim} directions is needed", path=path
-                    )
-                if at is not None:
-                    c, here = self.mesh.dim, vector[..., 0, :]
-                    each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
-                    values = values + scene.geometry.located(points, dofs).springs(each)
-                    continue
-                around = self.measure(scene, sites)
-                local = weak.foundation(sites.basis, k=_by(vector, around))
-                values = values + dofs.assemble_matrix(local, facets)
-        return Operator(values, load, definite)
+            sites = scene.facets(facets)
+            around = self.measure(scene, sites)
+            if condition.pressure is not None:
+                p = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                p = p if around is None else p * around
+                local = weak.pressure_load(sites.basis, p=p)
+            else:
+                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                local = weak.vector_source(sites.basis, f=_by(t, around))
+            load = load + dofs.assemble_vector(local, facets)
+        return load
+
+    def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
+        """Assemble the springs of one condition."""
+        dofs, facets = self.dofs, self.selections[i].facets
+        path = f"boundary.{i}.stiffness"
+        at = condition.at
+        sites: Any
+        if at is None:
+            sites = scene.facets(facets)
+        else:
+            points = positions(self, at, f"boundary.{i}.at")
+            if not len(points):
+                return torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
+            sites = PointSites(self, scene.geometry, points)
+        k = scene.evaluate(condition.stiffness, sites, path)
+        if not bool((k.tensor.detach() >= 0).all()):
+            raise ArgumentError(f"{path} must not be negative")
+        vector = k.tensor[..., None] if k.rank == 0 else k.tensor
+        if vector.shape[-1] not in (1, self.mesh.dim):
+            raise SpecError(f"a stiffness for {self.mesh.dim} directions is needed", path=path)
+        if at is not None:
+            c, here = self.mesh.dim, vector[..., 0, :]
+            each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
+            return scene.geometry.located(points, dofs).springs(each)
+        local = weak.foundation(sites.basis, k=_by(vector, self.measure(scene, sites)))
+        return dofs.assemble_matrix(local, facets)
 
     def _stiffness(self, material: _Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
         basis = cells.basis
@@ -267,6 +280,19 @@ class Elasticity(Model):
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
         return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))
+
+    def geometric(self, scene: Scene, u: Tensor) -> Tensor:
+        """Assemble what the stresses at ``u`` add to the stiffness."""
+        if self.kind == "axisymmetric":
+            raise SpecError(
+                "a body of revolution need not keep its symmetry when it buckles; mesh it in space",
+                path="model",
+            )
+        cells, dim = scene.cells(u), self.mesh.dim
+        stress = self.derived("stress", scene, cells).tensor[..., :dim, :dim]
+        factor = self.measure(scene, cells)
+        stress = stress if factor is None else factor[..., None, None] * stress
+        return self.dofs.assemble_matrix(weak.initial_stress(cells.basis, s=stress))
 
     # -- outputs --------------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
-from torch_sla.problems.lowering.device import solver_device
+from torch_sla.problems.lowering.device import Placement, solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
+from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.arrays import load_array
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.numbering import Numbering
+    from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Frame"]
@@ -42,6 +44,9 @@ class Frame:
     ----------
     spec
         The declaration.
+    part
+        A part of the mesh and the device it is solved on, of a problem that several processes share; None for
+        the whole.
 
     Attributes
     ----------
@@ -55,25 +60,31 @@ class Frame:
     """Laws that only the mass uses."""
     measuring: ClassVar[frozenset[str]] = frozenset()
     """Laws that `measure` uses."""
+    loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
+    """Laws of the cells that only the load uses."""
 
-    def __init__(self, spec: FieldProblem) -> None:
-        self.spec = spec
+    def __init__(self, spec: FieldProblem, part: PartOfMesh | None = None) -> None:
+        self.spec, self.part = spec, part
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
         self.ranks = spec.fields
-        mesh = build_mesh(spec.mesh)
+        mesh = build_mesh(spec.mesh) if part is None else part.mesh
         self.unknowns = self._unknowns(mesh)
         selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
         size = self._size(mesh)
-        self.device, self.placement = solver_device(
-            spec.solver.device,
-            size,
-            self._travelling(mesh, size),
-            definite=self._physics.definite is True,
-            backend=spec.solver.backend,
-        )
+        if part is not None:
+            self.device = part.device
+            self.placement = Placement(str(part.device), "of the process that has this part")
+        else:
+            self.device, self.placement = solver_device(
+                spec.solver.device,
+                size,
+                self._travelling(mesh, size),
+                definite=self._physics.definite is True,
+                backend=spec.solver.backend,
+            )
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
         selections = tuple(
@@ -85,7 +96,11 @@ class Frame:
             for s in selections
         )
         numeric = f"{self.field_dtype} {self.device}"
-        self.compiled: Compiled = compiled(mesh, self.unknowns, selections, numeric)
+        self.compiled: Compiled = (
+            compiled(mesh, self.unknowns, selections, numeric)
+            if part is None
+            else Compiled("", mesh, self.unknowns, selections)
+        )
         shared = self.compiled.mesh
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
         self.selections = selections
@@ -190,6 +205,20 @@ class Frame:
             "quadrature": mesh.n_cells * len(self.geometry.cells.rule),
         }
 
+    @property
+    def whole_counts(self) -> dict[str, int]:
+        """Number of sites of each kind in the whole mesh, of which this may be a part."""
+        if self.part is None:
+            return self.counts
+        cells = self.part.counts["cells"]
+        return {**self.part.counts, "quadrature": cells * len(self.geometry.cells.rule)}
+
+    def localised(self, values: Tensor, home: str, dim: int) -> Tensor:
+        """Take what lives here from values on all sites of the whole mesh, along `dim`."""
+        if self.part is None:
+            return values
+        return self.part.localised(values, home, dim, len(self.geometry.cells.rule))
+
     @cached_property
     def reaching(self) -> frozenset[str]:
         """Names of the parameters that a steady solve or an output uses, in some cell at least."""
@@ -203,16 +232,21 @@ class Frame:
     @cached_property
     def timed(self) -> tuple[str, ...]:
         """Paths of the laws that depend on time."""
-        found = []
-        for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
-                names = leaf.expression.names if isinstance(leaf, Formula) else frozenset()
-                if isinstance(leaf, Parameter):
-                    names = frozenset({leaf.name})
-                series = (self.declared[n].time for n in names & self.declared.keys())
-                if "t" in names or any(series):
-                    found.append(".".join(str(part) for part in law.path))
-        return tuple(found)
+        paths = timed_laws(self.spec, self.declared)
+        return tuple(".".join(str(part) for part in path) for path in paths)
+
+    @cached_property
+    def timed_matrix(self) -> bool:
+        """Whether a law that depends on time reaches the matrix, the tangent or the mass."""
+        paths = timed_laws(self.spec, self.declared)
+        return any(not in_load(path, self.loading) for path in paths)
+
+    @cached_property
+    def timed_mass(self) -> str | None:
+        """Path of a law of the mass that depends on time."""
+        inertial = self.inertial | self.measuring
+        paths = timed_laws(self.spec, self.declared)
+        return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
     def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         names: set[str] = set()
@@ -391,6 +425,16 @@ class Frame:
             )
         if not bool(torch.isfinite(points.detach()).all()):
             raise MeshError("points holds NaN or infinity")
+        size = float((self.mesh.points.amax(0) - self.mesh.points.amin(0)).amax())
+        for ours, theirs in self.compiled.periodic:
+            apart = points.detach()[ours] - points.detach()[theirs]
+            strays = torch.nonzero((apart - apart[0]).abs().amax(-1) > 1e-6 * size)[:, 0]
+            if len(strays):
+                a, b = int(ours[strays[0]]), int(theirs[strays[0]])
+                raise MeshError(
+                    f"points: periodic sides stay translated copies of each other; {points[a].tolist()} (point {a}) "
+                    f"and {points[b].tolist()} (point {b}) no longer are where the others put them"
+                )
         return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
 
     def given_values(self, scene: Scene) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann, Robin
 
 if TYPE_CHECKING:
@@ -64,14 +64,13 @@ class Helmholtz(Model):
             area = area + normal**2 * along
         return area * value
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble stiffness, inertia, impedances and the load."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble stiffness, inertia and impedances."""
         spec, dofs = self.spec, self.dofs
         cells = scene.cells()
         r = scene.evaluate(spec.stiffness, cells, "stiffness").tensor
         k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
         n = scene.evaluate(spec.refraction, cells, "refraction").tensor
-        f = scene.evaluate(spec.source, cells, "source").tensor
         for name, value in (("stiffness", r), ("wavenumber", k)):
             if not bool((value.detach() != 0).all()):
                 raise ArgumentError(f"{name} must not be zero")
@@ -85,9 +84,25 @@ class Helmholtz(Model):
                 torch.broadcast_tensors(*(r * volume / s**2 for s in stretch)), -1
             )
             local = weak.tensor_diffusion(cells.basis, kappa=torch.diag_embed(diagonal))
-            c, f = c * volume, f * volume
+            c = c * volume
         local = local + weak.mass(cells.basis, c=c)
         values = dofs.assemble_matrix(local)
+        for i, condition in enumerate(spec.boundary):
+            if isinstance(condition, Robin):
+                facets = self.selections[i].facets
+                sites = scene.facets(facets)
+                h, _ = self._impedance(scene, i, sites)
+                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
+        return Matrix(values, None)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble sources, fluxes and surroundings."""
+        spec, dofs = self.spec, self.dofs
+        cells = scene.cells()
+        f = scene.evaluate(spec.source, cells, "source").tensor
+        if spec.layer is not None:
+            k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
+            f = f * math.prod(self._stretch(cells, k) or [])
         load = dofs.assemble_vector(weak.source(cells.basis, f=f))
         for i, condition in enumerate(spec.boundary):
             facets = self.selections[i].facets
@@ -99,9 +114,8 @@ class Helmholtz(Model):
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
             elif isinstance(condition, Robin):
                 h, ambient = self._impedance(scene, i, sites)
-                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
-        return Operator(values, load, None)
+        return load
 
     def _impedance(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
         condition = self.spec.boundary[i]

@@ -14,7 +14,7 @@ from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann
 
@@ -159,10 +159,16 @@ class Hyperelasticity(Model):
 
     # -- operators ------------------------------------------------------------------------------
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble the loads that do not follow the body; the rest is in `terms`."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Return zeros: all stiffness is in `terms`."""
+        del scene
+        nnz = self.dofs.pattern.nnz_csr
+        values = torch.zeros(nnz, dtype=self.dtype, device=self.device)
+        return Matrix(values, None, self.symmetric)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble the loads that do not follow the body."""
         spec, dofs = self.spec, self.dofs
-        values = torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             cells = scene.cells()
@@ -175,7 +181,7 @@ class Hyperelasticity(Model):
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=t)
                 load = load + dofs.assemble_vector(local, facets)
-        return Operator(values, load, None, self.symmetric)
+        return load
 
     def terms(self, scene: Scene) -> list[Term]:
         """Return the internal forces, and the pressures that follow the surface."""

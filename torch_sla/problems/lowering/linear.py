@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from torch_sla.linalg import SparseTensor, Structure
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.linalg import Pattern, SolveInfo
+    from torch_sla.linalg import LaggedMultigrid, Pattern, SolveInfo
     from torch_sla.problems.specs.solver import Solver
 
 __all__ = ["Batch", "solve_batch"]
@@ -72,6 +72,8 @@ def solve_batch(
     throw: bool = True,
     transposed: bool = False,
     repeats: int = 1,
+    rtol: float | None = None,
+    memory: LaggedMultigrid | None = None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve for a batch of matrices and loads.
 
@@ -85,6 +87,10 @@ def solve_batch(
         Whether to solve with the transposed matrix, to the accuracy of adjoints.
     repeats
         How often the matrix is solved with, for the plan.
+    rtol
+        Tolerance in the place of the solver's.
+    memory
+        Of a loop over values: what preconditions where the plan takes multigrid by aggregation.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def solve_batch(
         ``[*batch, n]`` and the report.
     """
     batch = Batch(tuple(values.shape[:-1]), tuple(load.shape[:-1]))
-    values, rtol = batch.values(values), solver.rtol
+    values, rtol = batch.values(values), rtol or solver.rtol
     if transposed:
         rtol = solver.adjoint_rtol or rtol
         if not structure.symmetric:
@@ -101,11 +107,17 @@ def solve_batch(
     A = SparseTensor.from_pattern(pattern, values, structure=structure)
     single = batch.columns == 1
     b, x0 = batch.split(load), None if start is None else batch.split(start.detach())
+    requests: dict[str, Any] = {
+        name: getattr(solver, name) for name in ("backend", "method", "preconditioner")
+    }
+    if memory is not None and not A.is_batched and A.device.type == "cpu":
+        plan = A.plan(repeats=repeats, **requests)
+        if plan.choice.preconditioner == "multigrid" and not plan.facts.lattice:
+            backend, method = plan.choice.backend, plan.choice.method
+            requests = {"backend": backend, "method": method, "preconditioner": memory}
     x, info = A.solve(
         b.squeeze(-1) if single else b,
-        backend=solver.backend,
-        method=solver.method,
-        preconditioner=solver.preconditioner,
+        **requests,
         rtol=rtol,
         atol=solver.atol,
         maxiter=solver.maxiter,

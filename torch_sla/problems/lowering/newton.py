@@ -8,26 +8,28 @@ converged discrete state alone: neither load steps nor iterations enter it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg import LaggedMultigrid
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
 from torch_sla.problems.lowering.linear import solve_batch
-from torch_sla.problems.lowering.parameters import Given
-from torch_sla.problems.lowering.scene import Geometry, Scene
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
+    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
 
 __all__ = ["solve_nonlinear"]
@@ -70,7 +72,8 @@ class Equation:
             maxiter=newton.maxiter,
             line_search=not model.may_step if newton.line_search is None else newton.line_search,
         )
-        self._reuse = newton.reuse
+        self._reuse, self._inexact = newton.reuse, newton.inexact
+        self._memory = LaggedMultigrid() if newton.inexact else None
         self.info = NonlinearInfo(method="newton")
         self.linear: SolveInfo | None = None
         self.batch: tuple[int, ...] = ()
@@ -79,31 +82,11 @@ class Equation:
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """Every tensor the equation depends on."""
-        given = self._scene.given
-        found = list(given.values())
-        for law in given.laws.values():
-            found += list(law.parameters()) if isinstance(law, nn.Module) else []
-        if self._scene.geometry.moved:
-            found.append(self._scene.geometry.points)
-        return tuple(found)
+        return scene_tensors(self._scene)
 
     def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
         """Put leaves in the place of the values and assemble what is linear."""
-        given, rest = Given(), list(leaves)
-        given.home = self._scene.given.home
-        for name in self._scene.given:
-            given[name] = rest.pop(0)
-        for name, law in self._scene.given.laws.items():
-            if isinstance(law, nn.Module):
-                names = [n for n, _ in law.named_parameters()]
-                own = {n: rest.pop(0) for n in names}
-                given.laws[name] = _Bound(law, own)
-            else:
-                given.laws[name] = law
-        geometry = self._scene.geometry
-        if geometry.moved:
-            geometry = Geometry(self.model, rest.pop(0), moved=True)
-        scene = self._scene.like(given, geometry)
+        scene = scene_with(self._scene, leaves)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -148,13 +131,22 @@ class Equation:
             u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
-            step_by = LaggedStep(
-                lambda at: self._values(state, at, recorded=False), self._solve, self._reuse
-            )
+
+            def tangent(at: Tensor) -> Tensor:
+                return self._values(state, at, recorded=False)
+
+            def solve(values: Tensor, F: Tensor) -> Tensor:
+                rtol = None
+                if self._inexact:
+                    rtol = forcing(float(torch.linalg.vector_norm(F, dim=-1).max()))
+                return self._solve(values, F, rtol=rtol, memory=self._memory)
+
+            step_by = LaggedStep(tangent, solve, self._reuse)
             while done < 1.0:
                 to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
                 state = self._state(plain, to)
                 state.scene.trial = True
+                forcing = Forcing(self._options.rtol)
                 v, info = self._newton(state, u, step_by)
                 total.iterations += info.iterations
                 total.history += info.history
@@ -173,6 +165,8 @@ class Equation:
             if self._reuse:
                 text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
                 total.notes = [*total.notes, text]
+            if self._memory is not None and self._memory.set_ups:
+                total.notes = [*total.notes, f"{self._memory.set_ups} multigrid set-ups"]
             if self.load_steps > 1 or cuts:
                 text = f"load factor {done:.6g}, the load step was cut {cuts} times"
                 total.notes = [*total.notes, text]
@@ -244,7 +238,15 @@ class Equation:
         info.notes = notes + info.notes
         return u, info
 
-    def _solve(self, values: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+    def _solve(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        transposed: bool = False,
+        rtol: float | None = None,
+        memory: LaggedMultigrid | None = None,
+    ) -> Tensor:
         structure = self.model.structure(self.model.definite_tangent, self.model.symmetric)
         x, self.linear = solve_batch(
             self.model.compiled.constraint.pattern,
@@ -253,6 +255,8 @@ class Equation:
             structure,
             self.model.spec.solver,
             transposed=transposed,
+            rtol=rtol,
+            memory=memory,
         )
         return x
 
@@ -270,16 +274,6 @@ class Equation:
             if not recorded:
                 values = values.detach()
         return self._solve(values, g, transposed=True)
-
-
-class _Bound:
-    """A module with other tensors in the place of its parameters."""
-
-    def __init__(self, module: nn.Module, own: dict[str, Tensor]) -> None:
-        self._module, self._own = module, own
-
-    def __call__(self, x: Tensor) -> Any:
-        return torch.func.functional_call(self._module, self._own, (x,))
 
 
 def solve_nonlinear(

@@ -13,7 +13,25 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Assembled", "Operator"]
+__all__ = ["Assembled", "Matrix", "Operator"]
+
+
+class Matrix(NamedTuple):
+    """A matrix before constraints.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz]`` on the pattern.
+    definite
+        Whether the constrained matrix is known to be symmetric positive definite.
+    symmetric
+        Whether it is known to be symmetric; None means that the values are looked at.
+    """
+
+    values: Tensor
+    definite: bool | None
+    symmetric: bool | None = True
 
 
 class Operator(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
@@ -151,15 +151,14 @@ class Poisson(Model):
             source = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
         return _Coefficients(kappa, velocity, reaction, source, time)
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble what does not see the solution: stiffness, advection, reaction, exchange, load."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble what does not see the solution: stiffness, advection, reaction, exchange."""
         spec, dofs = self.spec, self.dofs
         cells = scene.cells()
-        zero = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if self._cells_nonlinear:
             nnz = dofs.pattern.nnz_csr
             values = torch.zeros(nnz, dtype=self.dtype, device=self.device)
-            load, definite, symmetric = zero, None, self.symmetric
+            definite, symmetric = None, self.symmetric
         else:
             c = self._coefficients(scene, cells)
             definite, symmetric = True, self.symmetric
@@ -170,7 +169,6 @@ class Poisson(Model):
             if c.reaction is not None:
                 definite = definite and _not_negative(c.reaction)
                 local = local + weak.mass(cells.basis, c=c.reaction)
-            force = weak.source(cells.basis, f=c.source)
             if c.velocity is not None:
                 definite = None
                 local = local + weak.convection(cells.basis, velocity=c.velocity)
@@ -178,8 +176,30 @@ class Poisson(Model):
                     along = {"time": c.time, "velocity": c.velocity}
                     reaction = 0.0 if c.reaction is None else c.reaction
                     local = local + weak.streamline(cells.basis, c=reaction, **along)
-                    force = force + weak.streamline_source(cells.basis, f=c.source, **along)
-            values, load = dofs.assemble_matrix(local), dofs.assemble_vector(force)
+            values = dofs.assemble_matrix(local)
+        for i, condition in enumerate(spec.boundary):
+            if isinstance(condition, Robin) and not self._facets_nonlinear(i):
+                facets = self.selections[i].facets
+                sites = scene.facets(facets)
+                h, _ = self.exchange(scene, i, sites)
+                definite = definite and _not_negative(h)
+                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
+        return Matrix(values, definite or None, symmetric)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble sources, fluxes and surroundings that do not see the solution."""
+        spec, dofs = self.spec, self.dofs
+        load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
+        if not self._cells_nonlinear:
+            cells = scene.cells()
+            f = scene.evaluate(spec.source, cells, "source").tensor
+            force = weak.source(cells.basis, f=f)
+            c = self._coefficients(scene, cells) if self._stabilized else None
+            if c is not None and c.time is not None and c.velocity is not None:
+                force = force + weak.streamline_source(
+                    cells.basis, f=f, time=c.time, velocity=c.velocity
+                )
+            load = dofs.assemble_vector(force)
         for i, condition in enumerate(spec.boundary):
             if self._facets_nonlinear(i):
                 continue
@@ -191,10 +211,8 @@ class Poisson(Model):
             elif isinstance(condition, Robin):
                 sites = scene.facets(facets)
                 h, ambient = self.exchange(scene, i, sites)
-                definite = definite and _not_negative(h)
-                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
                 load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
-        return Operator(values, load, definite or None, symmetric)
+        return load
 
     def terms(self, scene: Scene) -> list[Term]:
         """Return the integrals whose laws see the solution."""

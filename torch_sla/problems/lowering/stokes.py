@@ -15,7 +15,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann
 
 if TYPE_CHECKING:
@@ -89,12 +89,11 @@ class Stokes(Model):
         known = super().structure(definite, symmetric)
         return known.updated(nullspace=self._level) if self.enclosed else known
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble the saddle point and the loads."""
-        spec = self.spec
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble the saddle point."""
         cells = scene.cells()
         u, p = scene.geometry.basis("u"), scene.geometry.basis("p")
-        mu = scene.evaluate(spec.viscosity, cells, "viscosity").tensor
+        mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
         if not bool((mu.detach() > 0).all()):
             raise ArgumentError(
                 f"viscosity must be positive; its least value is {float(mu.detach().min()):.6g}"
@@ -106,7 +105,12 @@ class Stokes(Model):
             ("p", "u"): coupling,
             ("u", "p"): coupling.mT,
         }
-        values = self.numbering.matrix(blocks)
+        return Matrix(self.numbering.matrix(blocks), False)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble body forces, tractions and pressures."""
+        spec, cells = self.spec, scene.cells()
+        u = scene.geometry.basis("u")
         load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
@@ -123,7 +127,7 @@ class Stokes(Model):
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(basis, f=t)
             load = load + self.numbering.vector({"u": local}, facets)
-        return Operator(values, load, False)
+        return load
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:
         """Give an enclosed flow the pressure of mean zero."""

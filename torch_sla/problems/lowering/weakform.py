@@ -14,10 +14,11 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.expression.measures import degrees
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import Fields
 from torch_sla.problems.lowering.terms import Term, duals_of_integrand, residual, tangent
+from torch_sla.problems.lowering.timing import uses_time
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import Formula
 
@@ -58,6 +59,17 @@ class WeakForm(Model):
     def nonlinear(self) -> bool:  # type: ignore[override]
         """Whether some term is of higher degree than one, or a function that cannot be looked into."""
         return not self.spec.linear
+
+    @cached_property
+    def timed_matrix(self) -> bool:
+        """Whether an integral that holds an unknown depends on time."""
+        if self.nonlinear:
+            return bool(self.timed)
+        return any(
+            uses_time(i.expression.names, self.declared)
+            for i in self.spec.integrals
+            if self._degree(i)[1] >= 1
+        )
 
     def _degree(self, integral: Integral) -> tuple[float, float]:
         return degrees(integral.expression.root, self.ranks)
@@ -141,32 +153,29 @@ class WeakForm(Model):
 
     # -- operators ------------------------------------------------------------------------------
 
-    def operator(self, scene: Scene) -> Operator:
-        """Assemble a linear residual: its derivative, and minus its value at zero."""
+    def matrix(self, scene: Scene) -> Matrix:
+        """Assemble the derivative of a linear residual."""
         numbering = self.numbering
-        zero = torch.zeros(numbering.n, dtype=self.dtype, device=self.device)
         values = torch.zeros(numbering.pattern.nnz_csr, dtype=self.dtype, device=self.device)
         if self.nonlinear:
-            return Operator(values, zero, None, None)
-        slopes: list[Term] = []
-        loads: list[Term] = []
-        for integral in self.spec.integrals:
-            least, most = self._degree(integral)
-            term = self._term(scene, integral)
-            if most >= 1:
-                slopes.append(term)
-            if least < 1:
-                loads.append(term)
+            return Matrix(values, None, None)
+        zero = torch.zeros(numbering.n, dtype=self.dtype, device=self.device)
         recorded = torch.is_grad_enabled() and scene.requires_grad
-        for term in slopes:
+        for term in (self._term(scene, i) for i in self.spec.integrals if self._degree(i)[1] >= 1):
             u = zero.expand(*self._batch(scene, term, zero), -1)
             more = tangent(scene, [term], u, recorded=recorded)
             values = values if more is None else values + more
-        load = residual(scene, loads, zero)
-        load = zero if load is None else -load
-        if not recorded:
-            values, load = values.detach(), load.detach()
-        return Operator(values, load, None, None)
+        return Matrix(values if recorded else values.detach(), None, None)
+
+    def load(self, scene: Scene) -> Tensor:
+        """Assemble minus the value of a linear residual at zero."""
+        zero = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
+        if self.nonlinear:
+            return zero
+        loads = [self._term(scene, i) for i in self.spec.integrals if self._degree(i)[0] < 1]
+        found = residual(scene, loads, zero)
+        load = zero if found is None else -found
+        return load if torch.is_grad_enabled() and scene.requires_grad else load.detach()
 
     def _batch(self, scene: Scene, term: Term, u: Tensor) -> tuple[int, ...]:
         """Batch dimensions of one term: what does not reach the matrix adds none to it."""

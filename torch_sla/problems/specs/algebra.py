@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FUNCTIONS
@@ -20,16 +20,18 @@ from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
     FilePath,
     FormulaText,
+    FrozenMap,
     Listed,
     Parameter,
     Place,
     Text,
+    thaw,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Variable"]
+__all__ = ["EigenProblem", "Entries", "LinearProblem", "MatrixFile", "NonlinearProblem", "Root"]
 
 _ENDINGS = (".mtx", ".npz", ".safetensors")
 
@@ -139,12 +141,16 @@ class AlgebraProblem(Problem):
     def more_laws(self) -> Iterator[Law]:
         """Yield the parameters of matrices and vectors."""
         place = Place("cells", (0, 1, 2))
+        held: list[tuple[tuple[str, ...], Any]] = []
         for name in type(self).model_fields:
             value = getattr(self, name)
+            inside = value.items() if isinstance(value, FrozenMap) else ()
+            held += [((name,), value), *(((name, key), item) for key, item in inside)]
+        for path, value in held:
             if isinstance(value, Entries):
-                value, name = value.values, f"{name}.values"
+                value, path = value.values, (*path, "values")
             if isinstance(value, Parameter):
-                yield Law((name,), value, place)
+                yield Law(path, value, place)
 
 
 class LinearProblem(AlgebraProblem):
@@ -197,6 +203,11 @@ class EigenProblem(AlgebraProblem):
     mass: Matrix | None = Field(
         default=None, description="Symmetric positive definite; the identity when left out."
     )
+    kind: Literal["modes", "prestressed", "buckling"] = Field(
+        default="modes",
+        description="Of a physics: modes of the body as it is declared, modes about the state that its loads put it "
+        "in, or the factors on these loads at which it buckles (the least positive ones).",
+    )
     k: Annotated[int, Field(ge=1)] = Field(default=6, description="Number of pairs.")
     which: Literal["SM", "LM", "SA", "LA"] = Field(
         default="SM", description="Least or largest, by magnitude or by value."
@@ -216,31 +227,56 @@ class EigenProblem(AlgebraProblem):
             raise SpecError(f"the mass is that of the {self.of.type} problem", path="mass")
         if self.of is not None and self.of.no_modes is not None:
             raise SpecError(f"{self.of.type} has no modes: {self.of.no_modes}", path="of")
+        if self.kind != "modes":
+            self._stressed()
         return self
 
+    def _stressed(self) -> None:
+        if self.of is None:
+            raise SpecError("matrices say themselves what they are", path="kind")
+        if self.of.type != "elasticity":
+            followed = (
+                "its modes are about the loaded state already, and control: arc_length finds the load at which it "
+                "gives way"
+                if self.of.type == "hyperelasticity"
+                else "only a stress stiffens or softens a body: elasticity"
+            )
+            raise SpecError(f"{self.kind} of {self.of.type}: {followed}", path="kind")
+        if self.kind == "buckling" and (self.which != "SM" or self.sigma is not None):
+            path = "sigma" if self.sigma is not None else "which"
+            raise SpecError("the least positive load factors are found", path=path)
 
-class Variable(Spec):
-    """A number to be found.
+
+class Root(Spec):
+    """A number, or a vector of numbers, at which the equations hold.
 
     Examples
     --------
-    >>> Variable("x", start=0.5)
-    Variable(name='x', start=0.5)
+    >>> Root("x", start=0.5)
+    Root(name='x', start=0.5)
     """
 
-    type: Literal["variable"] = "variable"
+    type: Literal["root"] = "root"
     name: Text = Field(kw_only=False, description="Its name in the equations.")
-    start: float = Field(default=0.0, description="Starting value of the iteration.")
+    size: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Number of components of a vector; a number when left out."
+    )
+    start: float = Field(
+        default=0.0, description="Starting value of the iteration, of every component."
+    )
 
 
 class NonlinearProblem(AlgebraProblem):
-    """Find numbers at which as many expressions vanish.
+    """Find numbers and vectors at which as many expressions vanish.
+
+    In the expressions a vector is a list of numbers: ``x**2``, ``x*y`` and ``exp(x)`` act on each of them,
+    ``dot(A, x)`` applies a matrix.
 
     Examples
     --------
-    >>> from torch_sla import NonlinearProblem, Parameter, Variable
+    >>> from torch_sla import NonlinearProblem, Parameter, Root
     >>> problem = NonlinearProblem(
-    ...     unknowns=[Variable("x", start=1.0), Variable("y", start=2.0)],
+    ...     unknowns=[Root("x", start=1.0), Root("y", start=2.0)],
     ...     residual=["x**2 + y**2 - r2", "x - y"],
     ...     parameters=[Parameter("r2", default=8.0)],
     ... )
@@ -251,9 +287,15 @@ class NonlinearProblem(AlgebraProblem):
     fields_of: ClassVar[dict[str, int]] = {"x": 0}
 
     type: Literal["nonlinear"] = "nonlinear"
-    unknowns: Annotated[Listed[Variable], MinLen(1)] = Field(description="What is to be found.")
+    unknowns: Annotated[Listed[Root], MinLen(1)] = Field(description="What is to be found.")
+    matrices: Annotated[dict[str, Matrix], BeforeValidator(thaw), AfterValidator(FrozenMap)] = (
+        Field(
+            default_factory=FrozenMap,
+            description="Matrices by the name they have in the equations, where they act on vectors.",
+        )
+    )
     residual: Annotated[Listed[FormulaText], MinLen(1)] = Field(
-        description="One expression of unknowns and parameters for each unknown."
+        description="One expression of unknowns, parameters and matrices for each unknown, and of its size."
     )
 
     @model_validator(mode="after")
@@ -263,18 +305,28 @@ class NonlinearProblem(AlgebraProblem):
                 f"{len(self.unknowns)} unknowns need as many equations; received {len(self.residual)}",
                 path="residual",
             )
-        names = [u.name for u in self.unknowns]
-        for i, name in enumerate(names):
+        named = [(f"unknowns.{i}.name", "an unknown", u.name) for i, u in enumerate(self.unknowns)]
+        named += [(f"matrices.{name}", "a matrix", name) for name in self.matrices]
+        names = [name for _, _, name in named]
+        whole = {m.name for m in self.matrices.values() if isinstance(m, Parameter)}
+        for path, what, name in named:
             if name in (RESERVED_NAMES - set("xyz")) | FUNCTIONS.keys() or not name.isidentifier():
-                raise SpecError(f"an unknown cannot be called {name!r}", path=f"unknowns.{i}.name")
-            if names.count(name) > 1 or name in self.declared:
-                raise SpecError(f"the name {name!r} is taken twice", path=f"unknowns.{i}.name")
-        ranks = {n: len(p.shape) for n, p in self.declared.items()} | dict.fromkeys(names, 0)
-        for i, formula in enumerate(self.residual):
+                raise SpecError(f"{what} cannot be called {name!r}", path=path)
+            if names.count(name) > 1 or name in self.declared.keys() - whole:
+                raise SpecError(f"the name {name!r} is taken twice", path=path)
+        ranks = {n: len(p.shape) for n, p in self.declared.items() if n not in whole}
+        ranks |= {u.name: int(u.size is not None) for u in self.unknowns}
+        ranks |= dict.fromkeys(self.matrices, 2)
+        for i, (formula, unknown) in enumerate(zip(self.residual, self.unknowns, strict=True)):
             try:
-                rank = formula.expression.check(ranks)  # type: ignore[attr-defined]
+                rank = formula.expression.check(  # type: ignore[attr-defined]
+                    ranks, operators=self.matrices, elementwise=True
+                )
             except ExpressionError as error:
                 raise ExpressionError(error.message, path=f"residual.{i}") from None
-            if rank:
-                raise SpecError("an equation is a scalar", path=f"residual.{i}")
+            if rank != ranks[unknown.name]:
+                needed = "a scalar" if unknown.size is None else f"a vector of {unknown.size}"
+                raise SpecError(
+                    f"the equation of {unknown.name!r} is {needed}", path=f"residual.{i}"
+                )
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal, TypeAlias
 
 import pydantic
@@ -9,6 +11,7 @@ from annotated_types import MinLen
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Selector
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.value import FormulaText, Listed, Place, Points, Text
 
 __all__ = [
@@ -18,7 +21,9 @@ __all__ = [
     "Field",
     "Flux",
     "Integral",
+    "Line",
     "Maximum",
+    "Minimum",
     "Output",
     "OutputSpec",
     "Probe",
@@ -49,6 +54,70 @@ class Probe(OutputSpec):
     type: Literal["probe"] = "probe"
     at: Points = pydantic.Field(kw_only=False, description="Positions [n, dim].")
     quantity: Quantity = pydantic.Field(default="u", kw_only=False, description="What is measured.")
+
+    @property
+    def points(self) -> tuple[tuple[float, ...], ...]:
+        """Where it is measured."""
+        found: tuple[tuple[float, ...], ...] = self.at
+        return found
+
+
+class Line(OutputSpec):
+    """A quantity along a segment, or a polyline: ``[*batch, n, *shape]`` at equal distances, both ends among them.
+
+    ``solution.arcs["name"]`` is the length along it. A quantity that jumps between cells has the value of one
+    of them where the line crosses.
+
+    Examples
+    --------
+    >>> Line("cut", at=[(0.0, 0.0), (3.0, 4.0)], n=3).points
+    ((0.0, 0.0), (1.5, 2.0), (3.0, 4.0))
+    """
+
+    type: Literal["line"] = "line"
+    at: Annotated[Points, MinLen(2)] = pydantic.Field(
+        kw_only=False, description="Corners of the polyline [m, dim]."
+    )
+    n: Annotated[int, pydantic.Field(ge=2, le=1_000_000)] = pydantic.Field(
+        default=101, kw_only=False, description="Number of points along it."
+    )
+    quantity: Quantity = pydantic.Field(default="u", kw_only=False, description="What is measured.")
+
+    @pydantic.model_validator(mode="after")
+    def _long(self) -> Line:
+        if len({len(p) for p in self.at}) > 1:
+            raise fault("the corners of a line have one number of coordinates")
+        if not self._corners[-1]:
+            raise fault("the corners of a line lie at one point; it needs a length")
+        return self
+
+    @property
+    def _corners(self) -> tuple[float, ...]:
+        """Length along the line at each corner."""
+        return tuple(accumulate((math.dist(a, b) for a, b in pairwise(self.at)), initial=0.0))
+
+    @property
+    def arc(self) -> tuple[float, ...]:
+        """Length along the line at each of its points."""
+        length = self._corners[-1]
+        return tuple(length * (i / (self.n - 1)) for i in range(self.n))
+
+    @property
+    def points(self) -> tuple[tuple[float, ...], ...]:
+        """Its points ``[n, dim]``; those of corners and ends are exact."""
+        corners, found, piece = self._corners, [], 0
+        for s in self.arc:
+            while piece < len(corners) - 2 and s > corners[piece + 1]:
+                piece += 1
+            a, b = self.at[piece], self.at[piece + 1]
+            size = corners[piece + 1] - corners[piece]
+            t = (s - corners[piece]) / size if size else 0.0
+            inside = 0.0 < t < 1.0
+            end = a if t <= 0.0 else b
+            found.append(
+                tuple(x + t * (y - x) for x, y in zip(a, b, strict=True)) if inside else end
+            )
+        return tuple(found)
 
 
 class Integral(OutputSpec):
@@ -109,6 +178,13 @@ class Maximum(OutputSpec):
     )
 
 
+class Minimum(OutputSpec):
+    """The smallest value of an expression: over the nodes where it has values there, else over quadrature points."""
+
+    type: Literal["minimum"] = "minimum"
+    expression: Scalar = pydantic.Field(kw_only=False, description="What is minimised.")
+
+
 class Field(OutputSpec):
     """An expression as a field: ``[*batch, n_sites, *shape]``.
 
@@ -133,6 +209,16 @@ class Component(OutputSpec):
 
 
 Output: TypeAlias = Annotated[
-    Probe | Integral | Flux | Reaction | Energy | Compliance | Maximum | Field | Component,
+    Probe
+    | Line
+    | Integral
+    | Flux
+    | Reaction
+    | Energy
+    | Compliance
+    | Maximum
+    | Minimum
+    | Field
+    | Component,
     pydantic.Field(discriminator="type"),
 ]

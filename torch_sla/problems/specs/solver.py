@@ -40,6 +40,11 @@ class Newton(Spec):
         description="Keep the tangent with its factors or hierarchy while a step with it lowers the residual "
         "to this share (0.1 to 0.5); 0 means a new tangent for every step.",
     )
+    inexact: bool = Field(
+        default=False,
+        description="Where steps are solved by iteration: only as accurately as they are worth, and with a "
+        "multigrid hierarchy that is kept while it serves. The solution meets the same tolerance.",
+    )
 
 
 class Solver(Spec):

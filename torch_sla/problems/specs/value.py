@@ -46,6 +46,7 @@ __all__ = [
     "Text",
     "Value",
     "leaves",
+    "thaw",
 ]
 
 T = TypeVar("T")
@@ -154,7 +155,8 @@ class _ExpressionFormat:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "format": "expression"}
+        # No expression holds a colon: that is how a function by its name is told from one.
+        return {**handler(schema), "format": "expression", "pattern": "^[^:]*$"}
 
 
 class _TagMap:
@@ -184,7 +186,7 @@ class Place:
     ----------
     on
         ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones),
-        ``"points"`` of the body or ``"output"`` (wherever the output asks).
+        ``"points"`` of the body, ``"output"`` (wherever the output asks) or ``"constant"`` (nowhere).
     ranks
         Ranks allowed: 0 scalar, 1 vector, 2 matrix.
     fields
@@ -193,7 +195,7 @@ class Place:
         Whether the field is a mapping from names to laws.
     """
 
-    on: Literal["cells", "facets", "dofs", "points", "output"]
+    on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
     named: bool = False
@@ -365,7 +367,8 @@ def _somewhere(value: Any) -> Any:
     return value
 
 
-def _thaw(value: Any) -> Any:
+def thaw(value: Any) -> Any:
+    """Return a frozen map as one that a validator may read."""
     return dict(value) if isinstance(value, FrozenMap) else value
 
 
@@ -401,7 +404,7 @@ Value: TypeAlias = Annotated[
     | Annotated[Listed[Row], Tag("<list>")]
     | Annotated[
         dict[str, TagValue],
-        BeforeValidator(_thaw),
+        BeforeValidator(thaw),
         MinLen(1),
         AfterValidator(FrozenMap),
         _TagMap(),

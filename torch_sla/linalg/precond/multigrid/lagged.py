@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import asdict, dataclass, replace
+from math import ceil, log10
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -32,14 +32,15 @@ class SetUpPoint:
     ----------
     values
         ``[nnz_csr]``, a copy.
-    iterations
-        Of the first solve with it; -1 before that.
+    iterations, rtol
+        Of the first solve with it, to that tolerance; -1 before that.
     age
         How many sets of values have been preconditioned with it since.
     """
 
     values: Tensor
     iterations: int = -1
+    rtol: float = 0.0
     age: int = 0
 
 
@@ -48,8 +49,9 @@ class LaggedMultigrid:
 
     A solve whose values are near those of the last set-up is preconditioned with the hierarchy at hand,
     or with its aggregates and fresh numbers. What it returns meets its tolerance like any other; only
-    the iterations differ. When they exceed ``growth`` times those of the first solve after the set-up
-    by more than `slack`, the hierarchy is set up for the present values within that same solve, which
+    the iterations differ. When they exceed ``growth`` times those of the first solve after the set-up (in
+    proportion to the digits asked for) by more than `slack`, the hierarchy is set up for the present
+    values within that same solve, which
     goes on from where it was.
 
     Its results depend on the history of the loop, in the digits beyond the tolerance. A loop that is
@@ -142,7 +144,7 @@ class LaggedMultigrid:
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on with the same bits."""
         p = self.point
-        return {} if p is None else {"values": p.values, "iterations": p.iterations, "age": p.age}
+        return {} if p is None else asdict(p)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved set-up point; the hierarchy is made again when it is first needed."""
@@ -236,9 +238,10 @@ class LaggedPreconditioner:
         if self._age == 0 or point is None or point.iterations < 0:
             out = run(self.hierarchy, x0, options)
             if point is not None and point.iterations < 0 and out.result is Result.CONVERGED:
-                memory.point = replace(point, iterations=out.iterations)
+                memory.point = replace(point, iterations=out.iterations, rtol=options.rtol)
             return out
-        bound = ceil(memory.growth * point.iterations) + memory.slack
+        digits = _digits(options.rtol) / _digits(point.rtol)
+        bound = ceil(memory.growth * digits * point.iterations) + memory.slack
         if options.maxiter is not None:
             bound = min(bound, options.maxiter)
         out = run(self.hierarchy, x0, replace(options, maxiter=bound))
@@ -249,7 +252,12 @@ class LaggedPreconditioner:
         left = None if options.maxiter is None else options.maxiter - out.iterations
         more = run(self.hierarchy, start, replace(options, maxiter=left))
         if more.result is Result.CONVERGED and memory.point is not None:
-            memory.point = replace(memory.point, iterations=max(more.iterations, point.iterations))
+            count = max(more.iterations, ceil(digits * point.iterations))
+            memory.point = replace(memory.point, iterations=count, rtol=options.rtol)
         more.iterations += out.iterations
         more.history = out.history + more.history
         return more
+
+
+def _digits(rtol: float) -> float:
+    return max(-log10(rtol), 0.5) if rtol > 0 else 16.0

@@ -1,0 +1,3 @@
+"""What design needs of mathematics: optimizers, transforms, regularisers, aggregates."""
+
+from __future__ import annotations

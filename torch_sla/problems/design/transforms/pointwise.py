@@ -1,0 +1,235 @@
+"""Functions of each value on its own: reparametrisations, projection, interpolation of materials."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.design.transforms.base import Pointwise, finite, positive
+
+__all__ = ["RAMP", "SIMP", "Log", "Logit", "Projection", "Softplus"]
+
+
+@dataclass(frozen=True)
+class Log(Pointwise):
+    """The unknown is the logarithm of the value, which is therefore positive.
+
+    Examples
+    --------
+    >>> round(Log()(torch.tensor([0.0, 1.0]))[1].item(), 4)
+    2.7183
+    """
+
+    free: ClassVar[bool] = True
+
+    type: Literal["log"] = field(default="log", kw_only=True)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return ``exp(values)``."""
+        return values.exp()
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return the logarithm."""
+        if not bool((values > 0).all()):
+            raise ArgumentError(f"log needs positive values; the least is {float(values.min()):g}")
+        return values.log()
+
+
+@dataclass(frozen=True)
+class Softplus(Pointwise):
+    """``lower + log(1 + exp(s x))/s``: above `lower`, and nearly linear far above it.
+
+    Parameters
+    ----------
+    lower
+        Infimum of the values.
+    sharpness
+        ``s``: the bend is about ``1/s`` wide.
+    """
+
+    free: ClassVar[bool] = True
+
+    lower: float = 0.0
+    sharpness: float = 1.0
+    type: Literal["softplus"] = field(default="softplus", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        finite("lower", self.lower)
+        positive("sharpness", self.sharpness)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Map any number to one above `lower`."""
+        return self.lower + functional.softplus(self.sharpness * values) / self.sharpness
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return what is mapped to ``values``."""
+        over = self.sharpness * (values - self.lower)
+        if not bool((over > 0).all()):
+            raise ArgumentError(
+                f"softplus needs values above lower={self.lower:g}; the least is {float(values.min()):g}"
+            )
+        return (over + (-torch.expm1(-over)).log()) / self.sharpness
+
+
+@dataclass(frozen=True)
+class Logit(Pointwise):
+    """Strictly between two bounds, for methods that know none: ``lower + (upper - lower) sigmoid(x)``.
+
+    Parameters
+    ----------
+    lower, upper
+        The bounds, which are never reached.
+    """
+
+    free: ClassVar[bool] = True
+
+    lower: float = 0.0
+    upper: float = 1.0
+    type: Literal["logit"] = field(default="logit", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        finite("lower", self.lower)
+        finite("upper", self.upper)
+        if self.lower >= self.upper:
+            raise ArgumentError(f"lower={self.lower!r} must be below upper={self.upper!r}")
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Map any number to one between the bounds."""
+        return self.lower + (self.upper - self.lower) * torch.sigmoid(values)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return what is mapped to ``values``."""
+        share = (values - self.lower) / (self.upper - self.lower)
+        if not bool(((share > 0) & (share < 1)).all()):
+            raise ArgumentError(
+                f"logit needs values strictly between {self.lower:g} and {self.upper:g}; they reach from "
+                f"{float(values.min()):g} to {float(values.max()):g}"
+            )
+        return torch.logit(share)
+
+
+@dataclass(frozen=True)
+class Projection(Pointwise):
+    """Smoothed Heaviside projection to 0 and 1, which keeps 0 and 1 where they are.
+
+    ``(tanh(b e) + tanh(b (x - e))) / (tanh(b e) + tanh(b (1 - e)))`` with ``b = beta`` and ``e = eta``
+    (Wang, Lazarov and Sigmund, Struct. Multidisc. Optim. 43 (2011), 767-784, eq. 9).
+
+    Parameters
+    ----------
+    beta
+        Sharpness: nearly the identity at 1, nearly a step at 32. Loops raise it as they go.
+    eta
+        Threshold between 0 and 1.
+
+    Examples
+    --------
+    >>> p = Projection(beta=4.0)
+    >>> p(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+
+    beta: float = 8.0
+    eta: float = 0.5
+    type: Literal["projection"] = field(default="projection", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        positive("beta", self.beta)
+        finite("eta", self.eta)
+        if not 0 <= self.eta <= 1:
+            raise ArgumentError(f"eta must be between 0 and 1; got {self.eta!r}")
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        low = math.tanh(self.beta * self.eta)
+        return low, low + math.tanh(self.beta * (1 - self.eta))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Push values towards 0 and 1."""
+        low, whole = self._ends
+        return (low + torch.tanh(self.beta * (values - self.eta))) / whole
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return what is mapped to ``values``."""
+        low, whole = self._ends
+        return self.eta + torch.atanh(whole * values - low) / self.beta
+
+
+@dataclass(frozen=True)
+class SIMP(Pointwise):
+    """Material by a power of the density: ``minimum + x**penalty (maximum - minimum)``.
+
+    The modified scheme (Sigmund, Struct. Multidisc. Optim. 33 (2007), 401-424, eq. 3).
+
+    Parameters
+    ----------
+    penalty
+        The power; 3 is usual.
+    minimum, maximum
+        Values of void and of material. The void needs a little, so that the matrix stays regular.
+    """
+
+    penalty: float = 3.0
+    minimum: float = 1e-9
+    maximum: float = 1.0
+    type: Literal["simp"] = field(default="simp", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        positive("penalty", self.penalty)
+        finite("minimum", self.minimum)
+        finite("maximum", self.maximum)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Map densities to material values."""
+        return self.minimum + values**self.penalty * (self.maximum - self.minimum)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return the densities."""
+        return ((values - self.minimum) / (self.maximum - self.minimum)) ** (1 / self.penalty)
+
+
+@dataclass(frozen=True)
+class RAMP(Pointwise):
+    """Material by a rational function: ``minimum + x/(1 + q (1 - x)) (maximum - minimum)``.
+
+    Its slope at zero density is not zero, so that bodies under their own weight and vibrating ones do not
+    get stuck there (Stolpe and Svanberg, Struct. Multidisc. Optim. 22 (2001), 116-124).
+
+    Parameters
+    ----------
+    penalty
+        ``q``; 8 is like a cubic SIMP.
+    minimum, maximum
+        Values of void and of material.
+    """
+
+    penalty: float = 8.0
+    minimum: float = 1e-9
+    maximum: float = 1.0
+    type: Literal["ramp"] = field(default="ramp", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        positive("penalty", self.penalty)
+        finite("minimum", self.minimum)
+        finite("maximum", self.maximum)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Map densities to material values."""
+        share = values / (1 + self.penalty * (1 - values))
+        return self.minimum + share * (self.maximum - self.minimum)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return the densities."""
+        share = (values - self.minimum) / (self.maximum - self.minimum)
+        return share * (1 + self.penalty) / (1 + self.penalty * share)

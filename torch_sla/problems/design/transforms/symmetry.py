@@ -1,0 +1,113 @@
+"""Fields that are the same on both sides of a plane, and fields with a part that is not designed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.problems.design.transforms.base import Stage, Transform, finite
+from torch_sla.problems.design.transforms.cone import Averaging
+
+if TYPE_CHECKING:
+    from torch_sla.problems.design.transforms.place import Place
+
+__all__ = ["Fixed", "Symmetry"]
+
+
+@dataclass(frozen=True)
+class Symmetry(Transform):
+    """The mean of a field and its mirror image, so that gradients are symmetric too.
+
+    Parameters
+    ----------
+    axis
+        ``"x" "y" "z"``: the normal of the plane.
+    at
+        Where the plane is along it.
+    """
+
+    axis: Literal["x", "y", "z"]
+    at: float = 0.0
+    type: Literal["symmetry"] = field(default="symmetry", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        finite("at", self.at)
+        if self.axis not in ("x", "y", "z"):
+            raise ArgumentError(f"axis must be x, y or z; got {self.axis!r}")
+
+    def prepare(self, place: Place) -> Stage:
+        """Find the partner of each site.
+
+        Raises
+        ------
+        ArgumentError
+            If the mesh is not symmetric: a site has no partner.
+        """
+        from scipy.spatial import cKDTree
+
+        axis, x = "xyz".index(self.axis), place.x.cpu()
+        if axis >= x.shape[1]:
+            raise ArgumentError(f"axis={self.axis!r}, but the mesh has {x.shape[1]} dimensions")
+        mirrored = x.clone()
+        mirrored[:, axis] = 2 * self.at - x[:, axis]
+        size = float((x.amax(0) - x.amin(0)).norm())
+        distance, partner = cKDTree(x.numpy()).query(mirrored.numpy())
+        worst = int(distance.argmax())
+        if distance[worst] > 1e-6 * size:
+            raise ArgumentError(
+                f"the mesh is not symmetric about {self.axis} = {self.at:g}: the site at "
+                f"{tuple(x[worst].tolist())} has no partner, the nearest is {distance[worst]:.3g} away"
+            )
+        own = torch.arange(len(x))
+        row, col = torch.cat([own, own]), torch.cat([own, torch.from_numpy(partner)])
+        half = torch.full((2 * len(x),), 0.5, dtype=torch.float64)
+        n, device = len(x), place.x.device
+        matrix = SparseTensor(half.to(device), row.to(device), col.to(device), (n, n))
+        return Averaging(place, matrix)
+
+
+@dataclass(frozen=True)
+class Fixed(Transform):
+    """Sites in tagged cells have a given value, whatever the unknown says: a flange, a keep-out region.
+
+    Parameters
+    ----------
+    on
+        Tag or tags of cells.
+    value
+        Their value.
+    """
+
+    on: str | tuple[str, ...]
+    value: float
+    type: Literal["fixed"] = field(default="fixed", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check."""
+        finite("value", self.value)
+
+    def prepare(self, place: Place) -> Stage:
+        """Look the cells up; of nodal fields, all their nodes."""
+        mesh = place.on_mesh
+        cells = mesh.select_cells(self.on)
+        if place.on not in ("cells", "nodes"):
+            raise ArgumentError(f"fixed acts on cells and nodes, and the field lives on {place.on}")
+        sites = cells if place.on == "cells" else mesh.cells[cells].unique()
+        held = torch.zeros(place.n, dtype=torch.bool, device=cells.device)
+        held[sites] = True
+        return _Held(place, held, self.value)
+
+
+class _Held(Stage):
+    def __init__(self, place: Place, held: Tensor, value: float) -> None:
+        self.place, self.held, self.value = place, held, value
+
+    def __call__(self, values: Tensor) -> Tensor:
+        place = self.place
+        return place.back(place.last(place.check(values)).masked_fill(self.held, self.value))

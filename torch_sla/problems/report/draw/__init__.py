@@ -1,0 +1,3 @@
+"""Pictures without a plotting library: triangles to pixels, pixels to PNG, curves to SVG."""
+
+from __future__ import annotations

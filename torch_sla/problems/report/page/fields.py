@@ -1,0 +1,144 @@
+"""Pictures of the mesh and of fields on it."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from torch_sla.problems.report.draw.charts import Curve, chart, number
+from torch_sla.problems.report.draw.colours import Scale
+from torch_sla.problems.report.draw.picture import data_url, framed, mesh_picture, painted
+from torch_sla.problems.report.draw.view import View
+from torch_sla.problems.report.page.section import figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from torch_sla.problems.report.frames import Frames
+
+__all__ = ["chosen", "field_pictures", "mesh_part"]
+
+Floats = npt.NDArray[np.float64]
+
+_FRAMES, _FIELDS, _MODES, _CURVES = 16, 8, 12, 6
+
+
+def mesh_part(frames: Frames) -> str:
+    """Draw the mesh and say what it is made of."""
+    mesh, points = frames.mesh, _numpy(frames.points)
+    caption = f"{mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D"
+    if mesh.dim == 1:
+        low, high = float(points.min()), float(points.max())
+        return f'<p class="note">{escape(caption)}, from {number(low)} to {number(high)}.</p>'
+    return figure(mesh_picture(View(mesh, points[None], 560, 360), points), caption)
+
+
+def field_pictures(frames: Frames) -> str:
+    """Draw every field: pictures side by side for modes, one with a slider for times, cases and members."""
+    fields = [(name, value, True) for name, value in frames.nodal.items()]
+    fields += [(name, value, False) for name, value in frames.cellwise.items()]
+    left = [name for name, _, _ in fields[_FIELDS:]]
+    parts = [_field(frames, *each) for each in fields[:_FIELDS]]
+    body = "".join(parts) if len(parts) == 1 else f'<div class="grid2">{"".join(parts)}</div>'
+    if left:
+        body += f'<p class="note">Not drawn: {escape(" ".join(left))}.</p>'
+    return body
+
+
+def chosen(k: int, most: int) -> list[int]:
+    """Choose at most so many of k, evenly, the first and the last among them."""
+    return sorted({round(i) for i in np.linspace(0, k - 1, min(k, most))})
+
+
+def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
+    array = _numpy(value)
+    size = (
+        array if array.ndim == 2 else np.linalg.norm(array.reshape(*array.shape[:2], -1), axis=-1)
+    )
+    said = name if array.ndim == 2 else f"|{name}|"
+    if frames.mesh.dim == 1:
+        return _curves(frames, said, size if array.ndim == 2 else array[..., 0], nodal)
+    moves = frames.moves if frames.moves is not None and frames.moves in frames.nodal else None
+    points = np.repeat(_numpy(frames.points)[None], len(size), 0)
+    if moves is not None:
+        moved = _numpy(frames.nodal[moves])
+        points, said = _moved(points, moved, said, each=frames.axis == "mode")
+    if frames.axis == "mode":
+        return _modes(frames, said, size, points)
+    index = chosen(len(size), _FRAMES)
+    compact = len(index) > 1
+    view = View(frames.mesh, points[index], *((460, 340) if compact else (560, 400)))
+    scale = Scale.of(size[index])
+    urls = [data_url(painted(view, points[i], size[i], scale, nodal=nodal)) for i in index]
+    first = len(index) - 1 if frames.axis == "t" else 0
+    shown = framed(view, urls[first], scale, label=said)
+    if not compact:
+        return figure(shown, said)
+    return _slider(shown, urls, [frames.titles[i] for i in index], first, said)
+
+
+def _slider(
+    shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str
+) -> str:
+    data = json.dumps([{"url": u, "title": t} for u, t in zip(urls, titles, strict=True)])
+    controls = (
+        '<div class="controls"><button type="button" aria-label="play">▶</button>'
+        f'<input type="range" min="0" max="{len(urls) - 1}" value="{first}" aria-label="frame">'
+        f"<output>{escape(titles[first])}</output></div>"
+    )
+    held = data.replace("<", "\\u003c")
+    script = f'<script type="application/json">{held}</script>'
+    return (
+        f"<figure data-frames>{shown}{controls}{script}"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _modes(frames: Frames, said: str, size: Floats, points: Floats) -> str:
+    view_size = (300, 220)
+    parts = []
+    for i in range(min(len(size), _MODES)):
+        view = View(frames.mesh, points[[i]], *view_size)
+        scale = Scale.of(size[i])
+        url = data_url(painted(view, points[i], size[i], scale))
+        parts.append(figure(framed(view, url, scale, label=frames.titles[i]), frames.titles[i]))
+    more = len(size) - len(parts)
+    note = f'<p class="note">{more} more are not drawn.</p>' if more else ""
+    return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>{note}'
+
+
+def _moved(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
+    """Move points by displacements, enlarged so that they can be seen where they are small."""
+    extent = float(np.ptp(points[0], axis=0).max())
+    largest = np.linalg.norm(moved, axis=-1).max(-1)
+    if not np.isfinite(largest).all() or not largest.max():
+        return points, said
+    if each:
+        factor: Any = 0.12 * extent / np.maximum(largest, 1e-300)
+        return points + factor[:, None, None] * moved, f"{said}, shapes enlarged to be seen"
+    ratio = float(largest.max()) / extent
+    if ratio >= 0.05:
+        return points + moved, f"{said}, on the deformed shape"
+    enlarged = float(f"{0.08 / ratio:.1g}")
+    return points + enlarged * moved, f"{said}, displacements {number(enlarged)} times as large"
+
+
+def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:
+    """Draw a field in 1D as curves over x."""
+    mesh = frames.mesh
+    at = _numpy(frames.points if nodal else frames.points[mesh.vertices].mean(1))[:, 0]
+    order = at.argsort()
+    index = chosen(len(values), _CURVES)
+    curves = [Curve(frames.titles[i] or name, at[order], values[i][order]) for i in index]
+    return figure(chart(curves, "x", name), name)
+
+
+def _numpy(value: Tensor) -> Floats:
+    found: Floats = value.detach().cpu().double().numpy()
+    return found

@@ -1,0 +1,198 @@
+"""The page: parts in order, in one file."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.problems.report.draw.charts import number
+from torch_sla.problems.report.frames import frames_of
+from torch_sla.problems.report.page.fields import field_pictures, mesh_part
+from torch_sla.problems.report.page.outputs import outputs_part
+from torch_sla.problems.report.page.section import Section, facts, table
+from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
+from torch_sla.problems.report.page.style import SCRIPT, STYLE
+from torch_sla.problems.report.save import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    result: Any,
+    path: str | Path,
+    *,
+    command: str | None = None,
+    seconds: float | None = None,
+) -> None:
+    """Write one HTML file about a result, which needs no network and no other file.
+
+    Parameters
+    ----------
+    result
+        A solution of any kind. Parts that it has of its own (``sections() -> list[Section]``) come before the plan.
+    path
+        The file.
+    command
+        How it was run, where that was in a shell.
+    seconds
+        How long it took.
+    """
+    path = Path(path)
+    if path.suffix not in (".html", ".htm"):
+        raise ArgumentError(f"path ends in {path.suffix!r}; a report is an .html file")
+    sections = list(_sections(result, command))
+    path.write_text(_page(result, sections, seconds), encoding="utf-8")
+
+
+def _sections(result: Any, command: str | None) -> Iterable[Section]:
+    try:
+        frames = frames_of(result)
+    except ArgumentError:
+        frames = None
+    if frames is not None:
+        yield Section("Fields", field_pictures(frames))
+        yield Section("Mesh", mesh_part(frames))
+    yield Section("Outputs", outputs_part(result))
+    parameters = _parameters(result)
+    if parameters:
+        yield Section("Parameters", parameters)
+    own = getattr(result, "sections", None)
+    if own is not None:
+        yield from own()
+    yield Section("Convergence", convergence_part(result))
+    yield Section("Plan", plan_part(result))
+    yield Section("How to do it again", _again(result, command))
+
+
+def _page(result: Any, sections: list[Section], seconds: float | None) -> str:
+    spec, info = result.spec, result.info
+    name = spec.name or _inner(spec).name or type(spec).__name__
+    good = info.converged
+    mark = f'<span class="{"good" if good else "bad"}">{escape(info.result.name.lower())}</span>'
+    links = "".join(f'<a href="#{_anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
+    body = "".join(
+        f'<section id="{_anchor(s.title)}"><h2>{escape(s.title)}</h2>{s.body}</section>'
+        for s in sections
+    )
+    versions = identity(result)["versions"]
+    made = f"torch_sla {versions['torch_sla']}, torch {versions['torch']}"
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(name)}</title>"
+        '<link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head><body><main>"
+        f"<header><h1>{escape(name)} {mark}</h1><p>{escape(_kind(spec))}</p><nav>{links}</nav></header>"
+        f"{facts(_head(result, seconds))}{body}<footer>{escape(made)}</footer></main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def _anchor(title: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in title.lower())
+
+
+def _inner(spec: Any) -> Any:
+    while spec.inner is not None:
+        spec = spec.inner
+    return spec
+
+
+def _kind(spec: Any) -> str:
+    parts = [spec.type.replace("_", " ")]
+    while spec.inner is not None:
+        spec = spec.inner
+        parts.append(spec.type.replace("_", " "))
+    return " of ".join(parts)
+
+
+def _head(result: Any, seconds: float | None) -> dict[str, str]:
+    info = result.info
+    found = {"unknowns": f"{_unknowns(result):,}".replace(",", " ")}
+    times, cases = getattr(result, "times", None), getattr(result, "cases", None)
+    if times is not None:
+        found["steps"] = f"{len(times) - 1}, to t = {number(float(times[-1]))}"
+    if cases is not None:
+        found["cases"] = str(len(cases))
+    batch = getattr(result, "batch", ())
+    if batch:
+        found["batch"] = " × ".join(map(str, batch))
+    found["solved by"] = solved_by(info)
+    if info.residual:
+        found["residual"] = f"{info.residual:.1e}"
+    if seconds is not None:
+        found["time"] = f"{seconds:.3g} s"
+    found["device"] = str(getattr(result.model, "device", "cpu"))
+    found["spec"] = result.spec_hash[:12]
+    return found
+
+
+def _unknowns(result: Any) -> int:
+    model = result.model
+    while hasattr(model, "model"):
+        model = model.model
+    numbering = getattr(model, "numbering", None)
+    if numbering is not None:
+        return int(numbering.n)
+    return sum(value.numel() for value in result.fields.values())
+
+
+def _parameters(result: Any) -> str:
+    declared = result.spec.declared
+    if not declared:
+        return ""
+    given = _given(result)
+    rows = []
+    for name, parameter in declared.items():
+        value = given.get(name)
+        if value is None:
+            text = "" if parameter.default is None else f"{parameter.default}"
+        elif value.numel() == 1:
+            text = f"{float(value.detach().real):.8g}"
+        else:
+            size = value.detach().abs() if value.is_complex() else value.detach()
+            text = f"{number(float(size.min()))} … {number(float(size.max()))}  {list(value.shape)}"
+        shape = f", {list(parameter.shape)}" if parameter.shape else ""
+        rows.append([name, text, parameter.unit or "", f"{parameter.on}{shape}"])
+    return table(["name", "value", "unit", "lives on"], rows)
+
+
+def _given(result: Any) -> dict[str, Any]:
+    """Return the values that were given, where the result remembers them."""
+    scene = getattr(getattr(result, "_taken", None), "scene", None) or getattr(
+        result, "_scene", None
+    )
+    return {} if scene is None else dict(scene.given)
+
+
+def _again(result: Any, command: str | None) -> str:
+    parts = []
+    if command:
+        parts.append(f"<h3>In a shell</h3><pre>{escape(command)}</pre>")
+    file = "problem.yaml"
+    declared = " ".join(result.spec.declared)
+    values = ", ".join(f"{name}={name}" for name in result.spec.declared)
+    note = f"  # with values of: {declared}" if values else ""
+    code = f'from torch_sla import load_problem\n\nsolution = load_problem("{file}").solve({values}){note}'
+    parts.append(f"<h3>In Python</h3><pre>{escape(code)}</pre>")
+    try:
+        text = result.spec.to_yaml()
+        parts.append(f"<h3>{file}</h3><pre>{escape(text)}</pre>")
+    except TorchSlaError as error:
+        parts.append(
+            f'<p class="note">The declaration has no form as a file: {escape(str(error))}</p>'
+        )
+    known = identity(result)
+    rows = [["spec", known["spec_hash"]], ["structure", known["structural_hash"]]]
+    rows += [[name, text] for name, text in known["versions"].items()]
+    rows.append(["seed", str(known["seed"])])
+    rows.append(["device", str(getattr(result.model, "device", "cpu"))])
+    import torch
+
+    rows.append(["threads", str(torch.get_num_threads())])
+    return "".join([*parts, "<h3>What identifies it</h3>", table(["what", "value"], rows)])
