@@ -35,6 +35,8 @@ class DistributedSolution:
         For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
     info
         Method, iterations, residual.
+    fields
+        Empty: what has whole fields by name finds none here.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class DistributedSolution:
         dofs = division.whole.dofs
         c = dofs.components
         self.u = (u if c == 1 else u.unflatten(-1, (-1, c))).to(home)
+        self.fields: dict[str, Tensor] = {}
         self.numbers = {"u": (division.layout.names[::c] // c).to(home)}
         self._sizes = {"u": dofs.n_nodes}
         counts = division.whole.counts
