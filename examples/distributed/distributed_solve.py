@@ -9,8 +9,15 @@ from __future__ import annotations
 
 import torch
 
-from torch_sla import Dirichlet, DSparseTensor, Integral, Parameter, PoissonProblem, RectangleMesh
-from torch_sla import distribute
+from torch_sla import (
+    Dirichlet,
+    DSparseTensor,
+    Integral,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    distribute,
+)
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.launch import launched
 from torch_sla.linalg.distributed.processes import Processes

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.distributed.node import refuse_second
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.outputs import Field
 
@@ -168,6 +169,7 @@ class _Whole(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second()
         (numbers,) = ctx.saved_tensors
         return grad.index_select(0, numbers), None, None, None
 
@@ -183,4 +185,5 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         del ctx
+        refuse_second()
         return grad, None
