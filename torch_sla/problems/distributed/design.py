@@ -53,25 +53,7 @@ class DistributedDesign:
     """
 
     def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
-        if spec.effort != Effort():
-            raise SpecError(
-                "what is remembered from solve to solve is not kept on several processes; leave effort out",
-                path="effort",
-            )
-        for i, variable in enumerate(spec.variables):
-            if variable.parameter == POINTS:
-                raise SpecError(
-                    "moved meshes are solved by one process", path=f"variables.{i}.parameter"
-                )
-        optimizer: Any = spec.optimizer
-        products = optimizer.needs_second_order or optimizer.needs_least_squares
-        if products or getattr(optimizer, "method", None) in PRODUCTS:
-            raise SpecError(
-                "it needs derivatives of derivatives, which problems in parts do not have; take LBFGS, MMA or another "
-                "that is content with gradients",
-                path="optimizer",
-            )
-        self.spec, self.comm = spec, comm
+        self.spec, self.comm = _checked(spec), comm
         self._lowered = _SharedDesign(spec, comm, device)
 
     def solve(
@@ -104,13 +86,28 @@ class DistributedDesign:
 class _SharedDesign(Design):
     """Lowers a design problem to forward problems in parts."""
 
-    def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: DesignProblem,
+        comm: Communicator,
+        device: torch.device,
+        known: dict[str, _SharedModel] | None = None,
+    ) -> None:
         self._comm, self._where = comm, device
+        self._known: dict[str, _SharedModel] = {} if known is None else known
         super().__init__(spec)
 
     def lowered(self, problem: Any) -> _SharedModel:
-        """Share one of the problems."""
-        return _SharedModel(DistributedProblem(problem, self._comm, self._where))
+        """Share one of the problems; stages of a search share what they have in common."""
+        key = problem.spec_hash
+        if key not in self._known:
+            shared = DistributedProblem(problem, self._comm, self._where)
+            self._known[key] = _SharedModel(shared)
+        return self._known[key]
+
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, its problems shared too."""
+        return _SharedDesign(_checked(spec), self._comm, self._where, self._known)
 
     def opened(
         self,
@@ -167,3 +164,26 @@ def _broadcast(comm: Communicator, device: torch.device, message: Any) -> Any:
     received = comm.broadcast(room).cpu().numpy().tobytes()
     # From the first process of this very run.
     return torch.load(io.BytesIO(received), weights_only=False)
+
+
+def _checked(spec: DesignProblem) -> DesignProblem:
+    """Refuse what a shared search cannot do."""
+    if spec.effort != Effort():
+        raise SpecError(
+            "what is remembered from solve to solve is not kept on several processes; leave effort out",
+            path="effort",
+        )
+    for i, variable in enumerate(spec.variables):
+        if variable.parameter == POINTS:
+            raise SpecError(
+                "moved meshes are solved by one process", path=f"variables.{i}.parameter"
+            )
+    optimizer: Any = spec.optimizer
+    products = optimizer.needs_second_order or optimizer.needs_least_squares
+    if products or getattr(optimizer, "method", None) in PRODUCTS:
+        raise SpecError(
+            "it needs derivatives of derivatives, which problems in parts do not have; take LBFGS, MMA or another "
+            "that is content with gradients",
+            path="optimizer",
+        )
+    return spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -67,6 +67,12 @@ class Design(Analysis):
     ) -> tuple[Checkpoints | None, Checkpoint | None]:
         """Open the folder of a run, for `search`; see `checkpoint.opened`."""
         return opened(folder, resume, identity)
+
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, lowered; errors are those of the stage."""
+        with inside("stages"):
+            found: Any = spec.compile()
+        return cast("Design", found)
 
     @property
     def varied(self) -> list[str]:
