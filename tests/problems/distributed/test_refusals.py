@@ -19,7 +19,7 @@ from torch_sla.problems.registry import PHYSICS
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
 
-DOCS = Path(__file__).parents[3] / "docs" / "distributed.md"
+DOCS = Path(__file__).parents[3] / "docs" / "distributed_problems.md"
 
 
 def test_every_type_has_an_answer() -> None:
@@ -30,7 +30,7 @@ def test_the_docs_have_the_table() -> None:
     text = DOCS.read_text(encoding="utf-8")
     found = re.search(r"<!-- shared types -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
     assert found is not None
-    assert found[1] == table(), "put this into docs/distributed.md:\n" + table()
+    assert found[1] == table(), "put this into docs/distributed_problems.md:\n" + table()
 
 
 def poisson(**changes: Any) -> sla.PoissonProblem:

@@ -28,12 +28,6 @@ def torchrun(*arguments: str, ranks: int = 3) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_script() -> None:
-    done = torchrun(str(EXAMPLES / "distributed_solve.py"))
-    assert done.returncode == 0, done.stderr
-    assert "3 processes: sum of x 59996.000000, heat 0.16664" in done.stdout
-
-
 def test_a_problem(tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
     file = str(EXAMPLES / "distributed_problem.yaml")

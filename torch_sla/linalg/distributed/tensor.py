@@ -206,16 +206,17 @@ class DSparseTensor:
             The whole matrix, the same on every process. The gradient of `values` is, on each, that of the
             entries it keeps.
         device_mesh
-            One-dimensional mesh, or process group; all processes by default.
+            One-dimensional mesh, or process group; by default all processes, or this one where the program was not
+            started by ``torchrun``.
         num_partitions
             One for each process by default.
 
         Others as for the class.
         """
-        from torch_sla.linalg.distributed.processes import Processes
+        from torch_sla.linalg.distributed.processes import communicator
 
         out = cls.__new__(cls)
-        comm = Processes(device_mesh, num_partitions)
+        comm = communicator(device_mesh, num_partitions)
         out._from_whole(
             comm, values, row, col, shape, coords, partition_method, partition_ids, device
         )
@@ -281,9 +282,9 @@ class DSparseTensor:
             ``[n_held, k]`` for the rows owned here, ascending.
         """
         if comm is None:
-            from torch_sla.linalg.distributed.processes import Processes
+            from torch_sla.linalg.distributed.processes import communicator
 
-            comm = Processes(device_mesh)
+            comm = communicator(device_mesh)
         n = _checked(values, row, col, shape)
         groups = [owned] if isinstance(owned, Tensor) else list(owned)
         if len(groups) != len(comm.held):
