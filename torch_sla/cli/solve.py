@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +11,10 @@ import typer
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
-from torch_sla.cli.together import solve_together
+from torch_sla.cli.together import solve_together, started_together
 from torch_sla.errors import SpecError
 
 __all__ = ["solve"]
-
-
-def started_together() -> bool:
-    """Whether this is one of several processes, without loading what they need."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve(
