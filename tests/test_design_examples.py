@@ -33,7 +33,7 @@ NUMBERS: dict[str, tuple[object, float]] = {
     "hole": ([1.5, 5.08], 0.03),
     "frequency": ([0.01235, 0.02384, 0.03943], 0.02),
 }
-OTHERS = {"make_data", "make_plate"}
+OTHERS = {"draw", "make_data", "make_plate"}
 
 
 def names() -> list[str]:
