@@ -13,7 +13,17 @@ import pytest
 import torch
 
 from tests.helpers.top88 import PUBLISHED, HalfBeam
-from torch_sla import OptimalityCriteria, SensitivityFilter, Variable, load_problem
+from torch_sla import (
+    ConeFilter,
+    Dirichlet,
+    OptimalityCriteria,
+    PointLoad,
+    RectangleMesh,
+    SensitivityFilter,
+    Spring,
+    Variable,
+    load_problem,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -118,6 +128,24 @@ def test_the_beam_is_that_of_the_88_line_code() -> None:
     ours.backward()
     assert ours.item() == pytest.approx(value, rel=1e-9)
     assert torch.allclose(rho.grad, torch.tensor(slope), rtol=1e-8)
+
+
+@pytest.mark.slow
+def test_a_finer_beam_ends_where_the_published_one_does() -> None:
+    problem = load_problem(DESIGN / "mbb_beam.yaml")
+    beam = problem.of.updated(
+        mesh=RectangleMesh(cells=(150, 50), size=(150.0, 50.0), cell="quad"),
+        boundary=[
+            Dirichlet("left", 0.0, component=0),
+            Spring(at=[(150.0, 0.0)], stiffness=[0.0, 1e10]),
+            PointLoad(at=[(0.0, 50.0)], value=[0.0, -1.0]),
+        ],
+    )
+    variable = Variable("rho", bounds=(0.0, 1.0), initial=0.5, transform=[ConeFilter(6.0)])
+    fine = problem.updated(
+        of=beam, variables=[variable], optimizer=OptimalityCriteria(max_iterations=1000)
+    )
+    assert fine.solve().objective == pytest.approx(PUBLISHED[(150, 50), 6.0, 2], rel=5e-4)
 
 
 def test_the_oracle_gives_what_is_published() -> None:

@@ -185,6 +185,15 @@ class Problem(Spec):
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: the declaration; what was compiled is made again where it is needed."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_model": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return itself: frozen data needs no copy, so that modules that hold it can be copied."""
+        return self
+
     def forget(self) -> None:
         """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
         self._model = self._hash = None
@@ -468,7 +477,7 @@ class Problem(Spec):
             second=second,
         )
 
-    def module(self, trainable: Sequence[str]) -> ProblemModule:
+    def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
         """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
         from torch_sla.problems.derivatives.module import ProblemModule
 

@@ -85,10 +85,6 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError)
 
-    def refresh(self) -> None:
-        """Drop what is kept of the latest point, so that a resumed run does the same as this one."""
-        self._point = None
-
     def _quantities(self, x: Tensor) -> Quantities:
         spec = self.design.spec
         values = self.unknowns.values(x)
