@@ -1,6 +1,6 @@
 """Draw the pictures of docs/design_examples.md.
 
-    python examples/design/draw.py docs/design_examples.png
+Run ``python examples/design/draw.py docs/design_examples.png``.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ from pathlib import Path
 import conductivity
 import cooling
 import hole
-import matplotlib
 import mbb_beam
 from make_data import true_conductivity
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt  # noqa: E402
-
 
 def main(path: Path) -> None:
-    figure = plt.figure(figsize=(9.0, 5.2), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 5.2), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
     beam, plate = top.subplots(1, 2, width_ratios=(2.4, 1.0))
     truth, found, shape = bottom.subplots(1, 3)
@@ -36,7 +33,10 @@ def main(path: Path) -> None:
     problem = conductivity.declare()
     kappa = problem.solve().design["kappa"].reshape(21, 21)
     exact = true_conductivity(problem.of.of.sites("kappa")).reshape(21, 21)
-    for axes, values, title in ((truth, exact, "conductivity"), (found, kappa, "found from noisy sensors")):
+    for axes, values, title in (
+        (truth, exact, "conductivity"),
+        (found, kappa, "found from noisy sensors"),
+    ):
         image = axes.imshow(values, origin="lower", extent=(0, 1, 0, 1), vmin=1.0, vmax=2.8)
         axes.set_title(title, fontsize=9)
     found.plot(*zip(*conductivity.SENSORS, strict=True), "w.", markersize=2)
