@@ -32,6 +32,7 @@ _HOMES = {
         *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
+    "torch_sla.problems.derivatives.prior": ("Gaussian",),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.algebra": (
