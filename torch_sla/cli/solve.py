@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,15 @@ import typer
 from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
+from torch_sla.cli.together import solve_together
 from torch_sla.errors import SpecError
 
 __all__ = ["solve"]
+
+
+def started_together() -> bool:
+    """Whether this is one of several processes, without loading what they need."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve(
@@ -26,9 +33,19 @@ def solve(
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
+    timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds to wait for another process.")
+    ] = 300.0,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
 ) -> None:
-    """Solve a problem, print the plan and the outputs, write fields and a picture."""
+    """Solve a problem, print the plan and the outputs, write fields and a picture.
+
+    Started by torchrun, all processes share the problem, one part of the mesh each.
+    """
+    if started_together():
+        what = (settings, parameters, output)
+        solve_together(file, *what, device=device, timeout=timeout, trust=trust, as_json=as_json)
+        return
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), steps(names, quiet=as_json) as advance:
         advance()

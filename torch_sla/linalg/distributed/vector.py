@@ -48,7 +48,20 @@ _POINTWISE = (
     *("relu", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh", "where"),
     *("zeros_like", "add", "sub", "mul", "div", "true_divide"),
 )
-_ALLOWED = {getattr(torch, name) for name in _POINTWISE} | {
+_OPERATORS = (
+    "__add__",
+    "__radd__",
+    "__sub__",
+    "__rsub__",
+    "__mul__",
+    "__rmul__",
+    "__truediv__",
+    "__pow__",
+    "__rpow__",
+)
+_ALLOWED = {
+    *(getattr(torch, name) for name in _POINTWISE),
+    *(getattr(Tensor, name) for name in (*_POINTWISE, *_OPERATORS) if hasattr(Tensor, name)),
     torch.nn.functional.softplus,
     torch.nn.functional.relu,
 }

@@ -106,7 +106,9 @@ if TYPE_CHECKING:
     AnyOptimizer: TypeAlias = Any
     Bounds: TypeAlias = Any
     Data: TypeAlias = Any
+    Numbers: TypeAlias = Any
 else:
+    Numbers = Array
     AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
     Inner = Annotated[
         Annotated[AnyProblem, Tag("problem")]
@@ -179,11 +181,11 @@ class Measured(Spec):
     """
 
     type: Literal["measured"] = "measured"
-    values: Array = Field(
+    values: Numbers = Field(
         kw_only=False, description="What was measured, in the shape of the result."
     )
-    imaginary: Array | None = Field(default=None, description="Imaginary part of complex data.")
-    noise: Annotated[float, Field(gt=0)] | Array = Field(
+    imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
+    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
         default=1.0, description="Standard deviation, one for all or one each."
     )
     relative: Annotated[float, Field(ge=0)] = Field(
