@@ -269,7 +269,7 @@ class Differentiable:
 
         return laplace(_problem(self), noise, prior, {**(values or {}), **named}, rank=rank)
 
-    def module(self, trainable: Sequence[str]) -> ProblemModule:
+    def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
         """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
         from torch_sla.problems.derivatives.module import ProblemModule
 

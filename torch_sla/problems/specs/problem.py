@@ -184,6 +184,15 @@ class Problem(Differentiable, Spec):
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: the declaration; what was compiled is made again where it is needed."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_model": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return itself: frozen data needs no copy, so that modules that hold it can be copied."""
+        return self
+
     def forget(self) -> None:
         """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
         self._model = self._hash = None
