@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "torch_sla.errors": ("SolveError", "SpecError", "TorchSlaError"),
     "torch_sla.linalg": (
-        *("AMG", "CholeskyFactorization", "LDLTFactorization", "LUFactorization"),
+        *("AMG", "CholeskyFactorization", "DSparseMatrix", "DSparseTensor", "DVector"),
+        *("LDLTFactorization", "LUFactorization"),
         *("ParallelBatchSolver", "SolveInfo", "SparseTensor", "SparseTensorList"),
         *("adjoint_solve", "get_available_backends", "get_backend_methods"),
         *("is_cudss_available", "is_cusolver_available", "is_eigen_available"),

@@ -8,6 +8,9 @@ from torch_sla.errors import (
 from torch_sla.linalg import (
     AMG as AMG,
     CholeskyFactorization as CholeskyFactorization,
+    DSparseMatrix as DSparseMatrix,
+    DSparseTensor as DSparseTensor,
+    DVector as DVector,
     LDLTFactorization as LDLTFactorization,
     LUFactorization as LUFactorization,
     ParallelBatchSolver as ParallelBatchSolver,

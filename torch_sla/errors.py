@@ -17,6 +17,7 @@ __all__ = [
     "GradientError",
     "MeshError",
     "PlanError",
+    "RankError",
     "Result",
     "SolveError",
     "SpecError",
@@ -131,6 +132,10 @@ class BackendUnavailableError(PlanError):
 
 class GradientError(TorchSlaError, RuntimeError):
     """A derivative that was asked for does not exist or would be wrong."""
+
+
+class RankError(TorchSlaError, RuntimeError):
+    """Work on several processes cannot go on: one ended, failed, or disagrees with the others."""
 
 
 class SolveError(TorchSlaError, RuntimeError):

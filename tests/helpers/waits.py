@@ -107,9 +107,9 @@ def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
         terms = values.unsqueeze(1) * x.index_select(0, ccol)
         return sparse_fallback._reduce(terms, crow)
 
-    steps = cg._Watch.steps
+    steps = cg.Watch.steps
     for module in (patterns, sparse):
         monkeypatch.setattr(module, "runs_compiled", lambda *_: False)
     monkeypatch.setattr(structure, "_compiled", None)
     monkeypatch.setattr(sparse_fallback, "_scipy_matmul", product)
-    monkeypatch.setattr(cg._Watch, "steps", lambda self, _: steps(self, "cuda"))
+    monkeypatch.setattr(cg.Watch, "steps", lambda self, _: steps(self, "cuda"))

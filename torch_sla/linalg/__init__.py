@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_sla.linalg.determinant import det, logdet, slogdet
+    from torch_sla.linalg.distributed.part import DSparseMatrix
+    from torch_sla.linalg.distributed.tensor import DSparseTensor
+    from torch_sla.linalg.distributed.vector import DVector
     from torch_sla.linalg.eigen.general import eigs
     from torch_sla.linalg.eigen.hermitian import eigsh
     from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
@@ -82,6 +85,9 @@ _HOME = {
     "Schur": "precond.block",
     "shifted_laplacian": "precond.of_matrix",
     "CholeskyFactorization": "factorize",
+    "DSparseMatrix": "distributed.part",
+    "DSparseTensor": "distributed.tensor",
+    "DVector": "distributed.vector",
     "Factorization": "factorize",
     "LDLTFactorization": "factorize",
     "LOBPCGOptions": "eigen.lobpcg",
@@ -143,6 +149,9 @@ _HOME = {
 __all__ = [
     "AMG",
     "CholeskyFactorization",
+    "DSparseMatrix",
+    "DSparseTensor",
+    "DVector",
     "Factorization",
     "FieldSplit",
     "LDLTFactorization",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.transforms import physical, refuse_vmap
@@ -149,7 +150,7 @@ def _singular_det(A: SparseTensor) -> Tensor:
     return determinant(values, _Singular(pattern, physical(values)))
 
 
-class _Singular:
+class _Singular(Whole):
     """What is known of a singular matrix: its pattern."""
 
     singular = True

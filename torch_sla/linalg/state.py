@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
@@ -40,7 +41,7 @@ _ROUGH = 1e-3
 _SPARE = 2
 
 
-class SolverState:
+class SolverState(Whole):
     """One solve and its adjoints: same plan, same values, same factors.
 
     The graph node of a solve holds this object, not the factors: those sit in the bounded cache

@@ -35,7 +35,7 @@ from torch_sla.linalg.adjoint.saving import keep
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["LinearSolve", "Solver", "linear_solve"]
+__all__ = ["LinearSolve", "Solver", "Whole", "linear_solve"]
 
 # Share of the right-hand side that may be left for a start to be worth it.
 _NEAR = 0.1
@@ -59,6 +59,24 @@ class Solver(Protocol):
 
         Raises `GradientError` when the values are not those of the first run any more.
         """
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the columns of the pattern: owned entries, then those of other processes; recorded."""
+
+    def fold(self, y: Tensor) -> Tensor:
+        """Add what lies on the columns to where it is owned, the adjoint of `extend`."""
+
+
+class Whole:
+    """A matrix that one process holds whole: its columns are the vector."""
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def fold(self, y: Tensor) -> Tensor:
+        """Return `y`."""
+        return y
 
 
 class LinearSolve(torch.autograd.Function):
@@ -88,7 +106,7 @@ class LinearSolve(torch.autograd.Function):
             left, right = (-x, lam.conj()) if ctx.adjoint else (-lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
-            grad_values = sampled_product(left, right, ctx.solver.pattern)
+            grad_values = sampled_product(left, ctx.solver.extend(right), ctx.solver.pattern)
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None
 
     @staticmethod
@@ -98,9 +116,10 @@ class LinearSolve(torch.autograd.Function):
         rhs = b_t
         if values_t is not None:
             if ctx.adjoint:
-                change = matmul(pattern.transpose_values(values_t).conj(), x, pattern.transposed)
+                turned = pattern.transpose_values(values_t).conj()
+                change = ctx.solver.fold(matmul(turned, x, pattern.transposed))
             else:
-                change = matmul(values_t, x, pattern)
+                change = matmul(values_t, ctx.solver.extend(x), pattern)
             rhs = -change if rhs is None else rhs - change
         if rhs is None:
             return torch.zeros_like(x)

@@ -13,7 +13,7 @@ from torch_sla.errors import Result
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace
 
-__all__ = ["cg"]
+__all__ = ["Watch", "cg"]
 
 # The most iterations that a device does between two looks at it.
 _FAR = 64
@@ -65,7 +65,7 @@ def cg(
     target = torch.clamp(options.rtol * b_norm, min=options.atol)
     r_norm = space.norm(r)
     out = Outcome(x)
-    watch = _Watch(out, options, torch.stack([r_norm, target, b_norm]).cpu())
+    watch = Watch(out, options, torch.stack([r_norm, target, b_norm]).cpu())
     active = r_norm > target
     p, rho, none = b, b_norm, torch.zeros_like(b_norm)
     while watch.going and out.iterations < limit:
@@ -93,7 +93,7 @@ def cg(
     return out
 
 
-class _Watch:
+class Watch:
     """Follows an iteration from the host, which must not wait for a device in every step.
 
     A device runs on while the host looks: columns freeze by themselves, so running on changes nothing.

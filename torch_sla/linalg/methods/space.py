@@ -41,6 +41,14 @@ class VectorSpace:
         """Return ``Vⱼᴴ y`` of each column for a stack of vectors ``V`` ``[j, n, K]``: ``[j, K]``."""
         return torch.linalg.vecdot(V, y.unsqueeze(0), dim=1)  # type: ignore[no-any-return]
 
+    def inner(self, *pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return ``xᴴ y`` of several pairs, ``[pairs, K]``, in one reduction."""
+        return torch.stack([self.dot(x, y) for x, y in pairs])
+
+    def gram(self, X: Tensor, Y: Tensor) -> Tensor:
+        """Return ``Xᴴ Y`` of all columns, ``[j, k]``."""
+        return X.mH @ Y
+
     def combine(self, V: Tensor, c: Tensor) -> Tensor:
         """Return ``Σⱼ cⱼ Vⱼ`` for ``V`` ``[j, n, K]`` and ``c`` ``[j, K]``."""
         return torch.einsum("jnk,jk->nk", V, c)
@@ -48,6 +56,10 @@ class VectorSpace:
     def norm(self, x: Tensor) -> Tensor:
         """Return ``‖x‖₂`` of each column, real ``[K]``."""
         return torch.linalg.vector_norm(x, dim=0)  # type: ignore[no-any-return]
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Return the largest absolute value of each column, real ``[K]``."""
+        return x.abs().amax(0)
 
     def apply_dot(self, A: Operator, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``A p`` and ``pᴴ A p``."""

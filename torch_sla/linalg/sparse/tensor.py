@@ -444,6 +444,7 @@ class SparseTensor:
     svd = verbs.svd
     condition_number = verbs.condition_number
     nonlinear_solve = verbs.nonlinear_solve
+    partition = verbs.partition
 
 
 def _check_values(values: Tensor) -> None:

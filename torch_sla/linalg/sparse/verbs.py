@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from torch_sla.linalg.distributed.tensor import DSparseTensor
     from torch_sla.linalg.factorize import (
         CholeskyFactorization,
         Factorization,
@@ -36,6 +37,7 @@ __all__ = [
     "logdet",
     "lu",
     "nonlinear_solve",
+    "partition",
     "plan",
     "save",
     "slogdet",
@@ -359,3 +361,19 @@ def nonlinear_solve(
     from torch_sla.linalg.nonlinear.solve import nonlinear_solve_with
 
     return nonlinear_solve_with(A, residual, u0, *params, **options)
+
+
+def partition(A: SparseTensor, num_partitions: int = 4, **options: Any) -> DSparseTensor:
+    """Cut into parts that this process holds all of; see `torch_sla.linalg.DSparseTensor`.
+
+    Parameters
+    ----------
+    num_partitions
+        Number of parts.
+    options
+        ``coords partition_method partition_ids near_nullspace``; coordinates and near-nullspace that travel with
+        the matrix are used by themselves.
+    """
+    from torch_sla.linalg.distributed.tensor import DSparseTensor
+
+    return DSparseTensor.from_sparse_tensor(A, num_partitions, **options)

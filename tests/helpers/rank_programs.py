@@ -1,0 +1,209 @@
+"""What ranks do in tests: programs for `tests.helpers.ranks`, and the matrices they work on.
+
+Every process makes the same whole matrix; what it returns is brought together by names, so that it can be
+compared with serial code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.linalg.distributed.tensor import DSparseTensor
+from torch_sla.linalg.distributed.vector import DVector
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.communicator import Communicator
+
+__all__ = ["MATRICES", "arithmetic", "assembled", "checks", "matrix", "solved"]
+
+Held = dict[str, Any]
+
+
+def _graph(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Points in a square joined to their nearest neighbours: an irregular mesh of sorts."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+    distance = torch.cdist(points, points) + 10 * torch.eye(n)
+    near = distance.topk(min(5, n - 1), largest=False).indices
+    i = torch.arange(n).repeat_interleave(near.shape[1])
+    pairs = torch.stack([torch.cat([i, near.flatten()]), torch.cat([near.flatten(), i])])
+    i, j = torch.unique(pairs, dim=1)
+    return i, j, points
+
+
+def matrix(name: str, dtype: torch.dtype = torch.float64) -> tuple[SparseTensor, Tensor]:
+    """Return a matrix by name, and where its rows are."""
+    n = {"tiny": 3, "blobs": 60}.get(name, 150)
+    i, j, points = _graph(n, 5)
+    if name == "blobs":  # three components and two rows on their own
+        third = torch.arange(n) % 3
+        keep = (third[i] == third[j]) & (i < n - 2) & (j < n - 2)
+        i, j = i[keep], j[keep]
+    weight = 1 / (0.05 + (points[i] - points[j]).norm(dim=1))
+    if dtype.is_complex:
+        weight = weight * torch.exp(0.3j * (j - i).sign())
+    d = torch.zeros(n, dtype=torch.float64).index_add_(0, i, weight.abs()) + 0.5
+    off = -weight
+    if name == "convection":
+        off = off * (1 + 0.4 * (j - i).sign())
+    if name == "indefinite":
+        d = d * (1 - 2 * (torch.arange(n) % 2))
+    own = torch.arange(n)
+    values = torch.cat([off, d.to(off.dtype)]).to(dtype)
+    return SparseTensor(values, torch.cat([i, own]), torch.cat([j, own]), (n, n)), points
+
+
+MATRICES = ("irregular", "blobs", "tiny")
+
+
+def rhs(n: int, dtype: torch.dtype, columns: int | None = None) -> Tensor:
+    """Return a right-hand side, the same everywhere."""
+    shape = (n,) if columns is None else (n, columns)
+    generator = torch.Generator().manual_seed(9)
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    return torch.randn(shape, generator=generator, dtype=wide).to(dtype)
+
+
+def parts_of(name: str, n: int, parts: int) -> Tensor | None:
+    """Return unusual cuts: everything at the ends, or scattered; None leaves the choice."""
+    if name == "gap":
+        return torch.where(torch.arange(n) < n // 3, 0, parts - 1)
+    if name == "scattered":
+        return (torch.arange(n) * 7) % parts
+    return None
+
+
+def cut(comm: Communicator, A: SparseTensor, values: Tensor, how: str = "") -> DSparseTensor:
+    """Cut a matrix for a communicator: in this process, or over many."""
+    part = parts_of(how, A.shape[-1], comm.parts)
+    where = (values, A.row_indices, A.col_indices, tuple(A.shape))
+    if not isinstance(comm, Processes):
+        return DSparseTensor(*where, comm.parts, partition_ids=part)
+    return DSparseTensor.from_device_mesh(*where, comm.group, partition_ids=part)
+
+
+def whole(D: DSparseTensor, local: Tensor) -> Tensor:
+    """Gather a vector by names."""
+    return DVector(local, D.layout).full_tensor()
+
+
+def summed(comm: Communicator, gradient: Tensor) -> Tensor:
+    """Add up the gradient of what every process has whole."""
+    return comm.reduce(gradient)
+
+
+def _communicator(group: Any, parts: int | None) -> Communicator:
+    from torch_sla.linalg.distributed.communicator import InProcess
+
+    return InProcess(parts or 1) if group is None else Processes(group)
+
+
+def arithmetic(group: Any, name: str, how: str, parts: int | None = None) -> Held:
+    """Products, norms and their gradients."""
+    comm = _communicator(group, parts)
+    A, _ = matrix(name)
+    n = A.shape[-1]
+    values = A.values.clone().requires_grad_()
+    x = rhs(n, A.dtype).requires_grad_()
+    D = cut(comm, A, values, how)
+    v = D.vector(x)
+    y = D @ v
+    z = D.T() @ torch.tanh(y)
+    loss = (z**3).sum() + y.norm() + y.dot(v) + D.norm() + D.norm(1) + D.norm(float("inf"))
+    loss.backward()
+    assert values.grad is not None
+    assert x.grad is not None
+    return {
+        "loss": loss.detach(),
+        "y": whole(D, y.local),
+        "values": summed(comm, values.grad),
+        "x": summed(comm, x.grad),
+    }
+
+
+def solved(
+    group: Any, name: str, options: dict[str, Any], dtype: Any, parts: int | None = None
+) -> Held:
+    """A solve and its gradients."""
+    comm = _communicator(group, parts)
+    A, _ = matrix(name, dtype)
+    values = A.values.clone().requires_grad_()
+    b = rhs(A.shape[-1], dtype, 2).requires_grad_()
+    D = cut(comm, A, values, options.pop("how", ""))
+    before = D.traffic.copy()
+    x, info = D.solve(D.vector(b), info=True, **options)
+    sent = D.traffic.since(before)
+    loss = (x * x.map(torch.conj)).sum().real.sum() + (x.local.real**3).sum()
+    loss.backward()
+    assert values.grad is not None
+    assert b.grad is not None
+    return {
+        "x": whole(D, x.local),
+        "values": summed(comm, values.grad),
+        "b": summed(comm, b.grad),
+        "iterations": info.iterations,
+        "method": info.method,
+        "sent": (sent.messages, sent.bytes, sent.reductions, sent.gathers),
+        "halo": D.sharding.halo.size,
+    }
+
+
+def assembled(group: Any, parts: int | None = None) -> Held:
+    """A matrix put together from pieces that overlap, never whole anywhere."""
+    comm = _communicator(group, parts)
+    A, _ = matrix("irregular")
+    n = A.shape[-1]
+    share = (torch.arange(len(A.values)) * 5) % comm.world == comm.rank
+    values = A.values[share].clone().requires_grad_()
+    owner = (torch.arange(n) // 3) % comm.parts
+    owned = [(owner == p).nonzero().squeeze(1) for p in comm.held]
+    before = comm.traffic.copy()
+    D = DSparseTensor.from_local(
+        values, A.row_indices[share], A.col_indices[share], (n, n), owned, comm=comm
+    )
+    x = D.vector(rhs(n, A.dtype))
+    y = D @ D.solve(D @ x)
+    gathered = comm.traffic.since(before).gathered
+    (y**3).sum().backward()
+    assert values.grad is not None
+    gradient = torch.zeros_like(A.values)
+    gradient[share] = values.grad
+    return {"y": whole(D, y.local), "values": summed(comm, gradient), "gathered": gathered}
+
+
+def checks(group: Any) -> Held:
+    """What only exists on many processes: DTensors, refusals, local tensors."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    comm = Processes(group)
+    A, _ = matrix("irregular")
+    n = A.shape[-1]
+    D = cut(comm, A, A.values, "scattered")
+    x = rhs(n, A.dtype)
+    v = D.vector(x)
+    mesh = DeviceMesh.from_group(group, "cpu")
+    there = v.to_dtensor(mesh)
+    back = D.vector(there)
+    y = D @ v.local
+    refused = ""
+    if comm.world > 1:
+        try:
+            D @ x
+        except ValueError as error:
+            refused = str(error)
+    part = D[comm.rank]
+    return {
+        "chunk": there.to_local(),
+        "same": torch.equal(back.local, v.local),
+        "y": whole(D, y),
+        "refused": refused,
+        "owned": part.num_owned,
+        "halo": part.halo_exchange(v.local)[part.num_owned :],
+        "expected": x[part.halo_nodes],
+        "total": float(v.max() - v.min()),
+    }

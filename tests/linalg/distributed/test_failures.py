@@ -1,0 +1,168 @@
+"""A rank that ends, fails, hangs or disagrees ends all of them, with one error that names it. Real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import pytest
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.failures import agree
+from torch_sla.linalg.distributed.launch import launched, together
+
+pytestmark = pytest.mark.distributed
+
+PROGRAM = """
+import sys, time
+import torch, torch.distributed as dist
+from torch_sla.linalg.distributed.failures import agree, guarded
+from torch_sla.linalg.distributed.launch import launched
+
+def total():
+    with guarded("sum"):
+        dist.all_reduce(torch.ones(1))
+
+try:
+    with launched("cpu", timeout=float(sys.argv[2])) as ranks:
+        total()
+        print("ready", flush=True)
+        %s
+        total()
+    print("done")
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+    sys.exit(3)
+"""
+
+
+class Ended(NamedTuple):
+    code: int
+    said: str
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def run(
+    action: str, *, timeout: float = 60.0, kill: int | None = None
+) -> tuple[list[Ended], float]:
+    """Run three ranks that do `action`; end one by its pid once it is ready. Also the seconds after that."""
+    port = free_port()
+    processes = []
+    for rank in range(3):
+        environment = {
+            **os.environ,
+            "RANK": str(rank),
+            "WORLD_SIZE": "3",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        command = [sys.executable, "-c", PROGRAM % action, action, str(timeout)]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        )
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        start = time.monotonic()
+        if kill is not None:
+            os.kill(processes[kill].pid, signal.SIGKILL)
+        said = [process.communicate(timeout=60)[0] for process in processes]
+        return [
+            Ended(process.returncode, text) for process, text in zip(processes, said, strict=True)
+        ], time.monotonic() - start
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def test_ranks_that_disagree_all_say_who_says_what() -> None:
+    ended, _ = run(
+        "agree({'dtype': 'float64'}); agree({'dtype': 'float64', 'shape': (3, 4 + (ranks.rank == 1))})"
+    )
+    assert [e.code for e in ended] == [3, 3, 3]
+    for e in ended:
+        assert (
+            "RankError the ranks disagree on shape: ranks 0, 2 have (3, 4); rank 1 has (3, 5)"
+            in e.said
+        )
+
+
+@pytest.mark.parametrize("failing", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_the_failure_of_one_is_what_all_report(failing: int) -> None:
+    ended, seconds = run(f"if ranks.rank == {failing}: raise ValueError('kappa is negative')")
+    assert [e.code for e in ended] == [3, 3, 3]
+    for rank, e in enumerate(ended):
+        if rank == failing:
+            assert e.said == "ValueError kappa is negative\n"
+        else:
+            assert f"RankError sum: rank {failing} failed: kappa is negative" in e.said
+    # Long before the timeout: what wakes the others is the closed connection.
+    assert seconds < 15
+
+
+def test_a_killed_rank_is_named_by_those_left() -> None:
+    ended, seconds = run("if ranks.rank == 1: time.sleep(60)", kill=1)
+    assert [e.code for e in ended] == [3, -signal.SIGKILL, 3]
+    for e in (ended[0], ended[2]):
+        assert "RankError sum: rank 1 does not answer any more" in e.said
+    assert seconds < 20
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_given_up_after_the_timeout() -> None:
+    ended, seconds = run("if ranks.rank == 2: time.sleep(9)", timeout=3.0)
+    assert [e.code for e in ended] == [3, 3, 3]
+    for e in ended[:2]:
+        assert "RankError sum: rank 2 does not answer any more" in e.said
+    assert seconds < 25
+
+
+def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert not together()
+    with launched("cpu") as ranks:
+        assert (ranks.rank, ranks.size, ranks.first) == (0, 1, True)
+        agree({"anything": 1})
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK='x' is no whole number"),
+        ({"RANK": "5", "WORLD_SIZE": "2"}, "RANK=5 is not one of WORLD_SIZE=2"),
+    ],
+)
+def test_an_impossible_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ArgumentError, match=message), launched("cpu"):
+        pass
+
+
+def test_a_timeout_is_a_positive_number() -> None:
+    with pytest.raises(ArgumentError, match="timeout"), launched("cpu", timeout=0.0):
+        pass

@@ -1,0 +1,120 @@
+"""Differentiable exchange between processes, and the sum over them.
+
+An exchange copies entries ``h = E x`` from where they are owned to where they are wanted, with a matrix ``E``
+of zeros and ones that no process holds whole. Its adjoint ``Eᵀ`` sends what arrived back and adds it up, so each is
+the derivative of the other.
+
+A sum over processes has two derivatives, depending on what a loss is taken to be. Here the cotangent of a
+vector always is the derivative of the whole loss, wherever it is computed: a sum that every process holds has the
+same cotangent everywhere, and passes it on as it is. What every process holds a copy of and puts to use
+receives a share of its derivative from each, and the shares are added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Sharing", "Swap", "exchange", "replicated", "total"]
+
+
+class Swap(Protocol):
+    """A planned exchange."""
+
+    def fetch(self, x: Tensor) -> Tensor:
+        """Return ``E x``: ``[n_source, *] -> [n_target, *]``, not recorded."""
+
+    def give_back(self, h: Tensor) -> Tensor:
+        """Return ``Eᵀ h``."""
+
+
+class Sharing(Protocol):
+    """Sums over processes."""
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """Add up the shares of all processes, not recorded; every process gets the sum."""
+
+
+class Exchange(torch.autograd.Function):
+    """``[n_source, *] -> [n_target, *]``, or back."""
+
+    @staticmethod
+    def forward(x: Tensor, swap: Swap, back: bool) -> Tensor:
+        return swap.give_back(x) if back else swap.fetch(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.swap, ctx.back = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return exchange(grad, ctx.swap, back=not ctx.back), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
+        return exchange(x_t, ctx.swap, back=ctx.back)
+
+
+class Total(torch.autograd.Function):
+    """Share of this process -> sum over all."""
+
+    @staticmethod
+    def forward(x: Tensor, sharing: Sharing) -> Tensor:
+        return sharing.reduce(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.sharing = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        del ctx
+        return grad, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
+        return total(x_t, ctx.sharing)
+
+
+class Replicated(torch.autograd.Function):
+    """A copy that every process holds -> the same; the shares of its derivative are added up."""
+
+    @staticmethod
+    def forward(x: Tensor, sharing: Sharing) -> Tensor:
+        del sharing
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.sharing = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return total(grad, ctx.sharing), None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
+        del ctx
+        return x_t.view_as(x_t)
+
+
+def exchange(x: Tensor, swap: Swap, *, back: bool = False) -> Tensor:
+    """Return ``E x``, or ``Eᵀ x`` with `back`; differentiable to any order."""
+    return Exchange.apply(x, swap, back)  # type: ignore[no-any-return]
+
+
+def total(x: Tensor, sharing: Sharing) -> Tensor:
+    """Return the sum of `x` over processes, the same on each; differentiable to any order."""
+    return Total.apply(x, sharing)  # type: ignore[no-any-return]
+
+
+def replicated(x: Tensor, sharing: Sharing) -> Tensor:
+    """Return `x`, of which every process holds the same copy, with a gradient that is complete on each."""
+    return Replicated.apply(x, sharing)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Matrices and vectors in parts: halo exchange, one set of algorithms for one process and for many."""

@@ -1,0 +1,84 @@
+"""Choosing which part owns which row."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.partition import (
+    partition_coordinates,
+    partition_graph_metis,
+    partition_simple,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["choose_parts"]
+
+_ALIASES = {
+    "auto": "auto",
+    "metis": "metis",
+    "graph": "metis",
+    "coordinates": "coordinates",
+    "rcb": "coordinates",
+    "geometric": "coordinates",
+    "simple": "simple",
+    "contiguous": "simple",
+}
+
+
+def choose_parts(
+    row: Tensor,
+    col: Tensor,
+    n: int,
+    parts: int,
+    *,
+    coords: Tensor | None = None,
+    method: str = "auto",
+) -> Tensor:
+    """Assign every row to a part.
+
+    Parameters
+    ----------
+    row, col
+        Positions of entries ``[nnz]``.
+    n, parts
+        Rows, parts.
+    coords
+        ``[n, dim]`` where rows are in space.
+    method
+        ``"metis"`` (needs pymetis), ``"coordinates"`` (recursive bisection, needs `coords`), ``"simple"`` (runs of
+        rows); ``"auto"`` is the first of these that can be had.
+
+    Returns
+    -------
+    Tensor
+        int64 ``[n]``. Parts may be empty where there are more of them than rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> i = torch.arange(4)
+    >>> choose_parts(i, i, 4, 2, method="simple").tolist()
+    [0, 0, 1, 1]
+    """
+    if method not in _ALIASES:
+        raise ArgumentError(
+            f"`partition_method` must be auto, metis, coordinates or simple, got {method!r}"
+        )
+    wanted = _ALIASES[method]
+    if coords is not None and (coords.ndim != 2 or coords.shape[0] != n):
+        raise ArgumentError(f"`coords` must be [{n}, dim], got {list(coords.shape)}")
+    if wanted == "coordinates" and coords is None:
+        raise ArgumentError("partition_method='coordinates' needs `coords` [n, dim]")
+    if wanted == "auto":
+        wanted = "simple" if coords is None else "coordinates"
+        if find_spec("pymetis") is not None and parts < n:
+            wanted = "metis"
+    if wanted == "metis" and parts < n:
+        return partition_graph_metis(row, col, n, parts).to(row.device)
+    if wanted == "coordinates" and coords is not None:
+        return partition_coordinates(coords, parts).to(row.device)
+    return partition_simple(n, parts).to(row.device)

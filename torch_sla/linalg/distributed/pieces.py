@@ -1,0 +1,121 @@
+"""Putting a matrix together from what each process has, without any of them seeing the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.halo import Halo
+from torch_sla.linalg.distributed.layout import Layout
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.communicator import Communicator
+
+__all__ = ["entry_halo", "layout_of_owned", "place_of"]
+
+
+def layout_of_owned(comm: Communicator, owned: list[Tensor], n: int) -> tuple[Layout, Directory]:
+    """Make a layout from the names that each part of this process owns.
+
+    Parameters
+    ----------
+    owned
+        Names for each held part.
+    n
+        Number of names in all; every one must be owned once.
+
+    Raises
+    ------
+    ArgumentError
+        On every process, when a name is owned twice or not at all.
+    """
+    device = owned[0].device if owned else torch.device("cpu")
+    names = [part.long().sort().values for part in owned]
+    counts = torch.tensor([len(part) for part in names], dtype=torch.int64, device=device)
+    sizes = torch.cat(comm.gather(counts))
+    together = torch.cat(names) if names else torch.empty(0, dtype=torch.int64, device=device)
+    layout = Layout(comm, sizes, together, device)
+    inside = bool(((together >= 0) & (together < n)).all())
+    bad = torch.tensor([0.0 if inside else 1.0], device=device)
+    if float(comm.reduce(bad, "max")) > 0:
+        raise ArgumentError(f"`owned` must hold names in [0, {n})")
+    directory = Directory(layout, n)
+    holes = comm.reduce(torch.tensor([float(directory.faults)], device=device), "max")
+    if float(holes) > 0 or layout.n != n:
+        raise ArgumentError(
+            f"every one of the {n} rows must be owned by exactly one part; {layout.n} are, some twice or never"
+        )
+    return layout, directory
+
+
+class Directory:
+    """Tells the place of any name: a table of names that is itself in parts, in equal runs.
+
+    Parameters
+    ----------
+    layout
+        Its names.
+    n
+        Number of names.
+    """
+
+    def __init__(self, layout: Layout, n: int) -> None:
+        comm = layout.comm
+        self._comm, self._chunk = comm, max(-(-n // comm.parts), 1)
+        begin = comm.held.start * self._chunk
+        end = min(comm.held.stop * self._chunk, n)
+        self._begin, size = begin, max(end - begin, 0)
+        places = torch.arange(layout.start, layout.start + layout.n_held, device=layout.device)
+        _, (names, found) = comm.route(self._keeper(layout.names), [layout.names, places])
+        self._table = torch.full((size,), -1, dtype=torch.int64, device=layout.device)
+        self._table[names - begin] = found
+        listed = torch.bincount(names - begin, minlength=size) if size else names
+        self.faults = int((listed != 1).sum()) if size else 0
+
+    def _keeper(self, names: Tensor) -> Tensor:
+        return torch.div(names, self._chunk, rounding_mode="floor")
+
+    def places(self, names: Tensor) -> Tensor:
+        """Return the place of each name ``[m]``; all processes call it together."""
+        unique, back = torch.unique(names.long(), return_inverse=True)
+        keeper = self._keeper(unique)
+        sender, (asked,) = self._comm.route(keeper, [unique])
+        firsts = torch.tensor(
+            [self._comm.first_part(r) for r in range(self._comm.world)], device=unique.device
+        )
+        # Answers come back in the order of the questions to each process, and those were sorted.
+        _, (found,) = self._comm.route(firsts[sender], [self._table[asked - self._begin]])
+        return found[back]
+
+
+def place_of(names: Tensor, place: Tensor | Directory) -> Tensor:
+    """Return places of names from a table that is known whole, or from a directory."""
+    return place.places(names) if isinstance(place, Directory) else place[names.long()]
+
+
+def entry_halo(comm: Communicator, to: Tensor, payloads: list[Tensor]) -> tuple[Halo, list[Tensor]]:
+    """Plan to move entries to parts, so that their values can follow at any time.
+
+    Parameters
+    ----------
+    to
+        Part that gets each entry of this process ``[m]``.
+    payloads
+        What is told about each entry ``[m]``.
+
+    Returns
+    -------
+    Halo, list of Tensor
+        Fetches the values of the entries that arrived, in the order in which `payloads` are returned: by part.
+    """
+    counts = torch.zeros(comm.parts, dtype=torch.int64, device=to.device)
+    counts[comm.held.start] = len(to)
+    layout = Layout(comm, comm.reduce(counts), device=to.device)
+    places = torch.arange(layout.start, layout.start + len(to), device=to.device)
+    _, (part, place, *told) = comm.route(to, [to, places, *payloads])
+    order = (part * max(layout.n, 1) + place).argsort()
+    halo = Halo(layout, place[order], part[order])
+    return halo, [t[order] for t in told]

@@ -1,0 +1,1 @@
+"""Approximate inverses of a matrix in parts."""

@@ -1,0 +1,101 @@
+"""The contract of a preconditioner in parts, and those that have a name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch_sla.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from torch_sla.linalg.distributed.knowledge import Knowledge
+    from torch_sla.linalg.distributed.sharding import Sharding
+
+__all__ = ["PartOptions", "PartPreconditioner", "default_preconditioner", "make", "name_of"]
+
+
+class PartPreconditioner(Protocol):
+    """An approximate inverse ``B``; every process calls it with what it holds of the vector."""
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return ``B r`` for ``[n_held, K]``."""
+
+    def apply_adjoint(self, r: Tensor) -> Tensor:
+        """Return ``Bᴴ r``."""
+
+
+@runtime_checkable
+class PartOptions(Protocol):
+    """Frozen settings that can make a preconditioner."""
+
+    name: str
+
+    def build_parts(
+        self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
+    ) -> PartPreconditioner:
+        """Make it for a square matrix, slot values ``[nnz_csr]``."""
+
+
+_HERE = "torch_sla.linalg.distributed.precond"
+_KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jacobi": (f"{_HERE}.jacobi", "PartJacobi", {}),
+}
+
+
+def name_of(wanted: Any) -> str:
+    """Return the name of what was asked for.
+
+    Raises
+    ------
+    PlanError
+        When it names nothing, or is no preconditioner.
+    """
+    if wanted is None:
+        return "none"
+    if isinstance(wanted, str):
+        if wanted not in ("auto", "none", *_KINDS):
+            raise PlanError(
+                f"`preconditioner` must be auto, none, {', '.join(_KINDS)}, options or a callable; got {wanted!r}"
+            )
+        return wanted
+    if isinstance(wanted, PartOptions):
+        return wanted.name
+    if callable(wanted):
+        return "given"
+    raise PlanError(
+        f"`preconditioner` must be a name, options or a callable for a matrix in parts, got {type(wanted).__name__}"
+    )
+
+
+class _Given:
+    """A callable of the user's on what this process holds; its adjoint is taken to be itself."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.apply = self.apply_adjoint = function
+
+
+def make(
+    wanted: Any, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None = None
+) -> PartPreconditioner | None:
+    """Make the preconditioner that was asked for; None for none."""
+    name = name_of(wanted)
+    if name == "none":
+        return None
+    if isinstance(wanted, str):
+        module, options, settings = _KINDS[wanted]
+        wanted = getattr(import_module(module), options)(**settings)
+    if isinstance(wanted, PartOptions):
+        return wanted.build_parts(sharding, values, near_nullspace)
+    return _Given(wanted)
+
+
+def default_preconditioner(
+    method: str, sharding: Sharding, values: Tensor, knowledge: Knowledge
+) -> str:
+    """Choose where nothing was asked for."""
+    del sharding, values, knowledge
+    return "none" if method == "minres" else "jacobi"

@@ -1,0 +1,126 @@
+"""Parts on the processes of `torch.distributed`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.communicator import Communicator, Operation, Traffic
+from torch_sla.linalg.distributed.failures import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
+
+__all__ = ["Processes"]
+
+_OPERATIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+class Processes(Communicator):
+    """The processes of a group, gloo on CPUs and NCCL on GPUs, with one part each or more.
+
+    Parameters
+    ----------
+    group
+        A process group, a one-dimensional `DeviceMesh`, or None for all processes.
+    parts
+        Number of parts, one for each process unless given.
+
+    Raises
+    ------
+    ArgumentError
+        When `torch.distributed` is not initialised, or the mesh has more dimensions.
+    """
+
+    def __init__(
+        self, group: ProcessGroup | DeviceMesh | None = None, parts: int | None = None
+    ) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise ArgumentError(
+                "torch.distributed is not initialised: call torch.distributed.init_process_group first and start "
+                "the program with torchrun, or use DSparseTensor(..., num_partitions=) in one process"
+            )
+        given: Any = group
+        if given is not None and hasattr(given, "get_group"):
+            if given.ndim != 1:
+                raise ArgumentError(
+                    f"`device_mesh` must have one dimension, got {given.ndim}; take one of it, mesh['name']"
+                )
+            given = given.get_group()
+        self.group = given
+        self.rank, self.world = dist.get_rank(given), dist.get_world_size(given)
+        self.parts = self.world if parts is None else parts
+        if self.parts < 1:
+            raise ArgumentError(f"`num_partitions` must be at least 1, got {parts}")
+        self.traffic = Traffic()
+
+    def _peer(self, rank: int) -> int:
+        return rank if self.group is None else dist.get_global_rank(self.group, rank)
+
+    def reduce(self, x: Tensor, operation: Operation = "sum") -> Tensor:
+        out = x.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
+        self.traffic.reductions += 1
+        self.traffic.reduced += out.numel() * out.element_size()
+        wire = torch.view_as_real(out) if out.is_complex() else out
+        with guarded("sum over ranks"):
+            dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
+        return out
+
+    def post(
+        self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]
+    ) -> Callable[[], None]:
+        requests = []
+        for rank, buffer in receives.items():
+            if buffer.numel():
+                requests.append(dist.P2POp(dist.irecv, _wire(buffer), self._peer(rank), self.group))
+        for rank, piece in sends.items():
+            if piece.numel():
+                requests.append(dist.P2POp(dist.isend, _wire(piece), self._peer(rank), self.group))
+                self.count(1, piece.numel() * piece.element_size())
+        if not requests:
+            return lambda: None
+        with guarded("halo exchange"):
+            works = dist.batch_isend_irecv(requests)
+
+        def wait() -> None:
+            with guarded("halo exchange"):
+                for work in works:
+                    work.wait()
+
+        return wait
+
+    def gather(self, x: Tensor) -> list[Tensor]:
+        x = x.detach().resolve_conj().contiguous()
+        self.traffic.gathers += 1
+        self.traffic.gathered += x.numel() * x.element_size()
+        length = torch.tensor([x.shape[0]], device=x.device)
+        lengths = [torch.empty_like(length) for _ in range(self.world)]
+        with guarded("gathering lengths"):
+            dist.all_gather(lengths, length, group=self.group)
+        sizes = [int(n) for n in torch.cat(lengths).tolist()]
+        longest = max(sizes)
+        padded = x.new_zeros((longest, *x.shape[1:]))
+        padded[: x.shape[0]] = x
+        found = [torch.empty_like(padded) for _ in range(self.world)]
+        if padded.numel():
+            with guarded("gathering"):
+                dist.all_gather([_wire(f) for f in found], _wire(padded), group=self.group)
+        return [f[:n] for f, n in zip(found, sizes, strict=True)]
+
+    def broadcast(self, x: Tensor) -> Tensor:
+        out = x.detach().contiguous().clone()
+        with guarded("broadcast"):
+            dist.broadcast(_wire(out), self._peer(0), group=self.group)
+        return out
+
+
+def _wire(x: Tensor) -> Tensor:
+    """Complex numbers travel as pairs of real ones."""
+    return torch.view_as_real(x) if x.is_complex() else x

@@ -1,0 +1,225 @@
+"""Linear solves with a matrix in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, PlanError, Result, SolveError
+from torch_sla.linalg.distributed.precond.base import default_preconditioner, make, name_of
+from torch_sla.linalg.distributed.sharding import Product, Sharding
+from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.methods.bicgstab import bicgstab
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.merged_cg import merged_cg
+from torch_sla.linalg.methods.minres import minres
+from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.distributed.knowledge import Knowledge
+    from torch_sla.linalg.methods.outcome import Outcome
+
+__all__ = ["METHODS", "PartSolver", "SolveRequest"]
+
+METHODS: dict[str, Any] = {
+    "cg": merged_cg,
+    "bicgstab": bicgstab,
+    "gmres": gmres,
+    "minres": minres,
+}
+_RESTARTS = 4  # from the true residual, while that goes on falling
+_FLOOR = 8.0  # multiples of eps of backward error at which rounding ends a solve
+
+
+@dataclass(frozen=True)
+class SolveRequest:
+    """What was asked for; see `DSparseTensor.solve`."""
+
+    method: str = "auto"
+    preconditioner: Any = "auto"
+    rtol: float = 1e-10
+    atol: float = 0.0
+    maxiter: int | None = None
+    adjoint_rtol: float | None = None
+    throw: bool = True
+
+    def __post_init__(self) -> None:
+        if self.method != "auto" and self.method not in METHODS:
+            raise PlanError(
+                f"`method` must be 'auto' or one of {', '.join(METHODS)}, got {self.method!r}"
+            )
+        name_of(self.preconditioner)
+
+
+class PartSolver:
+    """One matrix in parts and a request: what the graph node of a solve holds.
+
+    Parameters
+    ----------
+    sharding
+        Square, of slots.
+    knowledge
+        About the values.
+    request
+        What was asked for.
+    x0
+        Starting value ``[n_held, K]`` of the forward solve.
+    near_nullspace
+        ``[n_held, k]``, for multigrid.
+    """
+
+    def __init__(
+        self,
+        sharding: Sharding,
+        knowledge: Knowledge,
+        request: SolveRequest,
+        x0: Tensor | None = None,
+        near_nullspace: Tensor | None = None,
+    ) -> None:
+        self.sharding, self.pattern = sharding, sharding.pattern
+        self.knowledge, self.request, self._x0 = knowledge, request, x0
+        self._near = near_nullspace
+        self.space = PartSpace(sharding.rows)
+        self.extend, self.fold = sharding.extend, sharding.fold
+        self.info = SolveInfo(backend="pytorch")
+        self.adjoint_info = SolveInfo(backend="pytorch")
+        self._print: int | None = None
+        self._made: dict[str, Any] = {}
+
+    starts = False
+
+    @outside_transforms
+    def run(
+        self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
+    ) -> Tensor:
+        """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
+        values, b = values.detach(), b.detach().resolve_conj().contiguous()
+        self._check(values)
+        first, self._x0 = (self._x0 if start is None else start), None
+        product = Product(self.sharding, values)
+        A = product.turned(adjoint=adjoint)
+        failed: list[str] = []
+        for method in self._methods():
+            x, info = self._one(method, A, values, b, None if adjoint else first, adjoint)
+            if info.result is not Result.BREAKDOWN or self.request.method != "auto":
+                break
+            failed.append(f"{method}: {info.result.name.lower()}")
+        info.notes += failed
+        report = self.adjoint_info if adjoint else self.info
+        report.absorb(info)
+        if not info.converged and (self.request.throw or adjoint):
+            raise SolveError(
+                info.result,
+                f"{info.method} in {self.sharding.rows.comm.parts} parts",
+                iterations=info.iterations,
+                residual=info.residual,
+            )
+        return x
+
+    def _check(self, values: Tensor) -> None:
+        """Refuse values that are not those of the first run; all processes agree on it."""
+        mark = fingerprint(values)
+        if self._print is None:
+            self._print = mark
+            bad = values.new_tensor([float(not bool(torch.isfinite(values).all()))]).real
+            if float(self.sharding.rows.comm.reduce(bad, "max")) > 0:
+                raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+            return
+        changed = torch.tensor([float(mark != self._print)], device=values.device)
+        if float(self.sharding.rows.comm.reduce(changed, "max")) > 0:
+            raise GradientError(
+                "the matrix values were modified in place between the solve and its derivative; "
+                "clone them before changing them"
+            )
+
+    def _methods(self) -> tuple[str, ...]:
+        if self.request.method != "auto":
+            return (self.request.method,)
+        k = self.knowledge
+        if k.hermitian:
+            return ("minres",) if k.definite is False else ("cg", "minres")
+        return ("gmres",)
+
+    def _preconditioner(self, method: str, values: Tensor) -> tuple[str, Any]:
+        wanted = self.request.preconditioner
+        if isinstance(wanted, str) and wanted == "auto":
+            wanted = default_preconditioner(method, self.sharding, values, self.knowledge)
+        name = name_of(wanted)
+        if name not in self._made:
+            self._made[name] = make(wanted, self.sharding, values, self._near)
+        return name, self._made[name]
+
+    def _one(
+        self,
+        method: str,
+        A: Callable[[Tensor], Tensor],
+        values: Tensor,
+        b: Tensor,
+        x0: Tensor | None,
+        adjoint: bool,
+    ) -> tuple[Tensor, SolveInfo]:
+        """Iterate, look at the true residual, and go on from it while that helps."""
+        request, space = self.request, self.space
+        rtol = request.rtol
+        if adjoint and request.adjoint_rtol is not None:
+            rtol = request.adjoint_rtol
+        name, made = self._preconditioner(method, values)
+        M = None if made is None else (made.apply_adjoint if adjoint else made.apply)
+        options = KrylovOptions(rtol=rtol, atol=request.atol, maxiter=request.maxiter)
+        info = SolveInfo(backend="pytorch", method=method, preconditioner=name)
+        info.notes += list(getattr(made, "notes", ()))
+        run = METHODS[method]
+        x, best = x0, float("inf")
+        for _ in range(_RESTARTS):
+            limit = None if request.maxiter is None else request.maxiter - info.iterations
+            if limit is not None and limit < 1:
+                break
+            done: Outcome = run(
+                A, b, M=M, x0=x, options=replace(options, maxiter=limit), space=space
+            )
+            x = done.x
+            info.iterations += done.iterations
+            info.history += done.history
+            info.result = self._judge(A, x, b, done.result, rtol, info)
+            fell = info.residual < 0.5 * best
+            best = min(best, info.residual)
+            if info.result is not Result.RESIDUAL or not fell:
+                break
+        return x if x is not None else torch.zeros_like(b), info
+
+    def _judge(
+        self, A: Any, x: Tensor, b: Tensor, said: Result, rtol: float, info: SolveInfo
+    ) -> Result:
+        """Turn the true residual into a result code, as `torch_sla.linalg.residual.judge` does."""
+        r = b - A(x)
+        square = self.space.inner((r, r), (b, b)).real
+        r_norm, b_norm = square.sqrt().unbind()
+        sizes = self.space.largest(torch.cat([r, x, b], 1)).reshape(3, -1)
+        tiny = torch.finfo(r_norm.dtype).tiny
+        scale = (self.knowledge.norm * sizes[1] + sizes[2]).clamp(min=tiny)
+        backward = float((sizes[0] / scale).max()) if r_norm.numel() else 0.0
+        info.residual = float((r_norm / b_norm.clamp(min=tiny)).max()) if r_norm.numel() else 0.0
+        info.backward_error = backward
+        if info.residual != info.residual:
+            return said if not said.ok else Result.NONFINITE
+        if bool((r_norm <= torch.clamp(rtol * b_norm, min=self.request.atol)).all()):
+            return Result.CONVERGED
+        if backward <= _FLOOR * torch.finfo(r.dtype).eps:
+            return Result.ROUNDOFF if info.residual <= 0.5 else Result.SINGULAR
+        return said if not said.ok else Result.RESIDUAL
+
+
+def columns(b: Tensor, n: int, name: str = "b") -> tuple[Tensor, bool]:
+    """Return ``[n, K]`` of ``[n]`` or ``[n, K]``, and whether it was a vector."""
+    if not isinstance(b, Tensor) or b.ndim not in (1, 2) or b.shape[0] != n:
+        what = list(b.shape) if isinstance(b, Tensor) else type(b).__name__
+        raise ArgumentError(f"`{name}` must be [{n}] or [{n}, K], got {what}")
+    return (b.unsqueeze(1), True) if b.ndim == 1 else (b, False)

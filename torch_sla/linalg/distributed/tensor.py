@@ -1,0 +1,472 @@
+"""`DSparseTensor`: a square sparse matrix whose rows are owned by parts.
+
+The class holds what it is made of; what it can do in common with other matrices is in the files beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.adjoint.exchange import exchange
+from torch_sla.linalg.distributed import verbs
+from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
+from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
+from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.part import DSparseMatrix
+from torch_sla.linalg.distributed.partition import choose_parts
+from torch_sla.linalg.distributed.pieces import Directory, entry_halo, layout_of_owned, place_of
+from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch_sla.linalg.distributed.halo import Halo
+    from torch_sla.linalg.sparse.tensor import SparseTensor
+
+__all__ = ["DSparseTensor"]
+
+
+class DSparseTensor:
+    """A square sparse matrix in parts, all in this process or one on each process.
+
+    This constructor keeps all parts here, for study and tests: vectors are whole tensors ``[n]``, and `traffic`
+    tells what would have travelled. `from_device_mesh`, `from_global_distributed` and `from_local` make the same
+    matrix with one part per process of `torch.distributed`; vectors then are a `DVector`, or the entries owned here
+    ``[n_held]``. Everything else is the same code.
+
+    Parameters
+    ----------
+    values, row, col, shape
+        As for `SparseTensor`, without batch and blocks.
+    num_partitions
+        Number of parts; some are empty where there are more than rows.
+    coords
+        ``[n, dim]`` where the rows are, for `partition_method` ``"coordinates"``.
+    partition_method
+        ``"metis"``, ``"coordinates"``, ``"simple"`` or ``"auto"``, the first that can be had.
+    device
+        Where to keep it; that of the values by default.
+    verbose
+        Whether to write the sizes of the parts to the logger ``torch_sla``.
+    partition_ids
+        Part of each row ``[n]``, instead of choosing them.
+    near_nullspace
+        ``[n, k]`` vectors with small ``‖A v‖ / ‖v‖`` (rigid-body modes), for multigrid.
+
+    Examples
+    --------
+    >>> import torch
+    >>> off = torch.tensor(-1.0, dtype=torch.float64)
+    >>> from torch_sla.linalg import SparseTensor
+    >>> A = SparseTensor.tridiagonal(off, torch.full((8,), 2.5, dtype=torch.float64), off)
+    >>> D = A.partition(2)
+    >>> b = torch.ones(8, dtype=torch.float64)
+    >>> torch.allclose(D @ D.solve(b), b)
+    True
+    >>> D[0].num_owned, D[0].num_halo
+    (4, 1)
+    """
+
+    near_nullspace: Tensor | None
+
+    def __init__(
+        self,
+        values: Tensor,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, ...],
+        num_partitions: int = 4,
+        coords: Tensor | None = None,
+        partition_method: str = "auto",
+        device: torch.device | str | None = None,
+        verbose: bool = False,
+        *,
+        partition_ids: Tensor | None = None,
+        near_nullspace: Tensor | None = None,
+    ) -> None:
+        comm = InProcess(num_partitions)
+        self._from_whole(
+            comm, values, row, col, shape, coords, partition_method, partition_ids, device
+        )
+        if near_nullspace is not None:
+            self.near_nullspace = self._split_vectors(near_nullspace)
+        if verbose:
+            self._log()
+
+    def _from_whole(
+        self,
+        comm: Communicator,
+        values: Tensor,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, ...],
+        coords: Tensor | None,
+        method: str,
+        part: Tensor | None,
+        device: torch.device | str | None,
+    ) -> None:
+        """Take what this process holds of a matrix that every process has whole."""
+        n = _checked(values, row, col, shape)
+        if part is None:
+            first = comm.rank == 0
+            part = (
+                choose_parts(row, col, n, comm.parts, coords=coords, method=method)
+                if first
+                else torch.empty(n, dtype=torch.int64, device=row.device)
+            )
+            # One process decides: the others need not come to the same cut by themselves.
+            part = comm.broadcast(part)
+        elif part.shape != (n,):
+            raise ArgumentError(f"`partition_ids` must be [{n}], got {list(part.shape)}")
+        part = physical(part).long().to(row.device)
+        layout, place = Layout.of_parts(comm, part)
+        if not comm.alone:
+            owner = part[row.long()]
+            mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
+            values, row, col = values[mine], row[mine], col[mine]
+        sharding = Sharding(layout, layout, place[row.long()], place[col.long()])
+        if device is not None and torch.device(device) != values.device:
+            raise ArgumentError(f"move the values to {device} first; they are on {values.device}")
+        self._set(sharding, values, None)
+
+    def _set(self, sharding: Sharding, values: Tensor, moved: Halo | None) -> None:
+        self.sharding, self._values, self._moved = sharding, values, moved
+        self.near_nullspace = None
+        self._known: tuple[int, Knowledge] | None = None
+
+    @classmethod
+    def from_sharding(
+        cls, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None = None
+    ) -> DSparseTensor:
+        """Put values ``[nnz]`` on positions that exist already: other values, or a matrix made part by part."""
+        if values.ndim != 1 or values.numel() != sharding.pattern.nnz:
+            raise ArgumentError(
+                f"`values` must be [{sharding.pattern.nnz}], got {list(values.shape)}"
+            )
+        out = cls.__new__(cls)
+        out._set(sharding, values, None)
+        out.near_nullspace = near_nullspace
+        return out
+
+    @classmethod
+    def from_sparse_tensor(
+        cls, A: SparseTensor, num_partitions: int = 4, **options: Any
+    ) -> DSparseTensor:
+        """Cut a `SparseTensor`; blocks are written out, and stay in one part. Options as for the class."""
+        if A.is_batched:
+            raise ArgumentError("a matrix in parts has no batch; take one member")
+        if not A.is_block:
+            known = A.declared
+            options.setdefault("coords", known.coordinates)
+            options.setdefault("near_nullspace", known.near_nullspace)
+            return cls(
+                A.values, A.row_indices, A.col_indices, tuple(A.shape), num_partitions, **options
+            )
+        pattern, values = A.flat_slots()
+        edge = A.pattern.block[0]
+        if options.get("partition_ids") is None:
+            rows, cols = A.row_indices, A.col_indices
+            method, coords = options.pop("partition_method", "auto"), options.pop("coords", None)
+            part = choose_parts(
+                rows, cols, A.sparse_shape[0], num_partitions, coords=coords, method=method
+            )
+            options["partition_ids"] = part.repeat_interleave(edge)
+        return cls(values, pattern.row, pattern.col, pattern.shape, num_partitions, **options)
+
+    @classmethod
+    def from_device_mesh(
+        cls,
+        values: Tensor,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, ...],
+        device_mesh: Any = None,
+        coords: Tensor | None = None,
+        partition_method: str = "auto",
+        *,
+        device: torch.device | str | None = None,
+        verbose: bool = False,
+        partition_ids: Tensor | None = None,
+        near_nullspace: Tensor | None = None,
+        num_partitions: int | None = None,
+    ) -> DSparseTensor:
+        """Cut a matrix that every process has, one part for each; every process keeps its own rows.
+
+        Parameters
+        ----------
+        values, row, col, shape
+            The whole matrix, the same on every process. The gradient of `values` is, on each, that of the
+            entries it keeps.
+        device_mesh
+            One-dimensional mesh, or process group; all processes by default.
+        num_partitions
+            One for each process by default.
+
+        Others as for the class.
+        """
+        from torch_sla.linalg.distributed.processes import Processes
+
+        out = cls.__new__(cls)
+        comm = Processes(device_mesh, num_partitions)
+        out._from_whole(
+            comm, values, row, col, shape, coords, partition_method, partition_ids, device
+        )
+        if near_nullspace is not None:
+            out.near_nullspace = near_nullspace[out.sharding.rows.names]
+        if verbose:
+            out._log()
+        return out
+
+    @classmethod
+    def from_global_distributed(
+        cls,
+        values: Tensor,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, ...],
+        rank: int | None = None,
+        world_size: int | None = None,
+        **options: Any,
+    ) -> DSparseTensor:
+        """Do as `from_device_mesh` over all processes; `rank` and `world_size`, where given, are checked."""
+        out = cls.from_device_mesh(values, row, col, shape, **options)
+        for name, given, true in (
+            ("rank", rank, out.comm.rank),
+            ("world_size", world_size, out.comm.world),
+        ):
+            if given is not None and given != true:
+                raise ArgumentError(f"`{name}` is {given}, torch.distributed says {true}")
+        return out
+
+    @classmethod
+    def from_local(
+        cls,
+        values: Tensor,
+        row: Tensor,
+        col: Tensor,
+        shape: tuple[int, ...],
+        owned: Tensor | Sequence[Tensor],
+        device_mesh: Any = None,
+        *,
+        comm: Communicator | None = None,
+        near_nullspace: Tensor | None = None,
+    ) -> DSparseTensor:
+        """Put a matrix together from the entries that each process has; none ever sees the whole.
+
+        Entries of rows that others own are sent to them, and entries at one position add up, as element
+        matrices assembled on overlapping pieces of a mesh do. Gradients come back to the entries given.
+
+        Parameters
+        ----------
+        values, row, col
+            Entries here ``[nnz]``, in global numbers.
+        shape
+            Of the whole.
+        owned
+            Global numbers of the rows owned here (a list of them where a process holds several parts); each row
+            is owned once.
+        device_mesh
+            As for `from_device_mesh`.
+        comm
+            Instead of `device_mesh`, the communicator.
+        near_nullspace
+            ``[n_held, k]`` for the rows owned here, ascending.
+        """
+        if comm is None:
+            from torch_sla.linalg.distributed.processes import Processes
+
+            comm = Processes(device_mesh)
+        n = _checked(values, row, col, shape)
+        groups = [owned] if isinstance(owned, Tensor) else list(owned)
+        if len(groups) != len(comm.held):
+            raise ArgumentError(
+                f"`owned` must list rows for {len(comm.held)} parts, got {len(groups)}"
+            )
+        layout, directory = layout_of_owned(comm, [physical(g) for g in groups], n)
+        out = cls.__new__(cls)
+        out._place(layout, directory, values, physical(row), physical(col))
+        out.near_nullspace = near_nullspace
+        return out
+
+    def _place(
+        self, layout: Layout, place: Tensor | Directory, values: Tensor, row: Tensor, col: Tensor
+    ) -> None:
+        rows, cols = place_of(row, place), place_of(col, place)
+        halo, (rows, cols) = entry_halo(layout.comm, layout.owner(rows), [rows, cols])
+        self._set(Sharding(layout, layout, rows, cols), values, halo)
+
+    def _log(self) -> None:
+        logging.getLogger("torch_sla").info(
+            "%s: owned %s", self, self.layout.offsets.diff().tolist()
+        )
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def comm(self) -> Communicator:
+        """The processes that hold it."""
+        return self.sharding.rows.comm
+
+    @property
+    def layout(self) -> Layout:
+        """Who owns which rows."""
+        return self.sharding.rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, n)``."""
+        return self.sharding.shape
+
+    @property
+    def num_partitions(self) -> int:
+        """Number of parts, on all processes."""
+        return self.comm.parts
+
+    @property
+    def values(self) -> Tensor:
+        """Entries as they were given to this process ``[nnz]``."""
+        return self._values
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the values here do."""
+        return self._values.requires_grad
+
+    @property
+    def grad(self) -> Tensor | None:
+        """Gradient that reached the values here, when they are a leaf."""
+        return self._values.grad
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self._values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the values."""
+        return self._values.device
+
+    @cached_property
+    def nnz(self) -> int:
+        """Distinct positions, on all processes."""
+        here = torch.tensor([self.sharding.pattern.nnz_csr], device=self.device)
+        return int(self.comm.reduce(here))
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent so far; on many processes, what this one sent."""
+        return self.comm.traffic
+
+    @cached_property
+    @outside_transforms
+    def halo_names(self) -> Tensor:
+        """Global numbers of the halo; all processes ask together."""
+        return self.sharding.halo.fetch(self.layout.names)
+
+    def slot_values(self) -> Tensor:
+        """Entries of the rows held here on the slots of their pattern; recorded."""
+        values = self._values if self._moved is None else exchange(self._values, self._moved)
+        return self.sharding.pattern.coalesce(values)
+
+    @outside_transforms
+    def knowledge(self) -> Knowledge:
+        """Return what the present values show; all processes ask together, and it is remembered."""
+        values = physical(self.slot_values())
+        mark = fingerprint(values)
+        new = self._known is None or self._known[0] != mark
+        fresh = torch.tensor([float(new)], device=values.device)
+        if float(self.comm.reduce(fresh, "max")) > 0 or self._known is None:
+            self._known = (mark, find_out(self.sharding.slots, values))
+        return self._known[1]
+
+    def with_values(self, values: Tensor) -> DSparseTensor:
+        """Return a matrix with other entries, in the order of `values`, at the same positions."""
+        if values.shape != self._values.shape:
+            raise ArgumentError(
+                f"`values` must be {list(self._values.shape)}, got {list(values.shape)}"
+            )
+        out = DSparseTensor.__new__(DSparseTensor)
+        out._set(self.sharding, values, self._moved)
+        out.near_nullspace = self.near_nullspace
+        return out
+
+    def detach(self) -> DSparseTensor:
+        """Return the same matrix without history."""
+        return self.with_values(self._values.detach())
+
+    def requires_grad_(self, requires_grad: bool = True) -> DSparseTensor:
+        """Ask for gradients of the values here, in place."""
+        self._values.requires_grad_(requires_grad)
+        return self
+
+    def __len__(self) -> int:
+        return self.num_partitions
+
+    def __getitem__(self, part: int) -> DSparseMatrix:
+        if not isinstance(part, int) or not -len(self) <= part < len(self):
+            raise IndexError(f"there are parts 0 to {len(self) - 1}, got {part!r}")
+        return DSparseMatrix(self, part % len(self))
+
+    def __iter__(self) -> Iterator[DSparseMatrix]:
+        return (self[p] for p in self.comm.held)
+
+    def __repr__(self) -> str:
+        where = "this process" if self.comm.alone else f"{self.comm.world} processes"
+        return f"DSparseTensor(shape={self.shape}, {self.num_partitions} parts on {where}, {self.dtype})"
+
+    def _split_vectors(self, whole: Tensor) -> Tensor:
+        if whole.ndim != 2 or whole.shape[0] != self.shape[0]:
+            raise ArgumentError(
+                f"`near_nullspace` must be [{self.shape[0]}, k], got {list(whole.shape)}"
+            )
+        return whole[self.layout.names]
+
+    vector = verbs.vector
+    zeros = verbs.zeros
+    scatter_local = verbs.scatter_local
+    gather_global = verbs.gather_global
+    halo_exchange_local = verbs.halo_exchange_local
+    matvec_all = verbs.matvec_all
+    solve_all = verbs.solve_all
+    __matmul__ = matvec = verbs.matvec
+    solve = verbs.solve
+    solve_distributed = verbs.solve
+    norm = verbs.norm
+    trace = verbs.trace
+    diagonal = verbs.diagonal
+    to_list = verbs.to_list
+    to_dense = verbs.to_dense
+    to_sparse_tensor = verbs.to_sparse_tensor
+    T = verbs.transpose
+    H = verbs.adjoint
+
+
+def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -> int:
+    if not isinstance(values, Tensor) or not (values.is_floating_point() or values.is_complex()):
+        what = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise DTypeError(f"`values` must be a floating point or complex tensor, got {what}")
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ArgumentError(f"`shape` of a matrix in parts must be (n, n), got {tuple(shape)}")
+    n = int(shape[0])
+    if values.ndim != 1 or values.shape != row.shape or row.shape != col.shape:
+        raise ArgumentError(
+            f"`values`, `row` and `col` must be vectors of one length, got {list(values.shape)}, "
+            f"{list(row.shape)}, {list(col.shape)}"
+        )
+    for name, index in (("row", row), ("col", col)):
+        if index.dtype not in (torch.int32, torch.int64):
+            raise ArgumentError(f"`{name}` must be int32 or int64, got {index.dtype}")
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
+            raise ArgumentError(
+                f"`{name}` must lie in [0, {n}), got {int(index.min())} to {int(index.max())}"
+            )
+    return n

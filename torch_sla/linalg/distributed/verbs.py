@@ -1,0 +1,376 @@
+"""What a matrix in parts can do: the methods of `DSparseTensor`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.exchange import exchange, total
+from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.distributed.halo import Halo
+from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.pieces import entry_halo
+from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
+from torch_sla.linalg.distributed.vector import DVector
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch_sla.linalg.distributed.tensor import DSparseTensor
+
+_LARGE = 4000  # rows above which a dense copy is warned of
+
+
+# --- vectors -------------------------------------------------------------------------------------
+
+
+def vector(D: DSparseTensor, x: Any) -> DVector:
+    """Make a vector in the parts of this matrix.
+
+    Parameters
+    ----------
+    x
+        A whole tensor ``[n]`` or ``[n, K]``, which every process has; what is held here ``[n_held]`` or with
+        columns, in ascending order of global numbers in each part; a `DVector`; or a `DTensor` sharded along its
+        first dimension in equal chunks, whose entries then move to their owners. Differentiable.
+    """
+    layout = D.layout
+    if isinstance(x, DVector):
+        if not layout.same(x.layout):
+            raise ArgumentError("the vector is cut into other parts than the matrix")
+        return x
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"a vector must be a tensor, got {type(x).__name__}")
+    if hasattr(x, "device_mesh"):
+        return DVector(_from_chunks(D, x), layout)
+    if x.ndim in (1, 2) and x.shape[0] == layout.n:
+        return DVector(x.index_select(0, layout.names), layout)
+    if x.ndim in (1, 2) and x.shape[0] == layout.n_held:
+        return DVector(x, layout)
+    raise ArgumentError(
+        f"a vector must have the {layout.n} entries of the whole or the {layout.n_held} held here, got {list(x.shape)}"
+    )
+
+
+def _from_chunks(D: DSparseTensor, x: Any) -> Tensor:
+    """Entries held here of a `DTensor` in equal chunks."""
+    layout, comm = D.layout, D.comm
+    if x.shape[0] != layout.n or comm.world != x.device_mesh.size():
+        raise ArgumentError(
+            f"a DTensor must be [{layout.n}] over {comm.world} processes, got {list(x.shape)} over "
+            f"{x.device_mesh.size()}"
+        )
+    placements = x.placements
+    if len(placements) != 1 or not placements[0].is_shard(0):
+        raise ArgumentError(f"a DTensor must be sharded along dimension 0, got {placements}")
+    local = x.to_local()
+    counts = torch.zeros(comm.parts, dtype=torch.int64, device=local.device)
+    counts[comm.held.start] = local.shape[0]
+    chunks = Layout(comm, comm.reduce(counts), device=local.device)
+    order = layout.names.argsort()
+    part = layout.owner(layout.start + torch.arange(layout.n_held, device=local.device))
+    key = (part[order] * layout.n + layout.names[order]).argsort()
+    places = order[key]
+    halo = Halo(chunks, layout.names[places], part[places])
+    back = torch.empty_like(places)
+    back[places] = torch.arange(len(places), device=places.device)
+    return exchange(local, halo).index_select(0, back)
+
+
+def zeros(D: DSparseTensor, columns: int | None = None) -> DVector:
+    """Return a vector of zeros, with columns where wanted."""
+    n = D.layout.n_held
+    shape = (n,) if columns is None else (n, columns)
+    return DVector(torch.zeros(shape, dtype=D.dtype, device=D.device), D.layout)
+
+
+def enter(D: DSparseTensor, x: Any, name: str) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """Return what is held here of a vector, and how to give a result back in the same form."""
+    layout = D.layout
+    if isinstance(x, Tensor) and not hasattr(x, "device_mesh"):
+        if x.ndim not in (1, 2) or x.shape[0] not in (layout.n, layout.n_held):
+            raise ArgumentError(
+                f"`{name}` must be a DVector, [{layout.n_held}] or [{layout.n_held}, K], got {list(x.shape)}"
+            )
+        if D.comm.alone:
+            return x.index_select(0, layout.names), lambda y: _by_name(layout, y)
+        if x.shape[0] != layout.n_held:
+            raise ArgumentError(
+                f"`{name}` has all {layout.n} entries, and this process holds {layout.n_held} of them: make it a "
+                f"DVector with D.vector({name})"
+            )
+        return x, lambda y: y
+    return vector(D, x).local, lambda y: DVector(y, layout)
+
+
+def _by_name(layout: Layout, y: Tensor) -> Tensor:
+    """Whole tensor in the order of names, on the process that holds all parts."""
+    back = torch.empty_like(layout.names)
+    back[layout.names] = torch.arange(layout.n, device=back.device)
+    return y.index_select(0, back)
+
+
+# --- one part after the other --------------------------------------------------------------------
+
+
+def _pieces(D: DSparseTensor, owned: Tensor, halo: Tensor) -> list[Tensor]:
+    """Local vectors: owned entries and halo of each part held here."""
+    parts = D.sharding.halo.parts
+    return [
+        torch.cat([owned[here], halo[parts == p]])
+        for p, here in zip(D.comm.held, D.layout.slices, strict=True)
+    ]
+
+
+def scatter_local(D: DSparseTensor, x: Any) -> list[Tensor]:
+    """Return the local vectors ``[num_local]`` of a whole vector or `DVector`, halo included; differentiable."""
+    local = vector(D, x).local
+    return _pieces(D, local, exchange(local, D.sharding.halo))
+
+
+def _owned(D: DSparseTensor, pieces: Sequence[Tensor]) -> Tensor:
+    """Owned entries of local or owned vectors, one after the other."""
+    if len(pieces) != len(D.comm.held):
+        raise ArgumentError(f"{len(D.comm.held)} local vectors are needed, got {len(pieces)}")
+    cut = []
+    for piece, here in zip(pieces, D.layout.slices, strict=True):
+        n = here.stop - here.start
+        if piece.shape[0] < n:
+            raise ArgumentError(
+                f"a local vector must have {n} owned entries, got {list(piece.shape)}"
+            )
+        cut.append(piece[:n])
+    return torch.cat(cut)
+
+
+def gather_global(D: DSparseTensor, pieces: Sequence[Tensor]) -> Tensor:
+    """Return the whole vector ``[n]`` from local ones ``[num_local]`` or ``[num_owned]``.
+
+    Differentiable where one process holds all parts; on many, every process gets the whole, without history.
+    """
+    owned = _owned(D, pieces)
+    if D.comm.alone:
+        return _by_name(D.layout, owned)
+    return DVector(owned, D.layout).full_tensor()
+
+
+def halo_exchange_local(D: DSparseTensor, pieces: Sequence[Tensor]) -> list[Tensor]:
+    """Return local vectors ``[num_local]`` whose halo is what the owners have; differentiable."""
+    owned = _owned(D, pieces)
+    return _pieces(D, owned, exchange(owned, D.sharding.halo))
+
+
+def matvec_all(
+    D: DSparseTensor, pieces: Sequence[Tensor], exchange_halo: bool = True
+) -> list[Tensor]:
+    """Return the owned rows of ``A x`` of each part from local vectors.
+
+    Parameters
+    ----------
+    exchange_halo
+        Whether to bring the halo up to date first; without, what the vectors have there is used.
+    """
+    if exchange_halo:
+        pieces = halo_exchange_local(D, pieces)
+    return [part.matvec(piece) for part, piece in zip(D, pieces, strict=True)]
+
+
+def solve_all(D: DSparseTensor, pieces: Sequence[Tensor], **options: Any) -> list[Tensor]:
+    """Solve every subdomain on its own, all that it does not own taken to be zero.
+
+    Parameters
+    ----------
+    pieces
+        Right-hand sides ``[num_owned]``.
+    options
+        As for `SparseTensor.solve`.
+    """
+    if len(pieces) != len(D.comm.held):
+        raise ArgumentError(f"{len(D.comm.held)} right-hand sides are needed, got {len(pieces)}")
+    return [part.solve(b, distributed=False, **options) for part, b in zip(D, pieces, strict=True)]
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+def matvec(D: DSparseTensor, x: Any) -> Any:
+    """Return ``A x``, in the form of `x`: `DVector`, or tensor as `solve` takes it; differentiable to any order."""
+    local, leave = enter(D, x, "x")
+    X, flat = columns(local, D.layout.n_held, "x")
+    dtype = torch.promote_types(D.dtype, X.dtype)
+    y = D.sharding.apply(D.slot_values().to(dtype), X.to(dtype))
+    return leave(y.squeeze(1) if flat else y)
+
+
+@outside_compiler
+def solve(
+    D: DSparseTensor,
+    b: Any,
+    method: str = "auto",
+    preconditioner: Any = "auto",
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    x0: Any = None,
+    info: bool = False,
+    throw: bool = True,
+    verbose: bool = False,
+    tol: float | None = None,
+    adjoint_rtol: float | None = None,
+) -> Any:
+    """Solve ``A x = b`` over all parts, differentiable in the values and in `b` to any order.
+
+    Parameters
+    ----------
+    b
+        A `DVector`; or a tensor: the whole ``[n]`` or ``[n, K]`` where this process holds all parts, else what it
+        holds ``[n_held]`` or ``[n_held, K]``. The solution has the same form.
+    method
+        ``"cg"`` (one reduction in each iteration), ``"minres"``, ``"gmres"``, ``"bicgstab"``; ``"auto"`` takes the
+        first for Hermitian matrices, the second where they turn out not to be definite, else GMRES.
+    preconditioner
+        ``"multigrid"``, ``"schwarz"``, ``"block_jacobi"``, ``"jacobi"``, ``"none"``, options of one of these, or a
+        callable on what this process holds ``[n_held, K]``.
+    rtol, atol, maxiter, x0, info, throw, verbose, tol, adjoint_rtol
+        As for `SparseTensor.solve`.
+
+    Raises
+    ------
+    SolveError, PlanError, ArgumentError
+        As for `SparseTensor.solve`.
+    """
+    if tol is not None and rtol is not None:
+        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
+    local, leave = enter(D, b, "b")
+    B, flat = columns(local, D.layout.n_held)
+    dtype = torch.promote_types(D.dtype, B.dtype)
+    default = 1e-10 if dtype in (torch.float64, torch.complex128) else 1e-5
+    rtol = tol if rtol is None else rtol
+    request = SolveRequest(
+        method,
+        preconditioner,
+        default if rtol is None else rtol,
+        atol,
+        maxiter,
+        adjoint_rtol,
+        throw,
+    )
+    start = None
+    if x0 is not None:
+        start = columns(enter(D, x0, "x0")[0].detach().to(dtype), D.layout.n_held, "x0")[0]
+        start = start.expand_as(B).contiguous()
+    solver = PartSolver(D.sharding.slots, D.knowledge(), request, start, D.near_nullspace)
+    x = linear_solve(D.slot_values().to(dtype), B.to(dtype), solver)
+    report = solver.info
+    if verbose:
+        report.log()
+    out = leave(x.squeeze(1) if flat else x)
+    return (out, report) if info or not throw else out
+
+
+def norm(D: DSparseTensor, ord: Any = "fro") -> Tensor:
+    """Return the Frobenius norm, or with ``1`` or ``inf`` the largest column or row sum; differentiable."""
+    values = D.slot_values()
+    if ord == "fro":
+        square = total(values.abs().square().sum(), D.comm)
+        return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+    if ord not in (1, float("inf"), "inf"):
+        raise ArgumentError(f"`ord` must be 'fro', 1 or inf, got {ord!r}; svd gives the 2-norm")
+    sizes = values.abs()
+    if ord == 1:
+        ones = sizes.new_ones(D.layout.n_held, 1)
+        pattern = D.sharding.pattern.slots
+        sums = D.sharding.fold(_column_sums(pattern, sizes, ones)).squeeze(1)
+    else:
+        sums = D.sharding.pattern.sum_rows(sizes)
+    return _largest(D, sums)
+
+
+def _column_sums(pattern: Any, sizes: Tensor, ones: Tensor) -> Tensor:
+    from torch_sla.linalg.adjoint.matvec import matmul
+
+    return matmul(pattern.transpose_values(sizes), ones, pattern.transposed)
+
+
+def _largest(D: DSparseTensor, sums: Tensor) -> Tensor:
+    """Largest of the sums over all parts; its gradient goes to the first that attains it."""
+    here = sums.detach()
+    top = here.amax() if here.numel() else here.new_zeros(())
+    best = D.comm.reduce(top, "max")
+    hit = (here == best).nonzero()
+    place = torch.tensor(float(D.layout.n), dtype=torch.float64, device=here.device)
+    if hit.numel():
+        place = (D.layout.start + hit[0, 0]).double()
+    first = D.comm.reduce(place, "min")
+    chosen = D.layout.start + torch.arange(len(here), device=here.device) == first
+    return total((sums * chosen).sum(), D.comm)
+
+
+def diagonal(D: DSparseTensor) -> DVector:
+    """Return the diagonal; differentiable."""
+    return DVector(D.sharding.diagonal(D.slot_values()), D.layout)
+
+
+def trace(D: DSparseTensor) -> Tensor:
+    """Return the sum of the diagonal; differentiable."""
+    return diagonal(D).sum()
+
+
+def to_list(D: DSparseTensor) -> list[Any]:
+    """Return the parts held here, a `DSparseMatrix` each."""
+    return list(D)
+
+
+def to_sparse_tensor(D: DSparseTensor) -> SparseTensor:
+    """Return the whole matrix on every process, in the order of the user.
+
+    Differentiable where one process holds all parts. Takes the memory of the whole on each: for small matrices.
+    """
+    names = torch.cat([D.layout.names, D.halo_names])
+    pattern = D.sharding.pattern
+    row, col = D.layout.names[pattern.csr_row.long()], names[pattern.ccol.long()]
+    values = D.slot_values()
+    if not D.comm.alone:
+        row, col, values = (torch.cat(D.comm.gather(t)) for t in (row, col, values))
+    return SparseTensor(values, row, col, D.shape)
+
+
+def to_dense(D: DSparseTensor) -> Tensor:
+    """Return the whole matrix ``[n, n]`` on every process; warns where that is large or leaves its process."""
+    if D.shape[0] > _LARGE or not D.comm.alone:
+        warnings.warn(
+            f"to_dense gathers all parts: {D.shape[0]} x {D.shape[0]} numbers on every process",
+            UserWarning,
+            stacklevel=2,
+        )
+    return to_sparse_tensor(D).to_dense()
+
+
+@outside_transforms
+def _turned(D: DSparseTensor) -> tuple[Sharding, Halo]:
+    """Positions of the transpose, and how its values come from the slots of the matrix."""
+    s, places = D.sharding, D.sharding.column_places
+    pattern = s.pattern
+    row = s.rows.start + pattern.csr_row.long()
+    col = places[pattern.ccol.long()]
+    halo, (rows, cols) = entry_halo(D.comm, s.columns.owner(col), [col, row])
+    return Sharding(s.columns, s.rows, rows, cols), halo
+
+
+def transpose(D: DSparseTensor) -> DSparseTensor:
+    """Return ``Aᵀ`` in the same parts: entries move to the owners of their columns; differentiable."""
+    sharding, halo = _turned(D)
+    return type(D).from_sharding(sharding, exchange(D.slot_values(), halo))
+
+
+def adjoint(D: DSparseTensor) -> DSparseTensor:
+    """Return ``Aᴴ``; see `T`."""
+    turned = transpose(D)
+    return turned.with_values(turned.values.conj().resolve_conj())

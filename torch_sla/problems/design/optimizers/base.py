@@ -1,0 +1,350 @@
+"""What an optimizer is: options, and a step from one `State` to the next, over an `Oracle`.
+
+The problem that every optimizer solves is
+
+    minimize f(x)   subject to   lower <= x <= upper,   c_i(x) <= 0,   c_j(x) = 0 for equalities j.
+
+An optimizer knows nothing of physics. It asks an oracle, and everything it must remember between two steps is in
+the state: tensors and numbers, which go into a checkpoint as they are. A step is a function of the state and of
+what the oracle answers, so a run that goes on from a saved state is the same run, to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.problems.design.optimizers.optimality import multipliers, projected, violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+
+Memory = dict[str, Tensor | float | int | str | bool]
+"""What a method remembers: flat, so that it can be written as it is."""
+
+
+class RejectedPoint(TorchSlaError):  # noqa: N818  (not an error: a step becomes shorter)
+    """There is no value at a point that was tried, because the forward solve failed there.
+
+    It is for the oracle to raise and for line searches and trust regions to catch: they shorten the step.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What is known at a point.
+
+    Parameters
+    ----------
+    value
+        The objective.
+    gradient
+        Its gradient ``[n]``.
+    constraints
+        Values ``[m]``, at most 0 (or 0, for equalities) where they hold.
+    jacobian
+        Their gradients ``[m, n]``.
+    """
+
+    value: float
+    gradient: Tensor
+    constraints: Tensor
+    jacobian: Tensor
+
+
+class Oracle(ABC):
+    """Answers questions about the function that is minimized; all tensors are detached, float64, on the CPU.
+
+    Parameters that a subclass sets
+    -------------------------------
+    equalities
+        Boolean ``[m]``: which constraints are equalities. Empty where there are none.
+    least_squares, second_order
+        Whether `residual_jvp` and `residual_vjp`, and whether `hvp`, are offered.
+    """
+
+    equalities: Tensor = torch.zeros(0, dtype=torch.bool)
+    least_squares: bool = False
+    second_order: bool = False
+
+    @abstractmethod
+    def value_and_grad(self, x: Tensor) -> Evaluation:
+        """Evaluate at ``x`` ``[n]``; raises `RejectedPoint` where that fails."""
+
+    def residual_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return J(x) v ``[k]``, where the objective is ½‖r(x)‖² and J the Jacobian of r."""
+        raise ArgumentError("this objective is not declared as a sum of squares")
+
+    def residual_vjp(self, x: Tensor, w: Tensor) -> Tensor:
+        """Return J(x)ᵀ w ``[n]``."""
+        raise ArgumentError("this objective is not declared as a sum of squares")
+
+    def hvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return the Hessian of the objective at ``x`` times ``v`` ``[n]``."""
+        raise ArgumentError("this objective offers no Hessian-vector products")
+
+    def gauss_newton(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return J(x)ᵀ J(x) v ``[n]``; an oracle may know a shorter way."""
+        return self.residual_vjp(x, self.residual_jvp(x, v))
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where an optimizer is: all that it needs to go on.
+
+    Parameters
+    ----------
+    x
+        The design ``[n]``.
+    lower, upper
+        Bounds ``[n]``; infinite where there are none.
+    evaluation
+        What is known at ``x``.
+    iteration
+        Steps taken.
+    converged
+        Whether a tolerance was met.
+    reason
+        Why it stopped; empty while it goes on.
+    figures
+        Numbers of this iteration for the history, such as ``optimality`` and ``violation``.
+    memory
+        What the method remembers.
+    """
+
+    x: Tensor
+    lower: Tensor
+    upper: Tensor
+    evaluation: Evaluation
+    iteration: int = 0
+    converged: bool = False
+    reason: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do, for a good or a bad reason."""
+        return bool(self.reason)
+
+    @property
+    def value(self) -> float:
+        """The objective at ``x``."""
+        return self.evaluation.value
+
+    @property
+    def gradient(self) -> Tensor:
+        """Its gradient ``[n]``."""
+        return self.evaluation.gradient
+
+    @property
+    def constraints(self) -> Tensor:
+        """Values of the constraints ``[m]``."""
+        return self.evaluation.constraints
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors by name, and a mapping that JSON can hold, for a checkpoint."""
+        tensors = {
+            "x": self.x,
+            "lower": self.lower,
+            "upper": self.upper,
+            "gradient": self.evaluation.gradient,
+            "constraints": self.evaluation.constraints,
+            "jacobian": self.evaluation.jacobian,
+        }
+        numbers: dict[str, Any] = {}
+        for name, kept in self.memory.items():
+            if isinstance(kept, Tensor):
+                tensors[f"memory.{name}"] = kept
+            else:
+                numbers[name] = kept
+        data = {
+            "value": self.evaluation.value,
+            "iteration": self.iteration,
+            "converged": self.converged,
+            "reason": self.reason,
+            "figures": dict(self.figures),
+            "memory": numbers,
+        }
+        return tensors, data
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> State:
+        """Return the state that `pack` wrote down."""
+        kept = {n.removeprefix("memory."): t for n, t in tensors.items() if n.startswith("memory.")}
+        return cls(
+            x=tensors["x"],
+            lower=tensors["lower"],
+            upper=tensors["upper"],
+            evaluation=Evaluation(
+                float(data["value"]),
+                tensors["gradient"],
+                tensors["constraints"],
+                tensors["jacobian"],
+            ),
+            iteration=int(data["iteration"]),
+            converged=bool(data["converged"]),
+            reason=str(data["reason"]),
+            figures=dict(data["figures"]),
+            memory={**kept, **data["memory"]},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(ABC):
+    """Options that every optimizer has, and the loop; subclasses add theirs and the step.
+
+    Parameters
+    ----------
+    max_iterations
+        Limit on the number of steps.
+    gradient_tolerance
+        Stop when the optimality is at most this: the largest entry of ``x − P(x − ∇L)``, with P the
+        projection into the bounds and L the objective plus multipliers times constraints, over
+        ``max(1, its first value)``.
+    value_tolerance
+        Stop when a step changes the objective by at most this times ``max(1, |f|)``; 0 never.
+    step_tolerance
+        Stop when a step changes no entry of x by more than this; 0 never.
+    constraint_tolerance
+        Largest violation of a constraint at which a point counts as feasible.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    handles_inequalities: ClassVar[bool] = False
+    handles_equalities: ClassVar[bool] = False
+    needs_least_squares: ClassVar[bool] = False
+    needs_second_order: ClassVar[bool] = False
+
+    max_iterations: int = 200
+    gradient_tolerance: float = 1e-6
+    value_tolerance: float = 0.0
+    step_tolerance: float = 0.0
+    constraint_tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        self._whole("max_iterations", 1)
+        for name in ("gradient_tolerance", "value_tolerance", "step_tolerance"):
+            self._at_least(name, 0.0)
+        self._at_least("constraint_tolerance", 0.0)
+
+    # -- the contract ---------------------------------------------------------------------------
+
+    def start(self, oracle: Oracle, x: Tensor, lower: Tensor, upper: Tensor) -> State:
+        """Return the state at the first point ``x`` ``[n]``, which is projected into the bounds.
+
+        Raises
+        ------
+        ArgumentError
+            If the bounds are empty, or the method cannot do what the problem asks for.
+        RejectedPoint
+            If there is no value at the first point.
+        """
+        self.check(oracle)
+        if not bool((lower <= upper).all()):
+            worst = int((lower - upper).argmax())
+            raise ArgumentError(
+                f"bounds must not be empty; entry {worst} has [{float(lower[worst])}, {float(upper[worst])}]"
+            )
+        x = x.detach().to(torch.float64).clamp(lower, upper)
+        state = State(x, lower, upper, oracle.value_and_grad(x))
+        return self.judged(replace(state, memory=self.remember(state, oracle)), None, oracle)
+
+    @abstractmethod
+    def step(self, state: State, oracle: Oracle) -> State:
+        """Return the state one iteration on; a state that is `done` is returned as it is."""
+
+    def iterate(self, state: State, oracle: Oracle) -> Iterator[State]:
+        """Yield the states that follow, until one is done."""
+        while not state.done:
+            state = self.step(state, oracle)
+            yield state
+
+    # -- for subclasses -------------------------------------------------------------------------
+
+    def remember(self, state: State, oracle: Oracle) -> Memory:
+        """Return what the method remembers at the start."""
+        return {}
+
+    def check(self, oracle: Oracle) -> None:
+        """Raise where the method cannot do what the oracle's problem asks for."""
+        name = type(self).__name__
+        if not self.handles_equalities and bool(oracle.equalities.any()):
+            raise ArgumentError(
+                f"{name} cannot impose equality constraints; take Scipy(method='SLSQP') or "
+                "Scipy(method='trust-constr')"
+            )
+        if not self.handles_inequalities and bool((~oracle.equalities).any()):
+            raise ArgumentError(
+                f"{name} cannot impose constraints, only bounds; take MMA, Scipy(method='SLSQP') or "
+                "Scipy(method='trust-constr')"
+            )
+        if self.needs_least_squares and not oracle.least_squares:
+            raise ArgumentError(
+                f"{name} needs an objective that is a sum of squares; take LBFGS for other objectives"
+            )
+        if self.needs_second_order and not oracle.second_order:
+            raise ArgumentError(
+                f"{name} needs Hessian-vector products, which this problem does not offer; take LBFGS"
+            )
+
+    def judged(self, state: State, before: State | None, oracle: Oracle) -> State:
+        """Return the state with its figures and the verdict on it."""
+        optimality = self.optimality(state, oracle)
+        violated = violation(state.constraints, oracle.equalities)
+        first = state.memory.get("first_optimality", optimality)
+        scaled = optimality / max(1.0, float(first))
+        figures = {**state.figures, "optimality": optimality, "violation": violated}
+        memory = {**state.memory, "first_optimality": float(first)}
+        feasible = violated <= self.constraint_tolerance
+        reason, converged = "", True
+        if feasible and scaled <= self.gradient_tolerance:
+            reason = f"the optimality {scaled:.2e} is at most gradient_tolerance"
+        elif before is not None:
+            change = float((state.x - before.x).abs().max()) if state.x.numel() else 0.0
+            figures["step"] = change
+            drop = abs(state.value - before.value) / max(1.0, abs(state.value))
+            if feasible and self.step_tolerance > 0 and change <= self.step_tolerance:
+                reason = f"the step {change:.2e} is at most step_tolerance"
+            elif feasible and self.value_tolerance > 0 and drop <= self.value_tolerance:
+                reason = f"the change of the objective {drop:.2e} is at most value_tolerance"
+            elif state.iteration >= self.max_iterations:
+                reason, converged = (
+                    f"max_iterations = {self.max_iterations} steps were taken",
+                    False,
+                )
+        if state.reason:  # the method itself gave up or finished
+            reason, converged = (reason or state.reason), bool(reason) or state.converged
+        return replace(
+            state,
+            figures=figures,
+            memory=memory,
+            reason=reason,
+            converged=bool(reason) and converged,
+        )
+
+    def optimality(self, state: State, oracle: Oracle) -> float:
+        """Return the first-order optimality; methods that know their multipliers use them."""
+        found = multipliers(state.x, state.evaluation, state.lower, state.upper, oracle.equalities)
+        gradient = state.gradient + found @ state.evaluation.jacobian
+        return projected(state.x, gradient, state.lower, state.upper)
+
+    def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
+        value = getattr(self, name)
+        good = isinstance(value, int | float) and math.isfinite(value)
+        if not good or value < least or (strict and value == least):
+            raise ArgumentError(f"`{name}` must be {'>' if strict else '>='} {least}, got {value}")
+
+    def _whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ArgumentError(f"`{name}` must be a whole number >= {least}, got {value}")

@@ -1,0 +1,206 @@
+"""An oracle made of one torch function: gradients and products come from its graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, MeshError, SolveError
+from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FunctionOracle", "Quantities"]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantities:
+    """What a design problem is made of at a point; the function minimized is ½‖residual‖² + objective.
+
+    Parameters
+    ----------
+    objective
+        A scalar; None means 0.
+    residual
+        ``[k]``, whose half square is minimized; None where there is no such part.
+    constraints
+        ``[m]``, at most 0 (or 0) where they hold.
+    """
+
+    objective: Tensor | None = None
+    residual: Tensor | None = None
+    constraints: Tensor | None = None
+
+
+class FunctionOracle(Oracle):
+    """Gradient, Jacobian and products of a torch function, which runs once at each point.
+
+    The graph of the latest point is kept where products will be asked for, so that each of them costs backward
+    passes only. J v is the derivative of Jᵀ w with respect to w: no forward mode is needed.
+
+    Parameters
+    ----------
+    evaluate
+        Maps ``x`` ``[n]`` to `Quantities`.
+    equalities
+        Boolean ``[m]``: which constraints are equalities.
+    least_squares
+        Whether a residual is there, and Gauss-Newton products are wanted.
+    second_order
+        Whether Hessian-vector products are wanted.
+    rejects
+        Exceptions of ``evaluate`` that mean that there is no value at a point.
+
+    Examples
+    --------
+    >>> oracle = FunctionOracle(lambda x: Quantities((x**3).sum()), second_order=True)
+    >>> x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    >>> oracle.value_and_grad(x).gradient.tolist(), oracle.hvp(x, torch.ones_like(x)).tolist()
+    ([3.0, 12.0], [6.0, 12.0])
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[Tensor], Quantities],
+        *,
+        equalities: Tensor | None = None,
+        least_squares: bool = False,
+        second_order: bool = False,
+        rejects: tuple[type[Exception], ...] = (SolveError, MeshError),
+    ) -> None:
+        self.evaluate = evaluate
+        self.equalities = torch.zeros(0, dtype=torch.bool) if equalities is None else equalities
+        self.least_squares = least_squares
+        self.second_order = second_order
+        self.rejects = rejects
+        self.evaluations = 0
+        self._point: _Point | None = None
+
+    def value_and_grad(self, x: Tensor) -> Evaluation:
+        """Evaluate at ``x``; a value that is not finite is rejected."""
+        return self._at(x).evaluation
+
+    def residual_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return J(x) v."""
+        return self._at(x).jvp(v)
+
+    def residual_vjp(self, x: Tensor, w: Tensor) -> Tensor:
+        """Return J(x)ᵀ w."""
+        return self._at(x).vjp(w)
+
+    def gauss_newton(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return J(x)ᵀ J(x) v, plus the Hessian of what is no square times v."""
+        at = self._at(x)
+        product = at.vjp(at.jvp(v))
+        return product if at.quantities.objective is None else product + at.rest(v)
+
+    def hvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return the Hessian times v."""
+        return self._at(x).hvp(v)
+
+    def _at(self, x: Tensor) -> _Point:
+        if self._point is not None and torch.equal(self._point.x, x):
+            return self._point
+        self._point = None  # its graph goes before the next one is made
+        self.evaluations += 1
+        leaf = x.detach().clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                quantities = self.evaluate(leaf)
+            point = _Point(leaf, quantities, self.equalities.numel(), self._keeps)
+        except self.rejects as error:
+            raise RejectedPoint(f"the point cannot be evaluated: {error}") from error
+        self._point = point
+        return point
+
+    @property
+    def _keeps(self) -> bool:
+        return self.least_squares or self.second_order
+
+
+class _Point:
+    """A point, its quantities, and what has been derived from their graph."""
+
+    def __init__(self, x: Tensor, quantities: Quantities, m: int, keep: bool) -> None:
+        self.x, self.quantities = x, quantities
+        self._dual: tuple[Tensor, Tensor] | None = None
+        self._gradients: dict[str, Tensor] = {}
+        parts = [] if quantities.objective is None else [quantities.objective]
+        if quantities.residual is not None:
+            parts.append(0.5 * quantities.residual.square().sum())
+        if not parts:
+            raise ArgumentError("there is nothing to minimize: give an objective or a residual")
+        self.total = torch.stack([part.reshape(()).to(torch.float64) for part in parts]).sum()
+        c = quantities.constraints
+        found = 0 if c is None else c.numel()
+        if found != m:
+            raise ArgumentError(
+                f"`equalities` tells of {m} constraints, and the function gave {found}"
+            )
+        value = float(self.total.detach())
+        rows = [] if c is None else [self.gradient(entry, True) for entry in c.reshape(-1)]
+        gradient = self.gradient(self.total, keep)
+        constraints = x.new_zeros(0) if c is None else c.detach().reshape(-1).to(torch.float64)
+        jacobian = torch.stack(rows) if rows else x.new_zeros((0, x.numel()))
+        finite = [torch.isfinite(t).all() for t in (gradient, constraints, jacobian)]
+        if not math.isfinite(value) or not all(finite):
+            raise RejectedPoint("the objective, a constraint or a gradient is not finite")
+        self.evaluation = Evaluation(value, gradient, constraints, jacobian)
+        if not keep:
+            self.total = self.total.detach()
+            self.quantities = Quantities()
+
+    def gradient(self, scalar: Tensor, retain: bool, create: bool = False) -> Tensor:
+        if not scalar.requires_grad:
+            return torch.zeros_like(self.x)
+        found: Tensor | None = torch.autograd.grad(
+            scalar, self.x, retain_graph=retain or create, create_graph=create, allow_unused=True
+        )[0]
+        if found is None:
+            return torch.zeros_like(self.x)
+        return found if create else found.detach()
+
+    def vjp(self, w: Tensor) -> Tensor:
+        r = self._residual()
+        (found,) = torch.autograd.grad(r, self.x, w.reshape(r.shape), retain_graph=True)
+        return found.detach()
+
+    def jvp(self, v: Tensor) -> Tensor:
+        r = self._residual()
+        if self._dual is None:
+            w = torch.zeros_like(r).requires_grad_()
+            (back,) = torch.autograd.grad(r, self.x, w, create_graph=True)
+            self._dual = (w, back)
+        w, back = self._dual
+        (found,) = torch.autograd.grad(back, w, v, retain_graph=True)
+        return found.detach().reshape(-1)
+
+    def hvp(self, v: Tensor) -> Tensor:
+        return self._second("total", self.total, v)
+
+    def rest(self, v: Tensor) -> Tensor:
+        """Return the Hessian of the part that is no square, times v."""
+        if self.quantities.objective is None:
+            return torch.zeros_like(v)
+        return self._second("rest", self.quantities.objective.reshape(()), v)
+
+    def _second(self, name: str, scalar: Tensor, v: Tensor) -> Tensor:
+        if name not in self._gradients:
+            self._gradients[name] = self.gradient(scalar, True, create=True)
+        first = self._gradients[name]
+        if not first.requires_grad:
+            return torch.zeros_like(v)
+        found: Tensor | None = torch.autograd.grad(
+            first, self.x, v, retain_graph=True, allow_unused=True
+        )[0]
+        return torch.zeros_like(v) if found is None else found.detach()
+
+    def _residual(self) -> Tensor:
+        if self.quantities.residual is None:
+            raise ArgumentError("this objective has no residual; least squares needs one")
+        return self.quantities.residual

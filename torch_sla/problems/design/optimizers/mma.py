@@ -1,0 +1,208 @@
+"""The method of moving asymptotes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.moving_asymptotes import Approximation, solve_subproblem
+
+if TYPE_CHECKING:
+    from torch_sla.problems.design.optimizers.base import Evaluation, Memory
+
+__all__ = ["MMA"]
+
+SHARE = 1e-3
+CURVATURE = 1e-5
+LEAST_CURVATURE = 1e-6
+NARROW, WIDE = 0.01, 10.0
+INSIDE = 0.9
+TRIALS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMA(Optimizer):
+    """Convex separable approximations between moving asymptotes, for many variables and few constraints.
+
+    Svanberg, "The method of moving asymptotes: a new method for structural optimization", Int. J. Numer. Methods Eng.
+    24, 359-373, 1987; with ``globally_convergent`` the approximations are made more convex until they lie above what
+    they approximate: Svanberg, "A class of globally convergent optimization methods based on conservative convex
+    separable approximations", SIAM J. Optim. 12(2), 555-573, 2002. Coefficients as in his "MMA and GCMMA: two methods
+    for nonlinear optimization", KTH, 2007.
+
+    Parameters
+    ----------
+    globally_convergent
+        Whether to take a step only where the approximations lie above the functions (GCMMA): more evaluations, and the
+        objective of feasible points never rises. Without it, designs may swing about a minimum that no constraint
+        holds.
+    move
+        Largest change of a variable in one step, relative to its bounds.
+    asymptote_start, asymptote_shrink, asymptote_grow
+        First distance of the asymptotes relative to the bounds; factors for variables that swing back and forth,
+        and for those that keep going.
+    penalty
+        Price of violating a constraint, relative to the slopes of objective and constraint, for problems (or first
+        designs) that are not feasible.
+    """
+
+    handles_inequalities: ClassVar[bool] = True
+
+    type: Literal["mma"] = "mma"
+    globally_convergent: bool = False
+    move: float = 0.5
+    asymptote_start: float = 0.5
+    asymptote_shrink: float = 0.7
+    asymptote_grow: float = 1.2
+    penalty: float = 1000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in (
+            "move",
+            "asymptote_start",
+            "asymptote_shrink",
+            "asymptote_grow",
+            "penalty",
+        ):
+            self._at_least(name, 0.0, strict=True)
+        self._at_least("asymptote_grow", 1.0)
+        if self.asymptote_shrink > 1:
+            raise ArgumentError(f"`asymptote_shrink` must be <= 1, got {self.asymptote_shrink}")
+
+    def remember(self, state: State, oracle: Oracle) -> Memory:  # noqa: ARG002
+        """Return the first asymptotes and the two designs before, which are the first as well."""
+        span = state.upper - state.lower
+        if not bool(torch.isfinite(span).all()):
+            worst = int((~torch.isfinite(span)).nonzero()[0])
+            raise ArgumentError(
+                f"MMA needs finite bounds for every variable; entry {worst} has "
+                f"[{float(state.lower[worst])}, {float(state.upper[worst])}]"
+            )
+        return {
+            "reach": self.asymptote_start * _span(state),
+            "before": state.x,
+            "before_that": state.x,
+        }
+
+    def step(self, state: State, oracle: Oracle) -> State:
+        """Return the state one iteration on."""
+        if state.done:
+            return state
+        reach = self._reach(state)
+        rho = self._curvatures(state)
+        rejected = trials = 0
+        for _ in range(TRIALS):
+            trials += 1
+            model = self._model(state, reach, rho)
+            x = solve_subproblem(model, self.penalty).clamp(state.lower, state.upper)
+            try:
+                at = oracle.value_and_grad(x)
+            except RejectedPoint:
+                rejected += 1
+                if self.globally_convergent:
+                    rho = 10.0 * rho
+                reach = 0.5 * reach
+                continue
+            if not self.globally_convergent:
+                break
+            lies, rho = self._lies_above(state, reach, rho, model, x, at)
+            if lies:
+                break
+        else:
+            stuck = f"no step was accepted in {TRIALS} trials"
+            return self.judged(replace(state, reason=stuck), None, oracle)
+        memory: Memory = {
+            **state.memory,
+            "reach": reach,
+            "before": state.x,
+            "before_that": state.memory["before"],
+        }
+        if self.globally_convergent:
+            memory["curvatures"] = rho
+        after = replace(
+            state,
+            x=x,
+            evaluation=at,
+            iteration=state.iteration + 1,
+            figures={"trials": float(trials), "rejected": float(rejected)},
+            memory=memory,
+        )
+        return self.judged(after, state, oracle)
+
+    def _reach(self, state: State) -> Tensor:
+        """Return the distance of the asymptotes from x, by whether each variable swings or keeps going."""
+        span = _span(state)
+        reach, before, that = (_tensor(state, n) for n in ("reach", "before", "before_that"))
+        if state.iteration < 2:
+            return self.asymptote_start * span
+        swing = (state.x - before) * (before - that)
+        factor = torch.where(swing > 0, self.asymptote_grow, 1.0)
+        factor = torch.where(swing < 0, self.asymptote_shrink, factor)
+        return torch.minimum(torch.maximum(reach * factor, NARROW * span), WIDE * span)
+
+    def _curvatures(self, state: State) -> Tensor:
+        """Return ρ ``[1 + m]``, which makes the approximations strictly convex."""
+        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        if not self.globally_convergent:
+            return torch.full_like(rows[:, 0], CURVATURE)
+        mean = (rows.abs() @ (state.upper - state.lower)) / rows.shape[1]
+        return (0.1 * mean).clamp(min=LEAST_CURVATURE)
+
+    def _model(self, state: State, reach: Tensor, rho: Tensor) -> Approximation:
+        x, span = state.x, _span(state)
+        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        values = torch.cat([state.gradient.new_tensor([state.value]), state.constraints])
+        extra = SHARE * rows.abs() + rho[:, None] / span
+        p = reach**2 * (rows.clamp(min=0.0) + extra)
+        q = reach**2 * ((-rows).clamp(min=0.0) + extra)
+        room = torch.minimum(INSIDE * reach, self.move * span)
+        least = torch.maximum(state.lower, x - room)
+        most = torch.minimum(state.upper, x + room)
+        # A variable whose bounds coincide still needs a sliver to be strictly inside of.
+        sliver = 1e-9 * (1 + x.abs()) * (most - least <= 0)
+        return Approximation(
+            p=p,
+            q=q,
+            r=values - (p + q) @ (1 / reach),
+            low=x - reach,
+            high=x + reach,
+            least=least - sliver,
+            most=most + sliver,
+        )
+
+    def _lies_above(
+        self,
+        state: State,
+        reach: Tensor,
+        rho: Tensor,
+        model: Approximation,
+        x: Tensor,
+        at: Evaluation,
+    ) -> tuple[bool, Tensor]:
+        """Return whether the approximations lie above the functions at x, and the ρ to try where they do not."""
+        found = torch.cat([x.new_tensor([at.value]), at.constraints])
+        short = found - model.at(x)
+        way = x - state.x
+        growth = (2 * reach * way**2 / (_span(state) * (reach**2 - way**2))).sum()
+        good = short <= 1e-11 * (1 + found.abs())
+        raised = torch.minimum(10 * rho, 1.1 * (rho + short / growth.clamp(min=1e-300)))
+        return bool(good.all()), torch.where(good, rho, raised)
+
+
+def _tensor(state: State, name: str) -> Tensor:
+    kept = state.memory[name]
+    if not isinstance(kept, Tensor):
+        raise ArgumentError("the state does not come from this optimizer")
+    return kept
+
+
+def _span(state: State) -> Tensor:
+    """Return the width of the bounds; where they coincide, 1."""
+    span = state.upper - state.lower
+    return torch.where(span > 0, span, 1.0)

@@ -1,0 +1,65 @@
+"""How far a point is from being a minimum: projected gradients, multipliers, violations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch_sla.problems.design.optimizers.base import Evaluation
+
+__all__ = ["multipliers", "projected", "violation"]
+
+
+def projected(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> float:
+    """Return the largest entry of ``x − P(x − gradient)``, zero at a minimum within bounds.
+
+    Examples
+    --------
+    >>> one = torch.ones(1)
+    >>> projected(one, -one, 0 * one, one), projected(one, one, 0 * one, one)
+    (0.0, 1.0)
+    """
+    if not x.numel():
+        return 0.0
+    return float((x - (x - gradient).clamp(lower, upper)).abs().max())
+
+
+def violation(constraints: Tensor, equalities: Tensor) -> float:
+    """Return the largest violation of ``c <= 0`` and, for equalities, ``c = 0``.
+
+    Examples
+    --------
+    >>> violation(torch.tensor([-3.0, -0.5]), torch.tensor([False, True]))
+    0.5
+    """
+    if not constraints.numel():
+        return 0.0
+    return float(torch.where(equalities, constraints.abs(), constraints.clamp(min=0.0)).max())
+
+
+def multipliers(
+    x: Tensor, at: Evaluation, lower: Tensor, upper: Tensor, equalities: Tensor
+) -> Tensor:
+    """Return the multipliers ``[m]`` that make the point look most like a minimum.
+
+    They minimize ``‖w (∇f + Jᵀλ)‖²``, each entry weighted by its distance from its bounds (at most 1), plus
+    ``Σ (c_i λ_i)²`` over inequalities that hold, with ``λ_i >= 0`` for inequalities: least-squares multipliers
+    (Nocedal and Wright, Numerical Optimization, 2nd edition, eq. 18.21) with complementarity.
+    """
+    from scipy.optimize import lsq_linear
+
+    m = at.constraints.numel()
+    if not m:
+        return x.new_zeros(0)
+    weight = torch.minimum(x - lower, upper - x).clamp(0.0, 1.0)
+    slack = torch.where(equalities, 0.0, at.constraints.clamp(max=0.0))
+    # The normal equations would square the condition; the triangular factor keeps the problem m by m.
+    stacked = torch.cat([(at.jacobian * weight).T, torch.diag(slack)])
+    target = torch.cat([-at.gradient * weight, x.new_zeros(m)])
+    q, r = torch.linalg.qr(stacked)
+    least = torch.where(equalities, -torch.inf, 0.0).to(torch.float64)
+    found = lsq_linear(r.numpy(), (q.T @ target).numpy(), bounds=(least.numpy(), [torch.inf] * m))
+    return torch.from_numpy(found.x).to(x)

@@ -1,0 +1,263 @@
+"""Optimizers that hold their own loop: run in a thread, asked one question at a time, resumed by replay.
+
+A library routine such as `scipy.optimize.minimize` keeps its state to itself. It is deterministic, though, so its
+state *is* the answers it was given. These are written down, and a resumed run hears them again without anything being
+solved: the routine then stands where it stood. The routine runs in a thread that waits for each answer, which turns
+its loop into steps; the answers are given in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from abc import abstractmethod
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.design.optimizers.base import (
+    Evaluation,
+    Optimizer,
+    Oracle,
+    RejectedPoint,
+    State,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from torch_sla.problems.design.optimizers.base import Memory
+
+__all__ = ["Client", "Replayed"]
+
+
+class _Stopped(BaseException):
+    """Ends the routine from within one of its calls; no ``except Exception`` of a library stops it."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    message: str
+    success: bool
+
+
+class Client:
+    """What the routine in the thread sees: questions, each answered before it goes on."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.start = x
+        self._latest: tuple[Tensor, Evaluation] | None = None
+
+    def ask(self, kind: str, *arguments: Tensor) -> Any:
+        """Wait for the answer to a question."""
+        self.questions.put((kind, arguments))
+        answer = self.answers.get()
+        if answer is _Stopped:
+            raise _Stopped
+        return answer
+
+    def at(self, x: Any) -> Evaluation:
+        """Evaluate at a NumPy point; the same point asked again at once is not asked twice."""
+        point = torch.tensor(x, dtype=torch.float64)
+        if self._latest is None or not torch.equal(self._latest[0], point):
+            self._latest = (point, self.ask("evaluate", point))
+        return self._latest[1]
+
+    def hvp(self, x: Any, v: Any) -> Any:
+        """Return the Hessian at ``x`` times ``v``."""
+        point, vector = (torch.tensor(a, dtype=torch.float64) for a in (x, v))
+        return self.ask("hvp", point, vector).numpy()
+
+    def iterate(self, x: Any, *_: Any) -> None:
+        """Report an iterate."""
+        self.ask("iterate", torch.tensor(x, dtype=torch.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed(Optimizer):
+    """Base of optimizers whose loop belongs to a library."""
+
+    @abstractmethod
+    def run(self, client: Client, lower: Tensor, upper: Tensor, oracle: Oracle) -> tuple[str, bool]:
+        """Run the routine, in a thread; return how it ended, and whether well. Only the client is asked."""
+
+    def remember(self, state: State, oracle: Oracle) -> Memory:  # noqa: ARG002
+        """Return the first point with its answer; the log of further answers is empty."""
+        return {"start": state.x, "first": _packed(state.evaluation), "asked": 0}
+
+    def step(self, state: State, oracle: Oracle) -> State:
+        """Return the state one iteration on, replaying from the first; `iterate` does that once."""
+        with closing(self.iterate(state, oracle)) as states:
+            return next(states, state)
+
+    def iterate(self, state: State, oracle: Oracle) -> Generator[State, None, None]:
+        """Yield the states that follow, until one is done."""
+        if state.done:
+            return
+        self.check(oracle)
+        log = _Log(state, oracle)
+        client = Client(log.start)
+
+        def work() -> None:
+            try:
+                ended = _Ended(*self.run(client, state.lower, state.upper, oracle))
+            except _Stopped:
+                return
+            except Exception as error:  # noqa: BLE001  (raised again in the caller's thread)
+                client.questions.put(error)
+                return
+            client.questions.put(ended)
+
+        worker = threading.Thread(target=work, name="torch_sla optimizer", daemon=True)
+        worker.start()
+        try:
+            yield from self._served(client, log, state, oracle)
+        finally:
+            client.answers.put(_Stopped)
+            worker.join()
+
+    def _served(self, client: Client, log: _Log, state: State, oracle: Oracle) -> Iterator[State]:
+        seen = 0
+        while True:
+            question = client.questions.get()
+            if isinstance(question, Exception):
+                raise question
+            if isinstance(question, _Ended):
+                memory = {**state.memory, **log.memory}
+                ended = replace(
+                    state,
+                    reason=f"the routine ended: {question.message}",
+                    converged=question.success,
+                    memory=memory,
+                )
+                yield self.judged(ended, None, oracle)
+                return
+            kind, arguments = question
+            if kind != "iterate":
+                client.answers.put(log.answer(kind, *arguments))
+                continue
+            if not log.accept(arguments[0]):  # a rejected point is no iterate
+                client.answers.put(None)
+                continue
+            seen += 1
+            if seen > state.iteration:
+                before, state = state, log.state(state, arguments[0], seen)
+                state = self.judged(state, before, oracle)
+                yield state
+                if state.done:
+                    return
+            client.answers.put(None)
+
+
+class _Log:
+    """The answers given so far, in order, and which of them the routine has heard again."""
+
+    def __init__(self, state: State, oracle: Oracle) -> None:
+        memory = state.memory
+        start, first = memory["start"], memory["first"]
+        if not isinstance(start, Tensor) or not isinstance(first, Tensor):
+            raise ArgumentError("the state does not come from this optimizer")
+        self.oracle, self.start = oracle, start
+        self.n, self.m = start.numel(), oracle.equalities.numel()
+        self.memory: Memory = {
+            name: kept for name, kept in memory.items() if name.startswith(("log.", "key."))
+        }
+        self.count = int(memory["asked"])
+        self.memory["asked"] = self.count
+        self.heard = 0
+        self.refused: set[str] = set()
+        first_evaluation = _unpacked(first, self.n, self.m)
+        self.known = {_key(start): first_evaluation}
+        self.base = (start, first_evaluation)
+
+    def answer(self, kind: str, x: Tensor, v: Tensor | None = None) -> Evaluation | Tensor:
+        """Answer from the log while there is one, else ask the oracle and write it down."""
+        key = _key(x) if v is None else _key(x) + _key(v)
+        if v is None and key in self.known:
+            return self.known[key]
+        name = f"{self.heard}"
+        if self.heard < self.count:
+            if self.memory[f"key.{name}"] != key:
+                raise ArgumentError(
+                    "the routine asks other questions than when the state was saved: another version, other "
+                    "options, or another number of threads"
+                )
+            kept = self.memory[f"log.{name}"]
+            if not isinstance(kept, Tensor):
+                raise ArgumentError(f"entry {name} of the log is damaged")
+        else:
+            kept = self._asked(kind, x, v)
+            self.memory[f"key.{name}"], self.memory[f"log.{name}"] = key, kept
+            self.count += 1
+            self.memory["asked"] = self.count
+        self.heard += 1
+        if kind == "hvp":
+            return kept
+        found = _unpacked(kept, self.n, self.m)
+        if kept[-1] == 0:
+            self.known[key] = found
+        else:
+            self.refused.add(key)
+        return found
+
+    def accept(self, x: Tensor) -> bool:
+        """Take note of an iterate, unless it was rejected; what is known elsewhere is not needed any more."""
+        key = _key(x)
+        if key in self.refused:
+            return False
+        if key in self.known:
+            self.base = (x, self.known[key])
+            self.known = {key: self.known[key]}
+        return True
+
+    def state(self, before: State, x: Tensor, iteration: int) -> State:
+        """Return the state at an iterate."""
+        at = self.known.get(_key(x)) or self.oracle.value_and_grad(x)
+        figures = {"evaluations": float(self.count + 1), "rejected": float(len(self.refused))}
+        memory = {**before.memory, **self.memory}
+        return replace(
+            before, x=x, evaluation=at, iteration=iteration, figures=figures, memory=memory
+        )
+
+    def _asked(self, kind: str, x: Tensor, v: Tensor | None) -> Tensor:
+        if v is not None and kind == "hvp":
+            return self.oracle.hvp(x, v)
+        try:
+            return _packed(self.oracle.value_and_grad(x))
+        except RejectedPoint:
+            return _packed(self._instead(x), rejected=True)
+
+    def _instead(self, x: Tensor) -> Evaluation:
+        """Return what sends a line search back: a parabola through the last iterate that rises to x.
+
+        With slope −s there it is ``f − s t + 2 s t²`` on the way: its least value is a quarter of the way, and at x
+        it lies above the iterate, so that neither a line search nor a trust region takes x.
+        """
+        base, at = self.base
+        way = x - base
+        square = float(way @ way)
+        slope = max(abs(float(at.gradient @ way)), 1e-8 * max(1.0, abs(at.value)))
+        gradient = 3 * slope * way / square if square > 0 else torch.zeros_like(way)
+        return Evaluation(at.value + slope, gradient, at.constraints, at.jacobian)
+
+
+def _key(x: Tensor) -> str:
+    return hashlib.blake2b(x.numpy().tobytes(), digest_size=12).hexdigest()
+
+
+def _packed(at: Evaluation, *, rejected: bool = False) -> Tensor:
+    head = at.gradient.new_tensor([at.value])
+    tail = at.gradient.new_tensor([float(rejected)])
+    return torch.cat([head, at.gradient, at.constraints, at.jacobian.reshape(-1), tail])
+
+
+def _unpacked(packed: Tensor, n: int, m: int) -> Evaluation:
+    gradient, constraints, jacobian = packed[1:-1].split([n, m, m * n])
+    return Evaluation(float(packed[0]), gradient, constraints, jacobian.reshape(m, n))

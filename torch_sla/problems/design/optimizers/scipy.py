@@ -1,0 +1,166 @@
+"""Any method of `scipy.optimize.minimize`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.design.optimizers.replay import Client, Replayed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.problems.design.optimizers.base import Oracle
+
+__all__ = ["Scipy"]
+
+BOUNDED = ("Nelder-Mead", "Powell", "L-BFGS-B", "TNC", "COBYLA", "COBYQA", "SLSQP", "trust-constr")
+CONSTRAINED = ("COBYLA", "COBYQA", "SLSQP", "trust-constr")
+GRADIENTS = ("CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP", "trust-constr")
+PRODUCTS = ("Newton-CG", "trust-ncg", "trust-krylov", "trust-constr")
+ONLY_PRODUCTS = ("trust-ncg", "trust-krylov")
+METHODS = (
+    "Nelder-Mead",
+    "Powell",
+    "CG",
+    "BFGS",
+    "Newton-CG",
+    "L-BFGS-B",
+    "TNC",
+    "COBYLA",
+    "COBYQA",
+    "SLSQP",
+    "trust-constr",
+    "trust-ncg",
+    "trust-krylov",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scipy(Replayed):
+    """A method of `scipy.optimize.minimize` by name, with its options.
+
+    The tolerances given here are judged after each iteration; the method's own, in `options`, hold as well. Methods
+    that take Hessian-vector products get them where the problem offers them.
+
+    Parameters
+    ----------
+    method
+        As SciPy spells it.
+    options
+        The method's options, passed on as they are.
+
+    Examples
+    --------
+    >>> Scipy(method="SLSQP").method
+    'SLSQP'
+    >>> Scipy(method="slsqp")
+    Traceback (most recent call last):
+    torch_sla.errors.ArgumentError: `method` must be one of Nelder-Mead Powell ..., got 'slsqp'
+    """
+
+    type: Literal["scipy"] = "scipy"
+    method: str
+    options: dict[str, float | int | str | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in METHODS:
+            raise ArgumentError(f"`method` must be one of {' '.join(METHODS)}, got {self.method!r}")
+
+    def check(self, oracle: Oracle) -> None:
+        """Raise where the method cannot do what the problem asks for."""
+        if oracle.equalities.numel() and self.method not in CONSTRAINED:
+            raise ArgumentError(
+                f"SciPy's {self.method} cannot impose constraints; one of {' '.join(CONSTRAINED)} can"
+            )
+        if self.method in ONLY_PRODUCTS and not oracle.second_order:
+            raise ArgumentError(
+                f"SciPy's {self.method} needs Hessian-vector products, which this problem does not offer"
+            )
+
+    def run(self, client: Client, lower: Tensor, upper: Tensor, oracle: Oracle) -> tuple[str, bool]:
+        """Run SciPy's routine."""
+        from scipy.optimize import Bounds, minimize
+
+        bounded = bool(torch.isfinite(lower).any() or torch.isfinite(upper).any())
+        if bounded and self.method not in BOUNDED:
+            raise ArgumentError(
+                f"SciPy's {self.method} knows no bounds; one of {' '.join(BOUNDED)} does, or use a transform"
+            )
+        settings: dict[str, Any] = {}
+        if bounded:
+            settings["bounds"] = Bounds(lower.numpy(), upper.numpy())
+        if oracle.equalities.numel():
+            settings["constraints"] = self._constraints(client, oracle.equalities)
+        if self.method in GRADIENTS + ONLY_PRODUCTS:
+            settings["jac"] = lambda x: client.at(x).gradient.numpy()
+        if self.method in PRODUCTS and oracle.second_order:
+            settings["hessp"] = client.hvp
+        callback: Any = client.iterate
+        if self.method == "SLSQP":
+            # Its callback may come with a trial point; gradients are asked for at iterates only.
+            settings["jac"], callback = _told(client), None
+        found = minimize(
+            lambda x: client.at(x).value,
+            client.start.numpy(),
+            method=self.method,
+            callback=callback,
+            options=self._options(),
+            **settings,
+        )
+        return str(found.message), bool(found.success)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options given; the limit on iterations is the loop's."""
+        limit = "maxfun" if self.method == "TNC" else "maxiter"
+        return {limit: 10**9, **self.options}
+
+    def _constraints(self, client: Client, equalities: Tensor) -> list[Any]:
+        """Return the constraints in the words of each method."""
+        from scipy.optimize import BFGS, NonlinearConstraint
+
+        if self.method != "SLSQP":
+            least = torch.where(equalities, 0.0, -torch.inf).to(torch.float64)
+            return [
+                NonlinearConstraint(
+                    lambda x: client.at(x).constraints.numpy(),
+                    least.numpy(),
+                    torch.zeros_like(least).numpy(),
+                    jac=lambda x: client.at(x).jacobian.numpy(),
+                    hess=BFGS(),
+                )
+            ]
+        found = []
+        for kind, mask, sign in (("eq", equalities, 1.0), ("ineq", ~equalities, -1.0)):
+            if bool(mask.any()):
+                found.append(
+                    {
+                        "type": kind,
+                        "fun": lambda x, mask=mask, sign=sign: (
+                            sign * client.at(x).constraints[mask].numpy()
+                        ),
+                        "jac": lambda x, mask=mask, sign=sign: (
+                            sign * client.at(x).jacobian[mask].numpy()
+                        ),
+                    }
+                )
+        return found
+
+
+def _told(client: Client) -> Any:
+    """Return a gradient that reports each point after the first as an iterate."""
+    first = True
+
+    def gradient(x: Any) -> Any:
+        nonlocal first
+        found = client.at(x).gradient.numpy()
+        if not first:
+            client.iterate(x)
+        first = False
+        return found
+
+    return gradient
