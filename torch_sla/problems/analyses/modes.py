@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.algebra import EigenProblem
 
 __all__ = ["FreeSpace", "ModalSolution", "Modes", "modes"]
@@ -90,13 +91,14 @@ class Modes(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> ModalSolution:
         """Find the modes; of a nonlinear physics, those of small motions about its solution."""
         del info
         spec, model = self.spec, self.model
         with inside():
             scene = model.scene(values, points, mass=True)
-            K, symmetric = self._stiffness(scene, start, throw=throw)
+            K, symmetric = self._stiffness(scene, start, throw=throw, progress=progress)
             M = model.mass(scene)
         _require_reach(scene, K, M)
         space = FreeSpace(model)
@@ -124,14 +126,21 @@ class Modes(Analysis):
         flat = space.recover(V.transpose(-1, -2))
         return ModalSolution(self, scene, M, w, flat)
 
-    def _stiffness(self, scene: Scene, start: Tensor | None, *, throw: bool) -> tuple[Tensor, Any]:
+    def _stiffness(
+        self,
+        scene: Scene,
+        start: Tensor | None,
+        *,
+        throw: bool,
+        progress: ProgressCallback | None,
+    ) -> tuple[Tensor, Any]:
         model = self.model
         operator = model.loaded(scene)
         if not model.nonlinear:
             return operator.values, operator.symmetric
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
-        u, _ = solve_nonlinear(model, scene, start, throw=throw)
+        u, _ = solve_nonlinear(model, scene, start, throw=throw, progress=progress)
         recorded = torch.is_grad_enabled() and u.requires_grad
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
         return K, model.symmetric

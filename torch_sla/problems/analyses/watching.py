@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["Watching", "watching"]
+
+logger = logging.getLogger(__name__)
 
 
 class Watching:
@@ -97,6 +100,7 @@ class Watching:
             self.states.save(done, state(), data, new if rows > self._saved else None)
             self._saved = rows
 
+        logger.debug("%s: %d of %d", task, done, total)
         kept = self.states is not None and (done == total or self.states.due)
         if kept:
             keep()

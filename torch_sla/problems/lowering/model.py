@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.lowering.terms import Term
+    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["Model"]
 
@@ -135,15 +136,16 @@ class Model(Frame, ABC):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> Solution:
-        """Solve; see `FieldProblem.solve`."""
+        """Solve; see `Problem.solve`."""
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
         scene = self.scene(values, points)
         if start is not None:
             start = self._flat(start, "start")
         if self.nonlinear:
-            u, report = solve_nonlinear(self, scene, start, throw=throw)
+            u, report = solve_nonlinear(self, scene, start, throw=throw, progress=progress)
             operator = self.loaded(scene)
         else:
             operator = self.loaded(scene)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(Spec):
@@ -207,7 +211,9 @@ class Problem(Spec):
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
                 if self._model is None:
+                    before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
+                    logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
@@ -296,7 +302,12 @@ class Problem(Spec):
                 moved = {} if points is None else {"points": points}
                 watch = watching(model, {**given, **moved}, folder, resume, progress)
                 long = {"watch": watch} if self.goes_on else {"progress": progress}
-            return model.solve(given, points=points, start=start, info=info, throw=throw, **long)
+            before = time.monotonic()
+            solution: Solution = model.solve(
+                given, points=points, start=start, info=info, throw=throw, **long
+            )
+            logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
+            return solution
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""

@@ -1,0 +1,154 @@
+"""Runs that are kept on disk: stopped anywhere, they go on to the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from torch_sla import (
+    Dirichlet,
+    Flux,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    SweepProblem,
+)
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses import sweep as sweeps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fin(**more: object) -> PoissonProblem:
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=10, size=0.05),
+        diffusivity=0.4,
+        reaction="2*h",
+        parameters=[Parameter("h", default=10.0), Parameter("T", default=60.0)],
+        boundary=[Dirichlet("left", "T")],
+        outputs=[Flux("heat", "left"), Probe("tip", at=[(0.05,)])],
+        **more,
+    )
+
+
+def cases() -> SweepProblem:
+    return SweepProblem(of=fin(), cases={"h": [1.0 + i / 3 for i in range(9)]})
+
+
+def same(a: object, b: object) -> None:
+    for kind in ("fields", "outputs"):
+        one, other = getattr(a, kind), getattr(b, kind)
+        assert list(one) == list(other)
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.fixture
+def by_twos(monkeypatch) -> None:
+    monkeypatch.setattr(sweeps, "_MOST", 2)
+
+
+@pytest.mark.usefixtures("by_twos")
+@pytest.mark.parametrize("at", [2, 4, 8, 9])
+def test_a_sweep_goes_on_after_an_interrupt(tmp_path, at: int) -> None:
+    whole = cases().solve(folder=tmp_path / "whole")
+    same(whole, cases().solve(folder=tmp_path / "again"))
+
+    def stop(progress: object) -> None:
+        if progress.done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cases().solve(folder=tmp_path / "run", progress=stop)
+    told: list[int] = []
+    found = cases().solve(resume=tmp_path / "run", progress=lambda p: told.append(p.done))
+    assert told == [n for n in (2, 4, 6, 8, 9) if n > at]
+    same(whole, found)
+    assert found.table == whole.table
+    assert found.info.result is whole.info.result
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_parts_of_a_sweep_are_the_whole_to_rounding(tmp_path) -> None:
+    at_once, parts = cases().solve(), cases().solve(folder=tmp_path / "run")
+    for name, value in at_once.outputs.items():
+        assert torch.allclose(value, parts[name], rtol=1e-12)
+    with pytest.raises(ArgumentError, match="solve without folder"):
+        _ = parts.solution
+    parts.save(tmp_path / "all.npz")
+    parts.save(tmp_path / "all.csv")
+    parts.report(tmp_path / "all.html")
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_a_sweep_that_was_finished_is_read_back(tmp_path) -> None:
+    whole = cases().solve(folder=tmp_path / "run")
+
+    def never(progress: object) -> None:
+        raise AssertionError
+
+    same(whole, cases().solve(resume=tmp_path / "run", progress=never))
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_other_runs_values_and_kinds_are_refused(tmp_path) -> None:
+    cases().solve(folder=tmp_path / "run")
+    with pytest.raises(ArgumentError, match="holds a run already"):
+        cases().solve(folder=tmp_path / "run")
+    with pytest.raises(ArgumentError, match=r"values\.T"):
+        cases().solve(resume=tmp_path / "run", T=70.0)
+    other = SweepProblem(of=fin(), cases={"h": [1.0, 2.0]})
+    with pytest.raises(ArgumentError, match="spec_hash"):
+        other.solve(resume=tmp_path / "run")
+    T = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ArgumentError, match="no_grad"):
+        cases().solve(folder=tmp_path / "other", T=T)
+    with pytest.raises(ArgumentError, match="solved in one go"):
+        fin().solve(folder=tmp_path / "other")
+
+
+def kill(tmp_path: Path, problem: object, at: int, name: str) -> int:
+    """Run in another process that kills itself without warning after a part; return the last step on disk."""
+    problem.to_yaml(tmp_path / f"{name}.yaml")
+    script = """
+    import os, signal, sys
+    from torch_sla import load_problem
+    from torch_sla.problems.analyses import sweep
+    from torch_sla.problems.checkpoint import Checkpoints
+    Checkpoints.patience = 0.0
+    sweep._MOST = 2
+
+    def die(progress):
+        if progress.done == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    load_problem(sys.argv[1]).solve(folder=sys.argv[2], progress=die)
+    """
+    folder = tmp_path / f"{name}-{at}"
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    arguments = [str(tmp_path / f"{name}.yaml"), str(folder), str(at)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([*command, *arguments], check=False, env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return max(int(path.stem.partition("-")[2]) for path in folder.glob("state-*"))
+
+
+@pytest.mark.usefixtures("by_twos")
+@pytest.mark.parametrize("at", [2, 6])
+def test_a_sweep_goes_on_after_a_kill(tmp_path, at: int) -> None:
+    assert kill(tmp_path, cases(), at, "cases") == at
+    whole = cases().solve(folder=tmp_path / "whole")
+    same(whole, cases().solve(resume=tmp_path / f"cases-{at}"))
