@@ -24,6 +24,14 @@ _HOMES = {
         *("spsolve_batch_coo_same_layout", "spsolve_batch_different_layout"),
         *("spsolve_batch_same_layout", "spsolve_coo", "spsolve_csr"),
     ),
+    "torch_sla.problems.design.optimizers": (
+        *("LBFGS", "MMA", "Adam", "GaussNewton", "LevenbergMarquardt", "NewtonCG"),
+        *("OptimalityCriteria", "Scipy", "TorchOptim"),
+    ),
+    "torch_sla.problems.design.transforms": (
+        *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
+        *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
+    ),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
     "torch_sla.problems.specs.algebra": (
@@ -32,6 +40,7 @@ _HOMES = {
     "torch_sla.problems.specs.boundary": (
         *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
     ),
+    "torch_sla.problems.specs.design": ("DesignProblem", "Effort", "Measured", "Variable"),
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),

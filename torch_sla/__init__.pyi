@@ -44,6 +44,31 @@ from torch_sla.linalg import (
     spsolve_coo as spsolve_coo,
     spsolve_csr as spsolve_csr,
 )
+from torch_sla.problems.design.optimizers import (
+    LBFGS as LBFGS,
+    MMA as MMA,
+    Adam as Adam,
+    GaussNewton as GaussNewton,
+    LevenbergMarquardt as LevenbergMarquardt,
+    NewtonCG as NewtonCG,
+    OptimalityCriteria as OptimalityCriteria,
+    Scipy as Scipy,
+    TorchOptim as TorchOptim,
+)
+from torch_sla.problems.design.transforms import (
+    RAMP as RAMP,
+    SIMP as SIMP,
+    ConeFilter as ConeFilter,
+    Fixed as Fixed,
+    HelmholtzFilter as HelmholtzFilter,
+    Log as Log,
+    Logit as Logit,
+    NeuralField as NeuralField,
+    Projection as Projection,
+    SensitivityFilter as SensitivityFilter,
+    Softplus as Softplus,
+    Symmetry as Symmetry,
+)
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.algebra import (
@@ -62,6 +87,12 @@ from torch_sla.problems.specs.boundary import (
     Radiation as Radiation,
     Robin as Robin,
     Spring as Spring,
+)
+from torch_sla.problems.specs.design import (
+    DesignProblem as DesignProblem,
+    Effort as Effort,
+    Measured as Measured,
+    Variable as Variable,
 )
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem

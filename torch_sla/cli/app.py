@@ -6,7 +6,9 @@ import typer
 
 from torch_sla.cli.backends import backends
 from torch_sla.cli.calibrate import calibrate
+from torch_sla.cli.check_gradients import check_gradients
 from torch_sla.cli.explain import explain
+from torch_sla.cli.optimize import optimize
 from torch_sla.cli.schema import schema
 from torch_sla.cli.solve import solve
 from torch_sla.cli.validate import validate
@@ -21,8 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(solve)
+app.command()(optimize)
 app.command()(explain)
 app.command()(validate)
+app.command("check-gradients")(check_gradients)
 app.command()(schema)
 app.command()(backends)
 app.command()(calibrate)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from torch_sla.problems.progress import Progress as Done
-    from torch_sla.problems.solution import Solution
+    from torch_sla.problems.results import Named
     from torch_sla.problems.specs.outputs import Output
     from torch_sla.problems.specs.problem import Problem
 
@@ -186,11 +186,11 @@ def logs(verbose: int) -> Iterator[None]:
 
 
 def _declared(spec: Problem) -> Sequence[Output]:
-    """Return the outputs of a problem, or of the one that an analysis is of."""
-    return spec.outputs if spec.inner is None else (*spec.outputs, *_declared(spec.inner))
+    """Return the outputs of a problem, or of those that an analysis is of."""
+    return [*spec.outputs, *(o for part in spec.parts.values() for o in _declared(part))]
 
 
-def results(solution: Solution) -> Table:
+def results(solution: Named) -> Table:
     """Make the table of outputs."""
     table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
     units = {output.name: output.unit or "" for output in _declared(solution.spec)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import ArgumentError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch_sla.problems.specs.problem import Problem
@@ -39,11 +39,21 @@ def read_problem(
             raise ArgumentError(f"--set {setting!r}: expected PATH=VALUE, as in mesh.cells=[64,64]")
         _set(document.data, where, parse_value(text))
     if device is not None:
-        where, data = "solver.device", document.data
-        while isinstance(data, dict) and isinstance(data.get("of"), dict):
-            where, data = f"of.{where}", data["of"]
-        _set(document.data, where, device)
+        for where in _innermost(document.data):
+            _set(document.data, f"{where}solver.device", device)
     return from_document(document, base=path.resolve().parent, trust=trust)
+
+
+def _innermost(data: Any, where: str = "") -> Iterator[str]:
+    """Yield where the problems are that analyses are of, as prefixes of paths."""
+    of = data.get("of") if isinstance(data, dict) else None
+    if not isinstance(of, dict):
+        yield where
+    elif "type" in of:
+        yield from _innermost(of, f"{where}of.")
+    else:
+        for name, part in of.items():
+            yield from _innermost(part, f"{where}of.{name}.")
 
 
 def _set(data: Any, where: str, value: Any) -> None:

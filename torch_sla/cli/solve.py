@@ -34,6 +34,7 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Trust,
     Verbose,
 )
+from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
@@ -70,6 +71,11 @@ def solve(
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
         problem = read_problem(file, settings, device, trust=trust)
+        if problem.type == "design":
+            raise SpecError(
+                f"{file} declares a design problem; search with torch-sla optimize {file}",
+                path="type",
+            )
         given = read_parameters(parameters)
         work.advance()
         text = problem.explain(given)

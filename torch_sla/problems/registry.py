@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     spec: str
     lowering: str
     kind: str = "field"
-    """``field`` (analyses may be of it), ``algebra`` or ``analysis``."""
+    """``field`` (analyses may be of it), ``algebra``, ``analysis``, or ``search`` (no function of parameters)."""
 
 
 PHYSICS = {
@@ -38,6 +38,11 @@ PHYSICS = {
         "torch_sla.problems.specs.algebra:NonlinearProblem",
         "torch_sla.problems.lowering.roots:Nonlinear",
         "algebra",
+    ),
+    "design": Entry(
+        "torch_sla.problems.specs.design:DesignProblem",
+        "torch_sla.problems.analyses.design.model:Design",
+        "search",
     ),
     "elasticity": Entry(
         "torch_sla.problems.specs.elasticity:ElasticityProblem",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["GradientCheck", "check_gradients"]
+__all__ = ["GradientCheck", "check_gradients", "order_of"]
 
 ORDER = 1.95
 
@@ -96,7 +96,7 @@ def check_gradients(
                 there = scalar(problem.solve(moved, points=points), target)
             found.append(abs(float(there) - float(value) - h * size * slope))
         remainders[name] = found
-        orders[name] = _order(found, steps, abs(float(value)))
+        orders[name] = order_of(found, steps, abs(float(value)))
     return GradientCheck(orders, remainders, steps)
 
 
@@ -110,7 +110,7 @@ def _scale(problem: Problem, name: str, leaf: Tensor) -> float:
     return float(leaf.abs().mean()) or 1.0
 
 
-def _order(remainders: list[float], steps: list[float], value: float) -> float:
+def order_of(remainders: list[float], steps: list[float], value: float) -> float:
     """Least-squares slope of log remainder over log h, over steps above rounding."""
     floor = 1e-13 * max(value, 1e-300)
     points = [

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Expression"]
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
     "**": operator.pow,
 }
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -188,7 +188,7 @@ class Expression:
             case Compare(_, operators, operands):
                 items = [self._tensor(operand, values) for operand in operands]
                 links = [
-                    _COMPARE[o](a, b)
+                    COMPARE[o](a, b)
                     for o, a, b in zip(operators, items[:-1], items[1:], strict=True)
                 ]
                 return Ranked(functools.reduce(torch.logical_and, links))
@@ -267,7 +267,7 @@ def _number(tensor: Tensor) -> Tensor:
 def _arithmetic(
     symbol: str, a: Ranked | float | complex, b: Ranked | float | complex
 ) -> Ranked | float | complex:
-    apply = _ARITHMETIC[symbol]
+    apply = ARITHMETIC[symbol]
     if not isinstance(a, Ranked) and not isinstance(b, Ranked):
         return apply(a, b)  # type: ignore[no-any-return]
     rank = max(value.rank for value in (a, b) if isinstance(value, Ranked))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cmath
 import difflib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch_sla.errors import ExpressionError
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
@@ -27,9 +27,9 @@ from torch_sla.problems.expression.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["MAX_DEPTH", "MAX_LENGTH", "error_at", "nearest", "parse"]
+__all__ = ["MAX_DEPTH", "MAX_LENGTH", "Arity", "error_at", "nearest", "parse"]
 
 MAX_LENGTH = 4000
 MAX_DEPTH = 100
@@ -77,6 +77,14 @@ _WORDS = {
 }
 
 
+class Arity(Protocol):
+    """Something that may be called."""
+
+    @property
+    def arity(self) -> tuple[int, int]:
+        """Least and greatest number of arguments."""
+
+
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -96,8 +104,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def parse(text: str) -> Node:
+def parse(text: str, functions: Mapping[str, Arity] = FUNCTIONS) -> Node:
     """Parse ``text`` into a syntax tree.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    functions
+        What may be called, with least and greatest number of arguments.
 
     Raises
     ------
@@ -109,12 +124,12 @@ def parse(text: str) -> Node:
         raise ExpressionError(
             f"the expression has {len(text)} characters; at most {MAX_LENGTH} are allowed"
         )
-    return _Parser(text).parse()
+    return _Parser(text, functions).parse()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, functions: Mapping[str, Arity]) -> None:
+        self.text, self.functions = text, functions
         self.tokens = self._tokenize()
         self.position = 0
         self.depth = 0
@@ -305,7 +320,8 @@ class _Parser:
         return Number(token.at, complex(0.0, value) if imaginary else value)
 
     def _call(self, name: _Token) -> Node:
-        known = FUNCTIONS.keys() | FIELD_OPERATORS
+        operators = FIELD_OPERATORS if self.functions is FUNCTIONS else frozenset()
+        known = self.functions.keys() | operators
         if name.text not in known:
             raise error_at(
                 self.text,
@@ -318,13 +334,13 @@ class _Parser:
         while arguments and self._accept(","):
             arguments.append(self._expression())
         self._expect(")", opened.at)
-        if name.text in FIELD_OPERATORS:
+        if name.text in operators:
             if len(arguments) != 1 or not isinstance(arguments[0], Name):
                 raise error_at(
                     self.text, name.at, f"{name.text} takes the name of a field, as in grad(u)"
                 )
             return Call(name.at, name.text, tuple(arguments))
-        least, most = FUNCTIONS[name.text].arity
+        least, most = self.functions[name.text].arity
         if not least <= len(arguments) <= most:
             count = str(least) if least == most else f"{least} to {most}"
             raise error_at(

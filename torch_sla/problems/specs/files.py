@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from torch_sla.problems.registry import problem_class
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import located, spec_error
+from torch_sla.problems.specs.hashing import stated
 from torch_sla.problems.specs.migrations import migrate
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
@@ -144,6 +146,8 @@ def _plain(
         if value.array.size <= INLINE_NUMBERS:
             return value.array.tolist()
         return dict(keep(name, value.array))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = stated(value)
     if isinstance(value, FrozenMap | dict):
         return {key: _plain(item, base, keep, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, tuple):

@@ -6,6 +6,7 @@ and arrays count by content, fields left at their default do not count.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -16,7 +17,7 @@ from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual
 from torch_sla.problems.specs.value import DataFile, Formula, FrozenMap
 
-__all__ = ["canonical", "spec_hash"]
+__all__ = ["canonical", "spec_hash", "stated"]
 
 
 def spec_hash(spec: Spec) -> str:
@@ -51,6 +52,8 @@ def canonical(value: Any) -> Any:
         return {"content": file_digest(value)}
     if isinstance(value, Array):
         return {"array": value.digest}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return canonical(stated(value))
     if isinstance(value, FrozenMap | dict):
         return {"map": {str(key): canonical(item) for key, item in value.items()}}
     if isinstance(value, tuple | list):
@@ -58,3 +61,30 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value + 0.0)
     return value
+
+
+def stated(options: Any) -> dict[str, Any]:
+    """Return the fields of an options dataclass that differ from their default, and its type.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Cone:
+    ...     radius: float
+    ...     type: str = "cone"
+    >>> stated(Cone(0.1))
+    {'type': 'cone', 'radius': 0.1}
+    """
+    found: dict[str, Any] = {"type": options.type}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.init and value != _default(field):
+            found.setdefault(field.name, value)
+    return found
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default

@@ -105,11 +105,11 @@ class Problem(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         unseen = {} if self.timeless is None else {"t": self.timeless}
-        inner = None if self.inner is None else self.inner.declared
+        inner = self._inherited
         self._parameters = check_laws(
             self, self.fields, unseen, self.derived_of, self.seeing, self.tests, inner
         )
-        if self.inner is not None:
+        if inner is not None:
             self._check_outer()
         taken = set(self.fields)
         for i, output in enumerate(self.outputs):
@@ -148,6 +148,16 @@ class Problem(Spec):
         return None
 
     @property
+    def parts(self) -> dict[str, Problem]:
+        """The problems that an analysis is of, by name; one alone is called ``""``."""
+        return {} if self.inner is None else {"": self.inner}
+
+    @property
+    def _inherited(self) -> dict[str, Parameter] | None:
+        """Parameters of what an analysis is of."""
+        return None if self.inner is None else self.inner.declared
+
+    @property
     def fields(self) -> dict[str, int]:
         """Rank of each unknown: 0 scalar, 1 vector."""
         return self.fields_of
@@ -181,6 +191,10 @@ class Problem(Spec):
     def remember(self, document: Document) -> None:
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
+
+    def forget(self) -> None:
+        """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
+        self._model = self._hash = None
 
     @property
     def spec_hash(self) -> str:

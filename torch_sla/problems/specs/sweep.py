@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Case: TypeAlias = dict[str, Any]
     Cases: TypeAlias = Any
 else:
-    AnyProblem: TypeAlias = any_of(tuple(kind for kind in PHYSICS if kind != "sweep"))
+    AnyProblem: TypeAlias = any_of(
+        tuple(k for k, e in PHYSICS.items() if k != "sweep" and e.kind != "search")
+    )
 
     def _frozen(value: Any) -> Any:
         return dict(value) if isinstance(value, FrozenMap) else value

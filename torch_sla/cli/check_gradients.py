@@ -1,0 +1,32 @@
+"""``torch-sla check-gradients``."""
+
+from __future__ import annotations
+
+import typer
+
+from torch_sla.cli.console import FAILED, exit_codes, out
+from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.cli.options import Device, File, Parameters, Settings, Trust  # noqa: TC001
+
+__all__ = ["check_gradients"]
+
+
+def check_gradients(
+    file: File,
+    settings: Settings = None,
+    parameters: Parameters = None,
+    device: Device = None,
+    trust: Trust = False,
+) -> None:
+    """Measure how derivatives converge, at the defaults (of a design problem, at its start)."""
+    with exit_codes():
+        problem = read_problem(file, settings, device, trust=trust)
+        given = read_parameters(parameters)
+        if problem.type != "design":
+            every = problem.declared
+            named = [n for n, p in every.items() if n not in given and p.default is not None]
+            given = {**problem.compile().defaults(named), **given}
+        found = problem.check_gradients(given)
+        out.print(str(found), markup=False)
+    if not found.passed:
+        raise typer.Exit(FAILED)

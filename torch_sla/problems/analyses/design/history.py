@@ -1,0 +1,123 @@
+"""What a search was like: one row per iteration, as CSV, JSON and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.figure import Figure
+
+__all__ = ["History", "written"]
+
+
+class History:
+    """Rows of numbers by name, one per iteration, the start first.
+
+    Parameters
+    ----------
+    rows
+        Those there are already.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.append({"iteration": 0, "objective": 2.0})
+    >>> len(history), history["objective"], history[-1]["iteration"]
+    (1, [2.0], 0)
+    """
+
+    def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
+        self.rows: list[dict[str, Any]] = list(rows or [])
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add an iteration."""
+        self.rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __getitem__(self, which: int | str) -> Any:
+        """Return a row by number, or a column by name."""
+        if isinstance(which, int):
+            return self.rows[which]
+        if not any(which in row for row in self.rows):
+            known = " ".join(self.names)
+            raise KeyError(f"no column is called {which!r}; columns: {known}")
+        return [row.get(which) for row in self.rows]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in order."""
+        found: dict[str, None] = {}
+        for row in self.rows:
+            found |= dict.fromkeys(row)
+        return list(found)
+
+    def save(self, path: str | Path) -> None:
+        """Write as ``.csv`` or ``.json``, whole or not at all."""
+        path = Path(path)
+        if path.suffix == ".csv":
+            buffer = io.StringIO(newline="")
+            writer = csv.DictWriter(buffer, fieldnames=self.names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+            written(path, buffer.getvalue())
+        elif path.suffix == ".json":
+            written(path, json.dumps(self.rows, indent=1) + "\n")
+        else:
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; a history is saved as .csv or .json"
+            )
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the objective, the optimality and the violation over the iterations.
+
+        Raises
+        ------
+        ArgumentError
+            Without matplotlib.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ArgumentError(
+                "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
+            ) from error
+        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        steps = self["iteration"]
+        above.plot(steps, self["objective"], color="tab:blue")
+        above.set_ylabel("objective")
+        if min(self["objective"]) > 0:
+            above.set_yscale("log")
+        for name, colour in (("optimality", "tab:orange"), ("violation", "tab:red")):
+            if name in self.names and any((v or 0.0) > 0 for v in self[name]):
+                below.semilogy(steps, self[name], color=colour, label=name)
+        if below.lines:
+            below.legend()
+        below.set_xlabel("iteration")
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+def written(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""The loop: steps of the optimizer, each recorded, told and kept, so that a run can stop and go on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch_sla.problems.analyses.design.history import History
+from torch_sla.problems.analyses.design.solution import DesignSolution
+from torch_sla.problems.checkpoint import Checkpoints, fingerprint, opened, run_identity
+from torch_sla.problems.design.optimizers.base import State
+from torch_sla.problems.progress import Reporter
+from torch_sla.problems.specs.hashing import spec_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from torch_sla.problems.analyses.design.model import Design
+    from torch_sla.problems.analyses.design.oracle import DesignOracle
+    from torch_sla.problems.checkpoint import Checkpoint
+    from torch_sla.problems.progress import ProgressCallback
+
+__all__ = ["search"]
+
+LIMIT = "max_iterations"
+
+
+def search(
+    design: Design,
+    given: Mapping[str, Any],
+    *,
+    folder: str | Path | None = None,
+    resume: str | Path | None = None,
+    progress: ProgressCallback | None = None,
+    pictures: int = 0,
+) -> DesignSolution:
+    """Run or go on with a search; see `DesignProblem.solve`."""
+    states, found = opened(folder, resume, _identity(design, given))
+    run = _Run(design, design.oracle(given), states, progress, pictures)
+    state = run.begin() if found is None else run.go_on(found)
+    # A generator that holds a thread, as those around libraries do, ends with this block.
+    steps = design.spec.optimizer.iterate(state, run.oracle)
+    try:
+        for state in steps:
+            run.after(state)
+    finally:
+        steps.close()
+    return run.result(state)
+
+
+def _identity(design: Design, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run must share to go on to the same bits; a higher limit of steps may go on further."""
+    optimizer = design.spec.optimizer
+    least = replace(optimizer, **{LIMIT: 1})
+    same = design.spec.updated(optimizer=least)
+    return {
+        **run_identity(design, given),
+        "spec_hash": spec_hash(same),
+        "values": fingerprint(given),
+    }
+
+
+class _Run:
+    """One run: what happens around the steps."""
+
+    def __init__(
+        self,
+        design: Design,
+        oracle: DesignOracle,
+        states: Checkpoints | None,
+        progress: ProgressCallback | None,
+        pictures: int,
+    ) -> None:
+        self.design, self.oracle, self.states = design, oracle, states
+        self.progress, self.pictures = progress, pictures
+        self.optimizer = design.spec.optimizer
+        self.history = History()
+        self.first = 1.0
+        self._clock = time.monotonic()
+        self._solves = 0
+
+    def begin(self) -> State:
+        """Evaluate the start."""
+        oracle = self.oracle
+        x = oracle.start.clamp(oracle.lower, oracle.upper)
+        oracle.begin(x)
+        state: State = self.optimizer.start(oracle, x, oracle.lower, oracle.upper)
+        self.report = Reporter("design", self.optimizer.max_iterations, self.progress)
+        self.first = max(float(state.figures.get("optimality", 1.0)), 1e-300)
+        self.after(state)
+        return state
+
+    def go_on(self, found: Checkpoint) -> State:
+        """Return the state that was kept."""
+        data = found.data
+        own = {n: t for n, t in found.tensors.items() if not n.startswith("forward.")}
+        kept = {
+            n.removeprefix("forward."): t
+            for n, t in found.tensors.items()
+            if n.startswith("forward.")
+        }
+        state = State.unpack(own, data["state"])
+        self.oracle.forward.unpack(kept, data["forward"])
+        self.oracle.settle()
+        self.oracle.evaluations = self._solves = int(data["evaluations"])
+        self.oracle.equalities = self.oracle.equalities.new_tensor(data["equalities"])
+        self.history = History(data["history"])
+        self.first = float(data["first"])
+        left = self.optimizer.max_iterations - state.iteration
+        if left > 0 and not state.converged and LIMIT in state.reason:
+            state = replace(state, reason="")
+        self.report = Reporter(
+            "design", self.optimizer.max_iterations, self.progress, state.iteration
+        )
+        return state
+
+    def after(self, state: State) -> None:
+        """Record, keep and tell an iteration."""
+        oracle, forward = self.oracle, self.oracle.forward
+        now = time.monotonic()
+        row: dict[str, Any] = {
+            "iteration": state.iteration,
+            "objective": state.value,
+            "gradient": float(state.gradient.norm()),
+            **{n: float(v) for n, v in state.figures.items()},
+            **{f"constraint_{i}": float(c) for i, c in enumerate(state.constraints.tolist())},
+            "solves": oracle.evaluations - self._solves,
+            "seconds": now - self._clock,
+        }
+        if forward.rtol is not None:
+            row["rtol"] = forward.rtol
+        self._clock, self._solves = now, oracle.evaluations
+        if self.history and self.history[-1]["iteration"] == state.iteration:
+            self.history.rows.pop()  # the last one ended the search in words only
+        self.history.append(row)
+        forward.follow(min(1.0, float(state.figures.get("optimality", self.first)) / self.first))
+        if forward.depends:
+            oracle.refresh()
+        self._keep(state)
+        self.report(
+            state.iteration,
+            objective=state.value,
+            **{n: float(v) for n, v in state.figures.items()},
+            seconds=row["seconds"],
+        )
+
+    def _keep(self, state: State) -> None:
+        if self.states is None:
+            return
+        tensors, data = state.pack()
+        forward, remembered = self.oracle.forward.pack()
+        self.states.save(
+            state.iteration,
+            {**tensors, **{f"forward.{n}": t for n, t in forward.items()}},
+            {
+                "state": data,
+                "forward": remembered,
+                "evaluations": self.oracle.evaluations,
+                "equalities": self.oracle.equalities.tolist(),
+                "history": self.history.rows,
+                "first": self.first,
+            },
+        )
+        directory = self.states.directory
+        self.history.save(directory / "history.csv")
+        self.history.save(directory / "history.json")
+        if self.pictures and (state.iteration % self.pictures == 0 or state.done):
+            values = self._values(state)
+            self.design.picture(values, directory, state.iteration)
+
+    def _values(self, state: State) -> dict[str, Tensor]:
+        values = self.oracle.unknowns.values(state.x.detach())
+        return {name: value.detach() for name, value in values.items()}
+
+    def result(self, state: State) -> DesignSolution:
+        """Solve once more at the design that was found, to full accuracy."""
+        values = self._values(state)
+        solutions = self.oracle.forward.exact(values, self.design.models)
+        return DesignSolution(self.design, state, values, solutions, self.history)

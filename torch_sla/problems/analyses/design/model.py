@@ -1,0 +1,164 @@
+"""A lowered design problem."""
+
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.analysis import Analysis, inside
+from torch_sla.problems.analyses.design.loop import search
+from torch_sla.problems.analyses.design.oracle import DesignOracle
+from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
+from torch_sla.problems.lowering.parameters import check_names
+from torch_sla.problems.specs.design import POINTS
+from torch_sla.problems.specs.python import PythonFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.value import Parameter
+
+__all__ = ["Design"]
+
+
+class Design(Analysis):
+    """Lowers `DesignProblem`: all structure is made once, for every step of the search."""
+
+    spec: DesignProblem
+
+    def __init__(self, spec: DesignProblem) -> None:
+        self.spec = spec
+        self.models: dict[str, Any] = {}
+        for case, problem in spec.parts.items():
+            with inside(f"of.{case}" if case else "of"):
+                self.models[case] = problem.compile()
+        self.model = next(iter(self.models.values()))
+        self.declared: dict[str, Parameter] = spec.declared
+        self.dtype: torch.dtype = self.model.dtype
+        self.device: torch.device = self.model.device
+        self.unknowns = Unknowns(spec, self.models)
+        keys = " ".join(f"{case} {model.compiled.key}" for case, model in self.models.items())
+        shapes = " ".join(f"{n} {tuple(c.shape)}" for n, c in self.unknowns.chains.items())
+        key = hashlib.blake2b(f"{spec.type} {keys} {shapes}".encode(), digest_size=16).hexdigest()
+        self.compiled = SimpleNamespace(key=key)
+
+    @property
+    def varied(self) -> list[str]:
+        """Names of the variables."""
+        return [variable.parameter for variable in self.spec.variables]
+
+    @property
+    def on_mesh(self) -> bool:
+        """Whether the (first) problem has a mesh."""
+        return frame_of(self.model) is not None
+
+    def check(self) -> Any:
+        """Check everything that needs no solve: the problems, bounds and starting values."""
+        for case, model in self.models.items():
+            with inside(f"of.{case}" if case else "of"):
+                if hasattr(model, "check"):
+                    model.check()
+        self.unknowns.start()
+        self.unknowns.bounds()
+        return getattr(frame_of(self.model), "mesh", None)
+
+    def oracle(self, given: Mapping[str, Any]) -> DesignOracle:
+        """Return the function that is minimised."""
+        check_names(given, self.declared)
+        for name, value in given.items():
+            if name in self.varied:
+                raise ArgumentError(f"{name!r} varies; say where it starts in its variable")
+            if isinstance(value, torch.Tensor) and value.requires_grad:
+                raise ArgumentError(
+                    f"{name!r} requires grad, and a search is not differentiated; detach it, or make it a variable"
+                )
+        return DesignOracle(self, given)
+
+    def solve(
+        self,
+        given: Mapping[str, Any],
+        *,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
+        pictures: int = 0,
+    ) -> DesignSolution:
+        """Search; see `DesignProblem.solve`."""
+        if pictures < 0:
+            raise ArgumentError(f"pictures is {pictures}; every so many iterations, or 0 for never")
+        return search(
+            self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
+        )
+
+    def describe(self, values: Mapping[str, Any]) -> list[str]:
+        """Return lines on what varies, what is wanted, and the problems with their plans."""
+        spec = self.spec
+        lines = [*self.unknowns.describe(), f"  objective   {_shown(spec.objective)}"]
+        lines += [f"  constraint  {_shown(constraint)}" for constraint in spec.constraints]
+        for name, data in spec.data.items():
+            lines.append(f"  data        {name}: {list(data.values.array.shape)}")
+        lines.append(f"  optimizer   {spec.optimizer}")
+        for case, problem in spec.parts.items():
+            own = {n: v for n, v in values.items() if n in problem.declared}
+            with inside(f"of.{case}" if case else "of"):
+                text = problem.explain(own).splitlines()
+            lines += [f"of {case + ': ' if case else ''}{text[0]}", *text[1:]]
+        return lines
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def write(self, path: Path, design: Mapping[str, Tensor], solutions: Mapping[str, Any]) -> None:
+        """Write the design, and the fields of one forward solution, for a viewer."""
+        from torch_sla.assembly.mesh import write_mesh
+
+        frame = frame_of(self.model)
+        if frame is None or len(solutions) > 1:
+            raise ArgumentError("fields are those of one problem on a mesh; save .npz")
+        at_points: dict[str, Tensor] = {}
+        in_cells: dict[str, Tensor] = {}
+        for name, value in design.items():
+            if name == POINTS:
+                continue
+            home = self.declared[name].on
+            if home == "nodes":
+                at_points[name] = value
+            elif home == "cells":
+                in_cells[name] = value
+        solution = solutions[""]
+        flat = getattr(solution, "flat", None)
+        if flat is not None and flat.ndim == 1 and not flat.is_complex():
+            for name in solution.fields:
+                at_points[name] = frame.at_points(flat, name)
+        points = design.get(POINTS, frame.mesh.points)
+        write_mesh(path, frame.mesh, at_points, in_cells, points=points)
+
+    def picture(self, design: Mapping[str, Tensor], directory: Path, iteration: int) -> None:
+        """Draw every variable that lives on the mesh."""
+        from torch_sla.problems.report.picture import draw
+
+        frame = frame_of(self.model)
+        if frame is None:
+            return
+        points = design.get(POINTS, frame.mesh.points)
+        for name, value in design.items():
+            if name != POINTS and self.declared[name].on not in ("cells", "nodes"):
+                continue
+            folder = directory / "pictures"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{name}-{iteration:05d}.png"
+            values = None if name == POINTS else value
+            draw(frame.mesh, points, values, name, f"iteration {iteration}", path)
+
+
+def _shown(goal: Any) -> str:
+    return goal.name if isinstance(goal, PythonFunction) else str(goal)

@@ -1,0 +1,156 @@
+"""The function that is minimised: forward solves, goals of their results, and derivatives of those."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, ExpressionError, SolveError
+from torch_sla.problems.analyses.design.forward import Forward
+from torch_sla.problems.analyses.design.scope import DesignScope
+from torch_sla.problems.design.optimizers.base import RejectedPoint
+from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
+from torch_sla.problems.specs.python import PythonFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch_sla.problems.analyses.design.model import Design
+    from torch_sla.problems.design.optimizers.base import Evaluation
+
+__all__ = ["DesignOracle"]
+
+
+class DesignOracle(FunctionOracle):
+    """Objective, constraints and their derivatives at unknowns ``[n]``; one forward solve at each point.
+
+    The graph of a forward solve holds its factor or hierarchy, which serves the gradient, and the products where
+    the optimizer asks for them.
+
+    Parameters
+    ----------
+    design
+        The lowered declaration.
+    given
+        Parameters that do not vary.
+
+    Attributes
+    ----------
+    start, lower, upper
+        Where the search starts and its bounds ``[n]``.
+    forward
+        The forward solves, and what they remember.
+    """
+
+    def __init__(self, design: Design, given: Mapping[str, Any]) -> None:
+        spec = design.spec
+        optimizer = spec.optimizer
+        self.design, self.unknowns = design, design.unknowns
+        squares = not isinstance(spec.objective, PythonFunction) and bool(
+            spec.objective.expression.squares
+        )
+        super().__init__(
+            self._quantities,
+            equalities=torch.tensor(self._declared_equalities(spec), dtype=torch.bool),
+            least_squares=squares and optimizer.needs_least_squares,
+            second_order=optimizer.needs_second_order,
+        )
+        self.forward = Forward(spec, design.models, given)
+        self.start = self.unknowns.start()
+        self.lower, self.upper = self.unknowns.bounds()
+        self.latest: dict[str, Any] = {}
+        self._begun = False
+
+    @staticmethod
+    def _declared_equalities(spec: Any) -> list[bool]:
+        texts = [c for c in spec.constraints if not isinstance(c, PythonFunction)]
+        return [equality for text in texts for equality in text.expression.equalities]
+
+    def begin(self, x: Tensor) -> Evaluation:
+        """Evaluate at the first point, where whatever fails is an error; later it is a rejected point."""
+        try:
+            found = self.value_and_grad(x)
+        except RejectedPoint as rejected:
+            if rejected.__cause__ is not None:
+                raise rejected.__cause__ from None
+            raise ArgumentError(f"at the start {rejected}; start elsewhere") from None
+        self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Take errors from here on as points without a value: the declaration has been evaluated before."""
+        # What was right for one design is wrong for another because of its values alone.
+        self.rejects = (SolveError, ArgumentError)
+
+    def refresh(self) -> None:
+        """Drop what is kept of the latest point, so that a resumed run does the same as this one."""
+        self._point = None
+
+    def _quantities(self, x: Tensor) -> Quantities:
+        spec = self.design.spec
+        values = self.unknowns.values(x)
+        solutions = self.forward(values)
+        self.latest = {case: solution.info for case, solution in solutions.items()}
+        scope = DesignScope(spec, self.unknowns, solutions, values)
+        constraints = self._constraints(scope)
+        if isinstance(spec.objective, PythonFunction):
+            rest, residual = _called(spec.objective, scope, "objective"), None
+            rest = _one(rest, "objective")
+        else:
+            goal = spec.objective.expression
+            try:
+                if self.least_squares:
+                    residual, rest = goal.parts(scope)
+                else:
+                    residual, rest = None, goal.evaluate(scope)
+            except ExpressionError as error:
+                raise ExpressionError(error.message, path="objective") from None
+        return Quantities(rest, residual, constraints)
+
+    def _constraints(self, scope: DesignScope) -> Tensor | None:
+        found, free = [], []
+        for i, constraint in enumerate(self.design.spec.constraints):
+            if isinstance(constraint, PythonFunction):
+                free.append(_called(constraint, scope, f"constraints.{i}").reshape(-1))
+                continue
+            try:
+                found += constraint.expression.evaluate(scope)
+            except ExpressionError as error:
+                raise ExpressionError(error.message, path=f"constraints.{i}") from None
+        parts = [c.reshape(1) for c in found] + free
+        if not parts:
+            return None
+        joined = torch.cat([part.to(device="cpu", dtype=torch.float64) for part in parts])
+        if free and self.equalities.numel() < joined.numel():
+            more = joined.numel() - self.equalities.numel()
+            self.equalities = torch.nn.functional.pad(self.equalities, (0, more))
+        return joined
+
+
+def _called(function: PythonFunction, scope: DesignScope, path: str) -> Tensor:
+    """Call a function of the solution (or solutions by name), and of the values where it takes two."""
+    solutions: Any = scope.solutions
+    arguments = [solutions.get("", solutions)]
+    accepts = [
+        p
+        for p in inspect.signature(function.function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    if len(accepts) > 1:
+        arguments.append(scope.values)
+    found = function.function(*arguments)
+    if not isinstance(found, Tensor) or found.is_complex():
+        what = "complex" if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(f"{path}: {function.name} returns a real tensor; received {what}")
+    return found
+
+
+def _one(value: Tensor, path: str) -> Tensor:
+    if value.numel() != 1:
+        raise ArgumentError(
+            f"{path}: one number is needed; the function returned shape {list(value.shape)}"
+        )
+    return value.reshape(())

@@ -1,0 +1,76 @@
+"""Do the gradients of a design problem converge like gradients? At its start, for each goal and variable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.problems.derivatives.check import GradientCheck, order_of
+
+if TYPE_CHECKING:
+    from torch_sla.problems.analyses.design.oracle import DesignOracle
+
+__all__ = ["check_design"]
+
+
+def check_design(
+    oracle: DesignOracle, *, seed: int = 20261, step: float = 0.02, count: int = 4
+) -> GradientCheck:
+    """Measure Taylor remainder orders of all goals, along random directions and the steepest coordinate."""
+    x = oracle.start.clamp(oracle.lower, oracle.upper)
+    found = oracle.begin(x)
+    goals = {"objective": (found.value, found.gradient)}
+    for i, (value, row) in enumerate(zip(found.constraints, found.jacobian, strict=True)):
+        goals[f"constraint_{i}"] = (float(value), row)
+    generator = torch.Generator().manual_seed(seed)
+    steps = [step / 2**i for i in range(count)]
+    orders: dict[str, float] = {}
+    remainders: dict[str, list[float]] = {}
+    for variable, where in oracle.unknowns.ranges.items():
+        directions = {variable: _random(x, where, generator, _size(oracle, variable, x[where]))}
+        if where.stop - where.start > 1:
+            steepest = where.start + int(found.gradient[where].abs().argmax())
+            one = torch.zeros_like(x)
+            one[steepest] = _size(oracle, variable, x[where])
+            directions[f"{variable}[{steepest - where.start}]"] = one
+        for name, direction in directions.items():
+            values = [_goals(oracle, x + h * direction) for h in steps]
+            for goal, (value, gradient) in goals.items():
+                slope = float(gradient @ direction)
+                left = [
+                    abs(there[goal] - value - h * slope)
+                    for h, there in zip(steps, values, strict=True)
+                ]
+                key = f"{goal} by {name}"
+                remainders[key], orders[key] = left, order_of(left, steps, abs(value))
+    return GradientCheck(orders, remainders, steps)
+
+
+def _random(x: Tensor, where: slice, generator: torch.Generator, size: float) -> Tensor:
+    direction = torch.zeros_like(x)
+    part = torch.randn(where.stop - where.start, generator=generator, dtype=x.dtype)
+    direction[where] = size * part
+    return direction
+
+
+def _size(oracle: DesignOracle, name: str, part: Tensor) -> float:
+    """Size of a step of one: that of the unknowns, or of the cells where points move."""
+    if name == "points":
+        mesh = oracle.unknowns.chains[name].place.on_mesh
+        corners = mesh.points[mesh.vertices]
+        return 0.5 * float((corners - corners.roll(1, 1)).norm(dim=-1).min())
+    return float(part.abs().mean()) or 1.0
+
+
+def _goals(oracle: DesignOracle, x: Tensor) -> dict[str, float]:
+    with torch.no_grad():
+        found = oracle.evaluate(x)
+    parts: list[Any] = [found.objective]
+    if found.residual is not None:
+        parts.append(0.5 * found.residual.square().sum())
+    values = {"objective": sum(float(part) for part in parts if part is not None)}
+    if found.constraints is not None:
+        values |= {f"constraint_{i}": float(c) for i, c in enumerate(found.constraints)}
+    return values

@@ -1,0 +1,486 @@
+"""Find parameters: what varies, what is minimised, what must hold, how it is searched."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
+
+from annotated_types import MinLen
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from torch_sla.errors import ArgumentError, ExpressionError, SpecError
+from torch_sla.problems.design.goal import Goal, Limit, parsed
+from torch_sla.problems.design.optimizers import OPTIMIZERS
+from torch_sla.problems.design.transforms import TRANSFORMS
+from torch_sla.problems.expression import nearest
+from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.arrays import Array
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.of import any_of
+from torch_sla.problems.specs.options import options_of
+from torch_sla.problems.specs.problem import FieldProblem, Problem
+from torch_sla.problems.specs.python import PythonFunction, is_reference
+from torch_sla.problems.specs.solver import Solver
+from torch_sla.problems.specs.value import Default, Formula, FrozenMap, Listed, Parameter, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from torch_sla.problems.analyses.design.model import Design
+    from torch_sla.problems.analyses.design.oracle import DesignOracle
+    from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.derivatives.check import GradientCheck
+    from torch_sla.problems.progress import ProgressCallback
+
+__all__ = ["DesignProblem", "Effort", "Measured", "Variable"]
+
+POINTS = "points"
+
+
+def _thawed(value: Any) -> Any:
+    return dict(value) if isinstance(value, FrozenMap) else value
+
+
+def _problem_or_cases(value: Any) -> str:
+    if isinstance(value, Problem):
+        return "problem"
+    return "problem" if isinstance(value, dict) and isinstance(value.get("type"), str) else "cases"
+
+
+def _text_or_function(value: Any) -> str:
+    live = isinstance(value, PythonFunction) or hasattr(value, "__code__")
+    return "function" if live or is_reference(value) else "text"
+
+
+class GoalText(Formula):
+    """The text of an objective that has been parsed."""
+
+    __slots__ = ()
+
+    @property
+    def expression(self) -> Any:
+        """The parsed objective."""
+        return parsed(Goal)(str(self))
+
+
+class LimitText(Formula):
+    """The text of a constraint that has been parsed."""
+
+    __slots__ = ()
+
+    @property
+    def expression(self) -> Any:
+        """The parsed constraint."""
+        return parsed(Limit)(str(self))
+
+
+def _goal(text: type[Formula]) -> Any:
+    def read(value: str) -> Formula:
+        found = text(value)
+        found.expression  # noqa: B018  (parses)
+        return found
+
+    written: Any = Annotated[str, Field(min_length=1), AfterValidator(read), Tag("text")]
+    function: Any = Annotated[PythonFunction, Tag("function")]
+    annotated: Any = Annotated
+    return annotated[written | function, Discriminator(_text_or_function)]
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+if TYPE_CHECKING:
+    Inner: TypeAlias = Problem | Mapping[str, Problem]
+    Goals: TypeAlias = Any
+    Limits: TypeAlias = Any
+    AnyTransform: TypeAlias = Any
+    AnyOptimizer: TypeAlias = Any
+    Bounds: TypeAlias = Any
+    Data: TypeAlias = Any
+else:
+    AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
+    Inner = Annotated[
+        Annotated[AnyProblem, Tag("problem")]
+        | Annotated[
+            dict[Text, AnyProblem],
+            BeforeValidator(_thawed),
+            MinLen(1),
+            AfterValidator(FrozenMap),
+            Tag("cases"),
+        ],
+        Discriminator(_problem_or_cases),
+    ]
+    Goals = _goal(GoalText)
+    Limits = _goal(LimitText)
+    AnyTransform = options_of(TRANSFORMS, "transform")
+    AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
+    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
+
+
+class Variable(Spec):
+    """What varies: a parameter of the problem, or the points of its mesh.
+
+    The transforms run from the unknowns of the search to the values of the parameter. Bounds and starting
+    values are those of the parameter where the chain begins with a change of variable (``log softplus
+    logit``); filters and projections act on what bounds speak of.
+
+    Examples
+    --------
+    >>> Variable("kappa", bounds=(0.1, 10.0), transform=["log"], initial=1.0).bounds
+    (0.1, 10.0)
+    """
+
+    type: Literal["variable"] = "variable"
+    parameter: Text = Field(
+        kw_only=False,
+        description="Name of a parameter, of every problem that declares it; or points, those of the mesh.",
+    )
+    bounds: Bounds | None = Field(
+        default=None,
+        description="Least and greatest value, each a number, an expression of the sites, a file, or null.",
+    )
+    transform: Listed[AnyTransform] = Field(
+        default=(), description="Chain from the unknowns to the values, first applied first."
+    )
+    initial: Default | None = Field(
+        default=None, description="Where the search starts; the parameter's default when left out."
+    )
+
+    @model_validator(mode="after")
+    def _of_places(self) -> Self:
+        low, high = self.bounds or (None, None)
+        for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
+            if isinstance(value, Formula):
+                try:
+                    rank = value.expression.check(dict.fromkeys("xyz", 0))
+                except ExpressionError as error:
+                    raise ExpressionError(error.message, path=path) from None
+                if rank:
+                    raise SpecError("a scalar of x, y, z is needed", path=path)
+        return self
+
+
+class Measured(Spec):
+    """Data with its noise, for ``misfit(name)`` = ½ Σ ((found − measured)/noise)².
+
+    Examples
+    --------
+    >>> Measured([1.0, 2.0], noise=0.1).noise
+    0.1
+    """
+
+    type: Literal["measured"] = "measured"
+    values: Array = Field(
+        kw_only=False, description="What was measured, in the shape of the result."
+    )
+    imaginary: Array | None = Field(default=None, description="Imaginary part of complex data.")
+    noise: Annotated[float, Field(gt=0)] | Array = Field(
+        default=1.0, description="Standard deviation, one for all or one each."
+    )
+    relative: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Further deviation as a share of what was measured; the squares of both add up.",
+    )
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        shape = self.values.array.shape
+        for name in ("imaginary", "noise"):
+            other = getattr(self, name)
+            if isinstance(other, Array) and other.array.shape != shape:
+                raise SpecError(
+                    f"values are of shape {list(shape)}, and these of {list(other.array.shape)}",
+                    path=name,
+                )
+        if isinstance(self.noise, Array) and not bool((self.noise.array > 0).all()):
+            raise SpecError(
+                f"a deviation is positive; the least is {float(self.noise.array.min()):g}",
+                path="noise",
+            )
+        return self
+
+
+class Effort(Spec):
+    """How hard each forward solve works; what depends on the history of the search is asked for here.
+
+    Examples
+    --------
+    >>> Effort(first_rtol=1e-4).follow
+    0.01
+    """
+
+    type: Literal["effort"] = "effort"
+    first_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Tolerance of iterative solves in the first iteration; it falls to that of the problem as "
+        "the search converges. Left out: always that of the problem.",
+    )
+    follow: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.01,
+        description="The tolerance is this share of how far the optimality has fallen since the start.",
+    )
+    warm_start: bool = Field(
+        default=False, description="Whether iterative solves start from the last solution."
+    )
+    multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
+        default="new",
+        description="Whether the multigrid hierarchy of earlier values, or its aggregates, are used while they serve.",
+    )
+
+
+if not TYPE_CHECKING:
+    Data = Annotated[dict[Text, Measured], BeforeValidator(_thawed), AfterValidator(FrozenMap)]
+
+
+class DesignProblem(Problem):
+    """Find the parameters that minimise an objective of a problem's results.
+
+    Examples
+    --------
+    >>> from torch_sla import Dirichlet, IntervalMesh, Parameter, PoissonProblem, Probe
+    >>> rod = PoissonProblem(
+    ...     mesh=IntervalMesh(cells=8),
+    ...     source=Parameter("f"),
+    ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+    ...     outputs=[Probe("middle", at=[(0.5,)])],
+    ... )
+    >>> problem = DesignProblem(
+    ...     of=rod,
+    ...     variables=[Variable("f", initial=1.0)],
+    ...     objective="misfit(middle)",
+    ...     data={"middle": Measured([0.5])},
+    ... )
+    >>> round(float(problem.solve().design["f"]), 6)
+    4.0
+    """
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset()
+
+    type: Literal["design"] = "design"
+    of: Inner = Field(
+        description="The problem, or several by name (load cases, experiments) that share the variables."
+    )
+    variables: Annotated[Listed[Variable], MinLen(1)] = Field(description="What varies.")
+    objective: Goals = Field(
+        description="What is minimised: an expression of results and variables, as in "
+        "misfit(sensors) + 1e-3*tikhonov(kappa)."
+    )
+    constraints: Listed[Limits] = Field(
+        default=(), description="What must hold: a <= b, a >= b, a == b, or a <= b <= c."
+    )
+    data: Data = Field(default={}, description="What was measured, by name of a result.")
+    optimizer: AnyOptimizer = Field(
+        default=OPTIMIZERS[0](),
+        description="How it is searched; a type, or a mapping with its options.",
+    )
+    effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
+
+    @property
+    def inner(self) -> Problem | None:
+        """The problem, where there is one."""
+        return self.of if isinstance(self.of, Problem) else None
+
+    @property
+    def parts(self) -> dict[str, Problem]:
+        """All problems by name; one alone is called ``""``."""
+        return {"": self.of} if isinstance(self.of, Problem) else dict(self.of)
+
+    @property
+    def _inherited(self) -> dict[str, Parameter]:
+        found: dict[str, Parameter] = {}
+        for case, problem in self.parts.items():
+            for name, parameter in problem.declared.items():
+                if found.setdefault(name, parameter) != parameter:
+                    raise SpecError(
+                        f"the parameter {name!r} is defined differently in another problem: {found[name]!r} "
+                        f"against {parameter!r}; give it another name",
+                        path=f"of.{case}",
+                    )
+        return found
+
+    def _check_outer(self) -> None:
+        if self.solver != Solver():
+            raise SpecError("how it is solved is said by the problem: of.solver", path="solver")
+
+    @property
+    def results(self) -> dict[str, tuple[str, str]]:
+        """What goals may use: problem and name by name; those that several share are ``problem_name``."""
+        every = [(c, n) for c, p in self.parts.items() for n in _results(p)]
+        found = {}
+        for case, name in every:
+            alone = sum(n == name for _, n in every) == 1
+            found[name if alone else f"{case}_{name}"] = (case, name)
+        return found
+
+    @model_validator(mode="after")
+    def _varied(self) -> Self:
+        seen: set[str] = set()
+        for i, variable in enumerate(self.variables):
+            name, path = variable.parameter, f"variables.{i}"
+            if name in seen:
+                raise SpecError(f"{name!r} varies twice; join the transforms", path=path)
+            seen.add(name)
+            if name == POINTS:
+                if not any(hasattr(_physics(p), "mesh") for p in self.parts.values()):
+                    raise SpecError("there is no mesh, so no points", path=f"{path}.parameter")
+                if variable.initial is not None:
+                    raise SpecError("points start where the mesh has them", path=f"{path}.initial")
+            elif name not in self.declared:
+                known = [*self.declared, POINTS]
+                raise SpecError(
+                    f"{name!r} is no parameter of the problem{nearest(name, known)}; there are: {' '.join(known)}",
+                    path=f"{path}.parameter",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _goals(self) -> Self:
+        results = self.results
+        varied = [v.parameter for v in self.variables if v.parameter != POINTS]
+        both = sorted(results.keys() & set(varied))
+        if both:
+            raise SpecError(
+                f"{both[0]!r} is a result and a variable; call the output something else",
+                path="objective",
+            )
+        known = results.keys() | set(varied)
+        fields = [n for n in varied if self.declared[n].on != "constant"]
+        used: set[str] = set()
+        goals = [("objective", self.objective)]
+        goals += [(f"constraints.{i}", c) for i, c in enumerate(self.constraints)]
+        for path, goal in goals:
+            if isinstance(goal, PythonFunction):
+                continue
+            try:
+                goal.expression.check(known, fields, self.data)
+            except ExpressionError as error:
+                raise ExpressionError(error.message, path=path) from None
+            used |= goal.expression.data
+        for name in self.data:
+            if name not in used:
+                raise SpecError(
+                    f"no goal uses it; write misfit({name}), or misfit(expression, {name})",
+                    path=f"data.{name}",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _effort(self) -> Self:
+        if not self.effort.warm_start:
+            return self
+        for case, problem in self.parts.items():
+            solved = problem.inner if problem.type == "sweep" else problem
+            if not isinstance(solved, FieldProblem):
+                path = f"of.{case}" if case else "of"
+                raise SpecError(
+                    f"{path} is of type {problem.type}, whose solves do not start from another solution",
+                    path="effort.warm_start",
+                )
+        return self
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def solve(  # type: ignore[override]
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
+        pictures: int = 0,
+        **named: Any,
+    ) -> DesignSolution:
+        """Search for the best design.
+
+        Parameters
+        ----------
+        values, **named
+            Parameters that do not vary, by name.
+        folder
+            Where the run is kept: a checkpoint after every iteration, the history, pictures.
+        resume
+            A folder where a run was kept, which goes on to the result that it would have had.
+        progress
+            Called after each iteration with objective, optimality, violation and time.
+        pictures
+            Draw the design into the folder every so many iterations; 0 never.
+
+        Raises
+        ------
+        ArgumentError
+            For an unknown name, a start outside the domain, or a method that cannot do what is asked.
+        SolveError
+            If the forward solve fails at the start; later it is a step that is shortened.
+        """
+        with self._lowered() as design:
+            return design.solve(
+                {**(values or {}), **named},
+                folder=folder,
+                resume=resume,
+                progress=progress,
+                pictures=pictures,
+            )
+
+    def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
+        """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
+        with self._lowered() as design:
+            return design.oracle({**(values or {}), **named})
+
+    @contextlib.contextmanager
+    def _lowered(self) -> Iterator[Design]:
+        with self._located() as model:
+            yield cast("Design", model)
+
+    def check_gradients(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        seed: int = 20261,
+        **named: Any,
+    ) -> GradientCheck:
+        """Measure the Taylor remainder order of each goal by each variable at the start; ``print`` it."""
+        from torch_sla.problems.derivatives.design import check_design
+
+        return check_design(self.oracle(values, **named), seed=seed)
+
+    def value_and_grad(self, *_: Any, **__: Any) -> Any:
+        """Refuse: a design problem has an oracle."""
+        raise ArgumentError(
+            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
+            "problem.of"
+        )
+
+    def module(self, *_: Any, **__: Any) -> Any:
+        """Refuse: what is trained is the problem inside."""
+        raise ArgumentError("a search is no module; take problem.of.module(...)")
+
+
+def _physics(problem: Problem) -> Problem:
+    """Return the innermost problem."""
+    while problem.inner is not None:
+        problem = problem.inner
+    return problem
+
+
+def _results(problem: Problem) -> Iterator[str]:
+    """Yield the names of all results of a problem."""
+    yield from problem.fields
+    if problem.type == "eigen":
+        yield "frequencies"
+    here: Problem | None = problem
+    while here is not None:
+        for output in here.outputs:
+            if output.name not in problem.fields:
+                yield output.name
+        here = here.inner
