@@ -69,7 +69,7 @@ _HOMES = {
     "torch_sla.problems.specs.solver": ("Newton", "Solver"),
     "torch_sla.problems.specs.stokes": ("StokesProblem",),
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
-    "torch_sla.problems.specs.transient": ("TransientProblem",),
+    "torch_sla.problems.specs.transient": ("Adaptive", "Event", "TransientProblem"),
     "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),
     "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }

@@ -128,7 +128,11 @@ from torch_sla.problems.specs.problem import Problem as Problem
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem
-from torch_sla.problems.specs.transient import TransientProblem as TransientProblem
+from torch_sla.problems.specs.transient import (
+    Adaptive as Adaptive,
+    Event as Event,
+    TransientProblem as TransientProblem,
+)
 from torch_sla.problems.specs.value import (
     Grid as Grid,
     Parameter as Parameter,

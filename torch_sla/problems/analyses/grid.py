@@ -1,8 +1,9 @@
-"""A physics on a grid of times: what schemes ask of it."""
+"""A physics in time: what schemes ask of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,17 +12,22 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.leaves import scene_with
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
+from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.parameters import Given
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.operators import Operator
+    from torch_sla.problems.lowering.newton import _State
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["TimeGrid"]
+__all__ = ["Damping", "Series", "TimeGrid"]
+
+# Constrained matrices that are kept, of steps of different lengths.
+_KEPT = 6
 
 
 class Now(NamedTuple):
@@ -32,8 +38,42 @@ class Now(NamedTuple):
     g: Tensor
 
 
+class Series(NamedTuple):
+    """Values with one entry for each time, and straight lines between.
+
+    Parameters
+    ----------
+    values
+        Tensors by name, with the axis of the times.
+    end, steps
+        The times are ``0, end / steps, ... end``.
+    """
+
+    values: dict[str, tuple[Tensor, int]]
+    end: float
+    steps: int
+
+    def at(self, name: str, t: float) -> Tensor:
+        """Return the value at a time."""
+        tensor, axis = self.values[name]
+        place = t / self.end * self.steps
+        i = min(round(place), self.steps)
+        if abs(place - i) <= 1e-9 * self.steps:
+            return tensor.select(axis, i)
+        i = min(int(place), self.steps - 1)
+        rest = place - i
+        return (1.0 - rest) * tensor.select(axis, i) + rest * tensor.select(axis, i + 1)
+
+
+class Damping(NamedTuple):
+    """Rayleigh damping C = α M + β K; tensors ``[*batch]``, or None for none."""
+
+    mass: Tensor | None = None
+    stiffness: Tensor | None = None
+
+
 class TimeGrid:
-    """One problem with values, at the times ``0, h, ... end``.
+    """One problem with values, in time.
 
     Parameters
     ----------
@@ -42,101 +82,163 @@ class TimeGrid:
     scene
         Its values at the start.
     series
-        Values that have one entry for each time, with the dimension of the times.
-    times
-        ``[steps + 1]``.
-    factors
-        Every c of the scheme; constant operators are constrained for each of them once.
+        Values that have one entry for each time.
+    steps
+        About how many steps there will be.
+    damping
+        Of a problem with two derivatives in time.
     lumped
         Whether the mass is used lumped only.
+
+    Attributes
+    ----------
+    fixed
+        Every tensor that all times share, by name: matrices, and loads where they do not change.
     """
 
     def __init__(
         self,
         model: Model,
         scene: Scene,
-        series: dict[str, tuple[Tensor, int]],
-        times: Tensor,
-        factors: tuple[float, ...],
+        series: Series,
+        steps: int,
+        damping: Damping,
         *,
         lumped: bool,
     ) -> None:
-        self.model, self._base, self._series, self.times = model, scene, series, times
-        self.h = float(times[-1]) / (len(times) - 1)
-        self.constant = not model.timed
+        self.model, self.base, self.series, self._steps = model, scene, series, steps
         self.info: SolveInfo | None = None
         # Errors of the steps add up, so each is given its share.
         solver, floor = model.spec.solver, 50.0 * torch.finfo(model.dtype).eps
-        share = (solver.rtol or default_rtol(model.dtype)) / (len(times) - 1)
+        share = (solver.rtol or default_rtol(model.dtype)) / steps
         self._solver = solver.updated(rtol=max(share, floor))
-        first = self.scene(0)
-        self.M = model.mass(first)
+        first = self.scene(0.0)
+        operator = model.loaded(first)
+        self._flags = (operator.definite, operator.symmetric)
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
-        self._first = Now(first, model.loaded(first), self._sides(first))
-        self._implicit: dict[float, tuple[Tensor, Tensor]] = {}
-        if self.constant and not model.nonlinear:
-            self._implicit = {c: self._constrained(self._first, c) for c in factors}
-        self._lumped = self._lump() if lumped else None
+        self.fixed: dict[str, Tensor] = {"M": model.mass(first)}
+        if not model.timed:
+            self.fixed["F"], self.fixed["g"] = operator.load, self._sides(first)
+        if not model.timed_matrix:
+            self.fixed["K"] = operator.values
+        if damping.mass is not None:
+            self.fixed["mass damping"] = damping.mass
+        if damping.stiffness is not None:
+            still = self._zero.expand(*operator.load.shape[:-1], -1)
+            recorded = torch.is_grad_enabled() and first.requires_grad
+            terms = model.terms(first)
+            K = model.tangent(first, operator, terms, still, recorded=recorded)
+            self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
+        if lumped:
+            self.fixed["lumped"] = self._lump()
+        self._now: dict[float, Now] = {}
+        self._whole: dict[tuple[float, float], tuple[Tensor, Tensor]] = {}
+
+    def cut(self, fixed: tuple[Tensor, ...], leaves: tuple[Tensor, ...], count: int) -> TimeGrid:
+        """Return the grid on other tensors: those of `fixed`, of the scene, and of the series.
+
+        Parameters
+        ----------
+        count
+            How many of the leaves belong to the scene.
+        """
+        other = copy(self)
+        other.fixed = dict(zip(self.fixed, fixed, strict=True))
+        other.base = scene_with(self.base, leaves[:count])
+        names = zip(self.series.values.items(), leaves[count:], strict=True)
+        values = {name: (tensor, axis) for (name, (_, axis)), tensor in names}
+        other.series = self.series._replace(values=values)
+        other._now, other._whole = {}, {}
+        return other
+
+    def forget(self) -> None:
+        """Let go of what was made for single times."""
+        self._now.clear()
 
     # -- values at a time -----------------------------------------------------------------------
 
-    def scene(self, i: int) -> Scene:
+    def scene(self, t: float) -> Scene:
         """Return the values at one time."""
         given = Given()
-        given.home, given.laws = self._base.given.home, self._base.given.laws
-        given.update(self._base.given)
-        for name, (tensor, axis) in self._series.items():
-            given[name] = tensor.select(axis, i)
-        scene = self._base.like(given)
-        scene.time = self.times[i]
+        given.home, given.laws = self.base.given.home, self.base.given.laws
+        given.update(self.base.given)
+        for name in self.series.values:
+            given[name] = self.series.at(name, t)
+        scene = self.base.like(given)
+        scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
         return scene
 
     def _sides(self, scene: Scene) -> Tensor:
         return self.model.compiled.sides(self.model.given_values(scene))
 
-    def now(self, i: int) -> Now:
+    def now(self, t: float) -> Now:
         """Return everything about one time; made once where nothing depends on it."""
-        if i == 0:
-            return self._first
-        if self.constant:
-            return self._first._replace(scene=self.scene(i))
-        scene = self.scene(i)
-        return Now(scene, self.model.loaded(scene), self._sides(scene))
+        model = self.model
+        if t in self._now:
+            return self._now[t]
+        scene = self.scene(t)
+        if model.timed_matrix:
+            now = Now(scene, model.loaded(scene), self._sides(scene))
+        elif model.timed:
+            operator = Operator(self.fixed["K"], model.loads(scene), *self._flags)
+            now = Now(scene, operator, self._sides(scene))
+        else:
+            operator = Operator(self.fixed["K"], self.fixed["F"], *self._flags)
+            now = Now(scene, operator, self.fixed["g"])
+        while len(self._now) > 1:
+            del self._now[next(iter(self._now))]
+        self._now[t] = now
+        return now
 
     def batch(self, *more: Tensor) -> tuple[int, ...]:
         """Batch dimensions of the state."""
-        now = self._first
+        now = self.now(0.0)
         with torch.no_grad():
             r = self._unconstrained(now, self._zero)
-        shapes = [r.shape[:-1], self.M.shape[:-1], now.g.shape[:-1], *(m.shape[:-1] for m in more)]
+        every = [r, self.fixed["M"], now.g, *more]
+        shapes = [tensor.shape[:-1] for tensor in every]
+        for name in ("mass damping", "stiffness damping"):
+            if name in self.fixed:
+                tensor = self.fixed[name]
+                shapes.append(tensor.shape if name == "mass damping" else tensor.shape[:-1])
         return tuple(np.broadcast_shapes(*shapes))
 
     # -- what schemes ask -----------------------------------------------------------------------
 
     def mass(self, v: Tensor) -> Tensor:
         """Return ``M v``."""
-        return self.model.apply(self.M, v)
+        return self.model.apply(self.fixed["M"], v)
 
-    def residual(self, i: int, u: Tensor) -> Tensor:
-        """Return ``R(t_i, u)``, before constraints."""
-        return self._unconstrained(self.now(i), u)
+    def damping(self, v: Tensor) -> Tensor | None:
+        """Return ``C v``; None without damping."""
+        found: Tensor | None = None
+        if "mass damping" in self.fixed:
+            found = self.mass(self.fixed["mass damping"][..., None] * v)
+        if "stiffness damping" in self.fixed:
+            part = self.model.apply(self.fixed["stiffness damping"], v)
+            found = part if found is None else found + part
+        return found
+
+    def residual(self, t: float, u: Tensor) -> Tensor:
+        """Return ``R(t, u)``, before constraints."""
+        return self._unconstrained(self.now(t), u)
 
     def _unconstrained(self, now: Now, u: Tensor) -> Tensor:
         model = self.model
         return model.unconstrained(now.scene, now.operator, model.terms(now.scene), u)
 
-    def given(self, i: int, u: Tensor) -> Tensor:
-        """Return u with the values given at ``t_i``."""
+    def given(self, t: float, u: Tensor) -> Tensor:
+        """Return u with the values given at t."""
         constraint = self.model.compiled.constraint
-        return constraint.recover(constraint.restrict(u), self.now(i).g)
+        return constraint.recover(constraint.restrict(u), self.now(t).g)
 
-    def implicit(self, i: int, c: float, b: Tensor, guess: Tensor) -> Tensor:
-        """Return u with ``c M u + R(t_i, u) = b`` and the values given at ``t_i``."""
-        now, model = self.now(i), self.model
+    def implicit(self, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor) -> Tensor:
+        """Return u with ``c M u + d C u + R(t, u) = b`` and the values given at t."""
+        now, model = self.now(t), self.model
         if model.nonlinear:
-            return self._newton(now, i, c, b, guess)
+            return self._newton(now, t, factors, b, guess)
         constraint = model.compiled.constraint
-        values, lift = self._implicit.get(c) or self._constrained(now, c)
+        values, lift = self._constrained(now, factors)
         load = constraint.reduce(now.operator.load + b - lift)
         u_hat, self.info = solve_batch(
             constraint.pattern,
@@ -145,32 +247,55 @@ class TimeGrid:
             model.structure(now.operator.definite, now.operator.symmetric),
             self._solver,
             start=constraint.restrict(guess.detach()),
-            repeats=len(self.times),
+            repeats=self._steps,
         )
         return model.finished(now.scene, constraint.recover(u_hat, now.g))
 
-    def _constrained(self, now: Now, c: float) -> tuple[Tensor, Tensor]:
-        """Return the constrained ``K + c M``, and what the given values alone make of it."""
-        whole = now.operator.values + c * self.M
-        values, lift = self._applied(whole, now.g)
-        return values, lift
+    def _moving(self, factors: tuple[float, float]) -> Tensor:
+        """Return ``c M + d C``: values ``[*batch, nnz]``."""
+        c, d = factors
+        M, alpha = self.fixed["M"], self.fixed.get("mass damping")
+        whole = c * M if alpha is None else (c + d * alpha)[..., None] * M
+        drag = self.fixed.get("stiffness damping")
+        return whole if drag is None else whole + d * drag
 
-    def _applied(self, whole: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        constraint = self.model.compiled.constraint
-        values, _ = constraint.apply(whole, self._zero, torch.zeros_like(g))
+    def _constrained(self, now: Now, factors: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Return the constrained ``K + c M + d C``, and what the given values alone make of it."""
+        if self.model.timed_matrix:
+            whole = now.operator.values + self._moving(factors)
+            return self._held(whole), self._lift(whole, now.g)
+        if factors not in self._whole:
+            while len(self._whole) >= _KEPT:
+                del self._whole[next(iter(self._whole))]
+            whole = self.fixed["K"] + self._moving(factors)
+            rest = whole if self.model.timed else self._lift(whole, now.g)
+            self._whole[factors] = (self._held(whole), rest)
+        values, rest = self._whole[factors]
+        return values, self._lift(rest, now.g) if self.model.timed else rest
+
+    def _held(self, whole: Tensor) -> Tensor:
+        compiled = self.model.compiled
+        none = compiled.sides(self._zero.new_zeros(len(compiled.constrained)))
+        values, _ = compiled.constraint.apply(whole, self._zero, none)
+        return values
+
+    def _lift(self, whole: Tensor, g: Tensor) -> Tensor:
         if not g.shape[-1]:
-            return values, self._zero
-        alone = constraint.recover(self._zero.expand(*g.shape[:-1], -1), g)
-        return values, self.model.apply(whole, alone)
-
-    def _newton(self, now: Now, i: int, c: float, b: Tensor, guess: Tensor) -> Tensor:
+            return self._zero
         constraint = self.model.compiled.constraint
-        equation = _Step(self.model, now.scene, c, b)
+        alone = constraint.recover(self._zero.expand(*g.shape[:-1], -1), g)
+        return self.model.apply(whole, alone)
+
+    def _newton(
+        self, now: Now, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor
+    ) -> Tensor:
+        constraint = self.model.compiled.constraint
+        equation = _Step(self.model, now.scene, self._moving(factors), b)
         u_hat = implicit_solve(equation, constraint.restrict(guess.detach()), equation.leaves)
         if not equation.info.converged:
             raise SolveError(
                 equation.info.result,
-                f"Newton's method in step {i}",
+                f"Newton's method in the step to t = {t:.6g}",
                 iterations=equation.info.iterations,
                 residual=equation.info.residual,
             )
@@ -179,39 +304,53 @@ class TimeGrid:
 
     # -- accelerations --------------------------------------------------------------------------
 
-    def acceleration(self, i: int, u: Tensor, *, lumped: bool) -> Tensor:
-        """Return a with ``M a + R(t_i, u) = 0`` on the free unknowns."""
+    def acceleration(self, t: float, u: Tensor, v: Tensor) -> Tensor:
+        """Return a with ``M a + C v + R(t, u) = 0`` on the free unknowns."""
         model, constraint = self.model, self.model.compiled.constraint
-        now = self.now(i)
-        r = self._unconstrained(now, u)
-        if lumped and self._lumped is not None:
-            still = torch.zeros_like(now.g)
-            return constraint.recover(-constraint.reduce(r) / self._lumped, still)
-        given = self._given_acceleration()
-        values, lift = self._applied(self.M, given)
+        r = self._unconstrained(self.now(t), u)
+        drag = self.damping(v)
+        r = r if drag is None else r + drag
+        given, M = self._given_acceleration(), self.fixed["M"]
         a, _ = solve_batch(
             constraint.pattern,
-            values,
-            constraint.reduce(-r - lift),
+            self._held(M),
+            constraint.reduce(-r - self._lift(M, given)),
             model.structure(True, True),
             self._solver,
         )
         return constraint.recover(a, given)
 
+    def pushed(self, t: float, u: Tensor, v: Tensor, h: float) -> Tensor:
+        """Return a with ``M a + C (v + h a) + R(t, u) = 0`` on the free unknowns, M lumped."""
+        constraint = self.model.compiled.constraint
+        now = self.now(t)
+        r, weight = self._unconstrained(now, u), self.fixed["lumped"]
+        alpha = self.fixed.get("mass damping")
+        pull = constraint.reduce(-r) / weight
+        if alpha is not None:
+            free = constraint.restrict(v)
+            pull = (pull - alpha[..., None] * free) / (1.0 + h * alpha[..., None])
+        return constraint.recover(pull, torch.zeros_like(now.g))
+
     def given_velocity(self) -> Tensor:
         """Rate of the given values at the start, by differences of second order."""
-        g = self._first.g
-        if self.constant or len(self.times) < 3 or not g.shape[-1]:
-            return torch.zeros_like(g)
-        second, third = (self._sides(self.scene(i)) for i in (1, 2))
-        return (-3.0 * g + 4.0 * second - third) / (2.0 * self.h)
+        first, second, third, h = self._starting()
+        if second is None or third is None:
+            return torch.zeros_like(first)
+        return (-3.0 * first + 4.0 * second - third) / (2.0 * h)
 
     def _given_acceleration(self) -> Tensor:
-        g = self._first.g
-        if self.constant or len(self.times) < 3 or not g.shape[-1]:
-            return torch.zeros_like(g)
-        second, third = (self._sides(self.scene(i)) for i in (1, 2))
-        return (g - 2.0 * second + third) / self.h**2
+        first, second, third, h = self._starting()
+        if second is None or third is None:
+            return torch.zeros_like(first)
+        return (first - 2.0 * second + third) / h**2
+
+    def _starting(self) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
+        """Return the given values at the first three times, where they may differ."""
+        first, h = self.now(0.0).g, self.series.end / self.series.steps
+        if not self.model.timed or self.series.steps < 2 or not first.shape[-1]:
+            return first, None, None, h
+        return first, self._sides(self.scene(h)), self._sides(self.scene(2.0 * h)), h
 
     def _lump(self) -> Tensor:
         """Row sums of the mass, reduced; one where a value is given."""
@@ -221,17 +360,15 @@ class TimeGrid:
                 "row sums of elements of order 2 are not positive; take order: 1, or an implicit scheme",
                 path="scheme",
             )
-        rows = model.apply(self.M, torch.ones_like(self._zero))
+        rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
         return torch.where(model.free, reduced, torch.ones_like(reduced))
 
-    def check_step(self, u: Tensor) -> None:
+    def check_step(self, u: Tensor, h: float) -> None:
         """Refuse a step above the critical one of central differences, ``2 / ω`` of the highest frequency."""
         model, constraint = self.model, self.model.compiled.constraint
-        if self._lumped is None:
-            return
         with torch.no_grad():
-            now = self._first
+            now = self.now(0.0)
             K = model.tangent(now.scene, now.operator, model.terms(now.scene), u.detach())
             generator = torch.Generator().manual_seed(1)
             v = torch.rand(u.shape, generator=generator, dtype=torch.float64).to(u) - 0.5
@@ -240,33 +377,33 @@ class TimeGrid:
                 v = constraint.restrict(v)
                 v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(1e-300)
                 full = constraint.recover(v, torch.zeros_like(now.g))
-                v = constraint.reduce(model.apply(K, full)) / self._lumped
+                v = constraint.reduce(model.apply(K, full)) / self.fixed["lumped"]
                 highest = float(torch.linalg.vector_norm(v, dim=-1).max())
         critical = 2.0 / max(highest, 1e-300) ** 0.5
-        if self.h > critical:
-            steps = int(np.ceil(float(self.times[-1]) / critical))
+        if h > critical:
+            steps = int(np.ceil(self.series.end / critical))
             raise ArgumentError(
-                f"steps: the step {self.h:.4g} is above the critical one of the explicit scheme, about {critical:.4g}; "
+                f"steps: the step {h:.4g} is above the critical one of the explicit scheme, about {critical:.4g}; "
                 f"take at least {steps} steps, or an implicit scheme"
             )
 
 
 class _Step(Equation):
-    """One implicit step of a nonlinear problem: ``c M u + R(u) − b = 0``."""
+    """One implicit step of a nonlinear problem: ``(c M + d C) u + R(u) − b = 0``."""
 
-    def __init__(self, model: Model, scene: Scene, c: float, b: Tensor) -> None:
+    def __init__(self, model: Model, scene: Scene, moving: Tensor, b: Tensor) -> None:
         super().__init__(model, scene, throw=True)
-        self._c, self._b, self.load_steps = c, b, 1
+        self._moving, self._b, self.load_steps = moving, b, 1
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """Every tensor the equation depends on, what is known among them."""
-        return (*super().leaves, self._b)
+        return (*super().leaves, self._moving, self._b)
 
-    def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> Any:
-        *rest, b = leaves
+    def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
+        *rest, moving, b = leaves
         state = super()._state(tuple(rest), factor)
         operator = state.operator
-        values = operator.values + self._c * self.model.mass(state.scene)
-        state.operator = operator._replace(values=values, load=operator.load + factor * b)
+        values, load = operator.values + moving, operator.load + factor * b
+        state.operator = operator._replace(values=values, load=load)
         return state

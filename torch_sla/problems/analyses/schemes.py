@@ -1,139 +1,213 @@
 """Schemes in time, written for any physics.
 
 With the residual of what is steady, R(t, u) = K u − F + what is not linear, one derivative in time means
-M u̇ + R = 0 and two mean M ü + R = 0 on the free unknowns. Every implicit scheme comes down to
+M u̇ + R = 0 and two mean M ü + C u̇ + R = 0 on the free unknowns. Every implicit scheme comes down to
 
-    c M u + R(t, u) = b
+    c M u + d C u + R(t, u) = b
 
-at the new time, with c a number and b made of what is known. Hairer, Nørsett, Wanner, Solving Ordinary Differential
-Equations I, Springer 1993, III.1 (BDF); Newmark, J. Eng. Mech. Div. 85 (1959), 67-94; Chung and Hulbert, J. Appl. Mech.
-60 (1993), 371-375 (generalised α); Hughes, The Finite Element Method, Dover 2000, 9.1 (central differences).
+at the new time, with numbers c and d and b made of what is known. Hairer, Nørsett, Wanner, Solving Ordinary
+Differential Equations I, Springer 1993, III.1 and III.5 (BDF, variable steps); Newmark, J. Eng. Mech. Div. 85 (1959),
+67-94; Chung and Hulbert, J. Appl. Mech. 60 (1993), 371-375 (generalised α); Hughes, The Finite Element Method, Dover
+2000, 9.1 (central differences). Errors of a step: divided differences, Hairer et al., III.5; of Newmark's method:
+Zienkiewicz and Xie, Earthq. Eng. Struct. Dyn. 20 (1991), 871-887.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch_sla.problems.specs.transient import TransientProblem
 
-__all__ = ["SCHEMES", "Grid", "Scheme", "scheme_of"]
+__all__ = ["SCHEMES", "Grid", "Past", "Scheme", "State", "Step", "scheme_of"]
 
 State = tuple[Tensor, ...]
 
 
-class Grid(Protocol):
-    """The operations of a problem on its time grid."""
+class Step(NamedTuple):
+    """From one time to the next.
 
+    Parameters
+    ----------
+    start, end
+        Times.
+    h
+        Their difference; the same number for steps that are meant to be equal.
+    before
+        Length of the step before; 0 at the start.
+    """
+
+    start: float
+    end: float
     h: float
+    before: float
+
+
+class Past(NamedTuple):
+    """A time and what was known then."""
+
+    t: float
+    u: Tensor
+
+
+class Grid(Protocol):
+    """The operations of a problem in time."""
 
     def mass(self, v: Tensor) -> Tensor:
         """Return ``M v``."""
 
-    def residual(self, i: int, u: Tensor) -> Tensor:
-        """Return ``R(t_i, u)``, before constraints."""
+    def damping(self, v: Tensor) -> Tensor | None:
+        """Return ``C v``; None without damping."""
 
-    def implicit(self, i: int, c: float, b: Tensor, guess: Tensor) -> Tensor:
-        """Return u with ``c M u + R(t_i, u) = b`` and the values given at ``t_i``."""
+    def residual(self, t: float, u: Tensor) -> Tensor:
+        """Return ``R(t, u)``, before constraints."""
 
-    def given(self, i: int, u: Tensor) -> Tensor:
-        """Return u with the values given at ``t_i``."""
+    def implicit(self, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor) -> Tensor:
+        """Return u with ``c M u + d C u + R(t, u) = b`` and the values given at t."""
 
-    def acceleration(self, i: int, u: Tensor, *, lumped: bool) -> Tensor:
-        """Return a with ``M a + R(t_i, u) = 0``."""
+    def given(self, t: float, u: Tensor) -> Tensor:
+        """Return u with the values given at t."""
+
+    def acceleration(self, t: float, u: Tensor, v: Tensor) -> Tensor:
+        """Return a with ``M a + C v + R(t, u) = 0``."""
+
+    def pushed(self, t: float, u: Tensor, v: Tensor, h: float) -> Tensor:
+        """Return a with ``M a + C (v + h a) + R(t, u) = 0``, M lumped."""
 
 
 class Scheme(Protocol):
     """What a scheme says; a state is ``(u, ...)``."""
 
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """Every c that `step` uses."""
+    order: ClassVar[int] = 2
+    """An error of a step is of one power more."""
 
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start."""
 
-    def step(self, grid: Grid, i: int, state: State) -> State:
-        """Go from ``t_i`` to ``t_(i+1)``."""
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
 
     def rate(self, state: State) -> Tensor:
         """Return what the mass multiplies: u̇ or ü."""
 
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate the error of one step; the past ends at its start."""
 
-class OneDerivative:
-    """Backward Euler, Crank-Nicolson, BDF2; a state is ``(u, rate, u before)``."""
 
-    def __init__(self, spec: TransientProblem, h: float) -> None:
-        self.kind, self.h = spec.method, h
+class BackwardEuler:
+    """Backward Euler; a state is ``(u, rate, u before)``."""
 
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """Every c that `step` uses; BDF2 starts with a step of backward Euler."""
-        once = 1.0 / self.h
-        return {"backward_euler": (once,), "crank_nicolson": (2.0 * once,)}.get(
-            self.kind, (once, 1.5 * once)
-        )
+    order: ClassVar[int] = 1
+
+    def __init__(self, spec: TransientProblem) -> None:
+        del spec
 
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start; the rate is not known there and counts as zero."""
         del grid
         return u, v, u
 
-    def step(self, grid: Grid, i: int, state: State) -> State:
-        """Go from ``t_i`` to ``t_(i+1)``."""
-        u, _, before = state
-        c = self.factors[0]
-        if self.kind == "crank_nicolson":
-            b = c * grid.mass(u) - grid.residual(i, u)
-            new = grid.implicit(i + 1, c, b, u)
-            return new, (new - u) / self.h, u
-        if self.kind == "backward_euler" or i == 0:
-            new = grid.implicit(i + 1, c, c * grid.mass(u), u)
-            return new, c * (new - u), u
-        c = self.factors[1]
-        known = (2.0 * u - 0.5 * before) / self.h
-        new = grid.implicit(i + 1, c, grid.mass(known), 2.0 * u - before)
-        return new, c * new - known, u
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
+        u, c = state[0], 1.0 / step.h
+        new = grid.implicit(step.end, (c, 0.0), c * grid.mass(u), u)
+        return new, c * (new - u), u
 
     def rate(self, state: State) -> Tensor:
         """Return u̇; for Crank-Nicolson its mean over the step."""
         return state[1]
 
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate ``h²/2 ü``."""
+        del old
+        difference, k = _divided(step, new[0], past, 2)
+        return step.h**2 * difference if k == 2 else step.h * difference
 
-class TwoDerivatives:
-    """Newmark and generalised α; a state is ``(u, v, a)``."""
 
-    def __init__(self, spec: TransientProblem, h: float) -> None:
-        self.h = h
-        if spec.method == "newmark":
-            self.am = self.af = 0.0
-        else:
+class CrankNicolson(BackwardEuler):
+    """Crank-Nicolson, the trapezoidal rule."""
+
+    order: ClassVar[int] = 2
+
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
+        u, c = state[0], 2.0 / step.h
+        b = c * grid.mass(u) - grid.residual(step.start, u)
+        new = grid.implicit(step.end, (c, 0.0), b, u)
+        return new, (new - u) / step.h, u
+
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate ``h³/12 u⃛``."""
+        del old
+        difference, k = _divided(step, new[0], past, 3)
+        return (0.5 if k == 3 else 1.0) * step.h**k * difference
+
+
+class BDF2(BackwardEuler):
+    """Two backward differences, for steps of any lengths; starts with backward Euler."""
+
+    order: ClassVar[int] = 2
+
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
+        if not step.before:
+            return super().step(grid, step, state)
+        u, _, before = state
+        w = step.h / step.before
+        c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
+        known = ((1.0 + w) * u - w**2 / (1.0 + w) * before) / step.h
+        new = grid.implicit(step.end, (c, 0.0), grid.mass(known), u + w * (u - before))
+        return new, c * new - known, u
+
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate ``h²(h + h₋)(1 + w)/(1 + 2w) u⃛/6``."""
+        if not step.before:
+            return super().error(step, old, new, past)
+        difference, k = _divided(step, new[0], past, 3)
+        if k < 3:
+            return step.h**k * difference
+        w = step.h / step.before
+        return step.h**2 * (step.h + step.before) * (1.0 + w) / (1.0 + 2.0 * w) * difference
+
+
+class Newmark:
+    """Newmark with β = 1/4, γ = 1/2, and generalised α; a state is ``(u, v, a)``."""
+
+    order: ClassVar[int] = 2
+
+    def __init__(self, spec: TransientProblem) -> None:
+        self.am = self.af = 0.0
+        if spec.method == "generalized_alpha":
             rho = spec.spectral_radius
             self.am, self.af = (2.0 * rho - 1.0) / (rho + 1.0), rho / (rho + 1.0)
         self.gamma = 0.5 - self.am + self.af
         self.beta = 0.25 * (1.0 - self.am + self.af) ** 2
 
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """Every c that `step` uses."""
-        return ((1.0 - self.am) / ((1.0 - self.af) * self.beta * self.h**2),)
-
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start, with the acceleration that balances it."""
-        return u, v, grid.acceleration(0, u, lumped=False)
+        return u, v, grid.acceleration(0.0, u, v)
 
-    def step(self, grid: Grid, i: int, state: State) -> State:
-        """Go from ``t_i`` to ``t_(i+1)``."""
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
         u, v, a = state
-        h, beta, gamma = self.h, self.beta, self.gamma
-        (c,) = self.factors
+        h, beta, gamma = step.h, self.beta, self.gamma
+        c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
+        d = gamma / (beta * h)
         ahead = u + h * v + (0.5 - beta) * h**2 * a
         b = grid.mass(c * ahead - self.am / (1.0 - self.af) * a)
+        # The new velocity is v + h (1 − γ) a + d (new − ahead).
+        drag = grid.damping(d * ahead - v - h * (1.0 - gamma) * a)
+        b = b if drag is None else b + drag
         if self.af:
-            b = b - self.af / (1.0 - self.af) * grid.residual(i, u)
-        new = grid.implicit(i + 1, c, b, ahead)
+            held = grid.residual(step.start, u)
+            old = grid.damping(v)
+            held = held if old is None else held + old
+            b = b - self.af / (1.0 - self.af) * held
+        new = grid.implicit(step.end, (c, d), b, ahead)
         a_new = (new - ahead) / (beta * h**2)
         return new, v + h * ((1.0 - gamma) * a + gamma * a_new), a_new
 
@@ -141,42 +215,63 @@ class TwoDerivatives:
         """Return ü."""
         return state[2]
 
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate ``h³ (β − 1/6) u⃛``."""
+        del past
+        return step.h**2 * (self.beta - 1.0 / 6.0) * (new[2] - old[2])
+
 
 class Explicit:
     """Central differences with lumped mass; a state is ``(u, v, a)``."""
 
-    factors: ClassVar[tuple[float, ...]] = ()
+    order: ClassVar[int] = 2
 
-    def __init__(self, spec: TransientProblem, h: float) -> None:
+    def __init__(self, spec: TransientProblem) -> None:
         del spec
-        self.h = h
 
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start, with the acceleration that balances it."""
-        return u, v, grid.acceleration(0, u, lumped=True)
+        return u, v, grid.pushed(0.0, u, v, 0.0)
 
-    def step(self, grid: Grid, i: int, state: State) -> State:
-        """Go from ``t_i`` to ``t_(i+1)``."""
+    def step(self, grid: Grid, step: Step, state: State) -> State:
+        """Go one step."""
         u, v, a = state
-        new = grid.given(i + 1, u + self.h * v + 0.5 * self.h**2 * a)
-        a_new = grid.acceleration(i + 1, new, lumped=True)
-        return new, v + 0.5 * self.h * (a + a_new), a_new
+        h = step.h
+        new = grid.given(step.end, u + h * v + 0.5 * h**2 * a)
+        a_new = grid.pushed(step.end, new, v + 0.5 * h * a, 0.5 * h)
+        return new, v + 0.5 * h * (a + a_new), a_new
 
     def rate(self, state: State) -> Tensor:
         """Return ü."""
         return state[2]
 
+    def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
+        """Estimate ``h³/6 u⃛``."""
+        del past
+        return step.h**2 / 6.0 * (new[2] - old[2])
 
-SCHEMES: dict[str, type[OneDerivative | TwoDerivatives | Explicit]] = {
-    "backward_euler": OneDerivative,
-    "crank_nicolson": OneDerivative,
-    "bdf2": OneDerivative,
-    "newmark": TwoDerivatives,
-    "generalized_alpha": TwoDerivatives,
+
+def _divided(step: Step, new: Tensor, past: Sequence[Past], k: int) -> tuple[Tensor, int]:
+    """Return the divided difference of order k, or of the highest order there is, and that order."""
+    times = [step.end, *(p.t for p in reversed(past[-k:]))]
+    column = [new, *(p.u for p in reversed(past[-k:]))]
+    for j in range(1, len(times)):
+        column = [
+            (column[i] - column[i + 1]) / (times[i] - times[i + j]) for i in range(len(column) - 1)
+        ]
+    return column[0], len(times) - 1
+
+
+SCHEMES: dict[str, type[BackwardEuler | Newmark | Explicit]] = {
+    "backward_euler": BackwardEuler,
+    "crank_nicolson": CrankNicolson,
+    "bdf2": BDF2,
+    "newmark": Newmark,
+    "generalized_alpha": Newmark,
     "explicit": Explicit,
 }
 
 
 def scheme_of(spec: TransientProblem) -> Scheme:
-    """Return the scheme of a declaration, for its step."""
-    return SCHEMES[spec.method](spec, spec.end / spec.steps)
+    """Return the scheme of a declaration."""
+    return SCHEMES[spec.method](spec)

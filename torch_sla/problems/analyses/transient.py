@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import SolveInfo
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.grid import TimeGrid
+from torch_sla.problems.analyses.crossing import crossing
+from torch_sla.problems.analyses.grid import Damping, Series, TimeGrid
+from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
+from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.transient import SCHEMES
+from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch_sla.problems.analyses.schemes import Scheme, State
+    from torch_sla.problems.analyses.march import Watch
+    from torch_sla.problems.analyses.schemes import Scheme, State, Step
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
@@ -44,10 +49,10 @@ class Transient(Analysis):
         return f"{self.spec.method} {self.spec.steps}"
 
     @property
-    def _initial_names(self) -> frozenset[str]:
+    def _own_names(self) -> frozenset[str]:
         names: set[str] = set()
-        for law in (self.spec.initial, self.spec.initial_velocity):
-            for _, leaf in leaves(law):
+        for law in laws(self.spec):
+            for _, leaf in leaves(law.value):
                 if isinstance(leaf, Parameter):
                     names.add(leaf.name)
                 elif isinstance(leaf, Formula):
@@ -64,12 +69,26 @@ class Transient(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        watch: Watch | None = None,
     ) -> TransientSolution:
-        """March from the start to the end; a step that fails always raises."""
-        del info, throw
+        """March from the start to the end.
+
+        Parameters
+        ----------
+        throw
+            Whether a step that fails raises; else the results end before it, and ``info`` says why.
+        watch
+            Someone who follows, and may say where to go on.
+        """
+        del info
         spec, model = self.spec, self.model
         if start is not None:
             raise ArgumentError("start: the state at the start is said by initial")
+        if model.timed_mass:
+            raise SpecError(
+                "it depends on time, and the mass is made once; move what changes to the other side",
+                path=f"of.{model.timed_mass}",
+            )
         series, plain = self._series(values)
         with inside():
             scene = model.scene(
@@ -78,26 +97,66 @@ class Transient(Analysis):
                 mass=True,
                 timed=True,
                 declared=self.declared,
-                reaching=self._initial_names,
+                reaching=self._own_names,
             )
-        times = torch.linspace(
-            0.0, spec.end, spec.steps + 1, dtype=model.dtype, device=model.device
-        )
-        scheme = scheme_of(spec)
-        explicit = spec.method == "explicit"
+        stepper = stepper_of(spec, model.numbering.ranges[next(iter(model.ranks))])
+        scheme, explicit = scheme_of(spec), spec.method == "explicit"
+        damping = Damping(*(self._constant(scene, n) for n in ("mass", "stiffness")))
+        over = Series(series, spec.end, spec.steps)
         with inside():
-            grid = TimeGrid(model, scene, series, times, scheme.factors, lumped=explicit)
+            grid = TimeGrid(model, scene, over, len(stepper.intervals), damping, lumped=explicit)
         u = self._law(scene, spec.initial, "initial")
         v = self._law(scene, spec.initial_velocity or 0.0, "initial_velocity")
         batch = grid.batch(u, v)
-        u = grid.given(0, u.expand(*batch, -1))
+        u = grid.given(0.0, u.expand(*batch, -1))
         constraint = model.compiled.constraint
         v = constraint.recover(constraint.restrict(v.expand(*batch, -1)), grid.given_velocity())
         if explicit:
-            grid.check_step(u)
-        march = _March(self, grid, scheme)
+            grid.check_step(u, spec.end / spec.steps)
+        taking = _Taking(spec, len(batch))
+        march = March(
+            grid,
+            scheme,
+            stepper,
+            partial(taking.record, scheme),
+            taking.stop,
+            keep=spec.checkpoints,
+            throw=throw,
+            watch=watch,
+        )
         state, records = march.run(scheme.start(grid, u, v))
-        return march.solution(state, records)
+        return self._solution(march, taking, state, records)
+
+    def _constant(self, scene: Scene, name: str) -> Tensor | None:
+        """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
+        path = f"{name}_damping"
+        law = getattr(self.spec, path)
+        if law == 0.0:
+            return None
+        value = scene.evaluate(law, scene.cells(), path).tensor
+        if value.shape[-2:] != (1, 1):
+            raise SpecError("one number holds for the whole body", path=path)
+        if not bool((value.detach() >= 0).all()):
+            raise ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}")
+        return value[..., 0, 0]
+
+    def _solution(
+        self, march: March, taking: _Taking, state: State, records: dict[str, Tensor]
+    ) -> TransientSolution:
+        """Put everything together."""
+        spec, grid, course = self.spec, march.grid, march.course
+        end = course.steps[-1][0].end if course.steps else 0.0
+        taken = taking.taken(march.scheme, grid, end, state, known=bool(course.steps))
+        report = grid.info = course.info or SolveInfo(method=spec.method)
+        report.notes = [*report.notes, f"{len(course.steps)} steps of {spec.method}", *course.notes]
+        if course.failure is not None:
+            failed = course.failure
+            report.result = failed.result
+            report.notes.append(f"failed after t = {end:.6g}: {failed.detail}")
+        ends = ([0.0] if march.stepper.rows[0] is not None else []) + [
+            step.end for step, row in course.steps if row is not None
+        ]
+        return TransientSolution(self, taken, records, report, ends, course.steps, state)
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""
@@ -163,9 +222,11 @@ class Transient(Analysis):
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the scheme, the problem and its plan."""
         spec, model = self.spec, self.model
-        once = "made and factorised once" if not model.timed else "made again for each time"
+        once = "made again for each time" if model.timed_matrix else "made and factorised once"
         if model.nonlinear:
             once = "in Newton's method, in each step"
+        if spec.adaptive is not None:
+            once += f", halved to keep the error of each below {spec.adaptive.rtol:g}"
         line = (
             f"  time        {spec.steps} steps of {spec.end / spec.steps:.6g} to {spec.end:.6g}, {spec.method}; "
             f"operators {once}"
@@ -173,71 +234,52 @@ class Transient(Analysis):
         return [line, *super().describe(values)]
 
 
-class _March:
-    """One run through the steps."""
+class _Taking:
+    """What is taken at each time: outputs, and what is saved of the state."""
 
-    def __init__(self, analysis: Transient, grid: TimeGrid, scheme: Scheme) -> None:
-        self.analysis, self.grid, self.scheme = analysis, grid, scheme
-        self.spec = analysis.spec
+    def __init__(self, spec: TransientProblem, batch: int) -> None:
+        self.spec, self._batch = spec, batch
+        self._first_order = ORDERS[spec.method] == 1
 
-    def run(self, state: State) -> tuple[State, list[dict[str, Tensor]]]:
-        """Go through all steps; under gradients, between states that are kept."""
-        first = self.record(0, state)
-        state, rest = self._through(0, self.spec.steps, *state)
-        return state, [first, *rest]
+    def taken(
+        self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
+    ) -> Taken:
+        """Return the scene at a time, solved; supports bear inertia and damping, where they are known."""
+        inertia = None
+        if known or not self._first_order:
+            inertia = grid.mass(scheme.rate(state))
+            drag = None if self._first_order else grid.damping(state[1])
+            inertia = inertia if drag is None else inertia + drag
+        now = grid.now(t)
+        return Taken(grid.model, now.scene, now.operator, state[0], inertia)
 
-    def _through(
-        self, low: int, high: int, *state: Tensor
-    ) -> tuple[State, list[dict[str, Tensor]]]:
-        records: list[dict[str, Tensor]] = []
-        pieces = self.spec.checkpoints
-        if high - low <= pieces or not torch.is_grad_enabled():
-            for i in range(low, high):
-                state = self.scheme.step(self.grid, i, state)
-                records.append(self.record(i + 1, state))
-            return state, records
-        width = pieces
-        while width * pieces < high - low:
-            width *= pieces
-        for a in range(low, high, width):
-            b = min(a + width, high)
-            state, more = checkpoint(
-                self._through, a, b, *state, use_reentrant=False, preserve_rng_state=False
-            )
-            records += more
-        return state, records
-
-    def taken(self, i: int, state: State) -> Taken:
-        """Return the scene at a time, solved."""
-        now = self.grid.now(i)
-        known = i > 0 or not self._first_order
-        inertia = self.grid.mass(self.scheme.rate(state)) if known else None
-        return Taken(self.grid.model, now.scene, now.operator, state[0], inertia)
-
-    @property
-    def _first_order(self) -> bool:
-        return SCHEMES[self.spec.method] == 1
-
-    def record(self, i: int, state: State) -> dict[str, Tensor]:
+    def record(
+        self, scheme: Scheme, grid: TimeGrid, t: float, state: State, first: bool
+    ) -> dict[str, Tensor]:
         """Take the outputs at a time, and what is saved of the state."""
-        found = take(self.taken(i, state)) if self.spec.of.outputs else {}
+        found: dict[str, Tensor] = {}
+        if self.spec.of.outputs:
+            found = take(self.taken(scheme, grid, t, state, known=not first))
+        for i, event in enumerate(self.spec.events if first else ()):
+            value = found[event.of]
+            if value[(0,) * self._batch].numel() != 1:
+                raise SpecError(
+                    f"{event.of!r} has the shape {list(value.shape[self._batch :])}; an event watches one number",
+                    path=f"events.{i}.of",
+                )
         return {**found, **{f" {name}": state[_HISTORIES[name]] for name in self.spec.save}}
 
-    def solution(self, state: State, records: list[dict[str, Tensor]]) -> TransientSolution:
-        """Put everything together."""
-        axis = state[0].ndim - 1
-        stacked = {name: torch.stack([r[name] for r in records], axis) for name in records[0]}
-        outputs = {name: value for name, value in stacked.items() if not name.startswith(" ")}
-        histories = {name[1:]: value for name, value in stacked.items() if name.startswith(" ")}
-        report = self.grid.info or SolveInfo(method=self.spec.method)
-        report.notes = [*report.notes, f"{self.spec.steps} steps of {self.spec.method}"]
-        taken = self.taken(self.spec.steps, state)
-        rates = dict(zip(("velocity", "acceleration"), state[1:], strict=True))
-        if self._first_order:
-            del rates["acceleration"]
-        return TransientSolution(
-            self.analysis, taken, outputs, report, self.grid.times, histories, rates
-        )
+    def stop(self, records: dict[str, Tensor], rows: int) -> bool:
+        """Whether an event has happened that ends the march."""
+        for event in self.spec.events:
+            if not event.stop or rows < 2:
+                continue
+            value = records[event.of]
+            row = value[:rows].reshape(rows, *value.shape[1 : 1 + self._batch])
+            times = torch.arange(rows, dtype=row.dtype, device=row.device)
+            if bool(torch.isfinite(crossing(times, row, event.level, event.direction)).all()):
+                return True
+        return False
 
 
 class TransientSolution(Solution):
@@ -250,7 +292,11 @@ class TransientSolution(Solution):
     outputs
         ``[*batch, steps + 1, ...]`` by name.
     times
-        ``[steps + 1]`` (s).
+        ``[steps + 1]`` (s), or those that were asked for; fewer where an event or a failure ended the march.
+    step_times
+        Ends of all steps, 0 first; with adaptive steps there are more of them.
+    events
+        When each event happened first ``[*batch]``; infinity where it did not.
     history
         What ``save`` asked for, by name: ``[*batch, steps + 1, n_nodes(, dim)]``; of several fields flat.
     velocity, acceleration
@@ -261,18 +307,32 @@ class TransientSolution(Solution):
         self,
         analysis: Transient,
         taken: Taken,
-        outputs: Mapping[str, Tensor],
+        records: Mapping[str, Tensor],
         info: SolveInfo,
-        times: Tensor,
-        histories: Mapping[str, Tensor],
-        rates: Mapping[str, Tensor],
+        ends: Sequence[float],
+        steps: Sequence[tuple[Step, int | None]],
+        state: State,
     ) -> None:
+        axis = state[0].ndim - 1
+        moved = {name: value.movedim(0, axis) for name, value in records.items()}
+        outputs = {name: value for name, value in moved.items() if not name.startswith(" ")}
         super().__init__(taken, outputs, info)
         self.analysis = analysis
-        self.times = times.to(self.u.device)
+        home, dtype = self.u.device, analysis.dtype
+        self.times = torch.tensor(ends, dtype=dtype, device=home)
+        self.step_times = torch.tensor(
+            [0.0, *(step.end for step, _ in steps)], dtype=dtype, device=home
+        )
+        histories = {n[1:]: value for n, value in moved.items() if n.startswith(" ")}
         self.history = {name: self._shaped(value) for name, value in histories.items()}
-        self.velocity = self._shaped(rates["velocity"])
-        self.acceleration = self._shaped(rates["acceleration"]) if "acceleration" in rates else None
+        self.velocity = self._shaped(state[1])
+        second = ORDERS[analysis.spec.method] == 2
+        self.acceleration = self._shaped(state[2]) if second else None
+        self.events = {}
+        for event in analysis.spec.events:
+            value = records[event.of].to(home)
+            row = value.reshape(len(value), *state[0].shape[:-1])
+            self.events[event.name] = crossing(self.times, row, event.level, event.direction)
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model

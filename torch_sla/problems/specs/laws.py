@@ -25,7 +25,8 @@ __all__ = ["Law", "check_laws", "declared_parameters", "laws", "sees_solution", 
 
 DataPath = tuple[str | int, ...]
 
-_HOMES = {
+_HOMES: dict[str, tuple[str, ...]] = {
+    "constant": ("constant",),
     "cells": ("constant", "cells", "nodes", "quadrature"),
     "facets": ("constant", "cells", "facets", "nodes"),
     "dofs": ("constant", "nodes"),
@@ -145,7 +146,14 @@ def check_laws(
     later = dict.fromkeys(derived, "only outputs use it")
     for law in laws(spec):
         normal = {"normal": 1} if law.place.on == "facets" else {}
-        if law.place.on == "output":
+        if law.place.on == "constant":
+            ranks = {name: rank for name, rank in here.items() if name not in set("xyzt")}
+            forbidden = {
+                **blind,
+                **dict.fromkeys("xyzt", "it is one number for all places and times"),
+            }
+            _check_blind(law, parameters)
+        elif law.place.on == "output":
             ranks, forbidden = everything | {"normal": 1}, dict(unseen)
         elif law.place.on in ("cells", "facets") and law.path[0] in seeing:
             ranks, forbidden = seen | normal, {**later, **unseen}

@@ -7,11 +7,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
+from torch_sla.problems.expression import nearest
+from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.of import Physics  # noqa: TC001  (pydantic reads it)
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import Listed, Place, Value
+from torch_sla.problems.specs.value import Listed, Place, Text, Value
 
-__all__ = ["SCHEMES", "TransientProblem"]
+__all__ = ["SCHEMES", "Adaptive", "Event", "TransientProblem"]
 
 SCHEMES = {
     "backward_euler": 1,
@@ -22,6 +24,49 @@ SCHEMES = {
     "explicit": 2,
 }
 """Order of the time derivative that each scheme is for."""
+
+
+class Adaptive(Spec):
+    """Steps as long as the error allows: each of the equal steps is halved as often as it has to be.
+
+    The error of a step is estimated from divided differences of the solution, with two derivatives in time from the
+    jump of the acceleration, and compared with ``atol + rtol · size``, both root mean squares over the unknowns.
+
+    Examples
+    --------
+    >>> Adaptive(rtol=1e-4)
+    Adaptive(rtol=0.0001)
+    """
+
+    type: Literal["adaptive"] = "adaptive"
+    rtol: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=1e-3, description="Error of a step allowed, relative to the size of the field."
+    )
+    atol: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="The same in units of the field."
+    )
+    halvings: Annotated[int, Field(ge=1, le=40)] = Field(
+        default=20, description="How often an equal step may be halved; more is a failure."
+    )
+
+
+class Event(Spec):
+    """Something that happens when an output crosses a level; when it does is found between the times of outputs.
+
+    Examples
+    --------
+    >>> Event("molten", of="hottest", level=660.0, direction="up", stop=True).stop
+    True
+    """
+
+    type: Literal["event"] = "event"
+    name: Text = Field(kw_only=False, description="Its name in the results.")
+    of: Text = Field(description="Name of an output of the physics that is one number.")
+    level: float = Field(default=0.0, description="The value that is crossed.")
+    direction: Literal["up", "down", "both"] = Field(default="both", description="From which side.")
+    stop: bool = Field(
+        default=False, description="End at the first time of outputs after it (in all of a batch)."
+    )
 
 
 class TransientProblem(Problem):
@@ -59,6 +104,21 @@ class TransientProblem(Problem):
     )
     end: Annotated[float, Field(gt=0)] = Field(description="The last time (s).")
     steps: Annotated[int, Field(ge=1)] = Field(description="Number of equal steps.")
+    adaptive: Adaptive | None = Field(
+        default=None,
+        description="Halve the equal steps where the error asks for it; outputs stay at their times.",
+    )
+    times: Listed[Annotated[float, Field(ge=0)]] = Field(
+        default=(),
+        description="Times of the outputs instead of all steps, ascending; they are met exactly (s).",
+    )
+    events: Listed[Event] = Field(default=(), description="Levels that outputs may cross.")
+    mass_damping: Annotated[Value, Place("constant")] = Field(
+        default=0.0, description="α of the damping α M + β K, with two derivatives in time (1/s)."
+    )
+    stiffness_damping: Annotated[Value, Place("constant")] = Field(
+        default=0.0, description="β of it (s); K is the stiffness at the start, undeformed."
+    )
     scheme: (
         Literal[
             "backward_euler",
@@ -128,4 +188,47 @@ class TransientProblem(Problem):
             )
         if order == 1 and "acceleration" in self.save:
             raise SpecError(f"{self.method!r} knows no acceleration", path="save")
+        self._damped(order)
+        self._timely()
         return self
+
+    @property
+    def damped(self) -> bool:
+        """Whether there is damping, by structure."""
+        return self.mass_damping != 0.0 or self.stiffness_damping != 0.0
+
+    def _damped(self, order: int) -> None:
+        if order == 1 and self.damped:
+            path = "mass_damping" if self.mass_damping != 0.0 else "stiffness_damping"
+            raise SpecError("damping acts on velocities, with two derivatives in time", path=path)
+        if self.method == "explicit" and self.stiffness_damping != 0.0:
+            raise SpecError(
+                "it would need a solve, or steps far below the critical one; take mass_damping, or newmark",
+                path="stiffness_damping",
+            )
+
+    def _timely(self) -> None:
+        if self.method == "explicit" and self.adaptive is not None:
+            raise SpecError(
+                "the steps of explicit are bound by what is stable, not by the error; choose steps, or newmark",
+                path="adaptive",
+            )
+        for i, (a, b) in enumerate(zip(self.times[:-1], self.times[1:], strict=True)):
+            if not a < b:
+                raise SpecError(f"times ascend; received {a} before {b}", path=f"times.{i + 1}")
+        if self.times and self.times[-1] > self.end * (1 + 1e-12):
+            raise SpecError(
+                f"the last time is {self.end}; received {self.times[-1]}",
+                path=f"times.{len(self.times) - 1}",
+            )
+        known = [output.name for output in self.of.outputs if output.type != "field"]
+        names = [event.name for event in self.events]
+        for i, event in enumerate(self.events):
+            if event.of not in known:
+                listed = " ".join(known) or "none"
+                raise SpecError(
+                    f"{event.of!r} is no output that is a number{nearest(event.of, known)}; outputs: {listed}",
+                    path=f"events.{i}.of",
+                )
+            if names.count(event.name) > 1:
+                raise SpecError(f"two events are called {event.name!r}", path=f"events.{i}.name")

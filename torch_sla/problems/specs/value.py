@@ -187,7 +187,7 @@ class Place:
     ----------
     on
         ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones),
-        ``"points"`` of the body or ``"output"`` (wherever the output asks).
+        ``"points"`` of the body, ``"output"`` (wherever the output asks) or ``"constant"`` (nowhere).
     ranks
         Ranks allowed: 0 scalar, 1 vector, 2 matrix.
     fields
@@ -196,7 +196,7 @@ class Place:
         Whether the field is a mapping from names to laws.
     """
 
-    on: Literal["cells", "facets", "dofs", "points", "output"]
+    on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
     named: bool = False

@@ -1,0 +1,291 @@
+"""Adaptive steps, times of outputs, events, damping, failures in time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from torch_sla import (
+    Adaptive,
+    Dirichlet,
+    ElasticityProblem,
+    Energy,
+    Event,
+    HyperelasticityProblem,
+    IntervalMesh,
+    Maximum,
+    Neumann,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    RectangleMesh,
+    SpecError,
+    TransientProblem,
+    clear_cache,
+)
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg import cache_counters
+
+ENDS = [Dirichlet(["left", "right"], 0.0)]
+
+
+def rod(**more) -> PoissonProblem:
+    return PoissonProblem(
+        **{
+            "mesh": IntervalMesh(cells=32),
+            "order": 2,
+            "diffusivity": Parameter("k", default=1.0),
+            "boundary": ENDS,
+            "outputs": [Probe("m", at=[(0.5,)])],
+            **more,
+        }
+    )
+
+
+def cooling(**more) -> TransientProblem:
+    return TransientProblem(**{"of": rod(), "initial": "sin(pi*x)", "end": 0.4, "steps": 4, **more})
+
+
+@pytest.mark.parametrize("scheme", ["backward_euler", "crank_nicolson", "bdf2"])
+def test_the_tolerance_says_the_error(scheme: str) -> None:
+    exact = torch.exp(-(math.pi**2) * torch.linspace(0.0, 0.4, 5, dtype=torch.float64))
+    errors, counts = [], []
+    for rtol in (1e-3, 1e-4):
+        s = cooling(scheme=scheme, adaptive=Adaptive(rtol=rtol)).solve()
+        assert s["m"].shape == (5, 1)
+        errors.append(float((s["m"][:, 0] - exact).abs().max()))
+        counts.append(len(s.step_times) - 1)
+    assert errors[0] < 0.05
+    assert errors[1] < 0.5 * errors[0]
+    assert counts[1] > 1.3 * counts[0] > 5
+
+
+def test_adaptive_steps_are_long_where_nothing_happens() -> None:
+    s = cooling(end=4.0, adaptive=Adaptive(rtol=1e-3)).solve()
+    lengths = s.step_times.diff()
+    assert float(lengths[-1]) == 1.0
+    assert float(lengths[:5].max()) < 0.02
+    assert "adaptive steps" in " ".join(s.info.notes)
+
+
+@pytest.mark.parametrize("scheme", ["newmark", "generalized_alpha"])
+def test_adaptive_steps_of_a_string(scheme: str) -> None:
+    string = rod(mesh=IntervalMesh(cells=16))
+    problem = TransientProblem(
+        of=string,
+        initial="sin(pi*x)",
+        end=2.0,
+        steps=4,
+        scheme=scheme,
+        adaptive=Adaptive(rtol=1e-5),
+    )
+    s = problem.solve()
+    exact = torch.cos(math.pi * s.times)
+    assert float((s["m"][:, 0] - exact).abs().max()) < 5e-3
+    assert len(s.step_times) > 40
+
+
+@pytest.mark.parametrize("scheme", ["backward_euler", "crank_nicolson", "bdf2"])
+def test_gradients_hold_the_steps(scheme: str) -> None:
+    """The derivative is that of the scheme with the steps that were chosen, compared with those steps prescribed."""
+    problem = cooling(scheme=scheme, adaptive=Adaptive(rtol=3e-3), checkpoints=4)
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    s = problem.solve(k=k)
+    (gradient,) = torch.autograd.grad(s["m"].square().sum(), k)
+    times = s.step_times.tolist()[1:]
+    frozen = cooling(scheme=scheme, steps=1, times=times)
+
+    def value(k: float) -> float:
+        taken = frozen.solve(k=k)["m"][:, 0]
+        kept = [times.index(t) for t in s.times.tolist()[1:]]
+        return float(taken[kept].square().sum()) + 1.0
+
+    assert value(1.0) == pytest.approx(float(s["m"].detach().square().sum()), rel=1e-12)
+    h = 1e-5
+    assert float(gradient) == pytest.approx((value(1 + h) - value(1 - h)) / (2 * h), rel=1e-7)
+
+
+def test_the_steps_of_the_backward_run_are_those_of_the_forward_run() -> None:
+    problem = cooling(adaptive=Adaptive(rtol=1e-3), checkpoints=3)
+    k = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    first = torch.autograd.grad(problem.solve(k=k)["m"].sum(), k)
+    second = torch.autograd.grad(problem.solve(k=k)["m"].sum(), k)
+    assert torch.equal(*first, *second)
+
+
+def test_gradients_through_a_thousand_steps() -> None:
+    problem = cooling(of=rod(mesh=IntervalMesh(cells=6), order=1), steps=1000, scheme="bdf2")
+    check = problem.check_gradients({"k": 1.0}, output=lambda s: s["m"].square().sum())
+    assert check.passed, str(check)
+
+
+def test_derivatives_of_second_order() -> None:
+    problem = cooling(of=rod(mesh=IntervalMesh(cells=4), order=1), steps=6, checkpoints=2)
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda k: problem.solve(k=k)["m"][-1], (k,))
+
+
+def test_forward_mode_agrees() -> None:
+    problem = cooling(of=rod(mesh=IntervalMesh(cells=4), order=1), steps=6)
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    (backward,) = torch.autograd.grad(problem.solve(k=k)["m"].sum(), k)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(k.detach(), torch.ones_like(k))
+        found = problem.solve(k=dual)["m"].sum()
+        tangent = torch.autograd.forward_ad.unpack_dual(found).tangent
+    assert float(tangent) == pytest.approx(float(backward), rel=1e-10)
+
+
+def test_outputs_at_given_times() -> None:
+    every = cooling(steps=8, scheme="crank_nicolson").solve()
+    some = cooling(steps=8, scheme="crank_nicolson", times=[0.1, 0.4]).solve()
+    assert some.times.tolist() == [0.1, 0.4]
+    assert torch.equal(some["m"], every["m"][[2, 8]])
+    between = cooling(steps=40, scheme="crank_nicolson", times=[0.0, 0.123, 0.4]).solve()
+    assert between.times.tolist() == [0.0, 0.123, 0.4]
+    exact = torch.exp(-(math.pi**2) * between.times)
+    assert torch.allclose(between["m"][:, 0], exact, atol=5e-3)
+    with pytest.raises(SpecError, match=r"times\.1: times ascend"):
+        cooling(times=[0.2, 0.1])
+    with pytest.raises(SpecError, match=r"the last time is 0\.4"):
+        cooling(times=[0.5])
+
+
+def test_only_loads_are_made_again_where_only_loads_depend_on_time() -> None:
+    heated = rod(source="sin(t)", boundary=[Dirichlet("left", "t"), Dirichlet("right", 0.0)])
+    clear_cache()
+    before = cache_counters()
+    problem = TransientProblem(of=heated, end=1.0, steps=20, scheme="crank_nicolson")
+    model = problem.compile().model
+    made = []
+    matrix = model.matrix
+    model.matrix = lambda scene: made.append(1) or matrix(scene)
+    problem.solve()
+    assert len(made) == 1
+    assert cache_counters()["factorize"] - before["factorize"] == 1
+    model.matrix = matrix
+    changing = rod(diffusivity="1 + t")
+    assert changing.compile().timed_matrix
+    assert not heated.compile().timed_matrix
+    with pytest.raises(SpecError, match=r"of\.capacity.*the mass is made once"):
+        TransientProblem(of=rod(capacity="1 + t"), end=1.0, steps=2).solve()
+
+
+def test_values_between_the_times_of_a_series_are_on_lines() -> None:
+    heated = rod(source=Parameter("q", time="steps"), boundary=[Dirichlet("left", 0.0)])
+    q = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    law = rod(source="1 - abs(t - 1)", boundary=[Dirichlet("left", 0.0)])
+    more = {"end": 2.0, "steps": 2, "adaptive": Adaptive(rtol=1e-3)}
+    here = TransientProblem(of=heated, **more).solve(q=q)["m"]
+    assert torch.allclose(here, TransientProblem(of=law, **more).solve()["m"], atol=1e-12)
+
+
+def test_events() -> None:
+    half = Event("half", of="m", level=0.5, direction="down")
+    problem = cooling(steps=400, scheme="crank_nicolson", events=[half])
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    s = problem.solve(k=k)
+    assert s["m"].shape == (401, 1)
+    when = math.log(2) / math.pi**2
+    assert float(s.events["half"].detach()) == pytest.approx(when, rel=1e-4)
+    (gradient,) = torch.autograd.grad(s.events["half"], k)
+    assert float(gradient) == pytest.approx(-when, rel=5e-3)
+    ends = cooling(steps=400, events=[half.updated(stop=True), Event("never", of="m", level=2.0)])
+    s = ends.solve(k=torch.tensor([1.0, 2.0], dtype=torch.float64))
+    assert float(s.times[-1]) == pytest.approx(when, abs=2e-3)
+    assert s["m"].shape == (2, len(s.times), 1)
+    assert torch.isinf(s.events["never"]).all()
+    assert float(s.events["half"][0] / s.events["half"][1]) == pytest.approx(2.0, rel=1e-2)
+    with pytest.raises(SpecError, match=r"events\.0\.of: 'n' is no output.*outputs: m"):
+        cooling(events=[Event("e", of="n")])
+    two = rod(outputs=[Probe("m", at=[(0.5,), (0.6,)])])
+    with pytest.raises(SpecError, match=r"events\.0\.of: 'm' has the shape \[2\]"):
+        cooling(of=two, events=[Event("e", of="m")]).solve()
+
+
+def bar(**more) -> ElasticityProblem:
+    return ElasticityProblem(
+        mesh=RectangleMesh(cells=(8, 1), size=(4.0, 0.5), cell="quad"),
+        model="plane_stress",
+        poisson_ratio=0.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Energy("e"), Probe("tip", at=[(4.0, 0.25)], quantity="u[0]")],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["newmark", "generalized_alpha", "explicit"])
+def test_rayleigh_damping_of_a_mode(scheme: str) -> None:
+    """A mode of ω decays like exp(-ζ ω t) with ζ = (α/ω + β ω)/2: Bathe, Finite Element Procedures, 9.3.3."""
+    from torch_sla import EigenProblem
+
+    modes = EigenProblem(of=bar(), k=6).solve()
+    axial = int(modes.effective_mass[:, 0].argmax())
+    omega = float(modes.eigenvalues[axial].sqrt())
+    alpha, beta = 0.06, 0.0 if scheme == "explicit" else 0.05
+    problem = TransientProblem(
+        of=bar(),
+        initial=["sin(pi*x/8)", 0.0],
+        end=12.0,
+        steps=400,
+        scheme=scheme,
+        mass_damping=alpha,
+        stiffness_damping=beta,
+    )
+    zeta = 0.5 * (alpha / omega + beta * omega)
+    s = problem.solve()
+    damped = omega * math.sqrt(1 - zeta**2)
+    decay = torch.exp(-zeta * omega * s.times)
+    exact = decay * (
+        torch.cos(damped * s.times) + zeta * omega / damped * torch.sin(damped * s.times)
+    )
+    # Explicit lumps the mass, which moves the frequency a little.
+    assert float((s["tip"][:, 0] - exact).abs().max()) < (0.03 if scheme == "explicit" else 0.01)
+
+
+def test_damping_is_differentiable_and_checked() -> None:
+    problem = TransientProblem(
+        of=bar(),
+        initial=["0.1*x", 0.0],
+        end=3.0,
+        steps=8,
+        mass_damping=Parameter("alpha", default=0.1),
+        stiffness_damping=Parameter("beta", default=0.1),
+    )
+    check = problem.check_gradients(
+        {"alpha": 0.1, "beta": 0.2}, output=lambda s: s["tip"].square().sum()
+    )
+    assert check.passed, str(check)
+    both = problem.solve(alpha=torch.tensor([0.1, 0.2], dtype=torch.float64))
+    assert torch.allclose(both["tip"][1], problem.solve(alpha=0.2)["tip"], atol=1e-12)
+    with pytest.raises(SpecError, match=r"mass_damping: damping acts on velocities"):
+        cooling(mass_damping=1.0)
+    with pytest.raises(SpecError, match=r"stiffness_damping: it would need a solve"):
+        problem.updated(scheme="explicit")
+    with pytest.raises(SpecError, match=r"mass_damping.*one number for all places"):
+        TransientProblem(of=bar(), end=1.0, steps=1, mass_damping="x")
+
+
+def test_what_fails_on_the_way_is_told() -> None:
+    rubber = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(2, 1), size=(2.0, 1.0)),
+        law="neo_hookean",
+        constants={"young_modulus": 1.0, "poisson_ratio": 0.3},
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=["-1e6*(t > 2.5)", 0.0])],
+        outputs=[Maximum("most", "abs(u[0])")],
+    )
+    problem = TransientProblem(of=rubber, end=4.0, steps=4)
+    with pytest.raises(SolveError, match=r"step to t = 3"):
+        problem.solve()
+    s = problem.solve(throw=False)
+    assert not s.info.converged
+    assert s.info.result is not Result.CONVERGED
+    assert s.times.tolist() == [0.0, 1.0, 2.0]
+    assert s["most"].shape == (3,)
+    assert "failed after t = 2" in " ".join(s.info.notes)
+    with pytest.raises(SolveError, match="stays above the tolerance after 3 halvings"):
+        cooling(adaptive=Adaptive(rtol=1e-9, halvings=3)).solve()
+    with pytest.raises(SpecError, match=r"adaptive.*bound by what is stable"):
+        TransientProblem(of=bar(), end=1.0, steps=9, scheme="explicit", adaptive=Adaptive())

@@ -1,0 +1,409 @@
+"""Going through time as one node of the autograd graph.
+
+Forward nothing is recorded: states at some times are kept, outputs go into tensors made beforehand. Backward
+goes from one kept state to the one before: between them the steps are done again, recorded, and differentiated
+(Griewank and Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, chapter 12). Steps of a length that was chosen on
+the way are those of the forward run. Derivatives of higher order record all steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import SolveError
+from torch_sla.problems.lowering.leaves import scene_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch_sla.linalg import SolveInfo
+    from torch_sla.problems.analyses.grid import TimeGrid
+    from torch_sla.problems.analyses.schemes import Scheme, State, Step
+    from torch_sla.problems.analyses.stepping import Stepper
+
+__all__ = ["Course", "March", "Watch"]
+
+Records = dict[str, Tensor]
+
+
+class Watch(Protocol):
+    """Someone who follows a march, keeps what it found, and may have kept it before."""
+
+    def begin(self) -> tuple[int, dict[str, Tensor], Records] | None:
+        """Return where to go on: intervals done, the state then, and the records so far; None for the start."""
+
+    def after(
+        self, done: int, total: int, t: float, state: dict[str, Tensor], records: Records
+    ) -> None:
+        """Hear that an interval is done; records ``[times, ...]`` are valid up to its end."""
+
+
+@dataclass
+class Course:
+    """What a march went through.
+
+    Attributes
+    ----------
+    steps
+        Every step, and the row that was recorded after it, or None.
+    rows
+        Number of rows that were recorded.
+    failure
+        Why it ended early, where it did.
+    notes
+        What else is to be known.
+    """
+
+    steps: list[tuple[Step, int | None]] = field(default_factory=list)
+    rows: int = 0
+    failure: SolveError | None = None
+    notes: list[str] = field(default_factory=list)
+    info: SolveInfo | None = None
+
+
+class Kept:
+    """States at every so many steps; fewer of them as they become too many.
+
+    Parameters
+    ----------
+    most
+        How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._stride = most, max(most // 2, 1)
+        self.states: dict[int, State] = {}
+
+    def see(self, i: int, state: State) -> None:
+        """Keep the state before step i, or not."""
+        if i % self._stride:
+            return
+        self.states[i] = state
+        if len(self.states) > self._most:
+            self._stride *= 2
+            self.states = {k: s for k, s in self.states.items() if k % self._stride == 0}
+
+
+class March:
+    """A scheme on a grid, with what is recorded.
+
+    Parameters
+    ----------
+    grid, scheme, stepper
+        What is followed, how, and in which steps.
+    record
+        ``(grid, t, state, first) -> {name: tensor}``.
+    stop
+        Of the rows so far, whether to go no further.
+    keep
+        How many states are kept.
+    throw
+        Whether a step that fails raises.
+    watch
+        Someone who follows.
+    """
+
+    def __init__(
+        self,
+        grid: TimeGrid,
+        scheme: Scheme,
+        stepper: Stepper,
+        record: Callable[[TimeGrid, float, State, bool], Records],
+        stop: Callable[[Records, int], bool],
+        *,
+        keep: int,
+        throw: bool,
+        watch: Watch | None,
+    ) -> None:
+        self.grid, self.scheme, self.stepper = grid, scheme, stepper
+        self._record, self._stop, self._keep = record, stop, keep
+        self._throw, self._watch = throw, watch
+        self.course = Course()
+        self.sizes = (0, 0, 0)
+        self.kept = Kept(keep)
+        self.names: list[str] = []
+
+    def run(self, start: State) -> tuple[State, Records]:
+        """Go from the start to the end: the last state, and records ``[rows, *batch, ...]``."""
+        grid = self.grid
+        scene = scene_tensors(grid.base)
+        series = [tensor for tensor, _ in grid.series.values.values()]
+        inputs = (*start, *grid.fixed.values(), *scene, *series)
+        if _dual(inputs):
+            _, records = self.forward(grid, start)
+            return self.replay(grid, start, records)
+        if not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
+            with torch.no_grad():
+                return self.forward(grid, start)
+        self.sizes = (len(start), len(grid.fixed), len(scene))
+        found = Marched.apply(self, *inputs)
+        return found[: len(start)], dict(zip(self.names, found[len(start) :], strict=True))
+
+    def parts(self, inputs: Sequence[Tensor]) -> tuple[State, TimeGrid]:
+        """Arrange inputs of the node as the state at the start and the grid."""
+        a, b, count = self.sizes
+        grid = self.grid.cut(tuple(inputs[a : a + b]), tuple(inputs[a + b :]), count)
+        return tuple(inputs[:a]), grid
+
+    # -- forward --------------------------------------------------------------------------------
+
+    def forward(self, grid: TimeGrid, state: State) -> tuple[State, Records]:
+        """Choose the steps and go through them."""
+        course, stepper, intervals = self.course, self.stepper, self.stepper.intervals
+        records: Records = {}
+        found = None if self._watch is None else self._watch.begin()
+        first = 0
+        if found is None:
+            if stepper.rows[0] is not None:
+                self._put(records, 0, self._record(grid, 0.0, state, True))
+                course.rows = 1
+        else:
+            first, kept, rows = found
+            state = tuple(kept[f"state.{k}"] for k in range(len(state)))
+            course.steps = stepper.restore(kept)
+            for name, value in rows.items():
+                self._room(records, name, value[0])[: len(value)] = value
+                course.rows = len(value)
+        self.names = list(records)
+        for j in range(first, len(intervals)):
+            try:
+                state = stepper.through(grid, self.scheme, j, state, course.steps, self.kept)
+            except SolveError as error:
+                course.failure = error
+                if self._throw:
+                    raise
+                break
+            if stepper.rows[j + 1] is not None:
+                row = self._record(grid, intervals[j].end, state, False)
+                self._put(records, course.rows, row)
+                last, _ = course.steps[-1]
+                course.steps[-1] = (last, course.rows)
+                course.rows += 1
+            self.names = list(records)
+            if self._watch is not None:
+                now = {f"state.{k}": x for k, x in enumerate(state)} | stepper.saved(course.steps)
+                self._watch.after(j + 1, len(intervals), intervals[j].end, now, records)
+            if self._stop(records, course.rows):
+                course.notes.append(f"stopped by an event at t = {intervals[j].end:.6g}")
+                break
+        course.info = grid.info
+        course.notes += stepper.notes
+        return state, {name: value[: course.rows] for name, value in records.items()}
+
+    def _room(self, records: Records, name: str, value: Tensor) -> Tensor:
+        if name not in records:
+            total = sum(row is not None for row in self.stepper.rows)
+            records[name] = value.new_empty(total, *value.shape)
+        return records[name]
+
+    def _put(self, records: Records, row: int, found: Records) -> None:
+        for name, value in found.items():
+            self._room(records, name, value)[row] = value.detach()
+
+    # -- again ----------------------------------------------------------------------------------
+
+    def again(self, grid: TimeGrid, i: int, state: State) -> tuple[State, Records]:
+        """Do step i of the course again: the state after it, and its record."""
+        step, row = self.course.steps[i]
+        state = self.scheme.step(grid, step, state)
+        return state, {} if row is None else self._record(grid, step.end, state, False)
+
+    def replay(self, grid: TimeGrid, state: State, like: Records) -> tuple[State, Records]:
+        """Do all steps again, recorded as operations of torch."""
+        rows: dict[str, list[Tensor]] = {name: [] for name in like}
+        found = self._record(grid, 0.0, state, True) if self.stepper.rows[0] is not None else {}
+        for name, value in found.items():
+            rows[name].append(value)
+        for i in range(len(self.course.steps)):
+            state, found = self.again(grid, i, state)
+            for name, value in found.items():
+                rows[name].append(value)
+        return state, {name: torch.stack(values) for name, values in rows.items()}
+
+    def pull(
+        self,
+        grid: TimeGrid,
+        start: State,
+        shared: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+    ) -> list[Tensor | None]:
+        """Return the gradients of start and shared tensors, from those of the last state and the records."""
+        count = len(start)
+        with torch.no_grad():
+            _, plain = self.parts([x.detach() for x in (*start, *shared)])
+        rows = dict(zip(self.names, grads[count:], strict=True))
+        pull = _Pull(self, grid, plain, shared, rows)
+        states, total = self.kept.states, len(self.course.steps)
+        if 0 not in states:
+            states = {0: start, **states}
+        edges = [*sorted(states), total]
+        upper = list(grads[:count])
+        for low, high in zip(reversed(edges[:-1]), reversed(edges[1:]), strict=True):
+            upper = pull.through(low, high, states[low], upper)
+        pull.first(start, upper)
+        return [*pull.start, *pull.found]
+
+
+class _Pull:
+    """Backward through the steps, adding up the gradients of what they share."""
+
+    def __init__(
+        self,
+        march: March,
+        grid: TimeGrid,
+        plain: TimeGrid,
+        shared: Sequence[Tensor],
+        grads: dict[str, Tensor | None],
+    ) -> None:
+        self.march, self.grid, self.plain, self.grads = march, grid, plain, grads
+        self.shared = [x for x in shared if x.requires_grad]
+        self._places = [k for k, x in enumerate(shared) if x.requires_grad]
+        self.found: list[Tensor | None] = [None] * len(shared)
+        self.start: list[Tensor | None] = []
+        self._base = max(march._keep // 2, 1)
+
+    def through(
+        self, low: int, high: int, state: State, upper: list[Tensor | None]
+    ) -> list[Tensor | None]:
+        """Go from step high back to step low, whose state is known."""
+        if high - low <= self._base:
+            return self._segment(low, high, state, upper)
+        width = self._base
+        while width * self.march._keep < high - low:
+            width *= self.march._keep
+        states = {low: state}
+        with torch.no_grad():
+            for i in range(low, high - 1):
+                state = self.march.scheme.step(self.plain, self.march.course.steps[i][0], state)
+                if (i + 1 - low) % width == 0:
+                    states[i + 1] = state
+        edges = [*states, high]
+        for a, b in zip(reversed(edges[:-1]), reversed(edges[1:]), strict=True):
+            upper = self.through(a, b, states.pop(a), upper)
+        return upper
+
+    def _segment(
+        self, low: int, high: int, state: State, upper: list[Tensor | None]
+    ) -> list[Tensor | None]:
+        own = tuple(x.detach().requires_grad_() for x in state)
+        outputs: list[Tensor] = []
+        grads: list[Tensor | None] = []
+        self.grid.forget()
+        with torch.enable_grad():
+            now: State = own
+            for i in range(low, high):
+                now, found = self.march.again(self.grid, i, now)
+                row = self.march.course.steps[i][1]
+                self._rows(found, row, outputs, grads)
+        return self._grad([*now, *outputs], [*upper, *grads], own)
+
+    def first(self, start: State, upper: list[Tensor | None]) -> None:
+        """Add what was recorded at the start."""
+        own = tuple(x.detach().requires_grad_() for x in start)
+        outputs: list[Tensor] = []
+        grads: list[Tensor | None] = []
+        self.start = upper
+        if self.march.stepper.rows[0] is None:
+            return
+        with torch.enable_grad():
+            found = self.march._record(self.grid, 0.0, own, True)
+            self._rows(found, 0, outputs, grads)
+        more = self._grad(outputs, grads, own)
+        self.start = [_plus(a, b) for a, b in zip(upper, more, strict=True)]
+
+    def _rows(
+        self,
+        found: Records,
+        row: int | None,
+        outputs: list[Tensor],
+        grads: list[Tensor | None],
+    ) -> None:
+        for name, value in found.items():
+            grad = self.grads[name]
+            if grad is not None and row is not None:
+                outputs.append(value)
+                grads.append(grad[row])
+
+    def _grad(
+        self, outputs: list[Tensor], grads: list[Tensor | None], own: State
+    ) -> list[Tensor | None]:
+        """Differentiate, keep what is shared, return the gradients of the state."""
+        pairs = [
+            (x, g) for x, g in zip(outputs, grads, strict=True) if g is not None and x.requires_grad
+        ]
+        if not pairs:
+            return [None] * len(own)
+        values, weights = zip(*pairs, strict=True)
+        found = torch.autograd.grad(
+            values, [*own, *self.shared], weights, allow_unused=True, retain_graph=True
+        )
+        for place, grad in zip(self._places, found[len(own) :], strict=True):
+            self.found[place] = _plus(self.found[place], grad)
+        return list(found[: len(own)])
+
+
+class Marched(torch.autograd.Function):
+    """State at the start, shared tensors and values -> last state and records."""
+
+    @staticmethod
+    def forward(ctx: Any, march: March, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.march = march
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+        start, grid = march.parts([x.detach() for x in inputs])
+        state, records = march.forward(grid, start)
+        # What is kept is not what goes out, lest the node hold itself.
+        return *(x.detach().clone() for x in state), *records.values()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        march, needed = ctx.march, ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_recorded(march, ctx.saved_tensors, needed, grads)
+        own = [
+            x.detach().requires_grad_(need)
+            for x, need in zip(ctx.saved_tensors, needed, strict=True)
+        ]
+        start, grid = march.parts(own)
+        found = march.pull(grid, start, own[len(start) :], grads)
+        return None, *(g if need else None for g, need in zip(found, needed, strict=True))
+
+
+def _recorded(
+    march: March,
+    inputs: Sequence[Tensor],
+    needed: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Differentiate all steps as operations of torch, so that the gradient has derivatives itself."""
+    # Aliases: the inputs may depend on each other, and only the direct dependence counts here.
+    own = [x.view_as(x) if need else x.detach() for x, need in zip(inputs, needed, strict=True)]
+    start, grid = march.parts(own)
+    state, records = march.replay(grid, start, dict.fromkeys(march.names, start[0]))
+    pairs = [
+        (x, g)
+        for x, g in zip((*state, *records.values()), grads, strict=True)
+        if g is not None and x.requires_grad
+    ]
+    wanted = [x for x, need in zip(own, needed, strict=True) if need]
+    found: tuple[Tensor | None, ...] = (None,) * len(wanted)
+    if pairs:
+        values, weights = zip(*pairs, strict=True)
+        found = torch.autograd.grad(values, wanted, weights, create_graph=True, allow_unused=True)
+    rest = iter(found)
+    return [next(rest) if need else None for need in needed]
+
+
+def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+def _dual(tensors: Sequence[Tensor]) -> bool:
+    """Whether a tensor carries a tangent of forward mode."""
+    return any(torch.autograd.forward_ad.unpack_dual(x).tangent is not None for x in tensors)
