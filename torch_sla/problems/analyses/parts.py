@@ -82,8 +82,15 @@ class Parts:
     def joined(self, more: Parts) -> Parts:
         """Put more cases behind these."""
         axis = len(self.batch) - 1
-        fields = {n: torch.cat([v, more.fields[n]], axis) for n, v in self.fields.items()}
-        outputs = {n: torch.cat([v, more.outputs[n]], axis) for n, v in self.outputs.items()}
+        fields = _behind(self.fields, more.fields, axis)
+        outputs = _behind(self.outputs, more.outputs, axis)
         info = more.info
         info.absorb(self.info)
         return Parts((*self.batch[:-1], self.batch[-1] + more.batch[-1]), fields, outputs, info)
+
+
+def _behind(
+    first: Mapping[str, Tensor], then: Mapping[str, Tensor], axis: int
+) -> dict[str, Tensor]:
+    """Put tensors behind others, on the device of the later ones."""
+    return {n: torch.cat([v.to(then[n].device), then[n]], axis) for n, v in first.items()}

@@ -30,8 +30,8 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch_sla.problems.analyses.march import Watch
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
+    from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
@@ -69,7 +69,7 @@ class Transient(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
-        watch: Watch | None = None,
+        watch: Watching | None = None,
     ) -> TransientSolution:
         """March from the start to the end.
 

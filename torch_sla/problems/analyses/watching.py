@@ -58,15 +58,21 @@ class Watching:
         """Whether the run is kept on disk."""
         return self.states is not None
 
-    def begin(self) -> tuple[int, dict[str, Tensor], dict[str, Tensor]] | None:
-        """Return where to go on: parts done, the state, the records so far ``[rows, ...]``; None at the start."""
+    def begin(
+        self, device: torch.device | None = None
+    ) -> tuple[int, dict[str, Tensor], dict[str, Tensor]] | None:
+        """Return where to go on: parts done, the state, the records so far ``[rows, ...]``; None at the start.
+
+        They lie on the device; on the CPU where none is given.
+        """
         if self.found is None or self.states is None:
             return None
         parts = self.states.records(self.done)
         names = parts[0] if parts else ()
         records = {name: torch.cat([part[name] for part in parts]) for name in names}
         self._saved = len(next(iter(records.values()))) if records else 0
-        return self.done, self.found.tensors, records
+        state = {name: value.to(device) for name, value in self.found.tensors.items()}
+        return self.done, state, {name: value.to(device) for name, value in records.items()}
 
     def after(
         self,
