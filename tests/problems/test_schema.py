@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from torch_sla.problems.files.loader import load_document
 from torch_sla.problems.schema import differs, schema_text
 
 ROOT = Path(__file__).parents[2]
+
+
+@functools.cache
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(schema_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
 
 
 def test_committed_schema_is_up_to_date() -> None:
@@ -24,7 +32,7 @@ def test_it_is_deterministic() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda p: p.name)
 def test_examples_satisfy_it(path: Path) -> None:
-    jsonschema.validate(load_document(path).data, json.loads(schema_text()))
+    validator().validate(load_document(path).data)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,6 @@ def test_examples_satisfy_it(path: Path) -> None:
 )
 def test_it_refuses(change: dict[str, object]) -> None:
     data = {"type": "poisson", "mesh": {"type": "interval", "cells": 3}}
-    jsonschema.validate(data, json.loads(schema_text()))
+    validator().validate(data)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**data, **change}, json.loads(schema_text()))
+        validator().validate({**data, **change})

@@ -687,7 +687,7 @@ def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     finite = all_finite(values) & all_finite(b)
     if not b.numel():
         return bool(finite), True, False
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
     return bool(found[0]), bool(found[1]), bool(found[2])
@@ -703,7 +703,7 @@ def _powers(b: Tensor) -> Tensor:
     Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
     has to be divided by the largest of them, which tightens it for the others.
     """
-    size, bound = b.abs().amax(0), _bound(b)
+    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
     powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
     return torch.where(extreme, powers, 1.0)

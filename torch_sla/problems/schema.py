@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch_sla.problems.registry import PHYSICS, problem_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["differs", "schema_text"]
 
@@ -18,9 +21,12 @@ def schema_text() -> str:
     classes = [problem_class(kind) for kind in sorted(PHYSICS)]
     _, body = models_json_schema([(cls, "validation") for cls in classes])
     definitions = {name: _stripped(entry) for name, entry in body["$defs"].items()}
-    for entry in definitions.values():
-        # Every type tag has a default in Python, and must be written in a file.
-        if "const" in entry.get("properties", {}).get("type", {}) and not _optional_tag(entry):
+    chosen = {cls.__name__ for cls in classes} | set(_alternatives(definitions))
+    for name, entry in definitions.items():
+        # Every type tag has a default in Python; in a file it is written where it tells kinds apart. Arrays
+        # by file are known by their `file`.
+        properties = entry.get("properties", {})
+        if name in chosen and "const" in properties.get("type", {}) and "key" not in properties:
             entry["required"] = sorted({*entry.get("required", []), "type"})
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -37,8 +43,16 @@ def differs(path: str | Path) -> bool:
     return not path.is_file() or path.read_text(encoding="utf-8") != schema_text()
 
 
-def _optional_tag(entry: dict[str, Any]) -> bool:
-    return entry["properties"]["type"]["const"] == "solver" or "key" in entry["properties"]
+def _alternatives(schema: Any) -> Iterator[str]:
+    """Yield the names of definitions that stand where another one could."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _alternatives(item)
+    elif isinstance(schema, dict):
+        for kind in ("oneOf", "anyOf"):
+            names = [o["$ref"].rpartition("/")[2] for o in schema.get(kind, ()) if "$ref" in o]
+            yield from names if len(names) > 1 else ()
+        yield from _alternatives(list(schema.values()))
 
 
 def _stripped(entry: dict[str, Any]) -> dict[str, Any]:

@@ -79,12 +79,13 @@ def cg(
                 safe = torch.where(rho == 0, torch.ones_like(rho), rho)
                 p = space.direction(z, rho_new / safe, p)
             rho = rho_new
+            del z  # before the next vector is made
             q, pq = space.apply_dot(A, p)
             # A column that is done, or broke down, takes steps of length zero.
             active = active & (pq.real > 0)
             alpha = torch.where(active, rho / torch.where(active, pq, torch.ones_like(pq)), none)
             r_norm = space.update_norm(alpha, p, q, x, r)
-            del q, z  # before the next ones are made
+            del q
             seen += [pq.real, r_norm]
             active = active & (r_norm > target)
         watch.read(torch.stack(seen).cpu())

@@ -44,7 +44,8 @@ def check_design(
                     for h, there in zip(steps, values, strict=True)
                 ]
                 key = f"{goal} by {name}"
-                remainders[key], orders[key] = left, order_of(left, steps, abs(value))
+                size = max(abs(value), abs(slope))
+                remainders[key], orders[key] = left, order_of(left, steps, size)
     return GradientCheck(orders, remainders, steps)
 
 

@@ -187,9 +187,9 @@ class _Text:
     def _at(self, node: Node, scope: Scope) -> Tensor:
         match node:
             case Number(_, value):
-                return torch.tensor(value)
+                return _constant(value)
             case Name(_, name):
-                return torch.tensor(CONSTANTS[name]) if name in CONSTANTS else scope.value(name)
+                return _constant(CONSTANTS[name]) if name in CONSTANTS else scope.value(name)
             case Unary(_, symbol, operand):
                 inner = self._at(operand, scope)
                 return ~inner if symbol == "not" else -inner
@@ -274,6 +274,11 @@ class _Text:
                 f"{what} is one real number, and this is {kind}; use sum, mean, max, p_norm or abs",
             )
         return found.reshape(())
+
+
+def _constant(value: float | complex) -> Tensor:
+    wide = torch.complex128 if isinstance(value, complex) else torch.float64
+    return torch.tensor(value, dtype=wide)
 
 
 def _label(call: Call) -> str:

@@ -71,7 +71,7 @@ class PythonFunction:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "format": "module:function"}
+        return {"type": "string", "format": "module:function", "pattern": f"^{_REFERENCE.pattern}$"}
 
     @classmethod
     def _validate(cls, value: Any, info: core_schema.ValidationInfo) -> PythonFunction:

@@ -157,7 +157,8 @@ class _ExpressionFormat:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "format": "expression"}
+        # No expression holds a colon: that is how a function by its name is told from one.
+        return {**handler(schema), "format": "expression", "pattern": "^[^:]*$"}
 
 
 class _TagMap:

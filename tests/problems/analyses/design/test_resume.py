@@ -1,0 +1,130 @@
+"""Runs that stop anywhere, and go on to the result they would have had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.designs import cantilever, conductivity, rod
+from torch_sla import LBFGS, MMA, DesignProblem, Effort, RectangleMesh, Solver, Variable
+from torch_sla.errors import SpecError
+
+ROOT = Path(__file__).parents[4]
+
+
+def stopped_at(n: int):
+    def tell(progress) -> None:
+        if progress.done == n:
+            raise InterruptedError
+
+    return tell
+
+
+def test_stopped_after_any_iteration(tmp_path) -> None:
+    problem = cantilever(MMA(max_iterations=6))
+    whole = problem.solve()
+    for n in range(7):
+        folder = tmp_path / str(n)
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=folder, progress=stopped_at(n))
+        again = problem.solve(resume=folder)
+        assert torch.equal(again.unknowns, whole.unknowns), n
+        assert again.history["objective"] == whole.history["objective"]
+        assert again.history["iteration"] == list(range(7))
+
+
+SCRIPT = """
+import sys, time
+from tests.helpers.designs import cantilever
+from torch_sla import MMA
+print("begun", flush=True)
+cantilever(MMA(max_iterations=12)).solve(folder=sys.argv[1], progress=lambda p: time.sleep(0.03))
+"""
+
+
+@pytest.mark.parametrize("after", [1, 6])
+def test_killed(after: int, tmp_path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "run")], env=environment, cwd=ROOT
+    )
+    wanted = tmp_path / "run" / f"state-{after:09d}.ckpt"
+    deadline = time.monotonic() + 90
+    while not wanted.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    problem = cantilever(MMA(max_iterations=12))
+    again = problem.solve(resume=tmp_path / "run")
+    assert torch.equal(again.unknowns, problem.solve().unknowns)
+
+
+def test_a_damaged_state_is_skipped(tmp_path) -> None:
+    problem = conductivity(LBFGS(max_iterations=5))
+    whole = problem.solve(folder=tmp_path)
+    newest = sorted(tmp_path.glob("state-*.ckpt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-40])
+    assert torch.equal(problem.solve(resume=tmp_path).unknowns, whole.unknowns)
+
+
+def plate(effort: Effort, steps: int = 6) -> DesignProblem:
+    """A problem that is solved iteratively."""
+    of = rod(
+        mesh=RectangleMesh(cells=(12, 12), cell="quad"),
+        outputs=[{"type": "probe", "name": "T", "at": [(0.2, 0.3), (0.45, 0.5), (0.8, 0.6)]}],
+        solver=Solver(method="cg", backend="pytorch", preconditioner="multigrid", rtol=1e-10),
+    )
+    return conductivity(
+        MMA(max_iterations=steps),
+        of=of,
+        variables=[Variable("kappa", bounds=(0.1, 10.0), transform=["log"])],
+        effort=effort,
+    )
+
+
+EFFORTS = {
+    "tolerance": Effort(first_rtol=1e-3),
+    "warm": Effort(warm_start=True),
+    "hierarchy": Effort(multigrid="hierarchy"),
+    "all": Effort(first_rtol=1e-3, warm_start=True, multigrid="aggregates"),
+}
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_what_depends_on_history_goes_on_to_the_same_bits(name: str, tmp_path) -> None:
+    problem = plate(EFFORTS[name])
+    whole = problem.solve(folder=tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        problem.solve(folder=tmp_path / "part", progress=stopped_at(3))
+    again = problem.solve(resume=tmp_path / "part")
+    assert torch.equal(again.unknowns, whole.unknowns)
+    assert again.history["objective"] == whole.history["objective"]
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_less_effort_finds_the_same(name: str) -> None:
+    exact, found = plate(Effort(), 25).solve(), plate(EFFORTS[name], 25).solve()
+    assert torch.allclose(found.design["kappa"], exact.design["kappa"], rtol=2e-2)
+    # The result is solved to the tolerance of the problem, whatever the search took.
+    assert found.solution.info.residual <= 1e-10
+    if EFFORTS[name].first_rtol is not None:
+        used = found.history["rtol"]
+        assert used[0] == 1e-3
+        assert used[-1] < 1e-3
+
+
+def test_multigrid_of_another_preconditioner_is_refused() -> None:
+    problem = conductivity(
+        LBFGS(),
+        of=rod(solver=Solver(method="cg", preconditioner="jacobi")),
+        effort=Effort(multigrid="hierarchy"),
+    )
+    with pytest.raises(SpecError, match=r"effort.multigrid.*'jacobi', which is no multigrid"):
+        problem.solve()

@@ -1,0 +1,275 @@
+"""The loop: what it finds, what it records, and what it costs."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from tests.helpers.designs import GROUND, cantilever, conductivity, loads, rod
+from torch_sla import (
+    LBFGS,
+    MMA,
+    DesignProblem,
+    Dirichlet,
+    GaussNewton,
+    Integral,
+    IntervalMesh,
+    Measured,
+    NewtonCG,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    SweepProblem,
+    Variable,
+    clear_cache,
+)
+from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.linalg import cache_counters
+
+
+def counted(run) -> dict[str, int]:
+    before = cache_counters()
+    run()
+    after = cache_counters()
+    return {name: after[name] - before.get(name, 0) for name in after}
+
+
+def test_methods_agree_where_there_is_one_minimum() -> None:
+    found = [
+        conductivity(method(gradient_tolerance=1e-9)).solve()
+        for method in (LBFGS, GaussNewton, NewtonCG)
+    ]
+    for solution in found:
+        assert solution.converged
+        assert torch.allclose(solution.design["kappa"], found[0].design["kappa"], rtol=1e-5)
+    # The result is the forward solution at the design, and the design is ready for the forward problem.
+    first = found[0]
+    plain = rod().solve(first.design)
+    assert torch.equal(plain["T"], first.solution["T"])
+    assert torch.equal(first["T"], first.solution["T"])
+    assert first.fields["u"].shape == (7,)
+
+
+def test_everything_that_a_run_leaves(tmp_path) -> None:
+    seen = []
+    solution = cantilever(MMA(max_iterations=4)).solve(
+        folder=tmp_path / "run", progress=seen.append, pictures=2
+    )
+    assert [p.done for p in seen] == list(range(len(solution.history)))
+    assert {p.task for p in seen} == {"design"}
+    assert {"objective", "optimality", "violation", "seconds"} <= set(seen[-1].figures)
+    rows = list(csv.DictReader((tmp_path / "run/history.csv").read_text().splitlines()))
+    assert [float(r["objective"]) for r in rows] == solution.history["objective"]
+    assert json.loads((tmp_path / "run/history.json").read_text()) == solution.history.rows
+    assert {"iteration", "objective", "gradient", "constraint_0", "solves", "seconds"} <= set(
+        rows[0]
+    )
+    drawn = sorted(p.name for p in (tmp_path / "run/pictures").iterdir())
+    assert drawn == ["rho-00000.png", "rho-00002.png", "rho-00004.png"]
+    for ending in solution.endings:
+        solution.save(tmp_path / f"d{ending}")
+    told = json.loads((tmp_path / "d.json").read_text())
+    assert told["search"]["objective"] == solution.objective
+    assert told["spec_hash"] == solution.spec_hash
+    solution.plot(tmp_path / "convergence.png")
+    assert (tmp_path / "convergence.png").stat().st_size > 1000
+    assert not list(tmp_path.rglob("*.part"))
+    assert "4 iterations" in repr(solution)
+    with pytest.raises(ArgumentError, match=r"\.xyz"):
+        solution.save(tmp_path / "d.xyz")
+    with pytest.raises(KeyError, match="no column"):
+        solution.history["nothing"]
+
+
+def test_a_folder_belongs_to_one_run(tmp_path) -> None:
+    problem = conductivity(LBFGS(max_iterations=2))
+    problem.solve(folder=tmp_path)
+    with pytest.raises(ArgumentError, match="holds a run already"):
+        problem.solve(folder=tmp_path)
+    with pytest.raises(ArgumentError, match="belongs to another run"):
+        conductivity(LBFGS(max_iterations=2, memory=3)).solve(resume=tmp_path)
+    with pytest.raises(ArgumentError, match="belongs to another run"):
+        problem.solve(resume=tmp_path, f=2.0)
+
+
+def test_a_limit_may_be_raised(tmp_path) -> None:
+    conductivity(LBFGS(max_iterations=3)).solve(folder=tmp_path)
+    longer = conductivity(LBFGS(max_iterations=6))
+    assert torch.equal(longer.solve(resume=tmp_path).unknowns, longer.solve().unknowns)
+
+
+def test_each_evaluation_is_one_factor_and_no_analysis() -> None:
+    problem = conductivity(LBFGS(max_iterations=3))
+    oracle = problem.oracle()
+    oracle.value_and_grad(oracle.start)
+    counts = counted(lambda: oracle.value_and_grad(oracle.start + 0.1))
+    # One factor serves the solve and its adjoint.
+    assert counts["analyze"] == 0
+    assert counts.get("factorize", 0) + counts.get("refactorize", 0) == 1
+    assert counts["solve"] == 2
+
+
+@pytest.mark.parametrize("method", [GaussNewton, NewtonCG])
+def test_products_use_the_factor_of_the_solve(method) -> None:
+    oracle = conductivity(method()).oracle()
+    x = oracle.start + 0.1
+    oracle.value_and_grad(x)
+    v = torch.ones_like(x)
+    oracle.gauss_newton(x, v) if method is GaussNewton else oracle.hvp(x, v)
+    product = oracle.gauss_newton if method is GaussNewton else oracle.hvp
+    counts = counted(lambda: product(x, 2 * v))
+    assert counts.get("factorize", 0) + counts.get("refactorize", 0) + counts["analyze"] == 0
+    assert counts["solve"] == 2
+    assert oracle.evaluations == 1
+
+
+def test_products_are_those_of_the_objective() -> None:
+    newton = conductivity(NewtonCG()).oracle()
+    x = newton.start + 0.05 * torch.arange(6, dtype=torch.float64)
+    v = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64)
+    h = 1e-5
+    plus, minus = (newton.value_and_grad(x + s * h * v).gradient for s in (1, -1))
+    assert torch.allclose(newton.hvp(x, v), (plus - minus) / (2 * h), rtol=1e-6, atol=1e-8)
+    gauss = conductivity(GaussNewton()).oracle()
+    w = torch.linspace(1.0, 2.0, gauss.residual_jvp(x, v).numel(), dtype=torch.float64)
+    left, right = gauss.residual_jvp(x, v) @ w, v @ gauss.residual_vjp(x, w)
+    assert float((left - right).abs()) < 1e-10 * float(left.abs())
+
+
+def test_cases_share_one_factor() -> None:
+    clear_cache()
+    problem = DesignProblem(
+        of=SweepProblem(of=rod(), cases={"f": [0.1 * i for i in range(20)]}),
+        variables=[Variable("kappa", transform=["log"])],
+        objective="sum((T - 0.1)**2)",
+    )
+    oracle = problem.oracle()
+    counts = counted(lambda: oracle.value_and_grad(oracle.start))
+    assert counts.get("factorize", 0) + counts.get("refactorize", 0) == 1
+    assert counts["solve"] == 2
+
+
+def test_problems_of_one_matrix_share_its_factor() -> None:
+    clear_cache()
+    of = {"a": rod(source=1.0), "b": rod(source="x"), "c": rod(source="sin(x)")}
+    problem = DesignProblem(
+        of=of,
+        variables=[Variable("kappa", transform=["log"])],
+        objective="sum(a_T**2) + sum(b_T**2) + sum(c_T**2)",
+    )
+    oracle = problem.oracle()
+    counts = counted(lambda: oracle.value_and_grad(oracle.start))
+    assert counts.get("factorize", 0) + counts.get("refactorize", 0) == 1
+    assert counts["analyze"] == 1
+
+
+def test_several_problems_are_the_sum_of_each() -> None:
+    oracle = loads("lbfgs").oracle()
+    kappa = oracle.start + 0.1
+    T = torch.stack([rod().solve(kappa=kappa, f=f)["T"] for f in (1.0, 2.0)])
+    still = rod(source=0.5, outputs=[Integral("mean", "u")]).solve(kappa=kappa)["mean"]
+    wanted = ((T - 0.1) ** 2).sum() + still**2
+    regular = 0.001 * 0.5 * ((kappa - 1) ** 2).mean()
+    assert oracle.value_and_grad(kappa).value == pytest.approx(float(wanted + regular), rel=1e-12)
+
+
+def test_a_solve_that_fails_is_a_shorter_step() -> None:
+    # Without a transform or bounds, long steps reach conductivities below zero, which have no solution.
+    problem = conductivity(
+        LBFGS(),
+        variables=[Variable("kappa", initial=0.5)],
+        objective="misfit(T) + 0.05*tikhonov(kappa, 1.0)",
+        data={"T": Measured([0.5, 1.0, 0.9], noise=0.1)},
+    )
+    oracle = problem.oracle()
+    failures = []
+    evaluate = oracle.evaluate
+
+    def watched(x):
+        try:
+            return evaluate(x)
+        except (ArgumentError, SolveError) as error:
+            failures.append(str(error))
+            raise
+
+    oracle.evaluate = watched
+    oracle.begin(oracle.start)
+    first = problem.optimizer.start(oracle, oracle.start, oracle.lower, oracle.upper)
+    *_, state = problem.optimizer.iterate(first, oracle)
+    assert any("diffusivity must be positive" in text for text in failures)
+    assert state.converged
+    assert float(state.x.min()) > 0
+    assert problem.solve().converged
+
+
+def test_at_the_start_it_is_an_error() -> None:
+    problem = conductivity(
+        LBFGS(), variables=[Variable("kappa", initial=-1.0)], objective="misfit(T)"
+    )
+    with pytest.raises(ArgumentError, match="diffusivity must be positive"):
+        problem.solve()
+
+
+def test_functions_in_python() -> None:
+    text = conductivity(LBFGS(), objective="sum(T**2) + mean(kappa)", data={})
+    live = conductivity(
+        LBFGS(),
+        objective=lambda s, values: s["T"].square().sum() + values["kappa"].mean(),
+        data={},
+    )
+    assert live.solve().objective == pytest.approx(text.solve().objective, rel=1e-12)
+    both = conductivity(
+        MMA(),
+        variables=[Variable("kappa", bounds=(0.1, 2.0))],
+        objective=lambda s: s["T"].sum(),
+        constraints=[lambda s, v: v["kappa"].mean() - 1.2, "mean(kappa) >= 0.5"],
+        data={},
+    ).solve()
+    # Written ones come first, relative to their bound: (0.5 - 1.2)/0.5.
+    assert both.constraints.tolist() == pytest.approx([-1.4, 0.0], abs=1e-3)
+    assert float(both.design["kappa"].mean()) == pytest.approx(1.2, abs=1e-4)
+    with pytest.raises(ArgumentError, match="one number is needed"):
+        conductivity(LBFGS(), objective=lambda s: s["T"], data={}).solve()
+
+
+def test_bounds_and_starts_by_place() -> None:
+    problem = DesignProblem(
+        of=PoissonProblem(
+            mesh=IntervalMesh(cells=4),
+            diffusivity=Parameter("kappa", on="cells", default="1 + x"),
+            source=1.0,
+            boundary=GROUND,
+            outputs=[Probe("T", at=[(0.5,)])],
+        ),
+        variables=[Variable("kappa", bounds=("where(x < 0.5, 1.0, 0.5)", "2 + x"))],
+        objective="-T[0]",
+        optimizer="lbfgs",
+    )
+    oracle = problem.oracle()
+    assert oracle.start.tolist() == [1.125, 1.375, 1.625, 1.875]
+    assert oracle.lower.tolist() == [1.0, 1.0, 0.5, 0.5]
+    assert oracle.upper.tolist() == [2.125, 2.375, 2.625, 2.875]
+    # Less conductivity anywhere makes the middle warmer.
+    assert torch.allclose(problem.solve().design["kappa"], oracle.lower)
+
+
+def test_points_without_a_transform() -> None:
+    of = PoissonProblem(
+        mesh=IntervalMesh(cells=3),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("length", "1.0"), Integral("heat", "u")],
+    )
+    problem = DesignProblem(
+        of=of,
+        variables=[Variable("points")],
+        objective="(length - 1.5)**2 + (heat - 1.0)**2",
+        optimizer=LBFGS(gradient_tolerance=1e-9),
+    )
+    found = problem.solve()
+    assert found.objective < 0.03
+    assert found.design["points"].shape == (4, 1)
+    assert problem.check_gradients().passed
