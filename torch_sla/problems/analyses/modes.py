@@ -15,6 +15,7 @@ from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.lowering.algebra import Eigen, components
 from torch_sla.problems.lowering.newton import solve_nonlinear
+from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,7 +153,7 @@ class Modes(Analysis):
         return -1e-6 * largest
 
 
-class ModalSolution(AlgebraSolution):
+class ModalSolution(Drawn, AlgebraSolution):
     """Modes of a physics; everything in it is differentiable.
 
     Attributes
@@ -164,6 +165,8 @@ class ModalSolution(AlgebraSolution):
     frequencies
         ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), also among the outputs.
     """
+
+    drawable = True
 
     def __init__(self, model: Modes, scene: Scene, mass: Tensor, w: Tensor, flat: Tensor) -> None:
         home, inner = scene.given.home, model.model
@@ -209,9 +212,14 @@ class ModalSolution(AlgebraSolution):
         return self.participation**2
 
     def save(self, path: str | Path) -> None:
-        """Write ``.vtu`` modes for a viewer, ``.npz`` arrays, or ``.json`` numbers and identity."""
+        """Write ``.vtu`` modes for a viewer, ``.pvd`` or ``.xdmf`` to go through them, ``.npz``, ``.json``."""
         path = Path(path)
-        if path.suffix not in (".vtu", ".vtk", ".xdmf"):
+        if path.suffix in (".pvd", ".xdmf"):
+            from torch_sla.problems.report.save import save_series
+
+            save_series(self, path)
+            return
+        if path.suffix not in (".vtu", ".vtk"):
             super().save(path)
             return
         from torch_sla.assembly.mesh import write_mesh

@@ -14,7 +14,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import numbers, write_table
-from torch_sla.problems.results import Named
+from torch_sla.problems.results import Drawn, Named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +142,7 @@ class Sweep(Analysis):
         return [f"  cases       {len(self.spec.every)} of {names}", *super().describe(values)]
 
 
-class SweepSolution(Named):
+class SweepSolution(Drawn, Named):
     """The solutions of all cases; everything in it is differentiable.
 
     Attributes
@@ -205,8 +205,8 @@ class SweepSolution(Named):
         return rows
 
     def save(self, path: str | Path) -> None:
-        """Write the table as ``.csv``, with identity as ``.json``, or all arrays as ``.npz``."""
-        from torch_sla.problems.report.save import summary
+        """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""
+        from torch_sla.problems.report.save import save_series, summary
 
         path = Path(path)
         if path.suffix == ".csv":
@@ -223,9 +223,12 @@ class SweepSolution(Named):
             }
             arrays.setdefault("identity", np.array(json.dumps(self.identity)))
             np.savez_compressed(path, **arrays)
+        elif path.suffix in (".pvd", ".xdmf"):
+            save_series(self, path)
         else:
             raise ArgumentError(
-                f"path ends in {path.suffix!r}; a sweep is saved as .csv or .json (its table) or .npz (arrays)"
+                f"path ends in {path.suffix!r}; a sweep is saved as .csv or .json (its table), .npz (arrays), .pvd or "
+                ".xdmf (fields of all cases)"
             )
 
     def __repr__(self) -> str:

@@ -347,8 +347,10 @@ class TransientSolution(Solution):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Files that a run writes: the last state, the outputs over time, identity."""
-        return (*super().endings[:1], ".csv", ".json") if not self.batch else super().endings
+        """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
+        if self.batch:
+            return super().endings
+        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:

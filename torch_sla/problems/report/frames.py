@@ -44,6 +44,8 @@ class Frames:
         By name, ``[k, n_points(, components)]`` and ``[k, n_cells(, components)]``.
     moves
         Name of the field in `nodal` that displaces the points, if one does.
+    name
+        What the problem is called.
     """
 
     axis: str
@@ -54,6 +56,7 @@ class Frames:
     nodal: dict[str, Tensor] = field(default_factory=dict)
     cellwise: dict[str, Tensor] = field(default_factory=dict)
     moves: str | None = None
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.at)
@@ -180,7 +183,8 @@ def _framed(
     first = next(iter(model.ranks))
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
     points = getattr(result, "points", model.mesh.points).detach()
-    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves)
+    name = result.spec.name or model.spec.name or ""
+    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves, name)
 
 
 def _real(name: str, value: Tensor) -> dict[str, Tensor]:

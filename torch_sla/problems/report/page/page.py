@@ -19,7 +19,7 @@ from torch_sla.problems.report.save import identity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["write_report"]
+__all__ = ["alone", "write_report"]
 
 
 def write_report(
@@ -67,6 +67,16 @@ def _sections(result: Any, command: str | None) -> Iterable[Section]:
     yield Section("Convergence", convergence_part(result))
     yield Section("Plan", plan_part(result))
     yield Section("How to do it again", _again(result, command))
+
+
+def alone(title: str, body: str) -> str:
+    """Put one thing on a page of its own."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head><body><main>{body}</main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
 
 
 def _page(result: Any, sections: list[Section], seconds: float | None) -> str:
