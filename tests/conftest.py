@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+
+from tests.helpers.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +23,11 @@ def _default_dtype_kept() -> object:
     before = torch.get_default_dtype()
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """The processes that distributed tests share, started on first use."""
+    pool = Ranks()
+    yield pool
+    pool.stop()

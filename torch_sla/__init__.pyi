@@ -24,13 +24,19 @@ from torch_sla.linalg import (
     is_cusolver_available as is_cusolver_available,
     is_eigen_available as is_eigen_available,
     is_scipy_available as is_scipy_available,
+    load_distributed_as_sparse as load_distributed_as_sparse,
+    load_dsparse as load_dsparse,
     load_metadata as load_metadata,
     load_mtx as load_mtx,
+    load_partition as load_partition,
     load_sparse as load_sparse,
+    load_sparse_as_partition as load_sparse_as_partition,
     nonlinear_solve as nonlinear_solve,
     partition_coordinates as partition_coordinates,
     partition_graph_metis as partition_graph_metis,
     partition_simple as partition_simple,
+    save_distributed as save_distributed,
+    save_dsparse as save_dsparse,
     save_mtx as save_mtx,
     save_sparse as save_sparse,
     select_backend as select_backend,
@@ -58,6 +64,7 @@ from torch_sla.problems.design.optimizers import (
 from torch_sla.problems.design.transforms import (
     RAMP as RAMP,
     SIMP as SIMP,
+    BoundaryMotion as BoundaryMotion,
     ConeFilter as ConeFilter,
     Fixed as Fixed,
     HelmholtzFilter as HelmholtzFilter,
@@ -69,6 +76,7 @@ from torch_sla.problems.design.transforms import (
     Softplus as Softplus,
     Symmetry as Symmetry,
 )
+from torch_sla.problems.distributed.problem import distribute as distribute
 from torch_sla.problems.lowering.cache import clear_cache as clear_cache
 from torch_sla.problems.solution import Solution as Solution
 from torch_sla.problems.specs.algebra import (
@@ -125,6 +133,12 @@ from torch_sla.problems.specs.outputs import (
 )
 from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
 from torch_sla.problems.specs.problem import Problem as Problem
+from torch_sla.problems.specs.samples import (
+    LogNormal as LogNormal,
+    Normal as Normal,
+    Samples as Samples,
+    Uniform as Uniform,
+)
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem

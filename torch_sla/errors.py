@@ -79,6 +79,9 @@ class Result(enum.Enum):
 class TorchSlaError(Exception):
     """Base of every exception torch_sla raises on purpose."""
 
+    repeated = False
+    """Whether another process says the same to people already."""
+
 
 class ArgumentError(TorchSlaError, ValueError):
     """An argument has a wrong value or shape."""

@@ -445,3 +445,20 @@ def test_gcmma_never_rises():
     states = travelled(RUNS["gcmma"][0], quadratic())
     values = [s.value for s in states]
     assert all(b <= a + 1e-10 for a, b in itertools.pairwise(values))
+
+
+def test_optimality_criteria_keep_a_constraint_that_bends():
+    """Behind a steep projection a step that is right for the linearised volume overshoots."""
+    c = torch.linspace(1, 3, 30, dtype=torch.float64)
+
+    def evaluate(x):
+        density = 0.01 + torch.sigmoid(20 * (x - 0.5))
+        return Quantities((c / density).sum(), constraints=(density.mean() - 0.4).reshape(1))
+
+    start = torch.full((30,), 0.45).double()
+    case = Case(evaluate, start, 0 * start, 1 + 0 * start, start, 0.0, (False,))
+    states = travelled(OptimalityCriteria(max_iterations=60), case)
+    assert states[-1].figures["violation"] < 2e-3
+    assert states[-1].value < states[0].value
+    assert max(s.figures["violation"] for s in states[1:]) < 0.02
+    same(OptimalityCriteria(max_iterations=60).step(reread(states[5]), case.oracle()), states[6])

@@ -14,11 +14,13 @@ from torch_sla import (
     Integral,
     IntervalMesh,
     Measured,
+    Neumann,
     NonlinearProblem,
     Parameter,
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Robin,
     Root,
     SweepProblem,
     TransientProblem,
@@ -68,7 +70,7 @@ def cantilever(optimizer: Any, **changes: Any) -> DesignProblem:
             parameters=[Parameter("rho", on="cells", default=0.5)],
             boundary=[
                 Dirichlet("left", 0.0),
-                {"type": "neumann", "on": "right", "traction": [0.0, -1.0]},
+                Neumann("right", traction=(0.0, -1.0)),
             ],
             outputs=[Compliance("compliance"), Integral("volume", "rho/2")],
         ),
@@ -140,7 +142,7 @@ def waves(optimizer: Any) -> DesignProblem:
         parameters=[Parameter("x0", default=0.5)],
         boundary=[
             Dirichlet("left", 0.0),
-            {"type": "robin", "on": "right", "coefficient": "-6j", "ambient": 0.0},
+            Robin("right", coefficient="-6j", ambient=0.0),
         ],
         outputs=[Probe("p", at=[(0.2,), (0.9,)])],
     )

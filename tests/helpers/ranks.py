@@ -103,7 +103,8 @@ class Ranks:
         failures = [text for fine, text in answers if not fine]
         if failures:
             self.stop()
-            raise AssertionError(failures[0])
+            # The first cause, not what follows from it on the others.
+            raise AssertionError(min(failures, key=lambda text: "RankError" in text))
         return [value for _, value in answers]
 
     def stop(self) -> None:

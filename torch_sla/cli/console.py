@@ -15,12 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from torch_sla.errors import SolveError, TorchSlaError
+from torch_sla.errors import RankError, SolveError, TorchSlaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
+    from torch import Tensor
 
     from torch_sla.problems.progress import Progress as Done
     from torch_sla.problems.results import Named
@@ -37,6 +38,7 @@ __all__ = [
     "exit_codes",
     "logs",
     "out",
+    "outputs_table",
     "results",
     "working",
 ]
@@ -52,12 +54,18 @@ def exit_codes() -> Iterator[None]:
     """Turn errors into one message on stderr and the right exit code."""
     try:
         yield
-    except SolveError as error:
-        err.print(f"[bold red]failed[/] {escape(str(error))}")
+    except (SolveError, RankError) as error:
+        _say("failed", error)
         raise typer.Exit(FAILED) from None
     except (TorchSlaError, OSError) as error:
-        err.print(f"[bold red]error[/] {escape(str(error))}")
+        _say("error", error)
         raise typer.Exit(WRONG_INPUT) from None
+
+
+def _say(what: str, error: Exception) -> None:
+    """Print an error, unless another process does."""
+    if not getattr(error, "repeated", False):
+        err.print(f"[bold red]{what}[/] {escape(str(error))}")
 
 
 class Work:
@@ -191,15 +199,25 @@ def _declared(spec: Problem) -> Sequence[Output]:
 
 
 def results(solution: Named) -> Table:
-    """Make the table of outputs."""
-    table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
-    units = {output.name: output.unit or "" for output in _declared(solution.spec)}
+    """Make the table of the fields and outputs of a solution."""
+    ranges = {}
     for name, field in solution.fields.items():
         u, shown = field.detach(), name
         if u.is_complex():
             u, shown = u.abs(), f"|{name}|"
-        table.add_row(shown, f"{float(u.min()):.8g} ... {float(u.max()):.8g}", "")
-    for name, value in solution.outputs.items():
+        ranges[shown] = (float(u.min()), float(u.max()))
+    return outputs_table(solution.spec, ranges, solution.outputs)
+
+
+def outputs_table(
+    spec: Problem, ranges: Mapping[str, tuple[float, float]], outputs: Mapping[str, Tensor]
+) -> Table:
+    """Make a table of the ranges of fields and the values of outputs."""
+    table = Table("output", "value", "unit", box=None, pad_edge=False, header_style="bold")
+    units = {output.name: output.unit or "" for output in _declared(spec)}
+    for name, (least, most) in ranges.items():
+        table.add_row(name, f"{least:.8g} ... {most:.8g}", "")
+    for name, value in outputs.items():
         flat = value.detach().reshape(-1)
         if len(flat) <= 6:
             text = "  ".join(f"{v:.8g}" for v in flat.tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -34,12 +35,18 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Trust,
     Verbose,
 )
+from torch_sla.cli.together import solve_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["solve"]
+
+
+def started_together() -> bool:
+    """Whether this is one of several processes, without loading what they need."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve(
@@ -52,6 +59,9 @@ def solve(
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
+    timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds to wait for another process.")
+    ] = 300.0,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
@@ -65,8 +75,12 @@ def solve(
     """Solve a problem, print the plan and the outputs, write fields, a picture and a page about the run.
 
     A run in time and a sweep are kept in the folder while they go on: after Ctrl-C or a crash, --resume goes on to
-    the same result.
+    the same result. Started by torchrun, all processes share the problem, one part of the mesh each.
     """
+    if started_together():
+        what = (settings, parameters, output)
+        solve_together(file, *what, device=device, timeout=timeout, trust=trust, as_json=as_json)
+        return
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()

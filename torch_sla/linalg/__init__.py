@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_sla.linalg.determinant import det, logdet, slogdet
+    from torch_sla.linalg.distributed.files import (
+        load_distributed_as_sparse,
+        load_dsparse,
+        load_metadata,
+        load_partition,
+        load_sparse_as_partition,
+        save_distributed,
+        save_dsparse,
+    )
     from torch_sla.linalg.distributed.part import DSparseMatrix
     from torch_sla.linalg.distributed.tensor import DSparseTensor
     from torch_sla.linalg.distributed.vector import DVector
@@ -60,7 +69,6 @@ if TYPE_CHECKING:
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.precond.of_matrix import OfMatrix, shifted_laplacian
     from torch_sla.linalg.sparse.files import (
-        load_metadata,
         load_mtx,
         load_sparse,
         save_mtx,
@@ -118,9 +126,13 @@ _HOME = {
     "is_eigen_available": "functions",
     "is_scipy_available": "functions",
     "load_machine": "plan.machine",
-    "load_metadata": "sparse.files",
+    "load_distributed_as_sparse": "distributed.files",
+    "load_dsparse": "distributed.files",
+    "load_metadata": "distributed.files",
     "load_mtx": "sparse.files",
+    "load_partition": "distributed.files",
     "load_sparse": "sparse.files",
+    "load_sparse_as_partition": "distributed.files",
     "lobpcg": "eigen.lobpcg",
     "logdet": "determinant",
     "machine": "plan.machine",
@@ -129,6 +141,8 @@ _HOME = {
     "partition_graph_metis": "sparse.partition",
     "partition_simple": "sparse.partition",
     "save_machine": "plan.machine",
+    "save_distributed": "distributed.files",
+    "save_dsparse": "distributed.files",
     "save_mtx": "sparse.files",
     "save_sparse": "sparse.files",
     "select_backend": "functions",
@@ -185,10 +199,14 @@ __all__ = [
     "is_cusolver_available",
     "is_eigen_available",
     "is_scipy_available",
+    "load_distributed_as_sparse",
+    "load_dsparse",
     "load_machine",
     "load_metadata",
     "load_mtx",
+    "load_partition",
     "load_sparse",
+    "load_sparse_as_partition",
     "lobpcg",
     "logdet",
     "machine",
@@ -196,6 +214,8 @@ __all__ = [
     "partition_coordinates",
     "partition_graph_metis",
     "partition_simple",
+    "save_distributed",
+    "save_dsparse",
     "save_machine",
     "save_mtx",
     "save_sparse",

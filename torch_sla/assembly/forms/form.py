@@ -67,8 +67,9 @@ class _Form:
                 # Nothing was asked of it, or the part would have been missing.
                 raise ArgumentError(f"{self!r}: the integrand does not depend on {name}")
         if parts != known:
-            self._check_linear(bases, w, parts, sides, C)
-            self._parts = parts
+            if C.numel():  # on no cell or facet at all, an integrand shows nothing of itself
+                self._check_linear(bases, w, parts, sides, C)
+                self._parts = parts
             C = self._evaluate(bases, w, parts, sides)
         self._check_shape(C, w.basis)
         return C, parts

@@ -12,6 +12,7 @@ from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
 from torch_sla.assembly.weak.elasticity import (
     elasticity,
     foundation,
+    initial_stress,
     lame_parameters,
     normal_strains,
     normal_stress_load,
@@ -32,6 +33,7 @@ __all__ = [
     "fbar",
     "follower_pressure",
     "foundation",
+    "initial_stress",
     "lame_parameters",
     "mass",
     "normal_strains",

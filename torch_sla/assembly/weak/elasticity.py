@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "elasticity",
     "foundation",
+    "initial_stress",
     "lame_parameters",
     "normal_strains",
     "normal_stress_load",
@@ -132,7 +133,14 @@ def _foundation(u: Field, v: Field, w: Context) -> Tensor:
     return (w.k * u.value * v.value).sum(-1)
 
 
+def _initial_stress(u: Field, v: Field, w: Context) -> Tensor:
+    """``(grad u s) : grad v``, what stresses ``s [..., dim, dim]`` do to further displacements."""
+    turned = (u.gradient[..., :, :, None] * w.s[..., None, :, :]).sum(-2)
+    return inner(turned, v.gradient)
+
+
 elasticity = BilinearForm(_elasticity)
+initial_stress = BilinearForm(_initial_stress)
 orthotropic = BilinearForm(_orthotropic)
 foundation = BilinearForm(_foundation)
 normal_stress_load = LinearForm(_normal_stress_load)

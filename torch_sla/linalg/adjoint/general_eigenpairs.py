@@ -30,6 +30,7 @@ from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.methods.space import VectorSpace
     from torch_sla.linalg.sparse.pattern import Pattern
 
 _SECOND = "second derivatives of the eigenvectors of a general matrix (third of its eigenvalues) are not available"
@@ -41,6 +42,10 @@ class GeneralProblem(Protocol):
     """How to find the pairs, and how to solve with the bordered matrix of one of them."""
 
     pattern: Pattern
+    space: VectorSpace
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the columns of the pattern, see `torch_sla.linalg.adjoint.solve.Solver`."""
 
     def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``λ`` ``[k]`` and unit vectors ``[n, k]``, complex, without recording."""
@@ -96,7 +101,8 @@ class GeneralEigenpairs(torch.autograd.Function):
         if torch.is_grad_enabled() and g is not None and G is None:
             V = PhaseFree.apply(V)
             W = ctx.problem.recorded_left(values, w, V)
-            grad = sampled_product(W * g, V.conj(), ctx.problem.pattern)
+            across = ctx.problem.extend(V.conj())
+            grad = sampled_product(W * g, across, ctx.problem.pattern)
             return grad if values.is_complex() else grad.real, None
         with torch.no_grad():
             grad = _gradient(ctx.problem, values, w, V, g, G)
@@ -113,8 +119,8 @@ def _gradient(
 ) -> Tensor:
     Q = torch.zeros_like(V)
     if G is not None:
-        along = (V.conj() * G).sum(0)
-        size = torch.linalg.vector_norm(G)
+        along = problem.space.dot(V, G)
+        size = torch.linalg.vector_norm(problem.space.norm(G))
         if bool((along.imag.abs() > torch.finfo(w.dtype).eps ** 0.5 * size).any()):
             raise GradientError(
                 "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
@@ -124,7 +130,7 @@ def _gradient(
     left = torch.zeros_like(V) if g is None else W * g
     if G is not None:
         left = left - Z
-    grad = sampled_product(left, V.conj(), problem.pattern)
+    grad = sampled_product(left, problem.extend(V.conj()), problem.pattern)
     return grad if values.is_complex() else grad.real
 
 

@@ -35,6 +35,7 @@ from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.methods.space import VectorSpace
     from torch_sla.linalg.sparse.pattern import Pattern
 
 _SECOND = "second derivatives of eigenvectors (third of eigenvalues) are not available; those of eigenvalues are"
@@ -47,6 +48,13 @@ class HermitianProblem(Protocol):
 
     pattern: Pattern
     mass_pattern: Pattern | None
+    space: VectorSpace
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the columns of the pattern, see `torch_sla.linalg.adjoint.solve.Solver`."""
+
+    def extend_mass(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the columns of the pattern of ``M``."""
 
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return eigenvalues ``[k]`` and M-orthonormal vectors ``[n, k]``, without recording."""
@@ -93,9 +101,10 @@ class HermitianEigenpairs(torch.autograd.Function):
         grad_a = grad_m = None
         if g is not None:
             _same_in_clusters(g.detach(), close)
-            grad_a = sampled_product(V * g, V.conj(), problem.pattern)
-            if mass is not None:
-                grad_m = -sampled_product(V * (g * w), V.conj(), problem.mass_pattern)  # type: ignore[arg-type]
+            grad_a = sampled_product(V * g, problem.extend(V.conj()), problem.pattern)
+            if mass is not None and problem.mass_pattern is not None:
+                across = problem.extend_mass(V.conj())
+                grad_m = -sampled_product(V * (g * w), across, problem.mass_pattern)
         if G is not None:
             with torch.no_grad():
                 more_a, more_m = _vectors(problem, values, mass, w, V, G, close)
@@ -133,10 +142,11 @@ def _vectors(
     close: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
     """Contribution of the cotangent of the vectors."""
-    size = torch.linalg.vector_norm(G)
-    C = V.mH @ G
+    space = problem.space
+    size = torch.linalg.vector_norm(space.norm(G))
+    C = space.gram(V, G)
     H, K = (C + C.mH) / 2, (C - C.mH) / 2
-    scale = _tolerance(G) * size * max(1.0, float(torch.linalg.vector_norm(V, dim=0).max()))
+    scale = _tolerance(G) * size * max(1.0, float(space.norm(V).max()))
     bad = (close & (K.abs() > scale)).nonzero()
     if bad.numel():
         i, j = bad[0].tolist()
@@ -150,20 +160,23 @@ def _vectors(
         )
     difference = torch.where(close, 1.0, w.unsqueeze(0) - w.unsqueeze(1))
     P = torch.where(close, torch.zeros_like(K), K / difference)
-    mass_v = V if mass is None else matmul(mass, V, problem.mass_pattern)  # type: ignore[arg-type]
+    mass_v = V
+    if mass is not None and problem.mass_pattern is not None:
+        mass_v = matmul(mass, problem.extend_mass(V), problem.mass_pattern)
     R = G - mass_v @ C
     Y = torch.zeros_like(V)
     floor = 100 * torch.finfo(w.dtype).eps * size
-    if float(torch.linalg.vector_norm(R)) > float(floor):
+    if float(torch.linalg.vector_norm(space.norm(R))) > float(floor):
         Y = problem.complement(values, mass, w, V, R)
     left = torch.cat([V @ P - Y / 2, -V / 2], 1)
     right = torch.cat([V, Y], 1)
-    grad_a = sampled_product(left, right.conj(), problem.pattern)
+    grad_a = sampled_product(left, problem.extend(right.conj()), problem.pattern)
     if mass is None or problem.mass_pattern is None:
         return grad_a, None
     N = -H / 2 - P * (w.unsqueeze(0) + w.unsqueeze(1)) / 2
     left = torch.cat([V @ N + Y * w / 2, V * w / 2], 1)
-    return grad_a, sampled_product(left, right.conj(), problem.mass_pattern)
+    across = problem.extend_mass(right.conj())
+    return grad_a, sampled_product(left, across, problem.mass_pattern)
 
 
 def hermitian_eigenpairs(

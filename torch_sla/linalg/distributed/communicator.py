@@ -123,6 +123,10 @@ class Communicator(ABC):
     def broadcast(self, x: Tensor) -> Tensor:
         """Return the `x` of the first process."""
 
+    def agree(self, facts: Mapping[str, object]) -> None:
+        """Check that all processes say the same by every name; see `failures.agree`."""
+        del facts
+
     def count(self, messages: int, size: int) -> None:
         """Count messages between parts that this process holds both of."""
         self.traffic.messages += messages

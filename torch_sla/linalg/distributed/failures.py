@@ -28,7 +28,8 @@ __all__ = ["agree", "guarded", "leave"]
 
 _ROLL_CALL = 3.0
 """Seconds in which a living rank answers; its own collective fails about when ours does."""
-_FAULT, _PRESENT, _DONE = "torch_sla/fault", "torch_sla/present", "torch_sla/done"
+_FAULT, _SPEAKER = "torch_sla/fault", "torch_sla/speaker"
+_PRESENT, _DONE = "torch_sla/present", "torch_sla/done"
 _SHOWN = 200
 
 
@@ -103,26 +104,20 @@ def agree(facts: Mapping[str, object], *, group: dist.ProcessGroup | None = None
     raise RankError("the ranks disagree, though each says the same; is the network reliable?")
 
 
-def report_failure(error: BaseException) -> bool:
-    """Leave a note for the other ranks; whether this rank is the first to fail.
-
-    The first one speaks to people, the others repeat it.
-    """
-    if isinstance(error, RankError) or not dist.is_initialized():
-        return True
+def _report(error: BaseException) -> None:
+    """Leave a note for the other ranks, and mark what one of them says to people already."""
     rank = dist.get_rank()
-    text = str(error) or type(error).__name__
-    try:
-        found: bytes = _store().compare_set(_FAULT, "", f"{rank} {text}")
-    except RuntimeError:
-        return True
-    return found.startswith(f"{rank} ".encode())
+    with contextlib.suppress(RuntimeError):
+        if not isinstance(error, RankError):
+            _store().compare_set(_FAULT, "", f"{rank} {str(error) or type(error).__name__}")
+        if _store().compare_set(_SPEAKER, "", str(rank)) != str(rank).encode():
+            error.repeated = True  # type: ignore[attr-defined]
 
 
 def leave(failed: BaseException) -> None:
     """Leave the group after a failure; the first rank, which may host the store of notes, leaves last."""
     rank, size, store = dist.get_rank(), dist.get_world_size(), _store()
-    report_failure(failed)
+    _report(failed)
     # Closed connections are what wakes the others; then they ask the store why.
     dist.destroy_process_group()
     with contextlib.suppress(RuntimeError):

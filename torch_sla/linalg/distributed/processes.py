@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, Operation, Traffic
-from torch_sla.linalg.distributed.failures import guarded
+from torch_sla.linalg.distributed.failures import agree, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,6 +113,9 @@ class Processes(Communicator):
             with guarded("gathering"):
                 dist.all_gather([_wire(f) for f in found], _wire(padded), group=self.group)
         return [f[:n] for f, n in zip(found, sizes, strict=True)]
+
+    def agree(self, facts: Mapping[str, object]) -> None:
+        agree(facts, group=self.group)
 
     def broadcast(self, x: Tensor) -> Tensor:
         out = x.detach().contiguous().clone()

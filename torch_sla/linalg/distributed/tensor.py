@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.exchange import exchange
-from torch_sla.linalg.distributed import verbs
+from torch_sla.linalg.distributed import nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.layout import Layout
@@ -448,6 +448,10 @@ class DSparseTensor:
     to_sparse_tensor = verbs.to_sparse_tensor
     T = verbs.transpose
     H = verbs.adjoint
+    eigsh = spectra.eigsh
+    eigs = spectra.eigs
+    svd = spectra.svd
+    nonlinear_solve = nonlinear.nonlinear_solve
 
 
 def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -> int:

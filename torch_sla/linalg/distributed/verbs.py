@@ -110,6 +110,11 @@ def enter(D: DSparseTensor, x: Any, name: str) -> tuple[Tensor, Callable[[Tensor
     return vector(D, x).local, lambda y: DVector(y, layout)
 
 
+def leave_like(D: DSparseTensor, y: Tensor) -> Any:
+    """Return a result that no argument gave a form to: whole where all parts are here, else a `DVector`."""
+    return _by_name(D.layout, y) if D.comm.alone else DVector(y, D.layout)
+
+
 def _by_name(layout: Layout, y: Tensor) -> Tensor:
     """Whole tensor in the order of names, on the process that holds all parts."""
     back = torch.empty_like(layout.names)

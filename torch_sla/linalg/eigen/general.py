@@ -20,6 +20,7 @@ from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.operators import (
+    WholeSpace,
     linear_operator,
     max_norm,
     product,
@@ -125,7 +126,7 @@ def eigs(
     return w, torch.stack([pair[1] for pair in pairs]).reshape(*A.batch_shape, n, k)
 
 
-class _Problem:
+class _Problem(WholeSpace):
     """A request on one pattern."""
 
     def __init__(

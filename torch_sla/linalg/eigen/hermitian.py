@@ -16,6 +16,7 @@ from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import dense_pencil
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import (
+    WholeSpace,
     linear_operator,
     max_norm,
     product,
@@ -183,7 +184,7 @@ class _Settings:
         self.preconditioner, self.v0, self.tol, self.maxiter = preconditioner, v0, tol, maxiter
 
 
-class Problem:
+class Problem(WholeSpace):
     """One pencil on its patterns: finds the pairs, and solves in their complement."""
 
     def __init__(self, pattern: Pattern, mass_pattern: Pattern | None, settings: _Settings) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.methods.space import VectorSpace
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import Operator
@@ -54,6 +55,7 @@ def lobpcg(
     preconditioner: Operator | None = None,
     largest: bool = False,
     options: LOBPCGOptions = LOBPCGOptions(),
+    space: VectorSpace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the `k` algebraically smallest (or largest) eigenpairs of a Hermitian operator.
 
@@ -65,6 +67,8 @@ def lobpcg(
         Starting block ``[n, m]`` with ``m >= k``; a few more columns than `k` help.
     preconditioner
         Approximate inverse of `A` (near the wanted end), positive definite.
+    space
+        Where vectors live.
 
     Returns
     -------
@@ -84,20 +88,21 @@ def lobpcg(
     >>> lobpcg(lambda x: d * x, X, 1, preconditioner=lambda r: r / d)[0]
     tensor([1.0000], dtype=torch.float64)
     """
+    space = space or VectorSpace()
     mass = M or (lambda x: x)
     sign = -1.0 if largest else 1.0
     eps = torch.finfo(X.dtype).eps
     P: Tensor | None = None
     worst = float("inf")
-    X = _orthonormal(X, mass)
-    w, Q = torch.linalg.eigh(_hermitian(X.mH @ A(X)) * sign)
+    X = _orthonormal(X, mass, space)
+    w, Q = torch.linalg.eigh(_hermitian(space.gram(X, A(X))) * sign)
     X = X @ Q
     m = X.shape[1]
     for iteration in range(options.maxiter):
         mass_x = mass(X)
         R = A(X) - mass_x * (sign * w)
-        norms = torch.linalg.vector_norm(R, dim=0)[:k]
-        scale = options.tol * w[:k].abs() * torch.linalg.vector_norm(mass_x, dim=0)[:k]
+        norms = space.norm(R)[:k]
+        scale = options.tol * w[:k].abs() * space.norm(mass_x)[:k]
         scale = scale.clamp(min=10 * eps * options.norm)
         worst = float((norms / scale).max())
         if worst != worst:
@@ -105,12 +110,12 @@ def lobpcg(
         if worst <= 1:
             return sign * w[:k], X[:, :k]
         W = R if preconditioner is None else preconditioner(R)
-        W = W - X @ (mass_x.mH @ W)
+        W = W - X @ space.gram(mass_x, W)
         parts = [X, W] if P is None else [X, W, P]
-        S = _orthonormal(torch.cat(parts, 1), mass)
-        w_all, Q = torch.linalg.eigh(_hermitian(S.mH @ A(S)) * sign)
+        S = _orthonormal(torch.cat(parts, 1), mass, space)
+        w_all, Q = torch.linalg.eigh(_hermitian(space.gram(S, A(S))) * sign)
         w, new = w_all[:m], S @ Q[:, :m]
-        P = new - X @ (mass_x.mH @ new)
+        P = new - X @ space.gram(mass_x, new)
         X = new
     raise SolveError(
         Result.MAXITER, "LOBPCG", iterations=options.maxiter, residual=worst * options.tol
@@ -121,12 +126,12 @@ def _hermitian(H: Tensor) -> Tensor:
     return (H + H.mH) / 2
 
 
-def _orthonormal(S: Tensor, mass: Operator) -> Tensor:
+def _orthonormal(S: Tensor, mass: Operator, space: VectorSpace) -> Tensor:
     """M-orthonormal basis of the span, nearly dependent directions dropped; two passes."""
     eps = torch.finfo(S.dtype).eps
     for _ in range(2):
-        S = S / torch.linalg.vector_norm(S, dim=0).clamp(min=torch.finfo(S.dtype).tiny)
-        d, Q = torch.linalg.eigh(_hermitian(S.mH @ mass(S)))
+        S = S / space.norm(S).clamp(min=torch.finfo(S.dtype).tiny)
+        d, Q = torch.linalg.eigh(_hermitian(space.gram(S, mass(S))))
         kept = d > 10 * eps * S.shape[1] * d[-1]
         S = S @ (Q[:, kept] / d[kept].sqrt())
     return S

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import PlanError, Result, SolveError
+from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.factorize import DirectSolver, LUFactorization, factorize
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.methods.space import VectorSpace
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -18,7 +20,17 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["linear_operator", "max_norm", "product", "shifted", "solver_of"]
+__all__ = ["WholeSpace", "linear_operator", "max_norm", "product", "shifted", "solver_of"]
+
+
+class WholeSpace(Whole):
+    """A matrix that one process holds whole, and the space its vectors live in."""
+
+    space = VectorSpace()
+
+    def extend_mass(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
 
 
 def product(pattern: Pattern, values: Tensor) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,13 @@ from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import to_dense
-from torch_sla.linalg.eigen.operators import linear_operator, max_norm, product, solver_of
+from torch_sla.linalg.eigen.operators import (
+    WholeSpace,
+    linear_operator,
+    max_norm,
+    product,
+    solver_of,
+)
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -139,7 +145,7 @@ def _dilation(pattern: Pattern) -> Pattern:
     return Pattern.from_coo(torch.cat([row, col]), torch.cat([col, row]), (M + N, M + N))
 
 
-class _Triplets:
+class _Triplets(WholeSpace):
     """One matrix: finds the triplets as eigenpairs of its dilation."""
 
     mass_pattern: Pattern | None = None

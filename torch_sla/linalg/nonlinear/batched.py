@@ -22,12 +22,18 @@ _HALVINGS = 25
 _DIVERGED = 1e8
 
 
+def _norm(x: Tensor) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return size
+
+
 def newton_batch(
     residual: Callable[[Tensor], Tensor],
     step: Callable[[Tensor, Tensor], Tensor],
     u: Tensor,
     options: NonlinearOptions,
     reference: Tensor | None = None,
+    norm: Callable[[Tensor], Tensor] = _norm,
 ) -> tuple[Tensor, NonlinearInfo]:
     """Solve ``F(u) = 0`` for every member of a batch.
 
@@ -43,6 +49,8 @@ def newton_batch(
         Tolerances, limit, whether steps are shortened.
     reference
         Size ``[*batch]`` that `rtol` is relative to, where it exceeds that of the first residual.
+    norm
+        Euclidean norm ``[*batch, n] -> [*batch]``; another one where the entries are on several processes.
 
     Returns
     -------
@@ -62,13 +70,13 @@ def newton_batch(
     info = NonlinearInfo(method="newton")
     eps = torch.finfo(u.dtype).eps
     F = residual(u)
-    size = torch.linalg.vector_norm(F, dim=-1)
+    size = norm(F)
     first = size if reference is None else torch.maximum(size, reference)
     target = torch.clamp(options.rtol * first, min=options.atol)
     floored = torch.zeros_like(size, dtype=torch.bool)
     while True:
         info.history.append(float(size.max()))
-        if not bool(torch.isfinite(size).all() and torch.isfinite(u).all()):
+        if not bool(torch.isfinite(size).all() and torch.isfinite(norm(u)).all()):
             info.result = Result.NONFINITE
             break
         if bool((size > _DIVERGED * first).any()):
@@ -87,7 +95,7 @@ def newton_batch(
         if isinstance(step, LaggedStep) and step.is_old:
             trial = u + delta
             G = residual(trial)
-            after = torch.linalg.vector_norm(G, dim=-1)
+            after = norm(G)
             if step.serves(size, after, active):
                 u, F, size = trial, G, after
                 info.iterations += 1
@@ -99,7 +107,7 @@ def newton_batch(
         for _ in range(_HALVINGS if options.line_search else 1):
             trial = u + length[..., None].to(u.dtype) * delta
             G = residual(trial)
-            after = torch.linalg.vector_norm(G, dim=-1)
+            after = norm(G)
             if not options.line_search:
                 pending = torch.zeros_like(pending)
                 break
@@ -110,8 +118,8 @@ def newton_batch(
             length = torch.where(pending, 0.5 * length, length)
         if bool(pending.any()):
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
-            moved = torch.linalg.vector_norm(delta, dim=-1)
-            scale = torch.linalg.vector_norm(u, dim=-1)
+            moved = norm(delta)
+            scale = norm(u)
             small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
             small = small | (size <= 1e3 * eps * first)
             if not bool(small[pending].all()):
@@ -123,8 +131,8 @@ def newton_batch(
             after = torch.where(pending, size, after)
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
-            moved = torch.linalg.vector_norm(delta, dim=-1)
-            scale = torch.linalg.vector_norm(trial, dim=-1)
+            moved = norm(delta)
+            scale = norm(trial)
             floored = floored | (active & (moved <= 8 * eps * scale))
         u, F, size = trial, G, after
         info.iterations += 1

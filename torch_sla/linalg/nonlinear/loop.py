@@ -22,7 +22,11 @@ _DIVERGED = 1e8
 
 
 def iterate(
-    residual: Callable[[Tensor], Tensor], u: Tensor, method: Method, options: NonlinearOptions
+    residual: Callable[[Tensor], Tensor],
+    u: Tensor,
+    method: Method,
+    options: NonlinearOptions,
+    norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm,
 ) -> tuple[Tensor, NonlinearInfo]:
     """Step until the residual meets the tolerance, or the reason why it cannot is known.
 
@@ -32,10 +36,12 @@ def iterate(
         ``u -> F(u)``, not recorded.
     u
         Starting value.
+    norm
+        Of a residual; over all processes where each holds a part.
     """
     info = NonlinearInfo(method=options.method)
     F = residual(u)
-    size = float(torch.linalg.vector_norm(F))
+    size = float(norm(F))
     first, target = size, max(options.rtol * size, options.atol)
     info.history.append(size)
     result: Result | None = None
@@ -56,7 +62,7 @@ def iterate(
                 result = error.result
                 info.notes.append(f"linear solve: {error.detail}")
                 break
-            size = float(torch.linalg.vector_norm(F))
+            size = float(norm(F))
             info.iterations += 1
             info.history.append(size)
     info.result = result

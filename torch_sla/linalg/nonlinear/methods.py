@@ -24,6 +24,12 @@ Residual = "Callable[[Tensor], Tensor]"
 _HALVINGS = 25
 
 
+def _triangle(X: Tensor) -> Tensor:
+    """Triangular factor of a few columns, which has all their inner products."""
+    R: Tensor = torch.linalg.qr(X, mode="r").R
+    return R
+
+
 class Method(Protocol):
     """Supplies the steps."""
 
@@ -37,29 +43,33 @@ class Newton:
     """``J δ = -F``, with backtracking until ``‖F‖`` decreases."""
 
     def __init__(
-        self, solve: Callable[[Tensor, Tensor], Tensor], *, line_search: bool = True
+        self,
+        solve: Callable[[Tensor, Tensor], Tensor],
+        *,
+        line_search: bool = True,
+        norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm,
     ) -> None:
-        self._solve, self._search = solve, line_search
+        self._solve, self._search, self._norm = solve, line_search, norm
 
     def step(
         self, residual: Callable[[Tensor], Tensor], u: Tensor, F: Tensor
     ) -> tuple[Tensor, Tensor, Result | None]:
         """Take one step."""
         delta = -self._solve(u, F)
-        before = float(torch.linalg.vector_norm(F))
+        before = float(self._norm(F))
         length = 1.0
         for _ in range(_HALVINGS if self._search else 1):
             trial = u + length * delta
             G = residual(trial)
-            after = float(torch.linalg.vector_norm(G))
+            after = float(self._norm(G))
             # A NaN compares false, so the step is shortened.
             if after <= (1 - 1e-4 * length) * before or not self._search:
                 return trial, G, None
             length /= 2
         # Nothing decreases: at the floor of the dtype when the full step is rounding already.
         eps = torch.finfo(u.dtype).eps
-        size = float(torch.linalg.vector_norm(delta))
-        scale = float(torch.linalg.vector_norm(u))
+        size = float(self._norm(delta))
+        scale = float(self._norm(u))
         done = size <= 1e4 * eps * max(scale, torch.finfo(u.dtype).tiny)
         return u, F, Result.ROUNDOFF if done else Result.STAGNATION
 
@@ -82,9 +92,14 @@ class Anderson:
     """The fixed point of Picard, extrapolated from the last few steps by least squares."""
 
     def __init__(
-        self, precondition: Callable[[Tensor], Tensor], damping: float, memory: int
+        self,
+        precondition: Callable[[Tensor], Tensor],
+        damping: float,
+        memory: int,
+        triangle: Callable[[Tensor], Tensor] = _triangle,
     ) -> None:
         self._apply, self._damping, self._memory = precondition, damping, memory
+        self._triangle = triangle
         self._last: tuple[Tensor, Tensor] | None = None
         self._du: list[Tensor] = []
         self._dr: list[Tensor] = []
@@ -103,9 +118,10 @@ class Anderson:
         if self._dr:
             R, U = torch.stack(self._dr, 1), torch.stack(self._du, 1)
             # By singular values: steps become parallel as the iteration converges.
-            Q, s, W = torch.linalg.svd(R, full_matrices=False)
+            T = self._triangle(torch.cat([R, r.reshape(-1, 1)], 1))
+            Q, s, W = torch.linalg.svd(T[:, :-1], full_matrices=False)
             kept = s > 1e-12 * s[0]
-            gamma = W.mH[:, kept] @ ((Q[:, kept].mH @ r.reshape(-1)) / s[kept])
+            gamma = W.mH[:, kept] @ ((Q[:, kept].mH @ T[:, -1]) / s[kept])
             move = move - ((U + self._damping * R) @ gamma).reshape(u.shape)
         trial = u + move
         return trial, residual(trial), None
@@ -115,6 +131,8 @@ def make_method(
     options: NonlinearOptions,
     solve: Callable[[Tensor, Tensor], Tensor],
     precondition: Callable[[Tensor], Tensor],
+    norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm,
+    triangle: Callable[[Tensor], Tensor] = _triangle,
 ) -> Method:
     """Make the method that `options` name.
 
@@ -124,9 +142,11 @@ def make_method(
         ``(u, F) -> J(u)⁻¹ F``, for Newton.
     precondition
         ``F -> B F``, for the fixed-point methods.
+    norm, triangle
+        Of vectors, and of a few columns, over all processes where each holds a part.
     """
     if options.method == "newton":
-        return Newton(solve, line_search=options.line_search)
+        return Newton(solve, line_search=options.line_search, norm=norm)
     if options.method == "picard":
         return Picard(precondition, options.damping)
-    return Anderson(precondition, options.damping, options.memory)
+    return Anderson(precondition, options.damping, options.memory, triangle)

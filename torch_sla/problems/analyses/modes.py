@@ -1,4 +1,4 @@
-"""Modes of a physics: the pencil K φ = λ M φ on the unknowns that are free."""
+"""Modes of a physics: the pencil K φ = λ M φ on the unknowns that are free, and the loads at which a body buckles."""
 
 from __future__ import annotations
 
@@ -10,63 +10,27 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SpecError
-from torch_sla.linalg import Pattern, SolveInfo, SparseTensor
+from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
+from torch_sla.problems.analyses.spectrum import FreeSpace, Pencil
 from torch_sla.problems.lowering.algebra import Eigen, components
-from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.analyses.spectrum import Found
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.algebra import EigenProblem
 
-__all__ = ["FreeSpace", "ModalSolution", "Modes", "modes"]
+__all__ = ["ModalSolution", "Modes", "modes"]
 
 
 def modes(spec: EigenProblem) -> Eigen | Modes:
     """Give meaning to an eigenproblem: of matrices, or of a physics."""
     return Eigen(spec) if spec.of is None else Modes(spec)
-
-
-class FreeSpace:
-    """The unknowns without a given value: where spectra live.
-
-    Parameters
-    ----------
-    model
-        The lowered physics, with its constraint ``u = T û + g``.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._constraint = constraint = model.compiled.constraint
-        whole, free = constraint.pattern, model.free
-        row, column = whole.csr_row.long(), whole.ccol.long()
-        self._slots = torch.nonzero(free[row] & free[column])[:, 0]
-        self.index = torch.nonzero(free)[:, 0]
-        self.n, self._n_all = len(self.index), len(free)
-        self._given = len(model.compiled.sides(free.new_zeros(len(model.compiled.constrained))))
-        number = torch.cumsum(free, 0) - 1
-        counts = torch.bincount(number[row[self._slots]], minlength=self.n)
-        crow = torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
-        self.pattern = Pattern.from_csr(crow, number[column[self._slots]], (self.n, self.n))
-
-    def restrict(self, values: Tensor) -> Tensor:
-        """Return ``Tᴴ A T`` on `pattern`: ``[*batch, nnz]`` of the whole to ``[*batch, nnz]``."""
-        zero, none = values.new_zeros(self._n_all), values.new_zeros(self._given)
-        constrained, _ = self._constraint.apply(values, zero, none)
-        return constrained.index_select(-1, self._slots)
-
-    def recover(self, v: Tensor) -> Tensor:
-        """Return vectors of all unknowns ``[*batch, n]``, zero where a value is given."""
-        zero = v.new_zeros(*v.shape[:-1], self._n_all)
-        return self._constraint.recover(
-            zero.index_copy(-1, self.index, v), v.new_zeros(self._given)
-        )
 
 
 class Modes(Analysis):
@@ -75,7 +39,7 @@ class Modes(Analysis):
     spec: EigenProblem
 
     def _structure(self) -> str:
-        return str(self.spec.k)
+        return f"{self.spec.kind} {self.spec.k}"
 
     def check(self) -> Any:
         """Check everything that needs no value; return the mesh."""
@@ -97,35 +61,74 @@ class Modes(Analysis):
         """Find the modes; of a nonlinear physics, those of small motions about its solution."""
         del info
         spec, model = self.spec, self.model
+        buckling = spec.kind == "buckling"
         with inside():
-            scene = model.scene(values, points, mass=True)
-            K, symmetric = self._stiffness(scene, start, throw=throw, progress=progress)
-            M = model.mass(scene)
-        _require_reach(scene, K, M)
+            scene = model.scene(values, points, mass=not buckling)
+            K, stress, symmetric = self._stiffness(scene, start, throw=throw, progress=progress)
+            M = K if buckling else model.mass(scene)
+        _require_reach(scene, K, M, stress)
         space = FreeSpace(model)
         if spec.k > space.n:
             raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
-        stiffness, inertia = space.restrict(K), space.restrict(M)
-        if inertia.ndim > 1:
-            batch = np.broadcast_shapes(stiffness.shape[:-1], inertia.shape[:-1])
-            stiffness = stiffness.expand(*batch, -1)
-        known = model.structure(None, symmetric)
-        A = SparseTensor.from_pattern(space.pattern, stiffness, known.updated(coordinates=None))
+        known = model.structure(None, symmetric).updated(coordinates=None)
+
+        def matrix(values: Tensor, batch: tuple[int, ...]) -> SparseTensor:
+            own = space.restrict(values)
+            return SparseTensor.from_pattern(space.pattern, own.expand(*batch, -1), known)
+
+        if buckling:
+            if stress is None:
+                raise ValueError("buckling comes of stresses")
+            w, flat, found = self._critical(space, K, stress, matrix)
+            return ModalSolution(self, scene, None, w, flat, found)
+        if stress is not None:
+            K = K + stress
+        batch = tuple(np.broadcast_shapes(K.shape[:-1], M.shape[:-1]))
+        A = matrix(K, batch if M.ndim > 1 else tuple(K.shape[:-1]))
         if not A.known_structure().hermitian:
             raise SpecError(
                 "the operator is not symmetric (advection, or a law of the solution), and modes are those of "
                 "symmetric operators",
                 path="of",
             )
-        B = SparseTensor.from_pattern(space.pattern, inertia, known.updated(coordinates=None))
+        B = matrix(M, tuple(M.shape[:-1]) if M.ndim == 1 else batch)
         which, sigma = spec.which, spec.sigma
+        end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
         if sigma is None and which == "SM" and not model.determined:
-            sigma = self._below(stiffness, inertia)
+            sigma = self._below(K, M)
         if sigma is not None:
             which = "LM"
-        w, V = A.eigsh(k=spec.k, which=which, sigma=sigma, M=B)
-        flat = space.recover(V.transpose(-1, -2))
-        return ModalSolution(self, scene, M, w, flat)
+        below = sigma if end is not None and sigma is not None else 0.0
+        pencil = Pencil(model, space, K if not below else K - below * M, spec.k)
+        found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
+        flat = space.recover(found.vectors.transpose(-1, -2))
+        return ModalSolution(self, scene, M, found.values, flat, found)
+
+    def _critical(
+        self,
+        space: FreeSpace,
+        K: Tensor,
+        stress: Tensor,
+        matrix: Callable[[Tensor, tuple[int, ...]], SparseTensor],
+    ) -> tuple[Tensor, Tensor, Found]:
+        """Find the least positive λ with ``(K + λ K_stress) φ = 0``: the largest μ = 1/λ of ``−K_stress φ = μ K φ``."""
+        k = self.spec.k
+        batch = tuple(np.broadcast_shapes(K.shape[:-1], stress.shape[:-1]))
+        pencil = Pencil(self.model, space, K, k)
+        A, B = matrix(-stress, batch), matrix(K, tuple(K.shape[:-1]) if K.ndim == 1 else batch)
+        found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
+        mu = found.values.detach()
+        positive = mu > 1e-9 * mu.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+        if not bool(positive.all()):
+            count = int(positive.sum(-1).min())
+            raise SpecError(
+                f"these loads make the body buckle in {count} ways, and {k} were asked for; where they pull, it does "
+                "not: check their sign",
+                path="k",
+            )
+        w = (1.0 / found.values).flip(-1)
+        flat = space.recover(found.vectors.transpose(-1, -2)).flip(-2)
+        return w, flat, found
 
     def _stiffness(
         self,
@@ -134,17 +137,20 @@ class Modes(Analysis):
         *,
         throw: bool,
         progress: ProgressCallback | None,
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        """Return the stiffness, what stresses add to it, and whether they are symmetric."""
         model = self.model
-        operator = model.loaded(scene)
-        if not model.nonlinear:
-            return operator.values, operator.symmetric
+        if self.spec.kind == "modes" and not model.nonlinear:
+            operator = model.loaded(scene)
+            return operator.values, None, operator.symmetric
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
-        u, _ = solve_nonlinear(model, scene, start, throw=throw, progress=progress)
+        u, operator, _ = model.state(scene, start, throw=throw, progress=progress)
+        if not model.nonlinear:
+            return operator.values, model.geometric(scene, u), operator.symmetric
         recorded = torch.is_grad_enabled() and u.requires_grad
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
-        return K, model.symmetric
+        return K, None, model.symmetric
 
     @staticmethod
     def _below(A: Tensor, M: Tensor) -> float:
@@ -162,23 +168,33 @@ class ModalSolution(Drawn, AlgebraSolution):
         ``[*batch, k]``, ascending.
     modes
         ``[*batch, k, n_nodes]`` or ``[*batch, k, n_nodes, dim]``, with ``φᵀ M φ = 1``; of several fields flat.
+        Of buckling, eigenvalues are factors on the loads, and ``φᵀ K φ = 1``.
     frequencies
-        ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), also among the outputs.
+        ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), also among the outputs; not of buckling.
     """
 
     drawable = True
 
-    def __init__(self, model: Modes, scene: Scene, mass: Tensor, w: Tensor, flat: Tensor) -> None:
+    def __init__(
+        self,
+        model: Modes,
+        scene: Scene,
+        mass: Tensor | None,
+        w: Tensor,
+        flat: Tensor,
+        found: Found,
+    ) -> None:
         home, inner = scene.given.home, model.model
         single = len(inner.ranks) == 1
         shaped = inner.numbering.shaped(flat, next(iter(inner.ranks))) if single else flat
         self._flat, self._mass, self._scene = flat, mass, scene
-        report = SolveInfo(method=f"eigsh {model.spec.which}", backend="eigsh")
+        report = SolveInfo(method=found.method, backend="eigsh", notes=list(found.notes))
         outputs = components(model.spec, w, home)
         super().__init__(
             model, {"eigenvalues": w.to(home), "modes": shaped.to(home)}, outputs, report
         )
-        self.outputs["frequencies"] = self.frequencies
+        name = "frequencies" if mass is not None else "load_factors"
+        self.outputs[name] = self.frequencies if mass is not None else self.eigenvalues
         if not self.batch:
             self.endings = (".vtu", ".npz", ".json")
 
@@ -195,14 +211,16 @@ class ModalSolution(Drawn, AlgebraSolution):
     @property
     def participation(self) -> Tensor:
         """How much of each mode a rigid translation holds, ``φᵀ M r``: ``[*batch, k, dim]``, or 1 for a scalar."""
-        inner = self.model.model
+        inner, mass = self.model.model, self._mass
+        if mass is None:
+            raise ArgumentError("participation is that of masses, and buckling has none")
         name = next(iter(inner.ranks))
         dofs = inner.numbering.fields[name]
         c = dofs.components
         eye = torch.eye(c, dtype=self._flat.dtype, device=self._flat.device)
         each = eye.repeat(1, dofs.n // c)
         rigid = inner.numbering.placed(each, name)
-        moved = torch.stack([inner.apply(self._mass, r) for r in rigid], -1)
+        moved = torch.stack([inner.apply(mass, r) for r in rigid], -1)
         found: Tensor = self._flat @ moved
         return found.to(self.u.device)
 
@@ -239,12 +257,12 @@ class ModalSolution(Drawn, AlgebraSolution):
         write_mesh(path, inner.mesh, at_points, {}, points=self.points)
 
 
-def _require_reach(scene: Scene, K: Tensor, M: Tensor) -> None:
-    """Refuse a value that requires grad and enters neither matrix, such as a load of a linear physics."""
+def _require_reach(scene: Scene, K: Tensor, M: Tensor, stress: Tensor | None) -> None:
+    """Refuse a value that requires grad and enters no matrix, such as a load of a linear physics."""
     wanted = {name: value for name, value in scene.given.items() if value.requires_grad}
     if not wanted or not torch.is_grad_enabled():
         return
-    total = K.sum() + M.sum()
+    total = K.sum() + M.sum() + (0.0 if stress is None else stress.sum())
     found: tuple[Tensor | None, ...] = (None,) * len(wanted)
     if total.requires_grad:
         found = torch.autograd.grad(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from torch_sla.problems.derivatives.check import GradientCheck, order_of
+from torch_sla.errors import GradientError
+from torch_sla.problems.derivatives.check import GradientCheck, taylor_test
 
 if TYPE_CHECKING:
     from torch_sla.problems.analyses.design.oracle import DesignOracle
@@ -18,35 +20,44 @@ __all__ = ["check_design"]
 def check_design(
     oracle: DesignOracle, *, seed: int = 20261, step: float = 0.02, count: int = 4
 ) -> GradientCheck:
-    """Measure Taylor remainder orders of all goals, along random directions and the steepest coordinate."""
+    """Measure Taylor remainder orders of all goals, along random directions and the steepest coordinate.
+
+    Along the random ones the Hessian of the objective is tested too.
+    """
+    oracle.second_order = True  # the graph of the point is kept
     x = oracle.start.clamp(oracle.lower, oracle.upper)
     found = oracle.begin(x)
     goals = {"objective": (found.value, found.gradient)}
     for i, (value, row) in enumerate(zip(found.constraints, found.jacobian, strict=True)):
         goals[f"constraint_{i}"] = (float(value), row)
     generator = torch.Generator().manual_seed(seed)
-    steps = [step / 2**i for i in range(count)]
-    orders: dict[str, float] = {}
-    remainders: dict[str, list[float]] = {}
+    steps = tuple(step / 2**i for i in range(count))
+    tests, notes = [], []
     for variable, where in oracle.unknowns.ranges.items():
-        directions = {variable: _random(x, where, generator, _size(oracle, variable, x[where]))}
+        directions = {"random": _random(x, where, generator, _size(oracle, variable, x[where]))}
         if where.stop - where.start > 1:
             steepest = where.start + int(found.gradient[where].abs().argmax())
             one = torch.zeros_like(x)
             one[steepest] = _size(oracle, variable, x[where])
-            directions[f"{variable}[{steepest - where.start}]"] = one
-        for name, direction in directions.items():
+            directions[f"entry {steepest - where.start}"] = one
+        for word, direction in directions.items():
             values = [_goals(oracle, x + h * direction) for h in steps]
             for goal, (value, gradient) in goals.items():
                 slope = float(gradient @ direction)
-                left = [
-                    abs(there[goal] - value - h * slope)
-                    for h, there in zip(steps, values, strict=True)
-                ]
-                key = f"{goal} by {name}"
-                size = max(abs(value), abs(slope))
-                remainders[key], orders[key] = left, order_of(left, steps, size)
-    return GradientCheck(orders, remainders, steps)
+                noise = 1e-13 * max(abs(value), abs(slope))
+                name = f"{goal} by {variable}"
+                left = [v[goal] - value - h * slope for h, v in zip(steps, values, strict=True)]
+                tests.append(taylor_test(name, word, "gradient", left, steps, noise))
+                if goal != "objective" or word != "random":
+                    continue
+                try:
+                    bend = 0.5 * float(direction @ oracle.hvp(x, direction))
+                except GradientError as error:
+                    notes.append(f"no second derivative with respect to {variable}: {error}")
+                    continue
+                left = [r - h * h * bend for h, r in zip(steps, left, strict=True)]
+                tests.append(taylor_test(name, word, "Hessian", left, steps, noise))
+    return GradientCheck(tuple(tests), steps, math.nan, tuple(notes))
 
 
 def _random(x: Tensor, where: slice, generator: torch.Generator, size: float) -> Tensor:

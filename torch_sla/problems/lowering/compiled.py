@@ -99,28 +99,40 @@ class Compiled:
                 owner[numbering.fields[s.unknown].facet_dofs(s.facets, s.component) + first] = i
         self.constrained = torch.nonzero(owner >= 0)[:, 0]
         self.owner = owner[self.constrained]
-        self._ties = 0
-        self.constraint: Constraint = DirichletConstraint(numbering.pattern, self.constrained)
-        tied = [s for s in selections if s.to is not None]
-        if tied:
-            # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
-            equations = prescribe(self.constrained)
-            for s in tied:
-                if s.to is None:
-                    continue
-                first = numbering.ranges[s.unknown].start
-                pairs = periodic(numbering.fields[s.unknown], s.facets, s.to)
-                equations = equations & pairs.shifted(first)
-            self._ties = equations.count - len(self.constrained)
-            self.constraint = LinearConstraint(numbering.pattern, equations)
-        pattern = numbering.pattern
-        local = sum(d.n_local for d in numbering.fields.values())
+
+    @cached_property
+    def _tied(self) -> tuple[Constraint, int]:
+        """The constraint, and how many equations tie unknowns to each other."""
+        numbering = self.numbering
+        tied = [(s, s.to) for s in self.selections if s.to is not None]
+        if not tied:
+            return DirichletConstraint(numbering.pattern, self.constrained), 0
+        # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
+        equations = prescribe(self.constrained)
+        for s, to in tied:
+            first = numbering.ranges[s.unknown].start
+            pairs = periodic(numbering.fields[s.unknown], s.facets, to)
+            equations = equations & pairs.shifted(first)
+        ties = equations.count - len(self.constrained)
+        return LinearConstraint(numbering.pattern, equations), ties
+
+    @property
+    def constraint(self) -> Constraint:
+        """``u = T û + g``; made, like the pattern, when it is first asked for."""
+        return self._tied[0]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes held, for the bound of the cache."""
+        pattern, mesh = self.numbering.pattern, self.mesh
+        local = sum(d.n_local for d in self.numbering.fields.values())
         indices = pattern.crow.numel() + 2 * pattern.nnz_csr + mesh.n_cells * local
-        self.nbytes = 8 * (indices + mesh.points.numel()) + 12 * mesh.n_cells * local**2
+        return 8 * (indices + mesh.points.numel()) + 12 * mesh.n_cells * local**2
 
     def sides(self, g: Tensor) -> Tensor:
         """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``."""
-        return torch.nn.functional.pad(g, (0, self._ties)) if self._ties else g
+        ties = self._tied[1]
+        return torch.nn.functional.pad(g, (0, ties)) if ties else g
 
     @cached_property
     def periodic(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -154,4 +166,10 @@ def compiled(
         digest.update(s.facets.cpu().numpy().tobytes())
         digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
     key = digest.hexdigest()
-    return structures.get(("compiled", key), lambda: Compiled(key, mesh, unknowns, selections))
+
+    def make() -> Compiled:
+        made = Compiled(key, mesh, unknowns, selections)
+        _ = made.constraint  # sides that do not match are found now, not at the first solve
+        return made
+
+    return structures.get(("compiled", key), make)

@@ -72,7 +72,7 @@ def _vector(value: Ranked, components: int, path: str) -> Tensor:
 
 
 def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
-    """Return declared points as a tensor ``[m, dim]``."""
+    """Return declared points as a tensor ``[m, dim]``; of a part of the mesh, those in it."""
     dim = model.mesh.dim
     for i, point in enumerate(at):
         if len(point) != dim:
@@ -80,7 +80,9 @@ def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Ten
                 f"the point {point} has {len(point)} coordinates; this mesh has {dim}",
                 path=f"{path}.{i}",
             )
-    return torch.tensor(at, dtype=model.dtype, device=model.device)
+    points = torch.tensor(at, dtype=model.dtype, device=model.device)
+    inside = None if model.part is None else model.part.near.get(path)
+    return points if inside is None else points[inside.to(points.device)]
 
 
 def point_loads(model: Model, scene: Scene) -> Tensor | None:
@@ -92,6 +94,8 @@ def point_loads(model: Model, scene: Scene) -> Tensor | None:
         name, path = model.selections[i].unknown, f"boundary.{i}"
         dofs = model.numbering.fields[name]
         at = positions(model, condition.at, f"{path}.at")
+        if not len(at):
+            continue
         try:
             located = scene.geometry.located(at, dofs)
             sites = PointSites(model, scene.geometry, at)

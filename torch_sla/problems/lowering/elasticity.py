@@ -237,6 +237,8 @@ class Elasticity(Model):
             sites = scene.facets(facets)
         else:
             points = positions(self, at, f"boundary.{i}.at")
+            if not len(points):
+                return torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
             sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
         if not bool((k.tensor.detach() >= 0).all()):
@@ -278,6 +280,19 @@ class Elasticity(Model):
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
         return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))
+
+    def geometric(self, scene: Scene, u: Tensor) -> Tensor:
+        """Assemble what the stresses at ``u`` add to the stiffness."""
+        if self.kind == "axisymmetric":
+            raise SpecError(
+                "a body of revolution need not keep its symmetry when it buckles; mesh it in space",
+                path="model",
+            )
+        cells, dim = scene.cells(u), self.mesh.dim
+        stress = self.derived("stress", scene, cells).tensor[..., :dim, :dim]
+        factor = self.measure(scene, cells)
+        stress = stress if factor is None else factor[..., None, None] * stress
+        return self.dofs.assemble_matrix(weak.initial_stress(cells.basis, s=stress))
 
     # -- outputs --------------------------------------------------------------------------------
 

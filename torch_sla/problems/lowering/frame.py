@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
-from torch_sla.problems.lowering.device import solver_device
+from torch_sla.problems.lowering.device import Placement, solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.numbering import Numbering
+    from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Frame"]
@@ -43,6 +44,9 @@ class Frame:
     ----------
     spec
         The declaration.
+    part
+        A part of the mesh and the device it is solved on, of a problem that several processes share; None for
+        the whole.
 
     Attributes
     ----------
@@ -59,24 +63,28 @@ class Frame:
     loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
     """Laws of the cells that only the load uses."""
 
-    def __init__(self, spec: FieldProblem) -> None:
-        self.spec = spec
+    def __init__(self, spec: FieldProblem, part: PartOfMesh | None = None) -> None:
+        self.spec, self.part = spec, part
         self.declared = spec.declared
         self.dtype: torch.dtype = getattr(torch, spec.solver.dtype)
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
         self.ranks = spec.fields
-        mesh = build_mesh(spec.mesh)
+        mesh = build_mesh(spec.mesh) if part is None else part.mesh
         self.unknowns = self._unknowns(mesh)
         selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
         size = self._size(mesh)
-        self.device, self.placement = solver_device(
-            spec.solver.device,
-            size,
-            self._travelling(mesh, size),
-            definite=self._physics.definite is True,
-            backend=spec.solver.backend,
-        )
+        if part is not None:
+            self.device = part.device
+            self.placement = Placement(str(part.device), "of the process that has this part")
+        else:
+            self.device, self.placement = solver_device(
+                spec.solver.device,
+                size,
+                self._travelling(mesh, size),
+                definite=self._physics.definite is True,
+                backend=spec.solver.backend,
+            )
         # Places are chosen on the host, once; everything after that happens on the device.
         mesh = mesh.to(self.device)
         selections = tuple(
@@ -88,7 +96,11 @@ class Frame:
             for s in selections
         )
         numeric = f"{self.field_dtype} {self.device}"
-        self.compiled: Compiled = compiled(mesh, self.unknowns, selections, numeric)
+        self.compiled: Compiled = (
+            compiled(mesh, self.unknowns, selections, numeric)
+            if part is None
+            else Compiled("", mesh, self.unknowns, selections)
+        )
         shared = self.compiled.mesh
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
         self.selections = selections
@@ -192,6 +204,20 @@ class Frame:
             "nodes": mesh.n_points,
             "quadrature": mesh.n_cells * len(self.geometry.cells.rule),
         }
+
+    @property
+    def whole_counts(self) -> dict[str, int]:
+        """Number of sites of each kind in the whole mesh, of which this may be a part."""
+        if self.part is None:
+            return self.counts
+        cells = self.part.counts["cells"]
+        return {**self.part.counts, "quadrature": cells * len(self.geometry.cells.rule)}
+
+    def localised(self, values: Tensor, home: str, dim: int) -> Tensor:
+        """Take what lives here from values on all sites of the whole mesh, along `dim`."""
+        if self.part is None:
+            return values
+        return self.part.localised(values, home, dim, len(self.geometry.cells.rule))
 
     @cached_property
     def reaching(self) -> frozenset[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.assembly import Mesh
+    from torch_sla.linalg import SolveInfo
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
@@ -108,6 +109,11 @@ class Model(Frame, ABC):
         factor = self.measure(scene, sites)
         return sites.basis.integrate(value if factor is None else factor * value)
 
+    def geometric(self, scene: Scene, u: Tensor) -> Tensor:
+        """Assemble what the state ``u`` adds to the stiffness of a linear problem ``[*batch, nnz]``."""
+        del scene, u
+        raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
+
     @property
     @abstractmethod
     def determined(self) -> bool:
@@ -144,30 +150,40 @@ class Model(Frame, ABC):
         scene = self.scene(values, points)
         if start is not None:
             start = self._flat(start, "start")
-        if self.nonlinear:
-            u, report = solve_nonlinear(self, scene, start, throw=throw, progress=progress)
-            operator = self.loaded(scene)
-        else:
-            operator = self.loaded(scene)
-            g = self.compiled.sides(self.given_values(scene))
-            constraint = self.compiled.constraint
-            constrained, load = constraint.apply(operator.values, operator.load, g)
-            u_hat, report = solve_batch(
-                constraint.pattern,
-                constrained,
-                load,
-                self.structure(operator.definite, operator.symmetric),
-                self.spec.solver,
-                start=None if start is None else start.to(load),
-                throw=throw,
-            )
-            u = self.finished(scene, constraint.recover(u_hat, g))
+        u, operator, report = self.state(scene, start, throw=throw, progress=progress)
         if not info:
             report.history.clear()
         # What failed may be NaN; the report says so, and laws of it are taken as they come.
         scene.trial = not report.converged
         taken = Taken(self, scene, operator, u)
         return Solution(taken, take(taken), report)
+
+    def state(
+        self,
+        scene: Scene,
+        start: Tensor | None = None,
+        *,
+        throw: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> tuple[Tensor, Operator, SolveInfo]:
+        """Find the solution ``[*batch, n]``, with the operator before constraints and the report."""
+        if self.nonlinear:
+            u, report = solve_nonlinear(self, scene, start, throw=throw, progress=progress)
+            return u, self.loaded(scene), report
+        operator = self.loaded(scene)
+        g = self.compiled.sides(self.given_values(scene))
+        constraint = self.compiled.constraint
+        constrained, load = constraint.apply(operator.values, operator.load, g)
+        u_hat, report = solve_batch(
+            constraint.pattern,
+            constrained,
+            load,
+            self.structure(operator.definite, operator.symmetric),
+            self.spec.solver,
+            start=None if start is None else start.to(load),
+            throw=throw,
+        )
+        return self.finished(scene, constraint.recover(u_hat, g)), operator, report
 
     def _flat(self, u: Tensor, name: str) -> Tensor:
         """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Taken", "check_places", "take"]
+__all__ = ["Taken", "check_places", "held", "nodal", "take", "take_one"]
 
 
 class Taken:
@@ -38,6 +38,9 @@ class Taken:
         The solution ``[*batch, n]``.
     inertia
         Mass times the derivative in time ``[*batch, n]``, which supports bear too.
+    counted
+        Mask of the nodes of the first field whose reactions count ``[n_nodes]``; None for all. Of a part of a
+        problem, those that belong to it.
     """
 
     def __init__(
@@ -47,9 +50,10 @@ class Taken:
         operator: Operator,
         u: Tensor,
         inertia: Tensor | None = None,
+        counted: Tensor | None = None,
     ) -> None:
         self.model, self.scene, self.operator, self.u = model, scene, operator, u
-        self.inertia = inertia
+        self.inertia, self.counted = inertia, counted
         self._reaction: Tensor | None = None
 
     @property
@@ -83,10 +87,15 @@ class Taken:
 
 def take(taken: Taken) -> dict[str, Tensor]:
     """Evaluate all outputs of a problem."""
-    found = {}
-    for i, output in enumerate(taken.model.spec.outputs):
-        found[output.name] = _KINDS[type(output)](taken, output, f"outputs.{i}")
-    return found
+    outputs = taken.model.spec.outputs
+    return {
+        output.name: take_one(taken, output, f"outputs.{i}") for i, output in enumerate(outputs)
+    }
+
+
+def take_one(taken: Taken, output: kinds.OutputSpec, path: str) -> Tensor:
+    """Evaluate one output, declared at a path."""
+    return _KINDS[type(output)](taken, output, path)
 
 
 def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
@@ -142,7 +151,7 @@ def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
 
 def _flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
     facets = _flux_facets(taken.model, output, path)
-    return taken.model.natural_outflow(taken.scene, taken.u, facets) - _held(taken, facets)
+    return taken.model.natural_outflow(taken.scene, taken.u, facets) - held(taken, facets)
 
 
 def _flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
@@ -168,7 +177,7 @@ def _reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
             f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
             path=f"{path}.on",
         )
-    return _held(taken, facets)
+    return held(taken, facets)
 
 
 def _boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
@@ -180,7 +189,7 @@ def _boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
     return facets
 
 
-def _held(taken: Taken, facets: Tensor) -> Tensor:
+def held(taken: Taken, facets: Tensor) -> Tensor:
     """Inflow through the given facets that have a Dirichlet value ``[*batch(, components)]``.
 
     The reaction of a node shared with other held facets is split by their areas, so that parts add up
@@ -219,6 +228,8 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     whole = zero.index_add(0, nodes.flatten(), spread.flatten())
     part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
     chosen = nodes[inside].unique()
+    if taken.counted is not None:
+        chosen = chosen[taken.counted[chosen]]
     share = part[chosen] / whole[chosen]
     return (reactions.index_select(-1, chosen) * share).sum(-1)
 
@@ -252,7 +263,7 @@ def _minimum(taken: Taken, output: kinds.Minimum, path: str) -> Tensor:
 def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
     """Evaluate a real expression at the nodes where it has values there, else at the quadrature points."""
     scene, model, expression = taken.scene, taken.model, Formula(text)
-    if _nodal(taken, expression):
+    if nodal(taken, expression):
         points = model.dof_points(scene.geometry.points)
         nodes = torch.arange(model.dofs.n_nodes, device=model.device)
         sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
@@ -267,7 +278,7 @@ def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
 def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     scene, model, mesh = taken.scene, taken.model, taken.model.mesh
     expression = Formula(output.expression)
-    if output.on == "nodes" and _nodal(taken, expression) and model.dofs.n_nodes >= mesh.n_points:
+    if output.on == "nodes" and nodal(taken, expression) and model.dofs.n_nodes >= mesh.n_points:
         nodes = torch.arange(mesh.n_points, device=model.device)
         points, n = scene.geometry.points, mesh.n_points
         values = {
@@ -296,7 +307,7 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     return (total / around).movedim(-1, site)
 
 
-def _nodal(taken: Taken, expression: Formula) -> bool:
+def nodal(taken: Taken, expression: Formula) -> bool:
     """Whether an expression has one value at each node."""
     parsed = expression.expression
     declared = taken.scene.declared

@@ -17,7 +17,7 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["Given", "check_names", "resolve"]
+__all__ = ["Given", "check_names", "resolve", "whole_value"]
 
 
 class Given(dict[str, Tensor]):
@@ -109,6 +109,20 @@ def resolve(
         if not bool(torch.isfinite(given[name].detach()).all()):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
     return given
+
+
+def whole_value(
+    name: str, value: Any, parameter: Parameter, counts: Mapping[str, int], dtype: torch.dtype
+) -> Tensor:
+    """Bring numbers, arrays and tensors to ``[*batch, *sites, *shape]``, as `resolve` does.
+
+    Raises
+    ------
+    ArgumentError, DTypeError
+        For another shape, type or dtype.
+    """
+    tensor = _tensor(name, value, parameter, lambda _: torch.zeros(0), dtype, False)
+    return _fitted(name, tensor, parameter, counts)
 
 
 def _wants_gradient(value: Any) -> bool:

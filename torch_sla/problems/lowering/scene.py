@@ -267,7 +267,7 @@ class Scene:
 
     def _from_file(self, value: ArrayFile, sites: Sites, path: str) -> Ranked:
         array = self.model.file_array(value)
-        counts = self.model.counts
+        counts = self.model.whole_counts
         homes = (
             [value.on] if value.on else [k for k, n in counts.items() if array.shape[:1] == (n,)]
         )
@@ -288,6 +288,7 @@ class Scene:
                 f"the array has shape {tuple(array.shape)}; there are {counts[homes[0]]} {homes[0]}",
                 path=path,
             )
+        array = self.model.localised(array, homes[0], 0)
         return Ranked(sites.place(array, homes[0], array.ndim - 1), array.ndim - 1)
 
 

@@ -140,9 +140,11 @@ def _modes(solution: ModalSolution) -> Frames:
     model = solution.model.model
     nodal = _unknowns(model, solution.flat.detach())
     numbers = range(1, len(solution.flat) + 1)
-    titles = [
-        f"mode {i}: {f:.5g} Hz" for i, f in zip(numbers, solution.frequencies.tolist(), strict=True)
-    ]
+    if "load_factors" in solution.outputs:
+        found, said = solution.eigenvalues, "mode {}: load factor {:.5g}"
+    else:
+        found, said = solution.frequencies, "mode {}: {:.5g} Hz"
+    titles = [said.format(i, f) for i, f in zip(numbers, found.tolist(), strict=True)]
     return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {})
 
 

@@ -203,6 +203,11 @@ class EigenProblem(AlgebraProblem):
     mass: Matrix | None = Field(
         default=None, description="Symmetric positive definite; the identity when left out."
     )
+    kind: Literal["modes", "prestressed", "buckling"] = Field(
+        default="modes",
+        description="Of a physics: modes of the body as it is declared, modes about the state that its loads put it "
+        "in, or the factors on these loads at which it buckles (the least positive ones).",
+    )
     k: Annotated[int, Field(ge=1)] = Field(default=6, description="Number of pairs.")
     which: Literal["SM", "LM", "SA", "LA"] = Field(
         default="SM", description="Least or largest, by magnitude or by value."
@@ -222,7 +227,24 @@ class EigenProblem(AlgebraProblem):
             raise SpecError(f"the mass is that of the {self.of.type} problem", path="mass")
         if self.of is not None and self.of.no_modes is not None:
             raise SpecError(f"{self.of.type} has no modes: {self.of.no_modes}", path="of")
+        if self.kind != "modes":
+            self._stressed()
         return self
+
+    def _stressed(self) -> None:
+        if self.of is None:
+            raise SpecError("matrices say themselves what they are", path="kind")
+        if self.of.type != "elasticity":
+            followed = (
+                "its modes are about the loaded state already, and control: arc_length finds the load at which it "
+                "gives way"
+                if self.of.type == "hyperelasticity"
+                else "only a stress stiffens or softens a body: elasticity"
+            )
+            raise SpecError(f"{self.kind} of {self.of.type}: {followed}", path="kind")
+        if self.kind == "buckling" and (self.which != "SM" or self.sigma is not None):
+            path = "sigma" if self.sigma is not None else "which"
+            raise SpecError("the least positive load factors are found", path=path)
 
 
 class Root(Spec):

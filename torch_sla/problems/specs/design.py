@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     model_validator,
 )
@@ -25,6 +26,7 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
+from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import FieldProblem, Problem
 from torch_sla.problems.specs.python import PythonFunction, is_reference
 from torch_sla.problems.specs.solver import Solver
@@ -106,7 +108,10 @@ if TYPE_CHECKING:
     AnyOptimizer: TypeAlias = Any
     Bounds: TypeAlias = Any
     Data: TypeAlias = Any
+    Stage: TypeAlias = Any
+    Numbers: TypeAlias = Any
 else:
+    Numbers = Array
     AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
     Inner = Annotated[
         Annotated[AnyProblem, Tag("problem")]
@@ -123,6 +128,9 @@ else:
     Limits = _goal(LimitText)
     AnyTransform = options_of(TRANSFORMS, "transform")
     AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
+    Stage = Annotated[
+        dict[Text, Any], BeforeValidator(_thawed), MinLen(1), AfterValidator(FrozenMap)
+    ]
     Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
 
 
@@ -179,11 +187,11 @@ class Measured(Spec):
     """
 
     type: Literal["measured"] = "measured"
-    values: Array = Field(
+    values: Numbers = Field(
         kw_only=False, description="What was measured, in the shape of the result."
     )
-    imaginary: Array | None = Field(default=None, description="Imaginary part of complex data.")
-    noise: Annotated[float, Field(gt=0)] | Array = Field(
+    imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
+    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
         default=1.0, description="Standard deviation, one for all or one each."
     )
     relative: Annotated[float, Field(ge=0)] = Field(
@@ -283,6 +291,13 @@ class DesignProblem(Problem):
         description="How it is searched; a type, or a mapping with its options.",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
+    stages: Listed[Stage] = Field(
+        default=(),
+        description="Further searches, each from where the last one ended: fields by path with their new values, such "
+        "as {variables.0.transform.1.beta: 8.0}.",
+    )
+
+    _staged: tuple[DesignProblem, ...] = PrivateAttr(default=())
 
     @property
     def inner(self) -> Problem | None:
@@ -386,6 +401,27 @@ class DesignProblem(Problem):
                     path="effort.warm_start",
                 )
         return self
+
+    @model_validator(mode="after")
+    def _later(self) -> Self:
+        found: list[DesignProblem] = []
+        for i, stage in enumerate(self.stages):
+            last: Any = found[-1] if found else self.updated(stages=())
+            for path, value in stage.items():
+                if path.partition(".")[0] in ("stages", "version", "type"):
+                    raise SpecError("this is the same in all stages", path=f"stages.{i}.{path}")
+                try:
+                    last = changed(last, path, value)
+                except SpecError as error:
+                    raise SpecError(error.message, path=f"stages.{i}.{path}") from None
+            found.append(last)
+        self._staged = tuple(found)
+        return self
+
+    @property
+    def staged(self) -> tuple[DesignProblem, ...]:
+        """The declarations of all stages, in order."""
+        return (self, *self._staged)
 
     # -- verbs ----------------------------------------------------------------------------------
 

@@ -192,6 +192,15 @@ class Problem(Spec):
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: the declaration; what was compiled is made again where it is needed."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_model": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return itself: frozen data needs no copy, so that modules that hold it can be copied."""
+        return self
+
     def forget(self) -> None:
         """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
         self._model = self._hash = None
@@ -370,6 +379,101 @@ class Problem(Spec):
 
         return value_and_grad(self, output, {**(values or {}), **named})
 
+    def jvp(
+        self,
+        tangents: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> dict[str, Tensor]:
+        """Return J v: how every field and output changes along tangents, by name.
+
+        Parameters
+        ----------
+        tangents
+            Tensors of the shape of what is given, by name; the others do not move.
+        values, **named
+            Numbers and tensors by name; ``points`` counts.
+
+        Raises
+        ------
+        ArgumentError
+            For a tangent of something that is not given, or of another shape.
+        GradientError
+            Where there is no such derivative.
+
+        Examples
+        --------
+        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
+        >>> problem = PoissonProblem(
+        ...     mesh=IntervalMesh(cells=8),
+        ...     source=Parameter("f", default=1.0),
+        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+        ...     outputs=[Integral("total", "u")],
+        ... )
+        >>> along = problem.jvp({"f": 1.0}, f=2.0)
+        >>> bool((along["total"] - problem.solve(f=1.0)["total"]).abs() < 1e-12)
+        True
+        """
+        from torch_sla.problems.derivatives.products import jvp
+
+        return jvp(self, tangents, {**(values or {}), **named})
+
+    def vjp(
+        self,
+        cotangents: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> dict[str, Tensor]:
+        """Return Jᵀ w: the gradient of ⟨w, fields and outputs⟩ with respect to everything given, by name.
+
+        Parameters
+        ----------
+        cotangents
+            Tensors of the shape of fields and outputs, by name.
+        values, **named
+            Numbers and tensors by name; ``points`` counts.
+
+        Raises
+        ------
+        ArgumentError
+            For a cotangent of something there is not, or of another shape.
+        """
+        from torch_sla.problems.derivatives.products import vjp
+
+        return vjp(self, cotangents, {**(values or {}), **named})
+
+    def hvp(
+        self,
+        output: str | Callable[[Solution], Tensor],
+        vectors: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> dict[str, Tensor]:
+        """Return the Hessian of an output times vectors, by name; mixed derivatives count.
+
+        Parameters
+        ----------
+        output
+            Name of a scalar output, or a function of the solution.
+        vectors
+            Tensors of the shape of what is given, by name; the others are zero.
+        values, **named
+            Numbers and tensors by name; ``points`` counts.
+
+        Raises
+        ------
+        ArgumentError
+            For a vector of something that is not given, or of another shape.
+        GradientError
+            Where there are no second derivatives.
+        """
+        from torch_sla.problems.derivatives.products import hvp
+
+        return hvp(self, output, vectors, {**(values or {}), **named})
+
     def check_gradients(
         self,
         values: Mapping[str, Any] | None = None,
@@ -377,9 +481,14 @@ class Problem(Spec):
         *,
         output: str | Callable[[Solution], Tensor] | None = None,
         seed: int = 20261,
+        entries: int = 1,
+        second: bool = True,
         **named: Any,
     ) -> GradientCheck:
-        """Measure the Taylor remainder order of the gradient of each thing given; ``print`` it.
+        """Test the derivatives with respect to each thing given; ``print`` the table.
+
+        Taylor remainders of the gradient in random directions and along single entries, those of the Hessian, and
+        the dot-product test of `jvp` and `vjp`.
 
         Parameters
         ----------
@@ -387,12 +496,23 @@ class Problem(Spec):
             Name of a scalar output or function of the solution; a cubic functional when left out.
         seed
             Of the random directions.
+        entries
+            Single entries that are moved, those with the largest gradients.
+        second
+            Whether second derivatives are tested too.
         """
         from torch_sla.problems.derivatives.check import check_gradients
 
-        return check_gradients(self, {**(values or {}), **named}, output=output, seed=seed)
+        return check_gradients(
+            self,
+            {**(values or {}), **named},
+            output=output,
+            seed=seed,
+            entries=entries,
+            second=second,
+        )
 
-    def module(self, trainable: Sequence[str]) -> ProblemModule:
+    def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
         """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
         from torch_sla.problems.derivatives.module import ProblemModule
 

@@ -25,8 +25,9 @@ from torch_sla import (
     SweepProblem,
     Variable,
     clear_cache,
+    load_problem,
 )
-from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg import cache_counters
 
 
@@ -273,3 +274,68 @@ def test_points_without_a_transform() -> None:
     assert found.objective < 0.03
     assert found.design["points"].shape == (4, 1)
     assert problem.check_gradients().passed
+
+
+def test_stages_follow_each_other(tmp_path) -> None:
+    stages = [
+        {"variables.0.transform.1.beta": 4.0},
+        {"variables.0.transform.1.beta": 8.0, "optimizer.max_iterations": 3},
+    ]
+    chain = [{"type": "cone_filter", "radius": 0.5}, {"type": "projection", "beta": 1.0}]
+    rho = Variable("rho", bounds=(0.0, 1.0), transform=chain)
+    problem = cantilever(MMA(max_iterations=4), variables=[rho], stages=stages)
+    whole = problem.solve()
+    assert whole.history["stage"] == [0] * 5 + [1] * 5 + [2] * 4
+    assert whole.history["iteration"] == list(range(14))
+    assert whole.iterations == 13
+    # Each stage is the search that a person would start there.
+    first = cantilever(MMA(max_iterations=4), variables=[rho]).solve()
+    assert whole.history["objective"][:5] == first.history["objective"]
+    sharper = cantilever(
+        MMA(max_iterations=4),
+        variables=[rho.updated(transform=[chain[0], {"type": "projection", "beta": 4.0}])],
+    ).oracle()
+    there = sharper.value_and_grad(first.unknowns).value
+    assert whole.history["objective"][5] == pytest.approx(there, rel=1e-12)
+    assert torch.equal(whole["volume"], whole.solution["volume"])
+
+    def stop(progress) -> None:
+        if progress.done == at:
+            raise InterruptedError
+
+    for at in (4, 5, 11):
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=tmp_path / str(at), progress=stop)
+        again = problem.solve(resume=tmp_path / str(at))
+        assert torch.equal(again.unknowns, whole.unknowns)
+        assert again.history["objective"] == whole.history["objective"]
+
+
+def test_stages_are_checked_when_declared(tmp_path) -> None:
+    def staged(**stage):
+        return conductivity(LBFGS(max_iterations=2), stages=[{"optimizer.memory": 5}, stage])
+
+    problem = staged(objective="misfit(T) + 0.1*tikhonov(log(kappa))")
+    problem.to_yaml(tmp_path / "d.yaml")
+    assert load_problem(tmp_path / "d.yaml").spec_hash == problem.spec_hash
+    assert staged(objective="misfit(T)").spec_hash != problem.spec_hash
+    wrong = {
+        "optimizer.memry": (
+            3,
+            r"stages.1.optimizer.memry: there is no field 'memry' \(did you mean",
+        ),
+        "optimizer.memory": (0, r"stages.1.optimizer.memory: .*memory"),
+        "variables.3.bounds": (
+            None,
+            r"stages.1.variables.3.bounds: '3' is no index of a list of 1",
+        ),
+        "objective": ("misfit(S)", r"stages.1.objective: no data is called 'S'"),
+        "of.mesh.cells": ("x", r"stages.1.of.mesh.cells"),
+        "stages": ([], r"stages.1.stages: this is the same in all stages"),
+        "optimizer.memory.x": (1, r"which is a single value"),
+    }
+    for path, (value, message) in wrong.items():
+        with pytest.raises(SpecError, match=message):
+            staged(**{path: value})
+    with pytest.raises(SpecError, match=r"stages.1: it has 3 unknowns, and the one before 6"):
+        staged(**{"of.mesh.cells": 3}).solve()

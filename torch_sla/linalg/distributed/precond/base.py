@@ -40,9 +40,14 @@ class PartOptions(Protocol):
         """Make it for a square matrix, slot values ``[nnz_csr]``."""
 
 
+_SMALL = 600  # unknowns that need nothing better than the diagonal
+_DIRECT = 50_000  # unknowns of a part up to which factors of subdomains are within reach
 _HERE = "torch_sla.linalg.distributed.precond"
 _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jacobi": (f"{_HERE}.jacobi", "PartJacobi", {}),
+    "multigrid": (f"{_HERE}.multigrid", "PartMultigrid", {}),
+    "schwarz": (f"{_HERE}.schwarz", "Schwarz", {}),
+    "block_jacobi": (f"{_HERE}.schwarz", "Schwarz", {"overlap": 0, "coarse": None}),
 }
 
 
@@ -97,5 +102,12 @@ def default_preconditioner(
     method: str, sharding: Sharding, values: Tensor, knowledge: Knowledge
 ) -> str:
     """Choose where nothing was asked for."""
-    del sharding, values, knowledge
-    return "none" if method == "minres" else "jacobi"
+    n = sharding.rows.n
+    if method == "minres":
+        return "none"
+    if n <= _SMALL:
+        return "jacobi"
+    if method == "cg" and knowledge.hermitian and not values.is_complex():
+        return "multigrid"
+    direct = int(sharding.rows.offsets.diff().max()) <= _DIRECT
+    return "schwarz" if method != "cg" and direct else "jacobi"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -51,6 +51,12 @@ class Design(Analysis):
         shapes = " ".join(f"{n} {tuple(c.shape)}" for n, c in self.unknowns.chains.items())
         key = hashlib.blake2b(f"{spec.type} {keys} {shapes}".encode(), digest_size=16).hexdigest()
         self.compiled = SimpleNamespace(key=key)
+
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, lowered; errors are those of the stage."""
+        with inside("stages"):
+            found: Any = spec.compile()
+        return cast("Design", found)
 
     @property
     def varied(self) -> list[str]:

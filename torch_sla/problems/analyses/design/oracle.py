@@ -85,16 +85,12 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError)
 
-    def refresh(self) -> None:
-        """Drop what is kept of the latest point, so that a resumed run does the same as this one."""
-        self._point = None
-
     def _quantities(self, x: Tensor) -> Quantities:
         spec = self.design.spec
         values = self.unknowns.values(x)
         solutions = self.forward(values)
         self.latest = {case: solution.info for case, solution in solutions.items()}
-        scope = DesignScope(spec, self.unknowns, solutions, values)
+        scope = DesignScope(spec, self.unknowns, solutions, self.unknowns.plain(x, values))
         constraints = self._constraints(scope)
         if isinstance(spec.objective, PythonFunction):
             rest, residual = _called(spec.objective, scope, "objective"), None

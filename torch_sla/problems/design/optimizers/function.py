@@ -103,6 +103,10 @@ class FunctionOracle(Oracle):
         """Return the Hessian times v."""
         return self._at(x).hvp(v)
 
+    def refresh(self) -> None:
+        """Forget the latest point, where the function has changed since."""
+        self._point = None
+
     def _at(self, x: Tensor) -> _Point:
         if self._point is not None and torch.equal(self._point.x, x):
             return self._point

@@ -12,6 +12,7 @@ from torch_sla.errors import Result, SolveError
 __all__ = ["Approximation", "solve_subproblem"]
 
 LEAST = 1e-10
+ENOUGH = 1e-4
 NEWTON = 200
 
 
@@ -113,14 +114,15 @@ def _interior(f: Approximation, penalty: float) -> Tensor:
             else:
                 break  # the norm is down to rounding
             v = moved
-        else:
-            raise SolveError(
-                Result.MAXITER,
-                "the subproblem of moving asymptotes was not solved",
-                iterations=NEWTON,
-                residual=float(v.residual(f, penalty, barrier).abs().max()),
-            )
         barrier *= 0.1
+    left = float(v.residual(f, penalty, LEAST).abs().max())
+    if not left <= ENOUGH:
+        raise SolveError(
+            Result.STAGNATION,
+            "the subproblem of moving asymptotes was not solved",
+            iterations=NEWTON,
+            residual=left,
+        )
     return v.x.clamp(f.least, f.most)
 
 

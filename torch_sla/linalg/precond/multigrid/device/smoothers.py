@@ -14,7 +14,7 @@ from torch_sla.linalg.kernels.sparse import diagonal, segment_sum
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Smoother", "make_smoother", "spectral_radius"]
+__all__ = ["Smoother", "chebyshev_steps", "make_smoother", "scattered", "spectral_radius"]
 
 _POWER_STEPS = 12
 _SAFETY = 1.1  # over what the power method has seen
@@ -60,16 +60,19 @@ def _short(x: float) -> float:
     return round(x * 2**20) / 2**20
 
 
+def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers between -1/2 and 1/2 that depend on the integers `i` without any pattern."""
+    h = (i * 0x1E3779B97F4A7C15) ^ (i >> 3)
+    return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
+
+
 def spectral_radius(A: Rows, inverse: Tensor) -> float:
     """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, by the power method.
 
     Starts from a fixed vector; the safety factor covers what the last steps would still have found.
     """
     n = A.n_rows
-    i = torch.arange(n, device=A.values.device)
-    h = (i * 0x1E3779B97F4A7C15) ^ (i >> 3)
-    v = ((h >> 40) & 0xFFFF).to(A.values.dtype) / 65536.0 - 0.5
-    v = v.unsqueeze(1)
+    v = scattered(torch.arange(n, device=A.values.device), A.values.dtype).unsqueeze(1)
     norm = v.new_ones(())
     for _ in range(_POWER_STEPS):
         v = product(A, v) * inverse.unsqueeze(1)
@@ -92,7 +95,7 @@ def make_smoother(name: str, sweeps: int, A: Rows) -> tuple[Smoother, float]:
     inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
     radius = spectral_radius(A, inverse)
     if name == "chebyshev":
-        return Smoother(inverse, _chebyshev(radius, sweeps + 1)), radius
+        return Smoother(inverse, chebyshev_steps(radius, sweeps + 1)), radius
     if name == "jacobi":
         return Smoother(inverse, ((4.0 / (3.0 * radius), 0.0),) * sweeps), radius
     if name == "l1_jacobi":
@@ -114,7 +117,7 @@ def _row_sums(A: Rows, x: Tensor) -> Tensor:
     return segment_sum(x.reshape(1, -1, 1), A.crow, order, longest=A.longest).flatten()
 
 
-def _chebyshev(radius: float, degree: int) -> tuple[tuple[float, float], ...]:
+def chebyshev_steps(radius: float, degree: int) -> tuple[tuple[float, float], ...]:
     """Return the steps of the polynomial that is smallest between the bounds (Saad, algorithm 12.1)."""
     theta = 0.5 * (_UPPER + _LOWER) * radius
     delta = 0.5 * (_UPPER - _LOWER) * radius

@@ -1,0 +1,250 @@
+"""Problems that several processes share, each with values, and what is compared with one process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import torch_sla as sla
+from torch_sla.problems.distributed.problem import DistributedProblem, distribute
+from torch_sla.problems.specs.arrays import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.distributed import ProcessGroup
+
+__all__ = ["CASES", "Found", "on_ranks", "problem_of", "solved"]
+
+TIGHT = sla.Solver(rtol=1e-13, nonlinear=sla.Newton(rtol=1e-13))
+
+
+class Found(NamedTuple):
+    """Solution, outputs, loss and gradients by name."""
+
+    u: Tensor
+    outputs: dict[str, Tensor]
+    loss: Tensor
+    gradients: dict[str, Tensor]
+
+
+def _rand(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return 0.5 + torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def _number(x: float) -> Tensor:
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def _net(inputs: int) -> torch.nn.Module:
+    torch.manual_seed(3)
+    layers = (torch.nn.Linear(inputs, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    return torch.nn.Sequential(*layers, torch.nn.Softplus()).double()
+
+
+def disk() -> tuple[Any, dict[str, Any]]:
+    """Diffusion on an irregular mesh, every kind of output, conditions by predicates."""
+    problem = sla.PoissonProblem(
+        mesh=sla.DiskMesh(cells=5),
+        diffusivity=sla.Parameter("kappa", on="cells"),
+        source=sla.Parameter("f", default=1.0),
+        boundary=[
+            sla.Dirichlet(on="x < 0", value=sla.Parameter("g", on="nodes")),
+            sla.Robin(on="x > 0.3", coefficient=sla.Parameter("h", on="facets"), ambient="1 + x*y"),
+        ],
+        outputs=[
+            sla.Probe("at", at=[(0.1, 0.2), (-0.3, 0.1), (0.0, 0.0)]),
+            sla.Line("cut", at=[(-0.5, 0.0), (0.5, 0.1)], n=7, quantity="kappa*grad(u)"),
+            sla.Integral("heat", "u**2"),
+            sla.Integral("rim", "kappa*u", on="x > 0.3"),
+            sla.Flux("out", on="rim"),
+            sla.Reaction("held", on="x < 0"),
+            sla.Energy("energy"),
+            sla.Compliance("work"),
+            sla.Maximum("most", "u"),
+            sla.Minimum("least", "u"),
+            sla.Maximum("mean", "u", p=8),
+            sla.Field("flow", "kappa*grad(u)", on="cells"),
+            sla.Field("slope", "grad(u)", on="nodes"),
+            sla.Field("square", "u**2", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    mesh = problem.mesh_data()
+    values = {
+        "kappa": _rand(mesh.n_cells),
+        "f": _number(1.3),
+        "g": _rand(mesh.n_points),
+        "h": _rand(mesh.n_facets),
+    }
+    return problem, values
+
+
+def bracket() -> tuple[Any, dict[str, Any]]:
+    """Elasticity in space: forces and springs at points and on faces."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.BoxMesh(cells=(4, 2, 2), size=(2.0, 1.0, 1.0), cell="hexahedron"),
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet(on="left", value=(0.0, 0.0, 0.0)),
+            sla.Neumann(on="right", traction=(0.0, 0.1, -0.2)),
+            sla.PointLoad(
+                at=[(2.0, 1.0, 1.0), (0.7, 0.4, 0.3)], value=sla.Parameter("F", shape=(3,))
+            ),
+            sla.Spring(at=[(2.0, 0.0, 0.0)], stiffness=sla.Parameter("k")),
+        ],
+        outputs=[
+            sla.Compliance("work"),
+            sla.Energy("energy"),
+            sla.Maximum("stress", "von_mises(stress)", p=6),
+            sla.Probe("tip", at=[(2.0, 0.5, 0.5)]),
+            sla.Reaction("held", on="left"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(16), "F": _rand(3), "k": _number(0.4)}
+
+
+def corner() -> tuple[Any, dict[str, Any]]:
+    """A nonlinear law, radiation, elements of second order, a corner that reenters."""
+    problem = sla.PoissonProblem(
+        mesh=sla.LShapeMesh(cells=3),
+        order=2,
+        diffusivity="k0*(1 + u**2)",
+        source=sla.Parameter("f", on="nodes"),
+        parameters=[sla.Parameter("k0")],
+        boundary=[
+            sla.Dirichlet(on="x < 1e-9", value=0.1),
+            sla.Radiation(on="x > 0.999", emissivity=0.3, ambient=1.0, constant=1.0),
+        ],
+        outputs=[
+            sla.Integral("heat", "u"),
+            sla.Flux("out", on="x > 0.999"),
+            sla.Compliance("work"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"k0": _number(1.2), "f": _rand(problem.mesh_data().n_points)}
+
+
+def stream() -> tuple[Any, dict[str, Any]]:
+    """Advection, whose matrix has no symmetry; a network as coefficient; values at quadrature points."""
+    problem = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(6, 4), cell="quad"),
+        diffusivity=sla.Parameter("kappa", on="quadrature"),
+        advection=[sla.Parameter("speed"), 0.3],
+        boundary=[sla.Dirichlet(on="left", value=0.0), sla.Neumann(on="right", flux="1 + y")],
+        outputs=[sla.Integral("top", "u", on="top"), sla.Maximum("most", "u")],
+        solver=TIGHT,
+    )
+    return problem, {"kappa": _net(2), "speed": _number(3.0)}
+
+
+def learned() -> tuple[Any, dict[str, Any]]:
+    """A network as a law of the solution."""
+    problem = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(4, 4)),
+        diffusivity=sla.Parameter("kappa", on="quadrature", of=("x", "u")),
+        source=1.0,
+        boundary=[sla.Dirichlet(on=["left", "top"], value=0.0)],
+        outputs=[sla.Integral("heat", "u")],
+        solver=TIGHT,
+    )
+    return problem, {"kappa": _net(3)}
+
+
+def two_materials() -> tuple[Any, dict[str, Any]]:
+    """Coefficients by cell tags, some of which parts do not have; a tagged facet inside the body."""
+    plain = sla.PoissonProblem(mesh=sla.RectangleMesh(cells=(8, 3))).mesh_data()
+    x = plain.points[plain.cells].mean(1)[:, 0]
+    on_line = torch.nonzero((plain.points[:, 0] - 0.5).abs() < 1e-9)[:, 0]
+    upwards = on_line[plain.points[on_line, 1].argsort()]
+    middle = torch.stack([upwards[:-1], upwards[1:]], 1)
+    problem = sla.PoissonProblem(
+        mesh=sla.MeshArrays(
+            points=Array(plain.points.numpy()),
+            cells=Array(plain.cells.numpy()),
+            cell="triangle",
+            cell_tags={"hot": Array(torch.nonzero(x < 0.2)[:, 0].numpy())},
+            facet_tags={
+                "left": Array(plain.facets[plain.facet_tags["left"]].numpy()),
+                "middle": Array(middle.numpy()),
+            },
+        ),
+        diffusivity={"hot": sla.Parameter("k_hot"), "*": 2.0},
+        source=1.0,
+        boundary=[sla.Dirichlet(on="left", value=0.0)],
+        outputs=[
+            sla.Integral("crossing", "dot(grad(u), normal)*u", on="middle"),
+            sla.Integral("hot", "u", on="hot"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"k_hot": _number(3.0)}
+
+
+def bar() -> tuple[Any, dict[str, Any]]:
+    """Three cells, for more parts than there are."""
+    problem = sla.PoissonProblem(
+        mesh=sla.IntervalMesh(cells=3),
+        source=sla.Parameter("f"),
+        boundary=[sla.Dirichlet(on="left", value=0.0)],
+        outputs=[
+            sla.Integral("heat", "u"),
+            sla.Probe("at", at=[(0.5,), (1.0,)]),
+            sla.Maximum("most", "u"),
+            sla.Field("flow", "grad(u)", on="cells"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"f": _number(2.0)}
+
+
+CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
+    case.__name__: case for case in (disk, bracket, corner, stream, learned, two_materials, bar)
+}
+
+
+def solved(problem: Any, values: dict[str, Any]) -> Found:
+    """Solve and differentiate a cubic functional of everything, by one process or by many."""
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        given[name] = value.clone().requires_grad_() if isinstance(value, Tensor) else value
+        if isinstance(value, torch.nn.Module):
+            value.zero_grad()
+    solution = problem.solve(given)
+    shared = isinstance(problem, DistributedProblem)
+    u = solution.whole("u") if shared else solution.u
+    fields = {o.name for o in solution.spec.outputs if o.type == "field"}
+    outputs = {
+        name: solution.whole(name) if shared and name in fields else solution[name]
+        for name in solution
+    }
+    loss = (u**3).sum()
+    for value in outputs.values():
+        weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)
+        loss = loss + (weights * (value**3 + value)).sum() / value.numel()
+    loss.backward()
+    gradients: dict[str, Tensor] = {}
+    for name, value in given.items():
+        if isinstance(value, Tensor):
+            gradients[name] = torch.zeros_like(value) if value.grad is None else value.grad
+        else:
+            gradients |= {f"{name}.{n}": w.grad.clone() for n, w in value.named_parameters()}
+    detached = {name: value.detach() for name, value in outputs.items()}
+    return Found(u.detach(), detached, loss.detach(), gradients)
+
+
+def problem_of(case: str) -> tuple[Any, dict[str, Any]]:
+    """Return a case by name."""
+    return CASES[case]()
+
+
+def on_ranks(group: ProcessGroup, case: str) -> Found:
+    """Solve a case with all processes of a group."""
+    problem, values = problem_of(case)
+    return solved(distribute(problem, group=group), values)

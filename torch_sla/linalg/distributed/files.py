@@ -1,0 +1,362 @@
+"""Matrices in parts, in a folder: one archive for each part, and a manifest that names them with checksums.
+
+Every process writes its own parts, under names that carry their checksum, and the manifest is put in place when
+all of them are there: a folder holds the old matrix or the new one, never a mixture. Reading needs no process
+to see more than its own rows, however many parts were written and are wanted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.communicator import Communicator, InProcess
+from torch_sla.linalg.distributed.tensor import DSparseTensor
+from torch_sla.linalg.sparse.files import load_sparse
+from torch_sla.linalg.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from torch_sla.linalg.distributed.part import DSparseMatrix
+
+__all__ = [
+    "load_distributed_as_sparse",
+    "load_dsparse",
+    "load_metadata",
+    "load_partition",
+    "load_sparse_as_partition",
+    "save_distributed",
+    "save_dsparse",
+]
+
+_FORMAT, _VERSION = "torch_sla.dsparse", 1
+_MANIFEST = "manifest.json"
+_DIGEST = 16
+
+
+def save_dsparse(
+    D: DSparseTensor,
+    directory: str | PathLike[str],
+    metadata: dict[str, Any] | None = None,
+    verbose: bool = False,
+) -> None:
+    """Write a matrix in parts; where processes share it, all of them call this together.
+
+    Parameters
+    ----------
+    directory
+        A folder that every process can reach; an older matrix in it is replaced at once.
+    metadata
+        Anything JSON can hold, found again by `load_metadata`.
+    verbose
+        Accepted for compatibility; nothing is printed.
+
+    Raises
+    ------
+    ArgumentError
+        For bfloat16 values, which NumPy archives cannot hold.
+    """
+    del verbose
+    if D.dtype == torch.bfloat16:
+        raise ArgumentError("NumPy archives cannot hold bfloat16; convert the values first")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [_write(folder, part, D.near_nullspace) for part in D]
+    empty = torch.zeros(0, 3 + _DIGEST, dtype=torch.int64, device=D.device)
+    mine = torch.tensor(rows, dtype=torch.int64, device=D.device).reshape(-1, 3 + _DIGEST)
+    table = torch.cat(D.comm.gather(torch.cat([empty, mine]))).tolist()
+    if D.comm.rank == 0:
+        files = [
+            {
+                "file": _name(part, bytes(digest)),
+                "rows": n,
+                "nnz": nnz,
+                "digest": bytes(digest).hex(),
+            }
+            for part, n, nnz, *digest in table
+        ]
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "shape": list(D.shape),
+            "nnz": sum(f["nnz"] for f in files),
+            "dtype": str(D.dtype).removeprefix("torch."),
+            "num_partitions": len(files),
+            "parts": files,
+            "metadata": metadata or {},
+        }
+        _replace(folder / _MANIFEST, json.dumps(header, indent=1).encode())
+        kept = {f["file"] for f in files}
+        for old in folder.glob("part-*.npz"):
+            if old.name not in kept:
+                old.unlink()
+    D.comm.reduce(torch.zeros(1, device=D.device))
+
+
+def load_dsparse(
+    directory: str | PathLike[str],
+    num_partitions: int | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    comm: Communicator | None = None,
+) -> DSparseTensor:
+    """Read what `save_dsparse` or `save_distributed` wrote, into as many parts as are wanted.
+
+    Where `torch.distributed` runs, all processes call it together and each gets its parts, one by default; else
+    one process gets all. Another number of parts than was written merges neighbouring parts, or splits them.
+
+    Raises
+    ------
+    ArgumentError
+        When a file is missing, damaged or of a later version.
+    """
+    header = _manifest(Path(directory))
+    if comm is None:
+        comm = _default_comm(num_partitions, len(header["parts"]))
+    return _loaded(Path(directory), header, comm, device)
+
+
+def save_distributed(
+    A: SparseTensor,
+    directory: str | PathLike[str],
+    num_partitions: int,
+    coords: Tensor | None = None,
+    partition_method: str = "auto",
+    metadata: dict[str, Any] | None = None,
+    verbose: bool = False,
+) -> None:
+    """Cut a matrix that one process has whole, and write its parts; see `DSparseTensor` for how it is cut."""
+    D = DSparseTensor.from_sparse_tensor(
+        A, num_partitions, coords=coords, partition_method=partition_method
+    )
+    save_dsparse(D, directory, metadata, verbose)
+
+
+def load_partition(
+    directory: str | PathLike[str],
+    rank: int | None = None,
+    world_size: int | None = None,
+    device: torch.device | str = "cpu",
+) -> DSparseMatrix:
+    """Read the part of one rank.
+
+    Where `torch.distributed` runs and `rank` and `world_size` are its own or left out, the part is connected with
+    those of the other ranks, and all of them call this together. Elsewhere the whole folder is read, and the part
+    stands for study.
+
+    Parameters
+    ----------
+    rank, world_size
+        Which part, of how many.
+    """
+    D = load_dsparse(directory, world_size, device)
+    wanted = D.comm.held.start if rank is None else rank
+    if not D.comm.alone and wanted not in D.comm.held:
+        raise ArgumentError(
+            f"rank={rank} is not this process, which is {D.comm.rank}; leave it out, every process reads its own part"
+        )
+    return D[wanted]
+
+
+def load_sparse_as_partition(
+    path: str | PathLike[str],
+    rank: int | None = None,
+    world_size: int | None = None,
+    coords: Tensor | None = None,
+    partition_method: str = "auto",
+    device: torch.device | str | None = None,
+) -> DSparseMatrix:
+    """Read a matrix from one file (``.npz``, ``.safetensors``, ``.mtx``) and take the part of one rank.
+
+    Every process reads the whole file; `save_distributed` it once where that is too much.
+    """
+    A = load_sparse(path, device)
+    values, row, col = A.values, A.row_indices, A.col_indices
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        rank = torch.distributed.get_rank() if rank is None else rank
+        world_size = torch.distributed.get_world_size() if world_size is None else world_size
+    if rank is None or world_size is None:
+        raise ArgumentError("give `rank` and `world_size`, or start the program with torchrun")
+    from torch_sla.linalg.distributed.part import DSparseMatrix
+
+    shape = (A.sparse_shape[0], A.sparse_shape[1])
+    return DSparseMatrix.from_global(
+        values, row, col, shape, world_size, rank, coords=coords, partition_method=partition_method
+    )
+
+
+def load_distributed_as_sparse(
+    directory: str | PathLike[str], device: torch.device | str = "cpu"
+) -> SparseTensor:
+    """Read all parts into one matrix that one process has whole."""
+    folder, header = Path(directory), None
+    header = _manifest(folder)
+    rows, cols, values = [], [], []
+    for part in range(len(header["parts"])):
+        found = _read(folder, header, part)
+        rows.append(found["owned"].repeat_interleave(found["crow"].diff()))
+        cols.append(found["col"])
+        values.append(found["values"])
+    made = SparseTensor(torch.cat(values), torch.cat(rows), torch.cat(cols), tuple(header["shape"]))
+    return made.to(device)
+
+
+def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read what a file or a folder says about its matrix, without the matrix."""
+    if Path(path).is_dir():
+        return _manifest(Path(path))
+    from torch_sla.linalg.sparse.files import load_metadata as of_file
+
+    return of_file(path)
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, part: DSparseMatrix, near: Tensor | None) -> list[int]:
+    """Write one part; return its number, rows, entries and digest."""
+    arrays = {
+        "owned": part.owned_nodes,
+        "crow": part.pattern.crow.long(),
+        "col": part.local_to_global[part.pattern.ccol.long()],
+        "values": part.values.detach().resolve_conj(),
+    }
+    if near is not None:
+        arrays["near_nullspace"] = near[part.whole.sharding.rows.part_slice(part.partition_id)]
+    file = io.BytesIO()
+    plain: dict[str, Any] = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
+    np.savez(file, **plain)
+    data = file.getvalue()
+    digest = hashlib.blake2b(data, digest_size=_DIGEST).digest()
+    _replace(folder / _name(part.partition_id, digest), data)
+    return [part.partition_id, part.num_owned, part.pattern.nnz_csr, *digest]
+
+
+def _name(part: int, digest: bytes) -> str:
+    return f"part-{part:05d}-{digest.hex()[:12]}.npz"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise ArgumentError(f"`directory`: {str(folder)!r} holds no matrix in parts ({_MANIFEST})")
+    try:
+        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArgumentError(f"{str(path)!r} is damaged: {error}") from None
+    if header.get("format") != _FORMAT:
+        raise ArgumentError(f"{str(path)!r} is no manifest of a matrix in parts of this library")
+    if header["version"] > _VERSION:
+        raise ArgumentError(
+            f"{str(path)!r} has format version {header['version']}; this library reads up to {_VERSION}"
+        )
+    return header
+
+
+def _read(folder: Path, header: dict[str, Any], part: int) -> dict[str, Tensor]:
+    said = header["parts"][part]
+    path = folder / said["file"]
+    if not path.is_file():
+        raise ArgumentError(f"part {part} of {str(folder)!r} is missing: there is no {path.name}")
+    data = path.read_bytes()
+    if hashlib.blake2b(data, digest_size=_DIGEST).hexdigest() != said["digest"]:
+        raise ArgumentError(
+            f"part {part} of {str(folder)!r} is damaged: the checksum of {path.name} is not that of the manifest"
+        )
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def _default_comm(num_partitions: int | None, written: int) -> Communicator:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from torch_sla.linalg.distributed.processes import Processes
+
+        return Processes(parts=num_partitions)
+    return InProcess(num_partitions or written)
+
+
+def _loaded(
+    folder: Path, header: dict[str, Any], comm: Communicator, device: torch.device | str
+) -> DSparseTensor:
+    dtype = getattr(torch, header["dtype"])
+    owned, rows, cols, values, near = [], [], [], [], []
+    for part in comm.held:
+        pieces = [
+            _some_rows(_read(folder, header, old), begin, end)
+            for old, begin, end in _sources(part, comm.parts, [p["rows"] for p in header["parts"]])
+        ]
+        names = [p["owned"] for p in pieces]
+        mine = torch.cat([torch.zeros(0, dtype=torch.int64), *names])
+        order = mine.argsort()
+        owned.append(mine[order].to(device))
+        rows += [p["owned"].repeat_interleave(p["crow"].diff()) for p in pieces]
+        cols += [p["col"] for p in pieces]
+        values += [p["values"] for p in pieces]
+        modes = [p["near_nullspace"] for p in pieces if "near_nullspace" in p]
+        if modes:
+            near.append(torch.cat(modes)[order])
+    none = torch.zeros(0, dtype=torch.int64)
+    return DSparseTensor.from_local(
+        torch.cat([torch.zeros(0, dtype=dtype), *values]).to(device),
+        torch.cat([none, *rows]).to(device),
+        torch.cat([none, *cols]).to(device),
+        tuple(header["shape"]),
+        owned,
+        comm=comm,
+        near_nullspace=torch.cat(near).to(device) if near else None,
+    )
+
+
+def _sources(part: int, parts: int, rows: list[int]) -> list[tuple[int, int, int]]:
+    """Which rows of which written parts one of `parts` new ones takes: ``(old, begin, end)``.
+
+    Written parts are laid on a line, one unit each, and cut anew into equal lengths: neighbours stay together.
+
+    Examples
+    --------
+    >>> _sources(0, 2, [10, 10, 10])
+    [(0, 0, 10), (1, 0, 5)]
+    >>> _sources(3, 4, [10, 10])
+    [(1, 5, 10)]
+    """
+    old, found = len(rows), []
+    for i in range(part * old // parts, min(-(-(part + 1) * old // parts), old)):
+        # Where the borders of the new part are in the rows of the old one, in whole numbers.
+        begin = max((part * old - i * parts) * rows[i] // parts, 0)
+        end = min(((part + 1) * old - i * parts) * rows[i] // parts, rows[i])
+        if end > begin:
+            found.append((i, begin, end))
+    return found
+
+
+def _some_rows(found: dict[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
+    first, last = int(found["crow"][begin]), int(found["crow"][end])
+    chosen = {
+        "owned": found["owned"][begin:end],
+        "crow": found["crow"][begin : end + 1] - first,
+        "col": found["col"][first:last],
+        "values": found["values"][first:last],
+    }
+    if "near_nullspace" in found:
+        chosen["near_nullspace"] = found["near_nullspace"][begin:end]
+    return chosen

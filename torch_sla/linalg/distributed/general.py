@@ -1,0 +1,216 @@
+"""`eigs` of a matrix in parts: restarted Arnoldi over the space of its vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
+from torch_sla.linalg.distributed.phase import fix_phase, start
+from torch_sla.linalg.distributed.sharding import Product, Sharding
+from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.methods.space import Operator, VectorSpace
+    from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["PartGeneral", "part_eigs"]
+
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+_RANK: dict[str, Callable[[Tensor], Tensor]] = {
+    "LM": lambda w: -w.abs(),
+    "SM": lambda w: w.abs(),
+    "LR": lambda w: -w.real,
+    "SR": lambda w: w.real,
+    "LI": lambda w: -w.imag.abs(),
+    "SI": lambda w: w.imag.abs(),
+}
+_RESTARTS = 500
+_MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
+
+
+class PartGeneral:
+    """One request; see `torch_sla.linalg.adjoint.general_eigenpairs.GeneralProblem`.
+
+    Arnoldi with thick restarts: the wanted Ritz vectors are kept as an orthonormal basis and the space is grown
+    from there (Stewart, SIAM J. Matrix Anal. Appl. 23, 2002, pages 601-614, for the form with Schur vectors).
+    """
+
+    def __init__(
+        self, A: Sharding, k: int, which: str, tol: float | None, maxiter: int | None, norm: float
+    ) -> None:
+        self.A, self.extend = A, A.extend
+        self.space: VectorSpace = PartSpace(A.rows)
+        self.pattern: Pattern = A.pattern
+        self._k, self._which, self._tol, self._maxiter = k, which, tol, maxiter
+        self._norm = norm
+
+    def _operator(self, values: Tensor) -> Product:
+        return Product(self.A, values.to(_COMPLEX.get(values.dtype, values.dtype)))
+
+    @outside_transforms
+    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Find, sort, check and normalise the pairs."""
+        A, k, n = self._operator(values), self._k, self.A.rows.n
+        real = not values.is_complex()
+        dtype = _COMPLEX.get(values.dtype, values.dtype)
+        w, V = _arnoldi(
+            A,
+            start(self.A.rows, 1, dtype),
+            min(k + 1, n),
+            lambda found: self._order(found, real),
+            self._tol or 100 * torch.finfo(dtype).eps,
+            self._maxiter or _RESTARTS,
+            self._norm,
+            self.space,
+        )
+        kept = self._order(w, real)[:k]
+        w, V = w[kept], V[:, kept]
+        V = V / self.space.norm(V)
+        worst = float(self.space.norm(A(V) - V * w).max()) / max(self._norm, 1e-300)
+        limit = max(0.01 * torch.finfo(dtype).eps ** 0.5, self._tol or 0.0)
+        if not worst <= limit:
+            raise SolveError(
+                Result.RESIDUAL,
+                f"the residual of the eigenpairs is above {limit:.1e}",
+                residual=worst,
+            )
+        return w, V * fix_phase(V, self.A.rows)
+
+    def _order(self, w: Tensor, real: bool) -> Tensor:
+        """By the criterion; what is equal to rounding by real part, then the upper half plane first."""
+        key = _RANK[self._which](w)
+        if not real and self._which in ("LI", "SI"):
+            key = -w.imag if self._which == "LI" else w.imag
+        unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e5 or 1.0
+        order = torch.arange(len(w), device=w.device)
+        for part in (-w.imag, w.real, key):
+            order = order[torch.round(part[order] / unit).argsort(stable=True)]
+        return order
+
+    @outside_transforms
+    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Left vectors and adjoint solutions from the bordered matrix of each pair, by GMRES.
+
+        The border is one more unknown, which the first process holds.
+        """
+        A = self._operator(values.detach())
+        w, V, Q = w.detach(), V.detach(), Q.detach()
+        space, comm = self.space, self.A.rows.comm
+        scale = max(self._norm, torch.finfo(w.dtype).tiny)
+        one = 1 if comm.rank == 0 else 0
+        W, Z = torch.zeros_like(V), torch.zeros_like(V)
+        n = V.shape[0]
+        double = w.dtype is torch.complex128
+        options = KrylovOptions(
+            rtol=1e-12 if double else 1e-5, maxiter=40 * (self.A.rows.n + 1), restart=100
+        )
+        for i in range(len(w)):
+            v, w_i = V[:, i : i + 1], w[i].conj()
+
+            def bordered(x: Tensor, v: Tensor = v, shift: Tensor = w_i) -> Tensor:
+                z, s = x[:n], comm.reduce(x[n:].sum(0)) * scale
+                bottom = comm.reduce((v.conj() * z).sum(0)) * scale
+                return torch.cat(
+                    [A.adjoint(z.contiguous()) - shift * z + v * s, bottom.expand(one, -1)]
+                )
+
+            rhs = torch.zeros(n + one, 2, dtype=V.dtype, device=V.device)
+            rhs[n:, 0], rhs[:n, 1] = scale, Q[:, i]
+            done = gmres(bordered, rhs, options=options, space=space)
+            left = space.norm(rhs - bordered(done.x)) / space.norm(rhs).clamp(min=1e-300)
+            W[:, i], Z[:, i] = done.x[:n, 0], done.x[:n, 1]
+            size = float(space.norm(W[:, i : i + 1])[0])
+            bad = float(left.max()) > (1e-8 if double else 1e-3)
+            if bad or size * torch.finfo(w.dtype).eps ** 0.5 > 0.1:
+                raise GradientError(_MULTIPLE.format(i))
+        return W, Z
+
+    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
+        """Refuse: second derivatives are not available in parts."""
+        del values, w, V
+        raise GradientError(
+            "second derivatives of eigenvalues of a general matrix in parts are not available"
+        )
+
+
+def _arnoldi(
+    A: Operator,
+    v: Tensor,
+    k: int,
+    order: Callable[[Tensor], Tensor],
+    tol: float,
+    restarts: int,
+    norm: float,
+    space: VectorSpace,
+) -> tuple[Tensor, Tensor]:
+    """Return at least `k` Ritz values that `order` puts first, and their vectors ``[n_held, *]``."""
+    n = space.size(v)
+    m = min(max(3 * k + 10, 30), n)
+    V = v.new_empty(m + 1, *v.shape)
+    V[0] = v / space.norm(v)
+    H = torch.zeros(m + 1, m, dtype=v.dtype, device=v.device)
+    j = 0
+    for _ in range(restarts):
+        while j < m:
+            x = A(V[j])
+            h = space.dots(V[: j + 1], x)
+            x = x - space.combine(V[: j + 1], h)
+            again = space.dots(V[: j + 1], x)
+            x = x - space.combine(V[: j + 1], again)
+            H[: j + 1, j] += (h + again)[:, 0] if j >= 0 else 0
+            below = space.norm(x)[0]
+            j += 1
+            if float(below) <= 10 * torch.finfo(v.dtype).eps * max(norm, 1e-300):
+                H[j, j - 1] = 0
+                break
+            H[j, j - 1], V[j] = below.to(v.dtype), x / below
+        w, Y = torch.linalg.eig(H[:j, :j])
+        first = order(w)
+        error = H[j, j - 1].abs() * Y[j - 1].abs()
+        exhausted = bool(H[j, j - 1] == 0) or j == n
+        if exhausted or bool((error[first[:k]] <= tol * max(norm, 1e-300)).all()):
+            if j < k:
+                raise SolveError(
+                    Result.BREAKDOWN,
+                    f"the Krylov space of the start has {j} dimensions, {k} eigenvalues were asked for",
+                )
+            kept = first[: k + 2]
+            return w[kept], torch.einsum("jnk,jp->np", V[:j], Y[:, kept])
+        # Keep the wanted Ritz vectors and some more: an orthonormal basis of their span.
+        keep = first[: min(k + max(k // 2, 4), j - 1)]
+        Q, _ = torch.linalg.qr(Y[:, keep])
+        p = Q.shape[1]
+        small, last = Q.mH @ H[:j, :j] @ Q, H[j, j - 1] * Q[j - 1]
+        V[:p] = torch.einsum("jnk,jp->pnk", V[:j], Q)
+        V[p] = V[j]
+        H.zero_()
+        H[:p, :p], H[p, :p] = small, last
+        j = p
+    raise SolveError(Result.MAXITER, "restarted Arnoldi", iterations=restarts)
+
+
+def part_eigs(
+    A: Sharding,
+    values: Tensor,
+    k: int,
+    which: str,
+    tol: float | None,
+    maxiter: int | None,
+    norm: float,
+) -> tuple[Tensor, Tensor]:
+    """Return ``w`` ``[k]`` and what is held here of ``V`` ``[n_held, k]``, differentiable in slot values."""
+    n = A.rows.n
+    if not isinstance(k, int) or not 1 <= k <= n:
+        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
+    if which not in _RANK:
+        raise ArgumentError(f"`which` must be one of {', '.join(_RANK)}, got {which!r}")
+    return general_eigenpairs(values, PartGeneral(A, k, which, tol, maxiter, norm))

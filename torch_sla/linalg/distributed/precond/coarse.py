@@ -1,0 +1,53 @@
+"""A matrix small enough to be gathered and inverted on every process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.sharding import Sharding
+
+__all__ = ["GatheredInverse"]
+
+_NULL = 1e-12  # of the largest singular value, below which a coarse matrix is singular
+
+
+class GatheredInverse:
+    """Pseudoinverse of a small matrix in parts: every process has it, and one gather brings it a vector.
+
+    Parameters
+    ----------
+    sharding, values
+        The matrix, slot values.
+    """
+
+    def __init__(self, sharding: Sharding, values: Tensor) -> None:
+        self._layout = layout = sharding.rows
+        comm, pattern = layout.comm, sharding.pattern
+        key = (layout.start + pattern.csr_row.long()) * layout.n
+        key += sharding.column_places[pattern.ccol.long()]
+        flat = values.new_zeros(layout.n * layout.n)
+        for place, entry in zip(comm.gather(key), comm.gather(values), strict=True):
+            flat.index_add_(0, place, entry)
+        A = flat.reshape(layout.n, layout.n)
+        hermitian = bool((A - A.mH).abs().max() <= 1e-13 * A.abs().max()) if A.numel() else True
+        if hermitian:
+            w, V = torch.linalg.eigh((A + A.mH) / 2)
+            top = w.abs().max() if w.numel() else w.new_zeros(())
+            kept = w.abs() > _NULL * top
+            inverse = (V[:, kept] / w[kept]) @ V[:, kept].mH
+        else:
+            inverse = torch.linalg.pinv(A, rtol=_NULL)
+        # Rows held here are all that is needed of it, and of its adjoint.
+        here = slice(layout.start, layout.start + layout.n_held)
+        self._rows, self._adjoint_rows = inverse[here].clone(), inverse.mH[here].clone()
+
+    def apply(self, r: Tensor, *, adjoint: bool = False) -> Tensor:
+        """Return ``A⁺ r`` for ``[n_held, K]``."""
+        whole = torch.cat(self._layout.comm.gather(r))
+        mine = self._adjoint_rows if adjoint else self._rows
+        out: Tensor = mine @ whole
+        return out

@@ -1,0 +1,204 @@
+"""Multigrid for a matrix in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.distributed.precond.aggregation import coarsen
+from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
+from torch_sla.linalg.distributed.sharding import Product, Sharding
+from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.precond.multigrid.device.smoothers import chebyshev_steps, scattered
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Hierarchy", "PartMultigrid"]
+
+_POWER_STEPS = 12
+_SAFETY = 1.05  # covers what later steps of the power method would still have found
+_SMOOTHING_STEPS = 8  # where the last level is too large to be inverted
+
+
+@dataclass(frozen=True)
+class PartMultigrid:
+    """Smoothed aggregation whose levels are in the same parts, down to one that every process has.
+
+    Iterations do not grow with the number of parts: only the shape of the aggregates depends on them.
+
+    Parameters
+    ----------
+    strength
+        As for `AMG`: 0.25 for scalars, 0.08 for nodes of several unknowns.
+    damping
+        Of the step that smooths the transfer, over the spectral radius.
+    degree
+        Of the Chebyshev smoother, before and after the coarse correction.
+    coarse_size
+        Unknowns at which a level is gathered and inverted on every process.
+    max_levels
+        Limit on the number of levels.
+    block
+        Unknowns of a node; None: 2 or 3 where there are three or six near-nullspace vectors, else 1. Parts must not
+        cut nodes.
+    """
+
+    name: ClassVar[str] = "multigrid"
+
+    strength: float | None = None
+    damping: float = 4.0 / 3.0
+    degree: int = 2
+    coarse_size: int = 600
+    max_levels: int = 20
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
+        if not 0 <= self.damping < 2:
+            raise ArgumentError(f"`damping` must be at least 0 and below 2, got {self.damping!r}")
+        for name in ("degree", "coarse_size", "max_levels"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
+    def build_parts(
+        self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
+    ) -> Hierarchy:
+        """Set a hierarchy up for real slot values ``[nnz_csr]``."""
+        if values.is_complex():
+            raise DTypeError(
+                "multigrid in parts is for real matrices; use preconditioner='schwarz' for complex ones"
+            )
+        return Hierarchy(sharding, values, self, near_nullspace)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Matrix, transfer to the next level, inverse diagonal and smoothing steps."""
+
+    A: Product
+    P: Product | None
+    inverse: Tensor
+    steps: tuple[tuple[float, float], ...]
+
+
+class Hierarchy:
+    """Levels in parts, applied as a V cycle.
+
+    Attributes
+    ----------
+    sizes
+        Unknowns of each level, over all parts.
+    """
+
+    @outside_transforms
+    def __init__(
+        self,
+        sharding: Sharding,
+        values: Tensor,
+        options: PartMultigrid,
+        near_nullspace: Tensor | None,
+    ) -> None:
+        edge = _edge(options, sharding, near_nullspace)
+        theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
+        A, a, vectors = sharding, values.detach(), near_nullspace
+        if vectors is not None:
+            vectors = vectors.detach().to(a.dtype)
+        self._levels: list[_Level] = []
+        self.sizes = [A.rows.n]
+        while A.rows.n > options.coarse_size and len(self.sizes) < options.max_levels:
+            product = Product(A, a)
+            d = A.diagonal(a)
+            inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
+            radius = _radius(product, inverse, A)
+            made = coarsen(A, a, vectors, edge, theta, options.damping, radius)
+            steps = tuple(chebyshev_steps(radius, options.degree))
+            if made is None:
+                break
+            self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
+            A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
+            self.sizes.append(A.rows.n)
+        self._last = self._finish(A, a, options)
+
+    def _finish(
+        self, A: Sharding, a: Tensor, options: PartMultigrid
+    ) -> Callable[[Tensor, bool], Tensor]:
+        if A.rows.n <= max(options.coarse_size, 2000):
+            inverse = GatheredInverse(A, a)
+            return lambda r, adjoint: inverse.apply(r, adjoint=adjoint)
+        product, d = Product(A, a), A.diagonal(a)
+        weight = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
+        steps = tuple(chebyshev_steps(_radius(product, weight, A), _SMOOTHING_STEPS))
+        level = _Level(product, None, weight, steps)
+        return lambda r, adjoint: _smooth(level, r, None, adjoint)
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return ``B r`` for ``[n_held, K]``."""
+        return self._cycle(0, r, False)
+
+    def apply_adjoint(self, r: Tensor) -> Tensor:
+        """Return ``Bᴴ r``: the same cycle for the adjoint matrix, smoothing being the same before and after."""
+        return self._cycle(0, r, True)
+
+    def _cycle(self, index: int, b: Tensor, adjoint: bool) -> Tensor:
+        if index == len(self._levels):
+            return self._last(b, adjoint)
+        level = self._levels[index]
+        A = level.A.turned(adjoint=adjoint)
+        x = _smooth(level, b, None, adjoint)
+        if level.P is not None:
+            x = x + level.P(self._cycle(index + 1, level.P.adjoint(b - A(x)), adjoint))
+        return _smooth(level, b, x, adjoint)
+
+    def __repr__(self) -> str:
+        return f"Hierarchy({' > '.join(str(n) for n in self.sizes)} unknowns)"
+
+
+def _smooth(level: _Level, b: Tensor, x: Tensor | None, adjoint: bool) -> Tensor:
+    """Take the steps of the Chebyshev polynomial."""
+    A = level.A.turned(adjoint=adjoint)
+    change = None
+    for length, momentum in level.steps:
+        r = b if x is None else b - A(x)
+        step = r * level.inverse * length
+        change = step if change is None or not momentum else step + momentum * change
+        x = change if x is None else x + change
+    return b if x is None else x
+
+
+def _radius(A: Product, inverse: Tensor, sharding: Sharding) -> float:
+    """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, from a fixed start."""
+    space = PartSpace(sharding.rows)
+    i = sharding.rows.start + torch.arange(sharding.rows.n_held, device=inverse.device)
+    v = scattered(i, inverse.dtype).unsqueeze(1)
+    size = space.norm(v)
+    for _ in range(_POWER_STEPS):
+        v = inverse * A(v / size.clamp(min=torch.finfo(v.dtype).tiny))
+        size = space.norm(v)
+    return max(float(size) * _SAFETY, torch.finfo(v.dtype).tiny)
+
+
+def _edge(options: PartMultigrid, sharding: Sharding, vectors: Tensor | None) -> int:
+    """Unknowns of a node, and whether parts leave them together."""
+    edge = options.block
+    if edge is None:
+        edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
+    if edge == 1:
+        return 1
+    rows = sharding.rows
+    torn = bool((rows.offsets % edge != 0).any())
+    if not torn:
+        names = rows.names.reshape(-1, edge)
+        torn = bool((names != names[:, :1] + torch.arange(edge, device=names.device)).any())
+    flag = rows.names.new_tensor([int(torn)])
+    if int(rows.comm.reduce(flag, "max")):
+        raise ArgumentError(
+            f"parts cut nodes of {edge} unknowns; choose `partition_ids` by nodes, repeated {edge} times"
+        )
+    return edge

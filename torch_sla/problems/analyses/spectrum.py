@@ -1,0 +1,161 @@
+"""The pencil of a physics on its free unknowns, and how a part of its spectrum is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import SolveError
+from torch_sla.linalg import Pattern, SparseTensor
+from torch_sla.linalg.precond.base import make_preconditioner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg import SolvePlan
+    from torch_sla.problems.lowering.model import Model
+
+__all__ = ["Found", "FreeSpace", "Pencil"]
+
+# Products with an inverse that Lanczos takes for each pair, about.
+_PRODUCTS = 4
+
+
+class FreeSpace:
+    """The unknowns without a given value: where spectra live.
+
+    Parameters
+    ----------
+    model
+        The lowered physics, with its constraint ``u = T û + g``.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.constraint = constraint = model.compiled.constraint
+        whole, free = constraint.pattern, model.free
+        row, column = whole.csr_row.long(), whole.ccol.long()
+        self._slots = torch.nonzero(free[row] & free[column])[:, 0]
+        self.index = torch.nonzero(free)[:, 0]
+        self.n, self.n_all = len(self.index), len(free)
+        self._given = len(model.compiled.sides(free.new_zeros(len(model.compiled.constrained))))
+        number = torch.cumsum(free, 0) - 1
+        counts = torch.bincount(number[row[self._slots]], minlength=self.n)
+        crow = torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
+        self.pattern = Pattern.from_csr(crow, number[column[self._slots]], (self.n, self.n))
+
+    def constrained(self, values: Tensor) -> Tensor:
+        """Return ``Tᴴ A T`` on all rows, with a one where a value is given: ``[*batch, nnz]``."""
+        zero, none = values.new_zeros(self.n_all), values.new_zeros(self._given)
+        return self.constraint.apply(values, zero, none)[0]
+
+    def restrict(self, values: Tensor) -> Tensor:
+        """Return ``Tᴴ A T`` on `pattern`: ``[*batch, nnz]`` of the whole to ``[*batch, nnz]``."""
+        return self.constrained(values).index_select(-1, self._slots)
+
+    def recover(self, v: Tensor) -> Tensor:
+        """Return vectors of all unknowns ``[*batch, n]``, zero where a value is given."""
+        zero = v.new_zeros(*v.shape[:-1], self.n_all)
+        return self.constraint.recover(zero.index_copy(-1, self.index, v), v.new_zeros(self._given))
+
+
+class Found(NamedTuple):
+    """Eigenvalues ``[*batch, k]``, vectors ``[*batch, n, k]``, and how they were found."""
+
+    values: Tensor
+    vectors: Tensor
+    method: str
+    notes: list[str]
+
+
+class Pencil:
+    """Finds the end of a spectrum that the inverse of a positive definite matrix opens.
+
+    Shift and invert where the plan of a solve with that matrix is a factorisation; where it is an iteration with
+    multigrid, LOBPCG with one cycle of it. The solver of the physics says so, or the plan.
+
+    Parameters
+    ----------
+    model, space
+        The physics and its free unknowns.
+    opened
+        The matrix that is inverted, before constraints ``[nnz]``.
+    k
+        How many pairs are wanted.
+    """
+
+    def __init__(self, model: Model, space: FreeSpace, opened: Tensor, k: int) -> None:
+        self._model, self._space = model, space
+        self._opened = opened.detach()
+        self._matrix = SparseTensor.from_pattern(
+            space.constraint.pattern,
+            space.constrained(self._opened),
+            structure=model.structure(True, True),
+        )
+        solver = model.spec.solver
+        self.plan: SolvePlan | None = None
+        if not self._matrix.is_batched:
+            self.plan = self._matrix.plan(
+                repeats=_PRODUCTS * k,
+                backend=solver.backend,
+                method=solver.method,
+                preconditioner=solver.preconditioner,
+            )
+
+    @property
+    def iterative(self) -> bool:
+        """Whether the plan is an iteration with multigrid."""
+        return self.plan is not None and self.plan.choice.preconditioner == "multigrid"
+
+    def _cycle(self) -> Callable[[Tensor], Tensor]:
+        """Return one cycle of multigrid on free unknowns ``[n, K] -> [n, K]``."""
+        pattern, values = self._matrix.flat_slots()
+        structure = self._matrix.known_structure()
+        asked = self._model.spec.solver.preconditioner
+        made = make_preconditioner(
+            "multigrid" if asked == "auto" else asked, pattern, values, structure
+        )
+        index, n = self._space.index, self._space.n_all
+        if made is None:
+            raise ValueError("multigrid was planned")
+
+        def apply(r: Tensor) -> Tensor:
+            full = r.new_zeros(n, r.shape[1]).index_copy(0, index, r)
+            return made.apply(full).index_select(0, index)
+
+        return apply
+
+    def find(
+        self,
+        A: SparseTensor,
+        M: SparseTensor,
+        k: int,
+        *,
+        which: str,
+        sigma: float | None,
+        end: str | None,
+    ) -> Found:
+        """Find k pairs of ``A v = λ M v``.
+
+        Parameters
+        ----------
+        which, sigma
+            As `SparseTensor.eigsh` takes them, for Lanczos.
+        end
+            ``"SA"`` or ``"LA"``, what the same pairs are for LOBPCG; None where they are no end.
+        """
+        notes: list[str] = []
+        if self.iterative and end is not None and 4 * k < self._space.n:
+            try:
+                w, V = A.eigsh(
+                    k=k, which=end, M=M, method="lobpcg", preconditioner=self._cycle(), tol=1e-9
+                )
+            except SolveError as error:
+                notes.append(f"lobpcg with multigrid: {error.result.name.lower()}")
+            else:
+                return Found(w, V, "lobpcg with multigrid", notes)
+        w, V = A.eigsh(k=k, which=which, sigma=sigma, M=M)
+        return Found(
+            w, V, "shift and invert" if sigma is not None or which == "SM" else "lanczos", notes
+        )

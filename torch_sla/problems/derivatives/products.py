@@ -1,0 +1,219 @@
+"""Products with first and second derivatives: J v, Jᵀ w, H v, and a point where many of them are wanted.
+
+J v comes by forward mode where all that the problem does has it, which is independent of the adjoint. Elsewhere, and
+where many products are wanted at one point, it is the derivative of Jᵀ w, which is linear in w, with respect to w.
+H v is the gradient of ⟨∇J, v⟩: it needs two solves more than the gradient, as forward over reverse would, and
+goes through every problem that has second derivatives; what has none raises instead of losing a tangent unseen.
+
+Griewank and Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, sections 3.1 to 3.3 and 5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar
+from torch_sla.problems.expression import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch_sla.problems.results import Named
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["Linearised", "hvp", "jvp", "vjp"]
+
+
+class Linearised:
+    """A problem solved at a point, its graph kept: every product costs one solve with the factors that are there.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    values
+        Numbers and tensors by name; ``points`` counts.
+
+    Attributes
+    ----------
+    leaves
+        What derivatives are taken with respect to.
+    results
+        Fields and outputs, recorded.
+    """
+
+    def __init__(self, problem: Problem, values: Mapping[str, Any]) -> None:
+        self.leaves = leaves_of(values)
+        given = dict(self.leaves)
+        points = given.pop("points", None)
+        with torch.enable_grad():
+            self.solution = problem.solve(given, points=points)
+        self.results = results_of(self.solution)
+
+    def vjp(self, cotangents: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return Jᵀ w by parameter, for w by field or output."""
+        known = fitted(cotangents, self.results, "cotangent", "field or output")
+        found = self._back({n: w for n, w in known.items() if self.results[n].requires_grad})
+        return {name: gradient.detach() for name, gradient in found.items()}
+
+    def jvp(self, tangents: Mapping[str, Any], names: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        """Return J v by field and output, for v by parameter; `names` limits what is returned."""
+        known = fitted(tangents, self.leaves, "tangent", "parameter that was given")
+        chosen = {n: self.results[n] for n in names or self.results}
+        found = {n: torch.zeros_like(t) for n, t in chosen.items()}
+        ghosts = {
+            n: torch.zeros_like(t).requires_grad_() for n, t in chosen.items() if t.requires_grad
+        }
+        if not ghosts:
+            return found
+        with torch.enable_grad(), twice():
+            back = self._back(ghosts, create=True)
+            pairs = [(back[n], v) for n, v in known.items() if back[n].requires_grad]
+            if not pairs:
+                return found
+            columns: tuple[Tensor | None, ...] = torch.autograd.grad(
+                [g for g, _ in pairs],
+                list(ghosts.values()),
+                [v for _, v in pairs],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        for name, column in zip(ghosts, columns, strict=True):
+            if column is not None:
+                found[name] = column.detach()
+        return found
+
+    def _back(self, cotangents: dict[str, Tensor], *, create: bool = False) -> dict[str, Tensor]:
+        if not cotangents:
+            return {n: torch.zeros_like(leaf) for n, leaf in self.leaves.items()}
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            [self.results[n] for n in cotangents],
+            list(self.leaves.values()),
+            list(cotangents.values()),
+            retain_graph=True,
+            create_graph=create,
+            allow_unused=True,
+        )
+        return {
+            name: torch.zeros_like(leaf) if g is None else g
+            for (name, leaf), g in zip(self.leaves.items(), gradients, strict=True)
+        }
+
+
+def jvp(
+    problem: Problem, tangents: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return the derivative of every field and output along tangents; see `Problem.jvp`."""
+    leaves = leaves_of(values)
+    known = fitted(tangents, leaves, "tangent", "parameter that was given")
+    # A tangent that is lost on the way would be a silent zero: only what moves requires grad, to see who depends.
+    given = {n: leaf if n in known else leaf.detach() for n, leaf in leaves.items()}
+    try:
+        return _forward(problem, given, known)
+    except NotImplementedError:  # something on the way has no forward mode, says torch
+        return Linearised(problem, values).jvp(known)
+
+
+def _forward(
+    problem: Problem, given: dict[str, Tensor], tangents: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    found = {}
+    with forward_ad.dual_level():
+        moved = {
+            n: forward_ad.make_dual(leaf, tangents[n]) if n in tangents else leaf
+            for n, leaf in given.items()
+        }
+        points = moved.pop("points", None)
+        with torch.enable_grad():
+            solution = problem.solve(moved, points=points)
+        for name, result in results_of(solution).items():
+            tangent = forward_ad.unpack_dual(result).tangent
+            if tangent is None and result.requires_grad:
+                raise NotImplementedError(f"the tangent of {name} is lost on the way")
+            found[name] = torch.zeros_like(result) if tangent is None else tangent.detach()
+    return {name: tangent.clone() for name, tangent in found.items()}
+
+
+def vjp(
+    problem: Problem, cotangents: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return the gradient of ⟨cotangents, results⟩; see `Problem.vjp`."""
+    return Linearised(problem, values).vjp(cotangents)
+
+
+def hvp(
+    problem: Problem, output: Output, vectors: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return the Hessian of an output times vectors; see `Problem.hvp`."""
+    leaves = leaves_of(values)
+    known = fitted(vectors, leaves, "vector", "parameter that was given")
+    given = dict(leaves)
+    points = given.pop("points", None)
+    with torch.enable_grad(), twice():
+        value = scalar(problem.solve(given, points=points), output)
+        if not value.requires_grad:
+            raise GradientError("the output does not depend on anything that was given")
+        first: tuple[Tensor | None, ...] = torch.autograd.grad(
+            value, list(leaves.values()), create_graph=True, allow_unused=True
+        )
+        slopes = [
+            (gradient * known[name]).sum()
+            for name, gradient in zip(leaves, first, strict=True)
+            if name in known and gradient is not None and gradient.requires_grad
+        ]
+        if not slopes:
+            return {n: torch.zeros_like(leaf) for n, leaf in leaves.items()}
+        second: tuple[Tensor | None, ...] = torch.autograd.grad(
+            torch.stack(slopes).sum(), list(leaves.values()), allow_unused=True
+        )
+    return {
+        name: torch.zeros_like(leaf) if found is None else found.detach()
+        for (name, leaf), found in zip(leaves.items(), second, strict=True)
+    }
+
+
+def results_of(solution: Named) -> dict[str, Tensor]:
+    """Return fields and outputs by name."""
+    return {**solution.fields, **solution.outputs}
+
+
+def fitted(
+    vectors: Mapping[str, Any], like: Mapping[str, Tensor], word: str, kind: str
+) -> dict[str, Tensor]:
+    """Return vectors by name with the dtype of what they belong to; raise where name or shape do not fit."""
+    found = {}
+    for name, vector in vectors.items():
+        if name not in like:
+            known = " ".join(like) or "none"
+            raise ArgumentError(
+                f"the {word} {name!r} belongs to no {kind}{nearest(name, like)}; there are: {known}"
+            )
+        target = like[name]
+        tensor = torch.as_tensor(vector, device=target.device)
+        if tensor.is_complex() and not target.is_complex():
+            raise ArgumentError(f"the {word} of {name!r} is complex, and {name!r} is real")
+        if tensor.shape != target.shape:
+            raise ArgumentError(
+                f"the {word} of {name!r} has shape {list(tensor.shape)}; expected {list(target.shape)}"
+            )
+        found[name] = tensor.detach().to(target.dtype)
+    return found
+
+
+@contextlib.contextmanager
+def twice() -> Iterator[None]:
+    """Say in one way that something on the way cannot be differentiated twice."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "once_differentiable" not in str(error):
+            raise
+        raise GradientError(
+            "something on the way has first derivatives only, so this product does not exist"
+        ) from error

@@ -1,0 +1,252 @@
+"""Outputs of a problem in parts: what each share says, and what becomes of it together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.outputs import Taken, held, take_one
+from torch_sla.problems.specs import outputs as kinds
+from torch_sla.problems.specs.value import Formula
+
+if TYPE_CHECKING:
+    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.given import WholeValues
+
+__all__ = ["Quantity", "Seen", "quantities", "seen"]
+
+_RANKS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A solved share.
+
+    Parameters
+    ----------
+    rows, sums
+        The solution on the cells around, and on the cells of the part alone.
+    """
+
+    share: Share
+    rows: Taken
+    sums: Taken
+
+
+def seen(
+    division: Division,
+    given: WholeValues,
+    leaves: tuple[Tensor, ...],
+    u: list[Tensor],
+    *,
+    failed: bool = False,
+) -> list[Seen]:
+    """Take the solution of every share; recorded where gradients are enabled."""
+    supports = any(isinstance(o, kinds.Flux | kinds.Reaction) for o in division.spec.outputs)
+    found = []
+    for share, x in zip(division.shares, u, strict=True):
+        around, alone = (given.scene(model, leaves) for model in (share.rows, share.sums))
+        around.trial = alone.trial = failed
+        none = torch.zeros(0, dtype=x.dtype, device=x.device)
+        operator = share.rows.loaded(around) if supports else Operator(none, none, None)
+        loads = Operator(none, share.sums.loads(alone), None)
+        rows = Taken(share.rows, around, operator, x, counted=share.own_nodes)
+        sums = Taken(share.sums, alone, loads, x.index_select(-1, share.into_sums))
+        found.append(Seen(share, rows, sums))
+    return found
+
+
+class Quantity(ABC):
+    """One output.
+
+    Parameters
+    ----------
+    division
+        The problem in parts.
+    output, path
+        What is declared, and where.
+    """
+
+    def __init__(self, division: Division, output: kinds.OutputSpec, path: str) -> None:
+        self.division, self.output, self.path = division, output, path
+
+    @abstractmethod
+    def value(self, found: list[Seen]) -> Tensor:
+        """Return the output, the same on every process; all call it together."""
+
+    @abstractmethod
+    def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return tensors of the shares, recorded, with the cotangents that `grad` gives them."""
+
+    def _add(self, parts: list[Tensor]) -> Tensor:
+        return self.division.comm.reduce(torch.stack(self._shaped(parts)).sum(0))
+
+    def _shaped(self, parts: list[Tensor], sites: int | None = None) -> list[Tensor]:
+        """Give a process without cells, which knows no shape, a zero of the right one.
+
+        Parameters
+        ----------
+        sites
+            How many sites that process has, where the first dimension counts them.
+        """
+        d = self.division
+        if d.everyone_has_cells:
+            return parts
+        shape = torch.full((_RANKS,), -1, device=d.device)
+        if parts:
+            shape[: parts[0].ndim] = torch.tensor(parts[0].shape, device=d.device)
+        sizes = [int(n) for n in d.comm.reduce(shape, "max").tolist() if n >= 0]
+        if sites is not None:
+            sizes[0] = sites
+        zero = torch.zeros(sizes, dtype=d.whole.field_dtype, device=d.device)
+        return parts or [zero]
+
+
+class Total(Quantity):
+    """What adds up: integrals, energies, works, supports, and probes, each of which one part has."""
+
+    def _partial(self, s: Seen) -> Tensor:
+        match self.output:
+            case kinds.Probe() | kinds.Line():
+                return self._probe(s, self.output)
+            case kinds.Flux():
+                facets = s.sums.model.select_facets(self.output.on, f"{self.path}.on")
+                inflow = self._held(s, self.output.on)
+                return s.sums.model.natural_outflow(s.sums.scene, s.sums.u, facets) - inflow
+            case kinds.Reaction():
+                return self._held(s, self.output.on)
+        return take_one(s.sums, self.output, self.path)
+
+    def _held(self, s: Seen, on: tuple[str, ...]) -> Tensor:
+        return held(s.rows, s.rows.model.select_facets(on, f"{self.path}.on"))
+
+    def _probe(self, s: Seen, output: kinds.Probe | kinds.Line) -> Tensor:
+        """Evaluate at the points in the cells of the part, zero at the others ``[m, *shape]``."""
+        path = f"{self.path}.at"
+        at = positions(s.rows.model, output.points, path)
+        part = s.rows.model.part
+        if part is None or not len(at):
+            # Somewhere in the part, for the shape; it counts nothing.
+            centre = s.rows.model.mesh.centroids[:1].to(s.rows.u.dtype)
+            value = 0.0 * s.rows.at(output.quantity, centre, f"{self.path}.quantity").detach()
+            return value.expand(len(output.points), *value.shape[1:])
+        value = s.rows.at(output.quantity, at, f"{self.path}.quantity")
+        zero = value.new_zeros(len(output.points), *value.shape[1:])
+        return zero.index_copy(0, part.near[path], value)
+
+    def value(self, found: list[Seen]) -> Tensor:
+        """Sum over shares and processes."""
+        return self._add([self._partial(s) for s in found])
+
+    def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Every share has the cotangent of the sum."""
+        return [(self._partial(s), grad) for s in found]
+
+
+class Extreme(Quantity):
+    """The largest or least of what the shares have; those that have it get equal shares of the gradient."""
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if isinstance(self.output, kinds.Minimum) else 1.0
+
+    def _partial(self, s: Seen) -> Tensor:
+        return self._sign * take_one(s.sums, self.output, self.path)
+
+    def value(self, found: list[Seen]) -> Tensor:
+        """Compare over shares and processes."""
+        d = self.division
+        least = torch.full((), -torch.inf, dtype=d.whole.dtype, device=d.device)
+        mine = [self._partial(s) for s in found]
+        self._top = d.comm.reduce(torch.stack([least, *mine]).amax(0), "max")
+        hits = torch.stack([0.0 * least.nan_to_num(), *((m == self._top).to(least) for m in mine)])
+        self._hits = d.comm.reduce(hits.sum(0))
+        return self._sign * self._top
+
+    def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Only those that have it see the gradient."""
+        pairs = []
+        for s in found:
+            mine = self._partial(s)
+            pairs.append((mine, self._sign * grad * (mine.detach() == self._top) / self._hits))
+        return pairs
+
+
+class PowerMean(Quantity):
+    """``(∫|e|ᵖ / ∫1)^(1/p)``."""
+
+    output: kinds.Maximum
+
+    def _sizes(self, s: Seen) -> tuple[Tensor, object]:
+        cells = s.sums.scene.cells(s.sums.u)
+        formula = Formula(self.output.expression)
+        return s.sums.scene.evaluate(formula, cells, self.path).tensor.abs(), cells
+
+    def _partial(self, s: Seen) -> Tensor:
+        """Return both integrals ``[2]``."""
+        size, cells = self._sizes(s)
+        model, scene = s.sums.model, s.sums.scene
+        p = float(self.output.p or 1.0)
+        powers = model.integrate(scene, cells, (size / self._scale) ** p)  # type: ignore[arg-type]
+        volume = model.integrate(scene, cells, torch.ones_like(size))  # type: ignore[arg-type]
+        return torch.stack([powers.sum(-1), volume.sum(-1)])
+
+    def _mean(self, total: Tensor) -> Tensor:
+        mean: Tensor = self._scale * (total[0] / total[1]) ** (1.0 / float(self.output.p or 1.0))
+        return mean
+
+    def value(self, found: list[Seen]) -> Tensor:
+        """Scale by the largest value of all processes, so that no power overflows; the scale cancels."""
+        d = self.division
+        tiny = torch.full((), torch.finfo(d.whole.dtype).tiny, dtype=d.whole.dtype, device=d.device)
+        mine = [self._sizes(s)[0].detach().amax() for s in found]
+        self._scale = d.comm.reduce(torch.stack([tiny, *mine]).amax(), "max")
+        zero = torch.zeros(2, dtype=d.whole.dtype, device=d.device)
+        self._total = d.comm.reduce(torch.stack([zero, *(self._partial(s) for s in found)]).sum(0))
+        return self._mean(self._total)
+
+    def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Go through the mean of the totals, then to the integrals of each share."""
+        total = self._total.detach().requires_grad_()
+        with torch.enable_grad():
+            (seed,) = torch.autograd.grad(self._mean(total), total, grad)
+        return [(self._partial(s), seed) for s in found]
+
+
+class Spread(Quantity):
+    """A field: every process has it on its own sites; see `DistributedSolution.numbers`."""
+
+    output: kinds.Field
+
+    def _partial(self, s: Seen) -> Tensor:
+        if self.output.on != "nodes":
+            return take_one(s.sums, self.output, self.path)
+        return take_one(s.rows, self.output, self.path).index_select(0, s.share.own_points[0])
+
+    def value(self, found: list[Seen]) -> Tensor:
+        """Put the shares of this process behind each other; nothing is exchanged."""
+        return torch.cat(self._shaped([self._partial(s) for s in found], sites=0))
+
+    def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Every share has its own rows of the gradient."""
+        parts = [self._partial(s) for s in found]
+        return list(zip(parts, grad.split([len(p) for p in parts]), strict=True))
+
+
+def quantities(division: Division) -> list[Quantity]:
+    """Return the outputs of a problem, in order."""
+    found: list[Quantity] = []
+    for i, output in enumerate(division.spec.outputs):
+        kind: type[Quantity] = Total
+        if isinstance(output, kinds.Maximum | kinds.Minimum):
+            kind = Extreme if getattr(output, "p", None) is None else PowerMean
+        elif isinstance(output, kinds.Field):
+            kind = Spread
+        found.append(kind(division, output, f"outputs.{i}"))
+    return found

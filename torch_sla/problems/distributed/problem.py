@@ -1,0 +1,196 @@
+"""A problem that several processes share: cut once, solved for any values."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.linalg.distributed.communicator import InProcess
+from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems.distributed.division import Division
+from torch_sla.problems.distributed.given import WholeValues
+from torch_sla.problems.distributed.node import Run, solve_parts
+from torch_sla.problems.distributed.solution import DistributedSolution
+from torch_sla.problems.specs.faults import located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["DistributedProblem", "distribute"]
+
+
+def distribute(
+    problem: Problem,
+    parts: int | None = None,
+    *,
+    group: ProcessGroup | DeviceMesh | None = None,
+    device: torch.device | str | None = None,
+) -> DistributedProblem:
+    """Share a problem among the processes that ``torchrun`` started, one part of the mesh each.
+
+    Parameters
+    ----------
+    problem
+        The same on every process.
+    parts
+        Number of parts; one for each process by default. One process may have many, for study and tests.
+    group
+        The processes; all of them by default.
+    device
+        Where this process computes; its GPU with NCCL, else the CPU.
+
+    Raises
+    ------
+    SpecError
+        If the physics or analysis cannot be shared; the message says why.
+
+    Examples
+    --------
+    >>> from torch_sla import Dirichlet, Integral, Parameter, PoissonProblem, RectangleMesh
+    >>> problem = PoissonProblem(
+    ...     mesh=RectangleMesh(cells=(8, 8)),
+    ...     diffusivity=Parameter("kappa", default=1.0),
+    ...     source=1.0,
+    ...     boundary=[Dirichlet("left", 0.0)],
+    ...     outputs=[Integral("heat", "u")],
+    ... )
+    >>> kappa = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    >>> solution = distribute(problem, parts=3).solve(kappa=kappa)
+    >>> solution["heat"].backward()
+    >>> bool((kappa.grad + solution["heat"].detach() / 2.0).abs() < 1e-9)
+    True
+    """
+    comm: Communicator
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        comm = Processes(group, parts)
+        if device is None and "nccl" in torch.distributed.get_backend():
+            device = torch.device("cuda", torch.cuda.current_device())
+    else:
+        comm = InProcess(parts or 1)
+    return DistributedProblem(problem, comm, torch.device(device or "cpu"))
+
+
+class DistributedProblem:
+    """A problem in parts.
+
+    Parameters are whole on every process, as they are declared, and so are their gradients: those are summed
+    over the processes, so that every process takes the same step of an optimisation. Scalar outputs and probes
+    are the same everywhere too; the solution and fields are not, each process has its own part.
+
+    Parameters
+    ----------
+    spec
+        The problem.
+    comm
+        Who has which part.
+    device
+        Where this process computes.
+    """
+
+    def __init__(self, spec: Any, comm: Communicator, device: torch.device) -> None:
+        self.spec, self.comm, self.device = spec, comm, device
+        comm.agree({"the problem": f"{spec.type} {spec.spec_hash}", "parts": comm.parts})
+
+    @contextlib.contextmanager
+    def _located(self) -> Iterator[None]:
+        """Locate what turns out to be wrong in the file that it came from."""
+        document = getattr(self.spec, "_document", None)
+        try:
+            yield
+        except SpecError as error:
+            if error.file is not None or document is None:
+                raise
+            raise located(error, document) from None
+
+    @cached_property
+    def division(self) -> Division:
+        """The problem, cut."""
+        with self._located():
+            return Division(self.spec, self.comm, self.device)
+
+    def sites(self, name: str) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives, on the whole mesh."""
+        return self.division.whole.sites(name).clone()
+
+    def solve(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+        **named: Any,
+    ) -> DistributedSolution:
+        """Solve; all processes call it together, with the same values. As `Problem.solve`, but for one member.
+
+        Parameters
+        ----------
+        start
+            Starting value of this process's own unknowns, as ``solution.u`` has them.
+
+        Raises
+        ------
+        RankError
+            If the processes were given different values, or one of them failed.
+        ArgumentError
+            For moved points and batches, which are solved by one process.
+        """
+        if points is not None:
+            raise ArgumentError(
+                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
+            )
+        division = self.division
+        with self._located():
+            given = WholeValues(division.whole, {**(values or {}), **named})
+            self.comm.agree(given.facts)
+            if start is not None:
+                start = self._checked(start)
+            run = Run(division, given, start, throw=throw)
+            u, *outputs = solve_parts(run)
+        report = run.equation.info
+        if report is None:
+            raise GradientError("the solve left no report")
+        if not info:
+            report.history.clear()
+        names = [output.name for output in self.spec.outputs]
+        return DistributedSolution(
+            self, u, dict(zip(names, outputs, strict=True)), report, given.home
+        )
+
+    def _checked(self, start: Tensor) -> Tensor:
+        n = self.division.layout.n_held
+        flat = start.detach().flatten().to(self.device, self.division.whole.field_dtype)
+        if flat.numel() != n:
+            raise ArgumentError(
+                f"start has shape {tuple(start.shape)}; this process has {n} unknowns of its own"
+            )
+        return flat
+
+    def value_and_grad(
+        self,
+        output: str | Callable[[Any], Tensor],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an output and its gradient with respect to everything given, as `Problem.value_and_grad`."""
+        from torch_sla.problems.derivatives.gradient import value_and_grad
+
+        same_face: Any = self
+        return value_and_grad(same_face, output, {**(values or {}), **named})
+
+    def __repr__(self) -> str:
+        return f"DistributedProblem({self.spec.type}, {self.comm.parts} parts, {self.comm.world} processes)"

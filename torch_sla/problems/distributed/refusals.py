@@ -1,0 +1,45 @@
+"""What several processes cannot share yet, and why: said before any work is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch_sla.problems.specs.boundary import Periodic
+
+if TYPE_CHECKING:
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["TYPES", "refusal"]
+
+TYPES: dict[str, str | None] = {
+    "poisson": None,
+    "elasticity": None,
+    "hyperelasticity": "its loads come in steps that are cut where Newton's method fails, and on several processes "
+    "Newton's method takes the whole load at once",
+    "helmholtz": "its indefinite complex matrix needs a direct solver or a shifted Laplacian, and neither works on "
+    "several processes",
+    "stokes": "its saddle-point matrix needs a block preconditioner, and none works on several processes",
+    "weak_form": "what its matrix is like is not known, so no preconditioner that works on several processes can be "
+    "chosen for it",
+    "linear": "it has no mesh to cut; give the rows of the matrix to DSparseTensor.from_local instead",
+    "nonlinear": "it has no mesh to cut; use DSparseTensor.nonlinear_solve instead",
+    "eigen": "its shift-invert factorisation works in one process; use DSparseTensor.eigsh on the matrices instead",
+    "transient": "its steps are recorded and solved in one process",
+    "sweep": "its cases are batched in one process; start one run for each case instead",
+}
+"""Why a type of problem is solved by one process only; None for those that several can share."""
+
+
+def refusal(spec: Problem) -> str | None:
+    """Return why several processes cannot share a problem; None when they can."""
+    reason = TYPES.get(spec.type, "its meaning on several processes is not written")
+    if reason is not None:
+        return f"{spec.type}: {reason}"
+    if any(isinstance(condition, Periodic) for condition in getattr(spec, "boundary", ())):
+        return "a periodic condition ties unknowns of different parts to each other, which the parts do not know of"
+    if spec.solver.backend not in ("auto", "pytorch"):
+        return (
+            f"solver.backend {spec.solver.backend!r} works in one process; the methods of several are those of "
+            "'pytorch': cg, minres, bicgstab, gmres"
+        )
+    return None

@@ -1,0 +1,183 @@
+"""The solution of a problem in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.expression import nearest
+from torch_sla.problems.specs.outputs import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch_sla.linalg import SolveInfo
+    from torch_sla.linalg.distributed.communicator import Communicator, Traffic
+    from torch_sla.problems.distributed.problem import DistributedProblem
+
+__all__ = ["DistributedSolution"]
+
+
+class DistributedSolution:
+    """What `DistributedProblem.solve` returns, on every process its own part of the fields.
+
+    Attributes
+    ----------
+    u
+        The field at the nodes that belong to this process ``[n]``, a vector field ``[n, dim]``.
+    outputs
+        By name: numbers and probes are the same everywhere; a `Field` has this process's sites.
+    numbers
+        For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
+    info
+        Method, iterations, residual.
+    """
+
+    def __init__(
+        self,
+        problem: DistributedProblem,
+        u: Tensor,
+        outputs: dict[str, Tensor],
+        info: SolveInfo,
+        home: torch.device,
+    ) -> None:
+        self.problem, self.info, self.flat = problem, info, u
+        division = problem.division
+        self.outputs = {name: value.to(home) for name, value in outputs.items()}
+        dofs = division.whole.dofs
+        c = dofs.components
+        self.u = (u if c == 1 else u.unflatten(-1, (-1, c))).to(home)
+        self.numbers = {"u": (division.layout.names[::c] // c).to(home)}
+        self._sizes = {"u": dofs.n_nodes}
+        counts = division.whole.counts
+        for output in problem.spec.outputs:
+            if isinstance(output, Field):
+                own = [_sites(output.on, s, counts) for s in division.shares]
+                empty = torch.zeros(0, dtype=torch.int64, device=division.device)
+                self.numbers[output.name] = torch.cat([empty, *own]).to(home)
+                self._sizes[output.name] = counts[output.on]
+
+    @property
+    def spec(self) -> Any:
+        """The declaration that was solved."""
+        return self.problem.spec
+
+    @property
+    def traffic(self) -> Traffic:
+        """What this process sent, since the problem was cut."""
+        return self.problem.comm.traffic
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name == "u":
+            return self.u
+        if name not in self.outputs:
+            known = " ".join(self.outputs) or "none"
+            raise KeyError(
+                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
+            )
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def whole(self, name: str = "u") -> Tensor:
+        """Return a field on all sites, on every process; differentiable. All processes call it together.
+
+        It takes the memory of the whole field on every process: for looking at small problems.
+        """
+        if name not in self.numbers:
+            raise ArgumentError(f"{name!r} is no field; fields: {' '.join(self.numbers)}")
+        found: Tensor = _Whole.apply(
+            self[name], self.numbers[name], self._sizes[name], self.problem.comm
+        )
+        return found
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum over processes of what each has of something; differentiable.
+
+        For losses of fields: ``loss = solution.total(((solution.u - measured) ** 2).sum())``.
+        """
+        found: Tensor = _Total.apply(x, self.problem.comm)
+        return found
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest value of the solution over all processes; all call it together."""
+        comm, u = self.problem.comm, self.u.detach()
+        bound = torch.full((1,), torch.inf, dtype=u.dtype, device=u.device)
+        flat = torch.cat([u.flatten(), bound])
+        least = float(comm.reduce(flat.amin().to(self.problem.device), "min"))
+        flat = torch.cat([u.flatten(), -bound])
+        return {"u": (least, float(comm.reduce(flat.amax().to(self.problem.device), "max")))}
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write to files; all processes call it together.
+
+        Parameters
+        ----------
+        path
+            ``.pvtu``: a piece from every process, and one file that names them. ``.json``: outputs that are the
+            same everywhere, written by the first process.
+
+        Returns
+        -------
+        list of Path
+            What this process wrote.
+        """
+        from torch_sla.problems.report.pieces import save_pieces
+
+        return save_pieces(self, Path(path))
+
+    def __repr__(self) -> str:
+        lines = [
+            f"DistributedSolution(u {list(self.u.shape)} here, {self.info.method} in {self.problem.comm.parts} parts"
+        ]
+        for name, value in self.outputs.items():
+            shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
+            lines.append(f"  {name}: {shown}")
+        return "\n".join(lines) + ")"
+
+
+def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:
+    """Return the numbers in the whole of a share's own sites."""
+    if on == "nodes":
+        nodes: Tensor = share.own_points[1]
+        return nodes
+    cells: Tensor = share.own_cells
+    if on == "cells":
+        return cells
+    points = counts["quadrature"] // counts["cells"]
+    return (cells[:, None] * points + torch.arange(points, device=cells.device)).flatten()
+
+
+class _Whole(torch.autograd.Function):
+    """A field in parts -> the field, on every process; each takes its own rows of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, numbers: Tensor, n: int, comm: Communicator) -> Tensor:
+        ctx.save_for_backward(numbers)
+        whole = x.new_zeros(n, *x.shape[1:])
+        whole[numbers] = x.detach()
+        return comm.reduce(whole)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (numbers,) = ctx.saved_tensors
+        return grad.index_select(0, numbers), None, None, None
+
+
+class _Total(torch.autograd.Function):
+    """A share of a sum -> the sum, on every process; the gradient of each share is that of the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
+        del ctx
+        return comm.reduce(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        del ctx
+        return grad, None

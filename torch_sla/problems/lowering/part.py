@@ -1,0 +1,65 @@
+"""A part of a mesh on which a process lowers its share of a problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from torch_sla.assembly import Mesh
+
+__all__ = ["PartOfMesh"]
+
+
+@dataclass(frozen=True, eq=False)
+class PartOfMesh:
+    """A part of a mesh, and where what lives on the whole is on it.
+
+    Every selector of the problem is a tag of the part, be it an empty one: places are chosen on the whole, where
+    a predicate cannot mistake a cut for a boundary.
+
+    Parameters
+    ----------
+    mesh
+        The part.
+    device
+        Where its share is computed.
+    counts
+        Number of ``cells``, ``facets`` and ``nodes`` of the whole.
+    numbers
+        Their numbers in the whole, by the same names; -1 for facets of a cut.
+    near
+        Of the points under a path of the declaration, those inside this part; all where a path is not listed.
+    """
+
+    mesh: Mesh
+    device: torch.device
+    counts: Mapping[str, int]
+    numbers: Mapping[str, Tensor]
+    near: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def localised(self, values: Tensor, home: str, dim: int, points: int) -> Tensor:
+        """Take what lives on the sites of the part from values on the whole.
+
+        Parameters
+        ----------
+        home
+            ``"cells" "facets" "nodes" "quadrature"`` or ``"constant"``.
+        dim
+            Dimension of the sites, from the front.
+        points
+            Quadrature points of a cell.
+        """
+        if home == "constant":
+            return values
+        index = self.numbers["cells" if home == "quadrature" else home]
+        if home == "quadrature":
+            index = (index[:, None] * points + torch.arange(points, device=index.device)).flatten()
+        # No law sees the facets of a cut, so any value will do there.
+        return values.index_select(dim, index.clamp(min=0).to(values.device))

@@ -1,0 +1,185 @@
+"""Solutions in parts to files: a piece from every part, and one file that names them.
+
+The format is the parallel unstructured grid of VTK (``.pvtu``): https://docs.vtk.org/en/latest/vtk_file_formats/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torch_sla.assembly.mesh import write_mesh
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.halo import Halo
+from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.problems.specs.outputs import Field
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from torch_sla.problems.distributed.division import Share
+    from torch_sla.problems.distributed.solution import DistributedSolution
+
+__all__ = ["save_pieces", "summary_of_parts"]
+
+_SHOWN = 64
+_SECTIONS = {"PointData": "PPointData", "CellData": "PCellData", "Points": "PPoints"}
+
+
+def save_pieces(solution: DistributedSolution, path: Path) -> list[Path]:
+    """Write a solution in parts; see `DistributedSolution.save`."""
+    match path.suffix:
+        case ".pvtu":
+            return _fields(solution, path)
+        case ".json":
+            text = json.dumps(summary_of_parts(solution), indent=1) + "\n"
+            if not _writes(solution):
+                return []
+            _whole_or_nothing(path, text)
+            return [path]
+    raise ArgumentError(
+        f"path ends in {path.suffix!r}; a solution in parts is saved as .pvtu (fields) or .json (numbers)"
+    )
+
+
+def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
+    """Return the outputs that are the same everywhere and how they were found; all processes call it together."""
+    info, comm = solution.info, solution.problem.comm
+    outputs: dict[str, Any] = {}
+    for output in solution.spec.outputs:
+        value = solution[output.name].detach().cpu()
+        if not isinstance(output, Field):
+            large = value.numel() > _SHOWN
+            outputs[output.name] = {"shape": list(value.shape)} if large else value.tolist()
+    traffic = torch.tensor(
+        [solution.traffic.messages, solution.traffic.bytes], device=solution.problem.device
+    )
+    messages, size = comm.reduce(traffic).tolist()
+    return {
+        "problem": solution.spec.name,
+        "type": solution.spec.type,
+        "spec_hash": solution.spec.spec_hash,
+        "unknowns": solution.problem.division.layout.n,
+        "parts": comm.parts,
+        "processes": comm.world,
+        "sent": {"messages": messages, "bytes": size},
+        "solve": {
+            "result": info.result.name.lower(),
+            "backend": info.backend,
+            "method": info.method,
+            "preconditioner": info.preconditioner,
+            "iterations": info.iterations,
+            "residual": info.residual,
+            "notes": list(info.notes),
+        },
+        **{name: {"min": low, "max": high} for name, (low, high) in solution.ranges().items()},
+        "outputs": outputs,
+    }
+
+
+def _writes(solution: DistributedSolution) -> bool:
+    """Whether this process writes what is written once: the one that has the first part."""
+    return 0 in solution.problem.comm.held
+
+
+def _fields(solution: DistributedSolution, path: Path) -> list[Path]:
+    division = solution.problem.division
+    spread = division.spread(solution.flat.detach())
+    nodal = [o.name for o in solution.spec.outputs if isinstance(o, Field) and o.on == "nodes"]
+    on_points = {name: _at_points(solution, name) for name in nodal}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    offset = 0
+    for i, (share, u) in enumerate(zip(division.shares, spread, strict=True)):
+        n_cells = share.sums.mesh.n_cells
+        points = {"u": share.sums.at_points(u[share.into_sums])}
+        points |= {name: parts[i] for name, parts in on_points.items()}
+        cells = {
+            o.name: solution[o.name].detach()[offset : offset + n_cells]
+            for o in solution.spec.outputs
+            if isinstance(o, Field) and o.on == "cells"
+        }
+        offset += n_cells
+        written.append(_piece(path, share.part))
+        write_mesh(written[-1], share.sums.mesh, points, cells)
+    # The file that names the pieces appears when all of them are there.
+    division.comm.reduce(torch.zeros(1, device=division.device))
+    if _writes(solution):
+        parts = division.cell_part.unique().tolist()
+        _whole_or_nothing(path, _master(written[0], [_piece(path, p).name for p in parts]))
+        written.append(path)
+    return written
+
+
+def _piece(path: Path, part: int) -> Path:
+    return path.with_name(f"{path.stem}.{part}.vtu")
+
+
+def _whole_or_nothing(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _master(piece: Path, names: list[str]) -> str:
+    """Name all pieces, and the arrays that one of them has."""
+    root = ET.Element("VTKFile", type="PUnstructuredGrid", version="0.1", byte_order="LittleEndian")
+    grid = ET.SubElement(root, "PUnstructuredGrid", GhostLevel="0")
+    section: ET.Element | None = None
+    for event, element in ET.iterparse(piece, events=("start", "end")):
+        if event == "start" and element.tag in _SECTIONS:
+            section = ET.SubElement(grid, _SECTIONS[element.tag])
+        elif event == "start" and element.tag == "DataArray" and section is not None:
+            kept = ("type", "Name", "NumberOfComponents")
+            ET.SubElement(
+                section, "PDataArray", {k: v for k, v in element.attrib.items() if k in kept}
+            )
+        elif event == "end":
+            section = None if element.tag in _SECTIONS else section
+            element.clear()
+    for name in names:
+        ET.SubElement(grid, "Piece", Source=name)
+    ET.indent(root)
+    return '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _at_points(solution: DistributedSolution, name: str) -> list[Tensor]:
+    """Return a nodal field at all mesh points of every share, those of others fetched."""
+    division = solution.problem.division
+    layout, place = Layout.of_parts(division.comm, division.point_part.to(division.device))
+    numbers, wanted, parts, orders = [], [], [], []
+    for share in division.shares:
+        own = _numbers(share)
+        foreign = torch.nonzero(division.point_part.to(own.device)[own] != share.part)[:, 0]
+        order = foreign[place[own[foreign]].argsort()]
+        numbers.append(own)
+        orders.append(order)
+        wanted.append(place[own[order]])
+        parts.append(torch.full_like(order, share.part))
+    empty = torch.zeros(0, dtype=torch.int64, device=division.device)
+    halo = Halo(layout, torch.cat([empty, *wanted]), torch.cat([empty, *parts]))
+    value = solution[name].detach().to(division.device)
+    flat = value.reshape(layout.n_held, -1)
+    ghosts = halo.fetch(flat).split([len(o) for o in orders])
+    found = []
+    for share, own, order, ghost in zip(division.shares, numbers, orders, ghosts, strict=True):
+        mine = flat.new_empty(len(own), flat.shape[1])
+        held = place[own] - layout.start
+        local = division.point_part.to(own.device)[own] == share.part
+        mine[local] = flat[held[local]]
+        mine[order] = ghost
+        found.append(mine.reshape(len(own), *value.shape[1:]))
+    return found
+
+
+def _numbers(share: Share) -> Tensor:
+    if share.sums.part is None:
+        raise ArgumentError("a share is a part of a problem")
+    return share.sums.part.numbers["nodes"]
