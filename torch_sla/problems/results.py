@@ -40,16 +40,7 @@ class Named:
     @property
     def arcs(self) -> dict[str, Tensor]:
         """Length along each `Line` of the outputs at its points, by name ``[n]``."""
-        problem: Any = self.spec
-        found: dict[str, Tensor] = {}
-        while problem is not None:
-            found |= {
-                output.name: torch.tensor(output.arc, dtype=torch.float64)
-                for output in problem.outputs
-                if output.type == "line"
-            }
-            problem = problem.inner
-        return found
+        return _arcs(self.spec)
 
     @property
     def plan(self) -> object:
@@ -104,6 +95,17 @@ class Named:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.outputs)
+
+
+def _arcs(problem: Any) -> dict[str, Tensor]:
+    found = {
+        output.name: torch.tensor(output.arc, dtype=torch.float64)
+        for output in problem.outputs
+        if output.type == "line"
+    }
+    for part in problem.parts.values():
+        found |= _arcs(part)
+    return found
 
 
 class Drawn:
