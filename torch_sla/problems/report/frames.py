@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.analyses.modes import ModalSolution
 from torch_sla.problems.analyses.sweep import SweepSolution
 from torch_sla.problems.analyses.transient import TransientSolution
+from torch_sla.problems.results import Named
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.outputs import Field
 
@@ -81,11 +83,28 @@ def frames_of(result: Any) -> Frames:
             inner, TransientSolution
         ):
             return _members(inner, "case", [_said(case) for case in result.cases])
+        case DesignSolution(solution=Named() as inner):
+            return _with_design(frames_of(inner), result)
         case Solution():
             return _members(result, "member" if result.batch else "", None)
     raise ArgumentError(
         f"a {type(result).__name__} has no fields on a mesh; .csv, .json and .npz hold its numbers"
     )
+
+
+def _with_design(frames: Frames, result: DesignSolution) -> Frames:
+    """Add the variables that live on points and in cells."""
+    nodal, cellwise = dict(frames.nodal), dict(frames.cellwise)
+    for name, value in result.design.items():
+        parameter = result.spec.declared.get(name)
+        if parameter is None or len(parameter.shape) > 1:
+            continue
+        repeated = value.expand(len(frames), *value.shape)
+        if parameter.on == "nodes":
+            nodal[name] = repeated
+        elif parameter.on == "cells":
+            cellwise[name] = repeated
+    return replace(frames, nodal=nodal, cellwise=cellwise)
 
 
 def _members(solution: Solution, axis: str, titles: list[str] | None) -> Frames:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.report.draw.charts import number
 from torch_sla.problems.report.frames import frames_of
 from torch_sla.problems.report.page.fields import field_pictures, mesh_part
 from torch_sla.problems.report.page.outputs import outputs_part
+from torch_sla.problems.report.page.searching import search_part
 from torch_sla.problems.report.page.section import Section, facts, table
 from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
 from torch_sla.problems.report.page.style import SCRIPT, STYLE
@@ -57,7 +59,11 @@ def _sections(result: Any, command: str | None) -> Iterable[Section]:
     if frames is not None:
         yield Section("Fields", field_pictures(frames))
         yield Section("Mesh", mesh_part(frames))
-    yield Section("Outputs", outputs_part(result))
+    if isinstance(result, DesignSolution):
+        yield from search_part(result)
+        yield Section("Outputs", outputs_part(result.alone or result))
+    else:
+        yield Section("Outputs", outputs_part(result))
     parameters = _parameters(result)
     if parameters:
         yield Section("Parameters", parameters)
