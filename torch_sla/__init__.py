@@ -31,7 +31,8 @@ _HOMES = {
         *("OptimalityCriteria", "Scipy", "TorchOptim"),
     ),
     "torch_sla.problems.design.transforms": (
-        *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
+        *("RAMP", "SIMP", "BoundaryMotion", "ConeFilter", "Fixed", "HelmholtzFilter"),
+        *("Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
     "torch_sla.problems.distributed.problem": ("distribute",),
@@ -71,6 +72,7 @@ _HOMES = {
     "torch_sla.problems.specs.problem": ("Problem",),
     "torch_sla.problems.specs.solver": ("Newton", "Solver"),
     "torch_sla.problems.specs.stokes": ("StokesProblem",),
+    "torch_sla.problems.specs.samples": ("LogNormal", "Normal", "Samples", "Uniform"),
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
     "torch_sla.problems.specs.transient": ("Adaptive", "Event", "TransientProblem"),
     "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),

@@ -64,6 +64,7 @@ from torch_sla.problems.design.optimizers import (
 from torch_sla.problems.design.transforms import (
     RAMP as RAMP,
     SIMP as SIMP,
+    BoundaryMotion as BoundaryMotion,
     ConeFilter as ConeFilter,
     Fixed as Fixed,
     HelmholtzFilter as HelmholtzFilter,
@@ -132,6 +133,12 @@ from torch_sla.problems.specs.outputs import (
 )
 from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
 from torch_sla.problems.specs.problem import Problem as Problem
+from torch_sla.problems.specs.samples import (
+    LogNormal as LogNormal,
+    Normal as Normal,
+    Samples as Samples,
+    Uniform as Uniform,
+)
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem

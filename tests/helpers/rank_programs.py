@@ -19,7 +19,19 @@ from torch_sla.linalg.distributed.vector import DVector
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["MATRICES", "arithmetic", "assembled", "checks", "matrix", "solved"]
+__all__ = [
+    "MATRICES",
+    "arithmetic",
+    "assembled",
+    "checks",
+    "matrix",
+    "newton",
+    "poisson",
+    "preconditioned",
+    "rhs",
+    "solved",
+    "spectral",
+]
 
 Held = dict[str, Any]
 
@@ -206,4 +218,95 @@ def checks(group: Any) -> Held:
         "halo": part.halo_exchange(v.local)[part.num_owned :],
         "expected": x[part.halo_nodes],
         "total": float(v.max() - v.min()),
+    }
+
+
+def poisson(cells: int) -> SparseTensor:
+    """Return the five-point Laplacian of a square lattice."""
+    i = torch.arange(cells * cells)
+    x, y = i % cells, i // cells
+    row, col, entries = [i], [i], [torch.full((len(i),), 4.0)]
+    for inside, step in ((x > 0, -1), (x < cells - 1, 1), (y > 0, -cells), (y < cells - 1, cells)):
+        row.append(i[inside])
+        col.append(i[inside] + step)
+        entries.append(torch.full((int(inside.sum()),), -1.0))
+    n = cells * cells
+    return SparseTensor(torch.cat(entries).double(), torch.cat(row), torch.cat(col), (n, n))
+
+
+def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
+    """Iterations by preconditioner, and what a solve with multigrid sends."""
+    comm = Processes(group)
+    A = poisson(32)
+    D = cut(comm, A, A.values)
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    out: Held = {}
+    for name in names:
+        x, info = D.solve(b, preconditioner=name, info=True)
+        out[name] = (info.iterations, whole(D, x.local))
+    return out
+
+
+def spectral(group: Any, parts: int | None = None) -> Held:
+    """Eigenvalues, singular values, and gradients of them."""
+    comm = _communicator(group, parts)
+    A = poisson(14)
+    n = A.shape[-1]
+    bent = A.values * (1 + 0.2 * torch.cos(1.3 * (A.row_indices + A.col_indices)).double())
+    values = bent.clone().requires_grad_()
+    D = cut(comm, A, values)
+    before = D.traffic.copy()
+    c = torch.linspace(1, 2, n, dtype=torch.float64)
+    at = c[D.layout.names].unsqueeze(1)
+    loss: Tensor = torch.zeros((), dtype=torch.float64)
+    found: Held = {}
+    for name, (w, V) in {
+        "low": D.eigsh(2, "SA"),
+        "high": D.eigsh(2, "LM"),
+        "general": D.eigs(2, "LM"),
+    }.items():
+        local = V.local if isinstance(V, DVector) else V.index_select(0, D.layout.names)
+        loss = loss + (w.abs() ** 2).sum() + comm_total(D, at * local.abs() ** 4)
+        found[name] = w.detach()
+    _, S, _ = D.svd(2)
+    loss = loss + (S**3).sum()
+    gathered = D.traffic.since(before).gathered
+    loss.backward()
+    assert values.grad is not None
+    found |= {"svd": S.detach(), "loss": loss.detach(), "values": summed(comm, values.grad)}
+    return found | {"gathered": gathered}
+
+
+def comm_total(D: DSparseTensor, x: Tensor) -> Tensor:
+    """Sum over entries and processes."""
+    return DVector(x, D.layout).sum().sum()
+
+
+def newton(group: Any, method: str, parts: int | None = None) -> Held:
+    """A nonlinear system with a matrix, a vector and a number as parameters."""
+    comm = _communicator(group, parts)
+    A, _ = matrix("irregular")
+    n = A.shape[-1]
+    values = A.values.clone().requires_grad_()
+    q = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    f = rhs(n, A.dtype).requires_grad_()
+    D = cut(comm, A, values)
+    before = D.traffic.copy()
+
+    def residual(u: DVector, A: DSparseTensor, q: Tensor, f: DVector) -> DVector:
+        F: DVector = A @ u + q * u**3 + u.map(torch.tanh) - f
+        return F
+
+    u = D.nonlinear_solve(residual, D.zeros(), q, D.vector(f), method=method, rtol=1e-12)
+    (u * u * u).sum().backward()
+    gathered = D.traffic.since(before).gathered
+    assert values.grad is not None
+    assert q.grad is not None
+    assert f.grad is not None
+    return {
+        "u": whole(D, u.local),
+        "values": summed(comm, values.grad),
+        "q": q.grad,
+        "f": summed(comm, f.grad),
+        "gathered": gathered,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -333,6 +334,10 @@ class TransientSolution(Solution):
             value = records[event.of].to(home)
             row = value.reshape(len(value), *state[0].shape[:-1])
             self.events[event.name] = crossing(self.times, row, event.level, event.direction)
+        if not self.batch:
+            for name, when in self.events.items():
+                at = float(when.detach())
+                info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < math.inf else "never"))
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model
@@ -371,6 +376,7 @@ class TransientSolution(Solution):
         elif path.suffix == ".npz":
             found = {**self.outputs, **self.fields, "times": self.times, "points": self.points}
             found |= {f"history.{name}": value for name, value in self.history.items()}
+            found |= {f"event.{name}": value for name, value in self.events.items()}
             arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
             np.savez_compressed(path, **arrays)
         else:

@@ -201,12 +201,13 @@ def _smoothed(
     # Weak couplings are added to the diagonal, so that constants are kept.
     lumped = d + pattern.sum_rows(torch.where(keep, 0.0, values))
     lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
-    on = A.diagonal_slots
-    if bool((on < 0).any()) or bool((lumped == 0).any()):
-        raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero")
+    _refuse_holes(A, d, values)
+    on = A.diagonal_slots[A.diagonal_slots >= 0]
     filtered = torch.where(keep, values, 0.0)
-    filtered[on] = lumped
-    entries = -step * filtered / lumped[row]
+    filtered[on] = lumped[row[on]]
+    # Rows without entries stand for vectors that are dependent on their aggregate.
+    length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
+    entries = -length[row] * filtered
     entries[on] += 1
     kept = ((entries != 0) & (first[col] >= 0)).nonzero().squeeze(1)
     # Columns that occur, k for each aggregate.
@@ -232,6 +233,13 @@ def _smoothed(
         places[product.col_indices.long()],
     )
     return P.slots, P.pattern.coalesce(product.values)
+
+
+def _refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
+    """Every diagonal entry of a row with entries must be there; all processes raise together."""
+    hole = ((d == 0) & (A.pattern.sum_rows(values.abs()) > 0)).any().to(d.dtype)
+    if float(A.rows.comm.reduce(hole, "max")) > 0:
+        raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero and its row is not")
 
 
 def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:

@@ -90,7 +90,7 @@ class DesignOracle(FunctionOracle):
         values = self.unknowns.values(x)
         solutions = self.forward(values)
         self.latest = {case: solution.info for case, solution in solutions.items()}
-        scope = DesignScope(spec, self.unknowns, solutions, values)
+        scope = DesignScope(spec, self.unknowns, solutions, self.unknowns.plain(x, values))
         constraints = self._constraints(scope)
         if isinstance(spec.objective, PythonFunction):
             rest, residual = _called(spec.objective, scope, "objective"), None

@@ -209,6 +209,11 @@ class Unknowns:
         """Return the values of all variables by name, differentiable in ``x`` ``[n]``."""
         return {name: chain(self.part(name, x)) for name, chain in self.chains.items()}
 
+    def plain(self, x: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the same values as goals see them: no transform bends their gradients."""
+        bent = {name: chain for name, chain in self.chains.items() if chain.bends}
+        return {**values, **{n: chain.plain(self.part(n, x)) for n, chain in bent.items()}}
+
     def describe(self) -> list[str]:
         """Return a line for each variable."""
         lines = []

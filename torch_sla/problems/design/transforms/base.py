@@ -25,6 +25,8 @@ class Stage(ABC):
     """Number of unknowns, where it is not one per site: the stage then begins its chain."""
     bounded: bool = False
     """Whether bounds of a variable have a meaning for unknowns of its own."""
+    bends: bool = False
+    """Whether it changes gradients alone: goals see the variable without it."""
 
     @abstractmethod
     def __call__(self, values: Tensor) -> Tensor:

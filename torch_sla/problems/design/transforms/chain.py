@@ -93,6 +93,18 @@ class Chain:
             values = stage(values)
         return values
 
+    def plain(self, unknowns: Tensor) -> Tensor:
+        """Map unknowns to the same values, whose gradients are theirs."""
+        values = self.design(unknowns)
+        for stage in self.tail:
+            values = values if stage.bends else stage(values)
+        return values
+
+    @property
+    def bends(self) -> bool:
+        """Whether gradients are bent on their way."""
+        return any(stage.bends for stage in self.tail)
+
     def start(self, initial: Tensor | float) -> Tensor:
         """Return the unknowns of a design, detached.
 
