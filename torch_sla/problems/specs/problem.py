@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
@@ -33,9 +35,12 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.module import ProblemModule
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Assembled
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(Spec):
@@ -66,6 +71,8 @@ class Problem(Spec):
     """Orders of the time derivatives that have a meaning: 1 (a capacity), 2 (an inertia)."""
     still: ClassVar[str] = ""
     """Why other orders have none."""
+    goes_on: ClassVar[bool] = False
+    """Whether it is solved in parts, so that a run can be kept and gone on with."""
     no_modes: ClassVar[str | None] = None
     """Why it has no modes, where that is so."""
 
@@ -227,7 +234,9 @@ class Problem(Spec):
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
                 if self._model is None:
+                    before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
+                    logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
@@ -265,6 +274,9 @@ class Problem(Spec):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
         **named: Any,
     ) -> Solution:
         """Solve for given parameters; one node in the autograd graph.
@@ -282,20 +294,43 @@ class Problem(Spec):
             Whether to record the residual history.
         throw
             Whether failure raises `SolveError`, or is left in ``solution.info``.
+        folder
+            Keep a run in this folder while it goes on; of problems in time, sweeps and designs.
+        resume
+            Go on with the run in this folder, to the same bits as if it had never stopped.
+        progress
+            Called with a `Progress` after each part of long work; what it raises ends the work.
 
         Raises
         ------
         ArgumentError
-            For an unknown name, a wrong shape, NaN, or a coefficient that must be positive and is not.
+            For an unknown name, a wrong shape, NaN, a coefficient that must be positive and is not, or a folder
+            that holds another run.
         GradientError
             For a tensor that requires grad but reaches nothing.
         SolveError
             If the linear solve fails.
         """
         with self._located() as model:
-            return model.solve(
-                {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
+            given = {**(values or {}), **named}
+            long: dict[str, Any] = {}
+            if folder is not None or resume is not None or progress is not None:
+                from torch_sla.problems.analyses.watching import watching
+
+                if not self.goes_on and (folder is not None or resume is not None):
+                    raise ArgumentError(
+                        f"a {self.type} problem is solved in one go, so there is nothing to go on with: folder and "
+                        "resume are of transient, sweep and design problems"
+                    )
+                moved = {} if points is None else {"points": points}
+                watch = watching(model, {**given, **moved}, folder, resume, progress)
+                long = {"watch": watch} if self.goes_on else {"progress": progress}
+            before = time.monotonic()
+            solution: Solution = model.solve(
+                given, points=points, start=start, info=info, throw=throw, **long
             )
+            logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
+            return solution
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
