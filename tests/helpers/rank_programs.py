@@ -90,13 +90,17 @@ def parts_of(name: str, n: int, parts: int) -> Tensor | None:
     return None
 
 
-def cut(comm: Communicator, A: SparseTensor, values: Tensor, how: str = "") -> DSparseTensor:
-    """Cut a matrix for a communicator: in this process, or over many."""
-    part = parts_of(how, A.shape[-1], comm.parts)
+def cut(
+    comm: Communicator, A: SparseTensor, values: Tensor, how: str = "", each: int = 1
+) -> DSparseTensor:
+    """Cut a matrix for a communicator: in this process, or over many with some parts on each."""
+    part = parts_of(how, A.shape[-1], comm.parts * each)
     where = (values, A.row_indices, A.col_indices, tuple(A.shape))
     if not isinstance(comm, Processes):
         return DSparseTensor(*where, comm.parts, partition_ids=part)
-    return DSparseTensor.from_device_mesh(*where, comm.group, partition_ids=part)
+    return DSparseTensor.from_device_mesh(
+        *where, comm.group, partition_ids=part, num_partitions=comm.parts * each
+    )
 
 
 def whole(D: DSparseTensor, local: Tensor) -> Tensor:
@@ -146,7 +150,7 @@ def solved(
     A, _ = matrix(name, dtype)
     values = A.values.clone().requires_grad_()
     b = rhs(A.shape[-1], dtype, 2).requires_grad_()
-    D = cut(comm, A, values, options.pop("how", ""))
+    D = cut(comm, A, values, options.pop("how", ""), options.pop("each", 1))
     before = D.traffic.copy()
     x, info = D.solve(D.vector(b), info=True, **options)
     sent = D.traffic.since(before)
@@ -242,8 +246,9 @@ def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
     b = D.vector(rhs(A.shape[-1], A.dtype))
     out: Held = {}
     for name in names:
+        before = D.traffic.copy()
         x, info = D.solve(b, preconditioner=name, info=True)
-        out[name] = (info.iterations, whole(D, x.local))
+        out[name] = (info.iterations, whole(D, x.local), D.traffic.since(before).gathered)
     return out
 
 

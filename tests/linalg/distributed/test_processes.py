@@ -67,7 +67,7 @@ def serial_solve(name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 SOLVES: list[tuple[str, dict[str, Any], torch.dtype]] = [
-    ("irregular", {"how": "scattered"}, torch.float64),
+    ("irregular", {"how": "scattered", "each": 3}, torch.float64),
     ("blobs", {}, torch.float64),
     ("tiny", {"how": "gap"}, torch.float64),
     ("convection", {}, torch.float64),
