@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import DSparseMatrix, SparseTensor
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
@@ -26,6 +26,7 @@ __all__ = [
     "checks",
     "matrix",
     "newton",
+    "one_part",
     "poisson",
     "preconditioned",
     "rhs",
@@ -222,6 +223,27 @@ def checks(group: Any) -> Held:
         "halo": part.halo_exchange(v.local)[part.num_owned :],
         "expected": x[part.halo_nodes],
         "total": float(v.max() - v.min()),
+    }
+
+
+def one_part(group: Any) -> Held:
+    """The part of one rank, made from the whole matrix, connected with those of the others."""
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    A, _ = matrix("irregular")
+    M = DSparseMatrix.from_global(
+        A.values, A.row_indices, A.col_indices, tuple(A.shape), world, rank, verbose=True
+    )
+    x = rhs(A.shape[-1], A.dtype)[M.owned_nodes]
+    y = M.solve(M.matvec(x), rtol=1e-13)
+    alone = M.solve(x, distributed=False)
+    w = M.eigsh(2, which="SA", return_eigenvectors=False)
+    return {
+        "connected": M.connected,
+        "error": float((y - x).abs().max()),
+        "alone": float((M.owned_matrix() @ alone - x).abs().max()),
+        "w": w,
     }
 
 
