@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
+from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.mesh import MeshSpec
@@ -32,9 +35,12 @@ if TYPE_CHECKING:
     from torch_sla.linalg import SparseTensor
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Assembled
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(Differentiable, Spec):
@@ -65,6 +71,8 @@ class Problem(Differentiable, Spec):
     """Orders of the time derivatives that have a meaning: 1 (a capacity), 2 (an inertia)."""
     still: ClassVar[str] = ""
     """Why other orders have none."""
+    goes_on: ClassVar[bool] = False
+    """Whether it is solved in parts, so that a run can be kept and gone on with."""
     no_modes: ClassVar[str | None] = None
     """Why it has no modes, where that is so."""
 
@@ -226,7 +234,9 @@ class Problem(Differentiable, Spec):
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
                 if self._model is None:
+                    before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
+                    logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
@@ -264,6 +274,9 @@ class Problem(Differentiable, Spec):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
         **named: Any,
     ) -> Solution:
         """Solve for given parameters; one node in the autograd graph.
@@ -281,27 +294,50 @@ class Problem(Differentiable, Spec):
             Whether to record the residual history.
         throw
             Whether failure raises `SolveError`, or is left in ``solution.info``.
+        folder
+            Keep a run in this folder while it goes on; of problems in time, sweeps and designs.
+        resume
+            Go on with the run in this folder, to the same bits as if it had never stopped.
+        progress
+            Called with a `Progress` after each part of long work; what it raises ends the work.
 
         Raises
         ------
         ArgumentError
-            For an unknown name, a wrong shape, NaN, or a coefficient that must be positive and is not.
+            For an unknown name, a wrong shape, NaN, a coefficient that must be positive and is not, or a folder
+            that holds another run.
         GradientError
             For a tensor that requires grad but reaches nothing.
         SolveError
             If the linear solve fails.
         """
         with self._located() as model:
-            return model.solve(
-                {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
+            given = joined(values, named)
+            long: dict[str, Any] = {}
+            if folder is not None or resume is not None or progress is not None:
+                from torch_sla.problems.analyses.watching import watching
+
+                if not self.goes_on and (folder is not None or resume is not None):
+                    raise ArgumentError(
+                        f"a {self.type} problem is solved in one go, so there is nothing to go on with: folder and "
+                        "resume are of transient, sweep and design problems"
+                    )
+                moved = {} if points is None else {"points": points}
+                watch = watching(model, {**given, **moved}, folder, resume, progress)
+                long = {"watch": watch} if self.goes_on else {"progress": progress}
+            before = time.monotonic()
+            solution: Solution = model.solve(
+                given, points=points, start=start, info=info, throw=throw, **long
             )
+            logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
+            return solution
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
         from torch_sla.problems.report.explain import explain
 
         with self._located() as model:
-            return explain(model, {**(values or {}), **named})
+            return explain(model, joined(values, named))
 
 
 class FieldProblem(Problem):
@@ -350,7 +386,7 @@ class FieldProblem(Problem):
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
         with self._located() as model:
-            return model.assemble({**(values or {}), **named}, points=points)
+            return model.assemble(joined(values, named), points=points)
 
     def residual(
         self,
@@ -364,9 +400,7 @@ class FieldProblem(Problem):
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
         with self._located() as model:
-            return model.residual(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.residual(u, joined(values, named), points=points, constrained=constrained)
 
     def jacobian(
         self,
@@ -380,9 +414,7 @@ class FieldProblem(Problem):
     ) -> SparseTensor:
         """Return the derivative of `residual` with respect to u."""
         with self._located() as model:
-            return model.jacobian(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.jacobian(u, joined(values, named), points=points, constrained=constrained)
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""
