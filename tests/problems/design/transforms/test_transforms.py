@@ -162,9 +162,9 @@ def test_cells_of_different_size_count_by_their_size():
     assert place.volumes.max() > 2.9 * place.volumes.min()
 
 
-def test_pointwise_inverses():
+def test_reparametrisations_and_their_inverses():
     y = 0.05 + 0.9 * random(50)
-    for t in (Log(), Softplus(0.01, 2.0), Logit(), Projection(4.0), SIMP(), RAMP()):
+    for t in (Log(), Softplus(0.01, 2.0), Logit()):
         assert torch.allclose(t(t.inverse(y)), y, rtol=1e-12), t
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.report.frames import Frames
 
-__all__ = ["chosen", "field_pictures", "mesh_part"]
+__all__ = ["chosen", "field_pictures", "mesh_part", "moved_points", "slider"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
     points = np.repeat(_numpy(frames.points)[None], len(size), 0)
     if moves is not None:
         moved = _numpy(frames.nodal[moves])
-        points, said = _moved(points, moved, said, each=frames.axis == "mode")
+        points, said = moved_points(points, moved, said, each=frames.axis == "mode")
     if frames.axis == "mode":
         return _modes(frames, said, size, points)
     index = chosen(len(size), _FRAMES)
@@ -80,12 +80,11 @@ def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
     shown = framed(view, urls[first], scale, label=said)
     if not compact:
         return figure(shown, said)
-    return _slider(shown, urls, [frames.titles[i] for i in index], first, said)
+    return slider(shown, urls, [frames.titles[i] for i in index], first, said)
 
 
-def _slider(
-    shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str
-) -> str:
+def slider(shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str) -> str:
+    """Put a slider and a button under a picture, which go through others of its size."""
     data = json.dumps([{"url": u, "title": t} for u, t in zip(urls, titles, strict=True)])
     controls = (
         '<div class="controls"><button type="button" aria-label="play">▶</button>'
@@ -113,7 +112,7 @@ def _modes(frames: Frames, said: str, size: Floats, points: Floats) -> str:
     return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>{note}'
 
 
-def _moved(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
+def moved_points(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
     """Move points by displacements, enlarged so that they can be seen where they are small."""
     extent = float(np.ptp(points[0], axis=0).max())
     largest = np.linalg.norm(moved, axis=-1).max(-1)
