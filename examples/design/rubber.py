@@ -41,7 +41,7 @@ def declare() -> DesignProblem:
         ],
         objective="misfit(force[0], curve)",
         data={"curve": Measured(np.load(DATA)["force"], noise=0.002)},
-        optimizer=LevenbergMarquardt(),
+        optimizer=LevenbergMarquardt(gradient_tolerance=1e-9),
     )
 
 
