@@ -46,7 +46,7 @@ def weights(n: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("which", "sigma"), [("SA", None), ("LA", None), ("LM", None), ("SM", None), ("LM", 3.3)]
+    ("which", "sigma"), [("SA", None), ("LA", None), ("LM", None), ("SM", None), ("LM", 0.95)]
 )
 def test_hermitian(which: str, sigma: float | None) -> None:
     A = lattice()
@@ -69,7 +69,7 @@ def test_small_matrices_and_indefinite_ones() -> None:
 def test_indefinite_interior() -> None:
     A = lattice()
     n = A.shape[-1]
-    shifted = A - SparseTensor.eye(n, dtype=torch.float64) * 2.9
+    shifted = A - SparseTensor.eye(n, dtype=torch.float64) * 0.95
     agree(shifted, lambda B: (B.eigsh(1, "SM", return_eigenvectors=False).sum(),))
 
 
