@@ -237,7 +237,7 @@ def poisson(cells: int) -> SparseTensor:
 def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
     """Iterations by preconditioner, and what a solve with multigrid sends."""
     comm = Processes(group)
-    A = poisson(32)
+    A = poisson(25)
     D = cut(comm, A, A.values)
     b = D.vector(rhs(A.shape[-1], A.dtype))
     out: Held = {}

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.table import Table
@@ -22,7 +22,11 @@ from torch_sla.cli.options import (
     Trust,  # noqa: TC001
     Verbose,  # noqa: TC001
 )
+from torch_sla.cli.together import optimize_together, started_together
 from torch_sla.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch_sla.problems.analyses.design.solution import DesignSolution
 
 __all__ = ["optimize"]
 
@@ -45,6 +49,9 @@ def optimize(
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
+    timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds to wait for another process.")
+    ] = 300.0,
     pictures: Annotated[
         int, typer.Option("--pictures", min=0, help="Draw the design every so many iterations.")
     ] = 0,
@@ -53,10 +60,25 @@ def optimize(
     ] = True,
     verbose: Verbose = 0,
 ) -> None:
-    """Search for the best design; stop at any time, and go on with --resume."""
+    """Search for the best design; stop at any time, and go on with --resume.
+
+    Started by torchrun, all processes share the forward problems, one part of the mesh each.
+    """
     from torch_sla.problems.specs.design import DesignProblem
 
     folder = Path(file.stem) if output is None else output
+    if started_together():
+        optimize_together(
+            *(file, settings, parameters, folder),
+            resume=resume,
+            device=device,
+            timeout=timeout,
+            trust=trust,
+            pictures=pictures,
+            as_json=as_json,
+            show=lambda found, written: _show(found, written, as_json=as_json),
+        )
+        return
     names = ["reading", "compiling", "searching", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
@@ -89,6 +111,10 @@ def optimize(
         if report:
             written.append(folder / f"{file.stem}.html")
             found.report(written[-1], command=command(), seconds=seconds)
+    _show(found, written, as_json=as_json)
+
+
+def _show(found: DesignSolution, written: list[Path], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**found.summary, "files": [str(path) for path in written]}))
         return
@@ -98,7 +124,7 @@ def optimize(
     for name, value in found.design.items():
         low, high = float(value.min()), float(value.max())
         shown = f"{low:.8g}" if value.numel() == 1 else f"{low:.8g} ... {high:.8g}"
-        declared = problem.declared.get(name)
+        declared = found.spec.declared.get(name)
         table.add_row(name, shown, "" if declared is None else declared.unit or "")
     table.add_row("objective", f"{found.objective:.8g}", "")
     out.print(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -34,18 +33,13 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Trust,
     Verbose,
 )
-from torch_sla.cli.together import solve_together
+from torch_sla.cli.together import solve_together, started_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["solve"]
-
-
-def started_together() -> bool:
-    """Whether this is one of several processes, without loading what they need."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve(

@@ -185,7 +185,7 @@ def test_requests_that_cannot_be_honoured() -> None:
 @pytest.mark.distributed
 def test_processes_count_as_parts_do(ranks: Ranks) -> None:
     names = ("multigrid", "schwarz", "block_jacobi")
-    A = programs.poisson(32)
+    A = programs.poisson(25)
     b = programs.rhs(A.shape[-1], A.dtype)
     exact, D = A.solve(b), A.partition(4)
     for found in ranks.run(4, programs.preconditioned, names):

@@ -252,7 +252,8 @@ class _Taking:
             drag = None if self._first_order else grid.damping(state[1])
             inertia = inertia if drag is None else inertia + drag
         now = grid.now(t)
-        return Taken(grid.model, now.scene, now.operator, state[0], inertia)
+        kinetic = None if self._first_order else partial(_kinetic, grid, state[1])
+        return Taken(grid.model, now.scene, now.operator, state[0], inertia, kinetic=kinetic)
 
     def record(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, first: bool
@@ -281,6 +282,11 @@ class _Taking:
             if bool(torch.isfinite(crossing(times, row, event.level, event.direction)).all()):
                 return True
         return False
+
+
+def _kinetic(grid: TimeGrid, v: Tensor) -> Tensor:
+    """Return ½ vᵀ M v ``[*batch]``."""
+    return 0.5 * (v * grid.mass(v)).sum(-1)
 
 
 class TransientSolution(Solution):

@@ -36,7 +36,7 @@ def distribute(
     *,
     group: ProcessGroup | DeviceMesh | None = None,
     device: torch.device | str | None = None,
-) -> DistributedProblem:
+) -> Any:
     """Share a problem among the processes that ``torchrun`` started, one part of the mesh each.
 
     Parameters
@@ -49,6 +49,11 @@ def distribute(
         The processes; all of them by default.
     device
         Where this process computes; its GPU with NCCL, else the CPU.
+
+    Returns
+    -------
+    DistributedProblem
+        Or `DistributedDesign` of a design problem.
 
     Raises
     ------
@@ -78,7 +83,13 @@ def distribute(
             device = torch.device("cuda", torch.cuda.current_device())
     else:
         comm = InProcess(parts or 1)
-    return DistributedProblem(problem, comm, torch.device(device or "cpu"))
+    where = torch.device(device or "cpu")
+    if problem.type == "design":
+        from torch_sla.problems.distributed.design import DistributedDesign
+
+        searched: Any = problem
+        return DistributedDesign(searched, comm, where)
+    return DistributedProblem(problem, comm, where)
 
 
 class DistributedProblem:

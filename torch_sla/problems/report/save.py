@@ -88,7 +88,7 @@ def summary(solution: Named) -> dict[str, Any]:
         "problem": solution.spec.name,
         "type": solution.spec.type,
         **identity(solution),
-        "unknowns": sum(value.numel() for value in solution.fields.values()),
+        **({"unknowns": _unknowns(solution)} if solution.fields else {}),
         "solve": {
             "result": info.result.name.lower(),
             "backend": info.backend,
@@ -101,6 +101,10 @@ def summary(solution: Named) -> dict[str, Any]:
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": outputs,
     }
+
+
+def _unknowns(solution: Named) -> int:
+    return sum(value.numel() for value in solution.fields.values())
 
 
 def _fields(solution: Solution, path: Path) -> None:

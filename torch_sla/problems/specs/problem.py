@@ -16,6 +16,7 @@ from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
+from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
@@ -25,14 +26,12 @@ from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Listed, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from torch_sla.assembly.mesh import Mesh
     from torch_sla.linalg import SparseTensor
-    from torch_sla.problems.derivatives.check import GradientCheck
-    from torch_sla.problems.derivatives.module import ProblemModule
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Assembled
     from torch_sla.problems.progress import ProgressCallback
@@ -43,7 +42,7 @@ __all__ = ["FieldProblem", "Problem"]
 logger = logging.getLogger(__name__)
 
 
-class Problem(Spec):
+class Problem(Differentiable, Spec):
     """A problem as data. ``Problem(type="poisson", ...)`` builds the matching class.
 
     Examples
@@ -338,185 +337,6 @@ class Problem(Spec):
 
         with self._located() as model:
             return explain(model, {**(values or {}), **named})
-
-    # -- derivatives ----------------------------------------------------------------------------
-
-    def value_and_grad(
-        self,
-        output: str | Callable[[Solution], Tensor],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return an output and its gradient with respect to everything given.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output, or a function of the solution.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Returns
-        -------
-        value, gradients
-            A scalar, and a tensor of the shape of each thing given.
-
-        Examples
-        --------
-        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
-        >>> problem = PoissonProblem(
-        ...     mesh=IntervalMesh(cells=8),
-        ...     source=Parameter("f", default=1.0),
-        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
-        ...     outputs=[Integral("total", "u")],
-        ... )
-        >>> value, gradient = problem.value_and_grad("total", f=2.0)
-        >>> bool((2 * gradient["f"] - value).abs() < 1e-12)
-        True
-        """
-        from torch_sla.problems.derivatives.gradient import value_and_grad
-
-        return value_and_grad(self, output, {**(values or {}), **named})
-
-    def jvp(
-        self,
-        tangents: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return J v: how every field and output changes along tangents, by name.
-
-        Parameters
-        ----------
-        tangents
-            Tensors of the shape of what is given, by name; the others do not move.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a tangent of something that is not given, or of another shape.
-        GradientError
-            Where there is no such derivative.
-
-        Examples
-        --------
-        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
-        >>> problem = PoissonProblem(
-        ...     mesh=IntervalMesh(cells=8),
-        ...     source=Parameter("f", default=1.0),
-        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
-        ...     outputs=[Integral("total", "u")],
-        ... )
-        >>> along = problem.jvp({"f": 1.0}, f=2.0)
-        >>> bool((along["total"] - problem.solve(f=1.0)["total"]).abs() < 1e-12)
-        True
-        """
-        from torch_sla.problems.derivatives.products import jvp
-
-        return jvp(self, tangents, {**(values or {}), **named})
-
-    def vjp(
-        self,
-        cotangents: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return Jᵀ w: the gradient of ⟨w, fields and outputs⟩ with respect to everything given, by name.
-
-        Parameters
-        ----------
-        cotangents
-            Tensors of the shape of fields and outputs, by name.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a cotangent of something there is not, or of another shape.
-        """
-        from torch_sla.problems.derivatives.products import vjp
-
-        return vjp(self, cotangents, {**(values or {}), **named})
-
-    def hvp(
-        self,
-        output: str | Callable[[Solution], Tensor],
-        vectors: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return the Hessian of an output times vectors, by name; mixed derivatives count.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output, or a function of the solution.
-        vectors
-            Tensors of the shape of what is given, by name; the others are zero.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a vector of something that is not given, or of another shape.
-        GradientError
-            Where there are no second derivatives.
-        """
-        from torch_sla.problems.derivatives.products import hvp
-
-        return hvp(self, output, vectors, {**(values or {}), **named})
-
-    def check_gradients(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        output: str | Callable[[Solution], Tensor] | None = None,
-        seed: int = 20261,
-        entries: int = 1,
-        second: bool = True,
-        **named: Any,
-    ) -> GradientCheck:
-        """Test the derivatives with respect to each thing given; ``print`` the table.
-
-        Taylor remainders of the gradient in random directions and along single entries, those of the Hessian, and
-        the dot-product test of `jvp` and `vjp`.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output or function of the solution; a cubic functional when left out.
-        seed
-            Of the random directions.
-        entries
-            Single entries that are moved, those with the largest gradients.
-        second
-            Whether second derivatives are tested too.
-        """
-        from torch_sla.problems.derivatives.check import check_gradients
-
-        return check_gradients(
-            self,
-            {**(values or {}), **named},
-            output=output,
-            seed=seed,
-            entries=entries,
-            second=second,
-        )
-
-    def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
-        """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
-        from torch_sla.problems.derivatives.module import ProblemModule
-
-        return ProblemModule(self, trainable)
 
 
 class FieldProblem(Problem):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
-from torch_sla.problems.checkpoint import Checkpoints, fingerprint, opened, run_identity
+from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
 from torch_sla.problems.design.optimizers.base import State
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
@@ -39,7 +39,7 @@ def search(
     pictures: int = 0,
 ) -> DesignSolution:
     """Run or go on with a search; see `DesignProblem.solve`."""
-    states, found = opened(folder, resume, _identity(design, given))
+    states, found = design.opened(folder, resume, _identity(design, given))
     run = _Run(design, given, states, progress, pictures)
     state = run.begin() if found is None else run.go_on(found)
     while True:

@@ -14,6 +14,7 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.design.loop import search
 from torch_sla.problems.analyses.design.oracle import DesignOracle
 from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
+from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.lowering.parameters import check_names
 from torch_sla.problems.specs.design import POINTS
 from torch_sla.problems.specs.python import PythonFunction
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.problem import Problem
     from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["Design"]
@@ -42,7 +45,7 @@ class Design(Analysis):
         self.models: dict[str, Any] = {}
         for case, problem in spec.parts.items():
             with inside(f"of.{case}" if case else "of"):
-                self.models[case] = problem.compile()
+                self.models[case] = self.lowered(problem)
         self.model = next(iter(self.models.values()))
         self.declared: dict[str, Parameter] = spec.declared
         self.dtype: torch.dtype = self.model.dtype
@@ -52,6 +55,19 @@ class Design(Analysis):
         shapes = " ".join(f"{n} {tuple(c.shape)}" for n, c in self.unknowns.chains.items())
         key = hashlib.blake2b(f"{spec.type} {keys} {shapes}".encode(), digest_size=16).hexdigest()
         self.compiled = SimpleNamespace(key=key)
+
+    def lowered(self, problem: Problem) -> Any:
+        """Lower one of the problems."""
+        return problem.compile()
+
+    def opened(
+        self,
+        folder: str | Path | None,
+        resume: str | Path | None,
+        identity: Mapping[str, Any],
+    ) -> tuple[Checkpoints | None, Checkpoint | None]:
+        """Open the folder of a run, for `search`; see `checkpoint.opened`."""
+        return opened(folder, resume, identity)
 
     def like(self, spec: DesignProblem) -> Design:
         """Return another stage of the search, lowered; errors are those of the stage."""
