@@ -34,7 +34,7 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Verbose,
 )
 from torch_sla.cli.together import solve_together, started_together
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
@@ -153,4 +153,10 @@ def _where(problem: Problem, kept: Path, *, resume: bool) -> dict[str, Any]:
     """Return where a run is kept, if its kind can go on."""
     if not problem.goes_on:
         return {}
-    return {"resume" if resume and kept.is_dir() else "folder": kept}
+    if resume and kept.is_dir():
+        return {"resume": kept}
+    if kept.is_dir() and any(kept.iterdir()):
+        raise ArgumentError(
+            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
+        )
+    return {"folder": kept}

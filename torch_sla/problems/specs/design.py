@@ -20,6 +20,7 @@ from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.optimizers import OPTIMIZERS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
@@ -292,7 +293,7 @@ class DesignProblem(Problem):
         """
         with self._lowered() as design:
             return design.solve(
-                {**(values or {}), **named},
+                joined(values, named),
                 folder=folder,
                 resume=resume,
                 progress=progress,
@@ -302,7 +303,7 @@ class DesignProblem(Problem):
     def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
         """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
         with self._lowered() as design:
-            return design.oracle({**(values or {}), **named})
+            return design.oracle(joined(values, named))
 
     @contextlib.contextmanager
     def _lowered(self) -> Iterator[Design]:
