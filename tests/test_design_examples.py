@@ -34,7 +34,7 @@ NUMBERS: dict[str, tuple[object, float]] = {
     "conductivity": (0.0630, 0.02),
     "neural_conductivity": (0.073, 0.3),
     "warming_rod": ([15.2176, 3.59344e6, 76.705], 1e-3),
-    "rubber": ([0.40377, 0.55558], 1e-3),
+    "rubber": ([0.403853, 0.554927], 1e-3),
     "source": ([0.62, 0.37, 2.0, -1.0], 0.05),
     "mbb_beam": ([233.71, 233.71], 0.005),
     "cantilever_3d": (2.2565, 0.03),
