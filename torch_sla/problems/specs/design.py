@@ -326,9 +326,11 @@ class DesignProblem(Problem):
     def value_and_grad(self, *_: Any, **__: Any) -> Any:
         """Refuse: a design problem has an oracle."""
         raise ArgumentError(
-            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
-            "problem.of"
+            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); derivatives of "
+            "outputs, and how sure a design is, are asked of problem.of, as in problem.of.laplace(..., **found.design)"
         )
+
+    jvp = vjp = hvp = sensitivities = laplace = value_and_grad
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""
