@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table(cases: Path, tmp_path)
     assert any(kept.glob("state-000000004*"))  # though it was not yet time to save
     refused = shell("solve", cases, *options)
     assert refused.returncode == 2
-    assert "holds a run already" in refused.stderr
+    assert "was not finished: --resume" in refused.stderr
     done = shell("solve", cases, *options, "--resume")
     assert done.returncode == 0, done.stderr
     assert not kept.exists()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +14,7 @@ import typer
 from torch_sla.cli.console import (
     FAILED,
     STOPPED,
+    command,
     duration,
     err,
     exit_codes,
@@ -35,7 +34,7 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Verbose,
 )
 from torch_sla.cli.together import solve_together, started_together
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
@@ -123,7 +122,7 @@ def solve(
                     solution.plot(written[-1])
             if report:
                 written.append(output / f"{file.stem}.html")
-                solution.report(written[-1], command=_command(), seconds=seconds)
+                solution.report(written[-1], command=command(), seconds=seconds)
             if kept.is_dir():
                 shutil.rmtree(kept)
     if as_json:
@@ -154,9 +153,10 @@ def _where(problem: Problem, kept: Path, *, resume: bool) -> dict[str, Any]:
     """Return where a run is kept, if its kind can go on."""
     if not problem.goes_on:
         return {}
-    return {"resume" if resume and kept.is_dir() else "folder": kept}
-
-
-def _command() -> str:
-    """Return the command as it was given."""
-    return shlex.join(["torch-sla", *sys.argv[1:]])
+    if resume and kept.is_dir():
+        return {"resume": kept}
+    if kept.is_dir() and any(kept.iterdir()):
+        raise ArgumentError(
+            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
+        )
+    return {"folder": kept}

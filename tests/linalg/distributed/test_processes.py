@@ -67,7 +67,7 @@ def serial_solve(name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 SOLVES: list[tuple[str, dict[str, Any], torch.dtype]] = [
-    ("irregular", {"how": "scattered"}, torch.float64),
+    ("irregular", {"how": "scattered", "each": 3}, torch.float64),
     ("blobs", {}, torch.float64),
     ("tiny", {"how": "gap"}, torch.float64),
     ("convection", {}, torch.float64),
@@ -132,3 +132,13 @@ def test_bytes_are_what_the_halo_needs(ranks: Ranks) -> None:
     # One reduction for each iteration, and a handful around them.
     assert all(found["sent"][2] <= iterations + 6 for found in answers)
     assert alone["sent"][:2] == tuple(sum(found["sent"][i] for found in answers) for i in (0, 1))
+
+
+def test_a_part_of_ones_own(ranks: Ranks) -> None:
+    A, _ = programs.matrix("irregular")
+    lowest = A.eigsh(2, "SM")[0]
+    for found in ranks.run(max(SIZES), programs.one_part):
+        assert found["connected"]
+        assert found["error"] < 1e-10
+        assert found["alone"] < 1e-8
+        close(found["w"], lowest, rtol=1e-8, atol=0)

@@ -118,6 +118,8 @@ class PartSolver:
             size, lost = self.space.inner((whole, whole), (whole - b, whole - b)).real.sqrt()
             outside = float((lost / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
             first = None if first is None else null.project(first)
+        comm = self.sharding.rows.comm
+        before = comm.traffic.copy()
         failed: list[str] = []
         for method in self._methods():
             x, info = self._one(method, A, values, b, None if adjoint else first, adjoint)
@@ -125,6 +127,11 @@ class PartSolver:
                 break
             failed.append(f"{method}: {info.result.name.lower()}")
         info.notes += failed
+        if comm.parts > 1:
+            sent = comm.traffic.since(before)
+            info.notes.append(
+                f"{sent.messages} messages with {sent.bytes} bytes and {sent.reductions} reductions"
+            )
         info.inconsistency = outside
         if null is not None:
             x = null.project(x)

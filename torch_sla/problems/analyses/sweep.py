@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
-from torch_sla.problems.analyses.table import numbers, write_table
+from torch_sla.problems.analyses.table import columns, numbers, write_table
 from torch_sla.problems.results import Drawn, Named
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class SweepSolution(Drawn, Named):
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """One row for each case: the varied values and all numbers of the outputs."""
+        """One row for each case: the varied values and all numbers of the outputs that are no fields."""
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
@@ -199,7 +199,7 @@ class SweepSolution(Drawn, Named):
             }
             for case in self.cases
         ]
-        for name, value in self.outputs.items():
+        for name, value in columns(self.spec, self.outputs).items():
             for row, own in zip(rows, value.detach().cpu(), strict=True):
                 row.update(numbers(name, own))
         return rows

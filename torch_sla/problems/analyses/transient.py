@@ -19,7 +19,7 @@ from torch_sla.problems.analyses.grid import Damping, Series, TimeGrid
 from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.stepping import stepper_of
-from torch_sla.problems.analyses.table import numbers, write_table
+from torch_sla.problems.analyses.table import columns, numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
@@ -373,13 +373,13 @@ class TransientSolution(Solution):
 
     @property
     def table(self) -> list[dict[str, float]]:
-        """One row for each time: the time and all numbers of the outputs."""
+        """One row for each time: the time and all numbers of the outputs that are no fields."""
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
         rows = [{"t": float(t)} for t in self.times]
-        for name, value in self.outputs.items():
+        for name, value in columns(self.spec, self.outputs).items():
             for row, own in zip(rows, value.detach().cpu(), strict=True):
                 row.update(numbers(name, own))
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,16 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def only(self, index: list[int]) -> Frames:
+        """Return some of the frames."""
+        return replace(
+            self,
+            at=[self.at[i] for i in index],
+            titles=[self.titles[i] for i in index],
+            nodal={name: value[index] for name, value in self.nodal.items()},
+            cellwise={name: value[index] for name, value in self.cellwise.items()},
+        )
 
     def frame(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the fields of one frame: at points, in cells."""

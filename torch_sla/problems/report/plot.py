@@ -43,12 +43,12 @@ def plot(
 ) -> Figure:
     """Draw one frame of a field, of modes all; see `Solution.plot`."""
     frames = frames_of(result)
-    drawing = Drawing(frames, field)
     figure = _figure()
     if member is None and frames.axis == "mode":
-        _grid(figure, drawing)
+        _grid(figure, Drawing(frames.only(list(range(min(len(frames), 12)))), field))
     else:
-        drawing.draw(figure.add_subplot(), _index(result, frames, member))
+        one = frames.only([_index(result, frames, member)])
+        Drawing(one, field).draw(figure.add_subplot(), 0)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -82,17 +82,16 @@ def animate(
         raise ArgumentError(
             "there is one state only; save the others (save=['u'] in a TransientProblem), or draw it with plot()"
         )
-    index = chosen(len(frames), _MOST)
-    drawing = Drawing(frames, field)
+    drawing = Drawing(frames.only(chosen(len(frames), _MOST)), field)
     match path.suffix:
         case ".html":
-            path.write_text(_film(drawing, index), encoding="utf-8")
+            path.write_text(_film(drawing), encoding="utf-8")
         case ".png":
-            path.write_bytes(png(_pictures(drawing, index), seconds))
+            path.write_bytes(png(_pictures(drawing), seconds))
         case ".gif":
             from PIL import Image
 
-            pictures = [Image.fromarray(p[..., :3]) for p in _pictures(drawing, index)]
+            pictures = [Image.fromarray(p[..., :3]) for p in _pictures(drawing)]
             stream = io.BytesIO()
             pictures[0].save(
                 stream,
@@ -233,7 +232,7 @@ def _mappable(scale: Scale) -> Any:
 
 def _grid(figure: Figure, drawing: Drawing) -> None:
     """Draw the first modes side by side."""
-    count = min(len(drawing.frames), 12)
+    count = len(drawing.frames)
     across = min(3, count)
     down = -(-count // across)
     figure.set_size_inches(4.2 * across, 3.0 * down)
@@ -242,33 +241,33 @@ def _grid(figure: Figure, drawing: Drawing) -> None:
         drawing.draw(figure.add_subplot(down, across, i + 1), i, 420, 320, bar=False)
 
 
-def _pictures(drawing: Drawing, index: list[int]) -> list[Pixels]:
+def _pictures(drawing: Drawing) -> list[Pixels]:
     """Draw the pictures of a film: the axes once, then what changes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = _figure((6.4, 4.2))
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    drawn = drawing.draw(axes, index[0], 640, 420)
+    drawn = drawing.draw(axes, 0, 640, 420)
     canvas.draw()
     figure.set_layout_engine("none")
     found = []
-    for i in index:
+    for i in range(len(drawing.frames)):
         drawing.change(axes, drawn, i)
         canvas.draw()
         found.append(np.asarray(canvas.buffer_rgba()).copy())
     return found
 
 
-def _film(drawing: Drawing, index: list[int]) -> str:
+def _film(drawing: Drawing) -> str:
     """Make a page with a slider; without matplotlib, as the pictures of reports are."""
     frames = drawing.frames
     if frames.mesh.dim == 1:
         raise ArgumentError("a film of curves is .gif or .png")
     view = drawing.view(640, 460)
-    urls = [data_url(drawing.pixels(i, view)) for i in index]
+    urls = [data_url(drawing.pixels(i, view)) for i in range(len(frames))]
     shown = framed(view, urls[0], drawing.scale, label=drawing.label)
-    body = slider(shown, urls, [frames.titles[i] for i in index], 0, drawing.label)
+    body = slider(shown, urls, frames.titles, 0, drawing.label)
     return alone(drawing.label, body)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from torch_sla.problems.specs.given import joined
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -59,7 +61,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
-        return value_and_grad(_problem(self), output, {**(values or {}), **named})
+        return value_and_grad(_problem(self), output, joined(values, named))
 
     def jvp(
         self,
@@ -99,7 +101,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import jvp
 
-        return jvp(_problem(self), tangents, {**(values or {}), **named})
+        return jvp(_problem(self), tangents, joined(values, named))
 
     def vjp(
         self,
@@ -124,7 +126,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import vjp
 
-        return vjp(_problem(self), cotangents, {**(values or {}), **named})
+        return vjp(_problem(self), cotangents, joined(values, named))
 
     def hvp(
         self,
@@ -154,7 +156,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import hvp
 
-        return hvp(_problem(self), output, vectors, {**(values or {}), **named})
+        return hvp(_problem(self), output, vectors, joined(values, named))
 
     def check_gradients(
         self,
@@ -187,7 +189,7 @@ class Differentiable:
 
         return check_gradients(
             _problem(self),
-            {**(values or {}), **named},
+            joined(values, named),
             output=output,
             seed=seed,
             entries=entries,
@@ -213,7 +215,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.sensitivity import sensitivities
 
-        return sensitivities(_problem(self), outputs, {**(values or {}), **named})
+        return sensitivities(_problem(self), outputs, joined(values, named))
 
     def laplace(
         self,
@@ -267,7 +269,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.laplace import laplace
 
-        return laplace(_problem(self), noise, prior, {**(values or {}), **named}, rank=rank)
+        return laplace(_problem(self), noise, prior, joined(values, named), rank=rank)
 
     def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
         """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""

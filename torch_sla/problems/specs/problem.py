@@ -18,6 +18,7 @@ from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
+from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.mesh import MeshSpec
@@ -311,7 +312,7 @@ class Problem(Differentiable, Spec):
             If the linear solve fails.
         """
         with self._located() as model:
-            given = {**(values or {}), **named}
+            given = joined(values, named)
             long: dict[str, Any] = {}
             if folder is not None or resume is not None or progress is not None:
                 from torch_sla.problems.analyses.watching import watching
@@ -336,7 +337,7 @@ class Problem(Differentiable, Spec):
         from torch_sla.problems.report.explain import explain
 
         with self._located() as model:
-            return explain(model, {**(values or {}), **named})
+            return explain(model, joined(values, named))
 
 
 class FieldProblem(Problem):
@@ -385,7 +386,7 @@ class FieldProblem(Problem):
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
         with self._located() as model:
-            return model.assemble({**(values or {}), **named}, points=points)
+            return model.assemble(joined(values, named), points=points)
 
     def residual(
         self,
@@ -399,9 +400,7 @@ class FieldProblem(Problem):
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
         with self._located() as model:
-            return model.residual(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.residual(u, joined(values, named), points=points, constrained=constrained)
 
     def jacobian(
         self,
@@ -415,9 +414,7 @@ class FieldProblem(Problem):
     ) -> SparseTensor:
         """Return the derivative of `residual` with respect to u."""
         with self._located() as model:
-            return model.jacobian(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.jacobian(u, joined(values, named), points=points, constrained=constrained)
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""
