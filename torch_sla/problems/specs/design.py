@@ -37,10 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
     from torch_sla.problems.analyses.design.model import Design
     from torch_sla.problems.analyses.design.oracle import DesignOracle
     from torch_sla.problems.analyses.design.solution import DesignSolution
     from torch_sla.problems.derivatives.check import GradientCheck
+    from torch_sla.problems.derivatives.laplace import Posterior
+    from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["DesignProblem", "Effort", "Measured", "Variable"]
@@ -497,6 +501,43 @@ class DesignProblem(Problem):
             "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
             "problem.of"
         )
+
+    jvp = vjp = hvp = sensitivities = value_and_grad
+
+    def laplace(  # type: ignore[override]
+        self,
+        unknowns: Tensor,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        prior: Mapping[str, Gaussian] | None = None,
+        rank: int | None = None,
+        **named: Any,
+    ) -> Posterior:
+        """Return how sure one may be of a result: a Gaussian about the unknowns that were found.
+
+        The misfits of the objective are the data with their noise; what is tikhonov and smoothness in it is the
+        prior. Variables that transforms lead to are results too: ``posterior.output_std("kappa")``.
+
+        Parameters
+        ----------
+        unknowns
+            ``found.unknowns`` ``[n]``.
+        values, **named
+            Parameters that do not vary, by name.
+        prior
+            Instead of the regularisers: a `Gaussian` for the unknowns of each variable.
+        rank
+            Number of eigenpairs of the Hessian; as many as count when left out.
+
+        Raises
+        ------
+        ArgumentError
+            If the objective has no misfit, or its regularisers are no prior.
+        """
+        from torch_sla.problems.derivatives.posterior import posterior
+
+        return posterior(self.oracle(values, **named), unknowns, prior, rank)
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""
