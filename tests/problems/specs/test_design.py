@@ -93,8 +93,10 @@ def test_spelling_does_not_matter_to_the_hash() -> None:
 
 
 def test_it_explains_itself() -> None:
-    text = design().explain()
-    for words in ("16 unknowns on cells through log, cone_filter", "amount <= 1.3", "MMA", "plan"):
+    stages = [{"variables.0.transform.1.radius": 0.2}]
+    text = design(effort=Effort(warm_start=True), stages=stages).explain()
+    wanted = ("16 unknowns on cells through log, cone_filter", "amount <= 1.3", "MMA", "plan")
+    for words in (*wanted, "warm_start=True", "then        variables.0.transform.1.radius = 0.2"):
         assert words in text, words
 
 
