@@ -35,6 +35,7 @@ _HOMES = {
         *("Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
+    "torch_sla.problems.derivatives.prior": ("Gaussian",),
     "torch_sla.problems.distributed.problem": ("distribute",),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),

@@ -50,6 +50,7 @@ from torch_sla.linalg import (
     spsolve_coo as spsolve_coo,
     spsolve_csr as spsolve_csr,
 )
+from torch_sla.problems.derivatives.prior import Gaussian as Gaussian
 from torch_sla.problems.design.optimizers import (
     LBFGS as LBFGS,
     MMA as MMA,

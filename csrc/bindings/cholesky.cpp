@@ -1,3 +1,4 @@
+#include <array>
 #include <vector>
 
 #include "arrays.hpp"
@@ -60,7 +61,8 @@ void bind_analysis(py::module_& m) {
   m.def(
       "analyze",
       [](const Array<Index>& crow, const Array<Index>& ccol, const Array<std::int32_t>& order,
-         const std::optional<Array<std::int32_t>>& mates, const std::optional<Array<std::uint8_t>>& joined) {
+         const std::optional<Array<std::int32_t>>& mates, const std::optional<Array<std::uint8_t>>& joined,
+         const std::optional<std::array<double, 4>>& cost) {
         const std::int64_t n = crow.size() - 1;
         expect_size(order, n, "order");
         const std::vector<std::int32_t> pairs = to_vector(mates, n, "mates");
@@ -69,11 +71,14 @@ void bind_analysis(py::module_& m) {
         const Index *start = crow.data(), *column = ccol.data();
         expect_size(ccol, start[n], "ccol");
         const std::vector<std::int32_t> given(order.data(), order.data() + n);
+        torch_sla::FrontCost front;
+        if (cost) front = {(*cost)[0], (*cost)[1], (*cost)[2], (*cost)[3]};
         py::gil_scoped_release release;
-        return std::make_shared<Symbolic>(
-            torch_sla::analyze(torch_sla::symmetric_graph(n, start, column), start, column, given, pairs, together));
+        return std::make_shared<Symbolic>(torch_sla::analyze(torch_sla::symmetric_graph(n, start, column), start,
+                                                             column, given, pairs, together, front));
       },
-      array_arg("crow"), array_arg("ccol"), array_arg("order"), py::arg("mates"), py::arg("joined"));
+      array_arg("crow"), array_arg("ccol"), array_arg("order"), py::arg("mates"), py::arg("joined"),
+      py::arg("cost") = py::none());
 }
 
 // What a factorisation hands back: the factor, and the row of A that stopped it (-1: none did).

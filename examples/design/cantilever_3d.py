@@ -39,12 +39,13 @@ def declare() -> DesignProblem:
                 "rho",
                 bounds=(0.0, 1.0),
                 initial=0.3,
-                transform=[Symmetry("y", at=0.25), HelmholtzFilter(0.25), Projection(beta=4.0)],
+                transform=[Symmetry("y", at=0.25), HelmholtzFilter(0.25), Projection(beta=2.0)],
             )
         ],
         objective="compliance",
         constraints=["volume <= 0.3"],
-        optimizer=MMA(max_iterations=30),
+        optimizer=MMA(max_iterations=20),
+        stages=[{"variables.0.transform.2.beta": 8.0}],
     )
 
 

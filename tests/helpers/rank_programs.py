@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import DSparseMatrix, SparseTensor
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
@@ -26,6 +26,7 @@ __all__ = [
     "checks",
     "matrix",
     "newton",
+    "one_part",
     "poisson",
     "preconditioned",
     "rhs",
@@ -90,13 +91,17 @@ def parts_of(name: str, n: int, parts: int) -> Tensor | None:
     return None
 
 
-def cut(comm: Communicator, A: SparseTensor, values: Tensor, how: str = "") -> DSparseTensor:
-    """Cut a matrix for a communicator: in this process, or over many."""
-    part = parts_of(how, A.shape[-1], comm.parts)
+def cut(
+    comm: Communicator, A: SparseTensor, values: Tensor, how: str = "", each: int = 1
+) -> DSparseTensor:
+    """Cut a matrix for a communicator: in this process, or over many with some parts on each."""
+    part = parts_of(how, A.shape[-1], comm.parts * each)
     where = (values, A.row_indices, A.col_indices, tuple(A.shape))
     if not isinstance(comm, Processes):
         return DSparseTensor(*where, comm.parts, partition_ids=part)
-    return DSparseTensor.from_device_mesh(*where, comm.group, partition_ids=part)
+    return DSparseTensor.from_device_mesh(
+        *where, comm.group, partition_ids=part, num_partitions=comm.parts * each
+    )
 
 
 def whole(D: DSparseTensor, local: Tensor) -> Tensor:
@@ -146,7 +151,7 @@ def solved(
     A, _ = matrix(name, dtype)
     values = A.values.clone().requires_grad_()
     b = rhs(A.shape[-1], dtype, 2).requires_grad_()
-    D = cut(comm, A, values, options.pop("how", ""))
+    D = cut(comm, A, values, options.pop("how", ""), options.pop("each", 1))
     before = D.traffic.copy()
     x, info = D.solve(D.vector(b), info=True, **options)
     sent = D.traffic.since(before)
@@ -221,6 +226,27 @@ def checks(group: Any) -> Held:
     }
 
 
+def one_part(group: Any) -> Held:
+    """The part of one rank, made from the whole matrix, connected with those of the others."""
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    A, _ = matrix("irregular")
+    M = DSparseMatrix.from_global(
+        A.values, A.row_indices, A.col_indices, tuple(A.shape), world, rank, verbose=True
+    )
+    x = rhs(A.shape[-1], A.dtype)[M.owned_nodes]
+    y = M.solve(M.matvec(x), rtol=1e-13)
+    alone = M.solve(x, distributed=False)
+    w = M.eigsh(2, which="SA", return_eigenvectors=False)
+    return {
+        "connected": M.connected,
+        "error": float((y - x).abs().max()),
+        "alone": float((M.owned_matrix() @ alone - x).abs().max()),
+        "w": w,
+    }
+
+
 def poisson(cells: int) -> SparseTensor:
     """Return the five-point Laplacian of a square lattice."""
     i = torch.arange(cells * cells)
@@ -237,13 +263,14 @@ def poisson(cells: int) -> SparseTensor:
 def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
     """Iterations by preconditioner, and what a solve with multigrid sends."""
     comm = Processes(group)
-    A = poisson(32)
+    A = poisson(25)
     D = cut(comm, A, A.values)
     b = D.vector(rhs(A.shape[-1], A.dtype))
     out: Held = {}
     for name in names:
+        before = D.traffic.copy()
         x, info = D.solve(b, preconditioner=name, info=True)
-        out[name] = (info.iterations, whole(D, x.local))
+        out[name] = (info.iterations, whole(D, x.local), D.traffic.since(before).gathered)
     return out
 
 

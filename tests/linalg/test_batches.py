@@ -12,6 +12,7 @@ F64 = torch.float64
 WAYS = [
     {"backend": "native", "method": "cholesky"},
     {"backend": "native", "method": "ldlt"},
+    {"backend": "native", "method": "static_lu"},
     {"backend": "eigen", "method": "lu"},
     {"method": "superlu"},
 ]
@@ -27,6 +28,8 @@ def family(B: int, n: int = 30, dtype: torch.dtype = F64, lift: float = 0.0) -> 
 @pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(w.values()))
 @pytest.mark.parametrize("dtype", [F64, torch.complex128, torch.float32])
 def test_solutions_and_gradients(way: dict[str, str], dtype: torch.dtype) -> None:
+    if way["method"] == "static_lu" and dtype.is_complex:
+        pytest.skip("lanes hold real numbers")
     A = family(5, dtype=dtype)
     v = A.values.clone().requires_grad_()
     b = torch.randn(5, 30, 2, dtype=dtype).requires_grad_()
@@ -199,3 +202,55 @@ def test_batches_of_small_systems_are_planned_as_direct(batch: int) -> None:
     values = base.values.expand(batch, -1)
     plan = SparseTensor.from_pattern(base.pattern, values).plan((batch, 200))
     assert plan.preconditioner is None
+
+
+def unsymmetric(B: int, n: int = 200) -> SparseTensor:
+    g = torch.Generator().manual_seed(B)
+    d = 3.5 + torch.rand(B, n, generator=g, dtype=F64)
+    return SparseTensor.tridiagonal(
+        torch.full((B, n - 1), -2.0, dtype=F64), d, torch.full((B, n - 1), -1.0, dtype=F64)
+    )
+
+
+def test_unsymmetric_batches_go_together_and_without_pivots_alone() -> None:
+    A, b = unsymmetric(9), torch.randn(9, 200, dtype=F64)
+    x, info = A.solve(b, info=True)
+    assert (info.backend, info.method) == ("native", "static_lu")
+    assert "9 matrices at once" in info.notes
+    torch.testing.assert_close(x, torch.linalg.solve(A.to_dense(), b))
+    v = A.values.clone()
+    v[4] = (A.row_indices != A.col_indices).double()  # its pivots have to be looked for
+    bad = SparseTensor.from_pattern(A.pattern, v)
+    x, info = bad.solve(b, info=True)
+    assert "8 matrices at once" in info.notes
+    assert any("superlu" in str(note) for note in (info.backend, info.method, *info.notes))
+    torch.testing.assert_close(x, torch.linalg.solve(bad.to_dense(), b))
+    alone = SparseTensor.from_pattern(A.pattern, v[4])
+    with pytest.raises(SolveError, match="method='lu' pivots"):
+        alone.solve(b[4], backend="native", method="static_lu")
+
+
+def test_an_indefinite_member_leaves_the_others_together() -> None:
+    A = family(6)
+    v, diagonal = A.values.clone(), A.row_indices == A.col_indices
+    v[3, diagonal] -= 2.2
+    mixed, b = SparseTensor.from_pattern(A.pattern, v), torch.ones(6, 30, dtype=F64)
+    x, info = mixed.solve(b, backend="native", method="cholesky", info=True, throw=False)
+    assert "5 matrices at once" in info.notes
+    assert info.result is Result.NOT_POSITIVE_DEFINITE
+    others = [0, 1, 2, 4, 5]
+    torch.testing.assert_close(x[others], torch.linalg.solve(mixed.to_dense(), b)[others])
+    with pytest.raises(SolveError, match="of member 3"):
+        mixed.cholesky()
+
+
+def test_a_single_matrix_is_not_planned_in_lanes() -> None:
+    A = unsymmetric(1)
+    one = SparseTensor.from_pattern(A.pattern, A.values[0])
+    plan = one.plan((200,))
+    assert plan.method in ("superlu", "lu")
+    assert "static_lu" in plan.explain(full=True)
+    torch.testing.assert_close(
+        one.solve(torch.ones(200, dtype=F64), backend="native", method="static_lu"),
+        torch.linalg.solve(one.to_dense(), torch.ones(200, dtype=F64)),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -85,8 +86,9 @@ def optimize(
         written = [folder / f"{file.stem}{ending}" for ending in found.endings]
         for path in written:
             found.save(path)
-        written.append(folder / "convergence.png")
-        found.plot(written[-1])
+        if importlib.util.find_spec("matplotlib") is not None:
+            written.append(folder / "convergence.png")
+            found.plot(written[-1])
     _show(found, written, as_json=as_json)
 
 
@@ -114,5 +116,6 @@ def _tell(progress: Progress) -> None:
     """Show an iteration on a terminal."""
     if not err.is_terminal:
         return
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
+    wanted = ("objective", "optimality", "violation", "seconds")
+    shown = "  ".join(f"{n} {progress.figures[n]:.4g}" for n in wanted if n in progress.figures)
     err.print(f"{progress.done:5d}  {shown}", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, steps
+from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, working
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.errors import SpecError
 
@@ -44,16 +44,16 @@ def solve_together(
 
     names = ["reading", "cutting", "solving", "writing"]
     with exit_codes(), launched(device or "auto", timeout) as ranks:
-        with steps(names, quiet=as_json or not ranks.first) as advance:
-            advance()
+        with working(names, quiet=as_json or not ranks.first) as work:
+            work.advance()
             problem = read_problem(file, settings, trust=trust)
             given = read_parameters(parameters)
-            advance()
+            work.advance()
             shared = distribute(problem, device=ranks.device)
             text = shared.division.describe()
-            advance()
+            work.advance()
             solution = shared.solve(given, throw=False)
-            advance()
+            work.advance()
             written: list[str] = []
             if solution.info.converged:
                 for ending in (".pvtu", ".json"):

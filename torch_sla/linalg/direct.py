@@ -12,9 +12,10 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.matching import match
-from torch_sla.linalg.rcond import inverse_norm, probe
+from torch_sla.linalg.rcond import inverse_norm, mixed_probe, probe
 from torch_sla.linalg.residual import REFINE, BatchResidual, Residual
-from torch_sla.linalg.scaling import equilibrate, is_uneven, scaled
+from torch_sla.linalg.scaling import equilibrate, scaled
+from torch_sla.linalg.sizes import sizes_of
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
@@ -284,7 +285,7 @@ class FactoredBatch:
     Parameters
     ----------
     backend, numerics
-        The factors, as the backend made them.
+        The factors, as the backend made them; None for members that go alone.
     values
         ``[B, nnz_csr]``.
     options
@@ -296,30 +297,58 @@ class FactoredBatch:
     def __init__(
         self,
         backend: Backend,
-        numerics: list[Numeric],
+        numerics: list[Numeric | None],
         values: Tensor,
         options: SolveOptions,
         *,
         proved: bool = False,
     ) -> None:
-        self._backend, self._numerics = backend, numerics
+        self._backend = backend
+        self._numerics = [numeric for numeric in numerics if numeric is not None]
+        if not self._numerics:
+            raise SolveError(
+                Result.BREAKDOWN, "no matrix of the batch could be factorised with all"
+            )
         self._options = replace(options, preconditioner=None)
-        self.pattern = numerics[0].symbolic.pattern
-        self.nbytes = sum(numeric.nbytes for numeric in numerics)
-        replaced = [numeric.perturbed for numeric in numerics]
-        self.sound = ~torch.tensor(replaced, device=values.device)
+        self.pattern = self._numerics[0].symbolic.pattern
+        self.nbytes = sum(numeric.nbytes for numeric in self._numerics)
+        good = [numeric is not None and not numeric.perturbed for numeric in numerics]
+        self.sound = torch.tensor(good, device=values.device)
+        here = [k for k, numeric in enumerate(numerics) if numeric is not None]
+        self._here = (
+            None if len(here) == len(numerics) else torch.tensor(here, device=values.device)
+        )
+        self._sizes = sizes_of(self.pattern, values)
         if not proved:
             n = self.pattern.shape[0]
-            # One column costs half of two; it keeps something of the signs, and sees constants too.
-            mixed = (probe(n, values) * values.new_tensor([0.5, 1.0])).sum(1, keepdim=True)
-            probes = mixed.expand(len(values), n, 1)
-            growth = self._substitute(values, probes, "n").abs().amax((1, 2))
-            growth *= column_norm(self.pattern, values)
+            growth = self._probe(values) * self._sizes.columns
             self.sound &= growth <= _suspicious(n, values.dtype)
-            self.sound &= ~is_uneven(self.pattern, values)
+            self.sound &= ~self._sizes.uneven
+
+    def _probe(self, values: Tensor) -> Tensor:
+        """Return the largest entry of each member's solution for one vector."""
+        known = [numeric.probed for numeric in self._numerics]
+        if None not in known:
+            return self._placed(self._sizes.columns.new_tensor(known))
+        # One column costs half of two.
+        probes = mixed_probe(self.pattern.shape[0], values).expand(len(values), -1, 1)
+        return self._substitute(values, probes, "n").abs().amax((1, 2))
 
     def _substitute(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
-        return self._backend.solve_batch(self._numerics, values, b, mode, options=self._options)
+        """Solve with all factors there are; NaN for members without."""
+        here, options = self._here, self._options
+        if here is None:
+            return self._backend.solve_batch(self._numerics, values, b, mode, options=options)
+        return self._placed(
+            self._backend.solve_batch(self._numerics, values[here], b[here], mode, options=options)
+        )
+
+    def _placed(self, found: Tensor) -> Tensor:
+        """Put what members with factors have in its place, NaN in those of the others."""
+        if self._here is None:
+            return found
+        out = found.new_full((len(self.sound), *found.shape[1:]), float("nan"))
+        return out.index_copy_(0, self._here, found)
 
     def solve(
         self, values: Tensor, b: Tensor, mode: Mode, truth: Mode, options: SolveOptions
@@ -331,7 +360,7 @@ class FactoredBatch:
         x, good, check, steps
             Solutions, which of them are beyond doubt ``[B]``, what was measured, refinement steps.
         """
-        check = BatchResidual(self.pattern, values, b, truth)
+        check = BatchResidual(self.pattern, values, b, truth, self._sizes)
         x = self._substitute(values, b, mode)
         check(x)
         steps, target = 0, REFINE * torch.finfo(x.dtype).eps

@@ -107,8 +107,18 @@ class DirectSolver(SolverState):
             )
             count("factorize", len(values))
             numerics = backend.factorize_batch(symbolic, values, options)
-            kept = dict(zip(map(kernels.fingerprint, values), numerics, strict=True))
-        return [cls(pattern, structure, plan, member, kept) for member in values]
+            marks = map(kernels.fingerprint, values)
+            made = zip(marks, numerics, strict=True)
+            kept = {mark: numeric for mark, numeric in made if numeric is not None}
+        solvers = []
+        for k, member in enumerate(values):
+            try:
+                solvers.append(cls(pattern, structure, plan, member, kept))
+            except SolveError as error:
+                if len(values) == 1:
+                    raise
+                raise SolveError(error.result, f"{error.detail} of member {k}") from error
+        return solvers
 
     def _numeric(
         self,
@@ -144,7 +154,7 @@ class DirectSolver(SolverState):
         marks: Sequence[Hashable],
         options: SolveOptions,
     ) -> FactoredBatch:
-        known = [
+        known: list[Numeric | None] = [
             self._numeric(backend, candidate, member, mark, options)
             for member, mark in zip(values, marks, strict=True)
         ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["inverse_norm", "probe"]
+__all__ = ["inverse_norm", "mixed_probe", "probe"]
 
 _STEPS = 5
 
@@ -79,3 +79,8 @@ def probe(n: int, like: Tensor) -> Tensor:
     size = 0.5 + (mixed & 0xFFFFF).double() / 0x100000
     sign = 1.0 - 2.0 * ((mixed >> 21) & 1)
     return torch.stack([size * sign, size], 1).to(like.dtype)
+
+
+def mixed_probe(n: int, like: Tensor) -> Tensor:
+    """Return one vector ``[n, 1]`` that keeps something of the signs of `probe`, and sees constants too."""
+    return (probe(n, like) * like.new_tensor([0.5, 1.0])).sum(1, keepdim=True)

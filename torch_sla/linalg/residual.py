@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import Result
-from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels import lanes, sparse as kernels
 from torch_sla.linalg.kernels.detection import largest_row_sum
+from torch_sla.linalg.sizes import sizes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
+    from torch_sla.linalg.sizes import Sizes
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["ACCEPT", "REFINE", "BatchResidual", "Residual", "judge"]
@@ -184,24 +186,41 @@ class BatchResidual:
         ``[B, n, K]``.
     mode
         ``"n"`` or ``"h"``.
+    sizes
+        Of the matrices, where they are known.
     """
 
-    def __init__(self, pattern: Pattern, values: Tensor, b: Tensor, mode: Mode) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        sizes: Sizes | None = None,
+    ) -> None:
+        if sizes is None:
+            sizes = sizes_of(pattern, values)
+        self._A_max = (sizes.rows if mode == "n" else sizes.columns).unsqueeze(-1)
         if mode != "n":
             values = pattern.transpose_values(values).conj().resolve_conj()
             pattern = pattern.transposed
         self._pattern, self._values, self._b = pattern, values, b
-        self._A_max = pattern.sum_rows(values.abs()).amax(-1, keepdim=True)
         self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
 
     def __call__(self, x: Tensor) -> None:
         """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
-        self.r = self._b - kernels.spmm(self._pattern.crow, self._pattern.ccol, self._values, x)
-        self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
+        matrix = (self._pattern.crow, self._pattern.ccol, self._values)
+        found = lanes.residual(*matrix, x, self._b)
+        if found is None:
+            self.r = self._b - kernels.spmm(*matrix, x)
+            self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
+            r_max, x_max = self.r.abs().amax(1), x.abs().amax(1)
+        else:
+            self.r, (self._r_norm, r_max, x_max) = found
         tiny = torch.finfo(self._r_norm.dtype).tiny
         self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
-        scale = (self._A_max * x.abs().amax(1) + self._b_max).clamp(min=tiny)
-        self.backward = (self.r.abs().amax(1) / scale).amax(-1)
+        scale = (self._A_max * x_max + self._b_max).clamp(min=tiny)
+        self.backward = (r_max / scale).amax(-1)
 
     def accepted(self, options: SolveOptions) -> Tensor:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""

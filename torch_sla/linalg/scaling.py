@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate", "is_uneven", "scaled"]
+__all__ = ["equilibrate", "is_uneven", "ratio_is_uneven", "scaled"]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -79,6 +79,12 @@ def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:
             uneven |= high >= _SPREAD * low
             present &= low > 0
     return uneven & present
+
+
+def ratio_is_uneven(rows: Tensor, columns: Tensor) -> Tensor:
+    """`is_uneven` from the ratios of the largest to the smallest of `_largest`, 0 where one is zero."""
+    uneven = (rows >= _SPREAD) | (columns >= _SPREAD)
+    return uneven & (rows > 0) & (columns > 0)
 
 
 def _largest(pattern: Pattern, size: Tensor) -> tuple[Tensor, Tensor]:

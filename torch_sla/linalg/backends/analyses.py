@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.linalg.factor_cache import count, symbolics
 from torch_sla.linalg.kernels import cholesky as kernels
+from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from torch import Tensor
 
-    from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["Analyses", "analyses_of"]
+__all__ = ["Analyses", "analyses_of", "with_mirror"]
 
 
 # Analyses that depend on values are few; the last ones are kept.
@@ -40,6 +42,7 @@ class Analyses:
     def __init__(self, pattern: Pattern, ordering: Tensor | str) -> None:
         self.pattern, self.ordering = pattern, ordering
         self.plain: kernels.Analysis | None = None
+        self._lanes: kernels.Analysis | None = None
         self._special: dict[Hashable, kernels.Analysis] = {}
         self._lock = threading.Lock()
         # Of a typical analysis, until there is one.
@@ -57,6 +60,16 @@ class Analyses:
                 if len(self._special) > _KEPT:
                     del self._special[next(iter(self._special))]
             return self._special[key]
+
+    def lanes(self) -> kernels.Analysis:
+        """Return the plain analysis with fronts that suit many matrices in the lanes of registers."""
+        plain = self.get()
+        with self._lock:
+            if self._lanes is None:
+                p = self.pattern
+                self._lanes = kernels.analyze(p.crow, p.ccol, ordering=plain.order, lanes=True)
+                self.nbytes += self._lanes.nbytes
+            return self._lanes
 
     def _analyze(self, mates: Tensor | None, joined: Tensor | None) -> kernels.Analysis:
         count("analyze")
@@ -79,3 +92,12 @@ def analyses_of(pattern: Pattern, structure: Structure | None = None) -> Analyse
     mark = None if structure is None else structure.ordering_mark
     key = ("analyses", pattern.key, mark)
     return symbolics.get(key, lambda: Analyses(pattern, "auto" if ordering is None else ordering))
+
+
+def with_mirror(pattern: Pattern) -> Pattern:
+    """Return the pattern of ``A + Aᵀ``: `pattern` itself where it is symmetric."""
+    if pattern.symmetric:
+        return pattern
+    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    both = Pattern.from_coo(torch.cat([row, col]), torch.cat([col, row]), pattern.shape)
+    return both.slots

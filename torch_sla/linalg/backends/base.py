@@ -57,6 +57,8 @@ class Method:
         Whether it solves least-squares problems.
     dtypes
         Value dtypes it takes, where these are fewer than the backend's.
+    together
+        Whether it is for many matrices on one pattern: a plan chooses it unasked for batches only.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ class Numeric:
     """What the values determine. Never changed once made, and never an alias of the caller's memory.
 
     `perturbed` says that negligible pivots were replaced: the factors are those of a nearby matrix,
-    and only refinement to the floor of the dtype makes a solution of them.
+    and only refinement to the floor of the dtype makes a solution of them. `probed` is the largest
+    entry of the solution for `rcond.mixed_probe`, where the backend has solved for it already.
     """
 
     symbolic: Symbolic
@@ -196,6 +200,7 @@ class Numeric:
     nbytes: int = 0
     notes: tuple[str, ...] = ()
     perturbed: bool = False
+    probed: float | None = None
 
 
 @dataclass(eq=False)
@@ -276,8 +281,8 @@ class Backend(ABC):
 
     def factorize_batch(
         self, symbolic: Symbolic, values: Tensor, options: SolveOptions
-    ) -> list[Numeric]:
-        """Factorise slot values ``[B, nnz_csr]``: one numeric object per member.
+    ) -> list[Numeric | None]:
+        """Factorise slot values ``[B, nnz_csr]``: one numeric object per member, None for those better off alone.
 
         Raises
         ------

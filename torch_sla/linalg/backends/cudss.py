@@ -105,7 +105,7 @@ class CuDSS(Backend):
 
     def factorize_batch(
         self, symbolic: Symbolic, values: Tensor, options: SolveOptions
-    ) -> list[Numeric]:
+    ) -> list[Numeric | None]:
         del options
         made = _Factors(symbolic, values)
         share = made.nbytes // len(values)

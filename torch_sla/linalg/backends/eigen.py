@@ -86,7 +86,7 @@ class Eigen(Backend):
 
     def factorize_batch(
         self, symbolic: Symbolic, values: Tensor, options: SolveOptions
-    ) -> list[Numeric]:
+    ) -> list[Numeric | None]:
         work = _PER_ENTRY * values.numel()
         return spread(lambda member: self.factorize(symbolic, member, options), values, work)
 

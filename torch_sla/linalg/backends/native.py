@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends import native_lanes
 from torch_sla.linalg.backends.analyses import Analyses, analyses_of
 from torch_sla.linalg.backends.base import (
+    REAL_DTYPES,
     Backend,
     Capabilities,
     Counts,
@@ -19,6 +22,7 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
+from torch_sla.linalg.backends.native_lanes import Lane, together_of
 from torch_sla.linalg.kernels import cholesky as kernels
 
 if TYPE_CHECKING:
@@ -40,7 +44,11 @@ class Native(Backend):
     takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
     have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
     notes and the caller's refinement repairs. Where that is not enough, `safer` gives such pivots more
-    to choose from.
+    to choose from. ``static_lu`` keeps its pivots on the diagonal and serves batches of unsymmetric
+    matrices; one that does not come out well is refused.
+
+    Batches of real matrices with small fronts are factorised in the lanes of registers, see
+    `backends.native_lanes`.
     """
 
     name = "native"
@@ -48,6 +56,7 @@ class Native(Backend):
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
             Method("ldlt", "direct", "symmetric"),
+            Method("static_lu", "direct", dtypes=REAL_DTYPES, together=True),
         ),
         batched=True,
     )
@@ -56,6 +65,16 @@ class Native(Backend):
         return kernels.unavailable()
 
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
+        if method == "static_lu":
+            if not _full_diagonal(pattern):
+                raise SolveError(
+                    Result.BREAKDOWN,
+                    "static_lu keeps its pivots on the diagonal, and some rows have no entry there; "
+                    "method='lu' pivots",
+                )
+            shared = together_of(pattern, structure)
+            shared.analyses.lanes()
+            return Symbolic(pattern, method, structure, shared, shared.nbytes)
         if not pattern.symmetric:
             raise SolveError(
                 Result.BREAKDOWN,
@@ -82,12 +101,20 @@ class Native(Backend):
         )
 
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
-        return self.factorize_batch(symbolic, values.unsqueeze(0), options)[0]
+        made = self.factorize_batch(symbolic, values.unsqueeze(0), options)[0]
+        if made is None:
+            raise SolveError(
+                Result.BREAKDOWN,
+                "pivots on the diagonal leave too large an error; method='lu' pivots",
+            )
+        return made
 
     def factorize_batch(
         self, symbolic: Symbolic, values: Tensor, options: SolveOptions
-    ) -> list[Numeric]:
+    ) -> list[Numeric | None]:
         del options
+        if native_lanes.suits(symbolic, values):
+            return native_lanes.factorize(symbolic, values)
         pattern, structure = symbolic.pattern, symbolic.structure
         analyses: Analyses = symbolic.payload
         if symbolic.method == "cholesky":
@@ -110,8 +137,8 @@ class Native(Backend):
         """
         del options
         symbolic = numeric.symbolic
-        factor: kernels.Factor = numeric.payload
-        if not factor.perturbed or not factor.stuck.numel():
+        factor = numeric.payload
+        if isinstance(factor, Lane) or not factor.perturbed or not factor.stuck.numel():
             return None
         pattern, analyses = symbolic.pattern, symbolic.payload
         scale, scaled = kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
@@ -153,10 +180,22 @@ class Native(Backend):
         options: SolveOptions,
     ) -> Tensor:
         del values, options
-        factors: list[kernels.Factor] = [numeric.payload for numeric in numerics]
-        return kernels.solve_batch(factors, b, mode)
+        factors = [numeric.payload for numeric in numerics]
+        first = factors[0]
+        if not isinstance(first, Lane):
+            return kernels.solve_batch(factors, b, mode)
+        listed = [lane.member for lane in factors if lane.batch is first.batch]
+        if len(listed) < len(factors) or any(a >= c for a, c in pairwise(listed)):
+            alone = zip(factors, b, strict=True)
+            return torch.stack([lane.solve(part, mode) for lane, part in alone])
+        return first.batch.solve(torch.tensor(listed), b, mode)
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
+        if isinstance(numeric.payload, Lane):
+            lane = numeric.payload
+            sign, log = lane.batch.slogdet(lane.member)
+            kept = torch.tensor(log, dtype=torch.float64)
+            return torch.tensor(sign, dtype=lane.batch.dtype), kept
         factor = _exact(numeric, "the determinant")
         phase, log = factor.slogdet
         kind = factor.dtype if factor.kind == "symmetric" else factor.dtype.to_real()
@@ -164,10 +203,14 @@ class Native(Backend):
         return torch.tensor(value, dtype=kind), torch.tensor(log, dtype=torch.float64)
 
     def inertia(self, numeric: Numeric) -> tuple[int, int, int] | None:
+        if numeric.symbolic.method == "static_lu":
+            return None
         return _exact(numeric, "the inertia").inertia
 
     def selected_inverse(self, numeric: Numeric) -> Tensor | None:
-        factor: kernels.Factor = numeric.payload
+        if numeric.symbolic.method == "static_lu":
+            return None
+        factor = _alone(numeric)
         if factor.perturbed:
             return None
         pattern = numeric.symbolic.pattern
@@ -194,9 +237,14 @@ def _scale(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([s for s, _ in pairs]), torch.stack([a for _, a in pairs])
 
 
+def _alone(numeric: Numeric) -> kernels.Factor:
+    factor: kernels.Factor | Lane = numeric.payload
+    return factor.alone if isinstance(factor, Lane) else factor
+
+
 def _exact(numeric: Numeric, what: str) -> kernels.Factor:
     """Return the factor, unless pivots were replaced, which solutions survive and `what` does not."""
-    factor: kernels.Factor = numeric.payload
+    factor = _alone(numeric)
     if factor.perturbed:
         raise SolveError(
             Result.SINGULAR, f"negligible pivots were replaced, so {what} is not known"

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.backends.analyses import analyses_of
+from torch_sla.linalg.backends.analyses import analyses_of, with_mirror
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import cholesky as kernels
-from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["SuperLU", "SymmetricOrder", "Transposed", "factorize", "symmetric_order"]
@@ -54,8 +54,7 @@ class SymmetricOrder:
     def __init__(self, pattern: Pattern, structure: Structure) -> None:
         from scipy.sparse import csc_array
 
-        whole = pattern if pattern.symmetric else _with_mirror(pattern)
-        self.order = analyses_of(whole, structure).get().order.numpy()
+        self.order = analyses_of(with_mirror(pattern), structure).get().order.numpy()
         slots = np.arange(pattern.nnz_csr, dtype=np.int64)
         turned = csc_array((slots, pattern.ccol.numpy(), pattern.crow.numpy()), shape=pattern.shape)
         turned = turned[self.order][:, self.order].tocsc()
@@ -63,13 +62,6 @@ class SymmetricOrder:
         self.slots = torch.from_numpy(turned.data)
         self.indices, self.starts = turned.indices.astype(np.int32), turned.indptr.astype(np.int32)
         self.nbytes = 12 * pattern.nnz_csr + 8 * pattern.shape[0]
-
-
-def _with_mirror(pattern: Pattern) -> Pattern:
-    """Return the pattern of ``A + Aᵀ``."""
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
-    both = Pattern.from_coo(torch.cat([row, col]), torch.cat([col, row]), pattern.shape)
-    return both.slots
 
 
 def symmetric_order(pattern: Pattern, structure: Structure) -> SymmetricOrder | None:

@@ -65,7 +65,7 @@ class Processes(Communicator):
     group
         A process group, a one-dimensional `DeviceMesh`, or None for all processes.
     parts
-        Number of parts, one for each process unless given.
+        Number of parts, one for each process unless given, and not fewer.
 
     Raises
     ------
@@ -91,8 +91,10 @@ class Processes(Communicator):
         self.group = given
         self.rank, self.world = dist.get_rank(given), dist.get_world_size(given)
         self.parts = self.world if parts is None else parts
-        if self.parts < 1:
-            raise ArgumentError(f"`num_partitions` must be at least 1, got {parts}")
+        if self.parts < self.world:
+            raise ArgumentError(
+                f"`num_partitions` must be at least the {self.world} processes, got {parts}; parts may be empty"
+            )
         self.traffic = Traffic()
 
     def _peer(self, rank: int) -> int:

@@ -114,7 +114,10 @@ class DSparseTensor:
         device: torch.device | str | None,
     ) -> None:
         """Take what this process holds of a matrix that every process has whole."""
+        if device is not None:
+            values, row, col = (t.to(device) for t in (values, row, col))
         n = _checked(values, row, col, shape)
+        comm.agree({"shape": tuple(shape), "entries": len(values), "dtype": values.dtype})
         if part is None:
             first = comm.rank == 0
             part = (
@@ -133,8 +136,6 @@ class DSparseTensor:
             mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
             values, row, col = values[mine], row[mine], col[mine]
         sharding = Sharding(layout, layout, place[row.long()], place[col.long()])
-        if device is not None and torch.device(device) != values.device:
-            raise ArgumentError(f"move the values to {device} first; they are on {values.device}")
         self._set(sharding, values, None)
 
     def _set(self, sharding: Sharding, values: Tensor, moved: Halo | None) -> None:
@@ -286,6 +287,7 @@ class DSparseTensor:
 
             comm = communicator(device_mesh)
         n = _checked(values, row, col, shape)
+        comm.agree({"shape": tuple(shape), "dtype": values.dtype})
         groups = [owned] if isinstance(owned, Tensor) else list(owned)
         if len(groups) != len(comm.held):
             raise ArgumentError(

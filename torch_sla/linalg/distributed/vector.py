@@ -262,17 +262,13 @@ class DVector:
 
     def max(self) -> Tensor:
         """Return the largest entry (of each column), without a gradient."""
-        return self._extreme("max")
-
-    def min(self) -> Tensor:
-        """Return the smallest entry (of each column), without a gradient."""
-        return -(-self)._extreme("max")
-
-    def _extreme(self, operation: str) -> Tensor:
-        del operation
         x = self.local.detach()
         low = torch.full(x.shape[1:], -torch.inf, dtype=x.dtype, device=x.device)
         return self.layout.comm.reduce(x.amax(0) if x.shape[0] else low, "max")
+
+    def min(self) -> Tensor:
+        """Return the smallest entry (of each column), without a gradient."""
+        return -(-self).max()
 
     # --- the whole -------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ _kernel: Any = None if extension is None else extension.cholesky
 # What choosing an ordering is decided by: seconds per flop of the numeric phase, and per entry and
 # level of nested dissection. Only their ratio matters.
 _FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
+# Seconds of a front, an entry, a flop and an entry of an update where a register holds as many matrices as
+# it has lanes: fronts are cheap then, and zeros are not.
+_LANE_COST = (1e-7, 1.2e-8, 3e-10, 3e-9)
 # Asking what is free takes longer than a factorisation in so many bytes.
 _ALWAYS_FREE = 1 << 20
 # A diagonal entry below this fraction of its row cannot be relied on as a pivot.
@@ -105,6 +108,11 @@ class Analysis:
         return int(self.payload.supernodes)
 
     @property
+    def largest_front(self) -> int:
+        """Rows of the largest front."""
+        return int(self.payload.largest_front)
+
+    @property
     def nbytes(self) -> int:
         """Bytes this analysis holds."""
         return int(self.payload.index_bytes)
@@ -126,6 +134,7 @@ def analyze(
     ordering: Ordering | Tensor = "auto",
     mates: Tensor | None = None,
     joined: Tensor | None = None,
+    lanes: bool = False,
     threads: int | None = None,
 ) -> Analysis:
     """Order a structurally symmetric pattern and analyse its factorisation.
@@ -143,6 +152,8 @@ def analyze(
         ``[n]`` int32, pairs of coupled rows that shall be pivoted together (-1: none).
     joined
         Rows, as in `Factor.stuck`, whose fronts shall be part of their parents.
+    lanes
+        Whether fronts shall suit `kernels.lanes`.
 
     Raises
     ------
@@ -170,7 +181,8 @@ def analyze(
         marks = marked.numpy()
 
     def count(order: Any, name: str) -> Analysis:
-        return Analysis(_kernel.analyze(start, column, order, pairs, marks), name)
+        cost = _LANE_COST if lanes else None
+        return Analysis(_kernel.analyze(start, column, order, pairs, marks, cost), name)
 
     try:
         if isinstance(ordering, Tensor):

@@ -38,6 +38,11 @@ _VECTORS, _COPIES = 8, 2
 _STEP_LAUNCHES, _SETUP_LAUNCHES = (12, 60), (150, 5000)
 # Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
 _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
+# Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
+# registers: no fronts to speak of, and a part of the time of an entry.
+_LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
+# Alone, such a factorisation is one of scalars, in terms of SuperLU's.
+_SCALAR = 1.5
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -153,6 +158,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     levels = max(0.0, log2(max(n / 300, 1)))
     analysis = machine.order(n, nnz)
     entries, flops = float(c.factor_nnz), c.flops
+    lanes = facts.batch >= _LANES and c.flops <= _LANES_FLOPS and not facts.dtype.is_complex
     if backend == "native":
         if c.dissected or (not exact and facts.dimension > 2.5):
             analysis += nnz * levels * machine.dissection
@@ -160,11 +166,19 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
             machine.entry * c.stored + machine.flop * c.front_flops
         )
         numeric *= 1.25 if method.name == "ldlt" else 1.0
+        both = 1 if symmetric else 2
+        if lanes:
+            numeric = (
+                both * weight * (machine.entry * _LANES_ENTRY * c.stored + machine.flop * flops)
+            )
+        elif not symmetric:
+            numeric = _SCALAR * weight * (machine.lu_entry * 2 * c.stored + machine.lu_flop * flops)
         stored, working = (
-            float(c.stored),
+            float(both * c.stored),
             c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
         )
-        nbytes = stored * size + working
+        # All members of a batch are held at once.
+        nbytes = facts.batch * stored * size + working
         analyses = 1
     elif symmetric:
         numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)

@@ -391,8 +391,9 @@ def _fallbacks(
     if facts.rows != facts.columns:
         # A rank-deficient matrix stops a factorisation, not an iteration.
         return tuple(v.candidate for _, _, v in others if v.candidate.preconditioner is not None)
-    ladder = {"cholesky": 0, "ldlt": 1, "superlu": 2, "lu": 2}
+    ladder = {"cholesky": 0, "ldlt": 1, "static_lu": 1, "superlu": 2, "lu": 2}
     start = ladder.get(winner.candidate.method, -1)
+    others = [other for other in others if other[2].candidate.method != "static_lu"]
     chain: list[Candidate] = []
     for _, _, v in sorted(others, key=lambda o: (ladder.get(o[2].candidate.method, -1), o[0])):
         rank = ladder.get(v.candidate.method, -1)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Candidate", "Rule"]
 
+# Matrices from which methods for many at once are considered.
+_SEVERAL = 4
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -58,6 +61,12 @@ def _recommended(facts: Facts, b: Backend, *rest: object) -> str | None:
     if b.capabilities.recommended or facts.backend == b.name:
         return None
     return f"is here for comparison; ask for it with backend={b.name!r}"
+
+
+def _together(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
+    if not m.together or facts.method == m.name or facts.batch >= _SEVERAL:
+        return None
+    return f"is for {_SEVERAL} or more matrices on one pattern; ask for it with method={m.name!r}"
 
 
 def _installed(_: Facts, b: Backend, m: Method, *rest: object) -> str | None:
@@ -134,6 +143,7 @@ def _definite(facts: Facts, _: Backend, m: Method, p: str | None, *rest: object)
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
     Rule("recommended", _recommended),
+    Rule("batch", _together),
     Rule("installed", _installed),
     Rule("device", _device),
     Rule("dtype", _dtype),

@@ -19,7 +19,7 @@ from torch_sla.problems.analyses.grid import Damping, Series, TimeGrid
 from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.stepping import stepper_of
-from torch_sla.problems.analyses.table import numbers, write_table
+from torch_sla.problems.analyses.table import columns, numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
@@ -31,8 +31,8 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch_sla.problems.analyses.march import Watch
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
+    from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
@@ -70,7 +70,7 @@ class Transient(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
-        watch: Watch | None = None,
+        watch: Watching | None = None,
     ) -> TransientSolution:
         """March from the start to the end.
 
@@ -252,7 +252,8 @@ class _Taking:
             drag = None if self._first_order else grid.damping(state[1])
             inertia = inertia if drag is None else inertia + drag
         now = grid.now(t)
-        return Taken(grid.model, now.scene, now.operator, state[0], inertia)
+        kinetic = None if self._first_order else partial(_kinetic, grid, state[1])
+        return Taken(grid.model, now.scene, now.operator, state[0], inertia, kinetic=kinetic)
 
     def record(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, first: bool
@@ -281,6 +282,11 @@ class _Taking:
             if bool(torch.isfinite(crossing(times, row, event.level, event.direction)).all()):
                 return True
         return False
+
+
+def _kinetic(grid: TimeGrid, v: Tensor) -> Tensor:
+    """Return ½ vᵀ M v ``[*batch]``."""
+    return 0.5 * (v * grid.mass(v)).sum(-1)
 
 
 class TransientSolution(Solution):
@@ -352,18 +358,20 @@ class TransientSolution(Solution):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Files that a run writes: the last state, the outputs over time, identity."""
-        return (*super().endings[:1], ".csv", ".json") if not self.batch else super().endings
+        """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
+        if self.batch:
+            return super().endings
+        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:
-        """One row for each time: the time and all numbers of the outputs."""
+        """One row for each time: the time and all numbers of the outputs that are no fields."""
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
         rows = [{"t": float(t)} for t in self.times]
-        for name, value in self.outputs.items():
+        for name, value in columns(self.spec, self.outputs).items():
             for row, own in zip(rows, value.detach().cpu(), strict=True):
                 row.update(numbers(name, own))
         return rows

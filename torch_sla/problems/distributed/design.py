@@ -18,6 +18,7 @@ from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem
 from torch_sla.problems.specs.design import POINTS, Effort
+from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,7 @@ class DistributedDesign:
     ) -> DesignSolution:
         """Search; all processes call it together. A run goes on with any number of processes."""
         return self._lowered.solve(
-            {**(values or {}), **named},
+            joined(values, named),
             folder=folder,
             resume=resume,
             progress=progress if self.comm.rank == 0 else None,

@@ -17,6 +17,7 @@ from torch_sla.problems.distributed.given import WholeValues
 from torch_sla.problems.distributed.node import Run, solve_parts
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.specs.faults import located
+from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -165,7 +166,7 @@ class DistributedProblem:
             )
         division = self.division
         with self._located():
-            given = WholeValues(division.whole, {**(values or {}), **named})
+            given = WholeValues(division.whole, joined(values, named))
             self.comm.agree(given.facts)
             if start is not None:
                 start = self._checked(start)
@@ -201,7 +202,7 @@ class DistributedProblem:
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
         same_face: Any = self
-        return value_and_grad(same_face, output, {**(values or {}), **named})
+        return value_and_grad(same_face, output, joined(values, named))
 
     def __repr__(self) -> str:
         return f"DistributedProblem({self.spec.type}, {self.comm.parts} parts, {self.comm.world} processes)"

@@ -41,6 +41,8 @@ class Taken:
     counted
         Mask of the nodes of the first field whose reactions count ``[n_nodes]``; None for all. Of a part of a
         problem, those that belong to it.
+    kinetic
+        Gives the kinetic energy ``[*batch]``, where something moves.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Taken:
         u: Tensor,
         inertia: Tensor | None = None,
         counted: Tensor | None = None,
+        kinetic: Callable[[], Tensor] | None = None,
     ) -> None:
         self.model, self.scene, self.operator, self.u = model, scene, operator, u
-        self.inertia, self.counted = inertia, counted
+        self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
 
     @property
@@ -234,8 +237,19 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
-def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:
-    return taken.model.energy(taken.scene, taken.u)
+def _energy(taken: Taken, output: kinds.Energy, path: str) -> Tensor:
+    if output.part == "stored":
+        return taken.model.energy(taken.scene, taken.u)
+    if taken.kinetic is None:
+        raise SpecError(
+            f"nothing moves here, so there is no {output.part} energy; it is of a transient problem with two "
+            "derivatives in time",
+            path=f"{path}.part",
+        )
+    kinetic = taken.kinetic()
+    return (
+        kinetic if output.part == "kinetic" else taken.model.energy(taken.scene, taken.u) + kinetic
+    )
 
 
 def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:

@@ -24,6 +24,7 @@ from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
@@ -460,7 +461,7 @@ class DesignProblem(Problem):
         """
         with self._lowered() as design:
             return design.solve(
-                {**(values or {}), **named},
+                joined(values, named),
                 folder=folder,
                 resume=resume,
                 progress=progress,
@@ -470,7 +471,7 @@ class DesignProblem(Problem):
     def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
         """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
         with self._lowered() as design:
-            return design.oracle({**(values or {}), **named})
+            return design.oracle(joined(values, named))
 
     @contextlib.contextmanager
     def _lowered(self) -> Iterator[Design]:

@@ -70,6 +70,7 @@ class SweepProblem(Problem):
     """
 
     kinds: ClassVar[frozenset[str] | None] = frozenset()
+    goes_on: ClassVar[bool] = True
 
     type: Literal["sweep"] = "sweep"
     of: AnyProblem = Field(description="The problem; its outputs become [*batch, cases, ...].")

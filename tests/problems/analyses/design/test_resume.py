@@ -82,7 +82,7 @@ def plate(effort: Effort, steps: int = 6) -> DesignProblem:
         solver=Solver(method="cg", backend="pytorch", preconditioner="multigrid", rtol=1e-10),
     )
     return conductivity(
-        MMA(max_iterations=steps),
+        MMA(max_iterations=steps, globally_convergent=True),
         of=of,
         variables=[Variable("kappa", bounds=(0.1, 10.0), transform=["log"])],
         effort=effort,

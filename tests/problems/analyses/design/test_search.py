@@ -22,6 +22,7 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     Probe,
+    Solver,
     SweepProblem,
     Variable,
     clear_cache,
@@ -79,6 +80,9 @@ def test_everything_that_a_run_leaves(tmp_path) -> None:
     assert (tmp_path / "convergence.png").stat().st_size > 1000
     assert not list(tmp_path.rglob("*.part"))
     assert "4 iterations" in repr(solution)
+    page = (tmp_path / "d.html").read_text()
+    for words in ("<h2>Design</h2>", "<h2>Search</h2>", "rho", "compliance", "mma"):
+        assert words in page, words
     with pytest.raises(ArgumentError, match=r"\.xyz"):
         solution.save(tmp_path / "d.xyz")
     with pytest.raises(KeyError, match="no column"):
@@ -339,3 +343,39 @@ def test_stages_are_checked_when_declared(tmp_path) -> None:
             staged(**{path: value})
     with pytest.raises(SpecError, match=r"stages.1: it has 3 unknowns, and the one before 6"):
         staged(**{"of.mesh.cells": 3}).solve()
+
+
+def test_a_variable_that_reaches_nothing_is_refused() -> None:
+    idle = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        diffusivity=Parameter("kappa", on="cells", default=1.0),
+        source=Parameter("f", default=1.0),
+        boundary=GROUND,
+        outputs=[Integral("heat", "f"), Probe("T", at=[(0.5,)])],
+    )
+    problem = DesignProblem(
+        of=idle, variables=[Variable("f"), Variable("kappa")], objective="(heat - 2)**2"
+    )
+    with pytest.raises(SpecError, match=r"variables.1: neither the objective nor .* 'kappa'"):
+        problem.solve()
+    with pytest.raises(SpecError, match="depends on 'kappa'"):
+        DesignProblem(of=idle, variables=[Variable("kappa")], objective="heat**2").solve()
+    # Where it is zero at the start by value alone, it goes on: a search may begin at a stationary point.
+    still = DesignProblem(
+        of=idle, variables=[Variable("f", initial=2.0)], objective="(heat - 2)**2"
+    )
+    assert still.solve().iterations == 0
+
+
+def test_modes_and_precisions() -> None:
+    problem = conductivity(LBFGS(max_iterations=3))
+    plain = problem.solve().unknowns
+    with torch.inference_mode():
+        assert torch.equal(conductivity(LBFGS(max_iterations=3)).solve().unknowns, plain)
+    with torch.no_grad():
+        assert torch.equal(problem.solve().unknowns, plain)
+    single = conductivity(LBFGS(max_iterations=3), of=rod(solver=Solver(dtype="float32"))).solve()
+    assert single.unknowns.dtype == torch.float64
+    assert torch.allclose(single.unknowns, plain, atol=2e-2)
+    with pytest.raises(ArgumentError, match="give folder="):
+        problem.solve(pictures=2)

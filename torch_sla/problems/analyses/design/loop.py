@@ -181,12 +181,7 @@ class _Run:
         if forward.depends:
             oracle.refresh()
         self._keep(state, iteration)
-        self.report(
-            iteration,
-            objective=state.value,
-            **{n: float(v) for n, v in state.figures.items()},
-            seconds=row["seconds"],
-        )
+        self.report(iteration, **{n: float(v) for n, v in row.items() if n != "iteration"})
 
     def _keep(self, state: State, iteration: int) -> None:
         if self.states is None:

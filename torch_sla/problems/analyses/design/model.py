@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -118,9 +119,16 @@ class Design(Analysis):
         """Search; see `DesignProblem.solve`."""
         if pictures < 0:
             raise ArgumentError(f"pictures is {pictures}; every so many iterations, or 0 for never")
-        return search(
-            self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
-        )
+        if pictures and folder is None and resume is None:
+            raise ArgumentError("pictures are drawn into the folder of a run; give folder=")
+        if pictures and importlib.util.find_spec("matplotlib") is None:
+            raise ArgumentError(
+                "pictures need matplotlib: pip install matplotlib (or the extra 'plot')"
+            )
+        with torch.inference_mode(mode=False):
+            return search(
+                self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
+            )
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on what varies, what is wanted, and the problems with their plans."""

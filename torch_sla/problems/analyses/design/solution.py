@@ -69,16 +69,26 @@ class DesignSolution(Named):
             for name, (case, own) in model.spec.results.items()
             if own in solutions[case].outputs
         }
-        self._solutions = dict(solutions)
+        self._solutions: dict[str, Named] = dict(solutions)
+
+    @property
+    def alone(self) -> Named | None:
+        """The forward solution, where there is one problem."""
+        return self._solutions.get("")
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """A design is one: no batch dimensions."""
+        return ()
 
     @property
     def endings(self) -> tuple[str, ...]:
         """Files that a run writes."""
-        more = (".vtu",) if self.model.on_mesh and "" in self._solutions else ()
-        return (".npz", ".csv", ".json", *more)
+        more = (".vtu",) if self.model.on_mesh and self.alone is not None else ()
+        return (".npz", ".csv", ".json", *more, ".html")
 
     def save(self, path: str | Path) -> None:
-        """Write ``.npz`` design and results, ``.csv`` history, ``.json`` numbers, ``.vtu`` design and fields."""
+        """Write ``.npz`` design and results, ``.csv`` history, ``.json`` numbers, ``.vtu`` fields, ``.html`` a page."""
         path = Path(path)
         if path.suffix == ".npz":
             arrays = {name: _numpy(value) for name, value in self.design.items()}
@@ -90,12 +100,14 @@ class DesignSolution(Named):
             self.history.save(path)
         elif path.suffix == ".json":
             path.write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
+        elif path.suffix == ".html":
+            self.report(path)
         elif path.suffix in (".vtu", ".vtk", ".xdmf"):
             self.model.write(path, self.design, self._solutions)
         else:
             raise ArgumentError(
                 f"path ends in {path.suffix!r}; a design is saved as .npz (arrays), .csv (history), .json (numbers) "
-                "or .vtu (fields)"
+                "or .vtu (fields), .html (a page)"
             )
 
     @property

@@ -20,7 +20,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, TorchSlaError
-from torch_sla.problems.design.optimizers.optimality import multipliers, projected, violation
+from torch_sla.problems.design.optimizers.optimality import (
+    multipliers,
+    projected,
+    ranges,
+    violation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -207,11 +212,11 @@ class Optimizer(ABC):
     max_iterations
         Limit on the number of steps.
     gradient_tolerance
-        Stop when the optimality is at most this: the largest entry of ``x − P(x − ∇L)``, with P the
-        projection into the bounds and L the objective plus multipliers times constraints, over
-        ``max(1, its first value)``.
+        Stop when the optimality is at most this: by how much the objective would still change, to first order, if a
+        variable went through its whole range (the width of its bounds, else the larger of 1 and its first size), over
+        the same at the first design. Constraints enter by multipliers. It does not depend on units.
     value_tolerance
-        Stop when a step changes the objective by at most this times ``max(1, |f|)``; 0 never.
+        Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
         Stop when a step changes no entry of x by more than this; 0 never.
     constraint_tolerance
@@ -226,7 +231,7 @@ class Optimizer(ABC):
     needs_second_order: ClassVar[bool] = False
 
     max_iterations: int = 200
-    gradient_tolerance: float = 1e-6
+    gradient_tolerance: float = 1e-5
     value_tolerance: float = 0.0
     step_tolerance: float = 0.0
     constraint_tolerance: float = 1e-6
@@ -257,7 +262,13 @@ class Optimizer(ABC):
             )
         x = x.detach().to(torch.float64).clamp(lower, upper)
         state = State(x, lower, upper, oracle.value_and_grad(x))
-        return self.judged(replace(state, memory=self.remember(state, oracle)), None, oracle)
+        lengths = ranges(x, lower, upper)
+        slope = float((state.gradient * lengths).abs().max()) if x.numel() else 0.0
+        # A start that is a minimum already has no slope to compare with: then the objective is the measure.
+        memory: Memory = {"lengths": lengths, "slope": max(slope, 1e-4 * abs(state.value))}
+        state = replace(state, memory=memory)
+        more = self.remember(state, oracle)
+        return self.judged(replace(state, memory={**memory, **more}), None, oracle)
 
     @abstractmethod
     def step(self, state: State, oracle: Oracle) -> State:
@@ -301,18 +312,16 @@ class Optimizer(ABC):
         """Return the state with its figures and the verdict on it."""
         optimality = self.optimality(state, oracle)
         violated = violation(state.constraints, oracle.equalities)
-        first = state.memory.get("first_optimality", optimality)
-        scaled = optimality / max(1.0, float(first))
         figures = {**state.figures, "optimality": optimality, "violation": violated}
-        memory = {**state.memory, "first_optimality": float(first)}
         feasible = violated <= self.constraint_tolerance
         reason, converged = "", True
-        if feasible and scaled <= self.gradient_tolerance:
-            reason = f"the optimality {scaled:.2e} is at most gradient_tolerance"
+        if feasible and optimality <= self.gradient_tolerance:
+            reason = f"the optimality {optimality:.2e} is at most gradient_tolerance"
         elif before is not None:
             change = float((state.x - before.x).abs().max()) if state.x.numel() else 0.0
             figures["step"] = change
-            drop = abs(state.value - before.value) / max(1.0, abs(state.value))
+            size = max(abs(state.value), abs(before.value))
+            drop = abs(state.value - before.value) / size if size > 0 else 0.0
             if feasible and self.step_tolerance > 0 and change <= self.step_tolerance:
                 reason = f"the step {change:.2e} is at most step_tolerance"
             elif feasible and self.value_tolerance > 0 and drop <= self.value_tolerance:
@@ -327,16 +336,22 @@ class Optimizer(ABC):
         return replace(
             state,
             figures=figures,
-            memory=memory,
             reason=reason,
             converged=bool(reason) and converged,
         )
 
     def optimality(self, state: State, oracle: Oracle) -> float:
-        """Return the first-order optimality; methods that know their multipliers use them."""
-        found = multipliers(state.x, state.evaluation, state.lower, state.upper, oracle.equalities)
-        gradient = state.gradient + found @ state.evaluation.jacobian
-        return projected(state.x, gradient, state.lower, state.upper)
+        """Return how far the state is from a minimum to first order, 1 and less."""
+        lengths, slope = state.memory["lengths"], float(state.memory["slope"])
+        if not isinstance(lengths, Tensor):
+            raise ArgumentError("the state does not come from an optimizer")
+        if slope == 0:
+            return 0.0
+        found = multipliers(
+            state.x, state.evaluation, state.lower, state.upper, lengths, oracle.equalities
+        )
+        gradient = (state.gradient + found @ state.evaluation.jacobian) * lengths / slope
+        return projected(state.x / lengths, gradient, state.lower / lengths, state.upper / lengths)
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

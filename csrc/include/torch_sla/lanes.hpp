@@ -1,0 +1,254 @@
+// Many matrices on one pattern, factorised and solved with in the lanes of registers.
+#pragma once
+
+#include <memory>
+
+#include "cholesky_object.hpp"
+#include "lane_kernels.hpp"
+
+namespace torch_sla {
+
+// Factors of `members` matrices, `width` of them interleaved. Made with pivots on the diagonal only; `growth`
+// and `error` tell, member by member, how a solve with them went.
+template <class T>
+struct LaneFactor {
+  std::shared_ptr<const Symbolic> symbolic;
+  bool symmetric = true;
+  std::int64_t members = 0;
+  int width = 1;
+  Buffer<T> lower, upper;        // [groups][panel entries][width], upper for unsymmetric matrices only
+  std::vector<T> lowest;         // [members] smallest pivot
+  std::vector<T> growth, error;  // [members] largest entry and backward error of the solve that proves them
+
+  std::int64_t group_entries() const { return symbolic->panel_entries() * width; }
+  std::int64_t bytes() const { return (lower.size() + upper.size()) * static_cast<std::int64_t>(sizeof(T)); }
+  const T* lower_of(std::int64_t group) const { return lower.data() + group * group_entries(); }
+  const T* upper_of(std::int64_t group) const {
+    return symmetric ? nullptr : upper.data() + group * group_entries();
+  }
+};
+
+// The matrix A in compressed rows, and where the analysed pattern finds its values.
+struct LanePattern {
+  std::int64_t nnz = 0;             // values of A
+  const std::int32_t *start, *column;  // of A
+  lanes::Places places;
+};
+
+namespace detail {
+
+// [width][n] -> [n][width]; rows that are not there repeat the last one.
+template <class T>
+void interleave(const T* from, std::int64_t rows, std::int64_t n, int width, T* to) {
+  constexpr std::int64_t block = 64;
+  for (std::int64_t i = 0; i < n; i += block) {
+    const std::int64_t end = std::min(n, i + block);
+    for (int k = 0; k < width; ++k) {
+      const T* row = from + std::min<std::int64_t>(k, rows - 1) * n;
+      for (std::int64_t j = i; j < end; ++j) to[j * width + k] = row[j];
+    }
+  }
+}
+
+}  // namespace detail
+
+// Measures of values [members, nnz] in compressed rows, see lanes::measure_body: out [4, members].
+template <class T>
+void measure_lanes(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
+                   std::int64_t members, T* out, int threads) {
+  const auto& own = lanes::kernels<T>(members == 1);
+  const std::int64_t width = own.width, groups = (members + width - 1) / width, nnz = start[n];
+  parallel_for(groups, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const Buffer<T> mixed(nnz * width), room(2 * n * width), found(4 * width);
+    for (std::int64_t g = begin; g < end; ++g) {
+      const std::int64_t count = std::min(width, members - g * width);
+      detail::interleave(values + g * width * nnz, count, nnz, own.width, mixed.data());
+      own.measure(n, start, column, mixed.data(), room.data(), found.data());
+      for (int q = 0; q < 4; ++q)
+        std::copy(found.data() + q * width, found.data() + q * width + count, out + q * members + g * width);
+    }
+  });
+}
+
+// b - A_i x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
+// entry, then the largest entry of x: sizes [3, members, nrhs].
+template <class T>
+void residual_members(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
+                      const T* x, const T* b, std::int64_t members, Size nrhs, T* r, T* sizes, int threads) {
+  const std::int64_t nnz = start[n];
+  parallel_for(members, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    std::vector<T> square(nrhs), largest(nrhs), longest(nrhs);
+    for (std::int64_t k = begin; k < end; ++k) {
+      std::fill(square.begin(), square.end(), T(0));
+      std::fill(largest.begin(), largest.end(), T(0));
+      std::fill(longest.begin(), longest.end(), T(0));
+      const T *a = values + k * nnz, *y = x + k * n * nrhs;
+      for (std::int64_t i = 0; i < n; ++i) {
+        T* out = r + (k * n + i) * nrhs;
+        const T *given = b + (k * n + i) * nrhs, *here = y + i * nrhs;
+        for (Size c = 0; c < nrhs; ++c) out[c] = given[c];
+        for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
+          const T v = a[e];
+          const T* from = y + column[e] * nrhs;
+          for (Size c = 0; c < nrhs; ++c) out[c] -= v * from[c];
+        }
+        for (Size c = 0; c < nrhs; ++c) {
+          square[c] += out[c] * out[c];
+          largest[c] = std::max(largest[c], std::abs(out[c]));
+          longest[c] = std::max(longest[c], std::abs(here[c]));
+        }
+      }
+      for (Size c = 0; c < nrhs; ++c) {
+        sizes[k * nrhs + c] = std::sqrt(square[c]);
+        sizes[(members + k) * nrhs + c] = square[c] == square[c] ? largest[c] : square[c];
+        sizes[(2 * members + k) * nrhs + c] = longest[c];
+      }
+    }
+  });
+}
+
+// Entries of working memory that each thread needs.
+inline std::int64_t lane_entries(const Symbolic& s, std::int64_t nnz, bool symmetric, int width) {
+  std::int64_t panel = 0;
+  for (std::int32_t a = 0; symmetric && a < s.supernodes(); ++a)
+    panel = std::max(panel, s.panel[a + 1] - s.panel[a]);
+  return (nnz + panel + s.stack[0] + s.stack[1] + 3 * static_cast<std::int64_t>(s.n)) * width;
+}
+
+// Factorises values [members, nnz] and solves with `probe` [n] to prove the factors.
+template <class T>
+LaneFactor<T> factorize_lanes(std::shared_ptr<const Symbolic> symbolic, const LanePattern& pattern, const T* values,
+                              std::int64_t members, bool symmetric, const T* probe, int threads) {
+  const Symbolic& s = *symbolic;
+  const auto& own = lanes::kernels<T>(members == 1);
+  LaneFactor<T> f;
+  f.symbolic = std::move(symbolic);
+  f.symmetric = symmetric;
+  f.members = members;
+  f.width = own.width;
+  const std::int64_t width = own.width, groups = (members + width - 1) / width;
+  f.lower = Buffer<T>(groups * f.group_entries());
+  if (!symmetric) f.upper = Buffer<T>(groups * f.group_entries());
+  for (auto* list : {&f.lowest, &f.growth, &f.error}) list->assign(groups * width, T(0));
+  std::fill(f.lowest.begin(), f.lowest.end(), std::numeric_limits<T>::infinity());
+  std::int64_t panel = 0;
+  for (std::int32_t a = 0; a < s.supernodes(); ++a) panel = std::max(panel, s.panel[a + 1] - s.panel[a]);
+  parallel_for(groups, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const Buffer<T> mixed(pattern.nnz * width), scratch(symmetric ? panel * width : 0);
+    const Buffer<T> stacks[2] = {Buffer<T>(s.stack[0] * width), Buffer<T>(s.stack[1] * width)};
+    const Buffer<T> work(s.n * width), x(s.n * width), b(s.n * width);
+    std::vector<T*> update_of(s.supernodes());
+    for (std::int64_t i = 0; i < s.n; ++i) std::fill(b.data() + i * width, b.data() + (i + 1) * width, probe[i]);
+    for (std::int64_t g = begin; g < end; ++g) {
+      detail::interleave(values + g * width * pattern.nnz, std::min(width, members - g * width), pattern.nnz,
+                         own.width, mixed.data());
+      T* lower = f.lower.data() + g * f.group_entries();
+      T* upper = symmetric ? nullptr : f.upper.data() + g * f.group_entries();
+      const lanes::Group<T> group{mixed.data(),
+                                  lower,
+                                  symmetric ? scratch.data() : upper,
+                                  {stacks[0].data(), stacks[1].data()},
+                                  update_of.data(),
+                                  f.lowest.data() + g * width};
+      (symmetric ? own.symmetric : own.general)(s, pattern.places, group);
+      for (std::int64_t j = 0; j < s.n; ++j)
+        std::copy(b.data() + s.order[j] * width, b.data() + (s.order[j] + std::int64_t{1}) * width,
+                  work.data() + j * width);
+      own.solve_one(s, lower, upper, false, work.data());
+      for (std::int64_t j = 0; j < s.n; ++j)
+        std::copy(work.data() + j * width, work.data() + (j + 1) * width, x.data() + s.order[j] * width);
+      own.judge(s.n, pattern.start, pattern.column, mixed.data(), x.data(), b.data(), f.growth.data() + g * width,
+                f.error.data() + g * width);
+    }
+  });
+  return f;
+}
+
+// op(A_i) x_i = b_i for the members listed, ascending: b and x are [listed, n, nrhs] in rows.
+template <class T>
+void solve_lanes(const LaneFactor<T>& f, const std::vector<std::int64_t>& listed, const T* b, T* x, Size nrhs,
+                 bool transposed, int threads) {
+  const Symbolic& s = *f.symbolic;
+  const auto& own = lanes::kernels<T>(f.width == 1);
+  const std::int64_t width = f.width, n = s.n;
+  // Where each group's members begin in the list.
+  std::vector<std::int64_t> first;
+  for (std::size_t k = 0; k < listed.size(); ++k)
+    if (k == 0 || listed[k] / width != listed[k - 1] / width) first.push_back(static_cast<std::int64_t>(k));
+  const std::int64_t groups = static_cast<std::int64_t>(first.size());
+  first.push_back(static_cast<std::int64_t>(listed.size()));
+  parallel_for(groups, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const Size most = nrhs > 1 ? 4 : 1;
+    const Buffer<T> work(n * most * width);
+    std::fill(work.data(), work.data() + work.size(), T(0));
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t g = listed[first[q]] / width;
+      for (Size c = 0; c < nrhs; c += most) {
+        const Size count = std::min(most, nrhs - c);
+        for (std::int64_t k = first[q]; k < first[q + 1]; ++k) {
+          const T* from = b + k * n * nrhs + c;
+          T* to = work.data() + listed[k] % width;
+          for (std::int64_t j = 0; j < n; ++j)
+            for (Size r = 0; r < count; ++r) to[(j * most + r) * width] = from[s.order[j] * nrhs + r];
+        }
+        (most == 1 ? own.solve_one : own.solve_four)(s, f.lower_of(g), f.upper_of(g), transposed, work.data());
+        for (std::int64_t k = first[q]; k < first[q + 1]; ++k) {
+          T* to = x + k * n * nrhs + c;
+          const T* from = work.data() + listed[k] % width;
+          for (std::int64_t j = 0; j < n; ++j)
+            for (Size r = 0; r < count; ++r) to[s.order[j] * nrhs + r] = from[(j * most + r) * width];
+        }
+      }
+    }
+  });
+}
+
+// The factor of one member of a symmetric batch by itself: L L^T where all its pivots are to be positive, else
+// L D L^T.
+template <class T>
+Factor<T> extract_lane(const LaneFactor<T>& f, std::int64_t member, bool positive) {
+  const Symbolic& s = *f.symbolic;
+  Factor<T> out;
+  out.symbolic = f.symbolic;
+  out.kind = positive ? Kind::cholesky : Kind::hermitian;
+  out.panels = Buffer<T>(s.panel_entries());
+  const std::int64_t width = f.width;
+  const T* from = f.lower_of(member / width) + member % width;
+  if (!positive) {
+    out.pivot.resize(s.n);
+    out.width.assign(s.n, 1);
+    out.diagonal.resize(s.n);
+    out.coupling.assign(s.n, T(0));
+  }
+  for (std::int32_t a = 0; a < s.supernodes(); ++a)
+    for (std::int32_t j = 0; j < s.columns(a); ++j) {
+      const Size rows = s.rows(a), start = s.panel[a] + j * rows;
+      const T pivot = T(1) / from[(start + j) * width], root = positive ? std::sqrt(pivot) : T(1);
+      T* column = out.panels.data() + start;
+      std::fill(column, column + j, T(0));
+      column[j] = root;
+      for (Size i = j + 1; i < rows; ++i) column[i] = from[(start + i) * width] * root;
+      if (!positive) {
+        out.pivot[s.first[a] + j] = j;
+        out.diagonal[s.first[a] + j] = pivot;
+      }
+    }
+  return out;
+}
+
+// log|det A| and the sign of det A of one member.
+template <class T>
+std::pair<double, double> lane_determinant(const LaneFactor<T>& f, std::int64_t member) {
+  const Symbolic& s = *f.symbolic;
+  const T* from = f.lower_of(member / f.width) + member % f.width;
+  double log = 0, sign = 1;
+  for (std::int32_t a = 0; a < s.supernodes(); ++a)
+    for (std::int64_t j = 0; j < s.columns(a); ++j) {
+      const double inverse = static_cast<double>(from[(s.panel[a] + j * s.rows(a) + j) * f.width]);
+      log -= std::log(std::abs(inverse));
+      if (inverse < 0) sign = -sign;
+    }
+  return {log, sign};
+}
+
+}  // namespace torch_sla

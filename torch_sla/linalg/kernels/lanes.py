@@ -1,0 +1,257 @@
+"""Many matrices on one pattern, a matrix in each lane of a register, compiled.
+
+The multifrontal scheme of `kernels.cholesky` with every number replaced by a register of numbers: small
+fronts then run at full speed. Pivots are those on the diagonal, and a solve proves the factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_sla._core import extension, reason
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
+from torch_sla.linalg.kernels.cholesky import Analysis, Factor
+from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+__all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "unavailable", "width"]
+
+_kernel: Any = None if extension is None else extension.lanes
+_SUFFIX = {torch.float64: "d", torch.float32: "s"}
+
+
+def unavailable() -> str | None:
+    """Why these kernels cannot be used, or None when they can."""
+    return None if _kernel is not None else (reason or "the compiled extension is missing")
+
+
+def width(dtype: torch.dtype) -> int:
+    """Return the matrices that a register holds.
+
+    Examples
+    --------
+    >>> width(torch.float32) >= 2
+    True
+    """
+    return int(getattr(_kernel, "width_" + _suffix(dtype))())
+
+
+def _suffix(dtype: torch.dtype) -> str:
+    if dtype not in _SUFFIX:
+        raise DTypeError(f"`values` must be float32 or float64, got {dtype}")
+    return _SUFFIX[dtype]
+
+
+@dataclass(frozen=True, eq=False)
+class LanePattern:
+    """Where an analysed pattern finds its values, int32 throughout.
+
+    Parameters
+    ----------
+    crow, ccol
+        Compressed rows of A: ``[n + 1]`` and ``[nnz]``.
+    slot
+        ``[entries]`` of the analysed pattern: which value of A, -1 where A has none.
+    mirror
+        ``[entries]``: entry (j, i) of the analysed pattern for its entry (i, j).
+    """
+
+    crow: Tensor
+    ccol: Tensor
+    slot: Tensor
+    mirror: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays that are not the pattern's own."""
+        return 4 * (self.slot.numel() + self.mirror.numel())
+
+
+@dataclass(frozen=True, eq=False)
+class LaneFactor:
+    """Factors of many matrices: ``L U``, ``U = D Lᵀ`` for symmetric ones. Never changed once made.
+
+    Parameters
+    ----------
+    payload
+        The compiled object.
+    analysis
+        What it was made from.
+    symmetric
+        Whether only ``L`` and ``D`` are there.
+    dtype
+        Of the values.
+    members
+        Number of matrices.
+    """
+
+    payload: Any
+    analysis: Analysis
+    symmetric: bool
+    dtype: torch.dtype
+    members: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return int(self.payload.bytes)
+
+    @property
+    def lowest(self) -> Tensor:
+        """Smallest pivot of each member ``[B]``."""
+        return torch.from_numpy(self.payload.lowest)
+
+    @property
+    def growth(self) -> Tensor:
+        """Largest entry of each member's solution for the probe ``[B]``; NaN where there is none."""
+        return torch.from_numpy(self.payload.growth)
+
+    @property
+    def error(self) -> Tensor:
+        """Backward error of each of those solutions ``[B]``; NaN where there is none."""
+        return torch.from_numpy(self.payload.error)
+
+    def solve(
+        self, members: Tensor, b: Tensor, mode: str = "n", *, threads: int | None = None
+    ) -> Tensor:
+        """Solve ``op(A_i) x = b`` for the members listed, ascending: ``b`` ``[listed, n, K]``."""
+        b = plain(b, self.dtype)
+        expect_shape(b, "b", (members.numel(), self.analysis.n, b.shape[-1]))
+        x = empty(tuple(b.shape), self.dtype)
+        work = 2 * self.analysis.factor_nnz * members.numel() * b.shape[-1] // 4
+        team = resolve_threads(threads, work)
+        self.payload.solve(
+            plain(members, torch.int64).numpy(), b.numpy(), x.numpy(), mode != "n", team
+        )
+        return x
+
+    def extract(self, member: int, *, positive: bool) -> Factor:
+        """Return the factor of one member by itself: Cholesky's where its pivots are `positive`, else ``L D Lᵀ``."""
+        kind = "cholesky" if positive else "hermitian"
+        return Factor(
+            self.payload.extract(member, positive),
+            self.analysis,
+            kind,  # type: ignore[arg-type]
+            self.dtype,
+        )
+
+    def slogdet(self, member: int) -> tuple[float, float]:
+        """Sign and logarithm of the absolute value of a member's determinant."""
+        log, sign = self.payload.log_determinant(member)
+        return sign, log
+
+
+def factorize(
+    analysis: Analysis,
+    pattern: LanePattern,
+    values: Tensor,
+    probe: Tensor,
+    *,
+    symmetric: bool,
+    threads: int | None = None,
+) -> LaneFactor:
+    """Factorise values ``[B, nnz]`` with pivots on the diagonal, and solve with `probe` ``[n]`` to prove them.
+
+    What became of each member is told by `LaneFactor.lowest`, ``growth`` and ``error``; none is refused here.
+
+    Raises
+    ------
+    SolveError
+        ``OUT_OF_MEMORY`` before anything is allocated.
+    """
+    suffix = _suffix(values.dtype)
+    values, probe = plain(values), plain(probe, values.dtype)
+    if values.ndim != 2:
+        raise ArgumentError(f"`values` must be [B, nnz], got {tuple(values.shape)}")
+    members, size = values.shape[0], values.element_size()
+    # Register operations, about as long as others.
+    lanes = 1 if members == 1 else width(values.dtype)
+    team = resolve_threads(
+        threads, int(min((2 - symmetric) * analysis.flops * members / lanes, 2**62))
+    )
+    groups = -(-members // lanes)
+    needed = groups * lanes * (2 - symmetric) * analysis.factor_bytes(values.dtype)
+    entries = getattr(_kernel, "working_entries_" + suffix)(
+        analysis.payload, values.shape[1], symmetric
+    )
+    needed += team * entries * size
+    free = needed if needed <= 1 << 20 else available_bytes()
+    if needed > free:
+        raise SolveError(
+            Result.OUT_OF_MEMORY,
+            f"the factors need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
+        )
+    try:
+        made = _kernel.factorize(
+            analysis.payload,
+            pattern.crow.numpy(),
+            pattern.ccol.numpy(),
+            pattern.slot.numpy(),
+            pattern.mirror.numpy(),
+            values.numpy(),
+            probe.numpy(),
+            symmetric,
+            team,
+        )
+    except MemoryError as error:
+        raise SolveError(Result.OUT_OF_MEMORY, "the factors could not be allocated") from error
+    return LaneFactor(made, analysis, symmetric, values.dtype, members)
+
+
+def _takes(*tensors: Tensor) -> bool:
+    if _kernel is None:
+        return False
+    kind = tensors[0].dtype
+    return kind in _SUFFIX and all(t.device.type == "cpu" and t.dtype == kind for t in tensors)
+
+
+def measure(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
+    """Sizes of square matrices ``[B, nnz]`` in compressed rows, ``[4, B]``; None where no kernel takes them.
+
+    The largest sum of magnitudes of a row, of a column, and the ratio of the largest to the smallest of
+    the rows' largest entries, and of the columns' (0 where one is zero).
+
+    Examples
+    --------
+    >>> i = torch.arange(3, dtype=torch.int32)
+    >>> measure(i, i[:2], torch.tensor([[1.0, -4.0]]))[:, 0].tolist()
+    [4.0, 4.0, 4.0, 4.0]
+    """
+    if not _takes(values) or crow.dtype != torch.int32 or values.ndim != 2 or not values.numel():
+        return None
+    values = plain(values)
+    out = torch.empty(4, len(values), dtype=values.dtype)
+    team = resolve_threads(None, values.numel())
+    _kernel.measure(crow.numpy(), ccol.numpy(), values.numpy(), out.numpy(), team)
+    return out
+
+
+def residual(
+    crow: Tensor, ccol: Tensor, values: Tensor, x: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """``b - A_i x_i`` ``[B, n, K]``, and of each column its 2-norm, its largest entry, and that of x ``[3, B, K]``.
+
+    None where no kernel takes them.
+    """
+    if not _takes(values, x, b) or crow.dtype != torch.int32 or not values.numel():
+        return None
+    values, x, b = plain(values), plain(x), plain(b)
+    r = empty(tuple(b.shape), b.dtype)
+    sizes = torch.empty(3, b.shape[0], b.shape[2], dtype=b.dtype)
+    team = resolve_threads(None, values.numel() * b.shape[2])
+    _kernel.residual(
+        crow.numpy(),
+        ccol.numpy(),
+        values.numpy(),
+        x.numpy(),
+        b.numpy(),
+        r.numpy(),
+        sizes.numpy(),
+        team,
+    )
+    return r, sizes
