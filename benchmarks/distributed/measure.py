@@ -39,7 +39,8 @@ def block(n: int, parts: int, part: int, device: torch.device) -> tuple[torch.Te
     p = grid(parts)
     at = (part // (p[1] * p[2]), part // p[2] % p[1], part % p[2])
     axes = [
-        torch.arange(n * a // q, n * (a + 1) // q, device=device) for a, q in zip(at, p, strict=True)
+        torch.arange(n * a // q, n * (a + 1) // q, device=device)
+        for a, q in zip(at, p, strict=True)
     ]
     x, y, z = (t.flatten() for t in torch.meshgrid(*axes, indexing="ij"))
     own = (x * n + y) * n + z
@@ -103,7 +104,12 @@ def run(n: int, parts: int | None, device: torch.device, preconditioner: str) ->
     for limit in (4, 7):
         # Processor time: a machine that does other things too changes it little.
         at, begun = comm.traffic.copy(), time.process_time()
-        options = {"preconditioner": preconditioner, "rtol": 1e-30, "maxiter": limit, "throw": False}
+        options = {
+            "preconditioner": preconditioner,
+            "rtol": 1e-30,
+            "maxiter": limit,
+            "throw": False,
+        }
         _, info = D.solve(b, method="cg", info=True, **options)
         times.append(time.process_time() - begun)
         counts.append(comm.traffic.since(at))
