@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pyvista
     from torch import Tensor
 
     from torch_sla.linalg import SolveInfo
@@ -141,6 +142,18 @@ class Drawn:
         from torch_sla.problems.report.plot import plot
 
         return plot(self, None if path is None else Path(path), member=member, field=field)
+
+    def to_pyvista(self, member: int = -1) -> pyvista.UnstructuredGrid:
+        """Return a grid of pyvista with all fields, where pyvista is installed.
+
+        Parameters
+        ----------
+        member
+            Which time, case, mode or member; the last one when left out.
+        """
+        from torch_sla.problems.report.scene import to_pyvista
+
+        return to_pyvista(self, member)
 
     def animate(
         self,

@@ -16,16 +16,19 @@ import torch
 from torch_sla import (
     Adaptive,
     Dirichlet,
+    EigenProblem,
     ElasticityProblem,
     Energy,
     Event,
     Flux,
+    HyperelasticityProblem,
     IntervalMesh,
     Neumann,
     Parameter,
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Solver,
     SweepProblem,
     TransientProblem,
 )
@@ -284,3 +287,28 @@ def test_a_sweep_goes_on_after_a_kill(tmp_path) -> None:
     assert kill(tmp_path, cases(), at, "cases") == at
     whole = cases().solve(folder=tmp_path / "whole")
     same(whole, cases().solve(resume=tmp_path / f"cases-{at}"))
+
+
+def test_modes_and_load_steps_tell_how_far_they_are() -> None:
+    plate = PoissonProblem(
+        mesh=RectangleMesh(cells=(12, 12)),
+        boundary=[Dirichlet("left", 0.0)],
+        solver=Solver(method="cg", preconditioner="multigrid"),
+    )
+    told: list[object] = []
+    EigenProblem(of=plate, k=2).solve(progress=told.append)
+    assert {p.task for p in told} == {"LOBPCG"}
+    assert [p.done for p in told] == list(range(len(told)))
+    body = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2), cell="quad"),
+        model="plane_strain",
+        constants={"young_modulus": 3.0, "poisson_ratio": 0.3},
+        load_steps=4,
+        boundary=[Dirichlet("left", 0.0), Dirichlet("right", [0.2, 0.0])],
+    )
+    loads: list[object] = []
+    body.solve(progress=loads.append)
+    assert [(p.task, p.done, p.total) for p in loads] == [
+        ("load steps", i, 4) for i in (1, 2, 3, 4)
+    ]
+    assert loads[-1].figures == {"load": 1.0}

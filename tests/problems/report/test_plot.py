@@ -99,3 +99,12 @@ def test_without_matplotlib_it_says_what_to_install() -> None:
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "pip install matplotlib" in done.stdout
+
+
+def test_a_grid_of_pyvista_has_all_fields(warming) -> None:
+    pytest.importorskip("pyvista", reason="pyvista is not installed")
+    grid = warming.to_pyvista()
+    assert grid.n_cells == 12
+    assert torch.equal(torch.as_tensor(grid.point_data["u"]), warming.u)
+    assert grid.cell_data["flow"].shape == (12, 3)
+    assert grid.compute_cell_sizes()["Area"].sum() == pytest.approx(1.0)

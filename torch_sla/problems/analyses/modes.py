@@ -79,7 +79,7 @@ class Modes(Analysis):
         if buckling:
             if stress is None:
                 raise ValueError("buckling comes of stresses")
-            w, flat, found = self._critical(space, K, stress, matrix)
+            w, flat, found = self._critical(space, K, stress, matrix, progress)
             return ModalSolution(self, scene, None, w, flat, found)
         if stress is not None:
             K = K + stress
@@ -99,7 +99,7 @@ class Modes(Analysis):
         if sigma is not None:
             which = "LM"
         below = sigma if end is not None and sigma is not None else 0.0
-        pencil = Pencil(model, space, K if not below else K - below * M, spec.k)
+        pencil = Pencil(model, space, K if not below else K - below * M, spec.k, progress)
         found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
         flat = space.recover(found.vectors.transpose(-1, -2))
         return ModalSolution(self, scene, M, found.values, flat, found)
@@ -110,11 +110,12 @@ class Modes(Analysis):
         K: Tensor,
         stress: Tensor,
         matrix: Callable[[Tensor, tuple[int, ...]], SparseTensor],
+        progress: ProgressCallback | None,
     ) -> tuple[Tensor, Tensor, Found]:
         """Find the least positive λ with ``(K + λ K_stress) φ = 0``: the largest μ = 1/λ of ``−K_stress φ = μ K φ``."""
         k = self.spec.k
         batch = tuple(np.broadcast_shapes(K.shape[:-1], stress.shape[:-1]))
-        pencil = Pencil(self.model, space, K, k)
+        pencil = Pencil(self.model, space, K, k, progress)
         A, B = matrix(-stress, batch), matrix(K, tuple(K.shape[:-1]) if K.ndim == 1 else batch)
         found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
         mu = found.values.detach()
