@@ -67,7 +67,7 @@ def test_adaptive_steps_are_long_where_nothing_happens() -> None:
     lengths = s.step_times.diff()
     assert float(lengths[-1]) == 1.0
     assert float(lengths[:5].max()) < 0.02
-    assert "adaptive steps" in " ".join(s.info.notes)
+    assert "adaptive" in " ".join(s.info.notes)
 
 
 @pytest.mark.parametrize("scheme", ["newmark", "generalized_alpha"])
@@ -116,9 +116,17 @@ def test_the_steps_of_the_backward_run_are_those_of_the_forward_run() -> None:
 
 
 def test_gradients_through_a_thousand_steps() -> None:
-    problem = cooling(of=rod(mesh=IntervalMesh(cells=6), order=1), steps=1000, scheme="bdf2")
-    check = problem.check_gradients({"k": 1.0}, output=lambda s: s["m"].square().sum())
-    assert check.passed, str(check)
+    """The remainder of Taylor's formula falls with the square of the step."""
+    problem = cooling(of=rod(mesh=IntervalMesh(cells=4), order=1), steps=1000, scheme="bdf2")
+
+    def value(k: torch.Tensor) -> torch.Tensor:
+        return problem.solve(k=k)["m"].square().sum()
+
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    start = value(k)
+    (slope,) = torch.autograd.grad(start, k)
+    rest = [float((value(k.detach() + h) - start - h * slope).detach()) for h in (0.02, 0.01)]
+    assert math.log2(rest[0] / rest[1]) == pytest.approx(2.0, abs=0.05)
 
 
 def test_derivatives_of_second_order() -> None:
