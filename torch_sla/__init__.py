@@ -45,7 +45,7 @@ _HOMES = {
     "torch_sla.problems.specs.boundary": (
         *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
     ),
-    "torch_sla.problems.specs.design": ("DesignProblem", "Effort", "Measured", "Variable"),
+    "torch_sla.problems.specs.design": ("DesignProblem",),
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
@@ -77,6 +77,7 @@ _HOMES = {
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
     "torch_sla.problems.specs.transient": ("Adaptive", "Event", "TransientProblem"),
     "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),
+    "torch_sla.problems.specs.variable": ("Effort", "Measured", "Variable"),
     "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -97,12 +97,7 @@ from torch_sla.problems.specs.boundary import (
     Robin as Robin,
     Spring as Spring,
 )
-from torch_sla.problems.specs.design import (
-    DesignProblem as DesignProblem,
-    Effort as Effort,
-    Measured as Measured,
-    Variable as Variable,
-)
+from torch_sla.problems.specs.design import DesignProblem as DesignProblem
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.helmholtz import PML as PML, HelmholtzProblem as HelmholtzProblem
@@ -152,6 +147,11 @@ from torch_sla.problems.specs.value import (
     Grid as Grid,
     Parameter as Parameter,
     Table as Table,
+)
+from torch_sla.problems.specs.variable import (
+    Effort as Effort,
+    Measured as Measured,
+    Variable as Variable,
 )
 from torch_sla.problems.specs.weakform import Unknown as Unknown, WeakFormProblem as WeakFormProblem
 

@@ -53,6 +53,21 @@ def conductivity() -> None:
     np.savez(DATA / "conductivity.npz", sensors=noisy(exact, 0.01, 1))
 
 
+def true_inclusion(x: torch.Tensor) -> torch.Tensor:
+    """Return 3 W/(m K) in a block and 1 around it, at points ``[n, 2]``."""
+    low, high = torch.tensor([0.4, 0.3]), torch.tensor([0.8, 0.6])
+    return 1.0 + 2.0 * ((x > low) & (x < high)).all(1).to(x)
+
+
+def inclusion() -> None:
+    """Temperatures at the same sensors around a block, on a finer mesh of order 2."""
+    import inclusion as example
+
+    fine = example.plate(cells=60, order=2)
+    exact = fine.solve(kappa=true_inclusion(fine.of.sites("kappa")))["sensors"]
+    np.savez(DATA / "inclusion.npz", sensors=noisy(exact, 0.005, 4))
+
+
 def warming_rod() -> None:
     """Temperatures of a rod with k = 15, c = 3.6e6, h = 80, on a mesh twice as fine with steps half as long."""
     import warming_rod as example
@@ -88,5 +103,5 @@ def source() -> None:
 
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
-    for make in (conductivity, warming_rod, rubber, source):
+    for make in (conductivity, inclusion, warming_rod, rubber, source):
         make()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -191,6 +193,11 @@ def logs(verbose: int) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
+
+
+def command() -> str:
+    """Return the command as it was given."""
+    return shlex.join(["torch-sla", *sys.argv[1:]])
 
 
 def _declared(spec: Problem) -> Sequence[Output]:

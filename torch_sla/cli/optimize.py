@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.table import Table
 
-from torch_sla.cli.console import err, exit_codes, out, results
+from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
+from torch_sla.cli.options import (
+    Device,  # noqa: TC001
+    File,  # noqa: TC001
+    Json,  # noqa: TC001
+    Parameters,  # noqa: TC001
+    Settings,  # noqa: TC001
+    Trust,  # noqa: TC001
+    Verbose,  # noqa: TC001
+)
 from torch_sla.cli.together import optimize_together, started_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.analyses.design.solution import DesignSolution
-    from torch_sla.problems.progress import Progress
 
 __all__ = ["optimize"]
 
@@ -47,6 +55,10 @@ def optimize(
     pictures: Annotated[
         int, typer.Option("--pictures", min=0, help="Draw the design every so many iterations.")
     ] = 0,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
+    ] = True,
+    verbose: Verbose = 0,
 ) -> None:
     """Search for the best design; stop at any time, and go on with --resume.
 
@@ -63,11 +75,13 @@ def optimize(
             timeout=timeout,
             trust=trust,
             pictures=pictures,
-            progress=None if as_json else _tell,
+            as_json=as_json,
             show=lambda found, written: _show(found, written, as_json=as_json),
         )
         return
-    with exit_codes():
+    names = ["reading", "compiling", "searching", "writing"]
+    with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
+        work.advance()
         problem = read_problem(file, settings, device, trust=trust)
         if not isinstance(problem, DesignProblem):
             raise SpecError(
@@ -75,20 +89,28 @@ def optimize(
                 path="type",
             )
         given = read_parameters(parameters)
+        work.advance()
+        problem.compile()
+        work.advance()
+        work.gently = True
         where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        start = time.monotonic()
         try:
-            found = problem.solve(
-                given, **where, pictures=pictures, progress=None if as_json else _tell
-            )
+            found = problem.solve(given, **where, pictures=pictures, progress=work.tell)
         except KeyboardInterrupt:
             err.print(f"stopped; --resume goes on with what is in {folder}", markup=False)
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
+        seconds = time.monotonic() - start
+        work.advance()
         written = [folder / f"{file.stem}{ending}" for ending in found.endings]
         for path in written:
             found.save(path)
         if importlib.util.find_spec("matplotlib") is not None:
             written.append(folder / "convergence.png")
             found.plot(written[-1])
+        if report:
+            written.append(folder / f"{file.stem}.html")
+            found.report(written[-1], command=command(), seconds=seconds)
     _show(found, written, as_json=as_json)
 
 
@@ -110,12 +132,3 @@ def _show(found: DesignSolution, written: list[Path], *, as_json: bool) -> None:
     out.print(results(found))
     for path in written:
         out.print(f"wrote {path}", markup=False)
-
-
-def _tell(progress: Progress) -> None:
-    """Show an iteration on a terminal."""
-    if not err.is_terminal:
-        return
-    wanted = ("objective", "optimality", "violation", "seconds")
-    shown = "  ".join(f"{n} {progress.figures[n]:.4g}" for n in wanted if n in progress.figures)
-    err.print(f"{progress.done:5d}  {shown}", markup=False)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +14,7 @@ import typer
 from torch_sla.cli.console import (
     FAILED,
     STOPPED,
+    command,
     duration,
     err,
     exit_codes,
@@ -127,7 +126,7 @@ def solve(
         if report:
             # What failed is looked at all the more.
             written.append(output / f"{file.stem}.html")
-            solution.report(written[-1], command=_command(), seconds=seconds)
+            solution.report(written[-1], command=command(), seconds=seconds)
     if as_json:
         from torch_sla.problems.report.save import summary
 
@@ -163,8 +162,3 @@ def _where(problem: Problem, kept: Path, *, resume: bool) -> dict[str, Any]:
             f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
         )
     return {"folder": kept}
-
-
-def _command() -> str:
-    """Return the command as it was given."""
-    return shlex.join(["torch-sla", *sys.argv[1:]])

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch_sla.problems.distributed.solution import DistributedSolution
-    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["optimize_together", "solve_together", "started_together"]
 
@@ -78,7 +77,7 @@ def optimize_together(
     timeout: float,
     trust: bool,
     pictures: int,
-    progress: ProgressCallback | None,
+    as_json: bool,
     show: Callable[[Any, list[Path]], None],
 ) -> None:
     """Search with all processes; the first one keeps the run and speaks.
@@ -102,7 +101,9 @@ def optimize_together(
         # The first process looks: on another machine the folder may not be there at all.
         where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
         shared = distribute(problem, device=ranks.device)
-        found = shared.solve(given, **where, pictures=pictures, progress=progress)
+        with working(["searching"], quiet=as_json or not ranks.first) as work:
+            work.advance()
+            found = shared.solve(given, **where, pictures=pictures, progress=work.tell)
         written: list[Path] = []
         for case, solution in shared.solutions(found).items():
             stem = f"{file.stem}-{case}" if case else file.stem

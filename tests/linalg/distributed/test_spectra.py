@@ -46,13 +46,13 @@ def weights(n: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("which", "sigma"), [("SA", None), ("LA", None), ("LM", None), ("SM", None), ("LM", 3.3)]
+    ("which", "sigma"), [("SA", None), ("LA", None), ("LM", None), ("SM", None), ("LM", 0.95)]
 )
 def test_hermitian(which: str, sigma: float | None) -> None:
     A = lattice()
 
     def loss(B: Any) -> tuple[Tensor, ...]:
-        w, V = B.eigsh(3, which, sigma)
+        w, V = B.eigsh(3 if sigma is None else 1, which, sigma)
         return (w**2).sum() + (weights(len(V)) * V**4).sum(), w, V
 
     agree(A, loss)
@@ -69,8 +69,8 @@ def test_small_matrices_and_indefinite_ones() -> None:
 def test_indefinite_interior() -> None:
     A = lattice()
     n = A.shape[-1]
-    shifted = A - SparseTensor.eye(n, dtype=torch.float64) * 2.9
-    agree(shifted, lambda B: (B.eigsh(2, "SM", return_eigenvectors=False).sum(),))
+    shifted = A - SparseTensor.eye(n, dtype=torch.float64) * 0.95
+    agree(shifted, lambda B: (B.eigsh(1, "SM", return_eigenvectors=False).sum(),))
 
 
 def test_pencils() -> None:

@@ -10,7 +10,7 @@ import torch
 from tests.helpers.designs import cantilever, conductivity
 from torch_sla import LBFGS, MMA, GaussNewton, NewtonCG, Solver, distribute
 from torch_sla.errors import ArgumentError, SpecError
-from torch_sla.problems.specs.design import Effort
+from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -246,14 +246,22 @@ class _Taking:
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
     ) -> Taken:
         """Return the scene at a time, solved; supports bear inertia and damping, where they are known."""
-        inertia = None
-        if known or not self._first_order:
-            inertia = grid.mass(scheme.rate(state))
+
+        def inertia() -> Tensor:
+            push = grid.mass(scheme.rate(state))
             drag = None if self._first_order else grid.damping(state[1])
-            inertia = inertia if drag is None else inertia + drag
-        now = grid.now(t)
+            return push if drag is None else push + drag
+
+        now, moves = grid.now(t), known or not self._first_order
         kinetic = None if self._first_order else partial(_kinetic, grid, state[1])
-        return Taken(grid.model, now.scene, now.operator, state[0], inertia, kinetic=kinetic)
+        return Taken(
+            grid.model,
+            now.scene,
+            now.operator,
+            state[0],
+            inertia if moves else None,
+            kinetic=kinetic,
+        )
 
     def record(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, first: bool

@@ -17,8 +17,8 @@ from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem
-from torch_sla.problems.specs.design import POINTS, Effort
 from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.variable import POINTS, Effort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,21 +17,19 @@ from pydantic import (
 )
 
 from torch_sla.errors import ArgumentError, ExpressionError, SpecError
-from torch_sla.problems.design.goal import Goal, Limit, parsed
 from torch_sla.problems.design.optimizers import OPTIMIZERS
-from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
-from torch_sla.problems.specs.arrays import Array
-from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import FieldProblem, Problem
-from torch_sla.problems.specs.python import PythonFunction, is_reference
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.solver import Solver
-from torch_sla.problems.specs.value import Default, Formula, FrozenMap, Listed, Parameter, Text
+from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text
+from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,9 +41,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.check import GradientCheck
     from torch_sla.problems.progress import ProgressCallback
 
-__all__ = ["DesignProblem", "Effort", "Measured", "Variable"]
-
-POINTS = "points"
+__all__ = ["DesignProblem"]
 
 
 def _thawed(value: Any) -> Any:
@@ -58,61 +54,12 @@ def _problem_or_cases(value: Any) -> str:
     return "problem" if isinstance(value, dict) and isinstance(value.get("type"), str) else "cases"
 
 
-def _text_or_function(value: Any) -> str:
-    live = isinstance(value, PythonFunction) or hasattr(value, "__code__")
-    return "function" if live or is_reference(value) else "text"
-
-
-class GoalText(Formula):
-    """The text of an objective that has been parsed."""
-
-    __slots__ = ()
-
-    @property
-    def expression(self) -> Any:
-        """The parsed objective."""
-        return parsed(Goal)(str(self))
-
-
-class LimitText(Formula):
-    """The text of a constraint that has been parsed."""
-
-    __slots__ = ()
-
-    @property
-    def expression(self) -> Any:
-        """The parsed constraint."""
-        return parsed(Limit)(str(self))
-
-
-def _goal(text: type[Formula]) -> Any:
-    def read(value: str) -> Formula:
-        found = text(value)
-        found.expression  # noqa: B018  (parses)
-        return found
-
-    written: Any = Annotated[str, Field(min_length=1), AfterValidator(read), Tag("text")]
-    function: Any = Annotated[PythonFunction, Tag("function")]
-    annotated: Any = Annotated
-    return annotated[written | function, Discriminator(_text_or_function)]
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 if TYPE_CHECKING:
     Inner: TypeAlias = Problem | Mapping[str, Problem]
-    Goals: TypeAlias = Any
-    Limits: TypeAlias = Any
-    AnyTransform: TypeAlias = Any
     AnyOptimizer: TypeAlias = Any
-    Bounds: TypeAlias = Any
     Data: TypeAlias = Any
     Stage: TypeAlias = Any
-    Numbers: TypeAlias = Any
 else:
-    Numbers = Array
     AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
     Inner = Annotated[
         Annotated[AnyProblem, Tag("problem")]
@@ -125,125 +72,10 @@ else:
         ],
         Discriminator(_problem_or_cases),
     ]
-    Goals = _goal(GoalText)
-    Limits = _goal(LimitText)
-    AnyTransform = options_of(TRANSFORMS, "transform")
     AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
     Stage = Annotated[
         dict[Text, Any], BeforeValidator(_thawed), MinLen(1), AfterValidator(FrozenMap)
     ]
-    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
-
-
-class Variable(Spec):
-    """What varies: a parameter of the problem, or the points of its mesh.
-
-    The transforms run from the unknowns of the search to the values of the parameter. Bounds and starting
-    values are those of the parameter where the chain begins with a change of variable (``log softplus
-    logit``); filters and projections act on what bounds speak of.
-
-    Examples
-    --------
-    >>> Variable("kappa", bounds=(0.1, 10.0), transform=["log"], initial=1.0).bounds
-    (0.1, 10.0)
-    """
-
-    type: Literal["variable"] = "variable"
-    parameter: Text = Field(
-        kw_only=False,
-        description="Name of a parameter, of every problem that declares it; or points, those of the mesh.",
-    )
-    bounds: Bounds | None = Field(
-        default=None,
-        description="Least and greatest value, each a number, an expression of the sites, a file, or null.",
-    )
-    transform: Listed[AnyTransform] = Field(
-        default=(), description="Chain from the unknowns to the values, first applied first."
-    )
-    initial: Default | None = Field(
-        default=None, description="Where the search starts; the parameter's default when left out."
-    )
-
-    @model_validator(mode="after")
-    def _of_places(self) -> Self:
-        low, high = self.bounds or (None, None)
-        for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
-            if isinstance(value, Formula):
-                try:
-                    rank = value.expression.check(dict.fromkeys("xyz", 0))
-                except ExpressionError as error:
-                    raise ExpressionError(error.message, path=path) from None
-                if rank:
-                    raise SpecError("a scalar of x, y, z is needed", path=path)
-        return self
-
-
-class Measured(Spec):
-    """Data with its noise, for ``misfit(name)`` = ½ Σ ((found − measured)/noise)².
-
-    Examples
-    --------
-    >>> Measured([1.0, 2.0], noise=0.1).noise
-    0.1
-    """
-
-    type: Literal["measured"] = "measured"
-    values: Numbers = Field(
-        kw_only=False, description="What was measured, in the shape of the result."
-    )
-    imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
-    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
-        default=1.0, description="Standard deviation, one for all or one each."
-    )
-    relative: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Further deviation as a share of what was measured; the squares of both add up.",
-    )
-
-    @model_validator(mode="after")
-    def _shapes(self) -> Self:
-        shape = self.values.array.shape
-        for name in ("imaginary", "noise"):
-            other = getattr(self, name)
-            if isinstance(other, Array) and other.array.shape != shape:
-                raise SpecError(
-                    f"values are of shape {list(shape)}, and these of {list(other.array.shape)}",
-                    path=name,
-                )
-        if isinstance(self.noise, Array) and not bool((self.noise.array > 0).all()):
-            raise SpecError(
-                f"a deviation is positive; the least is {float(self.noise.array.min()):g}",
-                path="noise",
-            )
-        return self
-
-
-class Effort(Spec):
-    """How hard each forward solve works; what depends on the history of the search is asked for here.
-
-    Examples
-    --------
-    >>> Effort(first_rtol=1e-4).follow
-    0.01
-    """
-
-    type: Literal["effort"] = "effort"
-    first_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="Tolerance of iterative solves in the first iteration; it falls to that of the problem as "
-        "the search converges. Left out: always that of the problem.",
-    )
-    follow: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.01,
-        description="The tolerance is this share of how far the optimality has fallen since the start.",
-    )
-    warm_start: bool = Field(
-        default=False, description="Whether iterative solves start from the last solution."
-    )
-    multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
-        default="new",
-        description="Whether the multigrid hierarchy of earlier values, or its aggregates, are used while they serve.",
-    )
 
 
 if not TYPE_CHECKING:
@@ -494,9 +326,11 @@ class DesignProblem(Problem):
     def value_and_grad(self, *_: Any, **__: Any) -> Any:
         """Refuse: a design problem has an oracle."""
         raise ArgumentError(
-            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
-            "problem.of"
+            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); derivatives of "
+            "outputs, and how sure a design is, are asked of problem.of, as in problem.of.laplace(..., **found.design)"
         )
+
+    jvp = vjp = hvp = sensitivities = laplace = value_and_grad
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""

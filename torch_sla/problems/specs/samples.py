@@ -52,7 +52,7 @@ class Normal(Spec):
 
     Examples
     --------
-    >>> Normal(2.0, 0.1).quantile(0.5)
+    >>> float(Normal(2.0, 0.1).quantile(0.5))
     2.0
     """
 
@@ -74,7 +74,7 @@ class LogNormal(Spec):
 
     Examples
     --------
-    >>> LogNormal(2.0, 0.1).quantile(0.5)
+    >>> float(LogNormal(2.0, 0.1).quantile(0.5))
     2.0
     """
 

@@ -140,14 +140,11 @@ def _strong(
     inner = torch.zeros(len(pairs), dtype=torch.bool, device=values.device)
     inner[pair[keep & (col < A.columns.n_held)]] = True
     chosen = inner.nonzero().squeeze(1)
+    # Pairs are sorted by row and column, so the chosen ones are in the order of compressed rows.
+    starts = torch.zeros_like(crow)
+    torch.cumsum(torch.bincount(pair_row[chosen], minlength=n), 0, out=starts[1:])
     node_col = pair_col[chosen] - A.columns.start // edge
-    graph = Pattern.from_coo(pair_row[chosen], node_col, (n, n))
-    slots = torch.empty_like(chosen)
-    if graph.entries is None:
-        slots = torch.arange(len(chosen), device=chosen.device)
-    else:
-        slots[graph.entries.target.long()] = torch.arange(len(chosen), device=chosen.device)
-    chosen = chosen[slots]
+    graph = Pattern.from_csr(starts, node_col, (n, n))
     sizes = torch.where(own[chosen], -torch.inf, size[chosen])
     empty = values.new_empty(0, 1, 1)
     found = Strong(graph.crow, graph.ccol, graph.csr_row, chosen, empty, graph.diagonal_slots)

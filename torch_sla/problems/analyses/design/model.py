@@ -16,8 +16,8 @@ from torch_sla.problems.analyses.design.oracle import DesignOracle
 from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.lowering.parameters import check_names
-from torch_sla.problems.specs.design import POINTS
 from torch_sla.problems.specs.python import PythonFunction
+from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

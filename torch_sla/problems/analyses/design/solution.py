@@ -72,11 +72,6 @@ class DesignSolution(Named):
         self._solutions: dict[str, Named] = dict(solutions)
 
     @property
-    def alone(self) -> Named | None:
-        """The forward solution, where there is one problem."""
-        return self._solutions.get("")
-
-    @property
     def batch(self) -> tuple[int, ...]:
         """A design is one: no batch dimensions."""
         return ()
@@ -84,11 +79,11 @@ class DesignSolution(Named):
     @property
     def endings(self) -> tuple[str, ...]:
         """Files that a run writes."""
-        more = (".vtu",) if self.model.on_mesh and self.alone is not None else ()
-        return (".npz", ".csv", ".json", *more, ".html")
+        more = (".vtu",) if self.model.on_mesh and "" in self._solutions else ()
+        return (".npz", ".csv", ".json", *more)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.npz`` design and results, ``.csv`` history, ``.json`` numbers, ``.vtu`` fields, ``.html`` a page."""
+        """Write ``.npz`` design and results, ``.csv`` history, ``.json`` numbers, ``.vtu`` design and fields."""
         path = Path(path)
         if path.suffix == ".npz":
             arrays = {name: _numpy(value) for name, value in self.design.items()}
@@ -100,14 +95,12 @@ class DesignSolution(Named):
             self.history.save(path)
         elif path.suffix == ".json":
             path.write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".html":
-            self.report(path)
         elif path.suffix in (".vtu", ".vtk", ".xdmf"):
             self.model.write(path, self.design, self._solutions)
         else:
             raise ArgumentError(
                 f"path ends in {path.suffix!r}; a design is saved as .npz (arrays), .csv (history), .json (numbers) "
-                "or .vtu (fields), .html (a page)"
+                "or .vtu (fields)"
             )
 
     @property

@@ -13,13 +13,14 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.design import POINTS
 from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch_sla.problems.specs.design import DesignProblem, Variable
+    from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.variable import Variable
 
 __all__ = ["Unknowns", "frame_of"]
 

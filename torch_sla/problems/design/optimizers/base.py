@@ -21,8 +21,8 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, TorchSlaError
 from torch_sla.problems.design.optimizers.optimality import (
+    gap,
     multipliers,
-    projected,
     ranges,
     violation,
 )
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+
+NOTHING = 1e-4
 
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""
@@ -212,9 +214,10 @@ class Optimizer(ABC):
     max_iterations
         Limit on the number of steps.
     gradient_tolerance
-        Stop when the optimality is at most this: by how much the objective would still change, to first order, if a
-        variable went through its whole range (the width of its bounds, else the larger of 1 and its first size), over
-        the same at the first design. Constraints enter by multipliers. It does not depend on units.
+        Stop when the objective could fall, to first order, by at most this share of it: if every variable went
+        downhill through its range (the width of its bounds, else the larger of 1 and its first size) as far as its
+        bounds let it. Constraints enter by multipliers. Neither units nor the number of cells matter. Where the
+        objective falls to nothing, 1e-4 of that change at the first design takes its place.
     value_tolerance
         Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
@@ -231,7 +234,7 @@ class Optimizer(ABC):
     needs_second_order: ClassVar[bool] = False
 
     max_iterations: int = 200
-    gradient_tolerance: float = 1e-5
+    gradient_tolerance: float = 1e-6
     value_tolerance: float = 0.0
     step_tolerance: float = 0.0
     constraint_tolerance: float = 1e-6
@@ -263,9 +266,10 @@ class Optimizer(ABC):
         x = x.detach().to(torch.float64).clamp(lower, upper)
         state = State(x, lower, upper, oracle.value_and_grad(x))
         lengths = ranges(x, lower, upper)
-        slope = float((state.gradient * lengths).abs().max()) if x.numel() else 0.0
-        # A start that is a minimum already has no slope to compare with: then the objective is the measure.
-        memory: Memory = {"lengths": lengths, "slope": max(slope, 1e-4 * abs(state.value))}
+        memory: Memory = {
+            "lengths": lengths,
+            "slope": float((state.gradient * lengths).abs().sum()),
+        }
         state = replace(state, memory=memory)
         more = self.remember(state, oracle)
         return self.judged(replace(state, memory={**memory, **more}), None, oracle)
@@ -315,8 +319,12 @@ class Optimizer(ABC):
         figures = {**state.figures, "optimality": optimality, "violation": violated}
         feasible = violated <= self.constraint_tolerance
         reason, converged = "", True
-        if feasible and optimality <= self.gradient_tolerance:
-            reason = f"the optimality {optimality:.2e} is at most gradient_tolerance"
+        slope = float(state.memory["slope"])
+        size = max(abs(state.value), NOTHING * slope)
+        left = optimality * slope
+        if feasible and left <= self.gradient_tolerance * size:
+            share = left / size if size > 0 else 0.0
+            reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
             change = float((state.x - before.x).abs().max()) if state.x.numel() else 0.0
             figures["step"] = change
@@ -341,7 +349,7 @@ class Optimizer(ABC):
         )
 
     def optimality(self, state: State, oracle: Oracle) -> float:
-        """Return how far the state is from a minimum to first order, 1 and less."""
+        """Return what is left to gain, to first order, over the whole slope of the first design."""
         lengths, slope = state.memory["lengths"], float(state.memory["slope"])
         if not isinstance(lengths, Tensor):
             raise ArgumentError("the state does not come from an optimizer")
@@ -350,8 +358,8 @@ class Optimizer(ABC):
         found = multipliers(
             state.x, state.evaluation, state.lower, state.upper, lengths, oracle.equalities
         )
-        gradient = (state.gradient + found @ state.evaluation.jacobian) * lengths / slope
-        return projected(state.x / lengths, gradient, state.lower / lengths, state.upper / lengths)
+        gradient = state.gradient + found @ state.evaluation.jacobian
+        return gap(state.x, gradient, state.lower, state.upper, lengths) / slope
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""How far a point is from being a minimum: projected gradients, multipliers, violations."""
+"""How far a point is from being a minimum: what is left to gain, multipliers, violations."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.base import Evaluation
 
-__all__ = ["multipliers", "projected", "ranges", "violation"]
+__all__ = ["gap", "multipliers", "ranges", "violation"]
 
 
-def projected(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> float:
-    """Return the largest entry of ``x − P(x − gradient)``, zero at a minimum within bounds.
+def gap(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> float:
+    """Return by how much a function could still fall, to first order, within bounds and `lengths` ``[n]`` of x.
+
+    Of a convex function within bounds it is a bound on what is left (Frank and Wolfe, Naval Research Logistics
+    Quarterly 3, 1956; Jaggi, ICML 2013, eq. 2).
 
     Examples
     --------
     >>> one = torch.ones(1)
-    >>> projected(one, -one, 0 * one, one), projected(one, one, 0 * one, one)
-    (0.0, 1.0)
+    >>> gap(one, -one, 0 * one, one, one), gap(one, 3 * one, 0 * one, one, one)
+    (0.0, 3.0)
     """
-    if not x.numel():
-        return 0.0
-    return float((x - (x - gradient).clamp(lower, upper)).abs().max())
+    room = torch.where(gradient > 0, x - lower, upper - x).clamp(min=0.0)
+    return float((gradient.abs() * torch.minimum(room, lengths)).sum())
 
 
 def ranges(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.transforms.base import Pointwise, Stage, Transform
+from torch_sla.problems.design.transforms.base import Reparametrisation, Stage, Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,15 +61,12 @@ class Chain:
         self.own = self.stages[0] if self.stages and self.stages[0].unknowns is not None else None
         """The stage that has unknowns of its own, such as the weights of a network."""
         first = 0 if self.own is None else 1
-        last = first
-        while last < len(self.stages) and self._is_free(self.stages[last]):
-            last += 1
-        self.heads = [stage for stage in self.stages[first:last] if isinstance(stage, Pointwise)]
-        self.tail = self.stages[last:]
-
-    @staticmethod
-    def _is_free(stage: Stage) -> bool:
-        return isinstance(stage, Pointwise) and stage.free
+        self.heads: list[Reparametrisation] = []
+        for stage in self.stages[first:]:
+            if not isinstance(stage, Reparametrisation):
+                break
+            self.heads.append(stage)
+        self.tail = self.stages[first + len(self.heads) :]
 
     @property
     def shape(self) -> tuple[int, ...]:

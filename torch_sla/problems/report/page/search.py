@@ -9,7 +9,7 @@ from torch_sla.problems.report.draw.charts import Curve, chart, number
 from torch_sla.problems.report.frames import Frames
 from torch_sla.problems.report.page.fields import field_pictures, mesh_part
 from torch_sla.problems.report.page.section import Section, facts, figure, short, table
-from torch_sla.problems.specs.design import POINTS
+from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
