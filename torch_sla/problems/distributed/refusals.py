@@ -43,6 +43,9 @@ def refusal(spec: Problem) -> str | None:
             f"solver.backend {spec.solver.backend!r} works in one process; the methods of several are those of "
             "'pytorch': cg, minres, bicgstab, gmres"
         )
+    newton = spec.solver.nonlinear
+    if newton.reuse or newton.inexact:
+        return "solver.nonlinear keeps a tangent or a hierarchy (reuse, inexact), and in parts every step makes its own"
     return None
 
 
