@@ -211,7 +211,8 @@ def _rms(u: Tensor) -> float:
     """Root mean square of a vector, the largest of a batch."""
     if not u.numel():
         return 0.0
-    return float(torch.linalg.vector_norm(u, dim=-1).max()) / math.sqrt(u.shape[-1])
+    size = torch.linalg.vector_norm(u.detach(), dim=-1).max()
+    return float(size) / math.sqrt(u.shape[-1])
 
 
 def stepper_of(spec: TransientProblem, first: slice) -> Stepper:
