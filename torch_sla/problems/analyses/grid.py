@@ -20,11 +20,12 @@ from torch_sla.problems.lowering.parameters import Given
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
+    from torch_sla.problems.analyses.series import Damping, Series
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.newton import _State
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Damping", "Series", "TimeGrid"]
+__all__ = ["TimeGrid"]
 
 # Constrained matrices that are kept, of steps of different lengths.
 _KEPT = 6
@@ -36,40 +37,6 @@ class Now(NamedTuple):
     scene: Scene
     operator: Operator
     g: Tensor
-
-
-class Series(NamedTuple):
-    """Values with one entry for each time, and straight lines between.
-
-    Parameters
-    ----------
-    values
-        Tensors by name, with the axis of the times.
-    end, steps
-        The times are ``0, end / steps, ... end``.
-    """
-
-    values: dict[str, tuple[Tensor, int]]
-    end: float
-    steps: int
-
-    def at(self, name: str, t: float) -> Tensor:
-        """Return the value at a time."""
-        tensor, axis = self.values[name]
-        place = t / self.end * self.steps
-        i = min(round(place), self.steps)
-        if abs(place - i) <= 1e-9 * self.steps:
-            return tensor.select(axis, i)
-        i = min(int(place), self.steps - 1)
-        rest = place - i
-        return (1.0 - rest) * tensor.select(axis, i) + rest * tensor.select(axis, i + 1)
-
-
-class Damping(NamedTuple):
-    """Rayleigh damping C = α M + β K; tensors ``[*batch]``, or None for none."""
-
-    mass: Tensor | None = None
-    stiffness: Tensor | None = None
 
 
 class TimeGrid:

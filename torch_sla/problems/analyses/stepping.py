@@ -13,8 +13,8 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.problems.analyses.schemes import Past, Step
 
 if TYPE_CHECKING:
+    from torch_sla.problems.analyses.course import Kept
     from torch_sla.problems.analyses.grid import TimeGrid
-    from torch_sla.problems.analyses.march import Kept
     from torch_sla.problems.analyses.schemes import Scheme, State
     from torch_sla.problems.specs.transient import TransientProblem
 

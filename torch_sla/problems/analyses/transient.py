@@ -15,9 +15,10 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import SolveInfo
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
-from torch_sla.problems.analyses.grid import Damping, Series, TimeGrid
+from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
+from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import columns, numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
