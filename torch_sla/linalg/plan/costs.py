@@ -41,8 +41,12 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
 # registers: no fronts to speak of, and a part of the time of an entry.
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
-# Alone, such a factorisation is one of scalars, in terms of SuperLU's.
-_SCALAR = 1.5
+# A factorisation with both triangles, in terms of one with one.
+_BOTH = 1.7
+# Passes over graphs that are no lattices read their vectors all over the place.
+_SCATTERED = 1.5
+# Vector operations issued from Python, for each product with the matrix.
+_CALLS = {"pytorch": 14.0, "scipy": 12.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -172,7 +176,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
                 both * weight * (machine.entry * _LANES_ENTRY * c.stored + machine.flop * flops)
             )
         elif not symmetric:
-            numeric = _SCALAR * weight * (machine.lu_entry * 2 * c.stored + machine.lu_flop * flops)
+            numeric *= _BOTH
         stored, working = (
             float(both * c.stored),
             c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
@@ -250,13 +254,14 @@ def _krylov(
     factorisations, solves, columns = _solves(facts)
     iterations = krylov_iterations(facts, method.name, preconditioner)
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
-    matrix, vectors = nnz * (size + 4), 12 * n * size
+    products = 2 if method.name == "bicgstab" else 1
+    matrix, vectors = products * nnz * (size + 4), products * 12 * n * size
     setup = 0.0
     if preconditioner in ("ichol", "ilu", "ssor"):
         # Triangular solves wait for one another.
-        matrix += 8 * nnz * (size + 4)
+        matrix += products * 8 * nnz * (size + 4)
         setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
-    calls = {"pytorch": 14.0, "scipy": 24.0}.get(backend, 1.0) * machine.call
+    calls = products * _CALLS.get(backend, 1.0) * machine.call
     if method.name == "gmres":
         vectors *= 3  # a basis of up to thirty vectors, on average half of it
     together = columns if backend == "pytorch" else 1
@@ -285,6 +290,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
     iterations = cycles(facts, method.name)
     per_entry = machine.lattice_cycle if lattice else machine.cycle
+    per_entry *= 1.0 if facts.lattice else _SCATTERED
     setup = machine.lattice_coarsening if lattice else machine.coarsening
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
@@ -295,7 +301,8 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
     if method.name != "cg":
-        step += 40 * machine.call + machine.stream(20 * n * size)
+        # Two cycles, and the vectors of the method itself.
+        step += step + 40 * machine.call + machine.stream(20 * n * size)
     judged, moved = _checks(facts, machine)
     seconds = factorisations * made
     seconds += solves * (columns * iterations * step + judged)
