@@ -43,8 +43,12 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
-# Passes over graphs that are no lattices read their vectors all over the place.
-_SCATTERED = 1.5
+# Vectors that Krylov methods hold, where they are not seven.
+_BASIS = {"gmres": 37, "bicgstab": 10}
+# Memory of incomplete factors while they are made, in copies of the matrix.
+_ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
+# Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
+_ORDERING, _ROUNDING = 16, 1e6
 # Vector operations issued from Python, for each product with the matrix.
 _CALLS = {"pytorch": 14.0, "scipy": 12.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
@@ -182,18 +186,18 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
             c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
         )
         # All members of a batch are held at once.
-        nbytes = facts.batch * stored * size + working
+        nbytes = facts.batch * stored * size + working + _ORDERING * nnz + _ROUNDING
         analyses = 1
     elif symmetric:
         numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
         stored, nbytes, analyses = entries, entries * (size + 4), 1
     else:
-        # Both triangles. Without a symmetric pattern to order, and with pivots that roam, there is more.
-        wide = 1.0 if facts.positive_definite or exact else 1.5
-        wide *= 1.0 if backend == "scipy" else 1.5
-        entries, flops = 2.2 * entries * wide, flops * wide**2
+        # Both triangles; where pivots roam there is more.
+        wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
+        entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
-        stored, nbytes = entries / 2, entries * (size + 4) * 1.2
+        stored = entries / 2
+        nbytes = entries * (size + 4) * 1.2 + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
@@ -256,7 +260,7 @@ def _krylov(
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
     products = 2 if method.name == "bicgstab" else 1
     matrix, vectors = products * nnz * (size + 4), products * 12 * n * size
-    setup = 0.0
+    setup, room = 0.0, _ROOMS.get(preconditioner, 0.0) * nnz * (size + 4)
     if preconditioner in ("ichol", "ilu", "ssor"):
         # Triangular solves wait for one another.
         matrix += products * 8 * nnz * (size + 4)
@@ -269,8 +273,7 @@ def _krylov(
     step *= columns / together
     judged, moved = _checks(facts, machine)
     seconds = factorisations * setup + solves * (iterations * step + judged)
-    basis = 30 if method.name == "gmres" else 8
-    nbytes = basis * n * size * columns + (2 * matrix if setup else n * size) + _held(facts)
+    nbytes = _BASIS.get(method.name, 7) * n * size * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
@@ -290,7 +293,6 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
     iterations = cycles(facts, method.name)
     per_entry = machine.lattice_cycle if lattice else machine.cycle
-    per_entry *= 1.0 if facts.lattice else _SCATTERED
     setup = machine.lattice_coarsening if lattice else machine.coarsening
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
@@ -306,7 +308,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     judged, moved = _checks(facts, machine)
     seconds = factorisations * made
     seconds += solves * (columns * iterations * step + judged)
-    nbytes = held + 4 * n * size + 0.5 * _held(facts)
+    nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     work = 3 * entries + 8 * unknowns
     digits = -log2(default_rtol(facts)) / 3.32
     return Estimate(

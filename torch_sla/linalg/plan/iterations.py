@@ -67,7 +67,8 @@ def cycles(facts: Facts, method: str) -> float:
         return 1.4 * digits  # of two cycles each
     if facts.lattice:
         return 1.35 * digits
-    return 2.2 * digits
+    # Known to be a matrix like that of diffusion, or only known to be symmetric.
+    return (1.7 if facts.positive_definite else 2.2) * digits
 
 
 def level_sizes(n: int, nnz: int, dimension: float, *, lattice: bool) -> list[tuple[int, int]]:
