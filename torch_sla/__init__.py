@@ -31,9 +31,11 @@ _HOMES = {
         *("OptimalityCriteria", "Scipy", "TorchOptim"),
     ),
     "torch_sla.problems.design.transforms": (
-        *("RAMP", "SIMP", "ConeFilter", "Fixed", "HelmholtzFilter", "Log", "Logit"),
+        *("RAMP", "SIMP", "BoundaryMotion", "ConeFilter", "Fixed", "HelmholtzFilter"),
+        *("Log", "Logit"),
         *("NeuralField", "Projection", "SensitivityFilter", "Softplus", "Symmetry"),
     ),
+    "torch_sla.problems.derivatives.prior": ("Gaussian",),
     "torch_sla.problems.distributed.problem": ("distribute",),
     "torch_sla.problems.lowering.cache": ("clear_cache",),
     "torch_sla.problems.solution": ("Solution",),
@@ -43,7 +45,7 @@ _HOMES = {
     "torch_sla.problems.specs.boundary": (
         *("Dirichlet", "Neumann", "Periodic", "PointLoad", "Radiation", "Robin", "Spring"),
     ),
-    "torch_sla.problems.specs.design": ("DesignProblem", "Effort", "Measured", "Variable"),
+    "torch_sla.problems.specs.design": ("DesignProblem",),
     "torch_sla.problems.specs.elasticity": ("ElasticityProblem",),
     "torch_sla.problems.specs.files": ("load_problem",),
     "torch_sla.problems.specs.helmholtz": ("PML", "HelmholtzProblem"),
@@ -71,9 +73,11 @@ _HOMES = {
     "torch_sla.problems.specs.problem": ("Problem",),
     "torch_sla.problems.specs.solver": ("Newton", "Solver"),
     "torch_sla.problems.specs.stokes": ("StokesProblem",),
+    "torch_sla.problems.specs.samples": ("LogNormal", "Normal", "Samples", "Uniform"),
     "torch_sla.problems.specs.sweep": ("SweepProblem",),
     "torch_sla.problems.specs.transient": ("Adaptive", "Event", "TransientProblem"),
     "torch_sla.problems.specs.value": ("Grid", "Parameter", "Table"),
+    "torch_sla.problems.specs.variable": ("Effort", "Measured", "Variable"),
     "torch_sla.problems.specs.weakform": ("Unknown", "WeakFormProblem"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

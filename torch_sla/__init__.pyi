@@ -50,6 +50,7 @@ from torch_sla.linalg import (
     spsolve_coo as spsolve_coo,
     spsolve_csr as spsolve_csr,
 )
+from torch_sla.problems.derivatives.prior import Gaussian as Gaussian
 from torch_sla.problems.design.optimizers import (
     LBFGS as LBFGS,
     MMA as MMA,
@@ -64,6 +65,7 @@ from torch_sla.problems.design.optimizers import (
 from torch_sla.problems.design.transforms import (
     RAMP as RAMP,
     SIMP as SIMP,
+    BoundaryMotion as BoundaryMotion,
     ConeFilter as ConeFilter,
     Fixed as Fixed,
     HelmholtzFilter as HelmholtzFilter,
@@ -95,12 +97,7 @@ from torch_sla.problems.specs.boundary import (
     Robin as Robin,
     Spring as Spring,
 )
-from torch_sla.problems.specs.design import (
-    DesignProblem as DesignProblem,
-    Effort as Effort,
-    Measured as Measured,
-    Variable as Variable,
-)
+from torch_sla.problems.specs.design import DesignProblem as DesignProblem
 from torch_sla.problems.specs.elasticity import ElasticityProblem as ElasticityProblem
 from torch_sla.problems.specs.files import load_problem as load_problem
 from torch_sla.problems.specs.helmholtz import PML as PML, HelmholtzProblem as HelmholtzProblem
@@ -132,6 +129,12 @@ from torch_sla.problems.specs.outputs import (
 )
 from torch_sla.problems.specs.poisson import PoissonProblem as PoissonProblem
 from torch_sla.problems.specs.problem import Problem as Problem
+from torch_sla.problems.specs.samples import (
+    LogNormal as LogNormal,
+    Normal as Normal,
+    Samples as Samples,
+    Uniform as Uniform,
+)
 from torch_sla.problems.specs.solver import Newton as Newton, Solver as Solver
 from torch_sla.problems.specs.stokes import StokesProblem as StokesProblem
 from torch_sla.problems.specs.sweep import SweepProblem as SweepProblem
@@ -144,6 +147,11 @@ from torch_sla.problems.specs.value import (
     Grid as Grid,
     Parameter as Parameter,
     Table as Table,
+)
+from torch_sla.problems.specs.variable import (
+    Effort as Effort,
+    Measured as Measured,
+    Variable as Variable,
 )
 from torch_sla.problems.specs.weakform import Unknown as Unknown, WeakFormProblem as WeakFormProblem
 

@@ -1,6 +1,7 @@
 #include "arrays.hpp"
 #include "torch_sla/multigrid.hpp"
 
+#include <array>
 #include <mutex>
 
 namespace {
@@ -35,10 +36,14 @@ const char* name_of(mg::Status status) {
   }
 }
 
+constexpr int kColumns = 4;  // right-hand sides that share a pass over the matrix
+template <class V>
+using Columns = mg::Lanes<V, kColumns>;
+
 // What every kind of hierarchy does for Python. It keeps the caller's index arrays alive, one set of
 // work vectors, and a lock, because a cycle writes to the latter. `Kind` has the types Workspace,
-// Runner and Adjoint, the member h_ and make_adjoint().
-template <class V, class Kind, class Workspace, class Runner, class Adjoint>
+// Runner and Adjoint, those of several columns, the member h_ and make_adjoint().
+template <class V, class Kind, class Workspace, class Runner, class Adjoint, class Wide, class WideRunner>
 class Common {
  public:
   // z = B r, or its transpose, for each column of r [n, k].
@@ -52,8 +57,19 @@ class Common {
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> guard(lock_);
     if (transposed && !adjoint_) adjoint_ = self().make_adjoint();
-    Runner run(self().h_, transposed ? adjoint_.get() : nullptr, work_, threads);
-    for (std::int64_t c = 0; c < k; ++c) mg::apply(run, from + c, to + c, n, k, self().h_.scale, threads);
+    const Adjoint* turned = transposed ? adjoint_.get() : nullptr;
+    const double scale = self().h_.scale;
+    std::int64_t done = 0;
+    if (together(k)) {
+      Wide wide;
+      WideRunner run(self().h_, turned, wide, threads);
+      for (; k - done > 1; done += std::min<std::int64_t>(kColumns, k - done))
+        mg::apply_lanes<kColumns>(run, from, to, n, k, done, int(std::min<std::int64_t>(kColumns, k - done)), scale,
+                                  threads);
+    }
+    if (done == k) return;
+    Runner run(self().h_, turned, work_, threads);
+    for (; done < k; ++done) mg::apply(run, from + done, to + done, n, k, scale, threads);
   }
 
   // Conjugate gradients for each column of b [n, k]; x holds the start and receives the solution.
@@ -73,10 +89,23 @@ class Common {
     o.atol = atol;
     o.maxiter = maxiter;
     o.flexible = self().h_.options.cycle == mg::Cycle::K;
-    const auto reports = columns(rhs, out, n, k, nullptr, threads, [&](const T* bc, T* xc, Runner& run, int t) {
-      return mg::conjugate_gradients<T, V, Index>(source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start, run,
-                                                  o, basis, nullity, t);
+    std::vector<mg::SolveReport> reports(k);
+    std::vector<std::int64_t> left(k);
+    for (std::int64_t c = 0; c < k; ++c) left[c] = c;
+    const bool shared = together(k) && !nullity;
+    if (shared) left = groups(v, rhs, out, n, k, zero_start, o, threads, reports);
+    const auto alone = columns(rhs, out, n, k, left, nullptr, threads, [&](const T* bc, T* xc, Runner& run, int t) {
+      return mg::conjugate_gradients<T, V, Index>(source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start && !shared,
+                                                  run, o, basis, nullity, t);
     });
+    for (std::size_t j = 0; j < left.size(); ++j) {
+      auto& whole = reports[left[j]];
+      const int before = whole.iterations;
+      auto history = std::move(whole.history);
+      whole = alone[j];
+      whole.iterations += before;
+      if (!history.empty()) whole.history.insert(whole.history.begin(), history.begin(), history.end());
+    }
     return listed(reports);
   }
 
@@ -105,8 +134,10 @@ class Common {
       const std::lock_guard<std::mutex> guard(lock_);
       if (!adjoint_) adjoint_ = self().make_adjoint();
     }
+    std::vector<std::int64_t> every(k);
+    for (std::int64_t c = 0; c < k; ++c) every[c] = c;
     const auto reports = columns(
-        rhs, out, n, k, transposed ? adjoint_.get() : nullptr, threads,
+        rhs, out, n, k, every, transposed ? adjoint_.get() : nullptr, threads,
         [&](const T* bc, T* xc, Runner& run, int t) {
           const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(ptr[n], t)};
           return method == "gmres" ? mg::gmres(A, bc, xc, zero_start, run, o)
@@ -123,30 +154,68 @@ class Common {
   double coarse_pivot() const { return self().h_.coarse_rank.pivot; }
 
  private:
-  // Calls solve(b, x, runner, threads) for every column. Several columns share the threads among them,
+  // Whether columns share the passes of a cycle; the steps of a K cycle are those of one column.
+  bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K; }
+
+  // Conjugate gradients on groups of columns; returns the columns that are to go alone, from where they are.
+  template <class T>
+  std::vector<std::int64_t> groups(const T* v, const T* rhs, T* out, std::int64_t n, std::int64_t k,
+                                   bool zero_start, const mg::SolveOptions& o, int threads,
+                                   std::vector<mg::SolveReport>& reports) {
+    std::vector<char> done(k, 0);
+    const std::int64_t count = (k + kColumns - 1) / kColumns;
+    const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (zero_start) std::fill(out, out + n * k, T(0));
+    torch_sla::parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
+      Wide own;
+      WideRunner run(self().h_, nullptr, own, inner);
+      for (std::int64_t g = begin; g < end; ++g) {
+        const std::int64_t first = g * kColumns;
+        const int some = int(std::min<std::int64_t>(kColumns, k - first));
+        std::array<bool, kColumns> solved;
+        auto found = mg::lane_gradients<kColumns>(source_.crow, source_.ccol, v, n, rhs, out, k, first, some,
+                                                  zero_start, run, o, solved, inner);
+        for (int c = 0; c < some; ++c) {
+          reports[first + c] = std::move(found[c]);
+          done[first + c] = solved[c];
+        }
+      }
+    });
+    std::vector<std::int64_t> left;
+    for (std::int64_t c = 0; c < k; ++c)
+      if (!done[c]) left.push_back(c);
+    return left;
+  }
+
+  // Calls solve(b, x, runner, threads) for some columns. Several columns share the threads among them,
   // each with work vectors of its own: nobody waits for anybody inside a column.
   template <class T, class Solve>
   std::vector<mg::SolveReport> columns(const T* rhs, T* out, std::int64_t n, std::int64_t k,
-                                       const Adjoint* adjoint, int threads, Solve&& solve) {
-    std::vector<mg::SolveReport> reports(k);
+                                       const std::vector<std::int64_t>& which, const Adjoint* adjoint,
+                                       int threads, Solve&& solve) {
+    std::vector<mg::SolveReport> reports(which.size());
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> guard(lock_);
     if (k == 1) {
       Runner run(self().h_, adjoint, work_, threads);
-      reports[0] = solve(rhs, out, run, threads);
+      if (!which.empty()) reports[0] = solve(rhs, out, run, threads);
       return reports;
     }
-    const int workers = torch_sla::worker_count(k, threads);
+    const auto count = static_cast<std::int64_t>(which.size());
+    const int workers = torch_sla::worker_count(count, threads);
     std::vector<Workspace> own(workers > 1 ? workers - 1 : 0);
-    torch_sla::parallel_for(k, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    torch_sla::parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
       Runner run(self().h_, adjoint, worker ? own[worker - 1] : work_, 1);
       mg::Buffer<T> b(n), x(n);
-      for (std::int64_t c = begin; c < end; ++c) {
+      for (std::int64_t j = begin; j < end; ++j) {
+        const std::int64_t c = which[j];
         for (std::int64_t i = 0; i < n; ++i) {
           b[i] = rhs[i * k + c];
           x[i] = out[i * k + c];
         }
-        reports[c] = solve(b.data(), x.data(), run, 1);
+        reports[j] = solve(b.data(), x.data(), run, 1);
         for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = x[i];
       }
     });
@@ -177,9 +246,11 @@ class Common {
 
 template <class V>
 class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunner<V, Index>,
-                                mg::Adjoint<V, Index>> {
+                                mg::Adjoint<V, Index>, mg::Workspace<Columns<V>>,
+                                mg::CycleRunner<V, Index, Columns<V>>> {
   using Base = Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunner<V, Index>,
-                      mg::Adjoint<V, Index>>;
+                      mg::Adjoint<V, Index>, mg::Workspace<Columns<V>>,
+                      mg::CycleRunner<V, Index, Columns<V>>>;
   friend Base;
   using Base::adjoint_, Base::lock_, Base::source_;
 
@@ -309,9 +380,11 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
 
 template <class V>
 class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
-                              mg::LatticeAdjoint<V>> {
+                              mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
+                              mg::LatticeRunner<V, Columns<V>>> {
   using Base = Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
-                      mg::LatticeAdjoint<V>>;
+                      mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
+                      mg::LatticeRunner<V, Columns<V>>>;
   friend Base;
   using Base::adjoint_, Base::lock_, Base::source_;
 

@@ -1,4 +1,5 @@
 // Kernels of multigrid on small matrices: symmetry of the cycle, both set-ups, edges of every length.
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <vector>
@@ -50,6 +51,41 @@ void solve(const Csr& A, Runner& run, int threads, int most, const char* what) {
   expect(report.status == Status::converged && report.iterations <= most, what);
 }
 
+// Columns side by side, one of them zero, find what one after the other finds; so does the cycle alone.
+template <class Runner, class Wide>
+void solve_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const char* what) {
+  constexpr int lanes = 4, k = 3;
+  const std::int64_t n = A.rows();
+  std::vector<double> b(n * k), x(n * k), own(n), z(n);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < k; ++c) b[i * k + c] = c == 1 ? 0.0 : std::sin((0.7 + c) * double(i) + 0.1);
+  std::array<bool, lanes> solved;
+  const auto reports = lane_gradients<lanes>(A.ptr.data(), A.col.data(), A.val.data(), n, b.data(), x.data(), k, 0, k,
+                                             true, wide, SolveOptions(), solved, threads);
+  for (int c = 0; c < k; ++c) {
+    for (std::int64_t i = 0; i < n; ++i) z[i] = b[i * k + c];
+    const auto one = conjugate_gradients<double, std::decay_t<decltype(*run.rhs())>, int>(
+        A.ptr.data(), A.col.data(), A.val.data(), n, 1, z.data(), own.data(), true, run, SolveOptions(),
+        static_cast<const double*>(nullptr), 0, threads);
+    double apart = 0.0, size = 0.0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      apart = std::max(apart, std::abs(own[i] - x[i * k + c]));
+      size = std::max(size, std::abs(own[i]));
+    }
+    expect(solved[c] && reports[c].status == Status::converged && apart <= 1e-6 * size, what);
+    expect(std::abs(reports[c].iterations - one.iterations) <= 1, what);
+  }
+  std::vector<double> together(n * k), alone(n * k);
+  apply_lanes<lanes>(wide, b.data(), together.data(), n, k, 0, k, 1.0, threads);
+  for (int c = 0; c < k; ++c) apply(run, b.data() + c, alone.data() + c, n, k, 1.0, threads);
+  double apart = 0.0, size = 0.0;
+  for (std::int64_t e = 0; e < n * k; ++e) {
+    apart = std::max(apart, std::abs(together[e] - alone[e]));
+    size = std::max(size, std::abs(alone[e]));
+  }
+  expect(apart <= 1e-5 * size, "a cycle on columns side by side");
+}
+
 // Both methods for general matrices, forward and around the transposed cycle.
 template <class Runner>
 void solve_general(const Csr& A, Runner& run, int threads, int most, const char* what) {
@@ -86,6 +122,11 @@ void lattice(int n0, int n1, int n2, int threads, bool lines = false, Cycle cycl
   LatticeWorkspace<float> work;
   LatticeRunner<float> run(h, nullptr, work, threads);
   solve(A, run, threads, 14, "structured multigrid converges");
+  if (cycle != Cycle::K) {
+    LatticeWorkspace<Lanes<float, 4>> several;
+    LatticeRunner<float, Lanes<float, 4>> wide(h, nullptr, several, threads);
+    solve_lanes(A, run, wide, threads, "columns side by side on a lattice");
+  }
   refresh_lattice(h, threads);
   solve(A, run, threads, 14, "structured multigrid converges after a refresh");
   const auto adjoint = lattice_adjoint(h);
@@ -113,6 +154,11 @@ void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycl
   Workspace<float> work;
   CycleRunner<float, int> run(h, nullptr, work, threads);
   solve(A, run, threads, 60, "smoothed aggregation converges");
+  if (cycle != Cycle::K) {
+    Workspace<Lanes<float, 4>> several;
+    CycleRunner<float, int, Lanes<float, 4>> wide(h, nullptr, several, threads);
+    solve_lanes(A, run, wide, threads, "columns side by side around aggregates");
+  }
   refresh(h, threads);
   solve(A, run, threads, 60, "smoothed aggregation converges after a refresh");
   const auto turned = adjoint(h);

@@ -46,11 +46,11 @@ def test_solve(plate: Path, tmp_path) -> None:
     for word in ("49 points", "choice", "total", "K m²", "wrote"):
         assert word in done.output
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["plate.json", "plate.png", "plate.vtu"]
+    assert written == ["plate.html", "plate.json", "plate.png", "plate.vtu"]
 
 
 def test_solve_tells_the_same_as_python(plate: Path, tmp_path) -> None:
-    done = run("solve", plate, "-o", tmp_path, "--json", "--no-picture")
+    done = run("solve", plate, "-o", tmp_path, "--json", "--no-picture", "--no-report")
     told = json.loads(done.stdout)
     solution = load_problem(plate).solve()
     assert told["outputs"]["total"] == solution["total"].item()
@@ -62,7 +62,7 @@ def test_set_and_param(plate: Path, tmp_path) -> None:
     k = 1 + rng.random(32)
     np.save(tmp_path / "k.npy", k)
     done = run(
-        *("solve", plate, "--json", "-o", tmp_path, "--no-picture"),
+        *("solve", plate, "--json", "-o", tmp_path, "--no-picture", "--no-report"),
         *("--set", "mesh.cells=[4, 4]", "--set", "boundary.0.value=2", "--set", "order=2"),
         *("--param", f"kappa={tmp_path / 'k.npy'}"),
     )
@@ -72,7 +72,17 @@ def test_set_and_param(plate: Path, tmp_path) -> None:
     )
     expected = problem.solve(kappa=torch.as_tensor(k))["total"].item()
     assert json.loads(done.stdout)["outputs"]["total"] == pytest.approx(expected, rel=1e-12)
-    done = run("solve", plate, "--json", "-o", tmp_path, "--no-picture", "--param", "kappa=2.5")
+    done = run(
+        "solve",
+        plate,
+        "--json",
+        "-o",
+        tmp_path,
+        "--no-picture",
+        "--no-report",
+        "--param",
+        "kappa=2.5",
+    )
     assert done.exit_code == 0
 
 

@@ -69,7 +69,15 @@ def test_python_yaml_and_shell_agree(sample: Sample, tmp_path) -> None:
     there = load_problem(tmp_path / "p.yaml").solve()
     for name, u in here.fields.items():
         assert torch.equal(u, there[name])
-    command = ["solve", str(tmp_path / "p.yaml"), "-o", str(tmp_path), "--json", "--no-picture"]
+    command = [
+        "solve",
+        str(tmp_path / "p.yaml"),
+        "-o",
+        str(tmp_path),
+        "--json",
+        "--no-picture",
+        "--no-report",
+    ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)

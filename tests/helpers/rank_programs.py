@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import DSparseMatrix, SparseTensor
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
@@ -19,7 +19,20 @@ from torch_sla.linalg.distributed.vector import DVector
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["MATRICES", "arithmetic", "assembled", "checks", "matrix", "solved"]
+__all__ = [
+    "MATRICES",
+    "arithmetic",
+    "assembled",
+    "checks",
+    "matrix",
+    "newton",
+    "one_part",
+    "poisson",
+    "preconditioned",
+    "rhs",
+    "solved",
+    "spectral",
+]
 
 Held = dict[str, Any]
 
@@ -78,13 +91,17 @@ def parts_of(name: str, n: int, parts: int) -> Tensor | None:
     return None
 
 
-def cut(comm: Communicator, A: SparseTensor, values: Tensor, how: str = "") -> DSparseTensor:
-    """Cut a matrix for a communicator: in this process, or over many."""
-    part = parts_of(how, A.shape[-1], comm.parts)
+def cut(
+    comm: Communicator, A: SparseTensor, values: Tensor, how: str = "", each: int = 1
+) -> DSparseTensor:
+    """Cut a matrix for a communicator: in this process, or over many with some parts on each."""
+    part = parts_of(how, A.shape[-1], comm.parts * each)
     where = (values, A.row_indices, A.col_indices, tuple(A.shape))
     if not isinstance(comm, Processes):
         return DSparseTensor(*where, comm.parts, partition_ids=part)
-    return DSparseTensor.from_device_mesh(*where, comm.group, partition_ids=part)
+    return DSparseTensor.from_device_mesh(
+        *where, comm.group, partition_ids=part, num_partitions=comm.parts * each
+    )
 
 
 def whole(D: DSparseTensor, local: Tensor) -> Tensor:
@@ -134,7 +151,7 @@ def solved(
     A, _ = matrix(name, dtype)
     values = A.values.clone().requires_grad_()
     b = rhs(A.shape[-1], dtype, 2).requires_grad_()
-    D = cut(comm, A, values, options.pop("how", ""))
+    D = cut(comm, A, values, options.pop("how", ""), options.pop("each", 1))
     before = D.traffic.copy()
     x, info = D.solve(D.vector(b), info=True, **options)
     sent = D.traffic.since(before)
@@ -206,4 +223,117 @@ def checks(group: Any) -> Held:
         "halo": part.halo_exchange(v.local)[part.num_owned :],
         "expected": x[part.halo_nodes],
         "total": float(v.max() - v.min()),
+    }
+
+
+def one_part(group: Any) -> Held:
+    """The part of one rank, made from the whole matrix, connected with those of the others."""
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    A, _ = matrix("irregular")
+    M = DSparseMatrix.from_global(
+        A.values, A.row_indices, A.col_indices, tuple(A.shape), world, rank, verbose=True
+    )
+    x = rhs(A.shape[-1], A.dtype)[M.owned_nodes]
+    y = M.solve(M.matvec(x), rtol=1e-13)
+    alone = M.solve(x, distributed=False)
+    w = M.eigsh(2, which="SA", return_eigenvectors=False)
+    return {
+        "connected": M.connected,
+        "error": float((y - x).abs().max()),
+        "alone": float((M.owned_matrix() @ alone - x).abs().max()),
+        "w": w,
+    }
+
+
+def poisson(cells: int) -> SparseTensor:
+    """Return the five-point Laplacian of a square lattice."""
+    i = torch.arange(cells * cells)
+    x, y = i % cells, i // cells
+    row, col, entries = [i], [i], [torch.full((len(i),), 4.0)]
+    for inside, step in ((x > 0, -1), (x < cells - 1, 1), (y > 0, -cells), (y < cells - 1, cells)):
+        row.append(i[inside])
+        col.append(i[inside] + step)
+        entries.append(torch.full((int(inside.sum()),), -1.0))
+    n = cells * cells
+    return SparseTensor(torch.cat(entries).double(), torch.cat(row), torch.cat(col), (n, n))
+
+
+def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
+    """Iterations by preconditioner, and what a solve with multigrid sends."""
+    comm = Processes(group)
+    A = poisson(25)
+    D = cut(comm, A, A.values)
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    out: Held = {}
+    for name in names:
+        before = D.traffic.copy()
+        x, info = D.solve(b, preconditioner=name, info=True)
+        out[name] = (info.iterations, whole(D, x.local), D.traffic.since(before).gathered)
+    return out
+
+
+def spectral(group: Any, parts: int | None = None) -> Held:
+    """Eigenvalues, singular values, and gradients of them."""
+    comm = _communicator(group, parts)
+    A = poisson(14)
+    n = A.shape[-1]
+    bent = A.values * (1 + 0.2 * torch.cos(1.3 * (A.row_indices + A.col_indices)).double())
+    values = bent.clone().requires_grad_()
+    D = cut(comm, A, values)
+    before = D.traffic.copy()
+    c = torch.linspace(1, 2, n, dtype=torch.float64)
+    at = c[D.layout.names].unsqueeze(1)
+    loss: Tensor = torch.zeros((), dtype=torch.float64)
+    found: Held = {}
+    for name, (w, V) in {
+        "low": D.eigsh(2, "SA"),
+        "high": D.eigsh(2, "LM"),
+        "general": D.eigs(2, "LM"),
+    }.items():
+        local = V.local if isinstance(V, DVector) else V.index_select(0, D.layout.names)
+        loss = loss + (w.abs() ** 2).sum() + comm_total(D, at * local.abs() ** 4)
+        found[name] = w.detach()
+    _, S, _ = D.svd(2)
+    loss = loss + (S**3).sum()
+    gathered = D.traffic.since(before).gathered
+    loss.backward()
+    assert values.grad is not None
+    found |= {"svd": S.detach(), "loss": loss.detach(), "values": summed(comm, values.grad)}
+    return found | {"gathered": gathered}
+
+
+def comm_total(D: DSparseTensor, x: Tensor) -> Tensor:
+    """Sum over entries and processes."""
+    return DVector(x, D.layout).sum().sum()
+
+
+def newton(group: Any, method: str, parts: int | None = None) -> Held:
+    """A nonlinear system with a matrix, a vector and a number as parameters."""
+    comm = _communicator(group, parts)
+    A, _ = matrix("irregular")
+    n = A.shape[-1]
+    values = A.values.clone().requires_grad_()
+    q = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    f = rhs(n, A.dtype).requires_grad_()
+    D = cut(comm, A, values)
+    before = D.traffic.copy()
+
+    def residual(u: DVector, A: DSparseTensor, q: Tensor, f: DVector) -> DVector:
+        F: DVector = A @ u + q * u**3 + u.map(torch.tanh) - f
+        return F
+
+    u = D.nonlinear_solve(residual, D.zeros(), q, D.vector(f), method=method, rtol=1e-12)
+    (u * u * u).sum().backward()
+    gathered = D.traffic.since(before).gathered
+    assert values.grad is not None
+    assert q.grad is not None
+    assert f.grad is not None
+    return {
+        "u": whole(D, u.local),
+        "values": summed(comm, values.grad),
+        "q": q.grad,
+        "f": summed(comm, f.grad),
+        "gathered": gathered,
     }

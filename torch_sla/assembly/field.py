@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Field", "MissingPartError"]
+__all__ = ["Field", "LazyField", "MissingPartError"]
 
 
 class MissingPartError(LookupError):
@@ -122,6 +122,51 @@ class Field:
 
     def __repr__(self) -> str:
         return f"Field({self.name})"
+
+
+class LazyField(Field):
+    """A field whose parts are made when they are asked for, as they would have been made at once.
+
+    Parameters
+    ----------
+    value, gradient
+        Make the parts.
+    local
+        The coefficients it is evaluated from ``[*batch, n, nb, components]``.
+
+    Examples
+    --------
+    >>> u = LazyField(lambda: torch.tensor([2.0]), lambda: torch.zeros(1, 2), torch.tensor([2.0]))
+    >>> u.value
+    tensor([2.])
+    """
+
+    def __init__(
+        self, value: Callable[[], Tensor], gradient: Callable[[], Tensor], local: Tensor
+    ) -> None:
+        super().__init__(None, None, local=local)
+        self._make_value, self._make_gradient = value, gradient
+        self._recorded = torch.is_grad_enabled()
+
+    @property
+    def value(self) -> Tensor:
+        """The value at the quadrature points."""
+        if self._value is None:
+            with torch.set_grad_enabled(self._recorded):
+                self._value = self._make_value()
+        return self._value
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient at the quadrature points."""
+        if self._gradient is None:
+            with torch.set_grad_enabled(self._recorded):
+                self._gradient = self._make_gradient()
+        return self._gradient
+
+    def times(self, factor: float) -> Field:
+        """Return the field times a number."""
+        return Field(factor * self.value, factor * self.gradient, self.name)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.table import Table
 
-from torch_sla.cli.console import err, exit_codes, out, results
+from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
+from torch_sla.cli.options import (
+    Device,  # noqa: TC001
+    File,  # noqa: TC001
+    Json,  # noqa: TC001
+    Parameters,  # noqa: TC001
+    Settings,  # noqa: TC001
+    Trust,  # noqa: TC001
+    Verbose,  # noqa: TC001
+)
+from torch_sla.cli.together import optimize_together, started_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
-    from torch_sla.problems.progress import Progress
+    from torch_sla.problems.analyses.design.solution import DesignSolution
 
 __all__ = ["optimize"]
 
@@ -38,15 +49,39 @@ def optimize(
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
+    timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds to wait for another process.")
+    ] = 300.0,
     pictures: Annotated[
         int, typer.Option("--pictures", min=0, help="Draw the design every so many iterations.")
     ] = 0,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
+    ] = True,
+    verbose: Verbose = 0,
 ) -> None:
-    """Search for the best design; stop at any time, and go on with --resume."""
+    """Search for the best design; stop at any time, and go on with --resume.
+
+    Started by torchrun, all processes share the forward problems, one part of the mesh each.
+    """
     from torch_sla.problems.specs.design import DesignProblem
 
     folder = Path(file.stem) if output is None else output
-    with exit_codes():
+    if started_together():
+        optimize_together(
+            *(file, settings, parameters, folder),
+            resume=resume,
+            device=device,
+            timeout=timeout,
+            trust=trust,
+            pictures=pictures,
+            as_json=as_json,
+            show=lambda found, written: _show(found, written, as_json=as_json),
+        )
+        return
+    names = ["reading", "compiling", "searching", "writing"]
+    with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
+        work.advance()
         problem = read_problem(file, settings, device, trust=trust)
         if not isinstance(problem, DesignProblem):
             raise SpecError(
@@ -54,19 +89,32 @@ def optimize(
                 path="type",
             )
         given = read_parameters(parameters)
+        work.advance()
+        problem.compile()
+        work.advance()
+        work.gently = True
         where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        start = time.monotonic()
         try:
-            found = problem.solve(
-                given, **where, pictures=pictures, progress=None if as_json else _tell
-            )
+            found = problem.solve(given, **where, pictures=pictures, progress=work.tell)
         except KeyboardInterrupt:
             err.print(f"stopped; --resume goes on with what is in {folder}", markup=False)
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
+        seconds = time.monotonic() - start
+        work.advance()
         written = [folder / f"{file.stem}{ending}" for ending in found.endings]
         for path in written:
             found.save(path)
-        written.append(folder / "convergence.png")
-        found.plot(written[-1])
+        if importlib.util.find_spec("matplotlib") is not None:
+            written.append(folder / "convergence.png")
+            found.plot(written[-1])
+        if report:
+            written.append(folder / f"{file.stem}.html")
+            found.report(written[-1], command=command(), seconds=seconds)
+    _show(found, written, as_json=as_json)
+
+
+def _show(found: DesignSolution, written: list[Path], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**found.summary, "files": [str(path) for path in written]}))
         return
@@ -76,7 +124,7 @@ def optimize(
     for name, value in found.design.items():
         low, high = float(value.min()), float(value.max())
         shown = f"{low:.8g}" if value.numel() == 1 else f"{low:.8g} ... {high:.8g}"
-        declared = problem.declared.get(name)
+        declared = found.spec.declared.get(name)
         table.add_row(name, shown, "" if declared is None else declared.unit or "")
     table.add_row("objective", f"{found.objective:.8g}", "")
     out.print(table)
@@ -84,11 +132,3 @@ def optimize(
     out.print(results(found))
     for path in written:
         out.print(f"wrote {path}", markup=False)
-
-
-def _tell(progress: Progress) -> None:
-    """Show an iteration on a terminal."""
-    if not err.is_terminal:
-        return
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
-    err.print(f"{progress.done:5d}  {shown}", markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Optional, TypeAlias
 
 import typer
 
-__all__ = ["Device", "File", "Json", "Parameters", "Settings", "Trust"]
+__all__ = ["Device", "File", "Json", "Parameters", "Settings", "Trust", "Verbose"]
 
 File: TypeAlias = Annotated[
     Path, typer.Argument(help="Problem as YAML or JSON.", show_default=False)
@@ -29,4 +29,10 @@ Device: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Trust: TypeAlias = Annotated[
     bool, typer.Option("--trust", help="Let module:function in the file import and run that code.")
+]
+Verbose: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, help="Log what is decided and found; -vv each iteration."
+    ),
 ]

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
+import shutil
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, exit_codes, out, results, steps
+from torch_sla.cli.console import (
+    FAILED,
+    STOPPED,
+    command,
+    duration,
+    err,
+    exit_codes,
+    logs,
+    out,
+    results,
+    working,
+)
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.cli.options import Device, File, Json, Parameters, Settings, Trust  # noqa: TC001
-from torch_sla.cli.together import solve_together
-from torch_sla.errors import SpecError
+from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run time)
+    Device,
+    File,
+    Json,
+    Parameters,
+    Settings,
+    Trust,
+    Verbose,
+)
+from torch_sla.cli.together import solve_together, started_together
+from torch_sla.errors import ArgumentError, SpecError
+
+if TYPE_CHECKING:
+    from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["solve"]
-
-
-def started_together() -> bool:
-    """Whether this is one of several processes, without loading what they need."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve(
@@ -28,7 +47,7 @@ def solve(
     settings: Settings = None,
     parameters: Parameters = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for .vtu, .png and .json.")
+        Path, typer.Option("--output", "-o", help="Folder for .vtu, .png, .json, .html.")
     ] = Path(),
     device: Device = None,
     trust: Trust = False,
@@ -37,18 +56,27 @@ def solve(
         float, typer.Option(help="Under torchrun: seconds to wait for another process.")
     ] = 300.0,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
+    ] = True,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run in time or a sweep that was stopped."),
+    ] = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Solve a problem, print the plan and the outputs, write fields and a picture.
+    """Solve a problem, print the plan and the outputs, write fields, a picture and a page about the run.
 
-    Started by torchrun, all processes share the problem, one part of the mesh each.
+    A run in time and a sweep are kept in the folder while they go on: after Ctrl-C or a crash, --resume goes on to
+    the same result. Started by torchrun, all processes share the problem, one part of the mesh each.
     """
     if started_together():
         what = (settings, parameters, output)
         solve_together(file, *what, device=device, timeout=timeout, trust=trust, as_json=as_json)
         return
     names = ["reading", "compiling", "solving", "writing"]
-    with exit_codes(), steps(names, quiet=as_json) as advance:
-        advance()
+    with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
+        work.advance()
         problem = read_problem(file, settings, device, trust=trust)
         if problem.type == "design":
             raise SpecError(
@@ -56,20 +84,47 @@ def solve(
                 path="type",
             )
         given = read_parameters(parameters)
-        advance()
+        work.advance()
         text = problem.explain(given)
-        advance()
-        solution = problem.solve(given, throw=False)
-        advance()
-        written = []
+        work.advance()
+        kept = output / f"{file.stem}.run"
+        work.gently = problem.goes_on
+        start = time.monotonic()
+        try:
+            solution = problem.solve(
+                given,
+                throw=False,
+                info=True,
+                progress=work.tell,
+                **_where(problem, kept, resume=resume),
+            )
+        except KeyboardInterrupt:
+            if problem.goes_on and kept.is_dir():
+                err.print(f"stopped; --resume goes on with what is in {kept}", markup=False)
+            else:
+                err.print("stopped")
+            raise typer.Exit(STOPPED) from None
+        seconds = time.monotonic() - start
+        work.advance()
+        written, notes = [], []
         if solution.info.converged:
             output.mkdir(parents=True, exist_ok=True)
             for ending in solution.endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])
             if picture and solution.drawable:
-                written.append(output / f"{file.stem}.png")
-                solution.plot(written[-1])
+                if importlib.util.find_spec("matplotlib") is None:
+                    notes.append(
+                        "no .png: it is drawn by matplotlib, pip install 'torch_sla[plot]'"
+                    )
+                else:
+                    written.append(output / f"{file.stem}.png")
+                    solution.plot(written[-1])
+            if report:
+                written.append(output / f"{file.stem}.html")
+                solution.report(written[-1], command=command(), seconds=seconds)
+            if kept.is_dir():
+                shutil.rmtree(kept)
     if as_json:
         from torch_sla.problems.report.save import summary
 
@@ -80,7 +135,7 @@ def solve(
         info = solution.info
         out.print(
             f"{info.result.name.lower()}: {info.backend} {info.method}, {info.iterations} iterations, residual "
-            f"{info.residual:.2e}"
+            f"{info.residual:.2e}, {duration(seconds)}"
         )
         for note in info.notes:
             out.print(f"  {note}", markup=False)
@@ -88,5 +143,20 @@ def solve(
         out.print(results(solution))
         for path in written:
             out.print(f"wrote {path}", markup=False)
+        for note in notes:
+            out.print(note, markup=False)
     if not solution.info.converged:
         raise typer.Exit(FAILED)
+
+
+def _where(problem: Problem, kept: Path, *, resume: bool) -> dict[str, Any]:
+    """Return where a run is kept, if its kind can go on."""
+    if not problem.goes_on:
+        return {}
+    if resume and kept.is_dir():
+        return {"resume": kept}
+    if kept.is_dir() and any(kept.iterdir()):
+        raise ArgumentError(
+            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
+        )
+    return {"folder": kept}

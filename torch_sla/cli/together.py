@@ -1,22 +1,29 @@
-"""``torch-sla solve`` under ``torchrun``: every process runs it, and they share the problem."""
+"""``torch-sla solve`` and ``optimize`` under ``torchrun``: every process runs them, and they share the problem."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, steps
+from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, working
 from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch_sla.problems.distributed.solution import DistributedSolution
 
-__all__ = ["solve_together"]
+__all__ = ["optimize_together", "solve_together", "started_together"]
+
+
+def started_together() -> bool:
+    """Whether this is one of several processes, without loading what they need."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def solve_together(
@@ -36,16 +43,16 @@ def solve_together(
 
     names = ["reading", "cutting", "solving", "writing"]
     with exit_codes(), launched(device or "auto", timeout) as ranks:
-        with steps(names, quiet=as_json or not ranks.first) as advance:
-            advance()
+        with working(names, quiet=as_json or not ranks.first) as work:
+            work.advance()
             problem = read_problem(file, settings, trust=trust)
             given = read_parameters(parameters)
-            advance()
+            work.advance()
             shared = distribute(problem, device=ranks.device)
             text = shared.division.describe()
-            advance()
+            work.advance()
             solution = shared.solve(given, throw=False)
-            advance()
+            work.advance()
             written: list[str] = []
             if solution.info.converged:
                 for ending in (".pvtu", ".json"):
@@ -57,6 +64,57 @@ def solve_together(
         converged = solution.info.converged
     if not converged:
         raise typer.Exit(FAILED)
+
+
+def optimize_together(
+    file: Path,
+    settings: Sequence[str] | None,
+    parameters: Sequence[str] | None,
+    folder: Path,
+    *,
+    resume: bool,
+    device: str | None,
+    timeout: float,
+    trust: bool,
+    pictures: int,
+    as_json: bool,
+    show: Callable[[Any, list[Path]], None],
+) -> None:
+    """Search with all processes; the first one keeps the run and speaks.
+
+    Parameters
+    ----------
+    show
+        Called on the first process with the solution and the files it wrote.
+    """
+    from torch_sla.linalg.distributed.launch import launched
+    from torch_sla.problems.distributed.problem import distribute
+
+    with exit_codes(), launched(device or "auto", timeout) as ranks:
+        problem = read_problem(file, settings, trust=trust)
+        if problem.type != "design":
+            raise SpecError(
+                f"{file} declares a {problem.type} problem, and only those of type design are optimized",
+                path="type",
+            )
+        given = read_parameters(parameters)
+        # The first process looks: on another machine the folder may not be there at all.
+        where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        shared = distribute(problem, device=ranks.device)
+        with working(["searching"], quiet=as_json or not ranks.first) as work:
+            work.advance()
+            found = shared.solve(given, **where, pictures=pictures, progress=work.tell)
+        written: list[Path] = []
+        for case, solution in shared.solutions(found).items():
+            stem = f"{file.stem}-{case}" if case else file.stem
+            written += solution.save(folder / f"{stem}.pvtu")
+        if ranks.first:
+            for ending in (".npz", ".csv", ".json"):
+                written.append(folder / f"{file.stem}{ending}")
+                found.save(written[-1])
+            written.append(folder / "convergence.png")
+            found.plot(written[-1])
+            show(found, written)
 
 
 def _summary(solution: DistributedSolution) -> dict[str, Any]:

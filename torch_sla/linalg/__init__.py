@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         save_dsparse,
     )
     from torch_sla.linalg.distributed.part import DSparseMatrix
+    from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
+    from torch_sla.linalg.distributed.precond.schwarz import Schwarz
     from torch_sla.linalg.distributed.tensor import DSparseTensor
     from torch_sla.linalg.distributed.vector import DVector
     from torch_sla.linalg.eigen.general import eigs
@@ -104,6 +106,8 @@ _HOME = {
     "NonlinearInfo": "nonlinear.options",
     "NonlinearOptions": "nonlinear.options",
     "ParallelBatchSolver": "functions",
+    "PartMultigrid": "distributed.precond.multigrid",
+    "Schwarz": "distributed.precond.schwarz",
     "Pattern": "sparse.pattern",
     "SegmentMap": "sparse.segments",
     "SolveInfo": "info",
@@ -177,8 +181,10 @@ __all__ = [
     "NonlinearOptions",
     "OfMatrix",
     "ParallelBatchSolver",
+    "PartMultigrid",
     "Pattern",
     "Schur",
+    "Schwarz",
     "SegmentMap",
     "SolveInfo",
     "SolvePlan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["plan", "solve"]
+
+logger = logging.getLogger(__name__)
 
 
 def default_rtol(dtype: torch.dtype) -> float:
@@ -111,7 +114,13 @@ def solve(
         pattern, structure, plan, options, adjoint, throw=throw, x0=start, nullspace=null
     )
     x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
-    return layout.restore(x), state.report()
+    report = state.report()
+    logger.debug(
+        "%d x %d with %s %s: %s, %d iterations, residual %.2e",
+        *(*pattern.shape, report.backend, report.method, report.result.name.lower()),
+        *(report.iterations, report.residual),
+    )
+    return layout.restore(x), report
 
 
 def plan(

@@ -94,9 +94,15 @@ class AlgebraSolution(Named):
                 f"path ends in {path.suffix!r}; without a mesh a solution is saved as .npz or .json"
             )
 
-    def plot(self, path: str | Path | None = None, **_: object) -> object:
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        member: int | tuple[int, ...] | None = None,
+        field: str | None = None,
+    ) -> object:
         """Refuse: there is no mesh to draw on."""
-        del path
+        del path, member, field
         raise ArgumentError("there is no mesh to draw on; plot solution.x with your own tools")
 
     def __repr__(self) -> str:

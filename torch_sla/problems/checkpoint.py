@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _MAGIC = b"torch-sla checkpoint 1\n"
 _DIGEST = 64
+_FASTEST = 0.01
 
 
 class _DamagedError(Exception):
@@ -82,14 +83,14 @@ class Checkpoints:
     """
 
     patience = 20.0
-    """A state is due when the time since the last one is this many times what saving took."""
+    """A state is due when the time since the last one is this many times what saving takes, 10 ms at least."""
 
     def __init__(self, directory: str | Path, identity: Mapping[str, Any], keep: int = 2) -> None:
         if keep < 1:
             raise ArgumentError(f"keep is {keep}; at least 1 state must stay")
         self.directory, self.keep = Path(directory), keep
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity)))
-        self._cost, self._last = 0.0, time.monotonic()
+        self._cost, self._last = _FASTEST, time.monotonic()
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Checkpoints:
         for old in self._files("state")[: -self.keep]:
             old.unlink(missing_ok=True)
         self._last = time.monotonic()
-        self._cost = self._last - start
+        self._cost = max(self._last - start, _FASTEST)
         logger.debug("saved step %d in %s (%.1f ms)", step, self.directory, 1e3 * self._cost)
 
     def _path(self, kind: str, step: int) -> Path:

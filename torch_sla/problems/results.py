@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pyvista
     from torch import Tensor
 
     from torch_sla.linalg import SolveInfo
 
-__all__ = ["Named"]
+__all__ = ["Drawn", "Named"]
 
 
 class Named:
@@ -40,16 +41,7 @@ class Named:
     @property
     def arcs(self) -> dict[str, Tensor]:
         """Length along each `Line` of the outputs at its points, by name ``[n]``."""
-        problem: Any = self.spec
-        found: dict[str, Tensor] = {}
-        while problem is not None:
-            found |= {
-                output.name: torch.tensor(output.arc, dtype=torch.float64)
-                for output in problem.outputs
-                if output.type == "line"
-            }
-            problem = problem.inner
-        return found
+        return _arcs(self.spec)
 
     @property
     def plan(self) -> object:
@@ -104,3 +96,93 @@ class Named:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.outputs)
+
+
+def _arcs(problem: Any) -> dict[str, Tensor]:
+    found = {
+        output.name: torch.tensor(output.arc, dtype=torch.float64)
+        for output in problem.outputs
+        if output.type == "line"
+    }
+    for part in problem.parts.values():
+        found |= _arcs(part)
+    return found
+
+
+class Drawn:
+    """Pictures and films of a result on a mesh, with axes; they need matplotlib (the extra ``plot``)."""
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        member: int | tuple[int, ...] | None = None,
+        field: str | None = None,
+    ) -> object:
+        """Draw a field; returns the matplotlib figure.
+
+        Displacements move the body, enlarged where they are small; of other vectors the size is drawn.
+
+        Parameters
+        ----------
+        path
+            Where to write the picture.
+        member
+            Which member of a batch, case, mode or time. Left out: the first member or case, the last time, all modes.
+        field
+            An unknown or a `Field` output; the first unknown when left out.
+
+        Raises
+        ------
+        ArgumentError
+            For a field that does not exist, or without matplotlib.
+        """
+        from pathlib import Path
+
+        from torch_sla.problems.report.plot import plot
+
+        return plot(self, None if path is None else Path(path), member=member, field=field)
+
+    def to_pyvista(self, member: int = -1) -> pyvista.UnstructuredGrid:
+        """Return a grid of pyvista with all fields, where pyvista is installed.
+
+        Parameters
+        ----------
+        member
+            Which time, case, mode or member; the last one when left out.
+        """
+        from torch_sla.problems.report.scene import to_pyvista
+
+        return to_pyvista(self, member)
+
+    def animate(
+        self,
+        path: str | Path,
+        *,
+        field: str | None = None,
+        mode: int | None = None,
+        seconds: float = 0.12,
+    ) -> None:
+        """Write a film of times, cases or members, or of one mode that swings.
+
+        Parameters
+        ----------
+        path
+            ``.gif``, ``.png`` (an animated one, for browsers) or ``.html`` (a page with a slider, without matplotlib).
+        field
+            See `plot`.
+        mode
+            Which mode of an eigenproblem, counted from 1.
+        seconds
+            How long each picture is shown.
+
+        Raises
+        ------
+        ArgumentError
+            For another ending, or where there is one state only.
+        """
+        from pathlib import Path
+
+        from torch_sla.problems.report.plot import animate
+
+        animate(self, Path(path), field=field, mode=mode, seconds=seconds)

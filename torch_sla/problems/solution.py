@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.expression import Expression
-from torch_sla.problems.results import Named
+from torch_sla.problems.results import Drawn, Named
 from torch_sla.problems.specs.laws import visible
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Solution"]
 
 
-class Solution(Named):
+class Solution(Drawn, Named):
     """What ``solve`` returns; everything in it is differentiable.
 
     Attributes
@@ -135,20 +135,6 @@ class Solution(Named):
         from torch_sla.problems.report.save import save
 
         save(self, Path(path))
-
-    def plot(self, path: str | Path | None = None, *, member: int | tuple[int, ...] = 0) -> object:
-        """Draw the field; returns the matplotlib figure.
-
-        Parameters
-        ----------
-        path
-            Where to write the picture.
-        member
-            Which member of a batch.
-        """
-        from torch_sla.problems.report.plot import plot
-
-        return plot(self, None if path is None else Path(path), member)
 
     def __repr__(self) -> str:
         lines = [f"Solution(u {list(self.u.shape)}, {self.info.backend} {self.info.method}"]

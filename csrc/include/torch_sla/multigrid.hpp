@@ -11,10 +11,12 @@
 //   hierarchy    the set-up and the refresh of a list of levels
 //   cycle        one application of the preconditioner
 //   lattice...   the same on stencils, where the pattern is a lattice
+//   lanes        several right-hand sides side by side as the elements of one vector
 //   cg, krylov   conjugate gradients, GMRES and BiCGStab around it, with few passes over memory
 #pragma once
 
 #include "multigrid/cg.hpp"
+#include "multigrid/cg_lanes.hpp"
 #include "multigrid/cycle.hpp"
 #include "multigrid/hierarchy.hpp"
 #include "multigrid/krylov.hpp"

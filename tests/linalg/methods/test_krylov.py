@@ -15,11 +15,13 @@ from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.lsmr import lsmr
 from torch_sla.linalg.methods.lsqr import lsqr
+from torch_sla.linalg.methods.merged_cg import merged_cg
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 
 WHERE: dict[str, tuple[Any, str]] = {
     "cg": (cg, "definite"),
+    "merged_cg": (merged_cg, "definite"),
     "bicgstab": (bicgstab, "convection"),
     "gmres": (gmres, "general"),
     "minres": (minres, "saddle"),

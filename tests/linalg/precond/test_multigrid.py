@@ -358,3 +358,42 @@ def test_same_class_as_pyamg() -> None:
 def test_options_are_checked(changes: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         AMG(**changes)
+
+
+@pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation", "classical"])
+@pytest.mark.parametrize("count", [2, 5])
+def test_columns_side_by_side(method: str, count: int) -> None:
+    """Each column is what it is alone, and stops on its own; the cycle likewise."""
+    pattern, values = split(poisson(24, 21))
+    hierarchy = Hierarchy(pattern, values, AMG(method=method, threads=2))
+    b = rhs(24 * 21, count)
+    b[:, 1] = 0.0
+    b[:, 0] *= 1e-6
+    options = KrylovOptions(rtol=1e-9)
+    together = hierarchy.cg(values, b, options=options)
+    assert together.result is Result.CONVERGED
+    assert torch.equal(together.x[:, 1], torch.zeros_like(b[:, 1]))
+    applied = hierarchy.apply(b)
+    for c in range(count):
+        alone = hierarchy.cg(values, b[:, c : c + 1].clone(), options=options)
+        size = torch.linalg.vector_norm(alone.x).clamp(min=1e-300)
+        assert torch.linalg.vector_norm(together.x[:, c : c + 1] - alone.x) <= 1e-7 * size
+        cycle = hierarchy.apply(b[:, c : c + 1].clone())
+        size = torch.linalg.vector_norm(cycle).clamp(min=1e-300)
+        assert torch.linalg.vector_norm(applied[:, c : c + 1] - cycle) <= 1e-5 * size
+    again = hierarchy.cg(values, b, x0=together.x, options=options)
+    assert again.iterations == 0
+    assert torch.equal(hierarchy.cg(values, b, options=options).x, together.x)
+
+
+def test_a_column_that_fails_says_so_beside_others() -> None:
+    pattern, values = split(poisson(20, 20))
+    hierarchy = Hierarchy(pattern, values)
+    b = rhs(400, 3)
+    b[7, 1] = torch.inf
+    out = hierarchy.cg(values, b)
+    assert out.result is Result.NONFINITE
+    assert hierarchy.cg(-values, rhs(400, 3)).result is Result.BREAKDOWN
+    assert (
+        hierarchy.cg(values, rhs(400, 3), options=KrylovOptions(maxiter=2)).result is Result.MAXITER
+    )

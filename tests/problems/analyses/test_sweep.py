@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,18 +13,26 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     Flux,
+    Integral,
     IntervalMesh,
     LinearProblem,
+    LogNormal,
+    Normal,
     Parameter,
     PoissonProblem,
     Probe,
+    Samples,
     SweepProblem,
     TransientProblem,
+    Uniform,
     clear_cache,
     load_problem,
 )
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import cache_counters
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def rod() -> PoissonProblem:
@@ -105,3 +114,65 @@ def test_cases_that_make_no_sense_are_refused() -> None:
     once = SweepProblem(of=rod(), cases={"f": [1.0]})
     with pytest.raises(SpecError, match="cannot be of a sweep problem"):
         SweepProblem(of=once, cases={"k": [1.0]})
+
+
+def fin() -> PoissonProblem:
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=20, size=0.05),
+        diffusivity=0.4,
+        reaction="2*h",
+        parameters=[Parameter("h"), Parameter("T")],
+        boundary=[Dirichlet("left", "T")],
+        outputs=[Flux("heat", "left")],
+    )
+
+
+def test_random_samples(tmp_path: Path) -> None:
+    samples = Samples(
+        of={"h": Uniform(5.0, 15.0), "T": Normal(60.0, 4.0), "k": LogNormal(0.4, 0.1)},
+        count=128,
+        seed=3,
+    )
+    of = fin().updated(diffusivity=Parameter("k"))
+    problem = SweepProblem(of=of, cases=samples)
+    s = problem.solve()
+    assert s["heat"].shape == (128,)
+    drawn = {n: torch.tensor([case[n] for case in s.cases]) for n in ("h", "T", "k")}
+    # One in each slice of every axis, so that means are near.
+    assert drawn["h"].sort().values.sub(5.0).div(10.0 / 128).floor().tolist() == list(range(128))
+    assert abs(float(drawn["T"].mean()) - 60.0) < 0.1
+    assert abs(float(drawn["T"].std()) - 4.0) < 0.2
+    assert abs(float(drawn["k"].log().std()) - 0.1) < 0.01
+    first = s.cases[0]
+    assert float(of.solve(first)["heat"]) == pytest.approx(float(s["heat"][0]), rel=1e-10)
+    assert problem.updated().solve().cases == s.cases
+    assert SweepProblem(of=of, cases=samples.updated(seed=4)).every != problem.every
+    problem.to_yaml(tmp_path / "cases.yaml")
+    again = load_problem(tmp_path / "cases.yaml")
+    assert again.every == problem.every
+    assert again.spec_hash == problem.spec_hash
+
+
+@pytest.mark.parametrize("method", ["random", "latin_hypercube", "sobol"])
+def test_samples_of_vectors(method: str) -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        source=Parameter("f"),
+        parameters=[Parameter("v", shape=(2,))],
+        boundary=[Dirichlet("left", "v[0]"), Dirichlet("right", "v[1]")],
+        outputs=[Integral("mean", "u")],
+    )
+    of = {"v": Uniform(0.0, 1.0), "f": Uniform(-1.0, 0.0)}
+    s = SweepProblem(of=rod, cases=Samples(of=of, count=8, method=method)).solve()
+    expected = [sum(c["v"]) / 2 + c["f"] / 12 for c in s.cases]
+    assert torch.allclose(s["mean"], torch.tensor(expected, dtype=torch.float64), atol=2e-2)
+    assert len({c["f"] for c in s.cases}) == 8
+
+
+def test_samples_that_make_no_sense() -> None:
+    with pytest.raises(SpecError, match=r"cases\.of: 'g' is no parameter"):
+        SweepProblem(of=fin(), cases=Samples(of={"g": Uniform(0.0, 1.0)}, count=2))
+    with pytest.raises(SpecError, match=r"count: a Sobol sequence"):
+        Samples(of={"h": Uniform(0.0, 1.0)}, count=3, method="sobol")
+    with pytest.raises(SpecError, match=r"high: it exceeds low"):
+        Uniform(1.0, 1.0)

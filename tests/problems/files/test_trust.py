@@ -79,7 +79,15 @@ def test_a_law_of_place(folder: Path) -> None:
     torch.testing.assert_close(problem.solve()["total"], expression.solve()["total"])
     done = CliRunner().invoke(
         app,
-        ["solve", str(law(folder, "laws:stiffness")), "--trust", "-o", str(folder), "--no-picture"],
+        [
+            "solve",
+            str(law(folder, "laws:stiffness")),
+            "--trust",
+            "-o",
+            str(folder),
+            "--no-picture",
+            "--no-report",
+        ],
     )
     assert done.exit_code == 0, done.output
 

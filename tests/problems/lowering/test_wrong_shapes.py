@@ -14,6 +14,7 @@ from torch_sla import (
     Entries,
     HelmholtzProblem,
     HyperelasticityProblem,
+    Integral,
     IntervalMesh,
     LinearProblem,
     MatrixFile,
@@ -252,3 +253,16 @@ def test_an_emissivity_is_a_share(emissivity: float) -> None:
     boundary = [Dirichlet("left", 300.0), Radiation("right", emissivity, 400.0)]
     with pytest.raises(ArgumentError, match=r"boundary\.1\.emissivity is between 0 and 1"):
         PoissonProblem(mesh=FLAT, boundary=boundary).solve()
+
+
+def test_a_value_given_twice() -> None:
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=3),
+        source=Parameter("s"),
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+    with pytest.raises(ArgumentError, match="'s' is given twice"):
+        problem.solve({"s": 1.0}, s=2.0)
+    with pytest.raises(ArgumentError, match="'s' is given twice"):
+        problem.value_and_grad("mean", {"s": 1.0}, s=2.0)

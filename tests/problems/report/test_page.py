@@ -17,6 +17,7 @@ import torch
 from tests.helpers.samples import SAMPLES, Sample
 from torch_sla import (
     BoxMesh,
+    DesignProblem,
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
@@ -33,6 +34,7 @@ from torch_sla import (
     Solver,
     SweepProblem,
     TransientProblem,
+    Variable,
 )
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.report.page import Section
@@ -162,6 +164,15 @@ def test_every_physics_has_a_page(sample: Sample, tmp_path) -> None:
     text = " ".join(read(tmp_path / "run.html").text)
     for name in solution.outputs:
         assert name in text
+
+
+def test_a_design_has_its_search(tmp_path) -> None:
+    goal = {"of": plate(), "objective": "heat", "optimizer": {"type": "mma", "max_iterations": 3}}
+    variable = Variable("f", bounds=(0.5, 2.0), initial=1.0)
+    DesignProblem(variables=[variable], **goal).solve().report(tmp_path / "run.html")
+    page = read(tmp_path / "run.html")
+    assert {"design", "search", "fields", "outputs"} <= set(page.ids)
+    assert page.pictures >= 4  # the field, the mesh, the objective, how far from an optimum
 
 
 def test_names_of_people_are_text_not_tags(tmp_path) -> None:

@@ -278,8 +278,11 @@ def test_refused_values() -> None:
         design(data={"sensors": Measured([1.0, 2.0, 3.0])}).solve()
     with pytest.raises(ArgumentError, match="one real number"):
         design(objective="misfit(sensors) + sensors").solve()
-    with pytest.raises(ArgumentError, match=r"problem.oracle\(\)"):
-        problem.value_and_grad("amount")
+    for verb in ("value_and_grad", "jvp", "vjp", "hvp", "sensitivities", "laplace"):
+        with pytest.raises(ArgumentError, match=r"problem\.oracle\(\)"):
+            getattr(problem, verb)("amount")
+    with pytest.raises(ArgumentError, match=r"problem\.of\.module"):
+        problem.module(["kappa"])
 
 
 def test_names_of_results() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.field import Field
+from torch_sla.assembly.field import Field, LazyField
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.errors import ArgumentError
 
@@ -158,12 +158,18 @@ class Basis(ABC):
         dtype = local.dtype
         inverse = self.geometry.inverse.to(dtype)
         site = "" if self.side is None else "s"
-        value = torch.einsum(f"{site}qk,...skc->...sqc", phi.to(dtype), local)
-        reference = torch.einsum(f"{site}qkm,...skc->...sqcm", slopes.to(dtype), local)
-        gradient = small_product(reference, inverse)
-        if local.shape[-1] == 1:
-            return Field(value[..., 0], gradient[..., 0, :], local=local)
-        return Field(value, gradient, local=local)
+        scalar = local.shape[-1] == 1
+
+        def value() -> Tensor:
+            found = torch.einsum(f"{site}qk,...skc->...sqc", phi.to(dtype), local)
+            return found[..., 0] if scalar else found
+
+        def gradient() -> Tensor:
+            reference = torch.einsum(f"{site}qkm,...skc->...sqcm", slopes.to(dtype), local)
+            found = small_product(reference, inverse)
+            return found[..., 0, :] if scalar else found
+
+        return LazyField(value, gradient, local)
 
     @property
     @abstractmethod

@@ -139,7 +139,7 @@ class DirichletConstraint:
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""
         self._check("u", u, self.n)
-        return torch.where(self.free, u, torch.zeros((), dtype=u.dtype, device=u.device))
+        return u.index_fill(-1, self.dofs, 0.0)
 
     def reduce(self, residual: Tensor) -> Tensor:
         """Reduce a residual or a load ``[*batch, n]`` to the unknowns: zero at prescribed dofs."""
@@ -151,10 +151,9 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        kept = torch.where(
-            self.free, u_hat, torch.zeros((), dtype=u_hat.dtype, device=u_hat.device)
-        )
-        return kept + self._place.sum(g)
+        batch = torch.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
+        whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
+        return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
 
     def _check(self, name: str, value: Tensor, length: int) -> None:
         if value.ndim < 1 or value.shape[-1] != length:

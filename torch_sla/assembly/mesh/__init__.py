@@ -10,6 +10,7 @@ from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.parts import Part, partition, partition_cells
 from torch_sla.assembly.mesh.refine import refine
 from torch_sla.assembly.mesh.round_shapes import annulus_mesh, disk_mesh, lshape_mesh
+from torch_sla.assembly.mesh.series import write_series
 from torch_sla.assembly.mesh.shapes import box_mesh, interval_mesh, rectangle_mesh
 from torch_sla.assembly.mesh.submesh import Submesh, submesh
 
@@ -33,4 +34,5 @@ __all__ = [
     "refine",
     "submesh",
     "write_mesh",
+    "write_series",
 ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import meshio
     from torch import Tensor
 
-__all__ = ["read_mesh", "write_mesh"]
+__all__ = ["column", "in_space", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -277,10 +277,10 @@ def write_mesh(
     path = Path(path)
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
     raw = meshio.Mesh(
-        _in_space(xs),
+        in_space(xs),
         [(mesh.cell, mesh.cells.cpu().numpy())],
-        point_data={k: _column(k, v, mesh.n_points) for k, v in (point_data or {}).items()},
-        cell_data={k: [_column(k, v, mesh.n_cells)] for k, v in (cell_data or {}).items()},
+        point_data={k: column(k, v, mesh.n_points) for k, v in (point_data or {}).items()},
+        cell_data={k: [column(k, v, mesh.n_cells)] for k, v in (cell_data or {}).items()},
     )
     said = io.StringIO()
     try:
@@ -291,13 +291,14 @@ def write_mesh(
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
 
 
-def _in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Pad vectors to three components, as viewers expect."""
     missing = 3 - values.shape[1]
     return np.pad(values, ((0, 0), (0, missing))) if missing > 0 else values
 
 
-def _column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
+def column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
+    """Return a field as viewers take it: ``[length]`` or ``[length, components]``, real."""
     if values.is_complex():
         raise MeshError(f"{name}: is complex; write its real and imaginary parts as two fields")
     if values.ndim < 1 or values.shape[0] != length:
@@ -306,4 +307,4 @@ def _column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
         )
     array = values.detach().cpu().numpy()
     array = array.reshape(length, -1) if array.ndim > 2 else array
-    return _in_space(array) if array.ndim == 2 and array.shape[1] == 2 else array
+    return in_space(array) if array.ndim == 2 and array.shape[1] == 2 else array

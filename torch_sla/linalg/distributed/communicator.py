@@ -96,7 +96,7 @@ class Communicator(ABC):
 
     def rank_of(self, part: Tensor) -> Tensor:
         """Return the process that holds each part."""
-        firsts = torch.tensor([self.first_part(r) for r in range(1, self.world)])
+        firsts = torch.tensor([self.first_part(r) for r in range(1, self.world)], dtype=torch.int64)
         return torch.searchsorted(firsts.to(part.device), part, right=True)
 
     @abstractmethod

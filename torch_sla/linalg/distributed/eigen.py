@@ -28,6 +28,7 @@ __all__ = ["EigenRequest", "PartPencil", "part_eigsh"]
 
 _WHICH = ("LM", "SM", "LA", "SA")
 _WHOLE = 150  # unknowns up to which the whole space is the basis
+_MOST = 2000  # unknowns up to which it may be where many pairs are wanted
 _INNER = 1e-12  # of the solves of an inverse iteration
 _STEPS = 20  # iterations of the complement for each unknown, at most
 
@@ -133,6 +134,10 @@ class PartPencil:
         A, M = self._operators(values, mass)
         block = r.k + max(2, r.k // 4)
         small = n <= _WHOLE or 4 * block > n
+        if small and n > _MOST:
+            raise ArgumentError(
+                f"LOBPCG finds fewer than a quarter of the {n} pairs, and `k` is {r.k}; use a SparseTensor"
+            )
         V = self._unit_vectors(values) if small else self._search(values, mass, A, M, block)
         w, V = self._ritz(A, M, V)
         kept = self._chosen(w)

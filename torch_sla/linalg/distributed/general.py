@@ -34,6 +34,10 @@ _RANK: dict[str, Callable[[Tensor], Tensor]] = {
     "SI": lambda w: w.imag.abs(),
 }
 _RESTARTS = 500
+_UNSOLVED = (
+    "the adjoint of eigenvalue {} could not be solved by GMRES: it is multiple or nearly defective, or the matrix is "
+    "too large for that"
+)
 _MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
 
 
@@ -129,8 +133,9 @@ class PartGeneral:
             left = space.norm(rhs - bordered(done.x)) / space.norm(rhs).clamp(min=1e-300)
             W[:, i], Z[:, i] = done.x[:n, 0], done.x[:n, 1]
             size = float(space.norm(W[:, i : i + 1])[0])
-            bad = float(left.max()) > (1e-8 if double else 1e-3)
-            if bad or size * torch.finfo(w.dtype).eps ** 0.5 > 0.1:
+            if float(left.max()) > (1e-8 if double else 1e-3):
+                raise GradientError(_UNSOLVED.format(i))
+            if size * torch.finfo(w.dtype).eps ** 0.5 > 0.1:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
-from torch_sla.linalg.adjoint.exchange import replicated
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.distributed.precond.base import default_preconditioner, make
 from torch_sla.linalg.distributed.space import PartSpace
@@ -61,8 +60,8 @@ def nonlinear_solve(
     u0
         Starting value, real, in any form that `vector` takes; without a gradient.
     params
-        `DVector`; tensors, of which every process has the same copy and gets the whole gradient; other matrices
-        in parts; anything else.
+        `DVector`; tensors, of which every process has the same copy and gets the whole gradient where they meet a
+        `DVector` (by arithmetic, or as further arguments of `DVector.map`); other matrices in parts; anything else.
     method
         ``"newton"`` (GMRES with Jacobian products), ``"picard"`` or ``"anderson"``.
     preconditioner
@@ -142,8 +141,7 @@ class _Problem:
             elif hasattr(p, "with_values"):
                 out.append(p.with_values(next(rest)))
             elif isinstance(p, Tensor):
-                copy = next(rest)
-                out.append(replicated(copy, self._D.comm) if copy.requires_grad else copy)
+                out.append(next(rest))
             else:
                 out.append(p)
         return out

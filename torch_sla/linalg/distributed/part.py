@@ -49,7 +49,7 @@ class DSparseMatrix:
         values: Tensor,
         row: Tensor,
         col: Tensor,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         num_partitions: int,
         my_partition: int,
         partition_ids: Tensor | None = None,
@@ -197,6 +197,11 @@ class DSparseMatrix:
             self._need_others("solve(distributed=True)", "DSparseTensor.solve_distributed")
             return self.whole.solve(b, **options)
         return self.owned_matrix().solve(b, **options)
+
+    def eigsh(self, k: int = 6, which: str = "LM", **options: Any) -> Any:
+        """Find eigenpairs of the whole matrix, together with the other processes; see `DSparseTensor.eigsh`."""
+        self._need_others("eigsh", "DSparseTensor.eigsh")
+        return self.whole.eigsh(k, which, **options)
 
     def _need_others(self, what: str, instead: str) -> None:
         if not self.connected and self.whole.comm.parts > 1:

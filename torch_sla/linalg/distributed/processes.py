@@ -9,8 +9,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.distributed.communicator import Communicator, Operation, Traffic
+from torch_sla.linalg.distributed.communicator import (
+    Communicator,
+    InProcess,
+    Operation,
+    Traffic,
+)
 from torch_sla.linalg.distributed.failures import agree, guarded
+from torch_sla.linalg.distributed.launch import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,9 +24,37 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "communicator"]
 
 _OPERATIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+def communicator(
+    group: ProcessGroup | DeviceMesh | None = None, parts: int | None = None
+) -> Communicator:
+    """Return the processes of a group, or this one alone where the program was started by itself.
+
+    Parameters
+    ----------
+    group
+        A process group, a one-dimensional `DeviceMesh`, or None: all processes, or the only one.
+    parts
+        Number of parts, one for each process unless given.
+
+    Raises
+    ------
+    ArgumentError
+        When the program was started by ``torchrun`` and `torch.distributed` is not initialised.
+
+    Examples
+    --------
+    >>> communicator(parts=3).held
+    range(0, 3)
+    """
+    running = dist.is_available() and dist.is_initialized()
+    if group is None and not running and not together():
+        return InProcess(1 if parts is None else parts)
+    return Processes(group, parts)
 
 
 class Processes(Communicator):
@@ -31,7 +65,7 @@ class Processes(Communicator):
     group
         A process group, a one-dimensional `DeviceMesh`, or None for all processes.
     parts
-        Number of parts, one for each process unless given.
+        Number of parts, one for each process unless given, and not fewer.
 
     Raises
     ------
@@ -57,8 +91,10 @@ class Processes(Communicator):
         self.group = given
         self.rank, self.world = dist.get_rank(given), dist.get_world_size(given)
         self.parts = self.world if parts is None else parts
-        if self.parts < 1:
-            raise ArgumentError(f"`num_partitions` must be at least 1, got {parts}")
+        if self.parts < self.world:
+            raise ArgumentError(
+                f"`num_partitions` must be at least the {self.world} processes, got {parts}; parts may be empty"
+            )
         self.traffic = Traffic()
 
     def _peer(self, rank: int) -> int:

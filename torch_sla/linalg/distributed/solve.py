@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.linalg.distributed.knowledge import Knowledge
+    from torch_sla.linalg.distributed.nullspace import PartNullspace
     from torch_sla.linalg.methods.outcome import Outcome
 
 __all__ = ["METHODS", "PartSolver", "SolveRequest"]
@@ -74,6 +75,8 @@ class PartSolver:
         Starting value ``[n_held, K]`` of the forward solve.
     near_nullspace
         ``[n_held, k]``, for multigrid.
+    nullspace
+        Declared nullspace of a Hermitian matrix; every solve is then one with the pseudoinverse.
     """
 
     def __init__(
@@ -83,10 +86,11 @@ class PartSolver:
         request: SolveRequest,
         x0: Tensor | None = None,
         near_nullspace: Tensor | None = None,
+        nullspace: PartNullspace | None = None,
     ) -> None:
         self.sharding, self.pattern = sharding, sharding.pattern
         self.knowledge, self.request, self._x0 = knowledge, request, x0
-        self._near = near_nullspace
+        self._near, self._nullspace = near_nullspace, nullspace
         self.space = PartSpace(sharding.rows)
         self.extend, self.fold = sharding.extend, sharding.fold
         self.info = SolveInfo(backend="pytorch")
@@ -106,6 +110,16 @@ class PartSolver:
         first, self._x0 = (self._x0 if start is None else start), None
         product = Product(self.sharding, values)
         A = product.turned(adjoint=adjoint)
+        null, outside = self._nullspace, 0.0
+        if null is not None:
+            if not adjoint:
+                null.check(product, self.knowledge.norm)
+            whole, b = b, null.project(b)
+            size, lost = self.space.inner((whole, whole), (whole - b, whole - b)).real.sqrt()
+            outside = float((lost / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
+            first = None if first is None else null.project(first)
+        comm = self.sharding.rows.comm
+        before = comm.traffic.copy()
         failed: list[str] = []
         for method in self._methods():
             x, info = self._one(method, A, values, b, None if adjoint else first, adjoint)
@@ -113,6 +127,14 @@ class PartSolver:
                 break
             failed.append(f"{method}: {info.result.name.lower()}")
         info.notes += failed
+        if comm.parts > 1:
+            sent = comm.traffic.since(before)
+            info.notes.append(
+                f"{sent.messages} messages with {sent.bytes} bytes and {sent.reductions} reductions"
+            )
+        info.inconsistency = outside
+        if null is not None:
+            x = null.project(x)
         report = self.adjoint_info if adjoint else self.info
         report.absorb(info)
         if not info.converged and (self.request.throw or adjoint):
@@ -173,6 +195,8 @@ class PartSolver:
             rtol = request.adjoint_rtol
         name, made = self._preconditioner(method, values)
         M = None if made is None else (made.apply_adjoint if adjoint else made.apply)
+        if M is not None and self._nullspace is not None:
+            M = _projected(M, self._nullspace)
         options = KrylovOptions(rtol=rtol, atol=request.atol, maxiter=request.maxiter)
         info = SolveInfo(backend="pytorch", method=method, preconditioner=name)
         info.notes += list(getattr(made, "notes", ()))
@@ -215,6 +239,10 @@ class PartSolver:
         if backward <= _FLOOR * torch.finfo(r.dtype).eps:
             return Result.ROUNDOFF if info.residual <= 0.5 else Result.SINGULAR
         return said if not said.ok else Result.RESIDUAL
+
+
+def _projected(M: Callable[[Tensor], Tensor], null: PartNullspace) -> Callable[[Tensor], Tensor]:
+    return lambda r: null.project(M(null.project(r)))
 
 
 def columns(b: Tensor, n: int, name: str = "b") -> tuple[Tensor, bool]:

@@ -114,7 +114,10 @@ class DSparseTensor:
         device: torch.device | str | None,
     ) -> None:
         """Take what this process holds of a matrix that every process has whole."""
+        if device is not None:
+            values, row, col = (t.to(device) for t in (values, row, col))
         n = _checked(values, row, col, shape)
+        comm.agree({"shape": tuple(shape), "entries": len(values), "dtype": values.dtype})
         if part is None:
             first = comm.rank == 0
             part = (
@@ -133,8 +136,6 @@ class DSparseTensor:
             mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
             values, row, col = values[mine], row[mine], col[mine]
         sharding = Sharding(layout, layout, place[row.long()], place[col.long()])
-        if device is not None and torch.device(device) != values.device:
-            raise ArgumentError(f"move the values to {device} first; they are on {values.device}")
         self._set(sharding, values, None)
 
     def _set(self, sharding: Sharding, values: Tensor, moved: Halo | None) -> None:
@@ -206,16 +207,17 @@ class DSparseTensor:
             The whole matrix, the same on every process. The gradient of `values` is, on each, that of the
             entries it keeps.
         device_mesh
-            One-dimensional mesh, or process group; all processes by default.
+            One-dimensional mesh, or process group; by default all processes, or this one where the program was not
+            started by ``torchrun``.
         num_partitions
             One for each process by default.
 
         Others as for the class.
         """
-        from torch_sla.linalg.distributed.processes import Processes
+        from torch_sla.linalg.distributed.processes import communicator
 
         out = cls.__new__(cls)
-        comm = Processes(device_mesh, num_partitions)
+        comm = communicator(device_mesh, num_partitions)
         out._from_whole(
             comm, values, row, col, shape, coords, partition_method, partition_ids, device
         )
@@ -281,10 +283,11 @@ class DSparseTensor:
             ``[n_held, k]`` for the rows owned here, ascending.
         """
         if comm is None:
-            from torch_sla.linalg.distributed.processes import Processes
+            from torch_sla.linalg.distributed.processes import communicator
 
-            comm = Processes(device_mesh)
+            comm = communicator(device_mesh)
         n = _checked(values, row, col, shape)
+        comm.agree({"shape": tuple(shape), "dtype": values.dtype})
         groups = [owned] if isinstance(owned, Tensor) else list(owned)
         if len(groups) != len(comm.held):
             raise ArgumentError(

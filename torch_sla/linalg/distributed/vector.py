@@ -155,11 +155,17 @@ class DVector:
         function
             ``(tensor, *others) -> tensor`` that treats every entry on its own.
         others
-            Vectors of the same layout, tensors of one entry, numbers.
+            Vectors of the same layout; tensors of which every process has the same copy (the weights of a network);
+            anything else. What requires a gradient must be given here: of what the function merely captures, a
+            process gets its own share of the gradient.
         """
-        return DVector(function(self.local, *(self._inside(o) for o in others)), self.layout)
+        inside = (self._inside(o, any_shape=True) for o in others)
+        return DVector(function(self.local, *inside), self.layout)
 
-    def _inside(self, other: Any) -> Any:
+    def _pointwise(self, function: Callable[..., Tensor], other: Any) -> DVector:
+        return DVector(function(self.local, self._inside(other)), self.layout)
+
+    def _inside(self, other: Any, *, any_shape: bool = False) -> Any:
         if isinstance(other, DVector):
             if not self.layout.same(other.layout):
                 raise ArgumentError(
@@ -167,7 +173,7 @@ class DVector:
                 )
             return other.local
         if isinstance(other, Tensor):
-            if other.numel() != 1:
+            if other.numel() != 1 and not any_shape:
                 raise ArgumentError(
                     f"a tensor of shape {list(other.shape)} does not say which parts its entries belong to; make it a "
                     "DVector with D.vector(...)"
@@ -191,40 +197,40 @@ class DVector:
         return DVector(func(*inside, **(kwargs or {})), first.layout)
 
     def __add__(self, other: Any) -> DVector:
-        return self.map(torch.add, other)
+        return self._pointwise(torch.add, other)
 
     def __radd__(self, other: Any) -> DVector:
-        return self.map(torch.add, other)
+        return self._pointwise(torch.add, other)
 
     def __sub__(self, other: Any) -> DVector:
-        return self.map(torch.sub, other)
+        return self._pointwise(torch.sub, other)
 
     def __rsub__(self, other: Any) -> DVector:
-        return self.map(lambda x, y: y - x, other)
+        return self._pointwise(lambda x, y: y - x, other)
 
     def __mul__(self, other: Any) -> DVector:
-        return self.map(torch.mul, other)
+        return self._pointwise(torch.mul, other)
 
     def __rmul__(self, other: Any) -> DVector:
-        return self.map(torch.mul, other)
+        return self._pointwise(torch.mul, other)
 
     def __truediv__(self, other: Any) -> DVector:
-        return self.map(torch.div, other)
+        return self._pointwise(torch.div, other)
 
     def __rtruediv__(self, other: Any) -> DVector:
-        return self.map(lambda x, y: y / x, other)
+        return self._pointwise(lambda x, y: y / x, other)
 
     def __pow__(self, other: Any) -> DVector:
-        return self.map(torch.pow, other)
+        return self._pointwise(torch.pow, other)
 
     def __neg__(self) -> DVector:
         return self.map(torch.neg)
 
     def __gt__(self, other: Any) -> DVector:
-        return self.map(torch.gt, other)
+        return self._pointwise(torch.gt, other)
 
     def __lt__(self, other: Any) -> DVector:
-        return self.map(torch.lt, other)
+        return self._pointwise(torch.lt, other)
 
     def exp(self) -> DVector:
         """Return the exponential of each entry."""
@@ -256,17 +262,13 @@ class DVector:
 
     def max(self) -> Tensor:
         """Return the largest entry (of each column), without a gradient."""
-        return self._extreme("max")
-
-    def min(self) -> Tensor:
-        """Return the smallest entry (of each column), without a gradient."""
-        return -(-self)._extreme("max")
-
-    def _extreme(self, operation: str) -> Tensor:
-        del operation
         x = self.local.detach()
         low = torch.full(x.shape[1:], -torch.inf, dtype=x.dtype, device=x.device)
         return self.layout.comm.reduce(x.amax(0) if x.shape[0] else low, "max")
+
+    def min(self) -> Tensor:
+        """Return the smallest entry (of each column), without a gradient."""
+        return -(-self).max()
 
     # --- the whole -------------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ from torch_sla.linalg.adjoint.exchange import exchange, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.pieces import entry_halo
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
+from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
@@ -229,6 +231,7 @@ def solve(
     verbose: bool = False,
     tol: float | None = None,
     adjoint_rtol: float | None = None,
+    nullspace: Any = None,
 ) -> Any:
     """Solve ``A x = b`` over all parts, differentiable in the values and in `b` to any order.
 
@@ -245,6 +248,9 @@ def solve(
         callable on what this process holds ``[n_held, K]``.
     rtol, atol, maxiter, x0, info, throw, verbose, tol, adjoint_rtol
         As for `SparseTensor.solve`.
+    nullspace
+        A basis of the nullspace of a Hermitian matrix, in any form that `vector` takes, columns for several vectors.
+        The shortest solution for the part of `b` in the range is found.
 
     Raises
     ------
@@ -271,7 +277,13 @@ def solve(
     if x0 is not None:
         start = columns(enter(D, x0, "x0")[0].detach().to(dtype), D.layout.n_held, "x0")[0]
         start = start.expand_as(B).contiguous()
-    solver = PartSolver(D.sharding.slots, D.knowledge(), request, start, D.near_nullspace)
+    known, null = D.knowledge(), None
+    if nullspace is not None:
+        if not known.hermitian:
+            raise ArgumentError("`nullspace` in parts is for Hermitian matrices")
+        basis = columns(vector(D, nullspace).local.to(dtype), D.layout.n_held, "nullspace")[0]
+        null = PartNullspace(basis, PartSpace(D.layout))
+    solver = PartSolver(D.sharding.slots, known, request, start, D.near_nullspace, null)
     x = linear_solve(D.slot_values().to(dtype), B.to(dtype), solver)
     report = solver.info
     if verbose:

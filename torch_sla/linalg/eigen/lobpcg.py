@@ -6,6 +6,7 @@ singular value orthogonalisation, Duersch, Shao, Yang and Gu, SIAM J. Sci. Compu
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import Operator
 
 __all__ = ["LOBPCGOptions", "lobpcg"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def lobpcg(
         worst = float((norms / scale).max())
         if worst != worst:
             raise SolveError(Result.NONFINITE, "LOBPCG", iterations=iteration)
+        logger.debug("LOBPCG %d: residual %.3g times the tolerance", iteration, worst)
         if worst <= 1:
             return sign * w[:k], X[:, :k]
         W = R if preconditioner is None else preconditioner(R)

@@ -9,7 +9,8 @@ the way are those of the forward run. Derivatives of higher order record all ste
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,22 +25,11 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.grid import TimeGrid
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
     from torch_sla.problems.analyses.stepping import Stepper
+    from torch_sla.problems.analyses.watching import Watching
 
-__all__ = ["Course", "March", "Watch"]
+__all__ = ["Course", "March"]
 
 Records = dict[str, Tensor]
-
-
-class Watch(Protocol):
-    """Someone who follows a march, keeps what it found, and may have kept it before."""
-
-    def begin(self) -> tuple[int, dict[str, Tensor], Records] | None:
-        """Return where to go on: intervals done, the state then, and the records so far; None for the start."""
-
-    def after(
-        self, done: int, total: int, t: float, state: dict[str, Tensor], records: Records
-    ) -> None:
-        """Hear that an interval is done; records ``[times, ...]`` are valid up to its end."""
 
 
 @dataclass
@@ -117,7 +107,7 @@ class March:
         *,
         keep: int,
         throw: bool,
-        watch: Watch | None,
+        watch: Watching | None,
     ) -> None:
         self.grid, self.scheme, self.stepper = grid, scheme, stepper
         self._record, self._stop, self._keep = record, stop, keep
@@ -155,8 +145,8 @@ class March:
         """Choose the steps and go through them."""
         course, stepper, intervals = self.course, self.stepper, self.stepper.intervals
         records: Records = {}
-        found = None if self._watch is None else self._watch.begin()
-        first = 0
+        found = None if self._watch is None else self._watch.begin(grid.model.device)
+        first, stopped = 0, False
         if found is None:
             if stepper.rows[0] is not None:
                 self._put(records, 0, self._record(grid, 0.0, state, True))
@@ -168,8 +158,11 @@ class March:
             for name, value in rows.items():
                 self._room(records, name, value[0])[: len(value)] = value
                 course.rows = len(value)
+            stopped = self._stop(records, course.rows)
+            if stopped:
+                course.notes.append(_stopped(intervals[first - 1].end))
         self.names = list(records)
-        for j in range(first, len(intervals)):
+        for j in range(first, len(intervals) if not stopped else first):
             try:
                 state = stepper.through(grid, self.scheme, j, state, course.steps, self.kept)
             except SolveError as error:
@@ -185,10 +178,11 @@ class March:
                 course.rows += 1
             self.names = list(records)
             if self._watch is not None:
-                now = {f"state.{k}": x for k, x in enumerate(state)} | stepper.saved(course.steps)
-                self._watch.after(j + 1, len(intervals), intervals[j].end, now, records)
+                now = partial(_now, state, stepper, course.steps)
+                done, total, t = j + 1, len(intervals), intervals[j].end
+                self._watch.after("time", done, total, now, course.rows, records, t=t)
             if self._stop(records, course.rows):
-                course.notes.append(f"stopped by an event at t = {intervals[j].end:.6g}")
+                course.notes.append(_stopped(intervals[j].end))
                 break
         course.info = grid.info
         course.notes += stepper.notes
@@ -246,6 +240,15 @@ class March:
             upper = pull.through(low, high, states[low], upper)
         pull.first(start, upper)
         return [*pull.start, *pull.found]
+
+
+def _now(state: State, stepper: Stepper, steps: list[tuple[Step, int | None]]) -> dict[str, Tensor]:
+    """Return all that a march goes on from."""
+    return {f"state.{k}": x for k, x in enumerate(state)} | stepper.saved(steps)
+
+
+def _stopped(t: float) -> str:
+    return f"stopped by an event at t = {t:.6g}"
 
 
 class _Pull:

@@ -15,12 +15,14 @@ from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.spectrum import FreeSpace, Pencil
 from torch_sla.problems.lowering.algebra import Eigen, components
+from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch_sla.problems.analyses.spectrum import Found
     from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.algebra import EigenProblem
 
 __all__ = ["ModalSolution", "Modes", "modes"]
@@ -54,6 +56,7 @@ class Modes(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> ModalSolution:
         """Find the modes; of a nonlinear physics, those of small motions about its solution."""
         del info
@@ -61,7 +64,7 @@ class Modes(Analysis):
         buckling = spec.kind == "buckling"
         with inside():
             scene = model.scene(values, points, mass=not buckling)
-            K, stress, symmetric = self._stiffness(scene, start, throw=throw)
+            K, stress, symmetric = self._stiffness(scene, start, throw=throw, progress=progress)
             M = K if buckling else model.mass(scene)
         _require_reach(scene, K, M, stress)
         space = FreeSpace(model)
@@ -76,7 +79,7 @@ class Modes(Analysis):
         if buckling:
             if stress is None:
                 raise ValueError("buckling comes of stresses")
-            w, flat, found = self._critical(space, K, stress, matrix)
+            w, flat, found = self._critical(space, K, stress, matrix, progress)
             return ModalSolution(self, scene, None, w, flat, found)
         if stress is not None:
             K = K + stress
@@ -96,7 +99,7 @@ class Modes(Analysis):
         if sigma is not None:
             which = "LM"
         below = sigma if end is not None and sigma is not None else 0.0
-        pencil = Pencil(model, space, K if not below else K - below * M, spec.k)
+        pencil = Pencil(model, space, K if not below else K - below * M, spec.k, progress)
         found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
         flat = space.recover(found.vectors.transpose(-1, -2))
         return ModalSolution(self, scene, M, found.values, flat, found)
@@ -107,11 +110,12 @@ class Modes(Analysis):
         K: Tensor,
         stress: Tensor,
         matrix: Callable[[Tensor, tuple[int, ...]], SparseTensor],
+        progress: ProgressCallback | None,
     ) -> tuple[Tensor, Tensor, Found]:
         """Find the least positive λ with ``(K + λ K_stress) φ = 0``: the largest μ = 1/λ of ``−K_stress φ = μ K φ``."""
         k = self.spec.k
         batch = tuple(np.broadcast_shapes(K.shape[:-1], stress.shape[:-1]))
-        pencil = Pencil(self.model, space, K, k)
+        pencil = Pencil(self.model, space, K, k, progress)
         A, B = matrix(-stress, batch), matrix(K, tuple(K.shape[:-1]) if K.ndim == 1 else batch)
         found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
         mu = found.values.detach()
@@ -128,7 +132,12 @@ class Modes(Analysis):
         return w, flat, found
 
     def _stiffness(
-        self, scene: Scene, start: Tensor | None, *, throw: bool
+        self,
+        scene: Scene,
+        start: Tensor | None,
+        *,
+        throw: bool,
+        progress: ProgressCallback | None,
     ) -> tuple[Tensor, Tensor | None, Any]:
         """Return the stiffness, what stresses add to it, and whether they are symmetric."""
         model = self.model
@@ -137,7 +146,7 @@ class Modes(Analysis):
             return operator.values, None, operator.symmetric
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
-        u, operator, _ = model.state(scene, start, throw=throw)
+        u, operator, _ = model.state(scene, start, throw=throw, progress=progress)
         if not model.nonlinear:
             return operator.values, model.geometric(scene, u), operator.symmetric
         recorded = torch.is_grad_enabled() and u.requires_grad
@@ -151,7 +160,7 @@ class Modes(Analysis):
         return -1e-6 * largest
 
 
-class ModalSolution(AlgebraSolution):
+class ModalSolution(Drawn, AlgebraSolution):
     """Modes of a physics; everything in it is differentiable.
 
     Attributes
@@ -164,6 +173,8 @@ class ModalSolution(AlgebraSolution):
     frequencies
         ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), also among the outputs; not of buckling.
     """
+
+    drawable = True
 
     def __init__(
         self,
@@ -220,9 +231,14 @@ class ModalSolution(AlgebraSolution):
         return self.participation**2
 
     def save(self, path: str | Path) -> None:
-        """Write ``.vtu`` modes for a viewer, ``.npz`` arrays, or ``.json`` numbers and identity."""
+        """Write ``.vtu`` modes for a viewer, ``.pvd`` or ``.xdmf`` to go through them, ``.npz``, ``.json``."""
         path = Path(path)
-        if path.suffix not in (".vtu", ".vtk", ".xdmf"):
+        if path.suffix in (".pvd", ".xdmf"):
+            from torch_sla.problems.report.save import save_series
+
+            save_series(self, path)
+            return
+        if path.suffix not in (".vtu", ".vtk"):
             super().save(path)
             return
         from torch_sla.assembly.mesh import write_mesh

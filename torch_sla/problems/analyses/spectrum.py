@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 from torch_sla.errors import SolveError
 from torch_sla.linalg import Pattern, SparseTensor
 from torch_sla.linalg.precond.base import make_preconditioner
+from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.linalg import SolvePlan
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["Found", "FreeSpace", "Pencil"]
 
@@ -83,10 +86,19 @@ class Pencil:
         The matrix that is inverted, before constraints ``[nnz]``.
     k
         How many pairs are wanted.
+    progress
+        Told after each iteration of LOBPCG.
     """
 
-    def __init__(self, model: Model, space: FreeSpace, opened: Tensor, k: int) -> None:
-        self._model, self._space = model, space
+    def __init__(
+        self,
+        model: Model,
+        space: FreeSpace,
+        opened: Tensor,
+        k: int,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        self._model, self._space, self._progress = model, space, progress
         self._opened = opened.detach()
         self._matrix = SparseTensor.from_pattern(
             space.constraint.pattern,
@@ -120,7 +132,10 @@ class Pencil:
         if made is None:
             raise ValueError("multigrid was planned")
 
+        tell, iterations = Reporter("LOBPCG", None, self._progress), count()
+
         def apply(r: Tensor) -> Tensor:
+            tell(next(iterations))
             full = r.new_zeros(n, r.shape[1]).index_copy(0, index, r)
             return made.apply(full).index_select(0, index)
 

@@ -12,15 +12,20 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.table import numbers, write_table
-from torch_sla.problems.results import Named
+from torch_sla.problems.analyses.parts import Parts
+from torch_sla.problems.analyses.table import columns, numbers, write_table
+from torch_sla.problems.results import Drawn, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.specs.sweep import SweepProblem
 
 __all__ = ["Sweep", "SweepSolution"]
+
+_MOST, _WORK = 64, 200_000
+"""Cases of one part at most, and unknowns times steps of one."""
 
 
 class Sweep(Analysis):
@@ -36,18 +41,57 @@ class Sweep(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        watch: Watching | None = None,
     ) -> SweepSolution:
-        """Solve all cases; what is given besides them holds for all."""
+        """Solve all cases, as one batch, or in parts where the run is kept; what is given besides holds for all."""
         batch = self._cases()
         for name in values:
             if name in batch:
                 raise ArgumentError(f"{name!r} is what the cases vary; it cannot be given as well")
         given = {name: self._apart(name, value) for name, value in values.items()}
-        with inside():
-            solution = self.model.solve(
-                {**given, **batch}, points=points, start=start, info=info, throw=throw
-            )
-        return SweepSolution(self, solution)
+
+        def part(low: int, high: int) -> Any:
+            own = {name: value[low:high] for name, value in batch.items()}
+            with inside():
+                return self.model.solve(
+                    {**given, **own}, points=points, start=start, info=info, throw=throw
+                )
+
+        count = len(self.spec.every)
+        if watch is None or not watch.keeps:
+            solution = part(0, count)
+            return SweepSolution(self, Parts.of(solution), solution)
+        return SweepSolution(self, self._kept(part, count, watch))
+
+    def _kept(self, part: Callable[[int, int], Any], count: int, watch: Watching) -> Parts:
+        """Solve part after part; each is on disk when the next begins, if it took its time."""
+        found = watch.begin()
+        width, done = self._width, 0
+        parts: Parts | None = None
+        if found is not None:
+            done, _, records = found
+            parts = Parts.restored(records, watch.found.data if watch.found else {})
+        with torch.no_grad():
+            while done < count:
+                high = min(done + width, count)
+                more = Parts.of(part(done, high))
+                parts = more if parts is None else parts.joined(more)
+                done = high
+                watch.after(
+                    "cases", done, count, dict, done, parts.records, parts.data, **parts.figures
+                )
+        if parts is None:
+            raise ArgumentError("cases: there is none")
+        return parts
+
+    @property
+    def _width(self) -> int:
+        """How many cases are one part: small problems many at once; the same in every run."""
+        numbering = getattr(getattr(self.model, "model", self.model), "numbering", None)
+        if numbering is None:
+            return _MOST
+        work = int(numbering.n) * int(getattr(self.spec.of, "steps", 1))
+        return max(1, min(_MOST, _WORK // work))
 
     def _apart(self, name: str, value: Any) -> Any:
         """Keep the dimensions of a batch apart from that of the cases, which comes last among them."""
@@ -98,13 +142,13 @@ class Sweep(Analysis):
         return [f"  cases       {len(self.spec.every)} of {names}", *super().describe(values)]
 
 
-class SweepSolution(Named):
+class SweepSolution(Drawn, Named):
     """The solutions of all cases; everything in it is differentiable.
 
     Attributes
     ----------
-    solution
-        What the problem gives; all fields and outputs are ``[*batch, cases, ...]``.
+    fields, outputs
+        By name, ``[*batch, cases, ...]``.
     cases
         The varied values, one mapping for each case.
     """
@@ -116,30 +160,33 @@ class SweepSolution(Named):
         """Files that a run writes."""
         return (".csv", ".json")
 
-    def __init__(self, analysis: Sweep, solution: Any) -> None:
-        self.model, self.solution = analysis, solution
+    def __init__(self, analysis: Sweep, parts: Parts, solution: Any = None) -> None:
+        self.model, self._solution, self._parts = analysis, solution, parts
         self.cases = analysis.spec.every
-        self.info, self.fields, self.outputs = solution.info, solution.fields, solution.outputs
+        self.info, self.fields, self.outputs = parts.info, parts.fields, parts.outputs
+
+    @property
+    def solution(self) -> Any:
+        """What the problem gives; all fields and outputs are ``[*batch, cases, ...]``."""
+        if self._solution is None:
+            raise ArgumentError(
+                "a sweep that was kept in a folder is fields and outputs; solve without folder for the solution itself"
+            )
+        return self._solution
 
     @property
     def u(self) -> Tensor:
         """The first field of all cases."""
-        found: Tensor = self.solution.u
-        return found
+        return next(iter(self.fields.values()))
 
     @property
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions besides the cases."""
-        found: tuple[int, ...] = self.solution.batch
-        return found[:-1]
-
-    def __getitem__(self, name: str) -> Tensor:
-        found: Tensor = self.solution[name]
-        return found
+        return self._parts.batch[:-1]
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """One row for each case: the varied values and all numbers of the outputs."""
+        """One row for each case: the varied values and all numbers of the outputs that are no fields."""
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
@@ -152,14 +199,14 @@ class SweepSolution(Named):
             }
             for case in self.cases
         ]
-        for name, value in self.outputs.items():
+        for name, value in columns(self.spec, self.outputs).items():
             for row, own in zip(rows, value.detach().cpu(), strict=True):
                 row.update(numbers(name, own))
         return rows
 
     def save(self, path: str | Path) -> None:
-        """Write the table as ``.csv``, with identity as ``.json``, or all arrays as ``.npz``."""
-        from torch_sla.problems.report.save import summary
+        """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""
+        from torch_sla.problems.report.save import save_series, summary
 
         path = Path(path)
         if path.suffix == ".csv":
@@ -167,11 +214,21 @@ class SweepSolution(Named):
         elif path.suffix == ".json":
             text = json.dumps({**summary(self), "table": self.table}, indent=1)
             path.write_text(text + "\n", encoding="utf-8")
+        elif path.suffix == ".npz" and self._solution is not None:
+            self._solution.save(path)
         elif path.suffix == ".npz":
-            self.solution.save(path)
+            arrays: dict[str, Any] = {
+                name: value.detach().cpu().numpy()
+                for name, value in {**self.outputs, **self.fields}.items()
+            }
+            arrays.setdefault("identity", np.array(json.dumps(self.identity)))
+            np.savez_compressed(path, **arrays)
+        elif path.suffix in (".pvd", ".xdmf"):
+            save_series(self, path)
         else:
             raise ArgumentError(
-                f"path ends in {path.suffix!r}; a sweep is saved as .csv or .json (its table) or .npz (arrays)"
+                f"path ends in {path.suffix!r}; a sweep is saved as .csv or .json (its table), .npz (arrays), .pvd or "
+                ".xdmf (fields of all cases)"
             )
 
     def __repr__(self) -> str:

@@ -13,7 +13,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["numbers", "write_table"]
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["columns", "numbers", "write_table"]
+
+
+def columns(problem: Problem, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the outputs that a table has: all but fields, which are for viewers."""
+    fields = _fields(problem)
+    return {name: value for name, value in outputs.items() if name not in fields}
+
+
+def _fields(problem: Problem) -> set[str]:
+    found = {output.name for output in problem.outputs if output.type == "field"}
+    return found.union(*(_fields(part) for part in problem.parts.values()))
 
 
 def numbers(name: str, value: Tensor) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from torch_sla.problems.analyses.grid import Damping, Series, TimeGrid
 from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.stepping import stepper_of
-from torch_sla.problems.analyses.table import numbers, write_table
+from torch_sla.problems.analyses.table import columns, numbers, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
@@ -30,8 +31,8 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch_sla.problems.analyses.march import Watch
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
+    from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
@@ -69,7 +70,7 @@ class Transient(Analysis):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
-        watch: Watch | None = None,
+        watch: Watching | None = None,
     ) -> TransientSolution:
         """March from the start to the end.
 
@@ -245,13 +246,22 @@ class _Taking:
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
     ) -> Taken:
         """Return the scene at a time, solved; supports bear inertia and damping, where they are known."""
-        inertia = None
-        if known or not self._first_order:
-            inertia = grid.mass(scheme.rate(state))
+
+        def inertia() -> Tensor:
+            push = grid.mass(scheme.rate(state))
             drag = None if self._first_order else grid.damping(state[1])
-            inertia = inertia if drag is None else inertia + drag
-        now = grid.now(t)
-        return Taken(grid.model, now.scene, now.operator, state[0], inertia)
+            return push if drag is None else push + drag
+
+        now, moves = grid.now(t), known or not self._first_order
+        kinetic = None if self._first_order else partial(_kinetic, grid, state[1])
+        return Taken(
+            grid.model,
+            now.scene,
+            now.operator,
+            state[0],
+            inertia if moves else None,
+            kinetic=kinetic,
+        )
 
     def record(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, first: bool
@@ -280,6 +290,11 @@ class _Taking:
             if bool(torch.isfinite(crossing(times, row, event.level, event.direction)).all()):
                 return True
         return False
+
+
+def _kinetic(grid: TimeGrid, v: Tensor) -> Tensor:
+    """Return ½ vᵀ M v ``[*batch]``."""
+    return 0.5 * (v * grid.mass(v)).sum(-1)
 
 
 class TransientSolution(Solution):
@@ -333,6 +348,10 @@ class TransientSolution(Solution):
             value = records[event.of].to(home)
             row = value.reshape(len(value), *state[0].shape[:-1])
             self.events[event.name] = crossing(self.times, row, event.level, event.direction)
+        if not self.batch:
+            for name, when in self.events.items():
+                at = float(when.detach())
+                info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < math.inf else "never"))
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model
@@ -347,18 +366,20 @@ class TransientSolution(Solution):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Files that a run writes: the last state, the outputs over time, identity."""
-        return (*super().endings[:1], ".csv", ".json") if not self.batch else super().endings
+        """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
+        if self.batch:
+            return super().endings
+        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:
-        """One row for each time: the time and all numbers of the outputs."""
+        """One row for each time: the time and all numbers of the outputs that are no fields."""
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
         rows = [{"t": float(t)} for t in self.times]
-        for name, value in self.outputs.items():
+        for name, value in columns(self.spec, self.outputs).items():
             for row, own in zip(rows, value.detach().cpu(), strict=True):
                 row.update(numbers(name, own))
         return rows
@@ -371,6 +392,7 @@ class TransientSolution(Solution):
         elif path.suffix == ".npz":
             found = {**self.outputs, **self.fields, "times": self.times, "points": self.points}
             found |= {f"history.{name}": value for name, value in self.history.items()}
+            found |= {f"event.{name}": value for name, value in self.events.items()}
             arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
             np.savez_compressed(path, **arrays)
         else:

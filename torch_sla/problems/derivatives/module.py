@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class ProblemModule(nn.Module):
         **named: Any,
     ) -> Solution:
         """Solve; what is given takes the place of nothing that is trained."""
-        given = {**(values or {}), **named}
+        given = joined(values, named)
         for name in given:
             if name in self.trained:
                 raise ArgumentError(f"{name!r} is trained by this module; do not pass it as well")

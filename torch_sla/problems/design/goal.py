@@ -1,4 +1,4 @@
-"""Goals: objectives and limits of a design as text, over named results, which may be arrays.
+"""Goals of a design as text, over named results, which may be arrays.
 
 The grammar is that of all expressions; what can be called is its own: elementwise functions, reductions and
 aggregates of arrays, regularisers of parameters and the misfit to measured data.
@@ -7,18 +7,16 @@ aggregates of arrays, regularisers of parameters and the misfit to measured data
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ExpressionError
-from torch_sla.problems.design.aggregates import AGGREGATES
-from torch_sla.problems.design.regularisers import REGULARISERS, RESIDUALS
+from torch_sla.problems.design.regularisers import RESIDUALS
+from torch_sla.problems.design.vocabulary import CALLABLE
 from torch_sla.problems.expression.expression import ARITHMETIC, COMPARE
-from torch_sla.problems.expression.functions import FUNCTIONS
 from torch_sla.problems.expression.kinds import CONSTANTS
 from torch_sla.problems.expression.nodes import (
     Binary,
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.design.transforms.place import Place
 
-__all__ = ["Goal", "Limit", "Scope"]
+__all__ = ["Goal", "Scope", "Written", "parsed"]
 
 
 class Scope(Protocol):
@@ -54,50 +52,12 @@ class Scope(Protocol):
         """Return (found − measured)/noise, real."""
 
 
-class _Callable(NamedTuple):
-    kind: str
-    arity: tuple[int, int]
-    apply: Callable[..., Any]
-
-
-def _numbers(function: Callable[..., Any], skip: int) -> tuple[int, int]:
-    """Count the numbers that a function takes after its first arguments, as arity of a call."""
-    rest = list(inspect.signature(function).parameters.values())[skip:]
-    least = sum(p.default is inspect.Parameter.empty for p in rest)
-    return 1 + least, 1 + len(rest)
-
-
-def _reduction(
-    all_of: Callable[[Tensor], Tensor], each: Callable[..., Tensor]
-) -> Callable[..., Tensor]:
-    def apply(first: Tensor, *others: Tensor) -> Tensor:
-        return each(first, *others) if others else all_of(first)
-
-    return apply
-
-
-_CALLABLE: dict[str, _Callable] = {
-    **{
-        name: _Callable("elementwise", f.arity, f.apply)
-        for name, f in FUNCTIONS.items()
-        if f.results is None
-    },
-    "max": _Callable("elementwise", (1, 8), _reduction(torch.amax, FUNCTIONS["max"].apply)),
-    "min": _Callable("elementwise", (1, 8), _reduction(torch.amin, FUNCTIONS["min"].apply)),
-    "sum": _Callable("elementwise", (1, 1), torch.sum),
-    "mean": _Callable("elementwise", (1, 1), torch.mean),
-    **{n: _Callable("aggregate", _numbers(f, 1), f) for n, f in AGGREGATES.items()},
-    **{n: _Callable("regulariser", _numbers(f, 2), f) for n, f in REGULARISERS.items()},
-    "misfit": _Callable("misfit", (1, 2), torch.sum),
-}
-
-
-class _Text:
+class Written:
     """A parsed text and how its parts are evaluated."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.root = parse(text, _CALLABLE)
+        self.root = parse(text, CALLABLE)
         labels = {id(n.arguments[-1]): n for n in self._calls("misfit")}
         names = [n for n in self.root.walk() if isinstance(n, Name) and n.name not in CONSTANTS]
         second = {i for i, call in labels.items() if len(call.arguments) == 2}
@@ -139,7 +99,7 @@ class _Text:
         """
         for node in self.root.walk():
             if isinstance(node, Call):
-                entry = _CALLABLE[node.function]
+                entry = CALLABLE[node.function]
                 if entry.kind == "misfit":
                     self._data(node, data)
                 elif entry.kind == "regulariser":
@@ -191,13 +151,14 @@ class _Text:
             case Name(_, name):
                 return _constant(CONSTANTS[name]) if name in CONSTANTS else scope.value(name)
             case Unary(_, symbol, operand):
-                inner = self._at(operand, scope)
-                return ~inner if symbol == "not" else -inner
+                if symbol == "not":
+                    return ~self._condition(operand, scope)
+                return -self._at(operand, scope)
             case Binary(_, symbol, left, right):
                 return self._joined(node, ARITHMETIC[symbol], left, right, scope)
             case Boolean(_, symbol, operands):
                 join = torch.logical_and if symbol == "and" else torch.logical_or
-                return functools.reduce(join, (self._at(o, scope) for o in operands))
+                return functools.reduce(join, (self._condition(o, scope) for o in operands))
             case Compare(_, operators, operands):
                 links = [
                     self._joined(node, COMPARE[o], a, b, scope)
@@ -240,13 +201,25 @@ class _Text:
         return found
 
     def _called(self, call: Call, scope: Scope) -> Tensor:
-        entry = _CALLABLE[call.function]
+        entry = CALLABLE[call.function]
         if entry.kind == "misfit":
             r = scope.residual(_label(call), self._at(call.arguments[0], scope))
             return 0.5 * r.square().sum()
         if entry.kind in ("aggregate", "regulariser"):
             return self._reduced(call, entry.apply, scope)
-        found: Tensor = entry.apply(*(self._at(a, scope) for a in call.arguments))
+        arguments = [self._at(a, scope) for a in call.arguments]
+        if call.function == "where":
+            arguments[0] = self._condition(call.arguments[0], scope)
+        try:
+            found: Tensor = entry.apply(*arguments)
+        except RuntimeError as error:
+            raise error_at(self.text, call.at, f"{call.function}: {error}") from None
+        return found
+
+    def _condition(self, node: Node, scope: Scope) -> Tensor:
+        found = self._at(node, scope)
+        if found.dtype != torch.bool:
+            raise error_at(self.text, node.at, "this is a number, where a condition is needed")
         return found
 
     def _reduced(self, call: Call, apply: Callable[..., Tensor], scope: Scope) -> Tensor:
@@ -258,7 +231,7 @@ class _Text:
             if not isinstance(node, Number) or isinstance(node.value, complex):
                 raise error_at(self.text, node.at, f"{call.function} takes a plain number here")
             numbers.append(node.value)
-        if _CALLABLE[call.function].kind == "aggregate":
+        if CALLABLE[call.function].kind == "aggregate":
             return apply(values, *numbers)
         names = {n.name for n in first.walk() if isinstance(n, Name)} - CONSTANTS.keys()
         return apply(scope.place(names.pop()), values, *numbers)
@@ -286,7 +259,7 @@ def _label(call: Call) -> str:
     return label.name if isinstance(label, Name) else ""
 
 
-class Goal(_Text):
+class Goal(Written):
     """An objective as text.
 
     Examples
@@ -355,59 +328,6 @@ def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
 def _is_square(node: Node, weight: float) -> bool:
     square = isinstance(node, Call) and (node.function == "misfit" or node.function in RESIDUALS)
     return square and weight > 0
-
-
-class Limit(_Text):
-    """Constraints as text: ``a <= b``, ``a >= b``, ``a == b`` or ``a <= b <= c``.
-
-    Examples
-    --------
-    >>> [link.symbol for link in Limit("0.1 <= volume <= 0.4").links]
-    ['<=', '<=']
-    """
-
-    class Link(NamedTuple):
-        """One comparison."""
-
-        left: Node
-        symbol: str
-        right: Node
-
-        @property
-        def scale(self) -> float:
-            """What a violation is measured in: the bound, where it is a number that is not 0."""
-            for side in (self.right, self.left):
-                if isinstance(side, Number) and isinstance(side.value, float) and side.value:
-                    return abs(side.value)
-            return 1.0
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        root = self.root
-        if not isinstance(root, Compare):
-            raise error_at(
-                text, root.at, "a constraint compares, as in volume <= 0.4 or 1.0 <= f <= 2.0"
-            )
-        wrong = [o for o in root.operators if o not in ("<=", ">=", "==")]
-        if wrong:
-            raise error_at(text, root.at, f"{wrong[0]!r} has no meaning here; use <= >= or ==")
-        pairs = zip(root.operands[:-1], root.operators, root.operands[1:], strict=True)
-        self.links = [Limit.Link(a, o, b) for a, o, b in pairs]
-
-    @property
-    def equalities(self) -> list[bool]:
-        """Which links are equalities."""
-        return [link.symbol == "==" for link in self.links]
-
-    def evaluate(self, scope: Scope) -> list[Tensor]:
-        """Return one number per link, at most 0 (or 0, for equalities) where it holds, relative to its bound."""
-        found = []
-        for left, symbol, right in self.links:
-            a = self.number(left, scope, "each side of a constraint")
-            b = self.number(right, scope, "each side of a constraint")
-            scale = Limit.Link(left, symbol, right).scale
-            found.append(((b - a) if symbol == ">=" else (a - b)) / scale)
-        return found
 
 
 def parsed(kind: type[Any]) -> Callable[[str], Any]:

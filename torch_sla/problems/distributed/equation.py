@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from torch_sla.errors import RankError, Result, SolveError, TorchSlaError
+from torch_sla.errors import ArgumentError, RankError, Result, SolveError, TorchSlaError
 from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
@@ -54,12 +54,15 @@ def everywhere(division: Division, work: Callable[[], Answer]) -> Answer:
         answer = work()
     except TorchSlaError as error:
         failed = error
-    flag = torch.tensor([float(failed is not None)], device=division.device)
-    anywhere = float(division.comm.reduce(flag, "max")) > 0
+    kind = 0 if failed is None else 1 + isinstance(failed, ArgumentError)
+    flag = torch.tensor([float(kind)], device=division.device)
+    anywhere = int(division.comm.reduce(flag, "max"))
     if failed is not None:
         raise failed
     if anywhere or answer is None:
-        raise RankError("another process could not assemble its part of the problem, and says why")
+        # Of the kind that the failing process raises: all take it the same way.
+        raised: type[TorchSlaError] = ArgumentError if anywhere == 2 else RankError
+        raise raised("another process cannot assemble its part of the problem, and says why")
     return answer
 
 

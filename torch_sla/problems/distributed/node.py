@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from torch_sla.errors import GradientError
 from torch_sla.problems.distributed.equation import Equation, everywhere
 from torch_sla.problems.distributed.outputs import Quantity, quantities, seen
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.given import WholeValues
 
-__all__ = ["Run", "solve_parts"]
+__all__ = ["Run", "refuse_second", "solve_parts"]
 
 
 class Run:
@@ -54,7 +54,9 @@ class Run:
         self, u: Tensor, leaves: tuple[Tensor, ...], needed: tuple[bool, ...], grads: list[Any]
     ) -> list[Tensor | None]:
         """Return the gradient of each leaf, the same on every process."""
-        d = self.division
+        d, info = self.division, self.equation.info
+        if info is not None and not info.converged:
+            raise GradientError("the solve did not converge, so its result has no derivative")
         own = tuple(
             leaf.detach().requires_grad_(need) for leaf, need in zip(leaves, needed, strict=True)
         )
@@ -119,11 +121,19 @@ class _Solve(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_second()
         u, *leaves = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         return None, *ctx.run.backward(u, tuple(leaves), needed, list(grads))
+
+
+def refuse_second() -> None:
+    """Raise where the gradient is to be differentiated itself, as ``create_graph=True`` asks for."""
+    if torch.is_grad_enabled():
+        raise GradientError(
+            "problems in parts have first derivatives only; leave create_graph out, or solve in one process"
+        )
 
 
 def solve_parts(run: Run) -> tuple[Tensor, ...]:

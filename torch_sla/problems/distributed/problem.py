@@ -17,6 +17,7 @@ from torch_sla.problems.distributed.given import WholeValues
 from torch_sla.problems.distributed.node import Run, solve_parts
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.specs.faults import located
+from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,7 @@ def distribute(
     *,
     group: ProcessGroup | DeviceMesh | None = None,
     device: torch.device | str | None = None,
-) -> DistributedProblem:
+) -> Any:
     """Share a problem among the processes that ``torchrun`` started, one part of the mesh each.
 
     Parameters
@@ -49,6 +50,11 @@ def distribute(
         The processes; all of them by default.
     device
         Where this process computes; its GPU with NCCL, else the CPU.
+
+    Returns
+    -------
+    DistributedProblem
+        Or `DistributedDesign` of a design problem.
 
     Raises
     ------
@@ -78,7 +84,13 @@ def distribute(
             device = torch.device("cuda", torch.cuda.current_device())
     else:
         comm = InProcess(parts or 1)
-    return DistributedProblem(problem, comm, torch.device(device or "cpu"))
+    where = torch.device(device or "cpu")
+    if problem.type == "design":
+        from torch_sla.problems.distributed.design import DistributedDesign
+
+        searched: Any = problem
+        return DistributedDesign(searched, comm, where)
+    return DistributedProblem(problem, comm, where)
 
 
 class DistributedProblem:
@@ -154,7 +166,7 @@ class DistributedProblem:
             )
         division = self.division
         with self._located():
-            given = WholeValues(division.whole, {**(values or {}), **named})
+            given = WholeValues(division.whole, joined(values, named))
             self.comm.agree(given.facts)
             if start is not None:
                 start = self._checked(start)
@@ -190,7 +202,7 @@ class DistributedProblem:
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
         same_face: Any = self
-        return value_and_grad(same_face, output, {**(values or {}), **named})
+        return value_and_grad(same_face, output, joined(values, named))
 
     def __repr__(self) -> str:
         return f"DistributedProblem({self.spec.type}, {self.comm.parts} parts, {self.comm.world} processes)"

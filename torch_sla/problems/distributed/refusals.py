@@ -9,7 +9,7 @@ from torch_sla.problems.specs.boundary import Periodic
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["TYPES", "refusal"]
+__all__ = ["TYPES", "refusal", "table"]
 
 TYPES: dict[str, str | None] = {
     "poisson": None,
@@ -25,6 +25,7 @@ TYPES: dict[str, str | None] = {
     "nonlinear": "it has no mesh to cut; use DSparseTensor.nonlinear_solve instead",
     "eigen": "its shift-invert factorisation works in one process; use DSparseTensor.eigsh on the matrices instead",
     "transient": "its steps are recorded and solved in one process",
+    "design": None,
     "sweep": "its cases are batched in one process; start one run for each case instead",
 }
 """Why a type of problem is solved by one process only; None for those that several can share."""
@@ -43,3 +44,11 @@ def refusal(spec: Problem) -> str | None:
             "'pytorch': cg, minres, bicgstab, gmres"
         )
     return None
+
+
+def table() -> str:
+    """Return which types of problems several processes can share, as the documentation lists them."""
+    lines = ["| type | on several processes |", "|---|---|"]
+    for name, reason in TYPES.items():
+        lines.append(f"| `{name}` | {'yes' if reason is None else 'no: ' + reason} |")
+    return "\n".join(lines)

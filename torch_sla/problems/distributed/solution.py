@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.distributed.node import refuse_second
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.outputs import Field
 
@@ -35,6 +36,8 @@ class DistributedSolution:
         For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
     info
         Method, iterations, residual.
+    fields
+        Empty: what has whole fields by name finds none here.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class DistributedSolution:
         dofs = division.whole.dofs
         c = dofs.components
         self.u = (u if c == 1 else u.unflatten(-1, (-1, c))).to(home)
+        self.fields: dict[str, Tensor] = {}
         self.numbers = {"u": (division.layout.names[::c] // c).to(home)}
         self._sizes = {"u": dofs.n_nodes}
         counts = division.whole.counts
@@ -165,6 +169,7 @@ class _Whole(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second()
         (numbers,) = ctx.saved_tensors
         return grad.index_select(0, numbers), None, None, None
 
@@ -180,4 +185,5 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         del ctx
+        refuse_second()
         return grad, None

@@ -25,6 +25,7 @@ from torch_sla.problems.specs.value import Parameter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem
 
 __all__ = ["Algebra", "Eigen", "Linear", "components"]
@@ -183,8 +184,10 @@ class Algebra(ABC):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> AlgebraSolution:
         """Solve; see `Problem.solve`."""
+        del progress
         if points is not None:
             raise ArgumentError("points: there is no mesh to move")
         fields, report, home = self.find(values, start, throw=throw)

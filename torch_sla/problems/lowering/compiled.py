@@ -24,7 +24,7 @@ from torch_sla.problems.lowering.numbering import Numbering
 if TYPE_CHECKING:
     from torch_sla.assembly.constraints import Constraint
 
-__all__ = ["Compiled", "Selection", "Unknown", "compiled"]
+__all__ = ["Compiled", "Selection", "Unknown", "compiled", "structure_key"]
 
 
 class Unknown(NamedTuple):
@@ -159,13 +159,7 @@ def compiled(
     numeric
         dtype and device, part of the hash.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{mesh.topology_key} {unknowns} {numeric}".encode())
-    for s in selections:
-        digest.update(f"{s.kind} {s.unknown} {s.component} {len(s.facets)}".encode())
-        digest.update(s.facets.cpu().numpy().tobytes())
-        digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
-    key = digest.hexdigest()
+    key = structure_key(mesh, unknowns, selections, numeric)
 
     def make() -> Compiled:
         made = Compiled(key, mesh, unknowns, selections)
@@ -173,3 +167,16 @@ def compiled(
         return made
 
     return structures.get(("compiled", key), make)
+
+
+def structure_key(
+    mesh: Mesh, unknowns: tuple[Unknown, ...], selections: tuple[Selection, ...], numeric: str
+) -> str:
+    """Return the structural hash; parameters as for `compiled`."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{mesh.topology_key} {unknowns} {numeric}".encode())
+    for s in selections:
+        digest.update(f"{s.kind} {s.unknown} {s.component} {len(s.facets)}".encode())
+        digest.update(s.facets.cpu().numpy().tobytes())
+        digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -18,6 +18,7 @@ from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.sites import BasisSites
+from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
 if TYPE_CHECKING:
@@ -202,7 +203,11 @@ class Elasticity(Model):
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
             force = _by(f, self.measure(scene, cells))
-            load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=force))
+            load = load + uniform(
+                force,
+                1,
+                lambda f: dofs.assemble_vector(weak.vector_source(cells.basis, f=f)),
+            )
         thermal = self._thermal(scene, cells)
         if thermal is not None:
             s = self._material(scene, cells).N.sum(-1) * thermal[..., None]

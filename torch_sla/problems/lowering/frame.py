@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
-from torch_sla.problems.lowering.compiled import Compiled, Selection, Unknown, compiled
+from torch_sla.problems.lowering.compiled import (
+    Compiled,
+    Selection,
+    Unknown,
+    compiled,
+    structure_key,
+)
 from torch_sla.problems.lowering.conditions import check_overlap, given_values
 from torch_sla.problems.lowering.device import Placement, solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
@@ -99,7 +105,10 @@ class Frame:
         self.compiled: Compiled = (
             compiled(mesh, self.unknowns, selections, numeric)
             if part is None
-            else Compiled("", mesh, self.unknowns, selections)
+            else Compiled(
+                structure_key(mesh, self.unknowns, selections, numeric),
+                *(mesh, self.unknowns, selections),
+            )
         )
         shared = self.compiled.mesh
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh

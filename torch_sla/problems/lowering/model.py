@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.lowering.terms import Term
+    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["Model"]
 
@@ -141,14 +142,15 @@ class Model(Frame, ABC):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> Solution:
-        """Solve; see `FieldProblem.solve`."""
+        """Solve; see `Problem.solve`."""
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
         scene = self.scene(values, points)
         if start is not None:
             start = self._flat(start, "start")
-        u, operator, report = self.state(scene, start, throw=throw)
+        u, operator, report = self.state(scene, start, throw=throw, progress=progress)
         if not info:
             report.history.clear()
         # What failed may be NaN; the report says so, and laws of it are taken as they come.
@@ -157,11 +159,16 @@ class Model(Frame, ABC):
         return Solution(taken, take(taken), report)
 
     def state(
-        self, scene: Scene, start: Tensor | None = None, *, throw: bool = True
+        self,
+        scene: Scene,
+        start: Tensor | None = None,
+        *,
+        throw: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> tuple[Tensor, Operator, SolveInfo]:
         """Find the solution ``[*batch, n]``, with the operator before constraints and the report."""
         if self.nonlinear:
-            u, report = solve_nonlinear(self, scene, start, throw=throw)
+            u, report = solve_nonlinear(self, scene, start, throw=throw, progress=progress)
             return u, self.loaded(scene), report
         operator = self.loaded(scene)
         g = self.compiled.sides(self.given_values(scene))

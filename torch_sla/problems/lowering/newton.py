@@ -7,7 +7,9 @@ converged discrete state alone: neither load steps nor iterations enter it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,7 @@ from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
 from torch_sla.problems.lowering.linear import solve_batch
+from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
+    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["solve_nonlinear"]
+
+logger = logging.getLogger(__name__)
 
 _CUTS = 12
 
@@ -58,10 +64,20 @@ class Equation:
         Its values; their tensors are the leaves.
     throw
         Whether failure raises.
+    progress
+        Told after each load step, or where there is one alone after each step of Newton's method.
     """
 
-    def __init__(self, model: Model, scene: Scene, *, throw: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scene: Scene,
+        *,
+        throw: bool,
+        progress: ProgressCallback | None = None,
+    ) -> None:
         self.model, self._scene, self._throw = model, scene, throw
+        self._progress = progress
         solver = model.spec.solver
         small = model.dtype == torch.float32
         default = 1e-5 if small else 1e-10
@@ -132,7 +148,17 @@ class Equation:
             smallest = step / 2**_CUTS
             total = NonlinearInfo(method="newton")
 
+            stepped = self.load_steps > 1
+            tell = Reporter(
+                "load steps" if stepped else "Newton steps",
+                self.load_steps if stepped else None,
+                self._progress,
+            )
+            tangents = count()
+
             def tangent(at: Tensor) -> Tensor:
+                if not stepped:
+                    tell(next(tangents))
                 return self._values(state, at, recorded=False)
 
             def solve(values: Tensor, F: Tensor) -> Tensor:
@@ -152,8 +178,14 @@ class Equation:
                 total.history += info.history
                 total.residual, total.result = info.residual, info.result
                 total.notes = info.notes
+                logger.debug(
+                    "load factor %.6g: %s after %d steps of Newton's method, residual %.3e",
+                    *(to, info.result.name.lower(), info.iterations, info.residual),
+                )
                 if info.converged:
                     u, done = v, to
+                    if stepped:
+                        tell(int(done * self.load_steps + 1e-9), load=done)
                 elif step > smallest and self.model.may_step:
                     step, cuts = 0.5 * step, cuts + 1
                 else:
@@ -277,10 +309,15 @@ class Equation:
 
 
 def solve_nonlinear(
-    model: Model, scene: Scene, start: Tensor | None, *, throw: bool
+    model: Model,
+    scene: Scene,
+    start: Tensor | None,
+    *,
+    throw: bool,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve a nonlinear problem: ``u [*batch, n]``, and the report."""
-    equation = Equation(model, scene, throw=throw)
+    equation = Equation(model, scene, throw=throw, progress=progress)
     leaves = equation.leaves
     n = model.numbering.n
     u0 = torch.zeros(n, dtype=model.field_dtype, device=model.device)

@@ -37,10 +37,12 @@ class Taken:
     u
         The solution ``[*batch, n]``.
     inertia
-        Mass times the derivative in time ``[*batch, n]``, which supports bear too.
+        Makes what supports bear because it moves ``[*batch, n]``: mass times the derivative in time.
     counted
         Mask of the nodes of the first field whose reactions count ``[n_nodes]``; None for all. Of a part of a
         problem, those that belong to it.
+    kinetic
+        Gives the kinetic energy ``[*batch]``, where something moves.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class Taken:
         scene: Scene,
         operator: Operator,
         u: Tensor,
-        inertia: Tensor | None = None,
+        inertia: Callable[[], Tensor] | None = None,
         counted: Tensor | None = None,
+        kinetic: Callable[[], Tensor] | None = None,
     ) -> None:
         self.model, self.scene, self.operator, self.u = model, scene, operator, u
-        self.inertia, self.counted = inertia, counted
+        self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
 
     @property
@@ -68,7 +71,7 @@ class Taken:
             model = self.model
             terms = model.terms(self.scene)
             static = model.unconstrained(self.scene, self.operator, terms, self.u)
-            self._reaction = static if self.inertia is None else static + self.inertia
+            self._reaction = static if self.inertia is None else static + self.inertia()
         return self._reaction
 
     @property
@@ -143,10 +146,18 @@ def _integral(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
         if place is None or place[0] == "cells"
         else scene.facets(place[1], taken.u)
     )
-    value = taken.model.integrate(scene, sites, scene.evaluate(expression, sites, path).tensor)
+    value = scene.evaluate(expression, sites, path).tensor
+    factor = taken.model.measure(scene, sites)
+    weight = sites.basis.dx if factor is None else factor * sites.basis.dx
     if place is not None and place[0] == "cells":
-        value = value.index_select(-1, place[1])
-    return value.sum(-1).expand(taken.batch)
+        inside = torch.zeros(sites.n, 1, dtype=weight.dtype, device=weight.device)
+        inside[place[1]] = 1.0
+        weight = inside * weight
+    if weight.ndim == 2:
+        # One product with the weights, and nothing of the size of all points is written.
+        full = value.expand(*value.shape[:-2], *weight.shape)
+        return (full.flatten(-2) @ weight.flatten().to(full.dtype)).expand(taken.batch)
+    return (value * weight).sum((-2, -1)).expand(taken.batch)
 
 
 def _flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
@@ -234,8 +245,19 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
-def _energy(taken: Taken, _: kinds.Energy, __: str) -> Tensor:
-    return taken.model.energy(taken.scene, taken.u)
+def _energy(taken: Taken, output: kinds.Energy, path: str) -> Tensor:
+    if output.part == "stored":
+        return taken.model.energy(taken.scene, taken.u)
+    if taken.kinetic is None:
+        raise SpecError(
+            f"nothing moves here, so there is no {output.part} energy; it is of a transient problem with two "
+            "derivatives in time",
+            path=f"{path}.part",
+        )
+    kinetic = taken.kinetic()
+    return (
+        kinetic if output.part == "kinetic" else taken.model.energy(taken.scene, taken.u) + kinetic
+    )
 
 
 def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
-from torch_sla.problems.lowering.terms import Dual, Duals, Term
+from torch_sla.problems.lowering.terms import Dual, Duals, Term, uniform
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
@@ -193,25 +193,31 @@ class Poisson(Model):
         if not self._cells_nonlinear:
             cells = scene.cells()
             f = scene.evaluate(spec.source, cells, "source").tensor
-            force = weak.source(cells.basis, f=f)
             c = self._coefficients(scene, cells) if self._stabilized else None
-            if c is not None and c.time is not None and c.velocity is not None:
-                force = force + weak.streamline_source(
-                    cells.basis, f=f, time=c.time, velocity=c.velocity
-                )
-            load = dofs.assemble_vector(force)
+
+            def of_source(f: Tensor) -> Tensor:
+                force = weak.source(cells.basis, f=f)
+                if c is not None and c.time is not None and c.velocity is not None:
+                    force = force + weak.streamline_source(
+                        cells.basis, f=f, time=c.time, velocity=c.velocity
+                    )
+                return dofs.assemble_vector(force)
+
+            load = uniform(f, 0, of_source) if c is None else of_source(f)
         for i, condition in enumerate(spec.boundary):
             if self._facets_nonlinear(i):
                 continue
             facets = self.selections[i].facets
             if isinstance(condition, Neumann):
                 sites = scene.facets(facets)
-                flux = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
-                load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
+                push = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
             elif isinstance(condition, Robin):
                 sites = scene.facets(facets)
                 h, ambient = self.exchange(scene, i, sites)
-                load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
+                push = h * ambient
+            else:
+                continue
+            load = load + dofs.assemble_vector(weak.source(sites.basis, f=push), facets)
         return load
 
     def terms(self, scene: Scene) -> list[Term]:

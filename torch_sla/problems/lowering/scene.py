@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.interpolated import on_grid, tabulated
 from torch_sla.problems.lowering.selection import AXES
@@ -215,7 +216,7 @@ class Scene:
             raise DTypeError(f"{path}: the law is complex; this problem is real")
         if tensor.ndim < 2 + result.rank:
             tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
-        if not self.trial and not bool(torch.isfinite(tensor.detach()).all()):
+        if not self.trial and not bool(all_finite(tensor.detach())):
             raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
         return Ranked(tensor, result.rank)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
 
-__all__ = ["Dual", "Duals", "Term", "duals_of_integrand", "residual", "tangent"]
+__all__ = ["Dual", "Duals", "Term", "duals_of_integrand", "residual", "tangent", "uniform"]
 
 
 class Dual(NamedTuple):
@@ -56,6 +56,26 @@ class Term:
     sites: BasisSites
     duals: Callable[[BasisSites], Duals]
     trials: tuple[str, ...] = ("u",)
+
+
+def uniform(value: Tensor, rank: int, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Assemble a load of a batch of laws that are the same everywhere from the load of one.
+
+    Parameters
+    ----------
+    value
+        The law ``[*batch, n|1, q|1]``, a vector of rank 1 with its components last.
+    make
+        Assembles the load ``[*batch, n]`` of a law; linear.
+    """
+    sites = value.shape[value.ndim - rank - 2 : value.ndim - rank]
+    batched = value.ndim > rank + 2
+    if not batched or tuple(sites) != (1, 1):
+        return make(value)
+    flat = value.reshape(*value.shape[: value.ndim - rank - 2], -1)
+    units = torch.eye(flat.shape[-1], dtype=value.dtype, device=value.device)
+    each = [make(unit.reshape(1, 1, *value.shape[value.ndim - rank :])) for unit in units]
+    return flat @ torch.stack(each)
 
 
 def residual(scene: Scene, terms: Iterable[Term], u: Tensor) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from torch_sla.assembly import Mesh
@@ -42,6 +44,8 @@ class Frames:
         By name, ``[k, n_points(, components)]`` and ``[k, n_cells(, components)]``.
     moves
         Name of the field in `nodal` that displaces the points, if one does.
+    name
+        What the problem is called.
     """
 
     axis: str
@@ -52,9 +56,20 @@ class Frames:
     nodal: dict[str, Tensor] = field(default_factory=dict)
     cellwise: dict[str, Tensor] = field(default_factory=dict)
     moves: str | None = None
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def only(self, index: list[int]) -> Frames:
+        """Return some of the frames."""
+        return replace(
+            self,
+            at=[self.at[i] for i in index],
+            titles=[self.titles[i] for i in index],
+            nodal={name: value[index] for name, value in self.nodal.items()},
+            cellwise={name: value[index] for name, value in self.cellwise.items()},
+        )
 
     def frame(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the fields of one frame: at points, in cells."""
@@ -75,38 +90,47 @@ def frames_of(result: Any) -> Frames:
     match result:
         case ModalSolution():
             return _modes(result)
-        case TransientSolution():
+        case TransientSolution() if not result.batch:
             return _times(result)
-        case SweepSolution(solution=Solution() as inner) if not isinstance(
-            inner, TransientSolution
-        ):
-            return _members(inner, "case", [_said(case) for case in result.cases])
+        case SweepSolution() if hasattr(_model(result), "numbering"):
+            titles = [_said(case) for case in result.cases]
+            return _members(result, "case", titles if not result.batch else None)
         case Solution():
-            return _members(result, "member" if result.batch else "", None)
+            return _members(result, "member", None)
     raise ArgumentError(
         f"a {type(result).__name__} has no fields on a mesh; .csv, .json and .npz hold its numbers"
     )
 
 
-def _members(solution: Solution, axis: str, titles: list[str] | None) -> Frames:
+def _model(result: Any) -> Any:
+    """Return the lowered physics below all analyses."""
+    model = result.model
+    while hasattr(model, "model"):
+        model = model.model
+    return model
+
+
+def _members(result: Any, axis: str, titles: list[str] | None) -> Frames:
     """Take the members of a batch, in order, or the only one."""
-    model, own = solution.model, solution.batch
+    model, own = _model(result), result.batch
+    if isinstance(result, SweepSolution):
+        own = (*own, len(result.cases))
     k = int(np.prod(own, dtype=int))
-    nodal = _unknowns(model, solution.flat.detach().reshape(k, -1))
-    if isinstance(solution, TransientSolution):
-        cellwise: dict[str, Tensor] = {}
-    else:
-        more, cellwise = _declared(solution, len(own))
-        nodal |= more
+    nodal: dict[str, Tensor] = {}
+    for name, value in result.fields.items():
+        part = value.detach().to(model.device).reshape(k, -1)
+        whole = model.numbering.placed(part, name)
+        nodal |= _real(name, model.at_points(whole, name))
+    more, cellwise = _declared(model, result.outputs, k, len(own))
+    nodal |= more
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
-    return _framed(solution, axis, [float(i) for i in range(k)], titles, nodal, cellwise)
+    at = [float(i) for i in range(k)]
+    return _framed(model, result, axis if own else "", at, titles, nodal, cellwise)
 
 
 def _times(solution: TransientSolution) -> Frames:
-    if solution.batch:
-        return _members(solution, "member", None)
     model, at = solution.model, solution.times.tolist()
-    nodal, cellwise = _declared(solution, 1)
+    nodal, cellwise = _declared(model, solution.outputs, len(at), 1)
     u = solution.history.get("u")
     if u is not None:
         single = len(model.ranks) == 1 and model.dofs.components > 1
@@ -114,7 +138,8 @@ def _times(solution: TransientSolution) -> Frames:
     elif not nodal and not cellwise:
         at = at[-1:]
         nodal = _unknowns(model, solution.flat.detach()[None])
-    return _framed(solution, "t", at, [f"t = {t:.6g}" for t in at], nodal, cellwise)
+    titles = [f"t = {t:.6g}" for t in at]
+    return _framed(model, solution, "t", at, titles, nodal, cellwise)
 
 
 def _modes(solution: ModalSolution) -> Frames:
@@ -125,10 +150,12 @@ def _modes(solution: ModalSolution) -> Frames:
     model = solution.model.model
     nodal = _unknowns(model, solution.flat.detach())
     numbers = range(1, len(solution.flat) + 1)
-    titles = [
-        f"mode {i}: {f:.5g} Hz" for i, f in zip(numbers, solution.frequencies.tolist(), strict=True)
-    ]
-    return _framed(solution, "mode", [float(i) for i in numbers], titles, nodal, {})
+    if "load_factors" in solution.outputs:
+        found, said = solution.eigenvalues, "mode {}: load factor {:.5g}"
+    else:
+        found, said = solution.frequencies, "mode {}: {:.5g} Hz"
+    titles = [said.format(i, f) for i, f in zip(numbers, found.tolist(), strict=True)]
+    return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {})
 
 
 def _unknowns(model: Any, states: Tensor) -> dict[str, Tensor]:
@@ -139,20 +166,25 @@ def _unknowns(model: Any, states: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _declared(solution: Solution, leading: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the `Field` outputs at points and in cells, with their leading dimensions made one."""
+def _declared(
+    model: Any, outputs: Mapping[str, Tensor], k: int, leading: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the `Field` outputs at points and in cells ``[k, ...]``; those over time in a batch are left out."""
     nodal: dict[str, Tensor] = {}
     cellwise: dict[str, Tensor] = {}
-    for output in solution.model.spec.outputs:
+    for output in model.spec.outputs:
         if isinstance(output, Field) and output.on != "quadrature":
-            value = solution[output.name].detach()
-            k = int(np.prod(value.shape[:leading], dtype=int))
-            target = nodal if output.on == "nodes" else cellwise
-            target |= _real(output.name, value.reshape(k, *value.shape[leading:]))
+            value = outputs[output.name].detach()
+            value = value.reshape(k, *value.shape[leading:])
+            sites = model.mesh.n_points if output.on == "nodes" else model.mesh.n_cells
+            if value.shape[1] == sites:
+                target = nodal if output.on == "nodes" else cellwise
+                target |= _real(output.name, value)
     return nodal, cellwise
 
 
 def _framed(
+    model: Any,
     result: Any,
     axis: str,
     at: list[float],
@@ -160,11 +192,11 @@ def _framed(
     nodal: dict[str, Tensor],
     cellwise: dict[str, Tensor],
 ) -> Frames:
-    model = result.model.model if isinstance(result, ModalSolution) else result.model
     first = next(iter(model.ranks))
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
-    points = result.points.detach()
-    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves)
+    points = getattr(result, "points", model.mesh.points).detach()
+    name = result.spec.name or model.spec.name or ""
+    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves, name)
 
 
 def _real(name: str, value: Tensor) -> dict[str, Tensor]:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 import torch_sla
-from torch_sla.assembly.mesh import write_mesh
+from torch_sla.assembly.mesh import write_mesh, write_series
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.eigen.convention import SEED
-from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.results import Named
     from torch_sla.problems.solution import Solution
 
-__all__ = ["identity", "save", "summary"]
+__all__ = ["identity", "save", "save_series", "summary"]
 
 SHOWN = 64
 
@@ -31,8 +30,10 @@ SHOWN = 64
 def save(solution: Solution, path: Path) -> None:
     """Write a solution; see `Solution.save`."""
     match path.suffix:
-        case ".vtu" | ".vtk" | ".xdmf":
+        case ".vtu" | ".vtk":
             _fields(solution, path)
+        case ".pvd" | ".xdmf":
+            save_series(solution, path)
         case ".npz":
             arrays = {name: _numpy(value) for name, value in solution.outputs.items()}
             arrays |= {name: _numpy(value) for name, value in solution.fields.items()}
@@ -43,9 +44,18 @@ def save(solution: Solution, path: Path) -> None:
             path.write_text(json.dumps(summary(solution), indent=1) + "\n", encoding="utf-8")
         case suffix:
             raise ArgumentError(
-                f"path ends in {suffix!r}; a solution is saved as .vtu, .vtk, .xdmf (fields), .npz (arrays) or .json "
-                "(numbers)"
+                f"path ends in {suffix!r}; a solution is saved as .vtu, .vtk (fields), .pvd, .xdmf (fields over time, "
+                "modes, cases, members), .npz (arrays) or .json (numbers)"
             )
+
+
+def save_series(result: Any, path: Path) -> None:
+    """Write all frames of a result: times, modes, cases, members of a batch; of a steady one the only one."""
+    from torch_sla.problems.report.frames import frames_of
+
+    frames = frames_of(result)
+    every = ((at, *frames.frame(i)) for i, at in enumerate(frames.at))
+    write_series(path, frames.mesh, every, points=frames.points)
 
 
 def identity(solution: Named) -> dict[str, Any]:
@@ -78,7 +88,7 @@ def summary(solution: Named) -> dict[str, Any]:
         "problem": solution.spec.name,
         "type": solution.spec.type,
         **identity(solution),
-        "unknowns": sum(value.numel() for value in solution.fields.values()),
+        **({"unknowns": _unknowns(solution)} if solution.fields else {}),
         "solve": {
             "result": info.result.name.lower(),
             "backend": info.backend,
@@ -93,7 +103,14 @@ def summary(solution: Named) -> dict[str, Any]:
     }
 
 
+def _unknowns(solution: Named) -> int:
+    return sum(value.numel() for value in solution.fields.values())
+
+
 def _fields(solution: Solution, path: Path) -> None:
+    """Write one state, in time the last."""
+    from torch_sla.problems.report.frames import frames_of
+
     model = solution.model
     batch = solution.batch
     if batch:
@@ -101,20 +118,10 @@ def _fields(solution: Solution, path: Path) -> None:
             f"u has batch dimensions {list(batch)}, and {path.suffix} holds one member; save .npz, or "
             "solve for one member"
         )
-    at_points: dict[str, Tensor] = {}
+    nodal, cellwise = frames_of(solution).frame(-1)
     for name in solution.fields:
-        value = model.at_points(solution.flat, name)
-        if value.is_complex():
-            at_points |= {f"{name}.real": value.real, f"{name}.imag": value.imag}
-        else:
-            at_points[name] = value
-    in_cells: dict[str, Tensor] = {}
-    for output in model.spec.outputs:
-        if isinstance(output, Field) and output.on == "nodes":
-            at_points |= _real(output.name, solution[output.name])
-        elif isinstance(output, Field) and output.on == "cells":
-            in_cells |= _real(output.name, solution[output.name])
-    write_mesh(path, model.mesh, at_points, in_cells, points=solution.points)
+        nodal = _real(name, model.at_points(solution.flat, name)) | nodal
+    write_mesh(path, model.mesh, nodal, cellwise, points=solution.points)
 
 
 def _numpy(value: Tensor) -> np.ndarray:

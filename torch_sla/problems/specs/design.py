@@ -11,24 +11,25 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     model_validator,
 )
 
 from torch_sla.errors import ArgumentError, ExpressionError, SpecError
-from torch_sla.problems.design.goal import Goal, Limit, parsed
 from torch_sla.problems.design.optimizers import OPTIMIZERS
-from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
-from torch_sla.problems.specs.arrays import Array
-from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
+from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import FieldProblem, Problem
-from torch_sla.problems.specs.python import PythonFunction, is_reference
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.solver import Solver
-from torch_sla.problems.specs.value import Default, Formula, FrozenMap, Listed, Parameter, Text
+from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text
+from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,9 +41,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.check import GradientCheck
     from torch_sla.problems.progress import ProgressCallback
 
-__all__ = ["DesignProblem", "Effort", "Measured", "Variable"]
-
-POINTS = "points"
+__all__ = ["DesignProblem"]
 
 
 def _thawed(value: Any) -> Any:
@@ -55,60 +54,12 @@ def _problem_or_cases(value: Any) -> str:
     return "problem" if isinstance(value, dict) and isinstance(value.get("type"), str) else "cases"
 
 
-def _text_or_function(value: Any) -> str:
-    live = isinstance(value, PythonFunction) or hasattr(value, "__code__")
-    return "function" if live or is_reference(value) else "text"
-
-
-class GoalText(Formula):
-    """The text of an objective that has been parsed."""
-
-    __slots__ = ()
-
-    @property
-    def expression(self) -> Any:
-        """The parsed objective."""
-        return parsed(Goal)(str(self))
-
-
-class LimitText(Formula):
-    """The text of a constraint that has been parsed."""
-
-    __slots__ = ()
-
-    @property
-    def expression(self) -> Any:
-        """The parsed constraint."""
-        return parsed(Limit)(str(self))
-
-
-def _goal(text: type[Formula]) -> Any:
-    def read(value: str) -> Formula:
-        found = text(value)
-        found.expression  # noqa: B018  (parses)
-        return found
-
-    written: Any = Annotated[str, Field(min_length=1), AfterValidator(read), Tag("text")]
-    function: Any = Annotated[PythonFunction, Tag("function")]
-    annotated: Any = Annotated
-    return annotated[written | function, Discriminator(_text_or_function)]
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 if TYPE_CHECKING:
     Inner: TypeAlias = Problem | Mapping[str, Problem]
-    Goals: TypeAlias = Any
-    Limits: TypeAlias = Any
-    AnyTransform: TypeAlias = Any
     AnyOptimizer: TypeAlias = Any
-    Bounds: TypeAlias = Any
     Data: TypeAlias = Any
-    Numbers: TypeAlias = Any
+    Stage: TypeAlias = Any
 else:
-    Numbers = Array
     AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
     Inner = Annotated[
         Annotated[AnyProblem, Tag("problem")]
@@ -121,122 +72,10 @@ else:
         ],
         Discriminator(_problem_or_cases),
     ]
-    Goals = _goal(GoalText)
-    Limits = _goal(LimitText)
-    AnyTransform = options_of(TRANSFORMS, "transform")
     AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
-    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
-
-
-class Variable(Spec):
-    """What varies: a parameter of the problem, or the points of its mesh.
-
-    The transforms run from the unknowns of the search to the values of the parameter. Bounds and starting
-    values are those of the parameter where the chain begins with a change of variable (``log softplus
-    logit``); filters and projections act on what bounds speak of.
-
-    Examples
-    --------
-    >>> Variable("kappa", bounds=(0.1, 10.0), transform=["log"], initial=1.0).bounds
-    (0.1, 10.0)
-    """
-
-    type: Literal["variable"] = "variable"
-    parameter: Text = Field(
-        kw_only=False,
-        description="Name of a parameter, of every problem that declares it; or points, those of the mesh.",
-    )
-    bounds: Bounds | None = Field(
-        default=None,
-        description="Least and greatest value, each a number, an expression of the sites, a file, or null.",
-    )
-    transform: Listed[AnyTransform] = Field(
-        default=(), description="Chain from the unknowns to the values, first applied first."
-    )
-    initial: Default | None = Field(
-        default=None, description="Where the search starts; the parameter's default when left out."
-    )
-
-    @model_validator(mode="after")
-    def _of_places(self) -> Self:
-        low, high = self.bounds or (None, None)
-        for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
-            if isinstance(value, Formula):
-                try:
-                    rank = value.expression.check(dict.fromkeys("xyz", 0))
-                except ExpressionError as error:
-                    raise ExpressionError(error.message, path=path) from None
-                if rank:
-                    raise SpecError("a scalar of x, y, z is needed", path=path)
-        return self
-
-
-class Measured(Spec):
-    """Data with its noise, for ``misfit(name)`` = ½ Σ ((found − measured)/noise)².
-
-    Examples
-    --------
-    >>> Measured([1.0, 2.0], noise=0.1).noise
-    0.1
-    """
-
-    type: Literal["measured"] = "measured"
-    values: Numbers = Field(
-        kw_only=False, description="What was measured, in the shape of the result."
-    )
-    imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
-    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
-        default=1.0, description="Standard deviation, one for all or one each."
-    )
-    relative: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Further deviation as a share of what was measured; the squares of both add up.",
-    )
-
-    @model_validator(mode="after")
-    def _shapes(self) -> Self:
-        shape = self.values.array.shape
-        for name in ("imaginary", "noise"):
-            other = getattr(self, name)
-            if isinstance(other, Array) and other.array.shape != shape:
-                raise SpecError(
-                    f"values are of shape {list(shape)}, and these of {list(other.array.shape)}",
-                    path=name,
-                )
-        if isinstance(self.noise, Array) and not bool((self.noise.array > 0).all()):
-            raise SpecError(
-                f"a deviation is positive; the least is {float(self.noise.array.min()):g}",
-                path="noise",
-            )
-        return self
-
-
-class Effort(Spec):
-    """How hard each forward solve works; what depends on the history of the search is asked for here.
-
-    Examples
-    --------
-    >>> Effort(first_rtol=1e-4).follow
-    0.01
-    """
-
-    type: Literal["effort"] = "effort"
-    first_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="Tolerance of iterative solves in the first iteration; it falls to that of the problem as "
-        "the search converges. Left out: always that of the problem.",
-    )
-    follow: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.01,
-        description="The tolerance is this share of how far the optimality has fallen since the start.",
-    )
-    warm_start: bool = Field(
-        default=False, description="Whether iterative solves start from the last solution."
-    )
-    multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
-        default="new",
-        description="Whether the multigrid hierarchy of earlier values, or its aggregates, are used while they serve.",
-    )
+    Stage = Annotated[
+        dict[Text, Any], BeforeValidator(_thawed), MinLen(1), AfterValidator(FrozenMap)
+    ]
 
 
 if not TYPE_CHECKING:
@@ -285,6 +124,13 @@ class DesignProblem(Problem):
         description="How it is searched; a type, or a mapping with its options.",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
+    stages: Listed[Stage] = Field(
+        default=(),
+        description="Further searches, each from where the last one ended: fields by path with their new values, such "
+        "as {variables.0.transform.1.beta: 8.0}.",
+    )
+
+    _staged: tuple[DesignProblem, ...] = PrivateAttr(default=())
 
     @property
     def inner(self) -> Problem | None:
@@ -389,6 +235,27 @@ class DesignProblem(Problem):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _later(self) -> Self:
+        found: list[DesignProblem] = []
+        for i, stage in enumerate(self.stages):
+            last: Any = found[-1] if found else self.updated(stages=())
+            for path, value in stage.items():
+                if path.partition(".")[0] in ("stages", "version", "type"):
+                    raise SpecError("this is the same in all stages", path=f"stages.{i}.{path}")
+                try:
+                    last = changed(last, path, value)
+                except SpecError as error:
+                    raise SpecError(error.message, path=f"stages.{i}.{path}") from None
+            found.append(last)
+        self._staged = tuple(found)
+        return self
+
+    @property
+    def staged(self) -> tuple[DesignProblem, ...]:
+        """The declarations of all stages, in order."""
+        return (self, *self._staged)
+
     # -- verbs ----------------------------------------------------------------------------------
 
     def solve(  # type: ignore[override]
@@ -426,7 +293,7 @@ class DesignProblem(Problem):
         """
         with self._lowered() as design:
             return design.solve(
-                {**(values or {}), **named},
+                joined(values, named),
                 folder=folder,
                 resume=resume,
                 progress=progress,
@@ -436,7 +303,7 @@ class DesignProblem(Problem):
     def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
         """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
         with self._lowered() as design:
-            return design.oracle({**(values or {}), **named})
+            return design.oracle(joined(values, named))
 
     @contextlib.contextmanager
     def _lowered(self) -> Iterator[Design]:
@@ -459,9 +326,11 @@ class DesignProblem(Problem):
     def value_and_grad(self, *_: Any, **__: Any) -> Any:
         """Refuse: a design problem has an oracle."""
         raise ArgumentError(
-            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); outputs are those of "
-            "problem.of"
+            "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); derivatives of "
+            "outputs, and how sure a design is, are asked of problem.of, as in problem.of.laplace(..., **found.design)"
         )
+
+    jvp = vjp = hvp = sensitivities = laplace = value_and_grad
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""

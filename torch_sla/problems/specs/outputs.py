@@ -153,9 +153,15 @@ class Reaction(OutputSpec):
 
 
 class Energy(OutputSpec):
-    """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity."""
+    """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity.
+
+    Of what moves, in a `TransientProblem` with two derivatives in time, also the kinetic one, ½ ∫ density |u̇|².
+    """
 
     type: Literal["energy"] = "energy"
+    part: Literal["stored", "kinetic", "total"] = pydantic.Field(
+        default="stored", kw_only=False, description="Which energy; total is the sum of both."
+    )
 
 
 class Compliance(OutputSpec):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
+from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
+from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.mesh import MeshSpec
@@ -23,22 +27,23 @@ from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Listed, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from torch_sla.assembly.mesh import Mesh
     from torch_sla.linalg import SparseTensor
-    from torch_sla.problems.derivatives.check import GradientCheck
-    from torch_sla.problems.derivatives.module import ProblemModule
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Assembled
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.solution import Solution
 
 __all__ = ["FieldProblem", "Problem"]
 
+logger = logging.getLogger(__name__)
 
-class Problem(Spec):
+
+class Problem(Differentiable, Spec):
     """A problem as data. ``Problem(type="poisson", ...)`` builds the matching class.
 
     Examples
@@ -66,6 +71,8 @@ class Problem(Spec):
     """Orders of the time derivatives that have a meaning: 1 (a capacity), 2 (an inertia)."""
     still: ClassVar[str] = ""
     """Why other orders have none."""
+    goes_on: ClassVar[bool] = False
+    """Whether it is solved in parts, so that a run can be kept and gone on with."""
     no_modes: ClassVar[str | None] = None
     """Why it has no modes, where that is so."""
 
@@ -185,6 +192,15 @@ class Problem(Spec):
         """Keep where this was read from, so that later errors can name file and line."""
         self._document = document
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return what is pickled: the declaration; what was compiled is made again where it is needed."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_model": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return itself: frozen data needs no copy, so that modules that hold it can be copied."""
+        return self
+
     def forget(self) -> None:
         """Drop what was compiled and derived from the fields, of a copy whose fields were changed."""
         self._model = self._hash = None
@@ -218,7 +234,9 @@ class Problem(Spec):
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
                 if self._model is None:
+                    before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
+                    logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
@@ -256,6 +274,9 @@ class Problem(Spec):
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
         **named: Any,
     ) -> Solution:
         """Solve for given parameters; one node in the autograd graph.
@@ -273,206 +294,50 @@ class Problem(Spec):
             Whether to record the residual history.
         throw
             Whether failure raises `SolveError`, or is left in ``solution.info``.
+        folder
+            Keep a run in this folder while it goes on; of problems in time, sweeps and designs.
+        resume
+            Go on with the run in this folder, to the same bits as if it had never stopped.
+        progress
+            Called with a `Progress` after each part of long work; what it raises ends the work.
 
         Raises
         ------
         ArgumentError
-            For an unknown name, a wrong shape, NaN, or a coefficient that must be positive and is not.
+            For an unknown name, a wrong shape, NaN, a coefficient that must be positive and is not, or a folder
+            that holds another run.
         GradientError
             For a tensor that requires grad but reaches nothing.
         SolveError
             If the linear solve fails.
         """
         with self._located() as model:
-            return model.solve(
-                {**(values or {}), **named}, points=points, start=start, info=info, throw=throw
+            given = joined(values, named)
+            long: dict[str, Any] = {}
+            if folder is not None or resume is not None or progress is not None:
+                from torch_sla.problems.analyses.watching import watching
+
+                if not self.goes_on and (folder is not None or resume is not None):
+                    raise ArgumentError(
+                        f"a {self.type} problem is solved in one go, so there is nothing to go on with: folder and "
+                        "resume are of transient, sweep and design problems"
+                    )
+                moved = {} if points is None else {"points": points}
+                watch = watching(model, {**given, **moved}, folder, resume, progress)
+                long = {"watch": watch} if self.goes_on else {"progress": progress}
+            before = time.monotonic()
+            solution: Solution = model.solve(
+                given, points=points, start=start, info=info, throw=throw, **long
             )
+            logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
+            return solution
 
     def explain(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> str:
         """Return size, structure, chosen backend and method, and why."""
         from torch_sla.problems.report.explain import explain
 
         with self._located() as model:
-            return explain(model, {**(values or {}), **named})
-
-    # -- derivatives ----------------------------------------------------------------------------
-
-    def value_and_grad(
-        self,
-        output: str | Callable[[Solution], Tensor],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return an output and its gradient with respect to everything given.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output, or a function of the solution.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Returns
-        -------
-        value, gradients
-            A scalar, and a tensor of the shape of each thing given.
-
-        Examples
-        --------
-        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
-        >>> problem = PoissonProblem(
-        ...     mesh=IntervalMesh(cells=8),
-        ...     source=Parameter("f", default=1.0),
-        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
-        ...     outputs=[Integral("total", "u")],
-        ... )
-        >>> value, gradient = problem.value_and_grad("total", f=2.0)
-        >>> bool((2 * gradient["f"] - value).abs() < 1e-12)
-        True
-        """
-        from torch_sla.problems.derivatives.gradient import value_and_grad
-
-        return value_and_grad(self, output, {**(values or {}), **named})
-
-    def jvp(
-        self,
-        tangents: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return J v: how every field and output changes along tangents, by name.
-
-        Parameters
-        ----------
-        tangents
-            Tensors of the shape of what is given, by name; the others do not move.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a tangent of something that is not given, or of another shape.
-        GradientError
-            Where there is no such derivative.
-
-        Examples
-        --------
-        >>> from torch_sla import Dirichlet, Integral, IntervalMesh, Parameter, PoissonProblem
-        >>> problem = PoissonProblem(
-        ...     mesh=IntervalMesh(cells=8),
-        ...     source=Parameter("f", default=1.0),
-        ...     boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
-        ...     outputs=[Integral("total", "u")],
-        ... )
-        >>> along = problem.jvp({"f": 1.0}, f=2.0)
-        >>> bool((along["total"] - problem.solve(f=1.0)["total"]).abs() < 1e-12)
-        True
-        """
-        from torch_sla.problems.derivatives.products import jvp
-
-        return jvp(self, tangents, {**(values or {}), **named})
-
-    def vjp(
-        self,
-        cotangents: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return Jᵀ w: the gradient of ⟨w, fields and outputs⟩ with respect to everything given, by name.
-
-        Parameters
-        ----------
-        cotangents
-            Tensors of the shape of fields and outputs, by name.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a cotangent of something there is not, or of another shape.
-        """
-        from torch_sla.problems.derivatives.products import vjp
-
-        return vjp(self, cotangents, {**(values or {}), **named})
-
-    def hvp(
-        self,
-        output: str | Callable[[Solution], Tensor],
-        vectors: Mapping[str, Any],
-        values: Mapping[str, Any] | None = None,
-        /,
-        **named: Any,
-    ) -> dict[str, Tensor]:
-        """Return the Hessian of an output times vectors, by name; mixed derivatives count.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output, or a function of the solution.
-        vectors
-            Tensors of the shape of what is given, by name; the others are zero.
-        values, **named
-            Numbers and tensors by name; ``points`` counts.
-
-        Raises
-        ------
-        ArgumentError
-            For a vector of something that is not given, or of another shape.
-        GradientError
-            Where there are no second derivatives.
-        """
-        from torch_sla.problems.derivatives.products import hvp
-
-        return hvp(self, output, vectors, {**(values or {}), **named})
-
-    def check_gradients(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        output: str | Callable[[Solution], Tensor] | None = None,
-        seed: int = 20261,
-        entries: int = 1,
-        second: bool = True,
-        **named: Any,
-    ) -> GradientCheck:
-        """Test the derivatives with respect to each thing given; ``print`` the table.
-
-        Taylor remainders of the gradient in random directions and along single entries, those of the Hessian, and
-        the dot-product test of `jvp` and `vjp`.
-
-        Parameters
-        ----------
-        output
-            Name of a scalar output or function of the solution; a cubic functional when left out.
-        seed
-            Of the random directions.
-        entries
-            Single entries that are moved, those with the largest gradients.
-        second
-            Whether second derivatives are tested too.
-        """
-        from torch_sla.problems.derivatives.check import check_gradients
-
-        return check_gradients(
-            self,
-            {**(values or {}), **named},
-            output=output,
-            seed=seed,
-            entries=entries,
-            second=second,
-        )
-
-    def module(self, trainable: Sequence[str]) -> ProblemModule:
-        """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
-        from torch_sla.problems.derivatives.module import ProblemModule
-
-        return ProblemModule(self, trainable)
+            return explain(model, joined(values, named))
 
 
 class FieldProblem(Problem):
@@ -521,7 +386,7 @@ class FieldProblem(Problem):
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
         with self._located() as model:
-            return model.assemble({**(values or {}), **named}, points=points)
+            return model.assemble(joined(values, named), points=points)
 
     def residual(
         self,
@@ -535,9 +400,7 @@ class FieldProblem(Problem):
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
         with self._located() as model:
-            return model.residual(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.residual(u, joined(values, named), points=points, constrained=constrained)
 
     def jacobian(
         self,
@@ -551,9 +414,7 @@ class FieldProblem(Problem):
     ) -> SparseTensor:
         """Return the derivative of `residual` with respect to u."""
         with self._located() as model:
-            return model.jacobian(
-                u, {**(values or {}), **named}, points=points, constrained=constrained
-            )
+            return model.jacobian(u, joined(values, named), points=points, constrained=constrained)
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""

@@ -6,19 +6,22 @@ import itertools
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.problem import Problem
+from torch_sla.problems.specs.samples import Samples
 from torch_sla.problems.specs.value import FrozenMap, Listed
 
 __all__ = ["SweepProblem"]
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     AnyProblem: TypeAlias = Problem
     Case: TypeAlias = dict[str, Any]
     Cases: TypeAlias = Any
@@ -30,14 +33,23 @@ else:
     def _frozen(value: Any) -> Any:
         return dict(value) if isinstance(value, FrozenMap) else value
 
+    def _kind(value: Any) -> str:
+        if isinstance(value, Samples):
+            return "samples"
+        if isinstance(value, dict | FrozenMap):
+            return "samples" if value.get("type") == "samples" else "grid"
+        return "list"
+
     Number = float | Listed[float]
     Case = Annotated[dict[str, Number], BeforeValidator(_frozen), MinLen(1)]
     Grid = Annotated[
         dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(_frozen), MinLen(1)
     ]
     Cases = Annotated[
-        Annotated[Listed[Case], MinLen(1), Tag("list")] | Annotated[Grid, Tag("grid")],
-        Discriminator(lambda value: "grid" if isinstance(value, dict) else "list"),
+        Annotated[Listed[Case], MinLen(1), Tag("list")]
+        | Annotated[Grid, Tag("grid")]
+        | Annotated[Samples, Tag("samples")],
+        Discriminator(_kind),
     ]
 
 
@@ -58,13 +70,16 @@ class SweepProblem(Problem):
     """
 
     kinds: ClassVar[frozenset[str] | None] = frozenset()
+    goes_on: ClassVar[bool] = True
 
     type: Literal["sweep"] = "sweep"
     of: AnyProblem = Field(description="The problem; its outputs become [*batch, cases, ...].")
     cases: Cases = Field(
-        description="A list of cases ({name: value} each), or a grid ({name: [values]}), of which all "
-        "combinations are taken, the last name fastest."
+        description="A list of cases ({name: value} each), a grid ({name: [values]}), of which all "
+        "combinations are taken, the last name fastest, or random samples."
     )
+
+    _every: list[dict[str, Any]] | None = PrivateAttr(default=None)
 
     @property
     def inner(self) -> Problem:
@@ -79,6 +94,21 @@ class SweepProblem(Problem):
     @property
     def every(self) -> list[dict[str, Any]]:
         """All cases, as a list."""
+        if self._every is None:
+            self._every = self._listed()
+        return self._every
+
+    def _listed(self) -> list[dict[str, Any]]:
+        if isinstance(self.cases, Samples):
+            shapes = {name: tuple(self.of.declared[name].shape) for name in self.cases.of}
+            if any(len(shape) > 1 for shape in shapes.values()):
+                raise SpecError("samples are numbers or vectors of them", path="cases.of")
+            drawn = {name: values.tolist() for name, values in self.cases.draw(shapes).items()}
+            rows = zip(*drawn.values(), strict=True)
+            return [
+                {n: tuple(v) if isinstance(v, list) else v for n, v in zip(drawn, row, strict=True)}
+                for row in rows
+            ]
         if not isinstance(self.cases, dict):
             return [dict(case) for case in self.cases]
         names = list(self.cases)
@@ -87,17 +117,12 @@ class SweepProblem(Problem):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
+        if isinstance(self.cases, Samples):
+            self._known(self.cases.of, "cases.of")
         first = self.every[0].keys()
         for i, case in enumerate(self.every):
-            where = "cases" if isinstance(self.cases, dict) else f"cases.{i}"
-            for name in case:
-                if name not in self.of.declared:
-                    known = " ".join(self.of.declared) or "none"
-                    raise SpecError(
-                        f"{name!r} is no parameter of the problem{nearest(name, self.of.declared)}; "
-                        f"parameters: {known}",
-                        path=where,
-                    )
+            where = f"cases.{i}" if isinstance(self.cases, tuple | list) else "cases"
+            self._known(case, where)
             if case.keys() != first:
                 raise SpecError("all cases name the same parameters", path=where)
             for name, value in case.items():
@@ -109,3 +134,13 @@ class SweepProblem(Problem):
                         path=where,
                     )
         return self
+
+    def _known(self, names: Iterable[str], where: str) -> None:
+        for name in names:
+            if name not in self.of.declared:
+                known = " ".join(self.of.declared) or "none"
+                raise SpecError(
+                    f"{name!r} is no parameter of the problem{nearest(name, self.of.declared)}; "
+                    f"parameters: {known}",
+                    path=where,
+                )

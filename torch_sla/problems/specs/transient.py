@@ -91,6 +91,7 @@ class TransientProblem(Problem):
     """
 
     kinds: ClassVar[frozenset[str] | None] = frozenset()
+    goes_on: ClassVar[bool] = True
 
     type: Literal["transient"] = "transient"
     of: Physics = Field(description="The physics; its outputs are taken at every time.")

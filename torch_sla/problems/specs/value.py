@@ -50,7 +50,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-RESERVED_NAMES = frozenset({"points", "start", "info", "throw", "values", "pi"}) | frozenset("xyzt")
+RESERVED_NAMES = frozenset("xyzt") | frozenset(
+    {"points", "start", "info", "throw", "values", "folder", "resume", "progress", "pi"}
+)
 
 
 class Formula(str):

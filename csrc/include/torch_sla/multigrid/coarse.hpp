@@ -39,10 +39,10 @@ CoarseRank invert_coarsest(std::vector<double>& a, int n, Buffer<V>& inverse) {
 }
 
 // x = inverse f, or with its transpose.
-template <class V>
-void apply_coarsest(const Buffer<V>& inverse, const V* f, V* x, std::size_t n, bool transposed) {
+template <class V, class X>
+void apply_coarsest(const Buffer<V>& inverse, const X* f, X* x, std::size_t n, bool transposed) {
   for (std::size_t r = 0; r < n; ++r) {
-    V sum = 0;
+    X sum = V(0);
     if (transposed)
       for (std::size_t c = 0; c < n; ++c) sum += inverse[c * n + r] * f[c];
     else

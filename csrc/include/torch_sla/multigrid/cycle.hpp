@@ -10,14 +10,14 @@ namespace torch_sla::multigrid {
 
 constexpr double kRevisited = 0.4;
 
-// Vectors of one solve; a hierarchy itself is never written to by a cycle.
-template <class V>
+// Vectors of one solve, of elements X; a hierarchy itself is never written to by a cycle.
+template <class X>
 struct Workspace {
   struct Vectors {
-    Buffer<V> f, x, y, d, p, q, s;
+    Buffer<X> f, x, y, d, p, q, s;
   };
   std::vector<Vectors> levels;
-  std::vector<Buffer<V>> partial;  // restriction sums of the workers after the first
+  std::vector<Buffer<X>> partial;  // restriction sums of the workers after the first
 
   std::size_t bytes() const {
     std::size_t total = 0;
@@ -50,15 +50,16 @@ Adjoint<V, I> adjoint(const Hierarchy<V, I>& h) {
   return out;
 }
 
-template <class V, class I>
+template <class V, class I, class X = V>
 struct CycleRunner {
+  using Element = X;
   const Hierarchy<V, I>& h;
   const Adjoint<V, I>* transposed;  // null where the cycle itself is applied
-  Workspace<V>& w;
+  Workspace<X>& w;
   int threads;
 
   CycleRunner(const Hierarchy<V, I>& hierarchy, const Adjoint<V, I>* adjoint,
-              Workspace<V>& work, int nthreads)
+              Workspace<X>& work, int nthreads)
       : h(hierarchy), transposed(adjoint), w(work), threads(nthreads) {
     w.levels.resize(h.levels.size());
     for (std::size_t i = 0; i < h.levels.size(); ++i) {
@@ -86,8 +87,8 @@ struct CycleRunner {
   int level_threads(std::size_t i) const {
     return threads_for(h.levels[i].A.nnz() * h.levels[i].A.block(), threads);
   }
-  V* rhs() { return w.levels.front().f.data(); }
-  const V* result() const { return w.levels.front().x.data(); }
+  X* rhs() { return w.levels.front().f.data(); }
+  const X* result() const { return w.levels.front().x.data(); }
   int block() const { return h.levels.front().A.br; }
 
   // First half of the first smoothing step, for rows that are still in cache.
@@ -102,23 +103,23 @@ struct CycleRunner {
   bool is_direct(std::size_t i) const { return i + 1 == h.levels.size() && !h.coarse_inverse.empty(); }
 
   // x = B f on the first level, `stage` done for all rows; returns f . x.
-  double run() { return cycle(0, true); }
+  Sum<X> run() { return cycle(0, true); }
 
   void swap(std::size_t i) { w.levels[i].x.swap(w.levels[i].y); }
 
   // Smoothing steps on level i; from a zero guess the first half step may have been staged.
-  double smooth(std::size_t i, bool before, bool staged, bool dot) {
+  Sum<X> smooth(std::size_t i, bool before, bool staged, bool dot) {
     const auto& l = h.levels[i];
     const auto& A = matrix(i);
     auto& v = w.levels[i];
     const int t = level_threads(i), sweeps = h.options.sweeps;
     const Buffer<V>& M = blocks(i);
-    double product = 0.0;
+    Sum<X> product = 0.0;
     with_block(A.br, [&](auto B) {
       constexpr int b = decltype(B)::value;
       const std::int64_t rows = A.rows;
       if (h.options.smoother == Smoother::gauss_seidel) {
-        if (before) std::fill(v.x.begin(), v.x.end(), V(0));
+        if (before) std::fill(v.x.begin(), v.x.end(), X(0));
         for (int k = 0; k < sweeps; ++k) gauss_seidel<b>(A, M, v.f.data(), v.x.data(), before);
         if (dot) product = inner(v.f, v.x, t);
         return;
@@ -142,7 +143,7 @@ struct CycleRunner {
           }
           const double next = k == 0 ? rho : 1.0 / (2.0 * sigma - rho);
           const double alpha = k == 0 ? 0.0 : next * rho, beta = k == 0 ? 1.0 / theta : 2.0 * next / delta;
-          if (k == 0) std::fill(v.d.begin(), v.d.end(), V(0));
+          if (k == 0) std::fill(v.d.begin(), v.d.end(), X(0));
           const bool final = dot && k + 1 == degree;
           product = final ? chebyshev_step<b, true>(A, M, v.f.data(), v.x.data(), v.y.data(), v.d.data(), alpha, beta, t)
                           : chebyshev_step<b, false>(A, M, v.f.data(), v.x.data(), v.y.data(), v.d.data(), alpha, beta, t);
@@ -161,10 +162,10 @@ struct CycleRunner {
     return product;
   }
 
-  static double inner(const Buffer<V>& a, const Buffer<V>& b, int t) {
-    return parallel_sum(static_cast<std::int64_t>(a.size()), t, [&](std::int64_t begin, std::int64_t end) {
-      double total = 0.0;
-      for (std::int64_t e = begin; e < end; ++e) total += double(a[e]) * double(b[e]);
+  static Sum<X> inner(const Buffer<X>& a, const Buffer<X>& b, int t) {
+    return parallel_sum<Sum<X>>(static_cast<std::int64_t>(a.size()), t, [&](std::int64_t begin, std::int64_t end) {
+      Sum<X> total = 0.0;
+      for (std::int64_t e = begin; e < end; ++e) total += wide(a[e]) * wide(b[e]);
       return total;
     });
   }
@@ -181,21 +182,21 @@ struct CycleRunner {
       const int b = bs ? bs : A.br, k = ks ? ks : l.P.bc;
       const std::int64_t bk = std::int64_t(b) * k;
       const int workers = worker_count(A.rows, t);
-      std::vector<V*> target(workers, coarse.data());
+      std::vector<X*> target(workers, coarse.data());
       for (int q = 1; q < workers; ++q) {
         w.partial[q - 1].resize(coarse.size());
         target[q] = w.partial[q - 1].data();
       }
       parallel_for(A.rows, t, [&](std::int64_t begin, std::int64_t end, int worker) {
-        V* out = target[worker];
-        std::fill(out, out + coarse.size(), V(0));
-        V r[capacity(bs)];
+        X* out = target[worker];
+        std::fill(out, out + coarse.size(), X(0));
+        X r[capacity(bs)];
         for (std::int64_t row = begin; row < end; ++row) {
           for (int c = 0; c < b; ++c) r[c] = v.f[row * b + c];
           subtract_row<bs>(A, row, v.x.data(), r, b);
           for (I u = l.P.ptr[row]; u < l.P.ptr[row + 1]; ++u) {
             const V* p = l.P.val.data() + u * bk;
-            V* to = out + std::int64_t(l.P.col[u]) * k;
+            X* to = out + std::int64_t(l.P.col[u]) * k;
             for (int m = 0; m < b; ++m)
               for (int c = 0; c < k; ++c) to[c] += p[m * k + c] * r[m];
           }
@@ -218,9 +219,9 @@ struct CycleRunner {
         for (std::int64_t row = begin; row < end; ++row)
           for (I u = P.ptr[row]; u < P.ptr[row + 1]; ++u) {
             const V* p = P.val.data() + u * bk;
-            const V* from = coarse.data() + std::int64_t(P.col[u]) * k;
+            const X* from = coarse.data() + std::int64_t(P.col[u]) * k;
             for (int m = 0; m < b; ++m) {
-              V sum = x[row * b + m];
+              X sum = x[row * b + m];
               for (int c = 0; c < k; ++c) sum += p[m * k + c] * from[c];
               x[row * b + m] = sum;
             }
@@ -229,12 +230,12 @@ struct CycleRunner {
     });
   }
 
-  double cycle(std::size_t i, bool staged) {
+  Sum<X> cycle(std::size_t i, bool staged) {
     auto& v = w.levels[i];
     const bool dot = i == 0;
     if (is_direct(i)) {
       apply_coarsest(h.coarse_inverse, v.f.data(), v.x.data(), v.f.size(), transposed != nullptr);
-      return dot ? inner(v.f, v.x, 1) : 0.0;
+      return dot ? inner(v.f, v.x, 1) : Sum<X>(0.0);
     }
     smooth(i, true, staged, false);
     if (i + 1 < h.levels.size()) {
@@ -246,15 +247,15 @@ struct CycleRunner {
   }
 
   // q = A x of level i
-  void multiply(std::size_t i, const Buffer<V>& x, Buffer<V>& q) {
+  void multiply(std::size_t i, const Buffer<X>& x, Buffer<X>& q) {
     const auto& A = matrix(i);
     with_block(A.br, [&](auto B) {
       constexpr int bs = decltype(B)::value;
       const int b = bs ? bs : A.br;
       parallel_for(A.rows, level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
-        V r[capacity(bs)];
+        X r[capacity(bs)];
         for (std::int64_t row = begin; row < end; ++row) {
-          std::fill(r, r + b, V(0));
+          std::fill(r, r + b, X(0));
           subtract_row<bs>(A, row, x.data(), r, b);
           for (int c = 0; c < b; ++c) q[row * b + c] = -r[c];
         }
@@ -264,7 +265,8 @@ struct CycleRunner {
 
   // Solves level i approximately: by one cycle (V), two (W), or two conjugate gradient steps
   // preconditioned by the cycle (K; Notay 2008). A level that is not much smaller than the one above
-  // is visited once, which keeps the work of the cycle bounded when coarsening is slow.
+  // is visited once, which keeps the work of the cycle bounded when coarsening is slow. The steps of a K cycle
+  // are those of one right-hand side.
   void visit(std::size_t i) {
     cycle(i, false);
     const bool small = h.levels[i].A.nnz() * h.levels[i].A.block() <=
@@ -280,25 +282,27 @@ struct CycleRunner {
       for (std::size_t e = 0; e < n; ++e) v.x[e] += v.s[e];
       return;
     }
-    v.p = v.x;
-    v.q.resize(n);
-    multiply(i, v.p, v.q);
-    const double gamma = inner(v.p, v.q, 1), first = inner(v.p, v.f, 1);
-    if (!(gamma > 0.0)) return;
-    const double alpha = first / gamma, norm = inner(v.f, v.f, 1);
-    for (std::size_t e = 0; e < n; ++e) v.f[e] -= V(alpha) * v.q[e];
-    if (inner(v.f, v.f, 1) <= 0.0625 * norm) {
-      for (std::size_t e = 0; e < n; ++e) v.x[e] = V(alpha) * v.p[e];
-      return;
+    if constexpr (is_number<X>) {
+      v.p = v.x;
+      v.q.resize(n);
+      multiply(i, v.p, v.q);
+      const double gamma = inner(v.p, v.q, 1), first = inner(v.p, v.f, 1);
+      if (!(gamma > 0.0)) return;
+      const double alpha = first / gamma, norm = inner(v.f, v.f, 1);
+      for (std::size_t e = 0; e < n; ++e) v.f[e] -= V(alpha) * v.q[e];
+      if (inner(v.f, v.f, 1) <= 0.0625 * norm) {
+        for (std::size_t e = 0; e < n; ++e) v.x[e] = V(alpha) * v.p[e];
+        return;
+      }
+      cycle(i, false);
+      v.s.resize(n);
+      multiply(i, v.x, v.s);
+      const double cross = inner(v.x, v.q, 1), own = inner(v.x, v.s, 1), second = inner(v.x, v.f, 1);
+      const double rest = own - cross * cross / gamma;
+      const double beta = rest > 0.0 ? second / rest : 0.0;
+      const double back = alpha - beta * cross / gamma;
+      for (std::size_t e = 0; e < n; ++e) v.x[e] = V(back) * v.p[e] + V(beta) * v.x[e];
     }
-    cycle(i, false);
-    v.s.resize(n);
-    multiply(i, v.x, v.s);
-    const double cross = inner(v.x, v.q, 1), own = inner(v.x, v.s, 1), second = inner(v.x, v.f, 1);
-    const double rest = own - cross * cross / gamma;
-    const double beta = rest > 0.0 ? second / rest : 0.0;
-    const double back = alpha - beta * cross / gamma;
-    for (std::size_t e = 0; e < n; ++e) v.x[e] = V(back) * v.p[e] + V(beta) * v.x[e];
   }
 };
 
@@ -328,6 +332,45 @@ void apply(Runner& run, const T* r, T* z, std::int64_t n, std::int64_t k, double
   run.run();
   const auto* x = run.result();
   for (std::int64_t i = 0; i < n; ++i) z[i * k] = T(x[i]) * up;
+}
+
+// The same for the columns first .. first + count - 1 together; `Runner` has elements Lanes<V, K>.
+template <int K, class T, class Runner>
+void apply_lanes(Runner& run, const T* r, T* z, std::int64_t n, std::int64_t k, std::int64_t first, int count,
+                 double scale, int threads) {
+  using Z = typename Runner::Element;
+  double most[K] = {};
+  for (std::int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < count; ++c) {
+      const double size = std::abs(double(r[i * k + first + c]));
+      if (!(size <= most[c])) most[c] = size;
+    }
+  T down[K] = {}, up[K] = {};
+  for (int c = 0; c < count; ++c) {
+    if (!(most[c] > 0.0) || !std::isfinite(most[c])) continue;
+    int exponent = 0;
+    std::frexp(most[c], &exponent);
+    down[c] = T(std::ldexp(1.0, -exponent));
+    up[c] = T(std::ldexp(scale, exponent));
+  }
+  Z* f = run.rhs();
+  const int b = run.block();
+  parallel_for(n / b, threads_for(n * K, threads), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin * b; i < end * b; ++i) {
+      Z lane = Z(0);
+      for (int c = 0; c < count; ++c)
+        if (down[c] != T(0)) lane[c] = static_cast<std::decay_t<decltype(lane[c])>>(r[i * k + first + c] * down[c]);
+      f[i] = lane;
+    }
+    run.stage(begin, end);
+  });
+  run.run();
+  const Z* x = run.result();
+  for (std::int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < count; ++c)
+      z[i * k + first + c] = most[c] == 0.0            ? T(0)
+                             : std::isfinite(most[c]) ? T(x[i][c]) * up[c]
+                                                      : T(most[c] - most[c]);
 }
 
 }  // namespace torch_sla::multigrid

@@ -6,21 +6,21 @@
 namespace torch_sla::multigrid {
 
 // A padded vector on a lattice.
-template <class V>
+template <class X>
 struct LatticeVector {
-  Buffer<V> data;
+  Buffer<X> data;
   std::int64_t pad = 0;
   void allocate(const Shape& s) {
     pad = s.pad();
-    data.assign(chunks_of(s.size()) * kLanes + 2 * pad, V(0));
+    data.assign(chunks_of(s.size()) * kLanes + 2 * pad, X(0));
   }
-  V* begin() { return data.data() + pad; }
+  X* begin() { return data.data() + pad; }
 };
 
-template <class V>
+template <class X>
 struct LatticeWorkspace {
   struct Vectors {
-    LatticeVector<V> f, x, y, p, q;  // the last two for K cycles
+    LatticeVector<X> f, x, y, p, q;  // the last two for K cycles
   };
   std::vector<Vectors> levels;
   std::size_t bytes() const {
@@ -61,15 +61,16 @@ LatticeAdjoint<V> lattice_adjoint(const LatticeHierarchy<V>& h) {
   return out;
 }
 
-template <class V>
+template <class V, class X = V>
 struct LatticeRunner {
+  using Element = X;
   const LatticeHierarchy<V>& h;
   const LatticeAdjoint<V>* transposed;
-  LatticeWorkspace<V>& w;
+  LatticeWorkspace<X>& w;
   int threads;
 
   LatticeRunner(const LatticeHierarchy<V>& hierarchy, const LatticeAdjoint<V>* adjoint,
-                LatticeWorkspace<V>& work, int nthreads)
+                LatticeWorkspace<X>& work, int nthreads)
       : h(hierarchy), transposed(adjoint), w(work), threads(nthreads) {
     if (w.levels.size() == h.levels.size()) return;
     w.levels.resize(h.levels.size());
@@ -91,50 +92,51 @@ struct LatticeRunner {
   int level_threads(std::size_t i) const {
     return threads_for(h.levels[i].A.shape.size() * h.levels[i].A.entries.count, threads);
   }
-  V* rhs() { return w.levels.front().f.begin(); }
-  const V* result() const { return const_cast<LatticeWorkspace<V>&>(w).levels.front().x.begin(); }
+  X* rhs() { return w.levels.front().f.begin(); }
+  const X* result() const { return const_cast<LatticeWorkspace<X>&>(w).levels.front().x.begin(); }
   int block() const { return 1; }
   bool is_direct(std::size_t i) const { return i + 1 == h.levels.size() && !h.coarse_inverse.empty(); }
   void stage(std::int64_t begin, std::int64_t end) {
     if (h.options.lines) return;
-    V* x = w.levels.front().x.begin();
-    const V* f = w.levels.front().f.begin();
+    X* x = w.levels.front().x.begin();
+    const X* f = w.levels.front().f.begin();
     const V* m = h.levels.front().M.data();
     for (std::int64_t i = begin; i < end; ++i) x[i] = m[i] * f[i];
   }
-  double run() { return cycle(0, true); }
+  Sum<X> run() { return cycle(0, true); }
 
   // acc = f - A x over one chunk
-  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const V* f, const V* x, V* acc) {
-    V r[kLanes];
+  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, X* acc) {
+    X r[kLanes];
     for (int l = 0; l < kLanes; ++l) r[l] = f[l];
     for (int k = 0; k < count; ++k) {
-      const V* xk = x + offset[k];
+      const X* xk = x + offset[k];
       const V* ak = a + k * kLanes;
       for (int l = 0; l < kLanes; ++l) r[l] -= ak[l] * xk[l];
     }
     for (int l = 0; l < kLanes; ++l) acc[l] = r[l];
   }
 
-  double relax(std::size_t i, bool dot) {
+  Sum<X> relax(std::size_t i, bool dot) {
     const auto& A = matrix(i);
     auto& v = w.levels[i];
     const auto offsets = A.offsets();
-    const V *f = v.f.begin(), *x = v.x.begin(), *m = h.levels[i].M.data();
-    V* y = v.y.begin();
+    const X *f = v.f.begin(), *x = v.x.begin();
+    const V* m = h.levels[i].M.data();
+    X* y = v.y.begin();
     const int count = A.entries.count;
-    const double product =
-        parallel_sum(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
-          double total = 0.0;
-          V r[kLanes];
+    const Sum<X> product =
+        parallel_sum<Sum<X>>(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
+          Sum<X> total = 0.0;
+          X r[kLanes];
           for (std::int64_t c = begin; c < end; ++c) {
             const std::int64_t at = c * kLanes;
             residual_chunk(A.chunk(c), count, offsets.data(), f + at, x + at, r);
             for (int l = 0; l < kLanes; ++l) y[at + l] = x[at + l] + m[at + l] * r[l];
             if (dot) {
-              V part = 0;
+              X part = V(0);
               for (int l = 0; l < kLanes; ++l) part += f[at + l] * y[at + l];
-              total += double(part);
+              total += wide(part);
             }
           }
           return total;
@@ -144,7 +146,7 @@ struct LatticeRunner {
   }
 
   // y = f - A x of level i; y may be f.
-  void residual(std::size_t i, const V* f, const V* x, V* y) {
+  void residual(std::size_t i, const X* f, const X* x, X* y) {
     const auto& A = matrix(i);
     const auto offsets = A.offsets();
     parallel_for(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
@@ -161,7 +163,7 @@ struct LatticeRunner {
     const Shape& s = h.levels[i].A.shape;
     const std::int64_t n = s.size();
     const int t = level_threads(i);
-    V *f = v.f.begin(), *x = v.x.begin(), *y = v.y.begin();
+    X *f = v.f.begin(), *x = v.x.begin(), *y = v.y.begin();
     for (std::size_t k = 0; k < all.size(); ++k) {
       const auto& line = all[forward ? k : all.size() - 1 - k];
       const bool first = zero && k == 0;
@@ -175,16 +177,16 @@ struct LatticeRunner {
     }
   }
 
-  double inner(std::size_t i, const V* a, const V* b) {
-    return parallel_sum(h.levels[i].A.shape.size(), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
-      double total = 0.0;
-      for (std::int64_t e = begin; e < end; ++e) total += double(a[e]) * double(b[e]);
+  Sum<X> inner(std::size_t i, const X* a, const X* b) {
+    return parallel_sum<Sum<X>>(h.levels[i].A.shape.size(), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
+      Sum<X> total = 0.0;
+      for (std::int64_t e = begin; e < end; ++e) total += wide(a[e]) * wide(b[e]);
       return total;
     });
   }
 
   // Moves one plane (last axis) of residuals to the lattice halved along the first two axes.
-  void restrict_plane(const LatticeLevel<V>& l, std::int64_t z, V* r, V* half, const V*& out) const {
+  void restrict_plane(const LatticeLevel<V>& l, std::int64_t z, X* r, X* half, const X*& out) const {
     const Shape& s = l.A.shape;
     std::int64_t n0 = s.n[0];
     const std::int64_t n1 = s.n[1];
@@ -193,13 +195,13 @@ struct LatticeRunner {
       if (p.axis == 0) {
         const std::int64_t nc = p.coarse.n[0], no = p.odd.n[0];
         for (std::int64_t y = 0; y < n1; ++y) {
-          const V* from = out + y * n0;
-          V* to = half + y * nc;
+          const X* from = out + y * n0;
+          X* to = half + y * nc;
           const V* low = p.low.data() + p.pad + (z * n1 + y) * no;
           const V* high = p.high.data() + p.pad + (z * n1 + y) * no;
-          for (std::int64_t X = 0; X < no; ++X) to[X] = from[2 * X] + low[X] * from[2 * X + 1];
+          for (std::int64_t j = 0; j < no; ++j) to[j] = from[2 * j] + low[j] * from[2 * j + 1];
           if (nc > no) to[no] = from[2 * no];
-          for (std::int64_t X = 1; X < nc; ++X) to[X] += high[X - 1] * from[2 * X - 1];
+          for (std::int64_t j = 1; j < nc; ++j) to[j] += high[j - 1] * from[2 * j - 1];
         }
         n0 = nc;
         out = half;
@@ -208,10 +210,10 @@ struct LatticeRunner {
         const V* low = p.low.data() + p.pad + z * no * n0;
         const V* high = p.high.data() + p.pad + z * no * n0;
         for (std::int64_t Y = 0; Y < nc; ++Y) {  // in place: row Y is written after 2Y-1 was read
-          const V* even = out + 2 * Y * n0;
-          V* to = half + Y * n0;
+          const X* even = out + 2 * Y * n0;
+          X* to = half + Y * n0;
           for (std::int64_t x = 0; x < n0; ++x) {
-            V sum = even[x];
+            X sum = even[x];
             if (Y < no) sum += low[Y * n0 + x] * even[n0 + x];
             if (Y > 0) sum += high[(Y - 1) * n0 + x] * even[x - n0];
             to[x] = sum;
@@ -233,11 +235,11 @@ struct LatticeRunner {
     const AxisWeights<V>* last = nullptr;
     for (const auto& p : l.weights)
       if (p.axis == 2) last = &p;
-    V* coarse = w.levels[i + 1].f.begin();
-    const V *f = v.f.begin(), *x = v.x.begin();
+    X* coarse = w.levels[i + 1].f.begin();
+    const X *f = v.f.begin(), *x = v.x.begin();
     parallel_for(sc.n[2], level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
-      Buffer<V> r(plane + 2 * kLanes), half(plane);
-      std::fill(coarse + begin * coarse_plane, coarse + end * coarse_plane, V(0));
+      Buffer<X> r(plane + 2 * kLanes), half(plane);
+      std::fill(coarse + begin * coarse_plane, coarse + end * coarse_plane, X(0));
       const std::int64_t from = last ? std::max<std::int64_t>(0, 2 * begin - 1) : begin;
       const std::int64_t to = last ? std::min(s.n[2], 2 * end) : end;
       for (std::int64_t z = from; z < to; ++z) {
@@ -245,10 +247,10 @@ struct LatticeRunner {
         for (std::int64_t c = c0; c < c1; ++c)
           residual_chunk(A.chunk(c), A.entries.count, offsets.data(), f + c * kLanes, x + c * kLanes,
                          r.data() + (c - c0) * kLanes);
-        const V* out;
+        const X* out;
         restrict_plane(l, z, r.data() + (z * plane - c0 * kLanes), half.data(), out);
         if (!last || z % 2 == 0) {
-          V* target = coarse + (last ? z / 2 : z) * coarse_plane;
+          X* target = coarse + (last ? z / 2 : z) * coarse_plane;
           for (std::int64_t e = 0; e < coarse_plane; ++e) target[e] += out[e];
           continue;
         }
@@ -269,45 +271,45 @@ struct LatticeRunner {
     const std::int64_t plane = s.stride(2), coarse_plane = sc.stride(2), n1 = s.n[1];
     const AxisWeights<V>* axes[3] = {nullptr, nullptr, nullptr};
     for (const auto& p : l.weights) axes[p.axis] = &p;
-    const V* coarse = w.levels[i + 1].x.begin();
-    V* x = w.levels[i].x.begin();
+    const X* coarse = w.levels[i + 1].x.begin();
+    X* x = w.levels[i].x.begin();
     parallel_for(s.n[2], level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
-      Buffer<V> first(coarse_plane), second(sc.n[0] * n1);
+      Buffer<X> first(coarse_plane), second(sc.n[0] * n1);
       for (std::int64_t z = begin; z < end; ++z) {
-        const V* in = coarse + (axes[2] ? z / 2 : z) * coarse_plane;
+        const X* in = coarse + (axes[2] ? z / 2 : z) * coarse_plane;
         if (axes[2] && z % 2) {
           const std::int64_t Z = z / 2;
           const V* low = axes[2]->low.data() + axes[2]->pad + Z * coarse_plane;
           const V* high = axes[2]->high.data() + axes[2]->pad + Z * coarse_plane;
-          const V* next = Z + 1 < sc.n[2] ? in + coarse_plane : in;  // weight zero past the end
+          const X* next = Z + 1 < sc.n[2] ? in + coarse_plane : in;  // weight zero past the end
           for (std::int64_t e = 0; e < coarse_plane; ++e) first[e] = low[e] * in[e] + high[e] * next[e];
           in = first.data();
         }
         if (axes[1]) {
           const std::int64_t n0 = sc.n[0], no = axes[1]->odd.n[1];
           for (std::int64_t y = 0; y < n1; ++y) {
-            const V* here = in + y / 2 * n0;
-            V* to = second.data() + y * n0;
+            const X* here = in + y / 2 * n0;
+            X* to = second.data() + y * n0;
             if (y % 2 == 0) {
               std::copy(here, here + n0, to);
               continue;
             }
             const V* low = axes[1]->low.data() + axes[1]->pad + (z * no + y / 2) * n0;
             const V* high = axes[1]->high.data() + axes[1]->pad + (z * no + y / 2) * n0;
-            const V* next = y / 2 + 1 < sc.n[1] ? here + n0 : here;
+            const X* next = y / 2 + 1 < sc.n[1] ? here + n0 : here;
             for (std::int64_t e = 0; e < n0; ++e) to[e] = low[e] * here[e] + high[e] * next[e];
           }
           in = second.data();
         }
-        V* out = x + z * plane;
+        X* out = x + z * plane;
         if (!axes[0]) {
           for (std::int64_t e = 0; e < plane; ++e) out[e] += in[e];
           continue;
         }
         const std::int64_t nc = sc.n[0], no = axes[0]->odd.n[0], n0 = s.n[0];
         for (std::int64_t y = 0; y < n1; ++y) {
-          const V* from = in + y * nc;
-          V* to = out + y * n0;
+          const X* from = in + y * nc;
+          X* to = out + y * n0;
           const V* low = axes[0]->low.data() + axes[0]->pad + (z * n1 + y) * no;
           const V* high = axes[0]->high.data() + axes[0]->pad + (z * n1 + y) * no;
           const std::int64_t full = nc > no ? no : no - 1;  // odd points with a neighbour on both sides
@@ -322,14 +324,14 @@ struct LatticeRunner {
     });
   }
 
-  double cycle(std::size_t i, bool staged) {
+  Sum<X> cycle(std::size_t i, bool staged) {
     auto& v = w.levels[i];
     const std::int64_t n = h.levels[i].A.shape.size();
     const bool dot = i == 0;
     if (is_direct(i)) {
       apply_coarsest(h.coarse_inverse, v.f.begin(), v.x.begin(), n, transposed != nullptr);
-      double product = 0.0;
-      for (std::int64_t e = 0; e < n; ++e) product += double(v.f.begin()[e]) * double(v.x.begin()[e]);
+      Sum<X> product = 0.0;
+      for (std::int64_t e = 0; e < n; ++e) product += wide(v.f.begin()[e]) * wide(v.x.begin()[e]);
       return product;
     }
     const bool along = h.options.lines;
@@ -337,7 +339,7 @@ struct LatticeRunner {
       relax_lines(i, true, true);
     } else if (!staged) {
       const V* m = h.levels[i].M.data();
-      V *f = v.f.begin(), *x = v.x.begin();
+      X *f = v.f.begin(), *x = v.x.begin();
       parallel_for(n, level_threads(i), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t e = begin; e < end; ++e) x[e] = m[e] * f[e];
       });
@@ -351,7 +353,7 @@ struct LatticeRunner {
       visit(i + 1);
       prolong(i);
     }
-    double product = 0.0;
+    Sum<X> product = 0.0;
     for (int k = 0; k < h.options.sweeps; ++k) {
       if (along) relax_lines(i, false, false);
       else product = relax(i, dot && k + 1 == h.options.sweeps);
@@ -360,7 +362,7 @@ struct LatticeRunner {
   }
 
   // Solves level i approximately: by one cycle (V), two (W), or two conjugate gradient steps
-  // preconditioned by the cycle (K), as on aggregates.
+  // preconditioned by the cycle (K), as on aggregates; K is for one right-hand side.
   void visit(std::size_t i) {
     cycle(i, false);
     if (h.options.cycle == Cycle::V || is_direct(i)) return;
@@ -370,36 +372,38 @@ struct LatticeRunner {
       std::swap(v.p.data, v.x.data);  // first result; the second cycle works on its residual
       residual(i, v.f.begin(), v.p.begin(), v.f.begin());
       cycle(i, false);
-      V *x = v.x.begin(), *p = v.p.begin();
+      X *x = v.x.begin(), *p = v.p.begin();
       for (std::int64_t e = 0; e < n; ++e) x[e] += p[e];
       return;
     }
-    std::swap(v.p.data, v.x.data);
-    V *f = v.f.begin(), *p = v.p.begin(), *q = v.q.begin();
-    residual(i, f, p, v.y.begin());  // f - A p
-    const V* rest_of = v.y.begin();
-    for (std::int64_t e = 0; e < n; ++e) q[e] = f[e] - rest_of[e];
-    const double gamma = inner(i, p, q), first = inner(i, p, f);
-    if (!(gamma > 0.0)) {
+    if constexpr (is_number<X>) {
       std::swap(v.p.data, v.x.data);
-      return;
+      V *f = v.f.begin(), *p = v.p.begin(), *q = v.q.begin();
+      residual(i, f, p, v.y.begin());  // f - A p
+      const V* rest_of = v.y.begin();
+      for (std::int64_t e = 0; e < n; ++e) q[e] = f[e] - rest_of[e];
+      const double gamma = inner(i, p, q), first = inner(i, p, f);
+      if (!(gamma > 0.0)) {
+        std::swap(v.p.data, v.x.data);
+        return;
+      }
+      const double alpha = first / gamma, norm = inner(i, f, f);
+      for (std::int64_t e = 0; e < n; ++e) f[e] -= V(alpha) * q[e];
+      if (inner(i, f, f) <= 0.0625 * norm) {
+        V* x = v.x.begin();
+        for (std::int64_t e = 0; e < n; ++e) x[e] = V(alpha) * p[e];
+        return;
+      }
+      cycle(i, false);
+      V *x = v.x.begin(), *y = v.y.begin();
+      residual(i, f, x, y);
+      for (std::int64_t e = 0; e < n; ++e) y[e] = f[e] - y[e];  // A x
+      const double cross = inner(i, x, q), own = inner(i, x, y), second = inner(i, x, f);
+      const double rest = own - cross * cross / gamma;
+      const double beta = rest > 0.0 ? second / rest : 0.0;
+      const double back = alpha - beta * cross / gamma;
+      for (std::int64_t e = 0; e < n; ++e) x[e] = V(back) * p[e] + V(beta) * x[e];
     }
-    const double alpha = first / gamma, norm = inner(i, f, f);
-    for (std::int64_t e = 0; e < n; ++e) f[e] -= V(alpha) * q[e];
-    if (inner(i, f, f) <= 0.0625 * norm) {
-      V* x = v.x.begin();
-      for (std::int64_t e = 0; e < n; ++e) x[e] = V(alpha) * p[e];
-      return;
-    }
-    cycle(i, false);
-    V *x = v.x.begin(), *y = v.y.begin();
-    residual(i, f, x, y);
-    for (std::int64_t e = 0; e < n; ++e) y[e] = f[e] - y[e];  // A x
-    const double cross = inner(i, x, q), own = inner(i, x, y), second = inner(i, x, f);
-    const double rest = own - cross * cross / gamma;
-    const double beta = rest > 0.0 ? second / rest : 0.0;
-    const double back = alpha - beta * cross / gamma;
-    for (std::int64_t e = 0; e < n; ++e) x[e] = V(back) * p[e] + V(beta) * x[e];
   }
 };
 

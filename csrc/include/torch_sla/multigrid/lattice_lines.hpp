@@ -66,8 +66,8 @@ LineFactor<V> line_factor(const Stencil<V>& A, int axis, int threads) {
 }
 
 // Replaces r by the solution of the tridiagonal systems.
-template <class V>
-void solve_lines(const LineFactor<V>& L, const Shape& s, V* r, int threads) {
+template <class V, class X>
+void solve_lines(const LineFactor<V>& L, const Shape& s, X* r, int threads) {
   for_each_line(s, L.axis, threads, [&](std::int64_t first, std::int64_t step, std::int64_t count,
                                         std::int64_t from, std::int64_t to) {
     for (std::int64_t k = 0; k < count; ++k) {

@@ -17,6 +17,7 @@
 #endif
 
 #include "../parallel.hpp"
+#include "lanes.hpp"
 
 namespace torch_sla::multigrid {
 
@@ -156,14 +157,14 @@ constexpr std::int64_t kSerialWork = 300000;
 inline int threads_for(std::int64_t items, int threads) { return items < kSerialWork ? 1 : threads; }
 
 // Sum of one partial result per worker, in worker order.
-template <class F>
-double parallel_sum(std::int64_t n, int threads, F&& f) {
-  std::vector<double> partial(worker_count(n, threads), 0.0);
+template <class S = double, class F>
+S parallel_sum(std::int64_t n, int threads, F&& f) {
+  std::vector<S> partial(worker_count(n, threads), S(0));
   parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     partial[worker] = f(begin, end);
   });
-  double total = 0.0;
-  for (double p : partial) total += p;
+  S total = S(0);
+  for (const S& p : partial) total += p;
   return total;
 }
 

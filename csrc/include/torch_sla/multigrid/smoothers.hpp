@@ -18,19 +18,19 @@ enum class Smoother { jacobi, l1_jacobi, spai0, chebyshev, gauss_seidel };
 constexpr double kChebyshevLower = 0.25, kChebyshevUpper = 1.05;
 
 // acc -= (row i of A) x
-template <int B, class V, class I>
-inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const V* x, V* acc, int b) {
+template <int B, class V, class X, class I>
+inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x, X* acc, int b) {
   if constexpr (B == 1) {
-    V sum = acc[0];
+    X sum = acc[0];
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) sum -= A.val[s] * x[A.col[s]];
     acc[0] = sum;
   } else {
     const std::int64_t bb = std::int64_t(b) * b;
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) {
       const V* a = A.val.data() + s * bb;
-      const V* xj = x + std::int64_t(A.col[s]) * b;
+      const X* xj = x + std::int64_t(A.col[s]) * b;
       for (int r = 0; r < b; ++r) {
-        V sum = acc[r];
+        X sum = acc[r];
         for (int c = 0; c < b; ++c) sum -= a[r * b + c] * xj[c];
         acc[r] = sum;
       }
@@ -39,10 +39,10 @@ inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const V* x,
 }
 
 // y = M r, y += M r
-template <int B, bool Add, class V>
-inline void multiply_block(const V* M, const V* r, V* y, int b) {
+template <int B, bool Add, class V, class X>
+inline void multiply_block(const V* M, const X* r, X* y, int b) {
   for (int p = 0; p < b; ++p) {
-    V sum = Add ? y[p] : V(0);
+    X sum = Add ? y[p] : X(0);
     for (int q = 0; q < b; ++q) sum += M[p * b + q] * r[q];
     y[p] = sum;
   }
@@ -182,21 +182,21 @@ double spectral_radius(const BlockMatrix<V, I>& A, const Buffer<V>& M, int steps
 }
 
 // x = M f over rows [begin, end)
-template <int B, class V>
-void apply_blocks(const Buffer<V>& M, const V* f, V* x, int b, std::int64_t begin, std::int64_t end) {
+template <int B, class V, class X>
+void apply_blocks(const Buffer<V>& M, const X* f, X* x, int b, std::int64_t begin, std::int64_t end) {
   const std::int64_t bb = std::int64_t(b) * b;
   for (std::int64_t i = begin; i < end; ++i)
     multiply_block<B, false>(M.data() + i * bb, f + i * b, x + i * b, b);
 }
 
 // y = x + M (f - A x); returns f . y where Dot asks for it.
-template <int B, bool Dot, class V, class I>
-double relax(const BlockMatrix<V, I>& A, const Buffer<V>& M, const V* f, const V* x, V* y, int threads) {
+template <int B, bool Dot, class V, class X, class I>
+Sum<X> relax(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, const X* x, X* y, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
-  return parallel_sum(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
-    double dot = 0.0;
-    V r[capacity(B)];
+  return parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
+    Sum<X> dot = 0.0;
+    X r[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
       for (int c = 0; c < b; ++c) {
         r[c] = f[i * b + c];
@@ -205,30 +205,30 @@ double relax(const BlockMatrix<V, I>& A, const Buffer<V>& M, const V* f, const V
       subtract_row<B>(A, i, x, r, b);
       multiply_block<B, true>(M.data() + i * bb, r, y + i * b, b);
       if constexpr (Dot)
-        for (int c = 0; c < b; ++c) dot += double(f[i * b + c]) * double(y[i * b + c]);
+        for (int c = 0; c < b; ++c) dot += wide(f[i * b + c]) * wide(y[i * b + c]);
     }
     return dot;
   });
 }
 
 // One Chebyshev step: d = alpha d + beta D^-1 (f - A x), y = x + d.
-template <int B, bool Dot, class V, class I>
-double chebyshev_step(const BlockMatrix<V, I>& A, const Buffer<V>& M, const V* f, const V* x, V* y, V* d,
+template <int B, bool Dot, class V, class X, class I>
+Sum<X> chebyshev_step(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, const X* x, X* y, X* d,
                       double alpha, double beta, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
-  return parallel_sum(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
-    double dot = 0.0;
-    V r[capacity(B)], z[capacity(B)];
+  return parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
+    Sum<X> dot = 0.0;
+    X r[capacity(B)], z[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
       for (int c = 0; c < b; ++c) r[c] = f[i * b + c];
       subtract_row<B>(A, i, x, r, b);
       multiply_block<B, false>(M.data() + i * bb, r, z, b);
       for (int c = 0; c < b; ++c) {
-        const V step = V(alpha) * d[i * b + c] + V(beta) * z[c];
+        const X step = V(alpha) * d[i * b + c] + V(beta) * z[c];
         d[i * b + c] = step;
         y[i * b + c] = x[i * b + c] + step;
-        if constexpr (Dot) dot += double(f[i * b + c]) * double(y[i * b + c]);
+        if constexpr (Dot) dot += wide(f[i * b + c]) * wide(y[i * b + c]);
       }
     }
     return dot;
@@ -236,11 +236,11 @@ double chebyshev_step(const BlockMatrix<V, I>& A, const Buffer<V>& M, const V* f
 }
 
 // One Gauss-Seidel sweep in place; rows depend on the ones before them, so it is serial.
-template <int B, class V, class I>
-void gauss_seidel(const BlockMatrix<V, I>& A, const Buffer<V>& M, const V* f, V* x, bool forward) {
+template <int B, class V, class X, class I>
+void gauss_seidel(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, X* x, bool forward) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b, n = A.rows;
-  V r[capacity(B)];
+  X r[capacity(B)];
   for (std::int64_t step = 0; step < n; ++step) {
     const std::int64_t i = forward ? step : n - 1 - step;
     for (int c = 0; c < b; ++c) r[c] = f[i * b + c];

@@ -22,11 +22,13 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     Probe,
+    Solver,
     SweepProblem,
     Variable,
     clear_cache,
+    load_problem,
 )
-from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg import cache_counters
 
 
@@ -273,3 +275,116 @@ def test_points_without_a_transform() -> None:
     assert found.objective < 0.03
     assert found.design["points"].shape == (4, 1)
     assert problem.check_gradients().passed
+
+
+def test_stages_follow_each_other(tmp_path) -> None:
+    stages = [
+        {"variables.0.transform.1.beta": 4.0},
+        {"variables.0.transform.1.beta": 8.0, "optimizer.max_iterations": 3},
+    ]
+    chain = [{"type": "cone_filter", "radius": 0.5}, {"type": "projection", "beta": 1.0}]
+    rho = Variable("rho", bounds=(0.0, 1.0), transform=chain)
+    problem = cantilever(MMA(max_iterations=4), variables=[rho], stages=stages)
+    whole = problem.solve()
+    assert whole.history["stage"] == [0] * 5 + [1] * 5 + [2] * 4
+    assert whole.history["iteration"] == list(range(14))
+    assert whole.iterations == 13
+    # Each stage is the search that a person would start there.
+    first = cantilever(MMA(max_iterations=4), variables=[rho]).solve()
+    assert whole.history["objective"][:5] == first.history["objective"]
+    sharper = cantilever(
+        MMA(max_iterations=4),
+        variables=[rho.updated(transform=[chain[0], {"type": "projection", "beta": 4.0}])],
+    ).oracle()
+    there = sharper.value_and_grad(first.unknowns).value
+    assert whole.history["objective"][5] == pytest.approx(there, rel=1e-12)
+    assert torch.equal(whole["volume"], whole.solution["volume"])
+
+    def stop(progress) -> None:
+        if progress.done == at:
+            raise InterruptedError
+
+    for at in (4, 5, 11):
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=tmp_path / str(at), progress=stop)
+        again = problem.solve(resume=tmp_path / str(at))
+        assert torch.equal(again.unknowns, whole.unknowns)
+        assert again.history["objective"] == whole.history["objective"]
+
+
+def test_stages_are_checked_when_declared(tmp_path) -> None:
+    def staged(**stage):
+        return conductivity(LBFGS(max_iterations=2), stages=[{"optimizer.memory": 5}, stage])
+
+    problem = staged(objective="misfit(T) + 0.1*tikhonov(log(kappa))")
+    problem.to_yaml(tmp_path / "d.yaml")
+    assert load_problem(tmp_path / "d.yaml").spec_hash == problem.spec_hash
+    assert staged(objective="misfit(T)").spec_hash != problem.spec_hash
+    wrong = {
+        "optimizer.memry": (
+            3,
+            r"stages.1.optimizer.memry: there is no field 'memry' \(did you mean",
+        ),
+        "optimizer.memory": (0, r"stages.1.optimizer.memory: .*memory"),
+        "variables.3.bounds": (
+            None,
+            r"stages.1.variables.3.bounds: '3' is no index of a list of 1",
+        ),
+        "objective": ("misfit(S)", r"stages.1.objective: no data is called 'S'"),
+        "of.mesh.cells": ("x", r"stages.1.of.mesh.cells"),
+        "stages": ([], r"stages.1.stages: this is the same in all stages"),
+        "optimizer.memory.x": (1, r"which is a single value"),
+    }
+    for path, (value, message) in wrong.items():
+        with pytest.raises(SpecError, match=message):
+            staged(**{path: value})
+    with pytest.raises(SpecError, match=r"stages.1: it has 3 unknowns, and the one before 6"):
+        staged(**{"of.mesh.cells": 3}).solve()
+
+
+def test_a_variable_that_reaches_nothing_is_refused() -> None:
+    idle = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        diffusivity=Parameter("kappa", on="cells", default=1.0),
+        source=Parameter("f", default=1.0),
+        boundary=GROUND,
+        outputs=[Integral("heat", "f"), Probe("T", at=[(0.5,)])],
+    )
+    problem = DesignProblem(
+        of=idle, variables=[Variable("f"), Variable("kappa")], objective="(heat - 2)**2"
+    )
+    with pytest.raises(SpecError, match=r"variables.1: neither the objective nor .* 'kappa'"):
+        problem.solve()
+    with pytest.raises(SpecError, match="depends on 'kappa'"):
+        DesignProblem(of=idle, variables=[Variable("kappa")], objective="heat**2").solve()
+    # Where it is zero at the start by value alone, it goes on: a search may begin at a stationary point.
+    still = DesignProblem(
+        of=idle, variables=[Variable("f", initial=2.0)], objective="(heat - 2)**2"
+    )
+    assert still.solve().iterations == 0
+
+
+def test_modes_and_precisions() -> None:
+    problem = conductivity(LBFGS(max_iterations=3))
+    plain = problem.solve().unknowns
+    with torch.inference_mode():
+        assert torch.equal(conductivity(LBFGS(max_iterations=3)).solve().unknowns, plain)
+    with torch.no_grad():
+        assert torch.equal(problem.solve().unknowns, plain)
+    single = conductivity(LBFGS(max_iterations=3), of=rod(solver=Solver(dtype="float32"))).solve()
+    assert single.unknowns.dtype == torch.float64
+    assert torch.allclose(single.unknowns, plain, atol=2e-2)
+    with pytest.raises(ArgumentError, match="give folder="):
+        problem.solve(pictures=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_on_a_device(tmp_path) -> None:
+    method = LBFGS(max_iterations=5)
+    here = conductivity(method).solve()
+    there = conductivity(method, of=rod(solver=Solver(device="cuda")))
+    found = there.solve(folder=tmp_path)
+    assert found.design["kappa"].device.type == "cpu"
+    assert torch.allclose(found.design["kappa"], here.design["kappa"], rtol=1e-5)
+    assert torch.equal(there.solve(resume=tmp_path).unknowns, found.unknowns)

@@ -140,14 +140,11 @@ def _strong(
     inner = torch.zeros(len(pairs), dtype=torch.bool, device=values.device)
     inner[pair[keep & (col < A.columns.n_held)]] = True
     chosen = inner.nonzero().squeeze(1)
+    # Pairs are sorted by row and column, so the chosen ones are in the order of compressed rows.
+    starts = torch.zeros_like(crow)
+    torch.cumsum(torch.bincount(pair_row[chosen], minlength=n), 0, out=starts[1:])
     node_col = pair_col[chosen] - A.columns.start // edge
-    graph = Pattern.from_coo(pair_row[chosen], node_col, (n, n))
-    slots = torch.empty_like(chosen)
-    if graph.entries is None:
-        slots = torch.arange(len(chosen), device=chosen.device)
-    else:
-        slots[graph.entries.target.long()] = torch.arange(len(chosen), device=chosen.device)
-    chosen = chosen[slots]
+    graph = Pattern.from_csr(starts, node_col, (n, n))
     sizes = torch.where(own[chosen], -torch.inf, size[chosen])
     empty = values.new_empty(0, 1, 1)
     found = Strong(graph.crow, graph.ccol, graph.csr_row, chosen, empty, graph.diagonal_slots)
@@ -201,12 +198,13 @@ def _smoothed(
     # Weak couplings are added to the diagonal, so that constants are kept.
     lumped = d + pattern.sum_rows(torch.where(keep, 0.0, values))
     lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
-    on = A.diagonal_slots
-    if bool((on < 0).any()) or bool((lumped == 0).any()):
-        raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero")
+    _refuse_holes(A, d, values)
+    on = A.diagonal_slots[A.diagonal_slots >= 0]
     filtered = torch.where(keep, values, 0.0)
-    filtered[on] = lumped
-    entries = -step * filtered / lumped[row]
+    filtered[on] = lumped[row[on]]
+    # Rows without entries stand for vectors that are dependent on their aggregate.
+    length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
+    entries = -length[row] * filtered
     entries[on] += 1
     kept = ((entries != 0) & (first[col] >= 0)).nonzero().squeeze(1)
     # Columns that occur, k for each aggregate.
@@ -232,6 +230,13 @@ def _smoothed(
         places[product.col_indices.long()],
     )
     return P.slots, P.pattern.coalesce(product.values)
+
+
+def _refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
+    """Every diagonal entry of a row with entries must be there; all processes raise together."""
+    hole = ((d == 0) & (A.pattern.sum_rows(values.abs()) > 0)).any().to(d.dtype)
+    if float(A.rows.comm.reduce(hole, "max")) > 0:
+        raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero and its row is not")
 
 
 def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:

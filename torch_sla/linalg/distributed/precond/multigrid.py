@@ -189,11 +189,16 @@ def _edge(options: PartMultigrid, sharding: Sharding, vectors: Tensor | None) ->
     edge = options.block
     if edge is None:
         edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
-    offsets = sharding.rows.offsets
-    if edge > 1 and bool((offsets % edge != 0).any()):
-        if options.block is not None or vectors is not None:
-            raise ArgumentError(
-                f"parts cut nodes of {edge} unknowns; choose `partition_ids` by nodes, repeated {edge} times"
-            )
+    if edge == 1:
         return 1
+    rows = sharding.rows
+    torn = bool((rows.offsets % edge != 0).any())
+    if not torn:
+        names = rows.names.reshape(-1, edge)
+        torn = bool((names != names[:, :1] + torch.arange(edge, device=names.device)).any())
+    flag = rows.names.new_tensor([int(torn)])
+    if int(rows.comm.reduce(flag, "max")):
+        raise ArgumentError(
+            f"parts cut nodes of {edge} unknowns; choose `partition_ids` by nodes, repeated {edge} times"
+        )
     return edge

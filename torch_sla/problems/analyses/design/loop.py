@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
-from torch_sla.problems.checkpoint import Checkpoints, fingerprint, opened, run_identity
+from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
 from torch_sla.problems.design.optimizers.base import State
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.analyses.design.oracle import DesignOracle
     from torch_sla.problems.checkpoint import Checkpoint
     from torch_sla.problems.progress import ProgressCallback
 
@@ -39,27 +39,36 @@ def search(
     pictures: int = 0,
 ) -> DesignSolution:
     """Run or go on with a search; see `DesignProblem.solve`."""
-    states, found = opened(folder, resume, _identity(design, given))
-    run = _Run(design, design.oracle(given), states, progress, pictures)
+    states, found = design.opened(folder, resume, _identity(design, given))
+    run = _Run(design, given, states, progress, pictures)
     state = run.begin() if found is None else run.go_on(found)
+    while True:
+        state = _stage(run, state)
+        if run.stage + 1 == len(design.spec.staged):
+            return run.result(state)
+        state = run.next(state)
+
+
+def _stage(run: _Run, state: State) -> State:
+    """Search until the optimizer ends."""
     # A generator that holds a thread, as those around libraries do, ends with this block.
-    steps = design.spec.optimizer.iterate(state, run.oracle)
+    steps = run.optimizer.iterate(state, run.oracle)
     try:
         for state in steps:
             run.after(state)
     finally:
         steps.close()
-    return run.result(state)
+    return state
 
 
 def _identity(design: Design, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run must share to go on to the same bits; a higher limit of steps may go on further."""
-    optimizer = design.spec.optimizer
-    least = replace(optimizer, **{LIMIT: 1})
-    same = design.spec.updated(optimizer=least)
+    spec = design.spec
+    if not spec.stages:
+        spec = spec.updated(optimizer=replace(spec.optimizer, **{LIMIT: 1}))
     return {
         **run_identity(design, given),
-        "spec_hash": spec_hash(same),
+        "spec_hash": spec_hash(spec),
         "values": fingerprint(given),
     }
 
@@ -70,29 +79,58 @@ class _Run:
     def __init__(
         self,
         design: Design,
-        oracle: DesignOracle,
+        given: Mapping[str, Any],
         states: Checkpoints | None,
         progress: ProgressCallback | None,
         pictures: int,
     ) -> None:
-        self.design, self.oracle, self.states = design, oracle, states
+        self.whole, self.given, self.states = design, given, states
         self.progress, self.pictures = progress, pictures
-        self.optimizer = design.spec.optimizer
         self.history = History()
         self.first = 1.0
+        self.offset = 0
         self._clock = time.monotonic()
         self._solves = 0
+        self._enter(0)
+
+    def _enter(self, stage: int) -> None:
+        """Take the declaration of a stage; structure that it shares with others is made once."""
+        self.stage = stage
+        spec = self.whole.spec.staged[stage]
+        self.design = self.whole if stage == 0 else self.whole.like(spec)
+        self.optimizer = spec.optimizer
+        self.oracle = self.design.oracle(self.given)
 
     def begin(self) -> State:
         """Evaluate the start."""
+        self._report(0)
+        return self._first(self.oracle.start)
+
+    def next(self, state: State) -> State:
+        """Begin the next stage where the last one ended."""
+        self.offset += state.iteration + 1
+        done = self.oracle.evaluations
+        self._enter(self.stage + 1)
+        if self.oracle.start.shape != state.x.shape:
+            raise SpecError(
+                f"it has {self.oracle.start.numel()} unknowns, and the one before {state.x.numel()}",
+                path=f"stages.{self.stage - 1}",
+            )
+        self.oracle.evaluations = done
+        return self._first(state.x)
+
+    def _first(self, x: Tensor) -> State:
         oracle = self.oracle
-        x = oracle.start.clamp(oracle.lower, oracle.upper)
+        x = x.clamp(oracle.lower, oracle.upper)
         oracle.begin(x)
         state: State = self.optimizer.start(oracle, x, oracle.lower, oracle.upper)
-        self.report = Reporter("design", self.optimizer.max_iterations, self.progress)
         self.first = max(float(state.figures.get("optimality", 1.0)), 1e-300)
         self.after(state)
         return state
+
+    def _report(self, done: int) -> None:
+        limits = [spec.optimizer.max_iterations for spec in self.whole.spec.staged]
+        self.report = Reporter("design", sum(limits) + len(limits) - 1, self.progress, done)
 
     def go_on(self, found: Checkpoint) -> State:
         """Return the state that was kept."""
@@ -103,6 +141,8 @@ class _Run:
             for n, t in found.tensors.items()
             if n.startswith("forward.")
         }
+        self._enter(int(data["stage"]))
+        self.offset = int(data["offset"])
         state = State.unpack(own, data["state"])
         self.oracle.forward.unpack(kept, data["forward"])
         self.oracle.settle()
@@ -113,17 +153,15 @@ class _Run:
         left = self.optimizer.max_iterations - state.iteration
         if left > 0 and not state.converged and LIMIT in state.reason:
             state = replace(state, reason="")
-        self.report = Reporter(
-            "design", self.optimizer.max_iterations, self.progress, state.iteration
-        )
+        self._report(self.offset + state.iteration)
         return state
 
     def after(self, state: State) -> None:
         """Record, keep and tell an iteration."""
         oracle, forward = self.oracle, self.oracle.forward
-        now = time.monotonic()
+        now, iteration = time.monotonic(), self.offset + state.iteration
         row: dict[str, Any] = {
-            "iteration": state.iteration,
+            "iteration": iteration,
             "objective": state.value,
             "gradient": float(state.gradient.norm()),
             **{n: float(v) for n, v in state.figures.items()},
@@ -133,28 +171,25 @@ class _Run:
         }
         if forward.rtol is not None:
             row["rtol"] = forward.rtol
+        if self.whole.spec.stages:
+            row["stage"] = self.stage
         self._clock, self._solves = now, oracle.evaluations
-        if self.history and self.history[-1]["iteration"] == state.iteration:
+        if self.history and self.history[-1]["iteration"] == iteration:
             self.history.rows.pop()  # the last one ended the search in words only
         self.history.append(row)
         forward.follow(min(1.0, float(state.figures.get("optimality", self.first)) / self.first))
         if forward.depends:
             oracle.refresh()
-        self._keep(state)
-        self.report(
-            state.iteration,
-            objective=state.value,
-            **{n: float(v) for n, v in state.figures.items()},
-            seconds=row["seconds"],
-        )
+        self._keep(state, iteration)
+        self.report(iteration, **{n: float(v) for n, v in row.items() if n != "iteration"})
 
-    def _keep(self, state: State) -> None:
+    def _keep(self, state: State, iteration: int) -> None:
         if self.states is None:
             return
         tensors, data = state.pack()
         forward, remembered = self.oracle.forward.pack()
         self.states.save(
-            state.iteration,
+            iteration,
             {**tensors, **{f"forward.{n}": t for n, t in forward.items()}},
             {
                 "state": data,
@@ -163,14 +198,15 @@ class _Run:
                 "equalities": self.oracle.equalities.tolist(),
                 "history": self.history.rows,
                 "first": self.first,
+                "stage": self.stage,
+                "offset": self.offset,
             },
         )
         directory = self.states.directory
         self.history.save(directory / "history.csv")
         self.history.save(directory / "history.json")
-        if self.pictures and (state.iteration % self.pictures == 0 or state.done):
-            values = self._values(state)
-            self.design.picture(values, directory, state.iteration)
+        if self.pictures and (iteration % self.pictures == 0 or state.done):
+            self.design.picture(self._values(state), directory, iteration)
 
     def _values(self, state: State) -> dict[str, Tensor]:
         values = self.oracle.unknowns.values(state.x.detach())
@@ -180,4 +216,4 @@ class _Run:
         """Solve once more at the design that was found, to full accuracy."""
         values = self._values(state)
         solutions = self.oracle.forward.exact(values, self.design.models)
-        return DesignSolution(self.design, state, values, solutions, self.history)
+        return DesignSolution(self.whole, state, values, solutions, self.history, self.offset)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -13,9 +14,10 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.design.loop import search
 from torch_sla.problems.analyses.design.oracle import DesignOracle
 from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
+from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.lowering.parameters import check_names
-from torch_sla.problems.specs.design import POINTS
 from torch_sla.problems.specs.python import PythonFunction
+from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.problem import Problem
     from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["Design"]
@@ -41,7 +45,7 @@ class Design(Analysis):
         self.models: dict[str, Any] = {}
         for case, problem in spec.parts.items():
             with inside(f"of.{case}" if case else "of"):
-                self.models[case] = problem.compile()
+                self.models[case] = self.lowered(problem)
         self.model = next(iter(self.models.values()))
         self.declared: dict[str, Parameter] = spec.declared
         self.dtype: torch.dtype = self.model.dtype
@@ -51,6 +55,25 @@ class Design(Analysis):
         shapes = " ".join(f"{n} {tuple(c.shape)}" for n, c in self.unknowns.chains.items())
         key = hashlib.blake2b(f"{spec.type} {keys} {shapes}".encode(), digest_size=16).hexdigest()
         self.compiled = SimpleNamespace(key=key)
+
+    def lowered(self, problem: Problem) -> Any:
+        """Lower one of the problems."""
+        return problem.compile()
+
+    def opened(
+        self,
+        folder: str | Path | None,
+        resume: str | Path | None,
+        identity: Mapping[str, Any],
+    ) -> tuple[Checkpoints | None, Checkpoint | None]:
+        """Open the folder of a run, for `search`; see `checkpoint.opened`."""
+        return opened(folder, resume, identity)
+
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, lowered; errors are those of the stage."""
+        with inside("stages"):
+            found: Any = spec.compile()
+        return cast("Design", found)
 
     @property
     def varied(self) -> list[str]:
@@ -96,9 +119,16 @@ class Design(Analysis):
         """Search; see `DesignProblem.solve`."""
         if pictures < 0:
             raise ArgumentError(f"pictures is {pictures}; every so many iterations, or 0 for never")
-        return search(
-            self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
-        )
+        if pictures and folder is None and resume is None:
+            raise ArgumentError("pictures are drawn into the folder of a run; give folder=")
+        if pictures and importlib.util.find_spec("matplotlib") is None:
+            raise ArgumentError(
+                "pictures need matplotlib: pip install matplotlib (or the extra 'plot')"
+            )
+        with torch.inference_mode(mode=False):
+            return search(
+                self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
+            )
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on what varies, what is wanted, and the problems with their plans."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, ExpressionError, SolveError
+from torch_sla.errors import ArgumentError, ExpressionError, SolveError, SpecError
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.design.optimizers.base import RejectedPoint
@@ -61,8 +61,6 @@ class DesignOracle(FunctionOracle):
         self.forward = Forward(spec, design.models, given)
         self.start = self.unknowns.start()
         self.lower, self.upper = self.unknowns.bounds()
-        self.latest: dict[str, Any] = {}
-        self._begun = False
 
     @staticmethod
     def _declared_equalities(spec: Any) -> list[bool]:
@@ -77,24 +75,43 @@ class DesignOracle(FunctionOracle):
             if rejected.__cause__ is not None:
                 raise rejected.__cause__ from None
             raise ArgumentError(f"at the start {rejected}; start elsewhere") from None
+        self._require_reach(x, found)
         self.settle()
         return found
+
+    def _require_reach(self, x: Tensor, found: Evaluation) -> None:
+        """Refuse a variable that no goal depends on, by structure: its gradient would be zero in silence."""
+        values = {n: v.detach() for n, v in self.unknowns.values(x).items()}
+        for i, (name, where) in enumerate(self.unknowns.ranges.items()):
+            if bool(found.gradient[where].any()) or bool(found.jacobian[:, where].any()):
+                continue
+            leaf = values[name].clone().requires_grad_()
+            with torch.enable_grad():
+                goals = self._goals({**values, name: leaf}, {**values, name: leaf})
+            every = (goals.objective, goals.residual, goals.constraints)
+            reached = [g.sum() for g in every if g is not None and g.requires_grad]
+            total = sum(reached, x.new_zeros(()))
+            if reached and torch.autograd.grad(total, leaf, allow_unused=True)[0] is not None:
+                continue
+            raise SpecError(
+                f"neither the objective nor a constraint depends on {name!r}; use a result that does, or let it not "
+                "vary",
+                path=f"variables.{i}",
+            )
 
     def settle(self) -> None:
         """Take errors from here on as points without a value: the declaration has been evaluated before."""
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError)
 
-    def refresh(self) -> None:
-        """Drop what is kept of the latest point, so that a resumed run does the same as this one."""
-        self._point = None
-
     def _quantities(self, x: Tensor) -> Quantities:
-        spec = self.design.spec
         values = self.unknowns.values(x)
-        solutions = self.forward(values)
-        self.latest = {case: solution.info for case, solution in solutions.items()}
-        scope = DesignScope(spec, self.unknowns, solutions, values)
+        return self._goals(values, self.unknowns.plain(x, values))
+
+    def _goals(self, values: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Quantities:
+        """Solve at values of the variables, and evaluate the goals, which see these."""
+        spec = self.design.spec
+        scope = DesignScope(spec, self.unknowns, self.forward(values), seen)
         constraints = self._constraints(scope)
         if isinstance(spec.objective, PythonFunction):
             rest, residual = _called(spec.objective, scope, "objective"), None

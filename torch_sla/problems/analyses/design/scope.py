@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.analyses.design.variables import Unknowns
     from torch_sla.problems.design.transforms import Place
-    from torch_sla.problems.specs.design import DesignProblem, Measured
+    from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.variable import Measured
 
 __all__ = ["DesignScope"]
 

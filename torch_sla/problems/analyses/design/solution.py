@@ -53,12 +53,13 @@ class DesignSolution(Named):
         design: Mapping[str, Tensor],
         solutions: Mapping[str, Any],
         history: History,
+        before: int = 0,
     ) -> None:
         self.model, self.history = model, history
         self.design = dict(design)
         self.solution: Any = solutions[""] if "" in solutions else dict(solutions)
         self.converged, self.reason = state.converged, state.reason
-        self.objective, self.iterations = state.value, state.iteration
+        self.objective, self.iterations = state.value, before + state.iteration
         self.constraints, self.unknowns = state.constraints, state.x
         first = next(iter(solutions.values()))
         self.info = first.info
@@ -68,7 +69,12 @@ class DesignSolution(Named):
             for name, (case, own) in model.spec.results.items()
             if own in solutions[case].outputs
         }
-        self._solutions = dict(solutions)
+        self._solutions: dict[str, Named] = dict(solutions)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """A design is one: no batch dimensions."""
+        return ()
 
     @property
     def endings(self) -> tuple[str, ...]:

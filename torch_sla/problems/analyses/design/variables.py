@@ -13,13 +13,14 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.design import POINTS
 from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch_sla.problems.specs.design import DesignProblem, Variable
+    from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.variable import Variable
 
 __all__ = ["Unknowns", "frame_of"]
 
@@ -208,6 +209,11 @@ class Unknowns:
     def values(self, x: Tensor) -> dict[str, Tensor]:
         """Return the values of all variables by name, differentiable in ``x`` ``[n]``."""
         return {name: chain(self.part(name, x)) for name, chain in self.chains.items()}
+
+    def plain(self, x: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the same values as goals see them: no transform bends their gradients."""
+        bent = {name: chain for name, chain in self.chains.items() if chain.bends}
+        return {**values, **{n: chain.plain(self.part(n, x)) for n, chain in bent.items()}}
 
     def describe(self) -> list[str]:
         """Return a line for each variable."""

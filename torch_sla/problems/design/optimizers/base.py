@@ -20,12 +20,19 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, TorchSlaError
-from torch_sla.problems.design.optimizers.optimality import multipliers, projected, violation
+from torch_sla.problems.design.optimizers.optimality import (
+    gap,
+    multipliers,
+    ranges,
+    violation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+
+NOTHING = 1e-4
 
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""
@@ -207,11 +214,12 @@ class Optimizer(ABC):
     max_iterations
         Limit on the number of steps.
     gradient_tolerance
-        Stop when the optimality is at most this: the largest entry of ``x − P(x − ∇L)``, with P the
-        projection into the bounds and L the objective plus multipliers times constraints, over
-        ``max(1, its first value)``.
+        Stop when the objective could fall, to first order, by at most this share of it: if every variable went
+        downhill through its range (the width of its bounds, else the larger of 1 and its first size) as far as its
+        bounds let it. Constraints enter by multipliers. Neither units nor the number of cells matter. Where the
+        objective falls to nothing, 1e-4 of that change at the first design takes its place.
     value_tolerance
-        Stop when a step changes the objective by at most this times ``max(1, |f|)``; 0 never.
+        Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
         Stop when a step changes no entry of x by more than this; 0 never.
     constraint_tolerance
@@ -257,7 +265,14 @@ class Optimizer(ABC):
             )
         x = x.detach().to(torch.float64).clamp(lower, upper)
         state = State(x, lower, upper, oracle.value_and_grad(x))
-        return self.judged(replace(state, memory=self.remember(state, oracle)), None, oracle)
+        lengths = ranges(x, lower, upper)
+        memory: Memory = {
+            "lengths": lengths,
+            "slope": float((state.gradient * lengths).abs().sum()),
+        }
+        state = replace(state, memory=memory)
+        more = self.remember(state, oracle)
+        return self.judged(replace(state, memory={**memory, **more}), None, oracle)
 
     @abstractmethod
     def step(self, state: State, oracle: Oracle) -> State:
@@ -301,18 +316,20 @@ class Optimizer(ABC):
         """Return the state with its figures and the verdict on it."""
         optimality = self.optimality(state, oracle)
         violated = violation(state.constraints, oracle.equalities)
-        first = state.memory.get("first_optimality", optimality)
-        scaled = optimality / max(1.0, float(first))
         figures = {**state.figures, "optimality": optimality, "violation": violated}
-        memory = {**state.memory, "first_optimality": float(first)}
         feasible = violated <= self.constraint_tolerance
         reason, converged = "", True
-        if feasible and scaled <= self.gradient_tolerance:
-            reason = f"the optimality {scaled:.2e} is at most gradient_tolerance"
+        slope = float(state.memory["slope"])
+        size = max(abs(state.value), NOTHING * slope)
+        left = optimality * slope
+        if feasible and left <= self.gradient_tolerance * size:
+            share = left / size if size > 0 else 0.0
+            reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
             change = float((state.x - before.x).abs().max()) if state.x.numel() else 0.0
             figures["step"] = change
-            drop = abs(state.value - before.value) / max(1.0, abs(state.value))
+            size = max(abs(state.value), abs(before.value))
+            drop = abs(state.value - before.value) / size if size > 0 else 0.0
             if feasible and self.step_tolerance > 0 and change <= self.step_tolerance:
                 reason = f"the step {change:.2e} is at most step_tolerance"
             elif feasible and self.value_tolerance > 0 and drop <= self.value_tolerance:
@@ -327,16 +344,22 @@ class Optimizer(ABC):
         return replace(
             state,
             figures=figures,
-            memory=memory,
             reason=reason,
             converged=bool(reason) and converged,
         )
 
     def optimality(self, state: State, oracle: Oracle) -> float:
-        """Return the first-order optimality; methods that know their multipliers use them."""
-        found = multipliers(state.x, state.evaluation, state.lower, state.upper, oracle.equalities)
+        """Return what is left to gain, to first order, over the whole slope of the first design."""
+        lengths, slope = state.memory["lengths"], float(state.memory["slope"])
+        if not isinstance(lengths, Tensor):
+            raise ArgumentError("the state does not come from an optimizer")
+        if slope == 0:
+            return 0.0
+        found = multipliers(
+            state.x, state.evaluation, state.lower, state.upper, lengths, oracle.equalities
+        )
         gradient = state.gradient + found @ state.evaluation.jacobian
-        return projected(state.x, gradient, state.lower, state.upper)
+        return gap(state.x, gradient, state.lower, state.upper, lengths) / slope
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

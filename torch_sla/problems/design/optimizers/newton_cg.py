@@ -30,7 +30,7 @@ class NewtonCG(TrustRegion):
     ...     lambda x: Quantities(100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2), second_order=True
     ... )
     >>> x, far = torch.tensor([-1.2, 1.0]).double(), torch.tensor([10.0, 10.0]).double()
-    >>> newton = NewtonCG()
+    >>> newton = NewtonCG(gradient_tolerance=1e-9)
     >>> *_, last = newton.iterate(newton.start(rosenbrock, x, -far, far), rosenbrock)
     >>> last.converged, [round(float(v), 6) for v in last.x]
     (True, [1.0, 1.0])

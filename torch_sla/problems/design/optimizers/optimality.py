@@ -1,4 +1,4 @@
-"""How far a point is from being a minimum: projected gradients, multipliers, violations."""
+"""How far a point is from being a minimum: what is left to gain, multipliers, violations."""
 
 from __future__ import annotations
 
@@ -10,21 +10,36 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.base import Evaluation
 
-__all__ = ["multipliers", "projected", "violation"]
+__all__ = ["gap", "multipliers", "ranges", "violation"]
 
 
-def projected(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor) -> float:
-    """Return the largest entry of ``x − P(x − gradient)``, zero at a minimum within bounds.
+def gap(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> float:
+    """Return by how much a function could still fall, to first order, within bounds and `lengths` ``[n]`` of x.
+
+    Of a convex function within bounds it is a bound on what is left (Frank and Wolfe, Naval Research Logistics
+    Quarterly 3, 1956; Jaggi, ICML 2013, eq. 2).
 
     Examples
     --------
     >>> one = torch.ones(1)
-    >>> projected(one, -one, 0 * one, one), projected(one, one, 0 * one, one)
-    (0.0, 1.0)
+    >>> gap(one, -one, 0 * one, one, one), gap(one, 3 * one, 0 * one, one, one)
+    (0.0, 3.0)
     """
-    if not x.numel():
-        return 0.0
-    return float((x - (x - gradient).clamp(lower, upper)).abs().max())
+    room = torch.where(gradient > 0, x - lower, upper - x).clamp(min=0.0)
+    return float((gradient.abs() * torch.minimum(room, lengths)).sum())
+
+
+def ranges(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return how far each variable may be expected to go ``[n]``: the width of its bounds, or its size.
+
+    Examples
+    --------
+    >>> ranges(torch.tensor([0.5, 3.0]), torch.tensor([0.0, 0.0]), torch.tensor([0.2, torch.inf]))
+    tensor([0.2000, 3.0000])
+    """
+    width = upper - lower
+    free = torch.isinf(width) | (width <= 0)
+    return torch.where(free, x.abs().clamp(min=1.0), width)
 
 
 def violation(constraints: Tensor, equalities: Tensor) -> float:
@@ -41,11 +56,16 @@ def violation(constraints: Tensor, equalities: Tensor) -> float:
 
 
 def multipliers(
-    x: Tensor, at: Evaluation, lower: Tensor, upper: Tensor, equalities: Tensor
+    x: Tensor,
+    at: Evaluation,
+    lower: Tensor,
+    upper: Tensor,
+    lengths: Tensor,
+    equalities: Tensor,
 ) -> Tensor:
     """Return the multipliers ``[m]`` that make the point look most like a minimum.
 
-    They minimize ``‖w (∇f + Jᵀλ)‖²``, each entry weighted by its distance from its bounds (at most 1), plus
+    They minimize ``‖w (∇f + Jᵀλ)‖²``, each entry weighted by its distance from its bounds (at most its length), plus
     ``Σ (c_i λ_i)²`` over inequalities that hold, with ``λ_i >= 0`` for inequalities: least-squares multipliers
     (Nocedal and Wright, Numerical Optimization, 2nd edition, eq. 18.21) with complementarity.
     """
@@ -54,7 +74,7 @@ def multipliers(
     m = at.constraints.numel()
     if not m:
         return x.new_zeros(0)
-    weight = torch.minimum(x - lower, upper - x).clamp(0.0, 1.0)
+    weight = torch.minimum(torch.minimum(x - lower, upper - x), lengths).clamp(min=0.0)
     slack = torch.where(equalities, 0.0, at.constraints.clamp(max=0.0))
     # The normal equations would square the condition; the triangular factor keeps the problem m by m.
     stacked = torch.cat([(at.jacobian * weight).T, torch.diag(slack)])

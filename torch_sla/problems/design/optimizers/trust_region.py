@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
-from torch_sla.problems.design.optimizers.optimality import projected
 from torch_sla.problems.design.optimizers.quadratic import ModelStep, bounded_step
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class SecondOrder(Optimizer):
         Limit on the conjugate gradient iterations, and so on products, of a step.
     inner_tolerance
         The model is minimized to this share of its gradient, and further as the minimum comes near (the square root of
-        the optimality over its first value), so that convergence is superlinear.
+        the optimality), so that convergence is superlinear.
     """
 
     inner_iterations: int = 100
@@ -87,9 +86,7 @@ class SecondOrder(Optimizer):
 
     def forcing(self, state: State) -> float:
         """Return to which share of its gradient the model is minimized."""
-        optimality = projected(state.x, state.gradient, state.lower, state.upper)
-        first = float(state.memory["first_optimality"])
-        return min(self.inner_tolerance, math.sqrt(optimality / first)) if first > 0 else 0.1
+        return min(self.inner_tolerance, math.sqrt(state.figures["optimality"]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,12 @@ Each transform is a frozen dataclass of options; `Transform.prepare` does what v
 
 from __future__ import annotations
 
-from torch_sla.problems.design.transforms.base import Pointwise, Stage, Transform
+from torch_sla.problems.design.transforms.base import (
+    Pointwise,
+    Reparametrisation,
+    Stage,
+    Transform,
+)
 from torch_sla.problems.design.transforms.chain import Chain
 from torch_sla.problems.design.transforms.cone import ConeFilter, SensitivityFilter
 from torch_sla.problems.design.transforms.helmholtz import HelmholtzFilter
@@ -44,6 +49,7 @@ __all__ = [
     "Place",
     "Pointwise",
     "Projection",
+    "Reparametrisation",
     "SensitivityFilter",
     "Softplus",
     "Stage",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.design.transforms.place import Place
 
-__all__ = ["Pointwise", "Stage", "Transform", "by_columns", "finite", "positive"]
+__all__ = [
+    "Pointwise",
+    "Reparametrisation",
+    "Stage",
+    "Transform",
+    "by_columns",
+    "finite",
+    "positive",
+]
 
 
 class Stage(ABC):
@@ -25,6 +33,8 @@ class Stage(ABC):
     """Number of unknowns, where it is not one per site: the stage then begins its chain."""
     bounded: bool = False
     """Whether bounds of a variable have a meaning for unknowns of its own."""
+    bends: bool = False
+    """Whether it changes gradients alone: goals see the variable without it."""
 
     @abstractmethod
     def __call__(self, values: Tensor) -> Tensor:
@@ -62,16 +72,24 @@ class Transform(ABC):
 class Pointwise(Transform, Stage):
     """A function of each value on its own; prepared, it is itself."""
 
-    free: ClassVar[bool] = False
-    """Whether its input may be any number, so that it replaces bounds by an unbounded unknown."""
-
     def prepare(self, place: Place) -> Stage:  # noqa: ARG002
         """Return itself."""
         return self
 
+
+@dataclass(frozen=True)
+class Reparametrisation(Pointwise):
+    """A function that takes any number; at the head of a chain it lies between optimiser and design."""
+
     @abstractmethod
     def inverse(self, values: Tensor) -> Tensor:
-        """Return what is mapped to ``values``."""
+        """Return what is mapped to ``values``.
+
+        Raises
+        ------
+        ArgumentError
+            If nothing is.
+        """
 
 
 def by_columns(apply: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

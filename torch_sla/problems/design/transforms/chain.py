@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.transforms.base import Pointwise, Stage, Transform
+from torch_sla.problems.design.transforms.base import Reparametrisation, Stage, Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,15 +61,12 @@ class Chain:
         self.own = self.stages[0] if self.stages and self.stages[0].unknowns is not None else None
         """The stage that has unknowns of its own, such as the weights of a network."""
         first = 0 if self.own is None else 1
-        last = first
-        while last < len(self.stages) and self._is_free(self.stages[last]):
-            last += 1
-        self.heads = [stage for stage in self.stages[first:last] if isinstance(stage, Pointwise)]
-        self.tail = self.stages[last:]
-
-    @staticmethod
-    def _is_free(stage: Stage) -> bool:
-        return isinstance(stage, Pointwise) and stage.free
+        self.heads: list[Reparametrisation] = []
+        for stage in self.stages[first:]:
+            if not isinstance(stage, Reparametrisation):
+                break
+            self.heads.append(stage)
+        self.tail = self.stages[first + len(self.heads) :]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,6 +89,18 @@ class Chain:
         for stage in self.tail:
             values = stage(values)
         return values
+
+    def plain(self, unknowns: Tensor) -> Tensor:
+        """Map unknowns to the same values, whose gradients are theirs."""
+        values = self.design(unknowns)
+        for stage in self.tail:
+            values = values if stage.bends else stage(values)
+        return values
+
+    @property
+    def bends(self) -> bool:
+        """Whether gradients are bent on their way."""
+        return any(stage.bends for stage in self.tail)
 
     def start(self, initial: Tensor | float) -> Tensor:
         """Return the unknowns of a design, detached.

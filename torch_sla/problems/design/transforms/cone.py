@@ -107,7 +107,8 @@ class SensitivityFilter(Transform):
     The heuristic of the first topology codes (Sigmund, Struct. Multidisc. Optim. 21 (2001), 120-127):
     ``g_i = sum_j w_ij x_j g_j / max(floor, x_i)``. What comes out is not the gradient of anything, so it
     fails every gradient check, and methods with a line search will not converge with it; optimality
-    criteria and MMA do. A `ConeFilter` is the honest alternative.
+    criteria and MMA do. Gradients through the forward problem are bent; those of goals that use the variable itself,
+    as in ``mean(rho) <= 0.5``, are not. A `ConeFilter` is the honest alternative.
 
     Parameters
     ----------
@@ -132,6 +133,8 @@ class SensitivityFilter(Transform):
 
 
 class _Bending(Stage):
+    bends = True
+
     def __init__(self, mean: Averaging, floor: float) -> None:
         self.mean, self.floor = mean, floor
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.transforms.base import Pointwise, finite, positive
+from torch_sla.problems.design.transforms.base import (
+    Pointwise,
+    Reparametrisation,
+    finite,
+    positive,
+)
 
 __all__ = ["RAMP", "SIMP", "Log", "Logit", "Projection", "Softplus"]
 
 
 @dataclass(frozen=True)
-class Log(Pointwise):
+class Log(Reparametrisation):
     """The unknown is the logarithm of the value, which is therefore positive.
 
     Examples
@@ -25,8 +30,6 @@ class Log(Pointwise):
     >>> round(Log()(torch.tensor([0.0, 1.0]))[1].item(), 4)
     2.7183
     """
-
-    free: ClassVar[bool] = True
 
     type: Literal["log"] = field(default="log", kw_only=True)
 
@@ -42,7 +45,7 @@ class Log(Pointwise):
 
 
 @dataclass(frozen=True)
-class Softplus(Pointwise):
+class Softplus(Reparametrisation):
     """``lower + log(1 + exp(s x))/s``: above `lower`, and nearly linear far above it.
 
     Parameters
@@ -52,8 +55,6 @@ class Softplus(Pointwise):
     sharpness
         ``s``: the bend is about ``1/s`` wide.
     """
-
-    free: ClassVar[bool] = True
 
     lower: float = 0.0
     sharpness: float = 1.0
@@ -79,7 +80,7 @@ class Softplus(Pointwise):
 
 
 @dataclass(frozen=True)
-class Logit(Pointwise):
+class Logit(Reparametrisation):
     """Strictly between two bounds, for methods that know none: ``lower + (upper - lower) sigmoid(x)``.
 
     Parameters
@@ -87,8 +88,6 @@ class Logit(Pointwise):
     lower, upper
         The bounds, which are never reached.
     """
-
-    free: ClassVar[bool] = True
 
     lower: float = 0.0
     upper: float = 1.0
@@ -158,11 +157,6 @@ class Projection(Pointwise):
         low, whole = self._ends
         return (low + torch.tanh(self.beta * (values - self.eta))) / whole
 
-    def inverse(self, values: Tensor) -> Tensor:
-        """Return what is mapped to ``values``."""
-        low, whole = self._ends
-        return self.eta + torch.atanh(whole * values - low) / self.beta
-
 
 @dataclass(frozen=True)
 class SIMP(Pointwise):
@@ -192,10 +186,6 @@ class SIMP(Pointwise):
     def __call__(self, values: Tensor) -> Tensor:
         """Map densities to material values."""
         return self.minimum + values**self.penalty * (self.maximum - self.minimum)
-
-    def inverse(self, values: Tensor) -> Tensor:
-        """Return the densities."""
-        return ((values - self.minimum) / (self.maximum - self.minimum)) ** (1 / self.penalty)
 
 
 @dataclass(frozen=True)
@@ -228,8 +218,3 @@ class RAMP(Pointwise):
         """Map densities to material values."""
         share = values / (1 + self.penalty * (1 - values))
         return self.minimum + share * (self.maximum - self.minimum)
-
-    def inverse(self, values: Tensor) -> Tensor:
-        """Return the densities."""
-        share = (values - self.minimum) / (self.maximum - self.minimum)
-        return share * (1 + self.penalty) / (1 + self.penalty * share)

@@ -18,7 +18,7 @@ __all__ = ["View", "surface"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_INK = np.array([30.0, 38.0, 48.0])
+_INK = np.array([30.0, 38.0, 48.0], dtype=np.float32)
 _LIGHT = np.array([0.35, -0.55, 0.76])
 
 
@@ -72,6 +72,9 @@ class View:
         self.scale = float(min((width - 2) / extent[0], (height - 2) / extent[1]))
         rounded = np.ceil(extent * self.scale).astype(int) + 2
         self.size = (int(rounded[0]), int(rounded[1]))
+        self._seen: tuple[Floats, Hits] | None = None
+        self._ink: Floats | None = None
+        self._shading: Floats | None = None
 
     def _flat(self, points: Floats) -> Floats:
         """Turn points so that the first two coordinates lie in the picture."""
@@ -83,9 +86,12 @@ class View:
         return np.stack([flat[:, 0] + 1, self.size[1] - 1 - flat[:, 1]], -1)
 
     def hits(self, points: Floats) -> Hits:
-        """Return what each sample sees of the mesh with these points ``[n, dim]``."""
-        depth = None if self._turn is None else -self._flat(points)[:, 2]
-        return rasterise(self.xy(points), self.triangles, self.size, depth)
+        """Return what each sample sees of the mesh with these points ``[n, dim]``; made once while they stay."""
+        if self._seen is None or not np.array_equal(self._seen[0], points):
+            depth = None if self._turn is None else -self._flat(points)[:, 2]
+            self._seen = (points, rasterise(self.xy(points), self.triangles, self.size, depth))
+            self._ink = self._shading = None
+        return self._seen[1]
 
     def draw(
         self,
@@ -98,14 +104,20 @@ class View:
 
         Parameters
         ----------
+        hits, points
+            What `hits` gave for these points, and they.
         lines
             How dark the sides are, 0 to 1.
         """
-        found: Any = colours.astype(float)
+        found: Any = colours.astype(np.float32)
         if self._turn is not None:
-            found *= self._shade(points)[hits.triangle][:, None]
+            if self._shading is None:
+                self._shading = self._shade(points)[hits.triangle][:, None].astype(np.float32)
+            found *= self._shading
         if lines:
-            ink = lines * self._sides(hits, points)[:, None]
+            if self._ink is None:
+                self._ink = self._sides(hits, points)[:, None].astype(np.float32)
+            ink = np.float32(lines) * self._ink
             found = found * (1.0 - ink) + _INK * ink
         return hits.pixels(found.clip(0, 255).round().astype(np.uint8))
 

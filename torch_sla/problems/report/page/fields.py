@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.report.frames import Frames
 
-__all__ = ["chosen", "field_pictures", "mesh_part"]
+__all__ = ["chosen", "field_pictures", "mesh_part", "moved_points", "slider"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,11 +41,17 @@ def mesh_part(frames: Frames) -> str:
 
 def field_pictures(frames: Frames) -> str:
     """Draw every field: pictures side by side for modes, one with a slider for times, cases and members."""
+    most = _MODES if frames.axis == "mode" else _CURVES if frames.mesh.dim == 1 else _FRAMES
+    count = len(frames)
+    index = list(range(min(count, most))) if frames.axis == "mode" else chosen(count, most)
+    frames = frames.only(index)
     fields = [(name, value, True) for name, value in frames.nodal.items()]
     fields += [(name, value, False) for name, value in frames.cellwise.items()]
     left = [name for name, _, _ in fields[_FIELDS:]]
     parts = [_field(frames, *each) for each in fields[:_FIELDS]]
     body = "".join(parts) if len(parts) == 1 else f'<div class="grid2">{"".join(parts)}</div>'
+    if frames.axis == "mode" and count > len(frames):
+        body += f'<p class="note">{count - len(frames)} more modes are not drawn.</p>'
     if left:
         body += f'<p class="note">Not drawn: {escape(" ".join(left))}.</p>'
     return body
@@ -68,24 +74,25 @@ def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
     points = np.repeat(_numpy(frames.points)[None], len(size), 0)
     if moves is not None:
         moved = _numpy(frames.nodal[moves])
-        points, said = _moved(points, moved, said, each=frames.axis == "mode")
+        points, said = moved_points(points, moved, said, each=frames.axis == "mode")
     if frames.axis == "mode":
         return _modes(frames, said, size, points)
-    index = chosen(len(size), _FRAMES)
-    compact = len(index) > 1
-    view = View(frames.mesh, points[index], *((460, 340) if compact else (560, 400)))
-    scale = Scale.of(size[index])
-    urls = [data_url(painted(view, points[i], size[i], scale, nodal=nodal)) for i in index]
-    first = len(index) - 1 if frames.axis == "t" else 0
+    compact = len(size) > 1
+    view = View(frames.mesh, points, *((460, 340) if compact else (560, 400)))
+    scale = Scale.of(size)
+    urls = [
+        data_url(painted(view, at, values, scale, nodal=nodal))
+        for at, values in zip(points, size, strict=True)
+    ]
+    first = len(urls) - 1 if frames.axis == "t" else 0
     shown = framed(view, urls[first], scale, label=said)
     if not compact:
         return figure(shown, said)
-    return _slider(shown, urls, [frames.titles[i] for i in index], first, said)
+    return slider(shown, urls, frames.titles, first, said)
 
 
-def _slider(
-    shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str
-) -> str:
+def slider(shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str) -> str:
+    """Put a slider and a button under a picture, which go through others of its size."""
     data = json.dumps([{"url": u, "title": t} for u, t in zip(urls, titles, strict=True)])
     controls = (
         '<div class="controls"><button type="button" aria-label="play">▶</button>'
@@ -101,19 +108,16 @@ def _slider(
 
 
 def _modes(frames: Frames, said: str, size: Floats, points: Floats) -> str:
-    view_size = (300, 220)
     parts = []
-    for i in range(min(len(size), _MODES)):
-        view = View(frames.mesh, points[[i]], *view_size)
-        scale = Scale.of(size[i])
-        url = data_url(painted(view, points[i], size[i], scale))
-        parts.append(figure(framed(view, url, scale, label=frames.titles[i]), frames.titles[i]))
-    more = len(size) - len(parts)
-    note = f'<p class="note">{more} more are not drawn.</p>' if more else ""
-    return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>{note}'
+    for title, at, values in zip(frames.titles, points, size, strict=True):
+        view = View(frames.mesh, at[None], 300, 220)
+        scale = Scale.of(values)
+        url = data_url(painted(view, at, values, scale))
+        parts.append(figure(framed(view, url, scale, label=title), title))
+    return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>'
 
 
-def _moved(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
+def moved_points(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
     """Move points by displacements, enlarged so that they can be seen where they are small."""
     extent = float(np.ptp(points[0], axis=0).max())
     largest = np.linalg.norm(moved, axis=-1).max(-1)
@@ -134,8 +138,10 @@ def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:
     mesh = frames.mesh
     at = _numpy(frames.points if nodal else frames.points[mesh.vertices].mean(1))[:, 0]
     order = at.argsort()
-    index = chosen(len(values), _CURVES)
-    curves = [Curve(frames.titles[i] or name, at[order], values[i][order]) for i in index]
+    curves = [
+        Curve(title or name, at[order], value[order])
+        for title, value in zip(frames.titles, values, strict=True)
+    ]
     return figure(chart(curves, "x", name), name)
 
 

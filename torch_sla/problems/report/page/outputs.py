@@ -27,10 +27,10 @@ _ROWS, _CURVES = 200, 6
 
 def declared_outputs(problem: Any) -> dict[str, OutputSpec]:
     """Return the outputs of a problem, and of the one it is of, by name."""
-    found: dict[str, OutputSpec] = {}
-    while problem is not None:
-        found |= {output.name: output for output in problem.outputs}
-        problem = problem.inner
+    found = {output.name: output for output in problem.outputs}
+    for case, part in problem.parts.items():
+        own = declared_outputs(part)
+        found |= own | {f"{case}_{name}": output for name, output in own.items() if case}
     return found
 
 
@@ -62,7 +62,7 @@ def _where(spec: OutputSpec | None) -> str:
 
 
 def _charts(result: Any) -> Iterator[str]:
-    if result.batch:
+    if getattr(result, "batch", ()):
         return
     arcs, specs = result.arcs, declared_outputs(result.spec)
     times = result.times.tolist() if isinstance(result, TransientSolution) else None

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.report.draw.charts import number
 from torch_sla.problems.report.frames import frames_of
 from torch_sla.problems.report.page.fields import field_pictures, mesh_part
 from torch_sla.problems.report.page.outputs import outputs_part
+from torch_sla.problems.report.page.search import search_parts
 from torch_sla.problems.report.page.section import Section, facts, table
 from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
 from torch_sla.problems.report.page.style import SCRIPT, STYLE
@@ -19,7 +21,7 @@ from torch_sla.problems.report.save import identity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["write_report"]
+__all__ = ["alone", "write_report"]
 
 
 def write_report(
@@ -50,13 +52,9 @@ def write_report(
 
 
 def _sections(result: Any, command: str | None) -> Iterable[Section]:
-    try:
-        frames = frames_of(result)
-    except ArgumentError:
-        frames = None
-    if frames is not None:
-        yield Section("Fields", field_pictures(frames))
-        yield Section("Mesh", mesh_part(frames))
+    if isinstance(result, DesignSolution):
+        yield from search_parts(result)
+    yield from _looks(result)
     yield Section("Outputs", outputs_part(result))
     parameters = _parameters(result)
     if parameters:
@@ -69,11 +67,40 @@ def _sections(result: Any, command: str | None) -> Iterable[Section]:
     yield Section("How to do it again", _again(result, command))
 
 
+def _looks(result: Any) -> Iterable[Section]:
+    """Draw fields and meshes; of a design those of every problem it is for."""
+    inner = result.solution if isinstance(result, DesignSolution) else result
+    parts = inner if isinstance(inner, dict) else {"": inner}
+    fields, meshes = [], []
+    for case, solution in parts.items():
+        try:
+            frames = frames_of(solution)
+        except ArgumentError:
+            continue
+        head = f"<h3>{escape(case)}</h3>" if case else ""
+        fields.append(head + field_pictures(frames))
+        meshes.append(head + mesh_part(frames))
+    if fields:
+        yield Section("Fields", "".join(fields))
+        yield Section("Mesh", "".join(dict.fromkeys(meshes)))
+
+
+def alone(title: str, body: str) -> str:
+    """Put one thing on a page of its own."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head><body><main>{body}</main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
 def _page(result: Any, sections: list[Section], seconds: float | None) -> str:
     spec, info = result.spec, result.info
-    name = spec.name or _inner(spec).name or type(spec).__name__
-    good = info.converged
-    mark = f'<span class="{"good" if good else "bad"}">{escape(info.result.name.lower())}</span>'
+    name = next((s.name for s in _chain(spec) if s.name), type(spec).__name__)
+    good = getattr(result, "converged", info.converged)
+    said = info.result.name.lower() if good or not info.converged else "not converged"
+    mark = f'<span class="{"good" if good else "bad"}">{escape(said)}</span>'
     links = "".join(f'<a href="#{_anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
     body = "".join(
         f'<section id="{_anchor(s.title)}"><h2>{escape(s.title)}</h2>{s.body}</section>'
@@ -97,18 +124,16 @@ def _anchor(title: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in title.lower())
 
 
-def _inner(spec: Any) -> Any:
-    while spec.inner is not None:
-        spec = spec.inner
-    return spec
+def _chain(spec: Any) -> list[Any]:
+    """Return a problem, what it is of, what that is of; of several the first."""
+    found = [spec]
+    while found[-1].parts:
+        found.append(next(iter(found[-1].parts.values())))
+    return found
 
 
 def _kind(spec: Any) -> str:
-    parts = [spec.type.replace("_", " ")]
-    while spec.inner is not None:
-        spec = spec.inner
-        parts.append(spec.type.replace("_", " "))
-    return " of ".join(parts)
+    return " of ".join(problem.type.replace("_", " ") for problem in _chain(spec))
 
 
 def _head(result: Any, seconds: float | None) -> dict[str, str]:

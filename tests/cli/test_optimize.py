@@ -1,0 +1,101 @@
+"""``optimize`` and ``check-gradients`` from the shell."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.helpers.designs import conductivity, loads, rod
+from torch_sla import LBFGS, load_problem
+from torch_sla.cli.app import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: object) -> object:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    conductivity(LBFGS(max_iterations=3)).to_yaml(tmp_path / "rod.yaml")
+    return tmp_path / "rod.yaml"
+
+
+def test_it_tells_the_same_as_python(file: Path, tmp_path) -> None:
+    done = run("optimize", file, "-o", tmp_path / "run", "--json", "--pictures", 2)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    found = load_problem(file).solve()
+    assert report["search"]["objective"] == found.objective
+    assert report["design"]["kappa"] == found.design["kappa"].tolist()
+    assert report["spec_hash"] == found.spec_hash
+    assert {p.rpartition(".")[2] for p in report["files"]} >= {"npz", "csv", "json", "vtu", "png"}
+    for path in report["files"]:
+        assert (tmp_path / path).exists()
+    assert (tmp_path / "run/pictures/kappa-00002.png").exists()
+
+
+def test_it_goes_on(file: Path, tmp_path) -> None:
+    assert run("optimize", file, "-o", tmp_path / "run").exit_code == 0
+    again = run("optimize", file, "-o", tmp_path / "run")
+    assert again.exit_code == 2
+    assert "holds a run already" in again.output
+    longer = ["--set", "optimizer.max_iterations=8", "--json"]
+    done = run("optimize", file, "-o", tmp_path / "run", "--resume", *longer)
+    assert done.exit_code == 0, done.output
+    whole = run("optimize", file, "-o", tmp_path / "whole", "--resume", *longer)
+    a, b = (json.loads(r.stdout) for r in (done, whole))
+    assert a["search"]["objective"] == b["search"]["objective"]
+    assert a["design"] == b["design"]
+
+
+def test_words(file: Path, tmp_path) -> None:
+    done = run("optimize", file, "-o", tmp_path / "run")
+    for words in ("3 iterations", "kappa", "objective", "wrote"):
+        assert words in done.output
+    assert "variable" in run("explain", file).output
+    assert "is valid: design" in run("validate", file).output
+
+
+def test_several_problems_and_a_device(tmp_path) -> None:
+    loads(LBFGS(max_iterations=1)).to_yaml(tmp_path / "d.yaml")
+    done = run("optimize", tmp_path / "d.yaml", "-o", tmp_path / "run", "--device", "cpu", "--json")
+    assert done.exit_code == 0, done.output
+    assert "mean" in json.loads(done.stdout)["outputs"]
+
+
+def test_only_designs_are_optimized_and_only_others_solved(file: Path, tmp_path) -> None:
+    rod().to_yaml(tmp_path / "plain.yaml")
+    wrong = run("optimize", tmp_path / "plain.yaml", "-o", tmp_path / "run")
+    assert wrong.exit_code == 2
+    assert "only those of type design are optimized" in wrong.output
+    wrong = run("solve", file)
+    assert wrong.exit_code == 2
+    assert "torch-sla optimize" in wrong.output
+
+
+def test_check_gradients(file: Path, tmp_path) -> None:
+    done = run("check-gradients", file)
+    assert done.exit_code == 0, done.output
+    assert "objective by kappa" in done.output
+    rod().to_yaml(tmp_path / "plain.yaml")
+    done = run("check-gradients", tmp_path / "plain.yaml", "--param", "f=2.0")
+    assert done.exit_code == 0, done.output
+    assert "kappa" in done.output
+    assert "<- wrong" not in done.output
+
+
+def test_a_start_that_fails(file: Path, tmp_path) -> None:
+    text = (
+        file.read_text()
+        .replace("transform: [{type: log}]", "")
+        .replace("bounds:", "initial: -1.0\n  bounds:")
+    )
+    (tmp_path / "bad.yaml").write_text(text)
+    done = run("optimize", tmp_path / "bad.yaml", "-o", tmp_path / "run")
+    assert done.exit_code == 2, done.output

@@ -1,0 +1,168 @@
+"""Long work in the shell: bars, logs, stopping, going on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from torch_sla import (
+    Dirichlet,
+    Flux,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    SweepProblem,
+)
+from torch_sla.cli.app import app
+from torch_sla.cli.console import duration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def cases(tmp_path) -> Path:
+    fin = PoissonProblem(
+        mesh=IntervalMesh(cells=10, size=0.05),
+        diffusivity=0.4,
+        reaction="2*h",
+        parameters=[Parameter("h", default=10.0)],
+        boundary=[Dirichlet("left", 60.0)],
+        outputs=[Flux("heat", "left")],
+    )
+    SweepProblem(of=fin, cases={"h": [1.0 + i / 3 for i in range(9)]}).to_yaml(
+        tmp_path / "fins.yaml"
+    )
+    return tmp_path / "fins.yaml"
+
+
+# One case is a part, and the run asks itself to stop after the fourth, as Ctrl-C does.
+SCRIPT = """
+import os, signal, sys
+from torch_sla.cli import main
+from torch_sla.cli.console import Work
+from torch_sla.problems.analyses import sweep
+from torch_sla.problems.checkpoint import Checkpoints
+sweep._MOST = 1
+at, Checkpoints.patience = int(sys.argv.pop(1)), float(sys.argv.pop(1))
+tell = Work.tell
+
+def stopping(self, progress):
+    if progress.done == at:
+        os.kill(os.getpid(), signal.SIGINT)
+    tell(self, progress)
+
+Work.tell = stopping
+main()
+"""
+
+
+def shell(
+    *arguments: object, at: int = 0, patience: float = 1e9
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(at), str(patience)]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_table(cases: Path, tmp_path) -> None:
+    options = ("--no-report", "-o", tmp_path / "out")
+    stopped = shell("solve", cases, *options, at=4)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "--resume goes on" in stopped.stderr
+    kept = tmp_path / "out" / "fins.run"
+    assert any(kept.glob("state-000000004*"))  # though it was not yet time to save
+    refused = shell("solve", cases, *options)
+    assert refused.returncode == 2
+    assert "was not finished: --resume" in refused.stderr
+    done = shell("solve", cases, *options, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert not kept.exists()
+    whole = shell("solve", cases, "--no-report", "-o", tmp_path / "whole")
+    assert whole.returncode == 0
+    assert whole.stderr == ""  # piped, nothing is said of progress
+    texts = [(tmp_path / name / "fins.csv").read_bytes() for name in ("out", "whole")]
+    assert texts[0] == texts[1]
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_time_left(cases: Path, tmp_path) -> None:
+    screen, end = pty.openpty()
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), "0", "1e9"]
+    arguments = ["solve", str(cases), "--no-report", "-o", str(tmp_path)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    slow = command[2].replace(
+        "tell(self, progress)", "import time; time.sleep(0.15); tell(self, progress)"
+    )
+    command[2] = slow
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.DEVNULL, stderr=end, env=environment
+    ) as process:
+        os.close(end)
+        shown = b""
+        while True:
+            try:
+                more = os.read(screen, 65536)
+            except OSError:  # the other end has closed
+                break
+            if not more:
+                break
+            shown += more
+        assert process.wait(60) == 0
+    os.close(screen)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"cases.*[1-8]/9  \d+\.\d s left  residual", text)
+
+
+def test_logs_are_shown_when_asked_for(tmp_path) -> None:
+    PoissonProblem(mesh=RectangleMesh(cells=(3, 3)), boundary=[Dirichlet("left", 1.0)]).to_yaml(
+        tmp_path / "p.yaml"
+    )
+    arguments = [
+        "solve",
+        str(tmp_path / "p.yaml"),
+        "--no-report",
+        "--no-picture",
+        "-o",
+        str(tmp_path),
+    ]
+    silent = CliRunner().invoke(app, arguments)
+    assert "torch_sla." not in silent.stderr
+    once = CliRunner().invoke(app, [*arguments, "-v"])
+    assert "torch_sla.problems" in once.stderr
+    assert "torch_sla.linalg" not in once.stderr
+    twice = CliRunner().invoke(app, [*arguments, "-vv"])
+    assert "torch_sla.linalg.solve" in twice.stderr
+    assert not logging.getLogger("torch_sla").handlers  # the library itself has none
+
+
+def test_times_are_written_for_people() -> None:
+    assert [duration(s) for s in (0.04, 9.96, 61, 3600)] == [
+        "0.0 s",
+        "10.0 s",
+        "1 min 1 s",
+        "1 h 0 min",
+    ]
+
+
+def test_a_page_comes_with_a_run(tmp_path) -> None:
+    PoissonProblem(mesh=RectangleMesh(cells=(3, 3)), boundary=[Dirichlet("left", 1.0)]).to_yaml(
+        tmp_path / "p.yaml"
+    )
+    done = CliRunner().invoke(
+        app, ["solve", str(tmp_path / "p.yaml"), "--no-picture", "-o", str(tmp_path)]
+    )
+    assert done.exit_code == 0
+    assert "converged" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # as it was

@@ -1,0 +1,199 @@
+"""Iterations stay what they are for one matrix, however many parts it is cut into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers import rank_programs as programs
+from torch_sla.errors import ArgumentError, DTypeError, PlanError, SolveError
+from torch_sla.linalg import AMG, SparseTensor
+from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
+from torch_sla.linalg.distributed.precond.schwarz import Schwarz
+
+if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
+
+
+def serial_iterations(A: SparseTensor, b: torch.Tensor) -> int:
+    options = AMG(method="smoothed_aggregation", near_nullspace=A.declared.near_nullspace)
+    known = A.declare(positive_definite=True)
+    _, info = known.solve(b, method="cg", backend="pytorch", preconditioner=options, info=True)
+    return info.iterations
+
+
+def triangles(cells: int) -> SparseTensor:
+    """Stiffness of linear triangles on a bent mesh of a square, its rim left out."""
+    i = torch.arange(cells + 1)
+    x, y = torch.meshgrid(i.double() / cells, i.double() / cells, indexing="xy")
+    points = torch.stack([x + 0.08 * torch.sin(9 * y), y + 0.08 * torch.sin(7 * x)], 2).reshape(
+        -1, 2
+    )
+    corner = (torch.arange(cells).unsqueeze(1) * (cells + 1) + torch.arange(cells)).flatten()
+    quads = torch.stack([corner, corner + 1, corner + cells + 2, corner + cells + 1], 1)
+    cell = torch.cat([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    p = points[cell]
+    edges = torch.stack([p[:, 2] - p[:, 1], p[:, 0] - p[:, 2], p[:, 1] - p[:, 0]], 1)
+    area = (edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]).abs() / 2
+    local = torch.einsum("cid,cjd->cij", edges, edges) / (4 * area)[:, None, None]
+    row = cell.unsqueeze(2).expand(-1, -1, 3).flatten()
+    col = cell.unsqueeze(1).expand(-1, 3, -1).flatten()
+    rim = (torch.arange(len(points)) % (cells + 1) % cells == 0) | (
+        torch.div(torch.arange(len(points)), cells + 1, rounding_mode="floor") % cells == 0
+    )
+    number = torch.cumsum(~rim, 0) - 1
+    kept = ~rim[row] & ~rim[col]
+    n = int((~rim).sum())
+    return SparseTensor(local.flatten()[kept], number[row[kept]], number[col[kept]], (n, n))
+
+
+@pytest.mark.parametrize("name", ["lattice", "triangles"])
+def test_multigrid_needs_the_iterations_of_one_matrix(name: str) -> None:
+    A = programs.poisson(45) if name == "lattice" else triangles(48)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    serial = serial_iterations(A, b)
+    exact = A.solve(b)
+    for parts in (1, 2, 4, 8, 16):
+        D = A.partition(parts)
+        x, info = D.solve(b, preconditioner="multigrid", info=True)
+        assert info.iterations <= 1.5 * serial
+        torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-8)
+
+
+def truss(n: int) -> tuple[SparseTensor, torch.Tensor]:
+    """Springs along the edges and diagonals of a lattice of ``n`` by ``n`` points, held on the left."""
+    i = torch.arange(n * n)
+    X = torch.stack([i % n, i // n], 1).double()
+    row, col, blocks = [], [], []
+    for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        ends = X + torch.tensor([dx, dy])
+        inside = ((ends >= 0) & (ends < n)).all(1)
+        a, b = i[inside], i[inside] + dx + n * dy
+        t = torch.tensor([dx, dy], dtype=torch.float64)
+        k = torch.outer(t, t) / t.norm() ** 3
+        for r, c, s in ((a, a, 1.0), (b, b, 1.0), (a, b, -1.0), (b, a, -1.0)):
+            row.append((2 * r.unsqueeze(1) + torch.tensor([0, 0, 1, 1])).flatten())
+            col.append((2 * c.unsqueeze(1) + torch.tensor([0, 1, 0, 1])).flatten())
+            blocks.append((s * k).flatten().repeat(len(r)))
+    row_, col_, values = torch.cat(row), torch.cat(col), torch.cat(blocks)
+    free = (X[:, 0] > 0).repeat_interleave(2)
+    number = torch.cumsum(free, 0) - 1
+    kept = free[row_] & free[col_]
+    m = int(free.sum())
+    centred = X - X.mean(0)
+    modes = torch.zeros(n * n, 2, 3, dtype=torch.float64)
+    modes[:, 0, 0] = modes[:, 1, 1] = 1
+    modes[:, 0, 2], modes[:, 1, 2] = -centred[:, 1], centred[:, 0]
+    near = modes.reshape(-1, 3)[free]
+    A = SparseTensor(values[kept], number[row_[kept]], number[col_[kept]], (m, m))
+    return A.declare(near_nullspace=near), near
+
+
+def test_multigrid_knows_rigid_bodies() -> None:
+    A, _ = truss(24)
+    n = A.shape[-1]
+    b = programs.rhs(n, A.dtype)
+    serial = serial_iterations(A, b)
+    for parts in (1, 4, 12):
+        nodes = (torch.arange(n // 2) * parts) // (n // 2)
+        D = A.partition(parts, partition_ids=nodes.repeat_interleave(2))
+        assert D.near_nullspace is not None
+        _, info = D.solve(b, preconditioner="multigrid", info=True)
+        assert info.iterations <= 1.5 * serial
+    torn = A.partition(3, partition_ids=torch.arange(n) % 3)
+    with pytest.raises(ArgumentError, match="cut nodes"):
+        torn.solve(b, preconditioner="multigrid")
+
+
+def test_a_coarse_space_and_overlap_pay() -> None:
+    A = programs.poisson(32)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    exact = A.solve(b)
+    D = A.partition(16)
+    counts: dict[Any, int] = {}
+    for options in (
+        Schwarz(0, coarse=None),
+        Schwarz(0),
+        Schwarz(1),
+        Schwarz(3),
+        Schwarz(1, inner="multigrid"),
+        Schwarz(1, inner="ichol"),
+        PartMultigrid(degree=3),
+    ):
+        x, info = D.solve(b, preconditioner=options, info=True)
+        torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-7)
+        counts[options] = info.iterations
+    jacobi = D.solve(b, preconditioner="jacobi", info=True)[1].iterations
+    blocks = counts[Schwarz(0, coarse=None)]
+    assert counts[Schwarz(3)] < counts[Schwarz(1)] < counts[Schwarz(0)] < blocks < jacobi
+    assert D.solve(b, preconditioner="block_jacobi", info=True)[1].iterations == blocks
+    assert A.partition(1).solve(b, preconditioner="schwarz", info=True)[1].iterations == 1
+
+
+def test_the_default_is_multigrid_for_large_definite_matrices() -> None:
+    A = programs.poisson(26)
+    _, info = A.partition(3).solve(programs.rhs(26 * 26, A.dtype), info=True)
+    assert (info.method, info.preconditioner) == ("cg", "multigrid")
+    small = programs.poisson(10)
+    _, info = small.partition(3).solve(programs.rhs(100, A.dtype), info=True)
+    assert info.preconditioner == "jacobi"
+
+
+@pytest.mark.parametrize("name", ["schwarz", "block_jacobi", "multigrid"])
+def test_gradients_use_the_adjoint_preconditioner(name: str) -> None:
+    A, _ = programs.matrix("convection")
+    b = programs.rhs(A.shape[-1], A.dtype)
+    grads = []
+    for cut in (False, True):
+        values = A.values.clone().requires_grad_()
+        B = SparseTensor.from_pattern(A.pattern, values)
+        if cut:
+            options = PartMultigrid(coarse_size=20) if name == "multigrid" else name
+            x = B.partition(4).solve(b, preconditioner=options, rtol=1e-13)
+        else:
+            x = B.solve(b)
+        (x**3).sum().backward()
+        assert values.grad is not None
+        grads.append(values.grad)
+    torch.testing.assert_close(*grads, rtol=1e-8, atol=1e-10)
+
+
+def test_requests_that_cannot_be_honoured() -> None:
+    A, _ = programs.matrix("irregular")
+    D, b = A.partition(3), programs.rhs(A.shape[-1], A.dtype)
+    with pytest.raises(PlanError, match="`preconditioner` must be"):
+        D.solve(b, preconditioner="ilu0")
+    with pytest.raises(PlanError, match="`method` must be"):
+        D.solve(b, method="lu")
+    with pytest.raises(SolveError, match="maxiter"):
+        D.solve(b, maxiter=2)
+    _, info = D.solve(b, maxiter=2, throw=False)
+    assert not info.converged
+    with pytest.raises(ArgumentError, match="`overlap`"):
+        Schwarz(overlap=-1)
+    with pytest.raises(ArgumentError, match="`inner`"):
+        Schwarz(inner="lu")
+    with pytest.raises(ArgumentError, match="`degree`"):
+        PartMultigrid(degree=0)
+    wave, _ = programs.matrix("irregular", torch.complex128)
+    with pytest.raises(DTypeError, match="multigrid in parts is for real"):
+        wave.partition(2).solve(b.to(torch.complex128), preconditioner="multigrid")
+
+
+@pytest.mark.distributed
+def test_processes_count_as_parts_do(ranks: Ranks) -> None:
+    names = ("multigrid", "schwarz", "block_jacobi")
+    A = programs.poisson(25)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    exact, D = A.solve(b), A.partition(4)
+    for found in ranks.run(4, programs.preconditioned, names):
+        for name in names:
+            _, info = D.solve(b, preconditioner=name, info=True)
+            iterations, x, gathered = found[name]
+            # Of vectors only the last level is gathered, and for Schwarz one number of each part.
+            per_cycle = 0 if name == "block_jacobi" else 8 * (1 if name == "schwarz" else 60)
+            assert gathered < 60_000 + 2 * (iterations + 3) * per_cycle
+            assert abs(iterations - info.iterations) <= 1
+            torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-7)

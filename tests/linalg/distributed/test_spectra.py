@@ -1,0 +1,190 @@
+"""Eigenpairs, singular triplets and nonlinear systems in parts are those of the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers import rank_programs as programs
+from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.linalg import SparseTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tests.helpers.ranks import Ranks
+
+
+def lattice(cells: int = 13) -> SparseTensor:
+    """A definite matrix of 169 rows with simple eigenvalues, above where all of space is the basis."""
+    A = programs.poisson(cells)
+    d = torch.rand(A.shape[-1], generator=torch.Generator().manual_seed(3)).double()
+    bent = torch.where(A.row_indices == A.col_indices, A.values + d[A.row_indices], A.values)
+    return SparseTensor(bent, A.row_indices, A.col_indices, tuple(A.shape))
+
+
+def both(A: SparseTensor, loss: Any, parts: int = 4) -> tuple[Any, Any]:
+    out = []
+    for cut in (False, True):
+        values = A.values.detach().clone().requires_grad_()
+        B: Any = SparseTensor(values, A.row_indices, A.col_indices, tuple(A.shape))
+        value, *rest = loss(B.partition(parts) if cut else B)
+        value.backward()
+        out.append((value.detach(), values.grad, *(t.detach() for t in rest)))
+    return out[0], out[1]
+
+
+def agree(A: SparseTensor, loss: Any, parts: int = 4, scale: float = 1e-7) -> None:
+    for x, y in zip(*both(A, loss, parts), strict=True):
+        torch.testing.assert_close(x, y, rtol=scale, atol=scale * float(x.abs().max()))
+
+
+def weights(n: int) -> Tensor:
+    return torch.linspace(1, 2, n, dtype=torch.float64).unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    ("which", "sigma"), [("SA", None), ("LA", None), ("LM", None), ("SM", None), ("LM", 0.95)]
+)
+def test_hermitian(which: str, sigma: float | None) -> None:
+    A = lattice()
+
+    def loss(B: Any) -> tuple[Tensor, ...]:
+        w, V = B.eigsh(3 if sigma is None else 1, which, sigma)
+        return (w**2).sum() + (weights(len(V)) * V**4).sum(), w, V
+
+    agree(A, loss)
+
+
+def test_small_matrices_and_indefinite_ones() -> None:
+    A, _ = programs.matrix("indefinite")
+    for which in ("LM", "SM", "SA"):
+        agree(A, lambda B, which=which: (B.eigsh(2, which, return_eigenvectors=False).sum(),))
+    wave, _ = programs.matrix("blobs", torch.complex128)
+    agree(wave, lambda B: (B.eigsh(2, "LA", return_eigenvectors=False).sum(),), parts=9)
+
+
+def test_indefinite_interior() -> None:
+    A = lattice()
+    n = A.shape[-1]
+    shifted = A - SparseTensor.eye(n, dtype=torch.float64) * 0.95
+    agree(shifted, lambda B: (B.eigsh(1, "SM", return_eigenvectors=False).sum(),))
+
+
+def test_pencils() -> None:
+    A = lattice()
+    n = A.shape[-1]
+    off = torch.full((), 0.2, dtype=torch.float64)
+    M = SparseTensor.tridiagonal(off, 1 + weights(n)[:, 0], off)
+    out = []
+    for cut in (False, True):
+        a, m = (x.values.detach().clone().requires_grad_() for x in (A, M))
+        B: Any = SparseTensor(a, A.row_indices, A.col_indices, tuple(A.shape))
+        C: Any = SparseTensor(m, M.row_indices, M.col_indices, tuple(M.shape))
+        if cut:
+            B = B.partition(3)
+            part = torch.empty(n, dtype=torch.int64)
+            for piece in B:
+                part[piece.owned_nodes] = piece.partition_id
+            C = C.partition(3, partition_ids=part)
+        w, V = B.eigsh(2, "SA" if cut else "SM", M=C)
+        ((w**2).sum() + (weights(n) * V**4).sum()).backward()
+        out.append((w.detach(), V.detach(), a.grad, m.grad))
+    for x, y in zip(*out, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7 * float(x.abs().max()))
+    with pytest.raises(ArgumentError, match="same parts"):
+        A.partition(3).eigsh(2, M=M.partition(3, partition_ids=torch.arange(n) % 3))
+
+
+def unsymmetric(cells: int = 13) -> SparseTensor:
+    A = lattice(cells)
+    twist = 1 + 0.4 * torch.cos(1.1 * A.row_indices + 2.3 * A.col_indices).double()
+    return SparseTensor(A.values * twist, A.row_indices, A.col_indices, tuple(A.shape))
+
+
+@pytest.mark.parametrize("which", ["LM", "SR"])
+def test_general(which: str) -> None:
+    def loss(B: Any) -> tuple[Tensor, ...]:
+        w, V = B.eigs(2, which)
+        return (w.abs() ** 2).sum() + (weights(len(V)) * V.abs() ** 4).sum(), w
+
+    agree(unsymmetric(), loss)
+
+
+@pytest.mark.parametrize("which", ["LM", "SM"])
+def test_singular(which: str) -> None:
+    def loss(B: Any) -> tuple[Tensor, ...]:
+        U, S, W = B.svd(2, which)
+        return (S**3).sum() + (weights(len(U)) * U**4).sum() + (W**4 * weights(len(U)).T).sum(), S
+
+    # Inverse iteration on both sides takes long: small enough for the whole space there.
+    agree(unsymmetric(13 if which == "LM" else 8), loss)
+
+
+def test_refusals() -> None:
+    D = unsymmetric().partition(3)
+    with pytest.raises(ArgumentError, match="Hermitian"):
+        D.eigsh(2)
+    with pytest.raises(ArgumentError, match="`k`"):
+        D.eigs(0)
+    with pytest.raises(ArgumentError, match="`which`"):
+        D.svd(2, "LA")
+    with pytest.raises(SolveError, match="maxiter"):
+        lattice().partition(2).eigsh(2, "LA", maxiter=2)
+    A = programs.poisson(14)  # its second and third eigenvalues are one
+    values = A.values.clone().requires_grad_()
+    _, V = (
+        SparseTensor(values, A.row_indices, A.col_indices, (196, 196)).partition(3).eigsh(2, "SA")
+    )
+    with pytest.raises(GradientError, match="too close"):
+        (weights(196) * V**4).sum().backward()
+
+
+@pytest.mark.distributed
+def test_processes(ranks: Ranks) -> None:
+    expected = programs.spectral(None, 1)
+    for found in ranks.run(3, programs.spectral):
+        assert found.pop("gathered") < 200  # how many entries go where when the transpose is made
+        for key, value in found.items():
+            scale = float(expected[key].abs().max())
+            torch.testing.assert_close(value, expected[key], rtol=1e-7, atol=1e-7 * scale)
+
+
+def serial_newton() -> dict[str, Any]:
+    A, _ = programs.matrix("irregular")
+    values = A.values.clone().requires_grad_()
+    q = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    f = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    u = SparseTensor.from_pattern(A.pattern, values).nonlinear_solve(
+        lambda u, A, q, f: A @ u + q * u**3 + torch.tanh(u) - f,
+        torch.zeros_like(f),
+        q,
+        f,
+        rtol=1e-12,
+    )
+    (u**3).sum().backward()
+    return {"u": u.detach(), "values": values.grad, "q": q.grad, "f": f.grad}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("method", ["newton", "anderson"])
+def test_nonlinear_systems(ranks: Ranks, method: str) -> None:
+    expected = serial_newton()
+    answers = [programs.newton(None, method, 5), *ranks.run(4, programs.newton, method)]
+    for found in answers:
+        # Anderson brings together a triangle of at most six columns for each step; no vectors.
+        assert found["gathered"] <= (0 if method == "newton" else 200 * 6 * 6 * 8)
+        for key, value in expected.items():
+            scale = float(value.abs().max())
+            torch.testing.assert_close(found[key], value, rtol=1e-7, atol=1e-8 * scale)
+
+
+def test_nonlinear_refusals() -> None:
+    A, _ = programs.matrix("tiny")
+    D = A.partition(2)
+    with pytest.raises(ArgumentError, match="must return a DVector"):
+        D.nonlinear_solve(lambda u, A: u.local, D.zeros())
+    with pytest.raises(SolveError):
+        D.nonlinear_solve(lambda u, A: u * u + 1, D.zeros(), maxiter=5)

@@ -1,0 +1,314 @@
+"""Runs that are kept on disk: stopped anywhere, they go on to the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from torch_sla import (
+    Adaptive,
+    Dirichlet,
+    EigenProblem,
+    ElasticityProblem,
+    Energy,
+    Event,
+    Flux,
+    HyperelasticityProblem,
+    IntervalMesh,
+    Neumann,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    RectangleMesh,
+    Solver,
+    SweepProblem,
+    TransientProblem,
+)
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses import sweep as sweeps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fin(**more: object) -> PoissonProblem:
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=10, size=0.05),
+        diffusivity=0.4,
+        reaction="2*h",
+        parameters=[Parameter("h", default=10.0), Parameter("T", default=60.0)],
+        boundary=[Dirichlet("left", "T")],
+        outputs=[Flux("heat", "left"), Probe("tip", at=[(0.05,)])],
+        **more,
+    )
+
+
+def cases() -> SweepProblem:
+    return SweepProblem(of=fin(), cases={"h": [1.0 + i / 3 for i in range(9)]})
+
+
+def same(a: object, b: object) -> None:
+    for kind in ("fields", "outputs"):
+        one, other = getattr(a, kind), getattr(b, kind)
+        assert list(one) == list(other)
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.fixture
+def by_twos(monkeypatch) -> None:
+    monkeypatch.setattr(sweeps, "_MOST", 2)
+
+
+@pytest.mark.usefixtures("by_twos")
+@pytest.mark.parametrize("at", [2, 4, 8, 9])
+def test_a_sweep_goes_on_after_an_interrupt(tmp_path, at: int) -> None:
+    whole = cases().solve(folder=tmp_path / "whole")
+    same(whole, cases().solve(folder=tmp_path / "again"))
+
+    def stop(progress: object) -> None:
+        if progress.done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cases().solve(folder=tmp_path / "run", progress=stop)
+    told: list[int] = []
+    found = cases().solve(resume=tmp_path / "run", progress=lambda p: told.append(p.done))
+    assert told == [n for n in (2, 4, 6, 8, 9) if n > at]
+    same(whole, found)
+    assert found.table == whole.table
+    assert found.info.result is whole.info.result
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_parts_of_a_sweep_are_the_whole_to_rounding(tmp_path) -> None:
+    at_once, parts = cases().solve(), cases().solve(folder=tmp_path / "run")
+    for name, value in at_once.outputs.items():
+        assert torch.allclose(value, parts[name], rtol=1e-12)
+    with pytest.raises(ArgumentError, match="solve without folder"):
+        _ = parts.solution
+    parts.save(tmp_path / "all.npz")
+    parts.save(tmp_path / "all.csv")
+    parts.report(tmp_path / "all.html")
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_a_sweep_that_was_finished_is_read_back(tmp_path) -> None:
+    whole = cases().solve(folder=tmp_path / "run")
+
+    def never(progress: object) -> None:
+        raise AssertionError
+
+    same(whole, cases().solve(resume=tmp_path / "run", progress=never))
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_other_runs_values_and_kinds_are_refused(tmp_path) -> None:
+    cases().solve(folder=tmp_path / "run")
+    with pytest.raises(ArgumentError, match="holds a run already"):
+        cases().solve(folder=tmp_path / "run")
+    with pytest.raises(ArgumentError, match=r"values\.T"):
+        cases().solve(resume=tmp_path / "run", T=70.0)
+    other = SweepProblem(of=fin(), cases={"h": [1.0, 2.0]})
+    with pytest.raises(ArgumentError, match="spec_hash"):
+        other.solve(resume=tmp_path / "run")
+    T = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ArgumentError, match="no_grad"):
+        cases().solve(folder=tmp_path / "other", T=T)
+    with pytest.raises(ArgumentError, match="solved in one go"):
+        fin().solve(folder=tmp_path / "other")
+
+
+def kill(tmp_path: Path, problem: object, at: int, name: str) -> int:
+    """Run in another process that kills itself without warning after a part; return the last step on disk."""
+    problem.to_yaml(tmp_path / f"{name}.yaml")
+    script = """
+    import os, signal, sys
+    from torch_sla import load_problem
+    from torch_sla.problems.analyses import sweep
+    from torch_sla.problems.checkpoint import Checkpoints
+    Checkpoints.patience = 0.0
+    sweep._MOST = 2
+
+    def die(progress):
+        if progress.done == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    load_problem(sys.argv[1]).solve(folder=sys.argv[2], progress=die)
+    """
+    folder = tmp_path / f"{name}-{at}"
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    arguments = [str(tmp_path / f"{name}.yaml"), str(folder), str(at)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([*command, *arguments], check=False, env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return max(int(path.stem.partition("-")[2]) for path in folder.glob("state-*"))
+
+
+def heating(**more: object) -> TransientProblem:
+    plate = PoissonProblem(
+        mesh=RectangleMesh(cells=(5, 4)),
+        capacity=2.0,
+        source="sin(3*t)*x",
+        parameters=[Parameter("q", default=1.0)],
+        boundary=[Dirichlet("left", "t"), Neumann("right", flux="q")],
+        outputs=[Probe("T", at=[(0.3, 0.6)]), Flux("out", "left")],
+    )
+    return TransientProblem(
+        of=plate, initial="x*y", **{"end": 1.0, "steps": 9, "save": ["u"]} | more
+    )
+
+
+def swinging(**more: object) -> TransientProblem:
+    beam = ElasticityProblem(
+        mesh=RectangleMesh(cells=(6, 1), size=(3.0, 0.5), cell="quad"),
+        model="plane_stress",
+        young_modulus=50.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("tip", at=[(3.0, 0.25)]), Energy("stored")],
+    )
+    return TransientProblem(of=beam, initial_velocity=["0", "x"], end=1.5, steps=8, **more)
+
+
+def glowing(**more: object) -> TransientProblem:
+    body = PoissonProblem(
+        mesh=IntervalMesh(cells=6),
+        diffusivity="1 + u**2",
+        source=3.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("T", at=[(0.9,)])],
+    )
+    return TransientProblem(of=body, end=0.5, steps=6, **more)
+
+
+MARCHES = {
+    "bdf2": heating,
+    "crank_nicolson": lambda: heating(scheme="crank_nicolson"),
+    "newmark": swinging,
+    "generalized_alpha": lambda: swinging(scheme="generalized_alpha"),
+    "nonlinear": glowing,
+    "adaptive": lambda: glowing(adaptive=Adaptive(rtol=1e-3, atol=1e-6)),
+    "with an event": lambda: heating(
+        events=[Event("hot", of="T", level=0.35, direction="up", stop=True)]
+    ),
+    "at some times": lambda: heating(times=[0.05, 0.5, 1.0]),
+}
+
+
+def same_march(a: object, b: object) -> None:
+    same(a, b)
+    for name in ("times", "step_times", "velocity"):
+        assert torch.equal(getattr(a, name), getattr(b, name))
+    for kind in ("history", "events"):
+        one, other = getattr(a, kind), getattr(b, kind)
+        assert list(one) == list(other)
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    if a.acceleration is not None:
+        assert torch.equal(a.acceleration, b.acceleration)
+
+
+@pytest.mark.parametrize("kind", MARCHES)
+def test_a_march_goes_on_from_every_step(tmp_path, monkeypatch, kind: str) -> None:
+    problem = MARCHES[kind]()
+    seen: list[int] = []
+    plain = problem.solve(progress=lambda p: seen.append(p.done))
+    total = len(seen)
+    assert (total < problem.steps) == (kind == "with an event")
+    same_march(plain, problem.solve(folder=tmp_path / "whole"))
+    everywhere = kind in ("bdf2", "newmark")
+    for at in range(1, total + 1) if everywhere else {1, total // 2, total}:
+        monkeypatch.setattr("torch_sla.problems.checkpoint.Checkpoints.patience", 1e9 * (at % 2))
+
+        def stop(progress: object, at: int = at) -> None:
+            assert progress.total == problem.steps or kind == "at some times"
+            if progress.done == at:
+                raise StopError
+
+        folder = tmp_path / str(at)
+        with pytest.raises(StopError):
+            problem.solve(folder=folder, progress=stop)
+        same_march(plain, problem.solve(resume=folder))
+
+
+@pytest.mark.parametrize(("kind", "at"), [("bdf2", 5), ("newmark", 3)])
+def test_a_march_goes_on_after_a_kill(tmp_path, kind: str, at: int) -> None:
+    problem = MARCHES[kind]()
+    assert kill(tmp_path, problem, at, kind) == at
+    same_march(problem.solve(), problem.solve(resume=tmp_path / f"{kind}-{at}"))
+
+
+def test_a_march_that_was_killed_twice_and_damaged_goes_on(tmp_path) -> None:
+    problem = heating()
+
+    def stop(progress: object) -> None:
+        if progress.done == 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        problem.solve(folder=tmp_path, progress=stop)
+    with pytest.raises(StopError):
+        problem.solve(resume=tmp_path, progress=lambda p: stop(replace(p, done=p.done - 2)))
+    newest = max(tmp_path.glob("state-*"))
+    assert newest.name == "state-000000006.ckpt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    told: list[int] = []
+    found = problem.solve(resume=tmp_path, progress=lambda p: told.append(p.done))
+    assert told[0] == 5  # the damaged state is skipped
+    same_march(problem.solve(), found)
+
+
+def test_gradients_and_a_folder_exclude_each_other(tmp_path) -> None:
+    q = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ArgumentError, match="'q' requires grad"):
+        heating().solve(folder=tmp_path / "run", q=q)
+    with torch.no_grad():
+        heating().solve(folder=tmp_path / "run", q=q)
+    told: list[float] = []
+    heating().solve(q=q, progress=lambda p: told.append(p.figures["t"])).u.sum().backward()
+    assert float(q.grad) != 0.0
+    assert told == pytest.approx([i / 9 for i in range(1, 10)])
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_a_sweep_goes_on_after_a_kill(tmp_path) -> None:
+    at = 6
+    assert kill(tmp_path, cases(), at, "cases") == at
+    whole = cases().solve(folder=tmp_path / "whole")
+    same(whole, cases().solve(resume=tmp_path / f"cases-{at}"))
+
+
+def test_modes_and_load_steps_tell_how_far_they_are() -> None:
+    plate = PoissonProblem(
+        mesh=RectangleMesh(cells=(12, 12)),
+        boundary=[Dirichlet("left", 0.0)],
+        solver=Solver(method="cg", preconditioner="multigrid"),
+    )
+    told: list[object] = []
+    EigenProblem(of=plate, k=2).solve(progress=told.append)
+    assert {p.task for p in told} == {"LOBPCG"}
+    assert [p.done for p in told] == list(range(len(told)))
+    body = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2), cell="quad"),
+        model="plane_strain",
+        constants={"young_modulus": 3.0, "poisson_ratio": 0.3},
+        load_steps=4,
+        boundary=[Dirichlet("left", 0.0), Dirichlet("right", [0.2, 0.0])],
+    )
+    loads: list[object] = []
+    body.solve(progress=loads.append)
+    assert [(p.task, p.done, p.total) for p in loads] == [
+        ("load steps", i, 4) for i in (1, 2, 3, 4)
+    ]
+    assert loads[-1].figures == {"load": 1.0}

@@ -1,0 +1,84 @@
+"""Searches over problems in parts: the steps of one process, kept and gone on with by any number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers.designs import cantilever, conductivity
+from torch_sla import LBFGS, MMA, GaussNewton, NewtonCG, Solver, distribute
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.specs.variable import Effort
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.ranks import Ranks
+
+
+def tight(problem: Any, **changes: Any) -> Any:
+    of = problem.of.model_copy(update={"solver": Solver(rtol=1e-13)})
+    of.forget()
+    return problem.updated(of=of, **changes)
+
+
+@pytest.mark.parametrize("make", [cantilever, conductivity])
+def test_the_same_search(make: Any) -> None:
+    optimizer = MMA(max_iterations=8) if make is cantilever else LBFGS(max_iterations=8)
+    problem = tight(make(optimizer))
+    one, parts = problem.solve(), distribute(problem, 3).solve()
+    assert parts.iterations == one.iterations
+    assert parts.objective == pytest.approx(one.objective, rel=1e-8)
+    for name, value in one.design.items():
+        assert torch.allclose(parts.design[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_a_run_goes_on_with_another_number_of_parts(tmp_path: Path) -> None:
+    problem = tight(cantilever(MMA(max_iterations=8)))
+    whole = distribute(problem, 2).solve()
+    distribute(tight(cantilever(MMA(max_iterations=3))), 2).solve(folder=tmp_path / "run")
+    rest = distribute(problem, 5).solve(resume=tmp_path / "run")
+    assert rest.iterations == 8
+    assert [row["iteration"] for row in rest.history.rows] == list(range(9))
+    assert torch.allclose(rest.design["rho"], whole.design["rho"], rtol=1e-7, atol=1e-9)
+    with pytest.raises(ArgumentError, match="holds a run already"):
+        distribute(problem, 2).solve(folder=tmp_path / "run")
+
+
+def begun(group: Any, folder: str) -> float:
+    problem = tight(cantilever(MMA(max_iterations=3)))
+    return float(distribute(problem, group=group).solve(folder=folder).objective)
+
+
+def gone_on(group: Any, folder: str) -> tuple[float, torch.Tensor]:
+    problem = tight(cantilever(MMA(max_iterations=6)))
+    found = distribute(problem, group=group).solve(resume=folder)
+    return float(found.objective), found.design["rho"]
+
+
+@pytest.mark.distributed
+def test_two_processes_begin_and_three_go_on(ranks: Ranks, tmp_path: Path) -> None:
+    folder = str(tmp_path / "run")
+    assert len(set(ranks.run(2, begun, folder))) == 1
+    found = ranks.run(3, gone_on, folder)
+    whole = tight(cantilever(MMA(max_iterations=6))).solve()
+    for objective, rho in found:
+        assert objective == pytest.approx(whole.objective, rel=1e-8)
+        assert torch.equal(rho, found[0][1])
+        assert torch.allclose(rho, whole.design["rho"], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"optimizer": NewtonCG()}, "optimizer"),
+        ({"optimizer": GaussNewton()}, "optimizer"),
+        ({"effort": Effort(warm_start=True)}, "effort"),
+    ],
+)
+def test_what_a_shared_search_cannot_do_is_refused(changes: dict[str, Any], path: str) -> None:
+    problem = conductivity(LBFGS()).updated(**changes)
+    with pytest.raises(SpecError, match=path):
+        distribute(problem, 2)

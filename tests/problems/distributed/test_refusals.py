@@ -1,0 +1,138 @@
+"""What several processes cannot share is refused with a reason; the table in the docs lists every type."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import torch_sla as sla
+from tests.helpers.shared_problems import problem_of
+from torch_sla.errors import ArgumentError, GradientError, RankError, SpecError
+from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.refusals import TYPES, table
+from torch_sla.problems.registry import PHYSICS
+
+if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
+
+DOCS = Path(__file__).parents[3] / "docs" / "distributed_problems.md"
+
+
+def test_every_type_has_an_answer() -> None:
+    assert TYPES.keys() == PHYSICS.keys()
+
+
+def test_the_docs_have_the_table() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    found = re.search(r"<!-- shared types -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == table(), "put this into docs/distributed_problems.md:\n" + table()
+
+
+def poisson(**changes: Any) -> sla.PoissonProblem:
+    fields: dict[str, Any] = {
+        "mesh": sla.RectangleMesh(cells=(3, 3)),
+        "diffusivity": sla.Parameter("kappa", on="cells", default=1.0),
+        "boundary": [sla.Dirichlet("left", 0.0)],
+        "outputs": [sla.Integral("heat", "u")],
+    }
+    return sla.PoissonProblem(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0), "saddle-point"),
+        (sla.EigenProblem(of=poisson(), k=2), "shift-invert"),
+        (poisson(solver=sla.Solver(backend="scipy")), "solver.backend 'scipy'"),
+        (
+            poisson(boundary=[sla.Periodic(on="left", to="right"), sla.Dirichlet("top", 0.0)]),
+            "periodic",
+        ),
+    ],
+)
+def test_refused_before_any_work(problem: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        _ = sla.distribute(problem, 2).division
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (
+            {"kappa": torch.ones(4, 18, dtype=torch.float64)},
+            ArgumentError,
+            r"batch dimensions \[4\]",
+        ),
+        ({"kappa": torch.ones(7, dtype=torch.float64)}, ArgumentError, "shape"),
+        ({"kapa": 1.0}, ArgumentError, "kapa"),
+        ({"points": torch.zeros(16, 2)}, ArgumentError, "moved meshes"),
+        ({"start": torch.zeros(3)}, ArgumentError, "this process has 16 unknowns"),
+        ({"kappa": -1.0}, ArgumentError, "diffusivity must be positive"),
+    ],
+)
+def test_values_that_cannot_be(given: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sla.distribute(poisson(), 2).solve(**given)
+
+
+def test_a_gradient_that_reaches_nothing_is_an_error() -> None:
+    problem = poisson(parameters=[sla.Parameter("idle", default=1.0)])
+    idle = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(GradientError, match="idle"):
+        sla.distribute(problem, 2).solve(idle=idle)
+
+
+def test_second_derivatives_raise() -> None:
+    kappa = torch.ones(18, dtype=torch.float64, requires_grad=True)
+    heat = sla.distribute(poisson(source=1.0), 2).solve(kappa=kappa)["heat"]
+    with pytest.raises(GradientError, match="first derivatives only"):
+        torch.autograd.grad(heat, kappa, create_graph=True)
+
+
+def test_a_start_saves_iterations() -> None:
+    problem = sla.distribute(poisson(source=1.0, solver=sla.Solver(preconditioner="jacobi")), 3)
+    first = problem.solve()
+    assert problem.solve(start=first.u).info.iterations < first.info.iterations
+    assert "3 parts" in repr(problem)
+    assert "heat" in repr(first)
+
+
+def differing(group: Any, what: str) -> str:
+    rank = torch.distributed.get_rank(group)
+    problem, values = problem_of("disk")
+    try:
+        if what == "spec":
+            changed = problem.model_copy(update={"order": 1 + rank})
+            changed.forget()
+            sla.distribute(changed, group=group)
+        elif what == "values":
+            sla.distribute(problem, group=group).solve({**values, "f": 1.0 + rank})
+        else:
+            kappa = values["kappa"].clone()
+            kappa[:20] = -1.0  # in the cells of some processes only
+            sla.distribute(problem, group=group).solve({**values, "kappa": kappa})
+    except (RankError, ArgumentError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+@pytest.mark.distributed
+def test_processes_that_differ_all_stop(ranks: Ranks) -> None:
+    for found in ranks.run(3, differing, "spec"):
+        assert "RankError: the ranks disagree on the problem" in found
+    for found in ranks.run(3, differing, "values"):
+        assert "RankError: the ranks disagree on the parameter 'f'" in found
+    said = ranks.run(3, differing, "one")
+    assert all(found.startswith("ArgumentError") for found in said)
+    assert any("diffusivity must be positive" in found for found in said)
+
+
+def test_shared_problems_say_what_they_are() -> None:
+    problem = sla.distribute(poisson(), 3)
+    assert isinstance(problem, DistributedProblem)
+    assert "16 unknowns on 18 triangle cells" in problem.division.describe()

@@ -1,0 +1,62 @@
+"""The examples under ``torchrun``, as people start them; and what a person sees when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "distributed"
+
+
+def torchrun(*arguments: str, ranks: int = 3) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    start = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    return subprocess.run(
+        [*start, f"--nproc_per_node={ranks}", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_problem(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    file = str(EXAMPLES / "distributed_problem.yaml")
+    done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["outputs"]["heat"] == pytest.approx(1.5057689, rel=1e-6)
+    assert (said["parts"], said["processes"], said["unknowns"]) == (3, 3, 1825)
+    assert said["sent"]["bytes"] > 0
+    pieces = [meshio.read(tmp_path / f"distributed_problem.{i}.vtu") for i in range(3)]
+    assert sum(len(piece.cells[0].data) for piece in pieces) == 3456
+    assert json.loads((tmp_path / "distributed_problem.json").read_text())["parts"] == 3
+    assert (tmp_path / "distributed_problem.pvtu").is_file()
+
+
+def test_a_search(tmp_path: Path) -> None:
+    file = str(EXAMPLES / "distributed_design.yaml")
+    command = ("-m", "torch_sla.cli", "optimize", file, "-o", str(tmp_path / "run"), "--json")
+    done = torchrun(*command)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["outputs"]["compliance"] == pytest.approx(131.68, rel=1e-2)
+    assert said["search"]["iterations"] == 12
+
+
+def test_one_error_for_all(tmp_path: Path) -> None:
+    file = str(EXAMPLES / "distributed_problem.yaml")
+    command = ("-m", "torch_sla.cli", "solve", file, "--param", "kappa=-1", "-o", str(tmp_path))
+    done = torchrun(*command)
+    assert done.returncode != 0
+    assert done.stderr.count("error diffusivity must be positive; it is -1") == 1
+    assert not list(tmp_path.glob("*.pvtu"))

@@ -1,0 +1,96 @@
+"""Some of the cases of a sweep: put together, taken apart for the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result
+from torch_sla.linalg import SolveInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """Fields and outputs of some cases, and how they were found.
+
+    Parameters
+    ----------
+    batch
+        Batch dimensions, cases last.
+    fields, outputs
+        By name, ``[*batch, ...]``.
+    info
+        The worst of all cases.
+    """
+
+    def __init__(
+        self,
+        batch: tuple[int, ...],
+        fields: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        info: SolveInfo,
+    ) -> None:
+        self.batch, self.info = batch, info
+        self.fields, self.outputs = dict(fields), dict(outputs)
+
+    @classmethod
+    def of(cls, solution: Any) -> Parts:
+        """Take them from a solution of all of them."""
+        return cls(solution.batch, solution.fields, solution.outputs, solution.info)
+
+    @classmethod
+    def restored(cls, records: Mapping[str, Tensor], data: Mapping[str, Any]) -> Parts:
+        """Take up what `records` and `data` gave."""
+        axis = len(data["batch"])
+        moved = {name: value.movedim(0, axis) for name, value in records.items()}
+        kinds: dict[str, dict[str, Tensor]] = {"fields": {}, "outputs": {}}
+        for name, value in moved.items():
+            kind, _, own = name.partition(" ")
+            kinds[kind][own] = value
+        told = dict(data["info"])
+        info = SolveInfo(result=Result[told.pop("result")], **told)
+        count = len(next(iter(records.values())))
+        return cls((*data["batch"], count), kinds["fields"], kinds["outputs"], info)
+
+    @property
+    def records(self) -> dict[str, Tensor]:
+        """All tensors by name, cases first."""
+        axis = len(self.batch) - 1
+        every = {f"fields {name}": value for name, value in self.fields.items()}
+        every |= {f"outputs {name}": value for name, value in self.outputs.items()}
+        return {name: value.movedim(axis, 0) for name, value in every.items()}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The rest, as JSON has it."""
+        told = ("iterations", "residual", "backward_error", "method", "backend", "preconditioner")
+        info: dict[str, Any] = {name: getattr(self.info, name) for name in told}
+        info |= {"result": self.info.result.name, "notes": list(self.info.notes)}
+        return {"batch": list(self.batch[:-1]), "info": info}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is worth watching."""
+        return {"residual": self.info.residual}
+
+    def joined(self, more: Parts) -> Parts:
+        """Put more cases behind these."""
+        axis = len(self.batch) - 1
+        fields = _behind(self.fields, more.fields, axis)
+        outputs = _behind(self.outputs, more.outputs, axis)
+        info = more.info
+        info.absorb(self.info)
+        return Parts((*self.batch[:-1], self.batch[-1] + more.batch[-1]), fields, outputs, info)
+
+
+def _behind(
+    first: Mapping[str, Tensor], then: Mapping[str, Tensor], axis: int
+) -> dict[str, Tensor]:
+    """Put tensors behind others, on the device of the later ones."""
+    return {n: torch.cat([v.to(then[n].device), then[n]], axis) for n, v in first.items()}

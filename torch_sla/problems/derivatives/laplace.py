@@ -1,0 +1,302 @@
+"""How sure one may be of parameters that were fitted: a Gaussian about the fit.
+
+Near the minimum of ½‖W^½ (y(p) − d)‖² + ½‖p − p₀‖²_R, with R the precision of the prior, parameters are distributed
+about like a Gaussian with precision H + R, where H = Jᵀ W J is the Gauss-Newton Hessian of the misfit. Data inform few
+directions: with the leading eigenpairs ``H v = λ R v``, ``Vᵀ R V = 1``, the covariance is
+
+    (H + R)⁻¹ = R⁻¹ − V diag(λ / (1 + λ)) Vᵀ,
+
+and what is left out are directions with λ ≪ 1, about which data say nothing. Bui-Thanh, Ghattas, Martin and Stadler,
+"A computational framework for infinite-dimensional Bayesian inverse problems, Part I", SIAM J. Sci. Comput. 35(6),
+A2494-A2523, 2013, sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.problems.derivatives.products import Linearised, fitted
+from torch_sla.problems.expression import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch_sla.problems.derivatives.prior import Gaussian
+    from torch_sla.problems.specs.problem import Problem
+
+__all__ = ["Blocks", "Posterior", "eigenpairs", "laplace"]
+
+NEGLIGIBLE = 1e-2
+DENSE = 64
+
+
+class Blocks:
+    """Parameters by name as one vector ``[n]``, with their priors.
+
+    Parameters
+    ----------
+    like
+        Tensors by name.
+    priors
+        A prior for each.
+    """
+
+    def __init__(self, like: Mapping[str, Tensor], priors: Mapping[str, Gaussian]) -> None:
+        missing = [n for n in like if n not in priors]
+        unknown = [n for n in priors if n not in like]
+        if missing or unknown:
+            raise ArgumentError(
+                f"each thing given needs a prior and nothing else has one; missing: {' '.join(missing) or 'none'}, "
+                f"unknown: {' '.join(unknown) or 'none'}"
+            )
+        self.like, self.priors = dict(like), {n: priors[n] for n in like}
+        self.sizes = [t.numel() for t in like.values()]
+        self.n = sum(self.sizes)
+        for name, prior in self.priors.items():
+            prior.check(name, like[name].numel())
+
+    def joined(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return one vector ``[n]``."""
+        return torch.cat([parts[n].detach().reshape(-1).double() for n in self.like])
+
+    def split(self, v: Tensor) -> dict[str, Tensor]:
+        """Return tensors by name."""
+        pieces = zip(self.like.items(), v.split(self.sizes), strict=True)
+        return {n: piece.reshape(t.shape) for (n, t), piece in pieces}
+
+    def each(self, what: Callable[[Gaussian, Tensor], Tensor], v: Tensor) -> Tensor:
+        """Apply something of each prior to its part of a vector."""
+        pieces = zip(self.priors.values(), v.split(self.sizes), strict=True)
+        return torch.cat([what(prior, piece) for prior, piece in pieces])
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A Gaussian about the parameters given.
+
+    Parameters
+    ----------
+    blocks
+        Order of the parameters, and priors.
+    eigenvalues
+        ``[r]``, descending: how many times more data say about a direction than the prior does.
+    vectors
+        ``[n, r]``, orthonormal in the precision of the prior.
+    point
+        The problem, linearised.
+    complete
+        Whether the eigenvalues left out are negligible.
+    """
+
+    blocks: Blocks
+    eigenvalues: Tensor
+    vectors: Tensor
+    point: Linearised | None
+    complete: bool
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """The parameters, by name."""
+        return {n: t.detach() for n, t in self.blocks.like.items()}
+
+    @property
+    def prior_std(self) -> dict[str, Tensor]:
+        """Standard deviations before the data, by name."""
+        return self.blocks.split(self._prior_variance().sqrt())
+
+    @property
+    def std(self) -> dict[str, Tensor]:
+        """Standard deviations of the parameters, by name."""
+        reduction = (self.vectors**2) @ self._shares
+        return self.blocks.split((self._prior_variance() - reduction).clamp(min=0.0).sqrt())
+
+    @property
+    def informed(self) -> float:
+        """Number of directions that the data determine: Σ λ / (1 + λ)."""
+        return float(self._shares.sum())
+
+    def covariance_times(self, v: Tensor) -> Tensor:
+        """Return the covariance times a vector ``[n]``."""
+        before = self.blocks.each(lambda prior, piece: prior.solve(piece), v)
+        return before - self.vectors @ (self._shares * (self.vectors.T @ v))
+
+    def output_std(self, *names: str) -> dict[str, Tensor]:
+        """Return standard deviations of fields and outputs, linearised, by name; one adjoint solve per number."""
+        if self.point is None:
+            raise ArgumentError("this posterior knows no problem, so it has no outputs")
+        found = {}
+        for name in names or tuple(self.point.solution.outputs):
+            if name not in self.point.results:
+                known = " ".join(self.point.results)
+                raise ArgumentError(
+                    f"there is no output {name!r}{nearest(name, self.point.results)}; there are: {known}"
+                )
+            result = self.point.results[name]
+            if result.is_complex():
+                raise ArgumentError(
+                    f"{name!r} is complex; take its real part or its size as an output"
+                )
+            spread = torch.zeros(result.numel(), dtype=torch.float64)
+            for i in range(result.numel()):
+                unit = torch.zeros_like(result, requires_grad=False)
+                unit.view(-1)[i] = 1.0
+                slope = self.blocks.joined(self.point.vjp({name: unit}))
+                spread[i] = slope @ self.covariance_times(slope)
+            found[name] = spread.clamp(min=0.0).sqrt().reshape(result.shape)
+        return found
+
+    def samples(self, count: int, seed: int = 20261) -> dict[str, Tensor]:
+        """Draw parameters ``[count, *shape]``, by name."""
+        generator = torch.Generator().manual_seed(seed)
+        mean = self.blocks.joined(self.blocks.like)
+        drawn = []
+        shrink = 1 - (1 + self.eigenvalues).rsqrt()
+        for _ in range(count):
+            noise = torch.randn(self.blocks.n, generator=generator, dtype=torch.float64)
+            before = self.blocks.each(lambda prior, piece: prior.root(piece), noise)
+            weight = self.blocks.each(lambda prior, piece: prior.times(piece), before)
+            drawn.append(mean + before - self.vectors @ (shrink * (self.vectors.T @ weight)))
+        parts = [self.blocks.split(one) for one in drawn]
+        return {n: torch.stack([part[n] for part in parts]) for n in self.blocks.like}
+
+    @property
+    def _shares(self) -> Tensor:
+        return self.eigenvalues / (1 + self.eigenvalues)
+
+    def _prior_variance(self) -> Tensor:
+        pieces = zip(self.blocks.priors.values(), self.blocks.sizes, strict=True)
+        return torch.cat([prior.variance(n) for prior, n in pieces])
+
+    def __str__(self) -> str:
+        lines = [
+            (
+                f"{len(self.eigenvalues)} eigenvalues from {_largest(self.eigenvalues)}; data determine "
+                f"{self.informed:.1f} of {self.blocks.n} directions"
+            ),
+            f"{'parameter':<16} {'entries':>8} {'std before':>11} {'std after':>11}",
+        ]
+        before, after = self.prior_std, self.std
+        for name, spread in after.items():
+            was, now = float(before[name].mean()), float(spread.mean())
+            lines.append(f"{name:<16} {spread.numel():>8} {was:>11.4g} {now:>11.4g}")
+        if not self.complete:
+            lines.append("the smallest eigenvalue still counts: raise `rank`")
+        return "\n".join(lines)
+
+
+def laplace(
+    problem: Problem,
+    noise: Mapping[str, Any],
+    prior: Mapping[str, Gaussian],
+    values: Mapping[str, Any],
+    *,
+    rank: int | None = None,
+) -> Posterior:
+    """Return the Gaussian about fitted parameters; see `Problem.laplace`."""
+    point = Linearised(problem, values)
+    blocks = Blocks(point.leaves, prior)
+    if not noise:
+        raise ArgumentError("`noise` names no output: without data nothing is learned")
+    sizes: dict[str, Tensor] = {}
+    for name, spread in noise.items():
+        given = torch.as_tensor(spread, dtype=torch.float64)
+        like = point.results.get(name)
+        if like is not None and given.ndim == 0:
+            given = given.expand(like.shape)
+        sizes |= fitted({name: given}, point.results, "noise", "field or output")
+    for name, spread in sizes.items():
+        if not bool((spread.real > 0).all()):
+            raise ArgumentError(f"the noise of {name!r} must be > 0, got {spread.real.min()}")
+        if not point.results[name].requires_grad:
+            raise GradientError(f"{name!r} does not depend on anything that was given")
+
+    def product(v: Tensor) -> Tensor:
+        along = point.jvp(blocks.split(v), tuple(sizes))
+        return blocks.joined(point.vjp({n: along[n] / sizes[n].real ** 2 for n in sizes}))
+
+    data = sum(t.numel() * (2 if point.results[n].is_complex() else 1) for n, t in sizes.items())
+    found, vectors, complete = eigenpairs(product, blocks, min(data, blocks.n), rank)
+    return Posterior(blocks, found, vectors, point, complete)
+
+
+def eigenpairs(
+    product: Callable[[Tensor], Tensor], blocks: Blocks, most: int, rank: int | None = None
+) -> tuple[Tensor, Tensor, bool]:
+    """Return the leading eigenpairs of ``H v = λ R v``, and whether the others are negligible.
+
+    Parameters
+    ----------
+    product
+        H times a vector ``[n]``, positive semidefinite.
+    blocks
+        The priors, whose precision is R.
+    most
+        Bound on the rank of H.
+    rank
+        Number of pairs; None takes twice as many until the last is below 0.01, beginning at 16.
+    """
+    if rank is not None and (not isinstance(rank, int) or rank < 1):
+        raise ArgumentError(f"`rank` must be a whole number >= 1, got {rank!r}")
+    n = blocks.n
+    wanted = min(most, 16 if rank is None else rank)
+    if n <= DENSE or most >= n:
+        w, V = _dense(product, blocks)
+        if rank is None:
+            keep = max(1, int((w > 1e-14 * max(float(w[0]), 1e-300)).sum()))
+            return w[:keep], V[:, :keep], True
+        return w[:rank], V[:, :rank], rank >= len(w) or float(w[rank]) <= NEGLIGIBLE
+    while True:
+        w, V = _lanczos(product, blocks, wanted)
+        complete = wanted >= most or float(w[-1]) <= NEGLIGIBLE
+        if complete or rank is not None:
+            return w, V, complete
+        wanted = min(most, 2 * wanted)
+
+
+def _dense(product: Callable[[Tensor], Tensor], blocks: Blocks) -> tuple[Tensor, Tensor]:
+    from scipy.linalg import eigh
+
+    eye = torch.eye(blocks.n, dtype=torch.float64)
+    H = torch.stack([product(row) for row in eye])
+    R = torch.stack([blocks.each(lambda prior, piece: prior.times(piece), row) for row in eye])
+    w, V = eigh((0.5 * (H + H.T)).numpy(), (0.5 * (R + R.T)).numpy())
+    return _ordered(w, V)
+
+
+def _lanczos(
+    product: Callable[[Tensor], Tensor], blocks: Blocks, count: int
+) -> tuple[Tensor, Tensor]:
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    def operator(apply: Callable[[Tensor], Tensor]) -> Any:
+        def matvec(v: Any) -> Any:
+            return apply(torch.tensor(v, dtype=torch.float64).reshape(-1)).numpy()
+
+        return LinearOperator((blocks.n, blocks.n), matvec=matvec, dtype=np.float64)
+
+    start = np.random.default_rng(20261).standard_normal(blocks.n)
+    w, V = eigsh(
+        operator(product),
+        k=count,
+        M=operator(lambda v: blocks.each(lambda prior, piece: prior.times(piece), v)),
+        Minv=operator(lambda v: blocks.each(lambda prior, piece: prior.solve(piece), v)),
+        which="LA",
+        v0=start,
+    )
+    return _ordered(w, V)
+
+
+def _ordered(w: Any, V: Any) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues in descending order, without what rounding made negative."""
+    order = np.argsort(w)[::-1]
+    return torch.tensor(w[order]).clamp(min=0.0), torch.tensor(V[:, order])
+
+
+def _largest(w: Tensor) -> str:
+    return f"{float(w[0]):.3g} to {float(w[-1]):.3g}" if len(w) else "none"

@@ -1,0 +1,69 @@
+"""Constraints of a design as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch_sla.problems.design.goal import Written
+from torch_sla.problems.expression.nodes import Compare, Node, Number
+from torch_sla.problems.expression.parser import error_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.problems.design.goal import Scope
+
+__all__ = ["Limit"]
+
+
+class Limit(Written):
+    """Constraints as text: ``a <= b``, ``a >= b``, ``a == b`` or ``a <= b <= c``.
+
+    Examples
+    --------
+    >>> [link.symbol for link in Limit("0.1 <= volume <= 0.4").links]
+    ['<=', '<=']
+    """
+
+    class Link(NamedTuple):
+        """One comparison."""
+
+        left: Node
+        symbol: str
+        right: Node
+
+        @property
+        def scale(self) -> float:
+            """What a violation is measured in: the bound, where it is a number that is not 0."""
+            for side in (self.right, self.left):
+                if isinstance(side, Number) and isinstance(side.value, float) and side.value:
+                    return abs(side.value)
+            return 1.0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        root = self.root
+        if not isinstance(root, Compare):
+            raise error_at(
+                text, root.at, "a constraint compares, as in volume <= 0.4 or 1.0 <= f <= 2.0"
+            )
+        wrong = [o for o in root.operators if o not in ("<=", ">=", "==")]
+        if wrong:
+            raise error_at(text, root.at, f"{wrong[0]!r} has no meaning here; use <= >= or ==")
+        pairs = zip(root.operands[:-1], root.operators, root.operands[1:], strict=True)
+        self.links = [Limit.Link(a, o, b) for a, o, b in pairs]
+
+    @property
+    def equalities(self) -> list[bool]:
+        """Which links are equalities."""
+        return [link.symbol == "==" for link in self.links]
+
+    def evaluate(self, scope: Scope) -> list[Tensor]:
+        """Return one number per link, at most 0 (or 0, for equalities) where it holds, relative to its bound."""
+        found = []
+        for left, symbol, right in self.links:
+            a = self.number(left, scope, "each side of a constraint")
+            b = self.number(right, scope, "each side of a constraint")
+            scale = Limit.Link(left, symbol, right).scale
+            found.append(((b - a) if symbol == ">=" else (a - b)) / scale)
+        return found

@@ -1,0 +1,190 @@
+"""Searches whose forward problems several processes share.
+
+Every process runs the same loop on the same unknowns: outputs and gradients are the same everywhere to the last
+bit, so all take the same steps. The first process alone reads and writes the folder of the run.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import RankError, SpecError, TorchSlaError
+from torch_sla.problems.analyses.design.model import Design
+from torch_sla.problems.checkpoint import opened
+from torch_sla.problems.design.optimizers.scipy import PRODUCTS
+from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.variable import POINTS, Effort
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.analyses.design.solution import DesignSolution
+    from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
+    from torch_sla.problems.distributed.solution import DistributedSolution
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.design import DesignProblem
+
+__all__ = ["DistributedDesign"]
+
+
+class DistributedDesign:
+    """A design problem whose forward problems are in parts; `solve` is that of `DesignProblem`.
+
+    Parameters
+    ----------
+    spec
+        The declaration, the same on every process.
+    comm
+        Who has which part.
+    device
+        Where this process computes.
+
+    Raises
+    ------
+    SpecError
+        If a forward problem cannot be shared, points vary, or solves depend on the history of the search.
+    """
+
+    def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
+        self.spec, self.comm = _checked(spec), comm
+        self._lowered = _SharedDesign(spec, comm, device)
+
+    def solve(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
+        progress: ProgressCallback | None = None,
+        pictures: int = 0,
+        **named: Any,
+    ) -> DesignSolution:
+        """Search; all processes call it together. A run goes on with any number of processes."""
+        return self._lowered.solve(
+            joined(values, named),
+            folder=folder,
+            resume=resume,
+            progress=progress if self.comm.rank == 0 else None,
+            pictures=pictures,
+        )
+
+    @staticmethod
+    def solutions(found: DesignSolution) -> dict[str, DistributedSolution]:
+        """Return the forward solutions at the design by name; one alone is called ``""``."""
+        several: Any = found.solution
+        return several if isinstance(several, dict) else {"": several}
+
+
+class _SharedDesign(Design):
+    """Lowers a design problem to forward problems in parts."""
+
+    def __init__(
+        self,
+        spec: DesignProblem,
+        comm: Communicator,
+        device: torch.device,
+        known: dict[str, _SharedModel] | None = None,
+    ) -> None:
+        self._comm, self._where = comm, device
+        self._known: dict[str, _SharedModel] = {} if known is None else known
+        super().__init__(spec)
+
+    def lowered(self, problem: Any) -> _SharedModel:
+        """Share one of the problems; stages of a search share what they have in common."""
+        key = problem.spec_hash
+        if key not in self._known:
+            shared = DistributedProblem(problem, self._comm, self._where)
+            self._known[key] = _SharedModel(shared)
+        return self._known[key]
+
+    def like(self, spec: DesignProblem) -> Design:
+        """Return another stage of the search, its problems shared too."""
+        return _SharedDesign(_checked(spec), self._comm, self._where, self._known)
+
+    def opened(
+        self,
+        folder: str | Path | None,
+        resume: str | Path | None,
+        identity: Mapping[str, Any],
+    ) -> tuple[Checkpoints | None, Checkpoint | None]:
+        """Open the folder on the first process, and tell the others what is in it."""
+        # Any number of processes and threads goes on with the run, to rounding.
+        same = {**identity, "threads": "any", "device": "shared"}
+        states: Checkpoints | None = None
+        found: Checkpoint | None = None
+        failed: TorchSlaError | None = None
+        if self._comm.rank == 0:
+            try:
+                states, found = opened(folder, resume, same)
+            except TorchSlaError as error:
+                failed = error
+        message = _broadcast(self._comm, self._where, (failed is not None, found))
+        if failed is not None:
+            raise failed
+        if message[0]:
+            raise RankError("the first process cannot open the folder of the run, and says why")
+        return states, message[1]
+
+
+class _SharedModel:
+    """A problem in parts, with the face of a lowered problem that searches use."""
+
+    def __init__(self, problem: DistributedProblem) -> None:
+        self.problem, self.spec = problem, problem.spec
+        self.model: Model = problem.division.whole
+        self.declared = self.model.declared
+        self.dtype, self.device = self.model.dtype, self.model.device
+        self.compiled = self.model.compiled
+        self.solve = problem.solve
+
+    def sites(self, name: str) -> Tensor:
+        """Return where a parameter lives."""
+        return self.problem.sites(name)
+
+    def check(self) -> Any:
+        """Check what needs no solve; it was done before the problem was cut."""
+        return self.model.mesh
+
+
+def _broadcast(comm: Communicator, device: torch.device, message: Any) -> Any:
+    """Return what the first process says."""
+    buffer = io.BytesIO()
+    torch.save(message if comm.rank == 0 else None, buffer)
+    data = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(device)
+    size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
+    room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
+    received = comm.broadcast(room).cpu().numpy().tobytes()
+    # From the first process of this very run.
+    return torch.load(io.BytesIO(received), weights_only=False)
+
+
+def _checked(spec: DesignProblem) -> DesignProblem:
+    """Refuse what a shared search cannot do."""
+    if spec.effort != Effort():
+        raise SpecError(
+            "what is remembered from solve to solve is not kept on several processes; leave effort out",
+            path="effort",
+        )
+    for i, variable in enumerate(spec.variables):
+        if variable.parameter == POINTS:
+            raise SpecError(
+                "moved meshes are solved by one process", path=f"variables.{i}.parameter"
+            )
+    optimizer: Any = spec.optimizer
+    products = optimizer.needs_second_order or optimizer.needs_least_squares
+    if products or getattr(optimizer, "method", None) in PRODUCTS:
+        raise SpecError(
+            "it needs derivatives of derivatives, which problems in parts do not have; take LBFGS, MMA or another "
+            "that is content with gradients",
+            path="optimizer",
+        )
+    return spec

@@ -1,0 +1,144 @@
+"""What varies in a search, what was measured, and how hard each solve works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.design.transforms import TRANSFORMS
+from torch_sla.problems.specs.arrays import Array
+from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.options import options_of
+from torch_sla.problems.specs.value import Default, Formula, Listed, Text
+
+__all__ = ["POINTS", "Effort", "Measured", "Variable"]
+
+POINTS = "points"
+"""What the points of the mesh are called where they vary."""
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+if TYPE_CHECKING:
+    AnyTransform: TypeAlias = Any
+    Bounds: TypeAlias = Any
+    Numbers: TypeAlias = Any
+else:
+    AnyTransform = options_of(TRANSFORMS, "transform")
+    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
+    Numbers = Array
+
+
+class Variable(Spec):
+    """What varies: a parameter of the problem, or the points of its mesh.
+
+    The transforms run from the unknowns of the search to the values of the parameter. Bounds and starting
+    values are those of the parameter where the chain begins with a change of variable (``log softplus
+    logit``); filters and projections act on what bounds speak of.
+
+    Examples
+    --------
+    >>> Variable("kappa", bounds=(0.1, 10.0), transform=["log"], initial=1.0).bounds
+    (0.1, 10.0)
+    """
+
+    type: Literal["variable"] = "variable"
+    parameter: Text = Field(
+        kw_only=False,
+        description="Name of a parameter, of every problem that declares it; or points, those of the mesh.",
+    )
+    bounds: Bounds | None = Field(
+        default=None,
+        description="Least and greatest value, each a number, an expression of the sites, a file, or null.",
+    )
+    transform: Listed[AnyTransform] = Field(
+        default=(), description="Chain from the unknowns to the values, first applied first."
+    )
+    initial: Default | None = Field(
+        default=None, description="Where the search starts; the parameter's default when left out."
+    )
+
+    @model_validator(mode="after")
+    def _of_places(self) -> Self:
+        low, high = self.bounds or (None, None)
+        for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
+            if isinstance(value, Formula):
+                try:
+                    rank = value.expression.check(dict.fromkeys("xyz", 0))
+                except ExpressionError as error:
+                    raise ExpressionError(error.message, path=path) from None
+                if rank:
+                    raise SpecError("a scalar of x, y, z is needed", path=path)
+        return self
+
+
+class Measured(Spec):
+    """Data with its noise, for ``misfit(name)`` = ½ Σ ((found − measured)/noise)².
+
+    Examples
+    --------
+    >>> Measured([1.0, 2.0], noise=0.1).noise
+    0.1
+    """
+
+    type: Literal["measured"] = "measured"
+    values: Numbers = Field(
+        kw_only=False, description="What was measured, in the shape of the result."
+    )
+    imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
+    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
+        default=1.0, description="Standard deviation, one for all or one each."
+    )
+    relative: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Further deviation as a share of what was measured; the squares of both add up.",
+    )
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        shape = self.values.array.shape
+        for name in ("imaginary", "noise"):
+            other = getattr(self, name)
+            if isinstance(other, Array) and other.array.shape != shape:
+                raise SpecError(
+                    f"values are of shape {list(shape)}, and these of {list(other.array.shape)}",
+                    path=name,
+                )
+        if isinstance(self.noise, Array) and not bool((self.noise.array > 0).all()):
+            raise SpecError(
+                f"a deviation is positive; the least is {float(self.noise.array.min()):g}",
+                path="noise",
+            )
+        return self
+
+
+class Effort(Spec):
+    """How hard each forward solve works; what depends on the history of the search is asked for here.
+
+    Examples
+    --------
+    >>> Effort(first_rtol=1e-4).follow
+    0.01
+    """
+
+    type: Literal["effort"] = "effort"
+    first_rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Tolerance of iterative solves in the first iteration; it falls to that of the problem as "
+        "the search converges. Left out: always that of the problem.",
+    )
+    follow: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.01,
+        description="The tolerance is this share of how far the optimality has fallen since the start.",
+    )
+    warm_start: bool = Field(
+        default=False, description="Whether iterative solves start from the last solution."
+    )
+    multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
+        default="new",
+        description="Whether the multigrid hierarchy of earlier values, or its aggregates, are used while they serve.",
+    )
