@@ -49,8 +49,8 @@ _BASIS = {"gmres": 37, "bicgstab": 10}
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
 # Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
 _ORDERING, _ROUNDING = 16, 1e6
-# Vector operations issued from Python, for each product with the matrix.
-_CALLS = {"pytorch": 14.0, "scipy": 12.0}
+# Vector operations issued from Python in an iteration with one product, and with two.
+_CALLS = {"pytorch": (14.0, 28.0), "scipy": (24.0, 24.0)}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -265,7 +265,7 @@ def _krylov(
         # Triangular solves wait for one another.
         matrix += products * 8 * nnz * (size + 4)
         setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
-    calls = products * _CALLS.get(backend, 1.0) * machine.call
+    calls = _CALLS.get(backend, (1.0, 2.0))[products - 1] * machine.call
     if method.name == "gmres":
         vectors *= 3  # a basis of up to thirty vectors, on average half of it
     together = columns if backend == "pytorch" else 1
