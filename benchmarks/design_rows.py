@@ -19,6 +19,7 @@ from harness import best, machine
 import torch_sla.assembly as fem
 from torch_sla import (
     BoxMesh,
+    Compliance,
     Dirichlet,
     ElasticityProblem,
     Neumann,
@@ -37,9 +38,15 @@ if TYPE_CHECKING:
 PUBLISHED = {
     "cube": "torch-fem 1.46 + 13.2 + 1.3 s",
     "cantilever": "torch-fem 0.61 + 12.8 + 1.8 s",
+    "cantilever, general": "the same",
     "slab": "torch-fem 1.0 + 6.7 + 1.1 s",
 }
-TARGET = {"cube": (4.0, None), "cantilever": (4.0, 2.0), "slab": (2.0, None)}
+TARGET: dict[str, tuple[float, float | None]] = {
+    "cube": (4.0, None),
+    "cantilever": (4.0, 2.0),
+    "cantilever, general": (4.0, 2.0),
+    "slab": (2.0, None),
+}
 
 
 def scaled(n: int, scale: float) -> int:
@@ -53,12 +60,19 @@ def solid(cells: tuple[int, int, int], fixed: str, loaded: str, solver: Solver) 
         young_modulus=Parameter("E", on="cells", default=1.0),
         poisson_ratio=0.3,
         boundary=[Dirichlet(fixed, 0.0), Neumann(loaded, traction=[0.0, 0.0, -0.01])],
+        outputs=[Compliance("compliance")],
         solver=solver,
     )
 
 
 def row(name: str, scale: float) -> dict[str, Any]:
-    """Set-up and first solve, gradient, and a later iteration with other values."""
+    """Set-up and first solve, gradient, and a later iteration with other values.
+
+    The functional of the cantilever is its compliance, the one a density method minimises, which is its own
+    adjoint; elsewhere, and in ``cantilever, general``, it is ``sum(u**2)``.
+    """
+    compliant = name == "cantilever"
+    name = name.partition(",")[0]
     solver = Solver(rtol=1e-8, adjoint_rtol=1e-8)
     generator = torch.Generator().manual_seed(3)
     start = time.perf_counter()
@@ -92,13 +106,14 @@ def row(name: str, scale: float) -> dict[str, Any]:
         begin = time.perf_counter()
         solution = problem.solve(**{key: leaf})
         middle = time.perf_counter()
-        (solution.u**2).sum().backward()
+        functional = solution["compliance"] if compliant else (solution.u**2).sum()
+        functional.backward()
         return middle - begin, time.perf_counter() - middle, solution
 
     forward, backward, solution = iterate(1.0)
     again, again_backward, _ = iterate(1.01)
     return {
-        "row": name,
+        "row": name if compliant or name != "cantilever" else "cantilever, general",
         "unknowns": solution.u.numel(),
         "all": declared + forward + backward,
         "parts": f"{declared:.2f} + {forward:.2f} + {backward:.2f}",

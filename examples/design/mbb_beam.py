@@ -15,7 +15,6 @@ from torch_sla import (
     Parameter,
     PointLoad,
     RectangleMesh,
-    Spring,
     Variable,
 )
 
@@ -31,7 +30,7 @@ def declare(optimizer: Optimizer | None = None) -> DesignProblem:
         poisson_ratio=0.3,
         boundary=[
             Dirichlet("left", 0.0, component=0),
-            Spring(at=[(60.0, 0.0)], stiffness=[0.0, 1e10]),
+            Dirichlet(at=[(60.0, 0.0)], value=0.0, component=1),
             PointLoad(at=[(0.0, 20.0)], value=[0.0, -1.0]),
         ],
         parameters=[Parameter("rho", on="cells")],

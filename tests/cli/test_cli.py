@@ -127,7 +127,7 @@ def test_a_failed_solve_exits_with_one(plate: Path, tmp_path) -> None:
     )
     assert done.exit_code == 1
     assert "maxiter" in done.output
-    assert not (tmp_path / "out").exists()
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".html"]
 
 
 def test_validate_and_explain(plate: Path, tmp_path) -> None:

@@ -165,4 +165,12 @@ def test_a_page_comes_with_a_run(tmp_path) -> None:
     )
     assert done.exit_code == 0
     assert "converged" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    broken = ["--set", "solver.method=cg", "--set", "solver.maxiter=1", "--set", "source=1.0"]
+    broken += ["--set", "solver.preconditioner=none", "--set", "solver.backend=scipy"]
+    failed = CliRunner().invoke(
+        app, ["solve", str(tmp_path / "p.yaml"), *broken, "-o", str(tmp_path / "failed")]
+    )
+    assert failed.exit_code == 1
+    assert [path.name for path in (tmp_path / "failed").iterdir()] == ["p.html"]
+    assert "maxiter" in (tmp_path / "failed" / "p.html").read_text(encoding="utf-8")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # as it was

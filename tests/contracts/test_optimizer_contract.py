@@ -27,6 +27,7 @@ from torch_sla.problems.design.optimizers import (
     TorchOptim,
 )
 from torch_sla.problems.design.optimizers.base import RejectedPoint
+from torch_sla.problems.design.optimizers.scipy import BOUNDED, METHODS
 
 INF = math.inf
 
@@ -361,6 +362,18 @@ def test_what_a_method_cannot_do_it_refuses(name):
         return
     with pytest.raises(ArgumentError, match=r"equality constraints|cannot impose constraints"):
         optimizer.start(problem.oracle(), problem.start, problem.lower, problem.upper)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_scipy_runs(method):
+    bounded = method in BOUNDED
+    case = rosenbrock()
+    if not bounded:
+        case.lower, case.upper = torch.full((2,), -INF).double(), torch.full((2,), INF).double()
+    states = travelled(Scipy(method=method, max_iterations=400), case)
+    assert states[-1].value < (1.0 if method == "COBYLA" else 1e-3)  # it began at 24
+    assert len(states) > 3
+    same(Scipy(method=method, max_iterations=400).step(reread(states[2]), case.oracle()), states[3])
 
 
 def test_errors_of_the_function_reach_the_caller():

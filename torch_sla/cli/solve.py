@@ -107,8 +107,9 @@ def solve(
         seconds = time.monotonic() - start
         work.advance()
         written, notes = [], []
-        if solution.info.converged:
+        if solution.info.converged or report:
             output.mkdir(parents=True, exist_ok=True)
+        if solution.info.converged:
             for ending in solution.endings:
                 written.append(output / f"{file.stem}{ending}")
                 solution.save(written[-1])
@@ -120,11 +121,12 @@ def solve(
                 else:
                     written.append(output / f"{file.stem}.png")
                     solution.plot(written[-1])
-            if report:
-                written.append(output / f"{file.stem}.html")
-                solution.report(written[-1], command=command(), seconds=seconds)
             if kept.is_dir():
                 shutil.rmtree(kept)
+        if report:
+            # What failed is looked at all the more.
+            written.append(output / f"{file.stem}.html")
+            solution.report(written[-1], command=command(), seconds=seconds)
     if as_json:
         from torch_sla.problems.report.save import summary
 

@@ -121,7 +121,7 @@ class Drawn:
     ) -> object:
         """Draw a field; returns the matplotlib figure.
 
-        Displacements move the body, enlarged where they are small; of other vectors the size is drawn.
+        Displacements move the body, those of small strain as about a tenth of it; of other vectors the size is drawn.
 
         Parameters
         ----------

@@ -153,6 +153,35 @@ def test_a_start_is_used_and_values_are_watched() -> None:
         y.sum().backward()
 
 
+@pytest.mark.parametrize("size", [1e-250, 1e-20, 1e200])
+def test_units_do_not_matter(size: float) -> None:
+    (case,) = (c for c in CASES if c.name == "definite")
+    A = case.sparse(torch.float64)
+    b = rhs(A, 2)
+    b[:, 1] *= 1e-3
+    plain, info = A.partition(3).solve(b, info=True)
+    start = size * torch.ones_like(b)
+    x, scaled = A.partition(3).solve(size * b, x0=start, info=True)
+    assert scaled.converged
+    assert abs(scaled.iterations - info.iterations) <= 2
+    torch.testing.assert_close(x / size, plain, rtol=1e-8, atol=1e-9)
+
+
+def test_failures_are_reported_or_raised() -> None:
+    A = CASES[1].sparse(torch.float64)
+    D, b = A.partition(3), torch.ones(10, dtype=torch.float64)
+    b[3] = float("nan")
+    with pytest.raises(SolveError, match="right-hand side"):
+        D.solve(b)
+    x, info = D.solve(b, throw=False)
+    assert not info.converged
+    assert x.isnan().all()
+    ones = torch.ones(2, 2, dtype=torch.float64)
+    singular = SparseTensor.from_dense(ones).partition(2)
+    with pytest.raises(SolveError, match=r"stagnation|singular"):
+        singular.solve(torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
 def test_zero_and_empty_right_hand_sides() -> None:
     A = CASES[1].sparse(torch.float64)
     D = A.partition(4)

@@ -153,7 +153,7 @@ def test_jvp_is_the_slope(name):
 def test_forward_mode_where_there_is_one_and_the_adjoint_of_the_adjoint_agree(name):
     make, values, forward = PROBLEMS[name]
     problem, way = make(), directions(values)
-    point = Linearised(problem, values)
+    point = Linearised.at(problem, values)
     back = point.jvp(way)
     given = {n: leaf.detach().requires_grad_() for n, leaf in point.leaves.items()}
     if not forward:

@@ -49,6 +49,11 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
         (sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0), "saddle-point"),
         (sla.EigenProblem(of=poisson(), k=2), "shift-invert"),
         (poisson(solver=sla.Solver(backend="scipy")), "solver.backend 'scipy'"),
+        (poisson(solver=sla.Solver(nonlinear=sla.Newton(reuse=0.3))), "reuse"),
+        (
+            poisson(solver=sla.Solver(device="cuda")),
+            "solver.device: this process computes on 'cpu'",
+        ),
         (
             poisson(boundary=[sla.Periodic(on="left", to="right"), sla.Dirichlet("top", 0.0)]),
             "periodic",

@@ -277,3 +277,22 @@ def test_it_opens_in_a_browser_without_errors_or_network(tmp_path) -> None:
     assert told["moved"]
     assert told["title"] == "t = 0.25"
     assert told["wide"] > 100
+
+
+@pytest.mark.parametrize(
+    ("load", "said"), [(1e-6, "times"), (1e6, "times"), (1.0, "on the deformed")]
+)
+def test_small_strain_is_drawn_a_tenth_of_the_body_whatever_the_load(
+    load: float, said: str
+) -> None:
+    from torch_sla.problems.report.frames import frames_of
+    from torch_sla.problems.report.page.fields import moved_points
+
+    body = bar().updated(
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=[load, 0.0, 0.0])]
+    )
+    frames = frames_of(body.solve())
+    points = frames.points.numpy()[None]
+    moved, caption = moved_points(frames, points, "u")
+    assert said in caption
+    assert 0.05 <= abs(moved - points).max() / 3.0 <= 0.2

@@ -93,8 +93,10 @@ def test_spelling_does_not_matter_to_the_hash() -> None:
 
 
 def test_it_explains_itself() -> None:
-    text = design().explain()
-    for words in ("16 unknowns on cells through log, cone_filter", "amount <= 1.3", "MMA", "plan"):
+    stages = [{"variables.0.transform.1.radius": 0.2}]
+    text = design(effort=Effort(warm_start=True), stages=stages).explain()
+    wanted = ("16 unknowns on cells through log, cone_filter", "amount <= 1.3", "MMA", "plan")
+    for words in (*wanted, "warm_start=True", "then        variables.0.transform.1.radius = 0.2"):
         assert words in text, words
 
 
@@ -278,7 +280,7 @@ def test_refused_values() -> None:
         design(data={"sensors": Measured([1.0, 2.0, 3.0])}).solve()
     with pytest.raises(ArgumentError, match="one real number"):
         design(objective="misfit(sensors) + sensors").solve()
-    for verb in ("value_and_grad", "jvp", "vjp", "hvp", "sensitivities", "laplace"):
+    for verb in ("value_and_grad", "jvp", "vjp", "hvp", "sensitivities"):
         with pytest.raises(ArgumentError, match=r"problem\.oracle\(\)"):
             getattr(problem, verb)("amount")
     with pytest.raises(ArgumentError, match=r"problem\.of\.module"):

@@ -106,8 +106,32 @@ class PartSolver:
     ) -> Tensor:
         """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
         values, b = values.detach(), b.detach().resolve_conj().contiguous()
-        self._check(values)
         first, self._x0 = (self._x0 if start is None else start), None
+        try:
+            x, info = self._solved(values, b, first, adjoint)
+        except SolveError as error:
+            # All processes are here together: what raises is the result of a reduction.
+            if self.request.throw or adjoint:
+                raise
+            nan = float("nan")
+            x, info = torch.full_like(b, nan), SolveInfo(error.result, residual=nan)
+            info.notes.append(error.detail)
+        report = self.adjoint_info if adjoint else self.info
+        report.absorb(info)
+        if not info.converged and (self.request.throw or adjoint):
+            raise SolveError(
+                info.result,
+                f"{info.method} in {self.sharding.rows.comm.parts} parts",
+                iterations=info.iterations,
+                residual=info.residual,
+            )
+        return x
+
+    def _solved(
+        self, values: Tensor, b: Tensor, first: Tensor | None, adjoint: bool
+    ) -> tuple[Tensor, SolveInfo]:
+        """Scale, project, try the methods in turn, and undo it."""
+        self._check(values)
         product = Product(self.sharding, values)
         A = product.turned(adjoint=adjoint)
         null, outside = self._nullspace, 0.0
@@ -120,12 +144,17 @@ class PartSolver:
             first = None if first is None else null.project(first)
         comm = self.sharding.rows.comm
         before = comm.traffic.copy()
+        scale = self._scale(b)
+        b, first = b / scale, None if first is None else first / scale
+        atol = self.request.atol / float(scale.max()) if scale.numel() else self.request.atol
         failed: list[str] = []
         for method in self._methods():
-            x, info = self._one(method, A, values, b, None if adjoint else first, adjoint)
+            start = None if adjoint else first
+            x, info = self._one(method, A, values, b, start, adjoint, atol)
             if info.result is not Result.BREAKDOWN or self.request.method != "auto":
                 break
             failed.append(f"{method}: {info.result.name.lower()}")
+        x = x * scale
         info.notes += failed
         if comm.parts > 1:
             sent = comm.traffic.since(before)
@@ -135,16 +164,7 @@ class PartSolver:
         info.inconsistency = outside
         if null is not None:
             x = null.project(x)
-        report = self.adjoint_info if adjoint else self.info
-        report.absorb(info)
-        if not info.converged and (self.request.throw or adjoint):
-            raise SolveError(
-                info.result,
-                f"{info.method} in {self.sharding.rows.comm.parts} parts",
-                iterations=info.iterations,
-                residual=info.residual,
-            )
-        return x
+        return x, info
 
     def _check(self, values: Tensor) -> None:
         """Refuse values that are not those of the first run; all processes agree on it."""
@@ -161,6 +181,21 @@ class PartSolver:
                 "the matrix values were modified in place between the solve and its derivative; "
                 "clone them before changing them"
             )
+
+    def _scale(self, b: Tensor) -> Tensor:
+        """Return powers of two ``[K]`` by which extreme columns are divided, so that their squares exist.
+
+        Raises `SolveError` on every process when there is NaN or infinity in any.
+        """
+        finite = torch.isfinite(b).all(0).to(b.real.dtype)
+        size = self.space.largest(torch.cat([torch.nan_to_num(b), 1 - finite.expand_as(b)], 1))
+        size, bad = size.chunk(2)
+        if bool((bad > 0).any()):
+            raise SolveError(Result.NONFINITE, "NaN or infinity in the right-hand side")
+        bound = torch.finfo(size.dtype).max ** 0.25
+        extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
+        powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
+        return torch.where(extreme, powers, 1.0)
 
     def _methods(self) -> tuple[str, ...]:
         if self.request.method != "auto":
@@ -187,6 +222,7 @@ class PartSolver:
         b: Tensor,
         x0: Tensor | None,
         adjoint: bool,
+        atol: float,
     ) -> tuple[Tensor, SolveInfo]:
         """Iterate, look at the true residual, and go on from it while that helps."""
         request, space = self.request, self.space
@@ -197,11 +233,11 @@ class PartSolver:
         M = None if made is None else (made.apply_adjoint if adjoint else made.apply)
         if M is not None and self._nullspace is not None:
             M = _projected(M, self._nullspace)
-        options = KrylovOptions(rtol=rtol, atol=request.atol, maxiter=request.maxiter)
+        options = KrylovOptions(rtol=rtol, atol=atol, maxiter=request.maxiter)
         info = SolveInfo(backend="pytorch", method=method, preconditioner=name)
         info.notes += list(getattr(made, "notes", ()))
         run = METHODS[method]
-        x, best = x0, float("inf")
+        x, best, least = x0, torch.zeros_like(b), float("inf")
         for _ in range(_RESTARTS):
             limit = None if request.maxiter is None else request.maxiter - info.iterations
             if limit is not None and limit < 1:
@@ -212,15 +248,23 @@ class PartSolver:
             x = done.x
             info.iterations += done.iterations
             info.history += done.history
-            info.result = self._judge(A, x, b, done.result, rtol, info)
-            fell = info.residual < 0.5 * best
-            best = min(best, info.residual)
-            if info.result is not Result.RESIDUAL or not fell:
+            said = self._judge(A, x, b, done.result, options, info)
+            fell = info.residual < 0.5 * least
+            if not info.residual >= least:
+                best, least, info.result = x, info.residual, said
+            if info.result not in (Result.RESIDUAL, Result.ROUNDOFF) or not fell:
                 break
-        return x if x is not None else torch.zeros_like(b), info
+        info.residual = least if least < float("inf") else info.residual
+        return best, info
 
     def _judge(
-        self, A: Any, x: Tensor, b: Tensor, said: Result, rtol: float, info: SolveInfo
+        self,
+        A: Any,
+        x: Tensor,
+        b: Tensor,
+        said: Result,
+        options: KrylovOptions,
+        info: SolveInfo,
     ) -> Result:
         """Turn the true residual into a result code, as `torch_sla.linalg.residual.judge` does."""
         r = b - A(x)
@@ -234,7 +278,7 @@ class PartSolver:
         info.backward_error = backward
         if info.residual != info.residual:
             return said if not said.ok else Result.NONFINITE
-        if bool((r_norm <= torch.clamp(rtol * b_norm, min=self.request.atol)).all()):
+        if bool((r_norm <= torch.clamp(options.rtol * b_norm, min=options.atol)).all()):
             return Result.CONVERGED
         if backward <= _FLOOR * torch.finfo(r.dtype).eps:
             return Result.ROUNDOFF if info.residual <= 0.5 else Result.SINGULAR

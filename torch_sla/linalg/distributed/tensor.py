@@ -1,6 +1,7 @@
 """`DSparseTensor`: a square sparse matrix whose rows are owned by parts.
 
-The class holds what it is made of; what it can do in common with other matrices is in the files beside it.
+The class holds what it is made of; what it can do in common with other matrices is in the files beside it. Most of the
+length are the four ways to make one, whose arguments are described where people look for them.
 """
 
 from __future__ import annotations

@@ -322,7 +322,12 @@ class Problem(WholeSpace):
             M=None if M is None else product(*M),
             preconditioner=s.preconditioner,
             largest=s.which == "LA",
-            options=LOBPCGOptions(s.tol or 1e-8, s.maxiter or 500, max_norm(self.pattern, values)),
+            options=LOBPCGOptions(
+                s.tol or 1e-8,
+                s.maxiter or 500,
+                max_norm(self.pattern, values),
+                1.0 if M is None else max_norm(*M),
+            ),
         )
 
 

@@ -31,16 +31,17 @@ class LOBPCGOptions:
     Parameters
     ----------
     tol
-        Stop when ``‖A v - λ M v‖ <= tol |λ| ‖M v‖`` for every wanted pair, or at the rounding of `norm`.
+        Stop when ``‖A v - λ M v‖ <= tol |λ| ‖M v‖`` for every wanted pair, or at the rounding of the norms.
     maxiter
         Limit on iterations.
-    norm
-        A bound on ``‖A‖``, which says what rounding allows; 0 when there is none.
+    norm, mass_norm
+        Bounds on ``‖A‖`` and ``‖M‖``, which say what rounding allows; 0 when there are none.
     """
 
     tol: float = 1e-8
     maxiter: int = 500
     norm: float = 0.0
+    mass_norm: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.tol > 0:
@@ -106,7 +107,8 @@ def lobpcg(
         R = A(X) - mass_x * (sign * w)
         norms = space.norm(R)[:k]
         scale = options.tol * w[:k].abs() * space.norm(mass_x)[:k]
-        scale = scale.clamp(min=10 * eps * options.norm)
+        rounding = options.norm + w[:k].abs() * options.mass_norm
+        scale = torch.maximum(scale, 10 * eps * rounding * space.norm(X)[:k])
         worst = float((norms / scale).max())
         if worst != worst:
             raise SolveError(Result.NONFINITE, "LOBPCG", iterations=iteration)

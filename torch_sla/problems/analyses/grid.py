@@ -151,9 +151,11 @@ class TimeGrid:
         other._now, other._whole = {}, {}
         return other
 
-    def forget(self) -> None:
-        """Let go of what was made for single times."""
+    def forget(self, *, all_times: bool = False) -> None:
+        """Let go of what was made for single times, or also for all of them."""
         self._now.clear()
+        if all_times:
+            self._whole.clear()
 
     # -- values at a time -----------------------------------------------------------------------
 

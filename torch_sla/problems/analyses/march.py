@@ -124,7 +124,9 @@ class March:
         series = [tensor for tensor, _ in grid.series.values.values()]
         inputs = (*start, *grid.fixed.values(), *scene, *series)
         if _dual(inputs):
-            _, records = self.forward(grid, start)
+            with torch.no_grad():
+                _, records = self.forward(grid, start)
+            grid.forget(all_times=True)
             return self.replay(grid, start, records)
         if not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
             with torch.no_grad():

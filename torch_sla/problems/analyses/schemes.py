@@ -84,6 +84,8 @@ class Scheme(Protocol):
 
     order: ClassVar[int] = 2
     """An error of a step is of one power more."""
+    looks_back: ClassVar[bool] = False
+    """Whether its estimate needs earlier solutions."""
 
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start."""
@@ -102,6 +104,7 @@ class BackwardEuler:
     """Backward Euler; a state is ``(u, rate, u before)``."""
 
     order: ClassVar[int] = 1
+    looks_back: ClassVar[bool] = True
 
     def __init__(self, spec: TransientProblem) -> None:
         del spec
@@ -178,6 +181,7 @@ class Newmark:
     """Newmark with β = 1/4, γ = 1/2, and generalised α; a state is ``(u, v, a)``."""
 
     order: ClassVar[int] = 2
+    looks_back: ClassVar[bool] = False
 
     def __init__(self, spec: TransientProblem) -> None:
         self.am = self.af = 0.0
@@ -225,6 +229,7 @@ class Explicit:
     """Central differences with lumped mass; a state is ``(u, v, a)``."""
 
     order: ClassVar[int] = 2
+    looks_back: ClassVar[bool] = False
 
     def __init__(self, spec: TransientProblem) -> None:
         del spec

@@ -166,9 +166,7 @@ class AdaptiveStepper(Stepper):
             self._taken += 1
             if factor >= 2.0 and self._level and place % 2 == 0:
                 self._level, place = self._level - 1, place // 2
-        self.notes = [
-            f"{len(steps)} adaptive steps, {self._rejected} more were rejected",
-        ]
+        self.notes = [f"adaptive, {self._rejected} more steps were rejected"]
         return state
 
     def _see(self, t: float, state: State) -> None:
@@ -177,7 +175,7 @@ class AdaptiveStepper(Stepper):
 
     def _error(self, grid: TimeGrid, scheme: Scheme, step: Step, old: State, new: State) -> Tensor:
         """Estimate the error of a step; of the first one by two halves where nothing else is known."""
-        if len(self._past) > 1:
+        if len(self._past) > 1 or not scheme.looks_back:
             return scheme.error(step, old, new, self._past)
         h, middle = 0.5 * step.h, step.start + 0.5 * step.h
         half = scheme.step(grid, Step(step.start, middle, h, step.before), old)
@@ -213,7 +211,8 @@ def _rms(u: Tensor) -> float:
     """Root mean square of a vector, the largest of a batch."""
     if not u.numel():
         return 0.0
-    return float(torch.linalg.vector_norm(u, dim=-1).max()) / math.sqrt(u.shape[-1])
+    size = torch.linalg.vector_norm(u.detach(), dim=-1).max()
+    return float(size) / math.sqrt(u.shape[-1])
 
 
 def stepper_of(spec: TransientProblem, first: slice) -> Stepper:

@@ -222,7 +222,7 @@ def _mismatch(problem: Problem, base: dict[str, Tensor], generator: torch.Genera
     forward = jvp(problem, v, base)
     w = {n: _noise(t, generator) for n, t in forward.items() if t.is_floating_point()}
     w |= {n: _noise(t, generator) for n, t in forward.items() if t.is_complex()}
-    back = Linearised(problem, base).vjp(w)
+    back = Linearised.at(problem, base).vjp(w)
     left = [(w[n].conj() * forward[n]).real.sum() for n in w]
     right = [(back[n] * v[n]).sum() for n in v]
     size = sum(float((w[n].abs() * forward[n].abs()).sum()) for n in w)

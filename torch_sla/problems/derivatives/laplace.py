@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["Blocks", "Posterior", "eigenpairs", "laplace"]
+__all__ = ["Blocks", "Posterior", "about", "eigenpairs", "laplace"]
 
 NEGLIGIBLE = 1e-2
 DENSE = 64
@@ -131,7 +131,7 @@ class Posterior:
         if self.point is None:
             raise ArgumentError("this posterior knows no problem, so it has no outputs")
         found = {}
-        for name in names or tuple(self.point.solution.outputs):
+        for name in names or self.point.names:
             if name not in self.point.results:
                 known = " ".join(self.point.results)
                 raise ArgumentError(
@@ -199,8 +199,7 @@ def laplace(
     rank: int | None = None,
 ) -> Posterior:
     """Return the Gaussian about fitted parameters; see `Problem.laplace`."""
-    point = Linearised(problem, values)
-    blocks = Blocks(point.leaves, prior)
+    point = Linearised.at(problem, values)
     if not noise:
         raise ArgumentError("`noise` names no output: without data nothing is learned")
     sizes: dict[str, Tensor] = {}
@@ -210,9 +209,19 @@ def laplace(
         if like is not None and given.ndim == 0:
             given = given.expand(like.shape)
         sizes |= fitted({name: given}, point.results, "noise", "field or output")
-    for name, spread in sizes.items():
-        if not bool((spread.real > 0).all()):
-            raise ArgumentError(f"the noise of {name!r} must be > 0, got {spread.real.min()}")
+        if not bool((sizes[name].real > 0).all()):
+            raise ArgumentError(
+                f"the noise of {name!r} must be > 0, got {float(sizes[name].real.min())}"
+            )
+    return about(point, sizes, prior, rank)
+
+
+def about(
+    point: Linearised, sizes: Mapping[str, Tensor], prior: Mapping[str, Gaussian], rank: int | None
+) -> Posterior:
+    """Return the Gaussian about a point, with results whose noise has some sizes, and a prior of each leaf."""
+    blocks = Blocks(point.leaves, prior)
+    for name in sizes:
         if not point.results[name].requires_grad:
             raise GradientError(f"{name!r} does not depend on anything that was given")
 

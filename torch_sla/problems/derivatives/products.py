@@ -31,30 +31,32 @@ __all__ = ["Linearised", "hvp", "jvp", "vjp"]
 
 
 class Linearised:
-    """A problem solved at a point, its graph kept: every product costs one solve with the factors that are there.
+    """Results at a point with the graph that leads to them: every product costs one solve with the factors there.
 
     Parameters
-    ----------
-    problem
-        The problem.
-    values
-        Numbers and tensors by name; ``points`` counts.
-
-    Attributes
     ----------
     leaves
         What derivatives are taken with respect to.
     results
-        Fields and outputs, recorded.
+        Tensors by name, recorded.
+    names
+        Results that are meant where none are named.
     """
 
-    def __init__(self, problem: Problem, values: Mapping[str, Any]) -> None:
-        self.leaves = leaves_of(values)
-        given = dict(self.leaves)
+    def __init__(
+        self, leaves: dict[str, Tensor], results: dict[str, Tensor], names: tuple[str, ...]
+    ) -> None:
+        self.leaves, self.results, self.names = leaves, results, names
+
+    @classmethod
+    def at(cls, problem: Problem, values: Mapping[str, Any]) -> Linearised:
+        """Solve a problem for numbers and tensors by name; ``points`` counts."""
+        leaves = leaves_of(values)
+        given = dict(leaves)
         points = given.pop("points", None)
         with torch.enable_grad():
-            self.solution = problem.solve(given, points=points)
-        self.results = results_of(self.solution)
+            solution = problem.solve(given, points=points)
+        return cls(leaves, results_of(solution), tuple(solution.outputs))
 
     def vjp(self, cotangents: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return Jᵀ w by parameter, for w by field or output."""
@@ -117,7 +119,7 @@ def jvp(
     try:
         return _forward(problem, given, known)
     except NotImplementedError:  # something on the way has no forward mode, says torch
-        return Linearised(problem, values).jvp(known)
+        return Linearised.at(problem, values).jvp(known)
 
 
 def _forward(
@@ -144,7 +146,7 @@ def vjp(
     problem: Problem, cotangents: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """Return the gradient of ⟨cotangents, results⟩; see `Problem.vjp`."""
-    return Linearised(problem, values).vjp(cotangents)
+    return Linearised.at(problem, values).vjp(cotangents)
 
 
 def hvp(

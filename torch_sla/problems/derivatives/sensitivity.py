@@ -86,8 +86,8 @@ def sensitivities(
     problem: Problem, outputs: Sequence[str], values: Mapping[str, Any]
 ) -> Sensitivities:
     """Return derivatives of outputs; see `Problem.sensitivities`."""
-    point = Linearised(problem, values)
-    known = point.solution.outputs
+    point = Linearised.at(problem, values)
+    known = point.names
     for name in outputs:
         if name not in point.results:
             raise ArgumentError(

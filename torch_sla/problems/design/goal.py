@@ -294,18 +294,21 @@ class Goal(Written):
 
     def parts(self, scope: Scope) -> tuple[Tensor | None, Tensor | None]:
         """Return r ``[k]`` and the rest, with the objective ½‖r‖² + rest; None where there is none."""
+        rest = [w * self.number(node, scope, "an objective") for node, w in self.others]
+        return self.residual(scope), torch.stack(rest).sum() if rest else None
+
+    def residual(self, scope: Scope, misfits: bool | None = None) -> Tensor | None:
+        """Return the part r ``[k]`` whose half square is meant: all of it, that of data, or that of regularisers."""
         squares = []
         for call, weight in self.squares:
+            if misfits is not None and misfits != (call.function == "misfit"):
+                continue
             if call.function == "misfit":
                 r = scope.residual(_label(call), self._at(call.arguments[0], scope))
             else:
                 r = self._reduced(call, RESIDUALS[call.function], scope)
             squares.append(math.sqrt(weight) * r.reshape(-1))
-        rest = [w * self.number(node, scope, "an objective") for node, w in self.others]
-        return (
-            torch.cat(squares) if squares else None,
-            torch.stack(rest).sum() if rest else None,
-        )
+        return torch.cat(squares) if squares else None
 
 
 def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:

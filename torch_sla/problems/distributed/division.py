@@ -137,12 +137,21 @@ class Division:
         reason = refusal(spec)
         if reason is not None:
             raise SpecError(f"several processes cannot share this problem: {reason}")
+        wanted = spec.solver.device
+        if wanted not in ("auto", device.type):
+            raise SpecError(
+                f"this process computes on {device.type!r}; received {wanted!r}: take 'auto', and say where with "
+                "distribute(device=) or --device",
+                path="solver.device",
+            )
         self.spec, self.comm, self.device = spec, comm, device
         mesh = build_mesh(spec.mesh)
         self.whole = self._lowered(PartOfMesh(mesh, torch.device("cpu"), {}, {}))
         self.whole.check()
-        owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
         # The first process decides: a graph partitioner may answer differently on another machine.
+        owner = torch.empty(mesh.n_cells, dtype=torch.int64)
+        if comm.rank == 0:
+            owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
         self.cell_part = comm.broadcast(owner.to(device)).cpu()
         self._tables = self._node_tables()
         self.dof_part = torch.cat(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch_sla.problems.specs.boundary import Periodic
+from torch_sla.problems.specs.boundary import Dirichlet, Periodic
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
@@ -38,11 +38,16 @@ def refusal(spec: Problem) -> str | None:
         return f"{spec.type}: {reason}"
     if any(isinstance(condition, Periodic) for condition in getattr(spec, "boundary", ())):
         return "a periodic condition ties unknowns of different parts to each other, which the parts do not know of"
+    if any(isinstance(c, Dirichlet) and c.at is not None for c in getattr(spec, "boundary", ())):
+        return "a value given at single points (at) may lie in no facet of a part"
     if spec.solver.backend not in ("auto", "pytorch"):
         return (
             f"solver.backend {spec.solver.backend!r} works in one process; the methods of several are those of "
             "'pytorch': cg, minres, bicgstab, gmres"
         )
+    newton = spec.solver.nonlinear
+    if newton.reuse or newton.inexact:
+        return "solver.nonlinear keeps a tangent or a hierarchy (reuse, inexact), and in parts every step makes its own"
     return None
 
 

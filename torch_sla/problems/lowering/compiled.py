@@ -51,6 +51,8 @@ class Selection:
         Component of a vector field, None for all.
     to
         Facets whose values are repeated, of a periodic condition.
+    points
+        Mesh points that are held, of a Dirichlet condition at points.
     """
 
     kind: str
@@ -58,6 +60,19 @@ class Selection:
     unknown: str
     component: int | None = None
     to: Tensor | None = None
+    points: Tensor | None = None
+
+    def dofs(self, field: Dofs) -> Tensor:
+        """Return the dofs of a Dirichlet condition."""
+        if self.points is None:
+            return field.facet_dofs(self.facets, self.component)
+        mesh = field.mesh
+        corners = mesh.reference.n_vertices
+        node = torch.full((mesh.n_points,), -1, dtype=torch.int64, device=mesh.cells.device)
+        node[mesh.cells[:, :corners]] = field.cell_nodes[:, :corners].to(node)
+        own = range(field.components) if self.component is None else (self.component,)
+        first = node[self.points.to(node.device)] * field.components
+        return torch.cat([first + c for c in own])
 
 
 class Compiled:
@@ -96,7 +111,7 @@ class Compiled:
         for i, s in enumerate(selections):
             if s.kind == "dirichlet":
                 first = numbering.ranges[s.unknown].start
-                owner[numbering.fields[s.unknown].facet_dofs(s.facets, s.component) + first] = i
+                owner[s.dofs(numbering.fields[s.unknown]) + first] = i
         self.constrained = torch.nonzero(owner >= 0)[:, 0]
         self.owner = owner[self.constrained]
 
@@ -178,5 +193,6 @@ def structure_key(
     for s in selections:
         digest.update(f"{s.kind} {s.unknown} {s.component} {len(s.facets)}".encode())
         digest.update(s.facets.cpu().numpy().tobytes())
-        digest.update(b"" if s.to is None else s.to.cpu().numpy().tobytes())
+        for more in (s.to, s.points):
+            digest.update(b"-" if more is None else more.cpu().numpy().tobytes())
     return digest.hexdigest()

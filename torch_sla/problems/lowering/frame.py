@@ -142,7 +142,32 @@ class Frame:
                 f"{unknown!r} has components 0 to {size - 1}; received {component}",
                 path=f"boundary.{i}.component",
             )
-        return Selection(condition.type, facets, unknown, component, to)
+        at = getattr(condition, "at", None) if condition.type == "dirichlet" else None
+        held = None if at is None else self._corners(mesh, at, f"boundary.{i}.at")
+        return Selection(condition.type, facets, unknown, component, to, held)
+
+    @staticmethod
+    def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
+        """Find the corners of cells at some positions."""
+        corners = mesh.cells[:, : mesh.reference.n_vertices].unique().cpu()
+        x = mesh.points.cpu()[corners]
+        size = float((x.amax(0) - x.amin(0)).amax())
+        found = []
+        for j, point in enumerate(at):
+            if len(point) != mesh.dim:
+                raise SpecError(
+                    f"the point {point} has {len(point)} coordinates; this mesh has {mesh.dim}",
+                    path=f"{path}.{j}",
+                )
+            away = torch.linalg.vector_norm(x - torch.tensor(point, dtype=x.dtype), dim=-1)
+            nearest = int(away.argmin())
+            if float(away[nearest]) > 1e-8 * size:
+                raise SpecError(
+                    f"no corner of a cell lies at {point}; the nearest one is {tuple(x[nearest].tolist())}",
+                    path=f"{path}.{j}",
+                )
+            found.append(corners[nearest])
+        return torch.stack(found).to(mesh.cells.device)
 
     def _size(self, mesh: Mesh) -> int:
         """About how many unknowns there are, before they are numbered."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.scene import Geometry
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torch_sla.problems.lowering.scene import Scene
 
 __all__ = ["scene_tensors", "scene_with"]
@@ -20,7 +19,7 @@ def scene_tensors(scene: Scene) -> tuple[Tensor, ...]:
     """Return every tensor a scene depends on: given values, weights of laws, moved points."""
     found = list(scene.given.values())
     for law in scene.given.laws.values():
-        found += list(law.parameters()) if isinstance(law, nn.Module) else []
+        found += law_tensors(law)
     if scene.geometry.moved:
         found.append(scene.geometry.points)
     return tuple(found)
@@ -33,22 +32,9 @@ def scene_with(scene: Scene, tensors: tuple[Tensor, ...]) -> Scene:
     for name in scene.given:
         given[name] = rest.pop(0)
     for name, law in scene.given.laws.items():
-        if isinstance(law, nn.Module):
-            own = {n: rest.pop(0) for n, _ in law.named_parameters()}
-            given.laws[name] = _Bound(law, own)
-        else:
-            given.laws[name] = law
+        own = [rest.pop(0) for _ in law_tensors(law)]
+        given.laws[name] = bound(law, own)
     geometry = scene.geometry
     if geometry.moved:
         geometry = Geometry(scene.model, rest.pop(0), moved=True)
     return scene.like(given, geometry)
-
-
-class _Bound:
-    """A module with other tensors in the place of its parameters."""
-
-    def __init__(self, module: nn.Module, own: dict[str, Tensor]) -> None:
-        self._module, self._own = module, own
-
-    def __call__(self, x: Tensor) -> Any:
-        return torch.func.functional_call(self._module, self._own, (x,))

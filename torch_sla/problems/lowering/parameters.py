@@ -15,9 +15,9 @@ from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = ["Given", "check_names", "resolve", "whole_value"]
+__all__ = ["Given", "bound", "check_names", "law_tensors", "resolve", "whole_value"]
 
 
 class Given(dict[str, Tensor]):
@@ -29,6 +29,33 @@ class Given(dict[str, Tensor]):
         super().__init__()
         self.laws: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {}
         """Modules given as laws of the solution."""
+
+
+class _Bound:
+    """A module with other tensors in the place of its parameters."""
+
+    def __init__(self, module: nn.Module, own: dict[str, Tensor]) -> None:
+        self.module, self.own = module, own
+
+    def __call__(self, x: Tensor) -> Any:
+        return torch.func.functional_call(self.module, self.own, (x,))
+
+
+def law_tensors(law: object) -> list[Tensor]:
+    """Return the tensors that a law of the solution depends on."""
+    if isinstance(law, _Bound):
+        return list(law.own.values())
+    return list(law.parameters()) if isinstance(law, nn.Module) else []
+
+
+def bound(law: Any, tensors: Sequence[Tensor]) -> Any:
+    """Return a law with other tensors in the places of `law_tensors`."""
+    if isinstance(law, _Bound):
+        return _Bound(law.module, dict(zip(law.own, tensors, strict=True)))
+    if not isinstance(law, nn.Module):
+        return law
+    names = [name for name, _ in law.named_parameters()]
+    return _Bound(law, dict(zip(names, tensors, strict=True)))
 
 
 def check_names(values: Collection[str], declared: Collection[str]) -> None:

@@ -14,6 +14,7 @@ from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.interpolated import on_grid, tabulated
+from torch_sla.problems.lowering.parameters import law_tensors
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.specs.value import (
@@ -131,8 +132,8 @@ class Scene:
         """Whether anything given wants a gradient."""
         if self.geometry.points.requires_grad or any(v.requires_grad for v in self.given.values()):
             return True
-        laws = [law for law in self.given.laws.values() if isinstance(law, torch.nn.Module)]
-        return any(p.requires_grad for law in laws for p in law.parameters())
+        laws = self.given.laws.values()
+        return any(p.requires_grad for law in laws for p in law_tensors(law))
 
     def cells(self, u: Tensor | None = None) -> BasisSites:
         """Return all cells, where the solution is seen if it is given."""

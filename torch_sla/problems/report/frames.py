@@ -44,6 +44,9 @@ class Frames:
         By name, ``[k, n_points(, components)]`` and ``[k, n_cells(, components)]``.
     moves
         Name of the field in `nodal` that displaces the points, if one does.
+    to_scale
+        Whether displacements are drawn as they are: those of large strain. Small ones are enlarged, and what a linear
+        law makes of a load of any size is brought down.
     name
         What the problem is called.
     """
@@ -56,6 +59,7 @@ class Frames:
     nodal: dict[str, Tensor] = field(default_factory=dict)
     cellwise: dict[str, Tensor] = field(default_factory=dict)
     moves: str | None = None
+    to_scale: bool = False
     name: str = ""
 
     def __len__(self) -> int:
@@ -196,7 +200,8 @@ def _framed(
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
     points = getattr(result, "points", model.mesh.points).detach()
     name = result.spec.name or model.spec.name or ""
-    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves, name)
+    large = model.spec.type == "hyperelasticity" and axis != "mode"
+    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves, large, name)
 
 
 def _real(name: str, value: Tensor) -> dict[str, Tensor]:

@@ -139,10 +139,7 @@ class Drawing:
         self.scale = Scale.of(self.values)
         points = frames.points.cpu().double().numpy()
         self.points = np.repeat(points[None], len(frames), 0)
-        if frames.moves is not None and frames.mesh.dim > 1:
-            moved = frames.nodal[frames.moves].cpu().double().numpy()
-            each = frames.axis == "mode"
-            self.points, self.label = moved_points(self.points, moved, self.label, each=each)
+        self.points, self.label = moved_points(frames, self.points, self.label)
         self._view: View | None = None
 
     def view(self, width: int, height: int) -> View:

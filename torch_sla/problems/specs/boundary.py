@@ -77,16 +77,29 @@ class Dirichlet(Condition):
     --------
     >>> Dirichlet(on="left", value=0.0)
     Dirichlet(on=('left',), value=0.0)
+    >>> Dirichlet(at=[(1.0, 0.0)], value=0.0, component=1).at
+    ((1.0, 0.0),)
     """
 
     type: Literal["dirichlet"] = "dirichlet"
-    on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
-    value: Annotated[Value, Place("dofs", (0, 1))] = Field(
+    on: Selector | None = Field(
+        default=None, kw_only=False, description="Tag, tags or predicate of facets."
+    )
+    value: Annotated[Value, Place("dofs", (0, 1))] = Field(  # type: ignore[misc]
         kw_only=False, description="Value of the solution."
     )
     component: Annotated[int, Field(ge=0, le=2)] | None = Field(
         default=None, kw_only=False, description="Component of a vector unknown; all when left out."
     )
+    at: Points | None = Field(
+        default=None, description="Mesh points [n, dim] that are held, instead of facets."
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if (self.on is None) == (self.at is None):
+            raise ValueError("give exactly one of on (facets) and at (mesh points)")
+        return self
 
 
 class Neumann(Condition):

@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
     from torch_sla.problems.analyses.design.model import Design
     from torch_sla.problems.analyses.design.oracle import DesignOracle
     from torch_sla.problems.analyses.design.solution import DesignSolution
     from torch_sla.problems.derivatives.check import GradientCheck
+    from torch_sla.problems.derivatives.laplace import Posterior
+    from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["DesignProblem"]
@@ -327,10 +331,45 @@ class DesignProblem(Problem):
         """Refuse: a design problem has an oracle."""
         raise ArgumentError(
             "a design problem is a function of its unknowns: problem.oracle().value_and_grad(x); derivatives of "
-            "outputs, and how sure a design is, are asked of problem.of, as in problem.of.laplace(..., **found.design)"
+            "outputs are asked of problem.of"
         )
 
-    jvp = vjp = hvp = sensitivities = laplace = value_and_grad
+    jvp = vjp = hvp = sensitivities = value_and_grad
+
+    def laplace(  # type: ignore[override]
+        self,
+        unknowns: Tensor,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        prior: Mapping[str, Gaussian] | None = None,
+        rank: int | None = None,
+        **named: Any,
+    ) -> Posterior:
+        """Return how sure one may be of a result: a Gaussian about the unknowns that were found.
+
+        The misfits of the objective are the data with their noise; what is tikhonov and smoothness in it is the
+        prior. Variables that transforms lead to are results too: ``posterior.output_std("kappa")``.
+
+        Parameters
+        ----------
+        unknowns
+            ``found.unknowns`` ``[n]``.
+        values, **named
+            Parameters that do not vary, by name.
+        prior
+            Instead of the regularisers: a `Gaussian` for the unknowns of each variable.
+        rank
+            Number of eigenpairs of the Hessian; as many as count when left out.
+
+        Raises
+        ------
+        ArgumentError
+            If the objective has no misfit, or its regularisers are no prior.
+        """
+        from torch_sla.problems.derivatives.posterior import posterior
+
+        return posterior(self.oracle(values, **named), unknowns, prior, rank)
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""

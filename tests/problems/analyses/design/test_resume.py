@@ -42,10 +42,14 @@ def test_stopped_after_any_iteration(tmp_path) -> None:
 
 SCRIPT = """
 import sys, time
+import torch
 from tests.helpers.designs import cantilever
 from torch_sla import MMA
-print("begun", flush=True)
-cantilever(MMA(max_iterations=12)).solve(folder=sys.argv[1], progress=lambda p: time.sleep(0.03))
+last = int(sys.argv[2])
+torch.set_num_threads(int(sys.argv[3]))
+cantilever(MMA(max_iterations=12)).solve(
+    folder=sys.argv[1], progress=lambda p: time.sleep(100.0 if p.done > last else 0.0)
+)
 """
 
 
@@ -53,7 +57,16 @@ cantilever(MMA(max_iterations=12)).solve(folder=sys.argv[1], progress=lambda p: 
 def test_killed(after: int, tmp_path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "run")], env=environment, cwd=ROOT
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(tmp_path / "run"),
+            str(after),
+            str(torch.get_num_threads()),
+        ],
+        env=environment,
+        cwd=ROOT,
     )
     wanted = tmp_path / "run" / f"state-{after:09d}.ckpt"
     deadline = time.monotonic() + 90

@@ -138,6 +138,11 @@ class Design(Analysis):
         for name, data in spec.data.items():
             lines.append(f"  data        {name}: {list(data.values.array.shape)}")
         lines.append(f"  optimizer   {spec.optimizer}")
+        if spec.effort != type(spec.effort)():
+            lines.append(f"  effort      {spec.effort}")
+        for stage in spec.stages:
+            changes = ", ".join(f"{path} = {value}" for path, value in stage.items())
+            lines.append(f"  then        {changes}")
         for case, problem in spec.parts.items():
             own = {n: v for n, v in values.items() if n in problem.declared}
             with inside(f"of.{case}" if case else "of"):

@@ -340,7 +340,8 @@ class Optimizer(ABC):
                     False,
                 )
         if state.reason:  # the method itself gave up or finished
-            reason, converged = (reason or state.reason), bool(reason) or state.converged
+            good = converged if reason else state.converged and feasible
+            reason, converged = reason or state.reason, good
         return replace(
             state,
             figures=figures,

@@ -131,7 +131,7 @@ def _bar(scale: Scale, x: int, height: int) -> list[str]:
     parts.append(
         f'</linearGradient></defs><rect x="{x}" y="{top:.1f}" width="13" height="{tall}" fill="url(#{name})"/>'
     )
-    for value in ticks(scale.low, scale.high, max(3, tall // 48)):
+    for value in ticks(scale.low, scale.high, max(3, tall // 32)):
         y = top + tall * (1.0 - (value - scale.low) / (scale.high - scale.low))
         parts.append(f'<text x="{x + 18}" y="{y:.1f}" dy="0.32em">{number(value)}</text>')
     return parts

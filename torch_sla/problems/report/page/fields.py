@@ -70,11 +70,8 @@ def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
     said = name if array.ndim == 2 else f"|{name}|"
     if frames.mesh.dim == 1:
         return _curves(frames, said, size if array.ndim == 2 else array[..., 0], nodal)
-    moves = frames.moves if frames.moves is not None and frames.moves in frames.nodal else None
     points = np.repeat(_numpy(frames.points)[None], len(size), 0)
-    if moves is not None:
-        moved = _numpy(frames.nodal[moves])
-        points, said = moved_points(points, moved, said, each=frames.axis == "mode")
+    points, said = moved_points(frames, points, said)
     if frames.axis == "mode":
         return _modes(frames, said, size, points)
     compact = len(size) > 1
@@ -117,20 +114,27 @@ def _modes(frames: Frames, said: str, size: Floats, points: Floats) -> str:
     return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>'
 
 
-def moved_points(points: Floats, moved: Floats, said: str, *, each: bool) -> tuple[Floats, str]:
-    """Move points by displacements, enlarged so that they can be seen where they are small."""
+def moved_points(frames: Frames, points: Floats, said: str) -> tuple[Floats, str]:
+    """Move points ``[k, n, dim]`` by the displacements of the frames, and say by how much.
+
+    Of small strain the largest displacement is drawn as about a tenth of the body: what a linear law makes of a load
+    may be far smaller, or larger, and looks the same. Each mode is drawn so for itself, since it has no size.
+    """
+    if frames.moves is None or frames.mesh.dim == 1:
+        return points, said
+    moved = _numpy(frames.nodal[frames.moves])
     extent = float(np.ptp(points[0], axis=0).max())
     largest = np.linalg.norm(moved, axis=-1).max(-1)
     if not np.isfinite(largest).all() or not largest.max():
         return points, said
-    if each:
+    if frames.axis == "mode":
         factor: Any = 0.12 * extent / np.maximum(largest, 1e-300)
         return points + factor[:, None, None] * moved, f"{said}, shapes enlarged to be seen"
     ratio = float(largest.max()) / extent
-    if ratio >= 0.05:
+    if frames.to_scale or 0.05 <= ratio <= 0.2:
         return points + moved, f"{said}, on the deformed shape"
-    enlarged = float(f"{0.08 / ratio:.1g}")
-    return points + enlarged * moved, f"{said}, displacements {number(enlarged)} times as large"
+    factor = float(f"{0.1 / ratio:.2g}")
+    return points + factor * moved, f"{said}, displacements times {number(factor)}"
 
 
 def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:

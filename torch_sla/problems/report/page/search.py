@@ -63,7 +63,10 @@ def _search(result: DesignSolution) -> str:
         found["largest constraint"] = number(worst)
     steps = history["iteration"]
     curve = Curve("objective", steps, history["objective"])
-    charts = [figure(chart([curve], "iteration", "objective", dots=True), "the objective")]
+    positive = [v for v in history["objective"] if v is not None and v > 0]
+    decades = len(positive) == len(history) and max(positive) > 100.0 * min(positive)
+    drawn = chart([curve], "iteration", "objective", log=decades, dots=True)
+    charts = [figure(drawn, "the objective")]
     measures = [
         Curve(name, steps, [float("nan") if v is None else float(v) for v in history[name]])
         for name in _MEASURES

@@ -1,0 +1,167 @@
+"""One run: a seven-point Laplacian on a cube, its rows made where they belong, solved by CG with multigrid in parts.
+
+    torchrun --standalone --nproc_per_node=2 benchmarks/distributed/measure.py 48
+    torchrun --nproc_per_node=8 benchmarks/distributed/measure.py 512 --device cuda      # NCCL
+
+No process ever has the whole matrix. Prints one line of JSON: iterations, seconds, what all processes together
+sent in one iteration (counted by the communicator), what the halos need, and the most memory that a process took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+
+import torch
+
+from torch_sla.linalg import DSparseTensor
+from torch_sla.linalg.distributed.communicator import InProcess
+from torch_sla.linalg.distributed.launch import launched
+from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
+from torch_sla.linalg.distributed.processes import Processes
+
+
+def grid(parts: int) -> tuple[int, int, int]:
+    """Most cubic way to write a number as a product of three."""
+    best = (parts, 1, 1)
+    for a in range(1, parts + 1):
+        for b in range(1, parts // a + 1):
+            if parts % (a * b) == 0:
+                found = tuple(sorted((a, b, parts // (a * b)), reverse=True))
+                best = min(best, found, key=lambda t: sum(t))
+    return best
+
+
+def block(n: int, parts: int, part: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Values, rows and columns of the rows of one block of the cube, and their numbers."""
+    p = grid(parts)
+    at = (part // (p[1] * p[2]), part // p[2] % p[1], part % p[2])
+    axes = [
+        torch.arange(n * a // q, n * (a + 1) // q, device=device)
+        for a, q in zip(at, p, strict=True)
+    ]
+    x, y, z = (t.flatten() for t in torch.meshgrid(*axes, indexing="ij"))
+    own = (x * n + y) * n + z
+    values, rows, cols = [torch.full_like(own, 6, dtype=torch.float64)], [own], [own]
+    for along, step in ((x, n * n), (y, n), (z, 1)):
+        for sign in (-1, 1):
+            inside = (along + sign >= 0) & (along + sign < n)
+            rows.append(own[inside])
+            cols.append(own[inside] + sign * step)
+            values.append(torch.full_like(rows[-1], -1, dtype=torch.float64))
+    return torch.cat(values), torch.cat(rows), torch.cat(cols), own
+
+
+def peak(device: torch.device) -> int:
+    """Most bytes this process has had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def levels(D: DSparseTensor) -> list[dict[str, int]]:
+    """Unknowns, stored entries and halo entries of every level, over all processes; all call it together."""
+    built = PartMultigrid().build_parts(D.sharding, D.slot_values(), None)
+    found = []
+    for level in built._levels:
+        A, P = level.A.sharding, level.P.sharding
+        sizes = [A.rows.n_held, A.pattern.nnz_csr, A.halo.size, P.pattern.nnz_csr, P.halo.size]
+        total = D.comm.reduce(torch.tensor(sizes, device=D.device)).tolist()
+        found.append(dict(zip(("n", "nnz", "halo", "p_nnz", "p_halo"), total, strict=True)))
+    return found
+
+
+def needed(D: DSparseTensor) -> int:
+    """Bytes that the halos need in one iteration, over all processes.
+
+    A cycle multiplies with the matrix of a level four times (once before, once for the residual, twice after) and
+    crosses to the next level and back; conjugate gradients multiply once more on the finest.
+    """
+    sent = 0
+    for i, level in enumerate(levels(D)):
+        sent += 8 * ((5 if i == 0 else 4) * level["halo"] + 2 * level["p_halo"])
+    return sent
+
+
+def run(n: int, parts: int | None, device: torch.device, preconditioner: str) -> dict[str, object]:
+    """Make, solve, and count."""
+    shared = torch.distributed.is_initialized()
+    comm = Processes(parts=parts) if shared else InProcess(parts or 1)
+    before, start = peak(device), time.perf_counter()
+    pieces = [block(n, comm.parts, part, device) for part in comm.held]
+    values, rows, cols = (torch.cat([p[k] for p in pieces]) for k in range(3))
+    own = [p[3] for p in pieces]
+    D = DSparseTensor.from_local(values, rows, cols, (n**3, n**3), own, comm=comm)
+    del pieces, values, rows, cols
+    made = time.perf_counter()
+    held = D.layout.n_held
+    b = D.vector(torch.ones(held, dtype=torch.float64, device=device))
+    # Three iterations more send the same three times over: a third of the difference is one iteration.
+    counts, infos, times = [], [], []
+    D.solve(b, method="cg", preconditioner=preconditioner, rtol=0.5)  # looks at the matrix once
+    for limit in (4, 7):
+        # Processor time: a machine that does other things too changes it little.
+        at, begun = comm.traffic.copy(), time.process_time()
+        options = {
+            "preconditioner": preconditioner,
+            "rtol": 1e-30,
+            "maxiter": limit,
+            "throw": False,
+        }
+        _, info = D.solve(b, method="cg", info=True, **options)
+        times.append(time.process_time() - begun)
+        counts.append(comm.traffic.since(at))
+        infos.append(info)
+    steps = infos[1].iterations - infos[0].iterations
+    begun = time.perf_counter()
+    x, info = D.solve(b, method="cg", preconditioner=preconditioner, rtol=1e-8, info=True)
+    end = time.perf_counter()
+    del x
+    each = {
+        name: (getattr(counts[1], name) - getattr(counts[0], name)) / max(steps, 1)
+        for name in ("messages", "bytes", "reductions", "reduced", "gathers", "gathered")
+    }
+    iteration = (times[1] - times[0]) / max(steps, 1)
+    numbers = [float(peak(device) - before), end - begun, made - start, iteration]
+    most = torch.tensor(numbers, dtype=torch.float64, device=device)
+    memory, solve, setup, iteration = comm.reduce(most, "max").tolist()
+    sent = torch.tensor([each["bytes"], each["messages"]], dtype=torch.float64, device=device)
+    each["bytes"], each["messages"] = comm.reduce(sent).tolist()
+    return {
+        "n": n,
+        "unknowns": n**3,
+        "parts": comm.parts,
+        "processes": comm.world,
+        "device": str(device.type),
+        "preconditioner": preconditioner,
+        "iterations": info.iterations,
+        "residual": info.residual,
+        "make_s": round(setup, 4),
+        "solve_s": round(solve, 4),
+        "iteration_cpu_s": round(iteration, 5),
+        "setup_cpu_s": round(times[0] - (infos[0].iterations + 1) * iteration, 4),
+        "sent_per_iteration": each,
+        "needed_bytes": needed(D) if preconditioner == "multigrid" else None,
+        "levels": levels(D) if preconditioner == "multigrid" else None,
+        "memory_per_process": int(memory),
+        "memory_per_unknown": round(memory / (n**3 / comm.world), 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("n", type=int, help="points along an edge of the cube")
+    parser.add_argument("--parts", type=int, default=None, help="parts, one for each process")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--preconditioner", default="multigrid")
+    given = parser.parse_args()
+    with launched(given.device) as ranks:
+        found = run(given.n, given.parts, ranks.device, given.preconditioner)
+        if ranks.first:
+            print(json.dumps({**found, "backend": ranks.backend}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The scaling model: one iteration sends what its halos need, to the byte, and about what the model says."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks" / "distributed"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_an_iteration_sends_what_the_halos_need(parts: int) -> None:
+    found = load("measure").run(16, parts, torch.device("cpu"), "multigrid")
+    model = load("model")
+    shares = model.levels(16, parts)
+    sent = found["sent_per_iteration"]
+    assert sent["bytes"] == found["needed_bytes"]
+    assert sent["reductions"] == 1.0
+    assert parts * model.sent(shares) == pytest.approx(sent["bytes"], rel=0.1)
+    assert parts * model.messages(shares, parts) == pytest.approx(sent["messages"], rel=0.1)
+
+
+def test_predictions() -> None:
+    model = load("model")
+    assert model.grid(8) == (2, 2, 2)
+    assert model.grid(12) == (3, 2, 2)
+    assert model.sent(model.levels(500, 1)) == 0
+    # Twice the processes: less than half the bytes of each in all, but more in total.
+    few, many = (model.levels(700, p) for p in (8, 64))
+    assert 8 * model.sent(few) < 64 * model.sent(many)
+    assert model.sent(many) < model.sent(few)
+    assert len(model.table().splitlines()) == 8
