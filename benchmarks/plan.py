@@ -2,6 +2,7 @@
 
     python benchmarks/plan.py [--largest 1000000] [--repeats 1 10 100] [--rhs 1 32] [--only 2d 3d]
                               [--budget 30] [--clock wall|cpu] [--machine machine.json] [--memory]
+                              [--budget-minutes 20] [--rows rows.jsonl]
 
 Matrices in two and three dimensions, definite, indefinite and unsymmetric, of a thousand to a
 million unknowns. For each question (so many new values, so many right-hand sides) the plan's
@@ -9,6 +10,8 @@ candidates are carried out, those predicted to take up to eight times as long as
 everything included but the detection of structure. The ratio is the choice's time over the best time
 found: 1 is perfect. With --memory one solve is made in a child process, and its peak compared with
 what was predicted.
+
+A run that stops after --budget-minutes goes on where it was when it is started again with the same --rows.
 
 Later values take as long as the second and third did: those are run, and counted as often as asked
 for.
@@ -18,9 +21,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,13 +174,29 @@ class Question:
         return times[0] + (repeats - 1) * min(times[1:], default=0.0)
 
     def peak(self, plan: SolvePlan) -> float:
-        """Bytes that one solve adds to a child process at its peak."""
+        """Bytes that one solve adds to a child process at its peak.
+
+        The child has solved a small system in the same way before: what libraries load and keep on their
+        first use is not the solve's.
+        """
         b, A = self.rhs(1), self.matrices[0]
         clear_factor_cache()
         gc.collect()
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
+            few = SparseTensor.from_scipy(grid((8, 8)))
+            choice = plan.choice
+            few.solve(
+                torch.ones(64, dtype=torch.float64),
+                backend=choice.backend,
+                method=choice.method,
+                preconditioner=choice.preconditioner or "auto",
+                throw=False,
+            )
+            clear_factor_cache()
+            gc.collect()
+            _trim()
             status = Path("/proc/self/clear_refs")
             status.write_text("5")  # the peak starts from here
             before = _status("VmRSS")
@@ -188,6 +208,15 @@ class Question:
             text = answer.read()
         os.waitpid(child, 0)
         return float(text or "nan")
+
+
+def _trim() -> None:
+    """Give free memory back to the system, where the C library can."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status(name: str) -> int:
@@ -230,6 +259,14 @@ def ask(name: str, question: Question, repeats: int, columns: int, budget: float
     )
 
 
+def _read(path: Path | None) -> dict[tuple[str, int, int], Row]:
+    """Answers of an earlier run, by question."""
+    if path is None or not path.exists():
+        return {}
+    found = [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {(row.name, row.repeats, row.rhs): row for row in found}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -248,8 +285,16 @@ def main() -> None:
         "--memory", action="store_true", help="compare peaks in child processes (Linux)"
     )
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument(
+        "--budget-minutes", type=float, default=float("inf"), help="no new question after that"
+    )
+    arguments.add_argument(
+        "--rows", type=Path, help="keeps answers, one a line, and skips those it has"
+    )
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
+    end = time.perf_counter() + 60 * options.budget_minutes
+    kept = _read(options.rows)
     use_machine(options.machine)
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     print(f"### Plans\n\n{machine()}, {options.clock} time\n")
@@ -261,12 +306,21 @@ def main() -> None:
             part in name for part in options.only
         ):
             continue
+        asked = [(repeats, columns) for repeats in options.repeats for columns in options.rhs]
+        rows += [kept[name, *one] for one in asked if (name, *one) in kept]
+        asked = [one for one in asked if (name, *one) not in kept]
+        if time.perf_counter() > end or not (asked or options.memory):
+            continue
         question = Question(make(), clock)
-        for repeats in options.repeats:
-            for columns in options.rhs:
-                row = ask(name, question, repeats, columns, options.budget)
-                rows.append(row)
-                print(row, flush=True)
+        for repeats, columns in asked:
+            if time.perf_counter() > end:
+                break
+            row = ask(name, question, repeats, columns, options.budget)
+            rows.append(row)
+            print(row, flush=True)
+            if options.rows is not None:
+                with options.rows.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
         if options.memory and unknowns >= 10_000:
             A = question.matrices[0]
             for wanted in ({}, {"backend": "native"}, {"backend": "scipy", "method": "superlu"}):

@@ -84,6 +84,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
         const torch_sla::LanePattern pattern{nnz, crow.data(), ccol.data(), {slot.data(), mirror.data()}};
         const T *from = values.data(), *given = probe.data();
         py::gil_scoped_release release;
+        const torch_sla::OneBlasThread one;
         return std::make_shared<FactorT>(
             torch_sla::factorize_lanes<T>(symbolic, pattern, from, members, symmetric, given, threads));
       },

@@ -242,15 +242,3 @@ def test_an_indefinite_member_leaves_the_others_together() -> None:
     torch.testing.assert_close(x[others], torch.linalg.solve(mixed.to_dense(), b)[others])
     with pytest.raises(SolveError, match="of member 3"):
         mixed.cholesky()
-
-
-def test_a_single_matrix_is_not_planned_in_lanes() -> None:
-    A = unsymmetric(1)
-    one = SparseTensor.from_pattern(A.pattern, A.values[0])
-    plan = one.plan((200,))
-    assert plan.method in ("superlu", "lu")
-    assert "static_lu" in plan.explain(full=True)
-    torch.testing.assert_close(
-        one.solve(torch.ones(200, dtype=F64), backend="native", method="static_lu"),
-        torch.linalg.solve(one.to_dense(), torch.ones(200, dtype=F64)),
-    )

@@ -111,6 +111,16 @@ TORCH_SLA_INLINE void subtract(Size m, Size n, Size k, Packs<T, Bytes> a, Size l
   }
 }
 
+// The same for what is in registers as for a single matrix, which has a BLAS.
+template <class T, int Bytes, bool Fresh, bool Lower>
+TORCH_SLA_INLINE void minus(Size m, Size n, Size k, Packs<T, Bytes> a, Size lda, Packs<T, Bytes> b, Size ldb,
+                            Packs<T, Bytes> c, Size ldc) {
+  if constexpr (Bytes == static_cast<int>(sizeof(T)))
+    subtract_product<T>(borrowed_blas<T>(), Conj::no, Lower, Fresh, m, n, k, a.at, lda, b.at, ldb, c.at, ldc);
+  else
+    subtract<T, Bytes, Fresh, Lower>(m, n, k, a, lda, b, ldb, c, ldc);
+}
+
 // W columns of both panels from column 0 on, whose earlier columns have been subtracted: `y` holds
 // columns of U^T, pivots on its diagonal, and `l` those of L. For symmetric matrices l is made from y.
 template <class T, int Bytes, int W, bool Symmetric>
@@ -212,13 +222,19 @@ TORCH_SLA_INLINE void factorize_body(const Symbolic& s, const Places& places, co
       extend<T, Bytes, Symmetric>(s.below(c), P{g.update_of[c]}, s.relative.data() + s.row_start[c], rows, columns, l,
                                   y, update);
     }
+    // Blocks of columns: what precedes a strip inside its block is subtracted strip by strip, a whole block from
+    // all that follows at once.
+    constexpr Size block = Bytes == static_cast<int>(sizeof(T)) ? 64 : 1 << 30;
     for (Size j = 0; j < columns; j += N) {
-      const Size width = columns - j < N ? columns - j : N;
+      const Size start = j / block * block, depth = j - start;
+      const Size end = columns - start < block ? columns : start + block;
+      const Size width = end - j < N ? end - j : N;
       const P lj = l + j * rows + j, yj = y + j * rows + j;
-      if (j > 0) {
-        subtract<T, Bytes, false, false>(rows - j, width, j, Symmetric ? l + j : y + j, rows,
-                                         Symmetric ? y + j : l + j, rows, yj, rows);
-        if (!Symmetric) subtract<T, Bytes, false, false>(rows - j, width, j, l + j, rows, y + j, rows, lj, rows);
+      const P lp = l + start * rows + j, yp = y + start * rows + j;
+      if (depth > 0) {
+        minus<T, Bytes, false, false>(rows - j, width, depth, Symmetric ? lp : yp, rows, Symmetric ? yp : lp, rows, yj,
+                                      rows);
+        if (!Symmetric) minus<T, Bytes, false, false>(rows - j, width, depth, lp, rows, yp, rows, lj, rows);
       }
       switch (width) {
         case 1: eliminate<T, Bytes, 1, Symmetric>(rows - j, lj, yj, rows, lowest); break;
@@ -226,11 +242,18 @@ TORCH_SLA_INLINE void factorize_body(const Symbolic& s, const Places& places, co
         case 3: eliminate<T, Bytes, 3, Symmetric>(rows - j, lj, yj, rows, lowest); break;
         default: eliminate<T, Bytes, 4, Symmetric>(rows - j, lj, yj, rows, lowest); break;
       }
+      if (j + width < end || end == columns) continue;
+      const P ln = l + start * rows + end, yn = y + start * rows + end, corner = y + end * rows + end;
+      minus<T, Bytes, false, false>(rows - end, columns - end, end - start, Symmetric ? ln : yn, rows,
+                                    Symmetric ? yn : ln, rows, corner, rows);
+      if (!Symmetric)
+        minus<T, Bytes, false, false>(rows - end, columns - end, end - start, ln, rows, yn, rows,
+                                      l + end * rows + end, rows);
     }
     if (from < to)
-      subtract<T, Bytes, false, Symmetric>(below, below, columns, l + columns, rows, y + columns, rows, update, below);
+      minus<T, Bytes, false, Symmetric>(below, below, columns, l + columns, rows, y + columns, rows, update, below);
     else
-      subtract<T, Bytes, true, Symmetric>(below, below, columns, l + columns, rows, y + columns, rows, update, below);
+      minus<T, Bytes, true, Symmetric>(below, below, columns, l + columns, rows, y + columns, rows, update, below);
   }
   P{g.lowest}[0] = lowest;
 }
@@ -451,26 +474,31 @@ TORCH_SLA_LANES(vector16, , 16)
 #ifdef TORCH_SLA_X86_DISPATCH
 TORCH_SLA_LANES(avx2, TORCH_SLA_AVX2, 32)
 TORCH_SLA_LANES(avx512, TORCH_SLA_AVX512, 64)
+TORCH_SLA_LANES(plain_avx2, TORCH_SLA_AVX2, static_cast<int>(sizeof(T)))
+TORCH_SLA_LANES(plain_avx512, TORCH_SLA_AVX512, static_cast<int>(sizeof(T)))
 #endif
 #undef TORCH_SLA_LANES
 
 // For a single matrix a lane is a number; for more, what registers hold.
 template <class T>
 const Kernels<T>& kernels(bool single) {
-  static const Kernels<T> alone = table_plain<T>();
-  static const Kernels<T> table = [] {
 #ifdef TORCH_SLA_X86_DISPATCH
-    const int level = dense::instruction_set();
-    if (level == 2) return table_avx512<T>();
-    if (level == 1) return table_avx2<T>();
+  if (dense::instruction_set() == 2) {
+    static const Kernels<T> alone = table_plain_avx512<T>(), many = table_avx512<T>();
+    return single ? alone : many;
+  }
+  if (dense::instruction_set() == 1) {
+    static const Kernels<T> alone = table_plain_avx2<T>(), many = table_avx2<T>();
+    return single ? alone : many;
+  }
 #endif
+  static const Kernels<T> alone = table_plain<T>();
 #if defined(__GNUC__) || defined(__clang__)
-    return table_vector16<T>();
+  static const Kernels<T> many = table_vector16<T>();
+  return single ? alone : many;
 #else
-    return table_plain<T>();
+  return alone;
 #endif
-  }();
-  return single ? alone : table;
 }
 
 }  // namespace lanes

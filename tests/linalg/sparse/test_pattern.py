@@ -80,6 +80,15 @@ def test_growth_dimension_tells_lines_planes_and_solids() -> None:
     assert lattice(20, 20, 20) == pytest.approx(3.0, abs=0.35)
 
 
+def test_long_edges_along_the_rim_make_no_solid_of_scattered_points() -> None:
+    spatial = pytest.importorskip("scipy.spatial")
+    points = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(3)).double()
+    corners = torch.from_numpy(spatial.Delaunay(points.numpy()).simplices).long()
+    i, j = corners[:, [0, 1, 2]].flatten(), corners[:, [1, 2, 0]].flatten()
+    p = Pattern.from_coo(torch.cat([i, j]), torch.cat([j, i]), (20_000, 20_000))
+    assert p.slots.dimension == pytest.approx(2.0, abs=0.3)
+
+
 def test_block_pattern_written_out() -> None:
     row, col = torch.tensor([1, 0, 1]), torch.tensor([0, 1, 1])
     values = torch.arange(1.0, 13.0).reshape(3, 2, 2)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 
+from tests.helpers.grids import poisson
 from torch_sla.linalg import SparseTensor
 
 
@@ -27,6 +30,18 @@ def test_dirichlet_laplacian_is_proved_definite() -> None:
 
 def test_neumann_laplacian_is_not() -> None:
     assert from_dense(laplacian(30, ends=1.0)).structure.positive_definite is None
+
+
+def test_waves_are_proved_indefinite() -> None:
+    for cells, shift in (((20, 20), -0.1), ((10, 11, 9), -0.6)):
+        A = poisson(*cells)
+        waves = SparseTensor.from_scipy(A + shift * sp.eye_array(A.shape[0]))
+        assert waves.structure.positive_definite is False
+        # The lowest eigenvalue itself: nothing may be claimed of a singular or definite matrix.
+        lowest = sum(2 - 2 * np.cos(np.pi / (n + 1)) for n in cells)
+        for least in (1.0, 1 - 1e-9):
+            border = SparseTensor.from_scipy(A - least * lowest * sp.eye_array(A.shape[0]))
+            assert border.structure.positive_definite is None
 
 
 def test_one_singular_component_is_enough_to_stay_unsure() -> None:

@@ -57,8 +57,8 @@ class Method:
         Whether it solves least-squares problems.
     dtypes
         Value dtypes it takes, where these are fewer than the backend's.
-    together
-        Whether it is for many matrices on one pattern: a plan chooses it unasked for batches only.
+    pivots
+        Whether a factorisation looks for pivots where it needs them; one that does not needs a full diagonal.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     rectangular: bool = False
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
-    together: bool = False
+    pivots: bool = True
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class Native(Backend):
     takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
     have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
     notes and the caller's refinement repairs. Where that is not enough, `safer` gives such pivots more
-    to choose from. ``static_lu`` keeps its pivots on the diagonal and serves batches of unsymmetric
-    matrices; one that does not come out well is refused.
+    to choose from. ``static_lu`` is for unsymmetric matrices and keeps its pivots on the diagonal; one
+    that does not come out well is refused.
 
     Batches of real matrices with small fronts are factorised in the lanes of registers, see
     `backends.native_lanes`.
@@ -56,7 +56,7 @@ class Native(Backend):
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
             Method("ldlt", "direct", "symmetric"),
-            Method("static_lu", "direct", dtypes=REAL_DTYPES, together=True),
+            Method("static_lu", "direct", dtypes=REAL_DTYPES, pivots=False),
         ),
         batched=True,
     )
@@ -73,7 +73,7 @@ class Native(Backend):
                     "method='lu' pivots",
                 )
             shared = together_of(pattern, structure)
-            shared.analyses.lanes()
+            shared.analyses.get()
             return Symbolic(pattern, method, structure, shared, shared.nbytes)
         if not pattern.symmetric:
             raise SolveError(

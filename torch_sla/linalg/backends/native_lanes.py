@@ -117,9 +117,8 @@ def factorize(symbolic: Symbolic, values: Tensor) -> list[Numeric | None]:
     shared = together_of(symbolic.pattern, symbolic.structure)
     positive, symmetric = symbolic.method == "cholesky", symbolic.method != "static_lu"
     probe = mixed_probe(symbolic.pattern.shape[0], values)
-    made = lanes.factorize(
-        shared.analyses.lanes(), shared.places, values, probe[:, 0], symmetric=symmetric
-    )
+    analysis = shared.analyses.get() if len(values) == 1 else shared.analyses.lanes()
+    made = lanes.factorize(analysis, shared.places, values, probe[:, 0], symmetric=symmetric)
     growth, limit = made.growth, _UNSTABLE * torch.finfo(values.dtype).eps
     sound = torch.isfinite(growth) & (made.error <= limit)
     if positive:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_sla._core import extension, reason
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
+from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Analysis, Factor
 from torch_sla.linalg.kernels.memory import available_bytes
 from torch_sla.linalg.kernels.threads import resolve_threads
@@ -186,6 +187,7 @@ def factorize(
             Result.OUT_OF_MEMORY,
             f"the factors need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
         )
+    lend_blas()
     try:
         made = _kernel.factorize(
             analysis.payload,

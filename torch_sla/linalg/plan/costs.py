@@ -41,8 +41,16 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
 # registers: no fronts to speak of, and a part of the time of an entry.
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
-# Alone, such a factorisation is one of scalars, in terms of SuperLU's.
-_SCALAR = 1.5
+# A factorisation with both triangles, in terms of one with one.
+_BOTH = 1.7
+# Vectors that Krylov methods hold, where they are not seven.
+_BASIS = {"gmres": 37, "bicgstab": 10}
+# Memory of incomplete factors while they are made, in copies of the matrix.
+_ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
+# Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
+_ORDERING, _ROUNDING = 16, 1e6
+# Vector operations issued from Python in an iteration with one product, and with two.
+_CALLS = {"pytorch": (14.0, 28.0), "scipy": (24.0, 24.0)}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -172,24 +180,24 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
                 both * weight * (machine.entry * _LANES_ENTRY * c.stored + machine.flop * flops)
             )
         elif not symmetric:
-            numeric = _SCALAR * weight * (machine.lu_entry * 2 * c.stored + machine.lu_flop * flops)
+            numeric *= _BOTH
         stored, working = (
             float(both * c.stored),
             c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
         )
         # All members of a batch are held at once.
-        nbytes = facts.batch * stored * size + working
+        nbytes = facts.batch * stored * size + working + _ORDERING * nnz + _ROUNDING
         analyses = 1
     elif symmetric:
         numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
         stored, nbytes, analyses = entries, entries * (size + 4), 1
     else:
-        # Both triangles. Without a symmetric pattern to order, and with pivots that roam, there is more.
-        wide = 1.0 if facts.positive_definite or exact else 1.5
-        wide *= 1.0 if backend == "scipy" else 1.5
-        entries, flops = 2.2 * entries * wide, flops * wide**2
+        # Both triangles; where pivots roam there is more.
+        wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
+        entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
-        stored, nbytes = entries / 2, entries * (size + 4) * 1.2
+        stored = entries / 2
+        nbytes = entries * (size + 4) * 1.2 + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
@@ -250,13 +258,14 @@ def _krylov(
     factorisations, solves, columns = _solves(facts)
     iterations = krylov_iterations(facts, method.name, preconditioner)
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
-    matrix, vectors = nnz * (size + 4), 12 * n * size
-    setup = 0.0
+    products = 2 if method.name == "bicgstab" else 1
+    matrix, vectors = products * nnz * (size + 4), products * 12 * n * size
+    setup, room = 0.0, _ROOMS.get(preconditioner, 0.0) * nnz * (size + 4)
     if preconditioner in ("ichol", "ilu", "ssor"):
         # Triangular solves wait for one another.
-        matrix += 8 * nnz * (size + 4)
+        matrix += products * 8 * nnz * (size + 4)
         setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
-    calls = {"pytorch": 14.0, "scipy": 24.0}.get(backend, 1.0) * machine.call
+    calls = _CALLS.get(backend, (1.0, 2.0))[products - 1] * machine.call
     if method.name == "gmres":
         vectors *= 3  # a basis of up to thirty vectors, on average half of it
     together = columns if backend == "pytorch" else 1
@@ -264,8 +273,7 @@ def _krylov(
     step *= columns / together
     judged, moved = _checks(facts, machine)
     seconds = factorisations * setup + solves * (iterations * step + judged)
-    basis = 30 if method.name == "gmres" else 8
-    nbytes = basis * n * size * columns + (2 * matrix if setup else n * size) + _held(facts)
+    nbytes = _BASIS.get(method.name, 7) * n * size * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
@@ -295,11 +303,12 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
     if method.name != "cg":
-        step += 40 * machine.call + machine.stream(20 * n * size)
+        # Two cycles, and the vectors of the method itself.
+        step += step + 40 * machine.call + machine.stream(20 * n * size)
     judged, moved = _checks(facts, machine)
     seconds = factorisations * made
     seconds += solves * (columns * iterations * step + judged)
-    nbytes = held + 4 * n * size + 0.5 * _held(facts)
+    nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     work = 3 * entries + 8 * unknowns
     digits = -log2(default_rtol(facts)) / 3.32
     return Estimate(

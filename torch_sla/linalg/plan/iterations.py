@@ -16,6 +16,8 @@ __all__ = ["cycles", "default_rtol", "krylov_iterations", "level_sizes"]
 _PESSIMISM = 2.0
 # How much a preconditioner shortens the iteration, against Jacobi.
 _GAIN = {"none": 0.5, "jacobi": 1.0, "ssor": 2.0, "ichol": 3.0, "ilu": 3.0, "block_jacobi": 1.2}
+# Iterations within the bound of conjugate gradients, in terms of theirs.
+_BOUND = {"cg": 1.0, "bicgstab": 0.7}
 _COARSEST = 500
 
 
@@ -41,15 +43,19 @@ def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
     if method in ("minres", "lsqr", "lsmr"):
         # Eigenvalues on both sides of zero, or a squared condition number.
         growth = min(growth**2, 5.0 * n) if facts.positive_definite is not True else growth
+    elif method == "bicgstab":
+        growth *= 0.6  # of two products each
     elif method != "cg":
         growth *= 2
     if facts.positive_definite is None and facts.hermitian is not False:
         # It may be indefinite, and then plain iterations crawl.
         growth *= 3
+    elif facts.hermitian and method in ("gmres", "bicgstab"):
+        growth = growth if facts.positive_definite else min(growth**2, 5.0 * n)
     growth /= _GAIN.get(preconditioner, 1.0)
     if facts.dominance > 0 and preconditioner != "none":
         condition = (2 - facts.dominance) / facts.dominance
-        bound = 0.5 * condition**0.5 * log(2 / rtol) * (1.0 if method == "cg" else 1.5)
+        bound = 0.5 * condition**0.5 * log(2 / rtol) * _BOUND.get(method, 1.5)
         growth = min(growth, bound)
     return min(max(growth, 1.0), 10 * n)
 
@@ -58,7 +64,7 @@ def cycles(facts: Facts, method: str) -> float:
     """Return the iterations with multigrid: they depend on the digits wanted, not on the size."""
     digits = max(1.0, -log(default_rtol(facts)) / log(10.0))
     if method != "cg":
-        return 4.0 * digits
+        return 1.4 * digits  # of two cycles each
     if facts.lattice:
         return 1.35 * digits
     # Known to be a matrix like that of diffusion, or only known to be symmetric.

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Candidate", "Rule"]
 
-# Matrices from which methods for many at once are considered.
-_SEVERAL = 4
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -63,12 +60,6 @@ def _recommended(facts: Facts, b: Backend, *rest: object) -> str | None:
     return f"is here for comparison; ask for it with backend={b.name!r}"
 
 
-def _together(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
-    if not m.together or facts.method == m.name or facts.batch >= _SEVERAL:
-        return None
-    return f"is for {_SEVERAL} or more matrices on one pattern; ask for it with method={m.name!r}"
-
-
 def _installed(_: Facts, b: Backend, m: Method, *rest: object) -> str | None:
     return b.unavailable() or b.unavailable_method(m.name)
 
@@ -98,6 +89,8 @@ def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
 
 def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
     explicit = facts.method == m.name or facts.method in m.aliases
+    if not m.pivots and not facts.diagonal and facts.batch == 1 and not explicit:
+        return "keeps its pivots on the diagonal, and some rows have none there"
     if m.needs == "symmetric":
         if facts.hermitian is False and not facts.symmetric:
             return "needs a symmetric or Hermitian matrix"
@@ -143,7 +136,6 @@ def _definite(facts: Facts, _: Backend, m: Method, p: str | None, *rest: object)
 RULES: tuple[Rule, ...] = (
     Rule("request", _requested),
     Rule("recommended", _recommended),
-    Rule("batch", _together),
     Rule("installed", _installed),
     Rule("device", _device),
     Rule("dtype", _dtype),

@@ -16,6 +16,7 @@ from torch_sla.linalg.plan.plan import SolvePlan, forget_choices, make_plan
 
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
+    from torch_sla.linalg.plan.rules import Candidate
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
@@ -107,16 +108,21 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
         return False
     if facts.device != "cpu":
         return False
-    direct = [v for v in plan.verdicts if v.candidate.backend in _COUNTING and v.cost is not None]
+    direct = [v for v in plan.verdicts if _counts_for(v.candidate) and v.cost is not None]
     if not direct:
         return False
     nearest = min(v.seconds for v in direct)
-    if plan.backend not in _COUNTING:
+    if not _counts_for(plan.choice):
         model = machine_in_force(facts.device)
         stake = model.order(facts.rows, facts.nnz)
         if not (nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds):
             return False
     return pattern.symmetric  # last: it keeps an array as long as the entries
+
+
+def _counts_for(candidate: Candidate) -> bool:
+    """Whether a candidate factorises on the ordering that is counted."""
+    return candidate.backend in _COUNTING or candidate.method == "superlu"
 
 
 def _count(pattern: Pattern, structure: Structure) -> Counts | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.detection import structure_counts
-from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.kernels.sparse import fingerprint, spmm
 from torch_sla.linalg.kernels.structure import matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
@@ -24,6 +24,8 @@ __all__ = ["Structure", "detect"]
 
 # Entries that `detect` looks at together.
 _AT_ONCE = 1 << 17
+# Steps of smoothing that look for a proof of indefiniteness, and what is more than rounding.
+_SMOOTHINGS, _SURE = 6, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,8 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     Two entries count as equal when they differ by rounding: at most ``8 eps`` of the larger of
     themselves and of the two diagonal entries. Definiteness is proved by diagonal dominance (strict
     in at least one row of every connected component, Varga, Matrix Iterative Analysis, 2nd ed.,
-    section 1.4) and disproved by a diagonal entry that is not positive; otherwise it stays unknown.
+    section 1.4) and disproved by a diagonal entry that is not positive, or by a smooth vector with
+    ``xᵀ A x < 0``, as waves have; otherwise it stays unknown.
 
     Parameters
     ----------
@@ -112,6 +115,32 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
         ``[*batch, nnz_csr]`` slot values; a property holds when it holds for every member of the
         batch.
     """
+    found = _detect(pattern, values)
+    if found.hermitian and found.positive_definite is None and values.ndim == 1:
+        return found.updated(positive_definite=False) if _descends(pattern, values) else found
+    return found
+
+
+def _descends(pattern: Pattern, values: Tensor) -> bool:
+    """Whether a vector of ones, smoothed a few times, proves that a symmetric matrix is not positive definite.
+
+    Damped Jacobi steps shrink what is rough and let grow what belongs to negative eigenvalues.
+    """
+    if values.is_complex() or not values.numel():
+        return False
+    d = values[pattern.diagonal_slots.long()].unsqueeze(1)
+    x = torch.ones_like(d)
+    for _ in range(_SMOOTHINGS + 1):
+        image = spmm(pattern.crow, pattern.ccol, values, x)
+        size = (x * x * d).sum()
+        if bool((x * image).sum() < -_SURE * size):  # rounding is far below
+            return True
+        x = x - 0.5 * image / d
+        x = x / x.abs().amax()
+    return False
+
+
+def _detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return Structure(symmetric=False, hermitian=False, positive_definite=False)
@@ -131,7 +160,7 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
     if len(flat) > 1:
         # Large batches a few at a time, in memory that stays in the cache.
-        found = [detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+        found = [_detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
         return Structure(
             symmetric=_all([part.symmetric for part in found]),
             hermitian=_all([part.hermitian for part in found]),
