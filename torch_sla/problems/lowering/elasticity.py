@@ -281,7 +281,7 @@ class Elasticity(Model):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix."""
         cells = scene.cells()
-        density = scene.evaluate(self.spec.density, cells, "density").tensor
+        density = scene.inertia(self.spec.density, cells, "density")
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
         return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))

@@ -214,7 +214,7 @@ class Hyperelasticity(Model):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix."""
         cells = scene.cells()
-        density = scene.evaluate(self.spec.density, cells, "density").tensor
+        density = scene.inertia(self.spec.density, cells, "density")
         return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=density))
 
     # -- outputs --------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ class Poisson(Model):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the capacity matrix."""
         cells = scene.cells()
-        capacity = scene.evaluate(self.spec.capacity, cells, "capacity").tensor
+        capacity = scene.inertia(self.spec.capacity, cells, "capacity")
         return self.dofs.assemble_matrix(weak.mass(cells.basis, c=capacity))
 
     # -- outputs --------------------------------------------------------------------------------

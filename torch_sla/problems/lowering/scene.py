@@ -183,6 +183,20 @@ class Scene:
             )
         return Ranked(result.reshape(shape))
 
+    def inertia(self, law: Any, sites: Sites, path: str) -> Tensor:
+        """Evaluate a capacity or a density, which is nowhere negative.
+
+        Raises
+        ------
+        ArgumentError
+            Where it is: a march in time would grow without bound, and spectra have no order.
+        """
+        values = self.evaluate(law, sites, path).tensor
+        if not bool((values.detach() >= 0).all()):
+            least = float(values.detach().min())
+            raise ArgumentError(f"{path} must not be negative; its least value is {least:.6g}")
+        return values
+
     def evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
         """Evaluate a law at sites.
 

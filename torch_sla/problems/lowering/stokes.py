@@ -157,7 +157,7 @@ class Stokes(Model):
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix of the velocity."""
-        density = scene.evaluate(self.spec.density, scene.cells(), "density").tensor
+        density = scene.inertia(self.spec.density, scene.cells(), "density")
         return self.numbering.matrix(
             {("u", "u"): weak.vector_mass(scene.geometry.basis("u"), c=density)}
         )

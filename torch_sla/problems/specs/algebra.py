@@ -221,6 +221,8 @@ class EigenProblem(AlgebraProblem):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
+        if self.sigma is not None and self.which != "SM":
+            raise SpecError("sigma takes the pairs nearest to it; leave which out", path="which")
         if (self.of is None) == (self.matrix is None):
             raise SpecError("give either a physics (of) or a matrix", path="of")
         if self.of is not None and self.mass is not None:

@@ -209,6 +209,10 @@ class TransientProblem(Problem):
             )
 
     def _timely(self) -> None:
+        if self.method != "generalized_alpha" and self.spectral_radius != 0.8:
+            raise SpecError(
+                f"{self.method} has no such choice; generalized_alpha has", path="spectral_radius"
+            )
         if self.method == "explicit" and self.adaptive is not None:
             raise SpecError(
                 "the steps of explicit are bound by what is stable, not by the error; choose steps, or newmark",

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
@@ -142,7 +142,14 @@ class Unknowns:
                 parts.append(chain.start(found).reshape(-1))
             except ArgumentError as error:
                 raise SpecError(str(error), path=path) from None
-        return torch.cat(parts)
+        found = torch.cat(parts)
+        lower, upper = self.bounds()
+        slack = 1e-9 * (1.0 + found.abs())
+        outside = torch.nonzero((found < lower - slack) | (found > upper + slack))[:, 0]
+        if len(outside):
+            i = self._variable(int(outside[0]))
+            raise SpecError("the start lies outside the bounds", path=f"variables.{i}.initial")
+        return found
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Return bounds ``[n]``, infinite where there are none."""
@@ -167,14 +174,16 @@ class Unknowns:
         if bool((lower <= upper).all()):
             return
         worst = int((lower - upper).argmax())
-        names = list(self.ranges)
-        i = next(
-            i for i, n in enumerate(names) if self.ranges[n].start <= worst < self.ranges[n].stop
-        )
+        i = self._variable(worst)
         raise SpecError(
             f"the lower bound {float(lower[worst]):g} is above the upper one {float(upper[worst]):g}",
             path=f"variables.{i}.bounds",
         )
+
+    def _variable(self, place: int) -> int:
+        """Return which variable one of the unknowns belongs to."""
+        parts = self.ranges.values()
+        return next(i for i, part in enumerate(parts) if part.start <= place < part.stop)
 
     def _numbers(self, name: str, value: Any, path: str) -> Tensor:
         """Evaluate a number, an expression, a file or a function at the sites of a variable."""
@@ -190,6 +199,11 @@ class Unknowns:
                 return torch.as_tensor(np.array(value), dtype=torch.float64)
             except (TypeError, ValueError):
                 raise SpecError("a number or a list is needed for a constant", path=path) from None
+        if isinstance(value, Formula):
+            try:
+                value.expression.check(dict.fromkeys("xyz"[: frame.mesh.dim], 0))
+            except ExpressionError as error:
+                raise ExpressionError(error.message, path=path) from None
         on: Any = place.on
         home = Parameter(name, on=on, shape=place.shape, default=value)
         try:

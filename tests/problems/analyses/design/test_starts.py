@@ -1,0 +1,48 @@
+"""Where a search may start."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_sla import (
+    DesignProblem,
+    Dirichlet,
+    Integral,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    Variable,
+)
+from torch_sla.errors import SpecError
+
+
+def rod(**variable: object) -> DesignProblem:
+    return DesignProblem(
+        of=PoissonProblem(
+            mesh=IntervalMesh(cells=4),
+            diffusivity=Parameter("k", on="nodes", default=1.5),
+            source=1.0,
+            boundary=[Dirichlet("left", 0.0)],
+            outputs=[Integral("mean", "u")],
+        ),
+        variables=[Variable("k", **variable)],
+        objective="(mean - 0.2)**2",
+    )
+
+
+@pytest.mark.parametrize("transform", [[], ["log"]])
+def test_a_start_lies_inside_the_bounds(transform: list[str]) -> None:
+    with pytest.raises(SpecError, match="start lies outside the bounds") as caught:
+        rod(bounds=(1.0, 2.0), initial=3.0, transform=transform).oracle()
+    assert caught.value.path == "variables.0.initial"
+    with pytest.raises(SpecError, match="outside the bounds"):
+        rod(bounds=(1.0, 1.2), transform=transform).solve()  # the default of the parameter
+    assert float(rod(bounds=(1.0, 2.0), initial=2.0, transform=transform).oracle().start.max()) > 0
+
+
+@pytest.mark.parametrize("field", ["initial", "bounds"])
+def test_expressions_see_the_coordinates_of_the_mesh(field: str) -> None:
+    given = {"initial": "1 + y"} if field == "initial" else {"bounds": (0.1, "3 + y")}
+    with pytest.raises(SpecError, match="unknown name 'y'") as caught:
+        rod(**given).oracle()
+    assert caught.value.path.startswith(f"variables.0.{field}")

@@ -1,0 +1,55 @@
+"""Capacities and densities are nowhere negative, and options that mean nothing are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_sla import (
+    Dirichlet,
+    EigenProblem,
+    ElasticityProblem,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    TransientProblem,
+)
+from torch_sla.errors import ArgumentError, SpecError
+
+
+def rod(capacity: object) -> PoissonProblem:
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=4), capacity=capacity, boundary=[Dirichlet("left", 0.0)]
+    )
+
+
+@pytest.mark.parametrize("scheme", ["bdf2", "explicit"])
+@pytest.mark.parametrize("capacity", [-1.0, "x - 0.5"])
+def test_a_negative_capacity_is_refused(scheme: str, capacity: object) -> None:
+    march = TransientProblem(of=rod(capacity), initial=1.0, end=0.1, steps=4, scheme=scheme)
+    with pytest.raises(ArgumentError, match="capacity must not be negative; its least value is"):
+        march.solve()
+
+
+def test_a_negative_density_is_refused() -> None:
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        model="plane_strain",
+        young_modulus=1.0,
+        poisson_ratio=0.3,
+        density=Parameter("rho", default=-1.0),
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    with pytest.raises(ArgumentError, match="density must not be negative"):
+        EigenProblem(of=body, k=2).solve()
+
+
+def test_options_without_meaning_are_refused() -> None:
+    with pytest.raises(SpecError, match="generalized_alpha has") as caught:
+        TransientProblem(
+            of=rod(1.0), initial=1.0, end=0.1, steps=4, scheme="bdf2", spectral_radius=0.5
+        )
+    assert caught.value.path == "spectral_radius"
+    with pytest.raises(SpecError, match="leave which out") as caught:
+        EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=1, which="LM", sigma=0.5)
+    assert caught.value.path == "which"
