@@ -195,3 +195,34 @@ def test_the_report_says_what_was_done(caplog: pytest.LogCaptureFixture) -> None
     assert "3 parts" in repr(D)
     assert "owned=" in repr(D[0])
     assert "DVector" in repr(D.vector(x))
+
+
+def test_a_gathered_vector_has_gradients() -> None:
+    A = SparseTensor.tridiagonal(
+        *(torch.tensor([v] * n).double() for v, n in ((-1.0, 8), (3.0, 9), (-1.0, 8)))
+    )
+    values = A.values.clone().requires_grad_()
+    D = DSparseTensor(values, A.row_indices, A.col_indices, (9, 9), 3)
+    weights = torch.linspace(1, 2, 9, dtype=torch.float64)
+    (weights * D.diagonal().full_tensor()).sum().backward()
+    torch.testing.assert_close(
+        values.grad, (A.row_indices == A.col_indices) * weights[A.row_indices]
+    )
+
+
+@pytest.mark.parametrize("preconditioner", ["jacobi", "schwarz"])
+def test_indefinite_preconditioners_of_indefinite_matrices_go_to_gmres(preconditioner: str) -> None:
+    g = torch.Generator().manual_seed(1)
+    dense = torch.randn(20, 20, dtype=torch.float64, generator=g)
+    A = SparseTensor.from_dense(dense + dense.T)
+    b = torch.ones(20, dtype=torch.float64)
+    x, info = A.partition(2).solve(b, preconditioner=preconditioner, info=True)
+    assert info.method == "gmres"
+    torch.testing.assert_close(A @ x, b, rtol=1e-8, atol=1e-8)
+
+
+def test_parts_and_positions_of_the_wrong_type() -> None:
+    with pytest.raises(ArgumentError, match="num_partitions"):
+        SparseTensor.eye(4).partition(2.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="`row` must be a tensor"):
+        DSparseTensor(torch.ones(1), [0], torch.tensor([0]), (1, 1))  # type: ignore[arg-type]

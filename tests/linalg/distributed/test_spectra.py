@@ -188,3 +188,29 @@ def test_nonlinear_refusals() -> None:
         D.nonlinear_solve(lambda u, A: u.local, D.zeros())
     with pytest.raises(SolveError):
         D.nonlinear_solve(lambda u, A: u * u + 1, D.zeros(), maxiter=5)
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "k"),
+    [
+        ([0.0, 2.0, 2.0, 1.0], 2),
+        ([0.0, 2.0, 2.0, 1.0], 3),
+        ([1.0] * 40, 3),
+        ([5.0, 1.0, 1.0, 3.0] * 15, 20),
+    ],
+)
+def test_all_copies_of_multiple_eigenvalues_are_found(diagonal: list[float], k: int) -> None:
+    d = torch.tensor(diagonal, dtype=torch.float64)
+    w, V = SparseTensor.diag(d).partition(3).eigs(k)
+    torch.testing.assert_close(w.real, d.sort(descending=True).values[:k])
+    assert torch.linalg.matrix_rank(V) == k
+
+
+def test_the_same_block_several_times() -> None:
+    g = torch.Generator().manual_seed(5)
+    block = torch.randn(15, 15, dtype=torch.float64, generator=g)
+    A = SparseTensor.from_dense(torch.block_diag(block, block, block))
+    w, V = A.partition(3).eigs(6)
+    top = torch.linalg.eigvals(block).abs().sort(descending=True).values[:2]
+    torch.testing.assert_close(w.abs(), top.repeat_interleave(3))
+    assert torch.linalg.matrix_rank(V) == 6

@@ -19,7 +19,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Sharing", "Swap", "exchange", "replicated", "total"]
+__all__ = ["Gathering", "Sharing", "Swap", "exchange", "gathered", "replicated", "total"]
 
 
 class Swap(Protocol):
@@ -37,6 +37,13 @@ class Sharing(Protocol):
 
     def reduce(self, x: Tensor) -> Tensor:
         """Add up the shares of all processes, not recorded; every process gets the sum."""
+
+
+class Gathering(Protocol):
+    """Pieces of every process."""
+
+    def gather(self, x: Tensor) -> list[Tensor]:
+        """Return the `x` of every process, not recorded."""
 
 
 class Exchange(torch.autograd.Function):
@@ -105,6 +112,30 @@ class Replicated(torch.autograd.Function):
         return x_t.view_as(x_t)
 
 
+class Gathered(torch.autograd.Function):
+    """Entries held here, and their places in the whole -> the whole, a copy for every process."""
+
+    @staticmethod
+    def forward(x: Tensor, places: Tensor, n: int, gathering: Gathering) -> Tensor:
+        whole = x.new_empty((n, *x.shape[1:]))
+        for there, piece in zip(gathering.gather(places), gathering.gather(x), strict=True):
+            whole[there] = piece
+        return whole
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.places, ctx.n, ctx.gathering = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad.index_select(0, ctx.places), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
+        return gathered(x_t, ctx.places, ctx.n, ctx.gathering)
+
+
 def exchange(x: Tensor, swap: Swap, *, back: bool = False) -> Tensor:
     """Return ``E x``, or ``Eᵀ x`` with `back`; differentiable to any order."""
     return Exchange.apply(x, swap, back)  # type: ignore[no-any-return]
@@ -118,3 +149,8 @@ def total(x: Tensor, sharing: Sharing) -> Tensor:
 def replicated(x: Tensor, sharing: Sharing) -> Tensor:
     """Return `x`, of which every process holds the same copy, with a gradient that is complete on each."""
     return Replicated.apply(x, sharing)  # type: ignore[no-any-return]
+
+
+def gathered(x: Tensor, places: Tensor, n: int, gathering: Gathering) -> Tensor:
+    """Return the whole ``[n, *]``, of which `x` are the entries at `places`, on every process; differentiable."""
+    return Gathered.apply(x, places, n, gathering)  # type: ignore[no-any-return]

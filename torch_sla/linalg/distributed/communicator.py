@@ -184,9 +184,9 @@ class InProcess(Communicator):
     rank, world = 0, 1
 
     def __init__(self, parts: int) -> None:
-        if parts < 1:
-            raise ArgumentError(f"`num_partitions` must be at least 1, got {parts}")
-        self.parts, self.traffic = parts, Traffic()
+        if parts != int(parts) or parts < 1:
+            raise ArgumentError(f"`num_partitions` must be a whole number from 1 on, got {parts!r}")
+        self.parts, self.traffic = int(parts), Traffic()
 
     def reduce(self, x: Tensor, operation: Operation = "sum") -> Tensor:
         del operation

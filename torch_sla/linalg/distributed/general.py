@@ -34,6 +34,8 @@ _RANK: dict[str, Callable[[Tensor], Tensor]] = {
     "SI": lambda w: w.imag.abs(),
 }
 _RESTARTS = 500
+# Relative residual of the best of what is not wanted at which it is believed not to belong to what is.
+_SEEN = 1e-4
 _UNSOLVED = (
     "the adjoint of eigenvalue {} could not be solved by GMRES: it is multiple or nearly defective, or the matrix is "
     "too large for that"
@@ -68,7 +70,7 @@ class PartGeneral:
         dtype = _COMPLEX.get(values.dtype, values.dtype)
         w, V = _arnoldi(
             A,
-            start(self.A.rows, 1, dtype),
+            lambda i: start(self.A.rows, 1, dtype, seed=i),
             min(k + 1, n),
             lambda found: self._order(found, real),
             self._tol or 100 * torch.finfo(dtype).eps,
@@ -149,7 +151,7 @@ class PartGeneral:
 
 def _arnoldi(
     A: Operator,
-    v: Tensor,
+    fresh: Callable[[int], Tensor],
     k: int,
     order: Callable[[Tensor], Tensor],
     tol: float,
@@ -157,50 +159,72 @@ def _arnoldi(
     norm: float,
     space: VectorSpace,
 ) -> tuple[Tensor, Tensor]:
-    """Return at least `k` Ritz values that `order` puts first, and their vectors ``[n_held, *]``."""
-    n = space.size(v)
+    """Return at least `k` Ritz values that `order` puts first, and their vectors ``[n_held, *]``.
+
+    A Krylov space has one vector of each eigenspace, whatever its dimension. So what has converged is kept, and
+    the space grows again from a vector orthogonal to it, until that brings nothing that belongs before it: this
+    finds the other vectors of multiple eigenvalues. ``fresh(i)`` are vectors to start from.
+    """
+    v = fresh(0)
+    n, starts = space.size(v), 1
     m = min(max(3 * k + 10, 30), n)
     V = v.new_empty(m + 1, *v.shape)
     V[0] = v / space.norm(v)
     H = torch.zeros(m + 1, m, dtype=v.dtype, device=v.device)
+    negligible = 10 * torch.finfo(v.dtype).eps * max(norm, 1e-300)
+    settled: Tensor | None = None
     j = 0
     for _ in range(restarts):
         while j < m:
-            x = A(V[j])
-            h = space.dots(V[: j + 1], x)
-            x = x - space.combine(V[: j + 1], h)
-            again = space.dots(V[: j + 1], x)
-            x = x - space.combine(V[: j + 1], again)
-            H[: j + 1, j] += (h + again)[:, 0] if j >= 0 else 0
+            x, h = _orthogonal(A(V[j]), V[: j + 1], space)
+            H[: j + 1, j] += h[:, 0]
             below = space.norm(x)[0]
             j += 1
-            if float(below) <= 10 * torch.finfo(v.dtype).eps * max(norm, 1e-300):
-                H[j, j - 1] = 0
-                break
-            H[j, j - 1], V[j] = below.to(v.dtype), x / below
+            if float(below) > negligible:
+                H[j, j - 1], V[j] = below.to(v.dtype), x / below
+            elif j < n:
+                H[j, j - 1], V[j] = 0, _outside(fresh(starts), V[:j], space)
+                starts += 1
         w, Y = torch.linalg.eig(H[:j, :j])
         first = order(w)
-        error = H[j, j - 1].abs() * Y[j - 1].abs()
-        exhausted = bool(H[j, j - 1] == 0) or j == n
-        if exhausted or bool((error[first[:k]] <= tol * max(norm, 1e-300)).all()):
-            if j < k:
-                raise SolveError(
-                    Result.BREAKDOWN,
-                    f"the Krylov space of the start has {j} dimensions, {k} eigenvalues were asked for",
-                )
+        error = H[j, j - 1].abs() * Y[j - 1].abs() / max(norm, 1e-300)
+        wanted = w[first[:k]]
+        converged = bool((error[first[:k]] <= tol).all())
+        known = settled is not None and bool(((wanted - settled).abs() <= 1e3 * tol * norm).all())
+        if j == n or (converged and known and float(error[first[k]]) <= _SEEN):
             kept = first[: k + 2]
             return w[kept], torch.einsum("jnk,jp->np", V[:j], Y[:, kept])
+        again = converged and not known
         # Keep the wanted Ritz vectors and some more: an orthonormal basis of their span.
-        keep = first[: min(k + max(k // 2, 4), j - 1)]
+        keep = first[: k if again else min(k + max(k // 2, 4), j - 1)]
         Q, _ = torch.linalg.qr(Y[:, keep])
         p = Q.shape[1]
         small, last = Q.mH @ H[:j, :j] @ Q, H[j, j - 1] * Q[j - 1]
         V[:p] = torch.einsum("jnk,jp->pnk", V[:j], Q)
         V[p] = V[j]
+        if again:
+            settled, last = wanted, torch.zeros_like(last)
+            V[p] = _outside(fresh(starts), V[:p], space)
+            starts += 1
         H.zero_()
         H[:p, :p], H[p, :p] = small, last
         j = p
     raise SolveError(Result.MAXITER, "restarted Arnoldi", iterations=restarts)
+
+
+def _orthogonal(x: Tensor, V: Tensor, space: VectorSpace) -> tuple[Tensor, Tensor]:
+    """Return what of `x` is orthogonal to the orthonormal ``V``, and the coefficients ``[j, 1]`` of the rest."""
+    h = space.dots(V, x)
+    x = x - space.combine(V, h)
+    more = space.dots(V, x)
+    return x - space.combine(V, more), h + more
+
+
+def _outside(x: Tensor, V: Tensor, space: VectorSpace) -> Tensor:
+    """Return a unit vector orthogonal to ``V``, from `x`."""
+    x, _ = _orthogonal(x, V, space)
+    x, _ = _orthogonal(x / space.norm(x), V, space)
+    return x / space.norm(x)
 
 
 def part_eigs(

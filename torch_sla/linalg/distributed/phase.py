@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["fix_phase", "start"]
 
 
-def start(layout: Layout, columns: int, dtype: torch.dtype) -> Tensor:
-    """Return starting vectors ``[n_held, columns]``: numbers that depend on names alone."""
+def start(layout: Layout, columns: int, dtype: torch.dtype, *, seed: int = 0) -> Tensor:
+    """Return starting vectors ``[n_held, columns]``: numbers that depend on names and `seed` alone."""
     c = torch.arange(columns, device=layout.device)
-    i = layout.names.unsqueeze(1) * 2 * columns + 2 * c + 1
+    i = layout.names.unsqueeze(1) * 2 * columns + 2 * c + 1 + 15013 * seed
     if dtype.is_complex:
         real = torch.float32 if dtype is torch.complex64 else torch.float64
         return torch.complex(scattered(i, real), scattered(i + 7919, real)).to(dtype)

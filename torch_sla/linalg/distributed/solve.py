@@ -202,7 +202,7 @@ class PartSolver:
             return (self.request.method,)
         k = self.knowledge
         if k.hermitian:
-            return ("minres",) if k.definite is False else ("cg", "minres")
+            return ("minres", "gmres") if k.definite is False else ("cg", "minres", "gmres")
         return ("gmres",)
 
     def _preconditioner(self, method: str, values: Tensor) -> tuple[str, Any]:

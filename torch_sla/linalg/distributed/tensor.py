@@ -462,6 +462,9 @@ def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -
     if not isinstance(values, Tensor) or not (values.is_floating_point() or values.is_complex()):
         what = values.dtype if isinstance(values, Tensor) else type(values).__name__
         raise DTypeError(f"`values` must be a floating point or complex tensor, got {what}")
+    for name, index in (("row", row), ("col", col)):
+        if not isinstance(index, Tensor):
+            raise ArgumentError(f"`{name}` must be a tensor, got {type(index).__name__}")
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ArgumentError(f"`shape` of a matrix in parts must be (n, n), got {tuple(shape)}")
     n = int(shape[0])

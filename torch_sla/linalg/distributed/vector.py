@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.adjoint.exchange import replicated, total
+from torch_sla.linalg.adjoint.exchange import gathered, replicated, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,15 +273,12 @@ class DVector:
     # --- the whole -------------------------------------------------------------------------------
 
     def full_tensor(self) -> Tensor:
-        """Gather the whole vector on every process, in the order of the user; not differentiable.
+        """Gather the whole vector on every process, in the order of the user; differentiable.
 
-        Takes the memory of the whole on each: for small vectors, tests and files.
+        Takes the memory of the whole on each: for small vectors, tests and files. As of `sum`, every process
+        computes the same loss from the result; each keeps the gradient of its own entries.
         """
-        comm, local = self.layout.comm, self.local.detach()
-        out = local.new_empty((self.layout.n, *local.shape[1:]))
-        for names, piece in zip(comm.gather(self.layout.names), comm.gather(local), strict=True):
-            out[names] = piece
-        return out
+        return gathered(self.local, self.layout.names, self.layout.n, self.layout.comm)
 
     def to_dtensor(self, device_mesh: Any) -> Any:
         """Return the vector as a `DTensor` sharded in equal chunks, in the order of the user.

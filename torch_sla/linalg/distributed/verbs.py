@@ -160,12 +160,9 @@ def _owned(D: DSparseTensor, pieces: Sequence[Tensor]) -> Tensor:
 def gather_global(D: DSparseTensor, pieces: Sequence[Tensor]) -> Tensor:
     """Return the whole vector ``[n]`` from local ones ``[num_local]`` or ``[num_owned]``.
 
-    Differentiable where one process holds all parts; on many, every process gets the whole, without history.
+    Every process gets the whole; differentiable as `DVector.full_tensor`.
     """
-    owned = _owned(D, pieces)
-    if D.comm.alone:
-        return _by_name(D.layout, owned)
-    return DVector(owned, D.layout).full_tensor()
+    return DVector(_owned(D, pieces), D.layout).full_tensor()
 
 
 def halo_exchange_local(D: DSparseTensor, pieces: Sequence[Tensor]) -> list[Tensor]:
@@ -242,7 +239,8 @@ def solve(
         holds ``[n_held]`` or ``[n_held, K]``. The solution has the same form.
     method
         ``"cg"`` (one reduction in each iteration), ``"minres"``, ``"gmres"``, ``"bicgstab"``; ``"auto"`` takes the
-        first for Hermitian matrices, the second where they turn out not to be definite, else GMRES.
+        first for Hermitian matrices, the second where they turn out not to be definite, GMRES where the preconditioner
+        is not definite either, and for other matrices.
     preconditioner
         ``"multigrid"``, ``"schwarz"``, ``"block_jacobi"``, ``"jacobi"``, ``"none"``, options of one of these, or a
         callable on what this process holds ``[n_held, K]``.
