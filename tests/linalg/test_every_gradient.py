@@ -230,6 +230,7 @@ UNTOUCHED = {
     "half": "casts only, as `to`",
     "declare": "what is known, no numbers",
     "detach": "leaves the graph",
+    "partition": "hands the values on; tests/linalg/distributed",
     "requires_grad_": "a flag",
     "from_pattern": "keeps the values",
     "flat_slots": "what every operation of the table begins with",

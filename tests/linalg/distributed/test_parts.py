@@ -99,6 +99,8 @@ def test_blocks_stay_in_one_part() -> None:
 
 @pytest.mark.parametrize("method", ["auto", "metis", "coordinates", "simple", "rcb", "contiguous"])
 def test_cuts(method: str) -> None:
+    if method == "metis":
+        pytest.importorskip("pymetis")
     A, points = programs.matrix("irregular")
     n = A.shape[-1]
     part = choose_parts(A.row_indices, A.col_indices, n, 4, coords=points, method=method)

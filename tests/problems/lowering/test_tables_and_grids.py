@@ -61,7 +61,9 @@ def test_grids_and_images(tmp_path) -> None:
     )
     same = problem.updated(diffusivity="1 + x + 2*y + x*y")
     torch.testing.assert_close(problem.solve().u, same.solve().u, rtol=1e-12, atol=0)
-    assert problem.check_gradients(points=problem.mesh_data().points).passed
+    # Between the lines of the grid the law is smooth; on them it has no second derivative.
+    tests = problem.check_gradients(points=problem.mesh_data().points).tests
+    assert all(test.passed for test in tests if test.derivative == "gradient")
     problem.to_yaml(tmp_path / "p.yaml")
     assert "k.npy" in (tmp_path / "p.yaml").read_text()
     assert load_problem(tmp_path / "p.yaml").spec_hash == problem.spec_hash
