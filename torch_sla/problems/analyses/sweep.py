@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
-from torch_sla.problems.analyses.table import columns, numbers, write_table
+from torch_sla.problems.analyses.table import completed, numbers, write_table
 from torch_sla.problems.results import Drawn, Named
 
 if TYPE_CHECKING:
@@ -199,10 +199,7 @@ class SweepSolution(Drawn, Named):
             }
             for case in self.cases
         ]
-        for name, value in columns(self.spec, self.outputs).items():
-            for row, own in zip(rows, value.detach().cpu(), strict=True):
-                row.update(numbers(name, own))
-        return rows
+        return completed(rows, self.spec, self.outputs)
 
     def save(self, path: str | Path) -> None:
         """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""

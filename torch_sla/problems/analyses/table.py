@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["columns", "numbers", "write_table"]
+__all__ = ["completed", "numbers", "write_table"]
 
 
-def columns(problem: Problem, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the outputs that a table has: all but fields, which are for viewers."""
+def completed(
+    rows: list[dict[str, float]], problem: Problem, outputs: Mapping[str, Tensor]
+) -> list[dict[str, float]]:
+    """Add to each row its numbers of the outputs ``[rows, ...]``, but for fields, which are for viewers."""
     fields = _fields(problem)
-    return {name: value for name, value in outputs.items() if name not in fields}
+    for name, value in outputs.items():
+        if name in fields:
+            continue
+        for row, own in zip(rows, value.detach().cpu(), strict=True):
+            row.update(numbers(name, own))
+    return rows
 
 
 def _fields(problem: Problem) -> set[str]:

@@ -20,7 +20,7 @@ from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
-from torch_sla.problems.analyses.table import columns, numbers, write_table
+from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
@@ -380,10 +380,7 @@ class TransientSolution(Solution):
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
         rows = [{"t": float(t)} for t in self.times]
-        for name, value in columns(self.spec, self.outputs).items():
-            for row, own in zip(rows, value.detach().cpu(), strict=True):
-                row.update(numbers(name, own))
-        return rows
+        return completed(rows, self.spec, self.outputs)
 
     def save(self, path: str | Path) -> None:
         """Write as `Solution.save` does; ``.csv`` is the outputs over time, ``.npz`` holds times and histories too."""

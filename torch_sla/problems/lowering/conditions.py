@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["check_overlap", "given_values", "point_loads", "positions"]
+__all__ = ["check_coordinates", "check_overlap", "given_values", "point_loads", "positions"]
 
 
 def given_values(model: Model, scene: Scene) -> Tensor:
@@ -71,15 +71,19 @@ def _vector(value: Ranked, components: int, path: str) -> Tensor:
     return value.tensor
 
 
-def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
-    """Return declared points as a tensor ``[m, dim]``; of a part of the mesh, those in it."""
-    dim = model.mesh.dim
+def check_coordinates(at: tuple[tuple[float, ...], ...], dim: int, path: str) -> None:
+    """Refuse declared points with more or fewer coordinates than the mesh."""
     for i, point in enumerate(at):
         if len(point) != dim:
             raise SpecError(
                 f"the point {point} has {len(point)} coordinates; this mesh has {dim}",
                 path=f"{path}.{i}",
             )
+
+
+def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
+    """Return declared points as a tensor ``[m, dim]``; of a part of the mesh, those in it."""
+    check_coordinates(at, model.mesh.dim, path)
     points = torch.tensor(at, dtype=model.dtype, device=model.device)
     inside = None if model.part is None else model.part.near.get(path)
     return points if inside is None else points[inside.to(points.device)]

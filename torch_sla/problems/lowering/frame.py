@@ -18,7 +18,7 @@ from torch_sla.problems.lowering.compiled import (
     compiled,
     structure_key,
 )
-from torch_sla.problems.lowering.conditions import check_overlap, given_values
+from torch_sla.problems.lowering.conditions import check_coordinates, check_overlap, given_values
 from torch_sla.problems.lowering.device import Placement, solver_device
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
@@ -149,16 +149,12 @@ class Frame:
     @staticmethod
     def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
         """Find the corners of cells at some positions."""
+        check_coordinates(at, mesh.dim, path)
         corners = mesh.cells[:, : mesh.reference.n_vertices].unique().cpu()
         x = mesh.points.cpu()[corners]
         size = float((x.amax(0) - x.amin(0)).amax())
         found = []
         for j, point in enumerate(at):
-            if len(point) != mesh.dim:
-                raise SpecError(
-                    f"the point {point} has {len(point)} coordinates; this mesh has {mesh.dim}",
-                    path=f"{path}.{j}",
-                )
             away = torch.linalg.vector_norm(x - torch.tensor(point, dtype=x.dtype), dim=-1)
             nearest = int(away.argmin())
             if float(away[nearest]) > 1e-8 * size:

@@ -28,7 +28,7 @@ from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import FieldProblem, Problem
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.solver import Solver
-from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text
+from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text, thaw
 from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["DesignProblem"]
 
 
-def _thawed(value: Any) -> Any:
-    return dict(value) if isinstance(value, FrozenMap) else value
-
-
 def _problem_or_cases(value: Any) -> str:
     if isinstance(value, Problem):
         return "problem"
@@ -69,7 +65,7 @@ else:
         Annotated[AnyProblem, Tag("problem")]
         | Annotated[
             dict[Text, AnyProblem],
-            BeforeValidator(_thawed),
+            BeforeValidator(thaw),
             MinLen(1),
             AfterValidator(FrozenMap),
             Tag("cases"),
@@ -77,13 +73,11 @@ else:
         Discriminator(_problem_or_cases),
     ]
     AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
-    Stage = Annotated[
-        dict[Text, Any], BeforeValidator(_thawed), MinLen(1), AfterValidator(FrozenMap)
-    ]
+    Stage = Annotated[dict[Text, Any], BeforeValidator(thaw), MinLen(1), AfterValidator(FrozenMap)]
 
 
 if not TYPE_CHECKING:
-    Data = Annotated[dict[Text, Measured], BeforeValidator(_thawed), AfterValidator(FrozenMap)]
+    Data = Annotated[dict[Text, Measured], BeforeValidator(thaw), AfterValidator(FrozenMap)]
 
 
 class DesignProblem(Problem):
