@@ -49,8 +49,23 @@ _BASIS = {"gmres": 37, "bicgstab": 10}
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
 # Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
 _ORDERING, _ROUNDING = 16, 1e6
-# Vector operations issued from Python in an iteration with one product, and with two.
-_CALLS = {"pytorch": (14.0, 28.0), "scipy": (24.0, 24.0)}
+# Vector operations issued from Python in an iteration, and how many vectors it reads and writes.
+_STEPS = {
+    ("pytorch", "cg"): (22.0, 7.0),
+    ("pytorch", "bicgstab"): (30.0, 26.0),
+    ("pytorch", "minres"): (42.0, 25.0),
+    ("pytorch", "gmres"): (52.0, 85.0),
+    ("scipy", "cg"): (7.0, 18.0),
+    ("scipy", "bicgstab"): (11.0, 32.0),
+    ("scipy", "minres"): (8.0, 25.0),
+    ("scipy", "gmres"): (36.0, 32.0),
+}
+_STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
+# Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
+# side that goes through the levels with others, in terms of one alone.
+_REGULAR, _BESIDE = 0.45, 0.75
+# Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
+_INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -259,17 +274,18 @@ def _krylov(
     iterations = krylov_iterations(facts, method.name, preconditioner)
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
     products = 2 if method.name == "bicgstab" else 1
-    matrix, vectors = products * nnz * (size + 4), products * 12 * n * size
+    default = _STEP if backend in ("pytorch", "scipy") else _STEP_COMPILED
+    calls, passes = _STEPS.get((backend, method.name), default)
+    matrix, vectors = products * nnz * (size + 4), passes * n * size
     setup, room = 0.0, _ROOMS.get(preconditioner, 0.0) * nnz * (size + 4)
-    if preconditioner in ("ichol", "ilu", "ssor"):
+    if preconditioner in _INCOMPLETE:
         # Triangular solves wait for one another.
         matrix += products * 8 * nnz * (size + 4)
-        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
-    calls = _CALLS.get(backend, (1.0, 2.0))[products - 1] * machine.call
-    if method.name == "gmres":
-        vectors *= 3  # a basis of up to thirty vectors, on average half of it
+        setup = nnz * machine.scalar_entry * _INCOMPLETE[preconditioner]
     together = columns if backend == "pytorch" else 1
-    step = machine.stream(matrix + vectors * together) + calls
+    step = machine.stream(matrix + vectors * together) + calls * machine.call
+    if not facts.lattice:
+        step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
     seconds = factorisations * setup + solves * (iterations * step + judged)
@@ -291,31 +307,40 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     lattice = facts.lattice and bool(facts.symmetric or facts.hermitian)
     levels = level_sizes(facts.rows, facts.nnz, facts.dimension, lattice=lattice)
     unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
-    iterations = cycles(facts, method.name)
-    per_entry = machine.lattice_cycle if lattice else machine.cycle
-    setup = machine.lattice_coarsening if lattice else machine.coarsening
+    passed = cycles(facts, method.name)
+    iterations = passed / 2 if method.name == "bicgstab" else passed
+    if lattice:
+        setup, cycle = machine.lattice_coarsening, machine.lattice_cycle
+    else:
+        alike = _REGULAR if facts.lattice else 1.0
+        setup, cycle = alike * machine.coarsening, alike * machine.cycle
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
     slow = machine.slowdown(held + facts.nnz * (size + 4))
-    step = entries * per_entry * slow + 10 * machine.call
+    step = entries * cycle * slow + 10 * machine.call
     made = setup * entries * slow + 1e-3
     if facts.device != "cpu":
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
-    if method.name != "cg":
-        # Two cycles, and the vectors of the method itself.
-        step += step + 40 * machine.call + machine.stream(20 * n * size)
+    if method.name == "cg":
+        step *= 1 if columns == 1 else _BESIDE
+    else:
+        # The product and the vectors of the method itself, of which bicgstab takes half in a cycle.
+        calls, passes = _STEPS.get(("pytorch", method.name), _STEP)
+        half = 0.5 if method.name == "bicgstab" else 1.0
+        moved = facts.nnz * (size + 4) + half * passes * n * size
+        step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
     seconds = factorisations * made
-    seconds += solves * (columns * iterations * step + judged)
+    seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     work = 3 * entries + 8 * unknowns
     digits = -log2(default_rtol(facts)) / 3.32
     return Estimate(
         seconds,
         nbytes,
-        factorisations * 10 * entries + solves * columns * iterations * work,
-        factorisations * 40 * entries + solves * (columns * iterations * 8 * work + moved),
+        factorisations * 10 * entries + solves * columns * passed * work,
+        factorisations * 40 * entries + solves * (columns * passed * 8 * work + moved),
         f"about {iterations:.0f} iterations for {digits:.0f} digits, {len(levels)} levels with "
         f"{entries / max(facts.nnz, 1):.2f} times the entries",
         iterations,
