@@ -151,7 +151,7 @@ class Question:
         pattern.key, pattern.dimension, pattern.lattice, pattern.symmetric, pattern.transposed  # noqa: B018
         self.matrices = [
             SparseTensor.from_pattern(pattern, self.first.csr_values * (1 + 0.1 * k), known)
-            for k in range(3)
+            for k in range(4)
         ]
         self.random = torch.Generator().manual_seed(31)
 
@@ -298,7 +298,7 @@ def main() -> None:
     )
     arguments.add_argument("--largest", type=int, default=1_000_000)
     arguments.add_argument("--smallest", type=int, default=0)
-    arguments.add_argument("--repeats", type=int, nargs="+", default=[1, 10, 100])
+    arguments.add_argument("--repeats", type=int, nargs="*", default=[1, 10, 100])
     arguments.add_argument("--rhs", type=int, nargs="+", default=[1, 32])
     arguments.add_argument("--only", nargs="+", default=[""], help="parts of names")
     arguments.add_argument(

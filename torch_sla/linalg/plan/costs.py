@@ -31,6 +31,8 @@ __all__ = ["Estimate", "closed_form", "estimate"]
 # Passes over the stored entries that a solve makes besides the method itself: residual, norms,
 # fingerprint, scales.
 _PASSES = 6
+# Passes over its vectors, of which several side by side are read less well.
+_JUDGED = (4, 24)
 # Vectors, and copies of the values, that a solve holds besides the solver's data.
 _VECTORS, _COPIES = 8, 2
 # Kernels per level of a hierarchy on a device: of an iteration, and of a set-up; on a lattice, and
@@ -61,9 +63,11 @@ _STEPS = {
     ("scipy", "gmres"): (36.0, 32.0),
 }
 _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
+# How often vectors side by side are read and written, in terms of one that fused kernels pass over.
+_WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
 # side that goes through the levels with others, in terms of one alone.
-_REGULAR, _BESIDE = 0.45, 0.75
+_REGULAR, _BESIDE = 0.45, 0.85
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
 _INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
@@ -151,7 +155,8 @@ def _solves(facts: Facts) -> tuple[int, int, int]:
 def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
     """Seconds and bytes moved of judging one solve."""
     size = facts.dtype.itemsize
-    moved = _PASSES * facts.nnz * (size + 4) + 4 * facts.rhs * facts.rows * size
+    vectors = _JUDGED[facts.rhs > 1] * facts.rhs * facts.rows
+    moved = _PASSES * facts.nnz * (size + 4) + vectors * size
     return machine.solve + machine.stream(moved / _PASSES) * _PASSES, moved
 
 
@@ -283,7 +288,10 @@ def _krylov(
         matrix += products * 8 * nnz * (size + 4)
         setup = nnz * machine.scalar_entry * _INCOMPLETE[preconditioner]
     together = columns if backend == "pytorch" else 1
-    step = machine.stream(matrix + vectors * together) + calls * machine.call
+    if together > 1:
+        vectors *= _WIDE
+    held = nnz * (size + 4) + _BASIS.get(method.name, 7) * n * size * together
+    step = machine.stream(matrix + vectors * together, held) + calls * machine.call
     if not facts.lattice:
         step += products * n * machine.row
     step *= columns / together

@@ -105,9 +105,10 @@ class MachineModel:
                     f"`{f.name}` of a machine model must be a positive number, got {value!r}"
                 )
 
-    def stream(self, nbytes: float) -> float:
-        """Seconds of reading or writing this many bytes that are used again and again."""
-        return nbytes / (self.cached if nbytes < 0.7 * self.cache else self.bandwidth)
+    def stream(self, nbytes: float, held: float | None = None) -> float:
+        """Seconds of reading or writing so many bytes, of `held` ones (as many) that are used again and again."""
+        held = nbytes if held is None else held
+        return nbytes / (self.cached if held < 0.7 * self.cache else self.bandwidth)
 
     def slowdown(self, nbytes: float) -> float:
         """How much slower work on this many bytes is than in the cache."""
