@@ -223,11 +223,11 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
+    seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_)
     seconds += solves * (share * pass_ + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.
-        seconds -= (factorisations + solves) * machine.solve * (1 - 1 / max(1, facts.batch))
+        seconds -= solves * machine.solve * (1 - 1 / max(1, facts.batch))
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
     return Estimate(
@@ -296,7 +296,7 @@ def _krylov(
         step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
-    seconds = factorisations * setup + solves * (iterations * step + judged)
+    seconds = machine.solve + factorisations * setup + solves * (iterations * step + judged)
     nbytes = _BASIS.get(method.name, 7) * n * size * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
@@ -339,7 +339,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         moved = facts.nnz * (size + 4) + half * passes * n * size
         step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
-    seconds = factorisations * made
+    seconds = machine.solve + factorisations * made
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     work = 3 * entries + 8 * unknowns

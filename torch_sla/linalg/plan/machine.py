@@ -67,7 +67,8 @@ class MachineModel:
     lattice_coarsening, lattice_cycle
         The same on a lattice.
     solve
-        Seconds of a solve whatever the size: looking up what is kept, judging the result.
+        Seconds of a solve whatever the size: looking up what is kept, judging the result. The first of all
+        takes twice that.
     memory
         Bytes that a solve may take where nothing else is known.
     """
