@@ -45,10 +45,22 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
-# Vectors that Krylov methods hold, where they are not seven.
-_BASIS = {"gmres": 37, "bicgstab": 10}
+# Vectors that Krylov methods hold, and how many more for each step until a restart.
+_BASIS = {
+    ("pytorch", "cg"): (9.0, 0.0),
+    ("pytorch", "bicgstab"): (25.0, 0.0),
+    ("pytorch", "minres"): (20.0, 0.0),
+    ("pytorch", "gmres"): (6.0, 2.0),
+    ("scipy", "cg"): (15.0, 0.0),
+    ("scipy", "bicgstab"): (18.5, 0.0),
+    ("scipy", "minres"): (17.0, 0.0),
+    ("scipy", "gmres"): (6.0, 2.0),
+}
+_RESTART = 30
 # Memory of incomplete factors while they are made, in copies of the matrix.
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
+# Bytes per row of factors with pivoting.
+_SPARSE = 350
 # Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
 _ORDERING, _ROUNDING = 16, 1e6
 # Vector operations issued from Python in an iteration, and how many vectors it reads and writes.
@@ -212,12 +224,14 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
         stored, nbytes, analyses = entries, entries * (size + 4), 1
     else:
-        # Both triangles; where pivots roam there is more.
+        # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
         wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
+        wide = wide if facts.diagonal else 1.7 * wide
         entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
         stored = entries / 2
-        nbytes = entries * (size + 4) * 1.2 + _ORDERING * nnz + _ROUNDING
+        # Rows of few entries take more of indices and of room to grow.
+        nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
@@ -290,14 +304,15 @@ def _krylov(
     together = columns if backend == "pytorch" else 1
     if together > 1:
         vectors *= _WIDE
-    held = nnz * (size + 4) + _BASIS.get(method.name, 7) * n * size * together
+    basis = _basis(backend, method.name, iterations) * n * size
+    held = nnz * (size + 4) + basis * together
     step = machine.stream(matrix + vectors * together, held) + calls * machine.call
     if not facts.lattice:
         step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + factorisations * setup + solves * (iterations * step + judged)
-    nbytes = _BASIS.get(method.name, 7) * n * size * columns + room + 0.4 * _ROUNDING
+    nbytes = basis * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
@@ -306,6 +321,12 @@ def _krylov(
         f"about {iterations:.0f} iterations",
         iterations,
     )
+
+
+def _basis(backend: str, method: str, iterations: float) -> float:
+    """Vectors that a Krylov method holds."""
+    base, step = _BASIS.get((backend, method), (7.0, 0.0))
+    return base + step * min(iterations, _RESTART)
 
 
 def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
@@ -342,6 +363,9 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     seconds = machine.solve + factorisations * made
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
+    if method.name != "cg":
+        # The compiled ones of symmetric lattices are leaner.
+        nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size
     work = 3 * entries + 8 * unknowns
     digits = -log2(default_rtol(facts)) / 3.32
     return Estimate(

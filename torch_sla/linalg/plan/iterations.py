@@ -68,7 +68,7 @@ def cycles(facts: Facts, method: str) -> float:
     rtol = default_rtol(facts)
     digits = max(1.0, -log(rtol) / log(10.0))
     if facts.hermitian is False:
-        found = 0.65 * digits * max(facts.rows, 1) ** (1 / 6)
+        found: float = 0.65 * digits * max(facts.rows, 1) ** (1 / 6)
         return found if method == "bicgstab" else 1.2 * found
     # Known to be a matrix like that of diffusion, or only known to be symmetric.
     graph = 2.2 if facts.positive_definite else 2.6
