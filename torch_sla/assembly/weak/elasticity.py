@@ -139,7 +139,7 @@ def _initial_stress(u: Field, v: Field, w: Context) -> Tensor:
     return inner(turned, v.gradient)
 
 
-elasticity = BilinearForm(_elasticity)
+elasticity = BilinearForm(_elasticity, linear=("lam", "mu"))
 initial_stress = BilinearForm(_initial_stress)
 orthotropic = BilinearForm(_orthotropic)
 foundation = BilinearForm(_foundation)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
@@ -215,7 +215,7 @@ class Hyperelasticity(Model):
         """Assemble the density matrix."""
         cells = scene.cells()
         density = scene.inertia(self.spec.density, cells, "density")
-        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=density))
+        return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=density)
 
     # -- outputs --------------------------------------------------------------------------------
 
