@@ -6,7 +6,7 @@ integrand for unit coefficients; cells carry ``c_k`` alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,7 +99,8 @@ class Separated:
         more = 2.0 * torch.rand(_CHECKS, n, generator=generator, dtype=torch.float64) - 1.0
         probes = torch.cat([torch.eye(n, dtype=torch.float64), more]).to(basis.x)
         w = Context(basis, {name: probes[:, k, None, None] for k, name in enumerate(self.names)})
-        C, parts = self.form.coefficients({"u": basis, "v": basis}, w)
+        bases: dict[str, Any] = dict.fromkeys(("u", "v"), basis)
+        C, parts = self.form.coefficients(bases, w)
         if w.looked_around or C.shape[2:] != (len(probes), 1, 1):
             return None
         C = C[..., 0, 0].flatten(0, 1)
