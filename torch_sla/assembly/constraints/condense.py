@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_sla.linalg.kernels.arguments import VALUES, empty
 
-__all__ = ["Condense"]
+__all__ = ["condense"]
 
 
 def _without(values: Tensor, removed: Tensor) -> Tensor:
@@ -24,8 +24,29 @@ def _without(values: Tensor, removed: Tensor) -> Tensor:
     return empty(tuple(values.shape), values.dtype).copy_(values).index_fill_(-1, removed, 0.0)
 
 
-class Condense(torch.autograd.Function):
-    """``values [*batch, nnz]`` -> those without ``removed``, and those at ``lifted`` ``[*batch, m]``."""
+def condense(values: Tensor, removed: Tensor, lifted: Tensor) -> tuple[Tensor, Tensor]:
+    """Take prescribed rows and columns out of the values of a matrix.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz]``.
+    removed
+        Entries in prescribed rows or columns, int64.
+    lifted
+        Those of them in free rows ``[m]``, int64.
+
+    Returns
+    -------
+    kept, coupling
+        New values ``[*batch, nnz]``, zero at `removed`, and ``[*batch, m]`` at `lifted`.
+    """
+    found: tuple[Tensor, Tensor] = _Condense.apply(values, removed, lifted)
+    return found
+
+
+class _Condense(torch.autograd.Function):
+    """What `condense` does."""
 
     @staticmethod
     def forward(values: Tensor, removed: Tensor, lifted: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +63,7 @@ class Condense(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = Condense.apply(tangent, ctx.removed, ctx.lifted)
+        found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.removed, ctx.lifted)
         return found
 
     @staticmethod
@@ -50,11 +71,11 @@ class Condense(torch.autograd.Function):
         info: Any, in_dims: tuple[int, None, None], values: Tensor, removed: Tensor, lifted: Tensor
     ) -> Any:
         del info
-        return Condense.apply(values.movedim(in_dims[0], 0), removed, lifted), (0, 0)
+        return _Condense.apply(values.movedim(in_dims[0], 0), removed, lifted), (0, 0)
 
 
 class _Restore(torch.autograd.Function):
-    """The adjoint of `Condense`."""
+    """The adjoint of `_Condense`."""
 
     @staticmethod
     def forward(kept: Tensor, coupling: Tensor, removed: Tensor, lifted: Tensor) -> Tensor:
@@ -69,7 +90,7 @@ class _Restore(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *Condense.apply(grad, ctx.removed, ctx.lifted), None, None
+        return *_Condense.apply(grad, ctx.removed, ctx.lifted), None, None
 
     @staticmethod
     def jvp(ctx: Any, kept: Tensor, coupling: Tensor, *_: None) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.constraints.condense import Condense
+from torch_sla.assembly.constraints.condense import condense
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -122,7 +123,7 @@ class DirichletConstraint:
         if not len(self.dofs):
             return values, load
         scale = placed_scale(values, self._scaled)
-        constrained, coupling = Condense.apply(values, self._removed, self._lifted)
+        constrained, coupling = condense(values, self._removed, self._lifted)
         # The values are new and nothing else has them, so the diagonal is put in place.
         constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
@@ -149,7 +150,7 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        batch = torch.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
+        batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
         whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
         return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
 

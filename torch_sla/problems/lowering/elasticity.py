@@ -6,6 +6,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -328,7 +329,7 @@ class Elasticity(Model):
         else:
             diagonal, twice = stress, 2.0 * G
         planes = ((0, 1, 2),) if shear.shape[-1] == 2 else ((0, 1, 2), (0, 2, 1), (1, 2, 0))
-        shape = torch.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
+        shape = np.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
         full = torch.diag_embed(diagonal.expand(shape))
         for i, j, k in planes:
             e = torch.zeros(3, 3, dtype=full.dtype, device=full.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,9 +147,7 @@ class Hyperelasticity(Model):
         with torch.enable_grad():
             F = self._deformation(slope)
             # All batch dimensions before differentiating, so that members are not summed.
-            shape = torch.broadcast_shapes(
-                F.shape[:-2], *(c.tensor.shape for c in constants.values())
-            )
+            shape = np.broadcast_shapes(F.shape[:-2], *(c.tensor.shape for c in constants.values()))
             F = F.expand(*shape, 3, 3)
             F = F if F.requires_grad else F.detach().requires_grad_()
             W = self._density(constants)(F)
