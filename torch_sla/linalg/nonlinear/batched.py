@@ -34,6 +34,8 @@ def newton_batch(
     options: NonlinearOptions,
     reference: Tensor | None = None,
     norm: Callable[[Tensor], Tensor] = _norm,
+    *,
+    rest: float = 0.0,
 ) -> tuple[Tensor, NonlinearInfo]:
     """Solve ``F(u) = 0`` for every member of a batch.
 
@@ -51,6 +53,9 @@ def newton_batch(
         Size ``[*batch]`` that `rtol` is relative to, where it exceeds that of the first residual.
     norm
         Euclidean norm ``[*batch, n] -> [*batch]``; another one where the entries are on several processes.
+    rest
+        Norm of what u is added to before anything is made of it (positions of a body, of displacements): u is known to
+        the rounding of the sum only.
 
     Returns
     -------
@@ -118,24 +123,32 @@ def newton_batch(
             length = torch.where(pending, 0.5 * length, length)
         if bool(pending.any()):
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
-            moved = norm(delta)
-            scale = norm(u)
-            small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
-            small = small | (size <= 1e3 * eps * first)
+            moved, unit = norm(delta), torch.finfo(size.dtype).tiny
+            idle = moved <= 1e4 * eps * norm(u).clamp_min(unit)
+            idle = idle | (size <= 1e3 * eps * first)
+            small = idle | (moved <= 1e4 * eps * rest)
             if not bool(small[pending].all()):
                 info.result = Result.STAGNATION
                 break
             floored = floored | pending
+            # What is rounding beside `rest` only is a step of u all the same.
+            full = u + torch.where((pending & ~idle)[..., None], delta, torch.zeros_like(delta))
             keep = pending[..., None]
-            trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
+            F = residual(full) if bool((pending & ~idle).any()) else F
+            trial, G = torch.where(keep, full, trial), torch.where(keep, F, G)
+            size = norm(F)
             after = torch.where(pending, size, after)
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
             moved = norm(delta)
-            scale = norm(trial)
+            scale = norm(trial) + rest
             floored = floored | (active & (moved <= 8 * eps * scale))
         u, F, size = trial, G, after
         info.iterations += 1
     relative = size / torch.where(first > 0, first, torch.ones_like(first))
     info.residual = float(relative.max())
+    if rest and bool((floored & (size > target)).any()):
+        info.notes.append(
+            "as accurate as rounding lets it: the residual is that of what the unknowns are added to"
+        )
     return u, info

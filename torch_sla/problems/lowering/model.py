@@ -95,6 +95,11 @@ class Model(Frame, ABC):
         del scene
         return None
 
+    def rest(self, scene: Scene) -> float:
+        """Return the norm of what the unknowns are added to before anything is made of them; 0 for nothing."""
+        del scene
+        return 0.0
+
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
         del scene, u, facets
