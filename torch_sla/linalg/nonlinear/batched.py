@@ -108,6 +108,8 @@ def newton_batch(
             delta = torch.where(active[..., None], -step(u, F), zero)
         length = torch.ones_like(size)
         pending = active.clone()
+        # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
+        below = active & (norm(delta) <= 1e4 * eps * rest)
         trial, G, after = u, F, size
         for _ in range(_HALVINGS if options.line_search else 1):
             trial = u + length[..., None].to(u.dtype) * delta
@@ -117,31 +119,28 @@ def newton_batch(
                 pending = torch.zeros_like(pending)
                 break
             # A NaN compares false, so the step is shortened.
-            pending = active & ~(after <= (1 - 1e-4 * length) * size)
+            pending = active & ~below & ~(after <= (1 - 1e-4 * length) * size)
             if not bool(pending.any()):
                 break
             length = torch.where(pending, 0.5 * length, length)
         if bool(pending.any()):
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
-            moved, unit = norm(delta), torch.finfo(size.dtype).tiny
-            idle = moved <= 1e4 * eps * norm(u).clamp_min(unit)
-            idle = idle | (size <= 1e3 * eps * first)
-            small = idle | (moved <= 1e4 * eps * rest)
+            moved = norm(delta)
+            scale = norm(u)
+            small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
+            small = small | (size <= 1e3 * eps * first)
             if not bool(small[pending].all()):
                 info.result = Result.STAGNATION
                 break
             floored = floored | pending
-            # What is rounding beside `rest` only is a step of u all the same.
-            full = u + torch.where((pending & ~idle)[..., None], delta, torch.zeros_like(delta))
             keep = pending[..., None]
-            F = residual(full) if bool((pending & ~idle).any()) else F
-            trial, G = torch.where(keep, full, trial), torch.where(keep, F, G)
-            size = norm(F)
+            trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
             after = torch.where(pending, size, after)
+        floored = floored | (below & ~(after <= 0.5 * size))
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
             moved = norm(delta)
-            scale = norm(trial) + rest
+            scale = norm(trial)
             floored = floored | (active & (moved <= 8 * eps * scale))
         u, F, size = trial, G, after
         info.iterations += 1

@@ -17,12 +17,13 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
+from torch_sla.problems.analyses.readings import Readings, readable
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.lowering.damping import proportional
-from torch_sla.problems.lowering.outputs import Taken, take
+from torch_sla.problems.lowering.outputs import Taken, take, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
@@ -109,7 +110,8 @@ class Transient(Analysis):
         v = constraint.recover(constraint.restrict(v.expand(*batch, -1)), grid.given_velocity())
         if explicit:
             grid.check_step(u, spec.end / spec.steps)
-        taking = _Taking(spec, len(batch))
+        rows = sum(row is not None for row in stepper.rows)
+        taking = _Taking(spec, batch, readable(model, scene), rows)
         march = March(
             grid,
             scheme,
@@ -220,9 +222,13 @@ class Transient(Analysis):
 class _Taking:
     """What is taken at each time: outputs, and what is saved of the state."""
 
-    def __init__(self, spec: TransientProblem, batch: int) -> None:
-        self.spec, self._batch = spec, batch
+    def __init__(
+        self, spec: TransientProblem, batch: tuple[int, ...], readable: frozenset[str], rows: int
+    ) -> None:
+        self.spec, self._batch = spec, len(batch)
         self._first_order = ORDERS[spec.method] == 1
+        self._readable, self._rows = readable, rows
+        self._readings: Readings | None = None
 
     def taken(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
@@ -251,7 +257,10 @@ class _Taking:
         """Take the outputs at a time, and what is saved of the state."""
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
-            found = take(self.taken(scheme, grid, t, state, known=not first))
+            # What is recorded for gradients is taken as it is.
+            read = self._readable and not first and not torch.is_grad_enabled()
+            known = self._read(scheme, grid, t, state) if read else {}
+            found = take(self.taken(scheme, grid, t, state, known=not first), known)
         for i, event in enumerate(self.spec.events if first else ()):
             value = found[event.of]
             if value[(0,) * self._batch].numel() != 1:
@@ -260,6 +269,18 @@ class _Taking:
                     path=f"events.{i}.of",
                 )
         return {**found, **{f" {name}": state[_HISTORIES[name]] for name in self.spec.save}}
+
+    def _read(self, scheme: Scheme, grid: TimeGrid, t: float, state: State) -> dict[str, Tensor]:
+        """Return the outputs that a product with fixed rows gives."""
+        if self._readings is None:
+            outputs = [o for o in enumerate(self.spec.of.outputs) if o[1].name in self._readable]
+
+            def values_of(state: State) -> dict[str, Tensor]:
+                taken = self.taken(scheme, grid, t, state, known=True)
+                return {o.name: take_one(taken, o, f"of.outputs.{i}") for i, o in outputs}
+
+            self._readings = Readings(values_of, state, self._rows // 2)
+        return self._readings(state)
 
     def stop(self, records: dict[str, Tensor], rows: int) -> bool:
         """Whether an event has happened that ends the march."""
