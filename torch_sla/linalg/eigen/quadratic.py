@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def quadratic_eigs(
         raise ArgumentError("`M` is zero, and the problem then is no quadratic one: use `eigs`")
     size = sizes[0] or 1.0
     scale = (size / sizes[2]) ** 0.5
-    batch = torch.broadcast_shapes(K.batch_shape, C.batch_shape, M.batch_shape)
+    batch = np.broadcast_shapes(K.batch_shape, C.batch_shape, M.batch_shape)
     (_, k_values), (_, c_values), (_, m_values) = flat
     low, high = _companion(flat[0][0], flat[1][0], flat[2][0])
     one = k_values.new_ones(n)
