@@ -32,6 +32,11 @@ struct Places {
   template <class F>
   void for_runs(std::int64_t c, std::int64_t low, std::int64_t high, F&& f) const {
     const std::int64_t* node = nodes + c * local;
+    if (components == 1 && low == 0 && high == n_nodes) {
+      const Index* pair = pairs + c * local * local;
+      for (std::int64_t k = 0; k < local * local; ++k) f(pair[k], k, 1);
+      return;
+    }
     for (std::int64_t i = 0; i < local; ++i) {
       if (node[i] < low || node[i] >= high) continue;
       const Index* pair = pairs + (c * local + i) * local;
@@ -53,6 +58,24 @@ struct Places {
     return false;
   }
 };
+
+// Columns of the pattern of the dofs from that of the nodes: row (i, a) lists the dofs of the nodes in
+// row i, for every dof a of node i.
+//   starts [n_nodes + 1], columns: the pattern of the nodes;  first [n_nodes + 1]: their dofs
+//   rows [n + 1]: row starts of the dofs;  out [rows[n]]
+template <class Index, class Out>
+void expand_columns(const Index* starts, const Index* columns, const std::int64_t* first,
+                    const std::int64_t* rows, Out* out, std::int64_t n_nodes, int threads) {
+  parallel_for_balanced(starts, n_nodes, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t dof = first[i]; dof < first[i + 1]; ++dof) {
+        Out* to = out + rows[dof];
+        for (std::int64_t p = starts[i]; p < std::int64_t(starts[i + 1]); ++p)
+          for (std::int64_t d = first[columns[p]]; d < first[columns[p] + 1]; ++d)
+            *to++ = static_cast<Out>(d);
+      }
+  });
+}
 
 // What the coefficients of a form are and how they become pulled-back coefficients of some cells.
 //
@@ -215,7 +238,9 @@ void sum_matrices(const ContractShape& s, const Coefficients<Real, Scalar>& coef
         for (std::int64_t k = 0; k < count; ++k) {
           const Scalar* from = local.data() + k * entries;
           at.for_runs(cells[k], low, high, [&](std::int64_t slot, std::int64_t place, std::int64_t n) {
-            for (std::int64_t b = 0; b < n; ++b) out[slot + b] += from[place + b];
+            if (n == 1) out[slot] += from[place];
+            else
+              for (std::int64_t b = 0; b < n; ++b) out[slot + b] += from[place + b];
           });
         }
       });
@@ -241,7 +266,9 @@ void sum_matrices_adjoint(const ContractShape& s, const Coefficients<Real, Scala
         for (std::int64_t k = 0; k < count; ++k) {
           Scalar* to = local.data() + k * entries;
           at.for_runs(cells[k], 0, at.n_nodes, [&](std::int64_t slot, std::int64_t place, std::int64_t n) {
-            for (std::int64_t b = 0; b < n; ++b) to[place + b] = in[slot + b];
+            if (n == 1) to[place] = in[slot];
+            else
+              for (std::int64_t b = 0; b < n; ++b) to[place + b] = in[slot + b];
           });
         }
         contract_adjoint(detail::of_chunk(s, count), local.data(), columns, R.data(), 1);
