@@ -58,6 +58,19 @@ def bound(law: Any, tensors: Sequence[Tensor]) -> Any:
     return _Bound(law, dict(zip(names, tensors, strict=True)))
 
 
+def _widened(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module | _Bound:
+    """Return a module of another precision, or on another device, as one that works where the problem does.
+
+    A law of single precision would be evaluated with its noise, below which no iteration converges; gradients
+    go to the weights as they are.
+    """
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    held = {name: tensor for name, tensor in held.items() if tensor.is_floating_point()}
+    if all(t.dtype == dtype and t.device == device for t in held.values()):
+        return module
+    return _Bound(module, {name: t.to(device=device, dtype=dtype) for name, t in held.items()})
+
+
 def check_names(values: Collection[str], declared: Collection[str]) -> None:
     """Refuse names that are no parameters.
 
@@ -126,7 +139,11 @@ def resolve(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
         if isinstance(value, nn.Module | PythonFunction) and "u" in parameter.of:
-            given.laws[name] = value.function if isinstance(value, PythonFunction) else value
+            given.laws[name] = (
+                value.function
+                if isinstance(value, PythonFunction)
+                else _widened(value, dtype, device)
+            )
             continue
         if isinstance(value, Tensor) and value.device.type != "cpu":
             given.home = value.device
@@ -135,7 +152,29 @@ def resolve(
         given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=wide)
         if not bool(torch.isfinite(given[name].detach()).all()):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
+    _check_batches(given, declared)
     return given
+
+
+def _check_batches(given: Given, declared: Mapping[str, Parameter]) -> None:
+    """Refuse batches without members, and those that do not broadcast against each other."""
+    known: tuple[int, ...] = ()
+    first = ""
+    for name, value in given.items():
+        parameter = declared[name]
+        own = len(parameter.shape) + (parameter.on != "constant")
+        batch = tuple(value.shape[: value.ndim - own])
+        if 0 in batch:
+            raise ArgumentError(f"{name!r} has the batch dimensions {list(batch)}: no member")
+        try:
+            both = tuple(np.broadcast_shapes(known, batch))
+        except ValueError:
+            raise ArgumentError(
+                f"{name!r} has the batch dimensions {list(batch)}, and {first!r} has {list(known)}; they broadcast "
+                "against each other: add a dimension of 1 for all combinations"
+            ) from None
+        if both != known:
+            known, first = both, name
 
 
 def whole_value(

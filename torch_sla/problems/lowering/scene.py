@@ -315,6 +315,11 @@ class Scene:
             parts.append((part, len(chosen)))
             places.append(chosen)
         rank = parts[0][0].rank
+        if any(part.rank != rank or _shape(part) != _shape(parts[0][0]) for part, _ in parts):
+            raise SpecError(
+                "the entries of a map need one shape: a number, or a vector or matrix of one size, for each tag",
+                path=path,
+            )
         tensors = [_with_sites(part) for part, _ in parts]
         batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
         q = max(t.shape[t.ndim - rank - 1] for t in tensors)
@@ -396,10 +401,17 @@ def _with_sites(value: Ranked) -> Tensor:
     return value.tensor.reshape(*[1] * max(missing, 0), *value.tensor.shape)
 
 
+def _shape(value: Ranked) -> tuple[int, ...]:
+    return tuple(value.tensor.shape[value.tensor.ndim - value.rank :])
+
+
 def _where(value: Ranked, sites: Sites) -> str:
+    """Say where the first value is that is not finite."""
     bad = ~torch.isfinite(value.tensor.detach())
-    if value.tensor.ndim < 2 + value.rank or sites.owners is None:
+    site = bad.ndim - value.rank - 2
+    if site < 0 or (bad.shape[site] == 1 and sites.n > 1):
         return "every place"
-    site = value.tensor.ndim - value.rank - 2
-    first = int(torch.nonzero(bad)[0, site])
-    return f"cell {int(sites.owners[first])}" if bad.shape[site] > 1 else "every place"
+    first = torch.nonzero(bad)[0]
+    n, q = int(first[site]), int(first[site + 1])
+    x = ", ".join(f"{c:.6g}" for c in sites.x.detach()[n, min(q, sites.x.shape[1] - 1)].tolist())
+    return f"({x})" if sites.owners is None else f"({x}), in cell {int(sites.owners[n])}"
