@@ -24,7 +24,7 @@ from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.lowering.outputs import Taken, take
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
@@ -191,7 +191,7 @@ class Transient(Analysis):
             if parameter.time is None or value is None or isinstance(value, str):
                 continue
             if isinstance(value, ArrayFile):
-                value = np.array(load_array(value.file, value.key))
+                value = numbers(value.file, value.key, name)
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
             if not tensor.ndim:
                 continue
