@@ -6,10 +6,11 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
@@ -148,9 +149,9 @@ class Elasticity(Model):
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble stiffness and springs."""
-        cells, dofs = scene.cells(), self.dofs
+        cells = scene.cells()
         material, factor = self._material(scene, cells), self.measure(scene, cells)
-        values = dofs.assemble_matrix(self._stiffness(material, factor, cells))
+        values = self._stiffness(material, factor, cells)
         for i, condition in enumerate(self.spec.boundary):
             if isinstance(condition, Spring):
                 values = values + self._springs(scene, i, condition)
@@ -235,11 +236,11 @@ class Elasticity(Model):
             c, here = self.mesh.dim, vector[..., 0, :]
             each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
             return scene.geometry.located(points, dofs).springs(each)
-        local = weak.foundation(sites.basis, k=_by(vector, self.measure(scene, sites)))
-        return dofs.assemble_matrix(local, facets)
+        stiffness = _by(vector, self.measure(scene, sites))
+        return assemble(weak.foundation, dofs, basis=sites.basis, k=stiffness)
 
     def _stiffness(self, material: Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
-        basis = cells.basis
+        basis, dofs = cells.basis, self.dofs
         lam, mu = material.lam, material.mu
         if lam is None or mu is None or self.kind == "axisymmetric":
             if self._averaged:
@@ -248,12 +249,12 @@ class Elasticity(Model):
             N, G = material.N, material.G
             if factor is not None:
                 N, G = factor[..., None, None] * N, factor[..., None] * G
-            return weak.orthotropic(basis, N=N, G=G, **more)
+            return assemble(weak.orthotropic, dofs, basis=basis, N=N, G=G, **more)
         if factor is not None:
             lam, mu = factor * lam, factor * mu
         if not self._averaged:
-            return weak.elasticity(basis, lam=lam, mu=mu)
-        return weak.elasticity_bbar(basis, lam=lam, mu=mu)
+            return assemble(weak.elasticity, dofs, basis=basis, lam=lam, mu=mu)
+        return dofs.assemble_matrix(weak.elasticity_bbar(basis, lam=lam, mu=mu))
 
     def _revolved(self, sites: Sites) -> dict[str, Any]:
         return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}
@@ -264,7 +265,7 @@ class Elasticity(Model):
         density = scene.inertia(self.spec.density, cells, "density")
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
-        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))
+        return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=c)
 
     def geometric(self, scene: Scene, u: Tensor) -> Tensor:
         """Assemble what the stresses at ``u`` add to the stiffness."""
@@ -277,7 +278,7 @@ class Elasticity(Model):
         stress = self.derived("stress", scene, cells).tensor[..., :dim, :dim]
         factor = self.measure(scene, cells)
         stress = stress if factor is None else factor[..., None, None] * stress
-        return self.dofs.assemble_matrix(weak.initial_stress(cells.basis, s=stress))
+        return assemble(weak.initial_stress, self.dofs, basis=cells.basis, s=stress)
 
     # -- outputs --------------------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class Elasticity(Model):
         else:
             diagonal, twice = stress, 2.0 * G
         planes = ((0, 1, 2),) if shear.shape[-1] == 2 else ((0, 1, 2), (0, 2, 1), (1, 2, 0))
-        shape = torch.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
+        shape = np.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
         full = torch.diag_embed(diagonal.expand(shape))
         for i, j, k in planes:
             e = torch.zeros(3, 3, dtype=full.dtype, device=full.device)
