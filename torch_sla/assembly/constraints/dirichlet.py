@@ -95,7 +95,6 @@ class DirichletConstraint:
         small = pattern.ccol.dtype
         self._lift = SegmentMap(pattern.csr_row[self._lifted].to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
-        self._place = SegmentMap(self.dofs.to(small), n)
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load.
@@ -115,11 +114,9 @@ class DirichletConstraint:
             Of the constrained system; the values keep the batch of `values`, so that a batch of loads shares one
             matrix.
         """
-        self._check("values", values, self.pattern.nnz)
-        self._check("load", load, self.n)
-        self._check("g", g, len(self.dofs))
+        constrained_load = self.load(values, load, g)
         if not len(self.dofs):
-            return values, load
+            return values, constrained_load
         scale = placed_scale(values, self._scaled)
         constrained = torch.where(
             self._kept, values, torch.zeros((), dtype=values.dtype, device=values.device)
@@ -128,13 +125,21 @@ class DirichletConstraint:
         constrained = constrained.index_add(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
+        return constrained, constrained_load
+
+    def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        """Constrain a load alone; parameters as in `apply`."""
+        self._check("values", values, self.pattern.nnz)
+        self._check("load", load, self.n)
+        self._check("g", g, len(self.dofs))
+        if not len(self.dofs):
+            return load
+        placed = placed_scale(values, self._scaled) * g
         coupling = values.index_select(-1, self._lifted)
-        lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
-        placed = self._place.sum(scale * g)
-        remaining = torch.where(
-            self.free, load - lifted, torch.zeros((), dtype=load.dtype, device=load.device)
-        )
-        return constrained, remaining + placed
+        rest = load - self._lift.sum(coupling * self._g_of_entry.gather(g))
+        batch = torch.broadcast_shapes(rest.shape[:-1], placed.shape[:-1])
+        whole, values_here = rest.expand(*batch, -1), placed.expand(*batch, -1).to(rest.dtype)
+        return whole.index_copy(-1, self.dofs, values_here)
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""

@@ -277,7 +277,8 @@ class _Taking:
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
             # What is recorded for gradients is taken as it is.
-            read = self._readable and not first and not torch.is_grad_enabled()
+            off = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+            read = self._readable and not first and not off
             known = self._read(scheme, grid, t, state) if read else {}
             found = take(self.taken(scheme, grid, t, state, known=not first), known)
         for i, event in enumerate(self.spec.events if first else ()):
