@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.constraints.condense import condense
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -83,7 +85,7 @@ class DirichletConstraint:
             )
         row_free = self.free[pattern.csr_row]
         column_free = self.free[pattern.ccol]
-        self._kept = row_free & column_free
+        self._removed = torch.nonzero(~(row_free & column_free))[:, 0]
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
@@ -114,18 +116,18 @@ class DirichletConstraint:
             Of the constrained system; the values keep the batch of `values`, so that a batch of loads shares one
             matrix.
         """
-        constrained_load = self.load(values, load, g)
+        self._check("values", values, self.pattern.nnz)
+        self._check("load", load, self.n)
+        self._check("g", g, len(self.dofs))
         if not len(self.dofs):
-            return values, constrained_load
+            return values, load
         scale = placed_scale(values, self._scaled)
-        constrained = torch.where(
-            self._kept, values, torch.zeros((), dtype=values.dtype, device=values.device)
-        )
-        constrained = constrained.index_fill(-1, self._diagonal, 0.0)
-        constrained = constrained.index_add(
+        constrained, coupling = condense(values, self._removed, self._lifted)
+        # The values are new and nothing else has them, so the diagonal is put in place.
+        constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
-        return constrained, constrained_load
+        return constrained, self._loaded(scale, coupling, load, g)
 
     def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
         """Constrain a load alone; parameters as in `apply`."""
@@ -134,12 +136,15 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return load
-        placed = placed_scale(values, self._scaled) * g
-        coupling = values.index_select(-1, self._lifted)
+        scale = placed_scale(values, self._scaled)
+        return self._loaded(scale, values.index_select(-1, self._lifted), load, g)
+
+    def _loaded(self, scale: Tensor, coupling: Tensor, load: Tensor, g: Tensor) -> Tensor:
         rest = load - self._lift.sum(coupling * self._g_of_entry.gather(g))
-        batch = torch.broadcast_shapes(rest.shape[:-1], placed.shape[:-1])
-        whole, values_here = rest.expand(*batch, -1), placed.expand(*batch, -1).to(rest.dtype)
-        return whole.index_copy(-1, self.dofs, values_here)
+        placed = scale * g
+        batch = np.broadcast_shapes(rest.shape[:-1], placed.shape[:-1])
+        whole, values = rest.expand(*batch, -1), placed.expand(*batch, -1)
+        return whole.index_copy(-1, self.dofs, values.to(rest.dtype))
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""
@@ -156,7 +161,7 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        batch = torch.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
+        batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
         whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
         return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
 

@@ -397,9 +397,12 @@ def _with_sites(value: Ranked) -> Tensor:
 
 
 def _where(value: Ranked, sites: Sites) -> str:
+    """Say where the first value is that is not finite."""
     bad = ~torch.isfinite(value.tensor.detach())
-    if value.tensor.ndim < 2 + value.rank or sites.owners is None:
+    site = bad.ndim - value.rank - 2
+    if site < 0 or (bad.shape[site] == 1 and sites.n > 1):
         return "every place"
-    site = value.tensor.ndim - value.rank - 2
-    first = int(torch.nonzero(bad)[0, site])
-    return f"cell {int(sites.owners[first])}" if bad.shape[site] > 1 else "every place"
+    first = torch.nonzero(bad)[0]
+    n, q = int(first[site]), int(first[site + 1])
+    x = ", ".join(f"{c:.6g}" for c in sites.x.detach()[n, min(q, sites.x.shape[1] - 1)].tolist())
+    return f"({x})" if sites.owners is None else f"({x}), in cell {int(sites.owners[n])}"
