@@ -47,7 +47,7 @@ def plate(**more: object) -> PoissonProblem:
                 Parameter("v", shape=(2,), time="steps"),
             ],
             "boundary": [
-                Dirichlet("left", "t*y + 1"),
+                Dirichlet("left", "w*t*y + 1"),
                 Neumann("right", flux=RAMP),
                 Robin("top", coefficient=2.0, ambient="where(t < 0.4, t, 0.4)*x"),
             ],
