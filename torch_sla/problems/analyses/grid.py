@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.damping import undeformed
 from torch_sla.problems.lowering.leaves import scene_with
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
@@ -140,10 +141,7 @@ class TimeGrid:
         if damping.mass is not None:
             self.fixed["mass damping"] = damping.mass
         if damping.stiffness is not None:
-            still = self._zero.expand(*operator.load.shape[:-1], -1)
-            recorded = torch.is_grad_enabled() and first.requires_grad
-            terms = model.terms(first)
-            K = model.tangent(first, operator, terms, still, recorded=recorded)
+            K = undeformed(model, first, operator)
             self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
         if lumped:
             self.fixed["lumped"] = self._lump()
