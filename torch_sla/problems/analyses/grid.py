@@ -380,6 +380,12 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
+        if not bool((reduced.detach() > 0)[..., model.free].all()):
+            what = next(iter(model.inertial), "mass")
+            raise ArgumentError(
+                f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "
+                "everywhere, or take another scheme"
+            )
         return torch.where(model.free, reduced, torch.ones_like(reduced))
 
     def check_step(self, u: Tensor, h: float) -> None:

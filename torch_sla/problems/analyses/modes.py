@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
@@ -169,7 +169,15 @@ class Modes(Analysis):
         batch = tuple(np.broadcast_shapes(K.shape[:-1], stress.shape[:-1]))
         pencil = Pencil(self.model, space, K, k, progress)
         A, B = matrix(-stress, batch), matrix(K, tuple(K.shape[:-1]) if K.ndim == 1 else batch)
-        found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
+        try:
+            found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
+        except SolveError as error:
+            raise SolveError(
+                error.result,
+                f"{error.detail}; where its loads pull, a body does not buckle: check their sign",
+                iterations=error.iterations,
+                residual=error.residual,
+            ) from error
         mu = found.values.detach()
         positive = mu > 1e-9 * mu.abs().amax(-1, keepdim=True).clamp_min(1e-300)
         if not bool(positive.all()):

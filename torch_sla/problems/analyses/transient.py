@@ -383,7 +383,7 @@ class TransientSolution(Solution):
         """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
         if self.batch:
             return super().endings
-        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
+        return (".vtu", *((".xdmf",) if self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:
