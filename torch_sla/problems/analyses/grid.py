@@ -12,11 +12,8 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
-from torch_sla.problems.lowering.leaves import scene_with
-from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.operators import Operator
-from torch_sla.problems.lowering.parameters import Given
 
 if TYPE_CHECKING:
     from torch_sla.linalg import SolveInfo
@@ -76,9 +73,9 @@ class TimeGrid:
         self.model, self.base, self.series, self._steps = model, scene, series, steps
         self.info: SolveInfo | None = None
         # Errors of the steps add up, so each is given its share.
-        solver, floor = model.spec.solver, 50.0 * torch.finfo(model.dtype).eps
-        share = (solver.rtol or default_rtol(model.dtype)) / steps
-        self._solver = solver.updated(rtol=max(share, floor))
+        floor = 50.0 * torch.finfo(model.dtype).eps
+        share = (model.spec.solver.rtol or default_rtol(model.dtype)) / steps
+        self._rtol = max(share, floor)
         first = self.scene(0.0)
         operator = model.loaded(first)
         self._flags = (operator.definite, operator.symmetric)
@@ -111,7 +108,7 @@ class TimeGrid:
         """
         other = copy(self)
         other.fixed = dict(zip(self.fixed, fixed, strict=True))
-        other.base = scene_with(self.base, leaves[:count])
+        other.base = self.base.put(leaves[:count])
         names = zip(self.series.values.items(), leaves[count:], strict=True)
         values = {name: (tensor, axis) for (name, (_, axis)), tensor in names}
         other.series = self.series._replace(values=values)
@@ -128,14 +125,7 @@ class TimeGrid:
 
     def scene(self, t: float) -> Scene:
         """Return the values at one time."""
-        given = Given()
-        given.home, given.laws = self.base.given.home, self.base.given.laws
-        given.update(self.base.given)
-        for name in self.series.values:
-            given[name] = self.series.at(name, t)
-        scene = self.base.like(given)
-        scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
-        return scene
+        return self.base.at(t, {name: self.series.at(name, t) for name in self.series.values})
 
     def _sides(self, scene: Scene) -> Tensor:
         return self.model.compiled.sides(self.model.given_values(scene))
@@ -209,12 +199,12 @@ class TimeGrid:
         constraint = model.compiled.constraint
         values, lift = self._constrained(now, factors)
         load = constraint.reduce(now.operator.load + b - lift)
-        u_hat, self.info = solve_batch(
-            constraint.pattern,
+        u_hat, self.info = model.solved(
             values,
             load,
-            model.structure(now.operator.definite, now.operator.symmetric),
-            self._solver,
+            now.operator.definite,
+            now.operator.symmetric,
+            rtol=self._rtol,
             start=constraint.restrict(guess.detach()),
             repeats=self._steps,
         )
@@ -280,12 +270,12 @@ class TimeGrid:
         drag = self.damping(v)
         r = r if drag is None else r + drag
         given, M = self._given_acceleration(), self.fixed["M"]
-        a, _ = solve_batch(
-            constraint.pattern,
+        a, _ = model.solved(
             self._held(M),
             constraint.reduce(-r - self._lift(M, given)),
-            model.structure(True, True),
-            self._solver,
+            True,
+            True,
+            rtol=self._rtol,
         )
         return constraint.recover(a, given)
 
@@ -344,10 +334,10 @@ class TimeGrid:
             highest = 0.0
             for _ in range(40):
                 v = constraint.restrict(v)
-                v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(1e-300)
+                v = v / model.norm(v)[..., None].clamp_min(1e-300)
                 full = constraint.recover(v, torch.zeros_like(now.g))
                 v = constraint.reduce(model.apply(K, full)) / self.fixed["lumped"]
-                highest = float(torch.linalg.vector_norm(v, dim=-1).max())
+                highest = float(model.norm(v).max())
         critical = 2.0 / max(highest, 1e-300) ** 0.5
         if h > critical:
             steps = int(np.ceil(self.series.end / critical))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems.distributed.division import Division
-from torch_sla.problems.distributed.given import WholeValues
-from torch_sla.problems.distributed.node import Run, solve_parts
+from torch_sla.problems.distributed.model import SharedModel
+from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined
@@ -131,6 +131,11 @@ class DistributedProblem:
         with self._located():
             return Division(self.spec, self.comm, self.device)
 
+    @cached_property
+    def model(self) -> SharedModel:
+        """The problem in parts, with the face of a lowered one."""
+        return SharedModel(self.division)
+
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives, on the whole mesh."""
         return self.division.whole.sites(name).clone()
@@ -160,27 +165,16 @@ class DistributedProblem:
         ArgumentError
             For moved points and batches, which are solved by one process.
         """
-        if points is not None:
-            raise ArgumentError(
-                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
-            )
-        division = self.division
         with self._located():
-            given = WholeValues(division.whole, joined(values, named))
-            self.comm.agree(given.facts)
+            scene = self.model.scene(joined(values, named), points)
             if start is not None:
                 start = self._checked(start)
-            run = Run(division, given, start, throw=throw)
-            u, *outputs = solve_parts(run)
-        report = run.equation.info
-        if report is None:
-            raise GradientError("the solve left no report")
+            u, _, report = self.model.state(scene, start, throw=throw)
+            scene.verdict.failed = scene.trial = not report.converged
+            outputs = TakenInParts(self.division, scene, u).outputs()
         if not info:
             report.history.clear()
-        names = [output.name for output in self.spec.outputs]
-        return DistributedSolution(
-            self, u, dict(zip(names, outputs, strict=True)), report, given.home
-        )
+        return DistributedSolution(self, u, outputs, report, scene.home)
 
     def _checked(self, start: Tensor) -> Tensor:
         n = self.division.layout.n_held

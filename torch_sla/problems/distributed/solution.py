@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.distributed.node import refuse_second
+from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.outputs import Field
 

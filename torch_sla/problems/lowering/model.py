@@ -174,12 +174,11 @@ class Model(Frame, ABC):
         g = self.compiled.sides(self.given_values(scene))
         constraint = self.compiled.constraint
         constrained, load = constraint.apply(operator.values, operator.load, g)
-        u_hat, report = solve_batch(
-            constraint.pattern,
+        u_hat, report = self.solved(
             constrained,
             load,
-            self.structure(operator.definite, operator.symmetric),
-            self.spec.solver,
+            operator.definite,
+            operator.symmetric,
             start=None if start is None else start.to(load),
             throw=throw,
         )
@@ -241,6 +240,23 @@ class Model(Frame, ABC):
             positive_definite=definite,
             coordinates=self.coordinates,
         )
+
+    def solved(
+        self,
+        values: Tensor,
+        load: Tensor,
+        definite: bool | None,
+        symmetric: bool | None,
+        **options: Any,
+    ) -> tuple[Tensor, SolveInfo]:
+        """Solve with a constrained matrix ``[*batch, nnz]``; options as for `solve_batch`."""
+        pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
+        return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
+
+    def norm(self, u: Tensor) -> Tensor:
+        """Return the Euclidean norm of vectors of unknowns: ``[*batch, n]`` to ``[*batch]``."""
+        size: Tensor = torch.linalg.vector_norm(u, dim=-1)
+        return size
 
     coordinates: Tensor | None = None
     """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""
