@@ -162,6 +162,11 @@ class TimeGrid:
                 shapes.append(tensor.shape if name == "mass damping" else tensor.shape[:-1])
         return tuple(np.broadcast_shapes(*shapes))
 
+    def rms(self, u: Tensor) -> float:
+        """Root mean square of the first unknown, the largest of a batch."""
+        found = self.model.rms(u.detach())
+        return float(found.max()) if found.numel() else 0.0
+
     # -- what schemes ask -----------------------------------------------------------------------
 
     def mass(self, v: Tensor) -> Tensor:
@@ -239,7 +244,7 @@ class TimeGrid:
         return values
 
     def _lift(self, whole: Tensor, g: Tensor) -> Tensor:
-        if not g.shape[-1]:
+        if not self.model.prescribes:
             return self._zero
         constraint = self.model.compiled.constraint
         alone = constraint.recover(self._zero.expand(*g.shape[:-1], -1), g)
@@ -307,7 +312,7 @@ class TimeGrid:
     def _starting(self) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
         """Return the given values at the first three times, where they may differ."""
         first, h = self.now(0.0).g, self.series.end / self.series.steps
-        if not self.model.timed or self.series.steps < 2 or not first.shape[-1]:
+        if not self.model.timed or self.series.steps < 2 or not self.model.prescribes:
             return first, None, None, h
         return first, self._sides(self.scene(h)), self._sides(self.scene(2.0 * h)), h
 

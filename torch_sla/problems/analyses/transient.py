@@ -21,7 +21,7 @@ from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
-from torch_sla.problems.lowering.outputs import Taken, take
+from torch_sla.problems.lowering.outputs import Taken
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
     from torch_sla.problems.analyses.watching import Watching
+    from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
-__all__ = ["Transient", "TransientSolution"]
+__all__ = ["Taking", "Transient", "TransientSolution"]
 
 _HISTORIES = {"u": 0, "velocity": 1, "acceleration": 2}
 
@@ -101,7 +102,7 @@ class Transient(Analysis):
                 declared=self.declared,
                 reaching=self._own_names,
             )
-        stepper = stepper_of(spec, model.numbering.ranges[next(iter(model.ranks))])
+        stepper = stepper_of(spec)
         scheme, explicit = scheme_of(spec), spec.method == "explicit"
         damping = Damping(*(self._constant(scene, n) for n in ("mass", "stiffness")))
         over = Series(series, spec.end, spec.steps)
@@ -115,7 +116,7 @@ class Transient(Analysis):
         v = constraint.recover(constraint.restrict(v.expand(*batch, -1)), grid.given_velocity())
         if explicit:
             grid.check_step(u, spec.end / spec.steps)
-        taking = _Taking(spec, len(batch))
+        taking = self._taking(len(batch))
         march = March(
             grid,
             scheme,
@@ -128,6 +129,9 @@ class Transient(Analysis):
         )
         state, records = march.run(scheme.start(grid, u, v))
         return self._solution(march, taking, state, records)
+
+    def _taking(self, batch: int) -> Taking:
+        return Taking(self.spec, batch)
 
     def _constant(self, scene: Scene, name: str) -> Tensor | None:
         """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
@@ -143,26 +147,36 @@ class Transient(Analysis):
         return value[..., 0, 0]
 
     def _solution(
-        self, march: March, taking: _Taking, state: State, records: dict[str, Tensor]
+        self, march: March, taking: Taking, state: State, records: dict[str, Tensor]
     ) -> TransientSolution:
         """Put everything together."""
-        spec, grid, course = self.spec, march.grid, march.course
+        steps = march.course.steps
+        report, end, ends = self._report(march)
+        taken = taking.taken(march.scheme, march.grid, end, state, known=bool(steps))
+        return TransientSolution(self, taken, records, report, ends, steps, state)
+
+    def _report(self, march: March) -> tuple[SolveInfo, float, list[float]]:
+        """Return how a march went, the time at its end, and the times of the rows."""
+        course, stepper = march.course, march.stepper
         end = course.steps[-1][0].end if course.steps else 0.0
-        taken = taking.taken(march.scheme, grid, end, state, known=bool(course.steps))
-        report = grid.info = course.info or SolveInfo(method=spec.method)
-        report.notes = [*report.notes, f"{len(course.steps)} steps of {spec.method}", *course.notes]
+        method = self.spec.method
+        report = march.grid.info = course.info or SolveInfo(method=method)
+        report.notes = [*report.notes, f"{len(course.steps)} steps of {method}", *course.notes]
         if course.failure is not None:
             failed = course.failure
             report.result = failed.result
             report.notes.append(f"failed after t = {end:.6g}: {failed.detail}")
-        ends = ([0.0] if march.stepper.rows[0] is not None else []) + [
+        ends = ([0.0] if stepper.rows[0] is not None else []) + [
             step.end for step, row in course.steps if row is not None
         ]
-        return TransientSolution(self, taken, records, report, ends, course.steps, state)
+        return report, end, ends
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""
-        model = self.model
+        return self._law_on(self.model, scene, law, path)
+
+    @staticmethod
+    def _law_on(model: Model, scene: Scene, law: Any, path: str) -> Tensor:
         name, dofs = next(iter(model.ranks)), model.dofs
         nodes = torch.arange(dofs.n_nodes, device=model.device)
         sites = DofSites(dofs.points(scene.geometry.points), nodes, Spread(dofs))
@@ -236,7 +250,7 @@ class Transient(Analysis):
         return [line, *super().describe(values)]
 
 
-class _Taking:
+class Taking:
     """What is taken at each time: outputs, and what is saved of the state."""
 
     def __init__(self, spec: TransientProblem, batch: int) -> None:
@@ -270,7 +284,7 @@ class _Taking:
         """Take the outputs at a time, and what is saved of the state."""
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
-            found = take(self.taken(scheme, grid, t, state, known=not first))
+            found = self.taken(scheme, grid, t, state, known=not first).outputs()
         for i, event in enumerate(self.spec.events if first else ()):
             value = found[event.of]
             if value[(0,) * self._batch].numel() != 1:

@@ -37,8 +37,6 @@ class SharedConstraint:
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load: given unknowns stand alone, with zero on the right."""
         matrix = self.matrix(values)
-        if not int(self.sharding.rows.n):
-            return matrix, load
         alone = self.recover(torch.zeros_like(load), g)
         lift = self.sharding.apply(values, alone.unsqueeze(1)).squeeze(1)
         return matrix, self.reduce(load - lift)

@@ -21,7 +21,6 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.problems import registry
-from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.part import PartOfMesh
@@ -125,6 +124,8 @@ class Division:
         Who holds which part.
     device
         Where this process computes.
+    steady
+        Whether the body must be held, and laws must not use the time.
 
     Attributes
     ----------
@@ -138,10 +139,14 @@ class Division:
         Fetches the ghosts of `shares`, one share after the other; how many each has.
     """
 
-    def __init__(self, spec: FieldProblem, comm: Communicator, device: torch.device) -> None:
-        reason = refusal(spec)
-        if reason is not None:
-            raise SpecError(f"several processes cannot share this problem: {reason}")
+    def __init__(
+        self,
+        spec: FieldProblem,
+        comm: Communicator,
+        device: torch.device,
+        *,
+        steady: bool = True,
+    ) -> None:
         wanted = spec.solver.device
         if wanted not in ("auto", device.type):
             raise SpecError(
@@ -152,7 +157,7 @@ class Division:
         self.spec, self.comm, self.device = spec, comm, device
         mesh = build_mesh(spec.mesh)
         self.whole = self._lowered(PartOfMesh(mesh, torch.device("cpu"), {}, {}))
-        self.whole.check()
+        _ = self.whole.check() if steady else self.whole.check_places()
         # The first process decides: a graph partitioner may answer differently on another machine.
         owner = torch.empty(mesh.n_cells, dtype=torch.int64)
         if comm.rank == 0:

@@ -31,7 +31,7 @@ from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.distributed.constraint import SharedConstraint
-from torch_sla.problems.distributed.scene import SharedScene, Verdict, shared
+from torch_sla.problems.distributed.scene import SharedScene, shared
 from torch_sla.problems.distributed.together import anchored, everywhere
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.scene import Verdict
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
 
@@ -68,11 +69,7 @@ class SharedModel:
         self.device = division.device
         self._space = PartSpace(division.layout)
         self._solvers: dict[tuple[object, ...], PartSolver] = {}
-        self.numbering = SimpleNamespace(
-            n=division.layout.n_held,
-            ranges={name: slice(0, division.layout.n_held) for name in self.whole.ranks},
-        )
-        self.numbering.part = lambda u, name: u
+        self.numbering = SimpleNamespace(n=division.layout.n_held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.whole, name)
@@ -145,7 +142,6 @@ class SharedModel:
             )
         scene = SharedScene(self.whole, values, **options)
         self.comm.agree(scene.facts)
-        scene.verdict = Verdict()
         return scene.put(self.replicated(scene.verdict, scene.tensors()))
 
     def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -221,6 +217,13 @@ class SharedModel:
         """Assemble the mass matrix of the own rows."""
         return self.collected(scene, lambda s, at: s.rows.mass(at), self.own_slots)
 
+    def geometric(self, scene: SharedScene, u: Tensor) -> Tensor:
+        """Assemble what the state `u` adds to the stiffness of the own rows."""
+        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        return self.collected(
+            scene, lambda s, at: s.rows.geometric(at, spread[s.part]), self.own_slots
+        )
+
     def given_values(self, scene: SharedScene) -> Tensor:
         """Evaluate the Dirichlet conditions of the own unknowns."""
         empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
@@ -264,14 +267,17 @@ class SharedModel:
         """Return the derivative of `unconstrained`: values on the slots."""
         if not self.whole.nonlinear:
             return operator.values
-        if recorded:
-            raise ArgumentError("problems in parts have first derivatives only")
-        parts = []
-        for share, own, x in zip(self.division.shares, terms, self.spread(u), strict=True):
-            more = tangent(scene.of(share.rows), own, x)
-            nnz = share.rows.numbering.pattern.nnz_csr
-            parts.append(x.new_zeros(nnz) if more is None else more.detach())
-        return operator.values + self.own_slots(parts)
+        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        of = {s.part: t for s, t in zip(self.division.shares, terms, strict=True)}
+
+        def make(share: Share, at: Scene) -> Tensor:
+            x = spread[share.part]
+            more = tangent(at, of[share.part], x, recorded=recorded)
+            if more is None:
+                return x.new_zeros(share.rows.numbering.pattern.nnz_csr)
+            return more if recorded else more.detach()
+
+        return operator.values + self.collected(scene, make, self.own_slots)
 
     def apply(self, values: Tensor, u: Tensor) -> Tensor:
         """Multiply slot values with ``[n_held]``."""
@@ -280,6 +286,11 @@ class SharedModel:
     def norm(self, u: Tensor) -> Tensor:
         """Return the Euclidean norm over all parts."""
         return self._space.norm(u.unsqueeze(1)).squeeze(-1)
+
+    def rms(self, u: Tensor) -> Tensor:
+        """Return the root mean square over all parts."""
+        size: Tensor = self.norm(u) / max(self.division.layout.n, 1) ** 0.5
+        return size
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Return `u`: what linear problems leave open is refused in parts."""

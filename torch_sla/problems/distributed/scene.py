@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["SharedScene", "shared"]
+__all__ = ["SharedScene", "Verdict", "described", "refuse_second", "shared"]
+
+
+class Verdict:
+    """Whether a solve failed: what failed has no derivative."""
+
+    failed: bool = False
 
 
 class SharedScene:
@@ -46,6 +52,8 @@ class SharedScene:
         As of `Scene`.
     home
         The device that results return to.
+    verdict
+        Of the solve that it is for.
     """
 
     trial: bool = False
@@ -95,6 +103,7 @@ class SharedScene:
                     self.home = value.device
                 self.given[name] = self._checked(name, value)
         self._scenes: dict[int, Scene] = {}
+        self.verdict = Verdict()
 
     def _checked(self, name: str, value: Any) -> Tensor:
         whole, parameter = self._whole, self.declared[name]
@@ -184,12 +193,6 @@ class _WithWeights(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return torch.func.functional_call(self._of[0], self._own, (x,))
-
-
-class Verdict:
-    """Whether a solve failed: what failed has no derivative."""
-
-    failed: bool = False
 
 
 class _Shared(torch.autograd.Function):

@@ -252,12 +252,12 @@ class Frame:
     @cached_property
     def reaching(self) -> frozenset[str]:
         """Names of the parameters that a steady solve or an output uses, in some cell at least."""
-        return self._names(lambda path: path[0] not in self.inertial)
+        return self.names(lambda path: path[0] not in self.inertial)
 
     @cached_property
     def reaching_mass(self) -> frozenset[str]:
         """Names of the parameters that the mass matrix uses."""
-        return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
+        return self.names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
     @cached_property
     def timed(self) -> tuple[str, ...]:
@@ -278,7 +278,8 @@ class Frame:
         paths = timed_laws(self.spec, self.declared)
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
-    def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+    def names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+        """Return the parameters in the laws whose paths are wanted, in some cell at least."""
         names: set[str] = set()
         for law in laws(self.spec):
             if not wanted(law.path) or self._overridden(law.path):

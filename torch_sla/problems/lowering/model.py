@@ -16,7 +16,7 @@ from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
-from torch_sla.problems.lowering.outputs import Taken, check_places, take
+from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad
@@ -156,7 +156,7 @@ class Model(Frame, ABC):
         # What failed may be NaN; the report says so, and laws of it are taken as they come.
         scene.trial = not report.converged
         taken = Taken(self, scene, operator, u)
-        return Solution(taken, take(taken), report)
+        return Solution(taken, taken.outputs(), report)
 
     def state(
         self,
@@ -253,9 +253,21 @@ class Model(Frame, ABC):
         pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
         return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
 
+    @property
+    def prescribes(self) -> bool:
+        """Whether conditions give some unknowns, or tie them to each other."""
+        tied = any(s.to is not None for s in self.selections)
+        return tied or len(self.compiled.constrained) > 0
+
     def norm(self, u: Tensor) -> Tensor:
         """Return the Euclidean norm of vectors of unknowns: ``[*batch, n]`` to ``[*batch]``."""
         size: Tensor = torch.linalg.vector_norm(u, dim=-1)
+        return size
+
+    def rms(self, u: Tensor) -> Tensor:
+        """Return the root mean square of the first unknown: ``[*batch, n]`` to ``[*batch]``."""
+        first = self.numbering.part(u, next(iter(self.ranks)))
+        size: Tensor = torch.linalg.vector_norm(first, dim=-1) / max(first.shape[-1], 1) ** 0.5
         return size
 
     coordinates: Tensor | None = None

@@ -257,9 +257,9 @@ class Equation:
         forces = self.model.unconstrained(state.scene, operator, state.terms, start)
         size = self.model.norm
         # Forces at supports count: a residual that is small beside them is small.
-        reference = torch.maximum(
-            size(constraint.reduce(operator.load)), size(forces)
-        ).expand(u.shape[:-1])
+        reference = torch.maximum(size(constraint.reduce(operator.load)), size(forces)).expand(
+            u.shape[:-1]
+        )
         try:
             u, info = newton_batch(evaluate, step, u, self._options, reference, size)
         except SolveError as error:

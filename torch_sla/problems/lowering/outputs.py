@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Taken", "check_places", "held", "nodal", "take", "take_one"]
+__all__ = ["Taken", "check_places", "held", "nodal", "take_one"]
 
 
 class Taken:
@@ -59,6 +59,13 @@ class Taken:
         self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
 
+    def outputs(self) -> dict[str, Tensor]:
+        """Evaluate all outputs of the problem."""
+        return {
+            output.name: take_one(self, output, f"outputs.{i}")
+            for i, output in enumerate(self.model.spec.outputs)
+        }
+
     @property
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions of the solution; all outputs have them."""
@@ -86,14 +93,6 @@ class Taken:
         sites = PointSites(self.model, self.scene.geometry, points, self.u)
         value = self.scene.evaluate(Formula(expression), sites, path)
         return _sites_only(value, points.shape[0], self.batch)
-
-
-def take(taken: Taken) -> dict[str, Tensor]:
-    """Evaluate all outputs of a problem."""
-    outputs = taken.model.spec.outputs
-    return {
-        output.name: take_one(taken, output, f"outputs.{i}") for i, output in enumerate(outputs)
-    }
 
 
 def take_one(taken: Taken, output: kinds.OutputSpec, path: str) -> Tensor:
