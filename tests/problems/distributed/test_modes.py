@@ -55,7 +55,9 @@ def floating() -> tuple[Any, Values]:
 
 
 def pressed(kind: str) -> tuple[Any, Values]:
-    problem, values = plate(boundary=[sla.Dirichlet("left", 0.0), sla.Neumann("right", traction=(-0.01, 0.0))])
+    problem, values = plate(
+        boundary=[sla.Dirichlet("left", 0.0), sla.Neumann("right", traction=(-0.01, 0.0))]
+    )
     if kind == "buckling":
         del values["rho"]  # nothing moves
     return problem.updated(kind=kind, k=2), values

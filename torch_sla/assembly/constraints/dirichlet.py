@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.constraints.condense import condense
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -83,7 +85,7 @@ class DirichletConstraint:
             )
         row_free = self.free[pattern.csr_row]
         column_free = self.free[pattern.ccol]
-        self._kept = row_free & column_free
+        self._removed = torch.nonzero(~(row_free & column_free))[:, 0]
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
@@ -121,14 +123,11 @@ class DirichletConstraint:
         if not len(self.dofs):
             return values, load
         scale = placed_scale(values, self._scaled)
-        constrained = torch.where(
-            self._kept, values, torch.zeros((), dtype=values.dtype, device=values.device)
-        )
-        constrained = constrained.index_fill(-1, self._diagonal, 0.0)
-        constrained = constrained.index_add(
+        constrained, coupling = condense(values, self._removed, self._lifted)
+        # The values are new and nothing else has them, so the diagonal is put in place.
+        constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
-        coupling = values.index_select(-1, self._lifted)
         lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
         placed = self._place.sum(scale * g)
         remaining = torch.where(
@@ -151,7 +150,7 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        batch = torch.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
+        batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
         whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
         return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
 

@@ -17,11 +17,12 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
+from torch_sla.problems.analyses.readings import Readings, readable
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
-from torch_sla.problems.lowering.outputs import Taken
+from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
@@ -116,7 +117,8 @@ class Transient(Analysis):
         v = constraint.recover(constraint.restrict(v.expand(*batch, -1)), grid.given_velocity())
         if explicit:
             grid.check_step(u, spec.end / spec.steps)
-        taking = self._taking(len(batch))
+        rows = sum(row is not None for row in stepper.rows)
+        taking = self._taking(scene, batch, rows)
         march = March(
             grid,
             scheme,
@@ -130,8 +132,8 @@ class Transient(Analysis):
         state, records = march.run(scheme.start(grid, u, v))
         return self._solution(march, taking, state, records)
 
-    def _taking(self, batch: int) -> Taking:
-        return Taking(self.spec, batch)
+    def _taking(self, scene: Scene, batch: tuple[int, ...], rows: int) -> Taking:
+        return Taking(self.spec, batch, readable(self.model, scene), rows)
 
     def _constant(self, scene: Scene, name: str) -> Tensor | None:
         """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
@@ -253,9 +255,13 @@ class Transient(Analysis):
 class Taking:
     """What is taken at each time: outputs, and what is saved of the state."""
 
-    def __init__(self, spec: TransientProblem, batch: int) -> None:
-        self.spec, self._batch = spec, batch
+    def __init__(
+        self, spec: TransientProblem, batch: tuple[int, ...], readable: frozenset[str], rows: int
+    ) -> None:
+        self.spec, self._batch = spec, len(batch)
         self._first_order = ORDERS[spec.method] == 1
+        self._readable, self._rows = readable, rows
+        self._readings: Readings | None = None
 
     def taken(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
@@ -284,7 +290,10 @@ class Taking:
         """Take the outputs at a time, and what is saved of the state."""
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
-            found = self.taken(scheme, grid, t, state, known=not first).outputs()
+            # What is recorded for gradients is taken as it is.
+            read = self._readable and not first and not torch.is_grad_enabled()
+            known = self._read(scheme, grid, t, state) if read else {}
+            found = self.taken(scheme, grid, t, state, known=not first).outputs(known)
         for i, event in enumerate(self.spec.events if first else ()):
             value = found[event.of]
             if value[(0,) * self._batch].numel() != 1:
@@ -293,6 +302,18 @@ class Taking:
                     path=f"events.{i}.of",
                 )
         return {**found, **{f" {name}": state[_HISTORIES[name]] for name in self.spec.save}}
+
+    def _read(self, scheme: Scheme, grid: TimeGrid, t: float, state: State) -> dict[str, Tensor]:
+        """Return the outputs that a product with fixed rows gives."""
+        if self._readings is None:
+            outputs = [o for o in enumerate(self.spec.of.outputs) if o[1].name in self._readable]
+
+            def values_of(state: State) -> dict[str, Tensor]:
+                taken = self.taken(scheme, grid, t, state, known=True)
+                return {o.name: take_one(taken, o, f"of.outputs.{i}") for i, o in outputs}
+
+            self._readings = Readings(values_of, state, self._rows // 2)
+        return self._readings(state)
 
     def stop(self, records: dict[str, Tensor], rows: int) -> bool:
         """Whether an event has happened that ends the march."""

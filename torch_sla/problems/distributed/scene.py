@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from copy import copy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
@@ -48,7 +50,9 @@ class SharedScene:
     ----------
     given
         Values that are tensors, by name, on the whole.
-    trial, factor, time
+    model
+        The problem before it was cut.
+    trial, factor, time, replaced, known
         As of `Scene`.
     home
         The device that results return to.
@@ -59,6 +63,8 @@ class SharedScene:
     trial: bool = False
     factor: float = 1.0
     time: Tensor | None = None
+    replaced: Mapping[Any, Expression] = MappingProxyType({})
+    known: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class SharedScene:
         mass: bool = False,
         timed: bool = False,
     ) -> None:
-        self._whole = whole
+        self.model = self._whole = whole
         self.declared = whole.declared if declared is None else declared
         self._options: dict[str, Any] = {"mass": mass, "timed": timed}
         if declared is not None:
@@ -156,6 +162,16 @@ class SharedScene:
         other.trial, other._scenes = False, {}
         return other
 
+    def like(self, given: Mapping[str, Tensor]) -> SharedScene:
+        """Return the scene with other values, at the same time."""
+        other = copy(self)
+        other.given, other.trial, other._scenes = dict(given), False, {}
+        return other
+
+    def number(self, law: Any) -> Tensor:
+        """Evaluate a law that is one number for the whole body."""
+        return self.of(self._whole).number(law)
+
     # -- shares ---------------------------------------------------------------------------------
 
     def of(self, model: Model) -> Scene:
@@ -166,17 +182,33 @@ class SharedScene:
             known |= model.reaching_mass if self._options["mass"] else frozenset()
             for name, tensor in self.given.items():
                 if name in known:
-                    values[name] = model.localised(tensor, self.declared[name].on, 0)
+                    home = self.declared[name].on
+                    whole = model is self._whole
+                    values[name] = tensor if whole else model.localised(tensor, home, 0)
             rest = iter(self._weights)
             for name, module in self._modules.items():
                 own = {n: next(rest) for n, _ in module.named_parameters()}
                 if name in known:
-                    values[name] = _WithWeights(module, own)
+                    values[name] = _WithWeights(module, self._widened(name, module, own, model))
             self._scenes[id(model)] = model.scene(values, **self._options)
         scene = self._scenes[id(model)]
         scene.trial, scene.factor = self.trial, self.factor
         scene.time = None if self.time is None else self.time.to(model.device)
+        scene.replaced = self.replaced
+        scene.known = {n: x.to(model.device) for n, x in self.known.items()}
         return scene
+
+    def _widened(
+        self, name: str, module: nn.Module, own: dict[str, Tensor], model: Model
+    ) -> dict[str, Tensor]:
+        """Bring weights and buffers of a law of the solution to where the problem works, in its precision."""
+        if "u" not in self.declared[name].of:
+            return own
+        held = {**own, **dict(module.named_buffers())}
+        return {
+            n: x.to(model.device, model.dtype) if x.is_floating_point() else x
+            for n, x in held.items()
+        }
 
 
 class _WithWeights(nn.Module):

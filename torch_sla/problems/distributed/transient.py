@@ -104,8 +104,9 @@ class _SharedTransient(Transient):
         both = self.model.replicated(Verdict(), tuple(x for x, _ in series.values()))
         return {n: (x, 0) for n, x in zip(series, both, strict=True)}, plain
 
-    def _taking(self, batch: int) -> Taking:
-        return _TakingInParts(self.spec, batch)
+    def _taking(self, scene: Any, batch: tuple[int, ...], rows: int) -> Taking:
+        del scene  # in parts every output is taken as it is
+        return _TakingInParts(self.spec, batch, frozenset(), rows)
 
     def _anywhere(self, scene: SharedScene) -> Any:
         """Return the scene of some cells: what holds for the whole body is seen from any."""

@@ -260,6 +260,11 @@ class Frame:
         return self.names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
     @cached_property
+    def names_of_measure(self) -> frozenset[str]:
+        """Names of the parameters that a length or area element depends on."""
+        return self.names(lambda path: path[0] in self.measuring)
+
+    @cached_property
     def timed(self) -> tuple[str, ...]:
         """Paths of the laws that depend on time."""
         paths = timed_laws(self.spec, self.declared)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
@@ -146,9 +147,7 @@ class Hyperelasticity(Model):
         with torch.enable_grad():
             F = self._deformation(slope)
             # All batch dimensions before differentiating, so that members are not summed.
-            shape = torch.broadcast_shapes(
-                F.shape[:-2], *(c.tensor.shape for c in constants.values())
-            )
+            shape = np.broadcast_shapes(F.shape[:-2], *(c.tensor.shape for c in constants.values()))
             F = F.expand(*shape, 3, 3)
             F = F if F.requires_grad else F.detach().requires_grad_()
             W = self._density(constants)(F)
@@ -215,7 +214,7 @@ class Hyperelasticity(Model):
         """Assemble the density matrix."""
         cells = scene.cells()
         density = scene.inertia(self.spec.density, cells, "density")
-        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=density))
+        return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=density)
 
     # -- outputs --------------------------------------------------------------------------------
 

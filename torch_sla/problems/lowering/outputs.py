@@ -18,7 +18,7 @@ from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
@@ -59,12 +59,13 @@ class Taken:
         self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
 
-    def outputs(self) -> dict[str, Tensor]:
-        """Evaluate all outputs of the problem."""
-        return {
-            output.name: take_one(self, output, f"outputs.{i}")
-            for i, output in enumerate(self.model.spec.outputs)
-        }
+    def outputs(self, known: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Evaluate all outputs of the problem but those that are known; return all in their order."""
+        found, known = {}, known or {}
+        for i, output in enumerate(self.model.spec.outputs):
+            name = output.name
+            found[name] = known[name] if name in known else take_one(self, output, f"outputs.{i}")
+        return found
 
     @property
     def batch(self) -> tuple[int, ...]:

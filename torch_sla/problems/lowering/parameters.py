@@ -58,6 +58,19 @@ def bound(law: Any, tensors: Sequence[Tensor]) -> Any:
     return _Bound(law, dict(zip(names, tensors, strict=True)))
 
 
+def _widened(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module | _Bound:
+    """Return a module of another precision, or on another device, as one that works where the problem does.
+
+    A law of single precision would be evaluated with its noise, below which no iteration converges; gradients
+    go to the weights as they are.
+    """
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    held = {name: tensor for name, tensor in held.items() if tensor.is_floating_point()}
+    if all(t.dtype == dtype and t.device == device for t in held.values()):
+        return module
+    return _Bound(module, {name: t.to(device=device, dtype=dtype) for name, t in held.items()})
+
+
 def check_names(values: Collection[str], declared: Collection[str]) -> None:
     """Refuse names that are no parameters.
 
@@ -126,7 +139,11 @@ def resolve(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
         if isinstance(value, nn.Module | PythonFunction) and "u" in parameter.of:
-            given.laws[name] = value.function if isinstance(value, PythonFunction) else value
+            given.laws[name] = (
+                value.function
+                if isinstance(value, PythonFunction)
+                else _widened(value, dtype, device)
+            )
             continue
         if isinstance(value, Tensor) and value.device.type != "cpu":
             given.home = value.device

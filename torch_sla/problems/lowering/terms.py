@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -185,7 +186,7 @@ def _stack(dual: Dual, rank: int) -> tuple[Tensor, Parts]:
     value = None if dual.value is None else dual.value[..., None]
     gradient = dual.gradient
     if value is not None and gradient is not None:
-        shape = torch.broadcast_shapes(value.shape[:-1], gradient.shape[:-1])
+        shape = np.broadcast_shapes(value.shape[:-1], gradient.shape[:-1])
         jets = torch.cat([value.expand(*shape, 1), gradient.expand(*shape, gradient.shape[-1])], -1)
     elif value is not None:
         jets = value

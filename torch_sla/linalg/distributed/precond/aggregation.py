@@ -24,10 +24,10 @@ from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["Coarser", "coarsen", "galerkin"]
+__all__ = ["DECOUPLED", "STALLED", "Coarser", "coarsen", "galerkin", "refuse_holes"]
 
-_STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
-_DECOUPLED = 0.05  # of the diagonal: a row whose couplings add up to less is left to the smoother
+STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
+DECOUPLED = 0.05  # of the diagonal: a row whose couplings add up to less is left to the smoother
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def coarsen(
     keep, graph, size = _strong(A, values, edge, strength)
     group, count = aggregate(graph, size)
     layout, group = _numbered(A.rows, group, count, edge, vectors)
-    small = layout.n <= _STALLED * A.rows.n
+    small = layout.n <= STALLED * A.rows.n
     if not small or not layout.n:
         return None
     nodes = None if vectors is None else vectors.reshape(-1, edge, vectors.shape[1])
@@ -116,7 +116,7 @@ def _strong(
         coupling = (values * sign[row]).clamp(min=0)
         size = coupling.new_zeros(len(pairs)).index_add_(0, pair, coupling)
         total = pattern.sum_rows(values.abs()) - d.abs()
-        coupled = total > _DECOUPLED * d.abs()
+        coupled = total > DECOUPLED * d.abs()
     else:
         square = values.new_zeros(len(pairs)).index_add_(0, pair, values.square())
         size = square.sqrt()
@@ -198,7 +198,7 @@ def _smoothed(
     # Weak couplings are added to the diagonal, so that constants are kept.
     lumped = d + pattern.sum_rows(torch.where(keep, 0.0, values))
     lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
-    _refuse_holes(A, d, values)
+    refuse_holes(A, d, values)
     on = A.diagonal_slots[A.diagonal_slots >= 0]
     filtered = torch.where(keep, values, 0.0)
     filtered[on] = lumped[row[on]]
@@ -232,7 +232,7 @@ def _smoothed(
     return P.slots, P.pattern.coalesce(product.values)
 
 
-def _refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
+def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
     """Every diagonal entry of a row with entries must be there; all processes raise together."""
     hole = ((d == 0) & (A.pattern.sum_rows(values.abs()) > 0)).any().to(d.dtype)
     if float(A.rows.comm.reduce(hole, "max")) > 0:

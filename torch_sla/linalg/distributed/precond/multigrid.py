@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.distributed.precond.aggregation import coarsen
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
+from torch_sla.linalg.distributed.precond.kept_points import jumps, keep_points
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.precond.multigrid.device.smoothers import chebyshev_steps, scattered
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hierarchy", "PartMultigrid"]
 
+_METHODS = ("auto", "smoothed_aggregation", "classical")
 _POWER_STEPS = 12
 _SAFETY = 1.05  # covers what later steps of the power method would still have found
 _SMOOTHING_STEPS = 8  # where the last level is too large to be inverted
@@ -34,6 +36,9 @@ class PartMultigrid:
 
     Parameters
     ----------
+    method
+        ``"smoothed_aggregation"``; ``"classical"``, which keeps points instead of aggregating them; or ``"auto"``:
+        the second for scalar matrices with short rows whose diagonal jumps between neighbours.
     strength
         As for `AMG`: 0.25 for scalars, 0.08 for nodes of several unknowns.
     damping
@@ -51,6 +56,7 @@ class PartMultigrid:
 
     name: ClassVar[str] = "multigrid"
 
+    method: Literal["auto", "smoothed_aggregation", "classical"] = "auto"
     strength: float | None = None
     damping: float = 4.0 / 3.0
     degree: int = 2
@@ -59,6 +65,12 @@ class PartMultigrid:
     block: int | None = None
 
     def __post_init__(self) -> None:
+        if self.method not in _METHODS:
+            raise ArgumentError(
+                f"`method` must be one of {', '.join(_METHODS)}, got {self.method!r}"
+            )
+        if self.method == "classical" and self.block not in (None, 1):
+            raise ArgumentError(f"kept points are of scalars: `block` must be 1, got {self.block}")
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
         if not 0 <= self.damping < 2:
@@ -105,11 +117,14 @@ class Hierarchy:
         options: PartMultigrid,
         near_nullspace: Tensor | None,
     ) -> None:
-        edge = _edge(options, sharding, near_nullspace)
+        points = options.method == "classical"
+        edge = 1 if points else _edge(options, sharding, near_nullspace)
         theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
         A, a, vectors = sharding, values.detach(), near_nullspace
         if vectors is not None:
             vectors = vectors.detach().to(a.dtype)
+        if options.method == "auto" and edge == 1 and vectors is None:
+            points = jumps(A, a)
         self._levels: list[_Level] = []
         self.sizes = [A.rows.n]
         while A.rows.n > options.coarse_size and len(self.sizes) < options.max_levels:
@@ -117,7 +132,11 @@ class Hierarchy:
             d = A.diagonal(a)
             inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
             radius = _radius(product, inverse, A)
-            made = coarsen(A, a, vectors, edge, theta, options.damping, radius)
+            made = (
+                keep_points(A, a, theta)
+                if points
+                else coarsen(A, a, vectors, edge, theta, options.damping, radius)
+            )
             steps = tuple(chebyshev_steps(radius, options.degree))
             if made is None:
                 break
