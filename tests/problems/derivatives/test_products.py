@@ -12,6 +12,7 @@ from torch_sla import (
     HelmholtzProblem,
     HyperelasticityProblem,
     Integral,
+    IntervalMesh,
     LinearProblem,
     NonlinearProblem,
     Parameter,
@@ -277,3 +278,11 @@ def test_entries_are_tested_and_the_dot_product():
 def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(heat())
+
+
+def test_nothing_to_differentiate_is_said():
+    with pytest.raises(ArgumentError, match=r"give values of parameters \(there are: .*f.*\)"):
+        heat().check_gradients()
+    fixed = PoissonProblem(mesh=IntervalMesh(cells=2), boundary=[Dirichlet("left", 0.0)])
+    with pytest.raises(ArgumentError, match="declares no parameter"):
+        fixed.check_gradients()

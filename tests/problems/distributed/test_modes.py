@@ -140,6 +140,9 @@ def test_what_is_refused() -> None:
         distribute(problem, 2).solve({**values, "g": g})
     with pytest.raises(SpecError, match=r"DSparseTensor\.eigsh"):
         distribute(sla.EigenProblem(matrix=[[2.0, 0.0], [0.0, 1.0]], k=1), 2)
+    damped = plate()[0].updated(mass_damping=0.1, which="SM")
+    with pytest.raises(SpecError, match="damped modes come of factors"):
+        distribute(damped, 2)
     drifting = sla.PoissonProblem(
         mesh=sla.RectangleMesh(cells=(3, 3)),
         advection=[1.0, 0.0],

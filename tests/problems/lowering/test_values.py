@@ -347,3 +347,14 @@ def test_explain_needs_no_values() -> None:
     text = problem.explain()
     for word in ("25 points", "symmetric positive definite", "k [W/(m K)]", "required", "choice"):
         assert word in text
+
+
+def test_batches_that_do_not_go_together_are_refused_by_name() -> None:
+    problem = declare(diffusivity=Parameter("k"), source=Parameter("s"))
+    with pytest.raises(
+        ArgumentError, match=r"'s' has the batch dimensions \[3\], and 'k' has \[2\]"
+    ):
+        problem.solve(k=torch.ones(2), s=torch.ones(3))
+    with pytest.raises(ArgumentError, match=r"'k' has the batch dimensions .* no member"):
+        problem.solve(k=torch.ones(0), s=1.0)
+    assert problem.solve(k=torch.ones(2, 1), s=torch.ones(3)).u.shape[:2] == (2, 3)

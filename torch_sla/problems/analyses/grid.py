@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.damping import undeformed
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.phases import phases_of, together
@@ -131,10 +132,7 @@ class TimeGrid:
         if damping.mass is not None:
             self.fixed["mass damping"] = damping.mass
         if damping.stiffness is not None:
-            still = self._zero.expand(*operator.load.shape[:-1], -1)
-            recorded = torch.is_grad_enabled() and first.requires_grad
-            terms = model.terms(first)
-            K = model.tangent(first, operator, terms, still, recorded=recorded)
+            K = undeformed(model, first, operator)
             self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
         if lumped:
             self.fixed["lumped"] = self._lump()
@@ -370,6 +368,12 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
+        if not bool((reduced.detach() > 0)[..., model.free].all()):
+            what = next(iter(model.inertial), "mass")
+            raise ArgumentError(
+                f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "
+                "everywhere, or take another scheme"
+            )
         return torch.where(model.free, reduced, torch.ones_like(reduced))
 
     def check_step(self, u: Tensor, h: float) -> None:

@@ -22,13 +22,13 @@ from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
+from torch_sla.problems.lowering.damping import proportional
 from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
-from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,17 +51,6 @@ class Transient(Analysis):
 
     def _structure(self) -> str:
         return f"{self.spec.method} {self.spec.steps}"
-
-    @property
-    def _own_names(self) -> frozenset[str]:
-        names: set[str] = set()
-        for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -101,11 +90,11 @@ class Transient(Analysis):
                 mass=True,
                 timed=True,
                 declared=self.declared,
-                reaching=self._own_names,
+                reaching=self.own_names,
             )
         stepper = stepper_of(spec)
         scheme, explicit = scheme_of(spec), spec.method == "explicit"
-        damping = Damping(*(self._constant(scene, n) for n in ("mass", "stiffness")))
+        damping = self._damping(scene)
         over = Series(series, spec.end, spec.steps)
         with inside():
             grid = TimeGrid(model, scene, over, len(stepper.intervals), damping, lumped=explicit)
@@ -135,18 +124,9 @@ class Transient(Analysis):
     def _taking(self, scene: Scene, batch: tuple[int, ...], rows: int) -> Taking:
         return Taking(self.spec, batch, readable(self.model, scene), rows)
 
-    def _constant(self, scene: Scene, name: str) -> Tensor | None:
-        """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
-        path = f"{name}_damping"
-        law = getattr(self.spec, path)
-        if law == 0.0:
-            return None
-        value = scene.evaluate(law, scene.cells(), path).tensor
-        if value.shape[-2:] != (1, 1):
-            raise SpecError("one number holds for the whole body", path=path)
-        if not bool((value.detach() >= 0).all()):
-            raise ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}")
-        return value[..., 0, 0]
+    def _damping(self, scene: Scene) -> Damping:
+        names = ("mass_damping", "stiffness_damping")
+        return Damping(*(proportional(getattr(self.spec, n), scene, n) for n in names))
 
     def _solution(
         self, march: March, taking: Taking, state: State, records: dict[str, Tensor]
@@ -405,7 +385,7 @@ class TransientSolution(Solution):
         """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
         if self.batch:
             return super().endings
-        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
+        return (".vtu", *((".xdmf",) if self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:

@@ -212,8 +212,8 @@ class _SharedModes(Modes):
         known = find_out(space.sharding, a)
         if not known.hermitian:
             raise SpecError(
-                "the operator is not symmetric (advection, or a law of the solution), and modes are those of "
-                "symmetric operators",
+                "the operator is not symmetric (advection, or a law of the solution), and its complex modes come of "
+                "factors, which one process makes",
                 path="of",
             )
         wanted: Any = asked.preconditioner

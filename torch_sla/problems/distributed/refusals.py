@@ -34,6 +34,8 @@ def refusal(spec: Problem) -> str | None:
     reason = TYPES.get(spec.type, "its meaning on several processes is not written")
     if reason is not None:
         return f"{spec.type}: {reason}"
+    if getattr(spec, "damped", False) and spec.type == "eigen":
+        return "eigen: damped modes come of factors, which one process makes; leave the damping out"
     if spec.inner is not None and spec.type != "design":
         return refusal(spec.inner)
     if spec.type == "eigen":

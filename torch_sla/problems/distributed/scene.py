@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.scene import Geometry, Scene
     from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["SharedScene", "Verdict", "described", "refuse_second", "shared"]
@@ -140,6 +140,11 @@ class SharedScene:
     def requires_grad(self) -> bool:
         """Whether anything given wants a gradient."""
         return any(x.requires_grad for x in self.tensors())
+
+    @property
+    def geometry(self) -> Geometry:
+        """That of the whole mesh."""
+        return self._whole.geometry
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return every tensor that a result may depend on: given values, then weights of modules."""

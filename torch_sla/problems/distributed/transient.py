@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.crossing import crossing
+from torch_sla.problems.analyses.series import Damping
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.analyses.transient import Taking, Transient
 from torch_sla.problems.analyses.watching import Watching
@@ -113,9 +114,9 @@ class _SharedTransient(Transient):
         shares = self.model.division.shares
         return scene.of(shares[0].rows if shares else self.model.whole)
 
-    def _constant(self, scene: Any, name: str) -> Tensor | None:
-        found = super()._constant(self._anywhere(scene), name)
-        return None if found is None else found.to(self.device)
+    def _damping(self, scene: Any) -> Damping:
+        found = super()._damping(self._anywhere(scene))
+        return Damping(*(None if x is None else x.to(self.device) for x in found))
 
     def _law(self, scene: Any, law: Any, path: str) -> Tensor:
         model: SharedModel = self.model

@@ -15,6 +15,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import nearest
+from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
@@ -52,7 +53,7 @@ class Algebra(ABC):
 
     def _matrices(self) -> dict[str, Any]:
         """Return the matrices of the declaration by their place in it."""
-        whole = {name: getattr(self.spec, name, None) for name in ("matrix", "mass")}
+        whole = {name: getattr(self.spec, name, None) for name in ("matrix", "mass", "damping")}
         more = getattr(self.spec, "matrices", {})
         return whole | {f"matrices.{name}": value for name, value in more.items()}
 
@@ -298,14 +299,33 @@ class Eigen(Algebra):
         del start, throw
         spec = self.spec
         given, matrices = self.given(values)
-        A = self.matrix(spec.matrix, given, matrices, "matrix")
-        M = None if spec.mass is None else self.matrix(spec.mass, given, matrices, "mass")
+        A, M, C = (
+            None if law is None else self.matrix(law, given, matrices, name)
+            for name, law in (
+                ("matrix", spec.matrix),
+                ("mass", spec.mass),
+                ("damping", spec.damping),
+            )
+        )
+        if A is None:
+            raise ValueError("an eigenproblem without a physics has a matrix")
         n = A.shape[-1]
-        if spec.k > n:
-            raise SpecError(f"a matrix of size {n} has no {spec.k} eigenvalues", path="k")
-        if M is not None and M.is_batched:
+        if spec.k > n * (1 if C is None else 2):
+            raise SpecError(
+                f"a matrix of size {n} has no {spec.k} eigenvalues"
+                + ("" if C is None else f"; with damping {2 * n}"),
+                path="k",
+            )
+        if C is None and M is not None and M.is_batched:
             shape = np.broadcast_shapes(A.batch_shape, M.batch_shape)
             A = SparseTensor.from_pattern(A.pattern, A.values.expand(*shape, A.values.shape[-1]))
+        hermitian = A.known_structure().hermitian and (
+            M is None or bool(M.known_structure().hermitian)
+        )
+        if C is not None or not hermitian:
+            pair = general_pairs(A, C, M, spec.k, spec.which, spec.sigma)
+            info = SolveInfo(method=f"eigs {spec.which}", backend="eigs")
+            return dict(zip(("eigenvalues", "modes"), pair, strict=True)), info, given.home
         which = spec.which if spec.sigma is None else "LM"
         w, V = A.eigsh(k=spec.k, which=which, sigma=spec.sigma, M=M)
         modes = V.transpose(-1, -2)

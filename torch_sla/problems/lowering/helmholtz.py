@@ -145,10 +145,25 @@ class Helmholtz(Model):
         return total
 
     def mass(self, scene: Scene) -> Tensor:
-        """Assemble ∫ n² u v: the matrix that meets k² where it is constant."""
+        """Assemble ∫ n² u v, in a layer over its stretched volume: the matrix that meets k² where it is constant."""
         cells = scene.cells()
         n = scene.evaluate(self.spec.refraction, cells, "refraction").tensor
-        return assemble(weak.mass, self.dofs, basis=cells.basis, c=n**2)
+        c = n**2
+        if self.spec.layer is not None:
+            k = scene.evaluate(self.spec.wavenumber, cells, "wavenumber").tensor
+            c = c * math.prod(self._stretch(cells, k) or [])
+        return assemble(weak.mass, self.dofs, basis=cells.basis, c=c)
+
+    def counted_from(self, scene: Scene) -> Tensor:
+        """Return k² of the given wavenumber ``[*batch]``."""
+        k = scene.evaluate(self.spec.wavenumber, scene.cells(), "wavenumber").tensor
+        first = k[..., :1, :1]
+        if bool(((k - first).detach().abs() > 1e-12 * first.detach().abs()).any()):
+            raise SpecError(
+                "resonances are those of one wavenumber; what varies in space is the refraction",
+                path="wavenumber",
+            )
+        return first[..., 0, 0] ** 2
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Refuse: what is meant has to be named."""

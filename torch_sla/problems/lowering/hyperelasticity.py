@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -61,6 +62,13 @@ class Hyperelasticity(Model):
     def arc_length(self) -> bool:  # type: ignore[override]
         """Whether the path is followed over limit points."""
         return self.spec.control == "arc_length"
+
+    def rest(self, scene: Scene) -> float:
+        """Return the norm of the positions of the nodes, to which displacements are added."""
+        points = scene.geometry.points.detach()
+        spread = points - points.mean(0)
+        per_node = float(torch.linalg.vector_norm(spread)) / math.sqrt(len(points))
+        return per_node * math.sqrt(self.dofs.n_nodes)
 
     @cached_property
     def symmetric(self) -> bool | None:  # type: ignore[override]

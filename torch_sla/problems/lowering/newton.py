@@ -23,7 +23,7 @@ from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -261,10 +261,11 @@ class Equation:
             u.shape[:-1]
         )
         try:
-            u, info = newton_batch(evaluate, step, u, self._options, reference, size)
+            rest = self.model.rest(state.scene)
+            u, info = newton_batch(evaluate, step, u, self._options, reference, size, rest=rest)
         except SolveError as error:
             info = NonlinearInfo(result=error.result, method="newton", residual=float("nan"))
-            notes.append(f"linear solve: {error.detail}")
+            notes.append(inside_step(error))
         info.notes = notes + info.notes
         return u, info
 
@@ -327,10 +328,7 @@ def solve_nonlinear(
     u_hat = implicit_solve(equation, u0, leaves)
     info, linear = equation.info, equation.linear
     if throw and not info.converged:
-        detail = "nonlinear solve by newton"
-        if info.notes:
-            detail += f" ({'; '.join(info.notes)})"
-        raise SolveError(info.result, detail, iterations=info.iterations, residual=info.residual)
+        raise info.failure()
     if not info.converged:
         u_hat = u_hat.detach()
     g = model.compiled.sides(model.given_values(scene))

@@ -152,7 +152,29 @@ def resolve(
         given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=wide)
         if not bool(torch.isfinite(given[name].detach()).all()):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
+    _check_batches(given, declared)
     return given
+
+
+def _check_batches(given: Given, declared: Mapping[str, Parameter]) -> None:
+    """Refuse batches without members, and those that do not broadcast against each other."""
+    known: tuple[int, ...] = ()
+    first = ""
+    for name, value in given.items():
+        parameter = declared[name]
+        own = len(parameter.shape) + (parameter.on != "constant")
+        batch = tuple(value.shape[: value.ndim - own])
+        if 0 in batch:
+            raise ArgumentError(f"{name!r} has the batch dimensions {list(batch)}: no member")
+        try:
+            both = tuple(np.broadcast_shapes(known, batch))
+        except ValueError:
+            raise ArgumentError(
+                f"{name!r} has the batch dimensions {list(batch)}, and {first!r} has {list(known)}; they broadcast "
+                "against each other: add a dimension of 1 for all combinations"
+            ) from None
+        if both != known:
+            known, first = both, name
 
 
 def whole_value(

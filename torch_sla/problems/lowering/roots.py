@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg import SolveInfo, SparseTensor, nonlinear_solve
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
@@ -74,12 +74,7 @@ class Nonlinear(Algebra):
             u = implicit_solve(equation, u0.expand(*batch, u0.shape[-1]), leaves)
             found = equation.info
         if throw and not found.converged:
-            raise SolveError(
-                found.result,
-                "nonlinear solve by newton",
-                iterations=found.iterations,
-                residual=found.residual,
-            )
+            raise found.failure()
         info = SolveInfo(
             result=found.result,
             iterations=found.iterations,

@@ -348,6 +348,11 @@ class Scene:
             parts.append((part, len(chosen)))
             places.append(chosen)
         rank = parts[0][0].rank
+        if any(part.rank != rank or _shape(part) != _shape(parts[0][0]) for part, _ in parts):
+            raise SpecError(
+                "the entries of a map need one shape: a number, or a vector or matrix of one size, for each tag",
+                path=path,
+            )
         tensors = [_with_sites(part) for part, _ in parts]
         batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
         q = max(t.shape[t.ndim - rank - 1] for t in tensors)
@@ -427,6 +432,10 @@ def _with_sites(value: Ranked) -> Tensor:
     """Give constants of an expression their site dimensions."""
     missing = 2 + value.rank - value.tensor.ndim
     return value.tensor.reshape(*[1] * max(missing, 0), *value.tensor.shape)
+
+
+def _shape(value: Ranked) -> tuple[int, ...]:
+    return tuple(value.tensor.shape[value.tensor.ndim - value.rank :])
 
 
 def _where(value: Ranked, sites: Sites) -> str:
