@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 
 __all__ = ["NonlinearInfo", "NonlinearOptions", "inside_step"]
 
@@ -103,3 +103,10 @@ class NonlinearInfo:
         if self.notes:
             detail += f" ({'; '.join(self.notes)})"
         return SolveError(self.result, detail, iterations=self.iterations, residual=self.residual)
+
+    def require_derivative(self) -> None:
+        """Raise where the result has no derivative."""
+        if not self.converged:
+            raise GradientError(
+                "the nonlinear solve did not converge, so its result has no derivative"
+            )

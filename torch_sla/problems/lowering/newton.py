@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import LaggedMultigrid
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.arc import follow
@@ -294,16 +294,18 @@ class Equation:
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+        self.info.require_derivative()
         recorded = torch.is_grad_enabled()
         with torch.enable_grad():
             values = self._values(self._state(leaves), u, recorded=recorded)
             if not recorded:
                 values = values.detach()
         return self._solve(values, g, transposed=True)
+
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Solve ``J du = b``, not recorded."""
+        self.info.require_derivative()
+        return self._solve(self._values(self._state(leaves), u, recorded=False), b)
 
 
 def solve_nonlinear(
