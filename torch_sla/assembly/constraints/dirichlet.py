@@ -83,19 +83,23 @@ class DirichletConstraint:
             raise ArgumentError(
                 f"pattern: has no diagonal entry for dof {int(self.dofs[missing[0]])}; add it to the pattern"
             )
-        row_free = self.free[pattern.csr_row]
-        column_free = self.free[pattern.ccol]
-        self._removed = torch.nonzero(~(row_free & column_free))[:, 0]
+        # Entries in prescribed columns are looked for, those in prescribed rows are known.
+        prescribed = (~self.free).index_select(0, pattern.ccol)
+        in_columns = torch.nonzero(prescribed)[:, 0]
+        in_rows = _slots_of_rows(pattern.crow.long(), self.dofs)
+        row = torch.searchsorted(pattern.crow, in_columns.to(pattern.crow.dtype), right=True) - 1
+        lifting = self.free[row]
+        self._lifted, row = in_columns[lifting], row[lifting]
+        self._removed = torch.cat([in_rows, self._lifted])
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
         # Entries K_FD: their slots, which g they multiply, and the row they lift.
-        self._lifted = torch.nonzero(row_free & ~column_free)[:, 0]
         number = torch.full((n,), -1, dtype=torch.int64, device=device)
         number[self.dofs] = torch.arange(len(self.dofs), device=device)
         columns = number[pattern.ccol[self._lifted].long()]
         small = pattern.ccol.dtype
-        self._lift = SegmentMap(pattern.csr_row[self._lifted].to(small), n)
+        self._lift = SegmentMap(row.to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
         self._place = SegmentMap(self.dofs.to(small), n)
 
@@ -162,6 +166,15 @@ class DirichletConstraint:
 
     def __repr__(self) -> str:
         return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
+
+
+def _slots_of_rows(crow: Tensor, rows: Tensor) -> Tensor:
+    """All slots of some rows, row after row."""
+    first = crow[rows]
+    count = crow[rows + 1] - first
+    slots = (first - (count.cumsum(0) - count)).repeat_interleave(count)
+    slots += torch.arange(len(slots), device=slots.device)
+    return slots
 
 
 def placed_scale(values: Tensor, diagonal: Tensor) -> Tensor:

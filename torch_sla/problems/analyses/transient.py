@@ -26,7 +26,7 @@ from torch_sla.problems.lowering.damping import proportional
 from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 from torch_sla.problems.specs.value import ArrayFile, Parameter
 
@@ -187,7 +187,7 @@ class Transient(Analysis):
             if parameter.time is None or value is None or isinstance(value, str):
                 continue
             if isinstance(value, ArrayFile):
-                value = np.array(load_array(value.file, value.key))
+                value = numbers(value.file, value.key, name)
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
             if not tensor.ndim:
                 continue
