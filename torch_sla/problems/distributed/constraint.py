@@ -32,7 +32,7 @@ class SharedConstraint:
         of_columns = torch.cat([free, ghosts])
         pattern = sharding.pattern
         self.kept = free[pattern.csr_row.long()] & of_columns[pattern.ccol.long()]
-        self._diagonal = sharding.diagonal_slots[self._given]
+        self._diagonal = sharding.diagonal_slots[self._given].long()
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load: given unknowns stand alone, with zero on the right."""
