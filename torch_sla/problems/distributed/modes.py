@@ -136,7 +136,7 @@ class _SharedModes(Modes):
         whole = model.whole
         if self.spec.kind != "modes" or whole.nonlinear:
             return found
-        reaching = whole.names(lambda path: not in_load(path, whole.loading))
+        reaching = whole.names_in(lambda path: not in_load(path, whole.loading))
         for name, value in found.given.items():
             if value.requires_grad and name not in reaching:
                 raise GradientError(

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import inside
-from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.series import Damping
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.analyses.transient import Taking, Transient
@@ -127,11 +126,11 @@ class _SharedTransient(Transient):
         )
 
     def _solution(self, march: March, taking: Any, state: State, records: dict[str, Tensor]) -> Any:
-        del taking
-        report, _, ends = self._report(march)
+        report, times, events, shown = self._report(march, taking, records)
         base: Any = march.grid.base
+        steps = [step.end for step, _ in march.course.steps]
         return DistributedTransientSolution(
-            self.problem, state, records, report, ends, march, base.home
+            self.problem, state, shown, events, report, times, steps, base.home
         )
 
 
@@ -178,16 +177,16 @@ class DistributedTransientSolution(DistributedSolution):
         problem: DistributedTransient,
         state: State,
         records: Mapping[str, Tensor],
+        events: Mapping[str, Tensor],
         info: Any,
-        ends: list[float],
-        march: March,
+        times: Tensor,
+        steps: list[float],
         home: torch.device,
     ) -> None:
         outputs = {n: value for n, value in records.items() if not n.startswith(" ")}
         super().__init__(problem, state[0], outputs, info, home)
         spec, dtype = problem.spec, problem.division.whole.dtype
-        self.times = torch.tensor(ends, dtype=dtype, device=home)
-        steps = [step.end for step, _ in march.course.steps]
+        self.times = times.to(home)
         self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)
         self.velocity = self._shaped(state[1])
         self.acceleration = self._shaped(state[2]) if ORDERS[spec.method] == 2 else None
@@ -195,14 +194,10 @@ class DistributedTransientSolution(DistributedSolution):
         for name in self.history:
             self.numbers[f"history.{name}"] = self.numbers["u"]
             self._sizes[f"history.{name}"] = self._sizes["u"]
-        self.events = {}
-        for event in spec.events:
-            row = outputs[event.of].to(home).reshape(-1)
-            self.events[event.name] = crossing(self.times, row, event.level, event.direction)
-            at = float(self.events[event.name].detach())
-            info.notes.append(
-                f"{event.name} " + (f"at t = {at:.6g}" if at < torch.inf else "never")
-            )
+        self.events = {name: when.to(home) for name, when in events.items()}
+        for name, when in self.events.items():
+            at = float(when.detach())
+            info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < torch.inf else "never"))
 
     def __getitem__(self, name: str) -> Tensor:
         kind, _, own = name.partition(".")
