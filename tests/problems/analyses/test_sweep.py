@@ -13,6 +13,7 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     Flux,
+    HelmholtzProblem,
     Integral,
     IntervalMesh,
     LinearProblem,
@@ -111,6 +112,16 @@ def test_cases_that_make_no_sense_are_refused() -> None:
         SweepProblem(of=rod(), cases=[{"f": [1.0, 2.0]}])
     with pytest.raises(ArgumentError, match="what the cases vary"):
         SweepProblem(of=rod(), cases={"f": [1.0]}).solve(f=2.0)
+    for wrong, message in (
+        (3, r"cases: should be a list of cases .*, a grid .* or samples; received 3"),
+        ({"f": 3}, r"cases\.f: should be a list; received 3"),
+        ({"f": ["a"]}, r"cases\.f\.0: should be a valid number; received 'a'"),
+        ([1.0], r"cases\.0: should be a mapping of names; received 1\.0"),
+    ):
+        with pytest.raises(SpecError, match=message) as caught:
+            SweepProblem(of=rod(), cases=wrong)
+        assert "tuple" not in str(caught.value)
+        assert "\n" not in str(caught.value)
     once = SweepProblem(of=rod(), cases={"f": [1.0]})
     with pytest.raises(SpecError, match="cannot be of a sweep problem"):
         SweepProblem(of=once, cases={"k": [1.0]})
@@ -176,3 +187,19 @@ def test_samples_that_make_no_sense() -> None:
         Samples(of={"h": Uniform(0.0, 1.0)}, count=3, method="sobol")
     with pytest.raises(SpecError, match=r"high: it exceeds low"):
         Uniform(1.0, 1.0)
+
+
+def test_complex_columns_say_which_part_they_are() -> None:
+    wave = HelmholtzProblem(
+        mesh=IntervalMesh(cells=8),
+        wavenumber=Parameter("k"),
+        boundary=[Dirichlet("left", 1.0), Dirichlet("right", "1j")],
+        outputs=[Probe("end", at=[(1.0,)]), Probe("both", at=[(0.0,), (1.0,)])],
+    )
+    (row,) = SweepProblem(of=wave, cases={"k": [2.0]}).solve().table
+    assert list(row)[1:] == [
+        *("end.real", "end.imag"),
+        *("both[0].real", "both[0].imag", "both[1].real", "both[1].imag"),
+    ]
+    assert row["end.imag"] == pytest.approx(1.0)
+    assert row["both[0].real"] == pytest.approx(1.0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import nearest
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem
 
 __all__ = ["Algebra", "Eigen", "Linear", "components"]
+
+_Numbers = TypeVar("_Numbers", Tensor, SparseTensor)
 
 
 class Algebra(ABC):
@@ -85,7 +87,7 @@ class Algebra(ABC):
             if name in matrices:
                 continue
             if name in free:
-                vectors[name] = torch.as_tensor(value).to(device=self.device, dtype=self.dtype)
+                vectors[name] = self._real(torch.as_tensor(value), repr(name))
             else:
                 rest[name] = value
         missing = [n for n in free if n not in values and self.declared[n].default is None]
@@ -129,8 +131,7 @@ class Algebra(ABC):
         """Return a matrix as it was declared or given."""
         if isinstance(value, Parameter):
             if value.name in matrices:
-                A = matrices[value.name]
-                return A.to(device=self.device, dtype=self.dtype)
+                return self._real(matrices[value.name], repr(value.name))
             dense = given[value.name]
             if dense.ndim != 2:
                 raise ArgumentError(
@@ -163,8 +164,17 @@ class Algebra(ABC):
                 A = load(value.file)
             except (ArgumentError, OSError, ValueError, KeyError) as error:
                 raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
-            self._files[value.file] = A.to(device=self.device, dtype=self.dtype)
+            self._files[value.file] = self._real(A, f"{path}: the matrix")
         return self._files[value.file]
+
+    def _real(self, value: _Numbers, what: str) -> _Numbers:
+        """Bring numbers to the dtype and device of the problem, and refuse to drop imaginary parts."""
+        if value.dtype.is_complex:
+            raise DTypeError(
+                f"{what} is complex, and declared algebra is real; SparseTensor.solve takes complex matrices"
+            )
+        moved: _Numbers = value.to(device=self.device, dtype=self.dtype)
+        return moved
 
     def _tensor(self, value: Array) -> Tensor:
         return torch.as_tensor(value.array.copy()).to(device=self.device, dtype=self.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.problems.expression import Expression, nearest
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 
@@ -214,7 +214,8 @@ def _tensor(
     if isinstance(value, Formula):
         return _evaluated(value.expression, sites(name))
     if isinstance(value, ArrayFile):
-        return torch.as_tensor(np.array(load_array(value.file, value.key)), dtype=dtype)
+        array = torch.as_tensor(numbers(value.file, value.key, name, allow_complex=allow_complex))
+        return array if array.is_complex() else array.to(dtype)
     if isinstance(value, bool):
         raise DTypeError(f"{name!r} is a truth value; a number or a tensor is needed")
     if isinstance(value, int | float | complex | tuple | list | np.ndarray | np.generic):

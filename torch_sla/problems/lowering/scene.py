@@ -294,7 +294,7 @@ class Scene:
         if isinstance(value, Table):
             return Ranked(tabulated(value, self._evaluate(value.of, sites, f"{path}.of").tensor))
         if isinstance(value, Grid):
-            return Ranked(on_grid(value, self.model.file_array(value), sites.x, path))
+            return Ranked(on_grid(value, self.model.file_array(value, path), sites.x, path))
         if isinstance(value, tuple):
             parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
             rank = parts[0].rank
@@ -331,7 +331,7 @@ class Scene:
         return Ranked(torch.cat(full, len(batch)).index_select(len(batch), order), rank)
 
     def _from_file(self, value: ArrayFile, sites: Sites, path: str) -> Ranked:
-        array = self.model.file_array(value)
+        array = self.model.file_array(value, path)
         counts = self.model.whole_counts
         homes = (
             [value.on] if value.on else [k for k, n in counts.items() if array.shape[:1] == (n,)]
