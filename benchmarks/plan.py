@@ -13,8 +13,8 @@ what was predicted.
 
 A run that stops after --budget-minutes goes on where it was when it is started again with the same --rows.
 
-Later values take as long as the second and third did: those are run, and counted as often as asked
-for; all numbers of repeats are answered by the same runs.
+Later values take as long as the quickest of the second to the eighth (third, of large matrices) did: those
+are run, and counted as often as asked for; all numbers of repeats are answered by the same runs.
 """
 
 from __future__ import annotations
@@ -137,6 +137,11 @@ def forced(plan: SolvePlan, verdict: Verdict) -> SolvePlan:
     )
 
 
+def _values(unknowns: int) -> int:
+    """How many new values are solved with: from the seventh on, factors take the place of older ones."""
+    return 8 if unknowns <= 50_000 else 3
+
+
 class Question:
     """One matrix; new values are multiples of it, changed a little at random."""
 
@@ -151,7 +156,7 @@ class Question:
         pattern.key, pattern.dimension, pattern.lattice, pattern.symmetric, pattern.transposed  # noqa: B018
         self.matrices = [
             SparseTensor.from_pattern(pattern, self.first.csr_values * (1 + 0.1 * k), known)
-            for k in range(4)
+            for k in range(_values(A.shape[0]))
         ]
         self.random = torch.Generator().manual_seed(31)
 
@@ -238,7 +243,7 @@ def ask(
     for repeats in asked:
         clear_factor_cache()
         plans[repeats] = plan_of(A, (A.shape[0], columns), repeats=repeats)
-    values = 3 if max(asked) > 1 else 1
+    values = 1 if max(asked) == 1 else len(question.matrices)
     near: dict[str, SolvePlan] = {}
     for plan in plans.values():
         for verdict in [

@@ -188,6 +188,26 @@ void bind_sum(py::module_& m) {
   bind("sum_matrices_adjoint", true);
 }
 
+template <class Index, class Out>
+void bind_expand(py::module_& m) {
+  m.def(
+      "expand_columns",
+      [](const Array<Index>& starts, const Array<Index>& columns, const Array<std::int64_t>& first,
+         const Array<std::int64_t>& rows, Array<Out>& out, int threads) {
+        const std::int64_t nodes = starts.size() - 1;
+        expect_size(first, nodes + 1, "first");
+        expect_size(columns, starts.data()[nodes], "columns");
+        expect_size(rows, first.data()[nodes] + 1, "rows");
+        expect_size(out, rows.data()[rows.size() - 1], "out");
+        Out* to = out.mutable_data();
+        py::gil_scoped_release release;
+        torch_sla::expand_columns(starts.data(), columns.data(), first.data(), rows.data(), to,
+                                  nodes, threads);
+      },
+      array_arg("starts"), array_arg("columns"), array_arg("first"), array_arg("rows"),
+      array_arg("out"), py::arg("threads"));
+}
+
 }  // namespace
 
 void bind_assembly(py::module_& m) {
@@ -200,5 +220,7 @@ void bind_assembly(py::module_& m) {
   for_each_index([&](auto index) {
     bind_sum<double, decltype(index)>(m);
     bind_sum<std::complex<double>, decltype(index)>(m);
+    bind_expand<decltype(index), std::int32_t>(m);
+    bind_expand<decltype(index), std::int64_t>(m);
   });
 }

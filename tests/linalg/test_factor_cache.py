@@ -12,6 +12,7 @@ import torch
 
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
 from torch_sla.linalg.factor_cache import FactorCache, numerics, symbolics
+from torch_sla.linalg.kernels import cholesky
 from torch_sla.linalg.precond.jacobi import JacobiOptions
 
 if TYPE_CHECKING:
@@ -166,3 +167,24 @@ def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:
         assert watched() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
+def test_new_values_take_the_place_of_old_ones_that_no_graph_needs() -> None:
+    n = 12
+    row = torch.arange(n)
+    A = SparseTensor(2.0 + torch.arange(n, dtype=torch.float64), row, row, (n, n))
+    b = torch.ones(n, dtype=torch.float64)
+    clear_factor_cache()
+    first = A.csr_values.clone().requires_grad_()
+    x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, backend="native")
+    held = len(numerics)
+    for k in range(1, 12):
+        other = SparseTensor.from_pattern(A.pattern, A.csr_values * (1 + k), A.structure)
+        other.solve(b, backend="native")
+    # What a graph needs, the newest, and four to spare.
+    assert len(numerics) <= held + 5
+    before = cache_counters()["factorize"]
+    x.sum().backward()
+    assert cache_counters()["factorize"] == before
+    torch.testing.assert_close(first.grad, -(first.detach() ** -2))

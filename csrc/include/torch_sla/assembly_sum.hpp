@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "torch_sla/assembly_contract.hpp"
@@ -27,20 +29,30 @@ struct Places {
 
   std::int64_t size() const { return components * components * std::int64_t(starts[n_nodes]); }
 
-  // Calls f(slot, place, count) for runs of entries of cell c in rows of nodes [low, high): `count`
-  // values from `slot` on belong to `count` entries of the element matrix from `place` on.
-  template <class F>
-  void for_runs(std::int64_t c, std::int64_t low, std::int64_t high, F&& f) const {
+  // Calls f(slot, entry) for the entries of cell c in rows of nodes [low, high). Entries are laid out
+  // [a][b][`plane` apart][i][j] and those of the cell begin at `first`. Components is `components`,
+  // or 0 where that is a number the compiler need not know.
+  template <int Components, class Scalar, class F>
+  void for_entries(std::int64_t c, std::int64_t low, std::int64_t high, Scalar* first,
+                   std::int64_t plane, F&& f) const {
+    const std::int64_t size = Components ? Components : components;
     const std::int64_t* node = nodes + c * local;
-    for (std::int64_t i = 0; i < local; ++i) {
+    const Index* pair = pairs + c * local * local;
+    if (Components == 1 && low == 0 && high == n_nodes) {
+      for (std::int64_t k = 0; k < local * local; ++k) f(pair[k], first[k]);
+      return;
+    }
+    for (std::int64_t i = 0; i < local; ++i, pair += local, first += local) {
       if (node[i] < low || node[i] >= high) continue;
-      const Index* pair = pairs + (c * local + i) * local;
-      const std::int64_t start = starts[node[i]], length = (starts[node[i] + 1] - start) * components;
-      for (std::int64_t a = 0; a < components; ++a) {
-        const std::int64_t row = components * components * start + a * length;
-        const std::int64_t place = (i * components + a) * local * components;
-        for (std::int64_t j = 0; j < local; ++j)
-          f(row + (pair[j] - start) * components, place + j * components, components);
+      const std::int64_t start = starts[node[i]];
+      const std::int64_t length = (std::int64_t(starts[node[i] + 1]) - start) * size;
+      for (std::int64_t a = 0; a < size; ++a) {
+        const std::int64_t row = size * size * start + a * length;
+        Scalar* entry = first + a * size * plane;
+        for (std::int64_t j = 0; j < local; ++j) {
+          const std::int64_t slot = row + (pair[j] - start) * size;
+          for (std::int64_t b = 0; b < size; ++b) f(slot + b, entry[b * plane + j]);
+        }
       }
     }
   }
@@ -53,6 +65,24 @@ struct Places {
     return false;
   }
 };
+
+// Columns of the pattern of the dofs from that of the nodes: row (i, a) lists the dofs of the nodes in
+// row i, for every dof a of node i.
+//   starts [n_nodes + 1], columns: the pattern of the nodes;  first [n_nodes + 1]: their dofs
+//   rows [n + 1]: row starts of the dofs;  out [rows[n]]
+template <class Index, class Out>
+void expand_columns(const Index* starts, const Index* columns, const std::int64_t* first,
+                    const std::int64_t* rows, Out* out, std::int64_t n_nodes, int threads) {
+  parallel_for_balanced(starts, n_nodes, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t dof = first[i]; dof < first[i + 1]; ++dof) {
+        Out* to = out + rows[dof];
+        for (std::int64_t p = starts[i]; p < std::int64_t(starts[i + 1]); ++p)
+          for (std::int64_t d = first[columns[p]]; d < first[columns[p] + 1]; ++d)
+            *to++ = static_cast<Out>(d);
+      }
+  });
+}
 
 // What the coefficients of a form are and how they become pulled-back coefficients of some cells.
 //
@@ -183,10 +213,20 @@ void for_chunks(std::int64_t begin, std::int64_t end, std::int64_t size, Wanted&
   if (!ids.empty()) f(ids.data(), std::int64_t(ids.size()));
 }
 
+// Every pair of components as a cell of its own: entries come out [a][b][cell][i][j].
 inline ContractShape of_chunk(ContractShape s, std::int64_t count) {
-  s.batch = 1;
-  s.cells = count;
+  s.cells = count * s.test_components * s.trial_components;
+  s.batch = s.test_components = s.trial_components = 1;
   return s;
+}
+
+// Calls f(Components()) with the number of components where it is common, else with 0.
+template <class F>
+void with_components(std::int64_t components, F&& f) {
+  if (components == 1) f(std::integral_constant<int, 1>());
+  else if (components == 2) f(std::integral_constant<int, 2>());
+  else if (components == 3) f(std::integral_constant<int, 3>());
+  else f(std::integral_constant<int, 0>());
 }
 
 }  // namespace detail
@@ -197,13 +237,13 @@ template <class Real, class Scalar, class Index>
 void sum_matrices(const ContractShape& s, const Coefficients<Real, Scalar>& coefficients,
                   const Scalar* source, const double* table, const Places<Index>& at, Scalar* values,
                   int threads) {
-  const std::int64_t entries = at.local * at.local * coefficients.pairs;
+  const std::int64_t nodes = at.local * at.local;
   const std::int64_t size = detail::cells_at_once(s), square = at.components * at.components;
   const int workers = worker_count(at.n_nodes, threads);
   parallel_run(workers, [&](int worker) {
     const std::int64_t low = balanced_begin(at.starts, at.n_nodes, workers, worker);
     const std::int64_t high = balanced_begin(at.starts, at.n_nodes, workers, worker + 1);
-    std::vector<Scalar> R(coefficients.pairs * size * s.terms), local(size * entries);
+    std::vector<Scalar> R(coefficients.pairs * size * s.terms), local(size * nodes * coefficients.pairs);
     typename Coefficients<Real, Scalar>::Scratch scratch;
     for (std::int64_t layer = 0; layer < s.batch; ++layer) {
       Scalar* out = values + layer * at.size();
@@ -212,12 +252,12 @@ void sum_matrices(const ContractShape& s, const Coefficients<Real, Scalar>& coef
       detail::for_chunks(0, s.cells, size, wanted, [&](const std::int64_t* cells, std::int64_t count) {
         coefficients.pulled(source, layer, cells, count, R.data(), scratch);
         contract(detail::of_chunk(s, count), R.data(), table, local.data(), 1);
-        for (std::int64_t k = 0; k < count; ++k) {
-          const Scalar* from = local.data() + k * entries;
-          at.for_runs(cells[k], low, high, [&](std::int64_t slot, std::int64_t place, std::int64_t n) {
-            for (std::int64_t b = 0; b < n; ++b) out[slot + b] += from[place + b];
-          });
-        }
+        detail::with_components(at.components, [&](auto components) {
+          for (std::int64_t k = 0; k < count; ++k)
+            at.template for_entries<components()>(
+                cells[k], low, high, local.data() + k * nodes, count * nodes,
+                [&](std::int64_t slot, Scalar entry) { out[slot] += entry; });
+        });
       });
     }
   });
@@ -229,21 +269,21 @@ template <class Real, class Scalar, class Index>
 void sum_matrices_adjoint(const ContractShape& s, const Coefficients<Real, Scalar>& coefficients,
                           const Scalar* values, const double* columns, const Places<Index>& at,
                           Scalar* target, int threads) {
-  const std::int64_t entries = at.local * at.local * coefficients.pairs;
+  const std::int64_t nodes = at.local * at.local;
   const std::int64_t size = detail::cells_at_once(s);
   parallel_for(s.cells, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    std::vector<Scalar> R(coefficients.pairs * size * s.terms), local(size * entries);
+    std::vector<Scalar> R(coefficients.pairs * size * s.terms), local(size * nodes * coefficients.pairs);
     typename Coefficients<Real, Scalar>::Scratch scratch;
     for (std::int64_t layer = 0; layer < s.batch; ++layer) {
       const Scalar* in = values + layer * at.size();
       const auto all = [](std::int64_t) { return true; };
       detail::for_chunks(begin, end, size, all, [&](const std::int64_t* cells, std::int64_t count) {
-        for (std::int64_t k = 0; k < count; ++k) {
-          Scalar* to = local.data() + k * entries;
-          at.for_runs(cells[k], 0, at.n_nodes, [&](std::int64_t slot, std::int64_t place, std::int64_t n) {
-            for (std::int64_t b = 0; b < n; ++b) to[place + b] = in[slot + b];
-          });
-        }
+        detail::with_components(at.components, [&](auto components) {
+          for (std::int64_t k = 0; k < count; ++k)
+            at.template for_entries<components()>(
+                cells[k], 0, at.n_nodes, local.data() + k * nodes, count * nodes,
+                [&](std::int64_t slot, Scalar& entry) { entry = in[slot]; });
+        });
         contract_adjoint(detail::of_chunk(s, count), local.data(), columns, R.data(), 1);
         coefficients.spread(R.data(), layer, cells, count, target, scratch);
       });

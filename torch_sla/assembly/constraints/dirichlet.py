@@ -83,21 +83,24 @@ class DirichletConstraint:
             raise ArgumentError(
                 f"pattern: has no diagonal entry for dof {int(self.dofs[missing[0]])}; add it to the pattern"
             )
-        row_free = self.free[pattern.csr_row]
-        column_free = self.free[pattern.ccol]
-        self._removed = torch.nonzero(~(row_free & column_free))[:, 0]
+        # Entries in prescribed columns are looked for, those in prescribed rows are known.
+        prescribed = (~self.free).index_select(0, pattern.ccol)
+        in_columns = torch.nonzero(prescribed)[:, 0]
+        in_rows = _slots_of_rows(pattern.crow.long(), self.dofs)
+        row = torch.searchsorted(pattern.crow, in_columns.to(pattern.crow.dtype), right=True) - 1
+        lifting = self.free[row]
+        self._lifted, row = in_columns[lifting], row[lifting]
+        self._removed = torch.cat([in_rows, self._lifted])
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
         # Entries K_FD: their slots, which g they multiply, and the row they lift.
-        self._lifted = torch.nonzero(row_free & ~column_free)[:, 0]
         number = torch.full((n,), -1, dtype=torch.int64, device=device)
         number[self.dofs] = torch.arange(len(self.dofs), device=device)
         columns = number[pattern.ccol[self._lifted].long()]
         small = pattern.ccol.dtype
-        self._lift = SegmentMap(pattern.csr_row[self._lifted].to(small), n)
+        self._lift = SegmentMap(row.to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
-        self._place = SegmentMap(self.dofs.to(small), n)
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load.
@@ -128,12 +131,24 @@ class DirichletConstraint:
         constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
-        lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
-        placed = self._place.sum(scale * g)
-        remaining = torch.where(
-            self.free, load - lifted, torch.zeros((), dtype=load.dtype, device=load.device)
-        )
-        return constrained, remaining + placed
+        return constrained, self._loaded(scale, coupling, load, g)
+
+    def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        """Constrain a load alone; parameters as in `apply`."""
+        self._check("values", values, self.pattern.nnz)
+        self._check("load", load, self.n)
+        self._check("g", g, len(self.dofs))
+        if not len(self.dofs):
+            return load
+        scale = placed_scale(values, self._scaled)
+        return self._loaded(scale, values.index_select(-1, self._lifted), load, g)
+
+    def _loaded(self, scale: Tensor, coupling: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        rest = load - self._lift.sum(coupling * self._g_of_entry.gather(g))
+        placed = scale * g
+        batch = np.broadcast_shapes(rest.shape[:-1], placed.shape[:-1])
+        whole, values = rest.expand(*batch, -1), placed.expand(*batch, -1)
+        return whole.index_copy(-1, self.dofs, values.to(rest.dtype))
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""
@@ -162,6 +177,15 @@ class DirichletConstraint:
 
     def __repr__(self) -> str:
         return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
+
+
+def _slots_of_rows(crow: Tensor, rows: Tensor) -> Tensor:
+    """All slots of some rows, row after row."""
+    first = crow[rows]
+    count = crow[rows + 1] - first
+    slots = (first - (count.cumsum(0) - count)).repeat_interleave(count)
+    slots += torch.arange(len(slots), device=slots.device)
+    return slots
 
 
 def placed_scale(values: Tensor, diagonal: Tensor) -> Tensor:

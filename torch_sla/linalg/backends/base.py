@@ -86,7 +86,8 @@ class Capabilities:
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
     recycles
-        Whether new factors are cheaper in the place of old ones of the same pattern.
+        Whether new factors are cheaper in the place of old ones of the same pattern: what those leave
+        needs no analysis, or no first touches of fresh memory.
     repeatable
         Whether the same inputs give the same bits.
     recommended

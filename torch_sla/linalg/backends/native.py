@@ -59,6 +59,7 @@ class Native(Backend):
             Method("static_lu", "direct", dtypes=REAL_DTYPES, pivots=False),
         ),
         batched=True,
+        recycles=True,
     )
 
     def unavailable(self) -> str | None:

@@ -43,6 +43,9 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
 # registers: no fronts to speak of, and a part of the time of an entry.
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
+# Entries that take the place of those of earlier values, which the allocator hands out again where they
+# are not many, in terms of entries in fresh memory; and how many factors are made before.
+_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 6
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
@@ -233,11 +236,15 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         # Rows of few entries take more of indices and of room to grow.
         nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
+    saved = 0.0
+    if backend == "native" and not lanes and stored * size <= _AGAIN_BYTES:
+        later = max(0, factorisations - _FRESH)
+        saved = later * (1 - _AGAIN) * weight * machine.entry * stored
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_)
+    seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
     seconds += solves * (share * pass_ + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.

@@ -27,37 +27,39 @@ from torch_sla.linalg.distributed.precond.aggregation import (
 from torch_sla.linalg.distributed.rows import BorrowedRows
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.rows import row_max
+from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.precond.multigrid.suits import JUMP, SHORT, SPREAD
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["jumps", "keep_points"]
+__all__ = ["keep_points", "spread_and_jumps"]
 
 _TIE = 1 - 1e-5  # couplings that are equal but for rounding count as equal
 _DIAGONAL = 1e-3  # of a diagonal, below which what is added to it is left out
 _OPEN, _KEPT, _OTHER = 0, 1, 2
 
 
-def jumps(A: Sharding, values: Tensor) -> bool:
-    """Tell, on all processes, whether the diagonal spreads widely and jumps between neighbours; see `suits`."""
+def spread_and_jumps(A: Sharding, values: Tensor) -> tuple[bool, bool]:
+    """Tell, on all processes, whether the diagonal spreads widely, and whether points are to be kept; see `suits`."""
     comm, pattern = A.rows.comm, A.pattern
-    d = A.diagonal(values).abs().double()
+    d = A.diagonal(values).abs()
     inside = d > 0
-    size = torch.where(inside, d, 1.0).log()
+    size = torch.where(inside, d, 1.0).log().float()
     there = torch.cat([size, A.halo.fetch(size)])
-    step = torch.where(values != 0, size[pattern.csr_row.long()] - there[pattern.ccol.long()], 0.0)
+    step = size.index_select(0, expand_rows(pattern.crow)) - there.index_select(0, pattern.ccol)
+    step = step.masked_fill_(values == 0, 0.0)
     none = size.new_full((1,), -torch.inf)
     facts = torch.stack(
         [
             torch.cat([size[inside], none]).amax(),
             torch.cat([-size[inside], none]).amax(),
             torch.cat([step, none]).amax(),
-            (~inside & (A.pattern.crow.diff() > 0)).any().double(),
+            (~inside & (pattern.crow.diff() > 0)).any().float(),
         ]
     )
     high, low, most, holes = comm.reduce(facts, "max").tolist()
-    entries = int(comm.reduce(pattern.crow.new_tensor([pattern.nnz_csr]).long()))
-    short = entries <= SHORT * A.rows.n
-    return short and not holes and high + low > log(SPREAD) and most > log(JUMP)
+    entries = int(comm.reduce(torch.tensor([pattern.nnz_csr], device=values.device)))
+    wide, short = high + low > log(SPREAD), entries <= SHORT * A.rows.n
+    return wide, wide and short and not holes and most > log(JUMP)
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ def _extended(A: Sharding, x: Tensor) -> Tensor:
 
 def _graph(A: Sharding, values: Tensor, strength: float) -> _Graph:
     pattern = A.pattern
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     d = A.diagonal(values)
     size = values * torch.where(d < 0, 1.0, -1.0).to(values.dtype)[row]
     size = torch.where(col == row, 0.0, size)
-    total = pattern.sum_rows(torch.where(col == row, 0.0, values).abs())
+    total = A.row_sums(torch.where(col == row, 0.0, values).abs())
     most = row_max(pattern.crow, size, None, 0.0)
     # A row whose couplings add up to next to nothing depends on nobody.
     most = torch.where(total > DECOUPLED * d.abs(), most, torch.inf) * (strength * _TIE)
@@ -124,7 +126,7 @@ def _graph(A: Sharding, values: Tensor, strength: float) -> _Graph:
 def _chosen(A: Sharding, graph: _Graph) -> Tensor:
     """Mark kept points: those with more dependents than all open neighbours, until none is open."""
     pattern = A.pattern
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     name = A.rows.names
     h = name * 0x1E3779B97F4A7C15
     h = ((h ^ (h >> 31)) * 0x3F58476D1CE4E5B9 >> 12) & 0x3FFFF
@@ -167,10 +169,10 @@ def _interpolation(
     kept whatever the latter.
     """
     pattern = A.pattern
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     target = _extended(A, place)
     direct = strong & ~kept[row] & (target[col] >= 0)
-    beta = pattern.sum_rows(torch.where(direct, values, 0.0))
+    beta = A.row_sums(torch.where(direct, values, 0.0))
     share = torch.where(beta != 0, 1 / torch.where(beta != 0, beta, 1.0), 0.0)
     # One step: a kept point to itself, another to the kept ones it depends on.
     chosen, own = direct.nonzero().squeeze(1), kept.nonzero().squeeze(1)
@@ -189,7 +191,7 @@ def _interpolation(
     kept_back = torch.where(through, values * (1 - part), 0.0)
     weak = torch.where(strong | (row == col), 0.0, values)
     d = A.diagonal(values)
-    length = d + pattern.sum_rows(weak + kept_back)
+    length = d + A.row_sums(weak + kept_back)
     length = torch.where(length * d > _DIAGONAL * d * d, length, d)
     length = torch.where(length != 0, length, 1.0)
     coupling = -torch.where(direct, values, values * part) / length[row]
@@ -205,7 +207,7 @@ def _interpolation(
     seen, short = torch.unique(places, return_inverse=True)
     right = SparseTensor(
         torch.cat([weights, borrowed.fetch(weights)]),
-        torch.cat([step.pattern.csr_row.long(), A.columns.n_held + borrowed.row]),
+        torch.cat([expand_rows(step.pattern.crow).long(), A.columns.n_held + borrowed.row]),
         short,
         (pattern.shape[1], len(seen)),
     )
