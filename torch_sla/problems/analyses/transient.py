@@ -16,7 +16,7 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
-from torch_sla.problems.analyses.readings import Readings, readable
+from torch_sla.problems.analyses.readings import WORTH, Readings, readable
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
@@ -304,7 +304,7 @@ class Taking:
                 taken = self.taken(scheme, grid, t, state, known=True)
                 return {o.name: take_one(taken, o, f"of.outputs.{i}") for i, o in outputs}
 
-            self._readings = Readings(values_of, state, self._rows // 2)
+            self._readings = Readings(values_of, state, self._rows // WORTH)
         return self._readings(state)
 
     def events(self, times: Tensor, records: Mapping[str, Tensor]) -> dict[str, Tensor]:
