@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+import torch_sla as sla
 from tests.helpers.designs import cantilever, conductivity
 from torch_sla import LBFGS, MMA, GaussNewton, NewtonCG, Solver, distribute
 from torch_sla.errors import ArgumentError, SpecError
@@ -68,6 +69,31 @@ def test_two_processes_begin_and_three_go_on(ranks: Ranks, tmp_path: Path) -> No
         assert objective == pytest.approx(whole.objective, rel=1e-8)
         assert torch.equal(rho, found[0][1])
         assert torch.allclose(rho, whole.design["rho"], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["modes", "march"])
+def test_searches_over_analyses(kind: str) -> None:
+    of = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        diffusivity=sla.Parameter("k", on="cells", default=1.0),
+        source=1.0,
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Integral("heat", "u")] if kind == "march" else [],
+        solver=Solver(rtol=1e-13),
+    )
+    low = [sla.Component("low", index=[0])]
+    if kind == "march":
+        analysis: Any = sla.TransientProblem(of=of, end=0.2, steps=3)
+    else:
+        analysis = sla.EigenProblem(of=of, k=1, outputs=low)
+    problem = sla.DesignProblem(
+        of=analysis,
+        variables=[sla.Variable("k", bounds=(0.5, 2.0))],
+        objective="heat[3]" if kind == "march" else "low",
+        optimizer=LBFGS(max_iterations=3),
+    )
+    one, parts = problem.solve(), distribute(problem, 2).solve()
+    assert parts.objective == pytest.approx(one.objective, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class DistributedTransient(DistributedProblem):
         /,
         *,
         points: Tensor | None = None,
+        start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
         progress: ProgressCallback | None = None,
@@ -75,7 +76,7 @@ class DistributedTransient(DistributedProblem):
         watch = Watching(None, None, progress if self.comm.rank == 0 else None)
         with self._located():
             given = joined(values, named)
-            return self._lowered.solve(given, points=points, throw=throw, watch=watch)  # type: ignore[return-value]
+            return self._lowered.solve(given, points=points, start=start, throw=throw, watch=watch)  # type: ignore[return-value]
 
 
 class _SharedTransient(Transient):
