@@ -63,8 +63,8 @@ def compare(table: Table, cell: str, scale: float, rounds: int, vector: bool = F
 
     def assemble(k: torch.Tensor) -> torch.Tensor:
         if vector:
-            return dofs.assemble_matrix(weak.elasticity(basis, lam=k, mu=k))
-        return dofs.assemble_matrix(weak.diffusion(basis, kappa=k))
+            return fem.assemble(weak.elasticity, dofs, basis=basis, lam=k, mu=k)
+        return fem.assemble(weak.diffusion, dofs, basis=basis, kappa=k)
 
     peer = peer_basis(mesh, vector)
     form = linear_elasticity(1.0, 1.0) if vector else laplace

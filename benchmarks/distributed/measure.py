@@ -10,6 +10,7 @@ sent in one iteration (counted by the communicator), what the halos need, and th
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import resource
 import time
@@ -19,7 +20,7 @@ import torch
 from torch_sla.linalg import DSparseTensor
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.launch import launched
-from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
+from torch_sla.linalg.distributed.precond.multigrid import Hierarchy, PartMultigrid
 from torch_sla.linalg.distributed.processes import Processes
 
 
@@ -61,9 +62,22 @@ def peak(device: torch.device) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def levels(D: DSparseTensor) -> list[dict[str, int]]:
+def give_freed_memory_back() -> None:
+    """Let the C library return what is freed at once: it would else be counted as taken."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim, mapped = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        library.mallopt(mapped, 1 << 16)
+        library.mallopt(trim, 1 << 16)
+
+
+def hierarchy(D: DSparseTensor) -> Hierarchy:
+    """Levels as a solve makes them; all call it together."""
+    return PartMultigrid().build_parts(D.sharding, D.slot_values(), None)
+
+
+def levels(D: DSparseTensor, built: Hierarchy) -> list[dict[str, int]]:
     """Unknowns, stored entries and halo entries of every level, over all processes; all call it together."""
-    built = PartMultigrid().build_parts(D.sharding, D.slot_values(), None)
     found = []
     for level in built._levels:
         A, P = level.A.sharding, level.P.sharding
@@ -73,16 +87,16 @@ def levels(D: DSparseTensor) -> list[dict[str, int]]:
     return found
 
 
-def needed(D: DSparseTensor) -> int:
+def needed(D: DSparseTensor, built: Hierarchy) -> int:
     """Bytes that the halos need in one iteration, over all processes.
 
     A cycle multiplies with the matrix of a level four times (once before, once for the residual, twice after) and
-    crosses to the next level and back; conjugate gradients multiply once more on the finest.
+    crosses to the next level and back, in the precision of the levels; conjugate gradients multiply once more on the
+    finest.
     """
-    sent = 0
-    for i, level in enumerate(levels(D)):
-        sent += 8 * ((5 if i == 0 else 4) * level["halo"] + 2 * level["p_halo"])
-    return sent
+    found = levels(D, built)
+    sent = sum(4 * level["halo"] + 2 * level["p_halo"] for level in found) * built.dtype.itemsize
+    return sent + 8 * found[0]["halo"]
 
 
 def run(n: int, parts: int | None, device: torch.device, preconditioner: str) -> dict[str, object]:
@@ -129,6 +143,7 @@ def run(n: int, parts: int | None, device: torch.device, preconditioner: str) ->
     memory, solve, setup, iteration = comm.reduce(most, "max").tolist()
     sent = torch.tensor([each["bytes"], each["messages"]], dtype=torch.float64, device=device)
     each["bytes"], each["messages"] = comm.reduce(sent).tolist()
+    built = hierarchy(D) if preconditioner == "multigrid" else None
     return {
         "n": n,
         "unknowns": n**3,
@@ -143,8 +158,8 @@ def run(n: int, parts: int | None, device: torch.device, preconditioner: str) ->
         "iteration_cpu_s": round(iteration, 5),
         "setup_cpu_s": round(times[0] - (infos[0].iterations + 1) * iteration, 4),
         "sent_per_iteration": each,
-        "needed_bytes": needed(D) if preconditioner == "multigrid" else None,
-        "levels": levels(D) if preconditioner == "multigrid" else None,
+        "needed_bytes": None if built is None else needed(D, built),
+        "levels": None if built is None else levels(D, built),
         "memory_per_process": int(memory),
         "memory_per_unknown": round(memory / (n**3 / comm.world), 1),
     }
@@ -155,8 +170,15 @@ def main() -> None:
     parser.add_argument("n", type=int, help="points along an edge of the cube")
     parser.add_argument("--parts", type=int, default=None, help="parts, one for each process")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="count no memory that was freed; times are longer then",
+    )
     parser.add_argument("--preconditioner", default="multigrid")
     given = parser.parse_args()
+    if given.memory:
+        give_freed_memory_back()
     with launched(given.device) as ranks:
         found = run(given.n, given.parts, ranks.device, given.preconditioner)
         if ranks.first:

@@ -46,6 +46,7 @@ P_ROW = 3.85
 P_HALO = (0.30, 0.14)  # halo of the transfer over that of the matrix, on the finest level and below
 THICK = 1.75  # layers of unknowns of others that a block of a coarse level sees
 COARSE = 600
+SINGLE, DOUBLE = 4, 8  # bytes of a number of the levels, and of conjugate gradients
 ITERATIONS = 10  # to 1e-8; 8 to 10 measured from 16^3 to 96^3, and it does not grow
 # Most memory of a process over its unknowns, measured at 96^3 by one process and by two and four: the setup's.
 BYTES_ALONE, BYTES_SHARED = 2600.0, 3500.0
@@ -95,7 +96,8 @@ def levels(n: float, parts: int) -> list[Level]:
 
 def sent(shares: list[Level]) -> float:
     """Bytes that a process sends in one iteration."""
-    return sum(8 * ((5 if i == 0 else 4) * s.halo + 2 * s.p_halo) for i, s in enumerate(shares))
+    cycle = sum(4 * s.halo + 2 * s.p_halo for s in shares)
+    return SINGLE * cycle + DOUBLE * shares[0].halo if shares else 0.0
 
 
 def messages(shares: list[Level], parts: int) -> float:
@@ -109,9 +111,10 @@ def moved(shares: list[Level]) -> float:
     """Bytes through memory in one iteration: products (values and columns twice over), vectors, transfers."""
     total = 0.0
     for i, s in enumerate(shares):
-        products = 5 if i == 0 else 4
-        total += products * (12 * s.nnz + 24 * s.n) + 4 * 40 * s.n + 2 * (12 * P_ROW + 24) * s.n
-    return total + 80 * shares[0].n
+        total += 4 * (8 * s.nnz + 12 * s.n) + 4 * 20 * s.n + 2 * (8 * P_ROW + 12) * s.n
+        if i == 0:
+            total += 12 * s.nnz + 24 * s.n + 80 * s.n  # conjugate gradients, in double precision
+    return total
 
 
 def iteration(shares: list[Level], parts: int, machine: Machine) -> tuple[float, float]:
@@ -122,13 +125,13 @@ def iteration(shares: list[Level], parts: int, machine: Machine) -> tuple[float,
         work = moved([s]) / machine.bandwidth / products
         exchange = 0.0
         if parts > 1:
-            exchange = machine.latency + 8 * s.halo / machine.link
+            exchange = machine.latency + SINGLE * s.halo / machine.link
         # A product with the inner entries goes on while the halo travels.
         each = max(work, exchange) + machine.dispatch
         time += products * each
         waited += products * max(exchange - work, 0.0)
     reduce = 0.0 if parts == 1 else 2 * machine.latency * log2(parts)
-    gather = 0.0 if parts == 1 else machine.latency * log2(parts) + 8 * COARSE / machine.link
+    gather = 0.0 if parts == 1 else machine.latency * log2(parts) + SINGLE * COARSE / machine.link
     return time + reduce + gather, waited + reduce + gather
 
 

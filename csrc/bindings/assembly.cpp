@@ -1,6 +1,7 @@
 #include "arrays.hpp"
 #include "torch_sla/assembly_contract.hpp"
 #include "torch_sla/assembly_pullback.hpp"
+#include "torch_sla/assembly_sum.hpp"
 
 namespace {
 
@@ -110,6 +111,103 @@ void bind_contract(py::module_& m) {
   bind("contract_adjoint", true);
 }
 
+// What `sum_matrices` and its adjoint need besides the arrays: extents of the contraction, of the
+// coefficients, their parts, and the dimension of space (0 where they come pulled back).
+struct SumSizes {
+  torch_sla::ContractShape contract;
+  PullbackShape pull;
+  std::int64_t parts, local, components;
+  int dim;
+
+  explicit SumSizes(const std::array<std::int64_t, 13>& n)
+      : contract{n[0], n[1], n[2], n[3], n[4], n[5], n[6]},
+        pull{n[0], n[1], n[2], n[3], n[7], n[8], n[9], n[10]},
+        parts(n[11]), local(n[5]), components(n[0]), dim(static_cast<int>(n[12])) {
+    if (n[0] != n[1] || n[5] != n[6])
+      throw std::invalid_argument("test and trial functions must be those of one numbering");
+  }
+};
+
+template <class Scalar, class Index>
+void bind_sum(py::module_& m) {
+  using Real = typename RealOf<Scalar>::type;
+  const auto bind = [&](const char* name, bool adjoint) {
+    m.def(
+        name,
+        [adjoint](const Array<Scalar>& source, const Array<Scalar>& weights,
+                  const Array<Real>& inverse, const Array<Real>& measure,
+                  const Array<double>& table, const Array<std::int64_t>& nodes,
+                  const Array<Index>& pairs, const Array<Index>& starts, Array<Scalar>& result,
+                  std::array<std::int64_t, 13> sizes, std::array<bool, 4> jets, int threads) {
+          const SumSizes n(sizes);
+          const auto& s = n.contract;
+          torch_sla::Coefficients<Real, Scalar> c{};
+          c.shape = n.pull;
+          c.dim = n.dim;
+          c.pairs = s.test_components * s.trial_components;
+          c.terms = s.terms;
+          c.parts = n.parts;
+          c.slots = c.pairs * (jets[0] + n.dim * jets[1]) * (jets[2] + n.dim * jets[3]);
+          c.weights = weights.size() ? weights.data() : nullptr;
+          c.inverse = inverse.data();
+          c.measure = measure.data();
+          std::int64_t held = c.pairs * s.batch * s.cells * s.terms;
+          if (n.dim) {
+            held = n.parts * s.batch * c.shape.coefficient_points *
+                   (adjoint ? s.cells : c.shape.coefficient_sites);
+            expect_size(measure, s.cells * c.shape.geometry_points, "measure");
+            expect_size(inverse, s.cells * c.shape.geometry_points * n.dim * n.dim, "inverse");
+            if (c.weights) expect_size(weights, c.slots * n.parts, "weights");
+            else if (c.slots != n.parts) throw std::invalid_argument("`weights` are missing");
+            for_jets(jets[0], jets[1], jets[2], jets[3], n.dim,
+                     [&](auto d, auto tv, auto tg, auto uv, auto ug) {
+                       c.forward = &torch_sla::pull_back<d(), tv(), tg(), uv(), ug(), Real, Scalar>;
+                       c.adjoint =
+                           &torch_sla::pull_back_adjoint<d(), tv(), tg(), uv(), ug(), Real, Scalar>;
+                     });
+          }
+          const torch_sla::Places<Index> at{nodes.data(), pairs.data(), starts.data(),
+                                            starts.size() - 1, n.local, n.components};
+          expect_size(nodes, s.cells * n.local, "nodes");
+          expect_size(pairs, s.cells * n.local * n.local, "pairs");
+          expect_size(table, s.terms * n.local * n.local, "table");
+          expect_size(adjoint ? result : source, held, "coefficients");
+          expect_size(adjoint ? source : result, s.batch * at.size(), "values");
+          const Scalar* from = source.data();
+          const double* t = table.data();
+          Scalar* to = result.mutable_data();
+          py::gil_scoped_release release;
+          if (adjoint) torch_sla::sum_matrices_adjoint(s, c, from, t, at, to, threads);
+          else torch_sla::sum_matrices(s, c, from, t, at, to, threads);
+        },
+        array_arg("source"), array_arg("weights"), array_arg("inverse"), array_arg("measure"),
+        array_arg("table"), array_arg("nodes"), array_arg("pairs"), array_arg("starts"),
+        array_arg("result"), py::arg("sizes"), py::arg("jets"), py::arg("threads"));
+  };
+  bind("sum_matrices", false);
+  bind("sum_matrices_adjoint", true);
+}
+
+template <class Index, class Out>
+void bind_expand(py::module_& m) {
+  m.def(
+      "expand_columns",
+      [](const Array<Index>& starts, const Array<Index>& columns, const Array<std::int64_t>& first,
+         const Array<std::int64_t>& rows, Array<Out>& out, int threads) {
+        const std::int64_t nodes = starts.size() - 1;
+        expect_size(first, nodes + 1, "first");
+        expect_size(columns, starts.data()[nodes], "columns");
+        expect_size(rows, first.data()[nodes] + 1, "rows");
+        expect_size(out, rows.data()[rows.size() - 1], "out");
+        Out* to = out.mutable_data();
+        py::gil_scoped_release release;
+        torch_sla::expand_columns(starts.data(), columns.data(), first.data(), rows.data(), to,
+                                  nodes, threads);
+      },
+      array_arg("starts"), array_arg("columns"), array_arg("first"), array_arg("rows"),
+      array_arg("out"), py::arg("threads"));
+}
+
 }  // namespace
 
 void bind_assembly(py::module_& m) {
@@ -119,4 +217,10 @@ void bind_assembly(py::module_& m) {
   bind_pull_back<std::complex<double>>(m);
   bind_contract<double>(m);
   bind_contract<std::complex<double>>(m);
+  for_each_index([&](auto index) {
+    bind_sum<double, decltype(index)>(m);
+    bind_sum<std::complex<double>, decltype(index)>(m);
+    bind_expand<decltype(index), std::int32_t>(m);
+    bind_expand<decltype(index), std::int64_t>(m);
+  });
 }

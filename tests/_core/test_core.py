@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import torch_sla._core as core
 
 # Hides the extension from the import system of a fresh process.
@@ -50,3 +52,11 @@ def test_the_switch_makes_a_missing_extension_an_error() -> None:
     done = _python(HIDE + USE, TORCH_SLA_REQUIRE_EXTENSION="1")
     assert done.returncode != 0
     assert "hidden for the test" in done.stderr
+
+
+@pytest.mark.skipif(core.extension is None, reason="the extension was not built")
+def test_an_extension_from_other_sources_says_so() -> None:
+    for module in (core.extension, core.extension.cholesky):
+        assert not hasattr(module, "not_yet_there")
+        with pytest.raises(AttributeError, match=r"not_yet_there.*other sources.*install"):
+            _ = module.not_yet_there

@@ -60,3 +60,33 @@ def test_vectors_moved_points_and_refusals(tools, generator):
     assert fem.assemble(weak.elasticity, dofs, degree=2, lam=k, mu=1.0).shape == (dofs.pattern.nnz,)
     with pytest.raises(ArgumentError, match="form: got Functional"):
         fem.assemble(fem.Functional(lambda w: w.x), dofs)
+
+
+def test_a_basis_stands_for_facets_points_and_degree(tools):
+    mesh = tools.structured("triangle", 2)
+    dofs = fem.Dofs(mesh, fem.lagrange("triangle", 2))
+    right = mesh.facet_tags["right"]
+    facets = fem.FacetBasis(mesh, dofs.element, right)
+    some = fem.CellBasis(mesh, dofs.element, cells=torch.tensor([1, 3]))
+    torch.testing.assert_close(
+        fem.assemble(weak.mass, dofs, basis=facets, c=2.0),
+        fem.assemble(weak.mass, dofs, facets=right, c=2.0),
+    )
+    torch.testing.assert_close(
+        fem.assemble(weak.mass, dofs, basis=some, c=2.0),
+        dofs.assemble_matrix(weak.mass(some, c=2.0), cells=some.cells),
+    )
+    torch.testing.assert_close(
+        fem.assemble(weak.source, dofs, basis=facets, f=2.0),
+        fem.assemble(weak.source, dofs, facets=right, f=2.0),
+    )
+    with pytest.raises(ArgumentError, match="basis: it has its own"):
+        fem.assemble(weak.mass, dofs, basis=facets, degree=3, c=1.0)
+
+
+def test_straight_cells_are_seen_when_the_mesh_hands_over_its_own_points(tools):
+    mesh = tools.structured("hexahedron", 2)
+    own = fem.CellBasis(mesh, fem.lagrange("hexahedron"), points=mesh.points)
+    other = fem.CellBasis(mesh, fem.lagrange("hexahedron"), points=mesh.points.clone())
+    assert own.geometry.inverse.shape[1] == 1
+    assert other.geometry.inverse.shape[1] == len(other.rule)

@@ -99,3 +99,20 @@ def test_a_start_that_fails(file: Path, tmp_path) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     done = run("optimize", tmp_path / "bad.yaml", "-o", tmp_path / "run")
     assert done.exit_code == 2, done.output
+
+
+def test_set_an_option_of_the_optimizer(file: Path, tmp_path) -> None:
+    """Of the default one where the file names none, of the bare type where it names that alone."""
+    whole = file.read_text("utf-8")
+    start = whole.index("optimizer:")
+    end = whole.index("\n", start) + 1
+    while whole[end : end + 1] == " ":
+        end = whole.index("\n", end) + 1
+    changed = ("--set", "optimizer.max_iterations=2", "--json")
+    for name, text in (("default", ""), ("bare", "optimizer: mma\n")):
+        file.write_text(whole[:start] + text + whole[end:], "utf-8")
+        done = run("optimize", file, "-o", tmp_path / name, *changed)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["search"]["iterations"] == 2
+    done = run("optimize", file, "-o", tmp_path / "wrong", "--set", "optimizer.memry=2")
+    assert done.exit_code == 2

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg import DSparseMatrix, SparseTensor
+from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MATRICES",
+    "PRECONDITIONERS",
     "arithmetic",
     "assembled",
     "checks",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 Held = dict[str, Any]
+PRECONDITIONERS = {"classical": PartMultigrid(method="classical")}
 
 
 def _graph(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -269,7 +272,8 @@ def preconditioned(group: Any, names: tuple[str, ...]) -> Held:
     out: Held = {}
     for name in names:
         before = D.traffic.copy()
-        x, info = D.solve(b, preconditioner=name, info=True)
+        options = PRECONDITIONERS.get(name, name)
+        x, info = D.solve(b, preconditioner=options, info=True)
         out[name] = (info.iterations, whole(D, x.local), D.traffic.since(before).gathered)
     return out
 

@@ -85,6 +85,22 @@ def test_a_singular_member_is_an_error_of_its_own() -> None:
     assert x[2].isnan().all()
 
 
+def test_a_member_that_is_not_finite_names_the_solver() -> None:
+    A, b = family(4), torch.ones(4, 30, dtype=F64)
+    v = A.values.clone()
+    v[1, 3] = float("nan")
+    broken = SparseTensor.from_pattern(A.pattern, v)
+    with pytest.raises(SolveError, match=r"with \w+ \w+ \(NaN or infinity in the input\)"):
+        broken.solve(b, method="lu")
+    x, _ = broken.solve(b, method="lu", throw=False, info=True)
+    assert x[[0, 2, 3]].isfinite().all()
+    assert x[1].isnan().all()
+    b[2, 5] = float("inf")
+    x, _ = A.solve(b, method="lu", throw=False, info=True)
+    assert x[[0, 1, 3]].isfinite().all()
+    assert x[2].isnan().all()
+
+
 def test_members_that_need_care_go_alone() -> None:
     A = family(4)
     v, scale = A.values.clone(), torch.tensor([1e9, 1e-9], dtype=F64).repeat(15)

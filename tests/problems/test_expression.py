@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from torch_sla.errors import ExpressionError
-from torch_sla.problems.expression import Expression, Ranked
+from torch_sla.problems.expression import Expression, Ranked, degree, separated
 
 X = torch.linspace(-1.0, 2.0, 7, dtype=torch.float64)
 
@@ -211,3 +211,44 @@ def test_branches_of_vectors() -> None:
     found = Expression("where(x > 0.4, grad(u), -grad(u)*x)").evaluate(names)
     expected = torch.where(x[..., None] > 0.4, g, -g * x[..., None])
     torch.testing.assert_close(found.tensor, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2*u + x", 1),
+        ("-grad(u)[0]/k", 1),
+        ("dot(grad(u), grad(u))", 2),
+        ("where(x < 1, u, 0)", 1),
+        ("sin(x)*k", 0),
+        ("where(u < 1, u, 0)", 1_000_000),
+        ("abs(u)", 1_000_000),
+        ("1/u", 1_000_000),
+        ("stress[0, 0]", 1_000_000),
+    ],
+)
+def test_degree(text: str, expected: int) -> None:
+    found = degree(Expression.parse(text), {"u"}, {"x", "k"})
+    assert min(found, 1_000_000) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "parts"),
+    [
+        ("x*sin(t)*t/k", "((x / k) * p1)", ["(sin(t) * t)"]),
+        ("t", "p1", ["t"]),
+        ("t*x + t*y", "((x * p1) + (y * p1))", ["t"]),
+        ("sin(x - w*t)", "sin((x - p1))", ["(w * t)"]),
+        ("2/t - x", "(p1 - x)", ["(2 / t)"]),
+        ("x*w", "(x * w)", []),
+    ],
+)
+def test_separated(text: str, rest: str, parts: list[str]) -> None:
+    seen: dict[str, str] = {}
+    found = separated(
+        Expression.parse(text),
+        {"t"},
+        {"w"},
+        lambda part: seen.setdefault(part.canonical, f"p{len(seen) + 1}"),
+    )
+    assert (found.canonical, list(seen)) == (rest, parts)

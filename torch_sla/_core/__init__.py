@@ -17,19 +17,33 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import torch  # noqa: F401  (one OpenMP runtime: torch's)
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = ["extension", "reason"]
 
 
+def _tell_of_age(module: ModuleType) -> None:
+    """Let an extension from other sources than these say so where something of it is missing."""
+    within = module.__name__.partition("_ext")[2].lstrip(".")
+
+    def missing(name: str) -> object:
+        whole = f"{within}.{name}".lstrip(".")
+        raise AttributeError(
+            f"the compiled extension has no {whole!r}: it was built from other sources than the Python files beside "
+            "it; install the package again (pip install .), which builds it"
+        )
+
+    vars(module)["__getattr__"] = missing
+
+
 def _load() -> tuple[ModuleType | None, str | None]:
     try:
-        return importlib.import_module("torch_sla._core._ext"), None
+        found = importlib.import_module("torch_sla._core._ext")
+        for module in (found, *(m for m in vars(found).values() if isinstance(m, ModuleType))):
+            _tell_of_age(module)
+        return found, None
     except ImportError as error:
         if os.environ.get("TORCH_SLA_REQUIRE_EXTENSION", "") not in ("", "0"):
             raise

@@ -22,6 +22,7 @@ def assemble(
     form: BilinearForm | LinearForm,
     dofs: Dofs,
     *,
+    basis: Basis | None = None,
     facets: Tensor | None = None,
     points: Tensor | None = None,
     degree: int | None = None,
@@ -39,6 +40,8 @@ def assemble(
         A bilinear or a linear form.
     dofs
         Numbering of its arguments.
+    basis
+        Basis to integrate with, in place of `facets`, `points` and `degree`: for loops, which make it once.
     facets
         Indices into ``mesh.facets``; None means all cells.
     points
@@ -57,7 +60,7 @@ def assemble(
     Raises
     ------
     ArgumentError
-        If the form is neither, or a coefficient does not fit.
+        If the form is neither, a coefficient does not fit, or `basis` comes with what it stands for.
 
     Examples
     --------
@@ -73,14 +76,32 @@ def assemble(
             f"form: got {type(form).__name__}; assemble a BilinearForm or a LinearForm"
         )
 
-    def basis(degree: int) -> Basis:
+    if basis is None:
+        basis = _basis(form, dofs, facets, points, degree, coefficients)
+    elif not (facets is None and points is None and degree is None):
+        raise ArgumentError("basis: it has its own facets, points and degree; give either")
+    if isinstance(form, LinearForm):
+        return dofs.assemble_vector(form(basis, **coefficients), basis.facets)
+    if isinstance(basis, CellBasis) and basis.cells is None and _same(basis, dofs):
+        return form.values(basis, dofs, **coefficients)
+    return dofs.assemble_matrix(form(basis, **coefficients), basis.facets, cells=basis.cells)
+
+
+def _same(basis: CellBasis, dofs: Dofs) -> bool:
+    return basis.element == dofs.element and basis.components == dofs.components
+
+
+def _basis(
+    form: BilinearForm | LinearForm,
+    dofs: Dofs,
+    facets: Tensor | None,
+    points: Tensor | None,
+    degree: int | None,
+    coefficients: dict[str, Coefficient],
+) -> CellBasis | FacetBasis:
+    def made(degree: int) -> CellBasis | FacetBasis:
         if facets is None:
             return CellBasis(dofs.mesh, dofs.element, degree, points, dofs.components)
         return FacetBasis(dofs.mesh, dofs.element, facets, degree, points, dofs.components)
 
-    if degree is None:
-        degree = form.needed_degree(basis(0), **coefficients)
-    local = form(basis(degree), **coefficients)
-    if isinstance(form, BilinearForm):
-        return dofs.assemble_matrix(local, facets)
-    return dofs.assemble_vector(local, facets)
+    return made(form.needed_degree(made(0), **coefficients) if degree is None else degree)

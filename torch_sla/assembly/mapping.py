@@ -139,7 +139,8 @@ def cell_geometry(
     nodes = cell_nodes(mesh, points, cells)
     element = mesh.geometry
     X = X.to(nodes)
-    constant = element.is_affine or (points is None and _parallel(mesh, nodes))
+    fixed = points is None or points is mesh.points
+    constant = element.is_affine or (fixed and _parallel(mesh, nodes))
     slopes = element.gradients(X[:1] if constant else X)
     J = torch.einsum("cka,qkm->cqam", nodes, slopes)
     inverse, det = inverse_and_det(J)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_parameters", "read_problem"]
 
+# What a bare type may stand for.
+_BARE = ("optimizer",)
+
 
 def read_problem(
     path: Path,
@@ -75,6 +78,8 @@ def _set(data: Any, where: str, value: Any) -> None:
                 here[part] = value
             elif part not in here:
                 here[part] = {}
+            elif isinstance(here[part], str) and part in _BARE:
+                here[part] = {"type": here[part]}
             here = here[part]
         else:
             raise SpecError(f"--set {where}: {'.'.join(parts[:i])} is a single value")

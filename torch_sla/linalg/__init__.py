@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.eigen.general import eigs
     from torch_sla.linalg.eigen.hermitian import eigsh
     from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
+    from torch_sla.linalg.eigen.quadratic import quadratic_eigs
     from torch_sla.linalg.eigen.singular import condition_number, svd
     from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
     from torch_sla.linalg.factorize import (
@@ -145,6 +146,7 @@ _HOME = {
     "partition_graph_metis": "sparse.partition",
     "partition_simple": "sparse.partition",
     "save_machine": "plan.machine",
+    "quadratic_eigs": "eigen.quadratic",
     "save_distributed": "distributed.files",
     "save_dsparse": "distributed.files",
     "save_mtx": "sparse.files",
@@ -220,6 +222,7 @@ __all__ = [
     "partition_coordinates",
     "partition_graph_metis",
     "partition_simple",
+    "quadratic_eigs",
     "save_distributed",
     "save_dsparse",
     "save_machine",

@@ -78,6 +78,7 @@ class Factored:
         if 0 not in self.pattern.shape and not bool(values.any()):
             raise SolveError(Result.SINGULAR, "the matrix is zero")
         square = self.pattern.shape[0] == self.pattern.shape[1]
+        values = values.resolve_conj()
         values = values if nullspace is None else nullspace.pin(self.pattern, values)
         self.scale, self._order, self.matched, self.growth = None, None, matched, 0.0
         structure = symbolic.structure

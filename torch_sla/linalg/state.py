@@ -83,7 +83,7 @@ class SolverState(Whole):
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
-        self._deficient = False
+        self._deficient, self._finite = False, True
         self._matched: frozenset[Hashable] = frozenset()
 
     def report(self) -> SolveInfo:
@@ -139,9 +139,10 @@ class SolverState(Whole):
             x = self._one(values, prints[0], columns, adjoint, first, self.x0 if first else start)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
+        found, alone = self._together(items, prints, b, adjoint, first)
         n = self.pattern.shape[0 if adjoint else 1]
-        out = torch.empty(b.shape[0], n, b.shape[2], dtype=b.dtype, device=b.device)
-        for i in self._together(items, prints, b, adjoint, first, out):
+        out = b.new_empty(b.shape[0], n, b.shape[2]) if found is None else found
+        for i in alone:
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
             out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
         self.x0 = None
@@ -170,21 +171,22 @@ class SolverState(Whole):
         b: Tensor,
         adjoint: bool,
         first: bool,
-        out: Tensor,
-    ) -> list[int]:
-        """Fill in the members that can be solved with all at once; return those that go alone."""
-        everyone = list(range(len(values)))
+    ) -> tuple[Tensor | None, list[int]]:
+        """Solve with all at once; return what came of it, and the members that have to go alone."""
+        everyone = None, list(range(len(values)))
         candidate, n = self.plan.choice, self.pattern.shape[0]
         backend = get_backend(candidate.backend)
         if not self._is_direct(candidate):
-            return self._iterate_together(backend, candidate, values, b, adjoint, first, out)
+            return self._iterate_together(backend, candidate, values, b, adjoint, first)
         fits = self._square and self.nullspace is None
         if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
             return everyone
         size = b.abs().amax(1)
         bound = torch.finfo(size.dtype).max ** 0.25
         usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
-        if not bool(all_finite(values) & all_finite(b) & usual.any()):
+        if first:
+            self._finite = bool(all_finite(values))
+        if not (self._finite and bool(torch.isfinite(size).all() & usual.any())):
             return everyone
         options = self.adjoint_options if adjoint else self.options
         mode, truth = self._modes(adjoint)
@@ -194,10 +196,9 @@ class SolverState(Whole):
             x, good, check, steps = factored.solve(values, b, mode, truth, options)
         except SolveError:
             return everyone  # one of them fails, and says so alone
-        good &= usual & torch.isfinite(x).all(-1).all(-1)
+        good &= usual
         if not bool(good.any()):
             return everyone
-        out.copy_(x)
         info = SolveInfo(
             residual=float(check.relative[good].max()),
             backward_error=float(check.backward[good].max()),
@@ -212,7 +213,7 @@ class SolverState(Whole):
             self._rcond, backend, candidate, values[last], marks[last], options
         )
         self._absorb(info, first)
-        return (~good).nonzero().flatten().tolist()
+        return x, (~good).nonzero().flatten().tolist()
 
     def _iterate_together(
         self,
@@ -222,10 +223,9 @@ class SolverState(Whole):
         b: Tensor,
         adjoint: bool,
         first: bool,
-        out: Tensor,
-    ) -> list[int]:
-        """Iterate on all members at once where the backend does; return those that go alone."""
-        everyone = list(range(len(values)))
+    ) -> tuple[Tensor | None, list[int]]:
+        """Iterate on all members at once where the backend does; as `_together`."""
+        everyone = None, list(range(len(values)))
         if len(values) < 2 or not self._square or self.nullspace is not None:
             return everyone
         if self.x0 is not None or 0 in b.shape or not self.pattern.nnz_csr:
@@ -245,7 +245,6 @@ class SolverState(Whole):
         good = check.relative <= options.rtol  # NaN is not
         if not bool(good.any()):
             return everyone
-        out.copy_(x)
         info = SolveInfo(
             iterations=int(iterations[good].max()),
             residual=float(check.relative[good].max()),
@@ -256,8 +255,7 @@ class SolverState(Whole):
         )
         info.preconditioner = candidate.preconditioner
         self._absorb(info, first)
-        alone: list[int] = (~good).nonzero().flatten().tolist()
-        return alone
+        return x, (~good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -306,6 +304,8 @@ class SolverState(Whole):
                 residual=float("nan"),
                 backward_error=float("nan"),
                 notes=["NaN or infinity in the input"],
+                method=self.plan.choice.method,
+                backend=self.plan.choice.backend,
             ), nan.clone(memory_format=torch.contiguous_format)
         if n == 0 or zero:
             choice = self.plan.choice

@@ -62,8 +62,17 @@ class AlgebraSolution(Named):
 
     @property
     def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz); 0 where λ ≤ 0."""
+        """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz); 0 where λ ≤ 0.
+
+        Of damped motion ``exp(λ t)`` they are ``|Im λ| / 2π``.
+        """
         w = self.fields["eigenvalues"]
+        if self.spec.damped:
+            return w.imag.abs() / (2.0 * math.pi)
+        if w.is_complex():
+            raise ArgumentError(
+                "the eigenvalues are complex, and what they say of a frequency depends on the problem: use eigenvalues"
+            )
         moving = w > 0
         root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * math.pi)
         return torch.where(moving, root, torch.zeros_like(root))

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +243,8 @@ def opened(
     resume: str | Path | None,
     identity: Mapping[str, Any],
     keep: int = 2,
+    *,
+    whole: bool = False,
 ) -> tuple[Checkpoints | None, Checkpoint | None]:
     """Start a run in a folder, go on with one, or neither.
 
@@ -254,6 +256,8 @@ def opened(
         Where a run goes on.
     identity, keep
         See `Checkpoints`.
+    whole
+        Whether what was saved as records stands among the tensors of the state.
 
     Returns
     -------
@@ -271,7 +275,13 @@ def opened(
         if not Path(resume).is_dir():
             raise ArgumentError(f"resume: there is no folder {str(resume)!r} to go on from")
         checkpoints = Checkpoints(resume, identity, keep)
-        return checkpoints, checkpoints.latest()
+        found = checkpoints.latest()
+        if whole and found is not None:
+            tensors = dict(found.tensors)
+            for record in checkpoints.records(found.step):
+                tensors |= record
+            found = replace(found, tensors=tensors)
+        return checkpoints, found
     if folder is None:
         return None, None
     checkpoints = Checkpoints(folder, identity, keep)

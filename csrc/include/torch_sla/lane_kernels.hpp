@@ -1,4 +1,4 @@
-// Factorisation and substitution of many matrices on one pattern, a matrix in each lane of a register.
+// Factorisation of many matrices on one pattern, a matrix in each lane of a register.
 //
 // Every number of the usual multifrontal scheme (cholesky_symbolic.hpp) becomes a register of numbers,
 // one for each of `width` matrices: no shuffles, no remainders, and small fronts run at full speed.
@@ -11,6 +11,9 @@
 #include "cholesky_front.hpp"
 #include "cholesky_memory.hpp"
 #include "cholesky_symbolic.hpp"
+#include "lane_measures.hpp"
+#include "lane_products.hpp"
+#include "lane_substitution.hpp"
 
 namespace torch_sla {
 namespace lanes {
@@ -33,93 +36,6 @@ struct Group {
   T** update_of;    // [supernodes]
   T* lowest;        // [width] smallest pivot
 };
-
-template <class T, int Bytes>
-struct Pack {
-#if defined(__GNUC__) || defined(__clang__)
-  typedef T type __attribute__((vector_size(Bytes), aligned(alignof(T)), may_alias));
-#endif
-};
-template <class T>
-struct Pack<T, static_cast<int>(sizeof(T))> {
-  typedef T type;
-};
-
-// Pointers to packs, moved by whole packs.
-template <class T, int Bytes>
-struct Packs {
-  using Vec = typename Pack<T, Bytes>::type;
-  static constexpr Size L = Bytes / static_cast<int>(sizeof(T));
-  T* at;
-  TORCH_SLA_INLINE Vec& operator[](Size i) const { return *reinterpret_cast<Vec*>(at + i * L); }
-  TORCH_SLA_INLINE Packs operator+(Size i) const { return {at + i * L}; }
-};
-
-// C[i, j] -= sum_p A[i, p] B[j, p] on an M x N block in registers; Fresh: C is overwritten.
-template <class T, int Bytes, int M, int N, bool Fresh>
-TORCH_SLA_INLINE void tile(Size k, Packs<T, Bytes> a, Size lda, Packs<T, Bytes> b, Size ldb, Packs<T, Bytes> c,
-                           Size ldc) {
-  using Vec = typename Pack<T, Bytes>::type;
-  Vec acc[N][M];
-  for (int j = 0; j < N; ++j)
-    for (int i = 0; i < M; ++i) acc[j][i] = Fresh ? Vec{} : c[j * ldc + i];
-  for (Size p = 0; p < k; ++p) {
-    Vec x[M];
-    for (int i = 0; i < M; ++i) x[i] = a[p * lda + i];
-    for (int j = 0; j < N; ++j) {
-      const Vec y = b[p * ldb + j];
-      for (int i = 0; i < M; ++i) acc[j][i] -= x[i] * y;
-    }
-  }
-  for (int j = 0; j < N; ++j)
-    for (int i = 0; i < M; ++i) c[j * ldc + i] = acc[j][i];
-}
-
-template <class T, int Bytes, int N, bool Fresh>
-TORCH_SLA_INLINE void strip(Size m, Size k, Packs<T, Bytes> a, Size lda, Packs<T, Bytes> b, Size ldb,
-                            Packs<T, Bytes> c, Size ldc) {
-  Size i = 0;
-  for (; i + 4 <= m; i += 4) tile<T, Bytes, 4, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc);
-  switch (m - i) {
-    case 3: tile<T, Bytes, 3, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc); break;
-    case 2: tile<T, Bytes, 2, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc); break;
-    case 1: tile<T, Bytes, 1, N, Fresh>(k, a + i, lda, b, ldb, c + i, ldc); break;
-    default: break;
-  }
-}
-
-// Columns of a block at a time: as many accumulators as there are registers.
-template <int Bytes>
-constexpr int kColumns = Bytes >= 64 ? 4 : 2;
-
-// C[0:m, 0:n] (+)= -A B^T; with Lower only rows i >= j are promised.
-template <class T, int Bytes, bool Fresh, bool Lower>
-TORCH_SLA_INLINE void subtract(Size m, Size n, Size k, Packs<T, Bytes> a, Size lda, Packs<T, Bytes> b, Size ldb,
-                               Packs<T, Bytes> c, Size ldc) {
-  constexpr int N = kColumns<Bytes>;
-  for (Size j = 0; j < n; j += N) {
-    const Size top = Lower ? j : 0;
-    const auto x = a + top, y = b + j, z = c + j * ldc + top;
-    if (n - j >= N)
-      strip<T, Bytes, N, Fresh>(m - top, k, x, lda, y, ldb, z, ldc);
-    else if (n - j == 1)
-      strip<T, Bytes, 1, Fresh>(m - top, k, x, lda, y, ldb, z, ldc);
-    else if (n - j == 2)
-      strip<T, Bytes, N >= 2 ? 2 : 1, Fresh>(m - top, k, x, lda, y, ldb, z, ldc);
-    else
-      strip<T, Bytes, N >= 3 ? 3 : 1, Fresh>(m - top, k, x, lda, y, ldb, z, ldc);
-  }
-}
-
-// The same for what is in registers as for a single matrix, which has a BLAS.
-template <class T, int Bytes, bool Fresh, bool Lower>
-TORCH_SLA_INLINE void minus(Size m, Size n, Size k, Packs<T, Bytes> a, Size lda, Packs<T, Bytes> b, Size ldb,
-                            Packs<T, Bytes> c, Size ldc) {
-  if constexpr (Bytes == static_cast<int>(sizeof(T)))
-    subtract_product<T>(borrowed_blas<T>(), Conj::no, Lower, Fresh, m, n, k, a.at, lda, b.at, ldb, c.at, ldc);
-  else
-    subtract<T, Bytes, Fresh, Lower>(m, n, k, a, lda, b, ldb, c, ldc);
-}
 
 // W columns of both panels from column 0 on, whose earlier columns have been subtracted: `y` holds
 // columns of U^T, pivots on its diagonal, and `l` those of L. For symmetric matrices l is made from y.
@@ -256,170 +172,6 @@ TORCH_SLA_INLINE void factorize_body(const Symbolic& s, const Places& places, co
       minus<T, Bytes, true, Symmetric>(below, below, columns, l + columns, rows, y + columns, rows, update, below);
   }
   P{g.lowest}[0] = lowest;
-}
-
-// Where a reciprocal pivot is multiplied in.
-enum class Pivot { no, before, after };
-
-// C right-hand sides [n][C] of packs through the columns of one triangle, then of another. `inverse` is
-// the panel that has the reciprocal pivots.
-template <class T, int Bytes, int C, int W>
-TORCH_SLA_INLINE void forward(const Symbolic& s, std::int32_t a, Size j, Packs<T, Bytes> panel,
-                              Packs<T, Bytes> inverse, bool scaled, Packs<T, Bytes> work) {
-  using Vec = typename Pack<T, Bytes>::type;
-  const Size rows = s.rows(a), columns = s.columns(a), first = s.first[a];
-  Vec t[W][C];
-  for (int q = 0; q < W; ++q)
-    for (int k = 0; k < C; ++k) t[q][k] = work[(first + j + q) * C + k];
-  for (int q = 0; q < W; ++q) {
-    if (scaled)
-      for (int k = 0; k < C; ++k) t[q][k] *= inverse[(j + q) * rows + j + q];
-    for (int i = q + 1; i < W; ++i) {
-      const Vec x = panel[(j + q) * rows + j + i];
-      for (int k = 0; k < C; ++k) t[i][k] -= x * t[q][k];
-    }
-  }
-  for (int q = 0; q < W; ++q)
-    for (int k = 0; k < C; ++k) work[(first + j + q) * C + k] = t[q][k];
-  const std::int32_t* row = s.row.data() + s.row_start[a] - columns;
-  for (Size i = j + W; i < rows; ++i) {
-    const auto to = work + (i < columns ? first + i : row[i]) * C;
-    for (int k = 0; k < C; ++k) {
-      Vec sum = to[k];
-      for (int q = 0; q < W; ++q) sum -= panel[(j + q) * rows + i] * t[q][k];
-      to[k] = sum;
-    }
-  }
-}
-
-template <class T, int Bytes, int C, int W>
-TORCH_SLA_INLINE void backward(const Symbolic& s, std::int32_t a, Size j, Packs<T, Bytes> panel,
-                               Packs<T, Bytes> inverse, Pivot scaled, Packs<T, Bytes> work) {
-  using Vec = typename Pack<T, Bytes>::type;
-  const Size rows = s.rows(a), columns = s.columns(a), first = s.first[a];
-  Vec t[W][C];
-  for (int q = 0; q < W; ++q)
-    for (int k = 0; k < C; ++k) {
-      t[q][k] = work[(first + j + q) * C + k];
-      if (scaled == Pivot::before) t[q][k] *= inverse[(j + q) * rows + j + q];
-    }
-  const std::int32_t* row = s.row.data() + s.row_start[a] - columns;
-  for (Size i = j + W; i < rows; ++i) {
-    const auto from = work + (i < columns ? first + i : row[i]) * C;
-    for (int q = 0; q < W; ++q) {
-      const Vec x = panel[(j + q) * rows + i];
-      for (int k = 0; k < C; ++k) t[q][k] -= x * from[k];
-    }
-  }
-  for (int q = W - 1; q >= 0; --q) {
-    for (int i = q + 1; i < W; ++i) {
-      const Vec x = panel[(j + q) * rows + j + i];
-      for (int k = 0; k < C; ++k) t[q][k] -= x * t[i][k];
-    }
-    if (scaled == Pivot::after)
-      for (int k = 0; k < C; ++k) t[q][k] *= inverse[(j + q) * rows + j + q];
-  }
-  for (int q = 0; q < W; ++q)
-    for (int k = 0; k < C; ++k) work[(first + j + q) * C + k] = t[q][k];
-}
-
-// op(A) x = b in place for `work` [n][C] in the order of elimination; `upper` is null where A is symmetric.
-template <class T, int Bytes, int C>
-TORCH_SLA_INLINE void solve_body(const Symbolic& s, const T* lower, const T* upper, bool transposed, T* b) {
-  using P = Packs<T, Bytes>;
-  const P l{const_cast<T*>(lower)}, u{const_cast<T*>(upper)}, work{b};
-  const P &down = transposed && upper ? u : l, &up = upper && !transposed ? u : l;
-  const bool scaled = transposed && upper;
-  const Pivot pivot = !upper ? Pivot::before : transposed ? Pivot::no : Pivot::after;
-  for (std::int32_t a = 0; a < s.supernodes(); ++a) {
-    const P panel = down + s.panel[a], inverse = l + s.panel[a];
-    Size j = 0;
-    for (; j + 4 <= s.columns(a); j += 4) forward<T, Bytes, C, 4>(s, a, j, panel, inverse, scaled, work);
-    switch (s.columns(a) - j) {
-      case 3: forward<T, Bytes, C, 3>(s, a, j, panel, inverse, scaled, work); break;
-      case 2: forward<T, Bytes, C, 2>(s, a, j, panel, inverse, scaled, work); break;
-      case 1: forward<T, Bytes, C, 1>(s, a, j, panel, inverse, scaled, work); break;
-      default: break;
-    }
-  }
-  for (std::int32_t a = s.supernodes() - 1; a >= 0; --a) {
-    const P panel = up + s.panel[a], inverse = l + s.panel[a];
-    Size j = s.columns(a) / 4 * 4;
-    switch (s.columns(a) - j) {
-      case 3: backward<T, Bytes, C, 3>(s, a, j, panel, inverse, pivot, work); break;
-      case 2: backward<T, Bytes, C, 2>(s, a, j, panel, inverse, pivot, work); break;
-      case 1: backward<T, Bytes, C, 1>(s, a, j, panel, inverse, pivot, work); break;
-      default: break;
-    }
-    for (j -= 4; j >= 0; j -= 4) backward<T, Bytes, C, 4>(s, a, j, panel, inverse, pivot, work);
-  }
-}
-
-// Largest |x| and largest backward error |b - A x| / (|A| |x| + |b|) in the maximum norm, for `x` and `b`
-// in the order of A, [n] of packs; not finite where x is not.
-template <class T, int Bytes>
-TORCH_SLA_INLINE void judge_body(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
-                                 const T* x, const T* b, T* growth, T* error) {
-  using Vec = typename Pack<T, Bytes>::type;
-  using P = Packs<T, Bytes>;
-  const P a{const_cast<T*>(values)}, y{const_cast<T*>(x)}, given{const_cast<T*>(b)};
-  Vec norm{}, size{}, left{}, load{}, spoilt{};
-  for (std::int64_t i = 0; i < n; ++i) {
-    Vec r = given[i], sum{};
-    const Vec z = y[i] < T(0) ? -y[i] : y[i], c = r < T(0) ? -r : r;
-    for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
-      const Vec v = a[e];
-      r -= v * y[column[e]];
-      sum += v < T(0) ? -v : v;
-    }
-    r = r < T(0) ? -r : r;
-    norm = sum > norm ? sum : norm;
-    size = z > size ? z : size;
-    left = r > left ? r : left;
-    load = c > load ? c : load;
-    spoilt += T(0) * z;
-  }
-  P{growth}[0] = size + spoilt;
-  P{error}[0] = left / (norm * size + load) + spoilt;
-}
-
-// Measures of interleaved values: the largest sum of |a| of a row and of a column, and how far the largest
-// entries of rows, and of columns, lie apart (0 where one has none): `out` [4] of packs. room [2 n] of packs.
-template <class T, int Bytes>
-TORCH_SLA_INLINE void measure_body(std::int64_t n, const std::int32_t* start, const std::int32_t* column,
-                                   const T* values, T* room, T* out) {
-  using Vec = typename Pack<T, Bytes>::type;
-  using P = Packs<T, Bytes>;
-  const P a{const_cast<T*>(values)}, sums{room}, tops = sums + n, result{out};
-  const Vec huge = Vec{} + std::numeric_limits<T>::max();
-  for (std::int64_t j = 0; j < 2 * n; ++j) sums[j] = Vec{};
-  Vec rows{}, columns{}, high{}, low = huge;
-  for (std::int64_t i = 0; i < n; ++i) {
-    Vec sum{}, top{};
-    for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
-      const Vec v = a[e], z = v < T(0) ? -v : v;
-      const Vec seen = tops[column[e]];
-      sum += z;
-      top = z > top ? z : top;
-      sums[column[e]] += z;
-      tops[column[e]] = z > seen ? z : seen;
-    }
-    rows = sum > rows ? sum : rows;
-    high = top > high ? top : high;
-    low = top < low ? top : low;
-  }
-  const Vec none{};
-  result[2] = low > none ? high / low : none;
-  high = none, low = huge;
-  for (std::int64_t j = 0; j < n; ++j) {
-    const Vec sum = sums[j], top = tops[j];
-    columns = sum > columns ? sum : columns;
-    high = top > high ? top : high;
-    low = top < low ? top : low;
-  }
-  result[0] = rows;
-  result[1] = columns;
-  result[3] = low > none ? high / low : none;
 }
 
 // The same functions for one instruction set; `width` matrices at a time.

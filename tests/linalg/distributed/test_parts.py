@@ -228,3 +228,14 @@ def test_parts_and_positions_of_the_wrong_type() -> None:
         SparseTensor.eye(4).partition(2.5)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="`row` must be a tensor"):
         DSparseTensor(torch.ones(1), [0], torch.tensor([0]), (1, 1))  # type: ignore[arg-type]
+
+
+def test_products_are_mapped_over() -> None:
+    A, _ = whole()
+    D, n = A.partition(3), A.shape[-1]
+    X = torch.randn(4, n, dtype=A.dtype, generator=torch.Generator().manual_seed(2))
+    expected = (A @ X.T).T
+    torch.testing.assert_close(torch.func.vmap(lambda x: D @ x)(X), expected)
+    torch.testing.assert_close(torch.func.vmap(lambda x: D @ x, in_dims=1)(X.T), expected)
+    each = torch.func.vmap(torch.func.grad(lambda x: (D @ x).pow(3).sum()))(X)
+    torch.testing.assert_close(each, (A.T() @ (3 * expected.T**2)).T)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.helpers import rank_programs as programs
+from tests.helpers.grids import diffusion
 from torch_sla.errors import ArgumentError, DTypeError, PlanError, SolveError
 from torch_sla.linalg import AMG, SparseTensor
+from torch_sla.linalg.distributed.precond.kept_points import keep_points
 from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
 from torch_sla.linalg.distributed.precond.schwarz import Schwarz
 
@@ -60,6 +63,57 @@ def test_multigrid_needs_the_iterations_of_one_matrix(name: str) -> None:
         x, info = D.solve(b, preconditioner="multigrid", info=True)
         assert info.iterations <= 1.5 * serial
         torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-8)
+
+
+def jumping(shape: tuple[int, ...], kind: str) -> SparseTensor:
+    """Six orders of magnitude, independent in every cell."""
+    rng = np.random.default_rng(5)
+    k = 10 ** rng.uniform(-3, 3, shape)
+    if kind == "two":
+        k = np.where(rng.random(shape) < 0.5, 1e6, 1.0)
+    A = diffusion(k).tocoo()
+    row, col = (torch.from_numpy(i.astype(np.int64)) for i in (A.row, A.col))
+    return SparseTensor(torch.from_numpy(A.data), row, col, A.shape)
+
+
+@pytest.mark.parametrize("kind", ["logarithmic", "two"])
+@pytest.mark.parametrize("shape", [(50, 50), (14, 14, 14)])
+def test_points_are_kept_where_coefficients_jump(shape: tuple[int, ...], kind: str) -> None:
+    A = jumping(shape, kind)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    known = A.declare(positive_definite=True)
+    _, info = known.solve(b, method="cg", backend="pytorch", preconditioner=AMG(), info=True)
+    serial, exact = info.iterations, A.solve(b)
+    found = []
+    for parts in (1, 2, 4, 8, 16):
+        D = A.partition(parts)
+        x, info = D.solve(b, preconditioner="multigrid", info=True)
+        # The error of x in the norm of A is what the residual bounds where A spreads over twelve decades.
+        torch.testing.assert_close(A @ x, A @ exact, rtol=0, atol=1e-9 * float(b.norm()))
+        found.append(info.iterations)
+    assert max(found) <= 1.5 * serial
+    # What is kept does not depend on how the matrix is cut.
+    assert max(found) - min(found) <= 1
+    if kind == "two":
+        aggregates = PartMultigrid(method="smoothed_aggregation")
+        _, info = D.solve(b, preconditioner=aggregates, info=True, throw=False, maxiter=40)
+        assert not info.converged or info.iterations > 1.5 * serial
+
+
+def test_kept_points_are_those_of_one_part() -> None:
+    A = jumping((40, 40), "logarithmic")
+    kept = []
+    for parts in (1, 5):
+        D = A.partition(parts)
+        made = keep_points(D.sharding, D.slot_values(), 0.25)
+        assert made is not None
+        kept.append(made.A.rows.names.sort().values)
+        ones = made.P.apply(made.transfer, torch.ones(made.A.rows.n, 1, dtype=A.dtype))
+        inner = (A @ torch.ones(1600, dtype=A.dtype)).abs() < 1e-12
+        torch.testing.assert_close(
+            ones[inner[D.layout.names]], torch.ones_like(ones)[: inner.sum()]
+        )
+    assert torch.equal(*kept)
 
 
 def truss(n: int) -> tuple[SparseTensor, torch.Tensor]:
@@ -141,19 +195,25 @@ def test_the_default_is_multigrid_for_large_definite_matrices() -> None:
     assert info.preconditioner == "jacobi"
 
 
-@pytest.mark.parametrize("name", ["schwarz", "block_jacobi", "multigrid"])
-def test_gradients_use_the_adjoint_preconditioner(name: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        "schwarz",
+        "block_jacobi",
+        PartMultigrid(coarse_size=20),
+        PartMultigrid(method="classical", coarse_size=20),
+    ],
+    ids=["schwarz", "block_jacobi", "multigrid", "classical"],
+)
+def test_gradients_use_the_adjoint_preconditioner(options: Any) -> None:
     A, _ = programs.matrix("convection")
     b = programs.rhs(A.shape[-1], A.dtype)
     grads = []
     for cut in (False, True):
         values = A.values.clone().requires_grad_()
         B = SparseTensor.from_pattern(A.pattern, values)
-        if cut:
-            options = PartMultigrid(coarse_size=20) if name == "multigrid" else name
-            x = B.partition(4).solve(b, preconditioner=options, rtol=1e-13)
-        else:
-            x = B.solve(b)
+        asked = {"preconditioner": options, "rtol": 1e-13}
+        x = B.partition(4).solve(b, **asked) if cut else B.solve(b)
         (x**3).sum().backward()
         assert values.grad is not None
         grads.append(values.grad)
@@ -177,6 +237,10 @@ def test_requests_that_cannot_be_honoured() -> None:
         Schwarz(inner="lu")
     with pytest.raises(ArgumentError, match="`degree`"):
         PartMultigrid(degree=0)
+    with pytest.raises(ArgumentError, match="`method` must be"):
+        PartMultigrid(method="ruge_stueben")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="kept points are of scalars"):
+        PartMultigrid(method="classical", block=2)
     wave, _ = programs.matrix("irregular", torch.complex128)
     with pytest.raises(DTypeError, match="multigrid in parts is for real"):
         wave.partition(2).solve(b.to(torch.complex128), preconditioner="multigrid")
@@ -184,16 +248,18 @@ def test_requests_that_cannot_be_honoured() -> None:
 
 @pytest.mark.distributed
 def test_processes_count_as_parts_do(ranks: Ranks) -> None:
-    names = ("multigrid", "schwarz", "block_jacobi")
+    names = ("multigrid", "classical", "schwarz", "block_jacobi")
     A = programs.poisson(25)
     b = programs.rhs(A.shape[-1], A.dtype)
     exact, D = A.solve(b), A.partition(4)
     for found in ranks.run(4, programs.preconditioned, names):
         for name in names:
-            _, info = D.solve(b, preconditioner=name, info=True)
+            _, info = D.solve(b, preconditioner=programs.PRECONDITIONERS.get(name, name), info=True)
             iterations, x, gathered = found[name]
             # Of vectors only the last level is gathered, and for Schwarz one number of each part.
-            per_cycle = 0 if name == "block_jacobi" else 8 * (1 if name == "schwarz" else 60)
+            per_cycle = (
+                8 * {"block_jacobi": 0, "schwarz": 1, "multigrid": 60, "classical": 150}[name]
+            )
             assert gathered < 60_000 + 2 * (iterations + 3) * per_cycle
             assert abs(iterations - info.iterations) <= 1
             torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-7)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BIG = Facts(10**6, 10**6, 5 * 10**6, hermitian=True, positive_definite=True)
+BIG = Facts(10**6, 10**6, 7 * 10**6, hermitian=True, positive_definite=True, dimension=3.0)
 
 
 @pytest.fixture(autouse=True)

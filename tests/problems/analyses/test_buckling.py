@@ -20,7 +20,7 @@ from torch_sla import (
     RectangleMesh,
     Solver,
 )
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 
 E, L = 1000.0, 40.0
 PUSH = Neumann("right", traction=[Parameter("p", default=-1.0), 0.0])
@@ -132,6 +132,12 @@ def test_loads_that_pull_do_not_make_it_buckle() -> None:
         problem.solve(p=0.0)
     with pytest.raises(SpecError, match="check their sign"):
         problem.updated(k=30).solve(p=1.0)
+
+
+def test_a_long_body_that_is_pulled_says_so_where_no_pair_converges() -> None:
+    of = column(CLAMPED, PUSH, cells=24).updated(poisson_ratio=0.0)
+    with pytest.raises((SpecError, SolveError), match="check their sign"):
+        EigenProblem(of=of, kind="buckling", k=2).solve(p=1.0)
 
 
 def test_compression_lowers_frequencies_until_it_buckles() -> None:

@@ -53,3 +53,14 @@ def test_options_without_meaning_are_refused() -> None:
     with pytest.raises(SpecError, match="leave which out") as caught:
         EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=1, which="LM", sigma=0.5)
     assert caught.value.path == "which"
+
+
+def test_explicit_needs_mass_at_every_node() -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=8),
+        source=1.0,
+        capacity="where(x > 0.5, 1, 0)",
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    with pytest.raises(ArgumentError, match="capacity: the explicit scheme divides by the mass"):
+        TransientProblem(of=rod, end=0.01, steps=100, scheme="explicit").solve()

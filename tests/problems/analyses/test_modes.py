@@ -12,7 +12,6 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
-    HelmholtzProblem,
     HyperelasticityProblem,
     IntervalMesh,
     Neumann,
@@ -167,11 +166,7 @@ def test_what_has_no_modes_says_why() -> None:
     mesh = RectangleMesh(cells=(2, 2))
     with pytest.raises(SpecError, match="pressure of a flow has no mass"):
         EigenProblem(of=StokesProblem(mesh=mesh))
-    with pytest.raises(SpecError, match="wavenumber is given"):
-        EigenProblem(of=HelmholtzProblem(mesh=mesh, wavenumber=1.0))
     held = PoissonProblem(mesh=mesh, boundary=[Dirichlet("left", 0.0)])
-    with pytest.raises(SpecError, match="not symmetric"):
-        EigenProblem(of=held.updated(advection=[1.0, 0.0]), k=1).solve()
     with pytest.raises(SpecError, match="6 free unknowns; received 7"):
         EigenProblem(of=held, k=7).solve()
     with pytest.raises(SpecError, match="either a physics"):
@@ -179,7 +174,7 @@ def test_what_has_no_modes_says_why() -> None:
     with pytest.raises(SpecError, match=r"of\.solver"):
         EigenProblem(of=held, solver={"rtol": 1e-8})
     pushed = EigenProblem(of=held.updated(source=Parameter("f", default=1.0)), k=1)
-    with pytest.raises(GradientError, match="'f' requires grad, but neither stiffness nor mass"):
+    with pytest.raises(GradientError, match="'f' requires grad, but no matrix"):
         pushed.solve(f=torch.tensor(1.0, dtype=torch.float64, requires_grad=True))
     with pytest.raises(SpecError, match="depends on time"):
         EigenProblem(of=held.updated(reaction="t"), k=1).solve()

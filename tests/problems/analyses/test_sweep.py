@@ -13,6 +13,7 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     Flux,
+    HelmholtzProblem,
     Integral,
     IntervalMesh,
     LinearProblem,
@@ -176,3 +177,19 @@ def test_samples_that_make_no_sense() -> None:
         Samples(of={"h": Uniform(0.0, 1.0)}, count=3, method="sobol")
     with pytest.raises(SpecError, match=r"high: it exceeds low"):
         Uniform(1.0, 1.0)
+
+
+def test_complex_columns_say_which_part_they_are() -> None:
+    wave = HelmholtzProblem(
+        mesh=IntervalMesh(cells=8),
+        wavenumber=Parameter("k"),
+        boundary=[Dirichlet("left", 1.0), Dirichlet("right", "1j")],
+        outputs=[Probe("end", at=[(1.0,)]), Probe("both", at=[(0.0,), (1.0,)])],
+    )
+    (row,) = SweepProblem(of=wave, cases={"k": [2.0]}).solve().table
+    assert list(row)[1:] == [
+        *("end.real", "end.imag"),
+        *("both[0].real", "both[0].imag", "both[1].real", "both[1].imag"),
+    ]
+    assert row["end.imag"] == pytest.approx(1.0)
+    assert row["both[0].real"] == pytest.approx(1.0)

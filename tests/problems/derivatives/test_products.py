@@ -12,7 +12,9 @@ from torch_sla import (
     HelmholtzProblem,
     HyperelasticityProblem,
     Integral,
+    IntervalMesh,
     LinearProblem,
+    Neumann,
     NonlinearProblem,
     Parameter,
     PoissonProblem,
@@ -23,7 +25,10 @@ from torch_sla import (
     TransientProblem,
 )
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg.nonlinear import problem as linalg_nonlinear
 from torch_sla.problems.derivatives.products import Linearised, _forward
+from torch_sla.problems.lowering.newton import Equation
+from torch_sla.problems.lowering.roots import _Equations
 
 PLATE = RectangleMesh(cells=(4, 3))
 HELD = [Dirichlet("left", 0.0)]
@@ -105,12 +110,12 @@ def roots():
 
 PROBLEMS = {
     "heat": (heat, {"k": field(), "f": 1.3}, True),
-    "nonlinear": (nonlinear, {"k": 1.5, "f": 1.2}, False),
+    "nonlinear": (nonlinear, {"k": 1.5, "f": 1.2}, True),
     "elastic": (elastic, {"k": field(), "f": 0.8}, True),
-    "rubber": (rubber, {"k": 1.5, "f": 0.05}, False),
+    "rubber": (rubber, {"k": 1.5, "f": 0.05}, True),
     "waves": (waves, {"k": field(), "f": 1.1}, True),
     "cooling": (cooling, {"k": field(), "f": 1.3, "c": 1.1}, True),
-    "roots": (roots, {"k": 1.5, "f": 4.0}, False),
+    "roots": (roots, {"k": 1.5, "f": 4.0}, True),
     "sweep": (
         lambda: SweepProblem(of=heat(), cases=[{"f": 1.0}, {"f": 2.0}]),
         {"k": field()},
@@ -277,3 +282,70 @@ def test_entries_are_tested_and_the_dot_product():
 def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(heat())
+
+
+def test_nothing_to_differentiate_is_said():
+    with pytest.raises(ArgumentError, match=r"give values of parameters \(there are: .*f.*\)"):
+        heat().check_gradients()
+    fixed = PoissonProblem(mesh=IntervalMesh(cells=2), boundary=[Dirichlet("left", 0.0)])
+    with pytest.raises(ArgumentError, match="declares no parameter"):
+        fixed.check_gradients()
+
+
+def bent() -> HyperelasticityProblem:
+    return HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(3, 2)),
+        model="plane_strain",
+        law="neo_hookean",
+        constants={"mu": Parameter("f", default=1.0), "lam": 2.0},
+        boundary=[
+            Dirichlet("left", 0.0),
+            Neumann("right", traction=[0.0, Parameter("k", default=0.1)]),
+        ],
+        outputs=[Integral("i", "energy_density")],
+    )
+
+
+def warm() -> PoissonProblem:
+    return PoissonProblem(
+        mesh=RectangleMesh(cells=(4, 4)),
+        diffusivity="f*(1 + k*u**2)",
+        parameters=[Parameter("f", default=1.0), Parameter("k", default=0.1)],
+        source=1.0,
+        boundary=[Dirichlet("left", 0.5)],
+        outputs=[Integral("i", "u")],
+    )
+
+
+def roots(size: int | None = None) -> NonlinearProblem:
+    return NonlinearProblem(
+        unknowns=[Root("x", start=1.0, size=size)],
+        residual=["f*x + k*x**3 - 1"],
+        parameters=[Parameter("f", default=1.0), Parameter("k", default=0.1)],
+    )
+
+
+NEWTON = {"bent": bent, "warm": warm, "one root": roots, "sparse roots": lambda: roots(100)}
+
+
+@pytest.mark.parametrize("name", NEWTON)
+def test_tangents_of_newton_do_not_come_from_the_adjoint(name: str, monkeypatch) -> None:
+    problem = NEWTON[name]()
+    values = {n: torch.tensor(v, dtype=torch.float64) for n, v in (("f", 1.0), ("k", 0.1))}
+    way = {"f": torch.tensor(0.3).double(), "k": torch.tensor(-0.2).double()}
+    key, h = ("x" if "root" in name else "i"), 1e-5
+    expected = [
+        problem.solve({n: v + s * h * way[n] for n, v in values.items()})[key] for s in (1, -1)
+    ]
+    for owner in (Equation, _Equations, linalg_nonlinear.NonlinearProblem):
+
+        def wrong(self, u, leaves, g, right=owner.adjoint):
+            return 1.001 * right(self, u, leaves, g)
+
+        monkeypatch.setattr(owner, "adjoint", wrong)
+    found = problem.jvp(way, values)[key]
+    torch.testing.assert_close(found, (expected[0] - expected[1]) / (2 * h), rtol=1e-7, atol=1e-9)
+    # So that a wrong adjoint is seen.
+    check = problem.check_gradients(values, second=False)
+    assert check.mismatch > 1e-6
+    assert not check.passed

@@ -27,6 +27,21 @@ def test_what_enters_and_cannot_leave_is_refused() -> None:
         cavity("y*(1 - y)", "0").solve()
 
 
+def test_a_level_of_pressure_lets_nothing_out() -> None:
+    flow = cavity("y*(1 - y)", "0")
+    level = Dirichlet(at=[(0.0, 0.0)], value=0.0, unknown="p")
+    with pytest.raises(SpecError, match=r"boundary: .*-0\.166667 more leaves"):
+        flow.updated(boundary=[*flow.boundary, level]).solve()
+
+
+def test_the_pressure_on_a_side_is_a_traction() -> None:
+    with pytest.raises(SpecError, match=r"boundary\.1\.on: .*neumann with pressure"):
+        StokesProblem(
+            mesh=MESH,
+            boundary=[Dirichlet(["bottom", "top"], 0.0), Dirichlet("left", 1.0, unknown="p")],
+        )
+
+
 def test_what_enters_and_leaves_is_solved() -> None:
     net = cavity("y*(1 - y)", "y*(1 - y)").solve()["net"]
     assert abs(float(net)) < 1e-12
@@ -36,7 +51,10 @@ def test_what_enters_and_leaves_is_solved() -> None:
 def test_a_given_pressure_has_no_reaction() -> None:
     flow = StokesProblem(
         mesh=MESH,
-        boundary=[Dirichlet(["bottom", "top"], 0.0), Dirichlet("right", 2.0, unknown="p")],
+        boundary=[
+            Dirichlet(["bottom", "top"], 0.0),
+            Dirichlet(at=[(1.0, 0.5)], value=2.0, unknown="p"),
+        ],
         outputs=[Reaction("r", "right")],
     )
     with pytest.raises(SpecError, match=r"outputs\.0\.on: no Dirichlet condition holds 'u'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from tests.helpers.samples import SAMPLES
 from torch_sla import (
     Dirichlet,
+    Integral,
     Newton,
     Parameter,
     PoissonProblem,
@@ -146,3 +149,22 @@ def test_single_precision(kind: str, name: str) -> None:
         assert found.dtype in (torch.float32, torch.complex64)
         scale = float(u.abs().max())
         assert float((found.to(u) - u).abs().max()) < 2e-3 * scale
+
+
+def test_modules_of_single_precision_work_in_that_of_the_problem():
+    torch.manual_seed(0)
+    law = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1), nn.Softplus())
+    twin = copy.deepcopy(law).double()
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(3, 2)),
+        diffusivity=Parameter("k", on="quadrature", of=("x", "u")),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+    found, wanted = (problem.solve(k=k)["mean"] for k in (law, twin))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    found.backward()
+    wanted.backward()
+    for a, b in zip(law.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad.float())

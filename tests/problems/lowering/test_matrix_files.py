@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from typer.testing import CliRunner
 
@@ -19,7 +21,7 @@ from torch_sla import (
     load_problem,
 )
 from torch_sla.cli.app import app
-from torch_sla.errors import SpecError
+from torch_sla.errors import DTypeError, SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +111,36 @@ def test_a_broken_file_is_named(tmp_path, ending: str) -> None:
         LinearProblem(matrix=MatrixFile(str(path)), rhs=[1.0]).solve()
     with pytest.raises(SpecError, match="cannot be read as a matrix"):
         LinearProblem(matrix=MatrixFile(str(path)), rhs=[1.0]).check()
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_files_of_scipy(tmp_path, layout: str, dtype: type) -> None:
+    rows = np.array([[4, -1, 0], [-1, 3, 0], [0, 0, 2]], dtype=dtype)
+    scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.coo_array(rows).asformat(layout))
+    problem = LinearProblem(matrix=MatrixFile(str(tmp_path / "a.npz")), rhs=[3.0, 2.0, 2.0])
+    torch.testing.assert_close(problem.solve().x, torch.ones(3, dtype=torch.float64))
+
+
+def test_imaginary_parts_are_not_dropped(tmp_path) -> None:
+    A = torch.tensor([[2.0, 1j], [-1j, 3.0]], dtype=torch.complex128)
+    SparseTensor.from_dense(A).save(tmp_path / "a.mtx")
+    with pytest.raises(DTypeError, match="matrix: the matrix is complex"):
+        LinearProblem(matrix=MatrixFile(str(tmp_path / "a.mtx")), rhs=[1.0, 1.0]).solve()
+    problem = LinearProblem(matrix=Parameter("A"), rhs=Parameter("b"))
+    b = torch.ones(2, dtype=torch.float64)
+    for given in (A, SparseTensor.from_dense(A)):
+        with pytest.raises(DTypeError, match="'A' is complex"):
+            problem.solve(A=given, b=b)
+    with pytest.raises(DTypeError, match="'b' is complex"):
+        problem.solve(A=A.real, b=b + 1j)
+
+
+def test_files_that_announce_more_than_they_hold(tmp_path) -> None:
+    text = "%%MatrixMarket matrix coordinate real general\n9 9 1000000000000\n1 1 2.0\n"
+    (tmp_path / "a.mtx").write_text(text)
+    with pytest.raises(SpecError, match="announces 1000000000000 entries"):
+        LinearProblem(matrix=MatrixFile(str(tmp_path / "a.mtx")), rhs=[1.0] * 9).solve()
+    (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(SpecError, match="cannot be read"):
+        LinearProblem(matrix=MatrixFile(str(tmp_path / "b.npz")), rhs=[1.0]).solve()

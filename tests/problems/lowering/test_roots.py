@@ -11,10 +11,11 @@ from torch_sla import (
     NonlinearProblem,
     Parameter,
     Root,
+    Solver,
     SparseTensor,
     load_problem,
 )
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 
 N = 80
 
@@ -143,3 +144,13 @@ def test_sizes_are_checked() -> None:
     twice = Entries(rows=[0], cols=[0], values=[1.0], shape=[1, 1])
     with pytest.raises(SpecError, match="taken twice"):
         NonlinearProblem(unknowns=[Root("x", size=3)], matrices={"x": twice}, residual=["x"])
+
+
+def test_a_linear_solve_that_fails_in_a_step_is_told() -> None:
+    rough = torch.diag(torch.linspace(1, 1000, N).double())
+    rough += 5 * torch.randn(N, N, generator=torch.Generator().manual_seed(1)).double()
+    problem = cubic(solver=Solver(method="gmres", backend="pytorch", maxiter=2))
+    with pytest.raises(
+        SolveError, match=r"in the linear solve of a step: .*gmres, after 2 iterations"
+    ):
+        problem.solve(A=SparseTensor.from_dense(rough), c=0.1, b=torch.ones(N).double())

@@ -9,6 +9,7 @@ import torch
 from torch_sla import (
     Dirichlet,
     Flux,
+    HelmholtzProblem,
     Integral,
     IntervalMesh,
     MeshArrays,
@@ -347,3 +348,44 @@ def test_explain_needs_no_values() -> None:
     text = problem.explain()
     for word in ("25 points", "symmetric positive definite", "k [W/(m K)]", "required", "choice"):
         assert word in text
+
+
+def test_batches_that_do_not_go_together_are_refused_by_name() -> None:
+    problem = declare(diffusivity=Parameter("k"), source=Parameter("s"))
+    with pytest.raises(
+        ArgumentError, match=r"'s' has the batch dimensions \[3\], and 'k' has \[2\]"
+    ):
+        problem.solve(k=torch.ones(2), s=torch.ones(3))
+    with pytest.raises(ArgumentError, match=r"'k' has the batch dimensions .* no member"):
+        problem.solve(k=torch.ones(0), s=1.0)
+    assert problem.solve(k=torch.ones(2, 1), s=torch.ones(3)).u.shape[:2] == (2, 3)
+
+
+def test_files_of_wrong_numbers_are_refused_at_their_law(tmp_path) -> None:
+    cells = declare().mesh_data().n_cells
+    kappa = np.linspace(1.0, 2.0, cells)
+    np.savez(tmp_path / "two.npz", kappa=kappa, other=kappa)
+    np.save(tmp_path / "complex.npy", kappa + 1j)
+    np.save(tmp_path / "text.npy", kappa.astype(str))
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 no archive")
+    for name, error, said in (
+        ("two.npz", SpecError, "says no key; it holds: kappa other"),
+        ("complex.npy", DTypeError, "complex numbers; real ones are needed"),
+        ("text.npy", SpecError, "numbers are needed"),
+        ("cut.npz", SpecError, "cannot be read"),
+    ):
+        with pytest.raises(error, match=rf"diffusivity: .*{said}"):
+            declare(diffusivity={"file": str(tmp_path / name)}).solve()
+        with pytest.raises(error, match=said):
+            declare(
+                diffusivity=Parameter("k", on="cells", default={"file": str(tmp_path / name)})
+            ).solve()
+
+
+def test_complex_files_keep_their_imaginary_part_where_fields_are_complex(tmp_path) -> None:
+    mesh = RectangleMesh(cells=(3, 3))
+    base = {"mesh": mesh, "wavenumber": 2.0, "boundary": [Dirichlet("left", 0.0)]}
+    source = np.full(HelmholtzProblem(**base).mesh_data().n_cells, 1.0 + 2.0j)
+    np.save(tmp_path / "f.npy", source)
+    found = HelmholtzProblem(**base, source={"file": str(tmp_path / "f.npy")}).solve().u
+    torch.testing.assert_close(found, HelmholtzProblem(**base, source="1 + 2j").solve().u)

@@ -19,6 +19,7 @@ from torch_sla import (
     LinearProblem,
     MatrixFile,
     Maximum,
+    MeshArrays,
     Neumann,
     NonlinearProblem,
     Parameter,
@@ -54,7 +55,28 @@ def rubber(**changes: object) -> HyperelasticityProblem:
     )
 
 
+TWO = MeshArrays(
+    points=[[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]],
+    cells=[[0, 1, 4, 3], [1, 2, 5, 4]],
+    cell="quad",
+    cell_tags={"a": [0], "b": [1]},
+)
+
 WRONG = {
+    "a matrix here, a number there": (
+        lambda: PoissonProblem(
+            mesh=TWO, diffusivity={"a": [[1.0, 0.0], [0.0, 2.0]], "b": 1.0}, reaction=1.0
+        ),
+        "diffusivity: the entries of a map need one shape; 'a' is a matrix, 'b' is a scalar",
+    ),
+    "vectors of two lengths": (
+        lambda: elastic(
+            mesh=TWO,
+            body_force={"a": [0.0, 1.0], "b": [0.0, 1.0, 0.0]},
+            boundary=[Dirichlet("x < 1e-9", 0.0)],
+        ),
+        "body_force: the entries of a map need one shape",
+    ),
     "three components in 2D": (lambda: elastic(body_force=[0.0, 0.0, 1.0]), "vector of 2"),
     "a traction in 3D": (
         lambda: elastic(boundary=[HELD, Neumann("right", traction=[1.0, 0.0, 0.0])]),

@@ -72,6 +72,16 @@ def test_fields_over_time_without_the_unknown(tmp_path) -> None:
     assert set(meshio.read(tmp_path / "end.vtu").point_data) == {"u", "twice"}
 
 
+def test_rates_that_were_saved_are_in_the_series(tmp_path) -> None:
+    solution = TransientProblem(of=plate(), end=1.0, steps=3, save=["velocity"]).solve()
+    assert ".xdmf" in solution.endings
+    solution.save(tmp_path / "run.pvd")
+    states = read(tmp_path / "run.pvd")[1]
+    assert set(states[0].point_data) == {"velocity", "twice"}
+    for state, velocity in zip(states, solution.history["velocity"], strict=True):
+        assert np.array_equal(state.point_data["velocity"], velocity)
+
+
 def test_modes_one_after_another(tmp_path) -> None:
     body = ElasticityProblem(
         mesh=RectangleMesh(cells=(4, 1), size=(4.0, 1.0)),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.constraints.condense import condense
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -81,19 +83,23 @@ class DirichletConstraint:
             raise ArgumentError(
                 f"pattern: has no diagonal entry for dof {int(self.dofs[missing[0]])}; add it to the pattern"
             )
-        row_free = self.free[pattern.csr_row]
-        column_free = self.free[pattern.ccol]
-        self._kept = row_free & column_free
+        # Entries in prescribed columns are looked for, those in prescribed rows are known.
+        prescribed = (~self.free).index_select(0, pattern.ccol)
+        in_columns = torch.nonzero(prescribed)[:, 0]
+        in_rows = _slots_of_rows(pattern.crow.long(), self.dofs)
+        row = torch.searchsorted(pattern.crow, in_columns.to(pattern.crow.dtype), right=True) - 1
+        lifting = self.free[row]
+        self._lifted, row = in_columns[lifting], row[lifting]
+        self._removed = torch.cat([in_rows, self._lifted])
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
         # Entries K_FD: their slots, which g they multiply, and the row they lift.
-        self._lifted = torch.nonzero(row_free & ~column_free)[:, 0]
         number = torch.full((n,), -1, dtype=torch.int64, device=device)
         number[self.dofs] = torch.arange(len(self.dofs), device=device)
         columns = number[pattern.ccol[self._lifted].long()]
         small = pattern.ccol.dtype
-        self._lift = SegmentMap(pattern.csr_row[self._lifted].to(small), n)
+        self._lift = SegmentMap(row.to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
         self._place = SegmentMap(self.dofs.to(small), n)
 
@@ -121,14 +127,11 @@ class DirichletConstraint:
         if not len(self.dofs):
             return values, load
         scale = placed_scale(values, self._scaled)
-        constrained = torch.where(
-            self._kept, values, torch.zeros((), dtype=values.dtype, device=values.device)
-        )
-        constrained = constrained.index_fill(-1, self._diagonal, 0.0)
-        constrained = constrained.index_add(
+        constrained, coupling = condense(values, self._removed, self._lifted)
+        # The values are new and nothing else has them, so the diagonal is put in place.
+        constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
-        coupling = values.index_select(-1, self._lifted)
         lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
         placed = self._place.sum(scale * g)
         remaining = torch.where(
@@ -151,7 +154,7 @@ class DirichletConstraint:
         self._check("g", g, len(self.dofs))
         if not len(self.dofs):
             return u_hat
-        batch = torch.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
+        batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
         whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
         return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
 
@@ -163,6 +166,15 @@ class DirichletConstraint:
 
     def __repr__(self) -> str:
         return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
+
+
+def _slots_of_rows(crow: Tensor, rows: Tensor) -> Tensor:
+    """All slots of some rows, row after row."""
+    first = crow[rows]
+    count = crow[rows + 1] - first
+    slots = (first - (count.cumsum(0) - count)).repeat_interleave(count)
+    slots += torch.arange(len(slots), device=slots.device)
+    return slots
 
 
 def placed_scale(values: Tensor, diagonal: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
@@ -121,28 +122,12 @@ class DofMap(ABC):
         nodes, _ = self._node_pattern
         if self.n == self.n_nodes:
             return nodes
-        # Dofs of the columns of every node row, one after another.
         sizes, before = self.node_starts.diff(), self._columns_before
-        starts, ends = nodes.crow[:-1].long(), nodes.crow[1:].long()
-        columns = self._dofs_in(nodes.ccol, sizes)
-        # Row (i, a) repeats those of node row i, once for every component a.
-        length = (before[ends] - before[starts]).repeat_interleave(sizes)
-        crow = torch.zeros(self.n + 1, dtype=torch.int64, device=length.device)
-        crow[1:] = length.cumsum(0)
-        index = torch.int32 if int(crow[-1]) < 2**31 else torch.int64
-        shift = (before[starts].repeat_interleave(sizes) - crow[:-1]).to(index)
-        place = shift.repeat_interleave(length)
-        place += torch.arange(len(place), dtype=index, device=place.device)
-        return Pattern.from_csr(crow, columns.index_select(0, place), (self.n, self.n))
-
-    def _dofs_in(self, nodes: Tensor, sizes: Tensor) -> Tensor:
-        """Dofs of a list of nodes, in its order, in the narrowest integers."""
-        index = torch.int32 if self.n < 2**31 else torch.int64
-        count = sizes[nodes.long()]
-        shift = self.node_starts[:-1][nodes.long()] - (count.cumsum(0) - count)
-        dofs = shift.to(index).repeat_interleave(count)
-        dofs += torch.arange(len(dofs), dtype=index, device=dofs.device)
-        return dofs
+        starts = before[nodes.crow.long()]
+        crow = torch.zeros(self.n + 1, dtype=torch.int64, device=starts.device)
+        crow[1:] = starts.diff().repeat_interleave(sizes).cumsum(0)
+        columns = expand_columns(nodes.crow, nodes.ccol, self.node_starts, crow, before)
+        return Pattern.from_csr(crow, columns, (self.n, self.n))
 
     @cached_property
     def _matrix_slots(self) -> Tensor:

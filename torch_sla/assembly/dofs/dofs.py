@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.dofs.dof_map import DofMap
+from torch_sla.assembly.kernels.summed import Places
 from torch_sla.assembly.mapping import cell_nodes
 from torch_sla.assembly.mesh.numbering import number_nodes
 from torch_sla.errors import ArgumentError, MeshError
@@ -78,6 +79,14 @@ class Dofs(DofMap):
         """First dof of each node, and their total: ``[n_nodes + 1]``."""
         device = self.cell_nodes.device
         return torch.arange(self.n_nodes + 1, device=device) * self.components
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the entries of element matrices go, for kernels that need no map of them all."""
+        nodes, slots = self._node_pattern
+        n, nb = self.cell_nodes.shape
+        pairs = slots[: n * nb * nb].reshape(n, nb * nb).to(nodes.crow.dtype)
+        return Places(self.cell_nodes.contiguous(), pairs, nodes.crow, self.components)
 
     def _with_components(self, nodes: Tensor) -> Tensor:
         component = torch.arange(self.components, device=nodes.device)

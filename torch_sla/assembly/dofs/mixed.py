@@ -6,6 +6,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +108,7 @@ class MixedDofs(DofMap):
         """Join the vectors ``[*batch, n_field]`` of all fields into ``[*batch, n]``."""
         self._check_names(fields)
         parts = [fields[name] for name in self.fields]
-        batch: torch.Size = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
         joined: Tensor = torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
         return joined
 
@@ -138,7 +139,7 @@ class MixedDofs(DofMap):
             raise ArgumentError("blocks: got none; give at least one pair of fields")
         self._check_names([name for pair in blocks for name in pair], complete=False)
         like = next(iter(blocks.values()))
-        batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks.values()))
+        batch = np.broadcast_shapes(*(block.shape[:-2] for block in blocks.values()))
         dtype = like.dtype
         for block in blocks.values():
             dtype = torch.promote_types(dtype, block.dtype)
@@ -159,7 +160,7 @@ class MixedDofs(DofMap):
             raise ArgumentError("blocks: got none; give the vectors of at least one field")
         self._check_names(blocks, complete=False)
         like = next(iter(blocks.values()))
-        batch = torch.broadcast_shapes(*(block.shape[:-1] for block in blocks.values()))
+        batch = np.broadcast_shapes(*(block.shape[:-1] for block in blocks.values()))
         nothing = torch.zeros((), dtype=like.dtype, device=like.device)
         parts = [
             blocks.get(name, nothing).expand(*batch, dofs.n_local)

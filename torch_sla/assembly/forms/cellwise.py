@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,7 +90,7 @@ class CellEnergy:
         w, local = CellContext(basis, coefficients), _local(field)
         with torch.no_grad():
             batch = self._energy(basis, w, local).shape[:-1]
-        full = local.expand(*torch.broadcast_shapes(batch, local.shape[:-3]), *local.shape[-3:])
+        full = local.expand(*np.broadcast_shapes(batch, local.shape[:-3]), *local.shape[-3:])
         return w, full if full.shape == local.shape else full.clone()
 
     def residual(self, basis: Basis, field: Field, /, **coefficients: Coefficient) -> Tensor:

@@ -20,7 +20,7 @@ __all__ = ["Coefficient", "Context"]
 
 Coefficient = Tensor | Field | Sided | float | complex
 
-_RESERVED = ("x", "normal", "basis", "mean")
+_RESERVED = ("x", "normal", "basis", "mean", "names")
 
 
 class Context:
@@ -88,6 +88,11 @@ class Context:
         """Coefficient of a name, or a default when it was not given."""
         value = self._coefficients.get(name)
         return default if value is None else value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the coefficients given."""
+        return tuple(self._coefficients)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -22,13 +22,15 @@ from torch import Tensor
 
 from torch_sla.assembly.kernels.contract import contract
 from torch_sla.assembly.kernels.pullback import Jets, pull_back, pull_back_vector
+from torch_sla.assembly.kernels.summed import SummedForm, sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.assembly.basis.basis import Basis
+    from torch_sla.assembly.dofs import Dofs
 
-__all__ = ["Parts", "element_matrices", "element_vectors"]
+__all__ = ["Parts", "element_matrices", "element_vectors", "matrix_values"]
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,68 @@ def element_matrices(C: Tensor, trial: Basis, test: Basis, u: Parts, v: Parts) -
     -------
     Tensor ``[*batch, n, nb * c of test, nb * c of trial]``.
     """
+    return _apply(
+        contract, _pulled(C, trial, test, u, v).flatten(-2), _table(trial, test, u, v), test
+    )
+
+
+def _pulled(C: Tensor, trial: Basis, test: Basis, u: Parts, v: Parts) -> Tensor:
+    """Pull coefficients back: ``[cv, cu, *batch, n, q, jet, jet]``."""
     geometry = test.geometry
     dim = geometry.x.shape[-1]
     C = C.unflatten(1, (trial.components, u.size(dim))).unflatten(0, (test.components, v.size(dim)))
     jets = Jets(v.value, v.gradient, u.value, u.gradient)
-    pulled = pull_back(C, geometry.inverse, geometry.measure, jets)
+    return pull_back(C, geometry.inverse, geometry.measure, jets)
+
+
+def _table(trial: Basis, test: Basis, u: Parts, v: Parts) -> Tensor:
+    """Products of the jets of the basis functions ``[sides, nq, jet * jet, nb of test, nb of trial]``."""
     table = torch.einsum("q,sqim,sqjn->sqmnij", test.weights, _jets(test, v), _jets(trial, u))
-    return _apply(contract, pulled.flatten(-2), table.flatten(2, 3), test)
+    return table.flatten(2, 3)
+
+
+def matrix_values(
+    source: Tensor, weights: Tensor | None, basis: Basis, dofs: Dofs, u: Parts, v: Parts
+) -> Tensor:
+    """Sum the element matrices of all cells into the values of ``dofs.pattern``.
+
+    Parameters
+    ----------
+    source
+        ``[K, *batch, n|1, nq|1]``.
+    weights
+        ``[slots, K]``: how the coefficients, slots ``[component, jet, component, jet]`` of the test and the trial
+        function in order, are made of the source; None where they are the source.
+    basis
+        Of both functions, on all cells.
+    dofs
+        Numbering of the same element.
+    u, v
+        Parts in the jets of the trial and the test function.
+
+    Returns
+    -------
+    Tensor ``[*batch, nnz]``.
+    """
+    geometry, c = basis.geometry, basis.components
+    table = _table(basis, basis, u, v)[0]
+    if source.shape[-1] == 1 == geometry.measure.shape[1]:
+        table = table.sum(0, keepdim=True)
+    table = table.flatten(0, 1)
+    fused = sums(table, source.dtype, geometry.inverse)
+    moving = geometry.inverse.requires_grad or geometry.measure.requires_grad
+    if fused and not moving:
+        jets = Jets(v.value, v.gradient, u.value, u.gradient)
+        factors = (geometry.inverse.detach(), geometry.measure.detach())
+        return SummedForm(dofs.places, table, jets, *factors, weights)(source)
+    if weights is not None:
+        source = torch.tensordot(weights.to(source.dtype), source, 1)
+    dim = geometry.x.shape[-1]
+    C = source.unflatten(0, (c * v.size(dim), c * u.size(dim)))
+    if fused:
+        pulled = _pulled(C, basis, basis, u, v)
+        return SummedForm(dofs.places, table)(pulled.flatten(0, 1).flatten(-3))
+    return dofs.assemble_matrix(element_matrices(C, basis, basis, u, v))
 
 
 def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:

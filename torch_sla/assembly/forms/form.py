@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.basis import InteriorBasis
+from torch_sla.assembly.basis import CellBasis, InteriorBasis
 from torch_sla.assembly.field import Field, MissingPartError
 from torch_sla.assembly.forms.context import Coefficient, Context
-from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
+from torch_sla.assembly.forms.contract import (
+    Parts,
+    element_matrices,
+    element_vectors,
+    matrix_values,
+)
+from torch_sla.assembly.forms.separated import Separated
 from torch_sla.assembly.forms.two_sided import SIDES, facet_matrices, facet_vectors, on_side
 from torch_sla.errors import ArgumentError
 
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.assembly.basis.basis import Basis
+    from torch_sla.assembly.dofs import Dofs
 
 __all__ = ["BilinearForm", "Functional", "LinearForm"]
 
@@ -43,7 +50,7 @@ class _Form:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
 
-    def _coefficients(
+    def coefficients(
         self, bases: dict[str, Basis], w: Context, sides: tuple[str, ...] = ()
     ) -> tuple[Tensor, dict[str, Parts]]:
         """Evaluate the integrand on unit jets, learning which parts it needs.
@@ -87,7 +94,7 @@ class _Form:
             As for the form itself.
         """
         w = Context(basis, coefficients)
-        _, parts = self._coefficients(dict.fromkeys(self._arguments, basis), w)
+        _, parts = self.coefficients(dict.fromkeys(self._arguments, basis), w)
         element = basis.element
         total = 0
         for used in parts.values():
@@ -192,6 +199,9 @@ class BilinearForm(_Form):
     integrand
         Function ``(u, v, w) -> Tensor [*batch, n, nq]`` of two fields and a context with positions ``w.x``, normals
         ``w.normal`` and the coefficients by name. It must be linear in u and in v.
+    linear
+        Names of the coefficients, if they are scalars, there are no others, and the integrand is linear in all of
+        them together. `assemble` then works with these few numbers in place of one for each pair of derivatives.
 
     Examples
     --------
@@ -204,8 +214,11 @@ class BilinearForm(_Form):
             [ 0., -1.,  1.]], dtype=torch.float64)
     """
 
-    def __init__(self, integrand: Callable[[Any, Any, Any], Tensor]) -> None:
+    def __init__(
+        self, integrand: Callable[[Any, Any, Any], Tensor], linear: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(integrand, ("u", "v"))
+        self._separated = Separated(self, linear) if linear else None
 
     def __call__(
         self,
@@ -241,8 +254,27 @@ class BilinearForm(_Form):
             raise ArgumentError(
                 "test: trial and test need the same quadrature degree, cells and facets"
             )
-        C, parts = self._coefficients({"u": trial, "v": test}, Context(test, coefficients))
+        C, parts = self.coefficients({"u": trial, "v": test}, Context(test, coefficients))
         return element_matrices(C, trial, test, parts["u"], parts["v"])
+
+    def values(self, basis: CellBasis, dofs: Dofs, /, **coefficients: Coefficient) -> Tensor:
+        """Integrate over every cell and sum, without making all element matrices: ``[*batch, nnz]``.
+
+        Parameters
+        ----------
+        basis
+            Basis of u and v on all cells.
+        dofs
+            Numbering with the element and components of the basis.
+        **coefficients
+            As in a call.
+        """
+        w = Context(basis, coefficients)
+        found = None if self._separated is None else self._separated.find(w)
+        if found is not None:
+            return matrix_values(found.source, found.weights, basis, dofs, *found.parts)
+        C, parts = self.coefficients({"u": basis, "v": basis}, w)
+        return matrix_values(C.flatten(0, 1), None, basis, dofs, parts["u"], parts["v"])
 
     def _two_sided(
         self, trial: Basis | InteriorBasis, test: Basis | InteriorBasis, w: Context
@@ -256,7 +288,7 @@ class BilinearForm(_Form):
             row = []
             for u in SIDES:
                 sides: dict[str, Basis] = {"u": getattr(trial, u), "v": getattr(test, v)}
-                C, parts = self._coefficients(sides, w, (u, v))
+                C, parts = self.coefficients(sides, w, (u, v))
                 row.append(facet_matrices(C, sides, parts, test.dx))
             rows.append(torch.cat(torch.broadcast_tensors(*row), -1))
         return torch.cat(torch.broadcast_tensors(*rows), -2)
@@ -287,10 +319,10 @@ class LinearForm(_Form):
             vectors = []
             for side in SIDES:
                 basis: Basis = getattr(test, side)
-                L, parts = self._coefficients({"v": basis}, Context(test, coefficients), (side,))
+                L, parts = self.coefficients({"v": basis}, Context(test, coefficients), (side,))
                 vectors.append(facet_vectors(L, basis, parts["v"], test.dx))
             return torch.cat(torch.broadcast_tensors(*vectors), -1)
-        C, parts = self._coefficients({"v": test}, Context(test, coefficients))
+        C, parts = self.coefficients({"v": test}, Context(test, coefficients))
         return element_vectors(C, test, parts["v"])
 
 

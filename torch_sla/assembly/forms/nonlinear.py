@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,7 +99,7 @@ class _Nonlinear:
                 f"{self!r}: the integrand has shape {tuple(shape)}; expected [*batch, {n}|1, {nq}|1]: give "
                 "coefficients as [*batch, n|1, nq|1, *shape] and contract vectors to a scalar"
             )
-        size = torch.broadcast_shapes(shape, *(jet.shape[:-2] for jet in jets))
+        size = torch.Size(np.broadcast_shapes(shape, *(jet.shape[:-2] for jet in jets)))
         jets = tuple(_expanded(jet, size) for jet in jets)
         if parts != known:
             self._check(bases, parts, w, jets)

@@ -18,12 +18,12 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["contract"]
+__all__ = ["LARGEST_TABLE", "contract"]
 
 _compiled: Any = getattr(extension, "assembly", None)
 
 # Tables beyond this many entries (48 KiB) leave the first-level caches: a blocked product is faster.
-_LARGEST_TABLE = 6144
+LARGEST_TABLE = 6144
 
 
 def contract(R: Tensor, table: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def contract(R: Tensor, table: Tensor) -> Tensor:
     -------
     Tensor ``[*batch, n, nbv * cv, nbu * cu]``.
     """
-    fits = table.numel() <= _LARGEST_TABLE and R.numel() > 0
+    fits = table.numel() <= LARGEST_TABLE and R.numel() > 0
     known = R.dtype in (torch.float64, torch.complex128) and table.dtype == torch.float64
     if _compiled is None or not fits or not known or R.device.type != "cpu":
         return _torch_contract(R, table)

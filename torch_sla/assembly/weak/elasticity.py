@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,7 +107,7 @@ def normal_strains(u: Field, over_radius: Tensor | float | None = None) -> Tenso
     if along.shape[-1] == 3:
         return along
     hoop = 0.0 * g[..., 0, 0] if over_radius is None else over_radius * u.value[..., 0]
-    shape = torch.broadcast_shapes(along.shape[:-1], hoop.shape)
+    shape = np.broadcast_shapes(along.shape[:-1], hoop.shape)
     return torch.cat([along.expand(*shape, 2), hoop.expand(shape)[..., None]], -1)
 
 
@@ -139,7 +140,7 @@ def _initial_stress(u: Field, v: Field, w: Context) -> Tensor:
     return inner(turned, v.gradient)
 
 
-elasticity = BilinearForm(_elasticity)
+elasticity = BilinearForm(_elasticity, linear=("lam", "mu"))
 initial_stress = BilinearForm(_initial_stress)
 orthotropic = BilinearForm(_orthotropic)
 foundation = BilinearForm(_foundation)

@@ -31,6 +31,6 @@ def _tensor_mass(u: Field, v: Field, w: Context) -> Tensor:
     return dot(matvec(w.k, u), v)
 
 
-mass = BilinearForm(_mass)
+mass = BilinearForm(_mass, linear=("c",))
 tensor_mass = BilinearForm(_tensor_mass)
-vector_mass = BilinearForm(_vector_mass)
+vector_mass = BilinearForm(_vector_mass, linear=("c",))

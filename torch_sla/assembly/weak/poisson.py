@@ -26,5 +26,5 @@ def _tensor_diffusion(u: Field, v: Field, w: Context) -> Tensor:
     return dot(matvec(w.kappa, grad(u)), grad(v))
 
 
-diffusion = BilinearForm(_diffusion)
+diffusion = BilinearForm(_diffusion, linear=("kappa",))
 tensor_diffusion = BilinearForm(_tensor_diffusion)

@@ -66,6 +66,14 @@ class Exchange(torch.autograd.Function):
     def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
         return exchange(x_t, ctx.swap, back=ctx.back)
 
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, swap: Swap, back: bool
+    ) -> tuple[Tensor, int]:
+        """Send all members at once, as columns."""
+        del info
+        return exchange(x.movedim(in_dims[0] or 0, -1), swap, back=back), -1
+
 
 class Total(torch.autograd.Function):
     """Share of this process -> sum over all."""

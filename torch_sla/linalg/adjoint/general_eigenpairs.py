@@ -1,17 +1,17 @@
-"""Differentiable eigenpairs of a general matrix: ``A v = λ v`` with ``‖v‖ = 1``.
+"""Differentiable eigenpairs of a general pencil: ``A v = λ B v`` with ``‖v‖ = 1``; ``B`` may be the identity.
 
-For a simple eigenvalue let ``w`` be the left vector, ``wᴴ A = λ wᴴ``, scaled to ``wᴴ v = 1``. Then
+For a simple eigenvalue let ``w`` be the left vector, ``wᴴ A = λ wᴴ B``, scaled to ``wᴴ B v = 1``. Then
 
-    dλ = wᴴ dA v,        (A - λ) dv = -(dA - dλ) v.
+    dλ = wᴴ (dA - λ dB) v,        (A - λ B) dv = -(dA - λ dB - dλ B) v.
 
 A loss that does not depend on the arbitrary phase of ``v`` has a cotangent ``G`` with ``Im vᴴ G = 0``, and
-only ``q = (1 - v vᴴ) G`` matters. Let ``z`` solve ``(A - λ)ᴴ z = q`` with ``vᴴ z = 0``, which exists
+only ``q = (1 - v vᴴ) G`` matters. Let ``z`` solve ``(A - λ B)ᴴ z = q`` with ``(B v)ᴴ z = 0``, which exists
 because ``vᴴ q = 0``. With a cotangent ``g`` of λ and torch's convention for complex gradients,
 
-    grad_a = (g w - z) vᴴ on the pattern,
+    grad_a = (g w - z) vᴴ,        grad_b = -conj(λ) (g w - z) vᴴ        on the pattern,
 
-its real part when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ)ᴴ, v],
-[vᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
+their real parts when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ B)ᴴ, v],
+[(B v)ᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
 derivative and are refused. Second derivatives of eigenvalues are first ones of ``w vᴴ``: with ``w`` a
 recorded solution of that system they need derivatives of λ and ``v`` only once.
 
@@ -47,17 +47,19 @@ class GeneralProblem(Protocol):
     def extend(self, x: Tensor) -> Tensor:
         """Return ``x`` on the columns of the pattern, see `torch_sla.linalg.adjoint.solve.Solver`."""
 
-    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return ``λ`` ``[k]`` and unit vectors ``[n, k]``, complex, without recording."""
 
-    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+    def left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return left vectors and the solutions ``z``, both ``[n, k]``.
 
         Raises `GradientError` when an eigenvalue is multiple or defective to working precision.
         """
 
-    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
-        """Return left vectors ``[n, k]`` as functions of all three, for derivatives of second order."""
+    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
+        """Return left vectors ``[n, k]`` as functions of all four, for derivatives of second order."""
 
 
 class PhaseFree(torch.autograd.Function):
@@ -81,42 +83,71 @@ class PhaseFree(torch.autograd.Function):
 
 
 class GeneralEigenpairs(torch.autograd.Function):
-    """Values ``[nnz_csr]`` -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
+    """Values and those of the mass on one pattern, ``[nnz_csr]`` -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
 
     @staticmethod
-    def forward(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:
-        return problem.solve(values)
+    def forward(
+        values: Tensor, mass: Tensor | None, problem: GeneralProblem
+    ) -> tuple[Tensor, Tensor]:
+        return problem.solve(values, mass)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        values, ctx.problem = inputs
-        ctx.save_for_backward(values, *output)
+        values, mass, ctx.problem = inputs
+        ctx.save_for_backward(values, mass, *output)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, G: Tensor | None) -> tuple[Tensor | None, None]:
-        values, w, V = ctx.saved_tensors
+    def backward(
+        ctx: Any, g: Tensor | None, G: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        values, mass, w, V = ctx.saved_tensors
         if g is None and G is None:
-            return None, None
+            return None, None, None
+        problem, massive = ctx.problem, ctx.needs_input_grad[1]
         if torch.is_grad_enabled() and g is not None and G is None:
             V = PhaseFree.apply(V)
-            W = ctx.problem.recorded_left(values, w, V)
-            across = ctx.problem.extend(V.conj())
-            grad = sampled_product(W * g, across, ctx.problem.pattern)
-            return grad if values.is_complex() else grad.real, None
+            left = problem.recorded_left(values, mass, w, V) * g
+            return *_on_pattern(problem, values, mass, w, V, left, massive), None
         with torch.no_grad():
-            grad = _gradient(ctx.problem, values, w, V, g, G)
-        return first_order(grad, _SECOND, values, V, g, G), None
+            left = _left(problem, values, mass, w, V, g, G)
+            grads = _on_pattern(problem, values, mass, w, V, left, massive)
+        links = (values, mass, V, g, G)
+        return (
+            first_order(grads[0], _SECOND, *links),
+            None if grads[1] is None else first_order(grads[1], _SECOND, *links),
+            None,
+        )
 
 
-def _gradient(
+def _on_pattern(
     problem: GeneralProblem,
     values: Tensor,
+    mass: Tensor | None,
+    w: Tensor,
+    V: Tensor,
+    left: Tensor,
+    massive: bool,
+) -> tuple[Tensor, Tensor | None]:
+    across = problem.extend(V.conj())
+    grad = sampled_product(left, across, problem.pattern)
+    of_values = grad if values.is_complex() else grad.real
+    if mass is None or not massive:
+        return of_values, None
+    of_mass = sampled_product(-w.conj() * left, across, problem.pattern)
+    return of_values, of_mass if mass.is_complex() else of_mass.real
+
+
+def _left(
+    problem: GeneralProblem,
+    values: Tensor,
+    mass: Tensor | None,
     w: Tensor,
     V: Tensor,
     g: Tensor | None,
     G: Tensor | None,
 ) -> Tensor:
+    """Return ``g w - z``."""
     Q = torch.zeros_like(V)
     if G is not None:
         along = problem.space.dot(V, G)
@@ -126,14 +157,13 @@ def _gradient(
                 "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
             )
         Q = G - V * along
-    W, Z = problem.left(values, w, V, Q)
+    W, Z = problem.left(values, mass, w, V, Q)
     left = torch.zeros_like(V) if g is None else W * g
-    if G is not None:
-        left = left - Z
-    grad = sampled_product(left, problem.extend(V.conj()), problem.pattern)
-    return grad if values.is_complex() else grad.real
+    return left if G is None else left - Z
 
 
-def general_eigenpairs(values: Tensor, problem: GeneralProblem) -> tuple[Tensor, Tensor]:
+def general_eigenpairs(
+    values: Tensor, mass: Tensor | None, problem: GeneralProblem
+) -> tuple[Tensor, Tensor]:
     """Return ``λ, V``, differentiable twice and once."""
-    return GeneralEigenpairs.apply(values, problem)  # type: ignore[no-any-return]
+    return GeneralEigenpairs.apply(values, mass, problem)  # type: ignore[no-any-return]

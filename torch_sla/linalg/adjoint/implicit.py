@@ -4,7 +4,8 @@ With the Jacobian ``J = ∂F/∂u`` at the solution, ``J du = -∂F/∂θ dθ``.
 
     Jᵀ λ = g,        grad_θ = -(∂F/∂θ)ᵀ λ,
 
-the second by one vector-Jacobian product of the residual. How the solution was found does not matter.
+the second by one vector-Jacobian product of the residual. Forward mode solves with J itself, which is independent
+of the adjoint's solve and so can test it. How the solution was found does not matter.
 Both steps are written with operations that are themselves differentiable in ``u``, ``θ`` and ``g``, and
 ``u`` is this Function's own output, so derivatives of every order follow.
 
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["ImplicitProblem", "implicit_solve"]
 
@@ -33,6 +35,9 @@ class ImplicitProblem(Protocol):
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
 
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Solve ``J du = b``, not recorded; ``NotImplementedError`` where there is no forward mode."""
+
 
 class ImplicitSolve(torch.autograd.Function):
     """Starting value and parameters -> the root ``u``; the starting value has no gradient."""
@@ -45,6 +50,7 @@ class ImplicitSolve(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.problem = inputs[0]
         ctx.save_for_backward(output, *inputs[2:])
+        ctx.save_for_forward(output, *inputs[2:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -70,6 +76,29 @@ class ImplicitSolve(torch.autograd.Function):
             found = torch.autograd.grad(F, wanted, -lam, create_graph=recorded, allow_unused=True)
         grads = iter(found)
         return None, None, *(next(grads) if need else None for need in needed)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        u, *leaves = (forward_ad.unpack_dual(x).primal.detach() for x in ctx.saved_tensors)
+        moved = {i: t for i, t in enumerate(tangents[2:]) if t is not None}
+        with torch.enable_grad():
+            own = [x.requires_grad_() if i in moved else x for i, x in enumerate(leaves)]
+            F = ctx.problem.residual(u, tuple(own))
+            # Fθ dθ is the derivative of Fθᵀ w with respect to w.
+            w = torch.zeros_like(F, requires_grad=True)
+            back = torch.autograd.grad(
+                F, [own[i] for i in moved], w, create_graph=True, allow_unused=True
+            )
+            pairs = [
+                (g, t)
+                for g, t in zip(back, moved.values(), strict=True)
+                if g is not None and g.requires_grad
+            ]
+            if not pairs:
+                return torch.zeros_like(u)
+            (change,) = torch.autograd.grad([g for g, _ in pairs], w, [t for _, t in pairs])
+        plain = tuple(leaf.detach() for leaf in leaves)
+        return ctx.problem.forward_solve(u, plain, -change)  # type: ignore[no-any-return]
 
 
 def implicit_solve(problem: ImplicitProblem, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:

@@ -42,7 +42,7 @@ class Eigen(Backend):
     capabilities = Capabilities(
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
-            Method("ldlt", "direct", "hermitian"),
+            Method("ldlt", "direct", "hermitian", pivots=False),
             Method("lu", "direct"),
             Method("cg", "iterative", "positive_definite", ("ichol", "jacobi", "none")),
             Method("bicgstab", "iterative", "general", ("ilu", "jacobi", "none")),

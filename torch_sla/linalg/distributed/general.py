@@ -63,8 +63,9 @@ class PartGeneral:
         return Product(self.A, values.to(_COMPLEX.get(values.dtype, values.dtype)))
 
     @outside_transforms
-    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Find, sort, check and normalise the pairs."""
+    def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Find, sort, check and normalise the pairs; a mass is not known here."""
+        del mass
         A, k, n = self._operator(values), self._k, self.A.rows.n
         real = not values.is_complex()
         dtype = _COMPLEX.get(values.dtype, values.dtype)
@@ -103,11 +104,14 @@ class PartGeneral:
         return order
 
     @outside_transforms
-    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+    def left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Left vectors and adjoint solutions from the bordered matrix of each pair, by GMRES.
 
         The border is one more unknown, which the first process holds.
         """
+        del mass
         A = self._operator(values.detach())
         w, V, Q = w.detach(), V.detach(), Q.detach()
         space, comm = self.space, self.A.rows.comm
@@ -141,9 +145,9 @@ class PartGeneral:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 
-    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
+    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
         """Refuse: second derivatives are not available in parts."""
-        del values, w, V
+        del values, mass, w, V
         raise GradientError(
             "second derivatives of eigenvalues of a general matrix in parts are not available"
         )
@@ -242,4 +246,4 @@ def part_eigs(
         raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
     if which not in _RANK:
         raise ArgumentError(f"`which` must be one of {', '.join(_RANK)}, got {which!r}")
-    return general_eigenpairs(values, PartGeneral(A, k, which, tol, maxiter, norm))
+    return general_eigenpairs(values, None, PartGeneral(A, k, which, tol, maxiter, norm))

@@ -38,7 +38,7 @@ class Halo:
     def __init__(self, layout: Layout, places: Tensor, parts: Tensor) -> None:
         comm = layout.comm
         self.layout, self.places, self.parts = layout, places, parts
-        owner = layout.owner(places)
+        owner = layout.owner(places).long()
         rank = comm.rank_of(owner)
         order = rank.argsort(stable=True)
         # The buffer has the entries of each process together; None: so has the halo.
@@ -46,7 +46,9 @@ class Halo:
         counts = torch.bincount(rank, minlength=comm.world).tolist()
         self._counts: list[int] = counts
         sender, (asked,) = comm.route(owner, [places])
-        given = asked - layout.start
+        # What is held is counted in 32 bits where that does.
+        index = torch.int32 if layout.n_held <= torch.iinfo(torch.int32).max else torch.int64
+        given = (asked - layout.start).to(index)
         amounts = torch.bincount(sender, minlength=comm.world).tolist()
         self.sends: list[Tensor] = list(given.split(amounts))
         here = (owner >= comm.held.start) & (owner < comm.held.stop) & (owner != parts)

@@ -41,18 +41,23 @@ def find_out(sharding: Sharding, values: Tensor) -> Knowledge:
     dominance, and disproved by a diagonal entry that is not positive.
     """
     comm, values = sharding.rows.comm, values.detach()
-    sizes = values.abs()
-    rows = sharding.pattern.sum_rows(sizes)
+    rows = sharding.row_sums(values.abs())
     diagonal = sharding.diagonal(values)
     d = diagonal.real if values.is_complex() else diagonal
     off = rows - diagonal.abs()
     eps = torch.finfo(values.dtype).eps
     n = sharding.rows.start + torch.arange(sharding.rows.n_held, device=values.device)
     x = (1.5 + torch.cos(1.7 * n.double() + 0.3)).to(values.dtype).unsqueeze(1)
-    A, size = Product(sharding, values), Product(sharding, sizes)
+    # What is made for the adjoint products here goes with them.
+    split = sharding.split.bare()
+    A = Product(sharding, values, split)
     there, back = A(x), A.adjoint(x)
+    del A
+    sizes = values.abs()
+    A = Product(sharding, sizes, split)
     positive = x.abs().to(sizes.dtype)
-    limit = 32 * eps * (size(positive) + size.adjoint(positive))
+    limit = 32 * eps * (A(positive) + A.adjoint(positive))
+    del A, split, sizes
     asymmetric = ((there - back).abs() > limit).any()
     not_positive = ~(d > 0).all()
     not_dominant = ~(d > off * (1 + 8 * eps)).all()

@@ -72,8 +72,17 @@ class Layout:
         return cls(comm, sizes, order[begin:end], part.device), place
 
     def owner(self, place: Tensor) -> Tensor:
-        """Return the part that owns each place."""
-        return torch.searchsorted(self.offsets.to(place.device)[1:], place, right=True)
+        """Return the part that owns each place, int32."""
+        ends = self.offsets[1:].to(place.device)
+        # Tables of the dtype of what is looked up: no copy of the latter is made.
+        if place.dtype is torch.int32:
+            ends = ends.clamp(max=torch.iinfo(torch.int32).max).int()
+        return torch.searchsorted(ends, place, right=True, out_int32=True)
+
+    @property
+    def index(self) -> torch.dtype:
+        """Shortest dtype that holds every place."""
+        return torch.int32 if self.n <= torch.iinfo(torch.int32).max else torch.int64
 
     def part_slice(self, part: int) -> slice:
         """Where the entries of a part of this process are in what it holds."""

@@ -199,12 +199,14 @@ class _Problem:
         both: Tensor = torch.linalg.qr(torch.cat(self._D.comm.gather(own)), mode="r").R
         return both
 
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Refuse: forward mode in parts is that of linear solves."""
+        del u, leaves, b
+        raise NotImplementedError("nonlinear solves in parts have no forward mode")
+
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+        self.info.require_derivative()
         if torch.is_grad_enabled():
             raise GradientError("second derivatives of nonlinear solves in parts are not available")
         with torch.enable_grad():

@@ -14,7 +14,10 @@ from torch_sla.linalg.distributed.layout import Layout
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["entry_halo", "layout_of_owned", "place_of"]
+
+__all__ = ["Moved", "entry_halo", "layout_of_owned", "place_of"]
+
+_RUN = 1 << 22  # names that are looked for at a time
 
 
 def layout_of_owned(comm: Communicator, owned: list[Tensor], n: int) -> tuple[Layout, Directory]:
@@ -70,6 +73,7 @@ class Directory:
         self._begin, size = begin, max(end - begin, 0)
         places = torch.arange(layout.start, layout.start + layout.n_held, device=layout.device)
         _, (names, found) = comm.route(self._keeper(layout.names), [layout.names, places])
+        self._layout = layout
         self._table = torch.full((size,), -1, dtype=torch.int64, device=layout.device)
         self._table[names - begin] = found
         listed = torch.bincount(names - begin, minlength=size) if size else names
@@ -80,7 +84,23 @@ class Directory:
 
     def places(self, names: Tensor) -> Tensor:
         """Return the place of each name ``[m]``; all processes call it together."""
-        unique, back = torch.unique(names.long(), return_inverse=True)
+        layout = self._layout
+        own, order = layout.names.sort()
+        found = names.new_full(names.shape, -1, dtype=layout.index)
+        if len(own):
+            # In runs, because most names are of this process and what it takes to find them is many times their size.
+            for begin in range(0, len(names), _RUN):
+                some = names[begin : begin + _RUN].long()
+                at = torch.searchsorted(own, some).clamp_(max=len(own) - 1)
+                here = torch.where(own[at] == some, layout.start + order[at], -1)
+                found[begin : begin + _RUN] = here.to(layout.index)
+        missing = (found < 0).nonzero().squeeze(1)
+        found[missing] = self._asked(names[missing].long()).to(layout.index)
+        return found
+
+    def _asked(self, names: Tensor) -> Tensor:
+        """Ask the keepers."""
+        unique, back = torch.unique(names, return_inverse=True)
         keeper = self._keeper(unique)
         sender, (asked,) = self._comm.route(keeper, [unique])
         firsts = torch.tensor(
@@ -93,10 +113,42 @@ class Directory:
 
 def place_of(names: Tensor, place: Tensor | Directory) -> Tensor:
     """Return places of names from a table that is known whole, or from a directory."""
-    return place.places(names) if isinstance(place, Directory) else place[names.long()]
+    return place.places(names) if isinstance(place, Directory) else place.index_select(0, names)
 
 
-def entry_halo(comm: Communicator, to: Tensor, payloads: list[Tensor]) -> tuple[Halo, list[Tensor]]:
+class Moved:
+    """Entries that stay on their process, then those that arrive from others; a `Swap`.
+
+    Parameters
+    ----------
+    count
+        Entries of this process before.
+    kept
+        Which of them stay, None for all.
+    halo
+        Fetches the others.
+    """
+
+    def __init__(self, count: int, kept: Tensor | None, halo: Halo) -> None:
+        self._count, self._kept, self._halo = count, kept, halo
+
+    def fetch(self, x: Tensor) -> Tensor:
+        """Return what is here after the move, of ``x`` ``[count, *]``."""
+        there = self._halo.fetch(x)
+        return torch.cat([x if self._kept is None else x.index_select(0, self._kept), there])
+
+    def give_back(self, h: Tensor) -> Tensor:
+        """Add ``h`` where it came from: ``[count, *]``."""
+        stay = len(h) - self._halo.size
+        out = self._halo.give_back(h[stay:])
+        if self._kept is None:
+            return out + h[:stay]
+        return out.index_add_(0, self._kept, h[:stay])
+
+
+def entry_halo(
+    comm: Communicator, to: Tensor, payloads: list[Tensor]
+) -> tuple[Moved | None, list[Tensor]]:
     """Plan to move entries to parts, so that their values can follow at any time.
 
     Parameters
@@ -108,14 +160,28 @@ def entry_halo(comm: Communicator, to: Tensor, payloads: list[Tensor]) -> tuple[
 
     Returns
     -------
-    Halo, list of Tensor
-        Fetches the values of the entries that arrived, in the order in which `payloads` are returned: by part.
+    Moved or None, list of Tensor
+        Fetches the values of the entries that are here then, in the order in which `payloads` are returned. None
+        where no process sends any.
     """
-    counts = torch.zeros(comm.parts, dtype=torch.int64, device=to.device)
-    counts[comm.held.start] = len(to)
-    layout = Layout(comm, comm.reduce(counts), device=to.device)
-    places = torch.arange(layout.start, layout.start + len(to), device=to.device)
-    _, (part, place, *told) = comm.route(to, [to, places, *payloads])
+    away = ((to < comm.held.start) | (to >= comm.held.stop)).nonzero().squeeze(1)
+    sizes = torch.zeros(comm.parts + 1, dtype=torch.int64, device=to.device)
+    sizes[comm.held.start], sizes[-1] = len(to), len(away)
+    sizes = comm.reduce(sizes)
+    if not int(sizes[-1]):
+        return None, payloads
+    layout = Layout(comm, sizes[:-1], device=to.device)
+    there = to[away].long()
+    sent = [layout.start + away, *(t[away] for t in payloads)]
+    _, (part, place, *told) = comm.route(there, [there, *sent])
     order = (part * max(layout.n, 1) + place).argsort()
     halo = Halo(layout, place[order], part[order])
-    return halo, [t[order] for t in told]
+    kept = None
+    if len(away):
+        stays = torch.ones(len(to), dtype=torch.bool, device=to.device)
+        stays[away] = False
+        kept = stays.nonzero().squeeze(1).to(layout.index)
+        payloads = [t.index_select(0, kept) for t in payloads]
+    return Moved(len(to), kept, halo), [
+        torch.cat([t, new[order].to(t.dtype)]) for t, new in zip(payloads, told, strict=True)
+    ]

@@ -45,7 +45,8 @@ class BorrowedRows:
         first = torch.cumsum(lengths, 0) - lengths
         offset = torch.arange(len(self.row), device=crow.device) - first[self.row]
         self._halo = Halo(entries, begin[self.row] + offset, halo.parts[self.row])
-        self.col = self.fetch(matrix.column_places[pattern.ccol.long()])
+        places = matrix.column_places.to(matrix.columns.index)
+        self.col = self.fetch(places.index_select(0, pattern.ccol)).long()
 
     def fetch(self, values: Tensor) -> Tensor:
         """Return what belongs to the fetched entries of slot values ``[nnz_csr]``."""

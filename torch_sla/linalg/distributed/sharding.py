@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.layout import Layout
 
-__all__ = ["Product", "Sharding"]
+__all__ = ["Product", "Sharding", "taken"]
+
+_RUN = 1 << 20  # entries that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,24 @@ class Split:
 
     Parameters
     ----------
-    inner, inner_slots
-        Columns that are owned here, all rows; which slots these are.
-    outer, outer_slots
+    inner
+        Columns that are owned here, all rows.
+    outer
         Halo columns of the rows that have any.
     rows
         Which rows those are.
     """
 
     inner: Pattern
-    inner_slots: Tensor
     outer: Pattern
-    outer_slots: Tensor
     rows: Tensor
+
+    def bare(self) -> Split:
+        """Return the same without what was made of the patterns."""
+        inner, outer = (
+            Pattern(p.crow, p.ccol, p.shape, (), None) for p in (self.inner, self.outer)
+        )
+        return replace(self, inner=inner, outer=outer)
 
 
 class Sharding:
@@ -68,19 +76,17 @@ class Sharding:
 
     @outside_transforms
     def __init__(self, rows: Layout, columns: Layout, row: Tensor, col: Tensor) -> None:
-        row, col = row.long(), col.long()
-        part = rows.owner(row)
-        foreign = columns.owner(col) != part
-        wanted, slot = torch.unique(
-            part[foreign] * columns.n + col[foreign], sorted=True, return_inverse=True
-        )
-        size = max(columns.n, 1)
+        foreign = _foreign(rows, columns, row, col)
+        part, size = rows.owner(row[foreign]).long(), max(columns.n, 1)
+        wanted, slot = torch.unique(part * size + col[foreign], sorted=True, return_inverse=True)
         self.rows, self.columns = rows, columns
         self.halo = Halo(columns, wanted % size, torch.div(wanted, size, rounding_mode="floor"))
-        local = col - columns.start
-        local[foreign] = columns.n_held + slot
         shape = (rows.n_held, columns.n_held + self.halo.size)
-        self.pattern = Pattern.from_coo(row - rows.start, local, shape)
+        index = torch.int32 if max(shape) <= torch.iinfo(torch.int32).max else torch.int64
+        local = (col - columns.start).to(index)
+        local[foreign] = (columns.n_held + slot).to(index)
+        del foreign, slot
+        self.pattern = Pattern.from_coo((row - rows.start).to(index), local, shape)
 
     @classmethod
     def of(cls, rows: Layout, columns: Layout, halo: Halo, pattern: Pattern) -> Sharding:
@@ -88,6 +94,38 @@ class Sharding:
         out = cls.__new__(cls)
         out.rows, out.columns, out.halo, out.pattern = rows, columns, halo, pattern
         return out
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Layout,
+        columns: Layout,
+        csr: tuple[Tensor, Tensor],
+        values: Tensor,
+        others: Tensor,
+    ) -> tuple[Sharding, Tensor]:
+        """Make one of compressed rows, and its slot values.
+
+        Parameters
+        ----------
+        csr
+            ``crow`` and ``ccol`` of the rows held here; columns count what is owned here first, then `others`.
+        values
+            ``[nnz]``.
+        others
+            Places of columns ``[m]``, ascending.
+        """
+        crow, ccol = csr
+        held = rows.comm.held
+        if len(held) == 1:
+            # One part: these are the owned columns and its halo as they stand.
+            halo = Halo(columns, others, torch.full_like(others, held.start))
+            pattern = Pattern.from_csr(crow, ccol, (rows.n_held, columns.n_held + len(others)))
+            return cls.of(rows, columns, halo, pattern), values
+        own = torch.arange(columns.start, columns.start + columns.n_held, device=others.device)
+        places = torch.cat([own, others])
+        made = cls(rows, columns, rows.start + expand_rows(crow).long(), places[ccol.long()])
+        return made.slots, made.pattern.coalesce(values)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,7 +155,7 @@ class Sharding:
         """Return ``A x`` for slot values and ``x`` ``[n_held, K]``, differentiable to any order."""
         return matmul(values, self.extend(x), self.pattern.slots)
 
-    @cached_property
+    @property
     def column_places(self) -> Tensor:
         """Place of every column of the pattern."""
         own = torch.arange(
@@ -131,15 +169,35 @@ class Sharding:
     @outside_transforms
     def split(self) -> Split:
         """The pattern in two; made once."""
-        row, col = self.pattern.csr_row.long(), self.pattern.ccol.long()
-        n, m = self.pattern.shape
-        inside = col < self.columns.n_held
-        inner_slots, outer_slots = inside.nonzero().squeeze(1), (~inside).nonzero().squeeze(1)
-        inner = _csr(row[inner_slots], col[inner_slots], n, self.columns.n_held)
-        rows, short = torch.unique_consecutive(row[outer_slots], return_inverse=True)
-        outer_col = col[outer_slots] - self.columns.n_held
-        outer = _csr(short, outer_col, rows.numel(), m - self.columns.n_held)
-        return Split(inner, inner_slots, outer, outer_slots, rows)
+        pattern, own = self.pattern, self.columns.n_held
+        n, m = pattern.shape
+        if m == own:
+            none = pattern.crow.new_zeros(1)
+            empty = Pattern.from_csr(none, none[:0], (0, 0))
+            return Split(pattern.slots, empty, none[:0])
+        inside = pattern.ccol < own
+        outer = (~inside).nonzero().squeeze(1)  # few
+        row = torch.searchsorted(pattern.crow, outer.to(pattern.crow.dtype), right=True) - 1
+        crow = pattern.crow.clone()
+        crow[1:] -= torch.cumsum(torch.bincount(row, minlength=n), 0).to(crow.dtype)
+        rows, short = torch.unique_consecutive(row, return_inverse=True)
+        return Split(
+            Pattern.from_csr(crow, taken(pattern.ccol, inside), (n, own)),
+            _csr(short, pattern.ccol[outer].long() - own, rows.numel(), m - own),
+            rows,
+        )
+
+    def divide(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Slot values of the two patterns of `split`."""
+        if self.pattern.shape[1] == self.columns.n_held:
+            return values, values[:0]
+        inside = self.pattern.ccol < self.columns.n_held
+        return taken(values, inside), taken(values, ~inside)
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Sum slot values along rows ``[n_held]``; not recorded."""
+        ones = values.new_ones(self.pattern.shape[1], 1)
+        return _multiply(self.pattern, values, ones).squeeze(1)
 
     @cached_property
     @outside_transforms
@@ -147,14 +205,14 @@ class Sharding:
         """Slot of the diagonal entry of each row, -1 where there is none."""
         if not self.square:
             raise ArgumentError(f"a matrix of shape {self.shape} has no diagonal here")
-        return self.pattern.diagonal_slots.long()
+        return self.pattern.diagonal_slots
 
     def diagonal(self, values: Tensor) -> Tensor:
         """Return diagonal entries ``[n_held]``, zero where there is none."""
         slots = self.diagonal_slots
         if not values.numel():
             return values.new_zeros(slots.shape)
-        return torch.where(slots >= 0, values[slots.clamp(min=0)], 0)
+        return torch.where(slots >= 0, values[slots.clamp(min=0).long()], 0)
 
     def part_pattern(self, part: int) -> tuple[Pattern, Tensor, Tensor]:
         """Return the rows of one part as a matrix of their own.
@@ -188,13 +246,13 @@ class Product:
     ----------
     sharding, values
         The matrix, slot values ``[nnz_csr]``.
+    split
+        Instead of `Sharding.split`, which keeps what is made of it for the adjoint.
     """
 
-    def __init__(self, sharding: Sharding, values: Tensor) -> None:
-        self.sharding, self._split = sharding, sharding.split
-        values = values.detach().resolve_conj()
-        self._inner = values[self._split.inner_slots]
-        self._outer = values[self._split.outer_slots]
+    def __init__(self, sharding: Sharding, values: Tensor, split: Split | None = None) -> None:
+        self.sharding, self._split = sharding, split or sharding.split
+        self._inner, self._outer = sharding.divide(values.detach().resolve_conj())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``A x`` for ``[n_held, K]``."""
@@ -230,6 +288,21 @@ class Product:
 
 def _multiply(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
     return kernels.spmm(pattern.crow, pattern.ccol, values, x, longest=pattern.longest_row)
+
+
+def taken(x: Tensor, mask: Tensor) -> Tensor:
+    """Return ``x[mask]``, in runs: what finds the places of a mask is twice as long as the values."""
+    if len(x) <= _RUN:
+        return x[mask]
+    runs = range(0, len(x), _RUN)
+    return torch.cat([x[i : i + _RUN][mask[i : i + _RUN]] for i in runs])
+
+
+def _foreign(rows: Layout, columns: Layout, row: Tensor, col: Tensor) -> Tensor:
+    """Mark entries whose column belongs to another part than their row."""
+    if len(rows.comm.held) == 1:
+        return (col < columns.start) | (col >= columns.start + columns.n_held)
+    return columns.owner(col) != rows.owner(row)
 
 
 def _csr(row: Tensor, col: Tensor, n: int, m: int) -> Pattern:

@@ -192,7 +192,8 @@ class PartSolver:
         size, bad = size.chunk(2)
         if bool((bad > 0).any()):
             raise SolveError(Result.NONFINITE, "NaN or infinity in the right-hand side")
-        bound = torch.finfo(size.dtype).max ** 0.25
+        # Preconditioners may work in single precision.
+        bound = min(torch.finfo(size.dtype).max ** 0.25, 2.0**20)
         extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
         powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
         return torch.where(extreme, powers, 1.0)

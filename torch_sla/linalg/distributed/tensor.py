@@ -21,7 +21,13 @@ from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.distributed.partition import choose_parts
-from torch_sla.linalg.distributed.pieces import Directory, entry_halo, layout_of_owned, place_of
+from torch_sla.linalg.distributed.pieces import (
+    Directory,
+    Moved,
+    entry_halo,
+    layout_of_owned,
+    place_of,
+)
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -29,7 +35,6 @@ from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch_sla.linalg.distributed.halo import Halo
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["DSparseTensor"]
@@ -133,13 +138,15 @@ class DSparseTensor:
         part = physical(part).long().to(row.device)
         layout, place = Layout.of_parts(comm, part)
         if not comm.alone:
-            owner = part[row.long()]
+            owner = part.index_select(0, physical(row))
             mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
             values, row, col = values[mine], row[mine], col[mine]
-        sharding = Sharding(layout, layout, place[row.long()], place[col.long()])
+        place = place.to(layout.index)
+        rows, cols = (place.index_select(0, physical(t)) for t in (row, col))
+        sharding = Sharding(layout, layout, rows, cols)
         self._set(sharding, values, None)
 
-    def _set(self, sharding: Sharding, values: Tensor, moved: Halo | None) -> None:
+    def _set(self, sharding: Sharding, values: Tensor, moved: Moved | None) -> None:
         self.sharding, self._values, self._moved = sharding, values, moved
         self.near_nullspace = None
         self._known: tuple[int, Knowledge] | None = None

@@ -14,7 +14,7 @@ from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
-from torch_sla.linalg.distributed.pieces import entry_halo
+from torch_sla.linalg.distributed.pieces import Moved, entry_halo
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
@@ -369,7 +369,7 @@ def to_dense(D: DSparseTensor) -> Tensor:
 
 
 @outside_transforms
-def _turned(D: DSparseTensor) -> tuple[Sharding, Halo]:
+def _turned(D: DSparseTensor) -> tuple[Sharding, Moved | None]:
     """Positions of the transpose, and how its values come from the slots of the matrix."""
     s, places = D.sharding, D.sharding.column_places
     pattern = s.pattern
@@ -382,7 +382,8 @@ def _turned(D: DSparseTensor) -> tuple[Sharding, Halo]:
 def transpose(D: DSparseTensor) -> DSparseTensor:
     """Return ``Aᵀ`` in the same parts: entries move to the owners of their columns; differentiable."""
     sharding, halo = _turned(D)
-    return type(D).from_sharding(sharding, exchange(D.slot_values(), halo))
+    values = D.slot_values()
+    return type(D).from_sharding(sharding, values if halo is None else exchange(values, halo))
 
 
 def adjoint(D: DSparseTensor) -> DSparseTensor:

@@ -1,4 +1,4 @@
-"""`eigs`: some eigenpairs of a general, truly unsymmetric matrix."""
+"""`eigs`: some eigenpairs of a general, truly unsymmetric matrix or pencil."""
 
 from __future__ import annotations
 
@@ -56,10 +56,11 @@ def eigs(
     sigma: complex | None = None,
     return_eigenvectors: bool = True,
     *,
+    M: SparseTensor | None = None,
     tol: float | None = None,
     maxiter: int | None = None,
 ) -> Any:
-    """Find `k` eigenvalues and right eigenvectors of a general matrix, ``A v = λ v``.
+    """Find `k` eigenvalues and right eigenvectors of a general matrix or pencil, ``A v = λ M v``.
 
     Parameters
     ----------
@@ -72,6 +73,9 @@ def eigs(
         its magnitude for a real matrix). With `sigma` only ``"LM"``.
     sigma
         Find the eigenvalues nearest to this number, by shift and invert.
+    M
+        Any square matrix, unbatched or with the batch of `A`; the identity by default. Where it is singular,
+        some eigenvalues are infinite: ask for the small ones, or for those near `sigma`.
     tol, maxiter
         Of the iteration; working precision by default.
 
@@ -118,12 +122,40 @@ def eigs(
     if not torch.isfinite(physical(A.values)).all():
         raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
     pattern, values = A.flat_slots()
+    members = values.reshape(A.batch_size, values.shape[-1])
+    masses: list[Tensor | None] = [None] * A.batch_size
+    if M is not None:
+        pattern, members, spread = _together(A, M)
+        masses = list(spread)
     problem = _Problem(pattern, k, which, sigma, tol, maxiter)
-    pairs = [general_eigenpairs(v, problem) for v in values.reshape(A.batch_size, values.shape[-1])]
+    pairs = [general_eigenpairs(v, m, problem) for v, m in zip(members, masses, strict=True)]
     w = torch.stack([pair[0] for pair in pairs]).reshape(*A.batch_shape, k)
     if not return_eigenvectors:
         return w
     return w, torch.stack([pair[1] for pair in pairs]).reshape(*A.batch_shape, n, k)
+
+
+def _together(A: SparseTensor, M: SparseTensor) -> tuple[Pattern, Tensor, Tensor]:
+    """Put both on one pattern: values ``[members, nnz]`` of each."""
+    if M.flat_shape != A.flat_shape or M.device != A.device:
+        raise ArgumentError(f"`M` must have the shape {A.flat_shape} and device of the matrix")
+    if M.is_batched and M.batch_shape != A.batch_shape:
+        raise ArgumentError(
+            f"`M` has batch dimensions {tuple(M.batch_shape)} and the matrix {tuple(A.batch_shape)}"
+        )
+    if not torch.isfinite(physical(M.values)).all():
+        raise SolveError(Result.NONFINITE, "NaN or infinity in `M`")
+    (first, values), (second, mass) = A.flat_slots(), M.flat_slots()
+    dtype = torch.promote_types(values.dtype, mass.dtype)
+    values, mass = values.to(dtype), mass.to(dtype)
+    if first is not second:
+        joint = _union(first, second)
+        values = joint.coalesce(torch.nn.functional.pad(values, (0, mass.shape[-1])))
+        mass = joint.coalesce(torch.nn.functional.pad(mass, (first.nnz_csr, 0)))
+        first = joint.slots
+    spread = mass.expand(*A.batch_shape, mass.shape[-1])
+    size = values.shape[-1]
+    return first, values.reshape(A.batch_size, size), spread.reshape(A.batch_size, size)
 
 
 class _Problem(WholeSpace):
@@ -142,24 +174,55 @@ class _Problem(WholeSpace):
         self._k, self._which, self._sigma = k, which, sigma
         self._tol, self._maxiter = tol, maxiter
 
+    def _mass(self, mass: Tensor | None) -> tuple[Pattern, Tensor] | None:
+        return None if mass is None else (self.pattern, mass)
+
+    def _massive(self, mass: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """Return ``X -> M X``."""
+        return (lambda X: X) if mass is None else product(self.pattern, mass)
+
     @outside_transforms
-    def solve(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find, sort, check and normalise the pairs."""
-        values = values.detach()
+        values, mass = values.detach(), None if mass is None else mass.detach()
         n, k = self.pattern.shape[0], self._k
         if n <= _DENSE or (k > n // 3 and n <= _DENSE_LIMIT):
-            w, V = torch.linalg.eig(to_dense(self.pattern, values))
+            w, V = self._dense(values, mass)
         else:
-            w, V = self._arpack(values)
+            w, V = self._arpack(values, mass)
         w, V = w.to(_COMPLEX.get(values.dtype, values.dtype)), V.to(w.dtype)
         kept = self._order(w, values.is_complex())[:k]
         w, V = w[kept], V[:, kept].contiguous()
         V = V / torch.linalg.vector_norm(V, dim=0)
         bound = max_norm(self.pattern, values)
         scale = w.real.new_full((k,), max(bound, torch.finfo(w.dtype).tiny))
+        if mass is not None:
+            scale = scale + w.abs() * max_norm(self.pattern, mass)
         tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, self._tol or 0.0)
-        check_residuals(product(self.pattern, values)(V) - V * w, scale, tol, "the eigenpairs")
+        residual = product(self.pattern, values)(V) - self._massive(mass)(V) * w
+        check_residuals(residual, scale, tol, "the eigenpairs")
         return w, V * fix_phase(V)
+
+    def _dense(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
+        A = to_dense(self.pattern, values)
+        if mass is None:
+            w, V = torch.linalg.eig(A)
+            return w, V
+        from scipy.linalg import eig
+
+        B = to_dense(self.pattern, mass)
+        found, vectors = eig(A.cpu().numpy(), B.cpu().numpy())
+        # Where M is singular some are infinite, or as good as that.
+        size = np.abs(found)
+        bound = float(torch.linalg.norm(A)) / max(float(torch.linalg.norm(B)), 1e-300)
+        kept = np.isfinite(found) & (size * np.finfo(vectors.dtype).eps < 1e2 * bound)
+        if kept.sum() < self._k:
+            raise ArgumentError(
+                f"`M` is singular and leaves {kept.sum()} finite eigenvalues, got k={self._k}"
+            )
+        w, V = (torch.from_numpy(np.ascontiguousarray(x)) for x in (found[kept], vectors[:, kept]))
+        wide = _COMPLEX.get(values.dtype, values.dtype)
+        return w.to(values.device, wide), V.to(values.device, wide)
 
     def _order(self, w: Tensor, complex_input: bool) -> Tensor:
         """By the criterion; what is equal to rounding by the real part, then the upper half plane first."""
@@ -171,7 +234,7 @@ class _Problem(WholeSpace):
         order = np.lexsort([c.double().numpy(force=True) for c in columns])
         return torch.from_numpy(order).to(w.device)
 
-    def _arpack(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _arpack(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs as arpack
 
         n, dtype = self.pattern.shape[0], values.dtype
@@ -186,14 +249,22 @@ class _Problem(WholeSpace):
         }
         try:
             if sigma is None:
-                A = linear_operator(product(self.pattern, values), n, dtype, values.device)
+                apply = product(self.pattern, values)
+                if mass is not None:
+                    inner, inverse_mass = apply, self._inverse_mass(mass)
+                    apply = lambda X: inverse_mass(inner(X))  # noqa: E731
+                A = linear_operator(apply, n, dtype, values.device)
                 v0 = start(n, 1, dtype, values.device)[:, 0].cpu().numpy()
                 w, V = arpack(A, which=self._which, v0=v0, **options)
             else:
                 # In complex arithmetic: with real arithmetic a complex shift mixes up its conjugate.
                 wide = values.to(_COMPLEX.get(dtype, dtype)) if complex(sigma).imag else values
-                solver, sigma = self._factor(wide, sigma)
-                inverse = linear_operator(solver.raw, n, wide.dtype, values.device)
+                mass = None if mass is None else mass.to(wide.dtype)
+                solver, sigma = self._factor(wide, mass, sigma)
+                massive = self._massive(mass)
+                inverse = linear_operator(
+                    lambda X: solver.raw(massive(X)), n, wide.dtype, values.device
+                )
                 v0 = start(n, 1, wide.dtype, values.device)[:, 0].cpu().numpy()
                 mu, V = arpack(inverse, which="LM", v0=v0, **options)
                 w = sigma + 1 / mu
@@ -205,56 +276,93 @@ class _Problem(WholeSpace):
         vectors = torch.from_numpy(np.ascontiguousarray(V))
         return torch.from_numpy(w).to(values.device), vectors.to(values.device)
 
-    def _factor(self, values: Tensor, sigma: complex) -> tuple[Any, complex]:
+    def _inverse_mass(self, mass: Tensor) -> Callable[[Tensor], Tensor]:
+        try:
+            solver = solver_of(SparseTensor.from_pattern(self.pattern, mass))
+        except SolveError as error:
+            raise ArgumentError(
+                "`M` is singular, so the largest eigenvalues are infinite; ask for 'SM' or those near `sigma`"
+            ) from error
+        return solver.raw
+
+    def _factor(self, values: Tensor, mass: Tensor | None, sigma: complex) -> tuple[Any, complex]:
         step = max_norm(self.pattern, values) * torch.finfo(values.dtype).eps ** 0.5
+        if mass is not None:
+            step /= max(max_norm(self.pattern, mass), torch.finfo(values.dtype).tiny)
         for shift in (sigma, sigma - step, sigma - 100 * step):
             try:
-                return solver_of(shifted(self.pattern, values, None, shift)), shift
+                return solver_of(shifted(self.pattern, values, self._mass(mass), shift)), shift
             except SolveError as error:
                 failure = error
         raise failure
 
     @outside_transforms
-    def left(self, values: Tensor, w: Tensor, V: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+    def left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Left vectors and adjoint solutions from the bordered matrix of each pair."""
         values, w, V, Q = (physical(t) for t in (values, w, V, Q))
+        mass = None if mass is None else physical(mass)
         n = self.pattern.shape[0]
         W, Z = torch.zeros_like(V), torch.zeros_like(V)
         eps = torch.finfo(w.dtype).eps
         for i in range(len(w)):
-            B, scale = self._bordered(values, w[i], V[:, i])
+            B, scale, across = self._bordered(values, mass, w[i], V[:, i])
             rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
-            rhs[n, 0], rhs[:n, 1] = scale, Q[:, i]
+            rhs[n, 0], rhs[:n, 1] = scale / across, Q[:, i]
             try:
                 x = solver_of(B).raw(rhs, adjoint=True)
             except SolveError as error:
                 raise GradientError(_MULTIPLE.format(i)) from error
             W[:, i], Z[:, i] = x[:n, 0], x[:n, 1]
-            if float(torch.linalg.vector_norm(W[:, i])) * eps**0.5 > 0.1:
+            if float(torch.linalg.vector_norm(W[:, i])) * across * eps**0.5 > 0.1:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 
-    def recorded_left(self, values: Tensor, w: Tensor, V: Tensor) -> Tensor:
-        """Left vectors, differentiable in all three; they exist, since `left` found them."""
+    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
+        """Left vectors, differentiable in all four; they exist, since `left` found them."""
         n, columns = self.pattern.shape[0], []
-        self.left(values, w, V, torch.zeros_like(physical(V)))
+        self.left(values, mass, w, V, torch.zeros_like(physical(V)))
         for i in range(V.shape[1]):
-            B, scale = self._bordered(values, w[i], V[:, i])
+            B, scale, across = self._bordered(values, mass, w[i], V[:, i])
             rhs = torch.zeros(n + 1, dtype=V.dtype, device=V.device)
-            rhs[n] = scale
+            rhs[n] = scale / across
             columns.append(B.H().solve(rhs, method="lu")[:n])
         return torch.stack(columns, 1)
 
-    def _bordered(self, values: Tensor, w: Tensor, v: Tensor) -> tuple[SparseTensor, float]:
-        """Bordered matrix of one pair; its border is scaled like the matrix, so that pivoting sees it as it should."""
-        bordered = _bordered(self.pattern)
+    def _bordered(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, v: Tensor
+    ) -> tuple[SparseTensor, float, float]:
+        """Bordered matrix of one pair, with the scale of its border and the size of ``M v`` that was taken out.
+
+        The border is scaled like the matrix, so that pivoting sees it as it should.
+        """
+        bordered, n = _bordered(self.pattern), self.pattern.shape[0]
         scale = max(max_norm(self.pattern, physical(values)), torch.finfo(w.dtype).tiny)
-        shift = -w.expand(self.pattern.shape[0])
-        entries = torch.cat([values.to(v.dtype), shift, v * scale, v.conj() * scale])
-        return SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries)), scale
+        wide = values.to(v.dtype)
+        if mass is None:
+            shift, moved, across = -w.expand(n), v, 1.0
+        else:
+            of_mass = mass.to(v.dtype)
+            wide, shift = wide - w * of_mass, w.new_zeros(n)
+            moved = SparseTensor.from_pattern(self.pattern, of_mass) @ v
+            across = float(torch.linalg.vector_norm(physical(moved).detach()))
+            across = across or torch.finfo(w.dtype).tiny
+            moved = moved / across
+        entries = torch.cat([wide, shift, moved * scale, v.conj() * scale])
+        matrix = SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries))
+        return matrix, scale, across
 
 
 _MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
+
+
+@outside_transforms
+def _union(first: Pattern, second: Pattern) -> Pattern:
+    """Pattern of both over the entries of the first, then of the second."""
+    row = torch.cat([first.csr_row.long(), second.csr_row.long()])
+    col = torch.cat([first.ccol.long(), second.ccol.long()])
+    return Pattern.from_coo(row, col, first.shape)
 
 
 @outside_transforms

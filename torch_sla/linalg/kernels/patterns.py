@@ -234,7 +234,11 @@ def fingerprints(tensor: Tensor, *, threads: int | None = None) -> list[int]:
 
         words = _words(data, size)
         return [fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)]
-    return [_hash(row.view(torch.uint8), threads) for row in data]
+    if not runs_compiled(data):
+        return [fallback.fingerprint(row.view(torch.uint8)) for row in data]
+    team = resolve_threads(threads, size // 8)
+    found = (compiled.fingerprint(row, team) for row in data.view(torch.uint8).numpy())
+    return [int(high) << 64 | int(low) for low, high in found]
 
 
 def _words(data: Tensor, size: int) -> Tensor:
@@ -242,10 +246,3 @@ def _words(data: Tensor, size: int) -> Tensor:
     if data.is_complex():
         data = torch.view_as_real(data).flatten(1)
     return data.view(torch.int64 if size % 8 == 0 else torch.int32)
-
-
-def _hash(data: Tensor, threads: int | None) -> int:
-    if not runs_compiled(data):
-        return fallback.fingerprint(data)
-    low, high = compiled.fingerprint(data.numpy(), resolve_threads(threads, data.numel() // 8))
-    return int(high) << 64 | int(low)

@@ -6,6 +6,7 @@ Plain torch on every device; on CUDA, where triton is there, each is one pass ov
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Rows", "add_product", "product", "relax", "residual", "row_max"]
+
+_RUN = 1 << 21  # entries that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,19 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, least: float) ->
         from torch_sla.linalg.kernels.triton.rows import row_max as fused
 
         return fused(crow, source, index, out)
-    taken = source if index is None else source.index_select(0, index)
-    return out.scatter_reduce_(0, expand_rows(crow).long(), taken, "amax", include_self=True)
+    size = source.numel() if index is None else index.numel()
+    bounds = [0, crow.numel() - 1]
+    if size > _RUN:
+        # In runs of rows: the temporaries are many times the size of a pattern.
+        wanted = torch.arange(0, size + _RUN, _RUN, dtype=crow.dtype, device=crow.device)
+        bounds = torch.unique(torch.searchsorted(crow, wanted).clamp_(max=bounds[1])).tolist()
+    for first, last in pairwise(bounds):
+        here = crow[first : last + 1]
+        begin, end = int(here[0]), int(here[-1])
+        taken = source[begin:end] if index is None else source.index_select(0, index[begin:end])
+        row = expand_rows(here - here[0]).long()
+        out[first:last].scatter_reduce_(0, row, taken, "amax", include_self=True)
+    return out
 
 
 def _fused(A: Rows, x: Tensor, finish: dict[str, Any]) -> Tensor:

@@ -34,6 +34,8 @@ def newton_batch(
     options: NonlinearOptions,
     reference: Tensor | None = None,
     norm: Callable[[Tensor], Tensor] = _norm,
+    *,
+    rest: float = 0.0,
 ) -> tuple[Tensor, NonlinearInfo]:
     """Solve ``F(u) = 0`` for every member of a batch.
 
@@ -51,6 +53,9 @@ def newton_batch(
         Size ``[*batch]`` that `rtol` is relative to, where it exceeds that of the first residual.
     norm
         Euclidean norm ``[*batch, n] -> [*batch]``; another one where the entries are on several processes.
+    rest
+        Norm of what u is added to before anything is made of it (positions of a body, of displacements): u is known to
+        the rounding of the sum only.
 
     Returns
     -------
@@ -103,6 +108,8 @@ def newton_batch(
             delta = torch.where(active[..., None], -step(u, F), zero)
         length = torch.ones_like(size)
         pending = active.clone()
+        # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
+        below = active & (norm(delta) <= 1e4 * eps * rest)
         trial, G, after = u, F, size
         for _ in range(_HALVINGS if options.line_search else 1):
             trial = u + length[..., None].to(u.dtype) * delta
@@ -112,7 +119,7 @@ def newton_batch(
                 pending = torch.zeros_like(pending)
                 break
             # A NaN compares false, so the step is shortened.
-            pending = active & ~(after <= (1 - 1e-4 * length) * size)
+            pending = active & ~below & ~(after <= (1 - 1e-4 * length) * size)
             if not bool(pending.any()):
                 break
             length = torch.where(pending, 0.5 * length, length)
@@ -129,6 +136,7 @@ def newton_batch(
             keep = pending[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
             after = torch.where(pending, size, after)
+        floored = floored | (below & ~(after <= 0.5 * size))
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
             moved = norm(delta)
@@ -138,4 +146,8 @@ def newton_batch(
         info.iterations += 1
     relative = size / torch.where(first > 0, first, torch.ones_like(first))
     info.residual = float(relative.max())
+    if rest and bool((floored & (size > target)).any()):
+        info.notes.append(
+            "as accurate as rounding lets it: the residual is that of what the unknowns are added to"
+        )
     return u, info

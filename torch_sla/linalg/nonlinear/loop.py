@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.nonlinear.options import NonlinearInfo
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, inside_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def iterate(
                 u, F, result = method.step(residual, u, F)
             except SolveError as error:
                 result = error.result
-                info.notes.append(f"linear solve: {error.detail}")
+                info.notes.append(inside_step(error))
                 break
             size = float(norm(F))
             info.iterations += 1

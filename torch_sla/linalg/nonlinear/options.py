@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch_sla.errors import ArgumentError, Result
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 
-__all__ = ["NonlinearInfo", "NonlinearOptions"]
+__all__ = ["NonlinearInfo", "NonlinearOptions", "inside_step"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class NonlinearOptions:
             raise ArgumentError(f"`memory` must be at least 1, got {self.memory}")
 
 
+def inside_step(error: SolveError) -> str:
+    """Return a note on the linear solve of a step that failed: its limits are its own."""
+    return (
+        f"in the linear solve of a step: {error.detail}, after {error.iterations} iterations at a relative residual of "
+        f"{error.residual:.3g}; maxiter, rtol, method and preconditioner of the linear solver are meant below"
+    )
+
+
 @dataclass
 class NonlinearInfo:
     """Report of a nonlinear solve.
@@ -88,3 +96,17 @@ class NonlinearInfo:
     def converged(self) -> bool:
         """Whether the result may be used."""
         return self.result.ok
+
+    def failure(self, where: str = "") -> SolveError:
+        """Return what to raise where it is not: with the notes, which tell of a linear solve that failed in a step."""
+        detail = f"nonlinear solve by {self.method}{where}"
+        if self.notes:
+            detail += f" ({'; '.join(self.notes)})"
+        return SolveError(self.result, detail, iterations=self.iterations, residual=self.residual)
+
+    def require_derivative(self) -> None:
+        """Raise where the result has no derivative."""
+        if not self.converged:
+            raise GradientError(
+                "the nonlinear solve did not converge, so its result has no derivative"
+            )

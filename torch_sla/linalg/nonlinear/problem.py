@@ -52,6 +52,12 @@ def split(
     return tuple(leaves), rebuild
 
 
+_OTHER = (
+    "the Jacobian that was given is not that of the residual at the solution, so the derivative would be wrong; "
+    "correct `jacobian_fn` or `pattern`"
+)
+
+
 class NonlinearProblem:
     """What the implicit Function and the loop need of a residual.
 
@@ -222,10 +228,7 @@ class NonlinearProblem:
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+        self.info.require_derivative()
         recorded = torch.is_grad_enabled()
         if not self._sparse:
             return (
@@ -242,10 +245,7 @@ class NonlinearProblem:
         if self._holds(u, leaves, lam, g):
             return lam
         if not self._guess:
-            raise GradientError(
-                "the Jacobian that was given is not that of the residual at the solution, so the gradient would be "
-                "wrong; correct `jacobian_fn` or `pattern`"
-            )
+            raise GradientError(_OTHER)
         self._give_up()
         return self.adjoint(u, leaves, g)
 
@@ -258,6 +258,22 @@ class NonlinearProblem:
         error = float(torch.linalg.vector_norm(true - g.detach()))
         limit = torch.finfo(u.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(g.detach()))
         return bool(error <= limit)
+
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Solve ``J du = b``, not recorded."""
+        self.info.require_derivative()
+        with torch.enable_grad():
+            x = u.detach().requires_grad_()
+            product = directional(self.residual(x, leaves), x)
+        if self._sparse:
+            J = self._jacobian(u.detach().requires_grad_(), leaves, recorded=False).detach()
+            du: Tensor = J.solve(b.reshape(-1), **dict(self._options.linear)).reshape(b.shape)
+            error = float(torch.linalg.vector_norm(product(du) - b))
+            if error <= torch.finfo(b.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(b)):
+                return du
+            if not self._guess:
+                raise GradientError(_OTHER)
+        return self._krylov(product, b, min(self._options.rtol, 1e-8) or 1e-10)
 
     def _adjoint_krylov(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         with torch.enable_grad():

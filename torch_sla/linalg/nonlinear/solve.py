@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.options import NonlinearOptions
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
@@ -130,12 +130,7 @@ def nonlinear_solve(
     u = implicit_solve(problem, u0.detach(), leaves)
     report = problem.info
     if throw and not report.converged:
-        detail = f"nonlinear solve by {method}"
-        if report.notes:
-            detail += f" ({'; '.join(report.notes)})"
-        raise SolveError(
-            report.result, detail, iterations=report.iterations, residual=report.residual
-        )
+        raise report.failure()
     if not report.converged:
         u = u.detach()
     return (u, report) if info or not throw else u

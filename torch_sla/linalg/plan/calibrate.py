@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
+# Of the mesh without order.
+_NODES = 25_000
+
 
 def calibrate(
     *, rounds: int = 3, progress: Callable[[str], None] | None = None
@@ -100,6 +103,23 @@ def _grid(*cells: int, flow: float = 0.0) -> tuple[Pattern, Tensor]:
     return pattern.slots, pattern.coalesce(entries)
 
 
+def _mesh(nodes: int) -> tuple[Pattern, Tensor]:
+    """Return the graph Laplacian of a triangulation of random points, numbered cell by cell."""
+    from scipy.spatial import Delaunay
+
+    points = np.random.default_rng(5).random((nodes, 2))
+    cells = np.floor(points * 40).astype(np.int64)
+    corners = Delaunay(points[np.lexsort(cells.T)]).simplices.astype(np.int64)
+    here, there = corners.ravel(), corners[:, [1, 2, 0]].ravel()
+    ends = np.unique(np.sort(np.stack([here, there]), axis=0), axis=1)
+    degree = np.bincount(ends.ravel(), minlength=nodes) + 1e-3
+    one, nodal = np.ones(ends.shape[1]), np.arange(nodes)
+    row, col = (np.concatenate([ends[k], ends[1 - k], nodal]) for k in (0, 1))
+    entries = np.concatenate([-one, -one, degree])
+    pattern = Pattern.from_coo(torch.from_numpy(row), torch.from_numpy(col), (nodes, nodes))
+    return pattern.slots, pattern.coalesce(torch.from_numpy(entries))
+
+
 def _best(function: Callable[[], object], rounds: int) -> float:
     """Best time, collections of garbage kept out; of the processor where its clock is fine enough.
 
@@ -152,6 +172,13 @@ def _traffic(rounds: int) -> dict[str, float]:
         for _ in range(1000):
             torch.add(small, small)
 
+    pattern, values = _mesh(_NODES)
+    x = torch.ones(_NODES, 1, dtype=values.dtype)
+    seconds = _best(
+        lambda: kernels.spmm(pattern.crow, pattern.ccol, values, x, threads=1), 3 * rounds
+    )
+    lost = seconds - (pattern.nnz_csr * 12 + _NODES * (4 + 16)) / out["cached"]
+    out["row"] = max(lost / _NODES, 1e-10)
     return {**out, "call": 4 * _best(calls, rounds) / 1000, "cache": _cache_bytes()}
 
 
@@ -235,8 +262,8 @@ def _multigrid(rounds: int) -> dict[str, float]:
     out: dict[str, float] = {}
     for method, prefix in (("smoothed_aggregation", ""), ("lattice", "lattice_")):
         rows, setups, steps = [], [], []
-        for cells in ((300, 300), (35, 35, 35)):
-            pattern, values = _grid(*cells)
+        grids = [_grid(300, 300), _grid(35, 35, 35)] if prefix else [_mesh(_NODES)]
+        for pattern, values in grids:
             options = AMG(method=method, threads=1)  # type: ignore[arg-type]
             hierarchy = Hierarchy(pattern, values, options)
             entries = sum(level.nonzeros for level in hierarchy.levels)

@@ -31,6 +31,8 @@ __all__ = ["Estimate", "closed_form", "estimate"]
 # Passes over the stored entries that a solve makes besides the method itself: residual, norms,
 # fingerprint, scales.
 _PASSES = 6
+# Passes over its vectors, of which several side by side are read less well.
+_JUDGED = (4, 24)
 # Vectors, and copies of the values, that a solve holds besides the solver's data.
 _VECTORS, _COPIES = 8, 2
 # Kernels per level of a hierarchy on a device: of an iteration, and of a set-up; on a lattice, and
@@ -43,14 +45,43 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
-# Vectors that Krylov methods hold, where they are not seven.
-_BASIS = {"gmres": 37, "bicgstab": 10}
+# Vectors that Krylov methods hold, and how many more for each step until a restart.
+_BASIS = {
+    ("pytorch", "cg"): (9.0, 0.0),
+    ("pytorch", "bicgstab"): (25.0, 0.0),
+    ("pytorch", "minres"): (20.0, 0.0),
+    ("pytorch", "gmres"): (6.0, 2.0),
+    ("scipy", "cg"): (15.0, 0.0),
+    ("scipy", "bicgstab"): (18.5, 0.0),
+    ("scipy", "minres"): (17.0, 0.0),
+    ("scipy", "gmres"): (6.0, 2.0),
+}
+_RESTART = 30
 # Memory of incomplete factors while they are made, in copies of the matrix.
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
+# Bytes per row of factors with pivoting.
+_SPARSE = 350
 # Bytes per entry that ordering a pattern leaves with the allocator, and what pages round up to.
 _ORDERING, _ROUNDING = 16, 1e6
-# Vector operations issued from Python in an iteration with one product, and with two.
-_CALLS = {"pytorch": (14.0, 28.0), "scipy": (24.0, 24.0)}
+# Vector operations issued from Python in an iteration, and how many vectors it reads and writes.
+_STEPS = {
+    ("pytorch", "cg"): (22.0, 7.0),
+    ("pytorch", "bicgstab"): (30.0, 26.0),
+    ("pytorch", "minres"): (42.0, 25.0),
+    ("pytorch", "gmres"): (52.0, 85.0),
+    ("scipy", "cg"): (7.0, 18.0),
+    ("scipy", "bicgstab"): (11.0, 32.0),
+    ("scipy", "minres"): (8.0, 25.0),
+    ("scipy", "gmres"): (36.0, 32.0),
+}
+_STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
+# How often vectors side by side are read and written, in terms of one that fused kernels pass over.
+_WIDE = 2.3
+# Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
+# side that goes through the levels with others, in terms of one alone.
+_REGULAR, _BESIDE = 0.45, 0.85
+# Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
+_INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -136,7 +167,8 @@ def _solves(facts: Facts) -> tuple[int, int, int]:
 def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
     """Seconds and bytes moved of judging one solve."""
     size = facts.dtype.itemsize
-    moved = _PASSES * facts.nnz * (size + 4) + 4 * facts.rhs * facts.rows * size
+    vectors = _JUDGED[facts.rhs > 1] * facts.rhs * facts.rows
+    moved = _PASSES * facts.nnz * (size + 4) + vectors * size
     return machine.solve + machine.stream(moved / _PASSES) * _PASSES, moved
 
 
@@ -192,22 +224,24 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
         stored, nbytes, analyses = entries, entries * (size + 4), 1
     else:
-        # Both triangles; where pivots roam there is more.
+        # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
         wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
+        wide = wide if facts.diagonal else 1.7 * wide
         entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
         stored = entries / 2
-        nbytes = entries * (size + 4) * 1.2 + _ORDERING * nnz + _ROUNDING
+        # Rows of few entries take more of indices and of room to grow.
+        nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
     judged, moved = _checks(facts, machine)
-    seconds = analysis * analyses + factorisations * (numeric + 1.2 * pass_ + machine.solve)
+    seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_)
     seconds += solves * (share * pass_ + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.
-        seconds -= (factorisations + solves) * machine.solve * (1 - 1 / max(1, facts.batch))
+        seconds -= solves * machine.solve * (1 - 1 / max(1, facts.batch))
     traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
     kind = "exactly" if exact else "about"
     return Estimate(
@@ -259,21 +293,26 @@ def _krylov(
     iterations = krylov_iterations(facts, method.name, preconditioner)
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
     products = 2 if method.name == "bicgstab" else 1
-    matrix, vectors = products * nnz * (size + 4), products * 12 * n * size
+    default = _STEP if backend in ("pytorch", "scipy") else _STEP_COMPILED
+    calls, passes = _STEPS.get((backend, method.name), default)
+    matrix, vectors = products * nnz * (size + 4), passes * n * size
     setup, room = 0.0, _ROOMS.get(preconditioner, 0.0) * nnz * (size + 4)
-    if preconditioner in ("ichol", "ilu", "ssor"):
+    if preconditioner in _INCOMPLETE:
         # Triangular solves wait for one another.
         matrix += products * 8 * nnz * (size + 4)
-        setup = nnz * machine.scalar_entry * (1.0 if preconditioner == "ssor" else 100.0)
-    calls = _CALLS.get(backend, (1.0, 2.0))[products - 1] * machine.call
-    if method.name == "gmres":
-        vectors *= 3  # a basis of up to thirty vectors, on average half of it
+        setup = nnz * machine.scalar_entry * _INCOMPLETE[preconditioner]
     together = columns if backend == "pytorch" else 1
-    step = machine.stream(matrix + vectors * together) + calls
+    if together > 1:
+        vectors *= _WIDE
+    basis = _basis(backend, method.name, iterations) * n * size
+    held = nnz * (size + 4) + basis * together
+    step = machine.stream(matrix + vectors * together, held) + calls * machine.call
+    if not facts.lattice:
+        step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
-    seconds = factorisations * setup + solves * (iterations * step + judged)
-    nbytes = _BASIS.get(method.name, 7) * n * size * columns + room + 0.4 * _ROUNDING
+    seconds = machine.solve + factorisations * setup + solves * (iterations * step + judged)
+    nbytes = basis * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
@@ -284,6 +323,12 @@ def _krylov(
     )
 
 
+def _basis(backend: str, method: str, iterations: float) -> float:
+    """Vectors that a Krylov method holds."""
+    base, step = _BASIS.get((backend, method), (7.0, 0.0))
+    return base + step * min(iterations, _RESTART)
+
+
 def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     """Cost the levels one by one: what is set up, and what an iteration passes through."""
     n, size = float(facts.rows), facts.dtype.itemsize
@@ -291,31 +336,43 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     lattice = facts.lattice and bool(facts.symmetric or facts.hermitian)
     levels = level_sizes(facts.rows, facts.nnz, facts.dimension, lattice=lattice)
     unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
-    iterations = cycles(facts, method.name)
-    per_entry = machine.lattice_cycle if lattice else machine.cycle
-    setup = machine.lattice_coarsening if lattice else machine.coarsening
+    passed = cycles(facts, method.name)
+    iterations = passed / 2 if method.name == "bicgstab" else passed
+    if lattice:
+        setup, cycle = machine.lattice_coarsening, machine.lattice_cycle
+    else:
+        alike = _REGULAR if facts.lattice else 1.0
+        setup, cycle = alike * machine.coarsening, alike * machine.cycle
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
     slow = machine.slowdown(held + facts.nnz * (size + 4))
-    step = entries * per_entry * slow + 10 * machine.call
+    step = entries * cycle * slow + 10 * machine.call
     made = setup * entries * slow + 1e-3
     if facts.device != "cpu":
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
-    if method.name != "cg":
-        # Two cycles, and the vectors of the method itself.
-        step += step + 40 * machine.call + machine.stream(20 * n * size)
+    if method.name == "cg":
+        step *= 1 if columns == 1 else _BESIDE
+    else:
+        # The product and the vectors of the method itself, of which bicgstab takes half in a cycle.
+        calls, passes = _STEPS.get(("pytorch", method.name), _STEP)
+        half = 0.5 if method.name == "bicgstab" else 1.0
+        moved = facts.nnz * (size + 4) + half * passes * n * size
+        step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
-    seconds = factorisations * made
-    seconds += solves * (columns * iterations * step + judged)
+    seconds = machine.solve + factorisations * made
+    seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
+    if method.name != "cg":
+        # The compiled ones of symmetric lattices are leaner.
+        nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size
     work = 3 * entries + 8 * unknowns
     digits = -log2(default_rtol(facts)) / 3.32
     return Estimate(
         seconds,
         nbytes,
-        factorisations * 10 * entries + solves * columns * iterations * work,
-        factorisations * 40 * entries + solves * (columns * iterations * 8 * work + moved),
+        factorisations * 10 * entries + solves * columns * passed * work,
+        factorisations * 40 * entries + solves * (columns * passed * 8 * work + moved),
         f"about {iterations:.0f} iterations for {digits:.0f} digits, {len(levels)} levels with "
         f"{entries / max(facts.nnz, 1):.2f} times the entries",
         iterations,

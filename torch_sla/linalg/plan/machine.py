@@ -45,6 +45,8 @@ class MachineModel:
     bandwidth, cached, cache
         Bytes per second that a sparse matrix-vector product streams from memory, from the cache, and
         how many bytes that holds.
+    row
+        Seconds that a product loses per row where rows differ in length.
     call, launch
         Seconds of overhead of one vector operation issued from Python, and of one kernel of a solver
         that lives on a device.
@@ -60,12 +62,13 @@ class MachineModel:
         Seconds per row and stored entry of an analysis with minimum degree, in the cache, and per entry
         and level of nested dissection.
     coarsening, cycle
-        Seconds per stored entry (of all levels) to set up aggregation multigrid, and of one
-        iteration with it, in the cache.
+        Seconds per stored entry (of all levels) to set up aggregation multigrid on a mesh without
+        order, and of one iteration with it, in the cache.
     lattice_coarsening, lattice_cycle
         The same on a lattice.
     solve
-        Seconds of a solve whatever the size: looking up what is kept, judging the result.
+        Seconds of a solve whatever the size: looking up what is kept, judging the result. The first of all
+        takes twice that.
     memory
         Bytes that a solve may take where nothing else is known.
     """
@@ -74,6 +77,7 @@ class MachineModel:
     bandwidth: float = 1.8e10
     cached: float = 3.0e10
     cache: float = 3.3e7
+    row: float = 6e-9
     call: float = 4e-6
     launch: float = 1e-7
     front: float = 7e-7
@@ -85,8 +89,8 @@ class MachineModel:
     lu_flop: float = 8e-11
     ordering: float = 4.5e-8
     dissection: float = 1e-7
-    coarsening: float = 4.5e-8
-    cycle: float = 2.8e-9
+    coarsening: float = 8e-8
+    cycle: float = 5.5e-9
     lattice_coarsening: float = 1.15e-8
     lattice_cycle: float = 1.1e-9
     solve: float = 5e-4
@@ -102,9 +106,10 @@ class MachineModel:
                     f"`{f.name}` of a machine model must be a positive number, got {value!r}"
                 )
 
-    def stream(self, nbytes: float) -> float:
-        """Seconds of reading or writing this many bytes that are used again and again."""
-        return nbytes / (self.cached if nbytes < 0.7 * self.cache else self.bandwidth)
+    def stream(self, nbytes: float, held: float | None = None) -> float:
+        """Seconds of reading or writing so many bytes, of `held` ones (as many) that are used again and again."""
+        held = nbytes if held is None else held
+        return nbytes / (self.cached if held < 0.7 * self.cache else self.bandwidth)
 
     def slowdown(self, nbytes: float) -> float:
         """How much slower work on this many bytes is than in the cache."""
@@ -142,6 +147,7 @@ SHIPPED: dict[str, MachineModel] = {
         bandwidth=3.4e12,
         cached=3.4e12,
         cache=5e7,
+        row=1e-11,
         call=8e-6,
         launch=3e-6,
         front=1e-9,

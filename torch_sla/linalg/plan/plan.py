@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SolvePlan", "Verdict", "forget_choices", "make_plan"]
 
-# Estimates closer than this are a tie: direct methods first, then the order of the registry.
+# Estimates closer than this are a tie: direct methods first, in the order of the registry.
 _TIE = 1.15
 # Differences below this many seconds are not worth an iteration's tolerance: direct methods then win.
 _TRIFLE = 1e-3
@@ -275,9 +275,10 @@ def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
         _refuse(facts, refused)
     passed = _with_risk(facts, passed)
     best = min(passed, key=lambda item: item[:2])[0]
-    winner = min(
-        (item for item in passed if item[0] <= best * _TIE),
-        key=lambda item: (item[2].candidate.preconditioner is not None, item[1]),
+    near = [item for item in passed if item[0] <= best * _TIE]
+    direct = [item for item in near if item[2].candidate.preconditioner is None]
+    winner = (
+        min(direct, key=lambda item: item[1]) if direct else min(near, key=lambda item: item[:2])
     )
     others = sorted((item for item in passed if item is not winner), key=lambda item: item[:2])
     first = winner[2]

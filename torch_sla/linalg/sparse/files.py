@@ -85,7 +85,7 @@ def save_sparse(
 def load_sparse(
     path: str | PathLike[str], device: torch.device | str | None = None
 ) -> SparseTensor:
-    """Read what `save_sparse` wrote, or a Matrix Market file.
+    """Read what `save_sparse` or ``scipy.sparse.save_npz`` wrote, or a Matrix Market file.
 
     Raises
     ------
@@ -95,6 +95,9 @@ def load_sparse(
     source = _known(path)
     if source.suffix == ".mtx":
         return load_mtx(source, device=device)
+    if source.suffix == ".npz" and (foreign := _of_scipy(source)) is not None:
+        dtype = None if foreign.dtype.kind in "fc" else torch.float64
+        return SparseTensor.from_scipy(foreign, dtype=dtype, device=device)
     header, tensors = _read(source, with_tensors=True)
     M, N = header["shape"]
     pattern = Pattern.from_csr(tensors["crow"], tensors["col"], (M, N), tuple(header["block"]))
@@ -161,7 +164,8 @@ def load_mtx(
     from scipy.io import mmread
     from scipy.sparse import coo_array, issparse
 
-    matrix = mmread(_present(Path(path)))
+    _check_counts(_present(Path(path)))
+    matrix = mmread(Path(path))
     coo = matrix if issparse(matrix) else coo_array(matrix)
     if dtype is None:
         dtype = torch.complex128 if coo.dtype.kind == "c" else torch.float64
@@ -179,6 +183,34 @@ def _present(path: Path) -> Path:
     if not path.is_file():
         raise ArgumentError(f"`path`: there is no file {str(path)!r}")
     return path
+
+
+def _check_counts(path: Path) -> None:
+    """Refuse a Matrix Market file that announces more entries than it can hold, before there is memory for them."""
+    from scipy.io import mminfo
+
+    _, _, entries, _, _, _ = mminfo(path)
+    # Every entry takes two characters at least: a digit and the end of its line.
+    if 2 * entries > path.stat().st_size + 2:
+        raise ArgumentError(
+            f"`path`: {str(path)!r} announces {entries} entries, and is too short for them"
+        )
+
+
+def _of_scipy(source: Path) -> Any:
+    """Return the matrix of a file of SciPy, or None of another."""
+    import zipfile
+
+    import numpy as np
+    from scipy.sparse import load_npz
+
+    try:
+        with _present(source).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if not {"format", "shape", "data"} <= set(archive.files):
+                return None
+        return load_npz(source)
+    except (ValueError, EOFError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ArgumentError(f"{str(source)!r} cannot be read: {error}") from None
 
 
 def _read(source: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -313,13 +313,14 @@ def eigs(
     sigma: complex | None = None,
     return_eigenvectors: bool = True,
     *,
+    M: SparseTensor | None = None,
     tol: float | None = None,
     maxiter: int | None = None,
 ) -> Any:
-    """Compute some eigenvalues and eigenvectors of a general matrix; see `torch_sla.linalg.eigs`."""
+    """Compute some eigenvalues and eigenvectors of a general matrix or pencil; see `torch_sla.linalg.eigs`."""
     from torch_sla.linalg.eigen.general import eigs
 
-    return eigs(A, k, which, sigma, return_eigenvectors, tol=tol, maxiter=maxiter)
+    return eigs(A, k, which, sigma, return_eigenvectors, M=M, tol=tol, maxiter=maxiter)
 
 
 @outside_compiler

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
+from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.value import Formula, Parameter, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch import Tensor
-
-    from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["Analysis", "inside"]
 
@@ -58,6 +58,18 @@ class Analysis:
     def _structure(self) -> str:
         """Return what belongs to the structure besides that of the problem."""
         return ""
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Names of the parameters that its own laws use."""
+        names: set[str] = set()
+        for law in laws(self.spec):
+            for _, leaf in leaves(law.value):
+                if isinstance(leaf, Parameter):
+                    names.add(leaf.name)
+                elif isinstance(leaf, Formula):
+                    names |= leaf.expression.names & self.declared.keys()
+        return frozenset(names)
 
     @property
     def counts(self) -> Mapping[str, int]:

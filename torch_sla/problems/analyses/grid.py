@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +13,17 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.damping import undeformed
 from torch_sla.problems.lowering.leaves import scene_with
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.lowering.phases import phases_of, together
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.analyses.series import Damping, Series
     from torch_sla.problems.lowering.model import Model
@@ -31,12 +36,47 @@ __all__ = ["TimeGrid"]
 _KEPT = 6
 
 
-class Now(NamedTuple):
-    """Everything about one time: its scene, operator and given values."""
+class Now:
+    """Everything about one time, made when it is asked for.
 
-    scene: Scene
-    operator: Operator
-    g: Tensor
+    Parameters
+    ----------
+    grid
+        Of what.
+    t
+        When.
+    """
+
+    def __init__(self, grid: TimeGrid, t: float) -> None:
+        self._grid, self._t = grid, t
+
+    @cached_property
+    def scene(self) -> Scene:
+        """All values."""
+        return self._grid.scene(self._t)
+
+    @cached_property
+    def numbers(self) -> Sequence[Tensor]:
+        """Those of its phases; none where loads are not made of phases."""
+        phases = self._grid.phases
+        return phases.numbers(self.scene) if phases is not None and phases.parts else ()
+
+    @cached_property
+    def operator(self) -> Operator:
+        """Matrix and load before constraints."""
+        model, fixed = self._grid.model, self._grid.fixed
+        if model.timed_matrix:
+            return model.loaded(self.scene)
+        known = "F" in fixed
+        load = together(self._grid.pieces("F"), self.numbers) if known else model.loads(self.scene)
+        return Operator(fixed["K"], load, *self._grid.flags)
+
+    @cached_property
+    def g(self) -> Tensor:
+        """Given values."""
+        if "g" in self._grid.fixed:
+            return together(self._grid.pieces("g"), self.numbers)
+        return self._grid.sides(self.scene)
 
 
 class TimeGrid:
@@ -81,25 +121,26 @@ class TimeGrid:
         self._solver = solver.updated(rtol=max(share, floor))
         first = self.scene(0.0)
         operator = model.loaded(first)
-        self._flags = (operator.definite, operator.symmetric)
+        self.flags = (operator.definite, operator.symmetric)
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
         self.fixed: dict[str, Tensor] = {"M": model.mass(first)}
-        if not model.timed:
-            self.fixed["F"], self.fixed["g"] = operator.load, self._sides(first)
+        # Loads and given values that change are sums of fixed ones, where the laws let them be.
+        self.phases = phases_of(model)
+        if self.phases is not None:
+            for name, make in (("F", model.loads), ("g", self.sides)):
+                pieces = self.phases.pieces(first, make)
+                self.fixed |= {name if k == 0 else f"{name} {k}": p for k, p in enumerate(pieces)}
         if not model.timed_matrix:
             self.fixed["K"] = operator.values
         if damping.mass is not None:
             self.fixed["mass damping"] = damping.mass
         if damping.stiffness is not None:
-            still = self._zero.expand(*operator.load.shape[:-1], -1)
-            recorded = torch.is_grad_enabled() and first.requires_grad
-            terms = model.terms(first)
-            K = model.tangent(first, operator, terms, still, recorded=recorded)
+            K = undeformed(model, first, operator)
             self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
         if lumped:
             self.fixed["lumped"] = self._lump()
         self._now: dict[float, Now] = {}
-        self._whole: dict[tuple[float, float], tuple[Tensor, Tensor]] = {}
+        self._whole: dict[tuple[float, float], tuple[Tensor, list[Tensor]]] = {}
 
     def cut(self, fixed: tuple[Tensor, ...], leaves: tuple[Tensor, ...], count: int) -> TimeGrid:
         """Return the grid on other tensors: those of `fixed`, of the scene, and of the series.
@@ -137,27 +178,23 @@ class TimeGrid:
         scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
         return scene
 
-    def _sides(self, scene: Scene) -> Tensor:
+    def sides(self, scene: Scene) -> Tensor:
+        """Return the given values of a scene, as the constraint takes them."""
         return self.model.compiled.sides(self.model.given_values(scene))
 
     def now(self, t: float) -> Now:
         """Return everything about one time; made once where nothing depends on it."""
-        model = self.model
         if t in self._now:
             return self._now[t]
-        scene = self.scene(t)
-        if model.timed_matrix:
-            now = Now(scene, model.loaded(scene), self._sides(scene))
-        elif model.timed:
-            operator = Operator(self.fixed["K"], model.loads(scene), *self._flags)
-            now = Now(scene, operator, self._sides(scene))
-        else:
-            operator = Operator(self.fixed["K"], self.fixed["F"], *self._flags)
-            now = Now(scene, operator, self.fixed["g"])
+        now = Now(self, t)
         while len(self._now) > 1:
             del self._now[next(iter(self._now))]
         self._now[t] = now
         return now
+
+    def pieces(self, name: str) -> list[Tensor]:
+        """Return the fixed parts of loads ``F`` or given values ``g``."""
+        return [x for n, x in self.fixed.items() if n == name or n.startswith(f"{name} ")]
 
     def batch(self, *more: Tensor) -> tuple[int, ...]:
         """Batch dimensions of the state."""
@@ -207,13 +244,14 @@ class TimeGrid:
         if model.nonlinear:
             return self._newton(now, t, factors, b, guess)
         constraint = model.compiled.constraint
-        values, lift = self._constrained(now, factors)
-        load = constraint.reduce(now.operator.load + b - lift)
+        values, push = self._constrained(now, factors)
+        flags = now.operator[2:] if model.timed_matrix else self.flags
+        load = constraint.reduce(push + b)
         u_hat, self.info = solve_batch(
             constraint.pattern,
             values,
             load,
-            model.structure(now.operator.definite, now.operator.symmetric),
+            model.structure(*flags),
             self._solver,
             start=constraint.restrict(guess.detach()),
             repeats=self._steps,
@@ -229,18 +267,23 @@ class TimeGrid:
         return whole if drag is None else whole + d * drag
 
     def _constrained(self, now: Now, factors: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """Return the constrained ``K + c M + d C``, and what the given values alone make of it."""
+        """Return the constrained ``K + c M + d C``, and the load without what the given values make of it."""
         if self.model.timed_matrix:
             whole = now.operator.values + self._moving(factors)
-            return self._held(whole), self._lift(whole, now.g)
+            return self._held(whole), now.operator.load - self._lift(whole, now.g)
         if factors not in self._whole:
             while len(self._whole) >= _KEPT:
                 del self._whole[next(iter(self._whole))]
             whole = self.fixed["K"] + self._moving(factors)
-            rest = whole if self.model.timed else self._lift(whole, now.g)
+            rest = [whole]
+            if "F" in self.fixed:
+                each = zip(self.pieces("F"), self.pieces("g"), strict=True)
+                rest = [F - self._lift(whole, g) for F, g in each]
             self._whole[factors] = (self._held(whole), rest)
         values, rest = self._whole[factors]
-        return values, self._lift(rest, now.g) if self.model.timed else rest
+        if "F" in self.fixed:
+            return values, together(rest, now.numbers)
+        return values, now.operator.load - self._lift(rest[0], now.g)
 
     def _held(self, whole: Tensor) -> Tensor:
         compiled = self.model.compiled
@@ -319,7 +362,7 @@ class TimeGrid:
         first, h = self.now(0.0).g, self.series.end / self.series.steps
         if not self.model.timed or self.series.steps < 2 or not first.shape[-1]:
             return first, None, None, h
-        return first, self._sides(self.scene(h)), self._sides(self.scene(2.0 * h)), h
+        return first, self.sides(self.scene(h)), self.sides(self.scene(2.0 * h)), h
 
     def _lump(self) -> Tensor:
         """Row sums of the mass, reduced; one where a value is given."""
@@ -331,6 +374,12 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
+        if not bool((reduced.detach() > 0)[..., model.free].all()):
+            what = next(iter(model.inertial), "mass")
+            raise ArgumentError(
+                f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "
+                "everywhere, or take another scheme"
+            )
         return torch.where(model.free, reduced, torch.ones_like(reduced))
 
     def check_step(self, u: Tensor, h: float) -> None:

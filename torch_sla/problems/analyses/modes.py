@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.spectrum import FreeSpace, Pencil
+from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil
 from torch_sla.problems.lowering.algebra import Eigen, components
+from torch_sla.problems.lowering.complex_modes import general_pairs
+from torch_sla.problems.lowering.damping import proportional, undeformed
 from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch_sla.problems.analyses.spectrum import Found
+    from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.algebra import EigenProblem
@@ -63,13 +65,22 @@ class Modes(Analysis):
         spec, model = self.spec, self.model
         buckling = spec.kind == "buckling"
         with inside():
-            scene = model.scene(values, points, mass=not buckling)
-            K, stress, symmetric = self._stiffness(scene, start, throw=throw, progress=progress)
+            scene = model.scene(
+                values,
+                points,
+                mass=not buckling,
+                declared=self.declared,
+                reaching=self.own_names,
+            )
+            K, stress, operator = self._stiffness(scene, start, throw=throw, progress=progress)
             M = K if buckling else model.mass(scene)
-        _require_reach(scene, K, M, stress)
+            start_at = model.counted_from(scene)
+        C = self._damping(scene, operator, M)
+        _require_reach(scene, K, M, stress, C)
         space = FreeSpace(model)
         if spec.k > space.n:
             raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
+        symmetric = model.symmetric if model.nonlinear else operator.symmetric
         known = model.structure(None, symmetric).updated(coordinates=None)
 
         def matrix(values: Tensor, batch: tuple[int, ...]) -> SparseTensor:
@@ -85,13 +96,12 @@ class Modes(Analysis):
             K = K + stress
         batch = tuple(np.broadcast_shapes(K.shape[:-1], M.shape[:-1]))
         A = matrix(K, batch if M.ndim > 1 else tuple(K.shape[:-1]))
-        if not A.known_structure().hermitian:
-            raise SpecError(
-                "the operator is not symmetric (advection, or a law of the solution), and modes are those of "
-                "symmetric operators",
-                path="of",
-            )
         B = matrix(M, tuple(M.shape[:-1]) if M.ndim == 1 else batch)
+        if C is not None or not A.known_structure().hermitian:
+            D = None if C is None else matrix(C, tuple(C.shape[:-1]))
+            found = self._general(A, D, B, start_at)
+            flat = space.recover(found.vectors.transpose(-1, -2))
+            return ModalSolution(self, scene, M, found.values, flat, found)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
         if sigma is None and which == "SM" and not model.determined:
@@ -103,6 +113,48 @@ class Modes(Analysis):
         found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
         flat = space.recover(found.vectors.transpose(-1, -2))
         return ModalSolution(self, scene, M, found.values, flat, found)
+
+    def _general(
+        self, A: SparseTensor, C: SparseTensor | None, M: SparseTensor, start_at: Tensor | None
+    ) -> Found:
+        """Find pairs that are complex: of operators that are not symmetric, and of damped motion."""
+        spec = self.spec
+        sigma: complex | None = spec.sigma
+        if sigma is None and not self.model.determined:
+            why = (
+                "rigid motions that are damped have the eigenvalue 0 twice, without two modes"
+                if C is not None
+                else "nothing fixes the level"
+            )
+            raise SpecError(
+                f"{why}: hold the body in boundary, or give sigma, a rate to search by",
+                path="sigma",
+            )
+        if start_at is not None:
+            shift = (0.0 if sigma is None else sigma) - start_at.detach()
+            if sigma is not None:
+                if shift.ndim:
+                    raise SpecError(
+                        "a batch of wavenumbers is searched by each of them", path="sigma"
+                    )
+                sigma = complex(shift) if shift.is_complex() else float(shift)
+        w, modes = general_pairs(A, C, M, spec.k, spec.which, sigma, halves=C is not None)
+        if start_at is not None:
+            w = w + start_at[..., None]
+        method = "arnoldi" if C is None else "arnoldi of the companion"
+        return Found(w, modes.transpose(-1, -2), method, [])
+
+    def _damping(self, scene: Scene, operator: Operator, M: Tensor) -> Tensor | None:
+        """Return the values of α M + β K, with the K that Newmark's has; None where nothing is damped."""
+        found: Tensor | None = None
+        alpha = proportional(self.spec.mass_damping, scene, "mass_damping")
+        beta = proportional(self.spec.stiffness_damping, scene, "stiffness_damping")
+        if alpha is not None:
+            found = alpha[..., None] * M
+        if beta is not None:
+            part = beta[..., None] * undeformed(self.model, scene, operator)
+            found = part if found is None else found + part
+        return found
 
     def _critical(
         self,
@@ -117,7 +169,15 @@ class Modes(Analysis):
         batch = tuple(np.broadcast_shapes(K.shape[:-1], stress.shape[:-1]))
         pencil = Pencil(self.model, space, K, k, progress)
         A, B = matrix(-stress, batch), matrix(K, tuple(K.shape[:-1]) if K.ndim == 1 else batch)
-        found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
+        try:
+            found = pencil.find(A, B, k, which="LA", sigma=None, end="LA")
+        except SolveError as error:
+            raise SolveError(
+                error.result,
+                f"{error.detail}; where its loads pull, a body does not buckle: check their sign",
+                iterations=error.iterations,
+                residual=error.residual,
+            ) from error
         mu = found.values.detach()
         positive = mu > 1e-9 * mu.abs().amax(-1, keepdim=True).clamp_min(1e-300)
         if not bool(positive.all()):
@@ -138,20 +198,20 @@ class Modes(Analysis):
         *,
         throw: bool,
         progress: ProgressCallback | None,
-    ) -> tuple[Tensor, Tensor | None, Any]:
-        """Return the stiffness, what stresses add to it, and whether they are symmetric."""
+    ) -> tuple[Tensor, Tensor | None, Operator]:
+        """Return the stiffness, what stresses add to it, and the operator it is made from."""
         model = self.model
         if self.spec.kind == "modes" and not model.nonlinear:
             operator = model.loaded(scene)
-            return operator.values, None, operator.symmetric
+            return operator.values, None, operator
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
         u, operator, _ = model.state(scene, start, throw=throw, progress=progress)
         if not model.nonlinear:
-            return operator.values, model.geometric(scene, u), operator.symmetric
+            return operator.values, model.geometric(scene, u), operator
         recorded = torch.is_grad_enabled() and u.requires_grad
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
-        return K, None, model.symmetric
+        return K, None, operator
 
     @staticmethod
     def _below(A: Tensor, M: Tensor) -> float:
@@ -169,9 +229,11 @@ class ModalSolution(Drawn, AlgebraSolution):
         ``[*batch, k]``, ascending.
     modes
         ``[*batch, k, n_nodes]`` or ``[*batch, k, n_nodes, dim]``, with ``φᵀ M φ = 1``; of several fields flat.
-        Of buckling, eigenvalues are factors on the loads, and ``φᵀ K φ = 1``.
+        Of buckling, eigenvalues are factors on the loads, and ``φᵀ K φ = 1``. Of what is damped or not symmetric both
+        are complex, by magnitude, with ``|φᴴ M φ| = 1`` and the largest entry real and positive.
     frequencies
-        ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), also among the outputs; not of buckling.
+        ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), of damped motion ``|Im λ| / 2π``; also among the outputs. Not of
+        buckling, nor of operators that are not symmetric.
     """
 
     drawable = True
@@ -194,10 +256,20 @@ class ModalSolution(Drawn, AlgebraSolution):
         super().__init__(
             model, {"eigenvalues": w.to(home), "modes": shaped.to(home)}, outputs, report
         )
-        name = "frequencies" if mass is not None else "load_factors"
-        self.outputs[name] = self.frequencies if mass is not None else self.eigenvalues
+        self.outputs |= self._named(w.to(home))
         if not self.batch:
             self.endings = (".vtu", ".npz", ".json")
+
+    def _named(self, w: Tensor) -> dict[str, Tensor]:
+        """Return what people call these eigenvalues."""
+        spec = self.model.spec
+        if spec.kind == "buckling":
+            return {"load_factors": w}
+        if spec.damped:
+            return {"frequencies": self.frequencies, "damping_ratios": -w.real / w.abs()}
+        if spec.of.type == "helmholtz":
+            return {"wavenumbers": w.sqrt()}
+        return {} if w.is_complex() else {"frequencies": self.frequencies}
 
     @property
     def points(self) -> Tensor:
@@ -221,13 +293,15 @@ class ModalSolution(Drawn, AlgebraSolution):
         eye = torch.eye(c, dtype=self._flat.dtype, device=self._flat.device)
         each = eye.repeat(1, dofs.n // c)
         rigid = inner.numbering.placed(each, name)
-        moved = torch.stack([inner.apply(mass, r) for r in rigid], -1)
+        moved = torch.stack([inner.apply(mass.to(r), r) for r in rigid.to(self._flat)], -1)
         found: Tensor = self._flat @ moved
         return found.to(self.u.device)
 
     @property
     def effective_mass(self) -> Tensor:
         """Square of `participation`: over all modes it adds up to the mass that can move."""
+        if self._flat.is_complex():
+            raise ArgumentError("effective masses are those of real modes, and these are complex")
         return self.participation**2
 
     def save(self, path: str | Path) -> None:
@@ -242,28 +316,29 @@ class ModalSolution(Drawn, AlgebraSolution):
             super().save(path)
             return
         from torch_sla.assembly.mesh import write_mesh
+        from torch_sla.problems.report.save import real_parts
 
         if self._flat.ndim > 2:
             raise ArgumentError(
                 f"modes have batch dimensions {list(self.batch)}, and {path.suffix} holds one member"
             )
         inner = self.model.model
-        at_points = {
-            f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}": inner.at_points(
-                mode.detach(), name
-            )
-            for i, mode in enumerate(self._flat)
-            for name in inner.ranks
-        }
+        at_points: dict[str, Tensor] = {}
+        for i, mode in enumerate(self._flat):
+            for name in inner.ranks:
+                called = f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}"
+                at_points |= real_parts(called, inner.at_points(mode.detach(), name))
         write_mesh(path, inner.mesh, at_points, {}, points=self.points)
 
 
-def _require_reach(scene: Scene, K: Tensor, M: Tensor, stress: Tensor | None) -> None:
+def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:
     """Refuse a value that requires grad and enters no matrix, such as a load of a linear physics."""
     wanted = {name: value for name, value in scene.given.items() if value.requires_grad}
     if not wanted or not torch.is_grad_enabled():
         return
-    total = K.sum() + M.sum() + (0.0 if stress is None else stress.sum())
+    total = K.sum() + sum(matrix.sum() for matrix in more if matrix is not None)
+    if total.is_complex():
+        total = total.real + total.imag
     found: tuple[Tensor | None, ...] = (None,) * len(wanted)
     if total.requires_grad:
         found = torch.autograd.grad(
@@ -272,6 +347,6 @@ def _require_reach(scene: Scene, K: Tensor, M: Tensor, stress: Tensor | None) ->
     for name, gradient in zip(wanted, found, strict=True):
         if gradient is None:
             raise GradientError(
-                f"{name!r} requires grad, but neither stiffness nor mass depends on it, so its gradient would be zero "
-                "in silence; pass it detached"
+                f"{name!r} requires grad, but no matrix (stiffness, mass, damping) depends on it, so its gradient "
+                "would be zero in silence; pass it detached"
             )

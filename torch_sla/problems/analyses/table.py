@@ -37,9 +37,11 @@ def _fields(problem: Problem) -> set[str]:
 
 
 def numbers(name: str, value: Tensor) -> dict[str, float]:
-    """Name every number of a value: ``name``, or ``name[i,j]``."""
+    """Name every number of a value: ``name``, or ``name[i,j]``; of complex ones ``.real`` and ``.imag``."""
     if value.is_complex():
-        value = torch.view_as_real(value)
+        real, imag = numbers(name, value.real), numbers(name, value.imag)
+        parts = (("real", real), ("imag", imag))
+        return {f"{key}.{word}": part[key] for key in real for word, part in parts}
     if value.numel() == 1:
         return {name: float(value.reshape(()))}
     index = torch.cartesian_prod(*(torch.arange(n) for n in value.shape)).reshape(value.numel(), -1)

@@ -17,17 +17,18 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
+from torch_sla.problems.analyses.readings import Readings, readable
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
-from torch_sla.problems.lowering.outputs import Taken, take
+from torch_sla.problems.lowering.damping import proportional
+from torch_sla.problems.lowering.outputs import Taken, take, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
-from torch_sla.problems.specs.arrays import load_array
-from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
-from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,17 +50,6 @@ class Transient(Analysis):
 
     def _structure(self) -> str:
         return f"{self.spec.method} {self.spec.steps}"
-
-    @property
-    def _own_names(self) -> frozenset[str]:
-        names: set[str] = set()
-        for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -99,11 +89,16 @@ class Transient(Analysis):
                 mass=True,
                 timed=True,
                 declared=self.declared,
-                reaching=self._own_names,
+                reaching=self.own_names,
             )
         stepper = stepper_of(spec, model.numbering.ranges[next(iter(model.ranks))])
         scheme, explicit = scheme_of(spec), spec.method == "explicit"
-        damping = Damping(*(self._constant(scene, n) for n in ("mass", "stiffness")))
+        damping = Damping(
+            *(
+                proportional(getattr(spec, n), scene, n)
+                for n in ("mass_damping", "stiffness_damping")
+            )
+        )
         over = Series(series, spec.end, spec.steps)
         with inside():
             grid = TimeGrid(model, scene, over, len(stepper.intervals), damping, lumped=explicit)
@@ -115,7 +110,8 @@ class Transient(Analysis):
         v = constraint.recover(constraint.restrict(v.expand(*batch, -1)), grid.given_velocity())
         if explicit:
             grid.check_step(u, spec.end / spec.steps)
-        taking = _Taking(spec, len(batch))
+        rows = sum(row is not None for row in stepper.rows)
+        taking = _Taking(spec, batch, readable(model, scene), rows)
         march = March(
             grid,
             scheme,
@@ -128,19 +124,6 @@ class Transient(Analysis):
         )
         state, records = march.run(scheme.start(grid, u, v))
         return self._solution(march, taking, state, records)
-
-    def _constant(self, scene: Scene, name: str) -> Tensor | None:
-        """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
-        path = f"{name}_damping"
-        law = getattr(self.spec, path)
-        if law == 0.0:
-            return None
-        value = scene.evaluate(law, scene.cells(), path).tensor
-        if value.shape[-2:] != (1, 1):
-            raise SpecError("one number holds for the whole body", path=path)
-        if not bool((value.detach() >= 0).all()):
-            raise ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}")
-        return value[..., 0, 0]
 
     def _solution(
         self, march: March, taking: _Taking, state: State, records: dict[str, Tensor]
@@ -191,7 +174,7 @@ class Transient(Analysis):
             if parameter.time is None or value is None or isinstance(value, str):
                 continue
             if isinstance(value, ArrayFile):
-                value = np.array(load_array(value.file, value.key))
+                value = numbers(value.file, value.key, name)
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
             if not tensor.ndim:
                 continue
@@ -239,9 +222,13 @@ class Transient(Analysis):
 class _Taking:
     """What is taken at each time: outputs, and what is saved of the state."""
 
-    def __init__(self, spec: TransientProblem, batch: int) -> None:
-        self.spec, self._batch = spec, batch
+    def __init__(
+        self, spec: TransientProblem, batch: tuple[int, ...], readable: frozenset[str], rows: int
+    ) -> None:
+        self.spec, self._batch = spec, len(batch)
         self._first_order = ORDERS[spec.method] == 1
+        self._readable, self._rows = readable, rows
+        self._readings: Readings | None = None
 
     def taken(
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
@@ -270,7 +257,10 @@ class _Taking:
         """Take the outputs at a time, and what is saved of the state."""
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
-            found = take(self.taken(scheme, grid, t, state, known=not first))
+            # What is recorded for gradients is taken as it is.
+            read = self._readable and not first and not torch.is_grad_enabled()
+            known = self._read(scheme, grid, t, state) if read else {}
+            found = take(self.taken(scheme, grid, t, state, known=not first), known)
         for i, event in enumerate(self.spec.events if first else ()):
             value = found[event.of]
             if value[(0,) * self._batch].numel() != 1:
@@ -279,6 +269,18 @@ class _Taking:
                     path=f"events.{i}.of",
                 )
         return {**found, **{f" {name}": state[_HISTORIES[name]] for name in self.spec.save}}
+
+    def _read(self, scheme: Scheme, grid: TimeGrid, t: float, state: State) -> dict[str, Tensor]:
+        """Return the outputs that a product with fixed rows gives."""
+        if self._readings is None:
+            outputs = [o for o in enumerate(self.spec.of.outputs) if o[1].name in self._readable]
+
+            def values_of(state: State) -> dict[str, Tensor]:
+                taken = self.taken(scheme, grid, t, state, known=True)
+                return {o.name: take_one(taken, o, f"of.outputs.{i}") for i, o in outputs}
+
+            self._readings = Readings(values_of, state, self._rows // 2)
+        return self._readings(state)
 
     def stop(self, records: dict[str, Tensor], rows: int) -> bool:
         """Whether an event has happened that ends the march."""
@@ -370,7 +372,7 @@ class TransientSolution(Solution):
         """Files that a run writes: the last state, all that were saved, the outputs over time, identity."""
         if self.batch:
             return super().endings
-        return (".vtu", *((".xdmf",) if "u" in self.history else ()), ".csv", ".json")
+        return (".vtu", *((".xdmf",) if self.history else ()), ".csv", ".json")
 
     @property
     def table(self) -> list[dict[str, float]]:

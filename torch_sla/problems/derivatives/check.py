@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import GradientError
+from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar, value_and_grad
 from torch_sla.problems.derivatives.products import Linearised, hvp, jvp
 
@@ -138,6 +138,14 @@ def check_gradients(
     products: bool = True,
 ) -> GradientCheck:
     """Measure Taylor remainder orders; see `Problem.check_gradients`."""
+    if not values:
+        declared = " ".join(problem.declared)
+        raise ArgumentError(
+            f"there is nothing to differentiate: give values of parameters (there are: {declared}), or points"
+            if declared
+            else "there is nothing to differentiate: the problem declares no parameter; make a value a "
+            "Parameter('name', default=...), or give points"
+        )
     target = cubic if output is None else output
     value, gradients = value_and_grad(problem, target, values)
     generator = torch.Generator().manual_seed(seed)

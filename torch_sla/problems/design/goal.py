@@ -10,6 +10,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -177,8 +178,8 @@ class Written:
     ) -> Tensor:
         a, b = self._at(left, scope), self._at(right, scope)
         try:
-            torch.broadcast_shapes(a.shape, b.shape)
-        except RuntimeError:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
             raise error_at(
                 self.text, node.at, f"shapes {list(a.shape)} and {list(b.shape)} do not go together"
             ) from None

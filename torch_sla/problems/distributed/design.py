@@ -124,7 +124,7 @@ class _SharedDesign(Design):
         failed: TorchSlaError | None = None
         if self._comm.rank == 0:
             try:
-                states, found = opened(folder, resume, same)
+                states, found = opened(folder, resume, same, whole=True)
             except TorchSlaError as error:
                 failed = error
         message = _broadcast(self._comm, self._where, (failed is not None, found))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from torch_sla.problems.expression.degree import degree, separated
 from torch_sla.problems.expression.expression import Expression
 from torch_sla.problems.expression.parser import nearest
 from torch_sla.problems.expression.ranked import Ranked
 
-__all__ = ["Expression", "Ranked", "nearest"]
+__all__ = ["Expression", "Ranked", "degree", "nearest", "separated"]

@@ -68,9 +68,9 @@ class Expression:
     tensor([1., 0.])
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, root: Node | None = None) -> None:
         self.text = text
-        self.root = parse(text)
+        self.root = parse(text) if root is None else root
         nodes = list(self.root.walk())
         operators = [n for n in nodes if isinstance(n, Call) and n.function in FIELD_OPERATORS]
         hidden = {id(n.arguments[0]) for n in operators}
@@ -96,6 +96,11 @@ class Expression:
             Where the text leaves the grammar; the message points at the column.
         """
         return Expression(text)
+
+    @staticmethod
+    def of(root: Node) -> Expression:
+        """Return the expression of a tree, which may use names that no text can hold."""
+        return Expression(str(root), root)
 
     @property
     def canonical(self) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.expression import nearest
+from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.algebra import EigenProblem, LinearProblem
 
 __all__ = ["Algebra", "Eigen", "Linear", "components"]
+
+_Numbers = TypeVar("_Numbers", Tensor, SparseTensor)
 
 
 class Algebra(ABC):
@@ -52,7 +55,7 @@ class Algebra(ABC):
 
     def _matrices(self) -> dict[str, Any]:
         """Return the matrices of the declaration by their place in it."""
-        whole = {name: getattr(self.spec, name, None) for name in ("matrix", "mass")}
+        whole = {name: getattr(self.spec, name, None) for name in ("matrix", "mass", "damping")}
         more = getattr(self.spec, "matrices", {})
         return whole | {f"matrices.{name}": value for name, value in more.items()}
 
@@ -84,7 +87,7 @@ class Algebra(ABC):
             if name in matrices:
                 continue
             if name in free:
-                vectors[name] = torch.as_tensor(value).to(device=self.device, dtype=self.dtype)
+                vectors[name] = self._real(torch.as_tensor(value), repr(name))
             else:
                 rest[name] = value
         missing = [n for n in free if n not in values and self.declared[n].default is None]
@@ -128,8 +131,7 @@ class Algebra(ABC):
         """Return a matrix as it was declared or given."""
         if isinstance(value, Parameter):
             if value.name in matrices:
-                A = matrices[value.name]
-                return A.to(device=self.device, dtype=self.dtype)
+                return self._real(matrices[value.name], repr(value.name))
             dense = given[value.name]
             if dense.ndim != 2:
                 raise ArgumentError(
@@ -162,8 +164,17 @@ class Algebra(ABC):
                 A = load(value.file)
             except (ArgumentError, OSError, ValueError, KeyError) as error:
                 raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
-            self._files[value.file] = A.to(device=self.device, dtype=self.dtype)
+            self._files[value.file] = self._real(A, f"{path}: the matrix")
         return self._files[value.file]
+
+    def _real(self, value: _Numbers, what: str) -> _Numbers:
+        """Bring numbers to the dtype and device of the problem, and refuse to drop imaginary parts."""
+        if value.dtype.is_complex:
+            raise DTypeError(
+                f"{what} is complex, and declared algebra is real; SparseTensor.solve takes complex matrices"
+            )
+        moved: _Numbers = value.to(device=self.device, dtype=self.dtype)
+        return moved
 
     def _tensor(self, value: Array) -> Tensor:
         return torch.as_tensor(value.array.copy()).to(device=self.device, dtype=self.dtype)
@@ -298,14 +309,33 @@ class Eigen(Algebra):
         del start, throw
         spec = self.spec
         given, matrices = self.given(values)
-        A = self.matrix(spec.matrix, given, matrices, "matrix")
-        M = None if spec.mass is None else self.matrix(spec.mass, given, matrices, "mass")
+        A, M, C = (
+            None if law is None else self.matrix(law, given, matrices, name)
+            for name, law in (
+                ("matrix", spec.matrix),
+                ("mass", spec.mass),
+                ("damping", spec.damping),
+            )
+        )
+        if A is None:
+            raise ValueError("an eigenproblem without a physics has a matrix")
         n = A.shape[-1]
-        if spec.k > n:
-            raise SpecError(f"a matrix of size {n} has no {spec.k} eigenvalues", path="k")
-        if M is not None and M.is_batched:
+        if spec.k > n * (1 if C is None else 2):
+            raise SpecError(
+                f"a matrix of size {n} has no {spec.k} eigenvalues"
+                + ("" if C is None else f"; with damping {2 * n}"),
+                path="k",
+            )
+        if C is None and M is not None and M.is_batched:
             shape = np.broadcast_shapes(A.batch_shape, M.batch_shape)
             A = SparseTensor.from_pattern(A.pattern, A.values.expand(*shape, A.values.shape[-1]))
+        hermitian = A.known_structure().hermitian and (
+            M is None or bool(M.known_structure().hermitian)
+        )
+        if C is not None or not hermitian:
+            pair = general_pairs(A, C, M, spec.k, spec.which, spec.sigma)
+            info = SolveInfo(method=f"eigs {spec.which}", backend="eigs")
+            return dict(zip(("eigenvalues", "modes"), pair, strict=True)), info, given.home
         which = spec.which if spec.sigma is None else "LM"
         w, V = A.eigsh(k=spec.k, which=which, sigma=spec.sigma, M=M)
         modes = V.transpose(-1, -2)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.material import Material, isotropic, orthotropic
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
@@ -29,19 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Elasticity"]
 
 
-class _Material(NamedTuple):
-    """Stiffness at sites.
-
-    ``N [..., 3, 3]`` maps strains along the axes to stresses, ``G [..., 3]`` are shear moduli (yz, xz, xy),
-    ``out [..., 3]`` maps stresses to the strain out of the plane, where stress is plane. ``lam mu`` are the
-    parameters of an isotropic material.
-    """
-
-    N: Tensor
-    G: Tensor
-    out: Tensor
-    lam: Tensor | None = None
-    mu: Tensor | None = None
+_ON_AXIS = 1e-10
+"""Share of the largest radius below which a point lies on the axis of revolution."""
 
 
 class Elasticity(Model):
@@ -71,8 +62,12 @@ class Elasticity(Model):
             if known is None:
                 raise SpecError("elasticity needs a mesh in 2 or 3 dimensions", path="mesh")
             raise SpecError(f"a mesh in {dim}D stands for {known}; received {kind}", path="model")
-        if kind == "axisymmetric" and float(self.mesh.points[:, 0].min()) < 0:
-            raise SpecError("x is the radius and cannot be negative", path="mesh")
+        if kind == "axisymmetric":
+            least, most = (float(r) for r in self.mesh.points[:, 0].detach().aminmax())
+            if least < -_ON_AXIS * abs(most):
+                raise SpecError(
+                    f"x is the radius and cannot be negative; the least is {least:.6g}", path="mesh"
+                )
         if self.spec.thickness is not None and kind in ("solid", "axisymmetric"):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
@@ -121,7 +116,7 @@ class Elasticity(Model):
         _require(t, "thickness")
         return t
 
-    def _material(self, scene: Scene, sites: Sites) -> _Material:
+    def _material(self, scene: Scene, sites: Sites) -> Material:
         spec = self.spec
         E = scene.evaluate(spec.young_modulus, sites, "young_modulus")
         nu = scene.evaluate(spec.poisson_ratio, sites, "poisson_ratio")
@@ -133,47 +128,14 @@ class Elasticity(Model):
                 path="young_modulus",
             )
         if E.rank == 0:
-            return self._isotropic(E.tensor, nu.tensor)
+            return isotropic(E.tensor, nu.tensor, self.kind)
         G = scene.evaluate(spec.shear_modulus, sites, "shear_modulus").tensor
         _require(G, "shear_modulus")
         for name, value in (("young_modulus", E), ("poisson_ratio", nu), ("shear_modulus", G)):
             size = (value.tensor if isinstance(value, Ranked) else value).shape[-1]
             if size != 3:
                 raise SpecError(f"three values are needed; received {size}", path=name)
-        return self._orthotropic(E.tensor, nu.tensor, G[..., [1, 2, 0]])
-
-    def _isotropic(self, E: Tensor, nu: Tensor) -> _Material:
-        flat = "plane_stress" if self.kind == "plane_stress" else "solid"
-        try:
-            lam, mu = weak.lame_parameters(E, nu, flat)
-        except ArgumentError as error:
-            raise ArgumentError(str(error).replace("solid", self.kind)) from None
-        one = torch.ones(3, 3, dtype=E.dtype, device=E.device)
-        eye = torch.eye(3, dtype=E.dtype, device=E.device)
-        if flat == "plane_stress":
-            keep = one.new_tensor([1.0, 1.0, 0.0])
-            one, eye = torch.outer(keep, keep), torch.diag(keep)
-        N = lam[..., None, None] * one + 2.0 * mu[..., None, None] * eye
-        out = (-nu / E)[..., None] * one.new_tensor([1.0, 1.0, 0.0])
-        return _Material(N, mu[..., None].expand(*mu.shape, 3), out, lam, mu)
-
-    def _orthotropic(self, E: Tensor, nu: Tensor, G: Tensor) -> _Material:
-        E, nu = torch.broadcast_tensors(E, nu)
-        xy, yz, xz = (nu[..., k] for k in range(3))
-        a, b, c = (1.0 / E[..., k] for k in range(3))
-        rows = [(a, -xy * a, -xz * a), (-xy * a, b, -yz * b), (-xz * a, -yz * b, c)]
-        S = torch.stack([torch.stack(row, -1) for row in rows], -2)
-        least = torch.linalg.eigvalsh(S.detach())[..., 0]
-        if not bool((least > 0).all()):
-            raise ArgumentError(
-                "poisson_ratio: with these young_modulus the elastic energy is not positive (the compliance has the "
-                f"eigenvalue {float(least.min()):.6g}); check ν_ij/E_i = ν_ji/E_j"
-            )
-        if self.kind == "plane_stress":
-            N = torch.nn.functional.pad(torch.linalg.inv(S[..., :2, :2]), (0, 1, 0, 1))
-        else:
-            N = torch.linalg.inv(S)
-        return _Material(N, G, S[..., 2, :])
+        return orthotropic(E.tensor, nu.tensor, G[..., [1, 2, 0]], self.kind)
 
     def _thermal(self, scene: Scene, sites: Sites) -> Tensor | None:
         """Thermal strain, equal along the axes ``[*batch, n|1, q|1]``."""
@@ -187,9 +149,9 @@ class Elasticity(Model):
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble stiffness and springs."""
-        cells, dofs = scene.cells(), self.dofs
+        cells = scene.cells()
         material, factor = self._material(scene, cells), self.measure(scene, cells)
-        values = dofs.assemble_matrix(self._stiffness(material, factor, cells))
+        values = self._stiffness(material, factor, cells)
         for i, condition in enumerate(self.spec.boundary):
             if isinstance(condition, Spring):
                 values = values + self._springs(scene, i, condition)
@@ -210,9 +172,8 @@ class Elasticity(Model):
             )
         thermal = self._thermal(scene, cells)
         if thermal is not None:
-            s = self._material(scene, cells).N.sum(-1) * thermal[..., None]
             more = self._revolved(cells)
-            stress = _by(s, self.measure(scene, cells))
+            stress = self._thermal_stress(scene, cells, thermal)
             load = load + dofs.assemble_vector(
                 weak.normal_stress_load(cells.basis, s=stress, **more)
             )
@@ -231,6 +192,26 @@ class Elasticity(Model):
                 local = weak.vector_source(sites.basis, f=_by(t, around))
             load = load + dofs.assemble_vector(local, facets)
         return load
+
+    def _thermal_stress(self, scene: Scene, cells: BasisSites, thermal: Tensor) -> Tensor:
+        """Stresses along the axes that would hold the thermal strain back, times thickness or circumference.
+
+        Where the volume change is averaged, the part that resists it is that of the mean thermal strain, or the
+        difference of the two, which grows as Poisson's ratio nears 1/2, would load the body.
+        """
+        material, factor = self._material(scene, cells), self.measure(scene, cells)
+        if not self._averaged or material.lam is None or material.mu is None:
+            return _by(material.N.sum(-1) * thermal[..., None], factor)
+        lam, mu = material.lam, material.mu
+        if factor is not None:
+            lam, mu = factor * lam, factor * mu
+        keep = self._stressed(lam)
+        bulk = keep.sum() * _mean(cells, lam) * _mean(cells, thermal)
+        return (2.0 * mu * thermal + bulk[..., None])[..., None] * keep
+
+    def _stressed(self, like: Tensor) -> Tensor:
+        """Return 1 for each axis along which there is a stress ``[3]``."""
+        return like.new_tensor([1.0, 1.0, 0.0 if self.kind == "plane_stress" else 1.0])
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""
@@ -255,11 +236,11 @@ class Elasticity(Model):
             c, here = self.mesh.dim, vector[..., 0, :]
             each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
             return scene.geometry.located(points, dofs).springs(each)
-        local = weak.foundation(sites.basis, k=_by(vector, self.measure(scene, sites)))
-        return dofs.assemble_matrix(local, facets)
+        stiffness = _by(vector, self.measure(scene, sites))
+        return assemble(weak.foundation, dofs, basis=sites.basis, k=stiffness)
 
-    def _stiffness(self, material: _Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
-        basis = cells.basis
+    def _stiffness(self, material: Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
+        basis, dofs = cells.basis, self.dofs
         lam, mu = material.lam, material.mu
         if lam is None or mu is None or self.kind == "axisymmetric":
             if self._averaged:
@@ -268,12 +249,12 @@ class Elasticity(Model):
             N, G = material.N, material.G
             if factor is not None:
                 N, G = factor[..., None, None] * N, factor[..., None] * G
-            return weak.orthotropic(basis, N=N, G=G, **more)
+            return assemble(weak.orthotropic, dofs, basis=basis, N=N, G=G, **more)
         if factor is not None:
             lam, mu = factor * lam, factor * mu
         if not self._averaged:
-            return weak.elasticity(basis, lam=lam, mu=mu)
-        return weak.elasticity_bbar(basis, lam=lam, mu=mu)
+            return assemble(weak.elasticity, dofs, basis=basis, lam=lam, mu=mu)
+        return dofs.assemble_matrix(weak.elasticity_bbar(basis, lam=lam, mu=mu))
 
     def _revolved(self, sites: Sites) -> dict[str, Any]:
         return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}
@@ -284,7 +265,7 @@ class Elasticity(Model):
         density = scene.inertia(self.spec.density, cells, "density")
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
-        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=c))
+        return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=c)
 
     def geometric(self, scene: Scene, u: Tensor) -> Tensor:
         """Assemble what the stresses at ``u`` add to the stiffness."""
@@ -297,7 +278,7 @@ class Elasticity(Model):
         stress = self.derived("stress", scene, cells).tensor[..., :dim, :dim]
         factor = self.measure(scene, cells)
         stress = stress if factor is None else factor[..., None, None] * stress
-        return self.dofs.assemble_matrix(weak.initial_stress(cells.basis, s=stress))
+        return assemble(weak.initial_stress, self.dofs, basis=cells.basis, s=stress)
 
     # -- outputs --------------------------------------------------------------------------------
 
@@ -308,15 +289,14 @@ class Elasticity(Model):
         shear = sites.field("sym_grad(u)").tensor
         along = shear.diagonal(dim1=-2, dim2=-1)
         if self.kind == "axisymmetric":
-            hoop = sites.field("u").tensor[..., 0] / sites.x[..., 0]
-            along = torch.cat([along, hoop[..., None]], -1)
+            along = torch.cat([along, self._hoop(sites, along)[..., None]], -1)
         elif self.kind != "solid":
             along = torch.nn.functional.pad(along, (0, 1))
         elastic = along if thermal is None else along - thermal[..., None]
         stress = (material.N * elastic[..., None, :]).sum(-1)
         if self._averaged and material.lam is not None:
-            change = self._mean_dilatation(scene, sites) - along.sum(-1)
-            keep = stress.new_tensor([1.0, 1.0, 0.0 if self.kind == "plane_stress" else 1.0])
+            keep = self._stressed(stress)
+            change = self._mean_dilatation(scene, sites) - (elastic * keep).sum(-1)
             stress = stress + (material.lam * change)[..., None] * keep
         G = material.G
         if name == "strain":
@@ -328,7 +308,7 @@ class Elasticity(Model):
         else:
             diagonal, twice = stress, 2.0 * G
         planes = ((0, 1, 2),) if shear.shape[-1] == 2 else ((0, 1, 2), (0, 2, 1), (1, 2, 0))
-        shape = torch.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
+        shape = np.broadcast_shapes(diagonal.shape, (*shear.shape[:-2], 1))
         full = torch.diag_embed(diagonal.expand(shape))
         for i, j, k in planes:
             e = torch.zeros(3, 3, dtype=full.dtype, device=full.device)
@@ -336,12 +316,21 @@ class Elasticity(Model):
             full = full + (twice[..., k] * shear[..., i, j])[..., None, None] * e
         return Ranked(full, 2)
 
+    def _hoop(self, sites: Sites, along: Tensor) -> Tensor:
+        """Strain around the axis: u_r / r, which on the axis is ∂u_r/∂r."""
+        r = sites.x[..., 0]
+        axis = r.detach() <= _ON_AXIS * float(self.mesh.points[:, 0].detach().max())
+        around = sites.field("u").tensor[..., 0] / torch.where(axis, 1.0, r)
+        return torch.where(axis, along[..., 0], around)
+
     def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
-        """Mean of div u in the cell of each site ``[*batch, n, 1]``."""
+        """Mean of the volume change that makes stress in the cell of each site ``[*batch, n, 1]``."""
         u = sites.solution
         cells = scene.cells(u)
-        total = cells.basis.integrate(cells.field("div(u)").tensor)
-        mean = total / cells.basis.dx.sum(-1)
+        change, thermal = cells.field("div(u)").tensor, self._thermal(scene, cells)
+        if thermal is not None:
+            change = change - self._stressed(change).sum() * thermal
+        mean = _mean(cells, change)
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
             return mean[..., None]
         if sites.owners is None:
@@ -358,6 +347,11 @@ class Elasticity(Model):
         if thermal is not None:
             density = density - thermal * stress.diagonal(dim1=-2, dim2=-1).sum(-1)
         return 0.5 * self.integrate(scene, cells, density).sum(-1)
+
+
+def _mean(cells: BasisSites, values: Tensor) -> Tensor:
+    """Mean over each cell ``[*batch, n]``."""
+    return cells.basis.integrate(values) / cells.basis.dx.sum(-1)
 
 
 def _by(vector: Tensor, factor: Tensor | None) -> Tensor:

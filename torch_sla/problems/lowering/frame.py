@@ -25,7 +25,7 @@ from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
 from torch_sla.problems.lowering.selection import select_facets, tag_entries
 from torch_sla.problems.lowering.timing import in_load, timed_laws
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Grid, Parameter, leaves
@@ -260,6 +260,11 @@ class Frame:
         return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
     @cached_property
+    def names_of_measure(self) -> frozenset[str]:
+        """Names of the parameters that a length or area element depends on."""
+        return self._names(lambda path: path[0] in self.measuring)
+
+    @cached_property
     def timed(self) -> tuple[str, ...]:
         """Paths of the laws that depend on time."""
         paths = timed_laws(self.spec, self.declared)
@@ -360,12 +365,13 @@ class Frame:
         """Return the facets of a selector."""
         return self._select(self.mesh, on, path)
 
-    def file_array(self, value: ArrayFile | Grid) -> Tensor:
-        """Return the numbers of a file."""
+    def file_array(self, value: ArrayFile | Grid, path: str) -> Tensor:
+        """Return the numbers of a file, which a law at a path names."""
         key = (value.file, value.key)
         if key not in self._arrays:
-            array = load_array(value.file, value.key)
-            self._arrays[key] = torch.as_tensor(array.copy(), dtype=self.dtype, device=self.device)
+            array = numbers(value.file, value.key, path, allow_complex=self.spec.is_complex)
+            dtype = self.field_dtype if array.dtype.kind == "c" else self.dtype
+            self._arrays[key] = torch.as_tensor(array, dtype=dtype, device=self.device)
         return self._arrays[key]
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
@@ -77,22 +77,22 @@ class Helmholtz(Model):
         c = -((k * n) ** 2)
         stretch = self._stretch(cells, k)
         if stretch is None:
-            local = weak.diffusion(cells.basis, kappa=r)
+            values = assemble(weak.diffusion, dofs, basis=cells.basis, kappa=r)
         else:
             volume = math.prod(stretch[1:], start=stretch[0])
             diagonal = torch.stack(
                 torch.broadcast_tensors(*(r * volume / s**2 for s in stretch)), -1
             )
-            local = weak.tensor_diffusion(cells.basis, kappa=torch.diag_embed(diagonal))
+            kappa = torch.diag_embed(diagonal)
+            values = assemble(weak.tensor_diffusion, dofs, basis=cells.basis, kappa=kappa)
             c = c * volume
-        local = local + weak.mass(cells.basis, c=c)
-        values = dofs.assemble_matrix(local)
+        values = values + assemble(weak.mass, dofs, basis=cells.basis, c=c)
         for i, condition in enumerate(spec.boundary):
             if isinstance(condition, Robin):
                 facets = self.selections[i].facets
                 sites = scene.facets(facets)
                 h, _ = self._impedance(scene, i, sites)
-                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
+                values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
         return Matrix(values, None)
 
     def load(self, scene: Scene) -> Tensor:
@@ -145,10 +145,25 @@ class Helmholtz(Model):
         return total
 
     def mass(self, scene: Scene) -> Tensor:
-        """Assemble ∫ n² u v: the matrix that meets k² where it is constant."""
+        """Assemble ∫ n² u v, in a layer over its stretched volume: the matrix that meets k² where it is constant."""
         cells = scene.cells()
         n = scene.evaluate(self.spec.refraction, cells, "refraction").tensor
-        return self.dofs.assemble_matrix(weak.mass(cells.basis, c=n**2))
+        c = n**2
+        if self.spec.layer is not None:
+            k = scene.evaluate(self.spec.wavenumber, cells, "wavenumber").tensor
+            c = c * math.prod(self._stretch(cells, k) or [])
+        return assemble(weak.mass, self.dofs, basis=cells.basis, c=c)
+
+    def counted_from(self, scene: Scene) -> Tensor:
+        """Return k² of the given wavenumber ``[*batch]``."""
+        k = scene.evaluate(self.spec.wavenumber, scene.cells(), "wavenumber").tensor
+        first = k[..., :1, :1]
+        if bool(((k - first).detach().abs() > 1e-12 * first.detach().abs()).any()):
+            raise SpecError(
+                "resonances are those of one wavenumber; what varies in space is the refraction",
+                path="wavenumber",
+            )
+        return first[..., 0, 0] ** 2
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Refuse: what is meant has to be named."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
@@ -60,6 +62,13 @@ class Hyperelasticity(Model):
     def arc_length(self) -> bool:  # type: ignore[override]
         """Whether the path is followed over limit points."""
         return self.spec.control == "arc_length"
+
+    def rest(self, scene: Scene) -> float:
+        """Return the norm of the positions of the nodes, to which displacements are added."""
+        points = scene.geometry.points.detach()
+        spread = points - points.mean(0)
+        per_node = float(torch.linalg.vector_norm(spread)) / math.sqrt(len(points))
+        return per_node * math.sqrt(self.dofs.n_nodes)
 
     @cached_property
     def symmetric(self) -> bool | None:  # type: ignore[override]
@@ -146,9 +155,7 @@ class Hyperelasticity(Model):
         with torch.enable_grad():
             F = self._deformation(slope)
             # All batch dimensions before differentiating, so that members are not summed.
-            shape = torch.broadcast_shapes(
-                F.shape[:-2], *(c.tensor.shape for c in constants.values())
-            )
+            shape = np.broadcast_shapes(F.shape[:-2], *(c.tensor.shape for c in constants.values()))
             F = F.expand(*shape, 3, 3)
             F = F if F.requires_grad else F.detach().requires_grad_()
             W = self._density(constants)(F)
@@ -215,7 +222,7 @@ class Hyperelasticity(Model):
         """Assemble the density matrix."""
         cells = scene.cells()
         density = scene.inertia(self.spec.density, cells, "density")
-        return self.dofs.assemble_matrix(weak.vector_mass(cells.basis, c=density))
+        return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=density)
 
     # -- outputs --------------------------------------------------------------------------------
 

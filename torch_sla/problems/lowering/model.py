@@ -90,6 +90,16 @@ class Model(Frame, ABC):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
 
+    def counted_from(self, scene: Scene) -> Tensor | None:
+        """Return the eigenvalue that `matrix` holds already, times the mass ``[*batch]``; None for 0."""
+        del scene
+        return None
+
+    def rest(self, scene: Scene) -> float:
+        """Return the norm of what the unknowns are added to before anything is made of them; 0 for nothing."""
+        del scene
+        return 0.0
+
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
         del scene, u, facets

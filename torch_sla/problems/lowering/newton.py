@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import LaggedMultigrid
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
 from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.progress import Reporter
@@ -263,10 +263,11 @@ class Equation:
             size(constraint.reduce(operator.load), dim=-1), size(forces, dim=-1)
         ).expand(u.shape[:-1])
         try:
-            u, info = newton_batch(evaluate, step, u, self._options, reference)
+            rest = self.model.rest(state.scene)
+            u, info = newton_batch(evaluate, step, u, self._options, reference, rest=rest)
         except SolveError as error:
             info = NonlinearInfo(result=error.result, method="newton", residual=float("nan"))
-            notes.append(f"linear solve: {error.detail}")
+            notes.append(inside_step(error))
         info.notes = notes + info.notes
         return u, info
 
@@ -296,16 +297,18 @@ class Equation:
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+        self.info.require_derivative()
         recorded = torch.is_grad_enabled()
         with torch.enable_grad():
             values = self._values(self._state(leaves), u, recorded=recorded)
             if not recorded:
                 values = values.detach()
         return self._solve(values, g, transposed=True)
+
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Solve ``J du = b``, not recorded."""
+        self.info.require_derivative()
+        return self._solve(self._values(self._state(leaves), u, recorded=False), b)
 
 
 def solve_nonlinear(
@@ -330,10 +333,7 @@ def solve_nonlinear(
     u_hat = implicit_solve(equation, u0, leaves)
     info, linear = equation.info, equation.linear
     if throw and not info.converged:
-        detail = "nonlinear solve by newton"
-        if info.notes:
-            detail += f" ({'; '.join(info.notes)})"
-        raise SolveError(info.result, detail, iterations=info.iterations, residual=info.residual)
+        raise info.failure()
     if not info.converged:
         u_hat = u_hat.detach()
     g = model.compiled.sides(model.given_values(scene))

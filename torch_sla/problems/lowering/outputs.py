@@ -18,7 +18,7 @@ from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
@@ -88,12 +88,13 @@ class Taken:
         return _sites_only(value, points.shape[0], self.batch)
 
 
-def take(taken: Taken) -> dict[str, Tensor]:
-    """Evaluate all outputs of a problem."""
-    outputs = taken.model.spec.outputs
-    return {
-        output.name: take_one(taken, output, f"outputs.{i}") for i, output in enumerate(outputs)
-    }
+def take(taken: Taken, known: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Evaluate all outputs of a problem but those that are known; return all in their order."""
+    found, known = {}, known or {}
+    for i, output in enumerate(taken.model.spec.outputs):
+        name = output.name
+        found[name] = known[name] if name in known else take_one(taken, output, f"outputs.{i}")
+    return found
 
 
 def take_one(taken: Taken, output: kinds.OutputSpec, path: str) -> Tensor:

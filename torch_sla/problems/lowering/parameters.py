@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.problems.expression import Expression, nearest
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 
@@ -56,6 +56,19 @@ def bound(law: Any, tensors: Sequence[Tensor]) -> Any:
         return law
     names = [name for name, _ in law.named_parameters()]
     return _Bound(law, dict(zip(names, tensors, strict=True)))
+
+
+def _widened(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module | _Bound:
+    """Return a module of another precision, or on another device, as one that works where the problem does.
+
+    A law of single precision would be evaluated with its noise, below which no iteration converges; gradients
+    go to the weights as they are.
+    """
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    held = {name: tensor for name, tensor in held.items() if tensor.is_floating_point()}
+    if all(t.dtype == dtype and t.device == device for t in held.values()):
+        return module
+    return _Bound(module, {name: t.to(device=device, dtype=dtype) for name, t in held.items()})
 
 
 def check_names(values: Collection[str], declared: Collection[str]) -> None:
@@ -126,7 +139,11 @@ def resolve(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
         if isinstance(value, nn.Module | PythonFunction) and "u" in parameter.of:
-            given.laws[name] = value.function if isinstance(value, PythonFunction) else value
+            given.laws[name] = (
+                value.function
+                if isinstance(value, PythonFunction)
+                else _widened(value, dtype, device)
+            )
             continue
         if isinstance(value, Tensor) and value.device.type != "cpu":
             given.home = value.device
@@ -135,7 +152,29 @@ def resolve(
         given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=wide)
         if not bool(torch.isfinite(given[name].detach()).all()):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
+    _check_batches(given, declared)
     return given
+
+
+def _check_batches(given: Given, declared: Mapping[str, Parameter]) -> None:
+    """Refuse batches without members, and those that do not broadcast against each other."""
+    known: tuple[int, ...] = ()
+    first = ""
+    for name, value in given.items():
+        parameter = declared[name]
+        own = len(parameter.shape) + (parameter.on != "constant")
+        batch = tuple(value.shape[: value.ndim - own])
+        if 0 in batch:
+            raise ArgumentError(f"{name!r} has the batch dimensions {list(batch)}: no member")
+        try:
+            both = tuple(np.broadcast_shapes(known, batch))
+        except ValueError:
+            raise ArgumentError(
+                f"{name!r} has the batch dimensions {list(batch)}, and {first!r} has {list(known)}; they broadcast "
+                "against each other: add a dimension of 1 for all combinations"
+            ) from None
+        if both != known:
+            known, first = both, name
 
 
 def whole_value(
@@ -175,7 +214,8 @@ def _tensor(
     if isinstance(value, Formula):
         return _evaluated(value.expression, sites(name))
     if isinstance(value, ArrayFile):
-        return torch.as_tensor(np.array(load_array(value.file, value.key)), dtype=dtype)
+        array = torch.as_tensor(numbers(value.file, value.key, name, allow_complex=allow_complex))
+        return array if array.is_complex() else array.to(dtype)
     if isinstance(value, bool):
         raise DTypeError(f"{name!r} is a truth value; a number or a tensor is needed")
     if isinstance(value, int | float | complex | tuple | list | np.ndarray | np.generic):

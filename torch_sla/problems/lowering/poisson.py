@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import weak
+from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
@@ -163,27 +163,29 @@ class Poisson(Model):
             c = self._coefficients(scene, cells)
             definite, symmetric = True, self.symmetric
             form = weak.diffusion if c.kappa.rank == 0 else weak.tensor_diffusion
-            local = form(cells.basis, kappa=c.kappa.tensor)
+            basis = cells.basis
+            values = assemble(form, dofs, basis=basis, kappa=c.kappa.tensor)
             if c.kappa.rank == 2 and not _symmetric(c.kappa.tensor):
                 definite, symmetric = None, False
             if c.reaction is not None:
                 definite = definite and _not_negative(c.reaction)
-                local = local + weak.mass(cells.basis, c=c.reaction)
+                values = values + assemble(weak.mass, dofs, basis=basis, c=c.reaction)
             if c.velocity is not None:
                 definite = None
-                local = local + weak.convection(cells.basis, velocity=c.velocity)
+                values = values + assemble(weak.convection, dofs, basis=basis, velocity=c.velocity)
                 if c.time is not None:
-                    along = {"time": c.time, "velocity": c.velocity}
+                    along: dict[str, Any] = {"time": c.time, "velocity": c.velocity}
                     reaction = 0.0 if c.reaction is None else c.reaction
-                    local = local + weak.streamline(cells.basis, c=reaction, **along)
-            values = dofs.assemble_matrix(local)
+                    values = values + assemble(
+                        weak.streamline, dofs, basis=basis, c=reaction, **along
+                    )
         for i, condition in enumerate(spec.boundary):
             if isinstance(condition, Robin) and not self._facets_nonlinear(i):
                 facets = self.selections[i].facets
                 sites = scene.facets(facets)
                 h, _ = self.exchange(scene, i, sites)
                 definite = definite and _not_negative(h)
-                values = values + dofs.assemble_matrix(weak.mass(sites.basis, c=h), facets)
+                values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
         return Matrix(values, definite or None, symmetric)
 
     def load(self, scene: Scene) -> Tensor:
@@ -251,7 +253,7 @@ class Poisson(Model):
         """Assemble the capacity matrix."""
         cells = scene.cells()
         capacity = scene.inertia(self.spec.capacity, cells, "capacity")
-        return self.dofs.assemble_matrix(weak.mass(cells.basis, c=capacity))
+        return assemble(weak.mass, self.dofs, basis=cells.basis, c=capacity)
 
     # -- outputs --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SolveInfo, SparseTensor, nonlinear_solve
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
@@ -74,12 +74,7 @@ class Nonlinear(Algebra):
             u = implicit_solve(equation, u0.expand(*batch, u0.shape[-1]), leaves)
             found = equation.info
         if throw and not found.converged:
-            raise SolveError(
-                found.result,
-                "nonlinear solve by newton",
-                iterations=found.iterations,
-                residual=found.residual,
-            )
+            raise found.failure()
         info = SolveInfo(
             result=found.result,
             iterations=found.iterations,
@@ -267,10 +262,13 @@ class _Equations:
 
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``."""
-        if not self.info.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+        self.info.require_derivative()
         J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
         solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g)
+        return solved
+
+    def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
+        """Solve ``J du = b``."""
+        self.info.require_derivative()
+        solved: Tensor = torch.linalg.solve(self._jacobian(u, leaves, recorded=False), b)
         return solved

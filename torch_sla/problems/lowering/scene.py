@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from torch_sla.problems.specs.value import (
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Basis, Field
+    from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.parameters import Given
 
@@ -116,6 +118,9 @@ class Scene:
     """What ``t`` is, where there is a time."""
 
     factor: float = 1.0
+    replaced: Mapping[Any, Expression] = MappingProxyType({})
+    """Expressions that stand in the place of laws, and may use the numbers that are `known`."""
+    known: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
         self.model, self.given, self.geometry = model, given, geometry
@@ -125,6 +130,7 @@ class Scene:
         """Return the scene with other values, at the same time."""
         other = Scene(self.model, given, geometry or self.geometry)
         other.time, other.declared, other.factor = self.time, self.declared, self.factor
+        other.replaced, other.known = self.replaced, self.known
         return other
 
     @property
@@ -160,12 +166,17 @@ class Scene:
         """Return a parameter at sites: ``[*batch, n|1, q|1, *shape]``."""
         if name in self.given.laws:
             return self._called(name, sites)
-        parameter, value = self.declared[name], self.given[name]
+        parameter = self.declared[name]
+        if parameter.on == "constant":
+            return self.constant(name)
         rank = len(parameter.shape)
-        if parameter.on != "constant":
-            return Ranked(sites.place(value, parameter.on, rank), rank)
-        batch = value.shape[: value.ndim - rank]
-        return Ranked(value.reshape(*batch, 1, 1, *parameter.shape), rank)
+        return Ranked(sites.place(self.given[name], parameter.on, rank), rank)
+
+    def constant(self, name: str) -> Ranked:
+        """Return a parameter that is the same everywhere: ``[*batch, 1, 1, *shape]``."""
+        shape, value = self.declared[name].shape, self.given[name]
+        batch = value.shape[: value.ndim - len(shape)]
+        return Ranked(value.reshape(*batch, 1, 1, *shape), len(shape))
 
     def _called(self, name: str, sites: Sites) -> Ranked:
         """Evaluate a module that was given as a law of place and solution."""
@@ -235,12 +246,45 @@ class Scene:
             raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
         return Ranked(tensor, result.rank)
 
+    def number(self, law: Any) -> Tensor:
+        """Evaluate a law that is one number for the whole body ``[*batch]``.
+
+        Parameters
+        ----------
+        law
+            Formula, parameter or table of time and constants.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not finite.
+        DTypeError
+            If it is complex.
+        """
+        if isinstance(law, Parameter):
+            text, found = law.name, self.constant(law.name)
+        else:
+            text = Formula(law.of if isinstance(law, Table) else law)
+            found = text.expression.evaluate(Names(self, None))
+        value = _with_sites(found)[..., 0, 0]
+        value = tabulated(law, value) if isinstance(law, Table) else value
+        value = value.to(self.model.field_dtype if value.is_complex() else self.model.dtype)
+        if value.is_complex() and not self.model.spec.is_complex:
+            raise DTypeError(f"{text}: the law is complex; this problem is real")
+        if not bool(torch.isfinite(value.detach()).all()):
+            when = "" if self.time is None else f" at t = {float(self.time):.6g}"
+            raise ArgumentError(f"{text}: the law is NaN or infinite{when}")
+        return value
+
     def _evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
         if isinstance(value, FrozenMap):
             return self._by_tag(value, sites, path)
-        if isinstance(value, Formula):
+        expression = value.expression if isinstance(value, Formula) else None
+        if self.replaced:
+            expression = self.replaced.get(value, expression)
+        if expression is not None:
             try:
-                return value.expression.evaluate(Names(self, sites))
+                return expression.evaluate(Names(self, sites))
             except SpecError as error:
                 raise type(error)(error.message, path=path) from None
         if isinstance(value, Parameter):
@@ -250,7 +294,7 @@ class Scene:
         if isinstance(value, Table):
             return Ranked(tabulated(value, self._evaluate(value.of, sites, f"{path}.of").tensor))
         if isinstance(value, Grid):
-            return Ranked(on_grid(value, self.model.file_array(value), sites.x, path))
+            return Ranked(on_grid(value, self.model.file_array(value, path), sites.x, path))
         if isinstance(value, tuple):
             parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
             rank = parts[0].rank
@@ -271,6 +315,11 @@ class Scene:
             parts.append((part, len(chosen)))
             places.append(chosen)
         rank = parts[0][0].rank
+        if any(part.rank != rank or _shape(part) != _shape(parts[0][0]) for part, _ in parts):
+            raise SpecError(
+                "the entries of a map need one shape: a number, or a vector or matrix of one size, for each tag",
+                path=path,
+            )
         tensors = [_with_sites(part) for part, _ in parts]
         batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
         q = max(t.shape[t.ndim - rank - 1] for t in tensors)
@@ -282,7 +331,7 @@ class Scene:
         return Ranked(torch.cat(full, len(batch)).index_select(len(batch), order), rank)
 
     def _from_file(self, value: ArrayFile, sites: Sites, path: str) -> Ranked:
-        array = self.model.file_array(value)
+        array = self.model.file_array(value, path)
         counts = self.model.whole_counts
         homes = (
             [value.on] if value.on else [k for k, n in counts.items() if array.shape[:1] == (n,)]
@@ -309,14 +358,24 @@ class Scene:
 
 
 class Names(Mapping[str, Ranked]):
-    """What an expression can see at some sites, looked up when it asks."""
+    """What an expression can see at some sites, looked up when it asks; numbers of the body without sites."""
 
-    def __init__(self, scene: Scene, sites: Sites) -> None:
-        self.scene, self.sites = scene, sites
+    def __init__(self, scene: Scene, sites: Sites | None) -> None:
+        self.scene, self._sites = scene, sites
+
+    @property
+    def sites(self) -> Sites:
+        """Where."""
+        if self._sites is None:
+            raise SpecError("this law is one number for the whole body")
+        return self._sites
 
     def __getitem__(self, name: str) -> Ranked:
+        if name in self.scene.known:
+            return Ranked(self.scene.known[name])
         if name in self.scene.declared:
-            return self.scene.parameter(name, self.sites)
+            constant = self.scene.declared[name].on == "constant" and self._sites is None
+            return self.scene.constant(name) if constant else self.scene.parameter(name, self.sites)
         if name == "t" and self.scene.time is not None:
             return Ranked(self.scene.time)
         if name in AXES:
@@ -342,10 +401,17 @@ def _with_sites(value: Ranked) -> Tensor:
     return value.tensor.reshape(*[1] * max(missing, 0), *value.tensor.shape)
 
 
+def _shape(value: Ranked) -> tuple[int, ...]:
+    return tuple(value.tensor.shape[value.tensor.ndim - value.rank :])
+
+
 def _where(value: Ranked, sites: Sites) -> str:
+    """Say where the first value is that is not finite."""
     bad = ~torch.isfinite(value.tensor.detach())
-    if value.tensor.ndim < 2 + value.rank or sites.owners is None:
+    site = bad.ndim - value.rank - 2
+    if site < 0 or (bad.shape[site] == 1 and sites.n > 1):
         return "every place"
-    site = value.tensor.ndim - value.rank - 2
-    first = int(torch.nonzero(bad)[0, site])
-    return f"cell {int(sites.owners[first])}" if bad.shape[site] > 1 else "every place"
+    first = torch.nonzero(bad)[0]
+    n, q = int(first[site]), int(first[site + 1])
+    x = ", ".join(f"{c:.6g}" for c in sites.x.detach()[n, min(q, sites.x.shape[1] - 1)].tolist())
+    return f"({x})" if sites.owners is None else f"({x}), in cell {int(sites.owners[n])}"

@@ -15,11 +15,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import Field
-from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
+from torch_sla.assembly.forms.contract import (
+    Parts,
+    element_matrices,
+    element_vectors,
+    matrix_values,
+)
 from torch_sla.problems.lowering.sites import Fields
 
 if TYPE_CHECKING:
@@ -126,7 +132,7 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
         return Field(*leaves[name]) if name in leaves else plain[name]
 
     sites = term.sites.seeing(Fields(get, ranks))
-    facets = sites.basis.facets
+    facets, numbering = sites.basis.facets, scene.model.numbering
     blocks: dict[tuple[str, str], Tensor] = {}
     flat = [leaf for name in term.trials for leaf in leaves[name]]
     duals = term.duals(sites)
@@ -153,6 +159,10 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
             value, gradient = leaves[trial]
             columns = [_columns(v, g, parts, value, gradient, ranks[trial]) for v, g in pair]
             C = torch.stack(columns)
+            alone = numbering.fields[trial] if len(numbering.fields) == 1 else None
+            if alone is not None and facets is None:
+                basis = scene.geometry.basis(trial)
+                return matrix_values(C.flatten(0, 1), None, basis, alone, parts, shapes[test])
             blocks[test, trial] = element_matrices(
                 C,
                 scene.geometry.basis(trial, facets),
@@ -160,7 +170,7 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
                 parts,
                 shapes[test],
             )
-    return scene.model.numbering.matrix(blocks, facets) if blocks else None
+    return numbering.matrix(blocks, facets) if blocks else None
 
 
 def _leaf(x: Tensor, recorded: bool) -> Tensor:
@@ -185,7 +195,7 @@ def _stack(dual: Dual, rank: int) -> tuple[Tensor, Parts]:
     value = None if dual.value is None else dual.value[..., None]
     gradient = dual.gradient
     if value is not None and gradient is not None:
-        shape = torch.broadcast_shapes(value.shape[:-1], gradient.shape[:-1])
+        shape = np.broadcast_shapes(value.shape[:-1], gradient.shape[:-1])
         jets = torch.cat([value.expand(*shape, 1), gradient.expand(*shape, gradient.shape[-1])], -1)
     elif value is not None:
         jets = value

@@ -135,11 +135,15 @@ def _members(result: Any, axis: str, titles: list[str] | None) -> Frames:
 def _times(solution: TransientSolution) -> Frames:
     model, at = solution.model, solution.times.tolist()
     nodal, cellwise = _declared(model, solution.outputs, len(at), 1)
-    u = solution.history.get("u")
-    if u is not None:
-        single = len(model.ranks) == 1 and model.dofs.components > 1
-        nodal = _unknowns(model, u.detach().flatten(-2) if single else u.detach()) | nodal
-    elif not nodal and not cellwise:
+    single = len(model.ranks) == 1 and model.dofs.components > 1
+    saved: dict[str, Tensor] = {}
+    for kind in ("u", "velocity", "acceleration"):
+        if kind in solution.history:
+            states = solution.history[kind].detach()
+            found = _unknowns(model, states.flatten(-2) if single else states)
+            saved |= found if kind == "u" else _renamed(found, kind)
+    nodal = saved | nodal
+    if not nodal and not cellwise:
         at = at[-1:]
         nodal = _unknowns(model, solution.flat.detach()[None])
     titles = [f"t = {t:.6g}" for t in at]
@@ -168,6 +172,11 @@ def _unknowns(model: Any, states: Tensor) -> dict[str, Tensor]:
     for name in model.ranks:
         found |= _real(name, model.at_points(states, name))
     return found
+
+
+def _renamed(fields: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Call the rates of unknowns ``velocity``, of several ``velocity.u``."""
+    return {kind if len(fields) == 1 else f"{kind}.{name}": v for name, v in fields.items()}
 
 
 def _declared(

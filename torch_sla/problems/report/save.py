@@ -120,7 +120,7 @@ def _fields(solution: Solution, path: Path) -> None:
         )
     nodal, cellwise = frames_of(solution).frame(-1)
     for name in solution.fields:
-        nodal = _real(name, model.at_points(solution.flat, name)) | nodal
+        nodal = real_parts(name, model.at_points(solution.flat, name)) | nodal
     write_mesh(path, model.mesh, nodal, cellwise, points=solution.points)
 
 
@@ -129,7 +129,7 @@ def _numpy(value: Tensor) -> np.ndarray:
     return array
 
 
-def _real(name: str, value: Tensor) -> dict[str, Tensor]:
+def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:
     if not value.is_complex():
         return {name: value}
     return {f"{name}.real": value.real, f"{name}.imag": value.imag}

@@ -25,6 +25,7 @@ from torch_sla.problems.specs.value import (
     Parameter,
     Place,
     Text,
+    Value,
     thaw,
 )
 
@@ -172,9 +173,11 @@ class LinearProblem(AlgebraProblem):
 
 
 class EigenProblem(AlgebraProblem):
-    """Find the pairs with matrix v = λ mass v; both matrices symmetric, mass positive definite.
+    """Find the pairs with matrix v = λ mass v, or with damping (matrix + λ damping + λ² mass) v = 0.
 
-    Of a physics these are natural frequencies (elasticity), modes of a membrane or of cooling (Poisson).
+    Of a physics these are natural frequencies (elasticity), modes of a membrane or of cooling (Poisson), resonances of
+    an open cavity (Helmholtz). Eigenvalues and modes are real where the matrices are symmetric and nothing is damped,
+    complex else.
 
     Examples
     --------
@@ -199,9 +202,23 @@ class EigenProblem(AlgebraProblem):
         description="The physics whose modes are found: its stiffness, or tangent at its solution, against its "
         "mass, on the unknowns that are free.",
     )
-    matrix: Matrix | None = Field(default=None, description="Symmetric matrix, without a physics.")
+    matrix: Matrix | None = Field(default=None, description="Square matrix, without a physics.")
     mass: Matrix | None = Field(
-        default=None, description="Symmetric positive definite; the identity when left out."
+        default=None,
+        description="Square (positive definite where the matrix is symmetric and nothing is damped); the identity when "
+        "left out.",
+    )
+    damping: Matrix | None = Field(
+        default=None,
+        description="C of (K + λ C + λ² M) v = 0 with the matrix K: a mode moves like exp(λ t).",
+    )
+    mass_damping: Annotated[Value, Place("constant")] = Field(
+        default=0.0,
+        description="Of a physics with two derivatives in time: α of the damping C = α M + β K (1/s); a mode moves "
+        "like exp(λ t), and of each conjugate pair the half above the real axis is given.",
+    )
+    stiffness_damping: Annotated[Value, Place("constant")] = Field(
+        default=0.0, description="β of it (s); K is the stiffness of the undeformed body."
     )
     kind: Literal["modes", "prestressed", "buckling"] = Field(
         default="modes",
@@ -210,7 +227,9 @@ class EigenProblem(AlgebraProblem):
     )
     k: Annotated[int, Field(ge=1)] = Field(default=6, description="Number of pairs.")
     which: Literal["SM", "LM", "SA", "LA"] = Field(
-        default="SM", description="Least or largest, by magnitude or by value."
+        default="SM",
+        description="Least or largest, by magnitude or (real ones) by value. Of helmholtz SM are the resonances "
+        "nearest to the given wavenumber.",
     )
     sigma: float | None = Field(default=None, description="Pairs nearest to this value instead.")
 
@@ -225,13 +244,46 @@ class EigenProblem(AlgebraProblem):
             raise SpecError("sigma takes the pairs nearest to it; leave which out", path="which")
         if (self.of is None) == (self.matrix is None):
             raise SpecError("give either a physics (of) or a matrix", path="of")
-        if self.of is not None and self.mass is not None:
-            raise SpecError(f"the mass is that of the {self.of.type} problem", path="mass")
+        for name in ("mass", "damping"):
+            if self.of is not None and getattr(self, name) is not None:
+                remedy = "" if name == "mass" else ": mass_damping and stiffness_damping"
+                raise SpecError(
+                    f"the {name} is that of the {self.of.type} problem{remedy}", path=name
+                )
         if self.of is not None and self.of.no_modes is not None:
             raise SpecError(f"{self.of.type} has no modes: {self.of.no_modes}", path="of")
         if self.kind != "modes":
             self._stressed()
+        self._damped()
         return self
+
+    @property
+    def damped(self) -> bool:
+        """Whether there is damping, by structure: eigenvalues are then rates, exp(λ t)."""
+        proportional = self.mass_damping != 0.0 or self.stiffness_damping != 0.0
+        return self.damping is not None or proportional
+
+    def _damped(self) -> None:
+        if self.of is not None and self.of.type == "helmholtz":
+            if self.which != "SM":
+                raise SpecError(
+                    "of helmholtz those nearest to the given wavenumber are found, or to sigma",
+                    path="which",
+                )
+        elif self.damped and self.which in ("SA", "LA"):
+            raise SpecError("damped eigenvalues are complex: SM or LM, by magnitude", path="which")
+        if self.mass_damping == 0.0 and self.stiffness_damping == 0.0:
+            return
+        path = "mass_damping" if self.mass_damping != 0.0 else "stiffness_damping"
+        if self.of is None:
+            raise SpecError("matrices have a damping of their own: damping", path=path)
+        if 2 not in self.of.evolves:
+            raise SpecError(
+                f"damping acts on velocities, with two derivatives in time: {self.of.still}",
+                path=path,
+            )
+        if self.kind == "buckling":
+            raise SpecError("a body that buckles stands still: nothing is damped", path=path)
 
     def _stressed(self) -> None:
         if self.of is None:

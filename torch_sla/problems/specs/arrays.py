@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from torch_sla.errors import DTypeError, SpecError
 from torch_sla.problems.specs.faults import fault
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-__all__ = ["Array", "file_digest", "load_array"]
+__all__ = ["Array", "file_digest", "load_array", "numbers"]
 
 
 class Array:
@@ -114,21 +117,52 @@ def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
     if path.suffix == ".png":
         return _image(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        return _loaded(path, key)
+    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, PydanticCustomError):
+            raise
         raise fault(f"{path.name} cannot be read as .npy or .npz: {error}") from None
-    if isinstance(loaded, np.ndarray):
-        if key is not None:
-            raise fault(f"{path.name} holds one array and has no keys; received key {key!r}")
-        return loaded
-    with loaded:
+
+
+def _loaded(path: Path, key: str | None) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if key is not None:
+                raise fault(f"{path.name} holds one array and has no keys; received key {key!r}")
+            return loaded
         if key is None and len(loaded.files) == 1:
             key = loaded.files[0]
         if key not in loaded.files:
             names = " ".join(loaded.files)
-            raise fault(f"{path.name} has no array {key!r}; it holds: {names}")
+            asked = "says no key" if key is None else f"has no array {key!r}"
+            raise fault(f"{path.name} {asked}; it holds: {names}")
         array: npt.NDArray[Any] = loaded[key]
         return array
+
+
+def numbers(
+    file: str, key: str | None, path: str, *, allow_complex: bool = False
+) -> npt.NDArray[Any]:
+    """Return the numbers of a file that stands at a path of a declaration, as memory of its own.
+
+    Raises
+    ------
+    SpecError
+        If it cannot be read, or holds no numbers.
+    DTypeError
+        If they are complex where real ones are needed.
+    """
+    try:
+        array = load_array(file, key)
+    except PydanticCustomError as error:
+        raise SpecError(error.message(), path=path) from None
+    name = Path(file).name
+    if array.dtype.kind not in "biufc":
+        raise SpecError(f"{name} holds {array.dtype}; numbers are needed", path=path)
+    if array.dtype.kind == "c" and not allow_complex:
+        raise DTypeError(f"{path}: {name} holds complex numbers; real ones are needed")
+    return array.copy()
 
 
 def _image(path: Path) -> npt.NDArray[Any]:

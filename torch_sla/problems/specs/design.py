@@ -72,7 +72,7 @@ else:
         ],
         Discriminator(_problem_or_cases),
     ]
-    AnyOptimizer = options_of(OPTIMIZERS, "optimizer")
+    AnyOptimizer = options_of(OPTIMIZERS, "optimizer", default=OPTIMIZERS[0])
     Stage = Annotated[dict[Text, Any], BeforeValidator(thaw), MinLen(1), AfterValidator(FrozenMap)]
 
 
@@ -119,7 +119,7 @@ class DesignProblem(Problem):
     data: Data = Field(default={}, description="What was measured, by name of a result.")
     optimizer: AnyOptimizer = Field(
         default=OPTIMIZERS[0](),
-        description="How it is searched; a type, or a mapping with its options.",
+        description="How it is searched; a type, or a mapping with its options (of lbfgs where it names no type).",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
     stages: Listed[Stage] = Field(

@@ -71,9 +71,6 @@ class HelmholtzProblem(FieldProblem):
 
     timeless: ClassVar[str | None] = "this problem is steady: its time is a harmonic"
     still: ClassVar[str] = "its field is the amplitude of one harmonic, and time is gone already"
-    no_modes: ClassVar[str | None] = (
-        "its wavenumber is given; the modes are those of the membrane: PoissonProblem with that stiffness"
-    )
 
     type: Literal["helmholtz"] = "helmholtz"
     stiffness: Annotated[Value, Place("cells")] = Field(

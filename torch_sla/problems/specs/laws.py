@@ -216,6 +216,14 @@ def _check(
     if isinstance(value, FrozenMap):
         for tag, item in value.items():
             _check(law, item, (*path, tag), parameters, ranks, forbidden)
+        found = {tag: _rank(item, (*path, tag), ranks, forbidden) for tag, item in value.items()}
+        known = {rank: tag for tag, rank in found.items() if rank is not None}
+        if len(known) > 1:
+            (first, a), (second, b) = list(known.items())[:2]
+            raise SpecError(
+                f"the entries of a map need one shape; {a!r} is {_RANKS[first]}, {b!r} is {_RANKS[second]}",
+                path=_text(path),
+            )
         return
     rank = _rank(value, path, ranks, forbidden)
     if rank is not None and rank not in law.place.ranks:

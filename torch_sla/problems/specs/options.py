@@ -35,7 +35,7 @@ def tag_of(cls: type[Any]) -> str:
     return str(field.default)
 
 
-def options_of(classes: Sequence[type[Any]], what: str) -> Any:
+def options_of(classes: Sequence[type[Any]], what: str, default: type[Any] | None = None) -> Any:
     """Return the annotation of one of some options classes, told by its type.
 
     In a file it is a mapping, or its bare type where nothing else is needed.
@@ -46,6 +46,8 @@ def options_of(classes: Sequence[type[Any]], what: str) -> Any:
         Frozen dataclasses with a ``type`` that has a default.
     what
         What they are, for messages.
+    default
+        Which of them a mapping without a type is; without one a type is required.
     """
     known = {tag_of(cls): cls for cls in classes}
 
@@ -57,6 +59,8 @@ def options_of(classes: Sequence[type[Any]], what: str) -> Any:
         if not isinstance(value, Mapping):
             raise fault(f"{what} is needed; received {value!r}, which is a {type(value).__name__}")
         tag = value.get("type")
+        if tag is None and default is not None:
+            tag = tag_of(default)
         if tag is None:
             raise fault(f"'type' is required here; one of: {' '.join(known)}")
         if tag not in known:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from torch_sla.errors import SpecError
 from torch_sla.problems.specs.problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
@@ -47,6 +48,18 @@ class StokesProblem(FieldProblem):
     no_modes: ClassVar[str | None] = (
         "the pressure of a flow has no mass, and the eigenvalues of such a pencil are not available"
     )
+
+    @model_validator(mode="after")
+    def _pressures_are_tractions(self) -> Self:
+        for i, condition in enumerate(self.boundary):
+            sided = condition.type == "dirichlet" and condition.on is not None
+            if sided and condition.unknown == "p":
+                raise SpecError(
+                    "the pressure on a side is what pushes there: neumann with pressure; its values replace the "
+                    "conservation of volume, so dirichlet holds it at a point only, as its level: at",
+                    path=f"boundary.{i}.on",
+                )
+        return self
 
     type: Literal["stokes"] = "stokes"
     order: Literal[2] = Field(default=2, description="Order of the velocity; the pressure has 1.")

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from tests.helpers.designs import cantilever, conductivity, rod
-from torch_sla import LBFGS, MMA, DesignProblem, Effort, RectangleMesh, Solver, Variable
+from torch_sla import (
+    LBFGS,
+    MMA,
+    DesignProblem,
+    Effort,
+    RectangleMesh,
+    Scipy,
+    Solver,
+    Variable,
+)
 from torch_sla.errors import SpecError
 
 ROOT = Path(__file__).parents[4]
@@ -77,6 +86,55 @@ def test_killed(after: int, tmp_path) -> None:
     problem = cantilever(MMA(max_iterations=12))
     again = problem.solve(resume=tmp_path / "run")
     assert torch.equal(again.unknowns, problem.solve().unknowns)
+
+
+LIBRARIES = {
+    "lbfgs": LBFGS(max_iterations=8),
+    "scipy": Scipy(method="Newton-CG", max_iterations=4),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_checkpoints_of_a_library_hold_what_is_new(name: str, tmp_path) -> None:
+    """The answers it was given are kept once each, whatever the number of iterations."""
+    variables = [Variable("kappa", transform=["log"])]
+    problem = conductivity(LIBRARIES[name], variables=variables)
+    states, records = {}, {}
+
+    def tell(progress) -> None:
+        for path in tmp_path.glob("whole/*.ckpt"):
+            sizes = states if path.stem.startswith("state") else records
+            sizes.setdefault(path.name, path.stat().st_size)
+
+    whole = problem.solve(folder=tmp_path / "whole", progress=tell)
+    n = whole.unknowns.numel()
+    entries = [int(w) for w in whole.history["evaluations"][1:]]
+    # A state holds a few vectors; all others are in records, each once.
+    assert max(states.values()) < 8 * n * 12 + 6000, states
+    assert sum(records.values()) < 8 * (n + 10) * (3 * entries[-1] + 40) + 1500 * len(records)
+    for stop in range(1, whole.iterations + 1):
+        folder = tmp_path / str(stop)
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=folder, progress=stopped_at(stop))
+        again = problem.solve(resume=folder)
+        assert torch.equal(again.unknowns, whole.unknowns), stop
+        assert again.history["solves"][-1] >= 0
+
+
+def test_a_library_goes_on_twice_and_through_stages(tmp_path) -> None:
+    problem = conductivity(LBFGS(max_iterations=4)).updated(
+        stages=[{"optimizer.max_iterations": 5}]
+    )
+    whole = problem.solve()
+    for stop in (2, 6, 9):
+        folder = tmp_path / str(stop)
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=folder, progress=stopped_at(stop))
+        if stop > 2:
+            # Once more in the middle: what was heard again is not lost.
+            with pytest.raises(InterruptedError):
+                problem.solve(resume=folder, progress=stopped_at(stop + 1))
+        assert torch.equal(problem.solve(resume=folder).unknowns, whole.unknowns), stop
 
 
 def test_a_damaged_state_is_skipped(tmp_path) -> None:

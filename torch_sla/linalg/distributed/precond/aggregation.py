@@ -16,18 +16,24 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.pieces import entry_halo
 from torch_sla.linalg.distributed.rows import BorrowedRows
-from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.distributed.sharding import Sharding, taken
 from torch_sla.linalg.kernels.rows import row_max
+from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.strength import Strong
 from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.sparse.pattern import Pattern
-from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["Coarser", "coarsen", "galerkin"]
+__all__ = ["DECOUPLED", "STALLED", "Coarser", "coarsen", "galerkin", "refuse_holes"]
 
-_STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
-_DECOUPLED = 0.05  # of the diagonal: a row whose couplings add up to less is left to the smoother
+STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
+_TIE = 1 - 1e-5  # sizes that are equal but for rounding count as equal
+_ROWS, _PIECES = (
+    1 << 14,
+    64,
+)  # rows of a coarse matrix that are worked on at a time, at least, and pieces at most
+DECOUPLED = 0.05  # of the diagonal: a row whose couplings add up to less is left to the smoother
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def coarsen(
     keep, graph, size = _strong(A, values, edge, strength)
     group, count = aggregate(graph, size)
     layout, group = _numbered(A.rows, group, count, edge, vectors)
-    small = layout.n <= _STALLED * A.rows.n
+    small = layout.n <= STALLED * A.rows.n
     if not small or not layout.n:
         return None
     nodes = None if vectors is None else vectors.reshape(-1, edge, vectors.shape[1])
@@ -89,7 +95,9 @@ def coarsen(
     T, coarse_vectors = tentative(nodes, group, count, edge, like)
     k = T.values.shape[2]
     first, weights = _spread(group, T.crow, T.values, edge, k, layout.start)
+    del graph, size, group, T
     P, transfer = _smoothed(A, values, keep, layout, first, weights, damping / radius)
+    del keep, first, weights
     coarse, entries = galerkin(A, values, P, transfer)
     flat = None if coarse_vectors is None else coarse_vectors.reshape(-1, coarse_vectors.shape[2])
     return Coarser(P, transfer, coarse, entries, flat, k)
@@ -102,53 +110,87 @@ def _strong(
 
     The coupling of nodes i and j is strong when its square is at least ``strength²`` times the product of the
     largest couplings of both, one of which may be of another part.
+
+    Returns
+    -------
+    keep
+        bool ``[nnz]``.
+    graph
+        Parts are not joined in it, their couplings being in the halo; it has no values.
+    sizes
+        float32 size of each coupling of the graph, -inf on the diagonal.
     """
+    return (_strong_scalars if edge == 1 else _strong_nodes)(A, values, edge, strength)
+
+
+def _strong_scalars(
+    A: Sharding, values: Tensor, edge: int, strength: float
+) -> tuple[Tensor, Strong, Tensor]:
     pattern, n = A.pattern, A.rows.n_held // edge
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    row, ccol, d = expand_rows(pattern.crow), pattern.ccol, A.diagonal(values)
+    own = ccol == row
+    total = A.row_sums(values.abs()) - d.abs()
+    sign = torch.where(d < 0, 1.0, -1.0).to(values.dtype)
+    size = (values * sign.index_select(0, row)).clamp_(min=0).float().masked_fill_(own, 0.0)
+    largest = row_max(pattern.crow, size, None, 0.0)
+    largest = torch.where(total > DECOUPLED * d.abs(), largest, 0.0)
+    there = torch.cat([largest, A.halo.fetch(largest.unsqueeze(1)).squeeze(1)])
+    limit = largest.index_select(0, row)
+    del row
+    limit.mul_(there.index_select(0, ccol)).sqrt_()
+    keep = (size > 0) & (limit > 0) & (size >= limit.mul_(strength * _TIE)) | own
+    del limit
+    inner = keep & (ccol < n)
+    crow, sizes = offsets(inner, pattern.crow), taken(size.masked_fill_(own, -torch.inf), inner)
+    del size, own
+    return keep, _graph(Pattern(crow, taken(ccol, inner), (n, n), (), None)), sizes
+
+
+def _graph(pattern: Pattern) -> Strong:
+    none = pattern.crow.new_empty(0)
+    blocks = torch.empty(0, 1, 1, device=none.device)
+    row = expand_rows(pattern.crow)
+    return Strong(pattern.crow, pattern.ccol, row, none, blocks, pattern.diagonal_slots)
+
+
+def _strong_nodes(
+    A: Sharding, values: Tensor, edge: int, strength: float
+) -> tuple[Tensor, Strong, Tensor]:
+    pattern, n = A.pattern, A.rows.n_held // edge
+    row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     node_row = torch.div(row, edge, rounding_mode="floor")
-    place = A.column_places
-    node_place = torch.div(place, edge, rounding_mode="floor")
-    key = node_row * max(A.columns.n // edge, 1) + node_place[col]
-    pairs, pair = torch.unique(key, return_inverse=True)
-    if edge == 1:
-        d = A.diagonal(values)
-        sign = torch.where(d < 0, 1.0, -1.0).to(values.dtype)
-        coupling = (values * sign[row]).clamp(min=0)
-        size = coupling.new_zeros(len(pairs)).index_add_(0, pair, coupling)
-        total = pattern.sum_rows(values.abs()) - d.abs()
-        coupled = total > _DECOUPLED * d.abs()
-    else:
-        square = values.new_zeros(len(pairs)).index_add_(0, pair, values.square())
-        size = square.sqrt()
-        coupled = torch.ones(n, dtype=torch.bool, device=values.device)
-    pair_row = torch.div(pairs, max(A.columns.n // edge, 1), rounding_mode="floor")
-    pair_col = pairs - pair_row * max(A.columns.n // edge, 1)
+    node_place = torch.div(A.column_places, edge, rounding_mode="floor")
+    nodes = max(A.columns.n // edge, 1)
+    pairs, pair = torch.unique(node_row * nodes + node_place[col], return_inverse=True)
+    square = values.new_zeros(len(pairs)).index_add_(0, pair, values.square())
+    pair_row = torch.div(pairs, nodes, rounding_mode="floor")
+    pair_col = pairs - pair_row * nodes
     own = pair_row + A.rows.start // edge == pair_col
     # Sizes that are equal but for rounding count as equal.
-    size = torch.where(own, 0.0, size).float()
+    size = torch.where(own, 0.0, square.sqrt()).float()
     crow = torch.zeros(n + 1, dtype=torch.int64, device=values.device)
     torch.cumsum(torch.bincount(pair_row, minlength=n), 0, out=crow[1:])
-    largest = torch.where(coupled, row_max(crow, size, None, 0.0), 0.0)
+    largest = row_max(crow, size, None, 0.0)
     spread = A.halo.fetch(largest.repeat_interleave(edge).unsqueeze(1)).squeeze(1)
     there = torch.cat([largest.repeat_interleave(edge), spread])[col]
     entry_size = size[pair]
-    here = largest[node_row]
-    limit = strength * (here * there).sqrt() * (1 - 1e-5)
-    strong = (entry_size > 0) & (here > 0) & (there > 0) & (entry_size >= limit)
-    keep = strong | own[pair]
-    # The graph of this process's nodes: parts are not joined, their couplings being in the halo.
+    limit = strength * (largest[node_row] * there).sqrt() * _TIE
+    keep = (entry_size > 0) & (limit > 0) & (entry_size >= limit) | own[pair]
     inner = torch.zeros(len(pairs), dtype=torch.bool, device=values.device)
     inner[pair[keep & (col < A.columns.n_held)]] = True
     chosen = inner.nonzero().squeeze(1)
     # Pairs are sorted by row and column, so the chosen ones are in the order of compressed rows.
-    starts = torch.zeros_like(crow)
-    torch.cumsum(torch.bincount(pair_row[chosen], minlength=n), 0, out=starts[1:])
-    node_col = pair_col[chosen] - A.columns.start // edge
-    graph = Pattern.from_csr(starts, node_col, (n, n))
-    sizes = torch.where(own[chosen], -torch.inf, size[chosen])
-    empty = values.new_empty(0, 1, 1)
-    found = Strong(graph.crow, graph.ccol, graph.csr_row, chosen, empty, graph.diagonal_slots)
-    return keep, found, sizes
+    graph = Pattern.from_csr(
+        offsets(inner, crow), pair_col[chosen] - A.columns.start // edge, (n, n)
+    )
+    return keep, _graph(graph), torch.where(own[chosen], -torch.inf, size[chosen])
+
+
+def offsets(keep: Tensor, crow: Tensor) -> Tensor:
+    """Row pointers of the entries that are kept."""
+    before = torch.zeros(keep.numel() + 1, dtype=crow.dtype, device=keep.device)
+    torch.cumsum(keep, 0, dtype=crow.dtype, out=before[1:])
+    return before.index_select(0, crow)
 
 
 def _numbered(
@@ -159,7 +201,7 @@ def _numbered(
     members = (group >= 0).nonzero().squeeze(1)
     places = rows.start + members * edge
     part = torch.zeros(count, dtype=torch.int64, device=group.device)
-    part[group[members]] = rows.owner(places)
+    part[group[members]] = rows.owner(places).long()
     order = part.argsort(stable=True)
     number = torch.empty_like(order)
     number[order] = torch.arange(count, device=group.device)
@@ -191,68 +233,104 @@ def _smoothed(
 ) -> tuple[Sharding, Tensor]:
     """Return ``(I - step D⁻¹ A_F) T``, with ``A_F`` the strong part of ``A``."""
     pattern, k = A.pattern, weights.shape[1]
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    d = A.diagonal(values)
+    refuse_holes(A, d, values)
+    # Weak couplings are added to the diagonal, so that constants are kept.
+    lumped = d + A.row_sums(values.masked_fill(keep, 0.0))
+    lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
+    length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
+    entries = values.masked_fill(~keep, 0.0).mul_(
+        -length.index_select(0, expand_rows(pattern.crow))
+    )
+    there = A.diagonal_slots >= 0
+    entries[A.diagonal_slots[there].long()] = 1 - (length * lumped)[there]
+    # Rows without entries stand for vectors that are dependent on their aggregate.
     first = torch.cat([first, A.halo.fetch(first)])
     weights = torch.cat([weights, A.halo.fetch(weights)])
-    d = A.diagonal(values)
-    # Weak couplings are added to the diagonal, so that constants are kept.
-    lumped = d + pattern.sum_rows(torch.where(keep, 0.0, values))
-    lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
-    _refuse_holes(A, d, values)
-    on = A.diagonal_slots[A.diagonal_slots >= 0]
-    filtered = torch.where(keep, values, 0.0)
-    filtered[on] = lumped[row[on]]
-    # Rows without entries stand for vectors that are dependent on their aggregate.
-    length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
-    entries = -length[row] * filtered
-    entries[on] += 1
-    kept = ((entries != 0) & (first[col] >= 0)).nonzero().squeeze(1)
-    # Columns that occur, k for each aggregate.
-    seen = torch.unique(first[col[kept]])
-    S = SparseTensor(entries[kept], row[kept], col[kept], pattern.shape)
-    inside = (first >= 0).nonzero().squeeze(1) if len(seen) else first.new_empty(0)
-    place = torch.searchsorted(seen, first[inside]).clamp(max=len(seen) - 1)
-    used = seen[place] == first[inside]
-    inside, place = inside[used], place[used]
-    c = torch.arange(k, device=row.device)
-    T = SparseTensor(
-        weights[inside].flatten(),
-        inside.repeat_interleave(k),
-        (place.unsqueeze(1) * k + c).flatten(),
-        (pattern.shape[1], len(seen) * k),
-    )
-    product = S @ T
-    places = (seen.unsqueeze(1) + c).flatten()
-    P = Sharding(
-        A.rows,
-        layout,
-        A.rows.start + product.row_indices.long(),
-        places[product.col_indices.long()],
-    )
-    return P.slots, P.pattern.coalesce(product.values)
+    kept = (entries != 0) & (first >= 0).index_select(0, pattern.ccol)
+    crow, ccol = offsets(kept, pattern.crow), taken(pattern.ccol, kept)
+    entries = taken(entries, kept)
+    del kept
+    # Aggregates of others that occur, k unknowns each.
+    seen = first[torch.unique(ccol[ccol >= A.columns.n_held]).long()]
+    inside = (first >= layout.start) & (first < layout.start + layout.n_held)
+    far = torch.unique(seen[(seen < layout.start) | (seen >= layout.start + layout.n_held)])
+    if len(far):
+        at = torch.searchsorted(far, first).clamp_(max=len(far) - 1)
+        number = torch.where(far[at] == first, layout.n_held + at * k, -1)
+        number = torch.where(inside, first - layout.start, number)
+    else:
+        number = torch.where(inside, first - layout.start, -1)
+    used = number >= 0
+    starts = torch.zeros(len(used) + 1, dtype=crow.dtype, device=crow.device)
+    torch.cumsum(used * k, 0, out=starts[1:], dtype=crow.dtype)
+    c = torch.arange(k, device=crow.device)
+    columns = (number[used].unsqueeze(1) + c).flatten().to(ccol.dtype)
+    others = (far.unsqueeze(1) + c).flatten()
+    m = layout.n_held + len(others)
+    S, T = (crow, ccol), (starts, columns)
+    csr = product_pattern(*S, *T, m)
+    transfer = spgemm_masked(S, entries[None], T, weights[used].reshape(1, -1), csr, m)[0]
+    return Sharding.of_rows(A.rows, layout, csr, transfer, others)
 
 
-def _refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
+def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
     """Every diagonal entry of a row with entries must be there; all processes raise together."""
-    hole = ((d == 0) & (A.pattern.sum_rows(values.abs()) > 0)).any().to(d.dtype)
+    hole = ((d == 0) & (A.row_sums(values.abs()) > 0)).any().to(d.dtype)
     if float(A.rows.comm.reduce(hole, "max")) > 0:
         raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero and its row is not")
 
 
 def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:
-    """Return ``Pᴴ A P``."""
-    comm = A.rows.comm
+    """Return ``Pᴴ A P``, some rows at a time: no whole product of two of the three is ever there."""
+    own, comm = P.pattern, A.rows.comm
+    right, entries, places = _with_borrowed(A, P, transfer)
+    turned, left = own.transposed, own.transpose_values(transfer).conj().resolve_conj()
+    n_rows, m = turned.shape[0], len(places)
+    fine = (A.pattern.crow, A.pattern.ccol)
+    step = max(_ROWS, -(-n_rows // _PIECES))
+    rows, cols, found = [], [], []
+    for begin in range(0, n_rows, step):
+        crow = turned.crow[begin : begin + step + 1]
+        first, last = int(crow[0]), int(crow[-1])
+        some = (crow - crow[0], turned.ccol[first:last])
+        half = product_pattern(*some, *fine, A.pattern.shape[1])
+        x = spgemm_masked(
+            some, left[None, first:last], fine, values[None], half, A.pattern.shape[1]
+        )
+        out = product_pattern(*half, *right, m)
+        found.append(spgemm_masked(half, x, right, entries[None], out, m)[0])
+        rows.append(begin + expand_rows(out[0]))
+        cols.append(out[1])
+    del half, x, out, right, entries
+    kind = P.columns.index
+    short = places.to(kind)
+    row, col = (short.index_select(0, torch.cat(t)) for t in (rows, cols))
+    del rows, cols
+    values = torch.cat(found)
+    del found
+    halo, (row, col) = entry_halo(comm, P.columns.owner(row), [row, col])
+    made = Sharding(P.columns, P.columns, row, col)
+    del row, col
+    return made.slots, made.pattern.coalesce(values if halo is None else halo.fetch(values))
+
+
+def _with_borrowed(
+    A: Sharding, P: Sharding, transfer: Tensor
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """Rows of ``P`` for owned entries and the halo of ``A``: compressed rows, values, places of the columns."""
+    own, layout = P.pattern, P.columns
     borrowed = BorrowedRows(P, A.halo)
-    own = P.pattern
-    col = torch.cat([P.column_places[own.ccol.long()], borrowed.col])
-    row = torch.cat([own.csr_row.long(), A.columns.n_held + borrowed.row])
-    entries = torch.cat([transfer, borrowed.fetch(transfer)])
-    places, short = torch.unique(col, return_inverse=True)
-    right = SparseTensor(entries, row, short, (A.pattern.shape[1], len(places)))
-    half = SparseTensor.from_pattern(A.pattern.slots, values) @ right
-    coarse = SparseTensor.from_pattern(own.slots, transfer).H() @ half
-    rows = P.column_places[coarse.row_indices.long()]
-    cols = places[coarse.col_indices.long()]
-    halo, (rows, cols) = entry_halo(comm, P.columns.owner(rows), [rows, cols])
-    out = Sharding(P.columns, P.columns, rows, cols)
-    return out.slots, out.pattern.coalesce(halo.fetch(coarse.values))
+    if not A.halo.size:
+        borrowed.fetch(transfer)  # others may want rows of this process
+        return (own.crow, own.ccol), transfer, P.column_places
+    inside = (borrowed.col >= layout.start) & (borrowed.col < layout.start + layout.n_held)
+    far, at = torch.unique(borrowed.col, return_inverse=True)
+    # Columns that both have occur twice, which adding entries of one position up puts right.
+    col = torch.where(inside, borrowed.col - layout.start, own.shape[1] + at)
+    order = (borrowed.row * (own.shape[1] + len(far)) + col).argsort()
+    lengths = torch.bincount(borrowed.row, minlength=A.halo.size)
+    crow = torch.cat([own.crow, (own.nnz_csr + torch.cumsum(lengths, 0)).to(own.crow.dtype)])
+    ccol = torch.cat([own.ccol, col[order].to(own.ccol.dtype)])
+    values = torch.cat([transfer, borrowed.fetch(transfer)[order]])
+    return (crow, ccol), values, torch.cat([P.column_places, far])

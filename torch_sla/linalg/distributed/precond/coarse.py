@@ -22,6 +22,11 @@ class GatheredInverse:
     ----------
     sharding, values
         The matrix, slot values.
+
+    Attributes
+    ----------
+    pivot
+        Smallest singular value over the largest.
     """
 
     def __init__(self, sharding: Sharding, values: Tensor) -> None:
@@ -32,18 +37,29 @@ class GatheredInverse:
         flat = values.new_zeros(layout.n * layout.n)
         for place, entry in zip(comm.gather(key), comm.gather(values), strict=True):
             flat.index_add_(0, place, entry)
-        A = flat.reshape(layout.n, layout.n)
-        hermitian = bool((A - A.mH).abs().max() <= 1e-13 * A.abs().max()) if A.numel() else True
+        # Inverted in double precision, whatever comes in and goes out.
+        A = flat.reshape(layout.n, layout.n).to(torch.promote_types(values.dtype, torch.float64))
+        rounding = 1e3 * torch.finfo(values.dtype).eps
+        hermitian = bool((A - A.mH).abs().max() <= rounding * A.abs().max()) if A.numel() else True
         if hermitian:
             w, V = torch.linalg.eigh((A + A.mH) / 2)
             top = w.abs().max() if w.numel() else w.new_zeros(())
             kept = w.abs() > _NULL * top
+            self.pivot = float((w.abs().amin() / top).clamp(max=1.0)) if float(top) > 0 else 1.0
             inverse = (V[:, kept] / w[kept]) @ V[:, kept].mH
         else:
             inverse = torch.linalg.pinv(A, rtol=_NULL)
+            size = torch.linalg.matrix_norm(A, 2) * torch.linalg.matrix_norm(inverse, 2)
+            self.pivot = float(1 / size) if float(size) > 0 else 1.0
         # Rows held here are all that is needed of it, and of its adjoint.
         here = slice(layout.start, layout.start + layout.n_held)
-        self._rows, self._adjoint_rows = inverse[here].clone(), inverse.mH[here].clone()
+        self._rows, self._adjoint_rows = (
+            t[here].to(values.dtype, copy=True) for t in (inverse, inverse.mH)
+        )
+
+    def turned(self, r: Tensor, adjoint: bool) -> Tensor:
+        """`apply`, or that of the adjoint."""
+        return self.apply(r, adjoint=adjoint)
 
     def apply(self, r: Tensor, *, adjoint: bool = False) -> Tensor:
         """Return ``A⁺ r`` for ``[n_held, K]``."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from math import log2
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.distributed.precond.aggregation import coarsen
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
+from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.precond.multigrid.device.smoothers import chebyshev_steps, scattered
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Hierarchy", "PartMultigrid"]
 
+_METHODS = ("auto", "smoothed_aggregation", "classical")
+_ROUNDED_PIVOT = (
+    1e-5  # eigenvalues of the last matrix, over the largest, that float32 does not tell from zero
+)
 _POWER_STEPS = 12
 _SAFETY = 1.05  # covers what later steps of the power method would still have found
 _SMOOTHING_STEPS = 8  # where the last level is too large to be inverted
@@ -34,6 +40,9 @@ class PartMultigrid:
 
     Parameters
     ----------
+    method
+        ``"smoothed_aggregation"``; ``"classical"``, which keeps points instead of aggregating them; or ``"auto"``:
+        the second for scalar matrices with short rows whose diagonal jumps between neighbours.
     strength
         As for `AMG`: 0.25 for scalars, 0.08 for nodes of several unknowns.
     damping
@@ -47,22 +56,35 @@ class PartMultigrid:
     block
         Unknowns of a node; None: 2 or 3 where there are three or six near-nullspace vectors, else 1. Parts must not
         cut nodes.
+    dtype
+        Of the levels, and of what is exchanged in a cycle; None: float32 unless the diagonal spreads so widely, or the
+        last level is so close to singular, that rounding would show.
     """
 
     name: ClassVar[str] = "multigrid"
 
+    method: Literal["auto", "smoothed_aggregation", "classical"] = "auto"
     strength: float | None = None
     damping: float = 4.0 / 3.0
     degree: int = 2
     coarse_size: int = 600
     max_levels: int = 20
     block: int | None = None
+    dtype: Literal["float32", "float64"] | None = None
 
     def __post_init__(self) -> None:
+        if self.method not in _METHODS:
+            raise ArgumentError(
+                f"`method` must be one of {', '.join(_METHODS)}, got {self.method!r}"
+            )
+        if self.method == "classical" and self.block not in (None, 1):
+            raise ArgumentError(f"kept points are of scalars: `block` must be 1, got {self.block}")
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
         if not 0 <= self.damping < 2:
             raise ArgumentError(f"`damping` must be at least 0 and below 2, got {self.damping!r}")
+        if self.dtype not in (None, "float32", "float64"):
+            raise ArgumentError(f"`dtype` must be float32, float64 or None, got {self.dtype!r}")
         for name in ("degree", "coarse_size", "max_levels"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -105,46 +127,75 @@ class Hierarchy:
         options: PartMultigrid,
         near_nullspace: Tensor | None,
     ) -> None:
-        edge = _edge(options, sharding, near_nullspace)
+        self._options, self._points = options, options.method == "classical"
+        self._edge = 1 if self._points else _edge(options, sharding, near_nullspace)
+        wide, jumping = spread_and_jumps(sharding, values)
+        if options.method == "auto" and self._edge == 1 and near_nullspace is None:
+            self._points = jumping
+        wanted = options.dtype or ("float64" if wide else "float32")
+        dtype = torch.float32 if wanted == "float32" else values.dtype
+        top = (
+            values.abs().amax().double()
+            if values.numel()
+            else values.new_zeros((), dtype=torch.float64)
+        )
+        most = float(sharding.rows.comm.reduce(top, "max"))
+        # A power of two, so that squares and inverses of entries are harmless in float32.
+        self._scale = 2.0 ** -round(log2(most)) if most > 0 else 1.0
+        pivot = self._set_up(sharding, values, near_nullspace, dtype)
+        if options.dtype is None and dtype is not values.dtype and pivot < _ROUNDED_PIVOT:
+            self._set_up(sharding, values, near_nullspace, values.dtype)
+
+    def _set_up(
+        self, A: Sharding, values: Tensor, vectors: Tensor | None, dtype: torch.dtype
+    ) -> float:
+        """Make all levels; returns the smallest eigenvalue of the last over its largest."""
+        options, edge = self._options, self._edge
         theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
-        A, a, vectors = sharding, values.detach(), near_nullspace
+        self.dtype, a = dtype, (values.detach() * self._scale).to(dtype)
         if vectors is not None:
-            vectors = vectors.detach().to(a.dtype)
+            vectors = vectors.detach().to(dtype)
         self._levels: list[_Level] = []
+        self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
         while A.rows.n > options.coarse_size and len(self.sizes) < options.max_levels:
             product = Product(A, a)
             d = A.diagonal(a)
             inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
             radius = _radius(product, inverse, A)
-            made = coarsen(A, a, vectors, edge, theta, options.damping, radius)
+            made = (
+                keep_points(A, a, theta)
+                if self._points
+                else coarsen(A, a, vectors, edge, theta, options.damping, radius)
+            )
             steps = tuple(chebyshev_steps(radius, options.degree))
             if made is None:
                 break
             self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
             A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
             self.sizes.append(A.rows.n)
-        self._last = self._finish(A, a, options)
-
-    def _finish(
-        self, A: Sharding, a: Tensor, options: PartMultigrid
-    ) -> Callable[[Tensor, bool], Tensor]:
         if A.rows.n <= max(options.coarse_size, 2000):
-            inverse = GatheredInverse(A, a)
-            return lambda r, adjoint: inverse.apply(r, adjoint=adjoint)
+            gathered = GatheredInverse(A, a)
+            self._last = gathered.turned
+            return gathered.pivot
         product, d = Product(A, a), A.diagonal(a)
         weight = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
         steps = tuple(chebyshev_steps(_radius(product, weight, A), _SMOOTHING_STEPS))
         level = _Level(product, None, weight, steps)
-        return lambda r, adjoint: _smooth(level, r, None, adjoint)
+        self._last = lambda r, adjoint: _smooth(level, r, None, adjoint)
+        return 1.0
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
-        return self._cycle(0, r, False)
+        return self._applied(r, False)
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᴴ r``: the same cycle for the adjoint matrix, smoothing being the same before and after."""
-        return self._cycle(0, r, True)
+        return self._applied(r, True)
+
+    def _applied(self, r: Tensor, adjoint: bool) -> Tensor:
+        out: Tensor = self._cycle(0, r.to(self.dtype), adjoint).to(r.dtype) * self._scale
+        return out
 
     def _cycle(self, index: int, b: Tensor, adjoint: bool) -> Tensor:
         if index == len(self._levels):

@@ -161,7 +161,7 @@ def _squares(
     col = torch.where(owned_col, place - rows.start, n + found)
     inside = owned_col | borrowed_col
     row, col, a = row[inside], col[inside], a[inside]
-    number = torch.empty_like(part)
+    number = torch.empty_like(part, dtype=torch.int64)
     out = []
     for p in rows.comm.held:
         members = (part == p).nonzero().squeeze(1)

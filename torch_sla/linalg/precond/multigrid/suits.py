@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["POSITIVE", "SPREAD", "jumps", "lattice_of", "positive_share", "spread"]
+__all__ = [
+    "JUMP",
+    "POSITIVE",
+    "SHORT",
+    "SPREAD",
+    "jumps",
+    "lattice_of",
+    "positive_share",
+    "spread",
+]
 
 SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 # Share of positive couplings above which one step of a diagonal smoother is too weak; flat tetrahedra bring more.
 POSITIVE = 0.05
 # Where diagonal entries of neighbours differ by more than this, and rows are short enough for it to be
 # cheap, points are kept rather than aggregated: no aggregate is on one side of a jump in every cell.
-_JUMP, _SHORT = 100.0, 9.5
+JUMP, SHORT = 100.0, 9.5
 
 
 def spread(pattern: Pattern, values: Tensor) -> float:
@@ -60,11 +69,11 @@ def positive_share(pattern: Pattern, values: Tensor) -> float:
 
 def jumps(pattern: Pattern, values: Tensor) -> bool:
     """Whether the diagonal jumps between neighbours, in a matrix with short rows."""
-    if pattern.nnz_csr > _SHORT * pattern.shape[0] or bool((pattern.diagonal_slots < 0).any()):
+    if pattern.nnz_csr > SHORT * pattern.shape[0] or bool((pattern.diagonal_slots < 0).any()):
         return False
     size = values.detach()[pattern.diagonal_slots.long()].abs().log()
     steps = size[pattern.csr_row.long()] - size[pattern.ccol.long()]
-    return float(steps[values.detach() != 0].amax()) > log(_JUMP)
+    return float(steps[values.detach() != 0].amax()) > log(JUMP)
 
 
 def lattice_of(

@@ -10,12 +10,12 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
-from torch_sla.problems.design.optimizers.base import State
+from torch_sla.problems.design.optimizers.base import GROWING, State
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -91,11 +91,13 @@ class _Run:
         self.offset = 0
         self._clock = time.monotonic()
         self._solves = 0
+        self._logged: Collection[str] = frozenset()
+        self._written: tuple[int, Collection[str]] = (-1, self._logged)
         self._enter(0)
 
     def _enter(self, stage: int) -> None:
         """Take the declaration of a stage; structure that it shares with others is made once."""
-        self.stage = stage
+        self.stage, self._logged = stage, frozenset()
         spec = self.whole.spec.staged[stage]
         self.design = self.whole if stage == 0 else self.whole.like(spec)
         self.optimizer = spec.optimizer
@@ -143,7 +145,11 @@ class _Run:
         }
         self._enter(int(data["stage"]))
         self.offset = int(data["offset"])
+        prefix = f"{self.stage} "
+        own = {n.removeprefix(prefix): t for n, t in own.items()}
+        self._logged = {n for n in own if n.startswith(f"memory.{GROWING}")}
         state = State.unpack(own, data["state"])
+        self._written = (self.offset + state.iteration, set())
         self.oracle.forward.unpack(kept, data["forward"])
         self.oracle.settle()
         self.oracle.evaluations = self._solves = int(data["evaluations"])
@@ -187,6 +193,7 @@ class _Run:
         if self.states is None:
             return
         tensors, data = state.pack()
+        fresh = self._fresh(tensors, iteration)
         forward, remembered = self.oracle.forward.pack()
         self.states.save(
             iteration,
@@ -201,12 +208,21 @@ class _Run:
                 "stage": self.stage,
                 "offset": self.offset,
             },
+            fresh,
         )
         directory = self.states.directory
         self.history.save(directory / "history.csv")
         self.history.save(directory / "history.json")
         if self.pictures and (iteration % self.pictures == 0 or state.done):
             self.design.picture(self._values(state), directory, iteration)
+
+    def _fresh(self, tensors: dict[str, Tensor], iteration: int) -> dict[str, Tensor]:
+        """Take what only grows out of the tensors of a state; return what no file before this step's holds."""
+        grown = {n: tensors.pop(n) for n in list(tensors) if n.startswith(f"memory.{GROWING}")}
+        if iteration != self._written[0]:
+            self._written = (iteration, self._logged)
+        before, self._logged = self._written[1], grown.keys()
+        return {f"{self.stage} {n}": t for n, t in grown.items() if n not in before}
 
     def _values(self, state: State) -> dict[str, Tensor]:
         values = self.oracle.unknowns.values(state.x.detach())

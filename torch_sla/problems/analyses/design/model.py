@@ -67,7 +67,7 @@ class Design(Analysis):
         identity: Mapping[str, Any],
     ) -> tuple[Checkpoints | None, Checkpoint | None]:
         """Open the folder of a run, for `search`; see `checkpoint.opened`."""
-        return opened(folder, resume, identity)
+        return opened(folder, resume, identity, whole=True)
 
     def like(self, spec: DesignProblem) -> Design:
         """Return another stage of the search, lowered; errors are those of the stage."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
-from torch_sla.problems.specs.arrays import load_array
+from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 from torch_sla.problems.specs.variable import POINTS
 
@@ -194,7 +194,7 @@ class Unknowns:
         frame = frame_of(model)
         if frame is None or place.on == "constant":
             if isinstance(value, ArrayFile):
-                value = np.array(load_array(value.file, value.key))
+                value = numbers(value.file, value.key, path)
             try:
                 return torch.as_tensor(np.array(value), dtype=torch.float64)
             except (TypeError, ValueError):

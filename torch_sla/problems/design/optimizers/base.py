@@ -30,9 +30,12 @@ from torch_sla.problems.design.optimizers.optimality import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+__all__ = ["GROWING", "Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
 
 NOTHING = 1e-4
+
+GROWING = "log."
+"""How the names of memory begin that is only ever added to: a checkpoint writes what is new of it."""
 
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""

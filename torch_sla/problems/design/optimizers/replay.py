@@ -21,6 +21,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.base import (
+    GROWING,
     Evaluation,
     Optimizer,
     Oracle,
@@ -167,7 +168,7 @@ class _Log:
         self.oracle, self.start = oracle, start
         self.n, self.m = start.numel(), oracle.equalities.numel()
         self.memory: Memory = {
-            name: kept for name, kept in memory.items() if name.startswith(("log.", "key."))
+            name: kept for name, kept in memory.items() if name.startswith(GROWING)
         }
         self.count = int(memory["asked"])
         self.memory["asked"] = self.count
@@ -182,19 +183,20 @@ class _Log:
         key = _key(x) if v is None else _key(x) + _key(v)
         if v is None and key in self.known:
             return self.known[key]
-        name = f"{self.heard}"
+        name, stamp = f"{GROWING}{self.heard}", _stamp(key)
         if self.heard < self.count:
-            if self.memory[f"key.{name}"] != key:
+            entry = self.memory.get(name)
+            if not isinstance(entry, Tensor) or entry.numel() < len(stamp):
+                raise ArgumentError(f"entry {self.heard} of the log is damaged")
+            if not torch.equal(entry[: len(stamp)], stamp):
                 raise ArgumentError(
                     "the routine asks other questions than when the state was saved: another version, other "
                     "options, or another number of threads"
                 )
-            kept = self.memory[f"log.{name}"]
-            if not isinstance(kept, Tensor):
-                raise ArgumentError(f"entry {name} of the log is damaged")
+            kept = entry[len(stamp) :]
         else:
             kept = self._asked(kind, x, v)
-            self.memory[f"key.{name}"], self.memory[f"log.{name}"] = key, kept
+            self.memory[name] = torch.cat([stamp, kept])
             self.count += 1
             self.memory["asked"] = self.count
         self.heard += 1
@@ -250,6 +252,13 @@ class _Log:
 
 def _key(x: Tensor) -> str:
     return hashlib.blake2b(x.numpy().tobytes(), digest_size=12).hexdigest()
+
+
+def _stamp(key: str) -> Tensor:
+    """Return a question as numbers that hold it exactly, to stand before its answer ``[2]``."""
+    digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
+    halves = [float(int.from_bytes(digest[i : i + 6], "big")) for i in (0, 6)]
+    return torch.tensor(halves, dtype=torch.float64)
 
 
 def _packed(at: Evaluation, *, rejected: bool = False) -> Tensor:

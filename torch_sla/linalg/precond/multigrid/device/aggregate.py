@@ -68,7 +68,7 @@ def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
     for _ in range(_ROUNDS):
         if not bool(free.any()):
             break
-        group = torch.where(free, _strongest(S, size, group), group)
+        group = _strongest(S, size, group, free)
         free = coupled & (group < 0)
     alone = torch.where(free, torch.cumsum(free, 0) - 1 + count, group)
     return alone, count + int(free.sum())
@@ -76,15 +76,16 @@ def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
 
 def _count_free(S: Strong, free: Tensor) -> Tensor:
     """Count the free rows within one step of each row, itself included."""
-    inside = torch.zeros(S.ccol.numel() + 1, dtype=torch.int64, device=S.ccol.device)
-    torch.cumsum(free[S.ccol.long()], 0, out=inside[1:])
-    return inside[S.crow.long()].diff()
+    inside = torch.zeros(S.ccol.numel() + 1, dtype=S.crow.dtype, device=S.ccol.device)
+    torch.cumsum(free.index_select(0, S.ccol), 0, dtype=S.crow.dtype, out=inside[1:])
+    return inside.index_select(0, S.crow).diff()
 
 
-def _strongest(S: Strong, size: Tensor, group: Tensor) -> Tensor:
-    """Aggregate to which each row is coupled most strongly, -1 where to none."""
-    to = group[S.ccol.long()]
-    weight = torch.where(to >= 0, size, -torch.inf)
-    most = row_max(S.crow, weight, None, -torch.inf)
-    best = torch.where((weight == most[S.row.long()]) & (weight > 0), to, -1)
-    return row_max(S.crow, best, None, -1)
+def _strongest(S: Strong, size: Tensor, group: Tensor, free: Tensor) -> Tensor:
+    """Let each free row join the aggregate to which it is coupled most strongly, if there is one."""
+    entry = free.index_select(0, S.row).nonzero().squeeze(1)
+    row, to = S.row[entry].long(), group[S.ccol[entry].long()]
+    weight = torch.where(to >= 0, size[entry], -torch.inf)
+    most = weight.new_full((group.numel(),), -torch.inf).scatter_reduce_(0, row, weight, "amax")
+    best = torch.where((weight == most[row]) & (weight > 0), to, -1)
+    return torch.where(free, -1, group).scatter_reduce_(0, row, best, "amax")

@@ -1,0 +1,125 @@
+"""`eigs` of pencils ``A v = λ M v``: any mass, real and complex, singular ones, derivatives in both matrices."""
+
+from __future__ import annotations
+
+import pytest
+import scipy.linalg
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.eigen import general
+
+N = 9
+
+
+def sparse(seed: int, dtype: torch.dtype, diagonal: float = 0.0) -> SparseTensor:
+    g = torch.Generator().manual_seed(seed)
+    D = torch.randn(N, N, dtype=dtype, generator=g) * (torch.rand(N, N, generator=g) < 0.4)
+    return SparseTensor.from_dense(D + diagonal * torch.eye(N, dtype=dtype))
+
+
+@pytest.fixture(params=["dense", "iterative"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "iterative":
+        monkeypatch.setattr(general, "_DENSE", 0)
+        monkeypatch.setattr(general, "_DENSE_LIMIT", 0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("which", ["LM", "SM"])
+def test_against_lapack(which: str, dtype: torch.dtype) -> None:
+    A, M = sparse(1, dtype), sparse(2, dtype, 4.0)
+    w, V = A.eigs(4, which, M=M)
+    every = torch.from_numpy(scipy.linalg.eigvals(A.to_dense().numpy(), M.to_dense().numpy()))
+    order = every.abs().argsort(descending=which == "LM")
+    torch.testing.assert_close(w.abs(), every.abs()[order[:4]])
+    D, B = A.to_dense().to(w.dtype), M.to_dense().to(w.dtype)
+    torch.testing.assert_close(D @ V, B @ V * w)
+    torch.testing.assert_close(torch.linalg.vector_norm(V, dim=0), torch.ones(4).double())
+
+
+def test_nearest_to_a_complex_shift() -> None:
+    A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
+    every = torch.from_numpy(scipy.linalg.eigvals(A.to_dense().numpy(), M.to_dense().numpy()))
+    sigma = complex(every[3]) + 0.01
+    near = every[(every - sigma).abs().argsort()[:2]]
+    torch.testing.assert_close(A.eigs(2, sigma=sigma, M=M)[0], near)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_derivatives_in_both(dtype: torch.dtype) -> None:
+    A, M = sparse(1, dtype), sparse(2, dtype, 4.0)
+
+    def pairs(a: torch.Tensor, m: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        mass = SparseTensor.from_pattern(M.pattern, m)
+        w, V = SparseTensor.from_pattern(A.pattern, a).eigs(3, "SM", M=mass)
+        return w, V[:2].abs() ** 2
+
+    given = (A.values.clone().requires_grad_(), M.values.clone().requires_grad_())
+    assert gradcheck(pairs, given)
+
+    def eigenvalues(a: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return pairs(a, m)[0]
+
+    assert gradgradcheck(eigenvalues, given)
+
+
+def test_the_mass_alone_has_a_gradient() -> None:
+    A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
+    m = M.values.clone().requires_grad_()
+    w, _ = A.eigs(2, "SM", M=SparseTensor.from_pattern(M.pattern, m))
+    (g,) = torch.autograd.grad(w.abs().sum(), m)
+    # λ of A against s M is λ / s.
+    torch.testing.assert_close((g * m).sum(), -w.abs().sum())
+
+
+def test_scales_of_the_mass_do_not_matter() -> None:
+    A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
+    a = A.values.clone().requires_grad_()
+    for scale in (1e-9, 1e9):
+        w, _ = SparseTensor.from_pattern(A.pattern, a).eigs(2, "SM", M=M * scale)
+        (g,) = torch.autograd.grad(w.abs().sum(), a)
+        torch.testing.assert_close((g * a).sum(), w.abs().sum())
+
+
+def test_a_singular_mass_leaves_the_finite_ones(path: str) -> None:
+    A = sparse(1, torch.float64, 3.0)
+    light = torch.ones(N, dtype=torch.float64)
+    light[4:] = 0
+    M = SparseTensor.diag(light)
+    w, V = A.eigs(3, "SM", M=M)
+    torch.testing.assert_close(A.to_dense().to(w.dtype) @ V, (light[:, None] * V) * w)
+    if path == "dense":
+        with pytest.raises(ArgumentError, match="leaves 4 finite"):
+            A.eigs(5, "SM", M=M)
+    else:
+        with pytest.raises(ArgumentError, match="the largest eigenvalues are infinite"):
+            A.eigs(3, "LM", M=M)
+
+
+def test_batches_and_what_is_refused() -> None:
+    A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
+    many = SparseTensor.from_pattern(A.pattern, torch.stack([A.values, 2 * A.values]))
+    w, V = many.eigs(2, "SM", M=M)
+    assert w.shape == (2, 2)
+    assert V.shape == (2, N, 2)
+    torch.testing.assert_close(w[1], 2 * w[0])
+    masses = SparseTensor.from_pattern(M.pattern, torch.stack([M.values, 2 * M.values]))
+    torch.testing.assert_close(many.eigs(2, "SM", M=masses)[0][1], w[0])
+    with pytest.raises(ArgumentError, match="shape"):
+        A.eigs(2, M=SparseTensor.eye(3, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="batch dimensions"):
+        A.eigs(2, M=masses)
+    with pytest.raises(SolveError, match="NaN or infinity in `M`"):
+        A.eigs(2, M=M * float("nan"))
+
+
+def test_multiple_eigenvalues_have_no_derivative() -> None:
+    M = SparseTensor.diag(torch.arange(1.0, N + 1, dtype=torch.float64))
+    m = M.values.clone().requires_grad_()
+    w, _ = SparseTensor.from_pattern(M.pattern, m).eigs(2, "SM", M=M)
+    with pytest.raises(GradientError, match="multiple"):
+        w.real.sum().backward()

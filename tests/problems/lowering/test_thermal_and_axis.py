@@ -1,0 +1,96 @@
+"""Elasticity where formulas have to be taken with care: thermal strain of means, stresses on an axis of revolution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import (
+    Dirichlet,
+    ElasticityProblem,
+    Field,
+    Integral,
+    Line,
+    MeshArrays,
+    Probe,
+    RectangleMesh,
+)
+
+
+@pytest.mark.parametrize(("cell", "order"), [("quad", 1), ("quad", 2), ("triangle", 2)])
+def test_heat_that_varies_within_cells_does_not_load_nearly_incompressible_bodies(cell, order):
+    # Warmed linearly across, a free body bends without stress in its plane: u = c (x y, (y² - x²)/2), c = (1 + ν) α.
+    c, size = 1.499999e-2, []
+    for n in (4, 8):
+        body = ElasticityProblem(
+            mesh=RectangleMesh(cells=(n, n), cell=cell),
+            order=order,
+            model="plane_strain",
+            poisson_ratio=0.499999,
+            dilatation="averaged",
+            thermal_expansion=1e-2,
+            temperature="y",
+            boundary=[Dirichlet("left", [f"{c}*x*y", f"{c}*(y**2 - x**2)/2"])],
+            outputs=[
+                Integral("du", f"(u[0] - {c}*x*y)**2 + (u[1] - {c}*(y**2 - x**2)/2)**2"),
+                Integral("ds", "stress[0,0]**2 + stress[1,1]**2 + stress[0,1]**2"),
+            ],
+        )
+        solution = body.solve()
+        size.append([float(solution[name]) ** 0.5 / 1e-2 for name in ("du", "ds")])
+    assert size[1][0] < 3e-3
+    assert size[0][0] / size[1][0] > 3.8  # second order
+    assert size[0][1] / size[1][1] > 1.9
+
+
+def shaft(**more):
+    """A long solid shaft that turns: the stress on its axis is (3 - 2ν) ρω²R² / 8 (1 - ν) in radius and hoop."""
+    return ElasticityProblem(
+        mesh=more.pop("mesh", RectangleMesh(cells=(16, 1), size=(1.0, 0.1), cell="quad")),
+        order=2,
+        model="axisymmetric",
+        poisson_ratio=0.3,
+        body_force=["2*x", "0"],
+        boundary=[
+            Dirichlet("x < 1e-8", 0.0, component=0),
+            Dirichlet(["bottom", "top"], 0.0, component=1),
+        ],
+        outputs=[
+            Probe("axis", at=[(0.0, 0.05)], quantity="stress"),
+            Line("hoop", at=[(0.0, 0.05), (1.0, 0.05)], n=3, quantity="strain[2,2]"),
+            Field("nodes", "stress", on="nodes"),
+            Integral("along", "stress[2,2]", on="bottom"),
+        ],
+        **more,
+    )
+
+
+def test_stresses_on_the_axis_of_revolution():
+    problem = shaft()
+    points = problem.mesh_data().points.requires_grad_()
+    solution = problem.solve(points=points)
+    exact = 2.0 * (3 - 0.6) / (8 * 0.7)
+    stress = solution["axis"][0]
+    found = stress.detach()
+    assert float(found[0, 0]) == pytest.approx(exact, rel=2e-3)
+    assert float(found[2, 2]) == pytest.approx(exact, rel=2e-3)
+    assert solution["nodes"].isfinite().all()
+    (slope,) = torch.autograd.grad(stress[2, 2], points)
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("shift", [1e-17, -1e-17])
+def test_points_that_miss_the_axis_by_rounding_lie_on_it(shift):
+    mesh = shaft().mesh_data()
+    points = mesh.points.clone()
+    points[points[:, 0] == 0, 0] = shift
+    moved = MeshArrays(
+        points=points.tolist(),
+        cells=mesh.cells.tolist(),
+        cell="quad",
+        facet_tags={
+            name: mesh.facets[mesh.facet_tags[name]].tolist() for name in ("bottom", "top")
+        },
+    )
+    a, b = shaft().solve(), shaft(mesh=moved).solve()
+    torch.testing.assert_close(b["nodes"], a["nodes"], rtol=1e-9, atol=1e-9)

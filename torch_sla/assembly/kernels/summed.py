@@ -1,0 +1,229 @@
+"""From the coefficients of a form to the values of a matrix, without all element matrices in between.
+
+The compiled kernel takes a few cells at a time: coefficients are pulled back, contracted with the table and added to
+the values while they are in cache; the adjoint goes the other way. It serves double precision on the CPU while the
+table stays in cache, and fields with one node of equal components after another. Its result is that of `pull_back`,
+`contract` and the map of the element matrices, summed in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla._core import extension
+from torch_sla.assembly.kernels.contract import LARGEST_TABLE
+from torch_sla.linalg.kernels.arguments import empty, plain
+from torch_sla.linalg.kernels.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from torch_sla.assembly.kernels.pullback import Jets
+
+__all__ = ["Places", "SummedForm", "sums"]
+
+_compiled: Any = getattr(extension, "assembly", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the entries of the element matrices of a field go.
+
+    Parameters
+    ----------
+    nodes
+        Nodes of each cell ``[n, nb]`` int64.
+    pairs
+        Slot of each pair of them in the pattern of the nodes ``[n, nb * nb]``.
+    starts
+        Row starts of that pattern, of the dtype of `pairs`.
+    components
+        Dofs of each node.
+    """
+
+    nodes: Tensor
+    pairs: Tensor
+    starts: Tensor
+    components: int
+
+    @cached_property
+    def nnz(self) -> int:
+        """Values of the matrix."""
+        return int(self.starts[-1]) * self.components**2
+
+
+@dataclass(frozen=True, eq=False)
+class SummedForm:
+    """A bilinear form on the cells of a mesh, linear in a source.
+
+    Parameters
+    ----------
+    places
+        Where the entries go.
+    table
+        ``[terms, nb, nb]``, real.
+    jets, inverse, measure
+        As in `pull_back`; None where the source is pulled back already.
+    weights
+        ``[slots, K]``: how the coefficients, slots ``[component, jet, component, jet]`` in order, are made of K
+        sources; None where they are the sources.
+    """
+
+    places: Places
+    table: Tensor
+    jets: Jets | None = None
+    inverse: Tensor | None = None
+    measure: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Sum the element matrices.
+
+        Parameters
+        ----------
+        source
+            ``[K, *batch, n|1, q|1]``, or pulled back ``[components**2, *batch, n, terms]``.
+
+        Returns
+        -------
+        Tensor ``[*batch, nnz]``.
+        """
+        batch = source.shape[1:-2]
+        folded = source.flatten(1, -3) if batch else source.unsqueeze(1)
+        values: Tensor = _Sum.apply(folded, self)
+        return values.unflatten(0, batch) if batch else values.squeeze(0)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return self.table.flatten(1).contiguous()
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        return self.table.flatten(1).T.contiguous()
+
+    @property
+    def _flags(self) -> list[bool]:
+        j = self.jets
+        if j is None:
+            return [False] * 4
+        return [j.test_value, j.test_gradient, j.trial_value, j.trial_gradient]
+
+    def _sizes(self, shape: torch.Size) -> list[int]:
+        """Extents for a source ``[K, batch, n|1, q|1]``."""
+        terms, nb, _ = self.table.shape
+        c, n = self.places.components, len(self.places.nodes)
+        parts, batch, sites, points = shape
+        geometry = dim = 1
+        if self.inverse is None:
+            dim = 0
+        else:
+            geometry, dim = self.inverse.shape[1], self.inverse.shape[-1]
+        most = max(points, geometry)
+        return [c, c, batch, n, terms, nb, nb, most, sites, points, geometry, parts, dim]
+
+    def run(self, name: str, source: Tensor, shape: torch.Size, result: tuple[int, ...]) -> Tensor:
+        """Call a kernel; `shape` is that of the coefficients."""
+        source, out = plain(source), empty(result, source.dtype)
+        none = torch.empty(0, dtype=torch.float64)
+        weights = none if self.weights is None else self.weights
+        inverse, measure = (none if t is None else plain(t) for t in (self.inverse, self.measure))
+        table = self._table if name == "sum_matrices" else self._columns
+        places, sizes = self.places, self._sizes(shape)
+        work = len(places.nodes) * self.table.numel() * places.components**2
+        threads = resolve_threads(None, sizes[2] * work)
+        arrays = (
+            *(source, plain(weights, source.dtype), inverse, measure, table),
+            *(places.nodes, places.pairs, places.starts, out),
+        )
+        getattr(_compiled, name)(*(t.numpy() for t in arrays), sizes, self._flags, threads)
+        return out
+
+
+def sums(table: Tensor, dtype: torch.dtype, inverse: Tensor) -> bool:
+    """Whether the kernel takes such a form.
+
+    Parameters
+    ----------
+    table
+        ``[terms, nb, nb]``.
+    dtype
+        Of the source.
+    inverse
+        ``dX/dx`` of the cells.
+    """
+    return (
+        _compiled is not None
+        and inverse.is_cpu
+        and inverse.dtype is torch.float64
+        and dtype in (torch.float64, torch.complex128)
+        and 0 < table.numel() <= LARGEST_TABLE
+        and inverse.shape[0] > 0
+    )
+
+
+class _Sum(torch.autograd.Function):
+    """Linear in the source ``[K, batch, n|1, q|1]``; `_Spread` is its adjoint."""
+
+    @staticmethod
+    def forward(source: Tensor, form: SummedForm) -> Tensor:
+        shape = (source.shape[1], form.places.nnz)
+        return form.run("sum_matrices", source, source.shape, shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        source, ctx.form = inputs
+        ctx.shape = source.shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(grad, ctx.form, ctx.shape), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        result: Tensor = _Sum.apply(tangent, ctx.form)
+        return result
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], source: Tensor, form: SummedForm) -> Any:
+        values = _Sum.apply(source.movedim(in_dims[0], 1).flatten(1, 2), form)
+        return values.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _Spread(torch.autograd.Function):
+    """The adjoint of `_Sum`, summed over what the sites share."""
+
+    @staticmethod
+    def forward(values: Tensor, form: SummedForm, shape: torch.Size) -> Tensor:
+        full = torch.Size((*shape[:2], len(form.places.nodes), shape[3]))
+        source = form.run("sum_matrices_adjoint", values, full, full)
+        return source.sum(2, keepdim=True) if shape[2] != full[2] else source
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.form, ctx.shape = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Sum.apply(grad, ctx.form), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        result: Tensor = _Spread.apply(tangent, ctx.form, ctx.shape)
+        return result
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int, None, None],
+        values: Tensor,
+        form: SummedForm,
+        shape: torch.Size,
+    ) -> Any:
+        wide = torch.Size((shape[0], info.batch_size * shape[1], *shape[2:]))
+        source = _Spread.apply(values.movedim(in_dims[0], 0).flatten(0, 1), form, wide)
+        return source.unflatten(1, (info.batch_size, -1)), 1

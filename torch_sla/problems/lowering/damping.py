@@ -1,0 +1,38 @@
+"""Proportional damping, α M + β K: the numbers, and the stiffness that is meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torch_sla.errors import ArgumentError, SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Operator
+    from torch_sla.problems.lowering.scene import Scene
+
+__all__ = ["proportional", "undeformed"]
+
+
+def proportional(law: Any, scene: Scene, path: str) -> Tensor | None:
+    """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
+    if law == 0.0:
+        return None
+    value = scene.evaluate(law, scene.cells(), path).tensor
+    if value.shape[-2:] != (1, 1):
+        raise SpecError("one number holds for the whole body", path=path)
+    if not bool((value.detach() >= 0).all()):
+        raise ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}")
+    return value[..., 0, 0]
+
+
+def undeformed(model: Model, scene: Scene, operator: Operator) -> Tensor:
+    """Return the stiffness that damping is proportional to, the tangent at rest ``[*batch, nnz]``."""
+    still = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
+    recorded = torch.is_grad_enabled() and scene.requires_grad
+    at = still.expand(*operator.load.shape[:-1], -1)
+    return model.tangent(scene, operator, model.terms(scene), at, recorded=recorded)
