@@ -31,7 +31,7 @@ __all__ = [
 
 SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 # Share of positive couplings above which one step of a diagonal smoother is too weak; flat tetrahedra bring more.
-POSITIVE = 0.05
+POSITIVE = 0.1
 # Where diagonal entries of neighbours differ by more than this, and rows are short enough for it to be
 # cheap, points are kept rather than aggregated: no aggregate is on one side of a jump in every cell.
 JUMP, SHORT = 100.0, 9.5
