@@ -5,9 +5,10 @@
 Poisson matrices of 5- and 7-point stencils as CSR, random right-hand sides, relative residual 1e-8,
 float64. "Everything" is `A.solve(b)` on a fresh `SparseTensor` with an empty cache: structure, plan,
 set-up, iterations and the check of the residual. New values are a smooth field of diffusivities on the
-same pattern; in a loop that keeps aggregates, too. Set-up and iterations apart are those of the
-hierarchy. Memory is the peak over the baseline after the imports, before the matrix, in a process of
-its own, the matrix counted. `--spsolve` adds SciPy's direct solver (17 s at full size).
+same pattern; in a loop that keeps its hierarchy (`LaggedMultigrid`), and with aggregates kept, too. Set-up
+and iterations apart are those of the hierarchy. Memory is the peak over the baseline after the imports,
+before the matrix, in a process of its own, the matrix counted. `--spsolve` adds SciPy's direct solver
+(17 s at full size).
 """
 
 from __future__ import annotations
@@ -104,6 +105,13 @@ def measure(table: Table, shape: tuple[int, ...], asked: argparse.Namespace, thr
         SparseTensor.from_pattern(pattern, torch.from_numpy(new)).solve(b, rtol=RTOL)
         clear_numerics()
 
+    memory = LaggedMultigrid()
+
+    def looped(values: np.ndarray = new) -> None:
+        A = SparseTensor.from_pattern(kept[0].pattern, torch.from_numpy(values))
+        A.solve(b, rtol=RTOL, method="cg", preconditioner=memory)
+        clear_numerics()
+
     def smoothed() -> None:
         pyamg.smoothed_aggregation_solver(M).solve(vector, tol=RTOL, accel="cg")
 
@@ -112,7 +120,10 @@ def measure(table: Table, shape: tuple[int, ...], asked: argparse.Namespace, thr
 
     kept: list[SparseTensor] = []
     whole()
-    first, second, sa, rs = best(whole, again, smoothed, classical, rounds=asked.rounds)
+    looped(old)
+    first, second, loop, sa, rs = best(
+        whole, again, looped, smoothed, classical, rounds=asked.rounds
+    )
     table.add(f"{name}: everything", first, "pyamg SA", sa, f"pyamg RS {rs:.2f} s")
     if asked.spsolve:
         (direct,) = best(lambda: sla.spsolve(M.tocsc(), vector), rounds=1)
@@ -121,6 +132,8 @@ def measure(table: Table, shape: tuple[int, ...], asked: argparse.Namespace, thr
         (krylov,) = best(lambda: sla.cg(M, vector, rtol=RTOL), rounds=1)
         table.add(f"{name}: everything", first, "scipy cg", krylov)
     table.add(f"{name}: new values", second, "first", first, f"{100 * second / first:.0f} % of it")
+    share = f"{100 * loop / first:.0f} % of it"
+    table.add(f"{name}: new values in a loop with `LaggedMultigrid`", loop, "first", first, share)
     gradient(table, name, tensors, old, b, asked.rounds)
     for method in ("lattice", "smoothed_aggregation", "classical"):
         if method == "classical" and len(shape) == 3 and n > 200_000 and not asked.spsolve:

@@ -89,24 +89,16 @@ class Common {
     o.atol = atol;
     o.maxiter = maxiter;
     o.flexible = self().h_.options.cycle == mg::Cycle::K;
-    std::vector<mg::SolveReport> reports(k);
-    std::vector<std::int64_t> left(k);
-    for (std::int64_t c = 0; c < k; ++c) left[c] = c;
     const bool shared = together(k) && !nullity;
-    if (shared) left = groups(v, rhs, out, n, k, zero_start, o, threads, reports);
-    const auto alone = columns(rhs, out, n, k, left, nullptr, threads, [&](const T* bc, T* xc, Runner& run, int t) {
+    const auto group = [&](std::int64_t first, int some, WideRunner& run, std::array<bool, kColumns>& solved, int t) {
+      return mg::lane_gradients<kColumns>(source_.crow, source_.ccol, v, n, rhs, out, k, first, some, zero_start, run,
+                                          o, solved, t);
+    };
+    const auto alone = [&](const T* bc, T* xc, Runner& run, int t) {
       return mg::conjugate_gradients<T, V, Index>(source_.crow, source_.ccol, v, n, 1, bc, xc, zero_start && !shared,
                                                   run, o, basis, nullity, t);
-    });
-    for (std::size_t j = 0; j < left.size(); ++j) {
-      auto& whole = reports[left[j]];
-      const int before = whole.iterations;
-      auto history = std::move(whole.history);
-      whole = alone[j];
-      whole.iterations += before;
-      if (!history.empty()) whole.history.insert(whole.history.begin(), history.begin(), history.end());
-    }
-    return listed(reports);
+    };
+    return solved_by(group, alone, shared, rhs, out, n, k, zero_start, nullptr, threads);
   }
 
   // GMRES or BiCGStab for each column of b [n, k]. The matrix is given: with `transposed`, that of the
@@ -134,16 +126,21 @@ class Common {
       const std::lock_guard<std::mutex> guard(lock_);
       if (!adjoint_) adjoint_ = self().make_adjoint();
     }
-    std::vector<std::int64_t> every(k);
-    for (std::int64_t c = 0; c < k; ++c) every[c] = c;
-    const auto reports = columns(
-        rhs, out, n, k, every, transposed ? adjoint_.get() : nullptr, threads,
-        [&](const T* bc, T* xc, Runner& run, int t) {
-          const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(ptr[n], t)};
-          return method == "gmres" ? mg::gmres(A, bc, xc, zero_start, run, o)
-                                   : mg::bicgstab(A, bc, xc, zero_start, run, o);
-        });
-    return listed(reports);
+    const bool shared = together(k), minimal = method == "gmres";
+    const auto group = [&](std::int64_t first, int some, WideRunner& run, std::array<bool, kColumns>& solved, int t) {
+      const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(std::int64_t(ptr[n]) * kColumns, t)};
+      mg::LaneSystem<kColumns, T, Index, WideRunner> system(A, rhs, out, k, first, some, zero_start, run, o);
+      if (minimal) mg::lane_gmres(system);
+      else mg::lane_bicgstab(system);
+      system.finish(out, solved);
+      return std::move(system.reports);
+    };
+    const auto alone = [&](const T* bc, T* xc, Runner& run, int t) {
+      const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(ptr[n], t)};
+      const bool zero = zero_start && !shared;
+      return minimal ? mg::gmres(A, bc, xc, zero, run, o) : mg::bicgstab(A, bc, xc, zero, run, o);
+    };
+    return solved_by(group, alone, shared, rhs, out, n, k, zero_start, transposed ? adjoint_.get() : nullptr, threads);
   }
 
   std::size_t nbytes() const { return self().h_.bytes() + work_.bytes(); }
@@ -157,11 +154,31 @@ class Common {
   // Whether columns share the passes of a cycle; the steps of a K cycle are those of one column.
   bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K; }
 
-  // Conjugate gradients on groups of columns; returns the columns that are to go alone, from where they are.
-  template <class T>
-  std::vector<std::int64_t> groups(const T* v, const T* rhs, T* out, std::int64_t n, std::int64_t k,
-                                   bool zero_start, const mg::SolveOptions& o, int threads,
-                                   std::vector<mg::SolveReport>& reports) {
+  // Columns in groups where they are `shared`, those that have further to go from there, or all of them, alone.
+  template <class T, class Group, class Alone>
+  py::list solved_by(Group&& group, Alone&& alone, bool shared, const T* rhs, T* out, std::int64_t n, std::int64_t k,
+                     bool zero_start, const Adjoint* adjoint, int threads) {
+    std::vector<mg::SolveReport> reports(k);
+    std::vector<std::int64_t> left(k);
+    for (std::int64_t c = 0; c < k; ++c) left[c] = c;
+    if (shared) left = groups(group, out, n, k, zero_start, adjoint, threads, reports);
+    const auto more = columns(rhs, out, n, k, left, adjoint, threads, alone);
+    for (std::size_t j = 0; j < left.size(); ++j) {
+      auto& whole = reports[left[j]];
+      const int before = whole.iterations;
+      auto history = std::move(whole.history);
+      whole = more[j];
+      whole.iterations += before;
+      if (!history.empty()) whole.history.insert(whole.history.begin(), history.begin(), history.end());
+    }
+    return listed(reports);
+  }
+
+  // Calls solve(first, count, runner, solved, threads) for groups of columns; returns the columns that are to go
+  // alone, from where they are.
+  template <class T, class Solve>
+  std::vector<std::int64_t> groups(Solve&& solve, T* out, std::int64_t n, std::int64_t k, bool zero_start,
+                                   const Adjoint* adjoint, int threads, std::vector<mg::SolveReport>& reports) {
     std::vector<char> done(k, 0);
     const std::int64_t count = (k + kColumns - 1) / kColumns;
     const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
@@ -170,13 +187,13 @@ class Common {
     if (zero_start) std::fill(out, out + n * k, T(0));
     torch_sla::parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
       Wide own;
-      WideRunner run(self().h_, nullptr, own, inner);
+      WideRunner run(self().h_, adjoint, own, inner);
       for (std::int64_t g = begin; g < end; ++g) {
         const std::int64_t first = g * kColumns;
         const int some = int(std::min<std::int64_t>(kColumns, k - first));
         std::array<bool, kColumns> solved;
-        auto found = mg::lane_gradients<kColumns>(source_.crow, source_.ccol, v, n, rhs, out, k, first, some,
-                                                  zero_start, run, o, solved, inner);
+        solved.fill(false);
+        auto found = solve(first, some, run, solved, inner);
         for (int c = 0; c < some; ++c) {
           reports[first + c] = std::move(found[c]);
           done[first + c] = solved[c];
@@ -416,12 +433,22 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     const std::lock_guard<std::mutex> guard(lock_);
     adjoint_.reset();
     mg::load_lattice(h_, source_, v, threads);
-    if (h_.levels.size() > 1) {
-      mg::refresh_lattice(h_, threads);
-    } else {
-      h_.levels[0].weights.clear();
-      mg::build_lattice(h_, threads);
-    }
+    mg::build_lattice(h_, threads, true);
+  }
+
+  // What the numbers do not change, and a lattice made from it; with `check` as a new set-up would.
+  std::unique_ptr<Lattice> skeleton() const {
+    return std::unique_ptr<Lattice>(new Lattice(this->crow_, this->ccol_, mg::lattice_skeleton(h_)));
+  }
+  template <class T>
+  std::unique_ptr<Lattice> renewed(const Array<T>& values, bool check, int threads) const {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    auto out = skeleton();
+    py::gil_scoped_release release;
+    mg::load_lattice(out->h_, source_, v, threads);
+    mg::build_lattice(out->h_, threads, !check);
+    return out;
   }
 
   std::unique_ptr<mg::LatticeAdjoint<V>> make_adjoint() const {
@@ -436,12 +463,16 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
   double contrary() const { return h_.contrary; }
 
  private:
+  Lattice(Array<Index> crow, Array<Index> ccol, mg::LatticeHierarchy<V> h)
+      : Base(std::move(crow), std::move(ccol)), h_(std::move(h)) {}
+
   mg::LatticeHierarchy<V> h_;
 };
 
 template <class Kind, class T>
 void bind_common(py::class_<Kind>& c) {
   c.def("update", &Kind::template update<T>, array_arg("values"), py::arg("threads"))
+      .def("renewed", &Kind::template renewed<T>, array_arg("values"), py::arg("check"), py::arg("threads"))
       .def("apply", &Kind::template apply<T>, array_arg("r"), array_arg("z"), py::arg("transposed"),
            py::arg("threads"))
       .def("cg", &Kind::template cg<T>, array_arg("values"), array_arg("b"), array_arg("x"),
@@ -457,6 +488,7 @@ void bind_properties(py::class_<Kind>& c) {
   bind_common<Kind, double>(c);
   bind_common<Kind, float>(c);
   c.def("levels", &Kind::levels)
+      .def("skeleton", &Kind::skeleton)
       .def_property_readonly("nbytes", &Kind::nbytes)
       .def_property_readonly("scale", &Kind::scale)
       .def_property_readonly("coarse_nullity", &Kind::coarse_nullity)
@@ -468,9 +500,7 @@ void bind_build(py::class_<Hierarchy<V>>& c) {
   c.def("build", &Hierarchy<V>::template build<T>, array_arg("values"), py::arg("near_nullspace"),
         py::arg("threads"))
       .def("build_from", &Hierarchy<V>::template build_from<T>, array_arg("values"),
-           py::arg("transfers"), py::arg("threads"))
-      .def("renewed", &Hierarchy<V>::template renewed<T>, array_arg("values"), py::arg("check"),
-           py::arg("threads"));
+           py::arg("transfers"), py::arg("threads"));
 }
 
 template <class V>
@@ -481,7 +511,6 @@ void bind_kinds(py::module_& m, const char* general, const char* lattice) {
         array_arg("crow"), array_arg("ccol"), py::arg("classical"), py::arg("block"), py::arg("strength"), py::arg("damping"),
         py::arg("smoother"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
         py::arg("max_levels"))
-      .def("skeleton", &Hierarchy<V>::skeleton)
       .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"));
   bind_build<V, double>(h);
   bind_build<V, float>(h);

@@ -76,7 +76,7 @@ void bind_structure(py::module_& m) {
           array_arg("crow"), array_arg("values"));
       m.def(
           "flags",
-          [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values) {
+          [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values, int threads) {
             const std::int64_t n = crow.size() - 1;
             const std::int64_t nnz = ccol.size(), count = nnz ? values.size() / nnz : 1;
             expect_size(values, count * nnz, "values");
@@ -85,12 +85,13 @@ void bind_structure(py::module_& m) {
             torch_sla::MatrixFlags f;
             {
               py::gil_scoped_release release;
-              f = torch_sla::matrix_flags(r, c, v, n);
-              for (std::int64_t k = 1; k < count; ++k) f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n);
+              f = torch_sla::matrix_flags(r, c, v, n, threads);
+              for (std::int64_t k = 1; k < count; ++k) 
+                f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n, threads);
             }
             return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant, f.left_over);
           },
-          array_arg("crow"), array_arg("ccol"), array_arg("values"));
+          array_arg("crow"), array_arg("ccol"), array_arg("values"), py::arg("threads"));
     });
   });
 }

@@ -105,6 +105,38 @@ void solve_general(const Csr& A, Runner& run, int threads, int most, const char*
   expect(bicgstab(rows, b.data(), x.data(), true, run, o).status == Status::maxiter, "bicgstab stops");
 }
 
+// The same side by side: three columns in four lanes, one of them zero.
+template <class Runner, class Wide>
+void general_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const char* what) {
+  constexpr int lanes = 4, k = 3;
+  const std::int64_t n = A.rows();
+  std::vector<double> b(n * k), x(n * k), own(n), z(n);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < k; ++c) b[i * k + c] = c == 1 ? 0.0 : std::cos((0.3 + c) * double(i));
+  const Rows<double, int> rows{A.ptr.data(), A.col.data(), A.val.data(), n, threads};
+  SolveOptions o;
+  o.restart = 8;
+  for (const bool minimal : {true, false}) {
+    LaneSystem<lanes, double, int, Wide> system(rows, b.data(), x.data(), k, 0, k, true, wide, o);
+    if (minimal) lane_gmres(system);
+    else lane_bicgstab(system);
+    std::array<bool, lanes> solved{};
+    system.finish(x.data(), solved);
+    for (int c = 0; c < k; ++c) {
+      for (std::int64_t i = 0; i < n; ++i) z[i] = b[i * k + c];
+      const auto one = minimal ? gmres(rows, z.data(), own.data(), true, run, o)
+                               : bicgstab(rows, z.data(), own.data(), true, run, o);
+      double apart = 0.0, size = 0.0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        apart = std::max(apart, std::abs(own[i] - x[i * k + c]));
+        size = std::max(size, std::abs(own[i]));
+      }
+      expect(solved[c] && system.reports[c].status == Status::converged && apart <= 1e-6 * size, what);
+      expect(std::abs(system.reports[c].iterations - one.iterations) <= 1, what);
+    }
+  }
+}
+
 void lattice(int n0, int n1, int n2, int threads, bool lines = false, Cycle cycle = Cycle::V) {
   const Csr A = laplacian(n0, n1, n2);
   const Shape shape = detect_lattice(A.ptr.data(), A.col.data(), A.rows());
@@ -127,13 +159,25 @@ void lattice(int n0, int n1, int n2, int threads, bool lines = false, Cycle cycl
     LatticeRunner<float, Lanes<float, 4>> wide(h, nullptr, several, threads);
     solve_lanes(A, run, wide, threads, "columns side by side on a lattice");
   }
-  refresh_lattice(h, threads);
+  // Other numbers, halving the axes of before or those of a new set-up: here the same.
+  LatticeHierarchy<float> renewed = lattice_skeleton(h);
+  load_lattice(renewed, source, A.val.data(), threads);
+  build_lattice(renewed, threads);
+  expect(renewed.levels.size() == h.levels.size(), "a renewed lattice has the same levels");
+  for (std::size_t i = 0; i < h.levels.size(); ++i)
+    expect(renewed.levels[i].A.val == h.levels[i].A.val && renewed.levels[i].M == h.levels[i].M, "the same bits");
+  build_lattice(h, threads, true);
   solve(A, run, threads, 14, "structured multigrid converges after a refresh");
   const auto adjoint = lattice_adjoint(h);
   LatticeWorkspace<float> other;
   LatticeRunner<float> turned(h, &adjoint, other, threads);
   solve(A, turned, threads, 14, "the adjoint of a symmetric cycle converges");
-  if (cycle != Cycle::K) solve_general(A, turned, threads, 20, "general methods on a lattice");
+  if (cycle != Cycle::K) {
+    solve_general(A, turned, threads, 20, "general methods on a lattice");
+    LatticeWorkspace<Lanes<float, 4>> several;
+    LatticeRunner<float, Lanes<float, 4>> wide(h, &adjoint, several, threads);
+    general_lanes(A, turned, wide, threads, "general methods side by side on a lattice");
+  }
 }
 
 void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycle, int threads,
@@ -165,7 +209,12 @@ void aggregates(int n0, int n1, int n2, int block, Smoother smoother, Cycle cycl
   Workspace<float> other;
   CycleRunner<float, int> adjoint_run(h, &turned, other, threads);
   solve(A, adjoint_run, threads, 60, "the adjoint converges");
-  if (cycle != Cycle::K) solve_general(A, adjoint_run, threads, 80, "general methods around aggregates");
+  if (cycle != Cycle::K) {
+    solve_general(A, adjoint_run, threads, 80, "general methods around aggregates");
+    Workspace<Lanes<float, 4>> several;
+    CycleRunner<float, int, Lanes<float, 4>> wide(h, &turned, several, threads);
+    general_lanes(A, adjoint_run, wide, threads, "general methods side by side around aggregates");
+  }
 
   // Other numbers on the same patterns: those of a new set-up, to the last bit; or a refusal.
   Csr B = A;

@@ -71,40 +71,60 @@ void measure_lanes(std::int64_t n, const std::int32_t* start, const std::int32_t
 }
 
 // b - A_i x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
-// entry, then the largest entry of x: sizes [3, members, nrhs].
+// entry, then the largest entry of x: sizes [3, members, nrhs]. Rows are summed in chunks of fixed length, so
+// that threads may share a matrix and change no bit.
 template <class T>
 void residual_members(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
                       const T* x, const T* b, std::int64_t members, Size nrhs, T* r, T* sizes, int threads) {
-  const std::int64_t nnz = start[n];
-  parallel_for(members, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    std::vector<T> square(nrhs), largest(nrhs), longest(nrhs);
-    for (std::int64_t k = begin; k < end; ++k) {
-      std::fill(square.begin(), square.end(), T(0));
-      std::fill(largest.begin(), largest.end(), T(0));
-      std::fill(longest.begin(), longest.end(), T(0));
-      const T *a = values + k * nnz, *y = x + k * n * nrhs;
-      for (std::int64_t i = 0; i < n; ++i) {
-        T* out = r + (k * n + i) * nrhs;
-        const T *given = b + (k * n + i) * nrhs, *here = y + i * nrhs;
-        for (Size c = 0; c < nrhs; ++c) out[c] = given[c];
+  constexpr std::int64_t chunk = 4096;
+  const std::int64_t nnz = start[n], chunks = (n + chunk - 1) / chunk;
+  std::vector<T> part(3 * members * chunks * nrhs, T(0));
+  const auto rows = [&](auto width, std::int64_t k, std::int64_t piece) {
+    constexpr int fixed = decltype(width)::value;  // 0: read at run time
+    const Size count = fixed ? fixed : nrhs;
+    const T *a = values + k * nnz, *y = x + k * n * count;
+    T* found = part.data() + 3 * (k * chunks + piece) * count;
+    for (std::int64_t i = piece * chunk, end = std::min(n, i + chunk); i < end; ++i) {
+      T* out = r + (k * n + i) * count;
+      const T *given = b + (k * n + i) * count, *here = y + i * count;
+      if constexpr (fixed == 1) {
+        T sum = given[0];
+        for (std::int32_t e = start[i]; e < start[i + 1]; ++e) sum -= a[e] * y[column[e]];
+        out[0] = sum;
+      } else {
+        for (Size c = 0; c < count; ++c) out[c] = given[c];
         for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
           const T v = a[e];
-          const T* from = y + column[e] * nrhs;
-          for (Size c = 0; c < nrhs; ++c) out[c] -= v * from[c];
-        }
-        for (Size c = 0; c < nrhs; ++c) {
-          square[c] += out[c] * out[c];
-          largest[c] = std::max(largest[c], std::abs(out[c]));
-          longest[c] = std::max(longest[c], std::abs(here[c]));
+          const T* from = y + static_cast<std::int64_t>(column[e]) * count;
+          for (Size c = 0; c < count; ++c) out[c] -= v * from[c];
         }
       }
-      for (Size c = 0; c < nrhs; ++c) {
-        sizes[k * nrhs + c] = std::sqrt(square[c]);
-        sizes[(members + k) * nrhs + c] = square[c] == square[c] ? largest[c] : square[c];
-        sizes[(2 * members + k) * nrhs + c] = longest[c];
+      for (Size c = 0; c < count; ++c) {
+        found[3 * c] += out[c] * out[c];
+        found[3 * c + 1] = std::max(found[3 * c + 1], std::abs(out[c]));
+        found[3 * c + 2] = std::max(found[3 * c + 2], std::abs(here[c]));
       }
     }
+  };
+  parallel_for(members * chunks, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t g = begin; g < end; ++g) {
+      if (nrhs == 1) rows(std::integral_constant<int, 1>(), g / chunks, g % chunks);
+      else rows(std::integral_constant<int, 0>(), g / chunks, g % chunks);
+    }
   });
+  for (std::int64_t k = 0; k < members; ++k)
+    for (Size c = 0; c < nrhs; ++c) {
+      T square = 0, largest = 0, longest = 0;
+      for (std::int64_t piece = 0; piece < chunks; ++piece) {
+        const T* found = part.data() + 3 * ((k * chunks + piece) * nrhs + c);
+        square += found[0];
+        largest = std::max(largest, found[1]);
+        longest = std::max(longest, found[2]);
+      }
+      sizes[k * nrhs + c] = std::sqrt(square);
+      sizes[(members + k) * nrhs + c] = square == square ? largest : square;
+      sizes[(2 * members + k) * nrhs + c] = longest;
+    }
 }
 
 // Entries of working memory that each thread needs.

@@ -20,4 +20,5 @@
 #include "multigrid/cycle.hpp"
 #include "multigrid/hierarchy.hpp"
 #include "multigrid/krylov.hpp"
+#include "multigrid/krylov_lanes.hpp"
 #include "multigrid/lattice_cycle.hpp"

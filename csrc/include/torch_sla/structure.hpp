@@ -1,16 +1,18 @@
 // What a square CSR matrix is: symmetric, Hermitian, diagonally dominant; and how its graph grows.
 //
-// Rows are visited in order, and each keeps a cursor at its next entry that has not met its mirror
-// image. In a structurally symmetric matrix with sorted rows, the mirror of (i, j), j > i, is then
-// always the entry under the cursor of row j, so that no transpose is formed.
+// Rows are looked at each on its own: the mirror image of an entry is found where that of its neighbour was, so
+// that no transpose is formed.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <complex>
 #include <cstdint>
 #include <limits>
 #include <vector>
+
+#include "parallel.hpp"
 
 namespace torch_sla {
 
@@ -62,59 +64,140 @@ bool all_reached(const I* crow, const I* ccol, const T* val, std::int64_t n, std
   return count == n;
 }
 
+// Finds the entry of row j in column i. Neighbouring rows mostly keep theirs at the same place, so the k-th
+// entry of a row first looks where the mirror image of the last row's k-th entry was.
+template <class I>
+class MirrorFinder {
+ public:
+  MirrorFinder(const I* crow, const I* ccol) : crow_(crow), ccol_(ccol) {}
+  // The slot, or -1.
+  I find(I i, I j, std::int64_t k) {
+    const I from = crow_[j], to = crow_[j + 1];
+    I& guess = guess_[k % kKept];
+    if (from + guess < to && ccol_[from + guess] == i) return from + guess;
+    const I* at = std::lower_bound(ccol_ + from, ccol_ + to, i);
+    if (at == ccol_ + to || *at != i) return I(-1);
+    guess = static_cast<I>(at - ccol_ - from);
+    return static_cast<I>(at - ccol_);
+  }
+
+ private:
+  static constexpr std::int64_t kKept = 32;
+  const I* crow_;
+  const I* ccol_;
+  std::array<I, kKept> guess_{};
+};
+
+// What one worker finds about its rows.
+struct RowFindings {
+  bool mirrored = true, symmetric = true, hermitian = true, positive = true, dominant = true;
+  bool all_strict = true, first_strict = true, last_strict = true;
+  std::int64_t above = 0, below = 0;
+  double left = 1.0;
+};
+
 }  // namespace detail
 
 // Two entries count as equal when they differ by at most 8 eps of the largest of themselves and of the
-// two diagonal entries; "strictly" leaves rounding behind.
+// two diagonal entries; "strictly" leaves rounding behind. A component has a strict row where its first row is
+// one: the first is coupled to none before it, so that rows tell by themselves, mostly.
 template <class T, class I>
-MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_t n) {
+MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_t n, int threads = 1) {
   using Real = decltype(std::abs(T()));
   constexpr Real eps = std::numeric_limits<Real>::epsilon();
-  MatrixFlags flags;
-  std::vector<I> cursor(crow, crow + n);
-  std::vector<Real> diagonal(n, Real(0));
-  std::vector<std::uint8_t> strict(n, 0);
-  flags.symmetric = flags.hermitian = flags.positive = true;
-  bool dominant = true;
-  Real left = 1;
-  for (std::int64_t i = 0; i < n; ++i) {
-    T own = T(0);
-    Real sum = 0;
-    for (I s = crow[i]; s < crow[i + 1]; ++s) {
-      if (ccol[s] == static_cast<I>(i)) own = val[s];
-      else sum += std::abs(val[s]);
-    }
-    const Real d = detail::real_part(own);
-    diagonal[i] = std::abs(own);
-    if (!(d > 0)) flags.positive = false;
-    if (!(d >= sum - 4 * eps * d)) dominant = false;
-    const Real share = diagonal[i] > 0 ? 1 - sum / diagonal[i] : Real(0);
-    if (!(share >= left)) left = share;
-    strict[i] = d > sum * Real(1 + 1e-8) + 4 * eps * d;
-  }
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (I s = cursor[i]; s < crow[i + 1]; ++s) {
-      const I j = ccol[s];
-      if (j < static_cast<I>(i)) return MatrixFlags();  // its mirror image is missing
-      const T a = val[s];
-      T b = a;
-      if (j != static_cast<I>(i)) {
-        const I t = cursor[j];
-        if (t >= crow[j + 1] || ccol[t] != static_cast<I>(i)) return MatrixFlags();
-        cursor[j] = t + 1;
-        b = val[t];
+  const auto diagonal = [&](std::int64_t i) {
+    const I* at = std::lower_bound(ccol + crow[i], ccol + crow[i + 1], static_cast<I>(i));
+    return at != ccol + crow[i + 1] && *at == static_cast<I>(i) ? Real(std::abs(val[at - ccol])) : Real(0);
+  };
+  std::vector<detail::RowFindings> parts(worker_count(n, threads));
+  parallel_for_balanced(crow, n, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    detail::RowFindings f;
+    detail::MirrorFinder<I> mirror(crow, ccol);
+    Real left = 1;
+    for (std::int64_t i = begin; i < end && f.mirrored; ++i) {
+      T own = T(0);
+      Real sum = 0;
+      bool before = false, after = false;
+      for (I s = crow[i]; s < crow[i + 1]; ++s) {
+        const I j = ccol[s];
+        const T a = val[s];
+        if (j == static_cast<I>(i)) {
+          own = a;
+          if (!(std::abs(a - detail::conjugate(a)) <= 8 * eps * std::abs(a))) f.hermitian = false;
+          if (!(a == a)) f.symmetric = false;
+          continue;
+        }
+        sum += std::abs(a);
+        if (j < static_cast<I>(i)) {
+          ++f.below;
+          before |= a != T(0);
+          continue;
+        }
+        ++f.above;
+        after |= a != T(0);
+        const I t = mirror.find(static_cast<I>(i), j, s - crow[i]);
+        if (t < 0) {
+          f.mirrored = false;
+          break;
+        }
+        const T b = val[t];
+        const bool same = a == b, turned = a == detail::conjugate(b);
+        if (same && turned) continue;
+        const Real tolerance = 8 * eps * std::max({Real(std::abs(a)), Real(std::abs(b)), diagonal(i), diagonal(j)});
+        if (!same && !(std::abs(a - b) <= tolerance)) f.symmetric = false;
+        if (!turned && !(std::abs(a - detail::conjugate(b)) <= tolerance)) f.hermitian = false;
       }
-      const Real scale = std::max({std::abs(a), std::abs(b), diagonal[i], diagonal[j]});
-      const Real tolerance = 8 * eps * scale;
-      if (!(std::abs(a - b) <= tolerance)) flags.symmetric = false;
-      if (!(std::abs(a - detail::conjugate(b)) <= tolerance)) flags.hermitian = false;
+      const Real d = detail::real_part(own), size = std::abs(own);
+      f.positive &= d > 0;
+      f.dominant &= d >= sum - 4 * eps * d;
+      const Real share = size > 0 ? 1 - sum / size : Real(0);
+      if (!(share >= left)) left = share;
+      if (!(d > sum * Real(1 + 1e-8) + 4 * eps * d)) {
+        f.all_strict = false;
+        f.first_strict &= before;
+        f.last_strict &= after;
+      }
+    }
+    f.left = left;
+    parts[worker] = f;
+  });
+  detail::RowFindings all;
+  for (const auto& p : parts) {
+    all.mirrored &= p.mirrored;
+    all.symmetric &= p.symmetric;
+    all.hermitian &= p.hermitian;
+    all.positive &= p.positive;
+    all.dominant &= p.dominant;
+    all.all_strict &= p.all_strict;
+    all.first_strict &= p.first_strict;
+    all.last_strict &= p.last_strict;
+    all.above += p.above;
+    all.below += p.below;
+    if (!(p.left >= all.left)) all.left = p.left;
+  }
+  // Every entry above the diagonal has its mirror image; as many are below.
+  if (!all.mirrored || all.above != all.below) return MatrixFlags();
+  MatrixFlags flags;
+  flags.pattern = true;
+  flags.symmetric = all.symmetric;
+  flags.hermitian = all.hermitian;
+  flags.positive = all.positive;
+  flags.left_over = all.left > 0 ? all.left : 0.0;
+  if (flags.hermitian && flags.positive && all.dominant) {
+    flags.dominant = all.all_strict || all.first_strict || all.last_strict;
+    if (!flags.dominant) {
+      std::vector<std::uint8_t> strict(n, 0);
+      for (std::int64_t i = 0; i < n; ++i) {
+        Real d = 0, sum = 0;
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          if (ccol[s] == static_cast<I>(i)) d = detail::real_part(val[s]);
+          else sum += std::abs(val[s]);
+        }
+        strict[i] = d > sum * Real(1 + 1e-8) + 4 * eps * d;
+      }
+      flags.dominant = detail::all_reached(crow, ccol, val, n, strict);
     }
   }
-  flags.pattern = true;
-  flags.left_over = left > 0 ? double(left) : 0.0;
-  if (flags.hermitian && flags.positive && dominant)
-    flags.dominant = std::all_of(strict.begin(), strict.end(), [](std::uint8_t s) { return s != 0; }) ||
-                     detail::all_reached(crow, ccol, val, n, strict);
   return flags;
 }
 

@@ -386,6 +386,38 @@ def test_columns_side_by_side(method: str, count: int) -> None:
     assert torch.equal(hierarchy.cg(values, b, options=options).x, together.x)
 
 
+@pytest.mark.parametrize("lanes", [1, 3, 6])
+@pytest.mark.parametrize("method", ["gmres", "bicgstab"])
+def test_general_methods_side_by_side(method: str, lanes: int) -> None:
+    """Columns of every size, one of zeros, adjoint and forward, from zero and from a start."""
+    ahead = sp.diags_array([-20.0, 20.0], offsets=[-1, 0], shape=(30, 30))
+    A = sp.csr_array(poisson(30, 30) + sp.kron(ahead, sp.eye_array(30)))
+    A.sort_indices()
+    pattern, values = split(A)
+    hierarchy = Hierarchy(pattern, values, structure=Structure(symmetric=False))
+    b = rhs(900, lanes)
+    b[:, 0] *= 1e-9
+    b[:, lanes // 2] *= 1e6 if lanes == 1 else 0.0
+    options = KrylovOptions(rtol=1e-9, restart=5)
+    turned = (pattern.transposed, pattern.transpose_values(values))
+    for adjoint, M, matrix in ((False, A, (pattern, values)), (True, A.T, turned)):
+        out = hierarchy.krylov(method, matrix, b, adjoint=adjoint, options=options)
+        assert out.result is Result.CONVERGED
+        left = np.linalg.norm(M @ out.x.numpy() - b.numpy(), axis=0)
+        assert (left <= 1.001e-9 * np.linalg.norm(b.numpy(), axis=0)).all()
+        again = hierarchy.krylov(method, matrix, b, adjoint=adjoint, x0=out.x, options=options)
+        assert again.iterations == 0
+    assert out.iterations <= 40
+
+
+def test_tetrahedra_get_a_stronger_smoother() -> None:
+    pattern, values = split(poisson(12, 12))
+    assert "spai0" in str(Hierarchy(pattern, values, AMG(method="smoothed_aggregation")))
+    slivers = values.clone()
+    slivers[(pattern.csr_row - pattern.ccol).abs() == 12] *= -0.1
+    assert "chebyshev" in str(Hierarchy(pattern, slivers, AMG(method="smoothed_aggregation")))
+
+
 def test_a_column_that_fails_says_so_beside_others() -> None:
     pattern, values = split(poisson(20, 20))
     hierarchy = Hierarchy(pattern, values)

@@ -48,6 +48,44 @@ def test_renewed_equals_a_new_set_up_to_the_last_bit(options: AMG, dtype: str) -
     assert not torch.equal(kept.apply(r), Hierarchy(pattern, old, options).apply(r))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_renewed_lattice_equals_a_new_one_to_the_last_bit(dtype: str) -> None:
+    """Also where the new numbers halve other axes, or contradict the lattice."""
+    options = AMG(method="lattice", dtype=dtype)
+    pattern, old = split(poisson(60, 50))
+    like = Hierarchy(pattern, old, options).skeleton()
+    stretched = old.clone()
+    stretched[(pattern.csr_row - pattern.ccol).abs() == 1] *= 1e-3
+    r = rhs(3000)
+    for values in (2.5 * old, split(diffusion(smooth((60, 50), 2.0)))[1], stretched):
+        fresh = Hierarchy(pattern, values, options)
+        renewed = Hierarchy(pattern, values, options, like=like)
+        assert [level.unknowns for level in fresh.levels] == [
+            level.unknowns for level in renewed.levels
+        ]
+        assert torch.equal(fresh.apply(r), renewed.apply(r))
+    unchecked = Hierarchy(pattern, stretched, options).skeleton(check=False)
+    kept = Hierarchy(pattern, old, options, like=unchecked)
+    assert len(kept.levels) != len(fresh.levels) or not torch.equal(
+        kept.apply(r), Hierarchy(pattern, old, options).apply(r)
+    )
+
+
+def test_a_skeleton_of_another_kind_is_not_taken() -> None:
+    """Values that ask for kept points, another smoother or no lattice get what a new set-up would give."""
+    pattern, old = split(poisson(40, 40))
+    jumping = split(diffusion(np.where(np.random.default_rng(2).random((40, 40)) < 0.5, 1.0, 1e6)))[
+        1
+    ]
+    options = AMG(method="auto", dtype="float64")
+    like = Hierarchy(pattern, old, options).skeleton()
+    fresh, renewed = (Hierarchy(pattern, jumping, options, like=s) for s in (None, like))
+    assert fresh.method == renewed.method == "classical"
+    assert torch.equal(fresh.apply(rhs(1600)), renewed.apply(rhs(1600)))
+    back = Hierarchy(pattern, old, options, like=fresh.skeleton())
+    assert back.method == "lattice"
+
+
 def test_the_first_hierarchy_is_left_alone() -> None:
     pattern, old = split(poisson(40, 40))
     first = Hierarchy(pattern, old, AGGREGATES)

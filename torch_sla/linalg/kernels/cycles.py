@@ -5,6 +5,7 @@ Face of what ``csrc/bindings/multigrid.cpp`` offers for every kind of hierarchy.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,8 @@ from torch_sla.linalg.kernels.arguments import expect_shape, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from torch import Tensor
 
 __all__ = ["ColumnReport", "CompiledCycle", "int32"]
@@ -100,6 +103,24 @@ class CompiledCycle:
     def update(self, values: Tensor) -> None:
         """Recompute the numbers of all levels on the same aggregates and patterns."""
         self._guarded(self._native.update, self._values(values), self._threads)
+
+    def skeleton(self) -> Self:
+        """Return what new values do not change, shared with this one: patterns, and what was decided on them."""
+        return self._around(self._native.skeleton())
+
+    def renewed(self, values: Tensor, *, check: bool) -> Self | None:
+        """Make one for other slot values ``[nnz]`` on the patterns of this one.
+
+        With `check` it equals a new set-up to the last bit: levels that the values would make otherwise
+        are built anew. None where that takes the near-nullspace, which is not kept.
+        """
+        made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
+        return None if made is None else self._around(made)
+
+    def _around(self, native: Any) -> Self:
+        out = copy(self)
+        out._native = native
+        return out
 
     def apply(self, r: Tensor, *, transposed: bool = False) -> Tensor:
         """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]`` or ``[n, K]``."""

@@ -6,7 +6,6 @@ cannot be built, and asking for one says so.
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -151,24 +150,6 @@ class CompiledHierarchy(CompiledCycle):
             for t in transfers
         ]
         self._guarded(self._native.build_from, self._values(values), arrays, self._threads)
-
-    def skeleton(self) -> CompiledHierarchy:
-        """Return what new values do not change: patterns and aggregates, shared with this one."""
-        return self._around(self._native.skeleton())
-
-    def renewed(self, values: Tensor, *, check: bool) -> CompiledHierarchy | None:
-        """Make a hierarchy for other slot values ``[nnz]`` on the patterns of this one.
-
-        With `check` it equals a new set-up to the last bit: levels whose aggregates the values would
-        make otherwise are built anew. None where that takes the near-nullspace, which is not kept.
-        """
-        made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
-        return None if made is None else self._around(made)
-
-    def _around(self, native: Any) -> CompiledHierarchy:
-        out = copy(self)
-        out._native = native
-        return out
 
     def levels(self) -> list[tuple[int, int, int, int]]:
         """Block rows, edge of the blocks, blocks of the matrix and of the transfer, by level."""

@@ -9,6 +9,7 @@ import torch
 
 from torch_sla._core import extension
 from torch_sla.linalg.kernels.arguments import VALUES, empty, indices, plain
+from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,8 @@ def matrix_flags(crow: Tensor, ccol: Tensor, values: Tensor) -> MatrixFlags | No
     if _compiled is None or not values.is_cpu or values.dtype not in VALUES:
         return None
     crow, ccol = indices(crow, ccol)
-    return MatrixFlags(*_compiled.flags(crow.numpy(), ccol.numpy(), plain(values).numpy()))
+    threads = resolve_threads(None, ccol.numel())
+    return MatrixFlags(*_compiled.flags(crow.numpy(), ccol.numpy(), plain(values).numpy(), threads))
 
 
 def breadth_first(

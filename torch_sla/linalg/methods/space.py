@@ -39,6 +39,8 @@ class VectorSpace:
 
     def dots(self, V: Tensor, y: Tensor) -> Tensor:
         """Return ``Vⱼᴴ y`` of each column for a stack of vectors ``V`` ``[j, n, K]``: ``[j, K]``."""
+        if V.is_cpu and len(V):  # otherwise all products are written out
+            return torch.stack([VectorSpace.dot(self, v, y) for v in V])
         return torch.linalg.vecdot(V, y.unsqueeze(0), dim=1)  # type: ignore[no-any-return]
 
     def inner(self, *pairs: tuple[Tensor, Tensor]) -> Tensor:
@@ -51,7 +53,12 @@ class VectorSpace:
 
     def combine(self, V: Tensor, c: Tensor) -> Tensor:
         """Return ``Σⱼ cⱼ Vⱼ`` for ``V`` ``[j, n, K]`` and ``c`` ``[j, K]``."""
-        return torch.einsum("jnk,jk->nk", V, c)
+        if not (V.is_cpu and len(V)):
+            return torch.einsum("jnk,jk->nk", V, c)
+        total = torch.zeros_like(V[0])  # the product of matrices would copy V
+        for v, factor in zip(V, c, strict=True):
+            total.addcmul_(v, factor)
+        return total
 
     def norm(self, x: Tensor) -> Tensor:
         """Return ``‖x‖₂`` of each column, real ``[K]``."""

@@ -20,7 +20,6 @@ std::array<SolveReport, K> lane_gradients(const I* ptr, const I* col, const T* v
                                           int threads) {
   using X = Lanes<T, K>;
   using Z = typename Runner::Element;
-  using V = std::decay_t<decltype(std::declval<Z>()[0])>;
   using S = Lanes<double, K>;
   std::array<SolveReport, K> reports;
   solved.fill(false);

@@ -34,46 +34,67 @@ struct Couplings {
   double contrary = 0.0;
 };
 
+// Couplings of the rows of one chunk: strength[axis][lane].
 template <class V>
-Couplings couplings(const Stencil<V>& A, double threshold, int threads) {
-  const int count = A.entries.count, centre = A.entries.slot[13];
-  const std::int64_t n = A.shape.size(), chunks = chunks_of(n);
-  // Calls f(strength[3][kLanes]) for each chunk.
-  const auto visit = [&](std::int64_t begin, std::int64_t end, auto&& f) {
-    for (std::int64_t c = begin; c < end; ++c) {
-      V side[6][kLanes] = {}, strength[3][kLanes];
-      const V* a = A.chunk(c);
-      for (int k = 0; k < count; ++k) {
-        const auto d = Entries::step(A.entries.code[k]);
-        for (int axis = 0; axis < 3; ++axis) {
-          if (d[axis] == 0) continue;
-          V* to = side[2 * axis + (d[axis] > 0)];
-          for (int l = 0; l < kLanes; ++l) to[l] += a[k * kLanes + l];
-        }
-      }
-      for (int axis = 0; axis < 3; ++axis)
-        for (int l = 0; l < kLanes; ++l) {
-          const V own = std::abs(a[centre * kLanes + l]);
-          strength[axis][l] =
-              own > V(0) ? (std::abs(side[2 * axis][l]) + std::abs(side[2 * axis + 1][l])) / own : V(0);
-        }
-      f(strength);
+inline void chunk_couplings(const V* a, const Entries& e, V (&strength)[3][kLanes]) {
+  V side[6][kLanes] = {};
+  for (int k = 0; k < e.count; ++k) {
+    const auto d = Entries::step(e.code[k]);
+    for (int axis = 0; axis < 3; ++axis) {
+      if (d[axis] == 0) continue;
+      V* to = side[2 * axis + (d[axis] > 0)];
+      for (int l = 0; l < kLanes; ++l) to[l] += a[k * kLanes + l];
     }
-  };
+  }
+  const V* diagonal = a + e.slot[13] * kLanes;
+  for (int axis = 0; axis < 3; ++axis)
+    for (int l = 0; l < kLanes; ++l) {
+      const V own = std::abs(diagonal[l]);
+      strength[axis][l] =
+          own > V(0) ? (std::abs(side[2 * axis][l]) + std::abs(side[2 * axis + 1][l])) / own : V(0);
+    }
+}
+
+// How many rows of a chunk are contrary to halving these axes.
+template <class V>
+inline int contrary_rows(const V (&strength)[3][kLanes], const Shape& shape, const std::array<bool, 3>& halved) {
+  int total = 0;
+  for (int l = 0; l < kLanes; ++l) {
+    const V largest = std::max({strength[0][l], strength[1][l], strength[2][l]});
+    bool contrary = false;
+    for (int axis = 0; axis < 3; ++axis)
+      contrary |= shape.n[axis] > 1 && (halved[axis] ? strength[axis][l] < V(kContrary) * largest
+                                                     : strength[axis][l] == largest && largest > V(0));
+    total += contrary;
+  }
+  return total;
+}
+
+// Measured in one pass where `expected` are the axes that turn out to be halved, in two otherwise; the
+// second only where `contrary` is asked for.
+template <class V>
+Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool, 3>& expected, bool contrary,
+                    int threads) {
+  const std::int64_t n = A.shape.size(), chunks = chunks_of(n);
   Couplings out;
   const int workers = worker_count(chunks, threads);
   std::vector<std::array<double, 3>> sums(workers);
   std::vector<double> wrong(workers, 0.0);
   parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     std::array<double, 3> sum{};
-    visit(begin, end, [&](const auto& strength) {
+    std::int64_t against = 0;
+    V strength[3][kLanes];
+    for (std::int64_t c = begin; c < end; ++c) {
+      chunk_couplings(A.chunk(c), A.entries, strength);
       for (int axis = 0; axis < 3; ++axis) {
         V part = 0;
         for (int l = 0; l < kLanes; ++l) part += strength[axis][l];
         sum[axis] += double(part);
       }
-    });
+      if (contrary) against += contrary_rows(strength, A.shape, expected);
+    }
     sums[worker] = sum;
+    wrong[worker] = double(against);
   });
   double most = 0.0;
   for (int axis = 0; axis < 3; ++axis) {
@@ -82,22 +103,48 @@ Couplings couplings(const Stencil<V>& A, double threshold, int threads) {
   }
   for (int axis = 0; axis < 3; ++axis)
     out.halved[axis] = A.shape.n[axis] > 1 && out.mean[axis] >= threshold * most;
-  parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    double total = 0.0;
-    visit(begin, end, [&](const auto& strength) {
-      for (int l = 0; l < kLanes; ++l) {
-        const V largest = std::max({strength[0][l], strength[1][l], strength[2][l]});
-        bool contrary = false;
-        for (int axis = 0; axis < 3; ++axis)
-          contrary |= A.shape.n[axis] > 1 && (out.halved[axis] ? strength[axis][l] < V(kContrary) * largest
-                                                               : strength[axis][l] == largest && largest > V(0));
-        total += contrary;
+  if (!contrary) return out;
+  if (out.halved != expected)
+    parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+      std::int64_t against = 0;
+      V strength[3][kLanes];
+      for (std::int64_t c = begin; c < end; ++c) {
+        chunk_couplings(A.chunk(c), A.entries, strength);
+        against += contrary_rows(strength, A.shape, out.halved);
       }
+      wrong[worker] = double(against);
     });
-    wrong[worker] = total;
-  });
   for (const double w : wrong) out.contrary += w / double(n);
   return out;
+}
+
+// Copies entries of the rows first .. first + length - 1 out of their chunks: to[slot] + row.
+template <class V>
+void unpack_rows(const Stencil<V>& A, std::int64_t first, std::int64_t length, V* to, std::int64_t stride) {
+  const int count = A.entries.count;
+  for (std::int64_t done = 0; done < length;) {
+    const std::int64_t i = first + done, lane = i % kLanes, some = std::min(kLanes - lane, length - done);
+    const V* from = A.chunk(i / kLanes) + lane;
+    if (some == kLanes) {
+      for (int k = 0; k < count; ++k)
+        for (int l = 0; l < kLanes; ++l) to[k * stride + done + l] = from[k * kLanes + l];
+    } else {
+      for (int k = 0; k < count; ++k)
+        for (std::int64_t l = 0; l < some; ++l) to[k * stride + done + l] = from[k * kLanes + l];
+    }
+    done += some;
+  }
+}
+
+// The opposite, for one entry.
+template <class V>
+void pack_rows(const V* from, Stencil<V>& A, int slot, std::int64_t first, std::int64_t length) {
+  for (std::int64_t done = 0; done < length;) {
+    const std::int64_t i = first + done, lane = i % kLanes, some = std::min(kLanes - lane, length - done);
+    V* to = A.chunk(i / kLanes) + slot * kLanes + lane;
+    for (std::int64_t l = 0; l < some; ++l) to[l] = from[done + l];
+    done += some;
+  }
 }
 
 template <class V>
@@ -108,32 +155,47 @@ AxisWeights<V> axis_weights(const Stencil<V>& A, int axis, int threads) {
   w.coarse.n[axis] = (A.shape.n[axis] + 1) / 2;
   w.odd.n[axis] = A.shape.n[axis] / 2;
   w.pad = w.odd.pad();
-  w.low.assign(w.odd.size() + 2 * w.pad, V(0));
-  w.high.assign(w.odd.size() + 2 * w.pad, V(0));
-  const int count = A.entries.count;
+  const std::int64_t size = w.odd.size();
+  for (Buffer<V>* side : {&w.low, &w.high}) {
+    side->resize(size + 2 * w.pad);
+    std::fill(side->begin(), side->begin() + w.pad, V(0));
+    std::fill(side->end() - w.pad, side->end(), V(0));
+  }
+  const int count = A.entries.count, centre = A.entries.slot[13];
   std::array<int, 27> side{};
   for (int k = 0; k < count; ++k) side[k] = Entries::step(A.entries.code[k])[axis];
-  const std::int64_t stride = A.shape.stride(axis);
-  const int centre = A.entries.slot[13];
-  parallel_for(w.odd.size(), threads, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t o = begin; o < end; ++o) {
-      // position on the odd lattice -> point of the fine lattice
-      const std::int64_t inner = o % stride, rest = o / stride;
-      const std::int64_t line = rest / w.odd.n[axis], j = rest % w.odd.n[axis];
-      const std::int64_t i = (line * A.shape.n[axis] + 2 * j + 1) * stride + inner;
-      V sum[3] = {0, 0, 0};
-      for (int k = 0; k < count; ++k) sum[side[k] + 1] += A.at(i, k);
-      const V own = A.at(i, centre);
-      if (!(sum[1] * own > V(1e-3) * own * own)) sum[1] = own;
-      if (sum[1] == V(0)) continue;
-      w.low[w.pad + o] = -sum[0] / sum[1];
-      w.high[w.pad + o] = -sum[2] / sum[1];
+  // Lines along the fastest axis: of the fine lattice where that is halved, of the odd points otherwise.
+  const std::int64_t n0 = A.shape.n[0], lines = axis == 0 ? A.shape.size() / n0 : size / n0;
+  parallel_for(lines, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    Buffer<V> row(count * n0), sum(3 * n0);
+    for (std::int64_t line = begin; line < end; ++line) {
+      std::int64_t fine = line;
+      if (axis == 1) fine = line / w.odd.n[1] * A.shape.n[1] + 2 * (line % w.odd.n[1]) + 1;
+      if (axis == 2) fine = (2 * (line / A.shape.n[1]) + 1) * A.shape.n[1] + line % A.shape.n[1];
+      unpack_rows(A, fine * n0, n0, row.data(), n0);
+      std::fill(sum.begin(), sum.end(), V(0));
+      for (int k = 0; k < count; ++k) {
+        V* to = sum.data() + (side[k] + 1) * n0;
+        const V* from = row.data() + k * n0;
+        for (std::int64_t x = 0; x < n0; ++x) to[x] += from[x];
+      }
+      const V* diagonal = row.data() + centre * n0;
+      const std::int64_t length = axis == 0 ? w.odd.n[0] : n0, step = axis == 0 ? 2 : 1, start = axis == 0 ? 1 : 0;
+      V *low = w.low.data() + w.pad + line * length, *high = w.high.data() + w.pad + line * length;
+      for (std::int64_t j = 0; j < length; ++j) {
+        const std::int64_t x = start + step * j;
+        const V own = diagonal[x], middle = sum[n0 + x];
+        const V by = middle * own > V(1e-3) * own * own ? middle : own;
+        low[j] = by != V(0) ? -sum[x] / by : V(0);
+        high[j] = by != V(0) ? -sum[2 * n0 + x] / by : V(0);
+      }
     }
   });
   return w;
 }
 
-// C = P^T A P for the P of one axis.
+// C = P^T A P for the P of one axis, line by line along the fastest axis. Entries that would leave the lattice are
+// zero, which is why no weight beyond the ends of a line matters.
 template <class V>
 Stencil<V> galerkin_axis(const Stencil<V>& A, const AxisWeights<V>& w, int threads) {
   const int axis = w.axis;
@@ -151,51 +213,82 @@ Stencil<V> galerkin_axis(const Stencil<V>& A, const AxisWeights<V>& w, int threa
   Stencil<V> C;
   C.allocate(w.coarse, Entries::of(present));
   std::fill(C.val.end() - C.entries.count * kLanes, C.val.end(), V(0));
-  const std::int64_t stride = A.shape.stride(axis), n = A.shape.n[axis], nodd = w.odd.n[axis];
   const int count = A.entries.count;
   const bool single = w.coarse.n[axis] == 1;
-  parallel_for(chunks_of(w.coarse.size()), threads, [&](std::int64_t first, std::int64_t last, int) {
-    for (std::int64_t g = first * kLanes; g < std::min(last * kLanes, w.coarse.size()); ++g) {
-      const std::int64_t inner = g % stride, rest = g / stride;
-      const std::int64_t line = rest / w.coarse.n[axis], X = rest % w.coarse.n[axis];
-      const std::int64_t even = (line * n + 2 * X) * stride + inner;
-      const std::int64_t before = w.pad + (line * nodd + X - 1) * stride + inner;  // odd point 2X-1
-      const std::int64_t after = before + stride;                                  // odd point 2X+1
-      const bool has_before = X > 0, has_after = 2 * X + 1 < n;
-      const V from_before = has_before ? w.high[before] : V(0);
-      const V from_after = has_after ? w.low[after] : V(0);
-      const auto chunk_at = [&](std::int64_t i) { return A.val.data() + (i / kLanes) * count * kLanes + i % kLanes; };
-      const V* row = chunk_at(even);
-      const V* row_before = has_before ? chunk_at(even - stride) : nullptr;
-      const V* row_after = has_after ? chunk_at(even + stride) : nullptr;
-      V* out = C.val.data() + (g / kLanes) * C.entries.count * kLanes + g % kLanes;
+  const std::int64_t n0 = A.shape.n[0], n1 = A.shape.n[1], n = A.shape.n[axis];
+  const std::int64_t length = w.coarse.n[0], stride = n0 + 2, odd0 = w.odd.n[0];
+  // Lines between two odd points that are neighbours along the axis, and between the fine ones of them.
+  const std::int64_t step = axis == 2 ? n1 : 1;
+  parallel_for(w.coarse.size() / length, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    // Rows of the even points of a line, and of the odd points before and after them.
+    Buffer<V> even(count * stride), before(count * stride), after(count * stride), zero(stride, V(0));
+    Buffer<V> from_before(length), from_after(length), low(length), mid(length), high(length);
+    for (std::int64_t line = begin; line < end; ++line) {
+      std::int64_t fine = line, odd = line;  // the line of the even points; that of the odd ones after them
+      bool has_before = true, has_after = true;
+      if (axis != 0) {
+        const std::int64_t X = axis == 1 ? line % w.coarse.n[1] : line / n1;
+        fine = axis == 1 ? line / w.coarse.n[1] * n1 + 2 * X : 2 * X * n1 + line % n1;
+        odd = axis == 1 ? line / w.coarse.n[1] * w.odd.n[1] + X : line;
+        has_before = X > 0;
+        has_after = 2 * X + 1 < n;
+        unpack_rows(A, fine * n0, n0, even.data(), stride);
+        if (has_before) unpack_rows(A, (fine - step) * n0, n0, before.data(), stride);
+        if (has_after) unpack_rows(A, (fine + step) * n0, n0, after.data(), stride);
+      } else {
+        // before and after share one array: the odd points, with a zero in front and behind.
+        Buffer<V>& row = after;
+        unpack_rows(A, line * n0, n0, row.data(), stride);
+        for (int k = 0; k < count; ++k) {
+          const V* from = row.data() + k * stride;
+          V *here = even.data() + k * stride, *there = before.data() + k * stride;
+          there[0] = there[odd0 + 1] = V(0);
+          for (std::int64_t j = 0; j < odd0; ++j) {
+            here[j] = from[2 * j];
+            there[j + 1] = from[2 * j + 1];
+          }
+          if (n0 % 2) here[odd0] = from[n0 - 1];
+        }
+      }
+      const V* high_before = w.high.data() + w.pad + (axis == 0 ? odd * odd0 - 1 : (odd - step) * n0);
+      const V* low_after = w.low.data() + w.pad + odd * odd0;
+      for (std::int64_t x = 0; x < length; ++x) {
+        from_before[x] = has_before ? high_before[x] : V(0);
+        from_after[x] = has_after ? low_after[x] : V(0);
+      }
+      if (axis == 0) {
+        from_before[0] = V(0);
+        if (length > odd0) from_after[length - 1] = V(0);
+      }
+      const auto entries = [&](const Buffer<V>& rows, int slot, std::int64_t from, bool there) {
+        return there && slot >= 0 ? rows.data() + slot * stride + from : zero.data();
+      };
       for (const int code : across) {
-        const int sl = A.entries.slot[code - unit], s0 = A.entries.slot[code], sh = A.entries.slot[code + unit];
-        const std::int64_t shift = Entries::offset(code, w.odd);
-        const auto entry = [](const V* r, int s) { return r && s >= 0 ? r[s * kLanes] : V(0); };
-        // Rows of A P: the even point, then the odd points before and after it.
-        const V el = entry(row, sl), e0 = entry(row, s0), eh = entry(row, sh);
-        V low = 0, mid = e0, high = 0;
-        if (has_before) {
-          const V wl = w.low[before + shift], wh = w.high[before + shift];
-          low += el * wl;
-          mid += el * wh;
-          const V bl = entry(row_before, sl), b0 = entry(row_before, s0), bh = entry(row_before, sh);
-          low += from_before * (bl + b0 * wl);
-          mid += from_before * (bh + b0 * wh);
+        const int slots[3] = {A.entries.slot[code - unit], A.entries.slot[code], A.entries.slot[code + unit]};
+        const std::int64_t shift = Entries::offset(code, w.odd), back = axis == 0 ? 1 : step * n0;
+        const V* after_low = w.low.data() + w.pad + odd * odd0 + shift;
+        const V* after_high = w.high.data() + w.pad + odd * odd0 + shift;
+        const V *before_low = after_low - back, *before_high = after_high - back;
+        const V *el = entries(even, slots[0], 0, true), *e0 = entries(even, slots[1], 0, true),
+                *eh = entries(even, slots[2], 0, true);
+        const V *bl = entries(before, slots[0], 0, has_before), *b0 = entries(before, slots[1], 0, has_before),
+                *bh = entries(before, slots[2], 0, has_before);
+        const Buffer<V>& next = axis == 0 ? before : after;
+        const std::int64_t from = axis == 0 ? 1 : 0;
+        const V *al = entries(next, slots[0], from, has_after), *a0 = entries(next, slots[1], from, has_after),
+                *ah = entries(next, slots[2], from, has_after);
+        for (std::int64_t x = 0; x < length; ++x) {
+          // Rows of A P: the even point, then the odd points before and after it.
+          const V pl = before_low[x], ph = before_high[x], ql = after_low[x], qh = after_high[x];
+          const V fb = from_before[x], fa = from_after[x];
+          low[x] = el[x] * pl + fb * (bl[x] + b0[x] * pl);
+          mid[x] = e0[x] + el[x] * ph + fb * (bh[x] + b0[x] * ph) + eh[x] * ql + fa * (al[x] + a0[x] * ql);
+          high[x] = eh[x] * qh + fa * (ah[x] + a0[x] * qh);
         }
-        if (has_after) {
-          const V wl = w.low[after + shift], wh = w.high[after + shift];
-          mid += eh * wl;
-          high += eh * wh;
-          const V al = entry(row_after, sl), a0 = entry(row_after, s0), ah = entry(row_after, sh);
-          mid += from_after * (al + a0 * wl);
-          high += from_after * (ah + a0 * wh);
-        }
-        out[C.entries.slot[code] * kLanes] = mid;
+        pack_rows(mid.data(), C, C.entries.slot[code], line * length, length);
         if (single) continue;
-        out[C.entries.slot[code - unit] * kLanes] = low;
-        out[C.entries.slot[code + unit] * kLanes] = high;
+        pack_rows(low.data(), C, C.entries.slot[code - unit], line * length, length);
+        pack_rows(high.data(), C, C.entries.slot[code + unit], line * length, length);
       }
     }
   });

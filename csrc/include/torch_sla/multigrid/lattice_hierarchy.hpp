@@ -104,7 +104,9 @@ template <class T, class V, class I>
 void load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
   threads = threads_for(source.crow[source.rows], threads);
   h.scale = power_scale(values, std::int64_t(source.crow[source.rows]), threads);
-  load_stencil(source.crow, source.ccol, values, T(h.scale), h.levels.front().A, threads);
+  auto& A = h.levels.front().A;
+  A.allocate(A.shape, A.entries);
+  load_stencil(source.crow, source.ccol, values, T(h.scale), A, threads);
 }
 
 // The axes halved to get from one level to the next, with fresh weights and the coarse stencil.
@@ -126,45 +128,59 @@ int lattice_threads(const LatticeLevel<V>& l, int threads) {
   return threads_for(l.A.shape.size() * l.A.entries.count, threads);
 }
 
-// Levels below the first, whose stencil is in place.
+// Levels below the first, whose stencil is in place. Those that are there already are made again, in their
+// memory, where the numbers halve the same axes; with `keep`, they halve them whatever the numbers say.
 template <class V>
-void build_lattice(LatticeHierarchy<V>& h, int threads) {
-  while (true) {
-    auto& l = h.levels.back();
+void build_lattice(LatticeHierarchy<V>& h, int threads, bool keep = false) {
+  for (std::size_t i = 0;; ++i) {
+    auto& l = h.levels[i];
     const std::int64_t n = l.A.shape.size();
     const int t = lattice_threads(l, threads);
     prepare_lattice_level(l, h.options, t);
-    if (n <= h.options.coarse_size || static_cast<int>(h.levels.size()) >= h.options.max_levels) {
+    if (n <= h.options.coarse_size || static_cast<int>(i) + 1 >= h.options.max_levels) {
+      h.levels.resize(i + 1);
+      l.weights.clear();
       if (n <= 4 * h.options.coarse_size) lattice_coarsest(h);
+      else h.coarse_inverse = Buffer<V>();
       return;
     }
-    const Couplings strong = couplings(l.A, h.options.semicoarsening, t);
-    if (h.levels.size() == 1) {
-      h.contrary = strong.contrary;
-      if (h.contrary > h.options.most_contrary) return;
+    std::array<bool, 3> halved{};
+    for (const auto& w : l.weights) halved[w.axis] = true;
+    const bool known = !l.weights.empty();
+    if (!keep || !known || i == 0) {
+      const Couplings strong = couplings(l.A, h.options.semicoarsening, halved, i == 0, t);
+      if (i == 0) h.contrary = strong.contrary;
+      if (!keep || !known) halved = strong.halved;
+    }
+    if (i == 0 && (!keep || !known) && h.contrary > h.options.most_contrary) {
+      h.levels.resize(1);
+      l.weights.clear();
+      return;
     }
     std::vector<int> axes;
     for (int a = 0; a < 3; ++a)
-      if (strong.halved[a]) axes.push_back(a);
-    LatticeLevel<V> next;
-    coarsen_lattice(l, axes, next, t);
-    h.levels.push_back(std::move(next));
+      if (halved[a]) axes.push_back(a);
+    if (i + 1 == h.levels.size()) h.levels.emplace_back();
+    coarsen_lattice(h.levels[i], axes, h.levels[i + 1], t);
   }
 }
 
-// New numbers, halving the axes that were halved before.
+// The shapes, patterns and halved axes of a hierarchy, without its numbers.
 template <class V>
-void refresh_lattice(LatticeHierarchy<V>& h, int threads) {
-  for (std::size_t i = 0; i < h.levels.size(); ++i) {
-    auto& l = h.levels[i];
-    const int t = lattice_threads(l, threads);
-    prepare_lattice_level(l, h.options, t);
-    if (i + 1 == h.levels.size()) break;
-    std::vector<int> axes;
-    for (const auto& w : l.weights) axes.push_back(w.axis);
-    coarsen_lattice(l, axes, h.levels[i + 1], t);
+LatticeHierarchy<V> lattice_skeleton(const LatticeHierarchy<V>& h) {
+  LatticeHierarchy<V> out;
+  out.options = h.options;
+  for (const auto& l : h.levels) {
+    out.levels.emplace_back();
+    auto& copy = out.levels.back();
+    copy.A.shape = l.A.shape;
+    copy.A.entries = l.A.entries;
+    for (const auto& w : l.weights) {
+      copy.weights.emplace_back();
+      copy.weights.back().axis = w.axis;
+    }
   }
-  if (!h.coarse_inverse.empty()) lattice_coarsest(h);
+  return out;
 }
 
 }  // namespace torch_sla::multigrid

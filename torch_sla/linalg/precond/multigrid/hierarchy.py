@@ -24,7 +24,14 @@ from torch_sla.linalg.precond.multigrid.levels import (
 )
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
-from torch_sla.linalg.precond.multigrid.suits import SPREAD, jumps, lattice_of, spread
+from torch_sla.linalg.precond.multigrid.suits import (
+    POSITIVE,
+    SPREAD,
+    jumps,
+    lattice_of,
+    positive_share,
+    spread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +56,14 @@ class Skeleton:
     ----------
     compiled
         A hierarchy without numbers; it shares memory with the one it was taken from.
+    marks
+        Method, smoother and precision that the values asked for.
     check
         Whether aggregates are found again and replaced where they differ.
     """
 
-    compiled: CompiledHierarchy
+    compiled: CompiledHierarchy | CompiledLattice
+    marks: tuple[str, str, torch.dtype]
     check: bool = True
 
     @property
@@ -138,19 +148,20 @@ class Hierarchy:
     ) -> None:
         options = self.options
         self._native: CompiledHierarchy | CompiledLattice
+        like = None if like is None or like.compiled.dtype is not dtype else like
         lattice = None
         suits = suits_lattice(options, vectors, unsymmetric=self._unsymmetric)
         self._classical = options.method == "classical" or (suits and self._wants_points())
         if transfers is None and suits and not self._classical:
-            lattice = lattice_of(pattern, values, options, dtype)
+            lattice = lattice_of(pattern, values, options, dtype, like)
         if lattice is not None:
             self.method = "lattice"
             self._native = lattice
             self._cycle = options.cycle or "V"
             self._smoother: str = options.smoother or "spai0"
             return
-        native = self._compiled(pattern, vectors, dtype)
-        if like is not None and transfers is None and like.compiled.dtype is dtype:
+        native = self._compiled(pattern, values, vectors, dtype)
+        if like is not None and transfers is None and like.marks == self._marks(dtype):
             renewed = like.compiled.renewed(values, check=like.check)
             if renewed is not None:
                 self._native = renewed
@@ -166,8 +177,11 @@ class Hierarchy:
         o = self.options
         return o.method == "auto" and self._jumps and o.damping is None
 
+    def _marks(self, dtype: torch.dtype) -> tuple[str, str, torch.dtype]:
+        return self.method, self._smoother, dtype
+
     def _compiled(
-        self, pattern: Pattern, vectors: Tensor | None, dtype: torch.dtype
+        self, pattern: Pattern, values: Tensor, vectors: Tensor | None, dtype: torch.dtype
     ) -> CompiledHierarchy:
         """Return an empty hierarchy with the settings asked for, or those that suit."""
         options, classical = self.options, self._classical
@@ -178,7 +192,8 @@ class Hierarchy:
             block = wanted if pattern.shape[0] % wanted == 0 else 1
         default_strength = 0.25 if block == 1 else 0.08
         self._cycle = options.cycle or ("V" if classical else "W")
-        default_smoother = "spai0" if block == 1 else "chebyshev"
+        weak = block > 1 or (not classical and positive_share(pattern, values) > POSITIVE)
+        default_smoother = "chebyshev" if weak else "spai0"
         default_damping = 4.0 / 3.0
         if self._unsymmetric:
             # A smoothed transfer can lose stability under convection; sweeps along the flow do not.
@@ -200,15 +215,13 @@ class Hierarchy:
             threads=options.threads,
         )
 
-    def skeleton(self, *, check: bool = True) -> Skeleton | None:
-        """Return what other values on this pattern can use again; None on a lattice, which keeps nothing.
+    def skeleton(self, *, check: bool = True) -> Skeleton:
+        """Return what other values on this pattern can use again.
 
         With `check`, what is made from it equals a new set-up to the last bit; without, the aggregates of
-        this hierarchy stay, whatever the values.
+        this hierarchy, or the axes that it halves, stay whatever the values.
         """
-        if isinstance(self._native, CompiledLattice):
-            return None
-        return Skeleton(self._native.skeleton(), check)
+        return Skeleton(self._native.skeleton(), self._marks(self._native.dtype), check)
 
     @property
     def levels(self) -> list[Level]:
