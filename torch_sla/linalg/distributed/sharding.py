@@ -199,20 +199,20 @@ class Sharding:
         ones = values.new_ones(self.pattern.shape[1], 1)
         return _multiply(self.pattern, values, ones).squeeze(1)
 
-    @cached_property
+    @property
     @outside_transforms
     def diagonal_slots(self) -> Tensor:
         """Slot of the diagonal entry of each row, -1 where there is none."""
         if not self.square:
             raise ArgumentError(f"a matrix of shape {self.shape} has no diagonal here")
-        return self.pattern.diagonal_slots
+        return self.pattern.diagonal_slots.long()  # kept in 32 bits
 
     def diagonal(self, values: Tensor) -> Tensor:
         """Return diagonal entries ``[n_held]``, zero where there is none."""
         slots = self.diagonal_slots
         if not values.numel():
             return values.new_zeros(slots.shape)
-        return torch.where(slots >= 0, values[slots.clamp(min=0).long()], 0)
+        return torch.where(slots >= 0, values[slots.clamp(min=0)], 0)
 
     def part_pattern(self, part: int) -> tuple[Pattern, Tensor, Tensor]:
         """Return the rows of one part as a matrix of their own.

@@ -243,7 +243,7 @@ def _smoothed(
         -length.index_select(0, expand_rows(pattern.crow))
     )
     there = A.diagonal_slots >= 0
-    entries[A.diagonal_slots[there].long()] = 1 - (length * lumped)[there]
+    entries[A.diagonal_slots[there]] = 1 - (length * lumped)[there]
     # Rows without entries stand for vectors that are dependent on their aggregate.
     first = torch.cat([first, A.halo.fetch(first)])
     weights = torch.cat([weights, A.halo.fetch(weights)])
