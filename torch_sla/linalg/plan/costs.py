@@ -82,7 +82,7 @@ _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
 # side that goes through the levels with others, in terms of one alone.
-_REGULAR, _BESIDE = 0.45, 0.85
+_REGULAR, _BESIDE = 0.45, 0.75
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
 _INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
