@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shlex
 import signal
 import sys
@@ -213,7 +214,16 @@ def results(solution: Named) -> Table:
         if u.is_complex():
             u, shown = u.abs(), f"|{name}|"
         ranges[shown] = (float(u.min()), float(u.max()))
-    return outputs_table(solution.spec, ranges, solution.outputs)
+    table = outputs_table(solution.spec, ranges, solution.outputs)
+    for name, when in solution.events.items():
+        times = [_when(t) for t in when.detach().reshape(-1)[:6].tolist()]
+        more = f"  {list(when.shape)}" if when.numel() > len(times) else ""
+        table.add_row(escape(name), "  ".join(times) + more, "")
+    return table
+
+
+def _when(t: float) -> str:
+    return "never" if math.isinf(t) else f"at t = {t:.8g}"
 
 
 def outputs_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pyvista
@@ -31,12 +32,15 @@ class Named:
         Tensors by name.
     info
         Method, iterations, residual.
+    events
+        When each event happened first, of what goes on in time ``[*batch]``.
     """
 
     model: Any
     info: SolveInfo
     fields: dict[str, Tensor]
     outputs: dict[str, Tensor]
+    events: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
     def arcs(self) -> dict[str, Tensor]:

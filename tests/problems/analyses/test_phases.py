@@ -42,9 +42,12 @@ def plate(**more: object) -> PoissonProblem:
         **{
             "mesh": MESH,
             "source": "x*sin(w*t)*t + y",
-            "parameters": [Parameter("w", default=2.0)],
+            "parameters": [
+                Parameter("w", default=2.0),
+                Parameter("v", shape=(2,), time="steps"),
+            ],
             "boundary": [
-                Dirichlet("left", "t*y + 1"),
+                Dirichlet("left", "w*t*y + 1"),
                 Neumann("right", flux=RAMP),
                 Robin("top", coefficient=2.0, ambient="where(t < 0.4, t, 0.4)*x"),
             ],
@@ -111,7 +114,9 @@ def test_the_same_march_as_with_loads_assembled_at_each_time(
         torch.testing.assert_close(fast[name], value, rtol=1e-9, atol=1e-10, msg=name)
 
 
-@pytest.mark.parametrize("source", ["sin(x - t)", "exp(-t)*(x + t*y)", Parameter("f", on="cells")])
+@pytest.mark.parametrize(
+    "source", ["sin(x - t)", "v[1]*x", "exp(-t)*(x + t*y)", Parameter("f", on="cells")]
+)
 def test_other_laws_are_assembled_at_each_time(source: object) -> None:
     if isinstance(source, Parameter):
         source = source.updated(time="steps")

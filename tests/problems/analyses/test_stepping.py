@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from io import StringIO
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from rich.console import Console
 
 from torch_sla import (
     Adaptive,
@@ -25,11 +30,16 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     SpecError,
+    SweepProblem,
     TransientProblem,
     clear_cache,
 )
+from torch_sla.cli.console import results
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import cache_counters
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENDS = [Dirichlet(["left", "right"], 0.0)]
 
@@ -266,6 +276,37 @@ def test_events() -> None:
     two = rod(outputs=[Probe("m", at=[(0.5,), (0.6,)])])
     with pytest.raises(SpecError, match=r"events\.0\.of: 'm' has the shape \[2\]"):
         cooling(of=two, events=[Event("e", of="m")]).solve()
+
+
+def test_events_are_found_between_the_times_that_are_asked_for(tmp_path: Path) -> None:
+    half = Event("half", of="m", level=0.5)
+    more = {"steps": 200, "scheme": "crank_nicolson"}
+    every = cooling(events=[half], **more).solve()
+    some = cooling(events=[half], times=[0.15, 0.2], **more).solve()
+    assert float(some.events["half"]) == float(every.events["half"]) < 0.15
+    assert some.times.tolist() == pytest.approx([0.15, 0.2])
+    assert torch.equal(some["m"], every["m"][[75, 100]])
+    stopped = cooling(events=[half.updated(stop=True)], times=[0.01, 0.2], **more).solve()
+    assert len(stopped["m"]) == len(stopped.times) == 2
+    assert float(stopped.times[1]) == pytest.approx(float(every.events["half"]), abs=2e-3)
+    with pytest.raises(SpecError, match=r"events\.0\.name: 'm' is a field or an output"):
+        cooling(events=[Event("m", of="m")])
+    # In tables of sweeps an event is one number for each case; JSON has no number for never.
+    cases = SweepProblem(
+        of=cooling(events=[half, Event("never", of="m", level=2.0)], steps=40),
+        cases={"k": [1.0, 4.0]},
+    ).solve()
+    assert [row["half"] for row in cases.table] == cases["half"].tolist()
+    assert cases.table[0]["half"] > 3 * cases.table[1]["half"]
+    cases.save(tmp_path / "cases.json")
+    table = json.loads((tmp_path / "cases.json").read_text())["table"]
+    assert [row["never"] for row in table] == [None, None]
+    cases.report(tmp_path / "r.html")
+    assert "half" in (tmp_path / "r.html").read_text()
+    # The shell shows them beside the outputs.
+    shown = Console(width=90, record=True, file=StringIO())
+    shown.print(results(every))
+    assert re.search(r"half +at t = 0\.07", shown.export_text())
 
 
 def bar(**more) -> ElasticityProblem:

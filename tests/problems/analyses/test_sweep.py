@@ -112,6 +112,16 @@ def test_cases_that_make_no_sense_are_refused() -> None:
         SweepProblem(of=rod(), cases=[{"f": [1.0, 2.0]}])
     with pytest.raises(ArgumentError, match="what the cases vary"):
         SweepProblem(of=rod(), cases={"f": [1.0]}).solve(f=2.0)
+    for wrong, message in (
+        (3, r"cases: should be a list of cases .*, a grid .* or samples; received 3"),
+        ({"f": 3}, r"cases\.f: should be a list; received 3"),
+        ({"f": ["a"]}, r"cases\.f\.0: should be a valid number; received 'a'"),
+        ([1.0], r"cases\.0: should be a mapping of names; received 1\.0"),
+    ):
+        with pytest.raises(SpecError, match=message) as caught:
+            SweepProblem(of=rod(), cases=wrong)
+        assert "tuple" not in str(caught.value)
+        assert "\n" not in str(caught.value)
     once = SweepProblem(of=rod(), cases={"f": [1.0]})
     with pytest.raises(SpecError, match="cannot be of a sweep problem"):
         SweepProblem(of=once, cases={"k": [1.0]})

@@ -34,6 +34,10 @@ class Constraint(Protocol):
         """Constrain matrix values ``[*batch, nnz]`` and a load ``[*batch, n]``."""
         ...
 
+    def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        """Constrain a load alone; `values` are those of the unconstrained matrix."""
+        ...
+
     def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
         """Compute ``u = T u_hat + g``, ``[*batch, n]``."""
         ...

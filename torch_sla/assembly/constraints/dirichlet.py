@@ -101,7 +101,6 @@ class DirichletConstraint:
         small = pattern.ccol.dtype
         self._lift = SegmentMap(row.to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
-        self._place = SegmentMap(self.dofs.to(small), n)
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load.
@@ -132,12 +131,24 @@ class DirichletConstraint:
         constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))
         )
-        lifted = self._lift.sum(coupling * self._g_of_entry.gather(g))
-        placed = self._place.sum(scale * g)
-        remaining = torch.where(
-            self.free, load - lifted, torch.zeros((), dtype=load.dtype, device=load.device)
-        )
-        return constrained, remaining + placed
+        return constrained, self._loaded(scale, coupling, load, g)
+
+    def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        """Constrain a load alone; parameters as in `apply`."""
+        self._check("values", values, self.pattern.nnz)
+        self._check("load", load, self.n)
+        self._check("g", g, len(self.dofs))
+        if not len(self.dofs):
+            return load
+        scale = placed_scale(values, self._scaled)
+        return self._loaded(scale, values.index_select(-1, self._lifted), load, g)
+
+    def _loaded(self, scale: Tensor, coupling: Tensor, load: Tensor, g: Tensor) -> Tensor:
+        rest = load - self._lift.sum(coupling * self._g_of_entry.gather(g))
+        placed = scale * g
+        batch = np.broadcast_shapes(rest.shape[:-1], placed.shape[:-1])
+        whole, values = rest.expand(*batch, -1), placed.expand(*batch, -1)
+        return whole.index_copy(-1, self.dofs, values.to(rest.dtype))
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""

@@ -168,7 +168,6 @@ class LinearConstraint:
             If a length is wrong, or redundant equations contradict each other.
         """
         self._check("values", values, self._given.nnz)
-        self._check("load", load, self.n)
         weight = self._weight.to(_wider(values, self._weight))
         constrained = self._target.sum(self._entry.gather(values) * weight)
         unchanged = values.index_select(-1, self._kept).to(constrained.dtype)
@@ -179,10 +178,16 @@ class LinearConstraint:
             self._decoupled,
             scale.to(constrained.dtype).expand(*values.shape[:-1], len(self._slaves)),
         )
+        return constrained, self.load(values, load, g)
+
+    def load(self, values: Tensor, load: Tensor, g: Tensor | None = None) -> Tensor:
+        """Constrain a load alone; parameters as in `apply`."""
+        self._check("values", values, self._given.nnz)
+        self._check("load", load, self.n)
         if g is not None:
             coupling = values.index_select(-1, self._lifted)
             load = load - self._lift.sum(coupling * self._column.gather(self.shift(g)))
-        return constrained, self._T.adjoint(load)
+        return self._T.adjoint(load)
 
     def shift(self, g: Tensor) -> Tensor:
         """Return what the right-hand sides add, ``G c``: ``[*batch, n]``."""

@@ -37,7 +37,7 @@ _KEPT = 6
 
 
 class Now:
-    """Everything about one time, made when it is asked for.
+    """Everything about one time, made when it is asked for, recorded for gradients if this was.
 
     Parameters
     ----------
@@ -48,35 +48,41 @@ class Now:
     """
 
     def __init__(self, grid: TimeGrid, t: float) -> None:
-        self._grid, self._t = grid, t
+        self._grid, self._t, self._recorded = grid, t, torch.is_grad_enabled()
 
     @cached_property
     def scene(self) -> Scene:
         """All values."""
-        return self._grid.scene(self._t)
+        with torch.set_grad_enabled(self._recorded):
+            return self._grid.scene(self._t)
 
     @cached_property
     def numbers(self) -> Sequence[Tensor]:
         """Those of its phases; none where loads are not made of phases."""
         phases = self._grid.phases
-        return phases.numbers(self.scene) if phases is not None and phases.parts else ()
+        if phases is None or not phases.parts:
+            return ()
+        with torch.set_grad_enabled(self._recorded):
+            return phases.numbers(self.scene)
 
     @cached_property
     def operator(self) -> Operator:
         """Matrix and load before constraints."""
-        model, fixed = self._grid.model, self._grid.fixed
-        if model.timed_matrix:
-            return model.loaded(self.scene)
-        known = "F" in fixed
-        load = together(self._grid.pieces("F"), self.numbers) if known else model.loads(self.scene)
-        return Operator(fixed["K"], load, *self._grid.flags)
+        grid, model = self._grid, self._grid.model
+        with torch.set_grad_enabled(self._recorded):
+            if model.timed_matrix:
+                return model.loaded(self.scene)
+            known = "F" in grid.fixed
+            load = together(grid.pieces("F"), self.numbers) if known else model.loads(self.scene)
+            return Operator(grid.fixed["K"], load, *grid.flags)
 
     @cached_property
     def g(self) -> Tensor:
         """Given values."""
-        if "g" in self._grid.fixed:
-            return together(self._grid.pieces("g"), self.numbers)
-        return self._grid.sides(self.scene)
+        grid = self._grid
+        with torch.set_grad_enabled(self._recorded):
+            known = "g" in grid.fixed
+            return together(grid.pieces("g"), self.numbers) if known else grid.sides(self.scene)
 
 
 class TimeGrid:

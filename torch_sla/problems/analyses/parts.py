@@ -42,7 +42,9 @@ class Parts:
     @classmethod
     def of(cls, solution: Any) -> Parts:
         """Take them from a solution of all of them."""
-        return cls(solution.batch, solution.fields, solution.outputs, solution.info)
+        # When events happened is one number for each case, like an output.
+        outputs = {**solution.outputs, **getattr(solution, "events", {})}
+        return cls(solution.batch, solution.fields, outputs, solution.info)
 
     @classmethod
     def restored(cls, records: Mapping[str, Tensor], data: Mapping[str, Any]) -> Parts:

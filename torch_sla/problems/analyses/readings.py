@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.problems.lowering.affine import is_affine
-from torch_sla.problems.specs.outputs import Flux, Integral, Line, Probe, Reaction
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.lowering.affine import batched, is_affine, shares_row
+from torch_sla.problems.specs.outputs import Flux, Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,24 +28,13 @@ def readable(model: Model, scene: Scene) -> frozenset[str]:
     if model.field_dtype.is_complex or model.timed_matrix:
         return frozenset()
     timed = {path.rpartition(".")[0] for path in model.timed}
-    batched = {
-        name
-        for name, value in scene.given.items()
-        if value.ndim > len(scene.declared[name].shape) + (scene.declared[name].on != "constant")
-    }
+    still, single = not timed, not batched(scene)
     found = set()
     for i, output in enumerate(model.spec.outputs):
-        if not is_affine(model, output) or f"outputs.{i}" in timed:
-            continue
-        match output:
-            case Probe() | Line() if not batched & Formula(output.quantity).expression.names:
-                found.add(output.name)
-            case Integral() if not (
-                batched & (Formula(output.expression).expression.names | model.names_of_measure)
-            ):
-                found.add(output.name)
-            case Flux() | Reaction() if not timed and not batched:
-                found.add(output.name)
+        loaded = isinstance(output, Flux | Reaction)
+        shared = still and single if loaded else shares_row(scene, output)
+        if shared and is_affine(model, output) and f"outputs.{i}" not in timed:
+            found.add(output.name)
     return frozenset(found)
 
 

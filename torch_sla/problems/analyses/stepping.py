@@ -66,13 +66,19 @@ class Stepper:
     Attributes
     ----------
     intervals, rows
-        See `intervals_of`.
+        See `intervals_of`; with events, every end has a row.
+    shown
+        Ends whose rows are asked for.
     notes
         What there is to say about the steps.
     """
 
     def __init__(self, spec: TransientProblem) -> None:
         self.intervals, self.rows = intervals_of(spec)
+        # An event between two times that are asked for is looked for at the times between them.
+        self.shown = [k for k, row in enumerate(self.rows) if row is not None]
+        if spec.events:
+            self.rows = list(range(len(self.rows)))
         self.notes: list[str] = []
 
     def through(

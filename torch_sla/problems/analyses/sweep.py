@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +210,9 @@ class SweepSolution(Drawn, Named):
         if path.suffix == ".csv":
             write_table(self.table, path)
         elif path.suffix == ".json":
-            text = json.dumps({**summary(self), "table": self.table}, indent=1)
+            # JSON has no number for an event that never happened.
+            table = [{n: v if math.isfinite(v) else None for n, v in r.items()} for r in self.table]
+            text = json.dumps({**summary(self), "table": table}, indent=1)
             path.write_text(text + "\n", encoding="utf-8")
         elif path.suffix == ".npz" and self._solution is not None:
             self._solution.save(path)

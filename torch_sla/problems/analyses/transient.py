@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +140,16 @@ class Transient(Analysis):
         ends = ([0.0] if march.stepper.rows[0] is not None else []) + [
             step.end for step, row in course.steps if row is not None
         ]
-        return TransientSolution(self, taken, records, report, ends, course.steps, state)
+        times = torch.tensor(ends, dtype=self.dtype, device=taken.u.device)
+        events = taking.events(times, records)
+        if events and len(march.stepper.shown) < len(march.stepper.rows):
+            # The last row too, where an event ended the march.
+            early = [len(ends) - 1] if len(ends) < len(march.stepper.rows) else []
+            some = sorted({k for k in march.stepper.shown if k < len(ends)}.union(early))
+            index = torch.tensor(some, device=times.device)
+            records = {name: value.index_select(0, index) for name, value in records.items()}
+            times = times[index]
+        return TransientSolution(self, taken, records, events, report, times, course.steps, state)
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""
@@ -258,7 +266,8 @@ class _Taking:
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
             # What is recorded for gradients is taken as it is.
-            read = self._readable and not first and not torch.is_grad_enabled()
+            off = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+            read = self._readable and not first and not off
             known = self._read(scheme, grid, t, state) if read else {}
             found = take(self.taken(scheme, grid, t, state, known=not first), known)
         for i, event in enumerate(self.spec.events if first else ()):
@@ -281,6 +290,15 @@ class _Taking:
 
             self._readings = Readings(values_of, state, self._rows // 2)
         return self._readings(state)
+
+    def events(self, times: Tensor, records: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return when each event happened first ``[*batch]``; infinity where it did not."""
+        found = {}
+        for event in self.spec.events:
+            value = records[event.of]
+            row = value.reshape(len(value), *value.shape[1 : 1 + self._batch])
+            found[event.name] = crossing(times, row, event.level, event.direction)
+        return found
 
     def stop(self, records: dict[str, Tensor], rows: int) -> bool:
         """Whether an event has happened that ends the march."""
@@ -326,8 +344,9 @@ class TransientSolution(Solution):
         analysis: Transient,
         taken: Taken,
         records: Mapping[str, Tensor],
+        events: Mapping[str, Tensor],
         info: SolveInfo,
-        ends: Sequence[float],
+        times: Tensor,
         steps: Sequence[tuple[Step, int | None]],
         state: State,
     ) -> None:
@@ -337,7 +356,7 @@ class TransientSolution(Solution):
         super().__init__(taken, outputs, info)
         self.analysis = analysis
         home, dtype = self.u.device, analysis.dtype
-        self.times = torch.tensor(ends, dtype=dtype, device=home)
+        self.times = times.to(home)
         self.step_times = torch.tensor(
             [0.0, *(step.end for step, _ in steps)], dtype=dtype, device=home
         )
@@ -346,15 +365,7 @@ class TransientSolution(Solution):
         self.velocity = self._shaped(state[1])
         second = ORDERS[analysis.spec.method] == 2
         self.acceleration = self._shaped(state[2]) if second else None
-        self.events = {}
-        for event in analysis.spec.events:
-            value = records[event.of].to(home)
-            row = value.reshape(len(value), *state[0].shape[:-1])
-            self.events[event.name] = crossing(self.times, row, event.level, event.direction)
-        if not self.batch:
-            for name, when in self.events.items():
-                at = float(when.detach())
-                info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < math.inf else "never"))
+        self.events = {name: when.to(home) for name, when in events.items()}
 
     def _shaped(self, value: Tensor) -> Tensor:
         model = self.model

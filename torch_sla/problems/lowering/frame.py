@@ -252,17 +252,17 @@ class Frame:
     @cached_property
     def reaching(self) -> frozenset[str]:
         """Names of the parameters that a steady solve or an output uses, in some cell at least."""
-        return self._names(lambda path: path[0] not in self.inertial)
+        return self.names_in(lambda path: path[0] not in self.inertial)
 
     @cached_property
     def reaching_mass(self) -> frozenset[str]:
         """Names of the parameters that the mass matrix uses."""
-        return self._names(lambda path: path[0] in self.inertial or path[0] in self.measuring)
+        return self.names_in(lambda path: path[0] in self.inertial or path[0] in self.measuring)
 
     @cached_property
     def names_of_measure(self) -> frozenset[str]:
         """Names of the parameters that a length or area element depends on."""
-        return self._names(lambda path: path[0] in self.measuring)
+        return self.names_in(lambda path: path[0] in self.measuring)
 
     @cached_property
     def timed(self) -> tuple[str, ...]:
@@ -283,7 +283,8 @@ class Frame:
         paths = timed_laws(self.spec, self.declared)
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
-    def _names(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+    def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+        """Return the names of the parameters in the laws at some paths."""
         names: set[str] = set()
         for law in laws(self.spec):
             if not wanted(law.path) or self._overridden(law.path):

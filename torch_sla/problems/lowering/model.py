@@ -11,12 +11,14 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
 from torch_sla.problems.lowering.conditions import point_loads, positions
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places, take
+from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad
@@ -160,13 +162,23 @@ class Model(Frame, ABC):
         scene = self.scene(values, points)
         if start is not None:
             start = self._flat(start, "start")
-        u, operator, report = self.state(scene, start, throw=throw, progress=progress)
+        fast = None if start is not None else superposed(self, scene)
+        blocks = None if start is not None or fast is not None else blocks_of(self, scene)
+        if fast is not None:
+            u, report = fast
+            taken = Taken(self, scene, None, u)
+            outputs = take(taken)
+        elif blocks is not None:
+            taken, outputs, report = solve_blocks(self, scene, blocks, throw=throw)
+        else:
+            u, operator, report = self.state(scene, start, throw=throw, progress=progress)
+            # What failed may be NaN; the report says so, and laws of it are taken as they come.
+            scene.trial = not report.converged
+            taken = Taken(self, scene, operator, u)
+            outputs = take(taken)
         if not info:
             report.history.clear()
-        # What failed may be NaN; the report says so, and laws of it are taken as they come.
-        scene.trial = not report.converged
-        taken = Taken(self, scene, operator, u)
-        return Solution(taken, take(taken), report)
+        return Solution(taken, outputs, report)
 
     def state(
         self,

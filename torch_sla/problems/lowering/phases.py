@@ -1,7 +1,7 @@
-"""Loads and given values that are sums of numbers of time times what does not change.
+"""Loads and given values that are sums of numbers, of time or of cases, times what does not change.
 
-A law such as ``sin(10*t)*x`` is ``p(t) x``. What it loads is linear in it, so with all such numbers of time p the
-load is F₀ + Σ p F and the given values are g₀ + Σ p g: each is assembled once, and a time takes the numbers alone.
+A law such as ``sin(10*t)*x`` is ``p(t) x``. What it loads is linear in it, so with all such numbers p the load is
+F₀ + Σ p F and the given values are g₀ + Σ p g: each is assembled once, and a time or case takes the numbers alone.
 """
 
 from __future__ import annotations
@@ -13,35 +13,40 @@ from torch import Tensor
 
 from torch_sla.problems.expression import Expression, degree, separated
 from torch_sla.problems.expression.nodes import Name
-from torch_sla.problems.lowering.timing import uses_time
+from torch_sla.problems.lowering.timing import in_load, uses_time
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Phases", "phases_of", "together"]
+__all__ = ["Phases", "phases_of", "phases_of_batch", "together"]
 
 _MOST = 16
-"""Numbers of time beyond which loads are assembled at each time."""
+"""Numbers beyond which loads are assembled for each time or case."""
 
 
 class Phases:
-    """The numbers of time of a problem.
+    """The numbers of a problem that change.
 
     Parameters
     ----------
     parts
         The law of each number.
     replaced
-        Laws that depend on time, and what stands for them, with the names of the numbers.
+        Laws that change, and what stands for them, with the names of the numbers.
     """
 
     def __init__(self, parts: list[Any], replaced: Mapping[Any, Expression]) -> None:
         self.parts, self._replaced = parts, replaced
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that the numbers are made of."""
+        return frozenset().union(*map(_names, self.parts))
 
     def numbers(self, scene: Scene) -> list[Tensor]:
         """Return the numbers at the time of a scene ``[*batch]``."""
@@ -82,18 +87,44 @@ def phases_of(model: Model) -> Phases | None:
     if model.timed_matrix:
         return None
     declared = model.declared
-    plain = {n for n, p in declared.items() if p.on == "constant" and not p.shape and not p.of}
-    moving = {"t", *(n for n in plain if declared[n].time is not None)}
-    others = (declared.keys() | set("xyz") | {"normal"}) - moving
+    moving = {n for n in _plain(model) if declared[n].time is not None}
+    return _found(model, moving | {"t"}, lambda names: uses_time(names, declared))
+
+
+def phases_of_batch(model: Model, names: frozenset[str]) -> Phases | None:
+    """Find the numbers that change from member to member of a batch; None where they are not all that changes.
+
+    Parameters
+    ----------
+    names
+        Parameters with batch dimensions.
+    """
+    if names & model.names_in(lambda path: not in_load(path, model.loading)):
+        return None
+    return _found(model, names & _plain(model), lambda used: bool(used & names))
+
+
+def _plain(model: Model) -> frozenset[str]:
+    """Return the names of the parameters that are one number for the whole body."""
+    constants = (p for p in model.declared.values() if p.on == "constant")
+    return frozenset(p.name for p in constants if not p.shape and not p.of)
+
+
+def _found(
+    model: Model, moving: Collection[str], changes: Callable[[frozenset[str]], bool]
+) -> Phases | None:
+    plain = _plain(model)
+    every = model.declared.keys() | set("xyz") | {"normal"}
+    others = {name for name in every if not changes(frozenset({name}))}
     parts: dict[Any, str] = {}
     replaced: dict[Any, Expression] = {}
     for law in laws(model.spec):
         if law.path[0] == "outputs":
             continue
-        for leaf in _timed(law.value, declared):
+        for leaf in _changing(law.value, changes):
             found: Expression | None = None
             if isinstance(leaf, Table):
-                if Formula(leaf.of).expression.names <= moving | plain:
+                if Formula(leaf.of).expression.names <= plain.union(moving):
                     found = _alone(parts.setdefault(leaf, _name(len(parts))))
             elif isinstance(leaf, Parameter):
                 if leaf.name in moving:
@@ -102,7 +133,7 @@ def phases_of(model: Model) -> Phases | None:
                 found = separated(
                     leaf.expression,
                     moving,
-                    plain - moving,
+                    plain.difference(moving),
                     lambda part: parts.setdefault(Formula(part.canonical), _name(len(parts))),
                 )
             if found is None or degree(found, set(parts.values()), others) > 1:
@@ -120,19 +151,19 @@ def _alone(name: str) -> Expression:
     return Expression.of(Name(0, name))
 
 
-def _timed(value: Any, declared: Mapping[str, Parameter]) -> Iterator[Any]:
-    """Yield the formulas, parameters and tables inside a law that depend on time."""
+def _changing(value: Any, changes: Callable[[frozenset[str]], bool]) -> Iterator[Any]:
+    """Yield the formulas, parameters and tables inside a law that change."""
     if isinstance(value, tuple):
         for item in value:
-            yield from _timed(item, declared)
+            yield from _changing(item, changes)
     elif isinstance(value, FrozenMap):
         for item in value.values():
-            yield from _timed(item, declared)
-    elif isinstance(value, Table):
-        if uses_time(Formula(value.of).expression.names, declared):
-            yield value
-    elif isinstance(value, Parameter):
-        if uses_time(frozenset({value.name}), declared):
-            yield value
-    elif isinstance(value, Formula) and uses_time(value.expression.names, declared):
+            yield from _changing(item, changes)
+    elif isinstance(value, Table | Parameter | Formula) and changes(_names(value)):
         yield value
+
+
+def _names(leaf: Any) -> frozenset[str]:
+    if isinstance(leaf, Parameter):
+        return frozenset({leaf.name})
+    return Formula(leaf.of if isinstance(leaf, Table) else leaf).expression.names

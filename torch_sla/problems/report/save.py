@@ -100,7 +100,24 @@ def summary(solution: Named) -> dict[str, Any]:
         },
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": outputs,
+        **(
+            {"events": {n: _times(when) for n, when in solution.events.items()}}
+            if solution.events
+            else {}
+        ),
     }
+
+
+def _times(when: Tensor) -> Any:
+    """Return times of events; None for never, which JSON has no number for."""
+    found = torch.where(when.isfinite(), when, torch.nan).detach().tolist()
+    return _known(found)
+
+
+def _known(times: Any) -> Any:
+    if isinstance(times, list):
+        return [_known(t) for t in times]
+    return times if times == times else None
 
 
 def _unknowns(solution: Named) -> int:

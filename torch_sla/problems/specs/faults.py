@@ -131,6 +131,10 @@ def _message(
         return f"received {_short(received)}{guess}; one of: {' '.join(known)}"
     if kind == "value_error":
         return str(context.get("error", message))
+    if kind == "tuple_type":
+        return f"should be a list; received {_short(received)}"
+    if kind == "dict_type":
+        return f"should be a mapping of names; received {_short(received)}"
     if kind in ("model_type", "model_attributes_type"):
         return f"a mapping of fields is needed; received {_short(received)}"
     text = message.replace("Input should be", "should be").replace(" after validation", "")

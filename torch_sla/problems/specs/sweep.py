@@ -33,14 +33,20 @@ else:
     def _frozen(value: Any) -> Any:
         return dict(value) if isinstance(value, FrozenMap) else value
 
-    def _kind(value: Any) -> str:
+    def _kind(value: Any) -> str | None:
         if isinstance(value, Samples):
             return "samples"
         if isinstance(value, dict | FrozenMap):
             return "samples" if value.get("type") == "samples" else "grid"
-        return "list"
+        return "list" if isinstance(value, list | tuple) else None
 
-    Number = float | Listed[float]
+    def _shape(value: Any) -> str:
+        return "list" if isinstance(value, list | tuple) else "number"
+
+    Number = Annotated[
+        Annotated[float, Tag("number")] | Annotated[Listed[float], Tag("list")],
+        Discriminator(_shape),
+    ]
     Case = Annotated[dict[str, Number], BeforeValidator(_frozen), MinLen(1)]
     Grid = Annotated[
         dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(_frozen), MinLen(1)
@@ -49,7 +55,11 @@ else:
         Annotated[Listed[Case], MinLen(1), Tag("list")]
         | Annotated[Grid, Tag("grid")]
         | Annotated[Samples, Tag("samples")],
-        Discriminator(_kind),
+        Discriminator(
+            _kind,
+            custom_error_type="needs",
+            custom_error_message="should be a list of cases ({name: value}), a grid ({name: [values]}) or samples",
+        ),
     ]
 
 

@@ -51,7 +51,7 @@ class Adaptive(Spec):
 
 
 class Event(Spec):
-    """Something that happens when an output crosses a level; when it does is found between the times of outputs.
+    """Something that happens when an output crosses a level; when it does is found between the ends of equal steps.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Event(Spec):
     level: float = Field(default=0.0, description="The value that is crossed.")
     direction: Literal["up", "down", "both"] = Field(default="both", description="From which side.")
     stop: bool = Field(
-        default=False, description="End at the first time of outputs after it (in all of a batch)."
+        default=False, description="End at the first of equal steps after it (in all of a batch)."
     )
 
 
@@ -234,6 +234,11 @@ class TransientProblem(Problem):
                 raise SpecError(
                     f"{event.of!r} is no output that is a number{nearest(event.of, known)}; outputs: {listed}",
                     path=f"events.{i}.of",
+                )
+            if event.name in {*self.of.fields, *(output.name for output in self.of.outputs)}:
+                raise SpecError(
+                    f"{event.name!r} is a field or an output; an event needs a name of its own",
+                    path=f"events.{i}.name",
                 )
             if names.count(event.name) > 1:
                 raise SpecError(f"two events are called {event.name!r}", path=f"events.{i}.name")

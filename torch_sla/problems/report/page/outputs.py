@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,8 @@ def _cases(result: SweepSolution) -> list[str]:
         order = sorted(range(len(at)), key=at.__getitem__)
         for name in [n for n in names if n != along][:8]:
             y = [every[i][name] for i in order]
+            if not all(map(math.isfinite, y)):
+                continue  # an event that never happened
             curve = Curve(name, [at[i] for i in order], y)
             charts.append(figure(chart([curve], along, name, dots=True), f"{name} by case"))
     if charts:
