@@ -204,8 +204,60 @@ def bar() -> tuple[Any, dict[str, Any]]:
     return problem, {"f": _number(2.0)}
 
 
+def rubber() -> tuple[Any, dict[str, Any]]:
+    """Large strains: a load whose steps are cut, a pressure that follows the surface."""
+    problem = sla.HyperelasticityProblem(
+        mesh=sla.RectangleMesh(cells=(6, 2), size=(3.0, 1.0), cell="quad"),
+        constants={"young_modulus": sla.Parameter("E", on="cells"), "poisson_ratio": 0.3},
+        boundary=[
+            sla.Dirichlet(on="left", value=(0.0, 0.0)),
+            sla.Dirichlet(on="right", value=(sla.Parameter("pull"), 0.0)),
+            sla.Neumann(on="top", pressure=sla.Parameter("p")),
+        ],
+        outputs=[
+            sla.Energy("energy"),
+            sla.Reaction("held", on="left"),
+            sla.Maximum("stress", "von_mises(stress)", p=4),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(12), "pull": _number(2.5), "p": _number(0.02)}
+
+
+def written() -> tuple[Any, dict[str, Any]]:
+    """A weak form written out, nonlinear, with an integral over facets."""
+    problem = sla.WeakFormProblem(
+        mesh=sla.DiskMesh(cells=3),
+        unknowns=[sla.Unknown("u", test="v")],
+        residual="(dot(k*grad(u), grad(v)) + u**3*v - f*v)*dx + 0.5*u*v*ds",
+        parameters=[sla.Parameter("k", on="cells"), sla.Parameter("f")],
+        boundary=[sla.Dirichlet(on="x < 0", value=0.2)],
+        outputs=[sla.Integral("heat", "u**2"), sla.Reaction("held", on="x < 0")],
+        solver=TIGHT,
+    )
+    return problem, {"k": _rand(problem.mesh_data().n_cells), "f": _number(3.0)}
+
+
+def drifting() -> tuple[Any, dict[str, Any]]:
+    """A weak form without symmetry."""
+    problem = sla.WeakFormProblem(
+        mesh=sla.RectangleMesh(cells=(5, 4)),
+        unknowns=[sla.Unknown("u", test="v")],
+        residual="(dot(k*grad(u), grad(v)) + 3*grad(u)[0]*v - v)*dx",
+        parameters=[sla.Parameter("k")],
+        boundary=[sla.Dirichlet(on=["left", "right"], value=0.0)],
+        outputs=[sla.Integral("heat", "u")],
+        solver=TIGHT,
+    )
+    return problem, {"k": _number(0.7)}
+
+
 CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
-    case.__name__: case for case in (disk, bracket, corner, stream, learned, two_materials, bar)
+    case.__name__: case
+    for case in (
+        *(disk, bracket, corner, stream, learned, two_materials, bar),
+        *(rubber, written, drifting),
+    )
 }
 
 

@@ -49,13 +49,13 @@ def solve_together(
             given = read_parameters(parameters)
             work.advance()
             shared = distribute(problem, device=ranks.device)
-            text = shared.division.describe()
+            text = shared.describe()
             work.advance()
-            solution = shared.solve(given, throw=False)
+            solution = shared.solve(given, throw=False, progress=work.tell)
             work.advance()
             written: list[str] = []
             if solution.info.converged:
-                for ending in (".pvtu", ".json"):
+                for ending in solution.endings:
                     files = solution.save(output / f"{file.stem}{ending}")
                     written += [str(path) for path in files]
         summary = _summary(solution)
@@ -139,7 +139,8 @@ def _show(
     for note in info.notes:
         out.print(f"  {note}", markup=False)
     out.print()
-    ranges = {"u": (summary["u"]["min"], summary["u"]["max"])}
+    names = [name for name in ("u", "eigenvalues") if name in summary]
+    ranges = {str(name): (summary[name]["min"], summary[name]["max"]) for name in names}
     numbers = {name: solution[name] for name in summary["outputs"]}
     out.print(outputs_table(solution.spec, ranges, numbers))
     for path in summary["files"]:

@@ -13,7 +13,7 @@ from torch_sla.problems.expression import nearest
 from torch_sla.problems.results import Named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -67,6 +67,10 @@ class AlgebraSolution(Named):
         Of damped motion ``exp(λ t)`` they are ``|Im λ| / 2π``.
         """
         w = self.fields["eigenvalues"]
+        if "frequencies" not in self.spec.called:
+            raise ArgumentError(
+                f"these eigenvalues have another name: {' '.join(self.spec.called)}"
+            )
         if self.spec.damped:
             return w.imag.abs() / (2.0 * math.pi)
         if w.is_complex():
@@ -76,6 +80,26 @@ class AlgebraSolution(Named):
         moving = w > 0
         root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * math.pi)
         return torch.where(moving, root, torch.zeros_like(root))
+
+    @property
+    def load_factors(self) -> Tensor:
+        """Of buckling the eigenvalues."""
+        return self._called("load_factors", lambda w: w)
+
+    @property
+    def damping_ratios(self) -> Tensor:
+        """``-Re λ / |λ|`` of damped motion ``exp(λ t)``: 1 and more does not swing."""
+        return self._called("damping_ratios", lambda w: -w.real / w.abs())
+
+    @property
+    def wavenumbers(self) -> Tensor:
+        """``sqrt(λ)`` of resonances (1/m)."""
+        return self._called("wavenumbers", torch.sqrt)
+
+    def _called(self, name: str, of: Callable[[Tensor], Tensor]) -> Tensor:
+        if name not in getattr(self.spec, "called", ()):
+            raise AttributeError(f"no {name!r} here")
+        return of(self.fields["eigenvalues"])
 
     @property
     def batch(self) -> tuple[int, ...]:

@@ -203,3 +203,11 @@ def test_complex_columns_say_which_part_they_are() -> None:
     ]
     assert row["end.imag"] == pytest.approx(1.0)
     assert row["both[0].real"] == pytest.approx(1.0)
+
+
+def test_grids_of_endless_cases_are_refused_before_they_are_listed() -> None:
+    values = [float(i) for i in range(1001)]
+    with pytest.raises(SpecError, match="cases: a grid of 1002001 cases; at most 1000000"):
+        SweepProblem(of=rod(), cases={"f": values, "g": values})
+    with pytest.raises(SpecError, match="count: should be less than"):
+        SweepProblem(of=rod(), cases=Samples(of={"f": Uniform(0.0, 1.0)}, count=10**12))

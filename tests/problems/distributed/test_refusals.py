@@ -47,7 +47,27 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
     ("problem", "message"),
     [
         (sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0), "saddle-point"),
-        (sla.EigenProblem(of=poisson(), k=2), "shift-invert"),
+        (
+            sla.EigenProblem(of=poisson(solver=sla.Solver(backend="scipy")), k=2),
+            "solver.backend 'scipy'",
+        ),
+        (
+            sla.WeakFormProblem(
+                mesh=sla.RectangleMesh(cells=(2, 2)),
+                unknowns=[sla.Unknown("u", test="v"), sla.Unknown("w", test="q")],
+                residual="(dot(grad(u), grad(v)) + w*v + u*q)*dx",
+            ),
+            "may be a saddle point",
+        ),
+        (
+            sla.HyperelasticityProblem(
+                mesh=sla.RectangleMesh(cells=(2, 2)),
+                constants={"young_modulus": 1.0, "poisson_ratio": 0.3},
+                control="arc_length",
+                boundary=[sla.Dirichlet("left", 0.0)],
+            ),
+            "arc_length",
+        ),
         (poisson(solver=sla.Solver(backend="scipy")), "solver.backend 'scipy'"),
         (poisson(solver=sla.Solver(nonlinear=sla.Newton(reuse=0.3))), "reuse"),
         (

@@ -6,6 +6,7 @@ import pytest
 
 from torch_sla import (
     AnnulusMesh,
+    BoxMesh,
     Dirichlet,
     DiskMesh,
     Integral,
@@ -93,3 +94,10 @@ def test_curved_arrays():
         outputs=[Integral("area", "1 + 0*u")],
     )
     assert problem.solve()["area"].item() == pytest.approx(0.7, rel=1e-12)
+
+
+def test_meshes_that_no_memory_holds_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"cells: .*1000000000000000000 cells; at most"):
+        BoxMesh(cells=(10**6, 10**6, 10**6))
+    with pytest.raises(SpecError, match=r"cells: .*1000000000000 cells; at most"):
+        RectangleMesh(cells=(10**6, 10**6))

@@ -181,7 +181,9 @@ class PartPencil:
             if r.which == "SA" or float(self._ritz(A, M, V)[0].min()) > 0:
                 return V
         if r.which == "LA" or (r.which == "LM" and r.sigma is None and self._known.definite):
-            return end(A, largest=True)
+            # One that is given is for the end that is wanted; of A itself it would be for the other.
+            given = self._preconditioner(values) if callable(r.preconditioner) else None
+            return end(A, largest=True, precondition=given)
         operator = A
         if r.which == "SM" or r.sigma is not None:
             operator = self._inverse(values, mass, r.sigma or 0.0)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Moved", "entry_halo", "layout_of_owned", "place_of"]
 
-_RUN = 1 << 22  # names that are looked for at a time
+_RUN = 1 << 22  # names that are looked for at a time, at least
 
 
 def layout_of_owned(comm: Communicator, owned: list[Tensor], n: int) -> tuple[Layout, Directory]:
@@ -89,11 +89,12 @@ class Directory:
         found = names.new_full(names.shape, -1, dtype=layout.index)
         if len(own):
             # In runs, because most names are of this process and what it takes to find them is many times their size.
-            for begin in range(0, len(names), _RUN):
-                some = names[begin : begin + _RUN].long()
+            run = max(_RUN, len(names) // 64)
+            for begin in range(0, len(names), run):
+                some = names[begin : begin + run].long()
                 at = torch.searchsorted(own, some).clamp_(max=len(own) - 1)
                 here = torch.where(own[at] == some, layout.start + order[at], -1)
-                found[begin : begin + _RUN] = here.to(layout.index)
+                found[begin : begin + run] = here.to(layout.index)
         missing = (found < 0).nonzero().squeeze(1)
         found[missing] = self._asked(names[missing].long()).to(layout.index)
         return found

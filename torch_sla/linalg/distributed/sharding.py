@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Product", "Sharding", "taken"]
 
-_RUN = 1 << 20  # entries that are worked on at a time
+_RUN = 1 << 20  # entries that are worked on at a time, at least
 
 
 @dataclass(frozen=True)
@@ -294,8 +294,9 @@ def taken(x: Tensor, mask: Tensor) -> Tensor:
     """Return ``x[mask]``, in runs: what finds the places of a mask is twice as long as the values."""
     if len(x) <= _RUN:
         return x[mask]
-    runs = range(0, len(x), _RUN)
-    return torch.cat([x[i : i + _RUN][mask[i : i + _RUN]] for i in runs])
+    run = max(_RUN, len(x) // 64)
+    runs = range(0, len(x), run)
+    return torch.cat([x[i : i + run][mask[i : i + run]] for i in runs])
 
 
 def _foreign(rows: Layout, columns: Layout, row: Tensor, col: Tensor) -> Tensor:

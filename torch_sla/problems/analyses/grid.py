@@ -14,11 +14,8 @@ from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.lowering.damping import undeformed
-from torch_sla.problems.lowering.leaves import scene_with
-from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.operators import Operator
-from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.phases import phases_of, together
 
 if TYPE_CHECKING:
@@ -122,9 +119,9 @@ class TimeGrid:
         self.model, self.base, self.series, self._steps = model, scene, series, steps
         self.info: SolveInfo | None = None
         # Errors of the steps add up, so each is given its share.
-        solver, floor = model.spec.solver, 50.0 * torch.finfo(model.dtype).eps
-        share = (solver.rtol or default_rtol(model.dtype)) / steps
-        self._solver = solver.updated(rtol=max(share, floor))
+        floor = 50.0 * torch.finfo(model.dtype).eps
+        share = (model.spec.solver.rtol or default_rtol(model.dtype)) / steps
+        self._rtol = max(share, floor)
         first = self.scene(0.0)
         operator = model.loaded(first)
         self.flags = (operator.definite, operator.symmetric)
@@ -158,7 +155,7 @@ class TimeGrid:
         """
         other = copy(self)
         other.fixed = dict(zip(self.fixed, fixed, strict=True))
-        other.base = scene_with(self.base, leaves[:count])
+        other.base = self.base.put(leaves[:count])
         names = zip(self.series.values.items(), leaves[count:], strict=True)
         values = {name: (tensor, axis) for (name, (_, axis)), tensor in names}
         other.series = self.series._replace(values=values)
@@ -175,14 +172,7 @@ class TimeGrid:
 
     def scene(self, t: float) -> Scene:
         """Return the values at one time."""
-        given = Given()
-        given.home, given.laws = self.base.given.home, self.base.given.laws
-        given.update(self.base.given)
-        for name in self.series.values:
-            given[name] = self.series.at(name, t)
-        scene = self.base.like(given)
-        scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
-        return scene
+        return self.base.at(t, {name: self.series.at(name, t) for name in self.series.values})
 
     def sides(self, scene: Scene) -> Tensor:
         """Return the given values of a scene, as the constraint takes them."""
@@ -214,6 +204,11 @@ class TimeGrid:
                 tensor = self.fixed[name]
                 shapes.append(tensor.shape if name == "mass damping" else tensor.shape[:-1])
         return tuple(np.broadcast_shapes(*shapes))
+
+    def rms(self, u: Tensor) -> float:
+        """Root mean square of the first unknown, the largest of a batch."""
+        found = self.model.rms(u.detach())
+        return float(found.max()) if found.numel() else 0.0
 
     # -- what schemes ask -----------------------------------------------------------------------
 
@@ -253,12 +248,11 @@ class TimeGrid:
         values, push = self._constrained(now, factors)
         flags = now.operator[2:] if model.timed_matrix else self.flags
         load = constraint.reduce(push + b)
-        u_hat, self.info = solve_batch(
-            constraint.pattern,
+        u_hat, self.info = model.solved(
             values,
             load,
-            model.structure(*flags),
-            self._solver,
+            *flags,
+            rtol=self._rtol,
             start=constraint.restrict(guess.detach()),
             repeats=self._steps,
         )
@@ -298,7 +292,7 @@ class TimeGrid:
         return values
 
     def _lift(self, whole: Tensor, g: Tensor) -> Tensor:
-        if not g.shape[-1]:
+        if not self.model.prescribes:
             return self._zero
         constraint = self.model.compiled.constraint
         alone = constraint.recover(self._zero.expand(*g.shape[:-1], -1), g)
@@ -329,12 +323,12 @@ class TimeGrid:
         drag = self.damping(v)
         r = r if drag is None else r + drag
         given, M = self._given_acceleration(), self.fixed["M"]
-        a, _ = solve_batch(
-            constraint.pattern,
+        a, _ = model.solved(
             self._held(M),
             constraint.reduce(-r - self._lift(M, given)),
-            model.structure(True, True),
-            self._solver,
+            True,
+            True,
+            rtol=self._rtol,
         )
         return constraint.recover(a, given)
 
@@ -366,7 +360,7 @@ class TimeGrid:
     def _starting(self) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
         """Return the given values at the first three times, where they may differ."""
         first, h = self.now(0.0).g, self.series.end / self.series.steps
-        if not self.model.timed or self.series.steps < 2 or not first.shape[-1]:
+        if not self.model.timed or self.series.steps < 2 or not self.model.prescribes:
             return first, None, None, h
         return first, self.sides(self.scene(h)), self.sides(self.scene(2.0 * h)), h
 
@@ -399,10 +393,10 @@ class TimeGrid:
             highest = 0.0
             for _ in range(40):
                 v = constraint.restrict(v)
-                v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(1e-300)
+                v = v / model.norm(v)[..., None].clamp_min(1e-300)
                 full = constraint.recover(v, torch.zeros_like(now.g))
                 v = constraint.reduce(model.apply(K, full)) / self.fixed["lumped"]
-                highest = float(torch.linalg.vector_norm(v, dim=-1).max())
+                highest = float(model.norm(v).max())
         critical = 2.0 / max(highest, 1e-300) ** 0.5
         if h > critical:
             steps = int(np.ceil(self.series.end / critical))

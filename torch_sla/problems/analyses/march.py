@@ -16,7 +16,6 @@ from torch import Tensor
 
 from torch_sla.errors import SolveError
 from torch_sla.problems.analyses.course import Course, Kept
-from torch_sla.problems.lowering.leaves import scene_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +72,7 @@ class March:
     def run(self, start: State) -> tuple[State, Records]:
         """Go from the start to the end: the last state, and records ``[rows, *batch, ...]``."""
         grid = self.grid
-        scene = scene_tensors(grid.base)
+        scene = grid.base.tensors()
         series = [tensor for tensor, _ in grid.series.values.values()]
         inputs = (*start, *grid.fixed.values(), *scene, *series)
         if _dual(inputs):

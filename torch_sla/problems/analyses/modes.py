@@ -256,20 +256,10 @@ class ModalSolution(Drawn, AlgebraSolution):
         super().__init__(
             model, {"eigenvalues": w.to(home), "modes": shaped.to(home)}, outputs, report
         )
-        self.outputs |= self._named(w.to(home))
+        if not (w.is_complex() and model.spec.called == ("frequencies",)):
+            self.outputs |= {name: getattr(self, name) for name in model.spec.called}
         if not self.batch:
             self.endings = (".vtu", ".npz", ".json")
-
-    def _named(self, w: Tensor) -> dict[str, Tensor]:
-        """Return what people call these eigenvalues."""
-        spec = self.model.spec
-        if spec.kind == "buckling":
-            return {"load_factors": w}
-        if spec.damped:
-            return {"frequencies": self.frequencies, "damping_ratios": -w.real / w.abs()}
-        if spec.of.type == "helmholtz":
-            return {"wavenumbers": w.sqrt()}
-        return {} if w.is_complex() else {"frequencies": self.frequencies}
 
     @property
     def points(self) -> Tensor:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Readings", "readable"]
+__all__ = ["WORTH", "Readings", "readable"]
 
+WORTH = 32
+"""Times that are recorded for each number that is read off, lest its derivative cost more than it saves."""
 _MOST = 64
 """Numbers that are read off at most: each costs a derivative to begin with."""
 

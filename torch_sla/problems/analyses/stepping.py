@@ -117,11 +117,11 @@ class AdaptiveStepper(Stepper):
     keeps the error small and the place is a multiple of it.
     """
 
-    def __init__(self, spec: TransientProblem, first: slice) -> None:
+    def __init__(self, spec: TransientProblem) -> None:
         super().__init__(spec)
         if spec.adaptive is None:
             raise ValueError("steps are chosen where adaptive is given")
-        self._options, self._first = spec.adaptive, first
+        self._options = spec.adaptive
         self._level, self._rejected, self._size = 0, 0, 0.0
         self._past: list[Past] = []
         self._taken = 0
@@ -140,7 +140,7 @@ class AdaptiveStepper(Stepper):
         place = 0  # in units of the length now
         if not self._past:
             self._see(interval.start, state)
-            self._size = _rms(state[0][..., self._first])
+            self._size = grid.rms(state[0])
         while place < 2**self._level:
             part = interval.h / 2**self._level
             end = interval.start + (place + 1) * part
@@ -151,8 +151,8 @@ class AdaptiveStepper(Stepper):
             new = scheme.step(grid, step, state)
             error = self._error(grid, scheme, step, state, new)
             # A trial that is too long tells the size of a field that starts from nothing.
-            self._size = max(self._size, _rms(new[0][..., self._first]))
-            ratio = self._ratio(error)
+            self._size = max(self._size, grid.rms(new[0]))
+            ratio = self._ratio(grid.rms(error))
             factor = _SAFETY * max(ratio, 1e-12) ** (-1.0 / (scheme.order + 1))
             if ratio > 1.0:
                 more = max(1, min(4, math.ceil(-math.log2(factor))))
@@ -187,10 +187,9 @@ class AdaptiveStepper(Stepper):
         half = scheme.step(grid, Step(step.start, middle, h, step.before), old)
         return scheme.step(grid, Step(middle, step.end, h, h), half)[0] - new[0]
 
-    def _ratio(self, error: Tensor) -> float:
-        """Return the error over what is allowed, the worst of a batch."""
+    def _ratio(self, found: float) -> float:
+        """Return an error over what is allowed."""
         allowed = self._options.atol + self._options.rtol * self._size
-        found = _rms(error[..., self._first])
         if not math.isfinite(found):
             return math.inf
         return found / allowed if allowed else (math.inf if found else 0.0)
@@ -213,14 +212,6 @@ class AdaptiveStepper(Stepper):
         return super().restore(kept)
 
 
-def _rms(u: Tensor) -> float:
-    """Root mean square of a vector, the largest of a batch."""
-    if not u.numel():
-        return 0.0
-    size = torch.linalg.vector_norm(u.detach(), dim=-1).max()
-    return float(size) / math.sqrt(u.shape[-1])
-
-
-def stepper_of(spec: TransientProblem, first: slice) -> Stepper:
-    """Return how a declaration chooses its steps; `first` are the dofs of the first unknown."""
-    return Stepper(spec) if spec.adaptive is None else AdaptiveStepper(spec, first)
+def stepper_of(spec: TransientProblem) -> Stepper:
+    """Return how a declaration chooses its steps."""
+    return Stepper(spec) if spec.adaptive is None else AdaptiveStepper(spec)

@@ -16,13 +16,13 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.crossing import crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
-from torch_sla.problems.analyses.readings import Readings, readable
+from torch_sla.problems.analyses.readings import WORTH, Readings, readable
 from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.lowering.damping import proportional
-from torch_sla.problems.lowering.outputs import Taken, take, take_one
+from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import numbers
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.analyses.schemes import Scheme, State, Step
     from torch_sla.problems.analyses.watching import Watching
+    from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
-__all__ = ["Transient", "TransientSolution"]
+__all__ = ["Taking", "Transient", "TransientSolution"]
 
 _HISTORIES = {"u": 0, "velocity": 1, "acceleration": 2}
 
@@ -90,14 +91,9 @@ class Transient(Analysis):
                 declared=self.declared,
                 reaching=self.own_names,
             )
-        stepper = stepper_of(spec, model.numbering.ranges[next(iter(model.ranks))])
+        stepper = stepper_of(spec)
         scheme, explicit = scheme_of(spec), spec.method == "explicit"
-        damping = Damping(
-            *(
-                proportional(getattr(spec, n), scene, n)
-                for n in ("mass_damping", "stiffness_damping")
-            )
-        )
+        damping = self._damping(scene)
         over = Series(series, spec.end, spec.steps)
         with inside():
             grid = TimeGrid(model, scene, over, len(stepper.intervals), damping, lumped=explicit)
@@ -110,7 +106,7 @@ class Transient(Analysis):
         if explicit:
             grid.check_step(u, spec.end / spec.steps)
         rows = sum(row is not None for row in stepper.rows)
-        taking = _Taking(spec, batch, readable(model, scene), rows)
+        taking = self._taking(scene, batch, rows)
         march = March(
             grid,
             scheme,
@@ -124,36 +120,56 @@ class Transient(Analysis):
         state, records = march.run(scheme.start(grid, u, v))
         return self._solution(march, taking, state, records)
 
+    def _taking(self, scene: Scene, batch: tuple[int, ...], rows: int) -> Taking:
+        return Taking(self.spec, batch, readable(self.model, scene), rows)
+
+    def _damping(self, scene: Scene) -> Damping:
+        names = ("mass_damping", "stiffness_damping")
+        return Damping(*(proportional(getattr(self.spec, n), scene, n) for n in names))
+
     def _solution(
-        self, march: March, taking: _Taking, state: State, records: dict[str, Tensor]
+        self, march: March, taking: Taking, state: State, records: dict[str, Tensor]
     ) -> TransientSolution:
         """Put everything together."""
-        spec, grid, course = self.spec, march.grid, march.course
+        steps = march.course.steps
+        end = steps[-1][0].end if steps else 0.0
+        taken = taking.taken(march.scheme, march.grid, end, state, known=bool(steps))
+        report, times, events, records = self._report(march, taking, records)
+        return TransientSolution(self, taken, records, events, report, times, steps, state)
+
+    def _report(
+        self, march: March, taking: Taking, records: dict[str, Tensor]
+    ) -> tuple[SolveInfo, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return how a march went, the times of the rows, when events happened, and the rows that are shown."""
+        course, stepper = march.course, march.stepper
         end = course.steps[-1][0].end if course.steps else 0.0
-        taken = taking.taken(march.scheme, grid, end, state, known=bool(course.steps))
-        report = grid.info = course.info or SolveInfo(method=spec.method)
-        report.notes = [*report.notes, f"{len(course.steps)} steps of {spec.method}", *course.notes]
+        method = self.spec.method
+        report = march.grid.info = course.info or SolveInfo(method=method)
+        report.notes = [*report.notes, f"{len(course.steps)} steps of {method}", *course.notes]
         if course.failure is not None:
             failed = course.failure
             report.result = failed.result
             report.notes.append(f"failed after t = {end:.6g}: {failed.detail}")
-        ends = ([0.0] if march.stepper.rows[0] is not None else []) + [
+        ends = ([0.0] if stepper.rows[0] is not None else []) + [
             step.end for step, row in course.steps if row is not None
         ]
-        times = torch.tensor(ends, dtype=self.dtype, device=taken.u.device)
+        times = torch.tensor(ends, dtype=self.dtype, device=self.device)
         events = taking.events(times, records)
-        if events and len(march.stepper.shown) < len(march.stepper.rows):
+        if events and len(stepper.shown) < len(stepper.rows):
             # The last row too, where an event ended the march.
-            early = [len(ends) - 1] if len(ends) < len(march.stepper.rows) else []
-            some = sorted({k for k in march.stepper.shown if k < len(ends)}.union(early))
+            early = [len(ends) - 1] if len(ends) < len(stepper.rows) else []
+            some = sorted({k for k in stepper.shown if k < len(ends)}.union(early))
             index = torch.tensor(some, device=times.device)
             records = {name: value.index_select(0, index) for name, value in records.items()}
             times = times[index]
-        return TransientSolution(self, taken, records, events, report, times, course.steps, state)
+        return report, times, events, records
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""
-        model = self.model
+        return self._law_on(self.model, scene, law, path)
+
+    @staticmethod
+    def _law_on(model: Model, scene: Scene, law: Any, path: str) -> Tensor:
         name, dofs = next(iter(model.ranks)), model.dofs
         nodes = torch.arange(dofs.n_nodes, device=model.device)
         sites = DofSites(dofs.points(scene.geometry.points), nodes, Spread(dofs))
@@ -227,7 +243,7 @@ class Transient(Analysis):
         return [line, *super().describe(values)]
 
 
-class _Taking:
+class Taking:
     """What is taken at each time: outputs, and what is saved of the state."""
 
     def __init__(
@@ -269,7 +285,7 @@ class _Taking:
             off = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
             read = self._readable and not first and not off
             known = self._read(scheme, grid, t, state) if read else {}
-            found = take(self.taken(scheme, grid, t, state, known=not first), known)
+            found = self.taken(scheme, grid, t, state, known=not first).outputs(known)
         for i, event in enumerate(self.spec.events if first else ()):
             value = found[event.of]
             if value[(0,) * self._batch].numel() != 1:
@@ -288,7 +304,7 @@ class _Taking:
                 taken = self.taken(scheme, grid, t, state, known=True)
                 return {o.name: take_one(taken, o, f"of.outputs.{i}") for i, o in outputs}
 
-            self._readings = Readings(values_of, state, self._rows // 2)
+            self._readings = Readings(values_of, state, self._rows // WORTH)
         return self._readings(state)
 
     def events(self, times: Tensor, records: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -241,11 +241,13 @@ class Written:
         """Evaluate what must be one real number."""
         found = self._at(node, scope)
         if found.numel() != 1 or found.is_complex() or found.dtype == torch.bool:
-            kind = "complex" if found.is_complex() else f"of shape {list(found.shape)}"
+            kind, remedy = f"of shape {list(found.shape)}", "sum, mean, max or p_norm"
+            if found.is_complex():
+                kind, remedy = "complex", "abs, real or imag"
             raise error_at(
                 self.text,
                 node.at,
-                f"{what} is one real number, and this is {kind}; use sum, mean, max, p_norm or abs",
+                f"{what} is one real number, and this is {kind}; use {remedy}",
             )
         return found.reshape(())
 

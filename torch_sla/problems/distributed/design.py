@@ -16,7 +16,7 @@ from torch_sla.errors import RankError, SpecError, TorchSlaError
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
-from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.variable import POINTS, Effort
 
@@ -102,7 +102,7 @@ class _SharedDesign(Design):
         """Share one of the problems; stages of a search share what they have in common."""
         key = problem.spec_hash
         if key not in self._known:
-            shared = DistributedProblem(problem, self._comm, self._where)
+            shared = shared_problem(problem, self._comm, self._where)
             self._known[key] = _SharedModel(shared)
         return self._known[key]
 
@@ -141,7 +141,7 @@ class _SharedModel:
     def __init__(self, problem: DistributedProblem) -> None:
         self.problem, self.spec = problem, problem.spec
         self.model: Model = problem.division.whole
-        self.declared = self.model.declared
+        self.declared = self.spec.declared
         self.dtype, self.device = self.model.dtype, self.model.device
         self.compiled = self.model.compiled
         self.solve = problem.solve

@@ -21,7 +21,6 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.problems import registry
-from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.part import PartOfMesh
@@ -83,6 +82,11 @@ class Share:
         return torch.nonzero(mine[pattern.csr_row.long()])[:, 0]
 
     @cached_property
+    def order(self) -> Tensor:
+        """Where each unknown of `rows` is among `owned` and `ghosts` one after the other."""
+        return torch.cat([self.owned, self.ghosts]).argsort()
+
+    @cached_property
     def own_points(self) -> tuple[Tensor, Tensor]:
         """Mesh points of `rows` that belong to the part, and their numbers in the whole."""
         part = self.rows.part
@@ -120,6 +124,8 @@ class Division:
         Who holds which part.
     device
         Where this process computes.
+    steady
+        Whether the body must be held, and laws must not use the time.
 
     Attributes
     ----------
@@ -129,14 +135,18 @@ class Division:
         The unknowns, part by part.
     shares
         Of the parts this process holds, those that have cells.
-    halo
-        Fetches the ghosts of `shares`, one share after the other.
+    halo, ghost_sizes
+        Fetches the ghosts of `shares`, one share after the other; how many each has.
     """
 
-    def __init__(self, spec: FieldProblem, comm: Communicator, device: torch.device) -> None:
-        reason = refusal(spec)
-        if reason is not None:
-            raise SpecError(f"several processes cannot share this problem: {reason}")
+    def __init__(
+        self,
+        spec: FieldProblem,
+        comm: Communicator,
+        device: torch.device,
+        *,
+        steady: bool = True,
+    ) -> None:
         wanted = spec.solver.device
         if wanted not in ("auto", device.type):
             raise SpecError(
@@ -147,7 +157,7 @@ class Division:
         self.spec, self.comm, self.device = spec, comm, device
         mesh = build_mesh(spec.mesh)
         self.whole = self._lowered(PartOfMesh(mesh, torch.device("cpu"), {}, {}))
-        self.whole.check()
+        _ = self.whole.check() if steady else self.whole.check_places()
         # The first process decides: a graph partitioner may answer differently on another machine.
         owner = torch.empty(mesh.n_cells, dtype=torch.int64)
         if comm.rank == 0:
@@ -166,12 +176,12 @@ class Division:
         parts = [torch.full_like(g, s.part) for g, s in zip(places, self.shares, strict=True)]
         empty = torch.zeros(0, dtype=torch.int64, device=device)
         self.halo = Halo(self.layout, torch.cat([empty, *places]), torch.cat([empty, *parts]))
-        self._ghost_sizes = [len(g) for g in places]
+        self.ghost_sizes = [len(g) for g in places]
 
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""
         own = sum(s.held.stop - s.held.start for s in self.shares)
-        mine = torch.tensor([own, -own, sum(self._ghost_sizes)], device=self.device)
+        mine = torch.tensor([own, -own, sum(self.ghost_sizes)], device=self.device)
         most, least, ghosts = self.comm.reduce(mine, "max").tolist()
         mesh = self.whole.mesh
         return (
@@ -184,7 +194,7 @@ class Division:
 
     def spread(self, x: Tensor) -> list[Tensor]:
         """Return the unknowns of each share, ghosts fetched: ``[n_held]`` to ``[n_rows]`` each."""
-        ghosts = self.halo.fetch(x).split(self._ghost_sizes)
+        ghosts = self.halo.fetch(x).split(self.ghost_sizes)
         found = []
         for share, halo in zip(self.shares, ghosts, strict=True):
             u = x.new_empty(share.rows.numbering.n)
@@ -202,18 +212,11 @@ class Division:
             total[s.held] += p[s.owned]
         return total
 
-    def owned(self, parts: list[Tensor]) -> Tensor:
-        """Put together what each share says about the unknowns that belong to it ``[n_held]``."""
-        total = torch.zeros(self.layout.n_held, dtype=self.whole.field_dtype, device=self.device)
-        for p, s in zip(parts, self.shares, strict=True):
-            total[s.held] = p[s.owned]
-        return total
-
     def ghost_slice(self, share: Share) -> tuple[int, int]:
         """Where the ghosts of a share are in the halo."""
         before = self.shares.index(share)
-        start = sum(self._ghost_sizes[:before])
-        return start, start + self._ghost_sizes[before]
+        start = sum(self.ghost_sizes[:before])
+        return start, start + self.ghost_sizes[before]
 
     @cached_property
     def free(self) -> Tensor:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.distributed.scene import refuse_second
+from torch_sla.problems.distributed.together import everywhere
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, held, take_one
@@ -16,10 +20,12 @@ from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:
-    from torch_sla.problems.distributed.division import Division, Share
-    from torch_sla.problems.distributed.given import WholeValues
+    from collections.abc import Sequence
 
-__all__ = ["Quantity", "Seen", "quantities", "seen"]
+    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.scene import SharedScene
+
+__all__ = ["Motion", "Quantity", "Seen", "TakenInParts", "quantities"]
 
 _RANKS = 6
 
@@ -39,27 +45,170 @@ class Seen:
     sums: Taken
 
 
-def seen(
-    division: Division,
-    given: WholeValues,
-    leaves: tuple[Tensor, ...],
-    u: list[Tensor],
-    *,
-    failed: bool = False,
-) -> list[Seen]:
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What the unknowns here do, where they move ``[n_held]`` each.
+
+    Parameters
+    ----------
+    inertia
+        What supports bear because of it; None where it is not known.
+    velocity, momentum
+        Their product over two is the kinetic energy; None with one derivative in time.
+    """
+
+    inertia: Tensor | None = None
+    velocity: Tensor | None = None
+    momentum: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Return what there is."""
+        return [x for x in (self.inertia, self.velocity, self.momentum) if x is not None]
+
+    def put(self, tensors: list[Tensor]) -> Motion:
+        """Return others in their places."""
+        rest = iter(tensors)
+        each = (self.inertia, self.velocity, self.momentum)
+        return Motion(*(None if x is None else next(rest) for x in each))
+
+
+def seen(division: Division, scene: SharedScene, u: list[Tensor], motion: Motion) -> list[Seen]:
     """Take the solution of every share; recorded where gradients are enabled."""
     supports = any(isinstance(o, kinds.Flux | kinds.Reaction) for o in division.spec.outputs)
     found = []
     for share, x in zip(division.shares, u, strict=True):
-        around, alone = (given.scene(model, leaves) for model in (share.rows, share.sums))
-        around.trial = alone.trial = failed
+        around, alone = (scene.of(model) for model in (share.rows, share.sums))
         none = torch.zeros(0, dtype=x.dtype, device=x.device)
         operator = share.rows.loaded(around) if supports else Operator(none, none, None)
         loads = Operator(none, share.sums.loads(alone), None)
-        rows = Taken(share.rows, around, operator, x, counted=share.own_nodes)
-        sums = Taken(share.sums, alone, loads, x.index_select(-1, share.into_sums))
+        rows = Taken(
+            share.rows,
+            around,
+            operator,
+            x,
+            None if motion.inertia is None else partial(_placed, share, motion.inertia),
+            counted=share.own_nodes,
+        )
+        sums = Taken(
+            share.sums,
+            alone,
+            loads,
+            x.index_select(-1, share.into_sums),
+            kinetic=None if motion.velocity is None else partial(_kinetic, share, motion),
+        )
         found.append(Seen(share, rows, sums))
     return found
+
+
+def _placed(share: Share, x: Tensor) -> Tensor:
+    """Put the own entries of a vector of the process where the share has them."""
+    return x.new_zeros(share.rows.numbering.n).index_copy(0, share.owned, x[share.held])
+
+
+def _kinetic(share: Share, motion: Motion) -> Tensor:
+    if motion.velocity is None or motion.momentum is None:
+        raise ArgumentError("nothing moves here")
+    return 0.5 * (motion.velocity[share.held] * motion.momentum[share.held]).sum()
+
+
+class TakenInParts:
+    """A solved scene of a problem in parts, from which outputs are taken.
+
+    Parameters
+    ----------
+    division, scene
+        The problem and its values.
+    u
+        What is held here of the solution ``[n_held]``.
+    motion
+        How it moves.
+    """
+
+    def __init__(
+        self, division: Division, scene: SharedScene, u: Tensor, motion: Motion | None = None
+    ) -> None:
+        self.division, self.scene, self.u = division, scene, u
+        self.motion = Motion() if motion is None else motion
+        self.quantities: list[Quantity] = quantities(division)
+
+    def outputs(self, known: object = None) -> dict[str, Tensor]:
+        """Evaluate all outputs, recorded as one node; in parts none is known before."""
+        del known
+        names = [output.name for output in self.division.spec.outputs]
+        if not names:
+            return {}
+        inputs = (self.u, *self.motion.tensors(), *self.scene.tensors())
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+            found: tuple[Tensor, ...] = _Outputs.apply(self, *inputs)
+        else:
+            with torch.no_grad():
+                found = self.values(inputs)
+        return dict(zip(names, found, strict=True))
+
+    def _seen(self, inputs: tuple[Tensor, ...], spread: list[Tensor]) -> list[Seen]:
+        count = 1 + len(self.motion.tensors())
+        motion, scene = self.motion.put(list(inputs[1:count])), self.scene.put(inputs[count:])
+        scene.trial = self.scene.trial
+        d = self.division
+        return everywhere(d.comm, d.device, lambda: (seen(d, scene, spread, motion), ()))[0]
+
+    def values(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return all outputs, not recorded."""
+        found = self._seen(inputs, self.division.spread(inputs[0]))
+        return tuple(q.value(found) for q in self.quantities)
+
+    def pulled_back(
+        self, inputs: tuple[Tensor, ...], grads: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """Return the gradient of every input; of those that all processes hold, this process's share."""
+        d = self.division
+        with torch.enable_grad():
+            spread = [x.requires_grad_() for x in d.spread(inputs[0])]
+            found = self._seen(inputs, spread)
+            pairs = []
+            for quantity, grad in zip(self.quantities, grads, strict=True):
+                if grad is not None:
+                    pairs += quantity.pulled_back(found, grad)
+        live = [(value, seed) for value, seed in pairs if value.requires_grad]
+        wanted = [x for x in inputs[1:] if x.requires_grad]
+        slopes: list[Tensor | None] = [None] * (len(wanted) + len(spread))
+        if live:
+            slopes = list(
+                torch.autograd.grad(
+                    [value for value, _ in live],
+                    [*wanted, *spread],
+                    [seed.expand_as(value) for value, seed in live],
+                    allow_unused=True,
+                )
+            )
+        of_u = [
+            torch.zeros_like(x) if g is None else g
+            for x, g in zip(spread, slopes[len(wanted) :], strict=True)
+        ]
+        rest = iter(slopes)
+        return [d.collect(of_u), *(next(rest) if x.requires_grad else None for x in inputs[1:])]
+
+
+class _Outputs(torch.autograd.Function):
+    """Solution, motion and given values -> outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, taken: TakenInParts, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = taken.values(tuple(x.detach() for x in inputs))
+        ctx.taken = taken
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_second()
+        needed = ctx.needs_input_grad[1:]
+        inputs = tuple(
+            x.detach().requires_grad_(need)
+            for x, need in zip(ctx.saved_tensors, needed, strict=True)
+        )
+        return None, *ctx.taken.pulled_back(inputs, grads)
 
 
 class Quantity(ABC):

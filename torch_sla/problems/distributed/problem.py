@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems.distributed.division import Division
-from torch_sla.problems.distributed.given import WholeValues
-from torch_sla.problems.distributed.node import Run, solve_parts
+from torch_sla.problems.distributed.model import SharedModel
+from torch_sla.problems.distributed.outputs import TakenInParts
+from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["DistributedProblem", "distribute"]
+__all__ = ["DistributedProblem", "distribute", "shared_problem"]
 
 
 def distribute(
@@ -90,7 +92,20 @@ def distribute(
 
         searched: Any = problem
         return DistributedDesign(searched, comm, where)
-    return DistributedProblem(problem, comm, where)
+    return shared_problem(problem, comm, where)
+
+
+def shared_problem(problem: Any, comm: Communicator, device: torch.device) -> DistributedProblem:
+    """Return a problem in parts, of the class that its type has."""
+    if problem.type == "transient":
+        from torch_sla.problems.distributed.transient import DistributedTransient
+
+        return DistributedTransient(problem, comm, device)
+    if problem.type == "eigen":
+        from torch_sla.problems.distributed.modes import DistributedModes
+
+        return DistributedModes(problem, comm, device)
+    return DistributedProblem(problem, comm, device)
 
 
 class DistributedProblem:
@@ -112,6 +127,9 @@ class DistributedProblem:
 
     def __init__(self, spec: Any, comm: Communicator, device: torch.device) -> None:
         self.spec, self.comm, self.device = spec, comm, device
+        reason = refusal(spec)
+        if reason is not None:
+            raise SpecError(f"several processes cannot share this problem: {reason}")
         comm.agree({"the problem": f"{spec.type} {spec.spec_hash}", "parts": comm.parts})
 
     @contextlib.contextmanager
@@ -131,9 +149,18 @@ class DistributedProblem:
         with self._located():
             return Division(self.spec, self.comm, self.device)
 
+    @cached_property
+    def model(self) -> SharedModel:
+        """The problem in parts, with the face of a lowered one."""
+        return SharedModel(self.division)
+
+    def describe(self) -> str:
+        """Return how the problem was cut, for people; all processes call it together."""
+        return self.division.describe()
+
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives, on the whole mesh."""
-        return self.division.whole.sites(name).clone()
+        return self.division.whole.sites(name, None, self.spec.declared).clone()
 
     def solve(
         self,
@@ -144,6 +171,7 @@ class DistributedProblem:
         start: Tensor | None = None,
         info: bool = False,
         throw: bool = True,
+        progress: ProgressCallback | None = None,
         **named: Any,
     ) -> DistributedSolution:
         """Solve; all processes call it together, with the same values. As `Problem.solve`, but for one member.
@@ -160,27 +188,17 @@ class DistributedProblem:
         ArgumentError
             For moved points and batches, which are solved by one process.
         """
-        if points is not None:
-            raise ArgumentError(
-                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
-            )
-        division = self.division
         with self._located():
-            given = WholeValues(division.whole, joined(values, named))
-            self.comm.agree(given.facts)
+            scene = self.model.scene(joined(values, named), points)
             if start is not None:
                 start = self._checked(start)
-            run = Run(division, given, start, throw=throw)
-            u, *outputs = solve_parts(run)
-        report = run.equation.info
-        if report is None:
-            raise GradientError("the solve left no report")
+            told = progress if self.comm.rank == 0 else None
+            u, _, report = self.model.state(scene, start, throw=throw, progress=told)
+            scene.verdict.failed = scene.trial = not report.converged
+            outputs = TakenInParts(self.division, scene, u).outputs()
         if not info:
             report.history.clear()
-        names = [output.name for output in self.spec.outputs]
-        return DistributedSolution(
-            self, u, dict(zip(names, outputs, strict=True)), report, given.home
-        )
+        return DistributedSolution(self, u, outputs, report, scene.home)
 
     def _checked(self, start: Tensor) -> Tensor:
         n = self.division.layout.n_held

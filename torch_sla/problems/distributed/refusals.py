@@ -14,17 +14,15 @@ __all__ = ["TYPES", "refusal", "table"]
 TYPES: dict[str, str | None] = {
     "poisson": None,
     "elasticity": None,
-    "hyperelasticity": "its loads come in steps that are cut where Newton's method fails, and on several processes "
-    "Newton's method takes the whole load at once",
+    "hyperelasticity": None,
     "helmholtz": "its indefinite complex matrix needs a direct solver or a shifted Laplacian, and neither works on "
     "several processes",
     "stokes": "its saddle-point matrix needs a block preconditioner, and none works on several processes",
-    "weak_form": "what its matrix is like is not known, so no preconditioner that works on several processes can be "
-    "chosen for it",
+    "weak_form": None,
     "linear": "it has no mesh to cut; give the rows of the matrix to DSparseTensor.from_local instead",
     "nonlinear": "it has no mesh to cut; use DSparseTensor.nonlinear_solve instead",
-    "eigen": "its shift-invert factorisation works in one process; use DSparseTensor.eigsh on the matrices instead",
-    "transient": "its steps are recorded and solved in one process",
+    "eigen": None,
+    "transient": None,
     "design": None,
     "sweep": "its cases are batched in one process; start one run for each case instead",
 }
@@ -36,10 +34,24 @@ def refusal(spec: Problem) -> str | None:
     reason = TYPES.get(spec.type, "its meaning on several processes is not written")
     if reason is not None:
         return f"{spec.type}: {reason}"
+    if getattr(spec, "damped", False) and spec.type == "eigen":
+        return "eigen: damped modes come of factors, which one process makes; leave the damping out"
+    if spec.inner is not None and spec.type != "design":
+        return refusal(spec.inner)
+    if spec.type == "eigen":
+        return "eigen: matrices have no mesh to cut; use DSparseTensor.eigsh on their rows instead"
     if any(isinstance(condition, Periodic) for condition in getattr(spec, "boundary", ())):
         return "a periodic condition ties unknowns of different parts to each other, which the parts do not know of"
     if any(isinstance(c, Dirichlet) and c.at is not None for c in getattr(spec, "boundary", ())):
         return "a value given at single points (at) may lie in no facet of a part"
+    if getattr(spec, "control", "load") == "arc_length":
+        return "control: arc_length follows its path in one process; several apply the loads in steps (control: load)"
+    fields = getattr(spec, "fields", {})
+    if spec.type == "weak_form" and len(fields) > 1:
+        return (
+            f"weak_form: with several unknowns ({' '.join(fields)}) its matrix may be a saddle point, for which no "
+            "preconditioner works on several processes"
+        )
     if spec.solver.backend not in ("auto", "pytorch"):
         return (
             f"solver.backend {spec.solver.backend!r} works in one process; the methods of several are those of "

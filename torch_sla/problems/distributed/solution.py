@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.distributed.node import refuse_second
+from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.expression import nearest
+from torch_sla.problems.report.pieces import Frame, save_pieces
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -51,19 +52,24 @@ class DistributedSolution:
         self.problem, self.info, self.flat = problem, info, u
         division = problem.division
         self.outputs = {name: value.to(home) for name, value in outputs.items()}
-        dofs = division.whole.dofs
+        self.home, dofs = home, division.whole.dofs
         c = dofs.components
-        self.u = (u if c == 1 else u.unflatten(-1, (-1, c))).to(home)
+        self.u = self._shaped(u)
         self.fields: dict[str, Tensor] = {}
         self.numbers = {"u": (division.layout.names[::c] // c).to(home)}
         self._sizes = {"u": dofs.n_nodes}
         counts = division.whole.counts
-        for output in problem.spec.outputs:
+        for output in division.spec.outputs:
             if isinstance(output, Field):
                 own = [_sites(output.on, s, counts) for s in division.shares]
                 empty = torch.zeros(0, dtype=torch.int64, device=division.device)
                 self.numbers[output.name] = torch.cat([empty, *own]).to(home)
                 self._sizes[output.name] = counts[output.on]
+
+    def _shaped(self, u: Tensor) -> Tensor:
+        """Return unknowns ``[*, n_held]`` node by node."""
+        c = self.problem.division.whole.dofs.components
+        return (u if c == 1 else u.unflatten(-1, (-1, c))).to(self.home)
 
     @property
     def spec(self) -> Any:
@@ -95,10 +101,16 @@ class DistributedSolution:
         """
         if name not in self.numbers:
             raise ArgumentError(f"{name!r} is no field; fields: {' '.join(self.numbers)}")
+        dim = self.dim_of(name)
         found: Tensor = _Whole.apply(
-            self[name], self.numbers[name], self._sizes[name], self.problem.comm
+            self[name].movedim(dim, 0), self.numbers[name], self._sizes[name], self.problem.comm
         )
-        return found
+        return found.movedim(0, dim)
+
+    def dim_of(self, name: str) -> int:
+        """Return which dimension of a field counts its sites."""
+        del name
+        return 0
 
     def total(self, x: Tensor) -> Tensor:
         """Return the sum over processes of what each has of something; differentiable.
@@ -117,22 +129,30 @@ class DistributedSolution:
         flat = torch.cat([u.flatten(), -bound])
         return {"u": (least, float(comm.reduce(flat.amax().to(self.problem.device), "max")))}
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".pvtu", ".json")
+
+    def frames(self) -> list[Frame]:
+        """Return what a viewer sees, one after the other."""
+        own = {o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)}
+        return [Frame(0.0, {"u": self.flat}, {n: self[n] for n in self.outputs if n in own})]
+
     def save(self, path: str | Path) -> list[Path]:
         """Write to files; all processes call it together.
 
         Parameters
         ----------
         path
-            ``.pvtu``: a piece from every process, and one file that names them. ``.json``: outputs that are the
-            same everywhere, written by the first process.
+            ``.pvtu``: a piece from every process, and one file that names them. ``.pvd``: one of these for every time,
+            and one file that names them. ``.json``: outputs that are the same everywhere, written by the first process.
 
         Returns
         -------
         list of Path
             What this process wrote.
         """
-        from torch_sla.problems.report.pieces import save_pieces
-
         return save_pieces(self, Path(path))
 
     def __repr__(self) -> str:

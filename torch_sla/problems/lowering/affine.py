@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.problems.expression import degree
-from torch_sla.problems.lowering.leaves import scene_tensors
 from torch_sla.problems.specs.outputs import Flux, Integral, Line, Probe, Reaction
 from torch_sla.problems.specs.value import Formula
 
@@ -49,7 +48,7 @@ def batched(scene: Scene) -> frozenset[str]:
 
 def is_plain(scene: Scene, *more: Tensor) -> bool:
     """Whether no transform of torch, tangent of forward mode or inference mode is about, which see every operation."""
-    tensors = (*scene_tensors(scene), *more)
+    tensors = (*scene.tensors(), *more)
     if torch.is_inference_mode_enabled() or any(map(_wrapped, tensors)):
         return False
     return all(torch.autograd.forward_ad.unpack_dual(x).tangent is None for x in tensors)

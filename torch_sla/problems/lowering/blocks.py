@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_sla.problems.lowering.affine import batched, is_plain
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.operators import Operator
-from torch_sla.problems.lowering.outputs import Taken, take
+from torch_sla.problems.lowering.outputs import Taken
 from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.timing import in_load
 
@@ -115,7 +115,7 @@ def solve_blocks(
         here = u.narrow(dim, members.start, members.stop - members.start)
         here.copy_(model.finished(part, constraint.recover(u_hat, g)))
         part.trial = not info.converged
-        for name, value in take(Taken(model, part, operator, here)).items():
+        for name, value in Taken(model, part, operator, here).outputs().items():
             parts.setdefault(name, []).append(value)
         if report is not None:
             info.absorb(report)

@@ -58,6 +58,10 @@ def _build(spec: Spec) -> Mesh:
     build: Callable[[Any], Mesh] = _BUILDERS[type(spec)]
     try:
         return build(spec)
+    except MemoryError:
+        raise SpecError(
+            "this mesh needs more memory than there is; take fewer cells", path="mesh"
+        ) from None
     except MeshError as error:
         raise SpecError(str(error), path="mesh") from error
 

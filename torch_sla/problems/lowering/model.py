@@ -17,7 +17,7 @@ from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
-from torch_sla.problems.lowering.outputs import Taken, check_places, take
+from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
@@ -167,7 +167,7 @@ class Model(Frame, ABC):
         if fast is not None:
             u, report = fast
             taken = Taken(self, scene, None, u)
-            outputs = take(taken)
+            outputs = taken.outputs()
         elif blocks is not None:
             taken, outputs, report = solve_blocks(self, scene, blocks, throw=throw)
         else:
@@ -175,7 +175,7 @@ class Model(Frame, ABC):
             # What failed may be NaN; the report says so, and laws of it are taken as they come.
             scene.trial = not report.converged
             taken = Taken(self, scene, operator, u)
-            outputs = take(taken)
+            outputs = taken.outputs()
         if not info:
             report.history.clear()
         return Solution(taken, outputs, report)
@@ -196,12 +196,11 @@ class Model(Frame, ABC):
         g = self.compiled.sides(self.given_values(scene))
         constraint = self.compiled.constraint
         constrained, load = constraint.apply(operator.values, operator.load, g)
-        u_hat, report = solve_batch(
-            constraint.pattern,
+        u_hat, report = self.solved(
             constrained,
             load,
-            self.structure(operator.definite, operator.symmetric),
-            self.spec.solver,
+            operator.definite,
+            operator.symmetric,
             start=None if start is None else start.to(load),
             throw=throw,
         )
@@ -263,6 +262,35 @@ class Model(Frame, ABC):
             positive_definite=definite,
             coordinates=self.coordinates,
         )
+
+    def solved(
+        self,
+        values: Tensor,
+        load: Tensor,
+        definite: bool | None,
+        symmetric: bool | None,
+        **options: Any,
+    ) -> tuple[Tensor, SolveInfo]:
+        """Solve with a constrained matrix ``[*batch, nnz]``; options as for `solve_batch`."""
+        pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
+        return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
+
+    @property
+    def prescribes(self) -> bool:
+        """Whether conditions give some unknowns, or tie them to each other."""
+        tied = any(s.to is not None for s in self.selections)
+        return tied or len(self.compiled.constrained) > 0
+
+    def norm(self, u: Tensor) -> Tensor:
+        """Return the Euclidean norm of vectors of unknowns: ``[*batch, n]`` to ``[*batch]``."""
+        size: Tensor = torch.linalg.vector_norm(u, dim=-1)
+        return size
+
+    def rms(self, u: Tensor) -> Tensor:
+        """Return the root mean square of the first unknown: ``[*batch, n]`` to ``[*batch]``."""
+        first = self.numbering.part(u, next(iter(self.ranks)))
+        size: Tensor = torch.linalg.vector_norm(first, dim=-1) / max(first.shape[-1], 1) ** 0.5
+        return size
 
     coordinates: Tensor | None = None
     """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""

@@ -24,8 +24,6 @@ from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
-from torch_sla.problems.lowering.leaves import scene_tensors, scene_with
-from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -98,11 +96,11 @@ class Equation:
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """Every tensor the equation depends on."""
-        return scene_tensors(self._scene)
+        return self._scene.tensors()
 
     def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
         """Put leaves in the place of the values and assemble what is linear."""
-        scene = scene_with(self._scene, leaves)
+        scene = self._scene.put(leaves)
         scene.factor = factor
         operator = self.model.loaded(scene)
         g = self.model.given_values(scene)
@@ -164,7 +162,7 @@ class Equation:
             def solve(values: Tensor, F: Tensor) -> Tensor:
                 rtol = None
                 if self._inexact:
-                    rtol = forcing(float(torch.linalg.vector_norm(F, dim=-1).max()))
+                    rtol = forcing(float(self.model.norm(F).max()))
                 return self._solve(values, F, rtol=rtol, memory=self._memory)
 
             step_by = LaggedStep(tangent, solve, self._reuse)
@@ -257,14 +255,14 @@ class Equation:
         constraint, operator = self.model.compiled.constraint, state.operator
         start = constraint.recover(u, state.g)
         forces = self.model.unconstrained(state.scene, operator, state.terms, start)
-        size = torch.linalg.vector_norm
+        size = self.model.norm
         # Forces at supports count: a residual that is small beside them is small.
-        reference = torch.maximum(
-            size(constraint.reduce(operator.load), dim=-1), size(forces, dim=-1)
-        ).expand(u.shape[:-1])
+        reference = torch.maximum(size(constraint.reduce(operator.load)), size(forces)).expand(
+            u.shape[:-1]
+        )
         try:
             rest = self.model.rest(state.scene)
-            u, info = newton_batch(evaluate, step, u, self._options, reference, rest=rest)
+            u, info = newton_batch(evaluate, step, u, self._options, reference, size, rest=rest)
         except SolveError as error:
             info = NonlinearInfo(result=error.result, method="newton", residual=float("nan"))
             notes.append(inside_step(error))
@@ -280,13 +278,12 @@ class Equation:
         rtol: float | None = None,
         memory: LaggedMultigrid | None = None,
     ) -> Tensor:
-        structure = self.model.structure(self.model.definite_tangent, self.model.symmetric)
-        x, self.linear = solve_batch(
-            self.model.compiled.constraint.pattern,
+        model = self.model
+        x, self.linear = model.solved(
             values,
             b,
-            structure,
-            self.model.spec.solver,
+            model.definite_tangent,
+            model.symmetric,
             transposed=transposed,
             rtol=rtol,
             memory=memory,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MANY = 4
 """Members of a batch from which on integrals are products with a row."""
 
-__all__ = ["Taken", "check_places", "held", "nodal", "take", "take_one"]
+__all__ = ["Taken", "check_places", "held", "nodal", "take_one"]
 
 
 class Taken:
@@ -63,6 +63,14 @@ class Taken:
         self.model, self.scene, self._operator, self.u = model, scene, operator, u
         self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
+
+    def outputs(self, known: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Evaluate all outputs of the problem but those that are known; return all in their order."""
+        found, known = {}, known or {}
+        for i, output in enumerate(self.model.spec.outputs):
+            name = output.name
+            found[name] = known[name] if name in known else take_one(self, output, f"outputs.{i}")
+        return found
 
     @property
     def operator(self) -> Operator:
@@ -98,15 +106,6 @@ class Taken:
         sites = PointSites(self.model, self.scene.geometry, points, self.u)
         value = self.scene.evaluate(Formula(expression), sites, path)
         return _sites_only(value, points.shape[0], self.batch)
-
-
-def take(taken: Taken, known: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Evaluate all outputs of a problem but those that are known; return all in their order."""
-    found, known = {}, known or {}
-    for i, output in enumerate(taken.model.spec.outputs):
-        name = output.name
-        found[name] = known[name] if name in known else take_one(taken, output, f"outputs.{i}")
-    return found
 
 
 def take_one(taken: Taken, output: kinds.OutputSpec, path: str) -> Tensor:

@@ -15,7 +15,7 @@ from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.interpolated import on_grid, tabulated
-from torch_sla.problems.lowering.parameters import law_tensors
+from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.specs.value import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Basis, Field
     from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.parameters import Given
 
 __all__ = ["Geometry", "Names", "Scene"]
 
@@ -136,10 +135,44 @@ class Scene:
     @property
     def requires_grad(self) -> bool:
         """Whether anything given wants a gradient."""
-        if self.geometry.points.requires_grad or any(v.requires_grad for v in self.given.values()):
-            return True
-        laws = self.given.laws.values()
-        return any(p.requires_grad for law in laws for p in law_tensors(law))
+        return any(x.requires_grad for x in (self.geometry.points, *self.tensors()))
+
+    # -- the tensors in it, for implicit nodes --------------------------------------------------
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return every tensor it depends on: given values, weights of laws, moved points."""
+        found = list(self.given.values())
+        for law in self.given.laws.values():
+            found += law_tensors(law)
+        if self.geometry.moved:
+            found.append(self.geometry.points)
+        return tuple(found)
+
+    def put(self, tensors: tuple[Tensor, ...]) -> Scene:
+        """Return the scene with others in the places of `tensors`."""
+        given, rest = Given(), list(tensors)
+        given.home = self.given.home
+        for name in self.given:
+            given[name] = rest.pop(0)
+        for name, law in self.given.laws.items():
+            own = [rest.pop(0) for _ in law_tensors(law)]
+            given.laws[name] = bound(law, own)
+        geometry = self.geometry
+        if geometry.moved:
+            geometry = Geometry(self.model, rest.pop(0), moved=True)
+        return self.like(given, geometry)
+
+    def at(self, t: float, values: Mapping[str, Tensor]) -> Scene:
+        """Return the scene at a time, with the values that some parameters have then."""
+        given = Given()
+        given.home, given.laws = self.given.home, self.given.laws
+        given.update(self.given)
+        given.update(values)
+        scene = self.like(given)
+        scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
+        return scene
+
+    # -- places ---------------------------------------------------------------------------------
 
     def cells(self, u: Tensor | None = None) -> BasisSites:
         """Return all cells, where the solution is seen if it is given."""

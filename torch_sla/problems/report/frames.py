@@ -158,12 +158,19 @@ def _modes(solution: ModalSolution) -> Frames:
     model = solution.model.model
     nodal = _unknowns(model, solution.flat.detach())
     numbers = range(1, len(solution.flat) + 1)
-    if "load_factors" in solution.outputs:
-        found, said = solution.eigenvalues, "mode {}: load factor {:.5g}"
-    else:
-        found, said = solution.frequencies, "mode {}: {:.5g} Hz"
-    titles = [said.format(i, f) for i, f in zip(numbers, found.tolist(), strict=True)]
+    titles = [f"mode {i}: {said}" for i, said in zip(numbers, _of_modes(solution), strict=True)]
     return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {})
+
+
+def _of_modes(solution: ModalSolution) -> list[str]:
+    """Say of each mode what people call its eigenvalue."""
+    outputs = solution.outputs
+    if "load_factors" in outputs:
+        return [f"load factor {w:.5g}" for w in solution.eigenvalues.tolist()]
+    if "frequencies" in outputs:
+        return [f"{f:.5g} Hz" for f in outputs["frequencies"].tolist()]
+    name, word = ("wavenumbers", "k") if "wavenumbers" in outputs else ("eigenvalues", "λ")
+    return [f"{word} = {w:.4g}" for w in solution[name].tolist()]
 
 
 def _unknowns(model: Any, states: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -26,17 +27,37 @@ if TYPE_CHECKING:
     from torch_sla.problems.distributed.division import Share
     from torch_sla.problems.distributed.solution import DistributedSolution
 
-__all__ = ["save_pieces", "summary_of_parts"]
+__all__ = ["Frame", "save_pieces", "summary_of_parts"]
 
 _SHOWN = 64
 _SECTIONS = {"PointData": "PPointData", "CellData": "PCellData", "Points": "PPoints"}
+
+
+class Frame(NamedTuple):
+    """What a viewer sees at once.
+
+    Parameters
+    ----------
+    at
+        A time, or a number.
+    unknowns
+        Vectors of the unknowns here ``[n_held]`` by name.
+    fields
+        `Field` outputs on this process's sites, by name.
+    """
+
+    at: float
+    unknowns: Mapping[str, Tensor]
+    fields: Mapping[str, Tensor]
 
 
 def save_pieces(solution: DistributedSolution, path: Path) -> list[Path]:
     """Write a solution in parts; see `DistributedSolution.save`."""
     match path.suffix:
         case ".pvtu":
-            return _fields(solution, path)
+            return _fields(solution, solution.frames()[-1], path)
+        case ".pvd":
+            return _series(solution, path)
         case ".json":
             text = json.dumps(summary_of_parts(solution), indent=1) + "\n"
             if not _writes(solution):
@@ -44,19 +65,39 @@ def save_pieces(solution: DistributedSolution, path: Path) -> list[Path]:
             _whole_or_nothing(path, text)
             return [path]
     raise ArgumentError(
-        f"path ends in {path.suffix!r}; a solution in parts is saved as .pvtu (fields) or .json (numbers)"
+        f"path ends in {path.suffix!r}; a solution in parts is saved as {' '.join(solution.endings)} (.json: numbers)"
     )
+
+
+def _series(solution: DistributedSolution, path: Path) -> list[Path]:
+    """Write every frame as one ``.pvtu``, and a file that names them with their times."""
+    root = ET.Element("VTKFile", type="Collection", version="0.1", byte_order="LittleEndian")
+    collection = ET.SubElement(root, "Collection")
+    frames, written = solution.frames(), []
+    digits = len(str(max(len(frames) - 1, 1)))
+    for i, frame in enumerate(frames):
+        one = path.with_name(f"{path.stem}-{i:0{digits}d}.pvtu")
+        written += _fields(solution, frame, one)
+        at = repr(float(frame.at))
+        ET.SubElement(collection, "DataSet", timestep=at, group="", part="0", file=one.name)
+    if _writes(solution):
+        ET.indent(root)
+        text = ET.tostring(root, encoding="unicode")
+        _whole_or_nothing(path, f'<?xml version="1.0"?>\n{text}\n')
+        written.append(path)
+    return written
 
 
 def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
     """Return the outputs that are the same everywhere and how they were found; all processes call it together."""
     info, comm = solution.info, solution.problem.comm
     outputs: dict[str, Any] = {}
-    for output in solution.spec.outputs:
-        value = solution[output.name].detach().cpu()
-        if not isinstance(output, Field):
+    fields = {o.name for o in solution.problem.division.spec.outputs if isinstance(o, Field)}
+    for name in solution:
+        value = solution[name].detach().cpu()
+        if name not in fields:
             large = value.numel() > _SHOWN
-            outputs[output.name] = {"shape": list(value.shape)} if large else value.tolist()
+            outputs[name] = {"shape": list(value.shape)} if large else value.tolist()
     traffic = torch.tensor(
         [solution.traffic.messages, solution.traffic.bytes], device=solution.problem.device
     )
@@ -88,22 +129,26 @@ def _writes(solution: DistributedSolution) -> bool:
     return 0 in solution.problem.comm.held
 
 
-def _fields(solution: DistributedSolution, path: Path) -> list[Path]:
+def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Path]:
     division = solution.problem.division
-    spread = division.spread(solution.flat.detach())
-    nodal = [o.name for o in solution.spec.outputs if isinstance(o, Field) and o.on == "nodes"]
-    on_points = {name: _at_points(solution, name) for name in nodal}
+    spread = {n: division.spread(x.detach()) for n, x in frame.unknowns.items()}
+    kinds = {o.name: o.on for o in division.spec.outputs if isinstance(o, Field)}
+    on_points = {
+        name: _at_points(solution, value)
+        for name, value in frame.fields.items()
+        if kinds[name] == "nodes"
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     offset = 0
-    for i, (share, u) in enumerate(zip(division.shares, spread, strict=True)):
+    for i, share in enumerate(division.shares):
         n_cells = share.sums.mesh.n_cells
-        points = {"u": share.sums.at_points(u[share.into_sums])}
+        points = {n: share.sums.at_points(u[i][share.into_sums]) for n, u in spread.items()}
         points |= {name: parts[i] for name, parts in on_points.items()}
         cells = {
-            o.name: solution[o.name].detach()[offset : offset + n_cells]
-            for o in solution.spec.outputs
-            if isinstance(o, Field) and o.on == "cells"
+            name: value.detach()[offset : offset + n_cells]
+            for name, value in frame.fields.items()
+            if kinds[name] == "cells"
         }
         offset += n_cells
         written.append(_piece(path, share.part))
@@ -150,7 +195,7 @@ def _master(piece: Path, names: list[str]) -> str:
     return '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _at_points(solution: DistributedSolution, name: str) -> list[Tensor]:
+def _at_points(solution: DistributedSolution, value: Tensor) -> list[Tensor]:
     """Return a nodal field at all mesh points of every share, those of others fetched."""
     division = solution.problem.division
     layout, place = Layout.of_parts(division.comm, division.point_part.to(division.device))
@@ -165,7 +210,7 @@ def _at_points(solution: DistributedSolution, name: str) -> list[Tensor]:
         parts.append(torch.full_like(order, share.part))
     empty = torch.zeros(0, dtype=torch.int64, device=division.device)
     halo = Halo(layout, torch.cat([empty, *wanted]), torch.cat([empty, *parts]))
-    value = solution[name].detach().to(division.device)
+    value = value.detach().to(division.device)
     flat = value.reshape(layout.n_held, -1)
     ghosts = halo.fetch(flat).split([len(o) for o in orders])
     found = []

@@ -263,6 +263,17 @@ class EigenProblem(AlgebraProblem):
         proportional = self.mass_damping != 0.0 or self.stiffness_damping != 0.0
         return self.damping is not None or proportional
 
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What people call the eigenvalues, by name among the results."""
+        if self.kind == "buckling":
+            return ("load_factors",)
+        if self.damped:
+            return ("frequencies", "damping_ratios")
+        if self.of is not None and self.of.type == "helmholtz":
+            return ("wavenumbers",)
+        return ("frequencies",)
+
     def _damped(self) -> None:
         if self.of is not None and self.of.type == "helmholtz":
             if self.which != "SM":

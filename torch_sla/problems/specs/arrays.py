@@ -97,7 +97,7 @@ class Array:
             try:
                 return cls(value)
             except ValueError as error:
-                raise fault(f"not a rectangular array of numbers: {error}") from None
+                raise fault(f"an array of finite numbers is needed: {error}") from None
         raise fault(
             f"an array, nested lists or {{file, key}} is needed; received {type(value).__name__}"
         )

@@ -20,6 +20,7 @@ from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.optimizers import OPTIMIZERS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
 from torch_sla.problems.specs.of import any_of
@@ -76,8 +77,22 @@ else:
     Stage = Annotated[dict[Text, Any], BeforeValidator(thaw), MinLen(1), AfterValidator(FrozenMap)]
 
 
+def _as_measured(value: Any) -> Any:
+    """Say how numbers become data."""
+    if isinstance(value, list | tuple) or hasattr(value, "shape"):
+        raise fault(
+            "numbers alone are no data: Measured(values, noise=...), in a file {values: [...], noise: ...}; leave what "
+            "was not measured out of values and result alike"
+        )
+    return value
+
+
 if not TYPE_CHECKING:
-    Data = Annotated[dict[Text, Measured], BeforeValidator(thaw), AfterValidator(FrozenMap)]
+    Data = Annotated[
+        dict[Text, Annotated[Measured, BeforeValidator(_as_measured)]],
+        BeforeValidator(thaw),
+        AfterValidator(FrozenMap),
+    ]
 
 
 class DesignProblem(Problem):
@@ -380,8 +395,7 @@ def _physics(problem: Problem) -> Problem:
 def _results(problem: Problem) -> Iterator[str]:
     """Yield the names of all results of a problem."""
     yield from problem.fields
-    if problem.type == "eigen":
-        yield "frequencies"
+    yield from getattr(problem, "called", ())
     here: Problem | None = problem
     while here is not None:
         for output in here.outputs:

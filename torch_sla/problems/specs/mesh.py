@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.value import FilePath, Listed, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AnnulusMesh",
@@ -24,6 +28,16 @@ __all__ = [
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Length: TypeAlias = Annotated[float, Field(gt=0)]
+MOST_CELLS = 1_000_000_000
+"""More than that are a mistake, or an attack on the memory of whoever reads the file."""
+
+
+def _countable(counts: Sequence[int]) -> Sequence[int]:
+    if math.prod(counts) > MOST_CELLS:
+        raise ValueError(f"{math.prod(counts)} cells; at most {MOST_CELLS} are possible")
+    return counts
+
+
 Ratio: TypeAlias = Annotated[float, Field(ge=1e-6, le=1e6)]
 CellType: TypeAlias = Literal[
     "line",
@@ -78,9 +92,9 @@ class RectangleMesh(Spec):
     """
 
     type: Literal["rectangle"] = "rectangle"
-    cells: Annotated[Listed[Count], Field(min_length=2, max_length=2)] = Field(
-        description="Divisions along x and y."
-    )
+    cells: Annotated[
+        Listed[Count], Field(min_length=2, max_length=2), AfterValidator(_countable)
+    ] = Field(description="Divisions along x and y.")
     size: Annotated[Listed[Length], Field(min_length=2, max_length=2)] = Field(
         default=(1.0, 1.0), description="Side lengths."
     )
@@ -97,9 +111,9 @@ class BoxMesh(Spec):
     """A box cut into a grid; facet tags ``left right`` (x), ``front back`` (y), ``bottom top`` (z)."""
 
     type: Literal["box"] = "box"
-    cells: Annotated[Listed[Count], Field(min_length=3, max_length=3)] = Field(
-        description="Divisions along x, y and z."
-    )
+    cells: Annotated[
+        Listed[Count], Field(min_length=3, max_length=3), AfterValidator(_countable)
+    ] = Field(description="Divisions along x, y and z.")
     size: Annotated[Listed[Length], Field(min_length=3, max_length=3)] = Field(
         default=(1.0, 1.0, 1.0), description="Side lengths."
     )
@@ -157,9 +171,9 @@ class AnnulusMesh(Spec):
     """
 
     type: Literal["annulus"] = "annulus"
-    cells: Annotated[Listed[Count], Field(min_length=2, max_length=2)] = Field(
-        description="Divisions along the radius and around."
-    )
+    cells: Annotated[
+        Listed[Count], Field(min_length=2, max_length=2), AfterValidator(_countable)
+    ] = Field(description="Divisions along the radius and around.")
     inner: Length = Field(default=0.5, description="Inner radius.")
     outer: Length = Field(default=1.0, description="Outer radius.")
     origin: Place = Field(default=(0.0, 0.0), description="Centre.")

@@ -120,7 +120,7 @@ class Samples(Spec):
     of: Distributions = Field(
         description="Distribution of each parameter; the numbers of a vector are independent."
     )
-    count: Annotated[int, Field(ge=1)] = Field(description="Number of cases.")
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="Number of cases.")
     method: Literal["random", "latin_hypercube", "sobol"] = Field(
         default="latin_hypercube",
         description="Independent, one in each of `count` slices of every axis, or a scrambled Sobol sequence "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
@@ -17,6 +18,9 @@ from torch_sla.problems.specs.samples import Samples
 from torch_sla.problems.specs.value import FrozenMap, Listed
 
 __all__ = ["SweepProblem"]
+
+MOST_CASES = 1_000_000
+"""More than that are a mistake, or an attack on the memory of whoever reads the file."""
 
 
 if TYPE_CHECKING:
@@ -127,6 +131,13 @@ class SweepProblem(Problem):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
+        if isinstance(self.cases, dict):
+            count = math.prod(len(values) for values in self.cases.values())
+            if count > MOST_CASES:
+                raise SpecError(
+                    f"a grid of {count} cases; at most {MOST_CASES} are solved together",
+                    path="cases",
+                )
         if isinstance(self.cases, Samples):
             self._known(self.cases.of, "cases.of")
         first = self.every[0].keys()

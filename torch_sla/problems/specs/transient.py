@@ -104,7 +104,7 @@ class TransientProblem(Problem):
         description="Its rate at t = 0, with two derivatives in time; 0 when left out.",
     )
     end: Annotated[float, Field(gt=0)] = Field(description="The last time (s).")
-    steps: Annotated[int, Field(ge=1)] = Field(description="Number of equal steps.")
+    steps: Annotated[int, Field(ge=1, le=100_000_000)] = Field(description="Number of equal steps.")
     adaptive: Adaptive | None = Field(
         default=None,
         description="Halve the equal steps where the error asks for it; outputs stay at their times.",

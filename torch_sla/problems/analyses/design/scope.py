@@ -49,7 +49,8 @@ class DesignScope:
             return self.values[name]
         case, own = self.spec.results[name]
         solution = self.solutions[case]
-        found: Tensor = solution.frequencies if own == "frequencies" else solution[own]
+        named = own in getattr(solution.spec, "called", ())
+        found: Tensor = getattr(solution, own) if named else solution[own]
         return found
 
     def place(self, name: str) -> Place:

@@ -1,0 +1,121 @@
+"""Goals made of eigenvalues by the names people give them, and data and goals that do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import (
+    MMA,
+    Compliance,
+    DesignProblem,
+    Dirichlet,
+    EigenProblem,
+    ElasticityProblem,
+    HelmholtzProblem,
+    IntervalMesh,
+    Neumann,
+    Parameter,
+    Probe,
+    RectangleMesh,
+    Robin,
+    Variable,
+)
+from torch_sla.errors import ArgumentError, ExpressionError, SpecError
+
+
+def body(**more) -> ElasticityProblem:
+    return ElasticityProblem(
+        mesh=RectangleMesh(cells=(6, 2), size=(3.0, 1.0), cell="quad"),
+        model="plane_stress",
+        young_modulus=Parameter("E", on="cells", default=1.0),
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=[-0.01, 0.0])],
+        **more,
+    )
+
+
+def cavity(**more) -> HelmholtzProblem:
+    return HelmholtzProblem(
+        mesh=IntervalMesh(cells=12),
+        order=2,
+        wavenumber=Parameter("k", default=5.0),
+        refraction=Parameter("E", on="cells", default=1.0),
+        boundary=[Robin("left", "-1j*k", 0.0), Robin("right", "-0.2j*k", 0.0)],
+        **more,
+    )
+
+
+GOALS = {
+    "damped": (
+        EigenProblem(of=body(), k=2, mass_damping=0.01, stiffness_damping=0.02),
+        "damping_ratios[0]",
+        "frequencies[0] >= 0.01",
+    ),
+    "buckling": (
+        EigenProblem(of=body(), k=1, kind="buckling"),
+        "-load_factors[0]",
+        "mean(E) <= 2",
+    ),
+    "resonance": (EigenProblem(of=cavity(), k=1), "abs(imag(wavenumbers[0]))", "mean(E) <= 2"),
+    "stiff": (
+        {"at_rest": body(outputs=[Compliance("c")]), "moving": EigenProblem(of=body(), k=2)},
+        "c",
+        "frequencies[0] >= 0.02",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_their_gradients(name: str) -> None:
+    of, objective, constraint = GOALS[name]
+    problem = DesignProblem(
+        of=of,
+        variables=[Variable("E", initial=1.0, bounds=(0.1, 10.0))],
+        objective=objective,
+        constraints=[constraint],
+        optimizer=MMA(max_iterations=2),
+    )
+    oracle = problem.compile().oracle({})
+    x, g = oracle.start, torch.Generator().manual_seed(1)
+    x = x + 0.05 * torch.rand(x.shape, generator=g, dtype=x.dtype)
+    way, h = torch.randn(x.shape, generator=g, dtype=x.dtype), 1e-5
+    at, up, down = (oracle.value_and_grad(x + s * h * way) for s in (0, 1, -1))
+    assert float(at.gradient @ way) == pytest.approx((up.value - down.value) / (2 * h), rel=1e-4)
+    slopes = (up.constraints - down.constraints) / (2 * h)
+    torch.testing.assert_close(at.jacobian @ way, slopes, rtol=1e-4, atol=1e-8)
+
+
+def test_a_name_that_is_not_theirs() -> None:
+    """A load factor is no square of a frequency."""
+    of = EigenProblem(of=body(), k=1, kind="buckling")
+    with pytest.raises(SpecError, match="no result or parameter 'frequencies'"):
+        DesignProblem(of=of, variables=[Variable("E", initial=1.0)], objective="frequencies[0]")
+    with pytest.raises(ArgumentError, match="another name: load_factors"):
+        _ = of.solve().frequencies
+    with pytest.raises(AttributeError, match="damping_ratios"):
+        _ = of.solve().damping_ratios
+
+
+def test_data_and_goals_that_do_not_fit() -> None:
+    of = cavity(source=1.0, outputs=[Probe("p", at=[0.3, 0.6])])
+    vary = [Variable("E", initial=1.0)]
+    for given in ([1.0, 2.0], torch.ones(2)):
+        with pytest.raises(SpecError, match=r"data.p: numbers alone are no data: Measured"):
+            DesignProblem(of=of, variables=vary, objective="misfit(p)", data={"p": given})
+    with pytest.raises(SpecError, match="finite numbers"):
+        DesignProblem(
+            of=of,
+            variables=vary,
+            objective="misfit(p)",
+            data={"p": {"values": [1.0, float("nan")]}},
+        )
+    with pytest.raises(ExpressionError, match="this is complex; use abs, real or imag"):
+        DesignProblem(of=of, variables=vary, objective="p[0]").solve()
+
+
+@pytest.mark.parametrize("name", ["damped", "resonance"])
+def test_complex_modes_are_shown(name: str, tmp_path) -> None:
+    s = GOALS[name][0].solve()
+    s.report(tmp_path / "r.html")
+    said = {"damped": "Hz", "resonance": "wavenumbers"}[name]
+    assert said in (tmp_path / "r.html").read_text("utf-8")

@@ -1,0 +1,198 @@
+"""Problems in time in parts against the same march in one process: outputs, histories and gradients to 1e-10."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import torch_sla as sla
+from tests.helpers.shared_problems import TIGHT
+from torch_sla import distribute
+from torch_sla.errors import ArgumentError, SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tests.helpers.ranks import Ranks
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "distributed" / "distributed_transient.yaml"
+
+Values = dict[str, Any]
+
+
+def heat(scheme: str, **more: Any) -> tuple[Any, Values]:
+    """Loads and given values that change, a value for each time, every kind of output."""
+    of = sla.PoissonProblem(
+        mesh=sla.DiskMesh(cells=3),
+        diffusivity=sla.Parameter("kappa", on="cells"),
+        capacity=sla.Parameter("c"),
+        source="f*(1 + t)",
+        parameters=[sla.Parameter("f", time="steps")],
+        boundary=[
+            sla.Dirichlet(on="x < 0", value="0.1*t"),
+            sla.Robin(on="x > 0.3", coefficient=1.0, ambient=0.5),
+        ],
+        outputs=[
+            sla.Probe("at", at=[(0.1, 0.2)]),
+            sla.Integral("heat", "u**2"),
+            sla.Reaction("held", on="x < 0"),
+            sla.Field("square", "u**2", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    problem = sla.TransientProblem(
+        initial="x*y",
+        end=0.5,
+        steps=7,
+        checkpoints=2,
+        save=["u"],
+        **{"of": of, "scheme": scheme, **more},
+    )
+    torch.manual_seed(5)
+    n = of.mesh_data().n_cells
+    sizes: dict[str, tuple[int, ...]] = {"kappa": (n,), "c": (), "f": (8,)}
+    return problem, {k: 0.5 + torch.rand(s, dtype=torch.float64) for k, s in sizes.items()}
+
+
+def beam(scheme: str) -> tuple[Any, Values]:
+    """Motion with damping."""
+    explicit = scheme == "explicit"
+    of = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(5, 2), size=(3.0, 1.0)),
+        model="plane_stress",
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        density=sla.Parameter("rho"),
+        boundary=[sla.Dirichlet("left", 0.0), sla.Neumann("right", traction=(0.0, "sin(3*t)"))],
+        outputs=[sla.Energy("all", part="total"), sla.Reaction("held", "left")],
+        solver=TIGHT,
+    )
+    problem = sla.TransientProblem(
+        of=of,
+        initial_velocity=(0.0, "0.1*x"),
+        end=1.0,
+        steps=40 if explicit else 6,
+        scheme=scheme,
+        mass_damping=sla.Parameter("alpha"),
+        stiffness_damping=0.0 if explicit else 0.01,
+        save=["velocity"],
+    )
+    torch.manual_seed(5)
+    sizes: dict[str, tuple[int, ...]] = {"E": (of.mesh_data().n_cells,), "rho": (), "alpha": ()}
+    return problem, {k: 0.5 + torch.rand(s, dtype=torch.float64) for k, s in sizes.items()}
+
+
+def softening() -> tuple[Any, Values]:
+    """A nonlinear law: Newton's method in every step."""
+    of = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        diffusivity="k*(1 + u**2)",
+        source=4.0,
+        parameters=[sla.Parameter("k")],
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Integral("heat", "u")],
+        solver=TIGHT,
+    )
+    problem = sla.TransientProblem(of=of, end=0.4, steps=3, scheme="bdf2")
+    return problem, {"k": torch.tensor(0.8, dtype=torch.float64)}
+
+
+CASES = {
+    "euler": lambda: heat("backward_euler"),
+    "trapezoidal": lambda: heat("crank_nicolson"),
+    "bdf2": lambda: heat("bdf2"),
+    "adaptive": lambda: heat(
+        "bdf2",
+        adaptive=sla.Adaptive(rtol=3e-3),
+        times=[0.2, 0.33, 0.5],
+        events=[sla.Event("warm", of="heat", level=0.4)],
+    ),
+    "newmark": lambda: beam("newmark"),
+    "alpha": lambda: beam("generalized_alpha"),
+    "explicit": lambda: beam("explicit"),
+    "softening": softening,
+}
+
+
+def marched(problem: Any, values: Values) -> dict[str, Tensor]:
+    """Outputs, histories and the gradients of a cubic functional of them."""
+    given = {name: value.clone().requires_grad_() for name, value in values.items()}
+    solution = problem.solve(given)
+    shared = hasattr(problem, "comm")
+
+    def whole(name: str, value: Tensor) -> Tensor:
+        return solution.whole(name) if shared else value
+
+    found = {n: whole(n, x) if n == "square" else x for n, x in solution.outputs.items()}
+    found |= {n: whole(f"history.{n}", x) for n, x in solution.history.items()}
+    found["u"] = whole("u", solution.u)
+    torch.stack([(x**3 + x).sum() for x in found.values()]).sum().backward()
+    gradients = {f"gradient of {n}": x.grad for n, x in given.items()}
+    return {n: x.detach() for n, x in (found | gradients | solution.events).items()}
+
+
+@cache
+def alone(case: str) -> dict[str, Tensor]:
+    return marched(*CASES[case]())
+
+
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].shape == value.shape, name
+        scale = max(float(value.abs().max()), 1e-6)
+        assert float((found[name] - value).abs().max()) <= 1e-10 * scale, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parts_in_one_process(case: str) -> None:
+    problem, values = CASES[case]()
+    # More parts than cells in one of them: some have nothing.
+    same(marched(distribute(problem, 25 if case == "newmark" else 3), values), alone(case))
+
+
+def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
+    problem, values = CASES[case]()
+    return marched(distribute(problem, group=group), values)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("case", "size"), [("bdf2", 3), ("newmark", 2), ("softening", 7)])
+def test_processes(ranks: Ranks, case: str, size: int) -> None:
+    for found in ranks.run(size, on_ranks, case):
+        same(found, alone(case))
+
+
+def test_files_of_all_times(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    problem, values = CASES["euler"]()
+    solution = distribute(problem, 2).solve(values)
+    written = [p for ending in solution.endings for p in solution.save(tmp_path / f"out{ending}")]
+    assert [p.name for p in written[-3:]] == ["out.pvd", "out.csv", "out.json"]
+    text = (tmp_path / "out.pvd").read_text()
+    assert text.count("<DataSet") == 8
+    assert 'timestep="0.5"' in text
+    pieces = [meshio.read(tmp_path / f"out-7.{i}.vtu") for i in range(2)]
+    found = torch.cat([torch.from_numpy(p.point_data["u"].astype(float)) for p in pieces])
+    assert float(found.max()) == pytest.approx(float(solution.whole().max()), rel=1e-12)
+    assert (tmp_path / "out.csv").read_text().count("\n") == 9
+
+
+def test_the_example() -> None:
+    solution = distribute(sla.load_problem(EXAMPLE), 3).solve()
+    assert float(solution["heat"][-1]) == pytest.approx(2.39839775, rel=1e-7)
+
+
+def test_what_is_said() -> None:
+    problem, values = CASES["bdf2"]()
+    shared = distribute(problem, 2)
+    assert "7 steps of 0.0714286 to 0.5, bdf2" in shared.describe()
+    with pytest.raises(ArgumentError, match=r"batch dimensions \[2\]"):
+        shared.solve({**values, "f": torch.ones(2, 8, dtype=torch.float64)})
+    elsewhere = problem.updated(of=problem.of.updated(solver=sla.Solver(backend="scipy")))
+    with pytest.raises(SpecError, match=r"backend"):
+        distribute(elsewhere, 2)

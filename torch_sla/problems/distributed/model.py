@@ -1,0 +1,365 @@
+"""A problem in parts with the face of a lowered one, so that whatever is written for one process works on several.
+
+Vectors of unknowns are what this process holds of them ``[n_held]``; a matrix is the slots of its rows. Every
+process assembles its own rows, so nothing of a matrix travels; products and solves exchange what lies beyond the
+own part. All of it is recorded: local steps as operations of torch, what travels as nodes whose backward pass
+sends the other way.
+
+Backward passes run in lockstep, because every process records the same exchanges in the same order: what depends
+on given values on one process is part of the graph on all (`anchored`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.exchange import exchange
+from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.distributed.knowledge import find_out
+from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
+from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.precond.multigrid import rigid_body_modes
+from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.distributed.constraint import SharedConstraint
+from torch_sla.problems.distributed.scene import SharedScene, shared
+from torch_sla.problems.distributed.together import anchored, everywhere
+from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.terms import residual, tangent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.scene import Verdict
+    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.terms import Term
+
+__all__ = ["SharedModel"]
+
+# Solvers that are kept, with their preconditioners.
+_KEPT = 6
+# Fingerprints are added up over processes.
+_MARKS = 2**40
+
+
+class SharedModel:
+    """A division as a model; what is not algebra is that of the whole.
+
+    Parameters
+    ----------
+    division
+        The problem in parts.
+    """
+
+    part = None
+
+    def __init__(self, division: Division) -> None:
+        self.division, self.whole, self.comm = division, division.whole, division.comm
+        self.device = division.device
+        self._space = PartSpace(division.layout)
+        self._solvers: dict[tuple[object, ...], PartSolver] = {}
+        self.numbering = SimpleNamespace(n=division.layout.n_held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    # -- structure ------------------------------------------------------------------------------
+
+    @cached_property
+    def positions(self) -> Sharding:
+        """Where the entries of the own rows of all shares are."""
+        d = self.division
+        rows, cols = [], []
+        for share in d.shares:
+            pattern = share.rows.numbering.pattern
+            place = torch.empty(pattern.shape[0], dtype=torch.int64, device=d.device)
+            place[share.owned] = (
+                torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
+            )
+            start, stop = d.ghost_slice(share)
+            place[share.ghosts] = d.halo.places[start:stop]
+            rows.append(place[pattern.csr_row.long()[share.own_rows]])
+            cols.append(place[pattern.ccol.long()[share.own_rows]])
+        empty = torch.zeros(0, dtype=torch.int64, device=d.device)
+        return Sharding(d.layout, d.layout, torch.cat([empty, *rows]), torch.cat([empty, *cols]))
+
+    @cached_property
+    def sharding(self) -> Sharding:
+        """Where the entries of a matrix are, of slots."""
+        return self.positions.slots
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The constraint of the unknowns here, as `Compiled` has it."""
+        free = self.division.free
+        return SimpleNamespace(
+            constraint=SharedConstraint(self.sharding, free),
+            constrained=torch.nonzero(~free)[:, 0],
+            sides=lambda g: g,
+            key=self.whole.compiled.key,
+        )
+
+    @property
+    def free(self) -> Tensor:
+        """Mask of the unknowns here without a given value ``[n_held]``."""
+        return self.division.free
+
+    @cached_property
+    def near_nullspace(self) -> Tensor | None:
+        """Rigid-body modes ``[n_held, k]`` where the unknowns are displacements."""
+        d = self.division
+        if self.whole.coordinates is None:
+            return None
+        modes = [
+            rigid_body_modes(s.rows.coordinates)[s.owned]
+            for s in d.shares
+            if s.rows.coordinates is not None
+        ]
+        dim = self.whole.mesh.dim
+        empty = torch.zeros(0, dim * (dim + 1) // 2, dtype=self.whole.dtype, device=d.device)
+        return torch.cat([empty, *modes]) * d.free.unsqueeze(1)
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def scene(
+        self, values: Mapping[str, Any], points: Tensor | None = None, **options: Any
+    ) -> SharedScene:
+        """Check what is given; its gradients are summed over the processes."""
+        if points is not None:
+            raise ArgumentError(
+                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
+            )
+        scene = SharedScene(self.whole, values, **options)
+        self.comm.agree(scene.facts)
+        return scene.put(self.replicated(scene.verdict, scene.tensors()))
+
+    def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return tensors that every process holds, with gradients that are whole on each."""
+        like = torch.zeros((), dtype=self.whole.dtype, device=self.device)
+        return shared(self.comm, like, verdict, tensors)
+
+    def collected(
+        self,
+        scene: SharedScene,
+        make: Callable[[Share, Scene], Tensor],
+        join: Callable[[list[Tensor]], Tensor],
+    ) -> Tensor:
+        """Put together what the shares say; recorded on all processes, or on none."""
+
+        def work() -> tuple[Tensor, list[float]]:
+            x = join([make(s, scene.of(s.rows)) for s in self.division.shares])
+            return x, [x.requires_grad]
+
+        x, (recorded,) = everywhere(self.comm, self.device, work, 1)
+        return anchored(x, recorded > 0, scene.tensors())
+
+    def own_slots(self, parts: Sequence[Tensor]) -> Tensor:
+        """Take the own rows of matrices of the shares ``[nnz]``: values on the slots."""
+        shares = self.division.shares
+        own = [p.index_select(0, s.own_rows) for s, p in zip(shares, parts, strict=True)]
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        return self.positions.pattern.coalesce(torch.cat([empty, *own]))
+
+    def own_entries(self, parts: Sequence[Tensor]) -> Tensor:
+        """Take the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
+        shares = self.division.shares
+        own = [p.index_select(0, s.owned) for s, p in zip(shares, parts, strict=True)]
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        return torch.cat([empty, *own])
+
+    def spread(self, u: Tensor) -> list[Tensor]:
+        """Return the unknowns of each share, those of others fetched: ``[n_held]`` to ``[n_rows]``; recorded."""
+        d = self.division
+        ghosts = exchange(u, d.halo).split(d.ghost_sizes)
+        return [
+            torch.cat([u[share.held], ghost]).index_select(0, share.order)
+            for share, ghost in zip(d.shares, ghosts, strict=True)
+        ]
+
+    # -- operators ------------------------------------------------------------------------------
+
+    def loaded(self, scene: SharedScene) -> Operator:
+        """Assemble the operator and the whole load of the own rows."""
+
+        def work() -> tuple[Operator, list[float]]:
+            found = [s.rows.loaded(scene.of(s.rows)) for s in self.division.shares]
+            values = self.own_slots([f.values for f in found])
+            load = self.own_entries([f.load for f in found])
+            definite = max((_level(f.definite) for f in found), default=0.0)
+            symmetric = max((_level(f.symmetric) for f in found), default=0.0)
+            flags = [values.requires_grad, load.requires_grad, definite, symmetric]
+            return Operator(values, load, None), flags
+
+        found, (values, load, definite, symmetric) = everywhere(self.comm, self.device, work, 4)
+        return Operator(
+            anchored(found.values, values > 0, scene.tensors()),
+            anchored(found.load, load > 0, scene.tensors()),
+            _LEVELS[int(definite)],
+            _LEVELS[int(symmetric)],
+        )
+
+    def loads(self, scene: SharedScene) -> Tensor:
+        """Assemble the whole load of the own rows."""
+        return self.collected(scene, lambda s, at: s.rows.loads(at), self.own_entries)
+
+    def mass(self, scene: SharedScene) -> Tensor:
+        """Assemble the mass matrix of the own rows."""
+        return self.collected(scene, lambda s, at: s.rows.mass(at), self.own_slots)
+
+    def geometric(self, scene: SharedScene, u: Tensor) -> Tensor:
+        """Assemble what the state `u` adds to the stiffness of the own rows."""
+        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        return self.collected(
+            scene, lambda s, at: s.rows.geometric(at, spread[s.part]), self.own_slots
+        )
+
+    def given_values(self, scene: SharedScene) -> Tensor:
+        """Evaluate the Dirichlet conditions of the own unknowns."""
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+
+        def make(share: Share, at: Scene) -> Tensor:
+            return share.rows.given_values(at).index_select(0, share.given)
+
+        return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
+
+    def terms(self, scene: SharedScene) -> list[list[Term]]:
+        """Return the integrals of each share that depend on the solution in another way than linearly."""
+        if not self.whole.nonlinear:
+            return []
+        return [s.rows.terms(scene.of(s.rows)) for s in self.division.shares]
+
+    def unconstrained(
+        self, scene: SharedScene, operator: Operator, terms: list[list[Term]], u: Tensor
+    ) -> Tensor:
+        """Return K u − F plus what is not linear, before constraints."""
+        r = self.apply(operator.values, u) - operator.load
+        if not self.whole.nonlinear:
+            return r
+        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        of = {s.part: t for s, t in zip(self.division.shares, terms, strict=True)}
+
+        def make(share: Share, at: Scene) -> Tensor:
+            more = residual(at, of[share.part], spread[share.part])
+            return torch.zeros_like(spread[share.part]) if more is None else more
+
+        return r + self.collected(scene, make, self.own_entries)
+
+    def tangent(
+        self,
+        scene: SharedScene,
+        operator: Operator,
+        terms: list[list[Term]],
+        u: Tensor,
+        *,
+        recorded: bool = False,
+    ) -> Tensor:
+        """Return the derivative of `unconstrained`: values on the slots."""
+        if not self.whole.nonlinear:
+            return operator.values
+        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        of = {s.part: t for s, t in zip(self.division.shares, terms, strict=True)}
+
+        def make(share: Share, at: Scene) -> Tensor:
+            x = spread[share.part]
+            more = tangent(at, of[share.part], x, recorded=recorded)
+            if more is None:
+                return x.new_zeros(share.rows.numbering.pattern.nnz_csr)
+            return more if recorded else more.detach()
+
+        return operator.values + self.collected(scene, make, self.own_slots)
+
+    def apply(self, values: Tensor, u: Tensor) -> Tensor:
+        """Multiply slot values with ``[n_held]``."""
+        return self.sharding.apply(values, u.unsqueeze(1)).squeeze(1)
+
+    def norm(self, u: Tensor) -> Tensor:
+        """Return the Euclidean norm over all parts."""
+        return self._space.norm(u.unsqueeze(1)).squeeze(-1)
+
+    def rms(self, u: Tensor) -> Tensor:
+        """Return the root mean square over all parts."""
+        size: Tensor = self.norm(u) / max(self.division.layout.n, 1) ** 0.5
+        return size
+
+    def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
+        """Return `u`: what linear problems leave open is refused in parts."""
+        del scene
+        return u
+
+    # -- solves ---------------------------------------------------------------------------------
+
+    state: Any = Model.state
+    """The steps that one process takes."""
+
+    def solved(
+        self,
+        values: Tensor,
+        load: Tensor,
+        definite: bool | None,
+        symmetric: bool | None,
+        *,
+        start: Tensor | None = None,
+        throw: bool = True,
+        transposed: bool = False,
+        rtol: float | None = None,
+        repeats: int = 1,
+        memory: object = None,
+    ) -> tuple[Tensor, SolveInfo]:
+        """Solve with a constrained matrix; see `Model.solved`."""
+        del symmetric, repeats, memory  # seen from the values; kept anyway; refused before
+        solver = self._solver(values, definite, throw=throw, rtol=rtol)
+        # A report of this solve: the adjoint one of the same solver has its own.
+        solver.info = SolveInfo(backend="pytorch")
+        x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
+        x = linear_solve(values, load.unsqueeze(1), solver, adjoint=transposed, start=x0)
+        report = solver.adjoint_info if transposed else solver.info
+        return x.squeeze(1), report
+
+    def _solver(
+        self, values: Tensor, definite: bool | None, *, throw: bool, rtol: float | None
+    ) -> PartSolver:
+        """Return the solver of a matrix; one that was made before, where it was for these values."""
+        # The same key on every process, so that all of them find a solver or none does.
+        own = torch.tensor([fingerprint(values.detach()) % _MARKS], device=self.device)
+        key = (int(self.comm.reduce(own)), definite, throw, rtol)
+        if key not in self._solvers:
+            while len(self._solvers) >= _KEPT:
+                del self._solvers[next(iter(self._solvers))]
+            made = self._made(values.detach(), definite, throw=throw, rtol=rtol)
+            self._solvers[key] = made
+        return self._solvers[key]
+
+    def _made(
+        self, values: Tensor, definite: bool | None, *, throw: bool, rtol: float | None
+    ) -> PartSolver:
+        known, asked = find_out(self.sharding, values), self.spec.solver
+        if known.hermitian and known.definite is None and definite:
+            known = replace(known, definite=True)
+        request = SolveRequest(
+            method=asked.method,
+            preconditioner=asked.preconditioner,
+            rtol=rtol or asked.rtol or default_rtol(self.whole.dtype),
+            atol=asked.atol,
+            maxiter=asked.maxiter,
+            adjoint_rtol=asked.adjoint_rtol,
+            throw=throw,
+        )
+        return PartSolver(self.sharding, known, request, None, self.near_nullspace)
+
+
+_LEVELS = (True, None, False)
+
+
+def _level(known: bool | None) -> float:
+    return float(_LEVELS.index(known))

@@ -1,0 +1,312 @@
+"""Modes of a physics in parts: LOBPCG on the unknowns that are free."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.eigen import EigenRequest, part_eigsh
+from torch_sla.linalg.distributed.knowledge import find_out
+from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.precond.base import make
+from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.problems.analyses.analysis import inside
+from torch_sla.problems.analyses.modes import Modes
+from torch_sla.problems.distributed.division import Division
+from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.solution import DistributedSolution
+from torch_sla.problems.lowering.algebra import components
+from torch_sla.problems.lowering.timing import in_load
+from torch_sla.problems.report.pieces import Frame
+from torch_sla.problems.specs.given import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch_sla.problems.distributed.model import SharedModel
+    from torch_sla.problems.distributed.scene import SharedScene
+    from torch_sla.problems.progress import ProgressCallback
+
+__all__ = ["DistributedModalSolution", "DistributedModes"]
+
+
+class DistributedModes(DistributedProblem):
+    """An eigenproblem of a physics in parts."""
+
+    @cached_property
+    def division(self) -> Division:
+        """The physics, cut."""
+        with self._located(), inside():
+            division = Division(self.spec.of, self.comm, self.device, steady=False)
+            if division.whole.timed:
+                division.whole.refuse_time()
+            return division
+
+    @cached_property
+    def _lowered(self) -> _SharedModes:
+        return _SharedModes(self.spec, self.model)
+
+    def describe(self) -> str:
+        """Return what is looked for, and how the physics was cut; all processes call it together."""
+        return (
+            f"{super().describe()}\n  modes       {self.spec.k} of kind {self.spec.kind}, by LOBPCG"
+        )
+
+    def solve(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        start: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+        progress: ProgressCallback | None = None,
+        **named: Any,
+    ) -> DistributedModalSolution:
+        """Find the modes; all processes call it together, with the same values."""
+        del info
+        told = progress if self.comm.rank == 0 else None
+        if start is not None:
+            start = self._checked(start)
+        with self._located():
+            scene = self._lowered.scene(joined(values, named), points)
+            w, flat, mass, report = self._lowered.found(scene, start, throw=throw, progress=told)
+        return DistributedModalSolution(self, w, flat, mass, report, scene.home)
+
+
+class FreeParts:
+    """The unknowns without a given value, in the same parts.
+
+    Parameters
+    ----------
+    model
+        The physics in parts.
+    """
+
+    def __init__(self, model: SharedModel) -> None:
+        comm, free, layout = model.comm, model.free, model.division.layout
+        sizes = torch.zeros(comm.parts, dtype=torch.int64, device=model.device)
+        for part in comm.held:
+            sizes[part] = free[layout.part_slice(part)].sum()
+        self.layout = Layout(comm, comm.reduce(sizes), device=model.device)
+        self.index = torch.nonzero(free)[:, 0]
+        place = self.layout.start + torch.cumsum(free, 0) - 1
+        whole, constraint = model.sharding, model.compiled.constraint
+        of_columns = torch.cat([place, whole.halo.fetch(place.unsqueeze(1)).squeeze(1)])
+        self._slots = torch.nonzero(constraint.kept)[:, 0]
+        row = place[whole.pattern.csr_row.long()[self._slots]]
+        column = of_columns[whole.pattern.ccol.long()[self._slots]]
+        self._positions = Sharding(self.layout, self.layout, row, column)
+        self.sharding, self._held = self._positions.slots, len(free)
+        near = model.near_nullspace
+        self.near_nullspace = None if near is None else near.index_select(0, self.index)
+
+    def restrict(self, values: Tensor) -> Tensor:
+        """Take the entries between free unknowns: slots of the whole to slots here."""
+        return self._positions.pattern.coalesce(values.index_select(0, self._slots))
+
+    def recover(self, v: Tensor) -> Tensor:
+        """Return vectors of all unknowns ``[k, n_held]`` from ``[n, k]``, zero where a value is given."""
+        zero = v.new_zeros(self._held, v.shape[1])
+        return zero.index_copy(0, self.index, v).T
+
+
+class _SharedModes(Modes):
+    """Lowers an eigenproblem to a pencil in parts."""
+
+    def __init__(self, spec: Any, model: SharedModel) -> None:
+        self.spec, self.model, self.declared = spec, model, spec.declared
+
+    @cached_property
+    def _space(self) -> FreeParts:
+        return FreeParts(self.model)
+
+    def scene(self, values: Mapping[str, Any], points: Tensor | None) -> SharedScene:
+        """Check what is given, and that its gradients are not zero in silence."""
+        model: SharedModel = self.model
+        with inside():
+            found = model.scene(values, points, mass=self.spec.kind != "buckling")
+        whole = model.whole
+        if self.spec.kind != "modes" or whole.nonlinear:
+            return found
+        reaching = whole.names_in(lambda path: not in_load(path, whole.loading))
+        for name, value in found.given.items():
+            if value.requires_grad and name not in reaching:
+                raise GradientError(
+                    f"{name!r} requires grad, but neither stiffness nor mass depends on it, so its gradient would be "
+                    "zero in silence; pass it detached"
+                )
+        return found
+
+    def found(
+        self,
+        scene: SharedScene,
+        start: Tensor | None,
+        *,
+        throw: bool,
+        progress: ProgressCallback | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, SolveInfo]:
+        """Return eigenvalues ``[k]``, vectors ``[k, n_held]``, the mass, and how they were found."""
+        spec, space = self.spec, self._space
+        if spec.k > space.layout.n:
+            raise SpecError(
+                f"there are {space.layout.n} free unknowns; received {spec.k}", path="k"
+            )
+        with inside():
+            K, stress, _ = self._stiffness(scene, start, throw=throw, progress=progress)  # type: ignore[arg-type]
+        if spec.kind == "buckling":
+            return self._loads(K, stress)
+        with inside():
+            M = self.model.mass(scene)
+        K = K if stress is None else K + stress
+        which, sigma, shift = spec.which, spec.sigma, 0.0
+        if sigma is not None:
+            which = "LM"
+        elif which == "SM" and not self.model.determined:
+            # Rigid motions have the eigenvalue zero, so the least in size are the least.
+            which, shift = "SA", self._shift(K, M)
+        opened = K if not shift else K - shift * M
+        w, V = self._pairs(K, M, which=which, sigma=sigma, opened=opened)
+        return w, space.recover(V), M, self._report()
+
+    def _shift(self, K: Tensor, M: Tensor) -> float:
+        """Return a number a little below zero, as one process does."""
+        sizes = torch.stack(
+            [x.detach().abs().amax() if len(x) else x.new_zeros(()) for x in (K, M)]
+        )
+        stiff, heavy = self.model.comm.reduce(sizes, "max").tolist()
+        return float(-1e-6 * stiff / heavy)
+
+    def _loads(
+        self, K: Tensor, stress: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, SolveInfo]:
+        """Find the least positive load factors: the largest μ = 1/λ of ``−K_stress φ = μ K φ``."""
+        if stress is None:
+            raise ValueError("buckling comes of stresses")
+        k = self.spec.k
+        mu, V = self._pairs(-stress, K, which="LA", sigma=None, opened=K)
+        known = mu.detach()
+        positive = known > 1e-9 * known.abs().amax().clamp_min(1e-300)
+        if not bool(positive.all()):
+            raise SpecError(
+                f"these loads make the body buckle in {int(positive.sum())} ways, and {k} were asked for; where they "
+                "pull, it does not: check their sign",
+                path="k",
+            )
+        flat = self._space.recover(V).flip(0)
+        return (1.0 / mu).flip(0), flat, None, self._report()
+
+    def _pairs(
+        self, A: Tensor, B: Tensor, *, which: str, sigma: float | None, opened: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Find pairs of ``A v = λ B v``; `opened` is definite, and what it is nearly inverted with preconditions."""
+        space, asked = self._space, self.model.spec.solver
+        a, b = space.restrict(A), space.restrict(B)
+        known = find_out(space.sharding, a)
+        if not known.hermitian:
+            raise SpecError(
+                "the operator is not symmetric (advection, or a law of the solution), and its complex modes come of "
+                "factors, which one process makes",
+                path="of",
+            )
+        wanted: Any = asked.preconditioner
+        if opened is not A and space.layout.n > _SMALL:
+            kind = "multigrid" if wanted == "auto" else wanted
+            made = make(kind, space.sharding, space.restrict(opened.detach()), space.near_nullspace)
+            wanted = "none" if made is None else made.apply
+        request = EigenRequest(self.spec.k, which, sigma, wanted)
+        return part_eigsh(
+            space.sharding, a, (space.sharding, b), known, request, space.near_nullspace
+        )
+
+    def _report(self) -> SolveInfo:
+        return SolveInfo(method="lobpcg", backend="eigsh")
+
+
+_SMALL = 150  # unknowns up to which the whole space is the basis
+
+
+class DistributedModalSolution(DistributedSolution):
+    """Modes in parts, on every process its own part of the vectors; everything in it is differentiable.
+
+    Attributes
+    ----------
+    eigenvalues
+        ``[k]``, ascending, the same everywhere; of buckling, factors on the loads.
+    u, modes
+        ``[k, n(, dim)]`` at the nodes that belong to this process, with ``φᵀ M φ = 1``; of buckling ``φᵀ K φ = 1``.
+    outputs
+        Components, and ``frequencies`` (Hz) or ``load_factors``.
+    """
+
+    def __init__(
+        self,
+        problem: DistributedModes,
+        w: Tensor,
+        flat: Tensor,
+        mass: Tensor | None,
+        info: SolveInfo,
+        home: torch.device,
+    ) -> None:
+        self.eigenvalues, self._mass = w.to(home), mass
+        outputs = components(problem.spec, w, home)
+        outputs["load_factors" if mass is None else "frequencies"] = (
+            w if mass is None else _frequencies(w)
+        )
+        super().__init__(problem, flat, outputs, info, home)
+        self.modes = self.u
+        self.numbers = {"modes": self.numbers["u"], "u": self.numbers["u"]}
+        self._sizes = dict.fromkeys(self.numbers, self._sizes["u"])
+
+    def __getitem__(self, name: str) -> Tensor:
+        own = {"eigenvalues": self.eigenvalues, "modes": self.modes}
+        return own[name] if name in own else super().__getitem__(name)
+
+    def dim_of(self, name: str) -> int:
+        """Return which dimension counts nodes."""
+        del name
+        return 1
+
+    @property
+    def frequencies(self) -> Tensor:
+        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0."""
+        return _frequencies(self.eigenvalues)
+
+    @property
+    def participation(self) -> Tensor:
+        """How much of each mode a rigid translation holds, ``φᵀ M r``: ``[k, dim]``; the same everywhere."""
+        if self._mass is None:
+            raise ArgumentError("participation is that of masses, and buckling has none")
+        model = self.problem.model
+        c = model.whole.dofs.components
+        eye = torch.eye(c, dtype=self.flat.dtype, device=self.flat.device)
+        rigid = eye.repeat(self.flat.shape[1] // c, 1)
+        moved = model.sharding.apply(self._mass, rigid)
+        return total(self.flat @ moved, self.problem.comm).to(self.home)
+
+    @property
+    def effective_mass(self) -> Tensor:
+        """Square of `participation`."""
+        return self.participation**2
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest eigenvalue."""
+        w = self.eigenvalues.detach()
+        return {"eigenvalues": (float(w.min()), float(w.max()))}
+
+    def frames(self) -> list[Frame]:
+        """Return all modes at once."""
+        return [Frame(0.0, {f"mode_{i + 1}": v for i, v in enumerate(self.flat)}, {})]
+
+
+def _frequencies(w: Tensor) -> Tensor:
+    moving = w > 0
+    root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * torch.pi)
+    return torch.where(moving, root, torch.zeros_like(root))

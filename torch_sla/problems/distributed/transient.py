@@ -1,0 +1,244 @@
+"""Problems in time in parts: the march of one process, on vectors that several hold."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.analysis import inside
+from torch_sla.problems.analyses.series import Damping
+from torch_sla.problems.analyses.table import completed, write_table
+from torch_sla.problems.analyses.transient import Taking, Transient
+from torch_sla.problems.analyses.watching import Watching
+from torch_sla.problems.distributed.division import Division
+from torch_sla.problems.distributed.outputs import Motion, TakenInParts
+from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.scene import Verdict, described
+from torch_sla.problems.distributed.solution import DistributedSolution
+from torch_sla.problems.report.pieces import Frame
+from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.outputs import Field
+from torch_sla.problems.specs.transient import SCHEMES as ORDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch_sla.problems.analyses.grid import TimeGrid
+    from torch_sla.problems.analyses.march import March
+    from torch_sla.problems.analyses.schemes import Scheme, State
+    from torch_sla.problems.distributed.model import SharedModel
+    from torch_sla.problems.distributed.scene import SharedScene
+    from torch_sla.problems.progress import ProgressCallback
+
+__all__ = ["DistributedTransient", "DistributedTransientSolution"]
+
+
+class DistributedTransient(DistributedProblem):
+    """A problem in time in parts; every process marches with its own part of the unknowns."""
+
+    @cached_property
+    def division(self) -> Division:
+        """The physics, cut."""
+        with self._located(), inside():
+            return Division(self.spec.of, self.comm, self.device, steady=False)
+
+    @cached_property
+    def _lowered(self) -> _SharedTransient:
+        return _SharedTransient(self.spec, self.model, self)
+
+    def describe(self) -> str:
+        """Return the steps, and how the physics was cut; all processes call it together."""
+        spec = self.spec
+        steps = (
+            f"{spec.steps} steps of {spec.end / spec.steps:.6g} to {spec.end:.6g}, {spec.method}"
+        )
+        return f"{super().describe()}\n  time        {steps}"
+
+    def solve(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        points: Tensor | None = None,
+        info: bool = False,
+        throw: bool = True,
+        progress: ProgressCallback | None = None,
+        **named: Any,
+    ) -> DistributedTransientSolution:
+        """March; all processes call it together, with the same values."""
+        del info
+        watch = Watching(None, None, progress if self.comm.rank == 0 else None)
+        with self._located():
+            given = joined(values, named)
+            return self._lowered.solve(given, points=points, throw=throw, watch=watch)  # type: ignore[return-value]
+
+
+class _SharedTransient(Transient):
+    """Lowers a problem in time to a march in parts."""
+
+    def __init__(self, spec: Any, model: SharedModel, problem: DistributedTransient) -> None:
+        self.spec, self.model, self.problem = spec, model, problem
+        self.declared = spec.declared
+        self.dtype, self.device = model.whole.dtype, model.device
+
+    def _series(
+        self, values: Mapping[str, Any]
+    ) -> tuple[dict[str, tuple[Tensor, int]], dict[str, Any]]:
+        series, plain = super()._series(values)
+        for name, (tensor, axis) in series.items():
+            if axis:
+                raise ArgumentError(
+                    f"{name!r} has batch dimensions {list(tensor.shape[:axis])}; several processes share one problem "
+                    "at a time: solve for one member after the other"
+                )
+            # At the start the scene has them; their gradients come through the series.
+            plain[name] = plain[name].detach()
+        self.model.comm.agree(
+            {f"the parameter {n!r}": described(x) for n, (x, _) in series.items()}
+        )
+        both = self.model.replicated(Verdict(), tuple(x for x, _ in series.values()))
+        return {n: (x, 0) for n, x in zip(series, both, strict=True)}, plain
+
+    def _taking(self, scene: Any, batch: tuple[int, ...], rows: int) -> Taking:
+        del scene  # in parts every output is taken as it is
+        return _TakingInParts(self.spec, batch, frozenset(), rows)
+
+    def _anywhere(self, scene: SharedScene) -> Any:
+        """Return the scene of some cells: what holds for the whole body is seen from any."""
+        shares = self.model.division.shares
+        return scene.of(shares[0].rows if shares else self.model.whole)
+
+    def _damping(self, scene: Any) -> Damping:
+        found = super()._damping(self._anywhere(scene))
+        return Damping(*(None if x is None else x.to(self.device) for x in found))
+
+    def _law(self, scene: Any, law: Any, path: str) -> Tensor:
+        model: SharedModel = self.model
+        return model.collected(
+            scene,
+            lambda share, at: self._law_on(share.rows, at, law, path),
+            model.own_entries,
+        )
+
+    def _solution(self, march: March, taking: Any, state: State, records: dict[str, Tensor]) -> Any:
+        report, times, events, shown = self._report(march, taking, records)
+        base: Any = march.grid.base
+        steps = [step.end for step, _ in march.course.steps]
+        return DistributedTransientSolution(
+            self.problem, state, shown, events, report, times, steps, base.home
+        )
+
+
+class _TakingInParts(Taking):
+    """Takes outputs of all parts together."""
+
+    def taken(self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool) -> Any:
+        """Return what outputs are taken from."""
+        model: Any = grid.model
+        first = ORDERS[self.spec.method] == 1
+        inertia = velocity = momentum = None
+        if known or not first:
+            inertia = grid.mass(scheme.rate(state))
+            drag = None if first else grid.damping(state[1])
+            inertia = inertia if drag is None else inertia + drag
+        if not first:
+            velocity, momentum = state[1], grid.mass(state[1])
+        motion = Motion(inertia, velocity, momentum)
+        scene: Any = grid.now(t).scene
+        return TakenInParts(model.division, scene, state[0], motion)
+
+
+class DistributedTransientSolution(DistributedSolution):
+    """A march in parts, on every process its own part of the fields; everything in it is differentiable.
+
+    Attributes
+    ----------
+    u, velocity, acceleration
+        At the end, at the nodes that belong to this process; acceleration with two derivatives in time only.
+    outputs
+        ``[rows, ...]`` by name; of a `Field`, this process's sites come second.
+    times
+        ``[rows]`` (s).
+    step_times
+        Ends of all steps, 0 first.
+    events
+        When each event happened first; infinity where it did not.
+    history
+        What ``save`` asked for, by name: ``[rows, n(, dim)]``.
+    """
+
+    def __init__(
+        self,
+        problem: DistributedTransient,
+        state: State,
+        records: Mapping[str, Tensor],
+        events: Mapping[str, Tensor],
+        info: Any,
+        times: Tensor,
+        steps: list[float],
+        home: torch.device,
+    ) -> None:
+        outputs = {n: value for n, value in records.items() if not n.startswith(" ")}
+        super().__init__(problem, state[0], outputs, info, home)
+        spec, dtype = problem.spec, problem.division.whole.dtype
+        self.times = times.to(home)
+        self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)
+        self.velocity = self._shaped(state[1])
+        self.acceleration = self._shaped(state[2]) if ORDERS[spec.method] == 2 else None
+        self.history = {n[1:]: self._shaped(x) for n, x in records.items() if n.startswith(" ")}
+        for name in self.history:
+            self.numbers[f"history.{name}"] = self.numbers["u"]
+            self._sizes[f"history.{name}"] = self._sizes["u"]
+        self.events = {name: when.to(home) for name, when in events.items()}
+        for name, when in self.events.items():
+            at = float(when.detach())
+            info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < torch.inf else "never"))
+
+    def __getitem__(self, name: str) -> Tensor:
+        kind, _, own = name.partition(".")
+        if kind == "history" and own in self.history:
+            return self.history[own]
+        return super().__getitem__(name)
+
+    def dim_of(self, name: str) -> int:
+        """Return which dimension of a field counts its sites: rows come first, but for the last state."""
+        return int(name != "u")
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes: the last state, all that were saved, the outputs over time, numbers."""
+        return (".pvd" if "u" in self.history else ".pvtu", ".csv", ".json")
+
+    def frames(self) -> list[Frame]:
+        """Return the states that were saved, or else the last one."""
+        own = [o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)]
+        if "u" not in self.history:
+            last = float(self.times[-1]) if len(self.times) else None
+            met = last == float(self.step_times[-1])
+            fields = {n: self[n][-1] for n in own if met}
+            return [Frame(float(self.step_times[-1]), {"u": self.flat}, fields)]
+        return [
+            Frame(float(t), {"u": self.history["u"][i].reshape(-1)}, {n: self[n][i] for n in own})
+            for i, t in enumerate(self.times)
+        ]
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write as `DistributedSolution.save` does; ``.csv`` is the outputs over time."""
+        path = Path(path)
+        if path.suffix != ".csv":
+            return super().save(path)
+        if self.problem.comm.rank:
+            return []
+        write_table(self.table, path)
+        return [path]
+
+    @property
+    def table(self) -> list[dict[str, float]]:
+        """One row for each time: the time and all numbers of the outputs that are no fields."""
+        rows = [{"t": float(t)} for t in self.times]
+        return completed(rows, self.spec, self.outputs)
