@@ -45,7 +45,7 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # Entries that take the place of those of earlier values, which the allocator hands out again where they
 # are not many, in terms of entries in fresh memory; and how many factors are made before.
-_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 6
+_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 4
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
