@@ -37,8 +37,8 @@ _RESUMES = 3
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
 # Factors of other values that are kept although no graph needs them, where new ones could take
-# their place: on a device, and in the memory of the host.
-_SPARE = {"cuda": 2, "cpu": 4}
+# their place: what needs no analysis, or no first touches of fresh memory.
+_SPARE = 2
 
 
 class SolverState(Whole):
@@ -549,7 +549,7 @@ class SolverState(Whole):
         def factorize() -> Factored:
             count("factorize")
             if backend.capabilities.recycles:
-                numerics.retire(family, _SPARE[values.device.type])
+                numerics.retire(family, _SPARE)
             symbolic = self._symbolic(backend, candidate)
             made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
             if made.doubtful and self._pivots(candidate) and self.nullspace is None:

@@ -45,7 +45,7 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # Entries that take the place of those of earlier values, which the allocator hands out again where they
 # are not many, in terms of entries in fresh memory; and how many factors are made before.
-_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 6
+_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 4
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
@@ -82,7 +82,7 @@ _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
 # side that goes through the levels with others, in terms of one alone.
-_REGULAR, _BESIDE = 0.45, 0.85
+_REGULAR, _BESIDE = 0.45, 0.75
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
 _INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
