@@ -34,8 +34,10 @@ import torch
 from direct import grid
 from harness import machine
 
+import torch_sla.assembly as fem
+from torch_sla import BoxMesh, Dirichlet, ElasticityProblem, Parameter
 from torch_sla.errors import PlanError
-from torch_sla.linalg import SparseTensor, clear_factor_cache, use_machine
+from torch_sla.linalg import SparseTensor, Structure, clear_factor_cache, use_machine
 from torch_sla.linalg.solve import plan as plan_of
 
 if TYPE_CHECKING:
@@ -86,7 +88,26 @@ def shifted(cells: tuple[int, ...], shift: float) -> sp.csr_array:
     return sp.csr_array(A + shift * sp.eye_array(A.shape[0]))
 
 
-def zoo() -> Iterator[tuple[str, int, Callable[[], sp.csr_array]]]:
+def solid(n: int, spread: float) -> SparseTensor:
+    """A cube of n^3 hexahedra on a rigid floor, with moduli between 1 and 1 / `spread`."""
+    moduli = spread ** -np.random.default_rng(31).random(n**3)
+    problem = ElasticityProblem(
+        mesh=BoxMesh(cells=(n, n, n), cell="hexahedron"),
+        model="solid",
+        young_modulus=Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[Dirichlet("bottom", 0.0)],
+    )
+    whole = problem.assemble(E=torch.from_numpy(moduli))
+    free = whole.free.numpy()
+    A = sp.csr_array(whole.matrix.to_scipy())[free][:, free]
+    nodes = fem.box_mesh((n, n, n), cell="hexahedron").points[whole.free[::3]]
+    plain = SparseTensor.from_scipy(A)
+    known = Structure(hermitian=True, positive_definite=True, coordinates=nodes)
+    return SparseTensor.from_pattern(plain.pattern, plain.csr_values, known)
+
+
+def zoo() -> Iterator[tuple[str, int, Callable[[], sp.csr_array | SparseTensor]]]:
     """Names, unknowns, and how each matrix is made."""
     for n in (32, 100, 316, 1000):
         yield f"2d poisson {n}^2", n**2, lambda n=n: grid((n, n))
@@ -102,6 +123,9 @@ def zoo() -> Iterator[tuple[str, int, Callable[[], sp.csr_array]]]:
         yield f"3d poisson {n}^3", n**3, lambda n=n: grid((n, n, n))
         yield f"3d convection {n}^3", n**3, lambda n=n: wind((n, n, n), 2.0)
         yield f"3d implicit step {n}^3", n**3, lambda n=n: shifted((n, n, n), 6.0)
+    for n in (6, 14, 30):
+        yield f"3d elasticity {n}^3", 3 * (n + 1) ** 2 * n, lambda n=n: solid(n, 2.0)
+        yield f"3d elasticity, jumps {n}^3", 3 * (n + 1) ** 2 * n, lambda n=n: solid(n, 762.0)
     for n in (10, 22, 40):
         yield f"3d helmholtz {n}^3", n**3, lambda n=n: shifted((n, n, n), -0.3)
 
@@ -145,10 +169,12 @@ def _values(unknowns: int) -> int:
 class Question:
     """One matrix; new values are multiples of it, changed a little at random."""
 
-    def __init__(self, A: sp.csr_array, clock: Callable[[], float]) -> None:
-        A = sp.csr_array(A)
-        A.sort_indices()
-        self.first = SparseTensor.from_scipy(A)
+    def __init__(self, A: sp.csr_array | SparseTensor, clock: Callable[[], float]) -> None:
+        if not isinstance(A, SparseTensor):
+            A = sp.csr_array(A)
+            A.sort_indices()
+            A = SparseTensor.from_scipy(A)
+        self.first = A
         self.clock = clock
         known = self.first.structure
         pattern = self.first.pattern

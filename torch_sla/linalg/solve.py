@@ -231,8 +231,15 @@ def _facts(
         rtol=rtol,
         dominance=structure.dominance or 0.0,
         lattice=pattern.lattice is not None,
+        block=_block(structure, pattern),
         memory=_memory(A.device),
     )
+
+
+def _block(structure: Structure, pattern: Pattern) -> int:
+    """Return the unknowns of a node, where the nodes are known."""
+    nodes = 0 if structure.coordinates is None else len(structure.coordinates)
+    return pattern.shape[0] // nodes if nodes and pattern.shape[0] % nodes == 0 else 1
 
 
 def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bool:

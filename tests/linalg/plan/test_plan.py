@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from torch_sla.errors import PlanError
-from torch_sla.linalg import SolvePlan, SparseTensor, cache_counters, clear_factor_cache
+from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
 from torch_sla.linalg.kernels import cholesky
 from torch_sla.linalg.plan.costs import closed_form
 from torch_sla.linalg.plan.facts import Facts
@@ -74,6 +74,33 @@ def test_unsymmetric_matrices_go_to_pivots_on_the_diagonal_where_it_is_full() ->
 def test_large_solids_go_to_an_iterative_method() -> None:
     facts = dataclasses.replace(SPD, rows=10**6, columns=10**6, nnz=7 * 10**6, dimension=3.0)
     assert make_plan(facts).preconditioner is not None
+
+
+def test_bodies_go_to_multigrid_with_their_nodes() -> None:
+    facts = dataclasses.replace(
+        SPD, rows=90_000, columns=90_000, nnz=7 * 10**6, dimension=3.0, rtol=1e-8
+    )
+    scalar, body = make_plan(facts), make_plan(dataclasses.replace(facts, block=3))
+    assert str(body.choice) == "pytorch cg + multigrid"
+    assert "3 unknowns a node" in body.explain()
+    jacobi = [
+        next(v.iterations for v in p.verdicts if str(v.candidate) == "pytorch cg + jacobi")
+        for p in (scalar, body)
+    ]
+    assert jacobi[1] > 1.5 * jacobi[0]
+
+
+def test_nodes_are_counted_from_their_coordinates() -> None:
+    nodes = torch.rand(4, 3, dtype=torch.float64)
+    A = SparseTensor.eye(12, dtype=torch.float64)
+    A = SparseTensor.from_pattern(A.pattern, A.csr_values, Structure(coordinates=nodes))
+    assert A.plan().facts.block == 3
+
+
+def test_a_preconditioner_that_is_given_stays_with_our_own_methods() -> None:
+    for method in ("cg", "minres", "gmres", "bicgstab"):
+        facts = dataclasses.replace(SPD, method=method, preconditioner="given")
+        assert make_plan(facts).backend == "pytorch"
 
 
 def test_large_planes_go_to_multigrid_if_they_are_lattices() -> None:

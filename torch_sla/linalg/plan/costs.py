@@ -83,6 +83,10 @@ _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
 # side that goes through the levels with others, in terms of one alone.
 _REGULAR, _BESIDE = 0.45, 0.75
+# What each further entry of the blocks of nodes saves: they share an index, and an aggregate.
+_BLOCKED = 0.45
+# A preconditioner that is given is called back by other libraries, in terms of calls.
+_CALLED_BACK = 60.0
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
 _INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
@@ -304,6 +308,8 @@ def _krylov(
     calls, passes = _STEPS.get((backend, method.name), default)
     matrix, vectors = products * nnz * (size + 4), passes * n * size
     setup, room = 0.0, _ROOMS.get(preconditioner, 0.0) * nnz * (size + 4)
+    if preconditioner == "given" and backend != "pytorch":
+        calls += products * _CALLED_BACK
     if preconditioner in _INCOMPLETE:
         # Triangular solves wait for one another.
         matrix += products * 8 * nnz * (size + 4)
@@ -349,6 +355,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         setup, cycle = machine.lattice_coarsening, machine.lattice_cycle
     else:
         alike = _REGULAR if facts.lattice else 1.0
+        alike /= 1 + _BLOCKED * (facts.block**2 - 1)
         setup, cycle = alike * machine.coarsening, alike * machine.cycle
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns

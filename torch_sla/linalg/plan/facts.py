@@ -49,6 +49,8 @@ class Facts:
         the condition number of the scaled matrix. 0 where rows leave nothing, or nothing is known.
     lattice
         Whether the entries join neighbours of a lattice.
+    block
+        Unknowns of one node, as the displacements of a body are.
     memory
         Bytes the device has; None for the figure of the machine model.
     counts
@@ -75,6 +77,7 @@ class Facts:
     rtol: float | None = None
     dominance: float = 0.0
     lattice: bool = False
+    block: int = 1
     memory: int | None = None
     counts: Counts | None = None
 
@@ -101,6 +104,8 @@ class Facts:
             f"on {self.device}",
             f"{graph} of dimension {self.dimension:.1f}",
         ]
+        if self.block > 1:
+            parts.append(f"{self.block} unknowns a node")
         if not self.diagonal:
             parts.append("zeros on the diagonal")
         if self.batch > 1:

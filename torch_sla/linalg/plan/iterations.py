@@ -16,6 +16,8 @@ __all__ = ["cycles", "default_rtol", "krylov_iterations", "level_sizes"]
 _PESSIMISM = 2.0
 # How much a preconditioner shortens the iteration, against Jacobi.
 _GAIN = {"none": 0.5, "jacobi": 1.0, "ssor": 2.0, "ichol": 1.9, "ilu": 12.0, "block_jacobi": 1.2}
+# What several unknowns of a node cost conjugate gradients: shear is softer than stretching.
+_COUPLED = 2.0
 # Iterations within the bound of conjugate gradients, in terms of theirs.
 _BOUND = {"cg": 1.0, "gmres": 1.0, "bicgstab": 0.55}
 _COARSEST = 500
@@ -40,6 +42,8 @@ def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
     rtol, d = default_rtol(facts), max(facts.dimension, 1.0)
     digits = max(1.0, -log(rtol) / log(10.0))
     growth: float = (0.23 if d < 2.5 else 0.31) * n ** (1 / d) * digits * _PESSIMISM
+    if facts.block > 1:
+        growth *= _COUPLED
     if method in ("minres", "lsqr", "lsmr"):
         # Eigenvalues on both sides of zero, or a squared condition number.
         growth = min(growth**2, 5.0 * n) if facts.positive_definite is not True else growth
