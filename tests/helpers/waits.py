@@ -100,7 +100,7 @@ def _place() -> str:
 
 def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run kernels and loops as on CUDA, in torch."""
-    from torch_sla.linalg.kernels import patterns, sparse, sparse_fallback, structure
+    from torch_sla.linalg.kernels import lanes, patterns, sparse, sparse_fallback, structure
     from torch_sla.linalg.methods import cg
 
     def product(crow: Tensor, ccol: Tensor, values: Tensor, x: Tensor) -> Tensor:
@@ -111,5 +111,6 @@ def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (patterns, sparse):
         monkeypatch.setattr(module, "runs_compiled", lambda *_: False)
     monkeypatch.setattr(structure, "_compiled", None)
+    monkeypatch.setattr(lanes, "_takes", lambda *_: False)
     monkeypatch.setattr(sparse_fallback, "_scipy_matmul", product)
     monkeypatch.setattr(cg.Watch, "steps", lambda self, _: steps(self, "cuda"))

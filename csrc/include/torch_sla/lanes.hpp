@@ -71,7 +71,8 @@ void measure_lanes(std::int64_t n, const std::int32_t* start, const std::int32_t
 }
 
 // b - A_i x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
-// entry, then the largest entry of x: sizes [3, members, nrhs]. Rows are summed in chunks of fixed length, so
+// entry, then the largest entry of x: sizes [3, members, nrhs]. b is met last: an x so huge that its products
+// swallow b, and cancel, leaves b over and not zero. Rows are summed in chunks of fixed length, so
 // that threads may share a matrix and change no bit.
 template <class T>
 void residual_members(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
@@ -88,16 +89,17 @@ void residual_members(std::int64_t n, const std::int32_t* start, const std::int3
       T* out = r + (k * n + i) * count;
       const T *given = b + (k * n + i) * count, *here = y + i * count;
       if constexpr (fixed == 1) {
-        T sum = given[0];
-        for (std::int32_t e = start[i]; e < start[i + 1]; ++e) sum -= a[e] * y[column[e]];
-        out[0] = sum;
+        T sum = 0;
+        for (std::int32_t e = start[i]; e < start[i + 1]; ++e) sum += a[e] * y[column[e]];
+        out[0] = given[0] - sum;
       } else {
-        for (Size c = 0; c < count; ++c) out[c] = given[c];
+        for (Size c = 0; c < count; ++c) out[c] = 0;
         for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
           const T v = a[e];
           const T* from = y + static_cast<std::int64_t>(column[e]) * count;
-          for (Size c = 0; c < count; ++c) out[c] -= v * from[c];
+          for (Size c = 0; c < count; ++c) out[c] += v * from[c];
         }
+        for (Size c = 0; c < count; ++c) out[c] = given[c] - out[c];
       }
       for (Size c = 0; c < count; ++c) {
         found[3 * c] += out[c] * out[c];

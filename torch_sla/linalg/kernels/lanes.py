@@ -238,9 +238,11 @@ def residual(
 ) -> tuple[Tensor, Tensor] | None:
     """``b - A_i x_i`` ``[B, n, K]``, and of each column its 2-norm, its largest entry, and that of x ``[3, B, K]``.
 
-    None where no kernel takes them.
+    None where no kernel takes them, as where the matrices are not square.
     """
     if not _takes(values, x, b) or crow.dtype != torch.int32 or not values.numel():
+        return None
+    if x.shape != b.shape:
         return None
     values, x, b = plain(values), plain(x), plain(b)
     r = empty(tuple(b.shape), b.dtype)

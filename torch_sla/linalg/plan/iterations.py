@@ -47,6 +47,9 @@ def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
     if method in ("minres", "lsqr", "lsmr"):
         # Eigenvalues on both sides of zero, or a squared condition number.
         growth = min(growth**2, 5.0 * n) if facts.positive_definite is not True else growth
+    elif facts.dtype.is_complex and facts.hermitian is False:
+        # It may be a wave, whose eigenvalues lie around zero.
+        growth = min(growth**2, 5.0 * n)
     elif method == "bicgstab":
         # Of two products each; where something flows, errors leave with it.
         growth *= 0.4 if facts.hermitian is False else 0.6

@@ -143,7 +143,7 @@ class TransientProblem(Problem):
         default=(), description="Histories that are kept, [*batch, steps + 1, ...]."
     )
     checkpoints: Annotated[int, Field(ge=2)] = Field(
-        default=16,
+        default=8,
         description="States kept at each level for gradients; what lies between is computed again.",
     )
 
