@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from harness import Table, best, machine
 
-import torch_sla.problems.analyses.grid as grids
+import torch_sla.problems.lowering.model as models
 from torch_sla import (
     Dirichlet,
     Integral,
@@ -53,14 +53,14 @@ class Counted:
     """Stands in the place of the linear solves of a march, and adds up their time."""
 
     def __init__(self) -> None:
-        self.seconds, self._solve = 0.0, grids.solve_batch
+        self.seconds, self._solve = 0.0, models.solve_batch
 
     def __enter__(self) -> Counted:
-        grids.solve_batch = self  # type: ignore[assignment]
+        models.solve_batch = self  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
-        grids.solve_batch = self._solve
+        models.solve_batch = self._solve
 
     def __call__(self, *args: Any, **more: Any) -> Any:
         start = time.perf_counter()

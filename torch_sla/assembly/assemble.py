@@ -80,6 +80,9 @@ def assemble(
         basis = _basis(form, dofs, facets, points, degree, coefficients)
     elif not (facets is None and points is None and degree is None):
         raise ArgumentError("basis: it has its own facets, points and degree; give either")
+    mesh = basis.mesh
+    if mesh is not dofs.mesh and mesh.topology_key != dofs.mesh.topology_key:
+        raise ArgumentError("basis: it is on another mesh than the dofs")
     if isinstance(form, LinearForm):
         return dofs.assemble_vector(form(basis, **coefficients), basis.facets)
     if isinstance(basis, CellBasis) and basis.cells is None and _same(basis, dofs):

@@ -16,6 +16,7 @@ from torch_sla import (
     Flux,
     HelmholtzProblem,
     HyperelasticityProblem,
+    Integral,
     IntervalMesh,
     Neumann,
     Parameter,
@@ -29,7 +30,7 @@ from torch_sla import (
     WeakFormProblem,
     clear_cache,
 )
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.linalg import cache_counters
 
 ENDS = [Dirichlet(["left", "right"], 0.0)]
@@ -294,3 +295,65 @@ def test_what_makes_no_sense_is_refused() -> None:
         rod().updated(source="t").solve()
     with pytest.raises(SpecError, match="this solve is steady"):
         rod().updated(source=Parameter("f", time="steps", default=1.0)).check()
+
+
+def test_damping_of_a_batch_of_nonlinear_laws_is_that_of_each_member() -> None:
+    of = PoissonProblem(
+        mesh=IntervalMesh(cells=6),
+        diffusivity="k*(1+u**2)",
+        parameters=[Parameter("k")],
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("p", at=[(1.0,)])],
+    )
+    march = TransientProblem(of=of, end=1.0, steps=5, scheme="newmark", stiffness_damping=0.3)
+    k = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    batch = march.solve(k=k)["p"]
+    for i, one in enumerate(k):
+        torch.testing.assert_close(batch[i], march.solve(k=one)["p"], rtol=1e-7, atol=1e-12)
+
+
+def test_tangents_through_a_march_do_not_depend_on_the_mode_of_gradients() -> None:
+    of = PoissonProblem(
+        mesh=IntervalMesh(cells=6),
+        source=Parameter("f"),
+        parameters=[Parameter("c")],
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("a", "u+c"), Flux("q", "left")],
+    )
+    march = TransientProblem(of=of, end=1.0, steps=100)
+    forward = torch.autograd.forward_ad
+
+    def tangents(grad: bool) -> list[float]:
+        with torch.set_grad_enabled(grad), forward.dual_level():
+            f, c = (
+                forward.make_dual(torch.tensor(x).double(), torch.tensor(t).double())
+                for x, t in ((1.0, 0.7), (2.0, 1.0))
+            )
+            found = march.solve(f=f, c=c)
+            return [float(forward.unpack_dual(found[n]).tangent[-1]) for n in ("a", "q")]
+
+    assert tangents(True) == pytest.approx(tangents(False), rel=1e-9)
+    assert tangents(True)[0] > 1.0
+
+
+def test_a_parameter_that_only_outputs_see_has_derivatives_and_second_tangents_are_refused() -> (
+    None
+):
+    of = PoissonProblem(
+        mesh=IntervalMesh(cells=6),
+        source="f-u**3",
+        parameters=[Parameter("f"), Parameter("c", default=2.0)],
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("a", "f*u"), Integral("b", "c*u")],
+    )
+    c = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(of.solve(f=1.0, c=c)["b"], c)
+    assert float(grad) == pytest.approx(float(of.jvp({"c": 1.0}, f=1.0, c=2.0)["b"]), rel=1e-10)
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        f = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        dual = forward.make_dual(f, torch.ones_like(f))
+        tangent = forward.unpack_dual(of.solve(f=dual)["a"]).tangent
+        with pytest.raises(GradientError, match="forward mode"):
+            torch.autograd.grad(tangent, f)

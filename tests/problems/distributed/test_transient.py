@@ -196,3 +196,39 @@ def test_what_is_said() -> None:
     elsewhere = problem.updated(of=problem.of.updated(solver=sla.Solver(backend="scipy")))
     with pytest.raises(SpecError, match=r"backend"):
         distribute(elsewhere, 2)
+
+
+def test_a_series_in_the_initial_state_keeps_its_gradient() -> None:
+    of = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(5, 4)),
+        parameters=[sla.Parameter("Ta", time="steps")],
+        boundary=[sla.Robin("left", coefficient=1.0, ambient="Ta")],
+        outputs=[sla.Integral("i", "u")],
+    )
+    march = sla.TransientProblem(of=of, initial="Ta", end=1.0, steps=4)
+    gradients = []
+    for problem in (march, distribute(march, 2)):
+        warm = torch.linspace(1.0, 2.0, 5).double().requires_grad_()
+        problem.solve(Ta=warm)["i"][-1].backward()
+        gradients.append(warm.grad)
+    assert gradients[0][0] > 0.1
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-10)
+
+
+def test_modes_of_bodies_on_rollers() -> None:
+    body = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(18, 9), size=(2.0, 1.0)),
+        model="plane_stress",
+        young_modulus=1.0,
+        density=1.0,
+        boundary=[
+            sla.Dirichlet("left", 0.0, component=0),
+            sla.Dirichlet("bottom", 0.0, component=1),
+        ],
+    )
+    modes = sla.EigenProblem(of=body, k=2)
+    one = modes.solve().eigenvalues
+    for parts in (1, 3):
+        torch.testing.assert_close(
+            distribute(modes, parts).solve().eigenvalues, one, rtol=1e-8, atol=0.0
+        )

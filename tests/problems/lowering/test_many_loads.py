@@ -20,6 +20,7 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     SweepProblem,
+    TransientProblem,
     clear_cache,
 )
 from torch_sla.linalg import cache_counters, clear_factor_cache
@@ -161,3 +162,46 @@ def test_a_sweep_over_loads_solves_two_systems() -> None:
     assert "20 loads are sums of 2" in found.info.notes
     for row in found.table:
         assert row["i"] == pytest.approx(1.0 + row["s"] * (found.table[2]["i"] - 1.0), rel=1e-9)
+
+
+def heated(**changes: object) -> ElasticityProblem:
+    return ElasticityProblem(
+        mesh=RectangleMesh(cells=(4, 4)),
+        model="plane_stress",
+        young_modulus=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("p", at=[(1.0, 0.5)])],
+        **changes,
+    )
+
+
+def test_loads_that_multiply_each_other_are_no_sum() -> None:
+    a, T = torch.linspace(0.1, 0.2, 12).double(), torch.linspace(1.0, 2.0, 12).double()
+    both = heated(thermal_expansion=Parameter("a"), temperature=Parameter("T"))
+    coupled = heated(
+        thermal_expansion="0.1*(1+0.5*T)", temperature="T", parameters=[Parameter("T")]
+    )
+    for problem, given in ((both, {"a": a, "T": T}), (coupled, {"T": T})):
+        batch = problem.solve(**given)["p"]
+        for i in (0, 7):
+            alone = problem.solve(**{name: value[i] for name, value in given.items()})["p"]
+            torch.testing.assert_close(batch[i], alone, rtol=1e-9, atol=1e-12)
+    times = {"end": 1.0, "steps": 4}
+    warm = heated(thermal_expansion="0.1*(1+t)", temperature="t")
+    same = heated(thermal_expansion=0.1, temperature="t*(1+t)")
+    found, wanted = (TransientProblem(of=of, **times).solve()["p"] for of in (warm, same))
+    torch.testing.assert_close(found, wanted)
+    assert wanted.abs().max() > 0.05
+
+
+def test_laws_that_do_not_count_are_left_out_and_branches_too() -> None:
+    of = PoissonProblem(
+        mesh=RectangleMesh(cells=(4, 4)),
+        source="where(x > 2, 1/t, t)",
+        boundary=[Dirichlet("left", "q*t"), Dirichlet("left", 0.0)],
+        parameters=[Parameter("q", default=1.0)],
+        outputs=[Probe("p", at=[(1.0, 0.5)])],
+    )
+    plain = of.updated(source="t", boundary=[Dirichlet("left", 0.0)], parameters=[])
+    found, wanted = (TransientProblem(of=p, end=1.0, steps=3).solve()["p"] for p in (of, plain))
+    torch.testing.assert_close(found, wanted)

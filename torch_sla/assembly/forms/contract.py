@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.kernels.contract import contract
-from torch_sla.assembly.kernels.pullback import Jets, pull_back, pull_back_vector
+from torch_sla.assembly.kernels.pullback import Jets, moves, pull_back, pull_back_vector
 from torch_sla.assembly.kernels.summed import SummedForm, sums
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def matrix_values(
         table = table.sum(0, keepdim=True)
     table = table.flatten(0, 1)
     fused = sums(table, source.dtype, geometry.inverse)
-    moving = geometry.inverse.requires_grad or geometry.measure.requires_grad
-    if fused and not moving:
+    if fused and not moves(geometry.inverse, geometry.measure):
         jets = Jets(v.value, v.gradient, u.value, u.gradient)
         factors = (geometry.inverse.detach(), geometry.measure.detach())
         return SummedForm(dofs.places, table, jets, *factors, weights)(source)

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch_sla._core import extension
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 __all__ = ["expand_columns"]
 
 _compiled: Any = getattr(extension, "assembly", None)
 
 
+@outside_transforms
 def expand_columns(
     starts: Tensor, columns: Tensor, first: Tensor, rows: Tensor, before: Tensor
 ) -> Tensor:
@@ -47,6 +49,7 @@ def expand_columns(
     >>> expand_columns(starts, columns, first, rows, before).tolist()
     [0, 1, 2, 1, 2, 1, 2]
     """
+    starts, columns, first, rows, before = map(physical, (starts, columns, first, rows, before))
     count = int(rows[-1])
     index = torch.int32 if count < 2**31 else torch.int64
     if _compiled is None or not starts.is_cpu:

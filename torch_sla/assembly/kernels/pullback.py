@@ -17,7 +17,7 @@ from torch_sla._core import extension
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.linalg.kernels.threads import resolve_threads
 
-__all__ = ["Jets", "pull_back", "pull_back_vector"]
+__all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 
 _compiled: Any = getattr(extension, "assembly", None)
 
@@ -30,6 +30,16 @@ class Jets:
     test_gradient: bool
     trial_value: bool
     trial_gradient: bool
+
+
+def moves(*factors: Tensor) -> bool:
+    """Whether derivatives with respect to factors of geometry may be asked for, in whatever mode."""
+    return any(
+        t.requires_grad
+        or torch._C._functorch.is_functorch_wrapped_tensor(t)
+        or torch.autograd.forward_ad.unpack_dual(t).tangent is not None
+        for t in factors
+    )
 
 
 def pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) -> Tensor:
@@ -50,8 +60,7 @@ def pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) -> Tensor
     -------
     Tensor ``[cv, cu, *batch, n, q, Dv, Du]``.
     """
-    fixed = not (inverse.requires_grad or measure.requires_grad)
-    if _compiled is not None and fixed and _takes(C, inverse):
+    if _compiled is not None and not moves(inverse, measure) and _takes(C, inverse):
         batch = C.shape[4:-2]
         folded = C.flatten(4, -3) if batch else C.unsqueeze(4)
         R: Tensor = _PullBack.apply(folded, _Geometry(inverse, measure, jets))

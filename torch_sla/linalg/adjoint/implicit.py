@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from torch_sla.linalg.adjoint.first_order import first_order
+
 __all__ = ["ImplicitProblem", "implicit_solve"]
+
+_ONCE = (
+    "the tangent of a nonlinear solution in forward mode has no derivative in reverse mode: take second derivatives "
+    "by torch.autograd.grad(create_graph=True) or problem.hvp"
+)
 
 
 class ImplicitProblem(Protocol):
@@ -72,6 +79,8 @@ class ImplicitSolve(torch.autograd.Function):
                     for x, need in zip(own, needed, strict=True)
                 ]
             F = ctx.problem.residual(u, tuple(own))
+            if not F.requires_grad:
+                return (None,) * len(ctx.needs_input_grad)
             wanted = [x for x, need in zip(own, needed, strict=True) if need]
             found = torch.autograd.grad(F, wanted, -lam, create_graph=recorded, allow_unused=True)
         grads = iter(found)
@@ -79,11 +88,14 @@ class ImplicitSolve(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        u, *leaves = (forward_ad.unpack_dual(x).primal.detach() for x in ctx.saved_tensors)
+        links = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
+        u, *leaves = (x.detach() for x in links)
         moved = {i: t for i, t in enumerate(tangents[2:]) if t is not None}
         with torch.enable_grad():
             own = [x.requires_grad_() if i in moved else x for i, x in enumerate(leaves)]
             F = ctx.problem.residual(u, tuple(own))
+            if not F.requires_grad:
+                return torch.zeros_like(u)
             # Fθ dθ is the derivative of Fθᵀ w with respect to w.
             w = torch.zeros_like(F, requires_grad=True)
             back = torch.autograd.grad(
@@ -98,7 +110,9 @@ class ImplicitSolve(torch.autograd.Function):
                 return torch.zeros_like(u)
             (change,) = torch.autograd.grad([g for g, _ in pairs], w, [t for _, t in pairs])
         plain = tuple(leaf.detach() for leaf in leaves)
-        return ctx.problem.forward_solve(u, plain, -change)  # type: ignore[no-any-return]
+        tangent = ctx.problem.forward_solve(u, plain, -change)
+        links += [t for t in moved.values() if t.requires_grad]
+        return first_order(tangent, _ONCE, *(x for x in links if x.requires_grad))
 
 
 def implicit_solve(problem: ImplicitProblem, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:

@@ -78,7 +78,7 @@ def _from_chunks(D: DSparseTensor, x: Any) -> Tensor:
     chunks = Layout(comm, comm.reduce(counts), device=local.device)
     order = layout.names.argsort()
     part = layout.owner(layout.start + torch.arange(layout.n_held, device=local.device))
-    key = (part[order] * layout.n + layout.names[order]).argsort()
+    key = (part[order].long() * layout.n + layout.names[order]).argsort()
     places = order[key]
     halo = Halo(chunks, layout.names[places], part[places])
     back = torch.empty_like(places)

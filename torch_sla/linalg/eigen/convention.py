@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["SEED", "check_residuals", "fix_phase", "start"]
+__all__ = ["SEED", "check_residuals", "fix_phase", "leading_rows", "start"]
 
 SEED = 88172645463325252
 """Of every random start of the library."""
@@ -18,6 +18,14 @@ def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Ten
     g = torch.Generator().manual_seed(SEED)
     real = torch.float32 if dtype in (torch.float32, torch.complex64) else torch.float64
     return (torch.rand(n, columns, dtype=real, generator=g) - 0.5).to(dtype).to(device)
+
+
+def leading_rows(V: Tensor) -> Tensor:
+    """Return the row of the largest entry of each column ``[..., n, k]``, ``[..., 1, k]``; ties as in `fix_phase`."""
+    size, last = V.abs(), V.shape[-2] - 1
+    rows = torch.arange(last + 1, device=V.device).unsqueeze(1)
+    large = size >= 0.999 * size.amax(-2, keepdim=True)
+    return torch.where(large, rows, last).amin(-2, keepdim=True)
 
 
 def fix_phase(V: Tensor) -> Tensor:
@@ -33,11 +41,7 @@ def fix_phase(V: Tensor) -> Tensor:
     """
     if not V.numel():
         return V.new_ones(V.shape[1])
-    size = V.abs()
-    large = size >= 0.999 * size.amax(0)
-    rows = torch.arange(V.shape[0], device=V.device).unsqueeze(1)
-    first = torch.where(large, rows, V.shape[0] - 1).amin(0, keepdim=True)
-    entry = V.gather(0, first).squeeze(0)
+    entry = V.gather(0, leading_rows(V)).squeeze(0)
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
 
 

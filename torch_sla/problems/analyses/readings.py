@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.problems.lowering.affine import batched, is_affine, shares_row
+from torch_sla.problems.lowering.affine import batched, is_affine, is_plain, shares_row
 from torch_sla.problems.specs.outputs import Flux, Reaction
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _MOST = 64
 
 def readable(model: Model, scene: Scene) -> frozenset[str]:
     """Return the names of outputs that are linear in the state, with coefficients that time and batch leave alone."""
-    if model.field_dtype.is_complex or model.timed_matrix:
+    if model.field_dtype.is_complex or model.timed_matrix or not is_plain(scene):
         return frozenset()
     timed = {path.rpartition(".")[0] for path in model.timed}
     still, single = not timed, not batched(scene)

@@ -21,6 +21,7 @@ from torch_sla.problems.analyses.schemes import scheme_of
 from torch_sla.problems.analyses.series import Damping, Series
 from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
+from torch_sla.problems.lowering.affine import is_plain
 from torch_sla.problems.lowering.damping import proportional
 from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.sites import DofSites, Spread
@@ -282,7 +283,7 @@ class Taking:
         found: dict[str, Tensor] = {}
         if self.spec.of.outputs:
             # What is recorded for gradients is taken as it is.
-            off = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+            off = torch.is_grad_enabled() or not is_plain(grid.base, *state)
             read = self._readable and not first and not off
             known = self._read(scheme, grid, t, state) if read else {}
             found = self.taken(scheme, grid, t, state, known=not first).outputs(known)

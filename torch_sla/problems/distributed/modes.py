@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,15 @@ class FreeParts:
         self._positions = Sharding(self.layout, self.layout, row, column)
         self.sharding, self._held = self._positions.slots, len(free)
         near = model.near_nullspace
+        if near is not None and self._torn(free, near.shape[1]):
+            near = None  # rigid motions need whole nodes
         self.near_nullspace = None if near is None else near.index_select(0, self.index)
+
+    def _torn(self, free: Tensor, motions: int) -> bool:
+        """Whether some node of some part is held in one direction and free in another."""
+        nodes = free.reshape(-1, {3: 2, 6: 3}.get(motions, 1))
+        torn = (nodes.any(1) != nodes.all(1)).any()
+        return float(self.layout.comm.reduce(torn.double(), "max")) > 0
 
     def restrict(self, values: Tensor) -> Tensor:
         """Take the entries between free unknowns: slots of the whole to slots here."""
@@ -210,6 +219,9 @@ class _SharedModes(Modes):
         space, asked = self._space, self.model.spec.solver
         a, b = space.restrict(A), space.restrict(B)
         known = find_out(space.sharding, a)
+        if self.spec.kind != "modes":
+            # By what a stress adds to a stiffness; where stresses cancel, rounding would say otherwise.
+            known = replace(known, hermitian=True)
         if not known.hermitian:
             raise SpecError(
                 "the operator is not symmetric (advection, or a law of the solution), and its complex modes come of "

@@ -97,8 +97,6 @@ class _SharedTransient(Transient):
                     f"{name!r} has batch dimensions {list(tensor.shape[:axis])}; several processes share one problem "
                     "at a time: solve for one member after the other"
                 )
-            # At the start the scene has them; their gradients come through the series.
-            plain[name] = plain[name].detach()
         self.model.comm.agree(
             {f"the parameter {n!r}": described(x) for n, (x, _) in series.items()}
         )

@@ -106,6 +106,8 @@ def separated(
                 return _product(at, *_factors(node), put, alone)
             case Binary(at, symbol, left, right):
                 return Binary(at, symbol, put(left), put(right))
+            case Call(_, "where", _):
+                return node  # a branch is looked at where it counts alone
             case Call(at, function, arguments) if function not in FIELD_OPERATORS:
                 return Call(at, function, tuple(put(a) for a in arguments))
             case Index(at, operand, indices):

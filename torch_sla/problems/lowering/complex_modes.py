@@ -8,6 +8,7 @@ import torch
 
 from torch_sla.errors import SpecError
 from torch_sla.linalg import SparseTensor, quadratic_eigs
+from torch_sla.linalg.eigen.convention import leading_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ def general_pairs(
     moved = V if M is None else _product(M, V)
     V = V / (V.conj() * moved).sum(-2, keepdim=True).abs().sqrt()
     # In the graph, so that a loss of the modes does not depend on the phase the solver left.
-    entry = V.gather(-2, V.detach().abs().argmax(-2, keepdim=True))
+    entry = V.gather(-2, leading_rows(V.detach()))
     V = V * (entry.conj() / entry.abs())
     return w, V.transpose(-1, -2)
 

@@ -33,6 +33,7 @@ def proportional(law: Any, scene: Scene, path: str) -> Tensor | None:
 def undeformed(model: Model, scene: Scene, operator: Operator) -> Tensor:
     """Return the stiffness that damping is proportional to, the tangent at rest ``[*batch, nnz]``."""
     still = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
-    recorded = torch.is_grad_enabled() and scene.requires_grad
-    at = still.expand(*operator.load.shape[:-1], -1)
-    return model.tangent(scene, operator, model.terms(scene), at, recorded=recorded)
+    recorded, terms = torch.is_grad_enabled() and scene.requires_grad, model.terms(scene)
+    with torch.no_grad():  # for its shape: laws may have batches that loads have not
+        at = still.expand(model.unconstrained(scene, operator, terms, still).shape)
+    return model.tangent(scene, operator, terms, at, recorded=recorded)

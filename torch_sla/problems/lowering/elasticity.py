@@ -41,6 +41,9 @@ class Elasticity(Model):
     spec: ElasticityProblem
     inertial: ClassVar[frozenset[str]] = frozenset({"density"})
     measuring: ClassVar[frozenset[str]] = frozenset({"thickness"})
+    multiplied: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset({"temperature", "thermal_expansion"}),
+    )
     loading: ClassVar[frozenset[str]] = frozenset(
         {"body_force", "temperature", "thermal_expansion"}
     )

@@ -31,7 +31,7 @@ from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Grid, Parameter, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch_sla.assembly import Dofs, Mesh
     from torch_sla.problems.files.loader import DataPath
@@ -67,6 +67,7 @@ class Frame:
     measuring: ClassVar[frozenset[str]] = frozenset()
     """Laws that `measure` uses."""
     loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
+    multiplied: ClassVar[tuple[frozenset[str], ...]] = ()
     """Laws of the cells that only the load uses."""
 
     def __init__(self, spec: FieldProblem, part: PartOfMesh | None = None) -> None:
@@ -283,17 +284,24 @@ class Frame:
         paths = timed_laws(self.spec, self.declared)
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
-    def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
-        """Return the names of the parameters in the laws at some paths."""
-        names: set[str] = set()
+    def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
+        """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""
         for law in laws(self.spec):
-            if not wanted(law.path) or self._overridden(law.path):
+            if self._overridden(law.path):
                 continue
             value = law.value
             if isinstance(value, FrozenMap):
                 path = ".".join(str(part) for part in law.path)
                 used = set(self.tag_entries(tuple(value), path).unique().tolist())
                 value = tuple(item for i, item in enumerate(value.values()) if i in used)
+            yield law.path, value
+
+    def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+        """Return the names of the parameters in the laws at some paths."""
+        names: set[str] = set()
+        for path, value in self.acting_laws():
+            if not wanted(path):
+                continue
             for _, leaf in leaves(value):
                 if isinstance(leaf, Parameter):
                     names.add(leaf.name)

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch_sla.problems.expression import Expression, degree, separated
 from torch_sla.problems.expression.nodes import Name
 from torch_sla.problems.lowering.timing import in_load, uses_time
-from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, Table
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def together(pieces: Sequence[Tensor], numbers: Sequence[Tensor]) -> Tensor:
     """Add up pieces ``[*batch, n]``, but for the first each times its number ``[*batch]``."""
     total, *rest = pieces
     for piece, number in zip(rest, numbers, strict=True):
-        total = torch.addcmul(total, number[..., None].to(piece.dtype), piece)
+        total = torch.addcmul(total, number[..., None].to(piece), piece)
     return total
 
 
@@ -118,10 +117,12 @@ def _found(
     others = {name for name in every if not changes(frozenset({name}))}
     parts: dict[Any, str] = {}
     replaced: dict[Any, Expression] = {}
-    for law in laws(model.spec):
-        if law.path[0] == "outputs":
+    changing: set[str] = set()
+    for path, value in model.acting_laws():
+        if path[0] == "outputs":
             continue
-        for leaf in _changing(law.value, changes):
+        for leaf in _changing(value, changes):
+            changing.add(str(path[0]))
             found: Expression | None = None
             if isinstance(leaf, Table):
                 if Formula(leaf.of).expression.names <= plain.union(moving):
@@ -139,6 +140,8 @@ def _found(
             if found is None or degree(found, set(parts.values()), others) > 1:
                 return None
             replaced[leaf] = found
+    if any(len(changing.intersection(group)) > 1 for group in model.multiplied):
+        return None  # linear in each, not in all
     return Phases(list(parts), replaced) if len(parts) <= _MOST else None
 
 

@@ -135,9 +135,10 @@ def _strong_scalars(
     largest = row_max(pattern.crow, size, None, 0.0)
     largest = torch.where(total > DECOUPLED * d.abs(), largest, 0.0)
     there = torch.cat([largest, A.halo.fetch(largest.unsqueeze(1)).squeeze(1)])
-    limit = largest.index_select(0, row)
+    # Roots first: the product of two small ones may be none.
+    limit = largest.sqrt().index_select(0, row)
     del row
-    limit.mul_(there.index_select(0, ccol)).sqrt_()
+    limit.mul_(there.sqrt_().index_select(0, ccol))
     keep = (size > 0) & (limit > 0) & (size >= limit.mul_(strength * _TIE)) | own
     del limit
     inner = keep & (ccol < n)
@@ -174,7 +175,7 @@ def _strong_nodes(
     spread = A.halo.fetch(largest.repeat_interleave(edge).unsqueeze(1)).squeeze(1)
     there = torch.cat([largest.repeat_interleave(edge), spread])[col]
     entry_size = size[pair]
-    limit = strength * (largest[node_row] * there).sqrt() * _TIE
+    limit = strength * largest.sqrt()[node_row] * there.sqrt() * _TIE
     keep = (entry_size > 0) & (limit > 0) & (entry_size >= limit) | own[pair]
     inner = torch.zeros(len(pairs), dtype=torch.bool, device=values.device)
     inner[pair[keep & (col < A.columns.n_held)]] = True
@@ -290,7 +291,7 @@ def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tupl
     fine = (A.pattern.crow, A.pattern.ccol)
     step = max(_ROWS, -(-n_rows // _PIECES))
     rows, cols, found = [], [], []
-    for begin in range(0, n_rows, step):
+    for begin in range(0, max(n_rows, 1), step):
         crow = turned.crow[begin : begin + step + 1]
         first, last = int(crow[0]), int(crow[-1])
         some = (crow - crow[0], turned.ccol[first:last])

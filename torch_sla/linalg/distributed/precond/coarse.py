@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GatheredInverse"]
 
-_NULL = 1e-12  # of the largest singular value, below which a coarse matrix is singular
+# Of the largest singular value, below which a coarse matrix is singular; levels in single precision round more.
+_NULL, _ROUNDING = 1e-12, 50.0
 
 
 class GatheredInverse:
@@ -40,15 +41,16 @@ class GatheredInverse:
         # Inverted in double precision, whatever comes in and goes out.
         A = flat.reshape(layout.n, layout.n).to(torch.promote_types(values.dtype, torch.float64))
         rounding = 1e3 * torch.finfo(values.dtype).eps
+        null = max(_NULL, _ROUNDING * torch.finfo(values.dtype).eps)
         hermitian = bool((A - A.mH).abs().max() <= rounding * A.abs().max()) if A.numel() else True
         if hermitian:
             w, V = torch.linalg.eigh((A + A.mH) / 2)
             top = w.abs().max() if w.numel() else w.new_zeros(())
-            kept = w.abs() > _NULL * top
+            kept = w.abs() > null * top
             self.pivot = float((w.abs().amin() / top).clamp(max=1.0)) if float(top) > 0 else 1.0
             inverse = (V[:, kept] / w[kept]) @ V[:, kept].mH
         else:
-            inverse = torch.linalg.pinv(A, rtol=_NULL)
+            inverse = torch.linalg.pinv(A, rtol=null)
             size = torch.linalg.matrix_norm(A, 2) * torch.linalg.matrix_norm(inverse, 2)
             self.pivot = float(1 / size) if float(size) > 0 else 1.0
         # Rows held here are all that is needed of it, and of its adjoint.

@@ -154,7 +154,7 @@ def _squares(
         a = torch.cat([a, borrowed.fetch(values)])
         part = torch.cat([mine, halo.parts])
         key = halo.parts * size + halo.places
-    wanted = part[row] * size + place
+    wanted = part[row].long() * size + place
     found = torch.searchsorted(key, wanted).clamp(max=max(len(key) - 1, 0))
     borrowed_col = key[found] == wanted if len(key) else torch.zeros_like(wanted, dtype=torch.bool)
     owned_col = rows.owner(place) == part[row]

@@ -401,7 +401,8 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
     for step in range(1, out.iterations + 1):
         out.history.append(
             max(
-                r.history[min(step, r.iterations)] / s for r, s in zip(reports, scales, strict=True)
+                r.history[min(step, r.iterations, len(r.history) - 1)] / s
+                for r, s in zip(reports, scales, strict=True)
             )
         )
     failed = [r.result for r in reports if r.result is not Result.CONVERGED]
