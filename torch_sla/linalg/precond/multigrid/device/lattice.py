@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["DeviceLattice"]
+__all__ = ["SEMICOARSENING", "DeviceLattice"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
-_SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
+SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
 _COMFORTABLE = 2.0**40  # entries up to this, and down to its inverse, need no scaling
 
 
@@ -146,7 +146,7 @@ class DeviceLattice(DeviceHierarchy):
         if most != most:
             raise SolveError(Result.NONFINITE, "multigrid: a coarse matrix is not finite")
         halved = tuple(
-            n > 1 and c >= _SEMICOARSENING * most for c, n in zip(coupling, shape, strict=True)
+            n > 1 and c >= SEMICOARSENING * most for c, n in zip(coupling, shape, strict=True)
         )
         if len(self._levels) == 1:
             self.contrary = kernels.contrary(A, (halved[0], halved[1], halved[2]))
