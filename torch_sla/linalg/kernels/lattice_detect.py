@@ -83,7 +83,7 @@ def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
 
 
 def candidates(offsets: list[int], n: int) -> list[Lattice]:
-    """Return lattices of `n` points on which all offsets ``[ascending]`` are neighbours, fewest diagonal steps first."""
+    """Return lattices of `n` points on which all offsets (ascending) are neighbours, fewest diagonal steps first."""
     ahead = [o for o in offsets if o > 1]
     if not ahead:
         shapes = [(n, 1, 1)] if any(o in (-1, 1) for o in offsets) else []

@@ -113,7 +113,14 @@ def survey(A: Stencil, smoother: Tensor) -> Tensor:
     wrong = ((own == 0) & (squares > 0)).any()
     size = own.abs().double()
     smallest = torch.where(size > 0, size, float("inf")).amin()
-    return torch.stack([*axis_couplings(A.lattice.codes, planes).double().sum(1), wrong.double(), smallest, size.amax()])
+    return torch.stack(
+        [
+            *axis_couplings(A.lattice.codes, planes).double().sum(1),
+            wrong.double(),
+            smallest,
+            size.amax(),
+        ]
+    )
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:

@@ -6,6 +6,7 @@ The numbering is that of `torch_sla.linalg.kernels.stencils.Lattice`: axis 0 is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -90,7 +91,8 @@ class Box:
 
     def view(self, x: Tensor) -> Tensor:
         """View ``[*, n]`` as ``[*, axis 2, axis 1, axis 0]``."""
-        return x.unflatten(-1, self.shape[::-1])
+        out: Tensor = x.unflatten(-1, self.shape[::-1])
+        return out
 
     def _axes(self, whole: Triple) -> list[Triple]:
         return list(zip(self.low, self.high, whole, strict=True))
@@ -137,14 +139,12 @@ def cut(shape: Triple, parts: int) -> list[Box]:
                 best = surface, counts
     if best is None:  # too many parts for this lattice
         return slabs(shape, [round(prod(shape) * p / parts) for p in range(parts + 1)])
-    edges = [
-        [n * p // c for p in range(c + 1)] for n, c in zip(shape, best[1], strict=True)
-    ]
+    edges = [[n * p // c for p in range(c + 1)] for n, c in zip(shape, best[1], strict=True)]
     return [
         _boxed([(x[0], x[1]), (y[0], y[1]), (z[0], z[1])])
-        for z in zip(edges[2], edges[2][1:], strict=False)
-        for y in zip(edges[1], edges[1][1:], strict=False)
-        for x in zip(edges[0], edges[0][1:], strict=False)
+        for z in pairwise(edges[2])
+        for y in pairwise(edges[1])
+        for x in pairwise(edges[0])
     ]
 
 
@@ -161,7 +161,7 @@ def slabs(shape: Triple, offsets: list[int]) -> list[Box]:
     ends = [min((o + layer // 2) // layer, shape[axis]) for o in offsets]
     ends[0], ends[-1] = 0, shape[axis]
     out = []
-    for first, last in zip(ends, ends[1:], strict=False):
+    for first, last in pairwise(ends):
         axes = [(0, n) for n in shape]
         axes[axis] = (first, max(first, last))
         out.append(_boxed(axes))

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.distributed.halo import Halo
-from torch_sla.linalg.distributed.lattice.boxes import Box, Triple
 from torch_sla.linalg.distributed.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.linalg.distributed.lattice.boxes import Box, Triple
 
 __all__ = ["Exchange", "Grid", "move"]
 
@@ -103,7 +101,7 @@ class Grid:
         return [x[..., a:b] for a, b in zip(self.starts, self.starts[1:], strict=False)]
 
     def owned(self, x: Tensor) -> list[Tensor]:
-        """What each part owns, of arrays ``[*, size]``: views ``[*, axis 2, axis 1, axis 0]``."""
+        """Return views ``[*, axis 2, axis 1, axis 0]`` of what each part owns, of arrays ``[*, size]``."""
         return [
             kept.view(piece)[(..., *own.slices(kept))]
             for own, kept, piece in zip(self.own, self.kept, self.pieces(x), strict=True)
@@ -158,9 +156,7 @@ class Exchange:
         comm = grid.comm
         places, parts, into = [], [], []
         empty = torch.empty(0, dtype=torch.int64, device=grid.device)
-        for part, box, kept, start in zip(
-            comm.held, wanted, grid.kept, grid.starts, strict=False
-        ):
+        for part, box, kept, start in zip(comm.held, wanted, grid.kept, grid.starts, strict=False):
             for owner, other in enumerate(grid.boxes):
                 shared = box.within(other)
                 if owner == part or not shared.n:
@@ -172,22 +168,8 @@ class Exchange:
         self.halo = halo.reading(grid.positions)
         self._into = torch.cat([empty, *into])
 
-    def start(self, x: Tensor) -> Callable[[], None]:
-        """Start for arrays ``[size]`` or ``[k, size]``; the function returned waits and writes."""
-        finish = self.halo.start(x if x.ndim == 1 else x.T)
-
-        def write() -> None:
-            buffer = finish()
-            if self.halo.size:
-                x.index_copy_(-1, self._into, buffer if x.ndim == 1 else buffer.T)
-
-        return write
-
     def __call__(self, x: Tensor) -> None:
         """Bring arrays ``[size]`` or ``[k, size]`` up to date, in place."""
-        self.start(x)()
-
-    @property
-    def bytes_per_value(self) -> int:
-        """Entries that arrive here."""
-        return self.halo.size
+        new = self.halo.fetch(x if x.ndim == 1 else x.T)
+        if self.halo.size:
+            x.index_copy_(-1, self._into, new if x.ndim == 1 else new.T)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.lattice.finding import LatticeOfParts
     from torch_sla.linalg.distributed.sharding import Sharding
+    from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
+    from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
 
 __all__ = ["LatticeHierarchy", "power_scale"]
 
@@ -288,7 +290,10 @@ class LatticeHierarchy:
 
     def _turned(self, level: _Level) -> list[Stencil]:
         if level.turned is None:
-            level.turned = [_transposed(A, kept) for A, kept in zip(level.stencils, level.grid.kept, strict=True)]
+            level.turned = [
+                _transposed(A, kept)
+                for A, kept in zip(level.stencils, level.grid.kept, strict=True)
+            ]
         return level.turned
 
     @property
@@ -339,7 +344,8 @@ class _Gathered:
         pattern = Pattern.from_coo(torch.cat(rows), torch.cat(columns), (grid.n, grid.n))
         named = None if dtype is None else str(dtype)[6:]
         slots = pattern.coalesce(torch.cat(values).double())
-        self._inner = AMG(dtype=named).build(pattern, slots)  # type: ignore[arg-type]
+        made = AMG(dtype=named).build(pattern, slots)  # type: ignore[arg-type]
+        self._inner = cast("Hierarchy | DeviceHierarchy", made)  # values are real
         self.dtype = self._inner.dtype
 
     def apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
@@ -360,7 +366,7 @@ def _stencils(grid: Grid, lattice: Lattice, planes: Tensor) -> list[Stencil]:
 def _neighbours(
     own: Box, whole: tuple[int, int, int], kept: Box, code: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where points of a box that have a neighbour in the lattice are in an array over `kept`, and where the neighbours are."""
+    """Where the points of a box that have a neighbour are in an array over `kept`, and where the neighbours are."""
     d = step(code)
     low = tuple(max(l, -s) for l, s in zip(own.low, d, strict=True))
     high = tuple(min(h, n - s) for h, n, s in zip(own.high, whole, d, strict=True))
@@ -376,7 +382,9 @@ def _transposed(A: Stencil, kept: Box) -> Stencil:
     for slot, code in enumerate(A.lattice.codes):
         inside = Box((0, 0, 0), kept.shape)
         here, there = _neighbours(inside, kept.shape, inside, code)
-        inside.view(out.planes[A.lattice.slots[26 - code]])[there] = inside.view(A.planes[slot])[here]
+        inside.view(out.planes[A.lattice.slots[26 - code]])[there] = inside.view(A.planes[slot])[
+            here
+        ]
     return out
 
 

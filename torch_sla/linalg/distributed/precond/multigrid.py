@@ -111,7 +111,9 @@ class PartMultigrid:
             if made is not None:
                 return made
         points = self.method == "classical" or (free and jumping)
-        return Hierarchy(sharding, values, self, near_nullspace, edge=edge, wide=wide, points=points)
+        return Hierarchy(
+            sharding, values, self, near_nullspace, edge=edge, wide=wide, points=points
+        )
 
     def _structured(
         self, sharding: Sharding, values: Tensor, wide: bool
