@@ -41,6 +41,17 @@ def agree(A: SparseTensor, loss: Any, parts: int = 4, scale: float = 1e-7) -> No
         torch.testing.assert_close(x, y, rtol=scale, atol=scale * float(x.abs().max()))
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e36])
+def test_sizes_that_single_precision_does_not_have(size: float) -> None:
+    """Levels of the preconditioner are float32, and so are the residuals it is given."""
+    A = programs.lattice((30, 21), (1.0, 1.0))
+    exact = A.eigsh(3, "SA")[0]
+    for how in ("lattice", "metis"):
+        D = A.partition(3, partition_method=how)
+        w, _ = D.with_values(size * D.values).eigsh(3, "SA")
+        torch.testing.assert_close(w / size, exact, rtol=1e-9, atol=0)
+
+
 def weights(n: int) -> Tensor:
     return torch.linspace(1, 2, n, dtype=torch.float64).unsqueeze(1)
 

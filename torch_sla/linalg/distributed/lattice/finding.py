@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LatticeOfParts", "find_lattice_of_parts"]
 
-_RUN = 1 << 20  # entries that are looked at in one go
+_RUN = 1 << 17  # entries that are looked at in one go, at least
 _NEIGHBOURS = 27
 
 
@@ -149,7 +149,8 @@ def find_lattice_of_parts(sharding: Sharding) -> LatticeOfParts | None:
 def _entries(sharding: Sharding, names: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield entries, the row of each ``[m]`` and the difference of its names, some rows at a time."""
     pattern, n = sharding.pattern, sharding.rows.n_held
-    step_ = max(1, _RUN * max(n, 1) // max(pattern.nnz_csr, 1))
+    run = max(_RUN, pattern.nnz_csr // 256)
+    step_ = max(1, run * max(n, 1) // max(pattern.nnz_csr, 1))
     for begin in range(0, n, step_):
         crow = pattern.crow[begin : begin + step_ + 1].long()
         first, last = int(crow[0]), int(crow[-1])

@@ -150,7 +150,8 @@ class LatticeHierarchy:
             piece.copy_(seen.smoother)
             # Every row counts where it is owned.
             outside = axis_couplings(A.lattice.codes, A.planes[:, rim]).double().sum(1)
-            facts[:3] += torch.tensor(seen.coupling, device=like.device) * A.n - outside
+            coupling = torch.tensor(seen.coupling, dtype=torch.float64, device=like.device)
+            facts[:3] += coupling * A.n - outside
             worst = torch.tensor(
                 [float(seen.zero_diagonal), -seen.smallest, seen.largest], dtype=torch.float64
             )
