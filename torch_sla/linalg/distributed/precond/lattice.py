@@ -150,8 +150,8 @@ class LatticeHierarchy:
             piece.copy_(seen.smoother)
             # Every row counts where it is owned.
             outside = axis_couplings(A.lattice.codes, A.planes[:, rim]).double().sum(1)
-            coupling = torch.tensor(seen.coupling, dtype=torch.float64, device=like.device)
-            facts[:3] += coupling * A.n - outside
+            sums = torch.tensor(seen.coupling, dtype=torch.float64, device=like.device) * A.n
+            facts[:3] += sums - outside
             worst = torch.tensor(
                 [float(seen.zero_diagonal), -seen.smallest, seen.largest], dtype=torch.float64
             )
