@@ -28,6 +28,7 @@ __all__ = [
     "arithmetic",
     "assembled",
     "checks",
+    "curved",
     "lattice",
     "matrix",
     "newton",
@@ -345,6 +346,30 @@ def newton(group: Any, method: str, parts: int | None = None) -> Held:
         "q": q.grad,
         "f": summed(comm, f.grad),
         "gathered": gathered,
+    }
+
+
+def curved(group: Any, parts: int | None = None) -> Held:
+    """Second derivatives through sums over processes, and Newton's method on a residual that has one."""
+    comm = _communicator(group, parts)
+    A, _ = matrix("irregular")
+    D = cut(comm, A, A.values)
+    x = D.vector(rhs(A.shape[-1], A.dtype)).local.detach().requires_grad_()
+    v = DVector(x, D.layout)
+    loss = (D @ v).norm() ** 3 + v.dot(v) ** 2 + (v * v.norm()).full_tensor()[:9].prod()
+    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+    (h,) = torch.autograd.grad((DVector(g, D.layout) ** 3).sum(), x)
+
+    def residual(u: DVector, A: DSparseTensor) -> DVector:
+        F: DVector = A @ u + u.dot(u) * u - b
+        return F
+
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    u, info = D.nonlinear_solve(residual, D.zeros(), rtol=1e-12, info=True)
+    return {
+        "h": whole(D, h),
+        "u": whole(D, D.vector(u).local),
+        "iterations": info.iterations,
     }
 
 

@@ -225,3 +225,19 @@ def test_the_same_block_several_times() -> None:
     top = torch.linalg.eigvals(block).abs().sort(descending=True).values[:2]
     torch.testing.assert_close(w.abs(), top.repeat_interleave(3))
     assert torch.linalg.matrix_rank(V) == 6
+
+
+@pytest.mark.distributed
+def test_second_derivatives_through_sums_over_processes(ranks: Ranks) -> None:
+    A, _ = programs.matrix("irregular")
+    x = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    loss = (A @ x).norm() ** 3 + x.dot(x) ** 2 + (x * x.norm())[:9].prod()
+    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+    (h,) = torch.autograd.grad((g**3).sum(), x)
+    alone = programs.curved(None, 3)
+    for found in (alone, *ranks.run(3, programs.curved)):
+        scale = float(h.abs().max())
+        torch.testing.assert_close(found["h"] / scale, h / scale, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found["u"], alone["u"], rtol=1e-9, atol=1e-12)
+        # A direction that misses what other processes add would cost Newton's method its rate.
+        assert found["iterations"] == alone["iterations"] < 12
