@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,10 +112,10 @@ def test(s: Scalars, dots: Tensor) -> None:
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:
     n = p.numel()
-    launch(_direction_kernel, (triton.cdiv(n, BLOCK),), s.numbers, s.flag, z, p, n, BLOCK)
+    launch(_direction_kernel, (blocks(n, BLOCK),), s.numbers, s.flag, z, p, n, BLOCK)
 
 
 def update(s: Scalars, p: Tensor, q: Tensor, x: Tensor, r: Tensor, dots: Tensor) -> None:
     n = p.numel()
-    grid = (triton.cdiv(n, BLOCK),)
+    grid = (blocks(n, BLOCK),)
     launch(_update_kernel, grid, s.numbers, s.flag, p, q, x, r, dots, n, BLOCK)

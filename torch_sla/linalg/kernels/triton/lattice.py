@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -470,7 +470,7 @@ def _dense_kernel(
 
 
 def _grid(n: int) -> tuple[int]:
-    return (triton.cdiv(n, BLOCK),)
+    return (blocks(n, BLOCK),)
 
 
 def _shape(A: Stencil) -> tuple[int, int, int, int]:
@@ -485,7 +485,7 @@ def load(A: Stencil, crow: Tensor, ccol: Tensor, values: Tensor, scale: float) -
     width = triton.next_power_of_2(count)
     block = max(32, 2048 // width)
     launch(
-        _load_kernel, (triton.cdiv(A.n, block),), crow, ccol, values, offsets, A.planes, factor, A.n,
+        _load_kernel, (blocks(A.n, block),), crow, ccol, values, offsets, A.planes, factor, A.n,
         A.planes.stride(0), count, width, block,
     )  # fmt: skip
 
@@ -601,4 +601,4 @@ def correct(
 
 def dense_apply(inverse: Tensor, f: Tensor, out: Tensor, flag: Tensor, transpose: bool) -> None:
     n, rows = f.numel(), 8
-    launch(_dense_kernel, (triton.cdiv(n, rows),), inverse, f, out, flag, n, transpose, rows, 128)
+    launch(_dense_kernel, (blocks(n, rows),), inverse, f, out, flag, n, transpose, rows, 128)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from torch_sla.linalg.kernels.stencils import step
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.stencils import Lattice
@@ -40,7 +40,7 @@ def _sample_kernel(crow, ccol, out, n, count, stride, WIDTH: tl.constexpr, BLOCK
 def sampled_offsets(crow: Tensor, ccol: Tensor, count: int, stride: int) -> list[int]:
     """Offsets of the first 32 entries of `count` rows, `stride` apart around the end; with 0 in any case."""
     out = torch.empty(count, 32, dtype=torch.int32, device=crow.device)
-    grid = (triton.cdiv(count, 64),)
+    grid = (blocks(count, 64),)
     launch(_sample_kernel, grid, crow, ccol, out, crow.numel() - 1, count, stride, 32, 64)
     return [int(o) for o in np.unique(out.cpu().numpy())]
 
@@ -81,7 +81,7 @@ def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | Non
         for number in (offset, *step(code))
     ]
     table = torch.tensor([_NONE, 0, *entries], dtype=torch.int64).to(crow.device)
-    grid = (triton.cdiv(lattice.n, _BLOCK),)
+    grid = (blocks(lattice.n, _BLOCK),)
     launch(
         _fit_kernel, grid, crow, ccol, table, lattice.n, *lattice.shape, len(lattice.codes), _BLOCK
     )  # fmt: skip
@@ -126,7 +126,7 @@ def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[li
     """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
     members, count = words.shape
     sums = torch.zeros(members, 2, dtype=torch.int64, device=words.device)
-    grid = (triton.cdiv(count, _BLOCK * _PER), members)
+    grid = (blocks(count, _BLOCK * _PER), members)
     (a0, b0), (a1, b1) = constants
     launch(_hash_kernel, grid, words, sums, count, a0, b0, a1, b1, _PER, _BLOCK)
     return [[int(s) for s in row] for row in sums.tolist()]
@@ -165,7 +165,7 @@ def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
     crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
     flag = torch.zeros(2, dtype=torch.int32, device=row.device)
     nnz = row.numel()
-    grid = (triton.cdiv(nnz, _BLOCK),)
+    grid = (blocks(nnz, _BLOCK),)
     launch(_rows_kernel, grid, row, col, crow, flag, nnz, n_rows, _GAP, _BLOCK)
     disorder, wide = flag.tolist()
     if disorder:
@@ -267,7 +267,7 @@ _ROWS = 256
 def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
     """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     found = torch.zeros(8, dtype=torch.int64, device=crow.device)
     diagonal = values.new_empty(n)
     tolerance = 8 * torch.finfo(values.dtype).eps
@@ -300,7 +300,7 @@ def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
 def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
     """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     if int(crow.diff().amax()) > _WIDEST:
         return None
     perm = torch.empty_like(ccol)
@@ -324,7 +324,7 @@ def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
 def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     """Largest sum of absolute values along a row, a scalar."""
     n = crow.numel() - 1
-    out = values.new_empty(triton.cdiv(n, _ROWS))
+    out = values.new_empty(blocks(n, _ROWS))
     launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
     return out.amax()
 
@@ -351,7 +351,7 @@ def _sound_kernel(crow, ccol, faults, n, nnz, n_cols, widest, BLOCK: tl.constexp
 def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
     """Whether rows of at most 4096 entries rise from 0 to all entries, with rising columns in range."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     faults = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
     launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, _WIDEST, _ROWS)
     return not int(faults.sum())
