@@ -110,7 +110,8 @@ class Coarsening:
         self._head[0] = largest
         self.levels = [self._surveyed(A, 0)]
         self.axes: list[Axes] = []
-        self.contrary, self.coarse = 0.0, None
+        self.contrary = 0.0
+        self.coarse: CoarseInverse | None = None
         self._inverse: Tensor | None = None
         checked = 0  # levels whose axes are right
         while True:
