@@ -49,7 +49,7 @@ def test_stencils_as_on_the_cpu(parts: int) -> None:
     r, out = programs.rhs(A.shape[-1], A.dtype, 2), []
     for device in ("cpu", "cuda"):
         D = A.partition(parts, partition_method="lattice", device=device)
-        options = PartMultigrid(method="lattice", dtype="float64", coarse_size=200)
+        options = PartMultigrid(method="lattice", dtype="float64", coarse_size=100)
         made = options.build_parts(D.sharding.slots, D.slot_values(), None)
         at = D.layout.names
         z = torch.empty_like(r)

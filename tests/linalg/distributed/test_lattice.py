@@ -16,7 +16,6 @@ from torch_sla.linalg import AMG, SparseTensor
 from torch_sla.linalg.distributed.lattice.boxes import box_ids, cut, slabs
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy
 from torch_sla.linalg.distributed.precond.multigrid import Hierarchy, PartMultigrid
-from torch_sla.linalg.precond.multigrid.device.lattice import DeviceLattice
 
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
@@ -65,7 +64,7 @@ def test_one_cycle_is_that_of_one_process(
     n = A.shape[-1]
     r = programs.rhs(n, A.dtype, 2)
     options = AMG(method="lattice", dtype="float64", coarse_size=200)
-    serial = DeviceLattice(A.pattern, A.flat_slots()[1], options).apply(r)
+    serial = options.build(A.pattern, A.flat_slots()[1]).apply(r)
     for parts in (1, 2, 3, 7, 16):
         D = A.partition(parts, partition_method=how)
         made = levels(D, dtype="float64", coarse_size=200)

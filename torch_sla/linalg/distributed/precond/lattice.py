@@ -23,7 +23,7 @@ from torch_sla.linalg.kernels import lattice as kernels
 from torch_sla.linalg.kernels.lattice_fallback import axis_couplings, contrary_rows
 from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil, step
 from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY
-from torch_sla.linalg.precond.multigrid.device.lattice import SEMICOARSENING
+from torch_sla.linalg.precond.multigrid.device.coarsening import SEMICOARSENING
 from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.precond.multigrid.suits import SPREAD
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -140,24 +140,21 @@ class LatticeHierarchy:
         self, grid: Grid, stencils: list[Stencil], smoother: Tensor
     ) -> tuple[tuple[int, ...], bool]:
         """Make the smoother; return the axes to halve, and whether the diagonal is of one size."""
-        like = stencils[0].planes if stencils else smoother
-        facts = torch.zeros(7, dtype=torch.float64, device=like.device)
-        facts[4] = facts[5] = -torch.inf
+        facts = torch.zeros(6, dtype=torch.float64, device=smoother.device)
+        facts[4:] = -torch.inf
         for A, piece, rim in zip(stencils, grid.pieces(smoother), grid.rims, strict=True):
             if not A.n:
                 continue
-            seen = kernels.survey(A)
-            piece.copy_(seen.smoother)
+            seen = facts.new_empty(6)
+            piece.copy_(kernels.survey(A, seen))
             # Every row counts where it is owned.
-            outside = axis_couplings(A.lattice.codes, A.planes[:, rim]).double().sum(1)
-            sums = torch.tensor(seen.coupling, dtype=torch.float64, device=like.device) * A.n
-            facts[:3] += sums - outside
-            worst = torch.tensor(
-                [float(seen.zero_diagonal), -seen.smallest, seen.largest], dtype=torch.float64
+            facts[:3] += seen[:3] - axis_couplings(A.lattice.codes, A.planes[:, rim]).double().sum(
+                1
             )
-            facts[3:6] = torch.maximum(facts[3:6], worst.to(like.device))
+            seen[4].neg_()
+            facts[3:] = torch.maximum(facts[3:], seen[3:])
         c0, c1, c2 = (self._comm.reduce(facts[:3]) / grid.n).tolist()
-        wrong, smallest, largest = self._comm.reduce(facts[3:6], "max").tolist()
+        wrong, smallest, largest = self._comm.reduce(facts[3:], "max").tolist()
         if wrong > 0:
             raise SolveError(Result.BREAKDOWN, "multigrid: the diagonal of a row is zero")
         coupling = [c if n > 1 else 0.0 for c, n in zip((c0, c1, c2), grid.shape, strict=True)]
@@ -175,15 +172,15 @@ class LatticeHierarchy:
     def _contrary(
         self, grid: Grid, stencils: list[Stencil], halved: tuple[bool, bool, bool]
     ) -> float:
-        count = 0.0
+        count = torch.zeros((), dtype=torch.float64, device=grid.device)
         exist = (grid.shape[0] > 1, grid.shape[1] > 1, grid.shape[2] > 1)
         for A, rim in zip(stencils, grid.rims, strict=True):
             if A.n:
+                seen = torch.empty_like(count)
+                kernels.contrary(A, halved, seen)
                 outside = axis_couplings(A.lattice.codes, A.planes[:, rim])
-                count += kernels.contrary(A, halved) * A.n
-                count -= float(contrary_rows(outside, exist, halved).sum())
-        share = torch.tensor([count], dtype=torch.float64, device=grid.device)
-        return float(self._comm.reduce(share)) / grid.n
+                count += seen - contrary_rows(outside, exist, halved).sum()
+        return float(self._comm.reduce(count)) / grid.n
 
     def _coarsened(
         self,
