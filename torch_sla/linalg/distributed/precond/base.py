@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["PartOptions", "PartPreconditioner", "default_preconditioner", "make", "name_of"]
 
 
+@runtime_checkable
 class PartPreconditioner(Protocol):
-    """An approximate inverse ``B``; every process calls it with what it holds of the vector."""
+    """An approximate inverse ``B``; every process calls it with what it holds of the vector.
+
+    One that has ``renewed(values)`` makes another for other slot values, keeping what it chose and planned.
+    """
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
@@ -69,7 +73,7 @@ def name_of(wanted: Any) -> str:
         return wanted
     if isinstance(wanted, PartOptions):
         return wanted.name
-    if callable(wanted):
+    if callable(wanted) or isinstance(wanted, PartPreconditioner):
         return "given"
     raise PlanError(
         f"`preconditioner` must be a name, options or a callable for a matrix in parts, got {type(wanted).__name__}"
@@ -95,7 +99,7 @@ def make(
         wanted = getattr(import_module(module), options)(**settings)
     if isinstance(wanted, PartOptions):
         return wanted.build_parts(sharding, values, near_nullspace)
-    return _Given(wanted)
+    return wanted if isinstance(wanted, PartPreconditioner) else _Given(wanted)
 
 
 def default_preconditioner(
