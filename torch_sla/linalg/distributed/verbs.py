@@ -325,7 +325,7 @@ def preconditioner(
             )
         made: PartPreconditioner = like.renewed(values)
         return made
-    found = make(wanted, D.sharding.slots, values, D.near_nullspace)
+    found = make(wanted, D.sharding.slots, values, D.near_nullspace, renewable=True)
     if found is None:
         raise ArgumentError(f"`wanted` must be a preconditioner, got {wanted!r}")
     return found

@@ -58,7 +58,7 @@ class Coarser:
         Unknowns of a coarse node.
     again
         Makes the same of the matrix of this level, other slot values and the spectral radius of theirs: what was
-        chosen stays, and so do positions and plans of exchange where these follow from it.
+        chosen stays, and so do positions and plans of exchange where these follow from it. None where not kept.
     """
 
     P: Sharding
@@ -67,7 +67,7 @@ class Coarser:
     values: Tensor
     vectors: Tensor | None
     edge: int
-    again: Callable[[Sharding, Tensor, float], Coarser]
+    again: Callable[[Sharding, Tensor, float], Coarser] | None = None
 
 
 def coarsen(
@@ -78,6 +78,8 @@ def coarsen(
     strength: float,
     damping: float,
     radius: float,
+    *,
+    renewable: bool,
 ) -> Coarser | None:
     """Make the next level; None where it would not be much smaller.
 
@@ -93,6 +95,8 @@ def coarsen(
         See `PartMultigrid`.
     radius
         Spectral radius of ``D⁻¹ A``.
+    renewable
+        Whether to keep what other values can use.
     """
     keep, graph, size = _strong(A, values, edge, strength)
     group, count = aggregate(graph, size)
@@ -107,9 +111,14 @@ def coarsen(
     first, weights = _spread(group, T.crow, T.values, edge, k, layout.start)
     del graph, size, group, T
     flat = None if coarse_vectors is None else coarse_vectors.reshape(-1, coarse_vectors.shape[2])
-    return _Aggregated(_Smoothing(A, keep, layout, first, weights), damping, flat)(
-        A, values, radius
-    )
+    smoothing = _Smoothing(A, keep, layout, first, weights)
+    del keep, first, weights
+    if renewable:
+        return _Aggregated(smoothing, damping, flat)(A, values, radius)
+    P, transfer = smoothing.P, smoothing.weights(values, damping / radius)
+    del smoothing
+    coarse, entries = galerkin(A, values, P, transfer)
+    return Coarser(P, transfer, coarse, entries, flat, k)
 
 
 class _Aggregated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -88,9 +89,17 @@ class _Given:
 
 
 def make(
-    wanted: Any, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None = None
+    wanted: Any,
+    sharding: Sharding,
+    values: Tensor,
+    near_nullspace: Tensor | None = None,
+    *,
+    renewable: bool = False,
 ) -> PartPreconditioner | None:
-    """Make the preconditioner that was asked for; None for none."""
+    """Make the preconditioner that was asked for; None for none.
+
+    With `renewable`, what can be used for other values is kept where there is any.
+    """
     name = name_of(wanted)
     if name == "none":
         return None
@@ -98,7 +107,10 @@ def make(
         module, options, settings = _KINDS[wanted]
         wanted = getattr(import_module(module), options)(**settings)
     if isinstance(wanted, PartOptions):
-        return wanted.build_parts(sharding, values, near_nullspace)
+        if renewable and hasattr(wanted, "renewable"):
+            wanted = replace(wanted, renewable=True)  # type: ignore[type-var]
+        made: PartPreconditioner = wanted.build_parts(sharding, values, near_nullspace)
+        return made
     return wanted if isinstance(wanted, PartPreconditioner) else _Given(wanted)
 
 

@@ -64,6 +64,9 @@ class PartMultigrid:
     dtype
         Of the levels, and of what is exchanged in a cycle; None: float32 unless the diagonal spreads so widely, or the
         last level is so close to singular, that rounding would show.
+    renewable
+        Whether what other values can use is kept, some 50 bytes an unknown; see `DSparseTensor.preconditioner`, which
+        asks for it.
     """
 
     name: ClassVar[str] = "multigrid"
@@ -76,6 +79,7 @@ class PartMultigrid:
     max_levels: int = 20
     block: int | None = None
     dtype: Literal["float32", "float64"] | None = None
+    renewable: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS:
@@ -192,7 +196,7 @@ class Hierarchy:
 
     @outside_transforms
     def renewed(self, values: Tensor) -> Hierarchy:
-        """Return a hierarchy for other slot values, which keeps what was chosen: aggregates or points.
+        """Return a hierarchy for other slot values, which keeps what was chosen: aggregates or points, if `renewable`.
 
         Positions and plans of exchange are shared with this one, which stays what it is.
         """
@@ -226,12 +230,22 @@ class Hierarchy:
             elif not known and self._points:
                 made = keep_points(A, a, theta)
             elif not known:
-                made = coarsen(A, a, vectors, edge, theta, options.damping, radius)
+                made = coarsen(
+                    A,
+                    a,
+                    vectors,
+                    edge,
+                    theta,
+                    options.damping,
+                    radius,
+                    renewable=options.renewable,
+                )
             steps = tuple(chebyshev_steps(radius, options.degree))
             if made is None:
                 break
             self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
-            self._chosen.append(made.again)
+            if options.renewable and made.again is not None:
+                self._chosen.append(made.again)
             A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
             self.sizes.append(A.rows.n)
         if A.rows.n <= max(coarse_size, 2000):
