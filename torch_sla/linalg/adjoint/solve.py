@@ -31,6 +31,7 @@ from torch import Tensor
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.sparse.transforms import is_recorded
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -156,6 +157,8 @@ def linear_solve(
     """
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
+    if not is_recorded():
+        return solver.run(values, b, adjoint=adjoint, start=start)
     return LinearSolve.apply(values, b, solver, adjoint, start)  # type: ignore[no-any-return]
 
 
