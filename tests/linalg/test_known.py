@@ -7,10 +7,10 @@ import torch
 
 from torch_sla.errors import SolveError
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg.adjoint.saving import is_recorded
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.known import Known
 from torch_sla.linalg.solve import solve
-from torch_sla.linalg.sparse.transforms import is_recorded
 
 
 def _second_difference(n: int = 200) -> SparseTensor:

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.saving import is_recorded, keep
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.sparse.transforms import is_recorded
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern

@@ -30,8 +30,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import keep
-from torch_sla.linalg.sparse.transforms import is_recorded
+from torch_sla.linalg.adjoint.saving import is_recorded, keep
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern

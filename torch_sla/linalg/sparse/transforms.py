@@ -19,14 +19,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "is_outside",
-    "is_recorded",
-    "outside_compiler",
-    "outside_transforms",
-    "physical",
-    "refuse_vmap",
-]
+__all__ = ["is_outside", "outside_compiler", "outside_transforms", "physical", "refuse_vmap"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,24 +68,6 @@ def is_outside() -> bool:
     (False, True)
     """
     return getattr(_depth, "value", 0) > 0
-
-
-def is_recorded() -> bool:
-    """Whether somebody may follow what is done now: a graph, forward mode, or a transform.
-
-    Where nobody does, the work of an autograd Function can be done without the Function, whose arguments cost
-    more to bind than a short kernel to run.
-
-    Examples
-    --------
-    >>> is_recorded(), torch.no_grad()(is_recorded)()
-    (True, False)
-    """
-    return (
-        torch.is_grad_enabled()
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-    )
 
 
 def refuse_vmap(values: Tensor, what: str) -> None:
