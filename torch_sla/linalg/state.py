@@ -124,7 +124,8 @@ class SolverState(Whole):
             When the values have changed since the first run, or a rank-deficient least-squares
             problem has no derivative.
         """
-        values, b = values.detach(), b.detach()
+        # Libraries read the memory, in which pending conjugations and signs are not.
+        values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
         if self._known is not None:
