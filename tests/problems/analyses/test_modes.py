@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -178,3 +179,35 @@ def test_what_has_no_modes_says_why() -> None:
         pushed.solve(f=torch.tensor(1.0, dtype=torch.float64, requires_grad=True))
     with pytest.raises(SpecError, match="depends on time"):
         EigenProblem(of=held.updated(reaction="t"), k=1).solve()
+
+
+def test_rigid_motions_have_no_frequency_and_no_damping(tmp_path) -> None:
+    loose = ElasticityProblem(
+        mesh=RectangleMesh(cells=(40, 2), size=(400.0, 1.0)),
+        young_modulus=1e3,
+        density=1.0,
+        model="plane_stress",
+    )
+    s = EigenProblem(of=loose, k=5).solve()
+    assert s["frequencies"][:3].tolist() == [0.0] * 3
+    # The softest bending mode is seven digits above what is taken for rounding.
+    assert float(s.eigenvalues[3]) > 1e-4
+    assert float(s["frequencies"][3]) > 1e-3
+    assert "3 eigenvalues are those of rigid motions" in s.info.notes[-1]
+    plate = loose.updated(mesh=RectangleMesh(cells=(6, 4)))
+    damped = EigenProblem(of=plate, k=6, sigma=-0.5, mass_damping=0.1)
+    s = damped.solve()
+    ratios = dict(
+        zip(
+            s.eigenvalues.real.round(decimals=3).tolist(), s["damping_ratios"].tolist(), strict=True
+        )
+    )
+    assert ratios.pop(-0.1) == 1.0
+    assert all(math.isnan(x) for x in ratios.values())
+    s.save(tmp_path / "s.json")
+    told = json.loads(
+        (tmp_path / "s.json").read_text(), parse_constant=lambda _: pytest.fail("no JSON")
+    )
+    assert told["outputs"]["damping_ratios"].count(None) == 3
+    held = loose.updated(boundary=[Dirichlet("left", 0.0)])
+    assert not EigenProblem(of=held, k=2).solve().info.notes
