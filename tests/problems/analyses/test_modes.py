@@ -197,17 +197,16 @@ def test_rigid_motions_have_no_frequency_and_no_damping(tmp_path) -> None:
     plate = loose.updated(mesh=RectangleMesh(cells=(6, 4)))
     damped = EigenProblem(of=plate, k=6, sigma=-0.5, mass_damping=0.1)
     s = damped.solve()
-    ratios = dict(
-        zip(
-            s.eigenvalues.real.round(decimals=3).tolist(), s["damping_ratios"].tolist(), strict=True
-        )
-    )
-    assert ratios.pop(-0.1) == 1.0
-    assert all(math.isnan(x) for x in ratios.values())
+    still = s.eigenvalues.abs() < 1e-4
+    assert 2 <= int(still.sum()) <= 3
+    torch.testing.assert_close(s.eigenvalues[:3].real, torch.full((3,), -0.1).double())
+    assert s["damping_ratios"][:3].tolist() == [1.0] * 3
+    assert torch.equal(s["damping_ratios"].isnan(), still)
+    assert torch.equal(s["frequencies"] == 0.0, still | (s.eigenvalues.imag == 0.0))
     s.save(tmp_path / "s.json")
     told = json.loads(
         (tmp_path / "s.json").read_text(), parse_constant=lambda _: pytest.fail("no JSON")
     )
-    assert told["outputs"]["damping_ratios"].count(None) == 3
+    assert told["outputs"]["damping_ratios"].count(None) == int(still.sum())
     held = loose.updated(boundary=[Dirichlet("left", 0.0)])
     assert not EigenProblem(of=held, k=2).solve().info.notes
