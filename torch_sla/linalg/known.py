@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite, largest_row_sum
+from torch_sla.linalg.kernels.detection import largest_entry, largest_row_sum
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,9 +62,9 @@ class Known:
         return kernels.fingerprint(self._matrix[1])
 
     @cached_property
-    def finite(self) -> Tensor:
-        """Whether nothing is NaN or infinite, a scalar."""
-        return all_finite(self._matrix[1])
+    def entry(self) -> Tensor:
+        """Largest absolute value, a scalar; NaN where there is one."""
+        return largest_entry(self._matrix[1])
 
     @cached_property
     def largest(self) -> Tensor:

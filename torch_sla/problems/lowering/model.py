@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -178,6 +178,7 @@ class Model(Frame, ABC):
             scene.trial = not report.converged
             taken = Taken(self, scene, operator, self.widened(scene, u))
             outputs = taken.outputs()
+        taken.forget()
         if not info:
             report.history.clear()
         return Solution(taken, outputs, report)
@@ -206,6 +207,9 @@ class Model(Frame, ABC):
             start=None if start is None else start.to(load),
             throw=throw,
         )
+        if constrained.ndim == 1:
+            # A report outlives its solve: it makes the matrix again where it is asked about that.
+            report.matrix = partial(self._constrained, scene)
         return self.finished(scene, constraint.recover(u_hat, g)), operator, report
 
     def seen_batch(self, scene: Scene) -> tuple[int, ...]:
@@ -219,6 +223,13 @@ class Model(Frame, ABC):
     def widened(self, scene: Scene, u: Tensor) -> Tensor:
         """Return a solution ``[*batch, n]`` with the batch dimensions of all that outputs make of it."""
         return u.expand(*np.broadcast_shapes(u.shape[:-1], self.seen_batch(scene)), -1)
+
+    @torch.no_grad()
+    def _constrained(self, scene: Scene) -> Tensor:
+        """Assemble the matrix under the constraint once more ``[nnz]``."""
+        values = self.matrix(scene).values.to(self.field_dtype)
+        g = self.compiled.sides(self.given_values(scene))
+        return self.compiled.constraint.apply(values, values.new_zeros(self.numbering.n), g)[0]
 
     def _flat(self, u: Tensor, name: str) -> Tensor:
         """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""
