@@ -128,10 +128,23 @@ class Model(Frame, ABC):
         del scene, u
         raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
 
-    @property
-    @abstractmethod
+    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
+        """Return whether the structure fixes the solution (else the matrix is singular).
+
+        Parameters
+        ----------
+        points
+            Where nodes of the first unknown are ``[n_nodes, dim]``.
+        held
+            Which of their unknowns have a given value.
+        """
+        del points, held
+        return True
+
+    @cached_property
     def determined(self) -> bool:
-        """Whether the structure fixes the solution (else the matrix is singular)."""
+        """Whether the conditions of this mesh fix the solution."""
+        return self.fixed_by(self.dof_points().detach(), self.compiled.constrained)
 
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""
