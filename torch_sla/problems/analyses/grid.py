@@ -393,7 +393,9 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
-        if not bool((reduced.detach() > 0)[..., model.free].all()):
+        without = model.free & ~(reduced.detach() > 0)
+        # Of parts, all raise together.
+        if bool((model.norm(without.to(reduced.dtype)) > 0).any()):
             what = next(iter(model.inertial), "mass")
             raise ArgumentError(
                 f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "
