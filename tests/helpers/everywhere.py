@@ -358,6 +358,14 @@ def _factors(device: torch.device) -> dict[str, Tensor]:
     return out | _backward((out["lu"] ** 3).sum(), b=B.values)
 
 
+@_entry("entries of inverses", factors=True)
+def _inverse_entries(device: torch.device) -> dict[str, Tensor]:
+    A = _grid(5, device)
+    entries = A.cholesky().selected_inverse().values
+    inertia = torch.tensor(A.ldlt().inertia(), device=device)
+    return {"entries": entries, "inertia": inertia, **_backward((entries**3).sum(), a=A.values)}
+
+
 @_entry("direct solves", factors=True)
 def _direct(device: torch.device) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
