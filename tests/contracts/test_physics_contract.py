@@ -16,6 +16,7 @@ from tests.helpers.samples import SAMPLES, Sample
 from torch_sla import Solver, clear_cache, load_problem
 from torch_sla.cli.app import app
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.problems.derivatives.check import check_gradients
 from torch_sla.problems.registry import PHYSICS, problem_class
 from torch_sla.problems.specs.problem import FieldProblem
@@ -127,6 +128,33 @@ def test_gradients_of_every_output(sample: Sample) -> None:
         problem, values, output=number, step=0.004, entries=0, second=False, products=False
     )
     assert check.passed, str(check)
+
+
+@every
+def test_numbers_together_have_the_gradients_they_have_alone(sample: Sample) -> None:
+    problem = sample.make()
+    leaves = {n: v.clone().requires_grad_() for n, v in sample.values(problem).items()}
+    solution = problem.solve(leaves)
+    numbers = (
+        [functional(solution, (name,)) for name in solution.fields]
+        if problem.type != "eigen"
+        else []
+    )
+    for output in solution.outputs.values():
+        parts = [output.real, output.imag] if output.is_complex() else [output]
+        numbers += [part.reshape(-1)[:3] for part in parts if part.requires_grad]
+    inputs = list(leaves.values())
+    found = jacobian(numbers, inputs)
+    for number, rows in zip(numbers, found, strict=True):
+        flat = number.reshape(-1)
+        for i in range(flat.numel()):
+            alone = torch.autograd.grad(flat[i], inputs, retain_graph=True, allow_unused=True)
+            size = max(float(g.abs().max()) for g in alone if g is not None)
+            for x, row, gradient in zip(inputs, rows, alone, strict=True):
+                zero = torch.zeros_like(x)
+                own = zero if row is None else row.reshape(flat.numel(), *x.shape)[i]
+                error = own - (zero if gradient is None else gradient)
+                assert float(error.abs().max()) <= 1e-7 * size + 1e-14
 
 
 @every

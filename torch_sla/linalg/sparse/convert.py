@@ -276,7 +276,7 @@ def to_scipy(A: SparseTensor, format: str = "csr") -> Any:
     from scipy.sparse import csr_array
 
     pattern, values = _one(A, "to_scipy")
-    data = values.detach().resolve_conj().cpu().numpy().copy()
+    data = values.detach().resolve_conj().resolve_neg().cpu().numpy().copy()
     index = (pattern.ccol.cpu().numpy().copy(), pattern.crow.cpu().numpy().copy())
     made: Any = csr_array((data, *index), shape=pattern.shape)
     return made.asformat(format)
