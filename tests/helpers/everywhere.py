@@ -318,7 +318,7 @@ def _lobpcg(device: torch.device) -> dict[str, Tensor]:
     return {"w": w}
 
 
-@_entry("general eigenvalues")
+@_entry("general eigenvalues", factors=True)
 def _eigs(device: torch.device) -> dict[str, Tensor]:
     A = _general(30, device)
     w, _ = A.eigs(k=3)

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-INVERTED = 128  # points whose matrix fits into the registers of one program
+INVERTED = 64  # points up to which one program inverts a matrix quicker than levels below would run
 
 
 def _kernels(*tensors: Tensor) -> Any:

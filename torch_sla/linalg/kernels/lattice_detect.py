@@ -16,7 +16,7 @@ from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
 __all__ = ["find_lattice"]
 
 _NEIGHBOURS = 27
-_SAMPLE = 256  # rows looked at first; those of a lattice are all alike inside
+_SAMPLE = 64  # rows looked at first; those of a lattice are all alike inside
 _STRIDE = 1640531551  # between them, around the end
 
 
