@@ -1,6 +1,6 @@
 """Lattices beside the headline's: three dimensions, jumps, double-precision levels, and cuDSS in other dtypes.
 
-    python benchmarks/gpu/variants.py [--quick] [--device cpu]
+    python benchmarks/gpu/variants.py [--quick] [--device cpu] [--only lattices|dtypes] [--out DIR]
 
 Matrix as CSR tensors in, solution and gradient out, nothing kept between rounds but compiled kernels;
 the last of three rounds counts.
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import warnings
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from grids import table
@@ -21,6 +23,9 @@ from headline import build, timed
 from torch_sla.linalg import SparseTensor, clear_factor_cache
 from torch_sla.linalg.backends.cudss_driver import unavailable
 from torch_sla.linalg.precond.multigrid import AMG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Points along each axis, contrast of a checkerboard of 16 cells, dtype of the levels.
 CASES: dict[str, tuple[tuple[int, ...], float, Any]] = {
@@ -134,15 +139,10 @@ def direct(device: torch.device, edge: int) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--device", default="cuda")
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    warnings.filterwarnings("ignore", "Sparse", UserWarning)
+def lattices(device: torch.device, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of the cases named."""
     rows = []
-    for name in QUICK if args.quick else CASES:
+    for name in names:
         shape, contrast, levels = CASES[name]
         request = {"method": "cg", "preconditioner": AMG(dtype=levels), "rtol": 1e-8}
         try:
@@ -151,9 +151,31 @@ def main() -> None:
             found = {"result": f"{type(error).__name__}: {error}"[:120]}
         rows.append({"lattice": name, **found})
         print(rows[-1], flush=True)
-    print(table("Lattices beside the headline's", rows))
-    if device.type == "cuda" and unavailable() is None:
-        print(table("cuDSS Cholesky by dtype", direct(device, 100 if args.quick else 316)))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--only", choices=("lattices", "dtypes"))
+    parser.add_argument("--out", type=Path, help="folder for variants.md and variants.json")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    warnings.filterwarnings("ignore", "Sparse", UserWarning)
+    found, text = {}, []
+    if args.only != "dtypes":
+        found["lattices"] = lattices(device, QUICK if args.quick else CASES)
+        text.append(table("Lattices beside the headline's", found["lattices"]))
+    if args.only != "lattices" and device.type == "cuda" and unavailable() is None:
+        found["dtypes"] = direct(device, 100 if args.quick else 316)
+        text.append(table("cuDSS Cholesky by dtype", found["dtypes"]))
+    print("\n\n".join(text))
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        name = f"variants-{args.only}" if args.only else "variants"
+        (args.out / f"{name}.md").write_text("\n\n".join(text) + "\n")
+        (args.out / f"{name}.json").write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
