@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +20,7 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
@@ -95,9 +97,16 @@ class SolverState(Whole):
         info, self.info = self.info, SolveInfo(plan=self.plan)
         return info
 
+    def _aside(self) -> SolverState:
+        """Return this object for a report: one that does not keep factors from being retired."""
+        other = copy(self)
+        other.x0 = None
+        other.info = other.adjoint_info = SolveInfo()
+        return other
+
     def _absorb(self, info: SolveInfo, first: bool) -> None:
         if not first:
-            info.estimate_rcond = None
+            info.matrix = info.estimate_rcond = None
         (self.info if first else self.adjoint_info).absorb(info)
 
     @property
@@ -120,7 +129,8 @@ class SolverState(Whole):
             When the values have changed since the first run, or a rank-deficient least-squares
             problem has no derivative.
         """
-        values, b = values.detach(), b.detach()
+        # Libraries read the memory, in which pending conjugations and signs are not.
+        values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
         prints = kernels.fingerprints(items)
@@ -209,8 +219,9 @@ class SolverState(Whole):
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
         last = int(good.nonzero()[-1])
+        info.matrix = values[last]
         info.estimate_rcond = partial(
-            self._rcond, backend, candidate, values[last], marks[last], options
+            self._aside()._rcond, backend, candidate, marks[last], options, False
         )
         self._absorb(info, first)
         return x, (~good).nonzero().flatten().tolist()
@@ -440,8 +451,9 @@ class SolverState(Whole):
             info.notes.append(f"rows and columns {how}")
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
+        info.matrix = values
         info.estimate_rcond = partial(
-            self._rcond, backend, candidate, values, mark, options, matched
+            self._aside()._rcond, backend, candidate, mark, options, matched
         )
         return x, info, check
 
@@ -467,14 +479,15 @@ class SolverState(Whole):
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
-        estimate: Callable[[], float | None] | None = None
+        estimate: Callable[[Tensor], float | None] | None = None
         if self._square and clean is None:
-            estimate = partial(self._krylov_rcond, backend, numeric, values, mark, options)
+            estimate = partial(self._aside()._krylov_rcond, backend, candidate, mark, options)
         info = SolveInfo(
             done.result,
             done.iterations,
             history=list(done.history),
             notes=list(numeric.notes),
+            matrix=values,
             estimate_rcond=estimate,
         )
         error = check(x)
@@ -608,16 +621,19 @@ class SolverState(Whole):
         mark: Hashable,
         options: SolveOptions,
     ) -> Numeric:
+        family = (self._base(candidate), values.dtype)
+
         def factorize() -> Numeric:
             count("factorize")
+            numerics.retire(family, _SPARE)
             made = backend.factorize(self._symbolic(backend, candidate), values, options)
             symbolics.measure(self._base(candidate))  # a preconditioner may leave a skeleton there
             return made
 
         made = options.preconditioner
         tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
-        key = (self._base(candidate), values.dtype, mark, tag)
-        found = numerics.get(key, factorize, place=str(values.device))
+        key = (*family, mark, tag)
+        found = numerics.get(key, factorize, self, place=str(values.device))
         if found.payload is None:
             # Nothing to keep, but the pattern would be kept with it.
             numerics.drop(key)
@@ -627,10 +643,10 @@ class SolverState(Whole):
         self,
         backend: Backend,
         candidate: Candidate,
-        values: Tensor,
         mark: Hashable,
         options: SolveOptions,
-        matched: bool = False,
+        matched: bool,
+        values: Tensor,
     ) -> float | None:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
@@ -640,14 +656,15 @@ class SolverState(Whole):
     def _krylov_rcond(
         self,
         backend: Backend,
-        numeric: Numeric,
-        values: Tensor,
+        candidate: Candidate,
         mark: Hashable,
         options: SolveOptions,
+        values: Tensor,
     ) -> float | None:
         """Estimate it by rough solves of an iterative method; None where one of them fails."""
         if kernels.fingerprint(values) != mark:
             return None
+        numeric = self._numeric(backend, candidate, values, mark, options)
         rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
 
         def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
@@ -684,13 +701,17 @@ class _Same:
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = all_finite(values) & all_finite(b)
     if not b.numel():
-        return bool(finite), True, False
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
-    return bool(found[0]), bool(found[1]), bool(found[2])
+        return isfinite(largest_entry(values)), True, False
+    columns = (
+        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
+    )
+    sizes = torch.linalg.vector_norm(columns, torch.inf, dim=0)  # NaN where there is one
+    largest, *found = torch.cat([largest_entry(values).reshape(1), sizes]).tolist()
+    bound = _bound(b)
+    finite = isfinite(largest) and all(isfinite(size) for size in found)
+    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
+    return finite, not any(found), extreme
 
 
 def _bound(b: Tensor) -> float:
