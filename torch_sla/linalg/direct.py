@@ -43,8 +43,8 @@ class Factored:
     """Numeric factors of ``R A' C``, with ``A'`` the pinned matrix, and solves with ``A`` itself.
 
     A zero pivot can hide behind rounding, and then a factorisation of a singular matrix yields
-    large vectors with small residuals. So one solve is spent on two fixed vectors; where one
-    grows suspiciously, the condition number is estimated, and a reciprocal below eps refused.
+    large vectors with small residuals. So one solve is spent on a fixed vector, unless the backend has
+    done so; where it grows suspiciously, the condition number is estimated, and a reciprocal below eps refused.
 
     Parameters
     ----------
@@ -176,10 +176,13 @@ class Factored:
         n = self.pattern.shape[0]
         if 0 in self.pattern.shape:
             return
-        probes = probe(n, values)
         if self.perturbed:
-            self._prove_replaced(values, probes[:, :1])
-        self.growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
+            self._prove_replaced(values, probe(n, values)[:, :1])
+        size = self.numeric.probed
+        if size is None:
+            # One column costs half of two, or less.
+            size = float(self._scaled_solve(values, mixed_probe(n, values), "n").abs().amax())
+        self.growth = size * self.norm
         if self.growth <= _suspicious(n, values.dtype):
             return
         rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
@@ -331,7 +334,6 @@ class FactoredBatch:
         known = [numeric.probed for numeric in self._numerics]
         if None not in known:
             return self._placed(self._sizes.columns.new_tensor(known))
-        # One column costs half of two.
         probes = mixed_probe(self.pattern.shape[0], values).expand(len(values), -1, 1)
         return self._substitute(values, probes, "n").abs().amax((1, 2))
 
