@@ -205,9 +205,20 @@ def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:
         gc.enable()
 
 
-@pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
+WAYS = [
+    pytest.param(
+        {"backend": "native"},
+        marks=pytest.mark.skipif(
+            cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
+        ),
+    ),
+    {"method": "cg", "preconditioner": "multigrid"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(
-    monkeypatch: pytest.MonkeyPatch,
+    way: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = 12
     row = torch.arange(n)
@@ -216,17 +227,21 @@ def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(
     clear_factor_cache()
     monkeypatch.setattr(numerics, "_spare", 2 << 20)
     first = A.csr_values.clone().requires_grad_()
-    x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, backend="native")
-    held = len(numerics)
+    x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, **way)
+    held, reports = len(numerics), []
     for k in range(1, 12):
         other = SparseTensor.from_pattern(A.pattern, A.csr_values * (1 + k), A.structure)
-        other.solve(b, backend="native")
+        _, info = other.solve(b, info=True, **way)
+        reports.append(info)  # a report keeps no factor
     # What a graph needs, the newest, and two to spare.
     assert len(numerics) <= held + 3
     before = cache_counters()["factorize"]
     x.sum().backward()
     assert cache_counters()["factorize"] == before
     torch.testing.assert_close(first.grad, -(first.detach() ** -2))
+    # It makes the factor again when it is asked about that.
+    assert reports[0].rcond == pytest.approx(2 / (n + 1), rel=1e-2)
+    assert cache_counters()["factorize"] == before + 1
 
 
 @pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
@@ -236,6 +251,6 @@ def test_going_back_and_forth_among_many_matrices_factorises_each_once() -> None
     before = cache_counters()["factorize"]
     for _ in range(3):
         for k in range(10):
-            other = SparseTensor.from_pattern(A.pattern, A.csr_values * (1 + k), A.structure)
+            other = SparseTensor.from_pattern(A.pattern, A.values * (1 + k), A.structure)
             other.solve(b, backend="native")
     assert cache_counters()["factorize"] == before + 10

@@ -154,3 +154,18 @@ def test_positive_definiteness_is_decided_by_factorising() -> None:
     shifted = A - (least + 1e-6) * SparseTensor.eye(5, dtype=torch.float64)
     assert not shifted.is_positive_definite()
     assert not make(values_of("lu", torch.float64)).is_positive_definite()
+
+
+@pytest.mark.parametrize("kind", ["lu", "cholesky", "ldlt"])
+def test_changes_in_place_do_not_reach_a_factor(kind: str) -> None:
+    values = values_of(kind, torch.float64)
+    A = make(values.requires_grad_())
+    D, b = A.to_dense().detach().clone(), torch.ones(N, dtype=torch.float64)
+    F = getattr(A, kind)()
+    x = F.solve(b)
+    wanted = torch.autograd.grad(F.solve(b).sum(), values)[0].clone()
+    values.data.mul_(2.0)
+    torch.testing.assert_close(F.solve(b), torch.linalg.solve(D, b))
+    torch.testing.assert_close(F.slogdet()[1], torch.linalg.slogdet(D)[1])
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), values)[0], wanted)
+    torch.testing.assert_close(A.solve(b), torch.linalg.solve(2.0 * D, b))

@@ -221,7 +221,6 @@ class Factorization:
     default_method: ClassVar[str] = "lu"
 
     def __init__(self, A: SparseTensor, method: str | None = None, backend: str = "auto") -> None:
-        self.matrix = A
         self.method = method or self.default_method
         if not A.is_square:
             raise ArgumentError(f"a factorisation needs a square matrix, got {tuple(A.shape)}")
@@ -229,11 +228,13 @@ class Factorization:
         require_members(A)
         if A.dtype not in ALL_DTYPES:
             raise DTypeError(f"nothing factorises {A.dtype}; convert to float32 or float64")
+        known = A.known_structure()
+        self.matrix = A = A.clone()  # changes in place do not reach a factor
         self._pattern, values = A.flat_slots()
         self._batch = tuple(values.shape[:-1])
         self._values = values.reshape(A.batch_size, values.shape[-1])
         self.plan = _plan(A, self._pattern, self.method, backend)
-        self._solvers = self._factor(A.known_structure())
+        self._solvers = self._factor(known)
 
     @outside_transforms
     def _factor(self, structure: Structure) -> list[DirectSolver]:

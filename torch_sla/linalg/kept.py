@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -93,10 +94,9 @@ class Kept:
 
         return symbolics.get(self._base(candidate), analyze)
 
-    def _family(self, candidate: Candidate, values: Tensor, *more: Hashable) -> Hashable:
-        """Factors whose memory those of new values can use: of a backend that makes them so."""
-        recycles = get_backend(candidate.backend).capabilities.recycles
-        return (self._base(candidate), values.dtype, *more) if recycles else None
+    def aside(self) -> Kept:
+        """Return this object for a report: one that does not keep factors from being retired."""
+        return copy(self)
 
     def factored(
         self,
@@ -120,12 +120,9 @@ class Kept:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
+        family = (self._base(candidate), values.dtype)
         return numerics.get(
-            (self._base(candidate), values.dtype, mark, matched),
-            factorize,
-            self,
-            place=str(values.device),
-            family=self._family(candidate, values),
+            (*family, mark, matched), factorize, self, place=str(values.device), family=family
         )
 
     def safer(
@@ -143,11 +140,9 @@ class Kept:
             better = factored.safer(values)
             return factored if better is None else better
 
+        family = (self._base(candidate), values.dtype, "safer")
         found = numerics.get(
-            (self._base(candidate), values.dtype, mark, matched, "safer"),
-            factorize,
-            place=str(values.device),
-            family=self._family(candidate, values, "safer"),
+            (*family, mark, matched), factorize, place=str(values.device), family=family
         )
         return None if found.numeric is factored.numeric else found
 
@@ -185,8 +180,9 @@ class Kept:
 
         made = options.preconditioner
         tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
-        key = (self._base(candidate), values.dtype, mark, tag)
-        found = numerics.get(key, factorize, place=str(values.device))
+        family = (self._base(candidate), values.dtype)
+        key = (*family, mark, tag)
+        found = numerics.get(key, factorize, self, place=str(values.device), family=family)
         if found.payload is None:
             # Nothing to keep, but the pattern would be kept with it.
             numerics.drop(key)
@@ -195,10 +191,10 @@ class Kept:
     def rcond(
         self,
         candidate: Candidate,
-        values: Tensor,
         mark: Hashable,
         options: SolveOptions,
-        matched: bool = False,
+        matched: bool,
+        values: Tensor,
     ) -> float | None:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
@@ -208,15 +204,15 @@ class Kept:
     def krylov_rcond(
         self,
         candidate: Candidate,
-        numeric: Numeric,
-        values: Tensor,
         mark: Hashable,
         options: SolveOptions,
+        values: Tensor,
     ) -> float | None:
         """Estimate it by rough solves of an iterative method; None where one of them fails."""
         if kernels.fingerprint(values) != mark:
             return None
         backend = get_backend(candidate.backend)
+        numeric = self.numeric_of(candidate, values, mark, options)
         rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
 
         def solve(mode: Mode) -> Callable[[Tensor], Tensor]:

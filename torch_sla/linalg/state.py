@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +20,7 @@ from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
 from torch_sla.linalg.together import factorize_together, iterate_together
 
@@ -91,9 +93,16 @@ class SolverState(Kept, Whole):
         info, self.info = self.info, SolveInfo(plan=self.plan)
         return info
 
+    def aside(self) -> SolverState:
+        """Return this object for a report: one that does not keep factors from being retired."""
+        other = copy(self)
+        other.x0 = None
+        other.info = other.adjoint_info = SolveInfo()
+        return other
+
     def _absorb(self, info: SolveInfo, first: bool) -> None:
         if not first:
-            info.estimate_rcond = None
+            info.matrix = info.estimate_rcond = None
         (self.info if first else self.adjoint_info).absorb(info)
 
     @property
@@ -116,7 +125,8 @@ class SolverState(Kept, Whole):
             When the values have changed since the first run, or a rank-deficient least-squares
             problem has no derivative.
         """
-        values, b = values.detach(), b.detach()
+        # Libraries read the memory, in which pending conjugations and signs are not.
+        values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
         prints = kernels.fingerprints(items)
@@ -351,7 +361,8 @@ class SolverState(Kept, Whole):
             info.notes.append(f"rows and columns {how}")
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
-        info.estimate_rcond = partial(self.rcond, candidate, values, mark, options, matched)
+        info.matrix = values
+        info.estimate_rcond = partial(self.aside().rcond, candidate, mark, options, matched)
         return x, info, check
 
     def _iterative(
@@ -376,14 +387,15 @@ class SolverState(Kept, Whole):
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
-        estimate: Callable[[], float | None] | None = None
+        estimate: Callable[[Tensor], float | None] | None = None
         if self.square and clean is None:
-            estimate = partial(self.krylov_rcond, candidate, numeric, values, mark, options)
+            estimate = partial(self.aside().krylov_rcond, candidate, mark, options)
         info = SolveInfo(
             done.result,
             done.iterations,
             history=list(done.history),
             notes=list(numeric.notes),
+            matrix=values,
             estimate_rcond=estimate,
         )
         error = check(x)
@@ -419,13 +431,17 @@ class SolverState(Kept, Whole):
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = all_finite(values) & all_finite(b)
     if not b.numel():
-        return bool(finite), True, False
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
-    return bool(found[0]), bool(found[1]), bool(found[2])
+        return isfinite(largest_entry(values)), True, False
+    columns = (
+        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
+    )
+    sizes = torch.linalg.vector_norm(columns, torch.inf, dim=0)  # NaN where there is one
+    largest, *found = torch.cat([largest_entry(values).reshape(1), sizes]).tolist()
+    bound = _bound(b)
+    finite = isfinite(largest) and all(isfinite(size) for size in found)
+    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
+    return finite, not any(found), extreme
 
 
 def _bound(b: Tensor) -> float:

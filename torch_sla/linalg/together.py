@@ -81,7 +81,8 @@ def factorize_together(
     if steps:
         info.notes.append(f"{steps} step(s) of iterative refinement")
     last = int(good.nonzero()[-1])
-    info.estimate_rcond = partial(kept.rcond, candidate, values[last], marks[last], options)
+    info.matrix = values[last]
+    info.estimate_rcond = partial(kept.aside().rcond, candidate, marks[last], options, False)
     return Together(x, good, info)
 
 

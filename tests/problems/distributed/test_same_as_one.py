@@ -6,8 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
+import torch_sla as sla
 from tests.helpers.shared_problems import CASES, Found, on_ranks, problem_of, solved
+from torch_sla.errors import ArgumentError
 from torch_sla.problems.distributed.problem import distribute
 
 if TYPE_CHECKING:
@@ -60,8 +63,31 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
         ("learned", 2),
         ("two_materials", 4),
         ("bar", 7),
+        ("system", 3),
+        ("drums", 2),
+        ("reaction", 4),
+        ("cases", 2),
     ],
 )
 def test_processes(ranks: Ranks, case: str, size: int) -> None:
     for found in ranks.run(size, on_ranks, case):
         same(found, whole(case))
+
+
+def test_parts_without_loaded_facets_have_no_thickness_to_check() -> None:
+    plate = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(6, 2), size=(3.0, 1.0)),
+        model="plane_stress",
+        thickness=sla.Parameter("thick", on="nodes"),
+        boundary=[
+            sla.Dirichlet("left", 0.0),
+            sla.Neumann("right", traction=(0.1, 0.2)),
+            sla.Spring("right", stiffness=0.3),
+        ],
+        outputs=[sla.Probe("stress", at=[(0.2, 0.3)], quantity="stress"), sla.Compliance("work")],
+        solver=sla.Solver(rtol=1e-13),
+    )
+    values = {"thick": torch.linspace(0.5, 1.5, 21, dtype=torch.float64)}
+    same(solved(distribute(plate, 4), values), solved(plate, values))
+    with pytest.raises(ArgumentError, match="thickness must be positive"):
+        distribute(plate, 4).solve(thick=-values["thick"])

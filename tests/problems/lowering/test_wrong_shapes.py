@@ -258,6 +258,7 @@ def test_newton_analyses_once() -> None:
     ("law", "constants", "name"),
     [
         ("neo_hookean", {"mu": -1.0, "lam": 1.0}, "mu"),
+        ("neo_hookean", {"young_modulus": -1.0, "poisson_ratio": 0.3}, "young_modulus"),
         ("mooney_rivlin", {"c1": 1.0, "c2": 0.0, "kappa": -3.0}, "kappa"),
     ],
 )

@@ -58,7 +58,6 @@ class Native(Backend):
             Method("static_lu", "direct", pivots=False),
         ),
         batched=True,
-        recycles=True,
     )
 
     def unavailable(self) -> str | None:
@@ -70,7 +69,7 @@ class Native(Backend):
                 raise SolveError(
                     Result.BREAKDOWN,
                     "static_lu looks for pivots near the diagonal, and some rows have no entry there; "
-                    "method='lu' takes them from everywhere",
+                    "method='lu' pivots anywhere",
                 )
             shared = together_of(pattern, structure)
             shared.analyses.get()
@@ -105,7 +104,7 @@ class Native(Backend):
         if made is None:
             raise SolveError(
                 Result.BREAKDOWN,
-                "pivots inside fronts leave too large an error; method='lu' takes them from everywhere",
+                "pivots inside fronts leave too large an error; method='lu' pivots anywhere",
             )
         return made
 

@@ -229,7 +229,7 @@ def _write(folder: Path, part: DSparseMatrix, near: Tensor | None) -> list[int]:
         "owned": part.owned_nodes,
         "crow": part.pattern.crow.long(),
         "col": part.local_to_global[part.pattern.ccol.long()],
-        "values": part.values.detach().resolve_conj(),
+        "values": part.values.detach().resolve_conj().resolve_neg(),
     }
     if near is not None:
         arrays["near_nullspace"] = near[part.whole.sharding.rows.part_slice(part.partition_id)]

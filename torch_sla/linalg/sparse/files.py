@@ -53,7 +53,7 @@ def save_sparse(
     tensors = {
         "crow": A.pattern.crow,
         "col": A.pattern.ccol,
-        "values": A.csr_values.detach().resolve_conj(),
+        "values": A.csr_values.detach().resolve_conj().resolve_neg(),
     }
     known = A.declared
     tensors |= {n: getattr(known, n) for n in _TENSORS if getattr(known, n) is not None}

@@ -332,6 +332,12 @@ class SparseTensor:
         """Cast to float16 (storage only: no solver works in it)."""
         return self._like(self._values.half())
 
+    def clone(self) -> SparseTensor:
+        """Return the same matrix on values of its own, which later changes in place do not reach; differentiable."""
+        other = self._like(self._values.clone())
+        other._detected = self._detected
+        return other
+
     def detach(self) -> SparseTensor:
         """Return the same matrix outside the graph."""
         return self._like(self._values.detach())

@@ -92,6 +92,8 @@ def refuse_vmap(values: Tensor, what: str) -> None:
 def physical(x: Tensor) -> Tensor:
     """Return the numbers behind a tensor seen from inside transforms, vmapped dimensions in front.
 
+    Pending conjugations and signs are written out: libraries read the memory, which does not have them.
+
     Examples
     --------
     >>> physical(torch.ones(3)).shape
@@ -106,4 +108,4 @@ def physical(x: Tensor) -> Tensor:
                 dims.append(dim)
         for dim in reversed(dims):
             x = x.movedim(dim, 0)
-        return x.detach()
+        return x.detach().resolve_conj().resolve_neg()

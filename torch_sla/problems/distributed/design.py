@@ -140,7 +140,7 @@ class _SharedModel:
 
     def __init__(self, problem: DistributedProblem) -> None:
         self.problem, self.spec = problem, problem.spec
-        self.model: Model = problem.division.whole
+        self.model: Model = problem.whole
         self.declared = self.spec.declared
         self.dtype, self.device = self.model.dtype, self.model.device
         self.compiled = self.model.compiled

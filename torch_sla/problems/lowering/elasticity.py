@@ -362,6 +362,8 @@ def _by(vector: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _require(values: Tensor, path: str) -> None:
-    least = float(values.detach().min())
-    if not least > 0:
-        raise ArgumentError(f"{path} must be positive; its least value is {least:.6g}")
+    values = values.detach()
+    if not bool((values > 0).all()):
+        raise ArgumentError(
+            f"{path} must be positive; its least value is {float(values.min()):.6g}"
+        )

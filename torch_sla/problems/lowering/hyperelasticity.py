@@ -106,16 +106,16 @@ class Hyperelasticity(Model):
             name: scene.evaluate(law, sites, f"constants.{name}")
             for name, law in self.spec.constants.items()
         }
-        if self.spec.law in _ENERGIES and "young_modulus" in found:
-            E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
-            lam, mu = weak.lame_parameters(E, nu)
-            return {"lam": Ranked(lam), "mu": Ranked(mu)}
-        for name in ("mu", "kappa") if self.spec.law in _ENERGIES else ():
+        for name in ("young_modulus", "mu", "kappa") if self.spec.law in _ENERGIES else ():
             if name in found and not bool((found[name].tensor.detach() > 0).all()):
                 least = float(found[name].tensor.detach().min())
                 raise ArgumentError(
                     f"constants.{name} must be positive; its least value is {least:.6g}"
                 )
+        if self.spec.law in _ENERGIES and "young_modulus" in found:
+            E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
+            lam, mu = weak.lame_parameters(E, nu)
+            return {"lam": Ranked(lam), "mu": Ranked(mu)}
         return found
 
     def _density(self, constants: dict[str, Ranked]) -> Callable[[Tensor], Tensor]:

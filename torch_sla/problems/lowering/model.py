@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -176,6 +177,7 @@ class Model(Frame, ABC):
             scene.trial = not report.converged
             taken = Taken(self, scene, operator, u)
             outputs = taken.outputs()
+        taken.forget()
         if not info:
             report.history.clear()
         return Solution(taken, outputs, report)
@@ -204,7 +206,17 @@ class Model(Frame, ABC):
             start=None if start is None else start.to(load),
             throw=throw,
         )
+        if constrained.ndim == 1:
+            # A report outlives its solve: it makes the matrix again where it is asked about that.
+            report.matrix = partial(self._constrained, scene)
         return self.finished(scene, constraint.recover(u_hat, g)), operator, report
+
+    @torch.no_grad()
+    def _constrained(self, scene: Scene) -> Tensor:
+        """Assemble the matrix under the constraint once more ``[nnz]``."""
+        values = self.matrix(scene).values.to(self.field_dtype)
+        g = self.compiled.sides(self.given_values(scene))
+        return self.compiled.constraint.apply(values, values.new_zeros(self.numbering.n), g)[0]
 
     def _flat(self, u: Tensor, name: str) -> Tensor:
         """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""

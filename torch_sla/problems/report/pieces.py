@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.distributed.division import Share
-    from torch_sla.problems.distributed.solution import DistributedSolution
+    from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
 
 __all__ = ["Frame", "save_pieces", "summary_of_parts"]
 
@@ -51,7 +51,7 @@ class Frame(NamedTuple):
     fields: Mapping[str, Tensor]
 
 
-def save_pieces(solution: DistributedSolution, path: Path) -> list[Path]:
+def save_pieces(solution: Any, path: Path) -> list[Path]:
     """Write a solution in parts; see `DistributedSolution.save`."""
     match path.suffix:
         case ".pvtu":
@@ -88,14 +88,13 @@ def _series(solution: DistributedSolution, path: Path) -> list[Path]:
     return written
 
 
-def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
+def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
     """Return the outputs that are the same everywhere and how they were found; all processes call it together."""
     info, comm = solution.info, solution.problem.comm
     outputs: dict[str, Any] = {}
-    fields = {o.name for o in solution.problem.division.spec.outputs if isinstance(o, Field)}
     for name in solution:
         value = solution[name].detach().cpu()
-        if name not in fields:
+        if name not in solution.numbers:
             large = value.numel() > _SHOWN
             outputs[name] = {"shape": list(value.shape)} if large else value.tolist()
     traffic = torch.tensor(
@@ -106,7 +105,7 @@ def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
         "problem": solution.spec.name,
         "type": solution.spec.type,
         "spec_hash": solution.spec.spec_hash,
-        "unknowns": solution.problem.division.layout.n,
+        "unknowns": solution.problem.unknowns,
         "parts": comm.parts,
         "processes": comm.world,
         "sent": {"messages": messages, "bytes": size},
@@ -124,7 +123,7 @@ def summary_of_parts(solution: DistributedSolution) -> dict[str, Any]:
     }
 
 
-def _writes(solution: DistributedSolution) -> bool:
+def _writes(solution: SolutionInParts) -> bool:
     """Whether this process writes what is written once: the one that has the first part."""
     return 0 in solution.problem.comm.held
 
