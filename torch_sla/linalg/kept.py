@@ -230,7 +230,7 @@ class Kept:
             )
         except SolveError:
             return None
-        size = float(column_norm(self.pattern, values)) * inverse
+        size = column_norm(self.pattern, values) * inverse
         return 1 / size if size > 0 else 1.0
 
 

@@ -63,7 +63,8 @@ def factorize_together(
     empty = 0 in (kept.pattern.shape[0], b.shape[2], kept.pattern.nnz_csr)
     if not fits or empty or len(values) < 2:
         return None
-    size = b.abs().amax(1) if b.is_complex() else torch.maximum(b.amax(1), -b.amin(1))
+    b = b.contiguous()  # once for all that look at it
+    size = torch.linalg.vector_norm(b, torch.inf, dim=1)
     bound = torch.finfo(size.dtype).max ** 0.25
     usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
     if not bool(torch.isfinite(size).all() & usual.any()):
