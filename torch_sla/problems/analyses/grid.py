@@ -193,12 +193,12 @@ class TimeGrid:
         return [x for n, x in self.fixed.items() if n == name or n.startswith(f"{name} ")]
 
     def batch(self, *more: Tensor) -> tuple[int, ...]:
-        """Batch dimensions of the state."""
+        """Batch dimensions of the state, those of what outputs alone see among them."""
         now = self.now(0.0)
         with torch.no_grad():
             r = self._unconstrained(now, self._zero)
         every = [r, self.fixed["M"], now.g, *more]
-        shapes = [tensor.shape[:-1] for tensor in every]
+        shapes = [now.scene.batch, *(tensor.shape[:-1] for tensor in every)]
         for name in ("mass damping", "stiffness damping"):
             if name in self.fixed:
                 tensor = self.fixed[name]

@@ -38,12 +38,7 @@ def is_affine(model: Model, output: OutputSpec) -> bool:
 
 def batched(scene: Scene) -> frozenset[str]:
     """Return the names of the parameters that have batch dimensions."""
-
-    def own(name: str) -> int:
-        parameter = scene.declared[name]
-        return len(parameter.shape) + (parameter.on != "constant")
-
-    return frozenset(name for name, value in scene.given.items() if value.ndim > own(name))
+    return frozenset(name for name in scene.given if scene.batch_of(name))
 
 
 def is_plain(scene: Scene, *more: Tensor) -> bool:

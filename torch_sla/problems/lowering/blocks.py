@@ -57,15 +57,10 @@ class Blocks(NamedTuple):
             given.update(scene.given)
             for name in names:
                 value = given[name]
-                place = len(_own_batch(scene, name)) - behind
+                place = len(scene.batch_of(name)) - behind
                 if place >= 0 and value.shape[place] > 1:
                     given[name] = value.narrow(place, low, high - low)
             yield slice(low, high), scene.like(given)
-
-
-def _own_batch(scene: Scene, name: str) -> tuple[int, ...]:
-    parameter, value = scene.declared[name], scene.given[name]
-    return tuple(value.shape[: value.ndim - len(parameter.shape) - (parameter.on != "constant")])
 
 
 def blocks_of(model: Model, scene: Scene) -> Blocks | None:
@@ -82,7 +77,7 @@ def blocks_of(model: Model, scene: Scene) -> Blocks | None:
         return None
     if torch.is_grad_enabled() and scene.requires_grad:
         return None
-    batch = tuple(np.broadcast_shapes(*(_own_batch(scene, name) for name in names)))
+    batch = tuple(np.broadcast_shapes(*(scene.batch_of(name) for name in names)))
     dim = max(range(len(batch)), key=batch.__getitem__)
     row = model.numbering.n * model.field_dtype.itemsize * prod(batch) // max(batch[dim], 1)
     width = max(1, _BYTES // max(row, 1))

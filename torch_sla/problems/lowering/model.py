@@ -166,7 +166,7 @@ class Model(Frame, ABC):
         blocks = None if start is not None or fast is not None else blocks_of(self, scene)
         if fast is not None:
             u, report = fast
-            taken = Taken(self, scene, None, u)
+            taken = Taken(self, scene, None, scene.spread(u))
             outputs = taken.outputs()
         elif blocks is not None:
             taken, outputs, report = solve_blocks(self, scene, blocks, throw=throw)
@@ -174,7 +174,7 @@ class Model(Frame, ABC):
             u, operator, report = self.state(scene, start, throw=throw, progress=progress)
             # What failed may be NaN; the report says so, and laws of it are taken as they come.
             scene.trial = not report.converged
-            taken = Taken(self, scene, operator, u)
+            taken = Taken(self, scene, operator, scene.spread(u))
             outputs = taken.outputs()
         if not info:
             report.history.clear()

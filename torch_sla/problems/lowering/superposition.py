@@ -40,7 +40,7 @@ def superposed(model: Model, scene: Scene) -> tuple[Tensor, SolveInfo] | None:
     phases = phases_of_batch(model, names)
     if phases is None or not phases.parts:
         return None
-    shapes = [scene.constant(name).tensor.shape[:-2] for name in names & phases.names]
+    shapes = [scene.batch_of(name) for name in names & phases.names]
     batch = tuple(np.broadcast_shapes(*shapes))
     if prod(batch) < 2 * (len(phases.parts) + 1):
         return None
