@@ -1,6 +1,7 @@
 """What a step of a search costs: objective and gradient against one bare forward solve.
 
-    python benchmarks/design.py [--scale 1.0] [--threads 1] [--rounds 5] [--rows direct iterative products]
+    python benchmarks/design.py [--scale 1.0] [--threads 1] [--rounds 5]
+        [--rows direct iterative constraints iterative-constraints products]
 
 The objective is a misfit of sensors, which is not self-adjoint: its adjoint is a system of its own. Every round takes
 new values, on both sides and in turn. Bare means ``problem.solve`` without gradients, outputs included. The last row
@@ -17,6 +18,7 @@ from harness import best, machine
 
 from torch_sla import (
     LBFGS,
+    MMA,
     BoxMesh,
     DesignProblem,
     Dirichlet,
@@ -37,7 +39,13 @@ from torch_sla.linalg import cache_counters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TARGET = {"direct": 1.3, "iterative": 2.2, "products": None}
+TARGET = {
+    "direct": 1.3,
+    "iterative": 2.2,
+    "constraints": None,
+    "iterative-constraints": None,
+    "products": None,
+}
 
 
 def scaled(n: int, scale: float) -> int:
@@ -79,10 +87,13 @@ def body(scale: float, optimizer: Any) -> DesignProblem:
 
 
 def searched(of: Any, name: str, shape: tuple[int, ...], optimizer: Any) -> DesignProblem:
+    part = ", 2" if len(shape) > 1 else ""
+    bounds = [f"sensors[{i}{part}] <= 1.0" for i in range(4)] if optimizer.type == "mma" else []
     return DesignProblem(
         of=of,
-        variables=[Variable(name, transform=["log"])],
+        variables=[Variable(name, bounds=(1e-3, 1e3), transform=["log"])],
         objective="misfit(sensors) + 1e-3*smoothness(log(k))",
+        constraints=bounds,
         data={"sensors": Measured(torch.zeros(shape, dtype=torch.float64), noise=0.1)},
         optimizer=optimizer,
     )
@@ -97,8 +108,9 @@ def fields(n: int) -> Callable[[], torch.Tensor]:
 def measure(name: str, scale: float, rounds: int) -> None:
     products = name == "products"
     clear_cache()
-    make = body if name == "iterative" else plane
-    problem = make(scale, GaussNewton() if products else LBFGS())
+    make = body if name.startswith("iterative") else plane
+    optimizer: Any = MMA() if name.endswith("constraints") else LBFGS()
+    problem = make(scale, GaussNewton() if products else optimizer)
     oracle = problem.oracle()
     new = fields(oracle.start.numel())
     point = new()

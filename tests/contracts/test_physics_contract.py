@@ -6,6 +6,7 @@ A new physics adds a sample in ``tests/helpers/samples.py``; without one, the fi
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tests.helpers.samples import SAMPLES, Sample
 from torch_sla import Solver, clear_cache, load_problem
 from torch_sla.cli.app import app
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.problems.derivatives.check import check_gradients
 from torch_sla.problems.registry import PHYSICS, problem_class
 from torch_sla.problems.specs.problem import FieldProblem
@@ -129,6 +131,33 @@ def test_gradients_of_every_output(sample: Sample) -> None:
 
 
 @every
+def test_numbers_together_have_the_gradients_they_have_alone(sample: Sample) -> None:
+    problem = sample.make()
+    leaves = {n: v.clone().requires_grad_() for n, v in sample.values(problem).items()}
+    solution = problem.solve(leaves)
+    numbers = (
+        [functional(solution, (name,)) for name in solution.fields]
+        if problem.type != "eigen"
+        else []
+    )
+    for output in solution.outputs.values():
+        parts = [output.real, output.imag] if output.is_complex() else [output]
+        numbers += [part.reshape(-1)[:3] for part in parts if part.requires_grad]
+    inputs = list(leaves.values())
+    found = jacobian(numbers, inputs)
+    for number, rows in zip(numbers, found, strict=True):
+        flat = number.reshape(-1)
+        for i in range(flat.numel()):
+            alone = torch.autograd.grad(flat[i], inputs, retain_graph=True, allow_unused=True)
+            size = max(float(g.abs().max()) for g in alone if g is not None)
+            for x, row, gradient in zip(inputs, rows, alone, strict=True):
+                zero = torch.zeros_like(x)
+                own = zero if row is None else row.reshape(flat.numel(), *x.shape)[i]
+                error = own - (zero if gradient is None else gradient)
+                assert float(error.abs().max()) <= 1e-7 * size + 1e-14
+
+
+@every
 def test_second_derivatives(sample: Sample) -> None:
     problem = sample.make()
     values = sample.values(problem)
@@ -230,13 +259,20 @@ def test_it_explains_itself(sample: Sample) -> None:
     assert "plan" in text
 
 
+def on(problem: Any, device: str) -> Any:
+    """Return the problem solved on a device; an analysis is where its problem is."""
+    if getattr(problem, "of", None) is not None:
+        return problem.updated(of=on(problem.of, device))
+    return problem.updated(solver=Solver(device=device))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every
 def test_the_same_on_a_device(sample: Sample) -> None:
     problem = sample.make()
     values = sample.values(problem)
-    there = problem.updated(solver=Solver(device="cuda"))
+    there = on(problem, "cuda")
     results = []
     for where in (problem, there):
         leaves = {name: value.clone().requires_grad_() for name, value in values.items()}

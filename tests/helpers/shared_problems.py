@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import torch_sla as sla
+from torch_sla.linalg import SparseTensor
 from torch_sla.problems.distributed.problem import DistributedProblem, distribute
 from torch_sla.problems.specs.arrays import Array
 
@@ -252,11 +253,118 @@ def drifting() -> tuple[Any, dict[str, Any]]:
     return problem, {"k": _number(0.7)}
 
 
+def strip() -> tuple[Any, dict[str, Any]]:
+    """A long lattice, of which a process sees a piece: supports, loads and probes far from each other."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(28, 3), size=(7.0, 1.0), grading=(2.0, 1.0)),
+        model="plane_stress",
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet(on="left", value=0.0, component=0),
+            sla.Dirichlet(on="x < 1 and y < 1e-9", value=0.0, component=1),
+            sla.Neumann(on="x > 6.5 and y > 0.999", traction=(0.0, -0.1)),
+            sla.PointLoad(at=[(2.5, 0.5), (7.0, 1.0)], value=(sla.Parameter("F"), 0.1)),
+        ],
+        outputs=[
+            sla.Compliance("work"),
+            sla.Probe("tip", at=[(7.0, 0.5), (0.3, 0.2), (3.0, 1.0)]),
+            sla.Reaction("held", on="left"),
+            sla.Maximum("stress", "von_mises(stress)"),
+            sla.Field("strain", "trace(strain)", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(168), "F": _number(0.4)}
+
+
+def _ring(n: int) -> SparseTensor:
+    """A symmetric matrix of a ring, with weights."""
+    i = torch.arange(n)
+    w = _rand(n)
+    row, col = torch.cat([i, (i + 1) % n, i]), torch.cat([(i + 1) % n, i, i])
+    return SparseTensor(torch.cat([-w, -w, 2.5 + _rand(n)]), row, col, (n, n))
+
+
+def system() -> tuple[Any, dict[str, Any]]:
+    """A matrix given at solve time, two right-hand sides, components."""
+    problem = sla.LinearProblem(
+        matrix=sla.Parameter("A"),
+        rhs=sla.Parameter("b", shape=(30,)),
+        outputs=[sla.Component("some", index=[3, 17, 3]), sla.Component("first", index=[0])],
+        solver=TIGHT,
+    )
+    return problem, {"A": _ring(30), "b": _rand(2, 30)}
+
+
+def drums() -> tuple[Any, dict[str, Any]]:
+    """Modes of a given matrix with a given mass."""
+    problem = sla.EigenProblem(
+        matrix=sla.Parameter("K"),
+        mass=sla.Parameter("M"),
+        k=3,
+        outputs=[sla.Component("second", index=[1])],
+    )
+    M = SparseTensor.eye(40, dtype=torch.float64)
+    return problem, {"K": _ring(40), "M": SparseTensor.from_pattern(M.pattern, _rand(40))}
+
+
+def reaction() -> tuple[Any, dict[str, Any]]:
+    """Equations of a vector and a number, with products over the whole, components and a branch."""
+    n = 30
+    problem = sla.NonlinearProblem(
+        unknowns=[sla.Root("u", size=n, start=0.1), sla.Root("s", start=1.0)],
+        matrices={"A": sla.Parameter("A")},
+        residual=[
+            "dot(A, u) + where(s > 0.02, k*u**3, exp(u)) - s*f",
+            "s - 2 + dot(u, u)/10 + u[2]*norm(f)*dot(p, p)",
+        ],
+        parameters=[
+            sla.Parameter("k"),
+            sla.Parameter("f", shape=(n,)),
+            sla.Parameter("p", shape=(2,)),
+        ],
+        outputs=[sla.Component("some", index=[2, n])],
+        solver=TIGHT,
+    )
+    return problem, {"A": _ring(n), "k": _number(0.7), "f": _rand(n), "p": 0.1 * _rand(2)}
+
+
+def cases() -> tuple[Any, dict[str, Any]]:
+    """A sweep of a steady problem."""
+    rod = sla.PoissonProblem(
+        mesh=sla.DiskMesh(cells=3),
+        diffusivity=sla.Parameter("k"),
+        source=sla.Parameter("f", on="nodes"),
+        boundary=[sla.Dirichlet("rim", 0.0)],
+        outputs=[sla.Integral("heat", "u"), sla.Field("flow", "k*grad(u)", on="cells")],
+        solver=TIGHT,
+    )
+    problem = sla.SweepProblem(of=rod, cases={"k": [1.0, 2.0, 0.5]})
+    return problem, {"f": _rand(rod.mesh_data().n_points)}
+
+
+def marches() -> tuple[Any, dict[str, Any]]:
+    """A sweep of a march in time."""
+    rod = sla.PoissonProblem(
+        mesh=sla.IntervalMesh(cells=6),
+        capacity=1.0,
+        diffusivity=sla.Parameter("k"),
+        source=sla.Parameter("f"),
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Integral("heat", "u")],
+        solver=TIGHT,
+    )
+    march = sla.TransientProblem(of=rod, end=0.1, steps=3)
+    return sla.SweepProblem(of=march, cases=[{"k": 1.0}, {"k": 3.0}]), {"f": _number(2.0)}
+
+
 CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     case.__name__: case
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
+        *(strip, system, drums, reaction, cases, marches),
     )
 }
 
@@ -266,24 +374,34 @@ def solved(problem: Any, values: dict[str, Any]) -> Found:
     given: dict[str, Any] = {}
     for name, value in values.items():
         given[name] = value.clone().requires_grad_() if isinstance(value, Tensor) else value
+        if isinstance(value, SparseTensor):
+            own = value.values.clone().requires_grad_()
+            given[name] = SparseTensor.from_pattern(value.pattern, own)
         if isinstance(value, torch.nn.Module):
             value.zero_grad()
     solution = problem.solve(given)
     shared = isinstance(problem, DistributedProblem)
-    u = solution.whole("u") if shared else solution.u
-    fields = {o.name for o in solution.spec.outputs if o.type == "field"}
+    name = {"linear": "x", "nonlinear": "x", "eigen": "modes"}.get(
+        problem.spec.type if shared else problem.type, "u"
+    )
+    u = solution.whole(name) if shared else getattr(solution, name)
+    fields = set(solution.numbers) if shared else set()
     outputs = {
         name: solution.whole(name) if shared and name in fields else solution[name]
         for name in solution
     }
-    loss = (u**3).sum()
+    weights = 1 + torch.arange(u.numel(), dtype=u.dtype).reshape(u.shape) / u.numel()
+    loss = (weights * u**3).sum()
     for value in outputs.values():
         weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)
         loss = loss + (weights * (value**3 + value)).sum() / value.numel()
     loss.backward()
     gradients: dict[str, Tensor] = {}
     for name, value in given.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, SparseTensor):
+            slope = value.values.grad
+            gradients[name] = torch.zeros_like(value.values) if slope is None else slope
+        elif isinstance(value, Tensor):
             gradients[name] = torch.zeros_like(value) if value.grad is None else value.grad
         else:
             gradients |= {f"{name}.{n}": w.grad.clone() for n, w in value.named_parameters()}

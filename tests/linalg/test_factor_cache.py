@@ -169,22 +169,37 @@ def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:
         gc.enable()
 
 
-@pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
-def test_new_values_take_the_place_of_old_ones_that_no_graph_needs() -> None:
+WAYS = [
+    pytest.param(
+        {"backend": "native"},
+        marks=pytest.mark.skipif(
+            cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
+        ),
+    ),
+    {"method": "cg", "preconditioner": "multigrid"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(way) -> None:
     n = 12
     row = torch.arange(n)
     A = SparseTensor(2.0 + torch.arange(n, dtype=torch.float64), row, row, (n, n))
     b = torch.ones(n, dtype=torch.float64)
     clear_factor_cache()
     first = A.csr_values.clone().requires_grad_()
-    x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, backend="native")
-    held = len(numerics)
+    x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, **way)
+    held, reports = len(numerics), []
     for k in range(1, 12):
         other = SparseTensor.from_pattern(A.pattern, A.csr_values * (1 + k), A.structure)
-        other.solve(b, backend="native")
+        _, info = other.solve(b, info=True, **way)
+        reports.append(info)  # a report keeps no factor
     # What a graph needs, the newest, and two to spare.
     assert len(numerics) <= held + 3
     before = cache_counters()["factorize"]
     x.sum().backward()
     assert cache_counters()["factorize"] == before
     torch.testing.assert_close(first.grad, -(first.detach() ** -2))
+    # It makes the factor again when it is asked about that.
+    assert reports[0].rcond == pytest.approx(2 / (n + 1), rel=1e-2)
+    assert cache_counters()["factorize"] == before + 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from torch_sla import (
     IntervalMesh,
     Parameter,
     PoissonProblem,
+    Reaction,
     RectangleMesh,
     Solution,
 )
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.lowering import model
 
 
 def solved(mesh: object = None, **values: object) -> Solution:
@@ -92,3 +95,30 @@ def test_it_prints() -> None:
     assert "flow: [40, 2]" in text
     assert list(solved()) == ["total", "flow", "twice"]
     assert solved()["u"].shape == (30,)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_it_holds_no_matrix_and_still_knows_its_condition(grad: bool, monkeypatch) -> None:
+    matrices = []
+    plain = model.solve_batch
+
+    def watch(pattern, values, *rest, **options):
+        matrices.append(weakref.ref(values))
+        return plain(pattern, values, *rest, **options)
+
+    monkeypatch.setattr(model, "solve_batch", watch)
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(5, 4)),
+        diffusivity=Parameter("k", on="cells"),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Reaction("heat", on="left")],
+    )
+    k = torch.linspace(1, 2, 40, dtype=torch.float64, requires_grad=grad)
+    solution = problem.solve(k=k)
+    if grad:
+        solution["heat"].backward()
+    assert [matrix() for matrix in matrices] == [None]
+    A = problem.jacobian(k=k.detach()).to_dense()
+    exact = 1 / (torch.linalg.matrix_norm(A, 1) * torch.linalg.matrix_norm(A.inverse(), 1))
+    assert solution.info.rcond == pytest.approx(float(exact), rel=0.5)

@@ -10,6 +10,8 @@ from torch_sla.errors import Result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
+
     from torch_sla.linalg.plan.plan import SolvePlan
 
 __all__ = ["SolveInfo"]
@@ -41,8 +43,10 @@ class SolveInfo:
         a declared nullspace or rank deficiency.
     notes
         Fallbacks and refinement steps, in words.
+    matrix
+        Values that `rcond` is estimated of, or how to get them again.
     estimate_rcond
-        How `rcond` is found when it is asked for.
+        How `rcond` is found from these when it is asked for.
     """
 
     result: Result = Result.CONVERGED
@@ -56,7 +60,8 @@ class SolveInfo:
     plan: SolvePlan | None = field(default=None, repr=False)
     inconsistency: float = 0.0
     notes: list[str] = field(default_factory=list)
-    estimate_rcond: Callable[[], float | None] | None = field(
+    matrix: Tensor | Callable[[], Tensor] | None = field(default=None, repr=False, compare=False)
+    estimate_rcond: Callable[[Tensor], float | None] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -73,7 +78,10 @@ class SolveInfo:
         an iterative one; of the last matrix of a batch. None for least squares and declared
         nullspaces, where such a solve fails, and where the values have changed in place since.
         """
-        return None if self.estimate_rcond is None else self.estimate_rcond()
+        if self.estimate_rcond is None or self.matrix is None:
+            return None
+        values = self.matrix() if callable(self.matrix) else self.matrix
+        return self.estimate_rcond(values)
 
     def log(self) -> None:
         """Write the plan and this report to the logger ``torch_sla``."""
@@ -101,7 +109,7 @@ class SolveInfo:
         self.residual = _worse(self.residual, other.residual)
         self.backward_error = _worse(self.backward_error, other.backward_error)
         self.inconsistency = max(self.inconsistency, other.inconsistency)
-        self.estimate_rcond = other.estimate_rcond
+        self.matrix, self.estimate_rcond = other.matrix, other.estimate_rcond
         self.method, self.backend, self.preconditioner = (
             other.method,
             other.backend,
@@ -111,7 +119,7 @@ class SolveInfo:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the factors behind: a copy knows no `rcond`."""
-        return {**self.__dict__, "estimate_rcond": None}
+        return {**self.__dict__, "matrix": None, "estimate_rcond": None}
 
 
 def _worse(a: float, b: float) -> float:

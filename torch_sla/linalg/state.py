@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,9 +20,10 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
+from torch_sla.linalg.known import Known
 from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge, largest_entries
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -62,6 +65,8 @@ class SolverState(Whole):
         Starting value ``[N, K]`` of iterative methods, forward solve only.
     nullspace
         Declared nullspace; every solve is then one with the pseudoinverse.
+    known
+        What is known of the one matrix, whose values do not change.
     """
 
     def __init__(
@@ -75,11 +80,12 @@ class SolverState(Whole):
         throw: bool = True,
         x0: Tensor | None = None,
         nullspace: Nullspace | None = None,
+        known: Known | None = None,
     ) -> None:
         self.pattern, self.structure, self.plan = pattern, structure, plan
         self.options, self.throw, self.x0 = options, throw, x0
         self.adjoint_options = adjoint_options or options
-        self.nullspace = nullspace
+        self.nullspace, self._known = nullspace, known
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
@@ -95,9 +101,16 @@ class SolverState(Whole):
         info, self.info = self.info, SolveInfo(plan=self.plan)
         return info
 
+    def _aside(self) -> SolverState:
+        """Return this object for a report: one that does not keep factors from being retired."""
+        other = copy(self)
+        other.x0 = other._known = None
+        other.info = other.adjoint_info = SolveInfo()
+        return other
+
     def _absorb(self, info: SolveInfo, first: bool) -> None:
         if not first:
-            info.estimate_rcond = None
+            info.matrix = info.estimate_rcond = None
         (self.info if first else self.adjoint_info).absorb(info)
 
     @property
@@ -124,7 +137,9 @@ class SolverState(Whole):
         values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = kernels.fingerprints(items)
+        if self._known is not None:
+            self._known.arrange(self.pattern, values)
+        prints = kernels.fingerprints(items) if self._known is None else [self._known.mark]
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -210,8 +225,9 @@ class SolverState(Whole):
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
         last = int(good.nonzero()[-1])
+        info.matrix = values[last]
         info.estimate_rcond = partial(
-            self._rcond, backend, candidate, values[last], marks[last], options
+            self._aside()._rcond, backend, candidate, marks[last], options, False
         )
         self._absorb(info, first)
         return x, (~good).nonzero().flatten().tolist()
@@ -298,7 +314,7 @@ class SolverState(Whole):
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
         nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
-        finite, zero, extreme = _look(values, b)
+        finite, zero, extreme = _look(values if self._known is None else self._known, b)
         if not finite:
             return SolveInfo(
                 Result.NONFINITE,
@@ -424,7 +440,9 @@ class SolverState(Whole):
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self._factored(backend, candidate, values, mark, options, matched)
-        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        x, error, steps, check = refined(
+            self.pattern, factored, values, b, mode, truth, self._known
+        )
         if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
             better = self._safer(factored, candidate, values, mark, matched)
             if better is not None:
@@ -441,8 +459,9 @@ class SolverState(Whole):
             info.notes.append(f"rows and columns {how}")
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
+        info.matrix = values
         info.estimate_rcond = partial(
-            self._rcond, backend, candidate, values, mark, options, matched
+            self._aside()._rcond, backend, candidate, mark, options, matched
         )
         return x, info, check
 
@@ -464,18 +483,19 @@ class SolverState(Whole):
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
-        check = Residual(self.pattern, values, b, truth)
+        check = Residual(self.pattern, values, b, truth, known=self._known)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
-        estimate: Callable[[], float | None] | None = None
+        estimate: Callable[[Tensor], float | None] | None = None
         if self._square and clean is None:
-            estimate = partial(self._krylov_rcond, backend, numeric, values, mark, options)
+            estimate = partial(self._aside()._krylov_rcond, backend, candidate, mark, options)
         info = SolveInfo(
             done.result,
             done.iterations,
             history=list(done.history),
             notes=list(numeric.notes),
+            matrix=values,
             estimate_rcond=estimate,
         )
         error = check(x)
@@ -609,16 +629,19 @@ class SolverState(Whole):
         mark: Hashable,
         options: SolveOptions,
     ) -> Numeric:
+        family = (self._base(candidate), values.dtype)
+
         def factorize() -> Numeric:
             count("factorize")
+            numerics.retire(family, _SPARE)
             made = backend.factorize(self._symbolic(backend, candidate), values, options)
             symbolics.measure(self._base(candidate))  # a preconditioner may leave a skeleton there
             return made
 
         made = options.preconditioner
         tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
-        key = (self._base(candidate), values.dtype, mark, tag)
-        found = numerics.get(key, factorize, place=str(values.device))
+        key = (*family, mark, tag)
+        found = numerics.get(key, factorize, self, place=str(values.device))
         if found.payload is None:
             # Nothing to keep, but the pattern would be kept with it.
             numerics.drop(key)
@@ -628,10 +651,10 @@ class SolverState(Whole):
         self,
         backend: Backend,
         candidate: Candidate,
-        values: Tensor,
         mark: Hashable,
         options: SolveOptions,
-        matched: bool = False,
+        matched: bool,
+        values: Tensor,
     ) -> float | None:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
@@ -641,14 +664,15 @@ class SolverState(Whole):
     def _krylov_rcond(
         self,
         backend: Backend,
-        numeric: Numeric,
-        values: Tensor,
+        candidate: Candidate,
         mark: Hashable,
         options: SolveOptions,
+        values: Tensor,
     ) -> float | None:
         """Estimate it by rough solves of an iterative method; None where one of them fails."""
         if kernels.fingerprint(values) != mark:
             return None
+        numeric = self._numeric(backend, candidate, values, mark, options)
         rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
 
         def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
@@ -683,15 +707,20 @@ class _Same:
         return id(self.it)
 
 
-def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+def _look(values: Tensor | Known, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = all_finite(values) & all_finite(b)
+    entry = values.entry if isinstance(values, Known) else largest_entry(values)
     if not b.numel():
-        return bool(finite), True, False
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
-    return bool(found[0]), bool(found[1]), bool(found[2])
+        return isfinite(entry), True, False
+    columns = (
+        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
+    )
+    sizes = largest_entries(columns)  # NaN where there is one
+    largest, *found = torch.cat([entry.reshape(1), sizes]).tolist()
+    bound = _bound(b)
+    finite = isfinite(largest) and all(isfinite(size) for size in found)
+    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
+    return finite, not any(found), extreme
 
 
 def _bound(b: Tensor) -> float:

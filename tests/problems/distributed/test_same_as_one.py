@@ -63,6 +63,13 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
         ("learned", 2),
         ("two_materials", 4),
         ("bar", 7),
+        ("strip", 4),
+        ("strip", 7),
+        ("two_materials", 7),
+        ("system", 3),
+        ("drums", 2),
+        ("reaction", 4),
+        ("cases", 2),
     ],
 )
 def test_processes(ranks: Ranks, case: str, size: int) -> None:

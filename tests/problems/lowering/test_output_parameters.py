@@ -83,3 +83,17 @@ def test_the_mean_of_a_field_that_is_zero_has_the_derivative_zero() -> None:
     (slope,) = torch.autograd.grad(cold.solve(q=q)["mean"], q)
     assert slope == 0
     assert torch.autograd.grad(p_norm(q * Q), q)[0] == 0
+
+
+def test_values_in_time_and_laws_that_outputs_see() -> None:
+    q = torch.stack([Q, 2.0 * Q])  # a value for each time
+    watched = rod(parameters=[Parameter("q", time="steps")], outputs=OUTPUTS[:2])
+    march = TransientProblem(of=watched, initial="x", end=1.0, steps=2)
+    together, each = march.solve(q=q), [march.solve(q=x) for x in q]
+    for name in ("sum", "cost"):
+        torch.testing.assert_close(together[name], torch.stack([s[name] for s in each]))
+    law = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Softplus()).double()
+    flow = Probe("flow", at=[(0.3,)], quantity="k*grad(u)")
+    given = Parameter("k", on="quadrature", of=("u",))
+    learned = rod(diffusivity=given, outputs=[flow], parameters=[])
+    assert learned.solve(k=law)["flow"].shape == (1, 1)

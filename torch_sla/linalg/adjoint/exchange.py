@@ -19,7 +19,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Gathering", "Sharing", "Swap", "exchange", "gathered", "replicated", "total"]
+__all__ = ["Gathering", "Sharing", "Swap", "exchange", "gathered", "replicated", "summed", "total"]
 
 
 class Swap(Protocol):
@@ -120,6 +120,27 @@ class Replicated(torch.autograd.Function):
         return x_t.view_as(x_t)
 
 
+class Summed(torch.autograd.Function):
+    """Share of this process -> sum over all, of which each process makes its own use; it is its own adjoint."""
+
+    @staticmethod
+    def forward(x: Tensor, sharing: Sharing) -> Tensor:
+        return sharing.reduce(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.sharing = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return summed(grad, ctx.sharing), None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
+        return summed(x_t, ctx.sharing)
+
+
 class Gathered(torch.autograd.Function):
     """Entries held here, and their places in the whole -> the whole, a copy for every process."""
 
@@ -152,6 +173,11 @@ def exchange(x: Tensor, swap: Swap, *, back: bool = False) -> Tensor:
 def total(x: Tensor, sharing: Sharing) -> Tensor:
     """Return the sum of `x` over processes, the same on each; differentiable to any order."""
     return Total.apply(x, sharing)  # type: ignore[no-any-return]
+
+
+def summed(x: Tensor, sharing: Sharing) -> Tensor:
+    """Return the sum over processes, where cotangents are shares: what each makes of its use of the sum."""
+    return Summed.apply(x, sharing)  # type: ignore[no-any-return]
 
 
 def replicated(x: Tensor, sharing: Sharing) -> Tensor:

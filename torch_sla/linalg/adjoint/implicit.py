@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from torch_sla.linalg.adjoint.first_order import first_order
+from torch_sla.linalg.adjoint.jacobian import pulled
 
 __all__ = ["ImplicitProblem", "implicit_solve"]
 
@@ -32,6 +33,10 @@ _ONCE = (
 
 class ImplicitProblem(Protocol):
     """A residual with a way to find its root and to solve with its transposed Jacobian."""
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether ``adjoint``, not recorded, solves for ``g`` with one more dimension in front, all at once."""
 
     def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
         """Find the root without recording."""
@@ -49,13 +54,15 @@ class ImplicitProblem(Protocol):
 class ImplicitSolve(torch.autograd.Function):
     """Starting value and parameters -> the root ``u``; the starting value has no gradient."""
 
+    pulls_many = True  # see `torch_sla.linalg.adjoint.jacobian`
+
     @staticmethod
     def forward(problem: ImplicitProblem, u0: Tensor, *leaves: Tensor) -> Tensor:
         return problem.run(u0, leaves)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.problem = inputs[0]
+        ctx.problem, ctx.solved = inputs[0], None
         ctx.save_for_backward(output, *inputs[2:])
         ctx.save_for_forward(output, *inputs[2:])
 
@@ -63,28 +70,33 @@ class ImplicitSolve(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, *leaves = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
-        recorded = torch.is_grad_enabled()
-        if not recorded:
-            u, leaves = u.detach(), [leaf.detach() for leaf in leaves]
+        if not torch.is_grad_enabled():
+            if ctx.solved is None:
+                found = ImplicitAdjoint.apply(ctx.problem, needed, False, grad, u, *leaves)
+            else:
+                found = ImplicitAdjoint.apply(ctx.problem, needed, True, ctx.solved, u, *leaves)
+            return None, None, *found
         lam = ctx.problem.adjoint(u, tuple(leaves), grad)
-        with torch.enable_grad():
-            # Aliases: u depends on the parameters too, and only the direct dependence counts here.
-            own = [
-                (leaf.view_as(leaf) if recorded else leaf.requires_grad_()) if need else leaf
-                for leaf, need in zip(leaves, needed, strict=True)
-            ]
-            if recorded:
-                own = [
-                    x if x.requires_grad or not need else x.detach().requires_grad_()
-                    for x, need in zip(own, needed, strict=True)
-                ]
-            F = ctx.problem.residual(u, tuple(own))
-            if not F.requires_grad:
-                return (None,) * len(ctx.needs_input_grad)
-            wanted = [x for x, need in zip(own, needed, strict=True) if need]
-            found = torch.autograd.grad(F, wanted, -lam, create_graph=recorded, allow_unused=True)
-        grads = iter(found)
+        # Aliases: u depends on the parameters too, and only the direct dependence counts here.
+        own = [
+            leaf.view_as(leaf) if need else leaf for leaf, need in zip(leaves, needed, strict=True)
+        ]
+        own = [
+            x if x.requires_grad or not need else x.detach().requires_grad_()
+            for x, need in zip(own, needed, strict=True)
+        ]
+        F = ctx.problem.residual(u, tuple(own))
+        if not F.requires_grad:
+            return (None,) * len(ctx.needs_input_grad)
+        wanted = [x for x, need in zip(own, needed, strict=True) if need]
+        grads = iter(torch.autograd.grad(F, wanted, -lam, create_graph=True, allow_unused=True))
         return None, None, *(next(grads) if need else None for need in needed)
+
+    @staticmethod
+    def solve_adjoint(ctx: Any, G: Tensor) -> Tensor:
+        """Solve for cotangents ``[m, *batch, n]``, see `torch_sla.linalg.adjoint.jacobian`."""
+        u, *leaves = (x.detach() for x in ctx.saved_tensors)
+        return _adjoints(ctx.problem, u, tuple(leaves), G)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -113,6 +125,76 @@ class ImplicitSolve(torch.autograd.Function):
         tangent = ctx.problem.forward_solve(u, plain, -change)
         links += [t for t in moved.values() if t.requires_grad]
         return first_order(tangent, _ONCE, *(x for x in links if x.requires_grad))
+
+
+class ImplicitAdjoint(torch.autograd.Function):
+    """Cotangents of the root, or λ where that is known -> those of the parameters, without derivatives of their own.
+
+    Under ``vmap`` many cotangents are right-hand sides of one solve, and go through one evaluation of the residual.
+    """
+
+    @staticmethod
+    def forward(
+        problem: ImplicitProblem,
+        needed: tuple[bool, ...],
+        solved: bool,
+        g: Tensor,
+        u: Tensor,
+        *leaves: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        rows = _rows(problem, needed, solved, g.unsqueeze(0), u, leaves)
+        return tuple(None if row is None else row[0] for row in rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        del ctx, inputs, output
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        problem: ImplicitProblem,
+        needed: tuple[bool, ...],
+        solved: bool,
+        g: Tensor,
+        *state: Tensor,
+    ) -> Any:
+        del info
+        if in_dims[3] is None or any(d is not None for d in in_dims[4:]):
+            raise NotImplementedError(
+                "vmap over the solutions of nonlinear problems; give their parameters a batch dimension"
+            )
+        u, *leaves = state
+        rows = _rows(problem, needed, solved, g.movedim(in_dims[3], 0), u, tuple(leaves))
+        return rows, tuple(None if row is None else 0 for row in rows)
+
+
+def _rows(
+    problem: ImplicitProblem,
+    needed: tuple[bool, ...],
+    solved: bool,
+    g: Tensor,
+    u: Tensor,
+    leaves: tuple[Tensor, ...],
+) -> tuple[Tensor | None, ...]:
+    """Return ``-(∂F/∂θ)ᵀ J⁻ᵀ g`` for many ``g [m, ...]``, or for λ in their place where it was solved."""
+    u, own = u.detach(), [leaf.detach() for leaf in leaves]
+    lam = g if solved else _adjoints(problem, u, tuple(own), g)
+    with torch.enable_grad():
+        own = [x.requires_grad_() if need else x for x, need in zip(own, needed, strict=True)]
+        F = problem.residual(u, tuple(own))
+    if not F.requires_grad:
+        return (None,) * len(needed)
+    wanted = [x for x, need in zip(own, needed, strict=True) if need]
+    rows = iter(pulled(F, wanted, -lam, retain=False))
+    return tuple(next(rows) if need else None for need in needed)
+
+
+def _adjoints(problem: ImplicitProblem, u: Tensor, leaves: tuple[Tensor, ...], G: Tensor) -> Tensor:
+    """Solve ``Jᵀ λ = g`` for every ``g`` in ``G [m, ...]``."""
+    if problem.takes_many and len(G) > 1:
+        return problem.adjoint(u, leaves, G)
+    return torch.stack([problem.adjoint(u, leaves, g) for g in G])
 
 
 def implicit_solve(problem: ImplicitProblem, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:

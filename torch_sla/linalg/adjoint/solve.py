@@ -17,6 +17,8 @@ Where ``A`` is its own adjoint and ``g`` nearly a multiple of ``b``, as for the 
 functionals that are their own adjoint, ``λ`` is nearly that multiple of ``x``. An iteration is then started
 there, and often is at its end: what it returns meets the same tolerance.
 
+Cotangents that come together, under ``vmap``, are columns of one solve and of one sampled product.
+
 Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 2.3.
 """
@@ -30,7 +32,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.saving import is_recorded, keep
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -84,30 +86,49 @@ class LinearSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        values: Tensor, b: Tensor, solver: Solver, adjoint: bool, start: Tensor | None
+        values: Tensor,
+        b: Tensor,
+        solver: Solver,
+        adjoint: bool,
+        start: Tensor | None,
+        near: Tensor | None,
     ) -> Tensor:
+        if near is not None:
+            start = _multiple(values, near, b, solver)
         return solver.run(values, b, adjoint=adjoint, start=start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        values, _, ctx.solver, ctx.adjoint, _ = inputs
+        values, _, ctx.solver, ctx.adjoint, _, _ = inputs
+        ctx.solved = None
         keep(ctx, values, output)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None, None, None
+            return (None,) * 6
         values, x = ctx.saved_tensors
-        start = _multiple(values, x, grad, ctx.solver) if ctx.solver.starts else None
-        lam = linear_solve(values, grad, ctx.solver, adjoint=not ctx.adjoint, start=start)
+        lam = LinearSolve._adjoint(ctx, grad) if ctx.solved is None else ctx.solved
         grad_values = None
         if ctx.needs_input_grad[0]:
             left, right = (-x, lam.conj()) if ctx.adjoint else (-lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
             grad_values = sampled_product(left, ctx.solver.extend(right), ctx.solver.pattern)
-        return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None
+        return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None, None
+
+    @staticmethod
+    def _adjoint(ctx: Any, grad: Tensor) -> Tensor:
+        values, x = ctx.saved_tensors
+        near = x.detach() if ctx.solver.starts else None
+        return linear_solve(values, grad, ctx.solver, adjoint=not ctx.adjoint, near=near)
+
+    @staticmethod
+    def solve_adjoint(ctx: Any, G: Tensor) -> Tensor:
+        """Solve for cotangents ``[m, *B, M, K]``, see `torch_sla.linalg.adjoint.jacobian`."""
+        found: Tensor = torch.func.vmap(lambda g: LinearSolve._adjoint(ctx, g))(G)
+        return found
 
     @staticmethod
     def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
@@ -133,10 +154,14 @@ class LinearSolve(torch.autograd.Function):
         b: Tensor,
         solver: Solver,
         adjoint: bool,
-        *_: None,
+        start: Tensor | None,
+        near: Tensor | None,
     ) -> Any:
+        del start
+        shared = near if in_dims[0] is None and in_dims[5] is None else None
+
         def run(v: Tensor, rhs: Tensor) -> Tensor:
-            return linear_solve(v, rhs, solver, adjoint=adjoint)
+            return linear_solve(v, rhs, solver, adjoint=adjoint, near=shared)
 
         return fold_vmap(run, info.batch_size, in_dims, values, b), 0
 
@@ -148,26 +173,28 @@ def linear_solve(
     *,
     adjoint: bool = False,
     start: Tensor | None = None,
+    near: Tensor | None = None,
 ) -> Tensor:
     """Return ``A⁻¹ b`` (``A⁻ᴴ b`` with `adjoint`), differentiable to any order; shapes as in `LinearSolve`.
 
     Where the values have a batch dimension and `b` has none, `b` is shared. An iteration begins at `start`,
-    of the shape of the result and without a gradient.
+    of the shape of the result and without a gradient, or at the best multiples of the columns of `near`.
     """
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
-    return LinearSolve.apply(values, b, solver, adjoint, start)  # type: ignore[no-any-return]
+    if not is_recorded():
+        return LinearSolve.forward(values, b, solver, adjoint, start, near)
+    return LinearSolve.apply(values, b, solver, adjoint, start, near)  # type: ignore[no-any-return]
 
 
 def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:
-    """Return the multiples of ``x [M, K]`` for which ``A x`` is nearest to ``g``, where that is near."""
-    if x.ndim != 2 or values.ndim != 1 or torch._C._functorch.is_functorch_wrapped_tensor(g):
+    """Return the multiples of ``x [M, K]`` for which ``A x`` is nearest to ``g [M, V K]``, where that is near."""
+    if x.ndim != 2 or values.ndim != 1 or g.ndim != 2:
         return None
-    with torch.no_grad():
-        x, g = x.detach(), g.detach()
-        b = matmul(values.detach(), x, solver.pattern)
-        size = (b.conj() * b).real.sum(0)
-        factor = (b.conj() * g).sum(0) / torch.where(size > 0, size, 1.0)
-        left, whole = torch.linalg.vector_norm(torch.stack([g - factor * b, g]), dim=1)
-        near = left <= _NEAR * whole
-        return factor * near * x if bool(near.any()) else None
+    g = g.unflatten(1, (-1, x.shape[1]))
+    b = matmul(values, x, solver.pattern).unsqueeze(1)
+    size = (b.conj() * b).real.sum(0)
+    factor = (b.conj() * g).sum(0) / torch.where(size > 0, size, 1.0)
+    left = torch.linalg.vector_norm(g - factor * b, dim=0)
+    near = left <= _NEAR * torch.linalg.vector_norm(g, dim=0)
+    return (factor * near * x.unsqueeze(1)).flatten(1) if bool(near.any()) else None

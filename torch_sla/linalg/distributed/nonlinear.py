@@ -110,6 +110,8 @@ class _Problem:
     Leaves are what is held here of the vectors, the values of matrices, and copies of tensors.
     """
 
+    takes_many = False
+
     def __init__(
         self,
         D: DSparseTensor,

@@ -206,6 +206,7 @@ class DSparseTensor:
         partition_ids: Tensor | None = None,
         near_nullspace: Tensor | None = None,
         num_partitions: int | None = None,
+        comm: Communicator | None = None,
     ) -> DSparseTensor:
         """Cut a matrix that every process has, one part for each; every process keeps its own rows.
 
@@ -219,13 +220,16 @@ class DSparseTensor:
             started by ``torchrun``.
         num_partitions
             One for each process by default.
+        comm
+            Instead of `device_mesh` and `num_partitions`, the communicator.
 
         Others as for the class.
         """
-        from torch_sla.linalg.distributed.processes import communicator
+        if comm is None:
+            from torch_sla.linalg.distributed.processes import communicator
 
+            comm = communicator(device_mesh, num_partitions)
         out = cls.__new__(cls)
-        comm = communicator(device_mesh, num_partitions)
         out._from_whole(
             comm, values, row, col, shape, coords, partition_method, partition_ids, device
         )

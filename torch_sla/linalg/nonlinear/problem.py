@@ -226,6 +226,11 @@ class NonlinearProblem:
 
     # --- adjoint -------------------------------------------------------------------------------
 
+    @property
+    def takes_many(self) -> bool:
+        """Whether ``adjoint`` solves for many right-hand sides at once."""
+        return self._sparse and not self._guess
+
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
         self.info.require_derivative()
@@ -241,8 +246,12 @@ class NonlinearProblem:
             J = self._jacobian(x, leaves, recorded=recorded)
             if not recorded:
                 J = J.detach()
-        lam: Tensor = J.T().solve(g.reshape(-1), **dict(self._options.linear)).reshape(g.shape)
-        if self._holds(u, leaves, lam, g):
+        many = g.ndim > u.ndim
+        rhs = g.reshape(len(g), -1).T if many else g.reshape(-1)
+        found: Tensor = J.T().solve(rhs, **dict(self._options.linear))
+        lam = (found.T if many else found).reshape(g.shape)
+        pairs = zip(lam, g, strict=True) if many else [(lam, g)]
+        if all(self._holds(u, leaves, *pair) for pair in pairs):
             return lam
         if not self._guess:
             raise GradientError(_OTHER)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.specs.sweep import SweepProblem
 
-__all__ = ["Sweep", "SweepSolution"]
+__all__ = ["Sweep", "SweepSolution", "case_rows", "write_cases"]
 
 _MOST, _WORK = 64, 200_000
 """Cases of one part at most, and unknowns times steps of one."""
@@ -45,10 +45,7 @@ class Sweep(Analysis):
         watch: Watching | None = None,
     ) -> SweepSolution:
         """Solve all cases, as one batch, or in parts where the run is kept; what is given besides holds for all."""
-        batch = self._cases()
-        for name in values:
-            if name in batch:
-                raise ArgumentError(f"{name!r} is what the cases vary; it cannot be given as well")
+        batch = self.cases(values)
         given = {name: self._apart(name, value) for name, value in values.items()}
 
         def part(low: int, high: int) -> Any:
@@ -103,16 +100,25 @@ class Sweep(Analysis):
         own = len(parameter.shape) + (parameter.on != "constant") + (parameter.time is not None)
         return tensor.unsqueeze(tensor.ndim - own) if tensor.ndim > own else tensor
 
-    def _cases(self) -> dict[str, Tensor]:
-        """Return the values of all cases by name ``[cases, *sites, *shape]``."""
+    def cases(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the values of all cases by name ``[cases, *sites, *shape]``.
+
+        Raises
+        ------
+        ArgumentError
+            If `values` give one of them as well.
+        """
         every = self.spec.every
+        for name in values:
+            if name in every[0]:
+                raise ArgumentError(f"{name!r} is what the cases vary; it cannot be given as well")
         found = {}
         for name in every[0]:
             parameter = self.declared[name]
             shape = tuple(parameter.shape)
             column = torch.tensor([case[name] for case in every], dtype=self.dtype)
             value = column if column.ndim == 1 + len(shape) else column[(..., *[None] * len(shape))]
-            home = [self.model.spec.steps + 1] if parameter.time is not None else []
+            home = [getattr(self.spec.of, "steps", 0) + 1] if parameter.time is not None else []
             if parameter.on != "constant":
                 home.append(self.counts[parameter.on])
             lifted = value.reshape(len(every), *[1] * len(home), *value.shape[1:])
@@ -192,15 +198,7 @@ class SweepSolution(Drawn, Named):
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
-        rows: list[dict[str, Any]] = [
-            {
-                key: number
-                for name, value in case.items()
-                for key, number in numbers(name, torch.as_tensor(value)).items()
-            }
-            for case in self.cases
-        ]
-        return completed(rows, self.spec, self.outputs)
+        return completed(case_rows(self.cases), self.spec, self.outputs)
 
     def save(self, path: str | Path) -> None:
         """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""
@@ -210,10 +208,7 @@ class SweepSolution(Drawn, Named):
         if path.suffix == ".csv":
             write_table(self.table, path)
         elif path.suffix == ".json":
-            # JSON has no number for an event that never happened.
-            table = [{n: v if math.isfinite(v) else None for n, v in r.items()} for r in self.table]
-            text = json.dumps({**summary(self), "table": table}, indent=1)
-            path.write_text(text + "\n", encoding="utf-8")
+            write_cases(summary(self), self.table, path)
         elif path.suffix == ".npz" and self._solution is not None:
             self._solution.save(path)
         elif path.suffix == ".npz":
@@ -233,3 +228,22 @@ class SweepSolution(Drawn, Named):
 
     def __repr__(self) -> str:
         return f"SweepSolution({len(self.cases)} cases, {self.info.backend} {self.info.method})"
+
+
+def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each case, the numbers of its values by name."""
+    return [
+        {
+            key: number
+            for name, value in case.items()
+            for key, number in numbers(name, torch.as_tensor(value)).items()
+        }
+        for case in cases
+    ]
+
+
+def write_cases(told: Mapping[str, Any], table: list[dict[str, Any]], path: Path) -> None:
+    """Write the table of a sweep as ``.json``, with what is told of it besides."""
+    # JSON has no number for an event that never happened.
+    rows = [{n: v if math.isfinite(v) else None for n, v in row.items()} for row in table]
+    path.write_text(json.dumps({**told, "table": rows}, indent=1) + "\n", encoding="utf-8")

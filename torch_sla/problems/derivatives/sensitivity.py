@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.problems.derivatives.products import Linearised
 from torch_sla.problems.expression import nearest
 
@@ -105,11 +106,10 @@ def sensitivities(
         for n, t in chosen.items()
     }
     if by_rows and not any(t.is_complex() for t in chosen.values()):
-        for name, result in chosen.items():
-            for index in range(result.numel()):
-                back = point.vjp({name: _unit(result, index)})
-                for p, row in back.items():
-                    found[name][p].view(result.numel(), -1)[index] = row.reshape(-1)
+        # Outputs of one solve are right-hand sides of one adjoint solve.
+        gradients = jacobian(list(chosen.values()), list(leaves.values()))
+        for name, of in zip(chosen, gradients, strict=True):
+            found[name].update({p: g for p, g in zip(leaves, of, strict=True) if g is not None})
     else:
         for p, leaf in leaves.items():
             for index in range(leaf.numel()):

@@ -20,12 +20,11 @@ from torch_sla.linalg.info import SolveInfo
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.modes import Modes
 from torch_sla.problems.distributed.division import Division
-from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.lowering.algebra import components
 from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.report.pieces import Frame
-from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +44,8 @@ class DistributedModes(DistributedProblem):
         """The physics, cut."""
         with self._located(), inside():
             division = Division(self.spec.of, self.comm, self.device, steady=False)
-            if division.whole.timed:
-                division.whole.refuse_time()
+            if division.model.timed:
+                division.model.refuse_time()
             return division
 
     @cached_property
@@ -59,26 +58,13 @@ class DistributedModes(DistributedProblem):
             f"{super().describe()}\n  modes       {self.spec.k} of kind {self.spec.kind}, by LOBPCG"
         )
 
-    def solve(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        start: Tensor | None = None,
-        info: bool = False,
-        throw: bool = True,
-        progress: ProgressCallback | None = None,
-        **named: Any,
-    ) -> DistributedModalSolution:
-        """Find the modes; all processes call it together, with the same values."""
-        del info
-        told = progress if self.comm.rank == 0 else None
-        if start is not None:
-            start = self._checked(start)
-        with self._located():
-            scene = self._lowered.scene(joined(values, named), points)
-            w, flat, mass, report = self._lowered.found(scene, start, throw=throw, progress=told)
+    def found(self, values: dict[str, Any], asked: Asked) -> DistributedModalSolution:
+        """Find the modes."""
+        start = None if asked.start is None else self._checked(asked.start)
+        scene = self._lowered.scene(values, asked.points)
+        w, flat, mass, report = self._lowered.found(
+            scene, start, throw=asked.throw, progress=asked.progress
+        )
         return DistributedModalSolution(self, w, flat, mass, report, scene.home)
 
 
@@ -275,7 +261,7 @@ class DistributedModalSolution(DistributedSolution):
         super().__init__(problem, flat, outputs, info, home)
         self.modes = self.u
         self.numbers = {"modes": self.numbers["u"], "u": self.numbers["u"]}
-        self._sizes = dict.fromkeys(self.numbers, self._sizes["u"])
+        self.sizes = dict.fromkeys(self.numbers, self.sizes["u"])
 
     def __getitem__(self, name: str) -> Tensor:
         own = {"eigenvalues": self.eigenvalues, "modes": self.modes}

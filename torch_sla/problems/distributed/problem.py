@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +12,14 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.model import SharedModel
 from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
-from torch_sla.problems.distributed.solution import DistributedSolution
+from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
+from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["DistributedProblem", "distribute", "shared_problem"]
+__all__ = ["Asked", "DistributedProblem", "distribute", "shared_problem"]
 
 
 def distribute(
@@ -101,11 +104,29 @@ def shared_problem(problem: Any, comm: Communicator, device: torch.device) -> Di
         from torch_sla.problems.distributed.transient import DistributedTransient
 
         return DistributedTransient(problem, comm, device)
+    if problem.type in ("linear", "nonlinear") or (problem.type == "eigen" and problem.of is None):
+        from torch_sla.problems.distributed.algebra import DistributedAlgebra
+
+        return DistributedAlgebra(problem, comm, device)
     if problem.type == "eigen":
         from torch_sla.problems.distributed.modes import DistributedModes
 
         return DistributedModes(problem, comm, device)
+    if problem.type == "sweep":
+        from torch_sla.problems.distributed.sweep import DistributedSweep
+
+        return DistributedSweep(problem, comm, device)
     return DistributedProblem(problem, comm, device)
+
+
+class Asked(NamedTuple):
+    """How a problem is to be solved; see `DistributedProblem.solve`."""
+
+    points: Tensor | None = None
+    start: Tensor | None = None
+    info: bool = False
+    throw: bool = True
+    progress: ProgressCallback | None = None
 
 
 class DistributedProblem:
@@ -154,13 +175,34 @@ class DistributedProblem:
         """The problem in parts, with the face of a lowered one."""
         return SharedModel(self.division)
 
+    @cached_property
+    def whole(self) -> Any:
+        """The problem before it was cut, on the whole mesh; made where a search asks for places on it."""
+        if self.division.window.complete:
+            return self.division.model
+        physics, host = self.division.spec, torch.device("cpu")
+        part = PartOfMesh(build_mesh(physics.mesh), host, {}, {})
+        with self._located():
+            return registry.verbs(physics.type)(physics, part)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.division.counts
+
+    @property
+    def unknowns(self) -> int:
+        """How many unknowns there are in the whole."""
+        return self.division.layout.n
+
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""
         return self.division.describe()
 
     def sites(self, name: str) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives, on the whole mesh."""
-        return self.division.whole.sites(name, None, self.spec.declared).clone()
+        found: Tensor = self.whole.sites(name, None, self.spec.declared)
+        return found.clone()
 
     def solve(
         self,
@@ -173,13 +215,18 @@ class DistributedProblem:
         throw: bool = True,
         progress: ProgressCallback | None = None,
         **named: Any,
-    ) -> DistributedSolution:
+    ) -> Any:
         """Solve; all processes call it together, with the same values. As `Problem.solve`, but for one member.
 
         Parameters
         ----------
         start
             Starting value of this process's own unknowns, as ``solution.u`` has them.
+
+        Returns
+        -------
+        SolutionInParts
+            A `DistributedSolution`, or what an analysis gives.
 
         Raises
         ------
@@ -188,21 +235,25 @@ class DistributedProblem:
         ArgumentError
             For moved points and batches, which are solved by one process.
         """
+        told = progress if self.comm.rank == 0 else None
         with self._located():
-            scene = self.model.scene(joined(values, named), points)
-            if start is not None:
-                start = self._checked(start)
-            told = progress if self.comm.rank == 0 else None
-            u, _, report = self.model.state(scene, start, throw=throw, progress=told)
-            scene.verdict.failed = scene.trial = not report.converged
-            outputs = TakenInParts(self.division, scene, u).outputs()
-        if not info:
+            return self.found(joined(values, named), Asked(points, start, info, throw, told))
+
+    def found(self, values: dict[str, Any], asked: Asked) -> SolutionInParts:
+        """Solve for values; what `solve` does, of this kind of problem."""
+        scene, start = self.model.scene(values, asked.points), asked.start
+        if start is not None:
+            start = self._checked(start)
+        u, _, report = self.model.state(scene, start, throw=asked.throw, progress=asked.progress)
+        scene.verdict.failed = scene.trial = not report.converged
+        outputs = TakenInParts(self.division, scene, u).outputs()
+        if not asked.info:
             report.history.clear()
         return DistributedSolution(self, u, outputs, report, scene.home)
 
     def _checked(self, start: Tensor) -> Tensor:
         n = self.division.layout.n_held
-        flat = start.detach().flatten().to(self.device, self.division.whole.field_dtype)
+        flat = start.detach().flatten().to(self.device, self.division.model.field_dtype)
         if flat.numel() != n:
             raise ArgumentError(
                 f"start has shape {tuple(start.shape)}; this process has {n} unknowns of its own"

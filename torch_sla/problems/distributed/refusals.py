@@ -19,12 +19,12 @@ TYPES: dict[str, str | None] = {
     "several processes",
     "stokes": "its saddle-point matrix needs a block preconditioner, and none works on several processes",
     "weak_form": None,
-    "linear": "it has no mesh to cut; give the rows of the matrix to DSparseTensor.from_local instead",
-    "nonlinear": "it has no mesh to cut; use DSparseTensor.nonlinear_solve instead",
+    "linear": None,
+    "nonlinear": None,
     "eigen": None,
     "transient": None,
     "design": None,
-    "sweep": "its cases are batched in one process; start one run for each case instead",
+    "sweep": None,
 }
 """Why a type of problem is solved by one process only; None for those that several can share."""
 
@@ -38,8 +38,6 @@ def refusal(spec: Problem) -> str | None:
         return "eigen: damped modes come of factors, which one process makes; leave the damping out"
     if spec.inner is not None and spec.type != "design":
         return refusal(spec.inner)
-    if spec.type == "eigen":
-        return "eigen: matrices have no mesh to cut; use DSparseTensor.eigsh on their rows instead"
     if any(isinstance(condition, Periodic) for condition in getattr(spec, "boundary", ())):
         return "a periodic condition ties unknowns of different parts to each other, which the parts do not know of"
     if any(isinstance(c, Dirichlet) and c.at is not None for c in getattr(spec, "boundary", ())):

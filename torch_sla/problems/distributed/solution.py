@@ -15,61 +15,55 @@ from torch_sla.problems.report.pieces import Frame, save_pieces
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.linalg.distributed.communicator import Communicator, Traffic
     from torch_sla.problems.distributed.problem import DistributedProblem
 
-__all__ = ["DistributedSolution"]
+__all__ = ["DistributedSolution", "SolutionInParts"]
 
 
-class DistributedSolution:
-    """What `DistributedProblem.solve` returns, on every process its own part of the fields.
+class SolutionInParts:
+    """What every result in parts has: outputs that are the same everywhere, and this process's share of vectors.
+
+    Parameters
+    ----------
+    problem
+        What was solved.
+    outputs
+        By name.
+    numbers
+        For every vector or field in parts: numbers in the whole of what is here.
+    sizes
+        How many there are in the whole.
+    info
+        Method, iterations, residual.
+    home
+        The device that results return to.
 
     Attributes
     ----------
-    u
-        The field at the nodes that belong to this process ``[n]``, a vector field ``[n, dim]``.
-    outputs
-        By name: numbers and probes are the same everywhere; a `Field` has this process's sites.
-    numbers
-        For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
-    info
-        Method, iterations, residual.
     fields
         Empty: what has whole fields by name finds none here.
+    home, numbers, sizes
+        As given.
     """
 
     def __init__(
         self,
         problem: DistributedProblem,
-        u: Tensor,
-        outputs: dict[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor],
+        sizes: Mapping[str, int],
         info: SolveInfo,
         home: torch.device,
     ) -> None:
-        self.problem, self.info, self.flat = problem, info, u
-        division = problem.division
+        self.problem, self.info, self.home = problem, info, home
         self.outputs = {name: value.to(home) for name, value in outputs.items()}
-        self.home, dofs = home, division.whole.dofs
-        c = dofs.components
-        self.u = self._shaped(u)
+        self.numbers = {name: value.to(home) for name, value in numbers.items()}
+        self.sizes = dict(sizes)
         self.fields: dict[str, Tensor] = {}
-        self.numbers = {"u": (division.layout.names[::c] // c).to(home)}
-        self._sizes = {"u": dofs.n_nodes}
-        counts = division.whole.counts
-        for output in division.spec.outputs:
-            if isinstance(output, Field):
-                own = [_sites(output.on, s, counts) for s in division.shares]
-                empty = torch.zeros(0, dtype=torch.int64, device=division.device)
-                self.numbers[output.name] = torch.cat([empty, *own]).to(home)
-                self._sizes[output.name] = counts[output.on]
-
-    def _shaped(self, u: Tensor) -> Tensor:
-        """Return unknowns ``[*, n_held]`` node by node."""
-        c = self.problem.division.whole.dofs.components
-        return (u if c == 1 else u.unflatten(-1, (-1, c))).to(self.home)
 
     @property
     def spec(self) -> Any:
@@ -82,8 +76,6 @@ class DistributedSolution:
         return self.problem.comm.traffic
 
     def __getitem__(self, name: str) -> Tensor:
-        if name == "u":
-            return self.u
         if name not in self.outputs:
             known = " ".join(self.outputs) or "none"
             raise KeyError(
@@ -102,10 +94,12 @@ class DistributedSolution:
         if name not in self.numbers:
             raise ArgumentError(f"{name!r} is no field; fields: {' '.join(self.numbers)}")
         dim = self.dim_of(name)
+        here = self[name].movedim(dim, 0)
+        device = self.problem.device  # where messages travel
         found: Tensor = _Whole.apply(
-            self[name].movedim(dim, 0), self.numbers[name], self._sizes[name], self.problem.comm
+            here.to(device), self.numbers[name].to(device), self.sizes[name], self.problem.comm
         )
-        return found.movedim(0, dim)
+        return found.movedim(0, dim).to(here.device)
 
     def dim_of(self, name: str) -> int:
         """Return which dimension of a field counts its sites."""
@@ -117,27 +111,27 @@ class DistributedSolution:
 
         For losses of fields: ``loss = solution.total(((solution.u - measured) ** 2).sum())``.
         """
-        found: Tensor = _Total.apply(x, self.problem.comm)
-        return found
+        found: Tensor = _Total.apply(x.to(self.problem.device), self.problem.comm)
+        return found.to(x.device)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Return the least and the largest value of the solution over all processes; all call it together."""
-        comm, u = self.problem.comm, self.u.detach()
+        name = next(iter(self.numbers))
+        comm, u = self.problem.comm, self[name].detach().to(self.problem.device)
         bound = torch.full((1,), torch.inf, dtype=u.dtype, device=u.device)
         flat = torch.cat([u.flatten(), bound])
-        least = float(comm.reduce(flat.amin().to(self.problem.device), "min"))
+        least = float(comm.reduce(flat.amin(), "min"))
         flat = torch.cat([u.flatten(), -bound])
-        return {"u": (least, float(comm.reduce(flat.amax().to(self.problem.device), "max")))}
+        return {name: (least, float(comm.reduce(flat.amax(), "max")))}
 
     @property
     def endings(self) -> tuple[str, ...]:
         """Files that a run writes."""
-        return (".pvtu", ".json")
+        return (".json",)
 
     def frames(self) -> list[Frame]:
         """Return what a viewer sees, one after the other."""
-        own = {o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)}
-        return [Frame(0.0, {"u": self.flat}, {n: self[n] for n in self.outputs if n in own})]
+        raise ArgumentError("there is no mesh to look at")
 
     def save(self, path: str | Path) -> list[Path]:
         """Write to files; all processes call it together.
@@ -156,13 +150,68 @@ class DistributedSolution:
         return save_pieces(self, Path(path))
 
     def __repr__(self) -> str:
-        lines = [
-            f"DistributedSolution(u {list(self.u.shape)} here, {self.info.method} in {self.problem.comm.parts} parts"
-        ]
+        name = next(iter(self.numbers))
+        where = f"{self.info.method} in {self.problem.comm.parts} parts"
+        lines = [f"{type(self).__name__}({name} {list(self[name].shape)} here, {where}"]
         for name, value in self.outputs.items():
             shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
             lines.append(f"  {name}: {shown}")
         return "\n".join(lines) + ")"
+
+
+class DistributedSolution(SolutionInParts):
+    """What `DistributedProblem.solve` returns, on every process its own part of the fields.
+
+    Attributes
+    ----------
+    u
+        The field at the nodes that belong to this process ``[n]``, a vector field ``[n, dim]``.
+    outputs
+        By name: numbers and probes are the same everywhere; a `Field` has this process's sites.
+    numbers
+        For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
+    info
+        Method, iterations, residual.
+    """
+
+    def __init__(
+        self,
+        problem: DistributedProblem,
+        u: Tensor,
+        outputs: dict[str, Tensor],
+        info: SolveInfo,
+        home: torch.device,
+    ) -> None:
+        division = problem.division
+        dofs, counts = division.model.dofs, division.counts
+        numbers = {"u": division.layout.names[:: dofs.components] // dofs.components}
+        sizes = {"u": division.n_nodes}
+        for output in division.spec.outputs:
+            if isinstance(output, Field):
+                own = [_sites(output.on, s, counts) for s in division.shares]
+                empty = torch.zeros(0, dtype=torch.int64, device=division.device)
+                numbers[output.name] = torch.cat([empty, *own])
+                sizes[output.name] = counts[output.on]
+        super().__init__(problem, outputs, numbers, sizes, info, home)
+        self.flat, self.u = u, self._shaped(u)
+
+    def _shaped(self, u: Tensor) -> Tensor:
+        """Return unknowns ``[*, n_held]`` node by node."""
+        c = self.problem.division.model.dofs.components
+        return (u if c == 1 else u.unflatten(-1, (-1, c))).to(self.home)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.u if name == "u" else super().__getitem__(name)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".pvtu", ".json")
+
+    def frames(self) -> list[Frame]:
+        """Return what a viewer sees, one after the other."""
+        own = {o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)}
+        return [Frame(0.0, {"u": self.flat}, {n: self[n] for n in self.outputs if n in own})]
 
 
 def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:

@@ -17,11 +17,10 @@ from torch_sla.problems.analyses.transient import Taking, Transient
 from torch_sla.problems.analyses.watching import Watching
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.outputs import Motion, TakenInParts
-from torch_sla.problems.distributed.problem import DistributedProblem
+from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.scene import Verdict, described
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.report.pieces import Frame
-from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.outputs import Field
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.schemes import Scheme, State
     from torch_sla.problems.distributed.model import SharedModel
     from torch_sla.problems.distributed.scene import SharedScene
-    from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["DistributedTransient", "DistributedTransientSolution"]
 
@@ -59,24 +57,16 @@ class DistributedTransient(DistributedProblem):
         )
         return f"{super().describe()}\n  time        {steps}"
 
-    def solve(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        start: Tensor | None = None,
-        info: bool = False,
-        throw: bool = True,
-        progress: ProgressCallback | None = None,
-        **named: Any,
-    ) -> DistributedTransientSolution:
-        """March; all processes call it together, with the same values."""
-        del info
-        watch = Watching(None, None, progress if self.comm.rank == 0 else None)
-        with self._located():
-            given = joined(values, named)
-            return self._lowered.solve(given, points=points, start=start, throw=throw, watch=watch)  # type: ignore[return-value]
+    def found(self, values: dict[str, Any], asked: Asked) -> DistributedTransientSolution:
+        """March."""
+        found: DistributedTransientSolution = self._lowered.solve(  # type: ignore[assignment]
+            values,
+            points=asked.points,
+            start=asked.start,
+            throw=asked.throw,
+            watch=Watching(None, None, asked.progress),
+        )
+        return found
 
 
 class _SharedTransient(Transient):
@@ -184,7 +174,7 @@ class DistributedTransientSolution(DistributedSolution):
     ) -> None:
         outputs = {n: value for n, value in records.items() if not n.startswith(" ")}
         super().__init__(problem, state[0], outputs, info, home)
-        spec, dtype = problem.spec, problem.division.whole.dtype
+        spec, dtype = problem.spec, problem.division.model.dtype
         self.times = times.to(home)
         self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)
         self.velocity = self._shaped(state[1])
@@ -192,7 +182,7 @@ class DistributedTransientSolution(DistributedSolution):
         self.history = {n[1:]: self._shaped(x) for n, x in records.items() if n.startswith(" ")}
         for name in self.history:
             self.numbers[f"history.{name}"] = self.numbers["u"]
-            self._sizes[f"history.{name}"] = self._sizes["u"]
+            self.sizes[f"history.{name}"] = self.sizes["u"]
         self.events = {name: when.to(home) for name, when in events.items()}
         for name, when in self.events.items():
             at = float(when.detach())

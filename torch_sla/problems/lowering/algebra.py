@@ -99,7 +99,7 @@ class Algebra(ABC):
             others,
             reaching=others,
             counts={},
-            sites=self._nowhere,
+            sites=self.nowhere,
             dtype=self.dtype,
             device=self.device,
         )
@@ -117,7 +117,8 @@ class Algebra(ABC):
                 found.add(value.name)
         return found
 
-    def _nowhere(self, name: str) -> Tensor:
+    def nowhere(self, name: str) -> Tensor:
+        """Say that no parameter lives anywhere."""
         raise ArgumentError(f"{name!r} lives nowhere in particular: there is no mesh")
 
     def defaults(self, names: Sequence[str]) -> dict[str, Tensor]:

@@ -66,6 +66,8 @@ class Equation:
         Told after each load step, or where there is one alone after each step of Newton's method.
     """
 
+    takes_many = True
+
     def __init__(
         self,
         model: Model,

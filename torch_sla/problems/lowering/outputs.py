@@ -80,6 +80,10 @@ class Taken:
             self._operator = self.model.loaded(self.scene)
         return self._operator
 
+    def forget(self) -> None:
+        """Let go of the operator and what was made with it; they are made again when asked for."""
+        self._operator = self._reaction = None
+
     @property
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions of the solution; all outputs have them."""

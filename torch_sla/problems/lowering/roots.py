@@ -212,6 +212,8 @@ class Nonlinear(Algebra):
 class _Equations:
     """The equations for `implicit_solve`; a handful, so the Jacobian is dense."""
 
+    takes_many = True
+
     def __init__(self, model: Nonlinear, names: list[str]) -> None:
         self.model, self.names = model, names
         self._reuse = model.spec.solver.nonlinear.reuse
@@ -264,7 +266,8 @@ class _Equations:
         """Solve ``Jᵀ λ = g``."""
         self.info.require_derivative()
         J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
-        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g)
+        # A column, lest dimensions in front of g be taken for columns.
+        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g.unsqueeze(-1)).squeeze(-1)
         return solved
 
     def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:

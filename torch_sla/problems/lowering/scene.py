@@ -137,21 +137,6 @@ class Scene:
         """Whether anything given wants a gradient."""
         return any(x.requires_grad for x in (self.geometry.points, *self.tensors()))
 
-    def batch_of(self, name: str) -> tuple[int, ...]:
-        """Return the batch dimensions of a given parameter."""
-        parameter, value = self.declared[name], self.given[name]
-        own = len(parameter.shape) + (parameter.on != "constant")
-        return tuple(value.shape[: value.ndim - own])
-
-    @property
-    def batch(self) -> tuple[int, ...]:
-        """Batch dimensions of everything given: those of the solution and of every output."""
-        return tuple(np.broadcast_shapes(*map(self.batch_of, self.given)))
-
-    def spread(self, u: Tensor) -> Tensor:
-        """Return a solution with all batch dimensions, those of what outputs alone see among them."""
-        return u.expand(*np.broadcast_shapes(u.shape[:-1], self.batch), -1)
-
     # -- the tensors in it, for implicit nodes --------------------------------------------------
 
     def tensors(self) -> tuple[Tensor, ...]:

@@ -88,7 +88,7 @@ class DesignOracle(FunctionOracle):
             leaf = values[name].clone().requires_grad_()
             with torch.enable_grad():
                 goals = self._goals({**values, name: leaf}, {**values, name: leaf})
-            every = (goals.objective, goals.residual, goals.constraints)
+            every = (goals.objective, goals.residual, *(goals.constraints or ()))
             reached = [g.sum() for g in every if g is not None and g.requires_grad]
             total = sum(reached, x.new_zeros(()))
             if reached and torch.autograd.grad(total, leaf, allow_unused=True)[0] is not None:
@@ -127,7 +127,7 @@ class DesignOracle(FunctionOracle):
                 raise ExpressionError(error.message, path="objective") from None
         return Quantities(rest, residual, constraints)
 
-    def _constraints(self, scope: DesignScope) -> Tensor | None:
+    def _constraints(self, scope: DesignScope) -> tuple[Tensor, ...]:
         found, free = [], []
         for i, constraint in enumerate(self.design.spec.constraints):
             if isinstance(constraint, PythonFunction):
@@ -138,13 +138,10 @@ class DesignOracle(FunctionOracle):
             except ExpressionError as error:
                 raise ExpressionError(error.message, path=f"constraints.{i}") from None
         parts = [c.reshape(1) for c in found] + free
-        if not parts:
-            return None
-        joined = torch.cat([part.to(device="cpu", dtype=torch.float64) for part in parts])
-        if free and self.equalities.numel() < joined.numel():
-            more = joined.numel() - self.equalities.numel()
+        more = sum(part.numel() for part in parts) - self.equalities.numel()
+        if free and more > 0:
             self.equalities = torch.nn.functional.pad(self.equalities, (0, more))
-        return joined
+        return tuple(part.to(device="cpu", dtype=torch.float64) for part in parts)
 
 
 def _called(function: PythonFunction, scope: DesignScope, path: str) -> Tensor:

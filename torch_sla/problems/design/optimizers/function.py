@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, MeshError, SolveError
+from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["FunctionOracle", "Quantities"]
 
@@ -29,19 +30,21 @@ class Quantities:
     residual
         ``[k]``, whose half square is minimized; None where there is no such part.
     constraints
-        ``[m]``, at most 0 (or 0) where they hold.
+        ``[m]``, at most 0 (or 0) where they hold, or tensors whose entries are these in their order: what is known
+        of one alone is that it needs no solve, or other solves than the rest.
     """
 
     objective: Tensor | None = None
     residual: Tensor | None = None
-    constraints: Tensor | None = None
+    constraints: Tensor | Sequence[Tensor] | None = None
 
 
 class FunctionOracle(Oracle):
     """Gradient, Jacobian and products of a torch function, which runs once at each point.
 
-    The graph of the latest point is kept where products will be asked for, so that each of them costs backward
-    passes only. J v is the derivative of Jᵀ w with respect to w: no forward mode is needed.
+    Objective and constraints that depend on the same solutions are differentiated together, by one adjoint solve with
+    a right-hand side for each. The graph of the latest point is kept where products will be asked for, so that each
+    of them costs backward passes only. J v is the derivative of Jᵀ w with respect to w: no forward mode is needed.
 
     Parameters
     ----------
@@ -140,34 +143,39 @@ class _Point:
         if not parts:
             raise ArgumentError("there is nothing to minimize: give an objective or a residual")
         self.total = torch.stack([part.reshape(()).to(torch.float64) for part in parts]).sum()
-        c = quantities.constraints
-        found = 0 if c is None else c.numel()
-        if found != m:
+        given = quantities.constraints
+        parts = [given] if isinstance(given, Tensor) else list(given or ())
+        constraints = torch.cat(
+            [x.new_zeros(0), *(c.detach().reshape(-1).to(torch.float64) for c in parts)]
+        )
+        if constraints.numel() != m:
             raise ArgumentError(
-                f"`equalities` tells of {m} constraints, and the function gave {found}"
+                f"`equalities` tells of {m} constraints, and the function gave {constraints.numel()}"
             )
         value = float(self.total.detach())
-        rows = [] if c is None else [self.gradient(entry, True) for entry in c.reshape(-1)]
-        gradient = self.gradient(self.total, keep)
-        constraints = x.new_zeros(0) if c is None else c.detach().reshape(-1).to(torch.float64)
-        jacobian = torch.stack(rows) if rows else x.new_zeros((0, x.numel()))
-        finite = [torch.isfinite(t).all() for t in (gradient, constraints, jacobian)]
+        rows = [
+            x.new_zeros(of.numel(), x.numel()) if row is None else row.reshape(of.numel(), -1)
+            for of, (row,) in zip(
+                (self.total, *parts), jacobian((self.total, *parts), (x,), retain=keep), strict=True
+            )
+        ]
+        gradient, slopes = rows[0][0], torch.cat([x.new_zeros(0, x.numel()), *rows[1:]])
+        finite = [torch.isfinite(t).all() for t in (gradient, constraints, slopes)]
         if not math.isfinite(value) or not all(finite):
             raise RejectedPoint("the objective, a constraint or a gradient is not finite")
-        self.evaluation = Evaluation(value, gradient, constraints, jacobian)
+        self.evaluation = Evaluation(value, gradient, constraints, slopes)
         if not keep:
             self.total = self.total.detach()
             self.quantities = Quantities()
 
-    def gradient(self, scalar: Tensor, retain: bool, create: bool = False) -> Tensor:
+    def _recorded(self, scalar: Tensor) -> Tensor:
+        """Return the gradient of a scalar with its graph."""
         if not scalar.requires_grad:
             return torch.zeros_like(self.x)
         found: Tensor | None = torch.autograd.grad(
-            scalar, self.x, retain_graph=retain or create, create_graph=create, allow_unused=True
+            scalar, self.x, create_graph=True, allow_unused=True
         )[0]
-        if found is None:
-            return torch.zeros_like(self.x)
-        return found if create else found.detach()
+        return torch.zeros_like(self.x) if found is None else found
 
     def vjp(self, w: Tensor) -> Tensor:
         r = self._residual()
@@ -195,7 +203,7 @@ class _Point:
 
     def _second(self, name: str, scalar: Tensor, v: Tensor) -> Tensor:
         if name not in self._gradients:
-            self._gradients[name] = self.gradient(scalar, True, create=True)
+            self._gradients[name] = self._recorded(scalar)
         first = self._gradients[name]
         if not first.requires_grad:
             return torch.zeros_like(v)

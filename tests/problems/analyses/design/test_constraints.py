@@ -1,0 +1,112 @@
+"""Constraints that see the state: one adjoint solve for all of them, with the objective."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import (
+    MMA,
+    DesignProblem,
+    Dirichlet,
+    Integral,
+    Parameter,
+    PoissonProblem,
+    Probe,
+    RectangleMesh,
+    Scipy,
+    Solver,
+    Variable,
+)
+from torch_sla.linalg import cache_counters
+
+WAYS = {
+    "direct": {"solver": Solver(backend="native", method="cholesky")},
+    "iterative": {"solver": Solver(method="cg", preconditioner="multigrid", rtol=1e-10)},
+    "newton": {"diffusivity": "k*(1 + u**2)"},
+}
+
+
+def plate(way: str = "direct", **changes) -> DesignProblem:
+    """Least material for readings that stay below their bounds."""
+    fields = {
+        "mesh": RectangleMesh(cells=(6, 5)),
+        "diffusivity": "k",
+        "parameters": [Parameter("k", on="cells", default=1.0)],
+        "source": 1.0,
+        "boundary": [Dirichlet(on=["left", "right", "bottom", "top"], value=0.0)],
+        "outputs": [
+            Probe("readings", at=[[0.3, 0.4], [0.6, 0.7], [0.2, 0.8]]),
+            Integral("heat", "u"),
+            Integral("material", "k"),
+        ],
+    }
+    search = {
+        "variables": [Variable("k", bounds=(0.2, 5.0))],
+        "objective": "heat",
+        "constraints": [
+            "readings[0] <= 0.06",
+            "readings[1] <= 0.05",
+            "material <= 1.2",
+            "p_norm(readings, 8) <= 0.07",
+        ],
+        "optimizer": MMA(max_iterations=3),
+    }
+    return DesignProblem(of=PoissonProblem(**{**fields, **WAYS[way]}), **{**search, **changes})
+
+
+def counted(run):
+    before = cache_counters()
+    found = run()
+    after = cache_counters()
+    return {n: after[n] - before[n] for n in ("factorize", "solve")}, found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_adjoint_solve_for_objective_and_constraints(way: str) -> None:
+    problem = plate(way)
+    oracle = problem.oracle()
+    x = oracle.start + 0.1 * torch.sin(torch.arange(len(oracle.start), dtype=torch.float64))
+    with torch.no_grad():
+        forward, _ = counted(lambda: problem.of.solve(k=x))
+    work, found = counted(lambda: oracle.value_and_grad(x))
+    assert work["solve"] == forward["solve"] + 1
+    assert found.jacobian.shape == (4, len(x))
+    for i in range(-1, 4):
+
+        def value(at, i=i):
+            e = oracle.value_and_grad(at)
+            return e.value if i < 0 else float(e.constraints[i])
+
+        step = torch.cos(torch.arange(len(x), dtype=torch.float64))
+        slope = (value(x + 1e-5 * step) - value(x - 1e-5 * step)) / 2e-5
+        gradient = found.gradient if i < 0 else found.jacobian[i]
+        assert float(gradient @ step) == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [MMA(max_iterations=12), Scipy(method="SLSQP", max_iterations=12)]
+)
+def test_searches_need_two_solves_for_each_point(optimizer) -> None:
+    work, found = counted(lambda: plate(optimizer=optimizer).solve())
+    points = sum(found.history["solves"])
+    assert work["factorize"] == points  # the last one is that of the result
+    assert work["solve"] == 2 * points + 1
+    assert found.history[-1]["violation"] <= 1e-3
+    assert found.objective < found.history[0]["objective"]
+
+
+def test_functions_in_python_go_together_too() -> None:
+    problem = plate(
+        constraints=[lambda s: s["readings"] - 0.07, "material <= 1.2"],
+        objective=lambda s: s["heat"],
+    )
+    oracle = problem.oracle()
+    oracle.begin(oracle.start)
+    x = 1.3 * oracle.start
+    work, found = counted(lambda: oracle.value_and_grad(x))
+    assert work == {"factorize": 1, "solve": 2}
+    one = plate(constraints=["readings[1] <= 0.07"]).oracle().value_and_grad(x)
+    # What is declared comes first, and is relative to its bound.
+    expected = 0.07 * one.jacobian[0]
+    torch.testing.assert_close(found.jacobian[2], expected, rtol=1e-10, atol=1e-14)

@@ -1,0 +1,323 @@
+"""Linear systems, systems of equations and eigenproblems of given matrices, each process with its own rows.
+
+Declarations are given meaning by the code of one process; what is here cuts the matrices it makes.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.tensor import DSparseTensor
+from torch_sla.linalg.distributed.vector import DVector
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.problems.distributed.problem import Asked, DistributedProblem
+from torch_sla.problems.distributed.scene import Verdict, described, shared
+from torch_sla.problems.distributed.solution import SolutionInParts
+from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.linalg.distributed.layout import Layout
+    from torch_sla.problems.lowering.parameters import Given
+
+__all__ = ["AlgebraInParts", "DistributedAlgebra", "DistributedAlgebraSolution", "cut"]
+
+
+def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSparseTensor:
+    """Keep the rows of this process, of a matrix that every process was given.
+
+    Parameters
+    ----------
+    parts
+        Part of each row; chosen by its graph where left out.
+    """
+    if A.is_batched:
+        raise ArgumentError(
+            f"the matrix has batch dimensions {list(A.batch_shape)}; several processes share one problem at a time: "
+            "solve for one member after the other"
+        )
+    known = A.declared
+    return DSparseTensor.from_device_mesh(
+        *(A.values, A.row_indices, A.col_indices, tuple(A.shape)),
+        comm=comm,
+        coords=known.coordinates,
+        near_nullspace=known.near_nullspace,
+        partition_ids=parts,
+    )
+
+
+class AlgebraInParts(Algebra):
+    """A lowered algebraic problem whose values are the same on every process, and its matrices in parts."""
+
+    comm: Communicator
+
+    def shared_by(self, comm: Communicator, device: torch.device) -> None:
+        """Say who shares it, and where this process computes."""
+        self.comm, self.device = comm, device
+
+    def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
+        """Check what is given, and that it is the same everywhere; its gradients are summed over the processes."""
+        given, matrices = super().given(values)
+        facts: dict[str, object] = {f"the parameter {n!r}": described(x) for n, x in given.items()}
+        for name, A in matrices.items():
+            places = f"{described(A.row_indices)} {described(A.col_indices)}"
+            facts[f"the matrix {name!r}"] = f"{list(A.shape)} {places} {described(A.values)}"
+        self.comm.agree(facts)
+        tensors = (*given.values(), *(A.values for A in matrices.values()))
+        like = torch.zeros((), dtype=self.dtype, device=self.device)
+        both = iter(shared(self.comm, like, Verdict(), tensors))
+        for name in given:
+            given[name] = next(both)
+        return given, {
+            name: SparseTensor.from_pattern(A.pattern, next(both), A.declared)
+            for name, A in matrices.items()
+        }
+
+    def layouts(self) -> dict[str, Layout]:
+        """Who has which entries of the fields that are in parts, by name; after `find`."""
+        return self._layouts
+
+    _layouts: dict[str, Layout]
+
+
+class SharedLinear(AlgebraInParts, Linear):
+    """A linear system in parts."""
+
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Solve with the methods of matrices in parts; right-hand sides of a batch are columns."""
+        A, b, home = self._system(values)
+        D, solver = cut(A, self.comm), self.spec.solver
+        self._layouts = {"x": D.layout}
+        batch = b.shape[:-1]
+        own = b.index_select(-1, D.layout.names).reshape(-1, D.layout.n_held).T
+        x0 = None if start is None else DVector(start.to(own).reshape(-1, len(own)).T, D.layout)
+        x, info = D.solve(
+            DVector(own if batch else own.squeeze(1), D.layout),
+            method=solver.method,
+            preconditioner=solver.preconditioner,
+            rtol=solver.rtol,
+            atol=solver.atol,
+            maxiter=solver.maxiter,
+            adjoint_rtol=solver.adjoint_rtol,
+            x0=x0,
+            info=True,
+            throw=throw,
+        )
+        found = (x.local.T if batch else x.local).reshape(*batch, -1)
+        return {"x": found}, info, home
+
+
+class SharedEigen(AlgebraInParts, Eigen):
+    """An eigenproblem of matrices in parts."""
+
+    def find(
+        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
+    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
+        """Find pairs by LOBPCG, or by Arnoldi's method where the matrix is not symmetric."""
+        del start, throw
+        spec = self.spec
+        given, matrices = self.given(values)
+        if spec.matrix is None:
+            raise ArgumentError("an eigenproblem without a physics has a matrix")
+        A = self.matrix(spec.matrix, given, matrices, "matrix")
+        if spec.k > A.shape[-1]:
+            raise SpecError(f"a matrix of size {A.shape[-1]} has no {spec.k} eigenvalues", path="k")
+        D = cut(A, self.comm)
+        M = None
+        if spec.mass is not None:
+            parts = torch.zeros(D.layout.n, dtype=torch.int64, device=self.device)
+            parts[D.layout.names] = D.layout.owner(
+                D.layout.start + torch.arange(D.layout.n_held, device=self.device)
+            ).long()
+            M = cut(
+                self.matrix(spec.mass, given, matrices, "mass"), self.comm, self.comm.reduce(parts)
+            )
+        self._layouts = {"modes": D.layout}
+        if D.knowledge().hermitian:
+            which = spec.which if spec.sigma is None else "LM"
+            w, V = D.eigsh(k=spec.k, which=which, sigma=spec.sigma, M=M)
+            name = "eigsh"
+        else:
+            if M is not None or spec.sigma is not None:
+                raise SpecError(
+                    "the matrix is not symmetric, and its pairs with a mass or nearest to a number come of factors, "
+                    "which one process makes",
+                    path="matrix",
+                )
+            w, V = D.eigs(k=spec.k, which=spec.which)
+            name = "eigs"
+        modes = (V.local if isinstance(V, DVector) else V.index_select(0, D.layout.names)).T
+        info = SolveInfo(method=f"{name} {spec.which}", backend=name)
+        return {"eigenvalues": w, "modes": modes}, info, given.home
+
+
+def _lowered(spec: Any) -> AlgebraInParts:
+    if spec.type == "linear":
+        return SharedLinear(spec)
+    if spec.type == "eigen":
+        return SharedEigen(spec)
+    from torch_sla.problems.distributed.roots import SharedNonlinear
+
+    return SharedNonlinear(spec)
+
+
+class DistributedAlgebra(DistributedProblem):
+    """A problem of given matrices in parts."""
+
+    @cached_property
+    def lowered(self) -> AlgebraInParts:
+        """The problem; every process reads what is declared, and keeps its own rows of what it makes of it."""
+        with self._located():
+            found = _lowered(self.spec)
+            found.shared_by(self.comm, self.device)
+            found.check()
+            return found
+
+    @property
+    def whole(self) -> Any:
+        """The problem before it was cut."""
+        return self.lowered
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """None: there is no mesh."""
+        return {}
+
+    @property
+    def unknowns(self) -> int:
+        """How many unknowns there are in the whole; after a solve."""
+        return max(layout.n for layout in self.lowered.layouts().values())
+
+    def describe(self) -> str:
+        """Return how the problem is cut, for people."""
+        _ = self.lowered
+        return f"{self.spec.type}\n  parts       {self.comm.parts} on {self.comm.world} processes"
+
+    def sites(self, name: str) -> Tensor:
+        """Refuse: there is no mesh."""
+        return self.lowered.nowhere(name)
+
+    def found(self, values: dict[str, Any], asked: Asked) -> DistributedAlgebraSolution:
+        """Solve for values, matrices among them."""
+        if asked.points is not None:
+            raise ArgumentError("points: there is no mesh to move")
+        fields, report, home = self.lowered.find(values, asked.start, throw=asked.throw)
+        if not asked.info:
+            report.history.clear()
+        return DistributedAlgebraSolution(self, fields, report, home)
+
+
+class DistributedAlgebraSolution(SolutionInParts):
+    """A solution without a mesh, on every process its own entries; everything in it is differentiable.
+
+    Attributes
+    ----------
+    outputs
+        Components, the same everywhere.
+    eigenvalues
+        ``[k]``, of an eigenproblem; the same everywhere.
+    u
+        The vectors here: ``x [*batch, n_held]``, or ``modes [k, n_held]``.
+    """
+
+    def __init__(
+        self,
+        problem: DistributedAlgebra,
+        fields: dict[str, Tensor],
+        info: SolveInfo,
+        home: torch.device,
+    ) -> None:
+        layouts = problem.lowered.layouts()
+        numbers = {name: layout.names for name, layout in layouts.items()}
+        sizes = {name: layout.n for name, layout in layouts.items()}
+        first = next(iter(fields))
+        if first in layouts:
+            outputs = _picked(problem.spec, fields[first], layouts[first], home)
+        else:
+            outputs = components(problem.spec, fields[first], home)
+        super().__init__(problem, outputs, numbers, sizes, info, home)
+        self._found = {name: x.to(home) for name, x in fields.items()}
+        self.u = self._found[next(iter(layouts), first)]
+
+    def __getattr__(self, name: str) -> Tensor:
+        fields = self.__dict__.get("_found", {})
+        if name not in fields:
+            raise AttributeError(f"no {name!r} here: {' '.join(fields)}")
+        found: Tensor = fields[name]
+        return found
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._found[name] if name in self._found else super().__getitem__(name)
+
+    def dim_of(self, name: str) -> int:
+        """Return which dimension counts entries: the last."""
+        del name
+        return -1
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest entry of the solution, or eigenvalue."""
+        w = self._found.get("eigenvalues")
+        if w is None:
+            return super().ranges() if self.numbers else {}
+        w = w.detach().real if w.is_complex() else w.detach()
+        return {"eigenvalues": (float(w.min()), float(w.max()))}
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".npz", ".json")
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write ``.json`` numbers, or ``.npz`` arrays, which the first process puts together; all call it together."""
+        from pathlib import Path
+
+        import numpy as np
+
+        path = Path(path)
+        if path.suffix != ".npz":
+            return super().save(path)
+        arrays = {n: v.detach().cpu().numpy() for n, v in self.outputs.items()}
+        for name, value in self._found.items():
+            found = self.whole(name) if name in self.numbers else value
+            arrays[name] = found.detach().cpu().numpy()
+        if self.problem.comm.rank:
+            return []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        return [path]
+
+
+def _picked(spec: Any, x: Tensor, layout: Layout, home: torch.device) -> dict[str, Tensor]:
+    """Take components of ``x [*batch, n_held]``: each process has some, and they are added up."""
+    outputs, every = {}, [i for output in spec.outputs for i in output.index]
+    if not every:
+        return {}
+    if max(every) >= layout.n:
+        which = next(i for i, o in enumerate(spec.outputs) if max(o.index) >= layout.n)
+        raise SpecError(
+            f"there are {layout.n} components; received {max(spec.outputs[which].index)}",
+            path=f"outputs.{which}.index",
+        )
+    wanted = torch.tensor(every, device=layout.names.device)
+    names, order = layout.names.sort()
+    at = torch.searchsorted(names, wanted)
+    place = torch.nonzero(torch.isin(wanted, names))[:, 0]
+    here = order[at[place]]
+    zero = x.new_zeros(*x.shape[:-1], len(every))
+    values = total(zero.index_copy(-1, place, x.index_select(-1, here)), layout.comm).to(home)
+    pieces = values.split([len(output.index) for output in spec.outputs], -1)
+    for output, piece in zip(spec.outputs, pieces, strict=True):
+        outputs[output.name] = piece
+    return outputs

@@ -1,0 +1,153 @@
+"""Many cases of one problem in parts: one after the other, on one cut and one structure."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.analysis import inside
+from torch_sla.problems.analyses.sweep import Sweep, case_rows, write_cases
+from torch_sla.problems.analyses.table import completed, write_table
+from torch_sla.problems.distributed.problem import Asked, DistributedProblem, shared_problem
+from torch_sla.problems.distributed.solution import SolutionInParts
+from torch_sla.problems.progress import Reporter
+from torch_sla.problems.report.pieces import summary_of_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DistributedSweep", "DistributedSweepSolution"]
+
+
+class DistributedSweep(DistributedProblem):
+    """A sweep whose problem is in parts."""
+
+    @cached_property
+    def of(self) -> DistributedProblem:
+        """The problem, in parts."""
+        with self._located(), inside():
+            return shared_problem(self.spec.of, self.comm, self.device)
+
+    @property
+    def division(self) -> Any:
+        """The problem, cut."""
+        return self.of.division
+
+    @property
+    def whole(self) -> Any:
+        """The problem before it was cut."""
+        return self.of.whole
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.of.counts
+
+    @property
+    def unknowns(self) -> int:
+        """How many unknowns there are in the whole, of one case."""
+        return self.of.unknowns
+
+    def describe(self) -> str:
+        """Return the cases, and how the problem was cut; all processes call it together."""
+        names = " ".join(self.spec.every[0])
+        return f"{self.of.describe()}\n  cases       {len(self.spec.every)} of {names}"
+
+    def found(self, values: dict[str, Any], asked: Asked) -> DistributedSweepSolution:
+        """Solve case after case."""
+        cases, count = _Cases(self).cases(values), len(self.spec.every)
+        tell = Reporter("cases", count, asked.progress)
+        solutions: list[Any] = []
+        for i in range(count):
+            own = {name: value[i] for name, value in cases.items()}
+            with inside():
+                found = self.of.found({**values, **own}, asked._replace(progress=None))
+            solutions.append(found)
+            tell(i + 1, residual=found.info.residual)
+        return DistributedSweepSolution(self, solutions)
+
+
+class _Cases(Sweep):
+    """The cases of a sweep in parts."""
+
+    def __init__(self, sweep: DistributedSweep) -> None:
+        self.spec, self.model = sweep.spec, sweep.of
+        self.declared = sweep.spec.declared
+        self.dtype = getattr(torch, sweep.spec.of.solver.dtype)
+
+
+class DistributedSweepSolution(SolutionInParts):
+    """The solutions of all cases, on every process its own part of the fields; everything in it is differentiable.
+
+    Attributes
+    ----------
+    solutions
+        Of each case.
+    outputs
+        By name ``[cases, ...]``; of a march when its events happened, too.
+    u
+        ``[cases, *]``, the unknowns here of all cases as those of one solution.
+    cases
+        The varied values, one mapping for each case.
+    """
+
+    def __init__(self, problem: DistributedSweep, solutions: list[Any]) -> None:
+        first, self.solutions = solutions[0], solutions
+        own = [{**s.outputs, **getattr(s, "events", {})} for s in solutions]
+        outputs = {name: torch.stack([one[name] for one in own]) for name in own[0]}
+        info = solutions[-1].info
+        for solution in solutions[:-1]:
+            info.absorb(solution.info)
+        super().__init__(problem, outputs, first.numbers, first.sizes, info, first.home)
+        self.cases = problem.spec.every
+
+    @property
+    def u(self) -> Tensor:
+        """The unknowns here of all cases ``[cases, *]``."""
+        return torch.stack([solution.u for solution in self.solutions])
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.outputs:
+            return super().__getitem__(name)
+        return torch.stack([solution[name] for solution in self.solutions])
+
+    def dim_of(self, name: str) -> int:
+        """Return which dimension of a field counts its sites: cases come first."""
+        dim: int = self.solutions[0].dim_of(name)
+        return dim if dim < 0 else dim + 1
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each case: the varied values and all numbers of the outputs that are no fields."""
+        return completed(case_rows(self.cases), self.spec, self.outputs)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Files that a run writes."""
+        return (".csv", ".json")
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the table as ``.csv``, with identity as ``.json``; fields as one ``.pvtu`` for each case."""
+        path = Path(path)
+        if path.suffix == ".pvtu":
+            digits = len(str(len(self.solutions) - 1))
+            return [
+                written
+                for i, solution in enumerate(self.solutions)
+                for written in solution.save(path.with_name(f"{path.stem}-{i:0{digits}d}.pvtu"))
+            ]
+        if path.suffix not in (".csv", ".json"):
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; a sweep in parts is saved as .csv .json (its table) or .pvtu (fields)"
+            )
+        told = summary_of_parts(self) if path.suffix == ".json" else {}
+        if self.problem.comm.rank:
+            return []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_cases(told, self.table, path) if told else write_table(self.table, path)
+        return [path]
