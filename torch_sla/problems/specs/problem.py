@@ -367,7 +367,7 @@ class FieldProblem(Problem):
     conditions: ClassVar[tuple[str, ...]] = ()
     """Kinds of conditions that have a meaning here."""
 
-    _on_mesh: ClassVar[bool] = True  # type: ignore[misc,assignment]
+    _on_mesh: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
