@@ -190,9 +190,7 @@ def _rows(
     return tuple(next(rows) if need else None for need in needed)
 
 
-def _adjoints(
-    problem: ImplicitProblem, u: Tensor, leaves: tuple[Tensor, ...], G: Tensor
-) -> Tensor:
+def _adjoints(problem: ImplicitProblem, u: Tensor, leaves: tuple[Tensor, ...], G: Tensor) -> Tensor:
     """Solve ``Jᵀ λ = g`` for every ``g`` in ``G [m, ...]``."""
     if problem.takes_many and len(G) > 1:
         return problem.adjoint(u, leaves, G)
