@@ -234,24 +234,21 @@ def roofline(name: str, device: torch.device) -> list[tuple[str, float, float]]:
     x, y = (torch.rand(n, dtype=torch.float32, device=device) for _ in range(2))
     dots = lattice.partials(n, device)
     s = krylov.Scalars.empty(10, device)
-    s.begin(
-        torch.ones((), dtype=torch.float64, device=device),
-        torch.zeros((), dtype=torch.float64, device=device),
-    )
     lattice.load(found, crow, ccol, values, torch.float32, out=A)
-    M = lattice.survey(A).smoother
+    found_of = torch.empty(6, dtype=torch.float64, device=device)
+    M = lattice.survey(A, found_of)
     w0 = lattice.axis_weights(A, 0)
     B = lattice.galerkin(A, w0)
     w1 = lattice.axis_weights(B, 1)
     C = lattice.galerkin(B, w1)
-    MC = lattice.survey(C).smoother
+    MC = lattice.survey(C, found_of)
     nc = C.n
     f, e, g = (torch.rand(nc, dtype=torch.float32, device=device) for _ in range(3))
     cases: list[tuple[str, Any, float]] = [
         ("copy float64", lambda: q64.copy_(p64), 16),
         ("planes from CSR, float64", lambda: lattice.load(found, crow, ccol, values, torch.float64, out=wide), 64 + 40),
         ("planes from CSR, float32", lambda: lattice.load(found, crow, ccol, values, torch.float32, out=A), 64 + 20),
-        ("survey", lambda: lattice.survey(A), 24),
+        ("survey", lambda: lattice.survey(A, found_of), 24),
         ("weights of axis 0", lambda: lattice.axis_weights(A, 0), 10 + 4),
         ("Galerkin, axis 0", lambda: lattice.galerkin(A, w0), 20 + 4 + 18),
         ("Galerkin, axis 1", lambda: lattice.galerkin(B, w1), 18 + 2 + 9),

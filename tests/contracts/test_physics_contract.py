@@ -6,6 +6,7 @@ A new physics adds a sample in ``tests/helpers/samples.py``; without one, the fi
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -258,13 +259,20 @@ def test_it_explains_itself(sample: Sample) -> None:
     assert "plan" in text
 
 
+def on(problem: Any, device: str) -> Any:
+    """Return the problem solved on a device; an analysis is where its problem is."""
+    if getattr(problem, "of", None) is not None:
+        return problem.updated(of=on(problem.of, device))
+    return problem.updated(solver=Solver(device=device))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every
 def test_the_same_on_a_device(sample: Sample) -> None:
     problem = sample.make()
     values = sample.values(problem)
-    there = problem.updated(solver=Solver(device="cuda"))
+    there = on(problem, "cuda")
     results = []
     for where in (problem, there):
         leaves = {name: value.clone().requires_grad_() for name, value in values.items()}

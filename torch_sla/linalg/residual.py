@@ -102,23 +102,26 @@ class Residual:
         """Return (largest relative residual, largest backward error); waits for a device once."""
         r_norm, r_max, x_max = self._measured(x)
         tiny = torch.finfo(r_norm.dtype).tiny
-        slope = torch.full_like(r_norm, float("inf"))
+        slope, backward, x_norm = r_max, r_max, x_max
         if self.rectangular and self._there is not None:
             slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
             x_norm = torch.linalg.vector_norm(x, dim=0)
-            scale = self._A_norm * (self._A_norm * x_norm + self._b_norm)
-            backward = slope / scale.clamp(min=tiny)
         elif self.componentwise:
             backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
-        else:
-            scale = self._A_max * x_max + self._b_max
-            backward = r_max / scale.clamp(min=tiny)
-        norm = self._A_norm.expand_as(r_norm)
-        found = torch.stack([r_norm, self._b_norm, slope, backward, x_max, norm]).cpu()
-        self.r_norm, self.b_norm, self.slope, backward, x_max, norm = found.unbind()
+        norm, largest = (t.expand_as(r_norm) for t in (self._A_norm, self._A_max))
+        sizes = (r_norm, self._b_norm, self._b_max, slope, backward, x_max, x_norm, norm, largest)
+        found = torch.stack(sizes).cpu()  # the rest is of a few numbers, and quicker on the host
+        self.r_norm, self.b_norm, b_max, slope, backward, x_max, x_norm, norm, largest = (
+            found.unbind()
+        )
+        self.slope = slope if self.rectangular else torch.full_like(slope, float("inf"))
         self.A_norm = float(norm[0]) if norm.numel() else 0.0
         if not bool(torch.isfinite(self.r_norm).all() & torch.isfinite(x_max).all()):
             return float("nan"), float("inf")
+        if self.rectangular:
+            backward = slope / (norm * (norm * x_norm + self.b_norm)).clamp(min=tiny)
+        elif not self.componentwise:
+            backward = backward / (largest * x_max + b_max).clamp(min=tiny)
         relative = self.r_norm / self.b_norm.clamp(min=tiny)
         return float(relative.max()), float(backward.max())
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,7 @@ from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refine
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.rcond import inverse_norm
 from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
 
@@ -700,13 +701,17 @@ class _Same:
 
 def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    finite = all_finite(values) & all_finite(b)
     if not b.numel():
-        return bool(finite), True, False
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    found = torch.stack([finite, ~(size > 0).any(), extreme.any()]).tolist()
-    return bool(found[0]), bool(found[1]), bool(found[2])
+        return isfinite(largest_entry(values)), True, False
+    columns = (
+        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
+    )
+    sizes = torch.linalg.vector_norm(columns, torch.inf, dim=0)  # NaN where there is one
+    largest, *found = torch.cat([largest_entry(values).reshape(1), sizes]).tolist()
+    bound = _bound(b)
+    finite = isfinite(largest) and all(isfinite(size) for size in found)
+    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
+    return finite, not any(found), extreme
 
 
 def _bound(b: Tensor) -> float:

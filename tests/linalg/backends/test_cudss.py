@@ -144,6 +144,29 @@ def test_an_order_and_its_tree_are_found_once(
     assert len(given) == 6  # the transposed matrix too
 
 
+def test_an_ordering_has_threads_for_the_work_it_is(
+    lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A product with these entries is too short for two threads; their ordering is not.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    given: list[int | None] = []
+    real = driver.Solver
+
+    def watched(*args: object, **options: object) -> object:
+        given.append(options["threads"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(driver, "Solver", watched)
+    n = 2000
+    side, middle = (x * torch.ones(m).double() for x, m in ((-1, n - 1), (3, n)))
+    tridiagonal = SparseTensor.tridiagonal(side, middle, side)
+    pattern, values = tridiagonal.flat_slots()
+    backend = OnHost()
+    symbolic = backend.analyze(pattern, "cholesky", tridiagonal.structure)
+    backend.factorize(symbolic, values, OPTIONS)
+    assert given == [16]
+
+
 def test_an_ordering_that_was_given_is_used(lib: FakeCuDSS) -> None:
     backend, symbolic, values = poisson()
     for given in (torch.arange(12, dtype=torch.int32), torch.arange(11, -1, -1, dtype=torch.int32)):

@@ -18,7 +18,7 @@ from torch_sla.linalg.kernels import (
     sparse_fallback,
 )
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
+from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -48,9 +48,10 @@ DTYPES = [torch.float32, torch.float64]
 
 
 def kernels(name: str) -> Any:
-    from torch_sla.linalg.kernels.triton import krylov, lattice, patterns
+    from torch_sla.linalg.kernels.triton import dense, krylov, lattice, patterns
 
-    return {"lattice": lattice, "krylov": krylov, "patterns": patterns}[name]
+    named = {"dense": dense, "lattice": lattice, "krylov": krylov, "patterns": patterns}
+    return named[name]
 
 
 def near(
@@ -83,11 +84,15 @@ def test_coarsening(name: str, dtype: torch.dtype, where: str) -> None:
         if A.lattice.shape[axis] == 1:
             continue
         M, reference = (torch.empty(A.n, dtype=dtype, device=where) for _ in range(2))
-        near(ours.survey(A, M), fallback.survey(A, reference), dtype=dtype)  # of sums in it
+        found = torch.empty(2, 6, dtype=torch.float64, device=where)
+        ours.survey(A, M, found[0])
+        fallback.survey(A, reference, found[1])
+        near(found[0], found[1], dtype=dtype)  # of sums in it
         near(M, reference)
         halved = (True, False, axis == 2)
-        counted, expected_count = (int(m.contrary(A, halved)) for m in (ours, fallback))
-        assert abs(counted - expected_count) <= A.n // 100  # rows on the threshold
+        ours.contrary(A, halved, found[0, 0])
+        fallback.contrary(A, halved, found[1, 0])
+        assert abs(float(found[0, 0] - found[1, 0])) <= A.n // 100  # rows on the threshold
         w, expected = AxisWeights.empty(A, axis), AxisWeights.empty(A, axis)
         ours.axis_weights(A, w)
         fallback.axis_weights(A, expected)
@@ -103,12 +108,51 @@ def test_coarsening(name: str, dtype: torch.dtype, where: str) -> None:
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 3), (7, 5), (10, 10), (4, 5, 6), (31,), (127,)])
+def test_small_inverses(shape: tuple[int, ...], dtype: torch.dtype, where: str) -> None:
+    pattern, values = split(laplacian(*shape))
+    row = pattern.csr_row
+    d = 1 + torch.rand(pattern.shape[0], dtype=torch.float64)
+    values = values * d[row.long()] * d[pattern.ccol.long()]  # symmetric, no longer constant
+    pattern, values = pattern.to(where), values.to(where)
+    A = Stencil.empty(find_lattice(pattern.crow, pattern.ccol), dtype, values.device)
+    fallback.load(A, pattern.crow, pattern.ccol, values, 1.0)
+    out = torch.empty(2, 2, dtype=torch.float64, device=where)
+    got, expected = (torch.empty(A.n, A.n, dtype=dtype, device=where) for _ in range(2))
+    kernels("dense").invert(A, got, out[0])
+    fallback.invert(A, expected, out[1])
+    near(got, expected, 100 * float(expected.abs().max()))  # the line has a condition of 1e4
+    near(out[0, :1], out[1, :1], 1.0)
+    assert float(out[0, 1]) <= torch.finfo(dtype).eps
+    assert 0 < float(out[0, 0]) < 1
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_what_has_no_inverse_says_so(where: str) -> None:
+    A, _ = stencil("plane", torch.float64, where)
+    A = Stencil.empty(Lattice((4, 3, 1), A.lattice.codes), torch.float64, A.device)
+    out = torch.empty(2, dtype=torch.float64, device=where)
+    inverse = torch.empty(A.n, A.n, dtype=torch.float64, device=where)
+    A.planes.zero_()
+    kernels("dense").invert(A, inverse, out)
+    assert float(out[0]) == 0  # nothing at all
+    A.plane(13).fill_(1.0)
+    A.plane(14)[0] = 0.5
+    kernels("dense").invert(A, inverse, out)
+    assert out.tolist() == [1.0, 0.5]  # not symmetric
+    A.plane(13)[5] = float("nan")
+    kernels("dense").invert(A, inverse, out)
+    assert not float(out[0]) > 0
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_passes_of_a_cycle(name: str, dtype: torch.dtype, where: str) -> None:
     ours = kernels("lattice")
     A, flag = stencil(name, dtype, where)
     M = torch.empty(A.n, dtype=dtype, device=where)
-    fallback.survey(A, M)
+    fallback.survey(A, M, torch.empty(6, dtype=torch.float64, device=where))
     weights, coarse = [], A
     for axis in range(3):
         if A.lattice.shape[axis] > 1:
@@ -177,7 +221,7 @@ def test_steps_of_conjugate_gradients(dtype: torch.dtype, where: str) -> None:
         z, p, q, x, r = (torch.randn(n, dtype=dtype).to(device) for _ in range(5))
         dots = torch.rand(5, dtype=torch.float64).to(device)
         s = krylov.Scalars.empty(20, device)
-        s.begin(torch.ones((), device=device), torch.zeros((), device=device))
+        module.begin(s, dots, dots, 0.0, 0.0)
         for _ in range(2):
             module.start(s, dots)
             module.direction(s, z.float(), p)
@@ -194,6 +238,42 @@ def test_steps_of_conjugate_gradients(dtype: torch.dtype, where: str) -> None:
         else:
             assert torch.equal(got, expected)
     assert int(made[0][-1]) == krylov.BREAKDOWN
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("subtract", [False, True])
+def test_beginnings_of_conjugate_gradients(subtract: bool, dtype: torch.dtype, where: str) -> None:
+    n = 5000
+    torch.manual_seed(5)
+    b, q, r, p = (torch.randn(n, dtype=dtype).to(where) for _ in range(4))
+    for rtol, atol, flag in (
+        (1e-8, 0.0, krylov.RUNNING),
+        (0.0, 1e-3, krylov.RUNNING),
+        (2.0, 0.0, krylov.CONVERGED),
+    ):
+        made = []
+        for module in (kernels("krylov"), krylov_fallback):
+            r, p = torch.full_like(b, 7.0), torch.full_like(b, 7.0)
+            dots, b_dots = (lattice.partials(n, b.device) for _ in range(2))
+            module.residual(b, q if subtract else None, r, p, dots, b_dots)
+            s = krylov.Scalars.empty(20, b.device)
+            s.memory.fill_(3.0)
+            module.begin(s, dots, b_dots, rtol, atol)
+            made.append((s.numbers, s.history[:1], r, p))
+            assert (int(s.flag), int(s.steps)) == (flag, 0)
+            told = krylov.Scalars.over(s.memory.cpu())
+            assert (int(told.flag), float(told.numbers[5])) == (flag, float(s.numbers[5]))
+            # To the last digits of a double, although kernels take numbers in single precision.
+            target = max(rtol * float(s.numbers[5]), atol) ** 2
+            assert abs(float(s.numbers[4]) / target - 1) < 1e-13
+        for got, expected in zip(*made, strict=True):
+            near(got, expected)
+    b[3] = float("nan")
+    module = kernels("krylov")
+    module.residual(b, None, r, p, dots, b_dots)
+    module.begin(s, dots, b_dots, 1e-8, 0.0)
+    assert int(s.flag) == krylov.NONFINITE
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -10,7 +10,14 @@ from torch import Tensor
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.arguments import plain
 
-__all__ = ["StructureCounts", "all_finite", "largest_row_sum", "sound_rows", "structure_counts"]
+__all__ = [
+    "StructureCounts",
+    "all_finite",
+    "largest_entry",
+    "largest_row_sum",
+    "sound_rows",
+    "structure_counts",
+]
 
 
 @dataclass(frozen=True)
@@ -113,3 +120,24 @@ def all_finite(x: Tensor) -> Tensor:
         return torch.isfinite(x).all()
     low, high = x.aminmax()  # NaN where there is one
     return torch.isfinite(low) & torch.isfinite(high)
+
+
+def largest_entry(x: Tensor) -> Tensor:
+    """Largest absolute value of a real tensor, a scalar: NaN where there is one, 0 of nothing.
+
+    Of complex numbers that of their parts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> largest_entry(torch.tensor([1.0, -3.0])), largest_entry(torch.tensor([1.0, float("nan")]))
+    (tensor(3.), tensor(nan))
+    """
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
+    if not x.numel():
+        return x.new_zeros(())
+    if not x.is_cpu:
+        return torch.linalg.vector_norm(x, torch.inf)  # type: ignore[no-any-return]
+    low, high = x.aminmax()
+    return torch.maximum(high, -low)

@@ -15,7 +15,17 @@ from torch import Tensor
 
 from torch_sla.linalg.kernels import krylov_fallback as fallback, triton as device
 
-__all__ = ["BREAKDOWN", "CONVERGED", "NONFINITE", "RUNNING", "Scalars", "direction", "update"]
+__all__ = [
+    "BREAKDOWN",
+    "CONVERGED",
+    "GLANCE",
+    "NONFINITE",
+    "RUNNING",
+    "Scalars",
+    "direction",
+    "residual",
+    "update",
+]
 
 RUNNING, CONVERGED, BREAKDOWN, NONFINITE = range(4)
 
@@ -28,52 +38,60 @@ def _kernels(*tensors: Tensor) -> Any:
     return fallback
 
 
+# Doubles before the history: the flag, the steps and the numbers each begin at a multiple of 16 bytes.
+_STEPS, _NUMBERS, GLANCE = 2, 4, 10
+
+
 @dataclass(frozen=True, eq=False)
 class Scalars:
     """What conjugate gradients remember, on the device.
 
     Parameters
     ----------
+    memory
+        float64, all of it, so that one copy brings it to the host.
     flag
         int32 ``[1]``: `RUNNING`, or how it ended.
     steps
         int32 ``[1]``: iterations done.
     numbers
-        float64 ``[5]``: ``r · z`` now and one step before, the step length, ``‖r‖²``, and the ``‖r‖²`` to
-        reach.
+        float64 ``[6]``: ``r · z`` now and one step before, the step length, ``‖r‖²``, the ``‖r‖²`` to
+        reach, and ``‖b‖``.
     history
         float64 ``[limit + 1]``: ``‖r‖`` after each iteration, the first before any.
     """
 
+    memory: Tensor
     flag: Tensor
     steps: Tensor
     numbers: Tensor
     history: Tensor
 
     @classmethod
+    def over(cls, memory: Tensor) -> Scalars:
+        """Name the parts of `memory`, a copy of that of another on any device."""
+        whole = memory.view(torch.int32)
+        steps = whole[2 * _STEPS : 2 * _STEPS + 1]
+        return cls(memory, whole[:1], steps, memory[_NUMBERS:GLANCE], memory[GLANCE:])
+
+    @classmethod
     def empty(cls, limit: int, where: torch.device) -> Scalars:
         """Make room for `limit` iterations."""
+        return cls.over(torch.zeros(GLANCE + limit + 1, dtype=torch.float64, device=where))
 
-        def zeros(n: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros(n, dtype=dtype, device=where)
-
-        double = torch.float64
-        return cls(
-            zeros(1, torch.int32), zeros(1, torch.int32), zeros(5, double), zeros(limit + 1, double)
-        )
-
-    def begin(self, r_norm: Tensor, target: Tensor) -> None:
-        """Start from a residual norm and the one to reach, both scalars on the device."""
-        self.steps.zero_()
-        self.numbers.zero_()
-        self.numbers[3], self.numbers[4] = r_norm.double().square(), target.double().square()
-        self.history[0] = r_norm
-        self.flag.copy_(r_norm <= target)
+    @property
+    def glance(self) -> Tensor:
+        """All but the history."""
+        return self.memory[:GLANCE]
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return 8 * (1 + self.numbers.numel() + self.history.numel())
+        return 8 * self.memory.numel()
+
+    def begin(self, dots: Tensor, b_dots: Tensor, rtol: float, atol: float) -> None:
+        """Take ``‖r‖²`` and ``‖b‖²`` from their partial sums; ``max(rtol ‖b‖, atol)`` is to be reached."""
+        _kernels(dots).begin(self, dots, b_dots, rtol, atol)
 
     def start(self, dots: Tensor) -> None:
         """Take ``r · z`` from its partial sums."""
@@ -86,6 +104,13 @@ class Scalars:
     def test(self, dots: Tensor) -> None:
         """Count the iteration and test ``‖r‖²`` from its partial sums."""
         _kernels(dots).test(self, dots)
+
+
+def residual(
+    b: Tensor, q: Tensor | None, r: Tensor, p: Tensor, dots: Tensor, b_dots: Tensor
+) -> None:
+    """``r = b - q`` or `b`, ``p = 0``, and partial sums of ``r · r`` and ``b · b``."""
+    _kernels(b).residual(b, q, r, p, dots, b_dots)
 
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:

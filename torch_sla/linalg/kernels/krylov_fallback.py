@@ -12,11 +12,31 @@ from torch_sla.linalg.kernels.lattice_fallback import store_dots
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.krylov import Scalars
 
-__all__ = ["curvature", "direction", "start", "test", "update"]
+__all__ = ["begin", "curvature", "direction", "residual", "start", "test", "update"]
 
 
 def _set(s: Scalars, code: int, where: Tensor) -> None:
     s.flag.copy_(torch.where((s.flag == 0) & where, code, s.flag))
+
+
+def residual(
+    b: Tensor, q: Tensor | None, r: Tensor, p: Tensor, dots: Tensor, b_dots: Tensor
+) -> None:
+    r.copy_(b if q is None else b - q)
+    p.zero_()
+    store_dots(dots, r, r)
+    store_dots(b_dots, b, b)
+
+
+def begin(s: Scalars, dots: Tensor, b_dots: Tensor, rtol: float, atol: float) -> None:
+    rr, norm = dots.sum(), b_dots.sum().sqrt()
+    target = torch.clamp(rtol * norm, min=atol)
+    s.flag.zero_()
+    s.steps.zero_()
+    s.numbers.copy_(torch.stack([*s.numbers.new_zeros(3), rr, target.square(), norm]))
+    s.history[0] = rr.sqrt()
+    _set(s, 3, ~torch.isfinite(rr))
+    _set(s, 1, rr <= target.square())
 
 
 def start(s: Scalars, dots: Tensor) -> None:

@@ -8,8 +8,7 @@ all others to `torch_sla.linalg.kernels.lattice_fallback`, which is the definiti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "INVERTED",
     "Survey",
     "axis_weights",
     "contrary",
     "correct",
     "dense_apply",
     "galerkin",
+    "invert",
     "load",
     "matvec_dot",
     "partials",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 
+INVERTED = 128  # points whose matrix fits into the registers of one program
+
+
 def _kernels(*tensors: Tensor) -> Any:
     """Return the module that runs these tensors."""
     if device.runs(*tensors):
@@ -48,14 +52,11 @@ def _kernels(*tensors: Tensor) -> Any:
     return fallback
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What one pass over a stencil found.
 
     Parameters
     ----------
-    smoother
-        ``[n]``: the diagonal M of SPAI-0, ``a_ii / Σ_j a_ij²``.
     coupling
         Of each axis, the mean over rows of ``|a₋| + |a₊|`` relative to the diagonal, with the
         stencil summed over the other axes.
@@ -65,11 +66,16 @@ class Survey:
         Absolute values of nonzero diagonal entries; inf and 0 where there are none.
     """
 
-    smoother: Tensor
     coupling: tuple[float, float, float]
     zero_diagonal: bool
     smallest: float
     largest: float
+
+    @classmethod
+    def of(cls, n: int, found: list[float]) -> Survey:
+        """Read what `survey` wrote about `n` rows."""
+        c0, c1, c2, wrong, smallest, largest = found
+        return cls((c0 / n, c1 / n, c2 / n), wrong > 0, smallest, largest)
 
 
 def load(
@@ -82,24 +88,60 @@ def load(
     scale: float = 1.0,
     out: Stencil | None = None,
 ) -> Stencil:
-    """Copy compressed rows ``[nnz]`` into stencils, times `scale`; the pattern lies on the lattice."""
+    """Copy compressed rows ``[nnz]`` into stencils, times `scale`, a power of two.
+
+    The pattern lies on the lattice.
+    """
     made = out or Stencil.empty(lattice, dtype, values.device)
     _kernels(values).load(made, crow, ccol, values, scale)
     return made
 
 
-def survey(A: Stencil) -> Survey:
-    """Make the smoother of a stencil and measure its couplings."""
+def survey(A: Stencil, out: Tensor) -> Tensor:
+    """Measure the couplings of a stencil, and return its smoother.
+
+    Parameters
+    ----------
+    out
+        float64 ``[6]``, which `Survey.of` reads.
+
+    Returns
+    -------
+    Tensor
+        ``[n]``: the diagonal M of SPAI-0, ``a_ii / Σ_j a_ij²``.
+    """
     smoother = torch.empty(A.n, dtype=A.dtype, device=A.device)
-    found: Tensor = _kernels(A.planes).survey(A, smoother)
-    c0, c1, c2, wrong, smallest, largest = found.tolist()
-    coupling = (c0 / A.n, c1 / A.n, c2 / A.n)
-    return Survey(smoother, coupling, wrong > 0, smallest, largest)
+    _kernels(A.planes).survey(A, smoother, out)
+    return smoother
 
 
-def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> float:
-    """Share of rows whose strongest axis is not halved, or that hardly couple along one that is."""
-    return float(_kernels(A.planes).contrary(A, halved)) / A.n
+def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:
+    """Count the rows whose strongest axis is not halved, or that hardly couple along one that is.
+
+    `out` is a float64 scalar.
+    """
+    _kernels(A.planes).contrary(A, halved, out)
+
+
+def invert(A: Stencil, out: Tensor) -> Tensor:
+    """Invert the matrix of at most `INVERTED` points, for `dense_apply`.
+
+    It is scaled symmetrically to a unit diagonal meanwhile, in double precision.
+
+    Parameters
+    ----------
+    out
+        float64 ``[2]``: smallest pivot of the scaled matrix, and how far its mirrored entries differ.
+        Only where the pivot is positive, and the difference is rounding, is the result the inverse.
+
+    Returns
+    -------
+    Tensor
+        ``[n, n]``, in the dtype of the stencil.
+    """
+    inverse = torch.empty(A.n, A.n, dtype=A.dtype, device=A.device)
+    _kernels(A.planes).invert(A, inverse, out)
+    return inverse
 
 
 def axis_weights(A: Stencil, axis: int) -> AxisWeights:

@@ -25,6 +25,7 @@ __all__ = [
     "correct",
     "dense_apply",
     "galerkin",
+    "invert",
     "load",
     "matvec_dot",
     "relax",
@@ -88,17 +89,17 @@ def _strength(A: Stencil) -> Tensor:
     return torch.where(own > 0, side.abs().sum(1) / torch.where(own > 0, own, 1.0), 0.0)
 
 
-def survey(A: Stencil, smoother: Tensor) -> Tensor:
+def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     planes, own = A.planes[:, : A.n], A.plane(CENTRE)
     squares = (planes * planes).sum(0)
     smoother.copy_(torch.where(own != 0, own / torch.where(own != 0, squares, 1.0), 0.0))
     wrong = ((own == 0) & (squares > 0)).any()
     size = own.abs().double()
     smallest = torch.where(size > 0, size, float("inf")).amin()
-    return torch.stack([*_strength(A).double().sum(1), wrong.double(), smallest, size.amax()])
+    out.copy_(torch.stack([*_strength(A).double().sum(1), wrong.double(), smallest, size.amax()]))
 
 
-def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:
+def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:
     strength = _strength(A)
     largest = strength.amax(0)
     wrong = torch.zeros_like(largest, dtype=torch.bool)
@@ -109,7 +110,22 @@ def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:
             wrong |= strength[axis] < _CONTRARY * largest
         else:
             wrong |= (strength[axis] == largest) & (largest > 0)
-    return wrong.sum()
+    out.copy_(wrong.sum())
+
+
+def invert(A: Stencil, inverse: Tensor, found: Tensor) -> None:
+    n, a = A.n, torch.zeros(A.n, A.n, dtype=torch.float64, device=A.device)
+    for plane, offset in zip(A.planes, A.lattice.offsets, strict=True):
+        if abs(offset) < n:
+            a.diagonal(offset).add_(plane[max(0, -offset) : n - max(0, offset)])
+    size = a.diagonal().abs()
+    scale = torch.where(size > 0, size, 1.0).rsqrt()
+    a = a * scale * scale.unsqueeze(1)
+    L, failed = torch.linalg.cholesky_ex((a + a.T) / 2)
+    pivot = torch.where(failed == 0, L.diagonal().square().amin(), 0.0)
+    L = torch.where(failed == 0, L, torch.eye(n).to(L))
+    inverse.copy_(torch.cholesky_inverse(L) * scale * scale.unsqueeze(1))
+    found.copy_(torch.stack([pivot, (a - a.T).abs().amax()]))
 
 
 def _lines(x: Tensor, shape: tuple[int, int, int], axis: int) -> Tensor:

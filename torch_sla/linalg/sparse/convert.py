@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,15 +252,16 @@ def to_torch(A: SparseTensor, layout: str = "coo") -> Tensor:
         ``"coo"`` or ``"csr"``.
     """
     pattern, values = _one(A, "to_torch")
-    if layout == "coo":
-        index = torch.stack([pattern.csr_row.long(), pattern.ccol.long()])
-        return torch.sparse_coo_tensor(
-            index, values, pattern.shape, is_coalesced=True, check_invariants=False
-        )
-    if layout == "csr":
-        return torch.sparse_csr_tensor(
-            pattern.crow.long(), pattern.ccol.long(), values, pattern.shape, check_invariants=False
-        )
+    given = values, pattern.shape
+    with warnings.catch_warnings():
+        # Of checks that are left out, which is asked for: the pattern has been checked.
+        warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
+        if layout == "coo":
+            index = torch.stack([pattern.csr_row.long(), pattern.ccol.long()])
+            return torch.sparse_coo_tensor(index, *given, is_coalesced=True, check_invariants=False)
+        if layout == "csr":
+            rows = pattern.crow.long(), pattern.ccol.long()
+            return torch.sparse_csr_tensor(*rows, *given, check_invariants=False)
     raise ArgumentError(f"`layout` must be 'coo' or 'csr', got {layout!r}")
 
 

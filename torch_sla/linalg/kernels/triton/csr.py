@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -311,10 +311,10 @@ def product(
         slots is not None, values is None, complex_values, conj and complex_values,
         ACCUMULATED[y_real.dtype],
     )  # fmt: skip
-    grid = (triton.cdiv(n_rows, rows), triton.cdiv(columns, together), members)
+    grid = (blocks(n_rows, rows), blocks(columns, together), members)
     kernel = _vector if together == 1 else _several
     launch(kernel, grid, *arguments, rows, width, together, num_warps=warps)
     if longest is None or longest > limit:
-        grid = (triton.cdiv(n_rows, _SCAN), min(columns, MOST), members)
+        grid = (blocks(n_rows, _SCAN), min(columns, MOST), members)
         launch(_long_rows, grid, *arguments, _SCAN, _WIDE, 1)
     return y

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,46 @@ def _total(dots, count, SUM: tl.constexpr):
 @triton.jit
 def _finite(x):
     return (x - x) == 0.0
+
+
+@triton.jit
+def _double(high, low):
+    return tl.cast(high, tl.float64) + tl.cast(low, tl.float64)
+
+
+@triton.jit(do_not_specialize=["count", "rtol_high", "rtol_low", "atol_high", "atol_low"])
+def _begin_kernel(
+    numbers, flag, steps, history, dots, b_dots, count, rtol_high, rtol_low, atol_high, atol_low,
+    SUM: tl.constexpr,
+):  # fmt: skip
+    rr = _total(dots, count, SUM)
+    norm = tl.sqrt(_total(b_dots, count, SUM))
+    target = tl.maximum(_double(rtol_high, rtol_low) * norm, _double(atol_high, atol_low))
+    target *= target
+    for k in tl.static_range(3):
+        tl.store(numbers + k, 0.0)
+    tl.store(numbers + 3, rr)
+    tl.store(numbers + 4, target)
+    tl.store(numbers + 5, norm)
+    tl.store(steps, 0)
+    tl.store(history, tl.sqrt(rr))
+    finite = _finite(rr)
+    tl.store(flag, tl.where(rr <= target, 1, tl.where(finite, 0, 3)))
+
+
+@triton.jit(do_not_specialize=["n"])
+def _residual_kernel(b, q, r, p, dots, b_dots, n, SUBTRACT: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    given = tl.load(b + i, mask=inside, other=0.0)
+    left = given
+    if SUBTRACT:
+        left -= tl.load(q + i, mask=inside, other=0.0)
+    tl.store(r + i, left, mask=inside)
+    tl.store(p + i, tl.zeros_like(left), mask=inside)
+    wide, whole = left.to(tl.float64), given.to(tl.float64)
+    tl.store(dots + tl.program_id(0), tl.sum(wide * wide))
+    tl.store(b_dots + tl.program_id(0), tl.sum(whole * whole))
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -95,6 +136,27 @@ def _update_kernel(numbers, flag, p, q, x, r, dots, n, BLOCK: tl.constexpr):
     tl.store(dots + tl.program_id(0), tl.sum(wide * wide))
 
 
+def _halves(x: float) -> tuple[float, float]:
+    """Two numbers of single precision, in which kernels take them, with this sum."""
+    high = float(np.float32(x))
+    return high, x - high
+
+
+def begin(s: Scalars, dots: Tensor, b_dots: Tensor, rtol: float, atol: float) -> None:
+    launch(
+        _begin_kernel, (1,), s.numbers, s.flag, s.steps, s.history, dots, b_dots, dots.numel(),
+        *_halves(rtol), *_halves(atol), _SUM, num_warps=8,
+    )  # fmt: skip
+
+
+def residual(
+    b: Tensor, q: Tensor | None, r: Tensor, p: Tensor, dots: Tensor, b_dots: Tensor
+) -> None:
+    n, subtract = b.numel(), q is not None
+    grid = (blocks(n, BLOCK),)
+    launch(_residual_kernel, grid, b, b if q is None else q, r, p, dots, b_dots, n, subtract, BLOCK)
+
+
 def start(s: Scalars, dots: Tensor) -> None:
     launch(_start_kernel, (1,), s.numbers, s.flag, dots, dots.numel(), _SUM, num_warps=8)
 
@@ -112,10 +174,10 @@ def test(s: Scalars, dots: Tensor) -> None:
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:
     n = p.numel()
-    launch(_direction_kernel, (triton.cdiv(n, BLOCK),), s.numbers, s.flag, z, p, n, BLOCK)
+    launch(_direction_kernel, (blocks(n, BLOCK),), s.numbers, s.flag, z, p, n, BLOCK)
 
 
 def update(s: Scalars, p: Tensor, q: Tensor, x: Tensor, r: Tensor, dots: Tensor) -> None:
     n = p.numel()
-    grid = (triton.cdiv(n, BLOCK),)
+    grid = (blocks(n, BLOCK),)
     launch(_update_kernel, grid, s.numbers, s.flag, p, q, x, r, dots, n, BLOCK)

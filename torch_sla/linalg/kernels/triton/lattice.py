@@ -8,6 +8,7 @@ set, which is how iterations that were queued beyond convergence cost nothing.
 
 from __future__ import annotations
 
+from math import frexp
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +17,30 @@ import triton.language as tl
 from torch import Tensor
 
 from torch_sla.linalg.kernels.lattice_fallback import BLOCK
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.dense import invert
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
+from torch_sla.linalg.kernels.triton.patterns import codes_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil
+
+__all__ = [
+    "axis_weights",
+    "contrary",
+    "correct",
+    "dense_apply",
+    "galerkin",
+    "invert",
+    "load",
+    "matvec_dot",
+    "relax",
+    "residual",
+    "residual_after_first",
+    "restrict",
+    "survey",
+]
 
 _SIZES = ["n", "s1", "s2"]
 
@@ -42,20 +61,11 @@ def _plane(A, k, ld):
     return A + tl.cast(k, tl.int64) * ld
 
 
-@triton.jit(do_not_specialize=["n", "count"])
+@triton.jit(do_not_specialize=["n", "s1", "s2", "count", "exponent"])
 def _load_kernel(
-    crow,
-    ccol,
-    values,
-    offsets,
-    planes,
-    scale,
-    n,
-    ld,
-    count,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    crow, ccol, values, codes, planes, exponent, n, ld, s1, s2, count,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     # A row of the tile is a row of the matrix, so that entries are read as they lie.
     i, inside = _rows(n, BLOCK)
     start = tl.load(crow + i, mask=inside, other=0)
@@ -63,9 +73,13 @@ def _load_kernel(
     at = start[:, None] + tl.arange(0, WIDTH)[None, :]
     there = at < stop[:, None]
     offset = tl.load(ccol + at, mask=there, other=0) - i[:, None]
-    v = tl.load(values + at, mask=there, other=0.0) * tl.load(scale)
+    # A power of two, made of its exponent: numbers reach kernels in single precision.
+    scale = ((tl.cast(exponent, tl.int64) + 1023) << 52).to(tl.float64, bitcast=True)
+    v = tl.load(values + at, mask=there, other=0.0).to(tl.float64) * scale
     for k in range(count):
-        own = tl.sum(tl.where(there & (offset == tl.load(offsets + k)), v, 0.0), axis=1)
+        code = tl.load(codes + k)
+        wanted = (code % 3 - 1) + (code // 3 % 3 - 1) * s1 + (code // 9 - 1) * s2
+        own = tl.sum(tl.where(there & (offset == wanted), v, 0.0), axis=1)
         tl.store(_plane(planes, k, ld) + i, own.to(planes.dtype.element_ty), mask=inside)
 
 
@@ -470,38 +484,35 @@ def _dense_kernel(
 
 
 def _grid(n: int) -> tuple[int]:
-    return (triton.cdiv(n, BLOCK),)
+    return (blocks(n, BLOCK),)
 
 
 def _shape(A: Stencil) -> tuple[int, int, int, int]:
     """Rows, distance of planes, strides of the second and third axis."""
-    return A.n, A.planes.stride(0), A.lattice.stride(1), A.lattice.stride(2)
+    shape = A.lattice.shape
+    return A.n, A.planes.stride(0), shape[0], shape[0] * shape[1]
 
 
 def load(A: Stencil, crow: Tensor, ccol: Tensor, values: Tensor, scale: float) -> None:
-    device, count = values.device, len(A.lattice.codes)
-    offsets = torch.tensor(A.lattice.offsets, dtype=torch.int32, device=device)
-    factor = torch.full((1,), scale, dtype=values.dtype, device=device)
+    count = len(A.lattice.codes)
     width = triton.next_power_of_2(count)
     block = max(32, 2048 // width)
     launch(
-        _load_kernel, (triton.cdiv(A.n, block),), crow, ccol, values, offsets, A.planes, factor, A.n,
-        A.planes.stride(0), count, width, block,
+        _load_kernel, (blocks(A.n, block),), crow, ccol, values, codes_on(A.lattice, values.device),
+        A.planes, frexp(scale)[1] - 1, *_shape(A), count, width, block,
     )  # fmt: skip
 
 
-def survey(A: Stencil, smoother: Tensor) -> Tensor:
+def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     grid, codes = _grid(A.n), A.lattice.codes
     found = torch.empty(6, grid[0], dtype=torch.float64, device=A.device)
     launch(
         _survey_kernel, grid, A.planes, smoother, found, *_shape(A), grid[0], codes, len(codes), BLOCK
     )  # fmt: skip
-    out = torch.empty(6, dtype=torch.float64, device=A.device)
     launch(_summary_kernel, (6,), found, out, grid[0], BLOCK)
-    return out
 
 
-def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:
+def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:
     grid, codes = _grid(A.n), A.lattice.codes
     found = torch.empty(grid[0], dtype=torch.int32, device=A.device)
     exist = (int(n > 1) for n in A.lattice.shape)
@@ -509,7 +520,7 @@ def contrary(A: Stencil, halved: tuple[bool, bool, bool]) -> Tensor:
         _contrary_kernel, grid, A.planes, found, *_shape(A), *exist, *(int(h) for h in halved),
         codes, len(codes), BLOCK,
     )  # fmt: skip
-    return found.sum()
+    torch.sum(found, 0, dtype=torch.float64, out=out)
 
 
 def axis_weights(A: Stencil, w: AxisWeights) -> None:
@@ -601,4 +612,4 @@ def correct(
 
 def dense_apply(inverse: Tensor, f: Tensor, out: Tensor, flag: Tensor, transpose: bool) -> None:
     n, rows = f.numel(), 8
-    launch(_dense_kernel, (triton.cdiv(n, rows),), inverse, f, out, flag, n, transpose, rows, 128)
+    launch(_dense_kernel, (blocks(n, rows),), inverse, f, out, flag, n, transpose, rows, 128)

@@ -1,54 +1,86 @@
 """Launching a kernel that was launched before, without asking Triton again what it is.
 
-Triton's own dispatch binds, types and hashes every argument at every launch, which takes longer than
-most kernels of small systems run. What decides which binary runs is little: the dtypes of the tensors
-and the compile-time constants, because sizes are not specialised on.
+Triton's own dispatch binds, types and hashes every argument at every launch, and its launcher asks
+the driver about every pointer: together longer than most kernels of small systems run. What decides
+which binary runs is little: the dtypes of the tensors and the compile-time constants, because sizes
+are not specialised on. Addresses go to the launcher as numbers, which it takes as they are.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 from triton.runtime.jit import JITFunction
 
-__all__ = ["launch"]
+__all__ = ["blocks", "launch"]
 
 _INT32_MAX = 2**31 - 1
 # Before 3.3 a compiled kernel took its arguments without the compile-time constants.
 _DIRECT = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 3)
+_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+_device = getattr(torch._C, "_cuda_getDevice", None)
+_runtime: dict[int, int] = {}
 _known: dict[tuple[Any, ...], Any] = {}
 
 
 WARPS = 4  # of a program, unless its launch says otherwise
 
 
+def blocks(n: int, size: int) -> int:
+    """Blocks of `size` that cover `n`; Triton's own costs as much as a launch.
+
+    Examples
+    --------
+    >>> blocks(9, 4)
+    3
+    """
+    return (n + size - 1) // size
+
+
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None = None) -> None:
     """Run `kernel` on `grid`, arguments in order, compile-time constants last.
 
     Integer arguments are declared ``do_not_specialize`` by the kernel, or always are multiples of 16.
+    All tensors are on the device of the first argument, which is one.
     """
     num_warps = num_warps or WARPS
-    if not (_DIRECT and isinstance(kernel, JITFunction)):
+    runtime = _runtime.get(id(kernel))
+    if runtime is None:
+        direct = _DIRECT and _stream is not None and isinstance(kernel, JITFunction)
+        runtime = len(args) - len(kernel.constexprs) if direct else -1
+        _runtime[id(kernel)] = runtime  # kernels live as long as their modules
+    if runtime < 0:
         kernel[grid](*args, num_warps=num_warps)
         return
-    runtime = len(args) - len(kernel.constexprs)
-    key: list[Any] = [kernel, num_warps, args[runtime:]]
+    where = args[0].get_device()
+    if where != _device():  # type: ignore[misc]
+        with torch.cuda.device(where):
+            launch(kernel, grid, *args, num_warps=num_warps)
+        return
+    key: list[Any] = [id(kernel), num_warps, where, args[runtime:]]
+    numbers: list[Any] = []
     usual = True
     for a in args[:runtime]:
         if isinstance(a, Tensor):
+            pointer = a.data_ptr()
             key.append(a.dtype)
-            usual = usual and not a.data_ptr() & 15
-        elif isinstance(a, int):
-            usual = usual and a <= _INT32_MAX
+            numbers.append(pointer)
+            usual = usual and not pointer & 15
+        else:
+            numbers.append(a)
+            usual = usual and (a.__class__ is not int or a <= _INT32_MAX)
     if not usual:
         kernel[grid](*args, num_warps=num_warps)
         return
-    key.append(args[0].get_device())
-    whole = tuple(key)
-    compiled = _known.get(whole)
+    compiled = _known.get(whole := tuple(key))
     if compiled is None:
         _known[whole] = kernel[grid](*args, num_warps=num_warps)
         return
-    compiled[grid if len(grid) == 3 else (*grid, 1, 1)[:3]](*args)
+    x, y, z = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
+    compiled.run(
+        x, y, z, _stream(where), compiled.function, compiled.packed_metadata,  # type: ignore[misc]
+        None, None, None, *numbers, *args[runtime:],
+    )  # fmt: skip

@@ -5,6 +5,7 @@ None of them makes a temporary as long as the entries.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from torch_sla.linalg.kernels.stencils import step
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.stencils import Lattice
 
 _BLOCK = 1024
-_NONE = -(2**62)
 
 
 @triton.jit(do_not_specialize=["n", "count", "stride"])
@@ -40,13 +39,23 @@ def _sample_kernel(crow, ccol, out, n, count, stride, WIDTH: tl.constexpr, BLOCK
 def sampled_offsets(crow: Tensor, ccol: Tensor, count: int, stride: int) -> list[int]:
     """Offsets of the first 32 entries of `count` rows, `stride` apart around the end; with 0 in any case."""
     out = torch.empty(count, 32, dtype=torch.int32, device=crow.device)
-    grid = (triton.cdiv(count, 64),)
+    grid = (blocks(count, 64),)
     launch(_sample_kernel, grid, crow, ccol, out, crow.numel() - 1, count, stride, 32, 64)
     return [int(o) for o in np.unique(out.cpu().numpy())]
 
 
+@cache
+def _codes_table(codes: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(codes, dtype=torch.int32, device=device)
+
+
+def codes_on(lattice: Lattice, device: torch.device) -> Tensor:
+    """Neighbours of a lattice as a tensor, which is kept: there are few kinds."""
+    return _codes_table(lattice.codes, device)
+
+
 @triton.jit(do_not_specialize=["n", "n0", "n1", "n2", "count"])
-def _fit_kernel(crow, ccol, table, n, n0, n1, n2, count, BLOCK: tl.constexpr):
+def _fit_kernel(crow, ccol, codes, found, n, n0, n1, n2, count, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     row = i // n0
@@ -57,36 +66,32 @@ def _fit_kernel(crow, ccol, table, n, n0, n1, n2, count, BLOCK: tl.constexpr):
     to = tl.load(crow + i + 1, mask=inside, other=0)
     misfit = tl.zeros([BLOCK], dtype=tl.int32)
     for k in range(count):
-        entry = table + 2 + 4 * k
+        code = tl.load(codes + k)
+        d0, d1, d2 = code % 3 - 1, code // 3 % 3 - 1, code // 9 - 1
         left = inside & (at < to)
         column = tl.load(ccol + at, mask=left, other=0)
-        stored = left & (column - i == tl.load(entry))
-        a, b, c = x + tl.load(entry + 1), y + tl.load(entry + 2), z + tl.load(entry + 3)
+        stored = left & (column - i == d0 + n0 * (d1 + n1 * d2))
+        a, b, c = x + d0, y + d1, z + d2
         good = (a >= 0) & (a < n0) & (b >= 0) & (b < n1) & (c >= 0) & (c < n2)
         misfit += (stored & (good == 0)).to(tl.int32)
         at += stored.to(at.dtype)
     left = inside & (at < to)
     offset = tl.load(ccol + at, mask=left, other=0).to(tl.int64) - i
-    missed = tl.max(tl.where(left, offset, -(2**62)))
-    tl.atomic_max(table, missed, mask=missed > -(2**62))
+    missed = tl.max(tl.where(left, offset + n, 0))  # more than 0, for any offset
+    tl.atomic_max(found, missed, mask=missed > 0)
     wrong = tl.sum(misfit).to(tl.int64)
-    tl.atomic_add(table + 1, wrong, mask=wrong > 0)
+    tl.atomic_add(found + 1, wrong, mask=wrong > 0)
 
 
 def lattice_fit(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bool]:
     """Return an offset that no neighbour of the lattice has, if any; and whether all entries fit."""
-    entries = [
-        number
-        for code, offset in zip(lattice.codes, lattice.offsets, strict=True)
-        for number in (offset, *step(code))
-    ]
-    table = torch.tensor([_NONE, 0, *entries], dtype=torch.int64).to(crow.device)
-    grid = (triton.cdiv(lattice.n, _BLOCK),)
+    codes, found = codes_on(lattice, crow.device), crow.new_zeros(2, dtype=torch.int64)
+    grid = (blocks(lattice.n, _BLOCK),)
     launch(
-        _fit_kernel, grid, crow, ccol, table, lattice.n, *lattice.shape, len(lattice.codes), _BLOCK
+        _fit_kernel, grid, crow, ccol, codes, found, lattice.n, *lattice.shape, codes.numel(), _BLOCK
     )  # fmt: skip
-    missed, misfits = table[:2].tolist()
-    return (None if missed == _NONE else missed), missed == _NONE and misfits == 0
+    missed, misfits = found.tolist()
+    return (missed - lattice.n if missed else None), not (missed or misfits)
 
 
 @triton.jit
@@ -119,14 +124,13 @@ def _hash_kernel(
 
 _PER = 16
 _GAP = 32  # empty rows in a row that a program fills in
-_GAP = 32  # empty rows in a row that a program fills in
 
 
 def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
     """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
     members, count = words.shape
     sums = torch.zeros(members, 2, dtype=torch.int64, device=words.device)
-    grid = (triton.cdiv(count, _BLOCK * _PER), members)
+    grid = (blocks(count, _BLOCK * _PER), members)
     (a0, b0), (a1, b1) = constants
     launch(_hash_kernel, grid, words, sums, count, a0, b0, a1, b1, _PER, _BLOCK)
     return [[int(s) for s in row] for row in sums.tolist()]
@@ -165,7 +169,7 @@ def sorted_rows(row: Tensor, col: Tensor, n_rows: int) -> Tensor | None:
     crow = torch.empty(n_rows + 1, dtype=row.dtype, device=row.device)
     flag = torch.zeros(2, dtype=torch.int32, device=row.device)
     nnz = row.numel()
-    grid = (triton.cdiv(nnz, _BLOCK),)
+    grid = (blocks(nnz, _BLOCK),)
     launch(_rows_kernel, grid, row, col, crow, flag, nnz, n_rows, _GAP, _BLOCK)
     disorder, wide = flag.tolist()
     if disorder:
@@ -267,7 +271,7 @@ _ROWS = 256
 def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
     """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     found = torch.zeros(8, dtype=torch.int64, device=crow.device)
     diagonal = values.new_empty(n)
     tolerance = 8 * torch.finfo(values.dtype).eps
@@ -300,13 +304,13 @@ def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
 def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
     """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     if int(crow.diff().amax()) > _WIDEST:
         return None
     perm = torch.empty_like(ccol)
     missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
     launch(_mirror_kernel, grid, crow, ccol, perm, missing, n, _ROWS)
-    return None if int(missing.sum()) else perm
+    return None if int(missing.amax()) else perm
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -324,7 +328,7 @@ def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
 def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
     """Largest sum of absolute values along a row, a scalar."""
     n = crow.numel() - 1
-    out = values.new_empty(triton.cdiv(n, _ROWS))
+    out = values.new_empty(blocks(n, _ROWS))
     launch(_row_sum_kernel, (out.numel(),), crow, values, out, n, _ROWS)
     return out.amax()
 
@@ -351,7 +355,7 @@ def _sound_kernel(crow, ccol, faults, n, nnz, n_cols, widest, BLOCK: tl.constexp
 def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
     """Whether rows of at most 4096 entries rise from 0 to all entries, with rising columns in range."""
     n = crow.numel() - 1
-    grid = (triton.cdiv(n, _ROWS),)
+    grid = (blocks(n, _ROWS),)
     faults = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
     launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, _WIDEST, _ROWS)
-    return not int(faults.sum())
+    return not int(faults.amax())

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, out: Tensor) -> 
     if n_rows:
         nnz = source.numel() if index is None else index.numel()
         rows, width, _ = plan_tile(n_rows, nnz, 1)
-        grid = (triton.cdiv(n_rows, rows),)
+        grid = (blocks(n_rows, rows),)
         entries = out if index is None else index
         launch(_row_max, grid, crow, source, entries, out, n_rows, index is not None, rows, width)
     return out
@@ -72,7 +72,7 @@ def diagonal_slots(crow: Tensor, ccol: Tensor, n: int) -> Tensor:
     out = ccol.new_empty(n)
     if n:
         rows, width, _ = plan_tile(n, ccol.numel(), 1)
-        launch(_diagonal_slots, (triton.cdiv(n, rows),), crow, ccol, out, n, rows, width)
+        launch(_diagonal_slots, (blocks(n, rows),), crow, ccol, out, n, rows, width)
     return out
 
 
@@ -145,7 +145,7 @@ def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
         us, vs, written = u[part], v[part], out[part]
         if u.is_complex():
             us, vs, written = (torch.view_as_real(t) for t in (us, vs, written))
-        grid = (triton.cdiv(nnz, _ENTRIES), us.shape[0])
+        grid = (blocks(nnz, _ENTRIES), us.shape[0])
         launch(
             _sampled, grid, crow, ccol, us, vs, written, n_rows, nnz, k, n_rows * k,
             v.shape[1] * k, u.is_complex(), ACCUMULATED[written.dtype], _ENTRIES,
@@ -185,6 +185,6 @@ def decide(crow: Tensor, ccol: Tensor, near: Tensor, key: Tensor) -> bool:
         return False
     left = torch.zeros(1, dtype=torch.int32, device=key.device)
     rows, width, _ = plan_tile(n_rows, ccol.numel(), 1)
-    grid = (triton.cdiv(n_rows, rows),)
+    grid = (blocks(n_rows, rows),)
     launch(_decide, grid, crow, ccol, near, key, left, n_rows, 1 << 60, rows, width)
     return bool(left)

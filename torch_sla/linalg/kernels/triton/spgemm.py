@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST
-from torch_sla.linalg.kernels.triton.launch import launch
+from torch_sla.linalg.kernels.triton.launch import blocks, launch
 from torch_sla.linalg.kernels.triton.rows import last_at_most
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def masked_product(
         shown = [a[part] if a_stride else a, b[part] if b_stride else b, out[part]]
         if a.is_complex():
             shown = [torch.view_as_real(t) for t in shown]
-        grid = (triton.cdiv(nnz * br * bc, _LANES), out[part].shape[0])
+        grid = (blocks(nnz * br * bc, _LANES), out[part].shape[0])
         launch(
             _masked, grid, *a_pattern, shown[0], *b_pattern, shown[1], crow_c, ccol_c, shown[2],
             crow_c.numel() - 1, nnz, a_stride, b_stride,

@@ -22,9 +22,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 __all__ = ["KEPT", "ConjugateGradients"]
 
 KEPT = 1 << 22  # unknowns up to which vectors and the graph are kept for the next solve
-# Unknowns between which a graph is worth recording for one solve: fewer have few kernels, and those of
-# more take longer than their launches.
-_RECORDED = (50_000, 1 << 26)
+_RECORDED = 1 << 26  # unknowns above which kernels take longer than their launches
 _LIMIT = 2000  # iterations that there is room for; multigrid that needs more has failed
 _RESULTS = {
     krylov.RUNNING: Result.MAXITER,
@@ -85,17 +83,16 @@ class ConjugateGradients:
         self.n, self.dtype = like.numel(), like.dtype
         self.r, self.p, self.q = (torch.empty_like(like) for _ in range(3))
         self.x = torch.empty_like(like) if self.n <= KEPT else None
-        self.dots = partials(self.n, like.device)
+        self.dots, self.b_dots = partials(self.n, like.device), partials(self.n, like.device)
         self.scalars = krylov.Scalars.empty(_LIMIT, like.device)
         self._graph: Any = None
-        self._used = False
         self._seen = _Seen(like.device)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors."""
         vectors = 3 if self.x is None else 4
-        return vectors * self.n * self.dtype.itemsize + 8 * self.dots.numel() + self.scalars.nbytes
+        return vectors * self.n * self.dtype.itemsize + 16 * self.dots.numel() + self.scalars.nbytes
 
     def solve(
         self,
@@ -127,24 +124,23 @@ class ConjugateGradients:
         return out
 
     def _column(self, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
-        s, r = self.scalars, self.r
+        s, q = self.scalars, None
         x = torch.empty_like(b) if self.x is None else self.x
         self._graph = None if self.x is None else self._graph  # it writes to the last solution
-        s.flag.zero_()
-        r.copy_(b)
         if x0 is None:
             x.zero_()
         else:
             x.copy_(x0)
+            s.flag.zero_()
             self.matvec(x, self.q, self.dots, s.flag)
-            r -= self.q
-        self.p.zero_()
-        b_norm = torch.linalg.vector_norm(b)
-        s.begin(torch.linalg.vector_norm(r), torch.clamp(options.rtol * b_norm, min=options.atol))
+            q = self.q
+        krylov.residual(b, q, self.r, self.p, self.dots, self.b_dots)
+        s.begin(self.dots, self.b_dots, options.rtol, options.atol)
         stagnant = self._iterate(x, min(options.maxiter or 10 * self.n + 50, _LIMIT), options)
-        flag, done = int(s.flag), int(s.steps)
-        unit = float(b_norm) or 1.0
-        history = [norm / unit for norm in s.history[1 : done + 1].tolist()]
+        end = krylov.Scalars.over(s.memory.cpu())
+        flag, done = int(end.flag), int(end.steps)
+        unit = float(end.numbers[5]) or 1.0
+        history = [norm / unit for norm in end.history[1 : done + 1].tolist()]
         result = Result.STAGNATION if stagnant and flag == krylov.RUNNING else _RESULTS[flag]
         return Outcome(x if self.x is None else x.clone(), done, history, result)
 
@@ -152,11 +148,7 @@ class ConjugateGradients:
         """Queue iterations until one is seen to have ended them; whether the residual stagnates."""
         best, since = float("inf"), 0
         self._seen.forget()
-        few, many = _RECORDED
-        recorded = (
-            x.is_cuda and self.n <= many and (self.n > few or (self._used and self.x is not None))
-        )
-        self._used = True
+        recorded = x.is_cuda and self.n <= _RECORDED
         for _ in range(limit):
             if recorded and self._graph is None and self._loaded:
                 self._graph = _record(lambda: self._iteration(x))
@@ -194,8 +186,8 @@ class _Seen:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         if self._cuda:
-            self._flags = [torch.zeros(1, dtype=torch.int32).pin_memory() for _ in range(2)]
-            self._numbers = [torch.zeros(5, dtype=torch.float64).pin_memory() for _ in range(2)]
+            room = torch.empty(2, krylov.GLANCE, dtype=torch.float64, pin_memory=True)
+            self._looks = [krylov.Scalars.over(memory) for memory in room]
             self._events = [torch.cuda.Event() for _ in range(2)]
         self._turn, self._queued = 0, 0
 
@@ -207,14 +199,13 @@ class _Seen:
         if not self._cuda:
             return int(s.flag), float(s.numbers[3])
         now, before = self._turn, 1 - self._turn
-        self._flags[now].copy_(s.flag, non_blocking=True)
-        self._numbers[now].copy_(s.numbers, non_blocking=True)
+        self._looks[now].memory.copy_(s.glance, non_blocking=True)
         self._events[now].record()
         self._turn, self._queued = before, self._queued + 1
         if self._queued == 1:
             return krylov.RUNNING, float("inf")
         self._events[before].synchronize()
-        return int(self._flags[before]), float(self._numbers[before][3])
+        return int(self._looks[before].flag), float(self._looks[before].numbers[3])
 
 
 def _record(work: Callable[[], None]) -> Any:

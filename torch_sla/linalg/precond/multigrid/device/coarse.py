@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["CoarseInverse", "coarse_inverse"]
+__all__ = ["CoarseInverse", "coarse_inverse", "is_inverse"]
 
 # Row sums of a coarse matrix carry the rounding of all levels.
 _SINGULAR = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -32,6 +32,21 @@ class CoarseInverse:
     inverse: Tensor
     nullity: int
     pivot: float
+
+
+def is_inverse(pivot: float, asymmetry: float, dtype: torch.dtype) -> bool:
+    """Whether Cholesky's pivots of a matrix scaled to a unit diagonal prove that its inverse is one.
+
+    Parameters
+    ----------
+    pivot
+        The smallest.
+    asymmetry
+        Largest difference of mirrored entries of the scaled matrix.
+    dtype
+        Of the levels, whose rounding it carries.
+    """
+    return pivot > 10 * _SINGULAR[dtype] and asymmetry <= _SINGULAR[dtype]
 
 
 def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> CoarseInverse:
@@ -62,26 +77,25 @@ def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> C
     a = dense.to("cpu", torch.float64)
     if not bool(torch.isfinite(a).all()):
         raise SolveError(Result.NONFINITE, "multigrid: the coarsest matrix is not finite")
-    tolerance = _SINGULAR[dtype]
     d = a.diagonal().abs()
     scale = torch.where(d > 0, d, torch.ones_like(d)).rsqrt()
     a = a * scale * scale.unsqueeze(1)
-    inverse, nullity, pivot = _inverse(a, tolerance)
+    inverse, nullity, pivot = _inverse(a, dtype)
     inverse = inverse * scale * scale.unsqueeze(1)
     return CoarseInverse(inverse.to(device=device, dtype=dtype).contiguous(), nullity, pivot)
 
 
-def _inverse(a: Tensor, tolerance: float) -> tuple[Tensor, int, float]:
+def _inverse(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, int, float]:
     """Return (pseudo-)inverse, nullity and smallest pivot of a scaled matrix."""
     n = a.shape[0]
-    if bool(((a - a.T).abs() <= tolerance).all()):
-        L, failed = torch.linalg.cholesky_ex((a + a.T) / 2)
-        pivot = float(L.diagonal().square().amin()) if n else 1.0
-        if not int(failed) and pivot > 10 * tolerance:
+    L, failed = torch.linalg.cholesky_ex((a + a.T) / 2)
+    if n and not int(failed):
+        pivot, asymmetry = float(L.diagonal().square().amin()), float((a - a.T).abs().amax())
+        if is_inverse(pivot, asymmetry, dtype):
             return torch.cholesky_inverse(L), 0, pivot
     U, s, V = torch.linalg.svd(a)
     top = float(s[0]) if n else 0.0
-    kept = s > tolerance * top
+    kept = s > _SINGULAR[dtype] * top
     if top == 0.0:
         return torch.zeros_like(a), n, 0.0
     weights = torch.where(kept, 1.0 / torch.where(kept, s, torch.ones_like(s)), 0.0)

@@ -9,7 +9,6 @@ product that conjugate gradients need, in one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite, log2
 from typing import TYPE_CHECKING
@@ -20,14 +19,15 @@ from torch import Tensor
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import lattice as kernels
 from torch_sla.linalg.kernels.lattice_fallback import store_dots
-from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
+from torch_sla.linalg.kernels.stencils import Stencil
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
-from torch_sla.linalg.precond.multigrid.device.coarse import CoarseInverse, coarse_inverse
+from torch_sla.linalg.precond.multigrid.device.coarsening import Coarsening
 from torch_sla.linalg.precond.multigrid.levels import Level
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.kernels.lattice import Survey
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -36,26 +36,7 @@ __all__ = ["DeviceLattice"]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
-_SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
 _COMFORTABLE = 2.0**40  # entries up to this, and down to its inverse, need no scaling
-
-
-@dataclass
-class _Level:
-    """One level: its stencil, smoother, transfers to the next; right-hand side and two work vectors."""
-
-    A: Stencil
-    M: Tensor
-    weights: list[AxisWeights] = field(default_factory=list)
-    vectors: tuple[Tensor, Tensor, Tensor] = ()  # type: ignore[assignment]
-    transposed: Stencil | None = None
-
-    @property
-    def nbytes(self) -> int:
-        held = [self.M, *self.vectors]
-        size = self.A.nbytes + sum(v.numel() * v.element_size() for v in held)
-        size += 0 if self.transposed is None else self.transposed.nbytes
-        return size + sum(w.nbytes for w in self.weights)
 
 
 class DeviceLattice(DeviceHierarchy):
@@ -93,64 +74,40 @@ class DeviceLattice(DeviceHierarchy):
         self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
         self._space: ConjugateGradients | None = None
         self._axes: list[tuple[int, ...]] | None = None
-        wanted = None if options.dtype is None else _DTYPES[options.dtype]
-        self._set_up(values, wanted or torch.float32)
-        if wanted is None and self.dtype is torch.float32 and self._rounds():
-            self._set_up(values, torch.float64)
-
-    def _rounds(self) -> bool:
-        """Whether float32 cannot tell small couplings, or the coarsest matrix, from rounding."""
-        return self._spread_out() or self._coarse_pivot < _ROUNDED_PIVOT
+        self._set_up(values, _DTYPES[options.dtype or "float32"])
 
     # --- set-up --------------------------------------------------------------------------------
 
-    def _set_up(self, values: Tensor, dtype: torch.dtype) -> None:
-        """Make all levels; halve the axes that were halved before, where they are known."""
-        self.dtype, self._space = dtype, None
-        self._levels: list[_Level] = []
-        self._coarse: CoarseInverse | None = None
+    def _set_up(self, values: Tensor, dtype: torch.dtype, scale: float = 1.0) -> None:
+        """Make all levels; halve the axes that were halved before, where they are known.
+
+        Entries are taken for ordinary numbers until they have been seen, then for what they are.
+        """
+        self.dtype, self.scale, self._space = dtype, scale, None
         p, values = self._pattern, values.detach()
-        self.scale = _power_scale(values)
-        A = kernels.load(self._lattice, p.crow, p.ccol, values, dtype, scale=self.scale)
-        axes: list[tuple[int, ...]] = []
-        while True:
-            seen = kernels.survey(A)
-            if seen.zero_diagonal:
-                raise SolveError(Result.BREAKDOWN, "multigrid: the diagonal of a row is zero")
-            level = _Level(A, seen.smoother)
-            self._levels.append(level)
-            if len(self._levels) == 1:
-                self._smallest, self._largest = seen.smallest, seen.largest
-                if self.options.dtype is None and dtype is torch.float32 and self._spread_out():
-                    return self._set_up(values, torch.float64)
-            if A.n <= self.options.coarse_size or len(self._levels) >= self.options.max_levels:
-                break
-            known = self._axes
-            chosen = self._halved(A, seen.coupling) if known is None else known[len(axes)]
-            axes.append(chosen)
-            for axis in chosen:
-                level.weights.append(kernels.axis_weights(A, axis))
-                A = kernels.galerkin(A, level.weights[-1])
-        self._axes = axes
-        if A.n <= 4 * self.options.coarse_size:
-            self._coarse = coarse_inverse(_dense(A), dtype, values.device)
+        A = kernels.load(self._lattice, p.crow, p.ccol, values, dtype, scale=scale)
+        largest = torch.linalg.vector_norm(values, float("inf"))
+        made = Coarsening(A, largest, self.options, self._axes, self._suits)
+        wanted = _power_scale(made.largest)
+        pivot = 1.0 if made.coarse is None else made.coarse.pivot
+        rounds = self._may_widen() and (_spread_out(made.finest) or pivot < _ROUNDED_PIVOT)
+        if wanted != scale or rounds:
+            del A, made
+            return self._set_up(values, torch.float64 if rounds else dtype, wanted)
+        if self._axes is None:
+            self._axes, self.contrary = made.axes, made.contrary
+        self._levels, self._coarse = made.levels, made.coarse
         self._make_room()
         return None
 
-    def _spread_out(self) -> bool:
-        return self._largest > _SPREAD * self._smallest
+    def _may_widen(self) -> bool:
+        return self.options.dtype is None and self.dtype is torch.float32
 
-    def _halved(self, A: Stencil, coupling: tuple[float, float, float]) -> tuple[int, ...]:
-        shape = A.lattice.shape
-        most = max((c for c, n in zip(coupling, shape, strict=True) if n > 1), default=0.0)
-        if most != most:
-            raise SolveError(Result.NONFINITE, "multigrid: a coarse matrix is not finite")
-        halved = tuple(
-            n > 1 and c >= _SEMICOARSENING * most for c, n in zip(coupling, shape, strict=True)
-        )
-        if len(self._levels) == 1:
-            self.contrary = kernels.contrary(A, (halved[0], halved[1], halved[2]))
-        return tuple(axis for axis in range(3) if halved[axis])
+    def _suits(self, largest: float, finest: Survey) -> bool:
+        """Whether levels of this scale and precision are the ones to keep."""
+        if _power_scale(largest) != self.scale:
+            return False
+        return not (self._may_widen() and _spread_out(finest))
 
     def _make_room(self) -> None:
         """Make the vectors of all levels; the first reads the right-hand side of its caller."""
@@ -185,10 +142,6 @@ class DeviceLattice(DeviceHierarchy):
     def coarse_nullity(self) -> int:
         """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
         return -1 if self._coarse is None else self._coarse.nullity
-
-    @property
-    def _coarse_pivot(self) -> float:
-        return 1.0 if self._coarse is None else self._coarse.pivot
 
     # --- the cycle -----------------------------------------------------------------------------
 
@@ -298,21 +251,15 @@ class DeviceLattice(DeviceHierarchy):
         return self._run(0, r, dots, flag, adjoint=False)
 
 
-def _power_scale(values: Tensor) -> float:
+def _spread_out(finest: Survey) -> bool:
+    """Whether float32 cannot tell small couplings from rounding."""
+    return finest.largest > _SPREAD * finest.smallest
+
+
+def _power_scale(largest: float) -> float:
     """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
-    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 0.0
     if not isfinite(largest):
         raise SolveError(Result.NONFINITE, "multigrid: NaN or infinity in the matrix")
     if largest == 0.0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
         return 1.0
-    return 2.0 ** -round(log2(largest))
-
-
-def _dense(A: Stencil) -> Tensor:
-    """Write a small stencil out, on the host in double precision."""
-    n, planes = A.n, A.planes[:, : A.n].to("cpu", torch.float64)
-    dense = torch.zeros(n, n, dtype=torch.float64)
-    for plane, offset in zip(planes, A.lattice.offsets, strict=True):
-        if abs(offset) < n:
-            dense.diagonal(offset).add_(plane[max(0, -offset) : n - max(0, offset)])
-    return dense
+    return 2.0 ** max(-1022, min(1022, -round(log2(largest))))
