@@ -135,10 +135,10 @@ class HermitianEigenpairs(torch.autograd.Function):
         links = [None if x is None else forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
         moved = [values_t, mass_t]
         with torch.no_grad():
-            plain = [None if x is None else x.detach() for x in (*links, *moved)]
+            plain: list[Any] = [None if x is None else x.detach() for x in (*links, *moved)]
             found = _tangents(ctx.problem, *plain)
         wanted = [x for x in (*links, *moved) if x is not None and x.requires_grad]
-        return tuple(first_order(x, _ONCE, *wanted) for x in found)
+        return first_order(found[0], _ONCE, *wanted), first_order(found[1], _ONCE, *wanted)
 
 
 def _tangents(
@@ -159,12 +159,11 @@ def _tangents(
             f"eigenvalues {i} and {j} coincide, and the pairs have no tangents of their own; differentiate a function "
             "that treats them alike in reverse mode"
         )
-    massive = mass is not None and problem.mass_pattern is not None
     mass_v, turn = V, torch.zeros_like(w)
     change = torch.zeros_like(V)
     if values_t is not None:
         change = matmul(values_t, problem.extend(V), problem.pattern)
-    if massive:
+    if mass is not None and problem.mass_pattern is not None:
         across = problem.extend_mass(V)
         mass_v = matmul(mass, across, problem.mass_pattern)
         if mass_t is not None:
