@@ -198,7 +198,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Steps that there is a state of, whole or not."""
-        return [int(path.stem.partition("-")[2]) for path in self._files("state")]
+        return [_step(path) for path in self._files("state")]
 
     def at(self, step: int) -> Checkpoint | None:
         """Return the state of a step; None where it is damaged or not there. Errors as of `latest`."""
