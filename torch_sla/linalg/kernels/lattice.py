@@ -8,6 +8,7 @@ all others to `torch_sla.linalg.kernels.lattice_fallback`, which is the definiti
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -40,16 +41,19 @@ __all__ = [
 ]
 
 
-INVERTED = 128  # points whose matrix fits into the registers of one program
+INVERTED = 64  # points up to which one program inverts a matrix quicker than levels below would run
 
 
 def _kernels(*tensors: Tensor) -> Any:
     """Return the module that runs these tensors."""
-    if device.runs(*tensors):
-        from torch_sla.linalg.kernels.triton import lattice
+    return _in_triton() if device.runs(*tensors) else fallback
 
-        return lattice
-    return fallback
+
+@cache
+def _in_triton() -> Any:
+    from torch_sla.linalg.kernels.triton import lattice
+
+    return lattice
 
 
 class Survey(NamedTuple):

@@ -44,8 +44,8 @@ class DistributedModes(DistributedProblem):
         """The physics, cut."""
         with self._located(), inside():
             division = Division(self.spec.of, self.comm, self.device, steady=False)
-            if division.whole.timed:
-                division.whole.refuse_time()
+            if division.model.timed:
+                division.model.refuse_time()
             return division
 
     @cached_property
