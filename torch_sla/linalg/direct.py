@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
+    from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
 
 __all__ = ["Factored", "FactoredBatch", "column_norm", "refined"]
@@ -241,9 +242,20 @@ def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
 
 
 def refined(
-    pattern: Pattern, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
+    pattern: Pattern,
+    factored: Factored,
+    values: Tensor,
+    b: Tensor,
+    mode: Mode,
+    truth: Mode,
+    known: Known | None = None,
 ) -> tuple[Tensor, tuple[float, float], int, Residual]:
     """Solve ``op(A) x = b`` and refine while the backward error is above the floor and still halves.
+
+    Parameters
+    ----------
+    known
+        What is known of the matrix already.
 
     Returns
     -------
@@ -258,6 +270,7 @@ def refined(
         truth,
         scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
         perturbed=factored.perturbed,
+        known=known,
     )
     count("solve")
     x = factored.solve(values, b, mode)

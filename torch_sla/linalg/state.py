@@ -21,8 +21,9 @@ from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
+from torch_sla.linalg.known import Known
 from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge
+from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge, largest_entries
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
@@ -64,6 +65,8 @@ class SolverState(Whole):
         Starting value ``[N, K]`` of iterative methods, forward solve only.
     nullspace
         Declared nullspace; every solve is then one with the pseudoinverse.
+    known
+        What is known of the one matrix, whose values do not change.
     """
 
     def __init__(
@@ -77,11 +80,12 @@ class SolverState(Whole):
         throw: bool = True,
         x0: Tensor | None = None,
         nullspace: Nullspace | None = None,
+        known: Known | None = None,
     ) -> None:
         self.pattern, self.structure, self.plan = pattern, structure, plan
         self.options, self.throw, self.x0 = options, throw, x0
         self.adjoint_options = adjoint_options or options
-        self.nullspace = nullspace
+        self.nullspace, self._known = nullspace, known
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
@@ -100,7 +104,7 @@ class SolverState(Whole):
     def _aside(self) -> SolverState:
         """Return this object for a report: one that does not keep factors from being retired."""
         other = copy(self)
-        other.x0 = None
+        other.x0 = other._known = None
         other.info = other.adjoint_info = SolveInfo()
         return other
 
@@ -133,7 +137,9 @@ class SolverState(Whole):
         values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
         first = self._prints is None
         items = values.unsqueeze(0) if values.ndim == 1 else values
-        prints = kernels.fingerprints(items)
+        if self._known is not None:
+            self._known.arrange(self.pattern, values)
+        prints = kernels.fingerprints(items) if self._known is None else [self._known.mark]
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -308,7 +314,7 @@ class SolverState(Whole):
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
         nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
-        finite, zero, extreme = _look(values, b)
+        finite, zero, extreme = _look(values if self._known is None else self._known, b)
         if not finite:
             return SolveInfo(
                 Result.NONFINITE,
@@ -434,7 +440,9 @@ class SolverState(Whole):
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self._factored(backend, candidate, values, mark, options, matched)
-        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        x, error, steps, check = refined(
+            self.pattern, factored, values, b, mode, truth, self._known
+        )
         if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
             better = self._safer(factored, candidate, values, mark, matched)
             if better is not None:
@@ -475,7 +483,7 @@ class SolverState(Whole):
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
-        check = Residual(self.pattern, values, b, truth)
+        check = Residual(self.pattern, values, b, truth, known=self._known)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
@@ -699,15 +707,16 @@ class _Same:
         return id(self.it)
 
 
-def _look(values: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+def _look(values: Tensor | Known, b: Tensor) -> tuple[bool, bool, bool]:
     """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
+    entry = values.entry if isinstance(values, Known) else largest_entry(values)
     if not b.numel():
-        return isfinite(largest_entry(values)), True, False
+        return isfinite(entry), True, False
     columns = (
         torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
     )
-    sizes = torch.linalg.vector_norm(columns, torch.inf, dim=0)  # NaN where there is one
-    largest, *found = torch.cat([largest_entry(values).reshape(1), sizes]).tolist()
+    sizes = largest_entries(columns)  # NaN where there is one
+    largest, *found = torch.cat([entry.reshape(1), sizes]).tolist()
     bound = _bound(b)
     finite = isfinite(largest) and all(isfinite(size) for size in found)
     extreme = any(size > bound or 0 < size < 1 / bound for size in found)

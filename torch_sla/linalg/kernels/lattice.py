@@ -160,9 +160,9 @@ def axis_weights(A: Stencil, axis: int) -> AxisWeights:
     return made
 
 
-def galerkin(A: Stencil, w: AxisWeights) -> Stencil:
+def galerkin(A: Stencil, w: AxisWeights, *, out: Stencil | None = None) -> Stencil:
     """Return ``Pᵀ A P`` for the interpolation of one axis; 27 neighbours stay 27."""
-    made = Stencil.empty(w.coarsened(A), A.dtype, A.device)
+    made = out or Stencil.empty(A.lattice.coarsened(w.axis), A.dtype, A.device)
     _kernels(A.planes).galerkin(A, w, made)
     return made
 

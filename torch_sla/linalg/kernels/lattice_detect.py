@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
 
-__all__ = ["find_lattice"]
+__all__ = ["candidates", "find_lattice"]
 
 _NEIGHBOURS = 27
 _STEPS = [step(code) for code in range(_NEIGHBOURS)]
@@ -46,7 +46,7 @@ def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
     offsets = _sampled_offsets(crow, ccol) if n >= 3 else None
     while offsets is not None:
         missed = None
-        for lattice in _candidates(offsets, n):
+        for lattice in candidates(offsets, n):
             missed, fits = _prove(lattice, crow, ccol)
             if missed is not None:
                 break
@@ -83,8 +83,8 @@ def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
     return found if len(found) <= _NEIGHBOURS else None
 
 
-def _candidates(offsets: list[int], n: int) -> list[Lattice]:
-    """Lattices of `n` points on which all offsets are neighbours, fewest diagonal steps first."""
+def candidates(offsets: list[int], n: int) -> list[Lattice]:
+    """Return lattices of `n` points on which all offsets (ascending) are neighbours, fewest diagonal steps first."""
     ahead = [o for o in offsets if o > 1]
     if not ahead:
         shapes = [(n, 1, 1)] if any(o in (-1, 1) for o in offsets) else []

@@ -54,7 +54,7 @@ _MARKS = 2**40
 
 
 class SharedModel:
-    """A division as a model; what is not algebra is that of the whole.
+    """A division as a model; what is not algebra is that of the problem on the window of this process.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class SharedModel:
     part = None
 
     def __init__(self, division: Division) -> None:
-        self.division, self.whole, self.comm = division, division.whole, division.comm
+        self.division, self.whole, self.comm = division, division.model, division.comm
         self.device = division.device
         self._space = PartSpace(division.layout)
         self._solvers: dict[tuple[object, ...], PartSolver] = {}
@@ -114,6 +114,22 @@ class SharedModel:
     def free(self) -> Tensor:
         """Mask of the unknowns here without a given value ``[n_held]``."""
         return self.division.free
+
+    @property
+    def prescribes(self) -> bool:
+        """Whether conditions give some unknowns, anywhere."""
+        return self.division.prescribes
+
+    @property
+    def determined(self) -> bool:
+        """Whether conditions fix the solution."""
+        return self.division.determined
+
+    def rest(self, scene: SharedScene) -> float:
+        """Return the norm of what the unknowns are added to; all processes call it together."""
+        if not self.whole.rest(scene):  # type: ignore[arg-type]
+            return 0.0
+        return self.division.spread_of_points * float(self.division.n_nodes**0.5)
 
     @cached_property
     def near_nullspace(self) -> Tensor | None:
@@ -315,9 +331,10 @@ class SharedModel:
         rtol: float | None = None,
         repeats: int = 1,
         memory: object = None,
+        known: object = None,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
-        del symmetric, repeats, memory  # seen from the values; kept anyway; refused before
+        del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
         solver = self._solver(values, definite, throw=throw, rtol=rtol)
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")

@@ -12,11 +12,14 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.model import SharedModel
 from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
+from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined
 
@@ -172,10 +175,20 @@ class DistributedProblem:
         """The problem in parts, with the face of a lowered one."""
         return SharedModel(self.division)
 
-    @property
+    @cached_property
     def whole(self) -> Any:
-        """The problem before it was cut."""
-        return self.division.whole
+        """The problem before it was cut, on the whole mesh; made where a search asks for places on it."""
+        if self.division.window.complete:
+            return self.division.model
+        physics, host = self.division.spec, torch.device("cpu")
+        part = PartOfMesh(build_mesh(physics.mesh), host, {}, {})
+        with self._located():
+            return registry.verbs(physics.type)(physics, part)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.division.counts
 
     @property
     def unknowns(self) -> int:
@@ -240,7 +253,7 @@ class DistributedProblem:
 
     def _checked(self, start: Tensor) -> Tensor:
         n = self.division.layout.n_held
-        flat = start.detach().flatten().to(self.device, self.division.whole.field_dtype)
+        flat = start.detach().flatten().to(self.device, self.division.model.field_dtype)
         if flat.numel() != n:
             raise ArgumentError(
                 f"start has shape {tuple(start.shape)}; this process has {n} unknowns of its own"

@@ -183,9 +183,9 @@ class DistributedSolution(SolutionInParts):
         home: torch.device,
     ) -> None:
         division = problem.division
-        dofs, counts = division.whole.dofs, division.whole.counts
+        dofs, counts = division.model.dofs, division.counts
         numbers = {"u": division.layout.names[:: dofs.components] // dofs.components}
-        sizes = {"u": dofs.n_nodes}
+        sizes = {"u": division.n_nodes}
         for output in division.spec.outputs:
             if isinstance(output, Field):
                 own = [_sites(output.on, s, counts) for s in division.shares]
@@ -197,7 +197,7 @@ class DistributedSolution(SolutionInParts):
 
     def _shaped(self, u: Tensor) -> Tensor:
         """Return unknowns ``[*, n_held]`` node by node."""
-        c = self.problem.division.whole.dofs.components
+        c = self.problem.division.model.dofs.components
         return (u if c == 1 else u.unflatten(-1, (-1, c))).to(self.home)
 
     def __getitem__(self, name: str) -> Tensor:

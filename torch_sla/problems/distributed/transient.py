@@ -174,7 +174,7 @@ class DistributedTransientSolution(DistributedSolution):
     ) -> None:
         outputs = {n: value for n, value in records.items() if not n.startswith(" ")}
         super().__init__(problem, state[0], outputs, info, home)
-        spec, dtype = problem.spec, problem.division.whole.dtype
+        spec, dtype = problem.spec, problem.division.model.dtype
         self.times = times.to(home)
         self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)
         self.velocity = self._shaped(state[1])
