@@ -238,6 +238,11 @@ class PartPencil:
 
     # --- their derivatives -----------------------------------------------------------------------
 
+    def phase_rows(self, V: Tensor) -> Tensor:
+        """Refuse: the entry that decides a phase may lie on another process."""
+        del V
+        raise NotImplementedError("complex eigenvectors in parts have no forward mode")
+
     @outside_transforms
     def complement(
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
