@@ -278,6 +278,61 @@ def strip() -> tuple[Any, dict[str, Any]]:
     return problem, {"E": _rand(168), "F": _number(0.4)}
 
 
+def rolled() -> tuple[Any, dict[str, Any]]:
+    """A lattice that repeats itself in both directions, with elements of second order and a reaction."""
+    problem = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(6, 4)),
+        order=2,
+        diffusivity=sla.Parameter("kappa", on="cells"),
+        reaction=0.5,
+        source="1 + x",
+        boundary=[sla.Periodic(on="right", to="left"), sla.Periodic(on="top", to="bottom")],
+        outputs=[
+            sla.Integral("heat", "u**2"),
+            sla.Probe("at", at=[(0.0, 0.3), (0.55, 1.0)]),
+            sla.Field("slope", "grad(u)", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"kappa": _rand(48)}
+
+
+def sleeve() -> tuple[Any, dict[str, Any]]:
+    """A ring of an elastic body cut open: two sides repeat each other, one of them held at its end."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(8, 3), cell="quad"),
+        model="plane_strain",
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Periodic(on="right", to="left"),
+            sla.Dirichlet(on="bottom", value=(0.0, 0.0)),
+            sla.Neumann(on="top", traction=("0.1*x", -0.2)),
+        ],
+        outputs=[sla.Compliance("work"), sla.Energy("energy"), sla.Reaction("held", on="bottom")],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(24)}
+
+
+def pinned() -> tuple[Any, dict[str, Any]]:
+    """A body that is held at single points, far from each other."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(12, 2), size=(6.0, 1.0)),
+        model="plane_stress",
+        young_modulus=sla.Parameter("E"),
+        poisson_ratio=0.3,
+        body_force=(0.0, -0.1),
+        boundary=[
+            sla.Dirichlet(at=[(0.0, 0.0)], value=(0.0, 0.0)),
+            sla.Dirichlet(at=[(6.0, 0.0), (3.0, 0.5)], value=sla.Parameter("sink"), component=1),
+        ],
+        outputs=[sla.Compliance("work"), sla.Probe("tip", at=[(1.5, 1.0)])],
+        solver=TIGHT,
+    )
+    return problem, {"E": _number(2.0), "sink": _number(0.01)}
+
+
 def _ring(n: int) -> SparseTensor:
     """A symmetric matrix of a ring, with weights."""
     i = torch.arange(n)
@@ -364,7 +419,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
-        *(strip, system, drums, reaction, cases, marches),
+        *(strip, rolled, sleeve, pinned, system, drums, reaction, cases, marches),
     )
 }
 

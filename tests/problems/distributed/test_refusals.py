@@ -75,8 +75,12 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
             "solver.device: this process computes on 'cpu'",
         ),
         (
-            poisson(boundary=[sla.Periodic(on="left", to="right"), sla.Dirichlet("top", 0.0)]),
-            "periodic",
+            poisson(boundary=[sla.Dirichlet(at=[(0.1, 0.2)], value=0.0)]),
+            "no corner of a cell lies at",
+        ),
+        (
+            poisson(boundary=[sla.Periodic(on="left", to="top"), sla.Dirichlet("right", 0.0)]),
+            "has no partner",
         ),
     ],
 )

@@ -83,12 +83,9 @@ class SharedModel:
         rows, cols = [], []
         for share in d.shares:
             pattern = share.rows.numbering.pattern
-            place = torch.empty(pattern.shape[0], dtype=torch.int64, device=d.device)
-            place[share.owned] = (
-                torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
-            )
+            own = torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
             start, stop = d.ghost_slice(share)
-            place[share.ghosts] = d.halo.places[start:stop]
+            place = torch.cat([own, d.halo.places[start:stop]]).index_select(0, share.order)
             rows.append(place[pattern.csr_row.long()[share.own_rows]])
             cols.append(place[pattern.ccol.long()[share.own_rows]])
         empty = torch.zeros(0, dtype=torch.int64, device=d.device)
@@ -143,7 +140,7 @@ class SharedModel:
         if self.whole.coordinates is None:
             return None
         modes = [
-            rigid_body_modes(s.rows.coordinates)[s.owned]
+            rigid_body_modes(s.rows.coordinates)[s.first]
             for s in d.shares
             if s.rows.coordinates is not None
         ]
@@ -193,9 +190,18 @@ class SharedModel:
         return self.positions.pattern.coalesce(torch.cat([empty, *own]))
 
     def own_entries(self, parts: Sequence[Tensor]) -> Tensor:
-        """Take the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
+        """Add up the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
+        own = []
+        for s, p in zip(self.division.shares, parts, strict=True):
+            zero = p.new_zeros(s.held.stop - s.held.start)
+            own.append(zero.index_add(0, s.order[s.owned], p.index_select(0, s.owned)))
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        return torch.cat([empty, *own])
+
+    def own_values(self, parts: Sequence[Tensor]) -> Tensor:
+        """Take the values at the own unknowns of the shares ``[n_rows]``: ``[n_held]``."""
         shares = self.division.shares
-        own = [p.index_select(0, s.owned) for s, p in zip(shares, parts, strict=True)]
+        own = [p.index_select(0, s.first) for s, p in zip(shares, parts, strict=True)]
         empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
         return torch.cat([empty, *own])
 
@@ -250,7 +256,14 @@ class SharedModel:
         empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
 
         def make(share: Share, at: Scene) -> Tensor:
-            return share.rows.given_values(at).index_select(0, share.given)
+            values = share.rows.given_values(at)
+            a, b = values.detach().index_select(0, share.again.flatten()).chunk(2)
+            if len(a) and float((a - b).abs().max()) > 1e-8 * float(values.detach().abs().max()):
+                raise ArgumentError(
+                    "boundary: values given at nodes that repeat each other contradict each other by "
+                    f"{float((a - b).abs().max()):.3g}"
+                )
+            return values.index_select(0, share.given)
 
         return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
 

@@ -126,7 +126,7 @@ class _SharedTransient(Transient):
         return model.collected(
             scene,
             lambda share, at: self._law_on(share.rows, at, law, path),
-            model.own_entries,
+            model.own_values,
         )
 
     def _solution(self, march: March, taking: Any, state: State, records: dict[str, Tensor]) -> Any:
