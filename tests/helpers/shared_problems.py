@@ -333,6 +333,28 @@ def pinned() -> tuple[Any, dict[str, Any]]:
     return problem, {"E": _number(2.0), "sink": _number(0.01)}
 
 
+def bent() -> tuple[Any, dict[str, Any]]:
+    """A mesh whose points move, with a gradient with respect to all of them."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(9, 3), size=(3.0, 1.0)),
+        model="plane_stress",
+        young_modulus="1 + x**2",
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet(on="left", value=(0.0, 0.0)),
+            sla.Neumann(on="right", traction=("0.1*y", -0.2)),
+        ],
+        outputs=[
+            sla.Compliance("work"),
+            sla.Integral("area", "1"),
+            sla.Maximum("stress", "von_mises(stress)", p=6),
+        ],
+        solver=TIGHT,
+    )
+    points = problem.mesh_data().points
+    return problem, {"points": points + 0.05 * _rand(*points.shape)}
+
+
 def _ring(n: int) -> SparseTensor:
     """A symmetric matrix of a ring, with weights."""
     i = torch.arange(n)
@@ -419,7 +441,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
-        *(strip, rolled, sleeve, pinned, system, drums, reaction, cases, marches),
+        *(strip, rolled, sleeve, pinned, bent, system, drums, reaction, cases, marches),
     )
 }
 
@@ -434,7 +456,8 @@ def solved(problem: Any, values: dict[str, Any]) -> Found:
             given[name] = SparseTensor.from_pattern(value.pattern, own)
         if isinstance(value, torch.nn.Module):
             value.zero_grad()
-    solution = problem.solve(given)
+    moved = {"points": given["points"]} if "points" in given else {}
+    solution = problem.solve({n: x for n, x in given.items() if n not in moved}, **moved)
     shared = isinstance(problem, DistributedProblem)
     name = {"linear": "x", "nonlinear": "x", "eigen": "modes"}.get(
         problem.spec.type if shared else problem.type, "u"

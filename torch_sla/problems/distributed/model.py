@@ -33,6 +33,7 @@ from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
 from torch_sla.problems.distributed.together import anchored, everywhere
+from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
@@ -155,12 +156,20 @@ class SharedModel:
     ) -> SharedScene:
         """Check what is given; its gradients are summed over the processes."""
         if points is not None:
-            raise ArgumentError(
-                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
-            )
-        scene = SharedScene(self.whole, values, **options)
+            reason = self._fixed()
+            if reason is not None:
+                raise ArgumentError(f"points: {reason}; do not distribute the problem")
+        scene = SharedScene(self.whole, values, points=points, **options)
         self.comm.agree(scene.facts)
         return scene.put(self.replicated(scene.verdict, scene.tensors()))
+
+    def _fixed(self) -> str | None:
+        """Return why the points of the mesh cannot move."""
+        if any(True for _ in points_named(self.spec)):
+            return "probes, lines and loads at points would lie in the cells of other processes"
+        if self.division.window.tied:
+            return "sides that repeat each other stay where they are on several processes"
+        return None
 
     def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return tensors that every process holds, with gradients that are whole on each."""

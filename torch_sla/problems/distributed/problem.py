@@ -244,7 +244,7 @@ class DistributedProblem:
         RankError
             If the processes were given different values, or one of them failed.
         ArgumentError
-            For moved points and batches, which are solved by one process.
+            For batches, and moved points beside probes, which are solved by one process.
         """
         if not self.goes_on and (folder is not None or resume is not None):
             raise ArgumentError(
@@ -266,7 +266,7 @@ class DistributedProblem:
         outputs = TakenInParts(self.division, scene, u).outputs()
         if not asked.info:
             report.history.clear()
-        return DistributedSolution(self, u, outputs, report, scene.home)
+        return DistributedSolution(self, u, outputs, report, scene.home, points=scene.points)
 
     def _checked(self, start: Tensor) -> Tensor:
         division = self.division

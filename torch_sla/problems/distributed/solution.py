@@ -173,6 +173,8 @@ class DistributedSolution(SolutionInParts):
         For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
     info
         Method, iterations, residual.
+    points
+        The moved mesh points of the whole ``[n_points, dim]``; None where they are the declared ones.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class DistributedSolution(SolutionInParts):
         outputs: dict[str, Tensor],
         info: SolveInfo,
         home: torch.device,
+        points: Tensor | None = None,
     ) -> None:
         division = problem.division
         counts = division.counts
@@ -192,6 +195,7 @@ class DistributedSolution(SolutionInParts):
                 sizes[output.name] = counts[output.on]
         super().__init__(problem, outputs, numbers, sizes, info, home)
         self.flat, self.u = u, self._shaped(u)
+        self.points = points
 
     def _shaped(self, u: Tensor) -> Tensor:
         """Return unknowns ``[*, n_held]`` node by node."""
