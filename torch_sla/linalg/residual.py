@@ -9,17 +9,18 @@ import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels import lanes, sparse as kernels
-from torch_sla.linalg.kernels.detection import largest_row_sum
+from torch_sla.linalg.known import largest_row
 from torch_sla.linalg.sizes import sizes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
+    from torch_sla.linalg.known import Known
     from torch_sla.linalg.sizes import Sizes
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["ACCEPT", "REFINE", "BatchResidual", "Residual", "judge"]
+__all__ = ["ACCEPT", "REFINE", "BatchResidual", "Residual", "judge", "largest_entries"]
 
 # A direct solve is refined above the first multiple of eps of backward error and accepted below the
 # second.
@@ -53,6 +54,8 @@ class Residual:
         ``[N]``, sizes of the unknowns, where rows are to be measured each on its own scale.
     perturbed
         Whether `x` comes from factors of a nearby matrix, so that only the floor of the dtype counts.
+    known
+        What is known of the matrix already.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Residual:
         *,
         scale: Tensor | None = None,
         perturbed: bool = False,
+        known: Known | None = None,
     ) -> None:
         self.perturbed = perturbed
         self.rectangular = pattern.shape[0] != pattern.shape[1]
@@ -73,15 +77,14 @@ class Residual:
             self._there = self._here
             self._here = turned if mode != "n" else self._here
             self._there = turned if mode == "n" else self._there
-        largest = largest_row_sum(self._here[0].crow, self._here[1])
-        if largest is None:
-            largest = self._rows.amax() if pattern.shape[0] else self._rows.new_zeros(())
+        own = known is not None and self._there is None
+        largest = known.largest if known is not None and own else largest_row(*self._here)
         self._A_max = largest
         self._A_norm = torch.linalg.vector_norm(values) if self.rectangular else largest
         self._scale = None if scale is None else scale.unsqueeze(1)
         self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
-        self._b_norm, self._b_max = torch.linalg.vector_norm(b, dim=0), _largest(b)
+        self._b_norm, self._b_max = torch.linalg.vector_norm(b, dim=0), largest_entries(b)
         # What was measured last, per column, on the host.
         self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
         self.A_norm = float("nan")
@@ -89,10 +92,6 @@ class Residual:
     @cached_property
     def _sizes(self) -> Tensor:
         return self._here[1].abs()
-
-    @cached_property
-    def _rows(self) -> Tensor:
-        return self._here[0].sum_rows(self._sizes)
 
     @staticmethod
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ class Residual:
             return sizes[0, 0], sizes[1, 0], sizes[2, 0]
         product = self._product(self._here, x)
         self.r = torch.sub(self.b, product, out=product)
-        return torch.linalg.vector_norm(self.r, dim=0), _largest(self.r), _largest(x)
+        return torch.linalg.vector_norm(self.r, dim=0), largest_entries(self.r), largest_entries(x)
 
     def _denominators(self, x: Tensor) -> Tensor:
         size, b = x.abs(), self.b.abs()
@@ -165,8 +164,8 @@ class Residual:
         return 0.5 * float(limit[limit > 0].amin()) if bool((limit > 0).any()) else 0.0
 
 
-def _largest(x: Tensor) -> Tensor:
-    """Largest absolute value of each column; nothing is written but that."""
+def largest_entries(x: Tensor) -> Tensor:
+    """Return the largest absolute value of each column, NaN where there is one; nothing is written but that."""
     n, columns = x.shape
     wide = 256 // columns if columns else 0
     if x.is_complex() or not x.is_cpu or not x.is_contiguous() or wide < 2 or n < 2 * wide:
@@ -224,26 +223,30 @@ class BatchResidual:
         if sizes is None:
             sizes = sizes_of(pattern, values)
         self._A_max = (sizes.rows if mode == "n" else sizes.columns).unsqueeze(-1)
-        if mode != "n":
-            values = pattern.transpose_values(values).conj().resolve_conj()
-            pattern = pattern.transposed
-        self._pattern, self._values, self._b = pattern, values, b
-        self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
+        self._pattern, self._values, self._b, self._turned = pattern, values, b, mode != "n"
 
     def __call__(self, x: Tensor) -> None:
         """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
-        matrix = (self._pattern.crow, self._pattern.ccol, self._values)
-        found = lanes.residual(*matrix, x, self._b)
+        p, b = self._pattern, self._b
+        found = lanes.residual(p.crow, p.ccol, self._values, x, b, transposed=self._turned)
         if found is None:
-            self.r = self._b - kernels.spmm(*matrix, x)
-            self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
-            r_max, x_max = self.r.abs().amax(1), x.abs().amax(1)
+            self.r = b - kernels.spmm(*self._matrix, x)
+            self._r_norm, self._b_norm = (torch.linalg.vector_norm(v, dim=1) for v in (self.r, b))
+            r_max, x_max, self._b_max = (v.abs().amax(1) for v in (self.r, x, b))
         else:
-            self.r, (self._r_norm, r_max, x_max) = found
+            self.r, (self._r_norm, r_max, x_max, self._b_max, self._b_norm) = found
         tiny = torch.finfo(self._r_norm.dtype).tiny
         self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
         scale = (self._A_max * x_max + self._b_max).clamp(min=tiny)
         self.backward = (r_max / scale).amax(-1)
+
+    @cached_property
+    def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Compressed rows of ``op(A)``."""
+        p, values = self._pattern, self._values
+        if self._turned:
+            values, p = p.transpose_values(values).conj().resolve_conj(), p.transposed
+        return p.crow, p.ccol, values
 
     def accepted(self, options: SolveOptions) -> Tensor:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""

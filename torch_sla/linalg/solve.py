@@ -23,13 +23,14 @@ from torch_sla.linalg.plan.plan import SolvePlan
 from torch_sla.linalg.plan.stages import plan_matrix
 from torch_sla.linalg.precond.base import preconditioner_name
 from torch_sla.linalg.sparse.structure import detect
-from torch_sla.linalg.sparse.transforms import physical
+from torch_sla.linalg.sparse.transforms import outside_compiler, physical
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from torch_sla.linalg.info import SolveInfo
+    from torch_sla.linalg.known import Known
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
     from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -57,6 +58,7 @@ class _Layout:
         return x.squeeze(-1) if self.vector else x
 
 
+@outside_compiler
 def solve(
     A: SparseTensor,
     b: Tensor,
@@ -73,8 +75,14 @@ def solve(
     nullspace: Tensor | tuple[Tensor, Tensor] | None = None,
     repeats: int = 1,
     throw: bool = True,
+    known: Known | None = None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve ``A x = b``; see `SparseTensor.solve`, which calls this.
+
+    Parameters
+    ----------
+    known
+        Of one matrix that is solved with many times and whose values nobody changes; nothing is recorded then.
 
     Returns
     -------
@@ -111,9 +119,21 @@ def solve(
         adjoint = _options(dtype, adjoint_rtol, atol, maxiter, preconditioner)
     start = None if x0 is None else _start(A, x0, dtype, rhs)
     state = SolverState(
-        pattern, structure, plan, options, adjoint, throw=throw, x0=start, nullspace=null
+        pattern,
+        structure,
+        plan,
+        options,
+        adjoint,
+        throw=throw,
+        x0=start,
+        nullspace=null,
+        known=known,
     )
-    x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
+    if known is not None:
+        known.see(A.values)
+        x = state.run(values, rhs, adjoint=False)
+    else:
+        x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
     report = state.report()
     logger.debug(
         "%d x %d with %s %s: %s, %d iterations, residual %.2e",

@@ -35,6 +35,8 @@ class AlgebraSolution(Named):
         Method, iterations, residual.
     """
 
+    rest: Tensor | float = 0.0
+    """Magnitude of eigenvalues ``[*batch, 1]`` up to which they are nothing but rounding, where zero is one."""
     endings: tuple[str, ...] = (".npz", ".json")
     drawable = False
 
@@ -64,7 +66,7 @@ class AlgebraSolution(Named):
     def frequencies(self) -> Tensor:
         """``sqrt(λ) / 2π`` of eigenvalues that are squares of angular frequencies (Hz); 0 where λ ≤ 0.
 
-        Of damped motion ``exp(λ t)`` they are ``|Im λ| / 2π``.
+        Of damped motion ``exp(λ t)`` they are ``|Im λ| / 2π``. Exactly 0 of rigid motions.
         """
         w = self.fields["eigenvalues"]
         if "frequencies" not in self.spec.called:
@@ -72,12 +74,13 @@ class AlgebraSolution(Named):
                 f"these eigenvalues have another name: {' '.join(self.spec.called)}"
             )
         if self.spec.damped:
-            return w.imag.abs() / (2.0 * math.pi)
+            rate = w.imag.abs() / (2.0 * math.pi)
+            return torch.where(w.detach().abs() > self.rest, rate, torch.zeros_like(rate))
         if w.is_complex():
             raise ArgumentError(
                 "the eigenvalues are complex, and what they say of a frequency depends on the problem: use eigenvalues"
             )
-        moving = w > 0
+        moving = w.detach() > self.rest
         root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * math.pi)
         return torch.where(moving, root, torch.zeros_like(root))
 
@@ -88,8 +91,14 @@ class AlgebraSolution(Named):
 
     @property
     def damping_ratios(self) -> Tensor:
-        """``-Re λ / |λ|`` of damped motion ``exp(λ t)``: 1 and more does not swing."""
-        return self._called("damping_ratios", lambda w: -w.real / w.abs())
+        """``-Re λ / |λ|`` of damped motion ``exp(λ t)``: 1 does not swing, NaN neither swings nor slows down."""
+
+        def ratio(w: Tensor) -> Tensor:
+            moving = w.detach().abs() > self.rest
+            found = torch.where(moving, w, torch.ones_like(w))
+            return torch.where(moving, -found.real / found.abs(), math.nan)
+
+        return self._called("damping_ratios", ratio)
 
     @property
     def wavenumbers(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -178,3 +179,34 @@ def test_what_has_no_modes_says_why() -> None:
         pushed.solve(f=torch.tensor(1.0, dtype=torch.float64, requires_grad=True))
     with pytest.raises(SpecError, match="depends on time"):
         EigenProblem(of=held.updated(reaction="t"), k=1).solve()
+
+
+def test_rigid_motions_have_no_frequency_and_no_damping(tmp_path) -> None:
+    loose = ElasticityProblem(
+        mesh=RectangleMesh(cells=(40, 2), size=(400.0, 1.0)),
+        young_modulus=1e3,
+        density=1.0,
+        model="plane_stress",
+    )
+    s = EigenProblem(of=loose, k=5).solve()
+    assert s["frequencies"][:3].tolist() == [0.0] * 3
+    # The softest bending mode is seven digits above what is taken for rounding.
+    assert float(s.eigenvalues[3]) > 1e-4
+    assert float(s["frequencies"][3]) > 1e-3
+    assert "3 eigenvalues are those of rigid motions" in s.info.notes[-1]
+    plate = loose.updated(mesh=RectangleMesh(cells=(6, 4)))
+    damped = EigenProblem(of=plate, k=6, sigma=-0.5, mass_damping=0.1)
+    s = damped.solve()
+    still = s.eigenvalues.abs() < 1e-4
+    assert 2 <= int(still.sum()) <= 3
+    torch.testing.assert_close(s.eigenvalues[:3].real, torch.full((3,), -0.1).double())
+    assert s["damping_ratios"][:3].tolist() == [1.0] * 3
+    assert torch.equal(s["damping_ratios"].isnan(), still)
+    assert torch.equal(s["frequencies"] == 0.0, still | (s.eigenvalues.imag == 0.0))
+    s.save(tmp_path / "s.json")
+    told = json.loads(
+        (tmp_path / "s.json").read_text(), parse_constant=lambda _: pytest.fail("no JSON")
+    )
+    assert told["outputs"]["damping_ratios"].count(None) == int(still.sum())
+    held = loose.updated(boundary=[Dirichlet("left", 0.0)])
+    assert not EigenProblem(of=held, k=2).solve().info.notes

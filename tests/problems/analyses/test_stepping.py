@@ -6,6 +6,7 @@ import json
 import math
 import re
 from io import StringIO
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -262,9 +263,9 @@ def test_events() -> None:
     s = problem.solve(k=k)
     assert s["m"].shape == (401, 1)
     when = math.log(2) / math.pi**2
-    assert float(s.events["half"].detach()) == pytest.approx(when, rel=1e-4)
+    assert float(s.events["half"].detach()) == pytest.approx(when, rel=1e-5)
     (gradient,) = torch.autograd.grad(s.events["half"], k)
-    assert float(gradient) == pytest.approx(-when, rel=5e-3)
+    assert float(gradient) == pytest.approx(-when, rel=1e-5)
     ends = cooling(steps=400, events=[half.updated(stop=True), Event("never", of="m", level=2.0)])
     s = ends.solve(k=torch.tensor([1.0, 2.0], dtype=torch.float64))
     assert float(s.times[-1]) == pytest.approx(when, abs=2e-3)
@@ -276,6 +277,21 @@ def test_events() -> None:
     two = rod(outputs=[Probe("m", at=[(0.5,), (0.6,)])])
     with pytest.raises(SpecError, match=r"events\.0\.of: 'm' has the shape \[2\]"):
         cooling(of=two, events=[Event("e", of="m")]).solve()
+
+
+@pytest.mark.parametrize("scheme", ["crank_nicolson", "bdf2"])
+def test_times_of_events_and_their_gradients_are_of_the_order_of_the_scheme(scheme: str) -> None:
+    half, when = Event("half", of="m", level=0.5), math.log(2) / math.pi**2
+    errors = []
+    for steps in (50, 100, 200):
+        k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        found = cooling(steps=steps, scheme=scheme, events=[half]).solve(k=k).events["half"]
+        (gradient,) = torch.autograd.grad(found, k)
+        errors.append((abs(found.item() / when - 1.0), abs(gradient.item() / -when - 1.0)))
+    for coarse, fine in pairwise(errors):
+        for a, b in zip(coarse, fine, strict=True):
+            assert math.log2(a / b) == pytest.approx(2.0, abs=0.15)
+    assert max(errors[-1]) < 4e-4
 
 
 def test_events_are_found_between_the_times_that_are_asked_for(tmp_path: Path) -> None:

@@ -133,13 +133,19 @@ def test_gradients_through_sums() -> None:
 
 
 @pytest.mark.parametrize("batch", [(11,), (2, 11)])
-def test_blocks(monkeypatch: pytest.MonkeyPatch, batch: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("sizes", [(4, 1000), (1000, 3), (5, 2)])
+def test_blocks_and_their_pieces(
+    monkeypatch: pytest.MonkeyPatch, batch: tuple[int, ...], sizes: tuple[int, int]
+) -> None:
     problem = plate(source=Parameter("s", on="cells"), boundary=[Dirichlet("left", "g*y")])
     cells = problem.compile().counts["cells"]
     s = torch.rand(*batch, cells, generator=torch.Generator().manual_seed(1)).double()
     g = torch.linspace(0.0, 1.0, 11, dtype=torch.float64)
-    whole = problem.solve(s=s, g=g, f=0.0) if "f" in problem.declared else problem.solve(s=s, g=g)
-    monkeypatch.setattr(blocks, "_BYTES", 8 * 42 * batch[0] * 4)
+    whole = problem.solve(s=s, g=g)
+    beside = batch[0] if len(batch) > 1 else 1
+    points = problem.compile().counts["quadrature"]
+    monkeypatch.setattr(blocks, "_BYTES", 8 * 42 * beside * sizes[0])
+    monkeypatch.setattr(blocks, "_PIECE", 8 * points * beside * sizes[1])
     clear_cache()
     clear_factor_cache()
     before = cache_counters()["factorize"]

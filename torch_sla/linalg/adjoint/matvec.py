@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.saving import is_recorded, keep
 from torch_sla.linalg.kernels import sparse as kernels
 
 if TYPE_CHECKING:
@@ -112,4 +112,6 @@ def fold_vmap(
 
 def matmul(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
     """Return ``A X`` for slot values, differentiable to any order."""
+    if not is_recorded():
+        return MatMul.forward(values, X, pattern)
     return MatMul.apply(values, X, pattern)  # type: ignore[no-any-return]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.autograd import forward_ad
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["keep"]
+__all__ = ["is_recorded", "keep"]
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:
@@ -21,3 +22,21 @@ def keep(ctx: Any, *tensors: Tensor) -> None:
     ctx.save_for_backward(*tensors)
     if forward_ad._current_level >= 0:
         ctx.save_for_forward(*tensors)
+
+
+def is_recorded() -> bool:
+    """Whether somebody may follow what is done now: a graph, forward mode, or a transform.
+
+    Where nobody does, the work of an autograd Function can be done without the Function, whose arguments cost
+    more to bind than a short kernel to run.
+
+    Examples
+    --------
+    >>> is_recorded(), torch.no_grad()(is_recorded)()
+    (True, False)
+    """
+    return (
+        torch.is_grad_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )

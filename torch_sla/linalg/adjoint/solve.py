@@ -32,7 +32,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.saving import is_recorded, keep
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -182,6 +182,8 @@ def linear_solve(
     """
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
+    if not is_recorded():
+        return LinearSolve.forward(values, b, solver, adjoint, start, near)
     return LinearSolve.apply(values, b, solver, adjoint, start, near)  # type: ignore[no-any-return]
 
 

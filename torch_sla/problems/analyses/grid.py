@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.known import Known
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.affine import is_plain
 from torch_sla.problems.lowering.damping import undeformed
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.operators import Operator
@@ -82,6 +84,14 @@ class Now:
             return together(grid.pieces("g"), self.numbers) if known else grid.sides(self.scene)
 
 
+class _Whole(NamedTuple):
+    """Of steps of one length: constrained values, which stay here alone, pieces of the load, and what is known."""
+
+    values: Tensor
+    rest: list[Tensor]
+    known: Known
+
+
 class TimeGrid:
     """One problem with values, in time.
 
@@ -143,7 +153,7 @@ class TimeGrid:
         if lumped:
             self.fixed["lumped"] = self._lump()
         self._now: dict[float, Now] = {}
-        self._whole: dict[tuple[float, float], tuple[Tensor, list[Tensor]]] = {}
+        self._whole: dict[tuple[float, float], _Whole] = {}
 
     def cut(self, fixed: tuple[Tensor, ...], leaves: tuple[Tensor, ...], count: int) -> TimeGrid:
         """Return the grid on other tensors: those of `fixed`, of the scene, and of the series.
@@ -160,6 +170,7 @@ class TimeGrid:
         values = {name: (tensor, axis) for (name, (_, axis)), tensor in names}
         other.series = self.series._replace(values=values)
         other._now, other._whole = {}, {}
+        other.__dict__.pop("_plain", None)
         return other
 
     def forget(self, *, all_times: bool = False) -> None:
@@ -198,7 +209,7 @@ class TimeGrid:
         with torch.no_grad():
             r = self._unconstrained(now, self._zero)
         every = [r, self.fixed["M"], now.g, *more]
-        shapes = [tensor.shape[:-1] for tensor in every]
+        shapes = [self.model.seen_batch(now.scene), *(tensor.shape[:-1] for tensor in every)]
         for name in ("mass damping", "stiffness damping"):
             if name in self.fixed:
                 tensor = self.fixed[name]
@@ -245,7 +256,7 @@ class TimeGrid:
         if model.nonlinear:
             return self._newton(now, t, factors, b, guess)
         constraint = model.compiled.constraint
-        values, push = self._constrained(now, factors)
+        values, push, known = self._constrained(now, factors)
         flags = now.operator[2:] if model.timed_matrix else self.flags
         load = constraint.reduce(push + b)
         u_hat, self.info = model.solved(
@@ -255,6 +266,7 @@ class TimeGrid:
             rtol=self._rtol,
             start=constraint.restrict(guess.detach()),
             repeats=self._steps,
+            known=None if torch.is_grad_enabled() or not self._plain else known,
         )
         return model.finished(now.scene, constraint.recover(u_hat, now.g))
 
@@ -266,11 +278,18 @@ class TimeGrid:
         drag = self.fixed.get("stiffness damping")
         return whole if drag is None else whole + d * drag
 
-    def _constrained(self, now: Now, factors: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """Return the constrained ``K + c M + d C``, and the load without what the given values make of it."""
+    @cached_property
+    def _plain(self) -> bool:
+        series = (tensor for tensor, _ in self.series.values.values())
+        return is_plain(self.base, *self.fixed.values(), *series)
+
+    def _constrained(
+        self, now: Now, factors: tuple[float, float]
+    ) -> tuple[Tensor, Tensor, Known | None]:
+        """Return the constrained ``K + c M + d C``, the load less what given values make of it, what is known."""
         if self.model.timed_matrix:
             whole = now.operator.values + self._moving(factors)
-            return self._held(whole), now.operator.load - self._lift(whole, now.g)
+            return self._held(whole), now.operator.load - self._lift(whole, now.g), None
         if factors not in self._whole:
             while len(self._whole) >= _KEPT:
                 del self._whole[next(iter(self._whole))]
@@ -279,11 +298,11 @@ class TimeGrid:
             if "F" in self.fixed:
                 each = zip(self.pieces("F"), self.pieces("g"), strict=True)
                 rest = [F - self._lift(whole, g) for F, g in each]
-            self._whole[factors] = (self._held(whole), rest)
-        values, rest = self._whole[factors]
+            self._whole[factors] = _Whole(self._held(whole), rest, Known())
+        values, rest, known = self._whole[factors]
         if "F" in self.fixed:
-            return values, together(rest, now.numbers)
-        return values, now.operator.load - self._lift(rest[0], now.g)
+            return values, together(rest, now.numbers), known
+        return values, now.operator.load - self._lift(rest[0], now.g), known
 
     def _held(self, whole: Tensor) -> Tensor:
         compiled = self.model.compiled
@@ -374,7 +393,9 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
-        if not bool((reduced.detach() > 0)[..., model.free].all()):
+        without = model.free & ~(reduced.detach() > 0)
+        # Of parts, all raise together.
+        if bool((model.norm(without.to(reduced.dtype)) > 0).any()):
             what = next(iter(model.inertial), "mass")
             raise ArgumentError(
                 f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModalSolution", "Modes", "modes"]
 
+_ROUNDING = 64.0
+"""Units of rounding that an eigenvalue of a rigid motion may have."""
+
 
 def modes(spec: EigenProblem) -> Eigen | Modes:
     """Give meaning to an eigenproblem: of matrices, or of a physics."""
@@ -101,7 +104,8 @@ class Modes(Analysis):
             D = None if C is None else matrix(C, tuple(C.shape[:-1]))
             found = self._general(A, D, B, start_at)
             flat = space.recover(found.vectors.transpose(-1, -2))
-            return ModalSolution(self, scene, M, found.values, flat, found)
+            rest = self._rest(K, M, damped=D is not None)
+            return ModalSolution(self, scene, M, found.values, flat, found, rest)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
         if sigma is None and which == "SM" and not model.determined:
@@ -112,7 +116,8 @@ class Modes(Analysis):
         pencil = Pencil(model, space, K if not below else K - below * M, spec.k, progress)
         found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
         flat = space.recover(found.vectors.transpose(-1, -2))
-        return ModalSolution(self, scene, M, found.values, flat, found)
+        rest = self._rest(K, M, damped=False)
+        return ModalSolution(self, scene, M, found.values, flat, found, rest)
 
     def _general(
         self, A: SparseTensor, C: SparseTensor | None, M: SparseTensor, start_at: Tensor | None
@@ -213,6 +218,17 @@ class Modes(Analysis):
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
         return K, None, operator
 
+    def _rest(self, K: Tensor, M: Tensor, *, damped: bool) -> Tensor | float:
+        """Return the size of eigenvalues ``[*batch, 1]`` that are those of rigid motions, rounding and no more.
+
+        Errors of λ are of the size of eps ‖K‖ / ‖M‖; with damping that is λ², whose root 0 may be a double one.
+        """
+        if self.model.determined:
+            return 0.0
+        sizes = [x.detach().abs().amax(-1, keepdim=True) for x in (K, M)]
+        square: Tensor = _ROUNDING * torch.finfo(sizes[0].dtype).eps * sizes[0] / sizes[1]
+        return square.sqrt() if damped else square
+
     @staticmethod
     def _below(A: Tensor, M: Tensor) -> float:
         """Return a shift a little below zero, where a body that can move freely has no eigenvalue."""
@@ -233,7 +249,7 @@ class ModalSolution(Drawn, AlgebraSolution):
         are complex, by magnitude, with ``|φᴴ M φ| = 1`` and the largest entry real and positive.
     frequencies
         ``sqrt(λ) / 2π`` ``[*batch, k]`` (Hz), of damped motion ``|Im λ| / 2π``; also among the outputs. Not of
-        buckling, nor of operators that are not symmetric.
+        buckling, nor of operators that are not symmetric. Rigid motions have 0, and no ratio of damping (NaN).
     """
 
     drawable = True
@@ -246,12 +262,19 @@ class ModalSolution(Drawn, AlgebraSolution):
         w: Tensor,
         flat: Tensor,
         found: Found,
+        rest: Tensor | float = 0.0,
     ) -> None:
         home, inner = scene.given.home, model.model
         single = len(inner.ranks) == 1
         shaped = inner.numbering.shaped(flat, next(iter(inner.ranks))) if single else flat
         self._flat, self._mass, self._scene = flat, mass, scene
         report = SolveInfo(method=found.method, backend="eigsh", notes=list(found.notes))
+        still = (w.detach().abs() <= rest).sum(-1)
+        if bool((still > 0).any()):
+            report.notes.append(
+                f"{int(still.max())} eigenvalues are those of rigid motions, 0 to rounding"
+            )
+        self.rest = rest.to(home) if isinstance(rest, torch.Tensor) else rest
         outputs = components(model.spec, w, home)
         super().__init__(
             model, {"eigenvalues": w.to(home), "modes": shaped.to(home)}, outputs, report

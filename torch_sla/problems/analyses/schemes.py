@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class BackwardEuler:
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
         u, c = state[0], 1.0 / step.h
-        new = grid.implicit(step.end, (c, 0.0), c * grid.mass(u), u)
+        ahead = torch.add(u, state[1], alpha=step.h) if step.before else u
+        new = grid.implicit(step.end, (c, 0.0), c * grid.mass(u), ahead)
         return new, c * (new - u), u
 
     def rate(self, state: State) -> Tensor:
@@ -159,12 +161,14 @@ class BDF2(BackwardEuler):
         """Go one step."""
         if not step.before:
             return super().step(grid, step, state)
-        u, _, before = state
+        u, rate, before = state
         w = step.h / step.before
         c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
-        known = ((1.0 + w) * u - w**2 / (1.0 + w) * before) / step.h
-        new = grid.implicit(step.end, (c, 0.0), grid.mass(known), u + w * (u - before))
-        return new, c * new - known, u
+        known = torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
+        # The parabola through both with that rate; with steps of one length it is that through three solutions.
+        ahead = torch.add(torch.lerp(u, before, w**2), rate, alpha=(1.0 + w) * step.h)
+        new = grid.implicit(step.end, (c, 0.0), grid.mass(known), ahead)
+        return new, torch.sub(c * new, known), u
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
         """Estimate ``h²(h + h₋)(1 + w)/(1 + 2w) u⃛/6``."""

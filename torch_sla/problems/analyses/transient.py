@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg import SolveInfo
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.crossing import crossing
+from torch_sla.problems.analyses.crossing import crossed, crossing
 from torch_sla.problems.analyses.grid import TimeGrid
 from torch_sla.problems.analyses.march import March
 from torch_sla.problems.analyses.readings import WORTH, Readings, readable
@@ -324,8 +324,7 @@ class Taking:
                 continue
             value = records[event.of]
             row = value[:rows].reshape(rows, *value.shape[1 : 1 + self._batch])
-            times = torch.arange(rows, dtype=row.dtype, device=row.device)
-            if bool(torch.isfinite(crossing(times, row, event.level, event.direction)).all()):
+            if bool(crossed(row, event.level, event.direction).any(0).all()):
                 return True
         return False
 

@@ -358,9 +358,10 @@ class SharedModel:
         rtol: float | None = None,
         repeats: int = 1,
         memory: object = None,
+        known: object = None,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
-        del symmetric, repeats, memory  # seen from the values; kept anyway; refused before
+        del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
         solver = self._solver(values, definite, throw=throw, rtol=rtol)
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")

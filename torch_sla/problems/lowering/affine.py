@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.outputs import OutputSpec
 
-__all__ = ["batched", "is_affine", "is_plain", "shares_row"]
+__all__ = ["batch_of", "batched", "is_affine", "is_plain", "shares_row"]
 
 
 def is_affine(model: Model, output: OutputSpec) -> bool:
@@ -38,12 +38,13 @@ def is_affine(model: Model, output: OutputSpec) -> bool:
 
 def batched(scene: Scene) -> frozenset[str]:
     """Return the names of the parameters that have batch dimensions."""
+    return frozenset(name for name in scene.given if batch_of(scene, name))
 
-    def own(name: str) -> int:
-        parameter = scene.declared[name]
-        return len(parameter.shape) + (parameter.on != "constant")
 
-    return frozenset(name for name, value in scene.given.items() if value.ndim > own(name))
+def batch_of(scene: Scene, name: str) -> tuple[int, ...]:
+    """Return the batch dimensions of a parameter."""
+    parameter, value = scene.declared[name], scene.given[name]
+    return tuple(value.shape[: value.ndim - len(parameter.shape) - (parameter.on != "constant")])
 
 
 def is_plain(scene: Scene, *more: Tensor) -> bool:

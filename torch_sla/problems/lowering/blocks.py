@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.problems.lowering.affine import batched, is_plain
+from torch_sla.problems.lowering.affine import batch_of, batched, is_plain
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken
 from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.timing import in_load
+from torch_sla.problems.specs.outputs import Compliance, Flux, Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,8 @@ __all__ = ["Blocks", "blocks_of", "solve_blocks"]
 
 _BYTES = 256_000_000
 """Of one vector for each member of a block; about six of them are made on the way."""
+_PIECE = 8_000_000
+"""Of a law at the quadrature points for each member of a piece: what is made of it stays near the processor."""
 
 
 class Blocks(NamedTuple):
@@ -39,33 +42,34 @@ class Blocks(NamedTuple):
     dim
         The one that is taken apart.
     width
-        Members of a block along it.
+        Members of a block along it, which are solved at once.
+    piece
+        Those whose loads are assembled at once.
     """
 
     batch: tuple[int, ...]
     dim: int
     width: int
+    piece: int
 
-    def scenes(self, scene: Scene) -> Iterator[tuple[slice, Scene]]:
-        """Yield the members of each block, and the scene with their values."""
-        size, behind = self.batch[self.dim], len(self.batch) - self.dim
+    def scenes(self, scene: Scene, members: slice | None = None) -> Iterator[tuple[slice, Scene]]:
+        """Yield the members of each block, and the scene with their values; of one block those of its pieces."""
+        start, stop = (
+            (0, self.batch[self.dim]) if members is None else (members.start, members.stop)
+        )
+        width, behind = self.width if members is None else self.piece, len(self.batch) - self.dim
         names = batched(scene)
-        for low in range(0, size, self.width):
-            high = min(low + self.width, size)
+        for low in range(start, stop, width):
+            high = min(low + width, stop)
             given = Given()
             given.home, given.laws = scene.given.home, scene.given.laws
             given.update(scene.given)
             for name in names:
                 value = given[name]
-                place = len(_own_batch(scene, name)) - behind
+                place = len(batch_of(scene, name)) - behind
                 if place >= 0 and value.shape[place] > 1:
                     given[name] = value.narrow(place, low, high - low)
             yield slice(low, high), scene.like(given)
-
-
-def _own_batch(scene: Scene, name: str) -> tuple[int, ...]:
-    parameter, value = scene.declared[name], scene.given[name]
-    return tuple(value.shape[: value.ndim - len(parameter.shape) - (parameter.on != "constant")])
 
 
 def blocks_of(model: Model, scene: Scene) -> Blocks | None:
@@ -82,38 +86,61 @@ def blocks_of(model: Model, scene: Scene) -> Blocks | None:
         return None
     if torch.is_grad_enabled() and scene.requires_grad:
         return None
-    batch = tuple(np.broadcast_shapes(*(_own_batch(scene, name) for name in names)))
+    batch = tuple(np.broadcast_shapes(*(batch_of(scene, name) for name in names)))
     dim = max(range(len(batch)), key=batch.__getitem__)
-    row = model.numbering.n * model.field_dtype.itemsize * prod(batch) // max(batch[dim], 1)
-    width = max(1, _BYTES // max(row, 1))
-    count = -(-batch[dim] // width)
-    return Blocks(batch, dim, -(-batch[dim] // count)) if count > 1 else None
+    beside, item = prod(batch) // max(batch[dim], 1), model.field_dtype.itemsize
+    width = _width(batch[dim], model.numbering.n * item * beside, _BYTES)
+    piece = _width(width, model.counts["quadrature"] * item * beside, _PIECE)
+    return Blocks(batch, dim, width, piece) if piece < batch[dim] else None
+
+
+def _width(size: int, each: int, most: int) -> int:
+    """Divide members evenly into blocks of at most so many bytes; return how many each holds."""
+    count = -(-size // max(1, most // max(each, 1)))
+    return -(-size // max(count, 1))
 
 
 def solve_blocks(
     model: Model, scene: Scene, blocks: Blocks, *, throw: bool
 ) -> tuple[Taken, dict[str, Tensor], SolveInfo]:
     """Solve for all members of a batch that share a matrix; return the scene solved, outputs and report."""
-    constraint, dim = model.compiled.constraint, blocks.dim
+    constraint, dim, n = model.compiled.constraint, blocks.dim, model.numbering.n
     matrix = model.matrix(next(blocks.scenes(scene))[1])
     values = matrix.values.to(model.field_dtype)
+    structure = model.structure(matrix.definite, matrix.symmetric)
+    # What is left of the equations needs the loads as they were.
+    again = any(isinstance(o, Flux | Reaction | Compliance) for o in model.spec.outputs)
     held: Tensor | None = None
-    u = values.new_empty(*blocks.batch, model.numbering.n)
+    u = values.new_empty(*blocks.batch, n)
     parts: dict[str, list[Tensor]] = {}
     report: SolveInfo | None = None
     for members, part in blocks.scenes(scene):
-        operator = Operator(values, model.loads(part), matrix.definite, matrix.symmetric)
-        g = model.compiled.sides(model.given_values(part))
+        count = members.stop - members.start
+        # The solver takes columns.
+        shape = (*blocks.batch[:dim], count, *blocks.batch[dim + 1 :])
+        load = values.new_empty(n, *shape).movedim(0, -1)
+        push = values.new_empty(*shape, n) if again else None
+        for some, piece in blocks.scenes(scene, members):
+            F, g = model.loads(piece), model.compiled.sides(model.given_values(piece))
+            if held is None:
+                held, own = constraint.apply(values, F, g)
+            else:
+                own = constraint.load(values, F, g)
+            place = (dim, some.start - members.start, some.stop - some.start)
+            load.narrow(*place).copy_(own)
+            if push is not None:
+                push.narrow(*place).copy_(F)
         if held is None:
-            held, load = constraint.apply(values, operator.load, g)
-        else:
-            load = constraint.load(values, operator.load, g)
-        structure = model.structure(matrix.definite, matrix.symmetric)
+            raise ValueError("a block has pieces")
         u_hat, info = solve_batch(
             constraint.pattern, held, load, structure, model.spec.solver, throw=throw
         )
-        here = u.narrow(dim, members.start, members.stop - members.start)
+        g = model.compiled.sides(model.given_values(part))
+        here = u.narrow(dim, members.start, count)
         here.copy_(model.finished(part, constraint.recover(u_hat, g)))
+        operator = None
+        if push is not None:
+            operator = Operator(values, push, matrix.definite, matrix.symmetric)
         part.trial = not info.converged
         for name, value in Taken(model, part, operator, here).outputs().items():
             parts.setdefault(name, []).append(value)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg.solve import solve
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg import LaggedMultigrid, Pattern, SolveInfo
+    from torch_sla.linalg.known import Known
     from torch_sla.problems.specs.solver import Solver
 
 __all__ = ["Batch", "solve_batch"]
@@ -74,6 +76,7 @@ def solve_batch(
     repeats: int = 1,
     rtol: float | None = None,
     memory: LaggedMultigrid | None = None,
+    known: Known | None = None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve for a batch of matrices and loads.
 
@@ -91,6 +94,8 @@ def solve_batch(
         Tolerance in the place of the solver's.
     memory
         Of a loop over values: what preconditions where the plan takes multigrid by aggregation.
+    known
+        Of a loop over loads that is not recorded, with values that nobody changes: what it knows of them.
 
     Returns
     -------
@@ -115,7 +120,8 @@ def solve_batch(
         if plan.choice.preconditioner == "multigrid" and not plan.facts.lattice:
             backend, method = plan.choice.backend, plan.choice.method
             requests = {"backend": backend, "method": method, "preconditioner": memory}
-    x, info = A.solve(
+    x, info = solve(
+        A,
         b.squeeze(-1) if single else b,
         **requests,
         rtol=rtol,
@@ -124,7 +130,7 @@ def solve_batch(
         adjoint_rtol=solver.adjoint_rtol,
         x0=x0 if x0 is None or not single else x0.squeeze(-1),
         repeats=repeats,
-        info=True,
         throw=throw,
+        known=None if A.is_batched else known,
     )
     return batch.join(x.unsqueeze(-1) if single else x), info

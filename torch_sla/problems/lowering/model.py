@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
 from torch_sla.problems.lowering.conditions import point_loads, positions
 from torch_sla.problems.lowering.frame import Frame
@@ -180,7 +181,7 @@ class Model(Frame, ABC):
         blocks = None if start is not None or fast is not None else blocks_of(self, scene)
         if fast is not None:
             u, report = fast
-            taken = Taken(self, scene, None, u)
+            taken = Taken(self, scene, None, self.widened(scene, u))
             outputs = taken.outputs()
         elif blocks is not None:
             taken, outputs, report = solve_blocks(self, scene, blocks, throw=throw)
@@ -188,7 +189,7 @@ class Model(Frame, ABC):
             u, operator, report = self.state(scene, start, throw=throw, progress=progress)
             # What failed may be NaN; the report says so, and laws of it are taken as they come.
             scene.trial = not report.converged
-            taken = Taken(self, scene, operator, u)
+            taken = Taken(self, scene, operator, self.widened(scene, u))
             outputs = taken.outputs()
         taken.forget()
         if not info:
@@ -223,6 +224,20 @@ class Model(Frame, ABC):
             # A report outlives its solve: it makes the matrix again where it is asked about that.
             report.matrix = partial(self._constrained, scene)
         return self.finished(scene, constraint.recover(u_hat, g)), operator, report
+
+    def seen_batch(self, scene: Scene) -> tuple[int, ...]:
+        """Batch dimensions of the parameters that outputs use, which the solution may not depend on."""
+        return tuple(
+            np.broadcast_shapes(*(batch_of(scene, n) for n in self._seen & scene.given.keys()))
+        )
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        return self.names_in(lambda path: path[0] == "outputs") & self.declared.keys()
+
+    def widened(self, scene: Scene, u: Tensor) -> Tensor:
+        """Return a solution ``[*batch, n]`` with the batch dimensions of all that outputs make of it."""
+        return u.expand(*np.broadcast_shapes(u.shape[:-1], self.seen_batch(scene)), -1)
 
     @torch.no_grad()
     def _constrained(self, scene: Scene) -> Tensor:

@@ -121,7 +121,10 @@ class Poisson(Model):
 
     # -- values ---------------------------------------------------------------------------------
 
-    def _coefficients(self, scene: Scene, sites: BasisSites) -> _Coefficients:
+    def _coefficients(
+        self, scene: Scene, sites: BasisSites, *, source: bool = False
+    ) -> _Coefficients:
+        """Evaluate the laws of the cells; the source, of which a batch may be large, where it is asked for."""
         spec = self.spec
 
         def maybe(name: str) -> Tensor | None:
@@ -129,7 +132,7 @@ class Poisson(Model):
             return None if law is None else scene.evaluate(law, sites, name).tensor
 
         kappa = scene.evaluate(spec.diffusivity, sites, "diffusivity")
-        reaction, source = maybe("reaction"), maybe("source")
+        reaction, f = maybe("reaction"), maybe("source") if source else None
         velocity = None
         if spec.advection is not None:
             velocity = self.vector(scene, spec.advection, sites, "advection")
@@ -147,9 +150,9 @@ class Poisson(Model):
             if kappa.rank == 2:
                 scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
             time = weak.streamline_time(velocity, scalar, sites.basis.geometry.inverse)
-        if source is None:
-            source = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
-        return _Coefficients(kappa, velocity, reaction, source, time)
+        if f is None:
+            f = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
+        return _Coefficients(kappa, velocity, reaction, f, time)
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble what does not see the solution: stiffness, advection, reaction, exchange."""
@@ -237,7 +240,7 @@ class Poisson(Model):
         return {"u": Dual(-self.inflow(scene, i, sites))}
 
     def _cell_duals(self, scene: Scene, sites: BasisSites) -> Duals:
-        c = self._coefficients(scene, sites)
+        c = self._coefficients(scene, sites, source=True)
         u, slope = sites.field("u").tensor, sites.field("grad(u)").tensor
         flow = _times(c.kappa, slope)
         rest = -c.source
@@ -311,7 +314,8 @@ class Poisson(Model):
         total = super().work(scene, operator, u)
         if self._cells_nonlinear:
             cells = scene.cells(u)
-            c, value = self._coefficients(scene, cells), cells.field("u").tensor
+            c = self._coefficients(scene, cells, source=True)
+            value = cells.field("u").tensor
             if c.velocity is not None and c.time is not None:
                 along = (c.velocity * cells.field("grad(u)").tensor).sum(-1)
                 value = value + c.time * along

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def summary(solution: Named) -> dict[str, Any]:
     for name, value in solution.outputs.items():
         large = value.numel() > SHOWN
         outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
-    return {
+    found = {
         "problem": solution.spec.name,
         "type": solution.spec.type,
         **identity(solution),
@@ -101,23 +102,21 @@ def summary(solution: Named) -> dict[str, Any]:
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": outputs,
         **(
-            {"events": {n: _times(when) for n, when in solution.events.items()}}
+            {"events": {n: _plain(when) for n, when in solution.events.items()}}
             if solution.events
             else {}
         ),
     }
+    return {name: _finite(value) for name, value in found.items()}
 
 
-def _times(when: Tensor) -> Any:
-    """Return times of events; None for never, which JSON has no number for."""
-    found = torch.where(when.isfinite(), when, torch.nan).detach().tolist()
-    return _known(found)
-
-
-def _known(times: Any) -> Any:
-    if isinstance(times, list):
-        return [_known(t) for t in times]
-    return times if times == times else None
+def _finite(found: Any) -> Any:
+    """Put None where a number is none, as for an event that never happened: JSON has no other word for it."""
+    if isinstance(found, dict):
+        return {name: _finite(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _unknowns(solution: Named) -> int:
