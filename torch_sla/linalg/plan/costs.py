@@ -234,7 +234,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     else:
         # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
         wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
-        wide = wide if facts.diagonal else 1.6 * (n / 1e4) ** 0.16 * wide
+        wide = wide if facts.diagonal else 1.7 * max(1.0, n / 2e4) ** 0.16 * wide
         entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
         stored = entries / 2
