@@ -20,6 +20,7 @@ import torch
 from torch_sla.linalg import DSparseTensor
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.launch import launched
+from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy
 from torch_sla.linalg.distributed.precond.multigrid import Hierarchy, PartMultigrid
 from torch_sla.linalg.distributed.processes import Processes
 
@@ -71,36 +72,56 @@ def give_freed_memory_back() -> None:
         library.mallopt(trim, 1 << 16)
 
 
-def hierarchy(D: DSparseTensor) -> Hierarchy:
+Built = Hierarchy | LatticeHierarchy
+
+
+def hierarchy(D: DSparseTensor, options: PartMultigrid) -> Built:
     """Levels as a solve makes them; all call it together."""
-    return PartMultigrid().build_parts(D.sharding, D.slot_values(), None)
+    return options.build_parts(D.sharding, D.slot_values(), None)
 
 
-def levels(D: DSparseTensor, built: Hierarchy) -> list[dict[str, int]]:
-    """Unknowns, stored entries and halo entries of every level, over all processes; all call it together."""
+def levels(D: DSparseTensor, built: Built) -> list[dict[str, int]]:
+    """Sizes of every level over all processes, those that are gathered left out; all call it together.
+
+    Unknowns, stored entries and halo entries of matrix and transfer; of a lattice those that a cycle brings around the
+    boxes of a level and next to those of the coarse one.
+    """
+    names = ("n", "nnz", "halo", "p_nnz", "p_halo")
     found = []
+    if isinstance(built, LatticeHierarchy):
+        names = ("n", "around", "near")
     for level in built._levels:
-        A, P = level.A.sharding, level.P.sharding
-        sizes = [A.rows.n_held, A.pattern.nnz_csr, A.halo.size, P.pattern.nnz_csr, P.halo.size]
+        if isinstance(built, LatticeHierarchy):
+            around, near = level.grid.around.halo.size, level.coarse.near.halo.size
+            sizes = [level.grid.layout.n_held, around, near]
+        else:
+            A, P = level.A.sharding, level.P.sharding
+            sizes = [A.rows.n_held, A.pattern.nnz_csr, A.halo.size, P.pattern.nnz_csr, P.halo.size]
         total = D.comm.reduce(torch.tensor(sizes, device=D.device)).tolist()
-        found.append(dict(zip(("n", "nnz", "halo", "p_nnz", "p_halo"), total, strict=True)))
+        found.append(dict(zip(names, total, strict=True)))
     return found
 
 
-def needed(D: DSparseTensor, built: Hierarchy) -> int:
+def needed(D: DSparseTensor, built: Built) -> int:
     """Bytes that the halos need in one iteration, over all processes.
 
-    A cycle multiplies with the matrix of a level four times (once before, once for the residual, twice after) and
-    crosses to the next level and back, in the precision of the levels; conjugate gradients multiply once more on the
-    finest.
+    On a lattice a cycle brings a residual around the boxes of a level and a correction next to the coarse ones. Of
+    aggregates it multiplies with the matrix of a level four times (once before, once for the residual, twice after) and
+    crosses to the next level and back. Both in the precision of the levels; conjugate gradients multiply once more on
+    the finest.
     """
     found = levels(D, built)
-    sent = sum(4 * level["halo"] + 2 * level["p_halo"] for level in found) * built.dtype.itemsize
-    return sent + 8 * found[0]["halo"]
+    if isinstance(built, LatticeHierarchy):
+        sent = sum(level["around"] + level["near"] for level in found)
+    else:
+        sent = sum(4 * level["halo"] + 2 * level["p_halo"] for level in found)
+    halo = D.comm.reduce(torch.tensor([D.sharding.halo.size], device=D.device))
+    return sent * built.dtype.itemsize + 8 * int(halo)
 
 
-def run(n: int, parts: int | None, device: torch.device, preconditioner: str) -> dict[str, object]:
+def run(n: int, parts: int | None, device: torch.device, method: str) -> dict[str, object]:
     """Make, solve, and count."""
+    preconditioner = PartMultigrid(method=method)
     shared = torch.distributed.is_initialized()
     comm = Processes(parts=parts) if shared else InProcess(parts or 1)
     before, start = peak(device), time.perf_counter()
@@ -143,14 +164,14 @@ def run(n: int, parts: int | None, device: torch.device, preconditioner: str) ->
     memory, solve, setup, iteration = comm.reduce(most, "max").tolist()
     sent = torch.tensor([each["bytes"], each["messages"]], dtype=torch.float64, device=device)
     each["bytes"], each["messages"] = comm.reduce(sent).tolist()
-    built = hierarchy(D) if preconditioner == "multigrid" else None
+    built = hierarchy(D, preconditioner)
     return {
         "n": n,
         "unknowns": n**3,
         "parts": comm.parts,
         "processes": comm.world,
         "device": str(device.type),
-        "preconditioner": preconditioner,
+        "method": method,
         "iterations": info.iterations,
         "residual": info.residual,
         "make_s": round(setup, 4),
@@ -158,8 +179,8 @@ def run(n: int, parts: int | None, device: torch.device, preconditioner: str) ->
         "iteration_cpu_s": round(iteration, 5),
         "setup_cpu_s": round(times[0] - (infos[0].iterations + 1) * iteration, 4),
         "sent_per_iteration": each,
-        "needed_bytes": None if built is None else needed(D, built),
-        "levels": None if built is None else levels(D, built),
+        "needed_bytes": needed(D, built),
+        "levels": levels(D, built),
         "memory_per_process": int(memory),
         "memory_per_unknown": round(memory / (n**3 / comm.world), 1),
     }
@@ -175,12 +196,12 @@ def main() -> None:
         action="store_true",
         help="count no memory that was freed; times are longer then",
     )
-    parser.add_argument("--preconditioner", default="multigrid")
+    parser.add_argument("--method", default="lattice", help="of PartMultigrid")
     given = parser.parse_args()
     if given.memory:
         give_freed_memory_back()
     with launched(given.device) as ranks:
-        found = run(given.n, given.parts, ranks.device, given.preconditioner)
+        found = run(given.n, given.parts, ranks.device, given.method)
         if ranks.first:
             print(json.dumps({**found, "backend": ranks.backend}))
 

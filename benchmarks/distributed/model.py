@@ -1,6 +1,7 @@
 """The scaling model on paper, as a program: time, memory and messages of CG with multigrid in parts.
 
     python benchmarks/distributed/model.py            # 400 million unknowns on 1, 3, 8 H200; 10 billion on 64
+    python benchmarks/distributed/model.py --method smoothed_aggregation     # of a matrix that is no lattice
     python benchmarks/distributed/model.py --check    # against small runs on this machine: in one process and with gloo
 
 A seven-point Laplacian on a cube of ``n`` points along an edge, cut into blocks. `docs/design/distributed_scaling.md`
@@ -17,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from math import log2, prod
 from pathlib import Path
+
+from torch_sla.linalg.distributed.lattice.boxes import cut
 
 HERE = Path(__file__).parent
 
@@ -51,6 +54,11 @@ ITERATIONS = 10  # to 1e-8; 8 to 10 measured from 16^3 to 96^3, and it does not 
 # Most memory of a process over its unknowns, measured at 96^3 by one process and by two: the setup's.
 BYTES_ALONE, BYTES_SHARED = 580.0, 840.0
 SETUP = 60.0  # setup over one iteration, in processor time, measured at 48^3 and 64^3
+# The same of lattices.
+GATHERED = 4096
+LATTICE_ITERATIONS = 14  # 13 and 14 measured from 16^3 to 96^3
+LATTICE_ALONE, LATTICE_SHARED = 600.0, 620.0
+LATTICE_SETUP = 25.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,69 @@ def levels(n: float, parts: int) -> list[Level]:
     return found
 
 
+@dataclass(frozen=True)
+class LatticeLevel:
+    """One level of the mean share of a lattice: own points, neighbours, points brought around and next to it."""
+
+    n: float
+    codes: int
+    around: float
+    near: float
+
+
+def lattice_levels(n: float, parts: int) -> list[LatticeLevel]:
+    """Levels of a cube with about ``n`` points along an edge, from the boxes themselves."""
+    edge = round(n)
+    shape = (edge, edge, edge)
+    boxes, found, codes = cut(shape, parts), [], 7
+    while prod(shape) > GATHERED:
+        coarse = tuple((m + 1) // 2 for m in shape)
+        below = [box.halved((0, 1, 2)) for box in boxes]
+        around = sum(box.padded(shape).n - box.n for box in boxes)
+        near = sum(box.grown(coarse).n - box.n for box in below)
+        found.append(LatticeLevel(prod(shape) / parts, codes, around / parts, near / parts))
+        shape, boxes, codes = coarse, below, 27
+    return found
+
+
+def lattice_sent(n: float, parts: int) -> float:
+    """Bytes that a process sends in one iteration: two exchanges on a level, and faces for conjugate gradients."""
+    edge = round(n)
+    faces = 0
+    for box in cut((edge, edge, edge), parts):
+        for axis in range(3):
+            inner = (box.low[axis] > 0) + (box.high[axis] < edge)
+            faces += inner * box.n // max(box.shape[axis], 1)
+    cycle = sum(s.around + s.near for s in lattice_levels(n, parts))
+    return SINGLE * cycle + DOUBLE * faces / parts
+
+
+def lattice_messages(n: float, parts: int) -> float:
+    """Messages that a process sends in one iteration."""
+    faces = [2 * (q - 1) / q for q in grid(parts)]
+    around = prod(1 + f for f in faces) - 1
+    return sum(faces) + 2 * around * len(lattice_levels(n, parts))
+
+
+def lattice_iteration(n: float, parts: int, machine: Machine) -> tuple[float, float]:
+    """Seconds of one iteration, and how many of them are waiting: exchanges of a level are not hidden."""
+    time = waited = 0.0
+    for i, s in enumerate(lattice_levels(n, parts)):
+        # Two passes over the stencils; vectors, smoother and weights in single precision.
+        work = (8 * s.codes + 60) * s.n
+        if i == 0:
+            work += (12 * 7 + 24 + 80) * s.n  # conjugate gradients, in double precision
+        exchange = 0.0
+        if parts > 1:
+            exchange = 2 * machine.latency + SINGLE * (s.around + s.near) / machine.link
+        time += work / machine.bandwidth + exchange + 2 * machine.dispatch
+        waited += exchange
+    if parts > 1:
+        ends = 3 * machine.latency * log2(parts) + SINGLE * GATHERED / machine.link
+        time, waited = time + ends, waited + ends
+    return time + 4 * machine.dispatch, waited
+
+
 def sent(shares: list[Level]) -> float:
     """Bytes that a process sends in one iteration."""
     cycle = sum(4 * s.halo + 2 * s.p_halo for s in shares)
@@ -135,8 +206,9 @@ def iteration(shares: list[Level], parts: int, machine: Machine) -> tuple[float,
     return time + reduce + gather, waited + reduce + gather
 
 
-def table() -> str:
+def table(method: str = "lattice") -> str:
     """Predictions for the sizes that count."""
+    structured = method == "lattice"
     rows = [
         (
             "| unknowns | processes | unknowns each | memory each | fits | one iteration | of it waiting | setup "
@@ -152,15 +224,24 @@ def table() -> str:
         (10e9, 64, H200_NETWORK),
         (10e9, 256, H200_NETWORK),
     ):
-        shares = levels(total ** (1 / 3), parts)
-        seconds, waiting = iteration(shares, parts, machine)
-        memory = (BYTES_ALONE if parts == 1 else BYTES_SHARED) * total / parts
+        n = total ** (1 / 3)
+        shares = levels(n, parts)
+        if structured:
+            seconds, waiting = lattice_iteration(n, parts, machine)
+            each = LATTICE_ALONE if parts == 1 else LATTICE_SHARED
+            setup, iterations = LATTICE_SETUP * seconds, LATTICE_ITERATIONS
+            traffic, count = lattice_sent(n, parts), lattice_messages(n, parts)
+        else:
+            seconds, waiting = iteration(shares, parts, machine)
+            each = BYTES_ALONE if parts == 1 else BYTES_SHARED
+            setup, iterations = SETUP * seconds, ITERATIONS
+            traffic, count = sent(shares), messages(shares, parts)
+        memory = each * total / parts
         fits = "yes" if memory < machine.memory else f"no ({memory / machine.memory:.1f}x)"
-        setup = SETUP * seconds
         rows.append(
             f"| {total / 1e6:,.0f} M | {parts} | {total / parts / 1e6:,.0f} M | {memory / 1e9:.0f} GB | {fits} "
             f"| {1e3 * seconds:.1f} ms | {waiting / seconds:.0%} | {setup:.2f} s "
-            f"| {setup + ITERATIONS * seconds:.2f} s | {sent(shares) / 1e6:.1f} MB | {messages(shares, parts):.0f} |"
+            f"| {setup + iterations * seconds:.2f} s | {traffic / 1e6:.1f} MB | {count:.0f} |"
         )
     return "\n".join(rows)
 
@@ -168,9 +249,9 @@ def table() -> str:
 # -- against what is measured ---------------------------------------------------------------------
 
 
-def measured(n: int, parts: int, processes: int) -> dict:
+def measured(n: int, parts: int, processes: int, method: str) -> dict:
     """Run `measure.py` once."""
-    script = [str(HERE / "measure.py"), str(n), "--parts", str(parts)]
+    script = [str(HERE / "measure.py"), str(n), "--parts", str(parts), "--method", method]
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -181,7 +262,7 @@ def measured(n: int, parts: int, processes: int) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def check(largest: int) -> str:
+def check(largest: int, method: str) -> str:
     """Compare bytes and messages of small runs with the model, and exactly with what the halos need."""
     rows = [
         (
@@ -198,13 +279,17 @@ def check(largest: int) -> str:
     for n, parts, processes in runs:
         if n > largest:
             continue
-        found = measured(n, parts, processes)
-        shares = levels(n, parts)
+        found = measured(n, parts, processes, method)
+        if method == "lattice":
+            said = lattice_sent(n, parts), lattice_messages(n, parts)
+        else:
+            shares = levels(n, parts)
+            said = sent(shares), messages(shares, parts)
         total = found["sent_per_iteration"]
         rows.append(
             f"| {n}³ = {n**3:,} | {parts} | {processes} | {found['iterations']} | {total['bytes']:,.0f} B "
-            f"| {found['needed_bytes']:,} B | {parts * sent(shares):,.0f} B | {total['messages']:.0f} "
-            f"| {parts * messages(shares, parts):.0f} "
+            f"| {found['needed_bytes']:,} B | {parts * said[0]:,.0f} B | {total['messages']:.0f} "
+            f"| {parts * said[1]:.0f} "
             f"| {found['memory_per_process'] / 1e6:.0f} MB |"
         )
         print(rows[-1], file=sys.stderr)
@@ -215,8 +300,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="run small sizes and compare")
     parser.add_argument("--largest", type=int, default=64, help="points along an edge, at most")
+    parser.add_argument("--method", default="lattice", choices=("lattice", "smoothed_aggregation"))
     given = parser.parse_args()
-    print(check(given.largest) if given.check else table())
+    print(check(given.largest, given.method) if given.check else table(given.method))
 
 
 if __name__ == "__main__":

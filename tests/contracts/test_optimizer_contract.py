@@ -218,6 +218,7 @@ TIGHT = {"gradient_tolerance": 1e-7}
 
 RUNS = {
     "lbfgs": (LBFGS(**TIGHT), (*FREE, "decay")),
+    "lbfgs_restarted": (LBFGS(restart=25, **TIGHT), (*FREE, "decay")),
     "newton_cg": (NewtonCG(**TIGHT), (*FREE, "decay")),
     "gauss_newton": (GaussNewton(**TIGHT), ("squares", "decay")),
     "levenberg_marquardt": (LevenbergMarquardt(**TIGHT), ("squares", "decay")),

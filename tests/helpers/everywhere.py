@@ -318,7 +318,7 @@ def _lobpcg(device: torch.device) -> dict[str, Tensor]:
     return {"w": w}
 
 
-@_entry("general eigenvalues")
+@_entry("general eigenvalues", factors=True)
 def _eigs(device: torch.device) -> dict[str, Tensor]:
     A = _general(30, device)
     w, _ = A.eigs(k=3)
@@ -356,6 +356,14 @@ def _factors(device: torch.device) -> dict[str, Tensor]:
     lu = B.lu()
     out["lu"], out["lu transposed"] = lu.solve(c), lu.solve_transposed(c)
     return out | _backward((out["lu"] ** 3).sum(), b=B.values)
+
+
+@_entry("entries of inverses", factors=True)
+def _inverse_entries(device: torch.device) -> dict[str, Tensor]:
+    A = _grid(5, device)
+    entries = A.cholesky().selected_inverse().values
+    inertia = torch.tensor(A.ldlt().inertia(), device=device)
+    return {"entries": entries, "inertia": inertia, **_backward((entries**3).sum(), a=A.values)}
 
 
 @_entry("direct solves", factors=True)

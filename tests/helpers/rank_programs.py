@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -26,14 +28,18 @@ __all__ = [
     "arithmetic",
     "assembled",
     "checks",
+    "curved",
+    "lattice",
     "matrix",
     "newton",
+    "on_a_lattice",
     "one_part",
     "poisson",
     "preconditioned",
     "rhs",
     "solved",
     "spectral",
+    "tensor_of",
 ]
 
 Held = dict[str, Any]
@@ -340,4 +346,68 @@ def newton(group: Any, method: str, parts: int | None = None) -> Held:
         "q": q.grad,
         "f": summed(comm, f.grad),
         "gathered": gathered,
+    }
+
+
+def curved(group: Any, parts: int | None = None) -> Held:
+    """Second derivatives through sums over processes, and Newton's method on a residual that has one."""
+    comm = _communicator(group, parts)
+    A, _ = matrix("irregular")
+    D = cut(comm, A, A.values)
+    x = D.vector(rhs(A.shape[-1], A.dtype)).local.detach().requires_grad_()
+    v = DVector(x, D.layout)
+    loss = (D @ v).norm() ** 3 + v.dot(v) ** 2 + (v * v.norm()).full_tensor()[:9].prod()
+    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+    (h,) = torch.autograd.grad((DVector(g, D.layout) ** 3).sum(), x)
+
+    def residual(u: DVector, A: DSparseTensor) -> DVector:
+        F: DVector = A @ u + u.dot(u) * u - b
+        return F
+
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    u, info = D.nonlinear_solve(residual, D.zeros(), rtol=1e-12, info=True)
+    return {
+        "h": whole(D, h),
+        "u": whole(D, D.vector(u).local),
+        "iterations": info.iterations,
+    }
+
+
+def tensor_of(A: Any) -> SparseTensor:
+    """Return a `SparseTensor` of anything SciPy takes."""
+    coo = sp.coo_array(A)
+    row, col = (torch.from_numpy(i.astype(np.int64)) for i in (coo.row, coo.col))
+    return SparseTensor(torch.from_numpy(coo.data.copy()), row, col, coo.shape)
+
+
+def lattice(shape: tuple[int, ...], weights: tuple[float, ...]) -> SparseTensor:
+    """Return a Laplacian on a box, the last edge the fastest."""
+    total: Any = 0
+    for axis, weight in enumerate(weights):
+        factor: Any = sp.eye_array(1)
+        for other, n in enumerate(shape):
+            one = np.ones(n - 1)
+            second = sp.diags_array([-one, 2 * np.ones(n), -one], offsets=[-1, 0, 1])
+            factor = sp.kron(factor, second if other == axis else sp.eye_array(n))
+        total = total + weight * factor
+    return tensor_of(total)
+
+
+def on_a_lattice(group: Any, how: str) -> Held:
+    """A solve on stencils in parts, and its gradient."""
+    comm = Processes(group)
+    A = lattice((13, 10, 9), (1.0, 1e-2, 1.0))
+    values = A.values.clone().requires_grad_()
+    D = DSparseTensor.from_device_mesh(
+        values, A.row_indices, A.col_indices, tuple(A.shape), group, partition_method=how
+    )
+    options = PartMultigrid(method="lattice", coarse_size=40)
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    x, info = D.solve(b, preconditioner=options, rtol=1e-13, info=True)
+    (x**3).sum().backward()
+    assert values.grad is not None
+    return {
+        "x": whole(D, x.local.detach()),
+        "values": summed(comm, values.grad),
+        "iterations": info.iterations,
     }

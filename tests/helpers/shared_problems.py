@@ -253,6 +253,31 @@ def drifting() -> tuple[Any, dict[str, Any]]:
     return problem, {"k": _number(0.7)}
 
 
+def strip() -> tuple[Any, dict[str, Any]]:
+    """A long lattice, of which a process sees a piece: supports, loads and probes far from each other."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(28, 3), size=(7.0, 1.0), grading=(2.0, 1.0)),
+        model="plane_stress",
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet(on="left", value=0.0, component=0),
+            sla.Dirichlet(on="x < 1 and y < 1e-9", value=0.0, component=1),
+            sla.Neumann(on="x > 6.5 and y > 0.999", traction=(0.0, -0.1)),
+            sla.PointLoad(at=[(2.5, 0.5), (7.0, 1.0)], value=(sla.Parameter("F"), 0.1)),
+        ],
+        outputs=[
+            sla.Compliance("work"),
+            sla.Probe("tip", at=[(7.0, 0.5), (0.3, 0.2), (3.0, 1.0)]),
+            sla.Reaction("held", on="left"),
+            sla.Maximum("stress", "von_mises(stress)"),
+            sla.Field("strain", "trace(strain)", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(168), "F": _number(0.4)}
+
+
 def _ring(n: int) -> SparseTensor:
     """A symmetric matrix of a ring, with weights."""
     i = torch.arange(n)
@@ -339,7 +364,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
-        *(system, drums, reaction, cases, marches),
+        *(strip, system, drums, reaction, cases, marches),
     )
 }
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,7 @@ class Checkpoints:
         self.directory, self.keep = Path(directory), keep
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity)))
         self._cost, self._last = _FASTEST, time.monotonic()
+        self._since: deque[int] = deque(maxlen=keep)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -105,6 +107,7 @@ class Checkpoints:
         tensors: Mapping[str, Tensor],
         data: Mapping[str, Any] | None = None,
         records: Mapping[str, Tensor] | None = None,
+        since: int = 0,
     ) -> None:
         """Write a state whole or not at all, then drop older ones.
 
@@ -116,6 +119,8 @@ class Checkpoints:
             The state: tensors by name, and what JSON can hold.
         records
             What was found since the last save; kept for good, see `records`.
+        since
+            The step up to which records are needed no more by this state; they go with the states that need them.
         """
         start = time.monotonic()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -124,6 +129,11 @@ class Checkpoints:
         self._write(self._path("state", step), step, tensors, data or {})
         for old in self._files("state")[: -self.keep]:
             old.unlink(missing_ok=True)
+        self._since.append(since)
+        if min(self._since) > 0 and len(self._since) == self.keep:
+            for old in self._files("records"):
+                if _step(old) <= min(self._since):
+                    old.unlink(missing_ok=True)
         self._last = time.monotonic()
         self._cost = max(self._last - start, _FASTEST)
         logger.debug("saved step %d in %s (%.1f ms)", step, self.directory, 1e3 * self._cost)
@@ -185,6 +195,22 @@ class Checkpoints:
                 logger.warning("%s is skipped: %s", path, damage)
         return None
 
+    @property
+    def steps(self) -> list[int]:
+        """Steps that there is a state of, whole or not."""
+        return [_step(path) for path in self._files("state")]
+
+    def at(self, step: int) -> Checkpoint | None:
+        """Return the state of a step; None where it is damaged or not there. Errors as of `latest`."""
+        path = self._path("state", step)
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            return None
+        except _DamagedError as damage:
+            logger.warning("%s is skipped: %s", path, damage)
+            return None
+
     def records(self, step: int) -> list[dict[str, Tensor]]:
         """Return what `save` was given as records up to a step, in order.
 
@@ -195,8 +221,8 @@ class Checkpoints:
         """
         found = []
         for path in self._files("records"):
-            if int(path.stem.partition("-")[2]) > step:
-                path.unlink()
+            if _step(path) > step:
+                path.unlink(missing_ok=True)
                 continue
             try:
                 found.append(self._read(path).tensors)
@@ -236,6 +262,10 @@ class Checkpoints:
                 f"{path} belongs to another run: {'; '.join(differences)}; take another folder, or go on with "
                 "the same declaration, values, versions and threads"
             )
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
 
 
 def opened(

@@ -12,6 +12,7 @@
 //   cycle        one application of the preconditioner
 //   lattice...   the same on stencils, where the pattern is a lattice
 //   lanes        several right-hand sides side by side as the elements of one vector
+//   rows         the caller's matrix, as Krylov methods read it
 //   cg, krylov   conjugate gradients, GMRES and BiCGStab around it, with few passes over memory
 #pragma once
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from tests.helpers import rank_programs as programs
 from torch_sla.linalg import DSparseTensor
+from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,21 @@ def test_as_on_the_cpu(preconditioner: str) -> None:
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_stencils_as_on_the_cpu(parts: int) -> None:
+    A = programs.lattice((21, 30, 17), (1.0, 1e-3, 1.0))
+    r, out = programs.rhs(A.shape[-1], A.dtype, 2), []
+    for device in ("cpu", "cuda"):
+        D = A.partition(parts, partition_method="lattice", device=device)
+        options = PartMultigrid(method="lattice", dtype="float64", coarse_size=100)
+        made = options.build_parts(D.sharding.slots, D.slot_values(), None)
+        at = D.layout.names
+        z = torch.empty_like(r)
+        z[at.cpu()] = made.apply(r.to(device)[at]).cpu()
+        out.append(z)
+    torch.testing.assert_close(*out, rtol=1e-10, atol=1e-12)
+
+
 def test_spectra_as_on_the_cpu() -> None:
     A = programs.poisson(14)
     D = DSparseTensor(A.values, A.row_indices, A.col_indices, (196, 196), 3, device="cuda")
@@ -62,5 +78,10 @@ def test_nccl(tmp_path: Path) -> None:
         assert info.iterations < 20
         exact = A.solve(programs.rhs(900, A.dtype))
         torch.testing.assert_close(x.full_tensor().cpu(), exact, rtol=1e-7, atol=1e-7)
+        # What lives on the CPU goes through the device of the group.
+        there = D.comm.reduce(torch.tensor([1.0, 2.0 + 1.0j]))
+        assert there.device.type == "cpu"
+        assert there.tolist() == [1.0, 2.0 + 1.0j]
+        assert D.comm.gather(torch.arange(3))[0].tolist() == [0, 1, 2]
     finally:
         dist.destroy_process_group()

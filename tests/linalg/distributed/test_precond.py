@@ -97,7 +97,7 @@ def test_points_are_kept_where_coefficients_jump(shape: tuple[int, ...], kind: s
     if kind == "two":
         aggregates = PartMultigrid(method="smoothed_aggregation")
         _, info = D.solve(b, preconditioner=aggregates, info=True, throw=False, maxiter=40)
-        assert not info.converged or info.iterations > 1.5 * serial
+        assert not info.converged or info.iterations > 1.25 * serial
 
 
 def test_kept_points_are_those_of_one_part() -> None:
@@ -239,7 +239,7 @@ def test_requests_that_cannot_be_honoured() -> None:
         PartMultigrid(degree=0)
     with pytest.raises(ArgumentError, match="`method` must be"):
         PartMultigrid(method="ruge_stueben")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="kept points are of scalars"):
+    with pytest.raises(ArgumentError, match="is for scalars"):
         PartMultigrid(method="classical", block=2)
     wave, _ = programs.matrix("irregular", torch.complex128)
     with pytest.raises(DTypeError, match="multigrid in parts is for real"):

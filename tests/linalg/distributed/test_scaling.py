@@ -30,7 +30,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.mark.parametrize("parts", [2, 8])
 def test_an_iteration_sends_what_the_halos_need(parts: int) -> None:
-    found = load("measure").run(16, parts, torch.device("cpu"), "multigrid")
+    found = load("measure").run(16, parts, torch.device("cpu"), "smoothed_aggregation")
     model = load("model")
     shares = model.levels(16, parts)
     sent = found["sent_per_iteration"]
@@ -38,6 +38,16 @@ def test_an_iteration_sends_what_the_halos_need(parts: int) -> None:
     assert sent["reductions"] == 1.0
     assert parts * model.sent(shares) == pytest.approx(sent["bytes"], rel=0.1)
     assert parts * model.messages(shares, parts) == pytest.approx(sent["messages"], rel=0.1)
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_of_a_lattice_the_model_knows_every_byte(parts: int) -> None:
+    found = load("measure").run(20, parts, torch.device("cpu"), "lattice")
+    model, sent = load("model"), found["sent_per_iteration"]
+    assert sent["bytes"] == found["needed_bytes"]
+    assert sent["reductions"] == 1.0
+    assert parts * model.lattice_sent(20, parts) == pytest.approx(sent["bytes"], rel=1e-12)
+    assert parts * model.lattice_messages(20, parts) == pytest.approx(sent["messages"], rel=1e-12)
 
 
 def test_memory_of_an_unknown() -> None:
@@ -48,7 +58,7 @@ def test_memory_of_an_unknown() -> None:
     # Some 500 bytes of it do not grow with the problem at this size.
     assert found["memory_per_unknown"] < 1400
     model = load("model")
-    shares = {p: model.BYTES_SHARED * 400e6 / p for p in (3, 8)}
+    shares = {p: model.LATTICE_SHARED * 400e6 / p for p in (3, 8)}
     assert max(shares.values()) < model.H200.memory
 
 
@@ -61,4 +71,5 @@ def test_predictions() -> None:
     few, many = (model.levels(700, p) for p in (8, 64))
     assert 8 * model.sent(few) < 64 * model.sent(many)
     assert model.sent(many) < model.sent(few)
-    assert len(model.table().splitlines()) == 8
+    for method in ("lattice", "smoothed_aggregation"):
+        assert len(model.table(method).splitlines()) == 8

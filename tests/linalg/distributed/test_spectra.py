@@ -41,6 +41,17 @@ def agree(A: SparseTensor, loss: Any, parts: int = 4, scale: float = 1e-7) -> No
         torch.testing.assert_close(x, y, rtol=scale, atol=scale * float(x.abs().max()))
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e36])
+def test_sizes_that_single_precision_does_not_have(size: float) -> None:
+    """Levels of the preconditioner are float32, and so are the residuals it is given."""
+    A = programs.lattice((30, 21), (1.0, 1.0))
+    exact = A.eigsh(3, "SA")[0]
+    for how in ("lattice", "metis"):
+        D = A.partition(3, partition_method=how)
+        w, _ = D.with_values(size * D.values).eigsh(3, "SA")
+        torch.testing.assert_close(w / size, exact, rtol=1e-9, atol=0)
+
+
 def weights(n: int) -> Tensor:
     return torch.linspace(1, 2, n, dtype=torch.float64).unsqueeze(1)
 
@@ -214,3 +225,19 @@ def test_the_same_block_several_times() -> None:
     top = torch.linalg.eigvals(block).abs().sort(descending=True).values[:2]
     torch.testing.assert_close(w.abs(), top.repeat_interleave(3))
     assert torch.linalg.matrix_rank(V) == 6
+
+
+@pytest.mark.distributed
+def test_second_derivatives_through_sums_over_processes(ranks: Ranks) -> None:
+    A, _ = programs.matrix("irregular")
+    x = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    loss = (A @ x).norm() ** 3 + x.dot(x) ** 2 + (x * x.norm())[:9].prod()
+    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+    (h,) = torch.autograd.grad((g**3).sum(), x)
+    alone = programs.curved(None, 3)
+    for found in (alone, *ranks.run(3, programs.curved)):
+        scale = float(h.abs().max())
+        torch.testing.assert_close(found["h"] / scale, h / scale, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found["u"], alone["u"], rtol=1e-9, atol=1e-12)
+        # A direction that misses what other processes add would cost Newton's method its rate.
+        assert found["iterations"] == alone["iterations"] < 12

@@ -108,7 +108,7 @@ def test_coarsening(name: str, dtype: torch.dtype, where: str) -> None:
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(3, 3), (7, 5), (10, 10), (4, 5, 6), (31,), (127,)])
+@pytest.mark.parametrize("shape", [(3, 3), (7, 5), (8, 8), (4, 5, 3), (31,), (63,)])
 def test_small_inverses(shape: tuple[int, ...], dtype: torch.dtype, where: str) -> None:
     pattern, values = split(laplacian(*shape))
     row = pattern.csr_row
@@ -121,7 +121,7 @@ def test_small_inverses(shape: tuple[int, ...], dtype: torch.dtype, where: str) 
     got, expected = (torch.empty(A.n, A.n, dtype=dtype, device=where) for _ in range(2))
     kernels("dense").invert(A, got, out[0])
     fallback.invert(A, expected, out[1])
-    near(got, expected, 100 * float(expected.abs().max()))  # the line has a condition of 1e4
+    near(got, expected, 100 * float(expected.abs().max()))  # the line has a condition of 1e3
     near(out[0, :1], out[1, :1], 1.0)
     assert float(out[0, 1]) <= torch.finfo(dtype).eps
     assert 0 < float(out[0, 0]) < 1
@@ -288,9 +288,12 @@ def test_questions_about_patterns(name: str, where: str) -> None:
     moved = values.to(where)
     near(ours.largest_row_sum(crow, moved).cpu(), pattern.sum_rows(values.abs()).amax())
     words = moved.view(torch.int64).repeat(2, 1)
-    for sums in ours.hash_words(words, sparse_fallback.CONSTANTS):
+    others = ccol.view(1, -1)
+    *twice, other = ours.hash_words([words, others], sparse_fallback.CONSTANTS)
+    for sums in twice:
         found = sparse_fallback.finished(sums, 8 * len(values))
         assert found == sparse_fallback.fingerprint(values.view(torch.uint8))
+    assert [other] == ours.hash_words([others], sparse_fallback.CONSTANTS)
     changed = values.clone()
     changed[1] *= 1.1  # beside the first diagonal entry
     for v, symmetric in ((values, True), (changed, False)):

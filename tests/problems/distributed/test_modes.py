@@ -148,3 +148,16 @@ def test_what_is_refused() -> None:
     )
     with pytest.raises(SpecError, match="not symmetric"):
         distribute(sla.EigenProblem(of=drifting, k=1), 2).solve()
+
+
+def test_signs_do_not_depend_on_the_cut() -> None:
+    """Two entries of the second mode are equally large and of opposite sign."""
+    of = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(16, 9), size=(2.0, 1.1)),
+        boundary=[sla.Dirichlet("left", 0.0), sla.Dirichlet("right", 0.0)],
+    )
+    problem = sla.EigenProblem(of=of, k=3)
+    alone = problem.solve().modes
+    for parts in (2, 3, 5):
+        modes = distribute(problem, parts=parts).solve().whole("modes")
+        torch.testing.assert_close(modes, alone, rtol=1e-6, atol=1e-6)

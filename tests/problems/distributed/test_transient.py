@@ -167,6 +167,22 @@ def test_processes(ranks: Ranks, case: str, size: int) -> None:
         same(found, alone(case))
 
 
+def massless(group: Any) -> str:
+    """The end of a beam has no mass: one process of two would see nothing of it."""
+    problem, values = beam("explicit")
+    of = problem.of.updated(density="where(x < 2.5, 1.0, 0.0)")
+    del values["rho"]
+    with pytest.raises(ArgumentError) as caught:
+        distribute(problem.updated(of=of), group=group).solve(values)
+    return str(caught.value)
+
+
+@pytest.mark.distributed
+def test_that_a_mass_is_missing_is_said_by_all(ranks: Ranks) -> None:
+    for said in ranks.run(2, massless):
+        assert "some have none" in said
+
+
 def test_files_of_all_times(tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
     problem, values = CASES["euler"]()

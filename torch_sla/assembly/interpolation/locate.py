@@ -27,7 +27,9 @@ _TOLERANCE = 1e-9
 _NEWTON_STEPS = 12
 
 
-def locate(mesh: Mesh, at: Tensor, points: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def locate(
+    mesh: Mesh, at: Tensor, points: Tensor | None = None, *, strict: bool = True
+) -> tuple[Tensor, Tensor]:
     """Find the cell and the reference coordinates of every point.
 
     Parameters
@@ -38,6 +40,8 @@ def locate(mesh: Mesh, at: Tensor, points: Tensor | None = None) -> tuple[Tensor
         Points in space ``[m, dim]``.
     points
         Moved mesh points ``[n_points, dim]``; the mesh's own when None.
+    strict
+        Whether points outside the mesh are refused; else their cell is -1.
 
     Returns
     -------
@@ -65,14 +69,17 @@ def locate(mesh: Mesh, at: Tensor, points: Tensor | None = None) -> tuple[Tensor
     depth = torch.where(converged, mesh.reference.slack(X), -torch.inf)
     best = _deepest(point.numpy(), cell.numpy(), depth.numpy(), len(where))
     outside = np.nonzero(best < 0)[0]
-    if len(outside):
+    if len(outside) and strict:
         first = int(outside[0])
         raise MeshError(
             f"at: point {first} at {where[first].tolist()} is outside the mesh ({len(outside)} of {len(where)} points "
             f"are); the mesh spans {_span(nodes)}"
         )
     chosen = torch.from_numpy(best)
-    return cell[chosen].to(at.device), X[chosen].to(at.device)
+    found, local = X.new_full((len(where),), -1).long(), X.new_zeros(len(where), mesh.dim)
+    inside = chosen >= 0
+    found[inside], local[inside] = cell[chosen[inside]], X[chosen[inside]]
+    return found.to(at.device), local.to(at.device)
 
 
 def local_coordinates(mesh: Mesh, nodes: Tensor, at: Tensor, X: Tensor) -> Tensor:

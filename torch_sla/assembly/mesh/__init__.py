@@ -7,17 +7,24 @@ from torch_sla.assembly.mesh.curve import curved, raised
 from torch_sla.assembly.mesh.extrude import extrude
 from torch_sla.assembly.mesh.files import read_mesh, write_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
-from torch_sla.assembly.mesh.parts import Part, partition, partition_cells
+from torch_sla.assembly.mesh.parts import Part, partition, partition_boxes, partition_cells
 from torch_sla.assembly.mesh.refine import refine
 from torch_sla.assembly.mesh.round_shapes import annulus_mesh, disk_mesh, lshape_mesh
 from torch_sla.assembly.mesh.series import write_series
-from torch_sla.assembly.mesh.shapes import box_mesh, interval_mesh, rectangle_mesh
+from torch_sla.assembly.mesh.shapes import (
+    Piece,
+    box_mesh,
+    interval_mesh,
+    rectangle_mesh,
+    structured_window,
+)
 from torch_sla.assembly.mesh.submesh import Submesh, submesh
 
 __all__ = [
     "CELL_TYPES",
     "Mesh",
     "Part",
+    "Piece",
     "Submesh",
     "annulus_mesh",
     "box_mesh",
@@ -28,11 +35,13 @@ __all__ = [
     "lshape_mesh",
     "make_mesh",
     "partition",
+    "partition_boxes",
     "partition_cells",
     "raised",
     "read_mesh",
     "rectangle_mesh",
     "refine",
+    "structured_window",
     "submesh",
     "write_mesh",
     "write_series",

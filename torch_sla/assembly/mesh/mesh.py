@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,11 @@ class Mesh:
     facet_sides: Tensor
     facet_neighbours: Tensor
     facet_tags: Mapping[str, Tensor]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Tell how to make it again on another process."""
+        tags = {"cell_tags": dict(self.cell_tags), "facet_tags": dict(self.facet_tags)}
+        return _again, ({f.name: getattr(self, f.name) for f in fields(self)} | tags,)
 
     @property
     def dim(self) -> int:
@@ -292,3 +298,9 @@ class Mesh:
             f"Mesh({self.n_cells} {self.cell} cells, {self.n_points} points in {self.dim}D, "
             f"{self.n_facets} facets; {tags})"
         )
+
+
+def _again(content: dict[str, Any]) -> Mesh:
+    for name in ("cell_tags", "facet_tags"):
+        content[name] = MappingProxyType(content[name])
+    return Mesh(**content)

@@ -14,9 +14,11 @@ from torch_sla.assembly.mesh.submesh import submesh
 from torch_sla.errors import ArgumentError, BackendUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch_sla.assembly.mesh.mesh import Mesh
 
-__all__ = ["Part", "partition", "partition_cells"]
+__all__ = ["Part", "partition", "partition_boxes", "partition_cells"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -97,6 +99,44 @@ def partition_cells(
     else:
         owner = _metis(mesh, parts)
     return torch.from_numpy(owner).to(mesh.cells.device)
+
+
+def partition_boxes(cells: Sequence[int], parts: int) -> list[tuple[tuple[int, int], ...]]:
+    """Cut the divisions of an interval, a rectangle or a box into boxes of about equal size.
+
+    Parameters
+    ----------
+    cells
+        Divisions in each direction.
+    parts
+        Number of parts; some are empty where there are more of them than divisions.
+
+    Returns
+    -------
+    list of boxes
+        Per direction the first division, and the first that is not in it any more.
+
+    Examples
+    --------
+    >>> partition_boxes((4, 1), 2)
+    [((0, 2), (0, 1)), ((2, 4), (0, 1))]
+    """
+    if parts < 1:
+        raise ArgumentError(f"parts: got {parts}; give 1 or more")
+    return _boxes(tuple((0, count) for count in cells), parts)
+
+
+def _boxes(box: tuple[tuple[int, int], ...], parts: int) -> list[tuple[tuple[int, int], ...]]:
+    """Bisect along the longest direction, in proportion to the parts of each side."""
+    if parts == 1:
+        return [box]
+    half = parts // 2
+    lengths = [high - low for low, high in box]
+    along = lengths.index(max(lengths))
+    low, high = box[along]
+    cut = low + round((high - low) * half / parts)
+    sides = [(*box[:along], run, *box[along + 1 :]) for run in ((low, cut), (cut, high))]
+    return _boxes(sides[0], half) + _boxes(sides[1], parts - half)
 
 
 def partition(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from torch_sla.assembly.mesh.build import trusted_mesh
+from torch_sla.assembly.mesh.mesh import Mesh  # noqa: TC001  (a NamedTuple holds it)
 from torch_sla.errors import ArgumentError, MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch_sla.assembly.mesh.mesh import Mesh
-
-__all__ = ["box_mesh", "interval_mesh", "rectangle_mesh"]
+__all__ = ["Piece", "box_mesh", "interval_mesh", "rectangle_mesh", "structured_window"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -126,6 +127,74 @@ def box_mesh(
     return _structured(cells, size, origin, cell, grading)
 
 
+class Piece(NamedTuple):
+    """A window of a structured mesh.
+
+    Parameters
+    ----------
+    mesh
+        The cells in the window; its facets are those of the boundary of the whole, its tags may be empty.
+    points, cells
+        Numbers in the whole of its points and cells.
+    """
+
+    mesh: Mesh
+    points: torch.Tensor
+    cells: torch.Tensor
+
+
+def structured_window(
+    cells: Sequence[int],
+    size: Sequence[float],
+    origin: Sequence[float],
+    cell: str,
+    grading: Sequence[float],
+    window: Sequence[tuple[int, int]],
+) -> Piece:
+    """Make some of the cells of an interval, a rectangle or a box, without making the others.
+
+    Parameters
+    ----------
+    cells, size, origin, cell, grading
+        The whole, as `interval_mesh`, `rectangle_mesh` and `box_mesh` have them.
+    window
+        Per direction, the first division that is taken, and the first that is not any more.
+
+    Examples
+    --------
+    >>> piece = structured_window(
+    ...     (4, 1), (1.0, 1.0), (0.0, 0.0), "quad", (1.0, 1.0), ((2, 4), (0, 1))
+    ... )
+    >>> piece.cells.tolist(), piece.points.tolist(), len(piece.mesh.facet_tags["left"])
+    ([2, 3], [2, 3, 4, 7, 8, 9], 0)
+    """
+    dim = {"line": 1, "triangle": 2, "quad": 2, "tetra": 3, "hexahedron": 3}[cell]
+    _check(dim, cells, size, origin, grading)
+    if len(window) != dim or any(
+        not 0 <= low < high <= n for (low, high), n in zip(window, cells, strict=True)
+    ):
+        raise ArgumentError(f"window: got {window!r}; runs of the divisions {tuple(cells)}")
+    axes = [
+        (origin[d] + size[d] * _graded(cells[d], grading[d]))[window[d][0] : window[d][1] + 1]
+        for d in range(dim)
+    ]
+    # x runs fastest: the last axis of an 'ij' grid runs fastest, so build it in reverse.
+    grids = np.meshgrid(*axes[::-1], indexing="ij")
+    points = np.stack([grid.ravel() for grid in grids[::-1]], 1)
+    corners = _blocks([high - low for low, high in window])
+    splits = {"triangle": _TRIANGLES, "tetra": _TETRAHEDRA}.get(cell)
+    if splits is not None:
+        corners = corners[:, np.array(splits)].reshape(-1, dim + 1)
+    mesh = trusted_mesh(points, np.ascontiguousarray(corners), cell, {}, {})
+    blocks = _numbers(window, cells)
+    each = 1 if splits is None else len(splits)
+    numbers = (blocks[:, None] * each + np.arange(each)).ravel()
+    places = _numbers([(low, high + 1) for low, high in window], [n + 1 for n in cells])
+    return Piece(
+        _with_sides(mesh, cells, window), torch.from_numpy(places), torch.from_numpy(numbers)
+    )
+
+
 def _structured(
     cells: Sequence[int],
     size: Sequence[float],
@@ -133,55 +202,58 @@ def _structured(
     cell: str,
     grading: Sequence[float],
 ) -> Mesh:
-    dim = {"line": 1, "triangle": 2, "quad": 2, "tetra": 3, "hexahedron": 3}[cell]
-    _check(dim, cells, size, origin, grading)
-    axes = [origin[d] + size[d] * _graded(cells[d], grading[d]) for d in range(dim)]
-    # x runs fastest: the last axis of an 'ij' grid runs fastest, so build it in reverse.
-    grids = np.meshgrid(*axes[::-1], indexing="ij")
-    points = np.stack([grid.ravel() for grid in grids[::-1]], 1)
-    blocks = _blocks(cells)
-    corners = blocks
-    if cell == "triangle":
-        corners = blocks[:, np.array(_TRIANGLES)].reshape(-1, 3)
-    elif cell == "tetra":
-        corners = blocks[:, np.array(_TETRAHEDRA)].reshape(-1, 4)
-    mesh = trusted_mesh(points, np.ascontiguousarray(corners), cell, {}, {})
-    for name, where in _sides(mesh, cells).items():
-        mesh = mesh.tag_facets(name, where)
-    return mesh
+    everything = [(0, count) for count in cells]
+    return structured_window(cells, size, origin, cell, grading, everything).mesh
+
+
+def _numbers(window: Sequence[tuple[int, int]], counts: Sequence[int]) -> Ints:
+    """Numbers in a lattice of the places in a window of it, x fastest."""
+    index, stride = np.zeros((), dtype=np.int64), 1
+    for (low, high), count in zip(window, counts, strict=True):
+        along = np.arange(low, high, dtype=np.int64) * stride
+        index = along.reshape(-1, *[1] * index.ndim) + index
+        stride *= count
+    flat: Ints = index.ravel()
+    return flat
 
 
 def _blocks(cells: Sequence[int]) -> Ints:
     """Vertices of the lattice cells, in VTK order."""
-    index = np.zeros((), dtype=np.int64)
-    stride = 1
-    steps = []
-    for count in cells:
-        steps.append(stride)
-        index = (np.arange(count, dtype=np.int64) * stride).reshape(-1, *[1] * index.ndim) + index
-        stride *= count + 1
+    steps = [1, *np.cumprod([count + 1 for count in cells]).tolist()]
     corners = [0, steps[0]]
     if len(cells) > 1:
         corners = [0, steps[0], steps[0] + steps[1], steps[1]]
     if len(cells) > 2:
         corners += [corner + steps[2] for corner in corners]
-    vertices: Ints = index.reshape(-1, 1) + np.array(corners, dtype=np.int64)
+    first = _numbers([(0, count) for count in cells], [count + 1 for count in cells])
+    vertices: Ints = first[:, None] + np.array(corners, dtype=np.int64)
     return vertices
 
 
-def _sides(mesh: Mesh, cells: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Facet tags from lattice positions, so that no coordinate is compared."""
+def _with_sides(mesh: Mesh, cells: Sequence[int], window: Sequence[tuple[int, int]]) -> Mesh:
+    """Tag the facets on the sides of the whole, by lattice positions, so that no coordinate is compared."""
     names = {1: ("left", "right"), 2: ("left", "right", "bottom", "top")}.get(
         len(cells), ("left", "right", "front", "back", "bottom", "top")
     )
-    position = mesh.facets
-    tags = {}
-    for d, count in enumerate(cells):
-        along = position % (count + 1)
-        position = torch.div(position, count + 1, rounding_mode="floor")
-        for name, side in zip(names[2 * d : 2 * d + 2], (0, count), strict=True):
-            tags[name] = (along == side).all(1)
-    return tags
+    position, sides = mesh.facets, {}
+    for d, (low, high) in enumerate(window):
+        count = high - low + 1
+        along = position % count + low
+        position = torch.div(position, count, rounding_mode="floor")
+        for name, side in zip(names[2 * d : 2 * d + 2], (0, cells[d]), strict=True):
+            sides[name] = (along == side).all(1)
+    outside = torch.stack(list(sides.values())).any(0)
+    kept = torch.nonzero(outside)[:, 0]
+    if len(kept) < mesh.n_facets:
+        mesh = replace(
+            mesh,
+            facets=mesh.facets[kept],
+            facet_cells=mesh.facet_cells[kept],
+            facet_sides=mesh.facet_sides[kept],
+            facet_neighbours=mesh.facet_neighbours[kept],
+        )
+    tags = {name: torch.nonzero(where[kept])[:, 0] for name, where in sides.items()}
+    return replace(mesh, facet_tags=MappingProxyType(tags))
 
 
 def _graded(cells: int, grading: float) -> npt.NDArray[np.float64]:

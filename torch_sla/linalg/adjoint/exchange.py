@@ -39,8 +39,8 @@ class Sharing(Protocol):
         """Add up the shares of all processes, not recorded; every process gets the sum."""
 
 
-class Gathering(Protocol):
-    """Pieces of every process."""
+class Gathering(Sharing, Protocol):
+    """Pieces of every process, and sums over them."""
 
     def gather(self, x: Tensor) -> list[Tensor]:
         """Return the `x` of every process, not recorded."""
@@ -89,8 +89,8 @@ class Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        del ctx
-        return grad, None
+        # The same number on every process, of which each takes its own copy: that is what is differentiated again.
+        return replicated(grad, ctx.sharing), None
 
     @staticmethod
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
@@ -158,6 +158,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        grad = replicated(grad, ctx.gathering)
         return grad.index_select(0, ctx.places), None, None, None
 
     @staticmethod

@@ -18,6 +18,10 @@ depend on the basis chosen in the cluster has ``K = 0`` and equal ``g`` there, a
 any other loss has no derivative and is refused. So is one that depends on the phase of a complex
 vector (``Im C_ii ≠ 0``), and a cluster of which only a part was computed.
 
+Forward mode takes the formulas at the top as they stand, which makes it independent of the adjoint, and turns complex
+vectors so that the entry that decides their phase stays real. It cannot know what will be made of the pairs, so it
+needs distinct eigenvalues.
+
 Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 3.1; Nelson, AIAA Journal 14, 1976, pages 1201-1205.
 """
@@ -28,17 +32,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
+from torch_sla.linalg.adjoint.saving import keep
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import VectorSpace
     from torch_sla.linalg.sparse.pattern import Pattern
 
 _SECOND = "second derivatives of eigenvectors (third of eigenvalues) are not available; those of eigenvalues are"
+
+_ONCE = (
+    "tangents of eigenpairs in forward mode have no derivative in reverse mode: take second derivatives of eigenvalues "
+    "by torch.autograd.grad(create_graph=True)"
+)
 
 __all__ = ["HermitianProblem", "cluster_gap", "hermitian_eigenpairs"]
 
@@ -58,6 +69,9 @@ class HermitianProblem(Protocol):
 
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return eigenvalues ``[k]`` and M-orthonormal vectors ``[n, k]``, without recording."""
+
+    def phase_rows(self, V: Tensor) -> Tensor:
+        """Return the rows ``[1, k]`` of the entries that are made real and positive."""
 
     def complement(
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
@@ -86,7 +100,7 @@ class HermitianEigenpairs(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         values, mass, ctx.problem = inputs
-        ctx.save_for_backward(values, mass, *output)
+        keep(ctx, values, mass, *output)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -115,6 +129,61 @@ class HermitianEigenpairs(torch.autograd.Function):
             if more_m is not None:
                 grad_m = more_m if grad_m is None else grad_m + more_m
         return grad_a, grad_m, None
+
+    @staticmethod
+    def jvp(ctx: Any, values_t: Tensor | None, mass_t: Tensor | None, _: None) -> tuple[Any, Any]:
+        links = [None if x is None else forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
+        moved = [values_t, mass_t]
+        with torch.no_grad():
+            plain: list[Any] = [None if x is None else x.detach() for x in (*links, *moved)]
+            found = _tangents(ctx.problem, *plain)
+        wanted = [x for x in (*links, *moved) if x is not None and x.requires_grad]
+        return first_order(found[0], _ONCE, *wanted), first_order(found[1], _ONCE, *wanted)
+
+
+def _tangents(
+    problem: HermitianProblem,
+    values: Tensor,
+    mass: Tensor | None,
+    w: Tensor,
+    V: Tensor,
+    values_t: Tensor | None,
+    mass_t: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return ``dλ, dV``."""
+    space, k = problem.space, len(w)
+    apart = (w.unsqueeze(1) - w).abs() + torch.diag(w.new_full((k,), torch.inf))
+    if bool((apart <= cluster_gap(w)).any()):
+        i, j = (apart <= cluster_gap(w)).nonzero()[0].tolist()
+        raise GradientError(
+            f"eigenvalues {i} and {j} coincide, and the pairs have no tangents of their own; differentiate a function "
+            "that treats them alike in reverse mode"
+        )
+    mass_v, turn = V, torch.zeros_like(w)
+    change = torch.zeros_like(V)
+    if values_t is not None:
+        change = matmul(values_t, problem.extend(V), problem.pattern)
+    if mass is not None and problem.mass_pattern is not None:
+        across = problem.extend_mass(V)
+        mass_v = matmul(mass, across, problem.mass_pattern)
+        if mass_t is not None:
+            moved = matmul(mass_t, across, problem.mass_pattern)
+            turn = space.dot(V, moved).real / 2
+            change = change - moved * w
+    C = space.gram(V, change)
+    P = torch.where(torch.isinf(apart), 0.0, C / (w - w.unsqueeze(1) + torch.eye(k).to(w)))
+    R = change - mass_v @ C
+    # What is left of a column that lies in the span is rounding.
+    R = torch.where(space.norm(R) > 100 * torch.finfo(w.dtype).eps * space.norm(change), R, 0.0)
+    Y = torch.zeros_like(V)
+    if float(space.norm(R).max()) > 0:
+        Y = problem.complement(values, mass, w, V, R)
+    X = V @ P - V * turn - Y
+    if V.is_complex():
+        rows = problem.phase_rows(V)
+        entry, moving = (x.gather(0, rows).squeeze(0) for x in (V, X))
+        X = X - V * (1j * moving.imag / entry.real)
+    return C.diagonal().real, X
 
 
 def _same_in_clusters(g: Tensor, close: Tensor) -> None:

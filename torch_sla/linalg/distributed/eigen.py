@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, log2
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -121,7 +122,12 @@ class PartPencil:
                 return None
             wanted = default_preconditioner("cg", self.A, values, self._known)
         made = make(wanted, self.A, values, self._near)
-        return None if made is None else made.apply
+        if made is None:
+            return None
+        # Residuals are of the size of the matrix, and single precision may not have numbers of that size.
+        size = self._known.norm
+        factor = 2.0 ** round(log2(size)) if 0 < size < inf else 1.0
+        return lambda r: made.apply(r / factor) * factor
 
     # --- pairs -----------------------------------------------------------------------------------
 
@@ -231,6 +237,11 @@ class PartPencil:
         return float(self.M.rows.comm.reduce(top, "max"))
 
     # --- their derivatives -----------------------------------------------------------------------
+
+    def phase_rows(self, V: Tensor) -> Tensor:
+        """Refuse: the entry that decides a phase may lie on another process."""
+        del V
+        raise NotImplementedError("complex eigenvectors in parts have no forward mode")
 
     @outside_transforms
     def complement(

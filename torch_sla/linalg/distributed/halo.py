@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,6 +56,18 @@ class Halo:
         pairs = torch.unique(owner[here] * comm.parts + parts[here])
         self.messages, self.items = pairs.numel(), int(here.sum())
         self._others = [r for r in range(comm.world) if r != comm.rank]
+
+    def reading(self, positions: Callable[[Tensor], Tensor]) -> Halo:
+        """Return the same exchange for vectors that are kept otherwise.
+
+        Parameters
+        ----------
+        positions
+            Where entries of what is held here, given by number, are in such a vector. `give_back` adds there.
+        """
+        out = copy(self)
+        out.sends = [positions(send) if send.numel() else send for send in self.sends]
+        return out
 
     @property
     def size(self) -> int:

@@ -46,8 +46,14 @@ class Layout:
         self.start = int(self.offsets[comm.held.start])
         self.n_held = int(self.offsets[comm.held.stop]) - self.start
         self.device = torch.device(device)
-        places = torch.arange(self.start, self.start + self.n_held, device=self.device)
-        self.names = places if names is None else names.to(self.device)
+        self._names = None if names is None else names.to(self.device)
+
+    @property
+    def names(self) -> Tensor:
+        """Names of what this process holds ``[n_held]``, int64."""
+        if self._names is None:
+            self._names = torch.arange(self.start, self.start + self.n_held, device=self.device)
+        return self._names
 
     @classmethod
     def of_parts(cls, comm: Communicator, part: Tensor) -> tuple[Layout, Tensor]:

@@ -6,11 +6,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.lattice.boxes import box_ids, cut
 from torch_sla.linalg.sparse.partition import (
     partition_coordinates,
     partition_graph_metis,
     partition_simple,
 )
+from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,7 @@ _ALIASES = {
     "coordinates": "coordinates",
     "rcb": "coordinates",
     "geometric": "coordinates",
+    "lattice": "lattice",
     "simple": "simple",
     "contiguous": "simple",
 }
@@ -49,8 +52,9 @@ def choose_parts(
     coords
         ``[n, dim]`` where rows are in space.
     method
-        ``"metis"`` (needs pymetis), ``"coordinates"`` (recursive bisection, needs `coords`), ``"simple"`` (runs of
-        rows); ``"auto"`` is the first of these that can be had.
+        ``"lattice"`` (boxes of the lattice whose neighbours the entries join), ``"metis"`` (needs pymetis),
+        ``"coordinates"`` (recursive bisection, needs `coords`), ``"simple"`` (runs of rows); ``"auto"`` is the first of
+        these that can be had.
 
     Returns
     -------
@@ -66,13 +70,21 @@ def choose_parts(
     """
     if method not in _ALIASES:
         raise ArgumentError(
-            f"`partition_method` must be auto, metis, coordinates or simple, got {method!r}"
+            f"`partition_method` must be auto, lattice, metis, coordinates or simple, got {method!r}"
         )
     wanted = _ALIASES[method]
     if coords is not None and (coords.ndim != 2 or coords.shape[0] != n):
         raise ArgumentError(f"`coords` must be [{n}, dim], got {list(coords.shape)}")
     if wanted == "coordinates" and coords is None:
         raise ArgumentError("partition_method='coordinates' needs `coords` [n, dim]")
+    if wanted in ("auto", "lattice"):
+        lattice = Pattern.from_coo(row, col, (n, n)).lattice
+        if lattice is not None:
+            return box_ids(lattice.shape, cut(lattice.shape, parts), row.device)
+        if wanted == "lattice":
+            raise ArgumentError(
+                "partition_method='lattice' needs entries that join neighbours of a lattice, and this matrix has others"
+            )
     if wanted == "auto":
         wanted = "simple" if coords is None else "coordinates"
         if find_spec("pymetis") is not None and parts < n:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fix_phase", "start"]
 
+_NONE = torch.iinfo(torch.int64).max
+
 
 def start(layout: Layout, columns: int, dtype: torch.dtype, *, seed: int = 0) -> Tensor:
     """Return starting vectors ``[n_held, columns]``: numbers that depend on names and `seed` alone."""
@@ -35,8 +37,9 @@ def fix_phase(V: Tensor, layout: Layout) -> Tensor:
     none = size.new_zeros(V.shape[1])
     largest = comm.reduce(size.amax(0) if len(V) else none, "max")
     names = layout.names.unsqueeze(1).expand(V.shape)
-    large = torch.where(size >= 0.999 * largest, names, layout.n)
-    absent = torch.full((V.shape[1],), layout.n, dtype=torch.int64, device=V.device)
+    # Names may be numbers in something larger than this layout.
+    large = torch.where(size >= 0.999 * largest, names, _NONE)
+    absent = torch.full((V.shape[1],), _NONE, dtype=torch.int64, device=V.device)
     first = comm.reduce(large.amin(0) if len(V) else absent, "min")
     entry = comm.reduce(torch.where(names == first, V, 0).sum(0))
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)

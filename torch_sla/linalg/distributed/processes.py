@@ -100,25 +100,34 @@ class Processes(Communicator):
     def _peer(self, rank: int) -> int:
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
 
+    def _carried(self, x: Tensor) -> Tensor:
+        """Return a tensor the group can send: NCCL knows devices only, and complex numbers travel as pairs."""
+        x = _wire(x)
+        only_devices = x.device.type == "cpu" and dist.get_backend(self.group) == "nccl"
+        return x.to(torch.device("cuda", torch.cuda.current_device())) if only_devices else x
+
     def reduce(self, x: Tensor, operation: Operation = "sum") -> Tensor:
         out = x.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
         self.traffic.reductions += 1
         self.traffic.reduced += out.numel() * out.element_size()
-        wire = torch.view_as_real(out) if out.is_complex() else out
+        wire = self._carried(out)
         with guarded("sum over ranks"):
             dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
-        return out
+        return _landed(wire, out)
 
     def post(
         self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]
     ) -> Callable[[], None]:
-        requests = []
+        requests, arriving = [], []
         for rank, buffer in receives.items():
             if buffer.numel():
-                requests.append(dist.P2POp(dist.irecv, _wire(buffer), self._peer(rank), self.group))
+                arriving.append((self._carried(buffer), buffer))
+                wire = arriving[-1][0]
+                requests.append(dist.P2POp(dist.irecv, wire, self._peer(rank), self.group))
         for rank, piece in sends.items():
             if piece.numel():
-                requests.append(dist.P2POp(dist.isend, _wire(piece), self._peer(rank), self.group))
+                wire = self._carried(piece)
+                requests.append(dist.P2POp(dist.isend, wire, self._peer(rank), self.group))
                 self.count(1, piece.numel() * piece.element_size())
         if not requests:
             return lambda: None
@@ -129,6 +138,9 @@ class Processes(Communicator):
             with guarded("halo exchange"):
                 for work in works:
                     work.wait()
+            for wire, buffer in arriving:
+                if wire.device != buffer.device:
+                    buffer.copy_(_landed(wire, buffer))
 
         return wait
 
@@ -136,7 +148,7 @@ class Processes(Communicator):
         x = x.detach().resolve_conj().contiguous()
         self.traffic.gathers += 1
         self.traffic.gathered += x.numel() * x.element_size()
-        length = torch.tensor([x.shape[0]], device=x.device)
+        length = self._carried(torch.tensor([x.shape[0]], device=x.device))
         lengths = [torch.empty_like(length) for _ in range(self.world)]
         with guarded("gathering lengths"):
             dist.all_gather(lengths, length, group=self.group)
@@ -144,22 +156,29 @@ class Processes(Communicator):
         longest = max(sizes)
         padded = x.new_zeros((longest, *x.shape[1:]))
         padded[: x.shape[0]] = x
-        found = [torch.empty_like(padded) for _ in range(self.world)]
+        wire = self._carried(padded)
+        found = [torch.empty_like(wire) for _ in range(self.world)]
         if padded.numel():
             with guarded("gathering"):
-                dist.all_gather([_wire(f) for f in found], _wire(padded), group=self.group)
-        return [f[:n] for f, n in zip(found, sizes, strict=True)]
+                dist.all_gather(found, wire, group=self.group)
+        return [_landed(f, padded)[:n] for f, n in zip(found, sizes, strict=True)]
 
     def agree(self, facts: Mapping[str, object]) -> None:
         agree(facts, group=self.group)
 
     def broadcast(self, x: Tensor) -> Tensor:
         out = x.detach().contiguous().clone()
+        wire = self._carried(out)
         with guarded("broadcast"):
-            dist.broadcast(_wire(out), self._peer(0), group=self.group)
-        return out
+            dist.broadcast(wire, self._peer(0), group=self.group)
+        return _landed(wire, out)
 
 
 def _wire(x: Tensor) -> Tensor:
     """Complex numbers travel as pairs of real ones."""
     return torch.view_as_real(x) if x.is_complex() else x
+
+
+def _landed(wire: Tensor, like: Tensor) -> Tensor:
+    """Return what travelled in the form and on the device that it had before."""
+    return (torch.view_as_complex(wire) if like.is_complex() else wire).to(like.device)

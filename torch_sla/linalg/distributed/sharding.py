@@ -21,6 +21,7 @@ from torch_sla.linalg.sparse.transforms import outside_transforms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.linalg.distributed.lattice.finding import LatticeOfParts
     from torch_sla.linalg.distributed.layout import Layout
 
 __all__ = ["Product", "Sharding", "taken"]
@@ -135,6 +136,11 @@ class Sharding:
     @property
     def slots(self) -> Sharding:
         """The same without the map from given entries to slots."""
+        return self if self.pattern.slots is self.pattern else self._slots
+
+    # Never itself: what is made of a matrix goes when the last reference does.
+    @cached_property
+    def _slots(self) -> Sharding:
         return Sharding.of(self.rows, self.columns, self.halo, self.pattern.slots)
 
     @property
@@ -186,6 +192,14 @@ class Sharding:
             _csr(short, pattern.ccol[outer].long() - own, rows.numel(), m - own),
             rows,
         )
+
+    @cached_property
+    @outside_transforms
+    def lattice(self) -> LatticeOfParts | None:
+        """The lattice behind the pattern, where parts are boxes or runs of it; all processes ask together."""
+        from torch_sla.linalg.distributed.lattice.finding import find_lattice_of_parts
+
+        return find_lattice_of_parts(self)
 
     def divide(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Slot values of the two patterns of `split`."""

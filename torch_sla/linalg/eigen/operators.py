@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import PlanError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
+from torch_sla.linalg.eigen.convention import leading_rows
 from torch_sla.linalg.factorize import DirectSolver, LUFactorization, factorize
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.methods.space import VectorSpace
@@ -31,6 +32,10 @@ class WholeSpace(Whole):
     def extend_mass(self, x: Tensor) -> Tensor:
         """Return `x`."""
         return x
+
+    def phase_rows(self, V: Tensor) -> Tensor:
+        """Return the rows ``[1, k]`` of the entries that decide the phases of vectors."""
+        return leading_rows(V)
 
 
 def product(pattern: Pattern, values: Tensor) -> Callable[[Tensor], Tensor]:

@@ -12,7 +12,7 @@ from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
-from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, leading_rows, start
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
@@ -163,6 +163,10 @@ class _Triplets(WholeSpace):
         self.pattern = pattern
         self._inner, self._values = inner, physical(values)
         self._k, self._which, self._tol, self._maxiter = k, which, tol, maxiter
+
+    def phase_rows(self, V: Tensor) -> Tensor:
+        """Return the rows ``[1, k]`` of the entries of left vectors that decide the phases."""
+        return leading_rows(V[: self._inner.shape[0]])
 
     @outside_transforms
     def complement(

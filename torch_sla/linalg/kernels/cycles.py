@@ -1,6 +1,6 @@
 """One multigrid cycle in the compiled extension, and Krylov methods around it.
 
-Face of what ``csrc/bindings/multigrid.cpp`` offers for every kind of hierarchy.
+Face of what ``csrc/bindings/multigrid`` offers for every kind of hierarchy.
 """
 
 from __future__ import annotations

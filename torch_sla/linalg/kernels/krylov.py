@@ -8,6 +8,7 @@ memory. So iterations can be queued ahead of the host, or replayed as a CUDA gra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,11 +32,14 @@ RUNNING, CONVERGED, BREAKDOWN, NONFINITE = range(4)
 
 
 def _kernels(*tensors: Tensor) -> Any:
-    if device.runs(*tensors):
-        from torch_sla.linalg.kernels.triton import krylov
+    return _in_triton() if device.runs(*tensors) else fallback
 
-        return krylov
-    return fallback
+
+@cache
+def _in_triton() -> Any:
+    from torch_sla.linalg.kernels.triton import krylov
+
+    return krylov
 
 
 # Doubles before the history: the flag, the steps and the numbers each begin at a multiple of 16 bytes.

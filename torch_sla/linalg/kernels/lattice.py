@@ -8,6 +8,7 @@ all others to `torch_sla.linalg.kernels.lattice_fallback`, which is the definiti
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -40,16 +41,19 @@ __all__ = [
 ]
 
 
-INVERTED = 128  # points whose matrix fits into the registers of one program
+INVERTED = 64  # points up to which one program inverts a matrix quicker than levels below would run
 
 
 def _kernels(*tensors: Tensor) -> Any:
     """Return the module that runs these tensors."""
-    if device.runs(*tensors):
-        from torch_sla.linalg.kernels.triton import lattice
+    return _in_triton() if device.runs(*tensors) else fallback
 
-        return lattice
-    return fallback
+
+@cache
+def _in_triton() -> Any:
+    from torch_sla.linalg.kernels.triton import lattice
+
+    return lattice
 
 
 class Survey(NamedTuple):
@@ -156,9 +160,9 @@ def axis_weights(A: Stencil, axis: int) -> AxisWeights:
     return made
 
 
-def galerkin(A: Stencil, w: AxisWeights) -> Stencil:
+def galerkin(A: Stencil, w: AxisWeights, *, out: Stencil | None = None) -> Stencil:
     """Return ``Pᵀ A P`` for the interpolation of one axis; 27 neighbours stay 27."""
-    made = Stencil.empty(w.coarsened(A), A.dtype, A.device)
+    made = out or Stencil.empty(A.lattice.coarsened(w.axis), A.dtype, A.device)
     _kernels(A.planes).galerkin(A, w, made)
     return made
 

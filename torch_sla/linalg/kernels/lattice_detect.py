@@ -13,10 +13,11 @@ from torch import Tensor
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
 
-__all__ = ["find_lattice"]
+__all__ = ["candidates", "find_lattice"]
 
 _NEIGHBOURS = 27
-_SAMPLE = 256  # rows looked at first; those of a lattice are all alike inside
+_STEPS = [step(code) for code in range(_NEIGHBOURS)]
+_SAMPLE = 64  # rows looked at first; those of a lattice are all alike inside
 _STRIDE = 1640531551  # between them, around the end
 
 
@@ -45,7 +46,7 @@ def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
     offsets = _sampled_offsets(crow, ccol) if n >= 3 else None
     while offsets is not None:
         missed = None
-        for lattice in _candidates(offsets, n):
+        for lattice in candidates(offsets, n):
             missed, fits = _prove(lattice, crow, ccol)
             if missed is not None:
                 break
@@ -82,8 +83,8 @@ def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
     return found if len(found) <= _NEIGHBOURS else None
 
 
-def _candidates(offsets: list[int], n: int) -> list[Lattice]:
-    """Lattices of `n` points on which all offsets are neighbours, fewest diagonal steps first."""
+def candidates(offsets: list[int], n: int) -> list[Lattice]:
+    """Return lattices of `n` points on which all offsets (ascending) are neighbours, fewest diagonal steps first."""
     ahead = [o for o in offsets if o > 1]
     if not ahead:
         shapes = [(n, 1, 1)] if any(o in (-1, 1) for o in offsets) else []
@@ -106,7 +107,7 @@ def _candidates(offsets: list[int], n: int) -> list[Lattice]:
     for order, shape in enumerate(shapes):
         codes = _decoded(offsets, shape)
         if codes is not None:
-            diagonal = sum(sum(abs(d) for d in step(c)) for c in codes)
+            diagonal = sum(sum(map(abs, _STEPS[c])) for c in codes)
             both = tuple(sorted({CENTRE, *codes, *(26 - c for c in codes)}))
             ranked.append((diagonal, order, Lattice(shape, both)))
     return [lattice for _, _, lattice in sorted(ranked, key=lambda item: item[:2])]
@@ -114,11 +115,11 @@ def _candidates(offsets: list[int], n: int) -> list[Lattice]:
 
 def _decoded(offsets: list[int], shape: tuple[int, int, int]) -> list[int] | None:
     """Neighbours that the offsets stand for; None where one has no meaning, or two."""
-    whole = Lattice(shape, ())
+    n0, n1, n2 = shape
     meaning: dict[int, list[int]] = {}
-    for code in range(_NEIGHBOURS):
-        if all(d == 0 or n > 1 for d, n in zip(step(code), shape, strict=True)):
-            meaning.setdefault(whole.offset(code), []).append(code)
+    for code, (d0, d1, d2) in enumerate(_STEPS):
+        if (d0 == 0 or n0 > 1) and (d1 == 0 or n1 > 1) and (d2 == 0 or n2 > 1):
+            meaning.setdefault(d0 + n0 * (d1 + n1 * d2), []).append(code)
     found = [meaning.get(o, []) for o in offsets]
     return [codes[0] for codes in found] if all(len(c) == 1 for c in found) else None
 
@@ -129,7 +130,7 @@ def _prove(lattice: Lattice, crow: Tensor, ccol: Tensor) -> tuple[int | None, bo
         from torch_sla.linalg.kernels.triton.patterns import lattice_fit
 
         return lattice_fit(lattice, crow, ccol)
-    steps = [step(code) for code in lattice.codes]
+    steps = [_STEPS[code] for code in lattice.codes]
     found = structure.lattice_fit(crow, ccol, lattice.shape, lattice.offsets, steps)
     if found is not None:
         return found

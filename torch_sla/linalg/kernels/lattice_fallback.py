@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
+    "axis_couplings",
     "axis_weights",
     "contrary",
+    "contrary_rows",
     "correct",
     "dense_apply",
     "galerkin",
@@ -58,7 +60,7 @@ def _apply(A: Stencil, x: Tensor, sign: float, out: Tensor) -> Tensor:
         if abs(offset) < n:
             rows = slice(max(0, -offset), n - max(0, offset))
             moved = slice(max(0, offset), n - max(0, -offset))
-            out[rows] += sign * plane[:n][rows] * x[moved]
+            out[rows].addcmul_(plane[:n][rows], x[moved], value=sign)
     return out
 
 
@@ -78,15 +80,31 @@ def load(A: Stencil, crow: Tensor, ccol: Tensor, values: Tensor, scale: float) -
         A.planes[k, rows[here]] = (values[here] * scale).to(A.dtype)
 
 
-def _strength(A: Stencil) -> Tensor:
-    """Coupling ``[3, n]`` of each row along each axis."""
-    own = A.plane(CENTRE).abs()
-    side = A.planes.new_zeros(3, 2, A.n)
-    for plane, code in zip(A.planes, A.lattice.codes, strict=True):
+def axis_couplings(codes: Sequence[int], planes: Tensor) -> Tensor:
+    """Coupling ``[3, n]`` of rows along each axis, of their coefficients ``[len(codes), n]``."""
+    own = planes[list(codes).index(CENTRE)].abs()
+    side = planes.new_zeros(3, 2, planes.shape[1])
+    for plane, code in zip(planes, codes, strict=True):
         for axis, d in enumerate(step(code)):
             if d:
-                side[axis, (d + 1) // 2] += plane[: A.n]
+                side[axis, (d + 1) // 2] += plane
     return torch.where(own > 0, side.abs().sum(1) / torch.where(own > 0, own, 1.0), 0.0)
+
+
+def contrary_rows(
+    strength: Tensor, exist: tuple[bool, bool, bool], halved: tuple[bool, bool, bool]
+) -> Tensor:
+    """Tell of which rows `axis_couplings` contradict the axes that are halved ``[n]``."""
+    largest = strength.amax(0)
+    wrong = torch.zeros_like(largest, dtype=torch.bool)
+    for axis in range(3):
+        if not exist[axis]:
+            continue
+        if halved[axis]:
+            wrong |= strength[axis] < _CONTRARY * largest
+        else:
+            wrong |= (strength[axis] == largest) & (largest > 0)
+    return wrong
 
 
 def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
@@ -96,21 +114,14 @@ def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     wrong = ((own == 0) & (squares > 0)).any()
     size = own.abs().double()
     smallest = torch.where(size > 0, size, float("inf")).amin()
-    out.copy_(torch.stack([*_strength(A).double().sum(1), wrong.double(), smallest, size.amax()]))
+    sums = axis_couplings(A.lattice.codes, planes).double().sum(1)
+    out.copy_(torch.stack([*sums, wrong.double(), smallest, size.amax()]))
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:
-    strength = _strength(A)
-    largest = strength.amax(0)
-    wrong = torch.zeros_like(largest, dtype=torch.bool)
-    for axis in range(3):
-        if A.lattice.shape[axis] == 1:
-            continue
-        if halved[axis]:
-            wrong |= strength[axis] < _CONTRARY * largest
-        else:
-            wrong |= (strength[axis] == largest) & (largest > 0)
-    out.copy_(wrong.sum())
+    strength = axis_couplings(A.lattice.codes, A.planes[:, : A.n])
+    n = A.lattice.shape
+    out.copy_(contrary_rows(strength, (n[0] > 1, n[1] > 1, n[2] > 1), halved).sum())
 
 
 def invert(A: Stencil, inverse: Tensor, found: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Multigrid in the compiled extension: algebraic, and on lattices.
 
-Face of ``csrc/bindings/multigrid.cpp``. There is no fallback: without the extension a hierarchy
+Face of ``csrc/bindings/multigrid``. There is no fallback: without the extension a hierarchy
 cannot be built, and asking for one says so.
 """
 

@@ -18,6 +18,7 @@ __all__ = [
     "expand_rows",
     "fingerprint",
     "fingerprints",
+    "fingerprints_of",
     "segment_order",
     "transpose_csr",
 ]
@@ -230,16 +231,44 @@ def fingerprints(tensor: Tensor, *, threads: int | None = None) -> list[int]:
     data = plain(tensor)
     data = data.as_strided(data.shape, (data.shape[1], 1))  # rows of one entry may have any stride
     size = data.shape[1] * data.element_size()
-    if device.runs(data) and data.numel() and size % 4 == 0 and len(data) < 65536:
-        from torch_sla.linalg.kernels.triton.patterns import hash_words
-
-        words = _words(data, size)
-        return [fallback.finished(sums, size) for sums in hash_words(words, fallback.CONSTANTS)]
+    if _hashed_on_a_device(data):
+        return _on_a_device([data])
     if not runs_compiled(data):
         return [fallback.fingerprint(row.view(torch.uint8)) for row in data]
     team = resolve_threads(threads, size // 8)
     found = (compiled.fingerprint(row, team) for row in data.view(torch.uint8).numpy())
     return [int(high) << 64 | int(low) for low, high in found]
+
+
+def fingerprints_of(*tensors: Tensor) -> list[int]:
+    """`fingerprint` of each of some tensors, looking at a device once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a, b = torch.tensor([1.0, 2.0]), torch.tensor([3])
+    >>> fingerprints_of(a, b) == [fingerprint(a), fingerprint(b)]
+    True
+    """
+    parts = [plain(t).reshape(1, -1) for t in tensors]
+    if all(_hashed_on_a_device(part) for part in parts):
+        return _on_a_device(parts)
+    return [fingerprint(t) for t in tensors]
+
+
+def _hashed_on_a_device(data: Tensor) -> bool:
+    words = data.shape[1] * data.element_size() % 4 == 0
+    return device.runs(data) and data.numel() > 0 and words and len(data) < 65536
+
+
+def _on_a_device(parts: list[Tensor]) -> list[int]:
+    from torch_sla.linalg.kernels.triton.patterns import hash_words
+
+    sizes = [part.shape[1] * part.element_size() for part in parts]
+    words = [_words(part, size) for part, size in zip(parts, sizes, strict=True)]
+    each = [size for part, size in zip(parts, sizes, strict=True) for _ in range(len(part))]
+    sums = hash_words(words, fallback.CONSTANTS)
+    return [fallback.finished(row, size) for row, size in zip(sums, each, strict=True)]
 
 
 def _words(data: Tensor, size: int) -> Tensor:

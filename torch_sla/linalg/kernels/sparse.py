@@ -30,6 +30,7 @@ from torch_sla.linalg.kernels.patterns import (
     expand_rows as expand_rows,
     fingerprint as fingerprint,
     fingerprints as fingerprints,
+    fingerprints_of as fingerprints_of,
     segment_order as segment_order,
     transpose_csr as transpose_csr,
 )

@@ -80,6 +80,11 @@ class Lattice:
         n[axis] = (n[axis] + 1) // 2
         return n[0], n[1], n[2]
 
+    def coarsened(self, axis: int) -> Lattice:
+        """Lattice of the even points of an axis, with the neighbours that ``Pᵀ A P`` has."""
+        shape = self.halved(axis)
+        return Lattice(shape, _coarse_codes(self.codes, axis, shape[axis] > 1))
+
     def odd(self, axis: int) -> tuple[int, int, int]:
         """Shape of the odd points of an axis."""
         n = list(self.shape)
@@ -169,11 +174,6 @@ class AxisWeights:
     def across(self) -> tuple[int, ...]:
         """Neighbours without a step along the axis, or that one leads to."""
         return _across(self.fine.codes, self.axis)
-
-    def coarsened(self, A: Stencil) -> Lattice:
-        """Lattice of the even points, with the neighbours that ``Pᵀ A P`` has."""
-        shape = A.lattice.halved(self.axis)
-        return Lattice(shape, _coarse_codes(self.fine.codes, self.axis, shape[self.axis] > 1))
 
 
 @cache

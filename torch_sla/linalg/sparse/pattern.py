@@ -269,7 +269,7 @@ class Pattern:
     @outside_transforms
     def key(self) -> tuple[Any, ...]:
         """Content hash of the slot pattern; equal patterns have equal keys."""
-        parts = (kernels.fingerprint(self.crow), kernels.fingerprint(self.ccol))
+        parts = kernels.fingerprints_of(self.crow, self.ccol)
         return (self.shape, self.block, str(self.device), *parts)
 
     @cached_property

@@ -209,7 +209,7 @@ class TimeGrid:
         with torch.no_grad():
             r = self._unconstrained(now, self._zero)
         every = [r, self.fixed["M"], now.g, *more]
-        shapes = [self.model.seen_batch(self.base), *(tensor.shape[:-1] for tensor in every)]
+        shapes = [self.model.seen_batch(now.scene), *(tensor.shape[:-1] for tensor in every)]
         for name in ("mass damping", "stiffness damping"):
             if name in self.fixed:
                 tensor = self.fixed[name]
@@ -393,7 +393,9 @@ class TimeGrid:
             )
         rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
         reduced = model.compiled.constraint.reduce(rows)
-        if not bool((reduced.detach() > 0)[..., model.free].all()):
+        without = model.free & ~(reduced.detach() > 0)
+        # Of parts, all raise together.
+        if bool((model.norm(without.to(reduced.dtype)) > 0).any()):
             what = next(iter(model.inertial), "mass")
             raise ArgumentError(
                 f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "

@@ -191,6 +191,11 @@ class DistributedAlgebra(DistributedProblem):
         return self.lowered
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """None: there is no mesh."""
+        return {}
+
+    @property
     def unknowns(self) -> int:
         """How many unknowns there are in the whole; after a solve."""
         return max(layout.n for layout in self.lowered.layouts().values())

@@ -6,23 +6,23 @@ bit, so all take the same steps. The first process alone reads and writes the fo
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from torch_sla.errors import RankError, SpecError, TorchSlaError
+from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
+from torch_sla.problems.distributed.together import told
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.variable import POINTS, Effort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import torch
+    from torch import Tensor
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.analyses.design.solution import DesignSolution
@@ -120,19 +120,13 @@ class _SharedDesign(Design):
         # Any number of processes and threads goes on with the run, to rounding.
         same = {**identity, "threads": "any", "device": "shared"}
         states: Checkpoints | None = None
-        found: Checkpoint | None = None
-        failed: TorchSlaError | None = None
-        if self._comm.rank == 0:
-            try:
-                states, found = opened(folder, resume, same, whole=True)
-            except TorchSlaError as error:
-                failed = error
-        message = _broadcast(self._comm, self._where, (failed is not None, found))
-        if failed is not None:
-            raise failed
-        if message[0]:
-            raise RankError("the first process cannot open the folder of the run, and says why")
-        return states, message[1]
+
+        def look() -> Checkpoint | None:
+            nonlocal states
+            states, found = opened(folder, resume, same, whole=True)
+            return found
+
+        return states, told(self._comm, self._where, look)
 
 
 class _SharedModel:
@@ -153,18 +147,6 @@ class _SharedModel:
     def check(self) -> Any:
         """Check what needs no solve; it was done before the problem was cut."""
         return self.model.mesh
-
-
-def _broadcast(comm: Communicator, device: torch.device, message: Any) -> Any:
-    """Return what the first process says."""
-    buffer = io.BytesIO()
-    torch.save(message if comm.rank == 0 else None, buffer)
-    data = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(device)
-    size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
-    room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
-    received = comm.broadcast(room).cpu().numpy().tobytes()
-    # From the first process of this very run.
-    return torch.load(io.BytesIO(received), weights_only=False)
 
 
 def _checked(spec: DesignProblem) -> DesignProblem:

@@ -10,23 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.mesh import partition_cells, submesh
+from torch_sla.assembly.mesh import submesh
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.halo import Halo
-from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.pieces import layout_of_owned
+from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems import registry
-from torch_sla.problems.lowering.conditions import positions
-from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.distributed.together import everywhere
+from torch_sla.problems.distributed.window import find_rows, seen
 from torch_sla.problems.lowering.part import PartOfMesh
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg.distributed.communicator import Communicator
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Division", "Share"]
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class Share:
         Where the others are among the constrained unknowns of `rows`.
     held
         Where entries of this part are in a vector of the process.
+    points
+        Which mesh point of the window each of `rows` is, on the host.
     points_of
         Part that each mesh point of `rows` belongs to.
     """
@@ -71,6 +76,7 @@ class Share:
     free: Tensor
     given: Tensor
     held: slice
+    points: Tensor
     points_of: Tensor
 
     @cached_property
@@ -129,14 +135,22 @@ class Division:
 
     Attributes
     ----------
-    whole
-        The problem before it was cut: mesh, numbering and places, without a pattern.
+    window
+        The part of the mesh that this process sees.
+    model
+        The problem on it: numbering and places, without a pattern.
+    counts
+        Number of sites of each kind in the whole.
     layout
         The unknowns, part by part.
     shares
         Of the parts this process holds, those that have cells.
     halo, ghost_sizes
         Fetches the ghosts of `shares`, one share after the other; how many each has.
+    filled
+        The parts that have cells.
+    prescribes, determined
+        Whether conditions give some unknowns anywhere, and whether they fix the solution.
     """
 
     def __init__(
@@ -155,37 +169,119 @@ class Division:
                 path="solver.device",
             )
         self.spec, self.comm, self.device = spec, comm, device
-        mesh = build_mesh(spec.mesh)
-        self.whole = self._lowered(PartOfMesh(mesh, torch.device("cpu"), {}, {}))
-        _ = self.whole.check() if steady else self.whole.check_places()
-        # The first process decides: a graph partitioner may answer differently on another machine.
-        owner = torch.empty(mesh.n_cells, dtype=torch.int64)
-        if comm.rank == 0:
-            owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
-        self.cell_part = comm.broadcast(owner.to(device)).cpu()
+        self.window = seen(spec, comm, device).tagged(spec, comm, device)
+        self._places = self.window.cells_at(spec, comm, device)
+        self.model = self._everywhere(self._lowered_window)
+        self._acting()
+        self.counts = self.model.whole_counts
+        self.prescribes, self.determined = self._held()
+        if steady and not self.determined:
+            raise SpecError(self.model.undetermined, path="boundary")
+        self._everywhere(lambda: self._checked(steady=steady))
         self._tables = self._node_tables()
+        names, starts = [], 0
+        for nodes, (_, _, components), order in self._fields():
+            dofs = nodes[:, None] * components + torch.arange(components)
+            names.append(dofs.flatten() + starts)
+            starts += self.window.most[order] * components
+        self.names = torch.cat(names)
+        """Number in the whole of each unknown of the window."""
         self.dof_part = torch.cat(
             [part.repeat_interleave(components) for _, part, components in self._tables]
         )
-        self.layout, self.place = Layout.of_parts(comm, self.dof_part.to(device))
-        self._constrained = torch.zeros(self.whole.numbering.n, dtype=torch.bool)
-        self._constrained[self.whole.compiled.constrained] = True
-        found = [self._share(part) for part in comm.held]
-        self.shares = [share for share, _ in found if share is not None]
-        places = [ghosts for _, ghosts in found if ghosts is not None]
-        parts = [torch.full_like(g, s.part) for g, s in zip(places, self.shares, strict=True)]
+        groups = [self.names[self.dof_part == part].to(device) for part in comm.held]
+        self.layout, directory = layout_of_owned(comm, groups, starts)
+        self._constrained = torch.zeros(self.model.numbering.n, dtype=torch.bool)
+        self._constrained[self.model.compiled.constrained] = True
+        found = self._everywhere(
+            lambda: [c for c in (self._share(part) for part in comm.held) if c is not None]
+        )
+        wanted_names = [self.names[foreign] for _, foreign in found]
         empty = torch.zeros(0, dtype=torch.int64, device=device)
-        self.halo = Halo(self.layout, torch.cat([empty, *places]), torch.cat([empty, *parts]))
-        self.ghost_sizes = [len(g) for g in places]
+        flat = directory.places(torch.cat([empty, *(n.to(device) for n in wanted_names)])).long()
+        places = flat.split([len(n) for n in wanted_names]) if found else ()
+        self.shares, sorted_places = [], []
+        for (share, _), place in zip(found, places, strict=True):
+            order = place.argsort()
+            self.shares.append(replace(share, ghosts=share.ghosts[order]))
+            sorted_places.append(place[order])
+        parts = [
+            torch.full_like(g, s.part) for g, s in zip(sorted_places, self.shares, strict=True)
+        ]
+        self.halo = Halo(
+            self.layout, torch.cat([empty, *sorted_places]), torch.cat([empty, *parts])
+        )
+        self.ghost_sizes = [len(g) for g in sorted_places]
+        full = torch.zeros(comm.parts, dtype=torch.int64, device=device)
+        full[[s.part for s in self.shares]] = 1
+        self.filled = torch.nonzero(comm.reduce(full))[:, 0].tolist()
+
+    def _everywhere(self, work: Callable[[], Answer]) -> Answer:
+        """Do what may fail on one process, and then fails on all."""
+        return everywhere(self.comm, self.device, lambda: (work(), ()))[0]
+
+    def _lowered_window(self) -> Model:
+        """Lower the problem on what is seen here."""
+        window = self.window
+        near = {
+            path: torch.nonzero(window.local(cells) >= 0)[:, 0]
+            for path, cells in self._places.items()
+        }
+        numbers = {"cells": window.cells, "nodes": window.points, "facets": window.facets}
+        host = torch.device("cpu")
+        part = PartOfMesh(window.mesh, host, window.counts, numbers, near)
+        return self._lowered(part)
+
+    def _checked(self, *, steady: bool) -> None:
+        """Check what needs no value, of what is seen here."""
+        if steady and self.model.timed:
+            self.model.refuse_time()
+        self.model.check_places()
+
+    def _acting(self) -> None:
+        """Learn which laws act in the cells that others see."""
+        model = self.model
+        every = dict(model.entries_of_laws())
+        mine = set(model.acting_entries())
+        here = torch.tensor([key in mine for key in every], device=self.device).double()
+        anywhere = self.comm.reduce(here, "max").tolist() if every else []
+        model.acting = frozenset(k for k, acts in zip(every, anywhere, strict=True) if acts)
+
+    def _held(self) -> tuple[bool, bool]:
+        """Return whether some unknowns are given, and whether these fix the solution.
+
+        The rank of the motions that are stopped is found from a few unknowns of each process that stop as many.
+        """
+        model, window = self.model, self.window
+        held = model.compiled.constrained
+        some = torch.tensor([float(len(held))], device=self.device)
+        prescribes = float(self.comm.reduce(some, "max")) > 0 or any(
+            s.to is not None for s in model.selections
+        )
+        if self.comm.alone:
+            return prescribes, model.determined
+        dofs = model.dofs
+        held = held[held < dofs.n]
+        x = model.dof_points().detach()
+        if dofs.components == window.mesh.dim > 1 and len(held):
+            from scipy.linalg import qr
+
+            _, _, order = qr(rigid_body_modes(x)[held].T.numpy(), mode="economic", pivoting=True)
+            held = held[torch.from_numpy(order[: x.shape[1] * 3].astype(np.int64))]
+        held = held[:6]
+        row = torch.cat([x[held // dofs.components], (held % dofs.components)[:, None].to(x)], 1)
+        row = torch.cat(self.comm.gather(row.to(self.device))).cpu()
+        component = row[:, -1].long()
+        index = torch.arange(len(row)) * dofs.components + component
+        return prescribes, model.fixed_by(row[:, :-1], index)
 
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""
         own = sum(s.held.stop - s.held.start for s in self.shares)
         mine = torch.tensor([own, -own, sum(self.ghost_sizes)], device=self.device)
         most, least, ghosts = self.comm.reduce(mine, "max").tolist()
-        mesh = self.whole.mesh
         return (
-            f"{self.spec.type}: {self.layout.n} unknowns on {mesh.n_cells} {mesh.cell} cells\n"
+            f"{self.spec.type}: {self.layout.n} unknowns on {self.counts['cells']} {self.model.mesh.cell} cells\n"
             f"  parts       {self.comm.parts} on {self.comm.world} processes, {-least} to {most} unknowns each, "
             f"at most {ghosts} of others beside them"
         )
@@ -206,7 +302,7 @@ class Division:
     def collect(self, parts: list[Tensor]) -> Tensor:
         """Add what the shares say about unknowns where those belong, the adjoint of `spread`."""
         pieces = [p[s.ghosts] for p, s in zip(parts, self.shares, strict=True)]
-        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        empty = torch.zeros(0, dtype=self.model.field_dtype, device=self.device)
         total = self.halo.give_back(torch.cat([empty, *pieces]))
         for p, s in zip(parts, self.shares, strict=True):
             total[s.held] += p[s.owned]
@@ -233,49 +329,68 @@ class Division:
         return made
 
     def _node_tables(self) -> list[tuple[Tensor, Tensor, int]]:
-        """Of each field, nodes of the cells, part of each node, and components.
+        """Of each field, nodes of the cells, part of each node, and components; in the window.
 
         A node belongs to the lowest part among its cells.
         """
-        owner, tables = self.cell_part.numpy(), []
-        for dofs in self.whole.numbering.fields.values():
+        owner, tables = self.window.part.numpy(), []
+        for dofs in self.model.numbering.fields.values():
             part = np.full(dofs.n_nodes, self.comm.parts, dtype=np.int64)
             np.minimum.at(part, dofs.cell_nodes.numpy(), owner[:, None])
             tables.append((dofs.cell_nodes, torch.from_numpy(part), dofs.components))
         return tables
 
+    def _fields(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, int], int]]:
+        """Yield of each field the numbers of its nodes in the whole, its table, and the order of its element."""
+        for unknown, table in zip(self.model.unknowns, self._tables, strict=True):
+            yield self.window.nodes[unknown.order], table, unknown.order
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of the first field in the whole."""
+        return self.window.most[self.model.unknowns[0].order]
+
+    @cached_property
+    def spread_of_points(self) -> float:
+        """Root mean square of the distances of mesh points to their mean; all call it together."""
+        mesh = self.window.mesh
+        own = [mesh.points[s.points[s.own_points[0].cpu()]] for s in self.shares]
+        x = torch.cat([mesh.points[:0], *own])
+        sums = torch.cat([x.sum(0), x.new_tensor([float(len(x))])]).to(self.device)
+        *mean, count = self.comm.reduce(sums).tolist()
+        away = (x - x.new_tensor(mean) / count).square().sum().to(self.device)
+        return float((float(self.comm.reduce(away)) / count) ** 0.5)
+
     @cached_property
     def point_part(self) -> Tensor:
-        """Part of each mesh point: the lowest among its cells."""
-        mesh = self.whole.mesh
+        """Part of each mesh point of the window: the lowest among its cells."""
+        mesh = self.window.mesh
         part = np.full(mesh.n_points, self.comm.parts, dtype=np.int64)
-        np.minimum.at(part, mesh.cells.numpy(), self.cell_part.numpy()[:, None])
+        np.minimum.at(part, mesh.cells.numpy(), self.window.part.numpy()[:, None])
         return torch.from_numpy(part)
 
     @cached_property
     def everyone_has_cells(self) -> bool:
         """Whether no process is without."""
-        ranks = self.comm.rank_of(self.cell_part.unique())
+        ranks = self.comm.rank_of(torch.tensor(self.filled))
         return len(ranks.unique()) == self.comm.world
 
-    def _share(self, part: int) -> tuple[Share | None, Tensor | None]:
-        """Cut out one part; also the places of its ghosts. Nothing for a part without cells."""
-        mine = self.cell_part == part
+    def _share(self, part: int) -> tuple[Share, Tensor] | None:
+        """Cut out one part; also which unknowns of the window its ghosts are. Nothing for a part without cells."""
+        mine = self.window.part == part
         if not bool(mine.any()):
-            return None, None
+            return None
         around = mine.clone()
         for nodes, node_part, _ in self._tables:
             around |= (node_part[nodes] == part).any(1)
-        rows, names = self._cut(around, mine)
-        sums, sum_names = self._cut(mine, mine)
-        local = torch.full((self.whole.numbering.n,), -1, dtype=torch.int64)
+        rows, names, points = self._cut(around, mine)
+        sums, sum_names, _ = self._cut(mine, mine)
+        local = torch.full((self.model.numbering.n,), -1, dtype=torch.int64)
         local[names] = torch.arange(len(names))
         belongs = self.dof_part[names] == part
         owned = torch.nonzero(belongs)[:, 0]
-        owned = owned[names[owned].argsort()]
-        place = self.place.cpu()
+        owned = owned[self.names[names[owned]].argsort()]
         ghosts = torch.nonzero(~belongs)[:, 0]
-        ghosts = ghosts[place[names[ghosts]].argsort()]
         constrained = rows.compiled.constrained.cpu()
         number = torch.full((len(names),), -1, dtype=torch.int64)
         number[constrained] = torch.arange(len(constrained))
@@ -294,63 +409,51 @@ class Division:
             free=free.to(move),
             given=given.to(move),
             held=self.layout.part_slice(part),
-            points_of=self.point_part[rows.part.numbers["nodes"].cpu()].to(move)
-            if rows.part is not None
-            else owned.to(move),
+            points=points,
+            points_of=self.point_part[points].to(move),
         )
-        return share, place[names[ghosts]].to(move)
+        return share, names[ghosts]
 
-    def _cut(self, cells: Tensor, mine: Tensor) -> tuple[Model, Tensor]:
-        """Lower the problem on some cells; also the number in the whole of each of its unknowns.
+    def _cut(self, cells: Tensor, mine: Tensor) -> tuple[Model, Tensor, Tensor]:
+        """Lower the problem on some cells; also which unknowns and mesh points of the window are its own.
 
         Parameters
         ----------
         cells, mine
             Masks of the cells to take, and of those of the part ``[n_cells]``.
         """
-        whole = self.whole
-        piece = submesh(self._tagged, cells)
+        window = self.window
+        piece = submesh(window.mesh, cells)
         alone = bool((cells == mine).all())
         tags = {
             name: self._local_facets(piece.mesh, piece.points, facets, mine if alone else None)
-            for name, facets in self._tagged.facet_tags.items()
+            for name, facets in window.mesh.facet_tags.items()
         }
         in_cells = {
             name: torch.nonzero(torch.isin(piece.cells, chosen))[:, 0]
-            for name, chosen in whole.mesh.cell_tags.items()
+            for name, chosen in window.mesh.cell_tags.items()
         }
         mesh = replace(
             piece.mesh, facet_tags=MappingProxyType(tags), cell_tags=MappingProxyType(in_cells)
         )
-        numbers = {"cells": piece.cells, "nodes": piece.points}
+        numbers = {"cells": window.cells[piece.cells], "nodes": window.points[piece.points]}
         if any(p.on == "facets" for p in self.spec.declared.values()):
             numbers["facets"] = self._facet_numbers(mesh, piece.points)
         part = PartOfMesh(
             mesh.to(self.device),
             self.device,
-            {k: whole.counts[k] for k in ("cells", "facets", "nodes")},
+            window.counts,
             {k: v.to(self.device) for k, v in numbers.items()},
             self._near(cells, mine),
         )
         model = self._lowered(part)
-        return model, self._names(model, piece.cells)
-
-    @cached_property
-    def _tagged(self) -> Mesh:
-        """The whole mesh, where everything that a selector means is a tag of that name."""
-        mesh = self.whole.mesh
-        tags = dict(mesh.facet_tags)
-        for things in (self.spec.boundary, self.spec.outputs):
-            for thing in things:
-                for name in getattr(thing, "on", None) or ():
-                    known = name in mesh.facet_tags or name in mesh.cell_tags
-                    if not known and not isinstance(getattr(thing, "on", None), str):
-                        tags[name] = self.whole.select_facets((name,), "on")
-        return replace(mesh, facet_tags=MappingProxyType(tags))
+        return model, self._names(model, piece.cells), piece.points
 
     def _facet_numbers(self, mesh: Mesh, points: Tensor) -> Tensor:
         """Return the number in the whole of each facet of a piece, -1 for those of a cut."""
-        return _find_rows(points[mesh.facets].sort(1).values, self.whole.mesh.facets.sort(1).values)
+        known = self.window.mesh.facets.sort(1).values
+        found = find_rows(points[mesh.facets].sort(1).values, known)
+        return torch.where(found < 0, -1, self.window.facets[found.clamp(min=0)])
 
     def _local_facets(
         self, mesh: Mesh, points: Tensor, facets: Tensor, mine: Tensor | None
@@ -362,25 +465,25 @@ class Division:
         mine
             Where it is given, a facet counts only in the part of the cell it is listed with.
         """
-        whole = self.whole.mesh
+        whole = self.window.mesh
         if mine is not None:
             facets = facets[mine[whole.facet_cells[facets]]]
         local = torch.full((whole.n_points,), -1, dtype=torch.int64)
         local[points] = torch.arange(len(points))
         wanted = local[whole.facets[facets]]
         wanted = wanted[(wanted >= 0).all(1)].sort(1).values
-        found = _find_rows(wanted, mesh.facets.sort(1).values)
+        found = find_rows(wanted, mesh.facets.sort(1).values)
         present: Tensor = found[found >= 0].unique()
         return present
 
     def _names(self, model: Model, cells: Tensor) -> Tensor:
-        """Return the number in the whole of each unknown of a lowered piece."""
+        """Return which unknown of the window each one of a lowered piece is."""
         parts = []
         fields = zip(model.numbering.fields.items(), self._tables, strict=True)
         for (name, dofs), (nodes, _, components) in fields:
             number = torch.empty(dofs.n_nodes, dtype=torch.int64)
             number[dofs.cell_nodes.cpu()] = nodes[cells]
-            first = self.whole.numbering.ranges[name].start
+            first = self.model.numbering.ranges[name].start
             component = torch.arange(components)
             parts.append((number[:, None] * components + component).flatten() + first)
         return torch.cat(parts)
@@ -391,26 +494,7 @@ class Division:
         Loads and springs act on every row of the piece around them; what is measured is measured once.
         """
         near: dict[str, Tensor] = {}
-        for kind, taken in (("boundary", cells), ("outputs", mine)):
-            things: Any = getattr(self.spec, kind)
-            for i, thing in enumerate(things):
-                if getattr(thing, "at", None) is not None:
-                    path = f"{kind}.{i}.at"
-                    at = getattr(thing, "points", thing.at)
-                    found = self._cells_of(path, at)
-                    near[path] = torch.nonzero(taken[found])[:, 0]
+        for path, whole in self._places.items():
+            taken, cell = mine if path.startswith("outputs") else cells, self.window.local(whole)
+            near[path] = torch.nonzero((cell >= 0) & taken[cell.clamp(min=0)])[:, 0]
         return near
-
-    def _cells_of(self, path: str, at: tuple[tuple[float, ...], ...]) -> Tensor:
-        whole = self.whole
-        return whole.geometry.located(positions(whole, at, path), whole.dofs).cells
-
-
-def _find_rows(wanted: Tensor, table: Tensor) -> Tensor:
-    """Return where each row is in a table of rows that are all different, -1 where it is not."""
-    if not len(wanted) or not len(table):
-        return torch.full((len(wanted),), -1, dtype=torch.int64)
-    _, number = torch.unique(torch.cat([table, wanted]), dim=0, return_inverse=True)
-    where = torch.full((int(number.max()) + 1,), -1, dtype=torch.int64)
-    where[number[: len(table)]] = torch.arange(len(table))
-    return where[number[len(table) :]]

@@ -54,7 +54,7 @@ _MARKS = 2**40
 
 
 class SharedModel:
-    """A division as a model; what is not algebra is that of the whole.
+    """A division as a model; what is not algebra is that of the problem on the window of this process.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class SharedModel:
     part = None
 
     def __init__(self, division: Division) -> None:
-        self.division, self.whole, self.comm = division, division.whole, division.comm
+        self.division, self.whole, self.comm = division, division.model, division.comm
         self.device = division.device
         self._space = PartSpace(division.layout)
         self._solvers: dict[tuple[object, ...], PartSolver] = {}
@@ -114,6 +114,27 @@ class SharedModel:
     def free(self) -> Tensor:
         """Mask of the unknowns here without a given value ``[n_held]``."""
         return self.division.free
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.division.counts
+
+    @property
+    def prescribes(self) -> bool:
+        """Whether conditions give some unknowns, anywhere."""
+        return self.division.prescribes
+
+    @property
+    def determined(self) -> bool:
+        """Whether conditions fix the solution."""
+        return self.division.determined
+
+    def rest(self, scene: SharedScene) -> float:
+        """Return the norm of what the unknowns are added to; all processes call it together."""
+        if not self.whole.rest(scene):  # type: ignore[arg-type]
+            return 0.0
+        return self.division.spread_of_points * float(self.division.n_nodes**0.5)
 
     @cached_property
     def near_nullspace(self) -> Tensor | None:

@@ -44,8 +44,8 @@ class DistributedModes(DistributedProblem):
         """The physics, cut."""
         with self._located(), inside():
             division = Division(self.spec.of, self.comm, self.device, steady=False)
-            if division.whole.timed:
-                division.whole.refuse_time()
+            if division.model.timed:
+                division.model.refuse_time()
             return division
 
     @cached_property
@@ -82,8 +82,10 @@ class FreeParts:
         sizes = torch.zeros(comm.parts, dtype=torch.int64, device=model.device)
         for part in comm.held:
             sizes[part] = free[layout.part_slice(part)].sum()
-        self.layout = Layout(comm, comm.reduce(sizes), device=model.device)
         self.index = torch.nonzero(free)[:, 0]
+        # Numbers in the whole: signs and starting vectors do not depend on the cut.
+        names = layout.names.index_select(0, self.index)
+        self.layout = Layout(comm, comm.reduce(sizes), names, model.device)
         place = self.layout.start + torch.cumsum(free, 0) - 1
         whole, constraint = model.sharding, model.compiled.constraint
         of_columns = torch.cat([place, whole.halo.fetch(place.unsqueeze(1)).squeeze(1)])

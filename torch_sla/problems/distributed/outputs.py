@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.distributed.together import everywhere
+from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, held, take_one
@@ -253,7 +254,7 @@ class Quantity(ABC):
         sizes = [int(n) for n in d.comm.reduce(shape, "max").tolist() if n >= 0]
         if sites is not None:
             sizes[0] = sites
-        zero = torch.zeros(sizes, dtype=d.whole.field_dtype, device=d.device)
+        zero = torch.zeros(sizes, dtype=d.model.field_dtype, device=d.device)
         return parts or [zero]
 
 
@@ -311,7 +312,7 @@ class Extreme(Quantity):
     def value(self, found: list[Seen]) -> Tensor:
         """Compare over shares and processes."""
         d = self.division
-        least = torch.full((), -torch.inf, dtype=d.whole.dtype, device=d.device)
+        least = torch.full((), -torch.inf, dtype=d.model.dtype, device=d.device)
         mine = [self._partial(s) for s in found]
         self._top = d.comm.reduce(torch.stack([least, *mine]).amax(0), "max")
         hits = torch.stack([0.0 * least.nan_to_num(), *((m == self._top).to(least) for m in mine)])
@@ -347,16 +348,15 @@ class PowerMean(Quantity):
         return torch.stack([powers.sum(-1), volume.sum(-1)])
 
     def _mean(self, total: Tensor) -> Tensor:
-        mean: Tensor = self._scale * (total[0] / total[1]) ** (1.0 / float(self.output.p or 1.0))
-        return mean
+        return self._scale * root(total[0] / total[1], float(self.output.p or 1.0))
 
     def value(self, found: list[Seen]) -> Tensor:
         """Scale by the largest value of all processes, so that no power overflows; the scale cancels."""
         d = self.division
-        tiny = torch.full((), torch.finfo(d.whole.dtype).tiny, dtype=d.whole.dtype, device=d.device)
+        tiny = torch.full((), torch.finfo(d.model.dtype).tiny, dtype=d.model.dtype, device=d.device)
         mine = [self._sizes(s)[0].detach().amax() for s in found]
         self._scale = d.comm.reduce(torch.stack([tiny, *mine]).amax(), "max")
-        zero = torch.zeros(2, dtype=d.whole.dtype, device=d.device)
+        zero = torch.zeros(2, dtype=d.model.dtype, device=d.device)
         self._total = d.comm.reduce(torch.stack([zero, *(self._partial(s) for s in found)]).sum(0))
         return self._mean(self._total)
 

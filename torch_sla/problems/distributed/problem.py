@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,16 +12,20 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.model import SharedModel
 from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
+from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
@@ -124,6 +128,8 @@ class Asked(NamedTuple):
     info: bool = False
     throw: bool = True
     progress: ProgressCallback | None = None
+    folder: str | Path | None = None
+    resume: str | Path | None = None
 
 
 class DistributedProblem:
@@ -172,10 +178,23 @@ class DistributedProblem:
         """The problem in parts, with the face of a lowered one."""
         return SharedModel(self.division)
 
-    @property
+    goes_on: ClassVar[bool] = False
+    """Whether a run can be kept and gone on with."""
+
+    @cached_property
     def whole(self) -> Any:
-        """The problem before it was cut."""
-        return self.division.whole
+        """The problem before it was cut, on the whole mesh; made where a search asks for places on it."""
+        if self.division.window.complete:
+            return self.division.model
+        physics, host = self.division.spec, torch.device("cpu")
+        part = PartOfMesh(build_mesh(physics.mesh), host, {}, {})
+        with self._located():
+            return registry.verbs(physics.type)(physics, part)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.division.counts
 
     @property
     def unknowns(self) -> int:
@@ -201,6 +220,8 @@ class DistributedProblem:
         info: bool = False,
         throw: bool = True,
         progress: ProgressCallback | None = None,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
         **named: Any,
     ) -> Any:
         """Solve; all processes call it together, with the same values. As `Problem.solve`, but for one member.
@@ -209,6 +230,9 @@ class DistributedProblem:
         ----------
         start
             Starting value of this process's own unknowns, as ``solution.u`` has them.
+        folder, resume
+            As for `Problem.solve`; every process keeps its part in the folder, which all must see, and any number of
+            processes goes on.
 
         Returns
         -------
@@ -222,9 +246,15 @@ class DistributedProblem:
         ArgumentError
             For moved points and batches, which are solved by one process.
         """
+        if not self.goes_on and (folder is not None or resume is not None):
+            raise ArgumentError(
+                f"a {self.spec.type} problem is solved in one go, or case after case, so there is nothing to go on "
+                "with: on several processes folder and resume are of transient and design problems"
+            )
         told = progress if self.comm.rank == 0 else None
         with self._located():
-            return self.found(joined(values, named), Asked(points, start, info, throw, told))
+            asked = Asked(points, start, info, throw, told, folder, resume)
+            return self.found(joined(values, named), asked)
 
     def found(self, values: dict[str, Any], asked: Asked) -> SolutionInParts:
         """Solve for values; what `solve` does, of this kind of problem."""
@@ -240,7 +270,7 @@ class DistributedProblem:
 
     def _checked(self, start: Tensor) -> Tensor:
         n = self.division.layout.n_held
-        flat = start.detach().flatten().to(self.device, self.division.whole.field_dtype)
+        flat = start.detach().flatten().to(self.device, self.division.model.field_dtype)
         if flat.numel() != n:
             raise ArgumentError(
                 f"start has shape {tuple(start.shape)}; this process has {n} unknowns of its own"

@@ -40,7 +40,7 @@ class SharedScene:
     Parameters
     ----------
     whole
-        The problem before it was cut.
+        The problem on what this process sees, which knows how many sites there are in the whole.
     values
         Tensors, numbers and modules by name.
     options
@@ -51,7 +51,7 @@ class SharedScene:
     given
         Values that are tensors, by name, on the whole.
     model
-        The problem before it was cut.
+        The problem on what this process sees.
     trial, factor, time, replaced, known
         As of `Scene`.
     home
@@ -113,8 +113,8 @@ class SharedScene:
 
     def _checked(self, name: str, value: Any) -> Tensor:
         whole, parameter = self._whole, self.declared[name]
-        tensor = whole_value(name, value, parameter, whole.counts, whole.dtype)
-        sites = [] if parameter.on == "constant" else [whole.counts[parameter.on]]
+        tensor = whole_value(name, value, parameter, whole.whole_counts, whole.dtype)
+        sites = [] if parameter.on == "constant" else [whole.whole_counts[parameter.on]]
         batch = tensor.ndim - len(sites) - len(parameter.shape)
         if batch > 0:
             raise ArgumentError(
@@ -143,7 +143,7 @@ class SharedScene:
 
     @property
     def geometry(self) -> Geometry:
-        """That of the whole mesh."""
+        """That of what this process sees."""
         return self._whole.geometry
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -187,9 +187,7 @@ class SharedScene:
             known |= model.reaching_mass if self._options["mass"] else frozenset()
             for name, tensor in self.given.items():
                 if name in known:
-                    home = self.declared[name].on
-                    whole = model is self._whole
-                    values[name] = tensor if whole else model.localised(tensor, home, 0)
+                    values[name] = model.localised(tensor, self.declared[name].on, 0)
             rest = iter(self._weights)
             for name, module in self._modules.items():
                 own = {n: next(rest) for n, _ in module.named_parameters()}

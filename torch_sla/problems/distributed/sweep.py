@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch_sla.problems.distributed.problem import Asked, DistributedProblem, sh
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.report.pieces import summary_of_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["DistributedSweep", "DistributedSweepSolution"]
 
@@ -39,6 +42,11 @@ class DistributedSweep(DistributedProblem):
     def whole(self) -> Any:
         """The problem before it was cut."""
         return self.of.whole
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.of.counts
 
     @property
     def unknowns(self) -> int:
@@ -68,8 +76,9 @@ class _Cases(Sweep):
     """The cases of a sweep in parts."""
 
     def __init__(self, sweep: DistributedSweep) -> None:
-        self.spec, self.model = sweep.spec, sweep.whole
-        self.declared, self.dtype = sweep.spec.declared, self.model.dtype
+        self.spec, self.model = sweep.spec, sweep.of
+        self.declared = sweep.spec.declared
+        self.dtype = getattr(torch, sweep.spec.of.solver.dtype)
 
 
 class DistributedSweepSolution(SolutionInParts):

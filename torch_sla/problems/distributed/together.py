@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import io
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["anchored", "everywhere"]
+__all__ = ["anchored", "everywhere", "handed_out", "told"]
 
 Answer = TypeVar("Answer")
 
@@ -41,7 +42,7 @@ def everywhere(
         Of each number the largest on any process.
     """
     failed: TorchSlaError | None = None
-    answer: Answer | None = None
+    answer: Any = None
     said: Sequence[float] = [0.0] * count
     try:
         answer, said = work()
@@ -52,10 +53,10 @@ def everywhere(
     anywhere, *found = comm.reduce(message, "max").tolist()
     if failed is not None:
         raise failed
-    if anywhere or answer is None:
+    if anywhere:
         # Of the kind that the failing process raises: all take it the same way.
         raised: type[TorchSlaError] = ArgumentError if anywhere == 2.0 else RankError
-        raise raised("another process cannot assemble its part of the problem, and says why")
+        raise raised("another process cannot do its part, and says why")
     return answer, found
 
 
@@ -73,3 +74,64 @@ def anchored(x: Tensor, wanted: bool, tensors: Sequence[Tensor]) -> Tensor:
         return x
     pieces = [t.reshape(-1)[:0].to(x) for t in tensors if t.requires_grad]
     return torch.cat([x, *pieces], -1)
+
+
+def told(comm: Communicator, device: torch.device, say: Callable[[], Answer]) -> Answer:
+    """Return what the first process says; where it fails, all do."""
+    here = everywhere(comm, device, lambda: (say() if comm.rank == 0 else None, ()))[0]
+    data = packed(here, device)
+    size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
+    room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
+    found: Answer = unpacked(comm.broadcast(room))
+    return found
+
+
+def handed_out(comm: Communicator, device: torch.device, make: Callable[[int], Answer]) -> Answer:
+    """Return what the first process makes for this one; it makes one after the other, and keeps none but its own.
+
+    Parameters
+    ----------
+    make
+        From the number of a process; called on the first one.
+
+    Raises
+    ------
+    TorchSlaError
+        On every process, if making fails; the first one says why.
+    """
+    mine: list[Answer] = []
+    for rank in range(comm.world):
+        failed: TorchSlaError | None = None
+        data = torch.zeros(0, dtype=torch.uint8, device=device)
+        if comm.rank == 0:
+            try:
+                made = make(rank)
+            except TorchSlaError as error:
+                failed = error
+            else:
+                mine += [made] if rank == 0 else []
+                data = packed(made, device) if rank else data
+        size = int(comm.broadcast(torch.tensor([-1 if failed else data.numel()], device=device)))
+        if failed is not None:
+            raise failed
+        if size < 0:
+            raise RankError("the first process cannot prepare the parts, and says why")
+        if rank and comm.rank == 0:
+            comm.post({rank: data}, {})()
+        elif rank and comm.rank == rank:
+            room = torch.empty(size, dtype=torch.uint8, device=device)
+            comm.post({}, {0: room})()
+            mine.append(unpacked(room))
+    return mine[0]
+
+
+def packed(message: Any, device: torch.device) -> Tensor:
+    """Return a message as bytes."""
+    buffer = io.BytesIO()
+    torch.save(message, buffer)
+    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(device)
+
+
+def unpacked(data: Tensor) -> Any:
+    """Return a message of another process of this very run."""
+    return torch.load(io.BytesIO(data.cpu().numpy().tobytes()), weights_only=False)

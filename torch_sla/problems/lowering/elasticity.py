@@ -75,18 +75,16 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    @cached_property
-    def determined(self) -> bool:
-        """Whether the supports stop every rigid motion."""
+    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
+        """Return whether the supports stop every rigid motion."""
         if any(isinstance(c, Spring) for c in self.spec.boundary):
             return True
-        points = self.dof_points().detach()
         if self.kind == "axisymmetric":
             modes = points.new_tensor([0.0, 1.0]).repeat(len(points))[:, None]
         else:
             modes = rigid_body_modes(points)
-        held = modes[self.compiled.constrained]
-        return len(held) > 0 and int(torch.linalg.matrix_rank(held, rtol=1e-8)) == modes.shape[1]
+        stopped = modes[held]
+        return len(held) > 0 and int(torch.linalg.matrix_rank(stopped, rtol=1e-8)) == modes.shape[1]
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

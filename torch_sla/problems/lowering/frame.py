@@ -88,7 +88,7 @@ class Frame:
         self.field_dtype = self.dtype.to_complex() if spec.is_complex else self.dtype
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh) if part is None else part.mesh
-        self.unknowns = self._unknowns(mesh)
+        self.unknowns = self.unknowns_of(spec, mesh.dim)
         selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
         check_overlap(spec, selections, mesh)
         size = self._size(mesh)
@@ -128,10 +128,10 @@ class Frame:
         self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
         self._arrays: dict[tuple[str, str | None], Tensor] = {}
 
-    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
+    @staticmethod
+    def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:
         """Choose element and components of each field."""
-        order = self.spec.order
-        return tuple(Unknown(n, order, mesh.dim if r else 0) for n, r in self.spec.fields.items())
+        return tuple(Unknown(n, spec.order, dim if r else 0) for n, r in spec.fields.items())
 
     def _selection(self, mesh: Mesh, i: int) -> Selection:
         condition = self.spec.boundary[i]
@@ -250,7 +250,7 @@ class Frame:
     @property
     def whole_counts(self) -> dict[str, int]:
         """Number of sites of each kind in the whole mesh, of which this may be a part."""
-        if self.part is None:
+        if self.part is None or not self.part.counts:
             return self.counts
         cells = self.part.counts["cells"]
         return {**self.part.counts, "quadrature": cells * len(self.geometry.cells.rule)}
@@ -295,17 +295,33 @@ class Frame:
         paths = timed_laws(self.spec, self.declared)
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
+    acting: frozenset[tuple[DataPath, int]] | None = None
+    """`acting_entries` of the whole, where this is a part; None for those of this mesh."""
+
     def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
         """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""
+        acting = frozenset(self.acting_entries()) if self.acting is None else self.acting
+        for (path, i), value in self.entries_of_laws():
+            if (path, i) in acting:
+                yield path, value
+
+    def entries_of_laws(self) -> Iterator[tuple[tuple[DataPath, int], Any]]:
+        """Yield every law, of a map each entry, by its path and the number of the entry."""
+        for law in laws(self.spec):
+            items = law.value.values() if isinstance(law.value, FrozenMap) else (law.value,)
+            for i, item in enumerate(items):
+                yield (law.path, i), item
+
+    def acting_entries(self) -> Iterator[tuple[DataPath, int]]:
+        """Yield which of `entries_of_laws` count on this mesh."""
         for law in laws(self.spec):
             if self._overridden(law.path):
                 continue
-            value = law.value
-            if isinstance(value, FrozenMap):
+            used = [0]
+            if isinstance(law.value, FrozenMap):
                 path = ".".join(str(part) for part in law.path)
-                used = set(self.tag_entries(tuple(value), path).unique().tolist())
-                value = tuple(item for i, item in enumerate(value.values()) if i in used)
-            yield law.path, value
+                used = self.tag_entries(tuple(law.value), path).unique().tolist()
+            yield from ((law.path, i) for i in used)
 
     def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         """Return the names of the parameters in the laws at some paths."""

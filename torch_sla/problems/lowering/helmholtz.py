@@ -33,7 +33,6 @@ class Helmholtz(Model):
     spec: HelmholtzProblem
     definite: ClassVar[bool | None] = None  # type: ignore[misc]
     inertial: ClassVar[frozenset[str]] = frozenset()
-    determined: ClassVar[bool] = True
 
     def _stretch(self, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
         """Return the stretching of each coordinate at the sites."""

@@ -76,9 +76,8 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    @cached_property
-    def determined(self) -> bool:
-        """Whether the supports stop every rigid motion."""
+    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
+        """Return whether the supports stop every rigid motion."""
         dim = self.mesh.dim
         known = "plane_strain" if dim == 2 else "solid"
         if dim == 1 or self.spec.model not in (None, known):
@@ -86,9 +85,9 @@ class Hyperelasticity(Model):
                 f"a mesh in {dim}D stands for {known}",
                 path="model",
             )
-        modes = rigid_body_modes(self.dof_points().detach())
-        held = modes[self.compiled.constrained]
-        return len(held) > 0 and int(torch.linalg.matrix_rank(held, rtol=1e-8)) == modes.shape[1]
+        modes = rigid_body_modes(points)
+        stopped = modes[held]
+        return len(held) > 0 and int(torch.linalg.matrix_rank(stopped, rtol=1e-8)) == modes.shape[1]
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_sla.assembly.mesh import (
     Mesh,
+    Piece,
     annulus_mesh,
     box_mesh,
     disk_mesh,
@@ -13,6 +14,7 @@ from torch_sla.assembly.mesh import (
     lshape_mesh,
     make_mesh,
     rectangle_mesh,
+    structured_window,
 )
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.lowering.cache import structures
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.base import Spec
 
-__all__ = ["build_mesh"]
+__all__ = ["build_mesh", "build_window", "divisions", "read_once"]
 
 
 def build_mesh(spec: Spec) -> Mesh:
@@ -45,6 +47,29 @@ def build_mesh(spec: Spec) -> Mesh:
         If the mesh cannot be read or makes no sense; carries the mesh's own message.
     """
     return structures.get(("mesh", spec_hash(spec)), lambda: _Held(_build(spec))).mesh
+
+
+def read_once(spec: Spec) -> Mesh:
+    """Return the mesh of a declaration as `build_mesh` does, and keep none."""
+    return _build(spec)
+
+
+def divisions(spec: Spec) -> tuple[int, ...] | None:
+    """Return the divisions in each direction of a mesh that is a lattice; None of others."""
+    match spec:
+        case IntervalMesh():
+            return (spec.cells,)
+        case RectangleMesh() | BoxMesh():
+            return tuple(spec.cells)
+    return None
+
+
+def build_window(spec: Any, window: Sequence[tuple[int, int]]) -> Piece:
+    """Make some of the cells of an interval, a rectangle or a box; see `structured_window`."""
+    if isinstance(spec, IntervalMesh):
+        one = ((spec.cells,), (spec.size,), (spec.origin,))
+        return structured_window(*one, "line", (spec.grading,), window)
+    return structured_window(spec.cells, spec.size, spec.origin, spec.cell, spec.grading, window)
 
 
 class _Held:

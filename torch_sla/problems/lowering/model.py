@@ -128,10 +128,23 @@ class Model(Frame, ABC):
         del scene, u
         raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
 
-    @property
-    @abstractmethod
+    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
+        """Return whether the structure fixes the solution (else the matrix is singular).
+
+        Parameters
+        ----------
+        points
+            Where nodes of the first unknown are ``[n_nodes, dim]``.
+        held
+            Which of their unknowns have a given value.
+        """
+        del points, held
+        return True
+
+    @cached_property
     def determined(self) -> bool:
-        """Whether the structure fixes the solution (else the matrix is singular)."""
+        """Whether the conditions of this mesh fix the solution."""
+        return self.fixed_by(self.dof_points().detach(), self.compiled.constrained)
 
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""
@@ -214,7 +227,9 @@ class Model(Frame, ABC):
 
     def seen_batch(self, scene: Scene) -> tuple[int, ...]:
         """Batch dimensions of the parameters that outputs use, which the solution may not depend on."""
-        return tuple(np.broadcast_shapes(*(batch_of(scene, name) for name in self._seen)))
+        return tuple(
+            np.broadcast_shapes(*(batch_of(scene, n) for n in self._seen & scene.given.keys()))
+        )
 
     @cached_property
     def _seen(self) -> frozenset[str]:

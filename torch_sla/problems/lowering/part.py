@@ -33,7 +33,7 @@ class PartOfMesh:
     counts
         Number of ``cells``, ``facets`` and ``nodes`` of the whole.
     numbers
-        Their numbers in the whole, by the same names; -1 for facets of a cut.
+        Their numbers in the whole, by the same names; -1 for facets of a cut. Empty for the whole itself.
     near
         Of the points under a path of the declaration, those inside this part; all where a path is not listed.
     """
@@ -56,7 +56,7 @@ class PartOfMesh:
         points
             Quadrature points of a cell.
         """
-        if home == "constant":
+        if home == "constant" or not self.numbers:
             return values
         index = self.numbers["cells" if home == "quadrature" else home]
         if home == "quadrature":

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly.mesh import Mesh
 
-__all__ = ["coordinates", "select_cells", "select_facets", "tag_entries"]
+__all__ = [
+    "coordinates",
+    "nothing_satisfies",
+    "satisfying",
+    "select_cells",
+    "select_facets",
+    "tag_entries",
+]
 
 AXES = "xyz"
 
@@ -42,16 +49,25 @@ def select_facets(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
 def _facets(mesh: Mesh, name: str, path: str) -> Tensor:
     if name in mesh.facet_tags:
         return mesh.facet_tags[name]
-    inside = _predicate(
-        name, mesh.points[mesh.facets[mesh.boundary]], mesh.facet_tags, "facet", path
-    )
-    chosen = mesh.boundary[inside.all(-1)]
+    chosen = satisfying(mesh, name, path)
     if not len(chosen):
-        raise SpecError(
-            f"no boundary facet satisfies {name!r} at all its vertices; {_listed('facet', mesh.facet_tags)}",
-            path=path,
-        )
+        raise nothing_satisfies(mesh, name, path)
     return chosen
+
+
+def satisfying(mesh: Mesh, predicate: str, path: str) -> Tensor:
+    """Return the indices of the boundary facets whose vertices all satisfy a predicate; there may be none."""
+    vertices = mesh.points[mesh.facets[mesh.boundary]]
+    inside = _predicate(predicate, vertices, mesh.facet_tags, "facet", path)
+    return mesh.boundary[inside.all(-1)]
+
+
+def nothing_satisfies(mesh: Mesh, predicate: str, path: str) -> SpecError:
+    """Return what is said where a predicate selects nothing."""
+    return SpecError(
+        f"no boundary facet satisfies {predicate!r} at all its vertices; {_listed('facet', mesh.facet_tags)}",
+        path=path,
+    )
 
 
 def select_cells(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:

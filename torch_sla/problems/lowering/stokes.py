@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann
 
 if TYPE_CHECKING:
-    from torch_sla.assembly import Field, Mesh
+    from torch_sla.assembly import Field
     from torch_sla.assembly.forms import Context
     from torch_sla.linalg import Structure
     from torch_sla.problems.lowering.scene import Scene
@@ -51,16 +51,18 @@ class Stokes(Model):
         "nothing holds the fluid: the velocity is determined up to a rigid motion; give it on some boundary"
     )
 
-    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
-        if mesh.dim == 1:
+    @staticmethod
+    def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:
+        """Take Taylor-Hood elements."""
+        del spec
+        if dim == 1:
             raise SpecError("a flow needs a mesh in 2 or 3 dimensions", path="mesh")
-        return Unknown("u", 2, mesh.dim), Unknown("p", 1, 0)
+        return Unknown("u", 2, dim), Unknown("p", 1, 0)
 
-    @property
-    def determined(self) -> bool:
-        """Whether some velocity is given."""
-        where = self.numbering.ranges["u"]
-        return bool((self.compiled.constrained < where.stop).any())
+    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
+        """Return whether some velocity is given."""
+        del points
+        return bool((held < self.numbering.ranges["u"].stop).any())
 
     @cached_property
     def enclosed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ from torch_sla.problems.specs.value import Formula
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.assembly import Mesh
     from torch_sla.problems.expression.measures import Integral
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
@@ -43,15 +42,15 @@ class WeakForm(Model):
     """
 
     spec: WeakFormProblem
-    determined: ClassVar[bool] = True
     definite: ClassVar[bool | None] = None  # type: ignore[misc]
     symmetric: ClassVar[bool | None] = None  # type: ignore[misc]
     inertial: ClassVar[frozenset[str]] = frozenset()
 
-    def _unknowns(self, mesh: Mesh) -> tuple[Unknown, ...]:
-        spec = self.spec
+    @staticmethod
+    def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:
+        """Take what each unknown says."""
         return tuple(
-            Unknown(u.name, u.order or spec.order, mesh.dim if u.shape == "vector" else 0)
+            Unknown(u.name, u.order or spec.order, dim if u.shape == "vector" else 0)
             for u in spec.unknowns
         )
 

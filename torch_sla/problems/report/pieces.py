@@ -15,7 +15,7 @@ import torch
 from torch_sla.assembly.mesh import write_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
-from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
         write_mesh(written[-1], share.sums.mesh, points, cells)
     # The file that names the pieces appears when all of them are there.
     division.comm.reduce(torch.zeros(1, device=division.device))
-    if _writes(solution):
-        parts = division.cell_part.unique().tolist()
-        _whole_or_nothing(path, _master(written[0], [_piece(path, p).name for p in parts]))
+    if division.filled[0] in division.comm.held:
+        names = [_piece(path, p).name for p in division.filled]
+        _whole_or_nothing(path, _master(written[0], names))
         written.append(path)
     return written
 
@@ -197,29 +197,34 @@ def _master(piece: Path, names: list[str]) -> str:
 def _at_points(solution: DistributedSolution, value: Tensor) -> list[Tensor]:
     """Return a nodal field at all mesh points of every share, those of others fetched."""
     division = solution.problem.division
-    layout, place = Layout.of_parts(division.comm, division.point_part.to(division.device))
-    numbers, wanted, parts, orders = [], [], [], []
-    for share in division.shares:
-        own = _numbers(share)
-        foreign = torch.nonzero(division.point_part.to(own.device)[own] != share.part)[:, 0]
-        order = foreign[place[own[foreign]].argsort()]
-        numbers.append(own)
+    comm, none = division.comm, torch.zeros(0, dtype=torch.int64, device=division.device)
+    of = {share.part: share.own_points[1] for share in division.shares}
+    layout, directory = layout_of_owned(
+        comm, [of.get(part, none) for part in comm.held], division.counts["nodes"]
+    )
+    numbers = [_numbers(share) for share in division.shares]
+    every = directory.places(torch.cat([none, *numbers])).long()
+    wanted, parts, orders, own = [], [], [], []
+    places = every.split([len(n) for n in numbers]) if numbers else ()
+    for share, place in zip(division.shares, places, strict=True):
+        held = layout.part_slice(share.part)
+        mine = (place >= layout.start + held.start) & (place < layout.start + held.stop)
+        own.append(mine)
+        foreign = torch.nonzero(~mine)[:, 0]
+        order = foreign[place[foreign].argsort()]
         orders.append(order)
-        wanted.append(place[own[order]])
+        wanted.append(place[order])
         parts.append(torch.full_like(order, share.part))
-    empty = torch.zeros(0, dtype=torch.int64, device=division.device)
-    halo = Halo(layout, torch.cat([empty, *wanted]), torch.cat([empty, *parts]))
+    halo = Halo(layout, torch.cat([none, *wanted]), torch.cat([none, *parts]))
     value = value.detach().to(division.device)
     flat = value.reshape(layout.n_held, -1)
     ghosts = halo.fetch(flat).split([len(o) for o in orders])
     found = []
-    for share, own, order, ghost in zip(division.shares, numbers, orders, ghosts, strict=True):
-        mine = flat.new_empty(len(own), flat.shape[1])
-        held = place[own] - layout.start
-        local = division.point_part.to(own.device)[own] == share.part
-        mine[local] = flat[held[local]]
-        mine[order] = ghost
-        found.append(mine.reshape(len(own), *value.shape[1:]))
+    for mine, place, order, ghost in zip(own, places, orders, ghosts, strict=True):
+        here = flat.new_empty(len(mine), flat.shape[1])
+        here[mine] = flat[place[mine] - layout.start]
+        here[order] = ghost
+        found.append(here.reshape(len(mine), *value.shape[1:]))
     return found
 
 

@@ -1,6 +1,6 @@
 // Preconditioned conjugate gradients with few passes over memory.
 //
-// Per iteration: (1) x += alpha p, p = z + beta p in one pass; (2) q = A p with p . q;
+// Per iteration: (1) x += alpha p, p = z + beta p in one pass; (2) q = A p with p . q, on lattices in the same;
 // (3) r -= alpha q with ||r||^2, the rounded right-hand side of the preconditioner and its first
 // smoothing half step while the rows are in cache; (4) the cycle, whose last pass yields r . z.
 // r is scaled by its norm before it is rounded to V: CG does not see a constant factor of z.
@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include "matrix.hpp"
+#include "rows.hpp"
 
 namespace torch_sla::multigrid {
 
@@ -18,6 +18,12 @@ struct SolveOptions {
   double rtol = 1e-8, atol = 0.0;
   int maxiter = 500, restart = 50;
   bool flexible = false;  // Polak-Ribiere beta, for preconditioners that are not linear
+
+  SolveOptions after(int steps) const {  // what is left once so many steps were taken
+    SolveOptions rest = *this;
+    rest.maxiter -= steps;
+    return rest;
+  }
 };
 
 struct SolveReport {
@@ -26,34 +32,6 @@ struct SolveReport {
   double residual = 0.0;        // ||b - A x||, recomputed
   std::vector<double> history;  // ||r|| of the recurrence, from iteration 0
 };
-
-// r = b - A x, or y = A x where b is null; returns ||r||^2 or x . y.
-template <int B, class T, class I>
-double apply_matrix(const I* ptr, const I* col, const T* val, std::int64_t rows, int bs, const T* b,
-                    const T* x, T* y, int threads) {
-  const int n = B ? B : bs;
-  const std::int64_t bb = std::int64_t(n) * n;
-  return parallel_sum(rows, threads, [&](std::int64_t begin, std::int64_t end) {
-    double total = 0.0;
-    T acc[capacity(B)];
-    for (std::int64_t i = begin; i < end; ++i) {
-      for (int c = 0; c < n; ++c) acc[c] = 0;
-      for (I s = ptr[i], last = ptr[i + 1]; s < last; ++s) {
-        const T* a = val + s * bb;
-        const T* xj = x + std::int64_t(col[s]) * n;
-        for (int r = 0; r < n; ++r)
-          for (int c = 0; c < n; ++c) acc[r] += a[r * n + c] * xj[c];
-      }
-      for (int c = 0; c < n; ++c) {
-        const std::int64_t e = i * n + c;
-        const T v = b ? b[e] - acc[c] : acc[c];
-        y[e] = v;
-        total += double(v) * double(b ? v : x[e]);
-      }
-    }
-    return total;
-  });
-}
 
 // Removes the components along `count` orthonormal vectors [count, n].
 template <class T>
@@ -68,29 +46,20 @@ void project(const T* basis, int count, T* x, std::int64_t n) {
 
 // Solves A x = b from the x given. `Runner` has rhs(), stage(begin, end) in rows of block() unknowns,
 // run() and result(), as CycleRunner. nullspace: orthonormal vectors of A, to which b and x are kept orthogonal.
-template <class T, class V, class I, class Runner>
-SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::int64_t rows, int bs,
-                                const T* b, T* x, bool zero_start, Runner& M, const SolveOptions& o,
-                                const T* nullspace, int nullity, int threads) {
+template <class T, class I, class Runner>
+SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero_start, Runner& M,
+                                const SolveOptions& o, const T* nullspace, int nullity) {
+  using V = typename Runner::Element;
   SolveReport report;
-  const std::int64_t n = rows * bs;
-  threads = threads_for(static_cast<std::int64_t>(ptr[rows]) * bs * bs, threads);
+  const std::int64_t n = A.n;
+  const int threads = A.threads;
   Buffer<T> r(n), p(n), q(n), projected;
-  const auto multiply = [&](const T* rhs, const T* from, T* to) {
-    return with_block(bs, [&](auto B) {
-      return apply_matrix<decltype(B)::value>(ptr, col, val, rows, bs, rhs, from, to, threads);
-    });
-  };
   if (nullity) {
     projected.assign(b, b + n);
     project(nullspace, nullity, projected.data(), n);
     b = projected.data();
   }
-  const double bnorm = std::sqrt(parallel_sum(n, threads, [&](std::int64_t begin, std::int64_t end) {
-    double total = 0.0;
-    for (std::int64_t e = begin; e < end; ++e) total += double(b[e]) * double(b[e]);
-    return total;
-  }));
+  const double bnorm = A.norm(b);
   if (!std::isfinite(bnorm)) {
     report.status = Status::nonfinite;
     report.residual = bnorm;
@@ -102,14 +71,13 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
   if (zero_start) std::fill(x, x + n, T(0));
 
   // Rows are updated in chunks that stay in cache while the preconditioner takes its share.
-  constexpr std::int64_t chunk = 1024;
   const int mb = M.block();
   const auto update = [&](double step, double scale) {
     V* f = M.rhs();
     return parallel_sum(n / mb, threads, [&](std::int64_t begin, std::int64_t end) {
       double total = 0.0;
-      for (std::int64_t from = begin; from < end; from += chunk) {
-        const std::int64_t to = std::min(end, from + chunk);
+      for (std::int64_t from = begin; from < end; from += kChunk) {
+        const std::int64_t to = std::min(end, from + kChunk);
         double part = 0.0;
         for (std::int64_t e = from * mb; e < to * mb; ++e) {
           const T v = r[e] - T(step) * q[e];
@@ -123,12 +91,6 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
       return total;
     });
   };
-  const auto power_of_two = [](double norm) {
-    int exponent = 0;
-    std::frexp(norm, &exponent);
-    return std::ldexp(1.0, -exponent);
-  };
-
   bool fresh = true;  // r is to be computed from x
   double beta = 0.0, scale = 1.0;  // the preconditioner sees scale * r
   while (true) {
@@ -138,7 +100,7 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
           std::copy(b + begin, b + end, r.begin() + begin);
         });
       } else {
-        rnorm = std::sqrt(multiply(b, x, r.data()));
+        rnorm = A.residual(b, x, r.data());
       }
       report.residual = rnorm;
       if (report.history.empty()) report.history.push_back(rnorm);
@@ -151,7 +113,7 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
         return report;
       }
       std::fill(q.begin(), q.end(), T(0));
-      scale = power_of_two(rnorm);
+      scale = power_of_two_below(rnorm);
       update(0.0, scale);
       rho = M.run();
       beta = 0.0;
@@ -159,7 +121,7 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
       fresh = false;
     }
     const V* z = M.result();
-    parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const auto advance = [&](std::int64_t begin, std::int64_t end) {
       if (beta == 0.0) {
         for (std::int64_t e = begin; e < end; ++e) {
           if (alpha != 0.0) x[e] += T(alpha) * p[e];
@@ -173,19 +135,29 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
           p[e] = T(z[e]) + c * old;
         }
       }
-    });
-    if (nullity) project(nullspace, nullity, p.data(), n);
-    const double curvature = multiply(nullptr, p.data(), q.data());
+    };
+    const auto product = [&](std::int64_t i, T ap, std::array<double, 1>& s) {
+      s[0] += double(ap) * double(p[i]);
+      return ap;
+    };
+    double curvature;
+    if (nullity) {  // all of p is there before it is projected
+      advance(0, n);
+      project(nullspace, nullity, p.data(), n);
+      curvature = A.template multiply<1>(p.data(), q.data(), product)[0];
+    } else {
+      curvature = A.template multiply_after<1>(advance, p.data(), q.data(), product)[0];
+    }
     const bool finite = std::isfinite(rho) && std::isfinite(curvature);
     if (!finite || !(rho > 0.0) || !(curvature > 0.0)) {
       report.status = finite ? Status::breakdown : Status::nonfinite;
-      report.residual = std::sqrt(multiply(b, x, r.data()));
+      report.residual = A.residual(b, x, r.data());
       if (report.residual <= target) report.status = Status::converged;
       return report;
     }
     const double before = rho / scale;  // r . z
     alpha = before / curvature;
-    scale = power_of_two(rnorm);
+    scale = power_of_two_below(rnorm);
     rnorm = std::sqrt(update(alpha, scale));
     ++report.iterations;
     report.history.push_back(rnorm);
@@ -200,7 +172,7 @@ SolveReport conjugate_gradients(const I* ptr, const I* col, const T* val, std::i
       parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t e = begin; e < end; ++e) x[e] += T(alpha) * p[e];
       });
-      report.residual = std::sqrt(multiply(b, x, q.data()));
+      report.residual = A.residual(b, x, q.data());
       if (!std::isfinite(report.residual)) report.status = Status::nonfinite;
       else if (report.residual <= target) report.status = Status::converged;
       else if (stuck || restarts == 3) report.status = Status::stagnation;

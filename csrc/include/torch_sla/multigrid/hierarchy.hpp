@@ -30,9 +30,10 @@ struct Coarsening {
   Strength<V, I> links;
   Buffer<I> group;  // aggregate of each row, or coarse index of each kept point; -1 where none
   Buffer<V> T;      // tentative prolongation, empty for constants
+  ProductMap product;
 
   std::size_t bytes() const {
-    return bytes_of(links.strong) + bytes_of(links.diagonal) + bytes_of(group) + bytes_of(T);
+    return bytes_of(links.strong) + bytes_of(links.diagonal) + bytes_of(group) + bytes_of(T) + product.bytes();
   }
 };
 
@@ -203,7 +204,8 @@ void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int 
       else
         prolongation_values<b, k>(l.A, l.how->links, l.how->group, l.how->T, o.damping, l.radius, l.P, threads);
     }
-    galerkin<b, k>(l.A, l.P, C, threads);
+    if (!C.ptr) l.how->product = product_map(l.A, l.P, C, threads);
+    galerkin<b, k>(l.A, l.P, C, l.how->product, threads);
   });
 }
 

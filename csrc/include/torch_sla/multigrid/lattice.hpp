@@ -8,7 +8,7 @@
 
 #include <array>
 
-#include "matrix.hpp"
+#include "rows.hpp"
 
 namespace torch_sla::multigrid {
 
@@ -71,6 +71,12 @@ struct Stencil {
     return out;
   }
 };
+
+// How rows that lie on the lattice of a stencil are read.
+template <class V>
+Offsets offsets_of(const Stencil<V>& A) {
+  return {A.shape.n[0], A.entries.count, A.offsets()};
+}
 
 // The offsets col - row that occur, increasing; empty where there are more than 27.
 template <class I>

@@ -53,47 +53,53 @@ struct Strength {
   Buffer<I> diagonal;           // [rows] slot of the diagonal block
 };
 
+// `diagonal`: the slots of the diagonal blocks.
 template <class V, class I>
-Strength<V, I> strength(const BlockMatrix<V, I>& A, double theta, int threads) {
-  Strength<V, I> out;
-  out.diagonal = diagonal_slots(A, threads);
-  out.strong.resize(A.nnz());
+Buffer<std::uint8_t> strong_couplings(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, double theta,
+                                      int threads) {
+  Buffer<std::uint8_t> strong(A.nnz());
   Buffer<V> largest(A.rows), norm;
   const int block = static_cast<int>(A.block());
   threads = threads_for(A.nnz(), threads);
   if (block > 1) norm.resize(A.nnz());
-  const auto value = [&](std::int64_t i, I s) -> V {
-    if (block > 1) return norm[s];
-    return A.val[out.diagonal[i]] < 0 ? A.val[s] : -A.val[s];
-  };
+  const V* size = block > 1 ? norm.data() : A.val.data();
+  const auto sign = [&](I d) { return block > 1 || (d >= 0 && A.val[d] < 0) ? V(1) : V(-1); };
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       V most = 0, sum = 0;
       if (block > 1)
         for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
           norm[s] = V(frobenius<0>(A.val.data() + s * std::int64_t(block), block));
-      const I d = out.diagonal[i];
+      const I d = diagonal[i];
+      const V turn = sign(d);
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
-        if (s == d) continue;
-        const V v = value(i, s);
+        const V v = s == d ? V(0) : turn * size[s];
         most = std::max(most, v);
         sum += std::abs(v);
       }
-      const V own = d < 0 ? V(0) : (block > 1 ? norm[d] : std::abs(A.val[d]));
+      const V own = d < 0 ? V(0) : std::abs(size[d]);
       largest[i] = sum > V(kDecoupled) * own ? most : V(0);
     }
   });
   const V theta2 = V(kTie * theta * theta);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const V bound = theta2 * largest[i];
+      const V bound = theta2 * largest[i], turn = sign(diagonal[i]);
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
-        const V v = value(i, s), other = largest[A.col[s]];
-        out.strong[s] = s != out.diagonal[i] && v > 0 && largest[i] > 0 && other > 0 &&
-                        v * v >= bound * other;
+        const V v = turn * size[s], other = largest[A.col[s]];
+        strong[s] = (v > 0) & (largest[i] > 0) & (other > 0) & (v * v >= bound * other);
       }
+      if (diagonal[i] >= 0) strong[diagonal[i]] = 0;
     }
   });
+  return strong;
+}
+
+template <class V, class I>
+Strength<V, I> strength(const BlockMatrix<V, I>& A, double theta, int threads) {
+  Strength<V, I> out;
+  out.diagonal = diagonal_slots(A, threads);
+  out.strong = strong_couplings(A, out.diagonal, theta, threads);
   return out;
 }
 

@@ -129,35 +129,38 @@ void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, co
   const int b = B ? B : A.br, k = K ? K : P.bc;
   const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k;
   threads = threads_for(A.nnz() * bb, threads);
-  const auto filtered = [&](std::int64_t i, V* D) {
-    const I d = S.diagonal[i];
-    for (int e = 0; e < bb; ++e) D[e] = d < 0 ? V(0) : A.val[d * bb + e];
-    if constexpr (B == 1) {
-      const V own = D[0];
-      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-        if (s != d && !S.strong[s]) D[0] += A.val[s];
-      if (!(D[0] * own > V(0.1) * own * own)) D[0] = own;
-    } else {
-      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-        if (s != d && !S.strong[s])
-          for (int e = 0; e < bb; ++e) D[e] += A.val[s * bb + e];
-    }
-  };
+  Buffer<V> own;  // the filtered diagonal of scalars
   if constexpr (B == 1) {
+    own.resize(A.rows);
     std::vector<double> bound(worker_count(A.rows, threads), 0.0);
     parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
       V most = 0;
       for (std::int64_t i = begin; i < end; ++i) {
-        V D, sum = 0;
-        filtered(i, &D);
-        for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-          if (S.strong[s]) sum += std::abs(A.val[s]);
-        if (D != V(0)) most = std::max(most, V(1) + sum / std::abs(D));
+        V weak = 0, sum = 0;
+        for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
+          const V a = A.val[s], strong = V(S.strong[s]);
+          weak += a - strong * a;
+          sum += strong * std::abs(a);
+        }
+        const V d = S.diagonal[i] < 0 ? V(0) : A.val[S.diagonal[i]];
+        own[i] = weak * d > V(0.1) * d * d ? weak : d;
+        if (own[i] != V(0)) most = std::max(most, V(1) + sum / std::abs(own[i]));
       }
       bound[worker] = most;
     });
     radius = std::max(1.0, *std::max_element(bound.begin(), bound.end()));
   }
+  const auto filtered = [&](std::int64_t i, V* D) {
+    if constexpr (B == 1) {
+      D[0] = own[i];
+    } else {
+      const I d = S.diagonal[i];
+      for (int e = 0; e < bb; ++e) D[e] = d < 0 ? V(0) : A.val[d * bb + e];
+      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
+        if (s != d && !S.strong[s])
+          for (int e = 0; e < bb; ++e) D[e] += A.val[s * bb + e];
+    }
+  };
   const V omega = V(damping / radius);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     V D[capacity(B) * capacity(B)], AT[capacity(B) * capacity(K)];

@@ -121,6 +121,33 @@ def test_checkpoints_of_a_library_hold_what_is_new(name: str, tmp_path) -> None:
         assert again.history["solves"][-1] >= 0
 
 
+@pytest.mark.parametrize("method", ["L-BFGS-B", "CG"])
+def test_a_library_that_begins_anew_keeps_few_answers(method: str, tmp_path) -> None:
+    """Memory, files and the way on from any iteration are bounded by ``restart``."""
+    variables = [Variable("kappa", transform=["log"])]
+    optimizer = Scipy(method=method, max_iterations=24, gradient_tolerance=1e-12, restart=4)
+    problem = conductivity(optimizer, variables=variables)
+    kept = []
+
+    def tell(progress) -> None:
+        files = sorted(path.name for path in tmp_path.glob("whole/records-*.ckpt"))
+        kept.append(len(files))
+
+    whole = problem.solve(folder=tmp_path / "whole", progress=tell)
+    asked = whole.history["evaluations"][1:]
+    assert asked == sorted(asked)
+    assert asked[-1] > 24
+    assert max(kept) <= 9  # those of two kept states, which began apart
+    assert whole.objective < whole.history["objective"][0]
+    for stop in range(1, whole.iterations, 3):
+        folder = tmp_path / str(stop)
+        with pytest.raises(InterruptedError):
+            problem.solve(folder=folder, progress=stopped_at(stop))
+        again = problem.solve(resume=folder)
+        assert torch.equal(again.unknowns, whole.unknowns), stop
+        assert again.history["evaluations"] == whole.history["evaluations"]
+
+
 def test_a_library_goes_on_twice_and_through_stages(tmp_path) -> None:
     problem = conductivity(LBFGS(max_iterations=4)).updated(
         stages=[{"optimizer.max_iterations": 5}]

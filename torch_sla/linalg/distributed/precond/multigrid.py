@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.distributed.precond.aggregation import coarsen
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
 from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
+from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy, power_scale
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.precond.multigrid.device.smoothers import chebyshev_steps, scattered
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hierarchy", "PartMultigrid"]
 
-_METHODS = ("auto", "smoothed_aggregation", "classical")
+_METHODS = ("auto", "smoothed_aggregation", "classical", "lattice")
+_GATHERED, _LATTICE_GATHERED = 600, 4096  # unknowns that every process has whole
 _ROUNDED_PIVOT = (
     1e-5  # eigenvalues of the last matrix, over the largest, that float32 does not tell from zero
 )
@@ -41,8 +42,10 @@ class PartMultigrid:
     Parameters
     ----------
     method
-        ``"smoothed_aggregation"``; ``"classical"``, which keeps points instead of aggregating them; or ``"auto"``:
-        the second for scalar matrices with short rows whose diagonal jumps between neighbours.
+        ``"smoothed_aggregation"``; ``"classical"``, which keeps points instead of aggregating them; ``"lattice"``, the
+        stencils of `AMG`, where entries join neighbours of a lattice and every part owns a box or a run of its points;
+        or ``"auto"``: the second for scalar matrices with short rows whose diagonal jumps between neighbours, the third
+        for others that allow it and are symmetric.
     strength
         As for `AMG`: 0.25 for scalars, 0.08 for nodes of several unknowns.
     damping
@@ -50,7 +53,8 @@ class PartMultigrid:
     degree
         Of the Chebyshev smoother, before and after the coarse correction.
     coarse_size
-        Unknowns at which a level is gathered and inverted on every process.
+        Unknowns at which a level is gathered and inverted on every process; None: 600. Of a lattice all levels below
+        are on every process; None: 4096.
     max_levels
         Limit on the number of levels.
     block
@@ -63,11 +67,11 @@ class PartMultigrid:
 
     name: ClassVar[str] = "multigrid"
 
-    method: Literal["auto", "smoothed_aggregation", "classical"] = "auto"
+    method: Literal["auto", "smoothed_aggregation", "classical", "lattice"] = "auto"
     strength: float | None = None
     damping: float = 4.0 / 3.0
     degree: int = 2
-    coarse_size: int = 600
+    coarse_size: int | None = None
     max_levels: int = 20
     block: int | None = None
     dtype: Literal["float32", "float64"] | None = None
@@ -77,8 +81,10 @@ class PartMultigrid:
             raise ArgumentError(
                 f"`method` must be one of {', '.join(_METHODS)}, got {self.method!r}"
             )
-        if self.method == "classical" and self.block not in (None, 1):
-            raise ArgumentError(f"kept points are of scalars: `block` must be 1, got {self.block}")
+        if self.method in ("classical", "lattice") and self.block not in (None, 1):
+            raise ArgumentError(
+                f"method={self.method!r} is for scalars: `block` must be 1, got {self.block}"
+            )
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise ArgumentError(f"`strength` must be between 0 and 1, got {self.strength!r}")
         if not 0 <= self.damping < 2:
@@ -86,18 +92,53 @@ class PartMultigrid:
         if self.dtype not in (None, "float32", "float64"):
             raise ArgumentError(f"`dtype` must be float32, float64 or None, got {self.dtype!r}")
         for name in ("degree", "coarse_size", "max_levels"):
-            if getattr(self, name) < 1:
+            if (limit := getattr(self, name)) is not None and limit < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {getattr(self, name)}")
 
     def build_parts(
         self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
-    ) -> Hierarchy:
+    ) -> Hierarchy | LatticeHierarchy:
         """Set a hierarchy up for real slot values ``[nnz_csr]``."""
         if values.is_complex():
             raise DTypeError(
                 "multigrid in parts is for real matrices; use preconditioner='schwarz' for complex ones"
             )
-        return Hierarchy(sharding, values, self, near_nullspace)
+        edge = 1 if self.method == "classical" else _edge(self, sharding, near_nullspace)
+        wide, jumping = spread_and_jumps(sharding, values)
+        free = self.method == "auto" and edge == 1 and near_nullspace is None
+        if self.method == "lattice" or (free and not jumping and self.strength is None):
+            made = self._structured(sharding, values, wide)
+            if made is not None:
+                return made
+        points = self.method == "classical" or (free and jumping)
+        return Hierarchy(
+            sharding, values, self, near_nullspace, edge=edge, wide=wide, points=points
+        )
+
+    def _structured(
+        self, sharding: Sharding, values: Tensor, wide: bool
+    ) -> LatticeHierarchy | None:
+        """Set a hierarchy of stencils up, where there is a lattice and it suits the matrix."""
+        asked, found = self.method == "lattice", sharding.lattice
+        if found is None:
+            if asked:
+                raise ArgumentError(
+                    "method='lattice' needs entries that join neighbours of a lattice and parts that own boxes or runs "
+                    "of its points (partition_method='lattice'); method='smoothed_aggregation' takes any"
+                )
+            return None
+        if wide and self.dtype is None:
+            dtype: torch.dtype | None = torch.float64
+        else:
+            dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        made = LatticeHierarchy(
+            found,
+            gathered=self.coarse_size or _LATTICE_GATHERED,
+            max_levels=self.max_levels,
+            asked=asked,
+            dtype=dtype,
+        )
+        return made if made.set_up(sharding, values) else None
 
 
 @dataclass(frozen=True)
@@ -126,22 +167,15 @@ class Hierarchy:
         values: Tensor,
         options: PartMultigrid,
         near_nullspace: Tensor | None,
+        *,
+        edge: int,
+        wide: bool,
+        points: bool,
     ) -> None:
-        self._options, self._points = options, options.method == "classical"
-        self._edge = 1 if self._points else _edge(options, sharding, near_nullspace)
-        wide, jumping = spread_and_jumps(sharding, values)
-        if options.method == "auto" and self._edge == 1 and near_nullspace is None:
-            self._points = jumping
+        self._options, self._points, self._edge = options, points, edge
         wanted = options.dtype or ("float64" if wide else "float32")
         dtype = torch.float32 if wanted == "float32" else values.dtype
-        top = (
-            values.abs().amax().double()
-            if values.numel()
-            else values.new_zeros((), dtype=torch.float64)
-        )
-        most = float(sharding.rows.comm.reduce(top, "max"))
-        # A power of two, so that squares and inverses of entries are harmless in float32.
-        self._scale = 2.0 ** -round(log2(most)) if most > 0 else 1.0
+        self._scale = power_scale(sharding.rows.comm, values)
         pivot = self._set_up(sharding, values, near_nullspace, dtype)
         if options.dtype is None and dtype is not values.dtype and pivot < _ROUNDED_PIVOT:
             self._set_up(sharding, values, near_nullspace, values.dtype)
@@ -151,6 +185,7 @@ class Hierarchy:
     ) -> float:
         """Make all levels; returns the smallest eigenvalue of the last over its largest."""
         options, edge = self._options, self._edge
+        coarse_size = options.coarse_size or _GATHERED
         theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
         self.dtype, a = dtype, (values.detach() * self._scale).to(dtype)
         if vectors is not None:
@@ -158,7 +193,7 @@ class Hierarchy:
         self._levels: list[_Level] = []
         self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
-        while A.rows.n > options.coarse_size and len(self.sizes) < options.max_levels:
+        while A.rows.n > coarse_size and len(self.sizes) < options.max_levels:
             product = Product(A, a)
             d = A.diagonal(a)
             inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
@@ -174,7 +209,7 @@ class Hierarchy:
             self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
             A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
             self.sizes.append(A.rows.n)
-        if A.rows.n <= max(options.coarse_size, 2000):
+        if A.rows.n <= max(coarse_size, 2000):
             gathered = GatheredInverse(A, a)
             self._last = gathered.turned
             return gathered.pivot

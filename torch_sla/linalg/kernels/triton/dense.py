@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.kernels.stencils import Stencil
 
-_WARPS = {16: 2, 32: 4, 64: 8, 128: 32}  # by the edge of the tile
+_WARPS = {16: 2, 32: 4, 64: 8}  # by the edge of the tile
 _ROWS = 8  # written out at a time
 
 

@@ -505,11 +505,14 @@ def load(A: Stencil, crow: Tensor, ccol: Tensor, values: Tensor, scale: float) -
 
 def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     grid, codes = _grid(A.n), A.lattice.codes
-    found = torch.empty(6, grid[0], dtype=torch.float64, device=A.device)
+    found = out  # of one program that is all
+    if grid[0] > 1:
+        found = torch.empty(6, grid[0], dtype=torch.float64, device=A.device)
     launch(
         _survey_kernel, grid, A.planes, smoother, found, *_shape(A), grid[0], codes, len(codes), BLOCK
     )  # fmt: skip
-    launch(_summary_kernel, (6,), found, out, grid[0], BLOCK)
+    if grid[0] > 1:
+        launch(_summary_kernel, (6,), found, out, grid[0], BLOCK)
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:

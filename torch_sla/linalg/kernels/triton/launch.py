@@ -60,19 +60,21 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
         with torch.cuda.device(where):
             launch(kernel, grid, *args, num_warps=num_warps)
         return
-    key: list[Any] = [id(kernel), num_warps, where, args[runtime:]]
+    constants = args[runtime:]
+    key: list[Any] = [id(kernel), num_warps, where, constants]
     numbers: list[Any] = []
-    usual = True
+    bits = largest = 0
     for a in args[:runtime]:
         if isinstance(a, Tensor):
             pointer = a.data_ptr()
+            bits |= pointer
             key.append(a.dtype)
             numbers.append(pointer)
-            usual = usual and not pointer & 15
         else:
+            if a.__class__ is int and a > largest:
+                largest = a
             numbers.append(a)
-            usual = usual and (a.__class__ is not int or a <= _INT32_MAX)
-    if not usual:
+    if bits & 15 or largest > _INT32_MAX:
         kernel[grid](*args, num_warps=num_warps)
         return
     compiled = _known.get(whole := tuple(key))
@@ -82,5 +84,5 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
     x, y, z = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
     compiled.run(
         x, y, z, _stream(where), compiled.function, compiled.packed_metadata,  # type: ignore[misc]
-        None, None, None, *numbers, *args[runtime:],
+        None, None, None, *numbers, *constants,
     )  # fmt: skip

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch_sla.linalg.kernels.stencils import Lattice
 
 _BLOCK = 1024
@@ -122,17 +124,23 @@ def _hash_kernel(
     tl.atomic_add(sums + 2 * member + 1, tl.sum(second))
 
 
-_PER = 16
+_PER = 16  # blocks of words that a program mixes, where there are many
+_MANY = 1 << 22
 _GAP = 32  # empty rows in a row that a program fills in
 
 
-def hash_words(words: Tensor, constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
-    """Return, for each row of words ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
-    members, count = words.shape
-    sums = torch.zeros(members, 2, dtype=torch.int64, device=words.device)
-    grid = (blocks(count, _BLOCK * _PER), members)
+def hash_words(words: Sequence[Tensor], constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
+    """Return, for each row of each ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
+    members = sum(len(part) for part in words)
+    sums = torch.zeros(members, 2, dtype=torch.int64, device=words[0].device)
     (a0, b0), (a1, b1) = constants
-    launch(_hash_kernel, grid, words, sums, count, a0, b0, a1, b1, _PER, _BLOCK)
+    first = 0
+    for part in words:
+        rows, count = part.shape
+        per = _PER if count > _MANY else 1
+        grid = (blocks(count, _BLOCK * per), rows)
+        launch(_hash_kernel, grid, part, sums[first:], count, a0, b0, a1, b1, per, _BLOCK)
+        first += rows
     return [[int(s) for s in row] for row in sums.tolist()]
 
 

@@ -247,6 +247,11 @@ class Hierarchy:
         return grid_complexity(self.levels)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the levels."""
+        return self._native.dtype
+
+    @property
     def nbytes(self) -> int:
         """Bytes held, work vectors included; the matrix it was built from is not counted."""
         return self._native.nbytes

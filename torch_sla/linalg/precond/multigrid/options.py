@@ -53,7 +53,7 @@ class AMG:
         ``"K"`` (two conjugate gradient steps there), not linear and so only for flexible methods.
         None means W for aggregates and V on a lattice.
     coarse_size
-        Unknowns below which a level is inverted.
+        Unknowns below which a level is inverted; on lattices on a device 64 at most.
     max_levels
         Limit on the number of levels.
     near_nullspace

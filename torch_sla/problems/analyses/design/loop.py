@@ -10,7 +10,7 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
-from torch_sla.problems.design.optimizers.base import GROWING, State
+from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
@@ -209,6 +209,7 @@ class _Run:
                 "offset": self.offset,
             },
             fresh,
+            self.offset + int(state.memory.get(SINCE, 0)),
         )
         directory = self.states.directory
         self.history.save(directory / "history.csv")

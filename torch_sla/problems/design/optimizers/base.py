@@ -30,12 +30,15 @@ from torch_sla.problems.design.optimizers.optimality import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["GROWING", "Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+__all__ = ["GROWING", "SINCE", "Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
 
 NOTHING = 1e-4
 
 GROWING = "log."
 """How the names of memory begin that is only ever added to: a checkpoint writes what is new of it."""
+
+SINCE = "since"
+"""Memory with the iteration after which such memory begins; what was added before is not needed any more."""
 
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""

@@ -25,6 +25,9 @@ class LBFGS(Replayed):
         Pairs of steps and gradient differences kept.
     line_search
         Limit on the evaluations of one step.
+    restart
+        Evaluations after which the routine begins anew at the next iterate, 0 for never: less to keep for a run that is
+        resumed, and a slower search.
     """
 
     type: Literal["lbfgs"] = "lbfgs"

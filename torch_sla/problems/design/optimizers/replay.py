@@ -4,6 +4,10 @@ A library routine such as `scipy.optimize.minimize` keeps its state to itself. I
 state *is* the answers it was given. These are written down, and a resumed run hears them again without anything being
 solved: the routine then stands where it stood. The routine runs in a thread that waits for each answer, which turns
 its loop into steps; the answers are given in the caller's thread.
+
+What is written down so grows by one answer for each evaluation. With ``restart`` the routine is let go after so many
+and begins anew at the iterate, as part of the method and not only where a run is resumed: it forgets what it had
+learned of the curvature, and nothing before that iterate is needed any more.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.base import (
     GROWING,
+    SINCE,
     Evaluation,
     Optimizer,
     Oracle,
@@ -83,7 +88,19 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed(Optimizer):
-    """Base of optimizers whose loop belongs to a library."""
+    """Base of optimizers whose loop belongs to a library.
+
+    Parameters
+    ----------
+    restart
+        Evaluations after which the routine begins anew at the next iterate, 0 for never.
+    """
+
+    restart: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("restart", 0)
 
     @abstractmethod
     def run(self, client: Client, lower: Tensor, upper: Tensor, oracle: Oracle) -> tuple[str, bool]:
@@ -91,7 +108,19 @@ class Replayed(Optimizer):
 
     def remember(self, state: State, oracle: Oracle) -> Memory:  # noqa: ARG002
         """Return the first point with its answer; the log of further answers is empty."""
-        return {"start": state.x, "first": _packed(state.evaluation), "asked": 0}
+        return self._begun(state, 0, 0)
+
+    @staticmethod
+    def _begun(state: State, asked: int, rejected: int) -> Memory:
+        """Return the memory of a routine that begins at a state; answers and rejections of those before it."""
+        return {
+            "start": state.x,
+            "first": _packed(state.evaluation),
+            "asked": asked,
+            "before": asked,
+            "rejected": rejected,
+            SINCE: state.iteration,
+        }
 
     def step(self, state: State, oracle: Oracle) -> State:
         """Return the state one iteration on, replaying from the first; `iterate` does that once."""
@@ -100,9 +129,14 @@ class Replayed(Optimizer):
 
     def iterate(self, state: State, oracle: Oracle) -> Generator[State, None, None]:
         """Yield the states that follow, until one is done."""
-        if state.done:
-            return
         self.check(oracle)
+        while not state.done:
+            with closing(self._begin(state, oracle)) as states:
+                for state in states:
+                    yield state
+
+    def _begin(self, state: State, oracle: Oracle) -> Generator[State, None, None]:
+        """Yield the states of one routine, until one is done or it is time for another."""
         log = _Log(state, oracle)
         client = Client(log.start)
 
@@ -125,7 +159,7 @@ class Replayed(Optimizer):
             worker.join()
 
     def _served(self, client: Client, log: _Log, state: State, oracle: Oracle) -> Iterator[State]:
-        seen = 0
+        seen = int(state.memory[SINCE])
         while True:
             question = client.questions.get()
             if isinstance(question, Exception):
@@ -151,8 +185,13 @@ class Replayed(Optimizer):
             if seen > state.iteration:
                 before, state = state, log.state(state, arguments[0], seen)
                 state = self.judged(state, before, oracle)
+                worn = 0 < self.restart <= log.count - int(state.memory["before"])
+                if worn and not state.done:
+                    kept = {n: m for n, m in state.memory.items() if not n.startswith(GROWING)}
+                    anew = self._begun(state, log.count, log.rejected)
+                    state = replace(state, memory={**kept, **anew})
                 yield state
-                if state.done:
+                if worn or state.done:
                     return
             client.answers.put(None)
 
@@ -167,13 +206,12 @@ class _Log:
             raise ArgumentError("the state does not come from this optimizer")
         self.oracle, self.start = oracle, start
         self.n, self.m = start.numel(), oracle.equalities.numel()
-        self.memory: Memory = {
-            name: kept for name, kept in memory.items() if name.startswith(GROWING)
-        }
-        self.count = int(memory["asked"])
+        self.count, self.heard = int(memory["asked"]), int(memory["before"])
+        names = {f"{GROWING}{i}" for i in range(self.heard, self.count)}
+        self.memory: Memory = {name: kept for name, kept in memory.items() if name in names}
         self.memory["asked"] = self.count
-        self.heard = 0
         self.refused: set[str] = set()
+        self._rejected = int(memory["rejected"])
         first_evaluation = _unpacked(first, self.n, self.m)
         self.known = {_key(start): first_evaluation}
         self.base = (start, first_evaluation)
@@ -209,6 +247,11 @@ class _Log:
             self.refused.add(key)
         return found
 
+    @property
+    def rejected(self) -> int:
+        """Points without a value so far."""
+        return self._rejected + len(self.refused)
+
     def accept(self, x: Tensor) -> bool:
         """Take note of an iterate, unless it was rejected; what is known elsewhere is not needed any more."""
         key = _key(x)
@@ -222,8 +265,9 @@ class _Log:
     def state(self, before: State, x: Tensor, iteration: int) -> State:
         """Return the state at an iterate."""
         at = self.known.get(_key(x)) or self.oracle.value_and_grad(x)
-        figures = {"evaluations": float(self.count + 1), "rejected": float(len(self.refused))}
-        memory = {**before.memory, **self.memory}
+        figures = {"evaluations": float(self.count + 1), "rejected": float(self.rejected)}
+        memory = {n: kept for n, kept in before.memory.items() if not n.startswith(GROWING)}
+        memory |= self.memory
         return replace(
             before, x=x, evaluation=at, iteration=iteration, figures=figures, memory=memory
         )

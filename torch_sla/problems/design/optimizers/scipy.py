@@ -52,6 +52,9 @@ class Scipy(Replayed):
         As SciPy spells it.
     options
         The method's options, passed on as they are.
+    restart
+        Evaluations after which the routine begins anew at the next iterate, 0 for never: less to keep for a run that is
+        resumed, and a slower search.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Conjugate gradients around a hierarchy, without waiting for the device in every iteration.
 
 All scalars stay on the device, and a test for convergence sets a flag that makes every later kernel
-return at once. The host queues one iteration ahead of the last whose outcome it has seen, so the
-device never idles and stops in exactly the iteration that converged. Where kernels are shorter than
+return at once. The host queues a few iterations unseen, then one ahead of the last whose outcome it
+has seen, so the device never idles and stops in exactly the iteration that converged. Where kernels are shorter than
 their launches, the iteration is recorded and replayed as a CUDA graph.
 """
 
@@ -23,6 +23,7 @@ __all__ = ["KEPT", "ConjugateGradients"]
 
 KEPT = 1 << 22  # unknowns up to which vectors and the graph are kept for the next solve
 _RECORDED = 1 << 26  # unknowns above which kernels take longer than their launches
+_UNSEEN = 6  # iterations that are queued before the first look; most solves take twice as many
 _LIMIT = 2000  # iterations that there is room for; multigrid that needs more has failed
 _RESULTS = {
     krylov.RUNNING: Result.MAXITER,
@@ -149,7 +150,7 @@ class ConjugateGradients:
         best, since = float("inf"), 0
         self._seen.forget()
         recorded = x.is_cuda and self.n <= _RECORDED
-        for _ in range(limit):
+        for step in range(limit):
             if recorded and self._graph is None and self._loaded:
                 self._graph = _record(lambda: self._iteration(x))
             if self._graph is not None:
@@ -158,6 +159,8 @@ class ConjugateGradients:
                 self._iteration(x)
                 self._loaded = True
                 _run_before.update(() if self._kind is None else (self._kind,))
+            if x.is_cuda and step < _UNSEEN:
+                continue
             flag, rr = self._seen.after(self.scalars)
             if flag != krylov.RUNNING:
                 return False

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
     from torch_sla.linalg.precond.multigrid.options import AMG
 
-__all__ = ["Coarsening", "LatticeLevel"]
+__all__ = ["SEMICOARSENING", "Coarsening", "LatticeLevel"]
 
 Axes = tuple[int, ...]
 
-_SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
+SEMICOARSENING = 0.3  # an axis is halved when its coupling is this share of the largest
 _GUESSED = 1 << 22  # points up to which axes are guessed
 _HEAD = 6  # numbers before the surveys: largest entry, contrary rows, pivot, asymmetry, two of none
 
@@ -217,7 +217,7 @@ def _halved(A: Stencil, seen: Survey) -> Axes:
     if most != most:
         raise SolveError(Result.NONFINITE, "multigrid: a coarse matrix is not finite")
     couplings = zip(seen.coupling, shape, strict=True)
-    strong = [n > 1 and c >= _SEMICOARSENING * most for c, n in couplings]
+    strong = [n > 1 and c >= SEMICOARSENING * most for c, n in couplings]
     return tuple(axis for axis in range(3) if strong[axis])
 
 

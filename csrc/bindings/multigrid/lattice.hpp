@@ -1,0 +1,96 @@
+// Multigrid on lattices for Python, with levels of type V.
+#pragma once
+
+#include "common.hpp"
+
+namespace torch_sla_bindings {
+
+template <class V>
+class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
+                              mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
+                              mg::LatticeRunner<V, Columns<V>>> {
+  using Base = Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
+                      mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
+                      mg::LatticeRunner<V, Columns<V>>>;
+  friend Base;
+  using Base::adjoint_, Base::lock_, Base::source_;
+
+ public:
+  Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, bool lines,
+          double most_contrary, int sweeps,
+          const std::string& cycle, int coarse_size, int max_levels)
+      : Base(std::move(crow), std::move(ccol)) {
+    auto& o = h_.options;
+    o.lines = lines;
+    o.most_contrary = most_contrary;
+    o.sweeps = sweeps;
+    o.cycle = cycle_of(cycle);
+    o.coarse_size = coarse_size;
+    o.max_levels = max_levels;
+    const mg::Shape s{{shape.at(0), shape.at(1), shape.at(2)}};
+    const auto entries = mg::decode(mg::distinct_offsets(source_.crow, source_.ccol, source_.rows), s);
+    if (s.size() != source_.rows || !entries.count || !mg::fits(source_.crow, source_.ccol, s))
+      throw std::invalid_argument("the pattern does not lie on a lattice of this shape");
+    h_.levels.emplace_back();
+    h_.levels[0].A.allocate(s, entries);
+    offsets_ = mg::offsets_of(h_.levels[0].A);
+  }
+
+  template <class T>
+  void update(const Array<T>& values, int threads) {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    adjoint_.reset();
+    mg::load_lattice(h_, source_, v, threads);
+    mg::build_lattice(h_, threads, true);
+  }
+
+  // What the numbers do not change, and a lattice made from it; with `check` as a new set-up would.
+  std::unique_ptr<Lattice> skeleton() const {
+    return std::unique_ptr<Lattice>(new Lattice(this->crow_, this->ccol_, mg::lattice_skeleton(h_)));
+  }
+  template <class T>
+  std::unique_ptr<Lattice> renewed(const Array<T>& values, bool check, int threads) const {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    auto out = skeleton();
+    py::gil_scoped_release release;
+    mg::load_lattice(out->h_, source_, v, threads);
+    mg::build_lattice(out->h_, threads, !check);
+    return out;
+  }
+
+  const mg::Offsets* offsets() const { return &offsets_; }
+  std::unique_ptr<mg::LatticeAdjoint<V>> make_adjoint() const {
+    return std::make_unique<mg::LatticeAdjoint<V>>(mg::lattice_adjoint(h_));
+  }
+
+  py::list levels() const {
+    py::list out;
+    for (const auto& l : h_.levels) out.append(py::make_tuple(l.A.shape.n, l.A.entries.count));
+    return out;
+  }
+  double contrary() const { return h_.contrary; }
+
+ private:
+  Lattice(Array<Index> crow, Array<Index> ccol, mg::LatticeHierarchy<V> h)
+      : Base(std::move(crow), std::move(ccol)), h_(std::move(h)), offsets_(mg::offsets_of(h_.levels[0].A)) {}
+
+  mg::LatticeHierarchy<V> h_;
+  mg::Offsets offsets_;
+};
+
+template <class V>
+void bind_lattice(py::module_& m, const char* name) {
+  py::class_<Lattice<V>> l(m, name);
+  l.def(py::init<Array<Index>, Array<Index>, const std::vector<std::int64_t>&, bool, double, int,
+                 const std::string&, int, int>(),
+        array_arg("crow"), array_arg("ccol"), py::arg("shape"), py::arg("lines"), py::arg("most_contrary"), py::arg("sweeps"), py::arg("cycle"),
+        py::arg("coarse_size"), py::arg("max_levels"))
+      .def_property_readonly("contrary", &Lattice<V>::contrary);
+  bind_properties(l);
+}
+
+}  // namespace torch_sla_bindings

@@ -1,0 +1,1 @@
+"""Lattices in parts: boxes of points, exchanges between them, and finding them behind a matrix."""

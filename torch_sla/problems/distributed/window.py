@@ -1,0 +1,288 @@
+"""What a process sees of a mesh: the cells of its parts, and enough around them to know whose each node is.
+
+Of intervals, rectangles and boxes no process ever makes more. Other meshes are made by the first process, which sends
+the others their windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import Dofs, lagrange
+from torch_sla.assembly.interpolation import locate
+from torch_sla.assembly.mesh import partition_boxes, partition_cells, submesh
+from torch_sla.errors import MeshError, SpecError
+from torch_sla.problems import registry
+from torch_sla.problems.distributed.together import everywhere, handed_out
+from torch_sla.problems.lowering.conditions import check_coordinates
+from torch_sla.problems.lowering.mesh import build_mesh, build_window, divisions, read_once
+from torch_sla.problems.lowering.selection import nothing_satisfies, satisfying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch_sla.assembly import Mesh
+    from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["Window", "find_rows", "points_named", "seen"]
+
+_LAYERS = 2
+"""Cells around a part: those that its rows need, and those that decide whose their nodes are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Some cells of a mesh, on the host.
+
+    Parameters
+    ----------
+    mesh
+        The cells; its facets are some of those of the whole, its tags may be empty.
+    cells, points, facets
+        Their numbers in the whole.
+    nodes
+        Numbers in the whole of the nodes of elements, by order.
+    part
+        Part of each cell ``[n_cells]``.
+    counts
+        Number of ``cells``, ``nodes`` (points) and ``facets`` of the whole.
+    most
+        Number of nodes of the whole, by order.
+    """
+
+    mesh: Mesh
+    cells: Tensor
+    points: Tensor
+    facets: Tensor
+    nodes: Mapping[int, Tensor]
+    part: Tensor
+    counts: Mapping[str, int]
+    most: Mapping[int, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is the whole mesh."""
+        return self.mesh.n_cells == self.counts["cells"]
+
+    def tagged(self, spec: FieldProblem, comm: Communicator, device: torch.device) -> Window:
+        """Return the window where everything that a selector means is a tag of that name; all call it together.
+
+        Raises
+        ------
+        SpecError
+            On every process, if a selector selects nothing anywhere.
+        """
+        mesh, names = self.mesh, dict(_selectors(spec))
+
+        def work() -> tuple[dict[str, Tensor], list[float]]:
+            new = {
+                name: satisfying(mesh, name, path)
+                for name, path in names.items()
+                if name not in mesh.facet_tags and name not in mesh.cell_tags
+            }
+            return new, [float(name not in new or len(new[name])) for name in names]
+
+        found, some = everywhere(comm, device, work, len(names))
+        for (name, path), count in zip(names.items(), some, strict=True):
+            if not count:
+                raise nothing_satisfies(mesh, name, path)
+        tags = MappingProxyType({**mesh.facet_tags, **found})
+        return replace(self, mesh=replace(mesh, facet_tags=tags))
+
+    def cells_at(
+        self, spec: FieldProblem, comm: Communicator, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Return the cell of the whole that each declared point is in, by path ``[m]``; all call it together.
+
+        Raises
+        ------
+        SpecError
+            On every process, if a point is in no cell.
+        """
+        found: dict[str, Tensor] = {}
+        for path, at in points_named(spec):
+            check_coordinates(at, self.mesh.dim, path)
+            x = torch.tensor(at, dtype=getattr(torch, spec.solver.dtype))
+            try:
+                here, _ = locate(self.mesh, x, strict=comm.alone)
+            except MeshError as error:
+                raise SpecError(str(error), path=path) from None
+            none = self.counts["cells"]
+            cell = torch.where(here < 0, none, self.cells[here.clamp(min=0)])
+            cell = comm.reduce(cell.to(device), "min").cpu()
+            outside = torch.nonzero(cell == none)[:, 0].tolist()
+            if outside:
+                raise SpecError(
+                    f"at: point {outside[0]} at {list(at[outside[0]])} is outside the mesh ({len(outside)} of "
+                    f"{len(at)} points are)",
+                    path=path,
+                )
+            found[path] = cell
+        return found
+
+    def local(self, cells: Tensor) -> Tensor:
+        """Return which cells of the window some cells of the whole are, -1 for those that are not in it."""
+        at = torch.searchsorted(self.cells, cells).clamp(max=len(self.cells) - 1)
+        return torch.where(self.cells[at] == cells, at, -1)
+
+
+def _selectors(spec: FieldProblem) -> Iterator[tuple[str, str]]:
+    """Yield every name that selects a place, and where it stands."""
+    for kind in ("boundary", "outputs"):
+        for i, thing in enumerate(getattr(spec, kind)):
+            for side in ("on", "to"):
+                names = getattr(thing, side, None)
+                if names is not None and not isinstance(names, str):
+                    for name in names:
+                        yield name, f"{kind}.{i}.{side}"
+
+
+def points_named(spec: FieldProblem) -> Iterator[tuple[str, tuple[tuple[float, ...], ...]]]:
+    """Yield where points stand in a declaration, and the points; those that are held are nodes, and not among them."""
+    for kind in ("boundary", "outputs"):
+        for i, thing in enumerate(getattr(spec, kind)):
+            if getattr(thing, "at", None) is not None and thing.type != "dirichlet":
+                yield f"{kind}.{i}.at", getattr(thing, "points", thing.at)
+
+
+def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window:
+    """Return what this process sees; all call it together."""
+    cells: Any = divisions(spec.mesh)
+    on_facets = any(p.on == "facets" for p in spec.declared.values())
+    orders = _orders(spec, 2 if cells is None else len(cells))
+    if cells is not None and orders == {1} and not on_facets:
+        return _lattice(spec, cells, comm)
+    if comm.alone:
+        mesh = build_mesh(spec.mesh)
+        owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
+        return _cut_out(mesh, owner, torch.ones(mesh.n_cells, dtype=torch.bool), orders)
+    whole: list[tuple[Mesh, Tensor]] = []
+
+    def window(rank: int) -> Window:
+        if not whole:
+            mesh = read_once(spec.mesh)
+            whole.append((mesh, partition_cells(mesh, min(comm.parts, mesh.n_cells))))
+        mesh, owner = whole[0]
+        first, last = comm.first_part(rank), comm.first_part(rank + 1)
+        chosen = (owner >= first) & (owner < last)
+        if not bool(chosen.any()):
+            chosen[0] = True  # a mesh has a cell
+        for _ in range(_LAYERS):
+            touched = torch.zeros(mesh.n_points, dtype=torch.bool)
+            touched[mesh.cells[chosen]] = True
+            chosen = touched[mesh.cells].any(1)
+        return _cut_out(mesh, owner, chosen, orders)
+
+    return handed_out(comm, device, window)
+
+
+def _orders(spec: FieldProblem, dim: int) -> set[int]:
+    """Return the orders of all elements."""
+    physics: Any = registry.verbs(spec.type)
+    return {u.order for u in physics.unknowns_of(spec, dim)}
+
+
+def _lattice(spec: FieldProblem, cells: tuple[int, ...], comm: Communicator) -> Window:
+    """Make what this process sees of a lattice."""
+    boxes = partition_boxes(cells, comm.parts)
+    held = [box for box in boxes[comm.held.start : comm.held.stop] if _size(box)]
+    window = [(0, 1)] * len(cells)
+    if held:
+        window = [
+            (
+                max(min(box[d][0] for box in held) - _LAYERS, 0),
+                min(max(box[d][1] for box in held) + _LAYERS, count),
+            )
+            for d, count in enumerate(cells)
+        ]
+    mesh, points, numbers = build_window(spec.mesh, window)
+    # x runs fastest.
+    part = np.full([high - low for low, high in window[::-1]], -1, dtype=np.int64)
+    for i, box in enumerate(boxes):
+        inside = tuple(
+            slice(max(low - first, 0), max(high - first, 0))
+            for (low, high), (first, _) in zip(box[::-1], window[::-1], strict=True)
+        )
+        part[inside] = i
+    each = mesh.n_cells // part.size
+    n_points = int(np.prod([count + 1 for count in cells]))
+    sides = sum(2 * int(np.prod(cells)) // count for count in cells)
+    return Window(
+        mesh=mesh,
+        cells=numbers,
+        points=points,
+        # Nothing lives on them.
+        facets=torch.arange(mesh.n_facets),
+        nodes={1: points},
+        part=torch.from_numpy(part.ravel().repeat(each)),
+        counts={
+            "cells": int(np.prod(cells)) * each,
+            "nodes": n_points,
+            "facets": sides * (2 if mesh.cell == "tetra" else 1),
+        },
+        most={1: n_points},
+    )
+
+
+def _size(box: tuple[tuple[int, int], ...]) -> int:
+    return int(np.prod([high - low for low, high in box]))
+
+
+def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int]) -> Window:
+    """Take some cells of a mesh that is there whole.
+
+    Parameters
+    ----------
+    owner, chosen
+        Part of each cell, and whether it is taken ``[n_cells]``.
+    """
+    whole = {order: Dofs(mesh, lagrange(mesh.reference.name, order)) for order in orders}
+    counts = {"cells": mesh.n_cells, "nodes": mesh.n_points, "facets": mesh.n_facets}
+    most = {order: dofs.n_nodes for order, dofs in whole.items()}
+    if bool(chosen.all()):
+        every = {order: torch.arange(n) for order, n in most.items()}
+        cells, points, facets = (torch.arange(counts[n]) for n in ("cells", "nodes", "facets"))
+        return Window(mesh, cells, points, facets, every, owner, counts, most)
+    piece = submesh(mesh, chosen)
+    part, kept = piece.mesh, torch.nonzero(chosen)[:, 0]
+    facets = find_rows(piece.points[part.facets].sort(1).values, mesh.facets.sort(1).values)
+    # Neither the facets of the cut, nor those inside the body that lie in it.
+    outer = mesh.facet_neighbours[facets.clamp(min=0)] < 0
+    listed = torch.nonzero((facets >= 0) & (outer | (part.facet_neighbours >= 0)))[:, 0]
+    place = torch.full((part.n_facets,), -1, dtype=torch.int64)
+    place[listed] = torch.arange(len(listed))
+    tags = {name: torch.zeros(0, dtype=torch.int64) for name in mesh.facet_tags}
+    tags |= {name: place[f][place[f] >= 0] for name, f in part.facet_tags.items()}
+    in_cells = {name: torch.zeros(0, dtype=torch.int64) for name in mesh.cell_tags}
+    part = replace(
+        part,
+        facets=part.facets[listed],
+        facet_cells=part.facet_cells[listed],
+        facet_sides=part.facet_sides[listed],
+        facet_neighbours=part.facet_neighbours[listed],
+        facet_tags=MappingProxyType(tags),
+        cell_tags=MappingProxyType({**in_cells, **part.cell_tags}),
+    )
+    nodes = {}
+    for order, dofs in whole.items():
+        own = Dofs(part, dofs.element)
+        nodes[order] = torch.empty(own.n_nodes, dtype=torch.int64)
+        nodes[order][own.cell_nodes] = dofs.cell_nodes[kept]
+    return Window(part, kept, piece.points, facets[listed], nodes, owner[kept], counts, most)
+
+
+def find_rows(wanted: Tensor, table: Tensor) -> Tensor:
+    """Return where each row is in a table of rows that are all different, -1 where it is not."""
+    if not len(wanted) or not len(table):
+        return torch.full((len(wanted),), -1, dtype=torch.int64)
+    _, number = torch.unique(torch.cat([table, wanted]), dim=0, return_inverse=True)
+    where = torch.full((int(number.max()) + 1,), -1, dtype=torch.int64)
+    where[number[: len(table)]] = torch.arange(len(table))
+    return where[number[len(table) :]]
