@@ -165,7 +165,7 @@ class BDF2(BackwardEuler):
         w = step.h / step.before
         c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
         known = torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
-        # On a line: a parabola would be nearer to what moves, but enlarge the rest of the last solves where nothing does.
+        # On a line: a parabola is nearer to what moves, but enlarges what solves leave where nothing does.
         ahead = torch.lerp(before, u, 1.0 + w)
         new = grid.implicit(step.end, (c, 0.0), grid.mass(known), ahead)
         return new, torch.sub(c * new, known), u
