@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from torch_sla import (
+    LBFGS,
     BoxMesh,
+    DesignProblem,
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
@@ -25,6 +27,7 @@ from torch_sla import (
     StokesProblem,
     SweepProblem,
     TransientProblem,
+    Variable,
 )
 from torch_sla.errors import ArgumentError
 
@@ -213,6 +216,25 @@ def test_unknowns_of_lower_order_modes_and_moved_points_are_written_with_the_oth
     np.testing.assert_allclose(found.point_data["u"][:, 0], 4 * x[:, 1] * (1 - x[:, 1]), atol=1e-8)
     level = found.point_data["p"] + 8 * x[:, 0]
     np.testing.assert_allclose(level, level[0], atol=1e-7)
+    plate = PoissonProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        order=2,
+        diffusivity=Parameter("k", on="nodes"),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+    search = DesignProblem(
+        of=plate,
+        variables=[Variable("k", bounds=(0.5, 3.0), initial="1 + x")],
+        objective="mean",
+        optimizer=LBFGS(max_iterations=1),
+    )
+    found = search.solve()
+    found.save(tmp_path / "design.vtu")
+    written = meshio.read(tmp_path / "design.vtu")
+    assert len(written.points) == len(written.point_data["k"]) == 25
+    np.testing.assert_allclose(written.point_data["k"][:9], found.design["k"])
     drum = PoissonProblem(
         mesh=RectangleMesh(cells=(3, 3)),
         order=2,
