@@ -102,6 +102,7 @@ class FactorCache:
         *,
         place: str = "cpu",
         family: Hashable = None,
+        few: int | None = None,
     ) -> T:
         """Return the item of `key`, calling `make` when there is none.
 
@@ -118,6 +119,9 @@ class FactorCache:
             do. Before one is made, the oldest without users go, down to what the family may keep; one that
             is asked for after it went shows that this was too little, and raises it for good, up to
             half the bound.
+        few
+            How many of those without users stay at most, where the new one is made of what old ones
+            leave.
         """
         with self._lock:
             found = self._items.pop(key, None)
@@ -125,7 +129,7 @@ class FactorCache:
                 self._items[key] = found
                 self._enlist(key, user)
                 return found  # type: ignore[return-value]
-            gone = [] if family is None else self._make_room(family, key, self._bound(place))
+            gone = [] if family is None else self._make_room(family, key, self._bound(place), few)
         gone.clear()  # outside of the lock: what goes may call back
         made = make()
         with self._lock:
@@ -174,7 +178,9 @@ class FactorCache:
             del self._families[next(iter(self._families))]
         return found
 
-    def _make_room(self, name: Hashable, coming: Hashable, bound: int) -> list[_Sized | None]:
+    def _make_room(
+        self, name: Hashable, coming: Hashable, bound: int, few: int | None
+    ) -> list[_Sized | None]:
         """Take out old items of a family, more of them where none has been missed so far."""
         family = self._family(name)
         idle = {k: max(self._sizes[k][1], _LEAST) for k in family.members if not self._users.get(k)}
@@ -188,7 +194,8 @@ class FactorCache:
             del family.gone[coming]
         out: list[_Sized | None] = []
         for key, nbytes in idle.items():
-            if held <= family.room:
+            crowded = few is not None and len(idle) - len(out) > few
+            if held <= family.room and not crowded:
                 break
             held -= nbytes
             out.append(self._take(key))

@@ -29,6 +29,8 @@ __all__ = ["Kept", "is_direct", "pivots"]
 
 # Tolerance of the iterative solves that estimate a condition number.
 _ROUGH = 1e-3
+# Factors of other values that stay, of a backend whose old ones spare the new ones an analysis.
+_FEW = 2
 
 
 def is_direct(candidate: Candidate) -> bool:
@@ -122,8 +124,14 @@ class Kept:
             return made
 
         family = (self._base(candidate), values.dtype)
+        few = _FEW if get_backend(candidate.backend).capabilities.recycles else None
         return numerics.get(
-            (*family, mark, matched), factorize, self, place=str(values.device), family=family
+            (*family, mark, matched),
+            factorize,
+            self,
+            place=str(values.device),
+            family=family,
+            few=few,
         )
 
     def safer(
@@ -163,8 +171,14 @@ class Kept:
             return FactoredBatch(backend, made, values, options)
 
         family = (self._base(candidate), values.dtype, "together")
+        few = 0 if get_backend(candidate.backend).capabilities.recycles else None
         return numerics.get(
-            (*family, tuple(marks)), factorize, self, place=str(values.device), family=family
+            (*family, tuple(marks)),
+            factorize,
+            self,
+            place=str(values.device),
+            family=family,
+            few=few,
         )
 
     def numeric_of(

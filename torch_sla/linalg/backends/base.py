@@ -85,6 +85,8 @@ class Capabilities:
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
+    recycles
+        Whether factors that go leave their analysis to the next: then few old ones are kept.
     repeatable
         Whether the same inputs give the same bits.
     recommended
@@ -96,6 +98,7 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
+    recycles: bool = False
     repeatable: bool = True
     recommended: bool = True
 

@@ -62,6 +62,7 @@ class CuDSS(Backend):
         ),
         devices=frozenset({"cuda"}),
         batched=True,
+        recycles=True,
         repeatable=False,
     )
 
