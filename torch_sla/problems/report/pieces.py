@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from torch_sla.problems.distributed.division import Share
+    from torch_sla.problems.distributed.share import Share
     from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
 
 __all__ = ["Frame", "save_pieces", "summary_of_parts"]
