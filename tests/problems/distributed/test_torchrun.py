@@ -60,3 +60,15 @@ def test_one_error_for_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("error diffusivity must be positive; it is -1") == 1
     assert not list(tmp_path.glob("*.pvtu"))
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    file = str(EXAMPLES / "distributed_sweep.yaml")
+    done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    loud = [4.8643222e-05, 3.2697829e-05, 1.6967906e-05]
+    assert said["outputs"]["loudness"] == pytest.approx(loud, rel=1e-6)
+    rows = (tmp_path / "distributed_sweep.csv").read_text().splitlines()
+    assert rows[0] == "k,loudness"
+    assert len(rows) == 4

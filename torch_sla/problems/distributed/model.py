@@ -41,8 +41,9 @@ from torch_sla.problems.lowering.terms import residual, tangent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import Verdict
+    from torch_sla.problems.distributed.share import Share
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
 

@@ -23,8 +23,9 @@ from torch_sla.problems.specs.value import Formula
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch_sla.problems.distributed.division import Division, Share
+    from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import SharedScene
+    from torch_sla.problems.distributed.share import Share
 
 __all__ = ["Motion", "Quantity", "Seen", "TakenInParts", "quantities"]
 

@@ -116,9 +116,10 @@ class SolutionInParts:
         return found.to(x.device)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Return the least and the largest value of the solution over all processes; all call it together."""
+        """Return the least and the largest value (of complex ones size) over all processes; all call it together."""
         name = next(iter(self.numbers))
         comm, u = self.problem.comm, self[name].detach().to(self.problem.device)
+        u = u.abs() if u.is_complex() else u
         bound = torch.full((1,), torch.inf, dtype=u.dtype, device=u.device)
         flat = torch.cat([u.flatten(), bound])
         least = float(comm.reduce(flat.amin(), "min"))

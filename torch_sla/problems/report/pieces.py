@@ -16,6 +16,7 @@ from torch_sla.assembly.mesh import write_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
+from torch_sla.problems.report.save import plain, real_parts
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from torch_sla.problems.distributed.division import Share
+    from torch_sla.problems.distributed.share import Share
     from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
 
 __all__ = ["Frame", "save_pieces", "summary_of_parts"]
@@ -96,7 +97,7 @@ def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
         value = solution[name].detach().cpu()
         if name not in solution.numbers:
             large = value.numel() > _SHOWN
-            outputs[name] = {"shape": list(value.shape)} if large else value.tolist()
+            outputs[name] = {"shape": list(value.shape)} if large else plain(value)
     traffic = torch.tensor(
         [solution.traffic.messages, solution.traffic.bytes], device=solution.problem.device
     )
@@ -149,11 +150,15 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
             for name in share.sums.ranks
         }
         points |= {name: parts[i] for name, parts in on_points.items()}
+        points = {
+            n: x for name, value in points.items() for n, x in real_parts(name, value).items()
+        }
         cells = {
             name: value.detach()[offset : offset + n_cells]
             for name, value in frame.fields.items()
             if kinds[name] == "cells"
         }
+        cells = {n: x for name, value in cells.items() for n, x in real_parts(name, value).items()}
         offset += n_cells
         written.append(_piece(path, share.part))
         moved = solution.points

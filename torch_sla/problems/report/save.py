@@ -84,7 +84,7 @@ def summary(solution: Named) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
     for name, value in solution.outputs.items():
         large = value.numel() > SHOWN
-        outputs[name] = {"shape": list(value.shape)} if large else _plain(value)
+        outputs[name] = {"shape": list(value.shape)} if large else plain(value)
     found = {
         "problem": solution.spec.name,
         "type": solution.spec.type,
@@ -102,7 +102,7 @@ def summary(solution: Named) -> dict[str, Any]:
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": outputs,
         **(
-            {"events": {n: _plain(when) for n, when in solution.events.items()}}
+            {"events": {n: plain(when) for n, when in solution.events.items()}}
             if solution.events
             else {}
         ),
@@ -147,12 +147,13 @@ def _numpy(value: Tensor) -> np.ndarray:
 
 
 def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return a field as files have it: a complex one is two."""
     if not value.is_complex():
         return {name: value}
     return {f"{name}.real": value.real, f"{name}.imag": value.imag}
 
 
-def _plain(value: Tensor) -> Any:
+def plain(value: Tensor) -> Any:
     """Return numbers as JSON has them; a complex one is a pair."""
     value = value.detach().cpu()
     return torch.view_as_real(value).tolist() if value.is_complex() else value.tolist()
