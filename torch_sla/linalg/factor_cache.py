@@ -14,7 +14,15 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["FactorCache", "cache_counters", "clear_factor_cache", "count", "numerics", "symbolics"]
+__all__ = [
+    "FactorCache",
+    "cache_counters",
+    "clear_factor_cache",
+    "count",
+    "memory_share",
+    "numerics",
+    "symbolics",
+]
 
 
 class _Sized(Protocol):
@@ -167,7 +175,7 @@ class FactorCache:
         items.clear()
 
 
-def _memory_share(share: float, place: str = "cpu") -> int:
+def memory_share(share: float, place: str = "cpu") -> int:
     """Part of the memory of a device, in bytes."""
     device = torch.device(place)
     if device.type == "cuda":
@@ -179,8 +187,8 @@ def _memory_share(share: float, place: str = "cpu") -> int:
     return int(total * share)
 
 
-symbolics = FactorCache(_memory_share(0.05))
-numerics = FactorCache(partial(_memory_share, 0.15))
+symbolics = FactorCache(memory_share(0.05))
+numerics = FactorCache(partial(memory_share, 0.15))
 
 _counts: Counter[str] = Counter()
 
