@@ -162,7 +162,7 @@ def forced(plan: SolvePlan, verdict: Verdict) -> SolvePlan:
 
 
 def _values(unknowns: int) -> int:
-    """How many new values are solved with: from the fifth on, factors take the place of older ones."""
+    """How many new values are solved with: later ones take the place of older ones."""
     return 8 if unknowns <= 50_000 else 3
 
 

@@ -106,20 +106,21 @@ void bind_lanes(py::module_& m, const char* suffix) {
   m.def(
       "residual",
       [](const Array<std::int32_t>& crow, const Array<std::int32_t>& ccol, const Array<T>& values, const Array<T>& x,
-         const Array<T>& b, Array<T>& r, Array<T>& sizes, int threads) {
+         const Array<T>& b, bool transposed, Array<T>& r, Array<T>& sizes, int threads) {
         const std::int64_t n = crow.size() - 1, nnz = ccol.size(), members = b.shape(0), nrhs = b.shape(2);
         expect_size(values, members * nnz, "values");
         expect_size(x, members * n * nrhs, "x");
         expect_size(b, members * n * nrhs, "b");
         expect_size(r, members * n * nrhs, "r");
-        expect_size(sizes, 3 * members * nrhs, "sizes");
+        expect_size(sizes, 5 * members * nrhs, "sizes");
         const T *a = values.data(), *y = x.data(), *given = b.data();
         T *left = r.mutable_data(), *found = sizes.mutable_data();
         py::gil_scoped_release release;
-        torch_sla::residual_members(n, crow.data(), ccol.data(), a, y, given, members, nrhs, left, found, threads);
+        torch_sla::residual_members(n, crow.data(), ccol.data(), a, y, given, members, nrhs, transposed, left, found,
+                                    threads);
       },
-      array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("x"), array_arg("b"), array_arg("r"),
-      array_arg("sizes"), py::arg("threads"));
+      array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("x"), array_arg("b"),
+      py::arg("transposed"), array_arg("r"), array_arg("sizes"), py::arg("threads"));
   m.def((std::string("width_") + suffix).c_str(), [] { return torch_sla::lanes::kernels<T>(false).width; });
   m.def((std::string("working_entries_") + suffix).c_str(), [](const Symbolic& s, std::int64_t nnz, bool symmetric) {
     return torch_sla::lane_entries(s, nnz, symmetric, torch_sla::lanes::kernels<T>(false).width);

@@ -29,8 +29,6 @@ def family(B: int, n: int = 30, dtype: torch.dtype = F64, lift: float = 0.0) -> 
 @pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(w.values()))
 @pytest.mark.parametrize("dtype", [F64, torch.complex128, torch.float32])
 def test_solutions_and_gradients(way: dict[str, str], dtype: torch.dtype) -> None:
-    if way["method"] == "static_lu" and dtype.is_complex:
-        pytest.skip("lanes hold real numbers")
     A = family(5, dtype=dtype)
     v = A.values.clone().requires_grad_()
     b = torch.randn(5, 30, 2, dtype=dtype).requires_grad_()

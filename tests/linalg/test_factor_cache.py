@@ -73,19 +73,55 @@ class User:
     """Somebody who may ask again."""
 
 
-def test_what_nobody_uses_can_be_retired() -> None:
-    cache, users = FactorCache(100), [User() for _ in range(4)]
+MB = 1 << 20
+
+
+def test_new_items_take_the_place_of_old_ones_that_nobody_uses() -> None:
+    cache, users = FactorCache(1000 * MB, spare=2 * MB), [User() for _ in range(4)]
     for k, user in enumerate(users):
-        cache.get(("p", k), lambda: Item(1), user)
-    cache.get(("q", 0), lambda: Item(1))
-    cache.retire(("p",), keep=0)
-    assert len(cache) == 5
+        cache.get(("p", k), lambda: Item(MB), user, family="p")
+    cache.get(("q", 0), lambda: Item(MB), family="q")
     del user, users[1:]
-    cache.retire(("p",), keep=1)
-    assert len(cache) == 3
-    assert cache.get(("p", 0), lambda: Item(7)).nbytes == 1
-    assert cache.get(("p", 3), lambda: Item(7)).nbytes == 1
-    assert cache.get(("p", 2), lambda: Item(7)).nbytes == 7
+    cache.get(("p", 4), lambda: Item(MB), family="p")
+    assert len(cache) == 5  # that of the user, two to spare, the newest, and that of another family
+    assert cache.get(("p", 0), lambda: Item(7), family="p").nbytes == MB
+    assert cache.get(("p", 3), lambda: Item(7), family="p").nbytes == MB
+    assert cache.get(("p", 1), lambda: Item(7), family="p").nbytes == 7
+
+
+def test_the_least_recently_used_of_a_family_goes_first() -> None:
+    cache = FactorCache(1000 * MB, spare=2 * MB)
+    for k in (0, 1, 0, 2, 3):
+        cache.get(k, lambda: Item(MB), family="p")
+    assert cache.get(0, lambda: Item(7), family="p").nbytes == MB
+
+
+@pytest.mark.parametrize(("members", "misses"), [(2, 2), (5, 5), (12, 12)])
+def test_a_family_gets_room_for_what_it_comes_back_to(members: int, misses: int) -> None:
+    cache, made = FactorCache(100 * MB), 0
+
+    def make() -> Item:
+        nonlocal made
+        made += 1
+        return Item(3 * MB)
+
+    for turn in range(6):
+        for k in range(members):
+            cache.get(k, make, family="p")
+        assert made <= misses * (turn + 1)
+    # One round more than there are, at most: from the first that was missed on all have room.
+    assert made <= 2 * misses
+    assert cache.nbytes == 3 * MB * members
+
+
+def test_room_is_bounded() -> None:
+    cache = FactorCache(30 * MB)
+    for _ in range(3):
+        for k in range(9):
+            cache.get(k, lambda: Item(3 * MB), family="p")
+    assert (
+        cache.nbytes == 3 * MB
+    )  # nine would take more than half of the bound: nothing is gained by eight
 
 
 def test_same_values_are_factorised_once() -> None:
@@ -181,12 +217,15 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(way) -> None:
+def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(
+    way: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     n = 12
     row = torch.arange(n)
     A = SparseTensor(2.0 + torch.arange(n, dtype=torch.float64), row, row, (n, n))
     b = torch.ones(n, dtype=torch.float64)
     clear_factor_cache()
+    monkeypatch.setattr(numerics, "_spare", 2 << 20)
     first = A.csr_values.clone().requires_grad_()
     x = SparseTensor.from_pattern(A.pattern, first, A.structure).solve(b, **way)
     held, reports = len(numerics), []
@@ -203,3 +242,15 @@ def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(way) -> None:
     # It makes the factor again when it is asked about that.
     assert reports[0].rcond == pytest.approx(2 / (n + 1), rel=1e-2)
     assert cache_counters()["factorize"] == before + 1
+
+
+@pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
+def test_going_back_and_forth_among_many_matrices_factorises_each_once() -> None:
+    A, b = line(50), torch.ones(50, dtype=torch.float64)
+    clear_factor_cache()
+    before = cache_counters()["factorize"]
+    for _ in range(3):
+        for k in range(10):
+            other = SparseTensor.from_pattern(A.pattern, A.values * (1 + k), A.structure)
+            other.solve(b, backend="native")
+    assert cache_counters()["factorize"] == before + 10

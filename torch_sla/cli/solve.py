@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,11 +33,8 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Trust,
     Verbose,
 )
-from torch_sla.cli.together import solve_together, started_together
-from torch_sla.errors import ArgumentError, SpecError
-
-if TYPE_CHECKING:
-    from torch_sla.problems.specs.problem import Problem
+from torch_sla.cli.together import solve_together, started_together, where_kept
+from torch_sla.errors import SpecError
 
 __all__ = ["solve"]
 
@@ -71,8 +68,14 @@ def solve(
     the same result. Started by torchrun, all processes share the problem, one part of the mesh each.
     """
     if started_together():
-        what = (settings, parameters, output)
-        solve_together(file, *what, device=device, timeout=timeout, trust=trust, as_json=as_json)
+        solve_together(
+            *(file, settings, parameters, output),
+            device=device,
+            timeout=timeout,
+            trust=trust,
+            as_json=as_json,
+            resume=resume,
+        )
         return
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
@@ -96,7 +99,7 @@ def solve(
                 throw=False,
                 info=True,
                 progress=work.tell,
-                **_where(problem, kept, resume=resume),
+                **where_kept(problem, kept, resume=resume),
             )
         except KeyboardInterrupt:
             if problem.goes_on and kept.is_dir():
@@ -149,16 +152,3 @@ def solve(
             out.print(note, markup=False)
     if not solution.info.converged:
         raise typer.Exit(FAILED)
-
-
-def _where(problem: Problem, kept: Path, *, resume: bool) -> dict[str, Any]:
-    """Return where a run is kept, if its kind can go on."""
-    if not problem.goes_on:
-        return {}
-    if resume and kept.is_dir():
-        return {"resume": kept}
-    if kept.is_dir() and any(kept.iterdir()):
-        raise ArgumentError(
-            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
-        )
-    return {"folder": kept}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, working
 from torch_sla.cli.inputs import read_parameters, read_problem
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.distributed.solution import DistributedSolution
 
-__all__ = ["optimize_together", "solve_together", "started_together"]
+__all__ = ["optimize_together", "solve_together", "started_together", "where_kept"]
 
 
 def started_together() -> bool:
@@ -36,10 +37,12 @@ def solve_together(
     timeout: float,
     trust: bool,
     as_json: bool,
+    resume: bool,
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
     from torch_sla.linalg.distributed.launch import launched
     from torch_sla.problems.distributed.problem import distribute
+    from torch_sla.problems.distributed.together import told
 
     names = ["reading", "cutting", "solving", "writing"]
     with exit_codes(), launched(device or "auto", timeout) as ranks:
@@ -51,13 +54,19 @@ def solve_together(
             shared = distribute(problem, device=ranks.device)
             text = shared.describe()
             work.advance()
-            solution = shared.solve(given, throw=False, progress=work.tell)
+            kept = output / f"{file.stem}.run"
+            # The first process looks: on another machine the folder may not be there yet.
+            comm = shared.comm
+            where = told(comm, ranks.device, lambda: where_kept(shared, kept, resume=resume))
+            solution = shared.solve(given, throw=False, progress=work.tell, **where)
             work.advance()
             written: list[str] = []
             if solution.info.converged:
                 for ending in solution.endings:
                     files = solution.save(output / f"{file.stem}{ending}")
                     written += [str(path) for path in files]
+                if ranks.first and kept.is_dir():
+                    shutil.rmtree(kept)
         summary = _summary(solution)
         if ranks.first:
             _show(solution, text, {**summary, "files": written}, as_json=as_json)
@@ -115,6 +124,19 @@ def optimize_together(
             written.append(folder / "convergence.png")
             found.plot(written[-1])
             show(found, written)
+
+
+def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
+    """Return where a run is kept, if its kind can go on."""
+    if not problem.goes_on:
+        return {}
+    if resume and kept.is_dir():
+        return {"resume": kept}
+    if kept.is_dir() and any(kept.iterdir()):
+        raise ArgumentError(
+            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
+        )
+    return {"folder": kept}
 
 
 def _summary(solution: DistributedSolution) -> dict[str, Any]:

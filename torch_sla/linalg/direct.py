@@ -44,8 +44,8 @@ class Factored:
     """Numeric factors of ``R A' C``, with ``A'`` the pinned matrix, and solves with ``A`` itself.
 
     A zero pivot can hide behind rounding, and then a factorisation of a singular matrix yields
-    large vectors with small residuals. So one solve is spent on two fixed vectors; where one
-    grows suspiciously, the condition number is estimated, and a reciprocal below eps refused.
+    large vectors with small residuals. So one solve is spent on a fixed vector, unless the backend has
+    done so; where it grows suspiciously, the condition number is estimated, and a reciprocal below eps refused.
 
     Parameters
     ----------
@@ -76,11 +76,14 @@ class Factored:
         self._backend, self._nullspace = backend, nullspace
         self._options = replace(options, preconditioner=None)
         self.pattern: Pattern = symbolic.pattern
-        if 0 not in self.pattern.shape and not bool(values.any()):
-            raise SolveError(Result.SINGULAR, "the matrix is zero")
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values.resolve_conj()
-        values = values if nullspace is None else nullspace.pin(self.pattern, values)
+        norm, uneven = _measured(self.pattern, values)
+        if 0 not in self.pattern.shape and norm == 0:
+            raise SolveError(Result.SINGULAR, "the matrix is zero")
+        if nullspace is not None:
+            values = nullspace.pin(self.pattern, values)
+            norm, uneven = _measured(self.pattern, values)
         self.scale, self._order, self.matched, self.growth = None, None, matched, 0.0
         structure = symbolic.structure
         both = bool(structure.hermitian or structure.symmetric)
@@ -93,7 +96,7 @@ class Factored:
                 self.scale = (mean, mean)
             else:
                 self._order = found.order
-        elif square:
+        elif square and uneven:
             self.scale = equilibrate(self.pattern, values, both)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
@@ -106,7 +109,7 @@ class Factored:
         self.numeric: Numeric = backend.factorize(symbolic, values, options)
         held = values.numel() * values.element_size() if self._own else 0
         self.nbytes = self.numeric.nbytes + held
-        self.norm = float(column_norm(self.pattern, values))
+        self.norm = norm if self.scale is None else column_norm(self.pattern, values)
         self._rcond: float | None = None
         self._prove(values)
 
@@ -121,7 +124,7 @@ class Factored:
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
         out._own, out._values, out._rcond, out._order = False, None, None, None
         out.matched, out.growth = False, 0.0
-        out.nbytes, out.norm = numeric.nbytes, float(column_norm(numeric.symbolic.pattern, values))
+        out.nbytes, out.norm = numeric.nbytes, column_norm(out.pattern, values)
         return out
 
     def safer(self, values: Tensor) -> Factored | None:
@@ -177,10 +180,13 @@ class Factored:
         n = self.pattern.shape[0]
         if 0 in self.pattern.shape:
             return
-        probes = probe(n, values)
         if self.perturbed:
-            self._prove_replaced(values, probes[:, :1])
-        self.growth = float(self._scaled_solve(values, probes, "n").abs().amax()) * self.norm
+            self._prove_replaced(values, probe(n, values)[:, :1])
+        size = self.numeric.probed
+        if size is None:
+            # One column costs half of two, or less.
+            size = float(self._scaled_solve(values, mixed_probe(n, values), "n").abs().amax())
+        self.growth = size * self.norm
         if self.growth <= _suspicious(n, values.dtype):
             return
         rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
@@ -344,7 +350,6 @@ class FactoredBatch:
         known = [numeric.probed for numeric in self._numerics]
         if None not in known:
             return self._placed(self._sizes.columns.new_tensor(known))
-        # One column costs half of two.
         probes = mixed_probe(self.pattern.shape[0], values).expand(len(values), -1, 1)
         return self._substitute(values, probes, "n").abs().amax((1, 2))
 
@@ -391,9 +396,19 @@ class FactoredBatch:
         return x, self.sound & check.accepted(options), check, steps
 
 
-def column_norm(pattern: Pattern, values: Tensor) -> Tensor:
-    """Largest column sum of absolute values: ``[*B, nnz_csr] -> [*B]``."""
+def column_norm(pattern: Pattern, values: Tensor) -> float:
+    """Largest column sum of magnitudes of slot values ``[nnz_csr]``."""
+    return _measured(pattern, values)[0]
+
+
+def _measured(pattern: Pattern, values: Tensor) -> tuple[float, bool]:
+    """Largest column sum of magnitudes, and whether rows or columns of a square matrix are on scales of their own."""
     if 0 in pattern.shape:
-        return values.real.new_zeros(values.shape[:-1])
-    sums = values.abs().new_zeros(*values.shape[:-1], pattern.shape[1])
-    return sums.index_add_(-1, pattern.ccol.long(), values.abs()).amax(-1)
+        return 0.0, False
+    if pattern.shape[0] != pattern.shape[1]:
+        size = values.abs()
+        sums = size.new_zeros(pattern.shape[1]).index_add_(0, pattern.ccol.long(), size)
+        return float(sums.amax()), False
+    sizes = sizes_of(pattern, values.unsqueeze(0))
+    norm, uneven = torch.stack([sizes.columns[0].double(), sizes.uneven[0].double()]).tolist()
+    return norm, bool(uneven)

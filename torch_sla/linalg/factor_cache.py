@@ -6,10 +6,13 @@ import os
 import threading
 import weakref
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
+
+from torch_sla.linalg.kernels import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -33,6 +36,29 @@ class _Sized(Protocol):
 
 T = TypeVar("T", bound=_Sized)
 
+# Families that are remembered, items of each that are remembered after they went, and bytes that the
+# smallest item counts as.
+_FAMILIES, _REMEMBERED, _LEAST = 256, 64, 1 << 20
+
+
+@dataclass(eq=False)
+class _Family:
+    """Items of which a new one usually takes the place of older ones: oldest first, and what became of them.
+
+    Parameters
+    ----------
+    room
+        Bytes that those without a living user may hold.
+    members
+        Keys of those there are.
+    gone
+        Keys of those that had to go, with the bytes they held.
+    """
+
+    room: int
+    members: dict[Hashable, None] = field(default_factory=dict)
+    gone: dict[Hashable, int] = field(default_factory=dict)
+
 
 class FactorCache:
     """Least-recently-used store, bounded in bytes of each memory, safe to use from several threads.
@@ -45,6 +71,8 @@ class FactorCache:
     ----------
     limit
         Bound in bytes, or what tells it for a device.
+    spare
+        Bytes of old items that a family may keep from the start, see `get`.
 
     Examples
     --------
@@ -58,13 +86,15 @@ class FactorCache:
     (1, 60)
     """
 
-    def __init__(self, limit: int | Callable[[str], int]) -> None:
-        self._limit = limit
+    def __init__(self, limit: int | Callable[[str], int], spare: int = 0) -> None:
+        self._limit, self._spare = limit, spare
         # A plain dict keeps its order too, and is walked without hashing keys.
         self._items: dict[Hashable, _Sized] = {}
         self._sizes: dict[Hashable, tuple[str, int]] = {}
         self._totals: Counter[str] = Counter()
         self._users: dict[Hashable, weakref.WeakSet[object]] = {}
+        self._families: dict[Hashable, _Family] = {}
+        self._family_of: dict[Hashable, _Family] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
@@ -73,12 +103,29 @@ class FactorCache:
         self._lock = threading.Lock()
 
     def get(
-        self, key: Hashable, make: Callable[[], T], user: object = None, *, place: str = "cpu"
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        user: object = None,
+        *,
+        place: str = "cpu",
+        family: Hashable = None,
     ) -> T:
         """Return the item of `key`, calling `make` when there is none.
 
-        As long as `user` lives the item may be asked for again, and `retire` leaves it alone. `place`
-        is the device in whose memory it lies.
+        Parameters
+        ----------
+        key, make
+            What is asked for, and the means to make it.
+        user
+            As long as it lives the item may be asked for again.
+        place
+            Device in whose memory the item lies.
+        family
+            Items of which a new one usually takes the place of older ones, as the factors of new values
+            do. Before one is made, the oldest without users go, down to what the family may keep; one that
+            is asked for after it went shows that this was too little, and raises it for good, up to
+            half the bound.
         """
         with self._lock:
             found = self._items.pop(key, None)
@@ -86,13 +133,17 @@ class FactorCache:
                 self._items[key] = found
                 self._enlist(key, user)
                 return found  # type: ignore[return-value]
+            gone = [] if family is None else self._make_room(family, key, self._bound(place))
+        gone.clear()  # outside of the lock: what goes may call back
         made = make()
         with self._lock:
             gone = [self._take(key)]
             self._items[key] = made
+            if family is not None:
+                self._family_of[key] = self._family(family)
             self._enlist(key, user)
             gone += self._weigh(key, place)
-        gone.clear()  # outside of the lock: what goes may call back
+        gone.clear()
         return made
 
     def measure(self, key: Hashable) -> None:
@@ -104,7 +155,6 @@ class FactorCache:
     def drop(self, key: Hashable) -> None:
         """Forget an item, if it is there."""
         with self._lock:
-            self._users.pop(key, None)
             gone = self._take(key)
         del gone  # outside of the lock
 
@@ -113,47 +163,66 @@ class FactorCache:
         nbytes = self._items[key].nbytes
         self._totals[place] += nbytes - self._sizes.get(key, (place, 0))[1]
         self._sizes[key] = (place, nbytes)
-        limit = self._limit if isinstance(self._limit, int) else self._limit(place)
+        limit = self._bound(place)
         gone: list[_Sized | None] = []
         if self._totals[place] > limit:
             for old in [k for k in self._items if k != key and self._sizes[k][0] == place]:
                 if self._totals[place] <= limit:
                     break
-                self._users.pop(old, None)
                 gone.append(self._take(old))
         return gone
 
+    def _bound(self, place: str) -> int:
+        return self._limit if isinstance(self._limit, int) else self._limit(place)
+
+    def _family(self, name: Hashable) -> _Family:
+        found = self._families.pop(name, None) or _Family(self._spare)
+        self._families[name] = found
+        if len(self._families) > _FAMILIES:
+            del self._families[next(iter(self._families))]
+        return found
+
+    def _make_room(self, name: Hashable, coming: Hashable, bound: int) -> list[_Sized | None]:
+        """Take out old items of a family, more of them where none has been missed so far."""
+        family = self._family(name)
+        idle = {k: max(self._sizes[k][1], _LEAST) for k in family.members if not self._users.get(k)}
+        held = sum(idle.values())
+        if coming in family.gone:
+            # It would be here, had there been room for it and for all that went since.
+            names = list(family.gone)
+            missed = held + sum(family.gone[k] for k in names[names.index(coming) :])
+            if missed <= bound // 2:
+                family.room = max(family.room, missed)
+            del family.gone[coming]
+        out: list[_Sized | None] = []
+        for key, nbytes in idle.items():
+            if held <= family.room:
+                break
+            held -= nbytes
+            out.append(self._take(key))
+            family.gone[key] = nbytes
+        for key in list(family.gone)[: max(0, len(family.gone) - _REMEMBERED)]:
+            del family.gone[key]
+        return out
+
     def _enlist(self, key: Hashable, user: object) -> None:
+        """Note who asked for an item, and that it is the newest of its family."""
         if user is not None:
             self._users.setdefault(key, weakref.WeakSet()).add(user)
+        family = self._family_of.get(key)
+        if family is not None:
+            family.members.pop(key, None)
+            family.members[key] = None
 
     def _take(self, key: Hashable) -> _Sized | None:
-        """Remove an item and its size, where it is there."""
+        """Remove an item and what is known of it, where it is there."""
         place, nbytes = self._sizes.pop(key, ("cpu", 0))
         self._totals[place] -= nbytes
+        self._users.pop(key, None)
+        family = self._family_of.pop(key, None)
+        if family is not None:
+            family.members.pop(key, None)
         return self._items.pop(key, None)
-
-    def retire(self, family: tuple[Hashable, ...], keep: int) -> None:
-        """Forget all but the `keep` newest items of a family that have no living user.
-
-        Parameters
-        ----------
-        family
-            What the keys of the family begin with.
-        keep
-            How many of those without users stay, for whoever comes back to old values.
-        """
-        gone = []
-        with self._lock:
-            for key in [
-                k for k in self._items if isinstance(k, tuple) and k[: len(family)] == family
-            ]:
-                if not self._users.get(key):
-                    gone.append(key)
-            items = [self._take(key) for key in gone[: max(0, len(gone) - keep)]]
-            for key in gone[: len(items)]:
-                self._users.pop(key, None)
-        items.clear()  # outside of the lock: what goes may call back
 
     @property
     def nbytes(self) -> int:
@@ -171,6 +240,8 @@ class FactorCache:
             self._items.clear()
             self._sizes.clear()
             self._users.clear()
+            self._families.clear()
+            self._family_of.clear()
             self._totals.clear()
         items.clear()
 
@@ -188,7 +259,8 @@ def memory_share(share: float, place: str = "cpu") -> int:
 
 
 symbolics = FactorCache(memory_share(0.05))
-numerics = FactorCache(partial(memory_share, 0.15))
+numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.0025))
+memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
 
@@ -210,6 +282,10 @@ def cache_counters() -> dict[str, int]:
 
 
 def clear_factor_cache() -> None:
-    """Forget all analyses and factors; live graphs make theirs again when they need them."""
+    """Forget all analyses and factors; live graphs make theirs again when they need them.
+
+    The memory that past factors left for the next ones goes back to the system.
+    """
     symbolics.clear()
     numerics.clear()
+    memory.release()

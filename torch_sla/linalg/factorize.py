@@ -15,6 +15,7 @@ from torch_sla.linalg.backends.base import ALL_DTYPES, Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import Factored, FactoredBatch
 from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.kept import Kept
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
@@ -31,7 +32,6 @@ from torch_sla.linalg.state import SolverState
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from torch_sla.linalg.backends.base import Backend
     from torch_sla.linalg.plan.rules import Candidate
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
@@ -79,8 +79,7 @@ class DirectSolver(SolverState):
         self.singular = False
         if not torch.isfinite(self._values).all():
             raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
-        self.numeric = self._numeric(
-            get_backend(plan.backend),
+        self.numeric = self.numeric_of(
             plan.choice,
             self._values,
             kernels.fingerprint(self._values),
@@ -102,9 +101,7 @@ class DirectSolver(SolverState):
         if len(values) > 1 and bool(torch.isfinite(values).all()):
             options = SolveOptions(default_rtol(values.dtype))
             backend = get_backend(plan.backend)
-            symbolic = SolverState(pattern, structure, plan, options)._symbolic(
-                backend, plan.choice
-            )
+            symbolic = Kept(pattern, structure).symbolic_of(plan.choice)
             count("factorize", len(values))
             numerics = backend.factorize_batch(symbolic, values, options)
             marks = map(kernels.fingerprint, values)
@@ -120,44 +117,41 @@ class DirectSolver(SolverState):
                 raise SolveError(error.result, f"{error.detail} of member {k}") from error
         return solvers
 
-    def _numeric(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        values: Tensor,
-        mark: Hashable,
-        options: SolveOptions,
+    def numeric_of(
+        self, candidate: Candidate, values: Tensor, mark: Hashable, options: SolveOptions
     ) -> Numeric:
+        """As `Kept.numeric_of`, of factors that are never made twice."""
         if mark not in self._kept:
-            self._kept[mark] = super()._numeric(backend, candidate, values, mark, options)
+            self._kept[mark] = super().numeric_of(candidate, values, mark, options)
         return self._kept[mark]
 
-    def _factored(
+    def factored(
         self,
-        backend: Backend,
         candidate: Candidate,
         values: Tensor,
         mark: Hashable,
         options: SolveOptions,
         matched: bool = False,
     ) -> Factored:
+        """Return the factor at hand, without scales and without another proof."""
         if matched:  # the factor at hand failed
-            return super()._factored(backend, candidate, values, mark, options, matched)
-        numeric = self._numeric(backend, candidate, values, mark, options)
-        return Factored.around(backend, numeric, values, options)
+            return super().factored(candidate, values, mark, options, matched)
+        numeric = self.numeric_of(candidate, values, mark, options)
+        return Factored.around(get_backend(candidate.backend), numeric, values, options)
 
-    def _factored_batch(
+    def factored_batch(
         self,
-        backend: Backend,
         candidate: Candidate,
         values: Tensor,
         marks: Sequence[Hashable],
         options: SolveOptions,
     ) -> FactoredBatch:
+        """Return the factors at hand together."""
         known: list[Numeric | None] = [
-            self._numeric(backend, candidate, member, mark, options)
+            self.numeric_of(candidate, member, mark, options)
             for member, mark in zip(values, marks, strict=True)
         ]
+        backend = get_backend(candidate.backend)
         return FactoredBatch(backend, known, values, options, proved=True)
 
     def fresh(self) -> DirectSolver:

@@ -223,26 +223,30 @@ class BatchResidual:
         if sizes is None:
             sizes = sizes_of(pattern, values)
         self._A_max = (sizes.rows if mode == "n" else sizes.columns).unsqueeze(-1)
-        if mode != "n":
-            values = pattern.transpose_values(values).conj().resolve_conj()
-            pattern = pattern.transposed
-        self._pattern, self._values, self._b = pattern, values, b
-        self._b_max, self._b_norm = b.abs().amax(1), torch.linalg.vector_norm(b, dim=1)
+        self._pattern, self._values, self._b, self._turned = pattern, values, b, mode != "n"
 
     def __call__(self, x: Tensor) -> None:
         """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
-        matrix = (self._pattern.crow, self._pattern.ccol, self._values)
-        found = lanes.residual(*matrix, x, self._b)
+        p, b = self._pattern, self._b
+        found = lanes.residual(p.crow, p.ccol, self._values, x, b, transposed=self._turned)
         if found is None:
-            self.r = self._b - kernels.spmm(*matrix, x)
-            self._r_norm = torch.linalg.vector_norm(self.r, dim=1)
-            r_max, x_max = self.r.abs().amax(1), x.abs().amax(1)
+            self.r = b - kernels.spmm(*self._matrix, x)
+            self._r_norm, self._b_norm = (torch.linalg.vector_norm(v, dim=1) for v in (self.r, b))
+            r_max, x_max, self._b_max = (v.abs().amax(1) for v in (self.r, x, b))
         else:
-            self.r, (self._r_norm, r_max, x_max) = found
+            self.r, (self._r_norm, r_max, x_max, self._b_max, self._b_norm) = found
         tiny = torch.finfo(self._r_norm.dtype).tiny
         self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
         scale = (self._A_max * x_max + self._b_max).clamp(min=tiny)
         self.backward = (r_max / scale).amax(-1)
+
+    @cached_property
+    def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Compressed rows of ``op(A)``."""
+        p, values = self._pattern, self._values
+        if self._turned:
+            values, p = p.transpose_values(values).conj().resolve_conj(), p.transposed
+        return p.crow, p.ccol, values
 
     def accepted(self, options: SolveOptions) -> Tensor:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""

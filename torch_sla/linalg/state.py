@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -16,17 +15,20 @@ from torch import Tensor
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm, refined
-from torch_sla.linalg.factor_cache import count, numerics, symbolics
+from torch_sla.linalg.direct import refined
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.known import Known
-from torch_sla.linalg.rcond import inverse_norm
-from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, judge, largest_entries
+from torch_sla.linalg.residual import ACCEPT, Residual, judge, largest_entries
+from torch_sla.linalg.together import factorize_together, iterate_together
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+
+    from torch_sla.linalg.backends.base import Mode, SolveOptions
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.plan.rules import Candidate
@@ -37,14 +39,9 @@ __all__ = ["SolverState"]
 
 # Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
 _RESUMES = 3
-# Tolerance of the iterative solves that estimate a condition number.
-_ROUGH = 1e-3
-# Factors of other values that are kept although no graph needs them, where new ones could take
-# their place: what needs no analysis, or no first touches of fresh memory.
-_SPARE = 2
 
 
-class SolverState(Whole):
+class SolverState(Kept, Whole):
     """One solve and its adjoints: same plan, same values, same factors.
 
     The graph node of a solve holds this object, not the factors: those sit in the bounded cache
@@ -82,10 +79,10 @@ class SolverState(Whole):
         nullspace: Nullspace | None = None,
         known: Known | None = None,
     ) -> None:
-        self.pattern, self.structure, self.plan = pattern, structure, plan
-        self.options, self.throw, self.x0 = options, throw, x0
+        super().__init__(pattern, structure, nullspace)
+        self.plan, self.options, self.throw, self.x0 = plan, options, throw, x0
         self.adjoint_options = adjoint_options or options
-        self.nullspace, self._known = nullspace, known
+        self._known = known
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
@@ -101,7 +98,7 @@ class SolverState(Whole):
         info, self.info = self.info, SolveInfo(plan=self.plan)
         return info
 
-    def _aside(self) -> SolverState:
+    def aside(self) -> SolverState:
         """Return this object for a report: one that does not keep factors from being retired."""
         other = copy(self)
         other.x0 = other._known = None
@@ -116,7 +113,7 @@ class SolverState(Whole):
     @property
     def starts(self) -> bool:
         """Whether solves are iterations with a matrix that is its own adjoint."""
-        return bool(self.structure.hermitian) and not self._is_direct(self.plan.choice)
+        return bool(self.structure.hermitian) and not is_direct(self.plan.choice)
 
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
@@ -164,14 +161,6 @@ class SolverState(Whole):
         self.x0 = None
         return out
 
-    @property
-    def _square(self) -> bool:
-        return self.pattern.shape[0] == self.pattern.shape[1]
-
-    def _is_direct(self, candidate: Candidate) -> bool:
-        method = get_backend(candidate.backend).capabilities.method(candidate.method)
-        return method is not None and method.kind == "direct"
-
     def _modes(self, adjoint: bool) -> tuple[Mode, Mode]:
         """Mode of the solve, and of its check: of the adjoint itself, so that a wrong declaration is noticed."""
         if not adjoint:
@@ -189,90 +178,20 @@ class SolverState(Whole):
         first: bool,
     ) -> tuple[Tensor | None, list[int]]:
         """Solve with all at once; return what came of it, and the members that have to go alone."""
-        everyone = None, list(range(len(values)))
-        candidate, n = self.plan.choice, self.pattern.shape[0]
-        backend = get_backend(candidate.backend)
-        if not self._is_direct(candidate):
-            return self._iterate_together(backend, candidate, values, b, adjoint, first)
-        fits = self._square and self.nullspace is None
-        if not fits or len(values) < 2 or 0 in (n, b.shape[2], self.pattern.nnz_csr):
-            return everyone
-        size = b.abs().amax(1)
-        bound = torch.finfo(size.dtype).max ** 0.25
-        usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
-        if first:
-            self._finite = bool(all_finite(values))
-        if not (self._finite and bool(torch.isfinite(size).all() & usual.any())):
-            return everyone
+        candidate, found = self.plan.choice, None
         options = self.adjoint_options if adjoint else self.options
-        mode, truth = self._modes(adjoint)
-        try:
-            factored = self._factored_batch(backend, candidate, values, marks, options)
-            count("solve", len(values))
-            x, good, check, steps = factored.solve(values, b, mode, truth, options)
-        except SolveError:
-            return everyone  # one of them fails, and says so alone
-        good &= usual
-        if not bool(good.any()):
-            return everyone
-        info = SolveInfo(
-            residual=float(check.relative[good].max()),
-            backward_error=float(check.backward[good].max()),
-            method=candidate.method,
-            backend=candidate.backend,
-            notes=[f"{int(good.sum())} matrices at once"],
-        )
-        if steps:
-            info.notes.append(f"{steps} step(s) of iterative refinement")
-        last = int(good.nonzero()[-1])
-        info.matrix = values[last]
-        info.estimate_rcond = partial(
-            self._aside()._rcond, backend, candidate, marks[last], options, False
-        )
-        self._absorb(info, first)
-        return x, (~good).nonzero().flatten().tolist()
-
-    def _iterate_together(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        values: Tensor,
-        b: Tensor,
-        adjoint: bool,
-        first: bool,
-    ) -> tuple[Tensor | None, list[int]]:
-        """Iterate on all members at once where the backend does; as `_together`."""
-        everyone = None, list(range(len(values)))
-        if len(values) < 2 or not self._square or self.nullspace is not None:
-            return everyone
-        if self.x0 is not None or 0 in b.shape or not self.pattern.nnz_csr:
-            return everyone
-        options = self.adjoint_options if adjoint else self.options
-        if options.preconditioner is None:
-            options = replace(options, preconditioner=candidate.preconditioner)
-        mode, truth = self._modes(adjoint)
-        symbolic = self._symbolic(backend, candidate)
-        found = backend.iterate_batch(symbolic, values, b, mode, options)
+        modes = self._modes(adjoint)
+        if is_direct(candidate):
+            if first:
+                self._finite = bool(all_finite(values))
+            if self._finite:
+                found = factorize_together(self, candidate, values, marks, b, modes, options)
+        elif self.x0 is None:
+            found = iterate_together(self, candidate, values, b, modes, options)
         if found is None:
-            return everyone
-        x, iterations = found
-        count("solve", len(values))
-        check = BatchResidual(self.pattern, values, b, truth)
-        check(x)
-        good = check.relative <= options.rtol  # NaN is not
-        if not bool(good.any()):
-            return everyone
-        info = SolveInfo(
-            iterations=int(iterations[good].max()),
-            residual=float(check.relative[good].max()),
-            backward_error=float(check.backward[good].max()),
-            method=candidate.method,
-            backend=candidate.backend,
-            notes=[f"{int(good.sum())} matrices at once"],
-        )
-        info.preconditioner = candidate.preconditioner
-        self._absorb(info, first)
-        return x, (~good).nonzero().flatten().tolist()
+            return None, list(range(len(values)))
+        self._absorb(found.info, first)
+        return found.x, (~found.good).nonzero().flatten().tolist()
 
     # --- one matrix ----------------------------------------------------------------------------
 
@@ -349,7 +268,7 @@ class SolverState(Whole):
                         notes=[error.detail],
                     ),
                 )
-                self._deficient |= error.result is Result.SINGULAR and not self._square
+                self._deficient |= error.result is Result.SINGULAR and not self.square
             info.backend, info.method = candidate.backend, candidate.method
             info.preconditioner = candidate.preconditioner
             info.notes = notes + info.notes
@@ -376,19 +295,13 @@ class SolverState(Whole):
     def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
         """Candidates in the order they are tried; the last direct one a second time, its rows matched."""
         tried = (self.plan.choice, *self.plan.fallbacks)
-        pivoting = [c for c in tried if self._pivots(c)] if self.nullspace is None else []
+        pivoting = [c for c in tried if pivots(c)] if self.nullspace is None and self.square else []
         if mark in self._matched:
             yield pivoting[-1], True
         for candidate in tried:
             yield candidate, False
         if pivoting and mark not in self._matched:
             yield pivoting[-1], True
-
-    def _pivots(self, candidate: Candidate) -> bool:
-        method = get_backend(candidate.backend).capabilities.method(candidate.method)
-        if method is None or method.kind != "direct" or not self._square:
-            return False
-        return method.needs != "positive_definite"
 
     def _with(
         self,
@@ -401,7 +314,6 @@ class SolverState(Whole):
         shrink: float,
         matched: bool,
     ) -> tuple[Tensor, SolveInfo]:
-        backend = get_backend(candidate.backend)
         options = self.adjoint_options if adjoint else self.options
         options = replace(options, atol=options.atol / shrink)
         if options.preconditioner is None:
@@ -410,14 +322,14 @@ class SolverState(Whole):
             # Far beyond what was predicted, the next candidate is the better bet.
             options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
         mode, truth = self._modes(adjoint)
-        direct = self._is_direct(candidate)
-        run = (backend, candidate, values, mark, b, mode, truth, options)
+        direct = is_direct(candidate)
+        run = (candidate, values, mark, b, mode, truth, options)
         x, info, check = self._direct(*run, matched) if direct else self._iterative(*run, x0)
         info.result = judge(
             check, (info.residual, info.backward_error), options, info.result, direct
         )
         wide = self.pattern.shape[0] < self.pattern.shape[1]
-        if not self._square and wide == (mode == "n"):
+        if not self.square and wide == (mode == "n"):
             # Fewer equations than unknowns: only a rank-deficient matrix leaves a residual.
             limit = max(100 * options.rtol, torch.finfo(b.dtype).eps ** 0.5)
             if info.residual > limit:
@@ -428,7 +340,6 @@ class SolverState(Whole):
 
     def _direct(
         self,
-        backend: Backend,
         candidate: Candidate,
         values: Tensor,
         mark: Hashable,
@@ -439,12 +350,12 @@ class SolverState(Whole):
         matched: bool,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
-        factored = self._factored(backend, candidate, values, mark, options, matched)
+        factored = self.factored(candidate, values, mark, options, matched)
         x, error, steps, check = refined(
             self.pattern, factored, values, b, mode, truth, self._known
         )
         if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
-            better = self._safer(factored, candidate, values, mark, matched)
+            better = self.safer(factored, candidate, values, mark, matched)
             if better is not None:
                 again = refined(self.pattern, better, values, b, mode, truth)
                 if again[1][1] < error[1]:
@@ -460,14 +371,11 @@ class SolverState(Whole):
         if steps:
             info.notes.append(f"{steps} step(s) of iterative refinement")
         info.matrix = values
-        info.estimate_rcond = partial(
-            self._aside()._rcond, backend, candidate, mark, options, matched
-        )
+        info.estimate_rcond = partial(self.aside().rcond, candidate, mark, options, matched)
         return x, info, check
 
     def _iterative(
         self,
-        backend: Backend,
         candidate: Candidate,
         values: Tensor,
         mark: Hashable,
@@ -478,7 +386,8 @@ class SolverState(Whole):
         x0: Tensor | None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
-        numeric = self._numeric(backend, candidate, values, mark, options)
+        backend = get_backend(candidate.backend)
+        numeric = self.numeric_of(candidate, values, mark, options)
         clean: Callable[[Tensor], Tensor] | None = None
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
@@ -488,8 +397,8 @@ class SolverState(Whole):
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)
         estimate: Callable[[Tensor], float | None] | None = None
-        if self._square and clean is None:
-            estimate = partial(self._aside()._krylov_rcond, backend, candidate, mark, options)
+        if self.square and clean is None:
+            estimate = partial(self.aside().krylov_rcond, candidate, mark, options)
         info = SolveInfo(
             done.result,
             done.iterations,
@@ -527,184 +436,6 @@ class SolverState(Whole):
             x, error, info.result = trial, found, more.result
         info.residual, info.backward_error = error
         return x, info, check
-
-    # --- what is kept --------------------------------------------------------------------------
-
-    @cached_property
-    def _marks(self) -> tuple[Hashable, ...]:
-        s, pins = self.structure, None
-        if self.nullspace is not None:
-            pins = tuple(self.nullspace.pins.tolist())
-        return (s.symmetric, s.hermitian, s.positive_definite, self.pattern.key, pins)
-
-    @cached_property
-    def _vectors_mark(self) -> Hashable:
-        return self.structure.vectors_mark
-
-    @cached_property
-    def _ordering_mark(self) -> Hashable:
-        return self.structure.ordering_mark
-
-    def _base(self, candidate: Candidate) -> Hashable:
-        """All that an analysis depends on: factors on an ordering, preconditioners on vectors."""
-        direct = self._is_direct(candidate)
-        return (candidate, *self._marks, self._ordering_mark if direct else self._vectors_mark)
-
-    def _symbolic(self, backend: Backend, candidate: Candidate) -> Symbolic:
-        def analyze() -> Symbolic:
-            return backend.analyze(self.pattern, candidate.method, self.structure)
-
-        return symbolics.get(self._base(candidate), analyze)
-
-    def _factored(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        values: Tensor,
-        mark: Hashable,
-        options: SolveOptions,
-        matched: bool = False,
-    ) -> Factored:
-        family = (self._base(candidate), values.dtype)
-
-        def factorize() -> Factored:
-            count("factorize")
-            if backend.capabilities.recycles:
-                numerics.retire(family, _SPARE)
-            symbolic = self._symbolic(backend, candidate)
-            made = Factored(backend, symbolic, values, options, self.nullspace, matched=matched)
-            if made.doubtful and self._pivots(candidate) and self.nullspace is None:
-                other = Factored(backend, symbolic, values, options, None, matched=True)
-                made = other if other.growth < 1e-2 * made.growth else made
-            return made
-
-        place = str(values.device)
-        return numerics.get((*family, mark, matched), factorize, self, place=place)
-
-    def _safer(
-        self,
-        factored: Factored,
-        candidate: Candidate,
-        values: Tensor,
-        mark: Hashable,
-        matched: bool,
-    ) -> Factored | None:
-        """Better factors under a key of their own, so that what was solved before changes nothing."""
-
-        def factorize() -> Factored:
-            count("factorize")
-            better = factored.safer(values)
-            return factored if better is None else better
-
-        key = (self._base(candidate), values.dtype, mark, matched, "safer")
-        found = numerics.get(key, factorize, place=str(values.device))
-        return None if found.numeric is factored.numeric else found
-
-    def _factored_batch(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        values: Tensor,
-        marks: Sequence[Hashable],
-        options: SolveOptions,
-    ) -> FactoredBatch:
-        family = (self._base(candidate), values.dtype, "together")
-
-        def factorize() -> FactoredBatch:
-            count("factorize", len(values))
-            # Factors of many matrices are large, and new values the usual next step.
-            numerics.retire(family, 0)
-            symbolic = self._symbolic(backend, candidate)
-            made = backend.factorize_batch(symbolic, values, options)
-            return FactoredBatch(backend, made, values, options)
-
-        place = str(values.device)
-        return numerics.get((*family, tuple(marks)), factorize, self, place=place)
-
-    def _numeric(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        values: Tensor,
-        mark: Hashable,
-        options: SolveOptions,
-    ) -> Numeric:
-        family = (self._base(candidate), values.dtype)
-
-        def factorize() -> Numeric:
-            count("factorize")
-            numerics.retire(family, _SPARE)
-            made = backend.factorize(self._symbolic(backend, candidate), values, options)
-            symbolics.measure(self._base(candidate))  # a preconditioner may leave a skeleton there
-            return made
-
-        made = options.preconditioner
-        tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
-        key = (*family, mark, tag)
-        found = numerics.get(key, factorize, self, place=str(values.device))
-        if found.payload is None:
-            # Nothing to keep, but the pattern would be kept with it.
-            numerics.drop(key)
-        return found
-
-    def _rcond(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        mark: Hashable,
-        options: SolveOptions,
-        matched: bool,
-        values: Tensor,
-    ) -> float | None:
-        """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
-        if kernels.fingerprint(values) != mark:
-            return None
-        return self._factored(backend, candidate, values, mark, options, matched).rcond(values)
-
-    def _krylov_rcond(
-        self,
-        backend: Backend,
-        candidate: Candidate,
-        mark: Hashable,
-        options: SolveOptions,
-        values: Tensor,
-    ) -> float | None:
-        """Estimate it by rough solves of an iterative method; None where one of them fails."""
-        if kernels.fingerprint(values) != mark:
-            return None
-        numeric = self._numeric(backend, candidate, values, mark, options)
-        rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
-
-        def solve(mode: Mode) -> Callable[[Tensor], Tensor]:
-            def run(v: Tensor) -> Tensor:
-                done = backend.solve(numeric, values, v, mode, options=rough)
-                if not done.result.ok:
-                    raise SolveError(done.result, "a rough solve for the condition number")
-                return done.x
-
-            return run
-
-        try:
-            inverse = inverse_norm(
-                solve("n"), solve("h"), values.new_empty(self.pattern.shape[0], 1)
-            )
-        except SolveError:
-            return None
-        size = float(column_norm(self.pattern, values)) * inverse
-        return 1 / size if size > 0 else 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """Something without a hash as a key, by identity; kept alive, lest another take its place."""
-
-    it: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.it is other.it
-
-    def __hash__(self) -> int:
-        return id(self.it)
 
 
 def _look(values: Tensor | Known, b: Tensor) -> tuple[bool, bool, bool]:

@@ -195,6 +195,22 @@ class Checkpoints:
                 logger.warning("%s is skipped: %s", path, damage)
         return None
 
+    @property
+    def steps(self) -> list[int]:
+        """Steps that there is a state of, whole or not."""
+        return [_step(path) for path in self._files("state")]
+
+    def at(self, step: int) -> Checkpoint | None:
+        """Return the state of a step; None where it is damaged or not there. Errors as of `latest`."""
+        path = self._path("state", step)
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            return None
+        except _DamagedError as damage:
+            logger.warning("%s is skipped: %s", path, damage)
+            return None
+
     def records(self, step: int) -> list[dict[str, Tensor]]:
         """Return what `save` was given as records up to a step, in order.
 
@@ -206,7 +222,7 @@ class Checkpoints:
         found = []
         for path in self._files("records"):
             if _step(path) > step:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             try:
                 found.append(self._read(path).tensors)

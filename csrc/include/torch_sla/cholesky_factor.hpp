@@ -141,21 +141,17 @@ inline Schedule plan_schedule(const Symbolic& s, int threads) {
 // Column of L whose pivot stopped a factorisation, -1 where none did.
 using BadColumn = std::int32_t;
 
-// Runs eliminate(a, panel, update, fresh, threads) -> local bad column or -1 over all fronts. `fresh`
-// says that the update matrix holds nothing yet.
-template <class T, class Eliminate>
-BadColumn multifrontal(const Symbolic& s, const T* values, T* panels, const Schedule& plan,
-                       const Eliminate& eliminate) {
+// Runs front(a, update_of, threads) -> local bad column or -1 over all fronts: it assembles front a from the update
+// matrices of its children, eliminates it, and leaves its own in update_of[a].
+template <class T, class Front>
+BadColumn multifrontal(const Symbolic& s, const Schedule& plan, const Front& eliminate) {
   const int threads = static_cast<int>(plan.workers.size());
   std::vector<T*> update_of(s.supernodes(), nullptr);
   std::vector<Buffer<T>> kept(threads > 1 || !plan.top.empty() ? s.supernodes() : 0);
   std::vector<BadColumn> bad(threads, -1);
   const auto entries = [&](std::int32_t a) { return static_cast<std::int64_t>(s.below(a)) * s.below(a); };
   const auto front = [&](std::int32_t a, int team) -> BadColumn {
-    T* panel = panels + s.panel[a];
-    assemble_front(s, a, values, panel, update_of[a], update_of.data());
-    const bool fresh = s.child_start[a] == s.child_start[a + 1];
-    const Size wrong = eliminate(a, panel, update_of[a], fresh, team);
+    const Size wrong = eliminate(a, update_of.data(), team);
     return wrong < 0 ? -1 : static_cast<BadColumn>(s.first[a] + wrong);
   };
   parallel_run(threads, [&](int worker) {
@@ -185,6 +181,18 @@ BadColumn multifrontal(const Symbolic& s, const T* values, T* panels, const Sche
     for (std::int32_t k = s.child_start[a]; k < s.child_start[a + 1]; ++k) kept[s.child[k]] = Buffer<T>();
   }
   return -1;
+}
+
+// The same for symmetric matrices: eliminate(a, panel, update, fresh, threads), where `fresh` says that the
+// update matrix holds nothing yet.
+template <class T, class Eliminate>
+BadColumn multifrontal(const Symbolic& s, const T* values, T* panels, const Schedule& plan,
+                       const Eliminate& eliminate) {
+  return multifrontal<T>(s, plan, [&](std::int32_t a, T* const* update_of, int team) -> Size {
+    T* panel = panels + s.panel[a];
+    assemble_front(s, a, values, panel, update_of[a], update_of);
+    return eliminate(a, panel, update_of[a], s.child_start[a] == s.child_start[a + 1], team);
+  });
 }
 
 // L L^H = P A P^T into `panels` [s.panel_entries()]. Returns the column of L whose pivot is not a

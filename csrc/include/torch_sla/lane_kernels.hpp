@@ -12,6 +12,7 @@
 #include "cholesky_memory.hpp"
 #include "cholesky_symbolic.hpp"
 #include "lane_measures.hpp"
+#include "lane_places.hpp"
 #include "lane_products.hpp"
 #include "lane_substitution.hpp"
 
@@ -19,12 +20,6 @@ namespace torch_sla {
 namespace lanes {
 
 using dense::Size;
-
-// Places of values: entry e of the analysed pattern is value `slot[e]` of A, or a zero where that is -1.
-struct Places {
-  const std::int32_t* slot;    // [s.nnz]
-  const std::int32_t* mirror;  // [s.nnz] entry (j, i) for entry (i, j)
-};
 
 // What a group of matrices is factorised in and into. Panels are those of Symbolic, every entry `width`
 // numbers long; the diagonal of `lower` holds the reciprocal pivots.

@@ -70,25 +70,30 @@ void measure_lanes(std::int64_t n, const std::int32_t* start, const std::int32_t
   });
 }
 
-// b - A_i x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
-// entry, then the largest entry of x: sizes [3, members, nrhs]. b is met last: an x so huge that its products
-// swallow b, and cancel, leaves b over and not zero. Rows are summed in chunks of fixed length, so
-// that threads may share a matrix and change no bit.
+// b - op(A_i) x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
+// entry, then the largest entry of x, and the largest entry and 2-norm of b: sizes [5, members, nrhs]. b is met
+// last: an x so huge that its products swallow b, and cancel, leaves b over and not zero. Rows are summed in
+// chunks of fixed length, so that threads may share a matrix and change no bit; a transposed one is added up
+// by one thread, which costs less than turning its values.
 template <class T>
 void residual_members(std::int64_t n, const std::int32_t* start, const std::int32_t* column, const T* values,
-                      const T* x, const T* b, std::int64_t members, Size nrhs, T* r, T* sizes, int threads) {
+                      const T* x, const T* b, std::int64_t members, Size nrhs, bool transposed, T* r, T* sizes,
+                      int threads) {
   constexpr std::int64_t chunk = 4096;
+  constexpr int measures = 5;
   const std::int64_t nnz = start[n], chunks = (n + chunk - 1) / chunk;
-  std::vector<T> part(3 * members * chunks * nrhs, T(0));
+  std::vector<T> part(measures * members * chunks * nrhs, T(0));
   const auto rows = [&](auto width, std::int64_t k, std::int64_t piece) {
     constexpr int fixed = decltype(width)::value;  // 0: read at run time
     const Size count = fixed ? fixed : nrhs;
     const T *a = values + k * nnz, *y = x + k * n * count;
-    T* found = part.data() + 3 * (k * chunks + piece) * count;
+    T* found = part.data() + measures * (k * chunks + piece) * count;
     for (std::int64_t i = piece * chunk, end = std::min(n, i + chunk); i < end; ++i) {
       T* out = r + (k * n + i) * count;
       const T *given = b + (k * n + i) * count, *here = y + i * count;
-      if constexpr (fixed == 1) {
+      if (transposed) {
+        for (Size c = 0; c < count; ++c) out[c] = given[c] - out[c];
+      } else if constexpr (fixed == 1) {
         T sum = 0;
         for (std::int32_t e = start[i]; e < start[i + 1]; ++e) sum += a[e] * y[column[e]];
         out[0] = given[0] - sum;
@@ -102,30 +107,50 @@ void residual_members(std::int64_t n, const std::int32_t* start, const std::int3
         for (Size c = 0; c < count; ++c) out[c] = given[c] - out[c];
       }
       for (Size c = 0; c < count; ++c) {
-        found[3 * c] += out[c] * out[c];
-        found[3 * c + 1] = std::max(found[3 * c + 1], std::abs(out[c]));
-        found[3 * c + 2] = std::max(found[3 * c + 2], std::abs(here[c]));
+        T* of = found + measures * c;
+        of[0] += out[c] * out[c];
+        of[1] = std::max(of[1], std::abs(out[c]));
+        of[2] = std::max(of[2], std::abs(here[c]));
+        of[3] = std::max(of[3], std::abs(given[c]));
+        of[4] += given[c] * given[c];
       }
     }
   };
-  parallel_for(members * chunks, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t g = begin; g < end; ++g) {
-      if (nrhs == 1) rows(std::integral_constant<int, 1>(), g / chunks, g % chunks);
-      else rows(std::integral_constant<int, 0>(), g / chunks, g % chunks);
-    }
+  const auto turned = [&](auto width, std::int64_t k) {
+    constexpr int fixed = decltype(width)::value;
+    const Size count = fixed ? fixed : nrhs;
+    const T *a = values + k * nnz, *y = x + k * n * count;
+    T* sum = r + k * n * count;
+    std::fill(sum, sum + n * count, T(0));
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
+        T* to = sum + static_cast<std::int64_t>(column[e]) * count;
+        for (Size c = 0; c < count; ++c) to[c] += a[e] * y[i * count + c];
+      }
+    for (std::int64_t piece = 0; piece < chunks; ++piece) rows(width, k, piece);
+  };
+  const std::int64_t work = transposed ? members : members * chunks;
+  parallel_for(work, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    const auto run = [&](auto width) {
+      for (std::int64_t g = begin; g < end; ++g) {
+        if (transposed) turned(width, g);
+        else rows(width, g / chunks, g % chunks);
+      }
+    };
+    if (nrhs == 1) run(std::integral_constant<int, 1>());
+    else run(std::integral_constant<int, 0>());
   });
   for (std::int64_t k = 0; k < members; ++k)
     for (Size c = 0; c < nrhs; ++c) {
-      T square = 0, largest = 0, longest = 0;
+      T sum[measures] = {};
       for (std::int64_t piece = 0; piece < chunks; ++piece) {
-        const T* found = part.data() + 3 * ((k * chunks + piece) * nrhs + c);
-        square += found[0];
-        largest = std::max(largest, found[1]);
-        longest = std::max(longest, found[2]);
+        const T* found = part.data() + measures * ((k * chunks + piece) * nrhs + c);
+        for (const int q : {0, 4}) sum[q] += found[q];
+        for (const int q : {1, 2, 3}) sum[q] = std::max(sum[q], found[q]);
       }
-      sizes[k * nrhs + c] = std::sqrt(square);
-      sizes[(members + k) * nrhs + c] = square == square ? largest : square;
-      sizes[(2 * members + k) * nrhs + c] = longest;
+      if (!(sum[0] == sum[0])) sum[1] = sum[0];
+      for (const int q : {0, 4}) sum[q] = std::sqrt(sum[q]);
+      for (int q = 0; q < measures; ++q) sizes[(q * members + k) * nrhs + c] = sum[q];
     }
 }
 

@@ -255,3 +255,52 @@ def test_counts_beyond_32_bits_say_so() -> None:
     assert caught.value.result is Result.OUT_OF_MEMORY
     _, info = A.solve(b, info=True)
     assert info.converged
+
+
+def weak(n: int, dtype: torch.dtype) -> Tensor:
+    """The pattern of a grid, random numbers, next to nothing on the diagonal."""
+    g = torch.Generator().manual_seed(n)
+    there = laplacian(n) != 0
+    A = torch.randn(n * n, n * n, dtype=torch.float64, generator=g).to(dtype)
+    if dtype.is_complex:
+        A = A * torch.exp(1j * A.real)
+    return torch.where(there, A, 0) * (1 - 0.999 * torch.eye(n * n))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_static_lu_interchanges_rows_where_the_diagonal_is_weak(dtype: torch.dtype) -> None:
+    A = weak(15, dtype)
+    b = torch.randn(225, 2, dtype=dtype)
+    numeric, _ = factorized(A, "static_lu", Structure())
+    assert "interchanged inside fronts" in numeric.notes[0]
+    for mode in ("n", "t", "h"):
+        op = {"n": A, "t": A.mT, "h": A.mH}[mode]
+        assert error(op, solved(A, "static_lu", Structure(), b, mode), b) < 1e-14
+    S = SparseTensor.from_dense(A)
+    x, info = S.solve(b, backend="native", method="static_lu", info=True)
+    assert info.backward_error < 1e-14
+    torch.testing.assert_close(x, torch.linalg.solve(A, b), rtol=1e-6, atol=1e-8)
+    sign, log = S.slogdet()
+    wanted = torch.linalg.slogdet(A)
+    torch.testing.assert_close(log, wanted.logabsdet)
+    torch.testing.assert_close(sign, wanted.sign)
+
+
+def test_complex_matrices_without_symmetry_have_a_plan_and_go_together() -> None:
+    A = torch.stack([weak(9, torch.complex128) + (4 + k) * torch.eye(81) for k in range(5)])
+    pattern, row, col = pattern_of(A[0] != 0)
+    values = A[:, row, col].clone().requires_grad_()
+    b = torch.randn(5, 81, 1, dtype=torch.complex128)
+    S = SparseTensor.from_pattern(pattern, values)
+    x, info = S.solve(b, info=True)
+    assert (info.backend, info.method) == ("native", "static_lu")
+    assert "5 matrices at once" in info.notes
+    dense = torch.linalg.solve(S.to_dense(), b)
+    torch.testing.assert_close(x, dense)
+    weight = torch.randn_like(x)
+    for one, two in zip(
+        torch.autograd.grad(x, values, weight),
+        torch.autograd.grad(dense, values, weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)

@@ -121,3 +121,14 @@ def test_measures() -> None:
     torch.testing.assert_close(sizes[0], r.square().sum(1).sqrt(), equal_nan=True)
     torch.testing.assert_close(sizes[1], r.abs().amax(1), equal_nan=True)
     torch.testing.assert_close(sizes[2], x.abs().amax(1))
+    b[7, 3, 1] = 1.0
+    for threads in (1, 2):
+        turned = lanes.residual(
+            places.crow, places.ccol, values, x, b, transposed=True, threads=threads
+        )
+        assert turned is not None
+        r, sizes = turned
+        torch.testing.assert_close(r, b - dense.mT @ x)
+        torch.testing.assert_close(sizes[0], torch.linalg.vector_norm(r, dim=1))
+        torch.testing.assert_close(sizes[3], b.abs().amax(1))
+        torch.testing.assert_close(sizes[4], torch.linalg.vector_norm(b, dim=1))

@@ -85,9 +85,6 @@ class Capabilities:
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
     reuses_analysis
         Whether new values on a known pattern need no new ordering.
-    recycles
-        Whether new factors are cheaper in the place of old ones of the same pattern: what those leave
-        needs no analysis, or no first touches of fresh memory.
     repeatable
         Whether the same inputs give the same bits.
     recommended
@@ -99,7 +96,6 @@ class Capabilities:
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
     reuses_analysis: bool = True
-    recycles: bool = False
     repeatable: bool = True
     recommended: bool = True
 

@@ -62,7 +62,6 @@ class CuDSS(Backend):
         ),
         devices=frozenset({"cuda"}),
         batched=True,
-        recycles=True,
         repeatable=False,
     )
 

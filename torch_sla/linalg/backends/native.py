@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.backends import native_lanes
+from torch_sla.linalg.backends import native_lanes, native_lu
 from torch_sla.linalg.backends.analyses import Analyses, analyses_of
 from torch_sla.linalg.backends.base import (
-    REAL_DTYPES,
     Backend,
     Capabilities,
     Counts,
@@ -23,7 +22,7 @@ from torch_sla.linalg.backends.base import (
     Symbolic,
 )
 from torch_sla.linalg.backends.native_lanes import Lane, together_of
-from torch_sla.linalg.kernels import cholesky as kernels
+from torch_sla.linalg.kernels import cholesky as kernels, lu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,8 +43,8 @@ class Native(Backend):
     takes Hermitian matrices and complex symmetric ones; it scales by powers of two, pairs rows that
     have no usable diagonal before ordering, and replaces what pivots remain negligible, which it
     notes and the caller's refinement repairs. Where that is not enough, `safer` gives such pivots more
-    to choose from. ``static_lu`` is for unsymmetric matrices and keeps its pivots on the diagonal; one
-    that does not come out well is refused.
+    to choose from. ``static_lu`` is for unsymmetric matrices and takes its pivots from the rows of each
+    front, in batches from the diagonal; one that does not come out well is refused.
 
     Batches of real matrices with small fronts are factorised in the lanes of registers, see
     `backends.native_lanes`.
@@ -56,10 +55,9 @@ class Native(Backend):
         methods=(
             Method("cholesky", "direct", "positive_definite", aliases=("llt",)),
             Method("ldlt", "direct", "symmetric"),
-            Method("static_lu", "direct", dtypes=REAL_DTYPES, pivots=False),
+            Method("static_lu", "direct", pivots=False),
         ),
         batched=True,
-        recycles=True,
     )
 
     def unavailable(self) -> str | None:
@@ -70,8 +68,8 @@ class Native(Backend):
             if not _full_diagonal(pattern):
                 raise SolveError(
                     Result.BREAKDOWN,
-                    "static_lu keeps its pivots on the diagonal, and some rows have no entry there; "
-                    "method='lu' pivots",
+                    "static_lu looks for pivots near the diagonal, and some rows have no entry there; "
+                    "method='lu' pivots anywhere",
                 )
             shared = together_of(pattern, structure)
             shared.analyses.get()
@@ -106,7 +104,7 @@ class Native(Backend):
         if made is None:
             raise SolveError(
                 Result.BREAKDOWN,
-                "pivots on the diagonal leave too large an error; method='lu' pivots",
+                "pivots inside fronts leave too large an error; method='lu' pivots anywhere",
             )
         return made
 
@@ -116,6 +114,8 @@ class Native(Backend):
         del options
         if native_lanes.suits(symbolic, values):
             return native_lanes.factorize(symbolic, values)
+        if symbolic.method == "static_lu":
+            return native_lu.factorize(symbolic, values)
         pattern, structure = symbolic.pattern, symbolic.structure
         analyses: Analyses = symbolic.payload
         if symbolic.method == "cholesky":
@@ -139,7 +139,11 @@ class Native(Backend):
         del options
         symbolic = numeric.symbolic
         factor = numeric.payload
-        if isinstance(factor, Lane) or not factor.perturbed or not factor.stuck.numel():
+        if (
+            not isinstance(factor, kernels.Factor)
+            or not factor.perturbed
+            or not factor.stuck.numel()
+        ):
             return None
         pattern, analyses = symbolic.pattern, symbolic.payload
         scale, scaled = kernels.symmetric_scale(pattern.crow, pattern.ccol, values)
@@ -183,6 +187,8 @@ class Native(Backend):
         del values, options
         factors = [numeric.payload for numeric in numerics]
         first = factors[0]
+        if isinstance(first, lu.LuFactor):
+            return lu.solve_batch(factors, b, mode)
         if not isinstance(first, Lane):
             return kernels.solve_batch(factors, b, mode)
         listed = [lane.member for lane in factors if lane.batch is first.batch]
@@ -197,9 +203,12 @@ class Native(Backend):
             sign, log = lane.batch.slogdet(lane.member)
             kept = torch.tensor(log, dtype=torch.float64)
             return torch.tensor(sign, dtype=lane.batch.dtype), kept
-        factor = _exact(numeric, "the determinant")
+        factor = numeric.payload
+        if not isinstance(factor, lu.LuFactor):
+            factor = _exact(numeric, "the determinant")
         phase, log = factor.slogdet
-        kind = factor.dtype if factor.kind == "symmetric" else factor.dtype.to_real()
+        real = not isinstance(factor, lu.LuFactor) and factor.kind != "symmetric"
+        kind = factor.dtype.to_real() if real else factor.dtype
         value = phase if kind.is_complex else phase.real
         return torch.tensor(value, dtype=kind), torch.tensor(log, dtype=torch.float64)
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["Lane", "Together", "factorize", "suits", "together_of"]
+__all__ = ["UNSTABLE", "Lane", "Together", "factorize", "suits", "together_of"]
 
 # Fewer matrices leave most lanes empty, and larger fronts are for a BLAS.
 _FEW, _LARGEST_FRONT = 4, 512
 # Backward error, in eps, above which factors are not to be relied on; refinement does the rest.
-_UNSTABLE = 1e5
+UNSTABLE = 1e5
 
 
 class Together:
@@ -96,13 +96,14 @@ class Lane:
 
 def suits(symbolic: Symbolic, values: Tensor) -> bool:
     """Whether a batch ``[B, nnz_csr]`` is better off in lanes."""
-    if values.dtype not in REAL_DTYPES or not values.shape[1]:
+    pattern = symbolic.pattern
+    if values.dtype not in REAL_DTYPES or not values.shape[1] or len(values) < _FEW:
+        return False
+    if not bool((pattern.diagonal_slots >= 0).all()):
         return False
     if symbolic.method == "static_lu":
-        return True
-    pattern = symbolic.pattern
-    if len(values) < _FEW or not bool((pattern.diagonal_slots >= 0).all()):
-        return False
+        shared: Together = symbolic.payload
+        return shared.analyses.lanes().largest_front <= _LARGEST_FRONT
     if symbolic.method == "ldlt":
         # Rows without a pivot of their own in one member are likely to have none in the others.
         _, scaled = cholesky.symmetric_scale(pattern.crow, pattern.ccol, values[0])
@@ -117,9 +118,10 @@ def factorize(symbolic: Symbolic, values: Tensor) -> list[Numeric | None]:
     shared = together_of(symbolic.pattern, symbolic.structure)
     positive, symmetric = symbolic.method == "cholesky", symbolic.method != "static_lu"
     probe = mixed_probe(symbolic.pattern.shape[0], values)
-    analysis = shared.analyses.get() if len(values) == 1 else shared.analyses.lanes()
-    made = lanes.factorize(analysis, shared.places, values, probe[:, 0], symmetric=symmetric)
-    growth, limit = made.growth, _UNSTABLE * torch.finfo(values.dtype).eps
+    made = lanes.factorize(
+        shared.analyses.lanes(), shared.places, values, probe[:, 0], symmetric=symmetric
+    )
+    growth, limit = made.growth, UNSTABLE * torch.finfo(values.dtype).eps
     sound = torch.isfinite(growth) & (made.error <= limit)
     if positive:
         sound &= made.lowest > 0

@@ -234,11 +234,19 @@ def measure(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
 
 
 def residual(
-    crow: Tensor, ccol: Tensor, values: Tensor, x: Tensor, b: Tensor
+    crow: Tensor,
+    ccol: Tensor,
+    values: Tensor,
+    x: Tensor,
+    b: Tensor,
+    *,
+    transposed: bool = False,
+    threads: int | None = None,
 ) -> tuple[Tensor, Tensor] | None:
-    """``b - A_i x_i`` ``[B, n, K]``, and of each column its 2-norm, its largest entry, and that of x ``[3, B, K]``.
+    """``b - op(A_i) x_i`` ``[B, n, K]``, and sizes of its columns ``[5, B, K]``.
 
-    None where no kernel takes them, as where the matrices are not square.
+    Those are its 2-norm, its largest entry, that of x, that of b, and the 2-norm of b. None where no kernel takes them,
+    as where the matrices are not square.
     """
     if not _takes(values, x, b) or crow.dtype != torch.int32 or not values.numel():
         return None
@@ -246,14 +254,15 @@ def residual(
         return None
     values, x, b = plain(values), plain(x), plain(b)
     r = empty(tuple(b.shape), b.dtype)
-    sizes = torch.empty(3, b.shape[0], b.shape[2], dtype=b.dtype)
-    team = resolve_threads(None, values.numel() * b.shape[2])
+    sizes = torch.empty(5, b.shape[0], b.shape[2], dtype=b.dtype)
+    team = resolve_threads(threads, values.numel() * b.shape[2])
     _kernel.residual(
         crow.numpy(),
         ccol.numpy(),
         values.numpy(),
         x.numpy(),
         b.numpy(),
+        transposed,
         r.numpy(),
         sizes.numpy(),
         team,

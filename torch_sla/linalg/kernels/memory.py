@@ -1,4 +1,4 @@
-"""How much memory is left."""
+"""How much memory is left, and how much of it is kept for the next factors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["available_bytes", "total_bytes"]
+from torch_sla._core import extension
+
+__all__ = ["available_bytes", "keep_at_most", "kept_bytes", "release", "total_bytes"]
+
+_pool: Any = None if extension is None else extension.memory
 
 
 def _read_int(path: str) -> int | None:
@@ -55,3 +60,30 @@ def total_bytes() -> int:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _read_int("/sys/fs/cgroup/memory.max")
     return total if limit is None else min(total, limit)
+
+
+def keep_at_most(nbytes: int) -> None:
+    """Bound the memory that factors of the compiled kernels leave for the next ones when they go.
+
+    Only large blocks are kept. Their pages stay in place, and the system may take them when it runs short.
+    """
+    if _pool is not None:
+        _pool.keep_at_most(nbytes)
+
+
+def kept_bytes() -> int:
+    """Bytes that are kept now.
+
+    Examples
+    --------
+    >>> release()
+    >>> kept_bytes()
+    0
+    """
+    return 0 if _pool is None else int(_pool.kept_bytes())
+
+
+def release() -> None:
+    """Give all of it back to the system."""
+    if _pool is not None:
+        _pool.release()

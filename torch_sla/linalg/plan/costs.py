@@ -43,9 +43,9 @@ _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
 # registers: no fronts to speak of, and a part of the time of an entry.
 _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
-# Entries that take the place of those of earlier values, which the allocator hands out again where they
-# are not many, in terms of entries in fresh memory; and how many factors are made before.
-_AGAIN, _AGAIN_BYTES, _FRESH = 0.45, 3e7, 4
+# Entries that take the place of those of earlier values, in terms of entries in fresh memory; and bytes of
+# factors that are made before old ones go.
+_AGAIN, _FRESH_BYTES = 0.45, 6e7
 # A factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
@@ -241,8 +241,8 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * nnz + _ROUNDING
         analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
     saved = 0.0
-    if backend == "native" and not lanes and stored * size <= _AGAIN_BYTES:
-        later = max(0, factorisations - _FRESH)
+    if backend == "native" and not lanes:
+        later = max(0.0, factorisations - 2 - _FRESH_BYTES / max(stored * size, 1e6))
         saved = later * (1 - _AGAIN) * weight * machine.entry * stored
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)

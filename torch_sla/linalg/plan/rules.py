@@ -90,7 +90,7 @@ def _square(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
 def _structure(facts: Facts, _: Backend, m: Method, *rest: object) -> str | None:
     explicit = facts.method == m.name or facts.method in m.aliases
     if not m.pivots and not facts.diagonal and facts.batch == 1 and not explicit:
-        return "keeps its pivots on the diagonal, and some rows have none there"
+        return "needs pivots on the diagonal, and some rows have none there"
     if m.needs == "symmetric":
         if facts.hermitian is False and not facts.symmetric:
             return "needs a symmetric or Hermitian matrix"

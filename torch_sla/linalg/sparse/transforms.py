@@ -19,7 +19,14 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_outside", "outside_compiler", "outside_transforms", "physical", "refuse_vmap"]
+__all__ = [
+    "is_outside",
+    "is_transformed",
+    "outside_compiler",
+    "outside_transforms",
+    "physical",
+    "refuse_vmap",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +75,20 @@ def is_outside() -> bool:
     (False, True)
     """
     return getattr(_depth, "value", 0) > 0
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is active, inside which every result is wrapped.
+
+    Examples
+    --------
+    >>> (
+    ...     is_transformed(),
+    ...     torch.func.grad(lambda x: x if is_transformed() else 0 * x)(torch.ones(())),
+    ... )
+    (False, tensor(1.))
+    """
+    return _functorch.peek_interpreter_stack() is not None
 
 
 def refuse_vmap(values: Tensor, what: str) -> None:

@@ -209,7 +209,7 @@ class TimeGrid:
         with torch.no_grad():
             r = self._unconstrained(now, self._zero)
         every = [r, self.fixed["M"], now.g, *more]
-        shapes = [self.model.seen_batch(self.base), *(tensor.shape[:-1] for tensor in every)]
+        shapes = [self.model.seen_batch(now.scene), *(tensor.shape[:-1] for tensor in every)]
         for name in ("mass damping", "stiffness damping"):
             if name in self.fixed:
                 tensor = self.fixed[name]

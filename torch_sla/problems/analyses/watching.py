@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
     from torch_sla.problems.progress import ProgressCallback
 
-__all__ = ["Watching", "watching"]
+__all__ = ["Watching", "refuse_gradients", "watching"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,22 @@ class Watching:
     def keeps(self) -> bool:
         """Whether the run is kept on disk."""
         return self.states is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep the state again."""
+        return self.states is not None and self.states.due
+
+    def save(
+        self,
+        done: int,
+        state: Mapping[str, Tensor],
+        data: Mapping[str, Any] | None,
+        new: Mapping[str, Tensor],
+    ) -> None:
+        """Keep a state, and what was found since the last one."""
+        if self.states is not None:
+            self.states.save(done, state, data, new)
 
     def begin(
         self, device: torch.device | None = None
@@ -103,11 +119,11 @@ class Watching:
             if self.states is None:
                 return
             new = {name: value[self._saved : rows] for name, value in records.items()}
-            self.states.save(done, state(), data, new if rows > self._saved else None)
+            self.save(done, state(), data, new if rows > self._saved else {})
             self._saved = rows
 
         logger.debug("%s: %d of %d", task, done, total)
-        kept = self.states is not None and (done == total or self.states.due)
+        kept = self.states is not None and (done == total or self.due)
         if kept:
             keep()
         if self._reporter is None:
@@ -144,14 +160,19 @@ def watching(
         If the folder is not as it must be, or a value requires grad: what is kept on disk has no graph.
     """
     if folder is not None or resume is not None:
-        for name, value in values.items():
-            if _wants_gradient(value) and torch.is_grad_enabled():
-                raise ArgumentError(
-                    f"{name!r} requires grad, and a run that is kept in a folder is not recorded for gradients; "
-                    "solve without folder and resume, or under torch.no_grad()"
-                )
+        refuse_gradients(values)
     states, found = opened(folder, resume, run_identity(model, values))
     return Watching(states, found, progress)
+
+
+def refuse_gradients(values: Mapping[str, Any]) -> None:
+    """Refuse values that want gradients: what is kept on disk has no graph."""
+    for name, value in values.items():
+        if _wants_gradient(value) and torch.is_grad_enabled():
+            raise ArgumentError(
+                f"{name!r} requires grad, and a run that is kept in a folder is not recorded for gradients; "
+                "solve without folder and resume, or under torch.no_grad()"
+            )
 
 
 def _wants_gradient(value: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.problems.design.transforms.base import positive
+from torch_sla.problems.expression.functions import root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ def p_norm(values: Tensor, p: float = 8.0) -> Tensor:
     positive("p", p)
     size = values.abs()
     scale = size.detach().amax().clamp_min(torch.finfo(size.dtype).tiny)
-    found: Tensor = scale * (size / scale).pow(p).sum() ** (1 / p)
+    found: Tensor = scale * root((size / scale).pow(p).sum(), p)
     return found
 
 

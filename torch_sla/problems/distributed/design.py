@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.errors import RankError, SpecError, TorchSlaError
+from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
@@ -120,19 +120,13 @@ class _SharedDesign(Design):
         # Any number of processes and threads goes on with the run, to rounding.
         same = {**identity, "threads": "any", "device": "shared"}
         states: Checkpoints | None = None
-        found: Checkpoint | None = None
-        failed: TorchSlaError | None = None
-        if self._comm.rank == 0:
-            try:
-                states, found = opened(folder, resume, same, whole=True)
-            except TorchSlaError as error:
-                failed = error
-        message = told(self._comm, self._where, (failed is not None, found))
-        if failed is not None:
-            raise failed
-        if message[0]:
-            raise RankError("the first process cannot open the folder of the run, and says why")
-        return states, message[1]
+
+        def look() -> Checkpoint | None:
+            nonlocal states
+            states, found = opened(folder, resume, same, whole=True)
+            return found
+
+        return states, told(self._comm, self._where, look)
 
 
 class _SharedModel:

@@ -116,6 +116,11 @@ class SharedModel:
         return self.division.free
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Number of sites of each kind in the whole."""
+        return self.division.counts
+
+    @property
     def prescribes(self) -> bool:
         """Whether conditions give some unknowns, anywhere."""
         return self.division.prescribes

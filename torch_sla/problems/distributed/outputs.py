@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.distributed.together import everywhere
+from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, held, take_one
@@ -347,8 +348,7 @@ class PowerMean(Quantity):
         return torch.stack([powers.sum(-1), volume.sum(-1)])
 
     def _mean(self, total: Tensor) -> Tensor:
-        mean: Tensor = self._scale * (total[0] / total[1]) ** (1.0 / float(self.output.p or 1.0))
-        return mean
+        return self._scale * root(total[0] / total[1], float(self.output.p or 1.0))
 
     def value(self, found: list[Seen]) -> Tensor:
         """Scale by the largest value of all processes, so that no power overflows; the scale cancels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from torch_sla.problems.specs.given import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
@@ -127,6 +128,8 @@ class Asked(NamedTuple):
     info: bool = False
     throw: bool = True
     progress: ProgressCallback | None = None
+    folder: str | Path | None = None
+    resume: str | Path | None = None
 
 
 class DistributedProblem:
@@ -175,6 +178,9 @@ class DistributedProblem:
         """The problem in parts, with the face of a lowered one."""
         return SharedModel(self.division)
 
+    goes_on: ClassVar[bool] = False
+    """Whether a run can be kept and gone on with."""
+
     @cached_property
     def whole(self) -> Any:
         """The problem before it was cut, on the whole mesh; made where a search asks for places on it."""
@@ -214,6 +220,8 @@ class DistributedProblem:
         info: bool = False,
         throw: bool = True,
         progress: ProgressCallback | None = None,
+        folder: str | Path | None = None,
+        resume: str | Path | None = None,
         **named: Any,
     ) -> Any:
         """Solve; all processes call it together, with the same values. As `Problem.solve`, but for one member.
@@ -222,6 +230,9 @@ class DistributedProblem:
         ----------
         start
             Starting value of this process's own unknowns, as ``solution.u`` has them.
+        folder, resume
+            As for `Problem.solve`; every process keeps its part in the folder, which all must see, and any number of
+            processes goes on.
 
         Returns
         -------
@@ -235,9 +246,15 @@ class DistributedProblem:
         ArgumentError
             For moved points and batches, which are solved by one process.
         """
+        if not self.goes_on and (folder is not None or resume is not None):
+            raise ArgumentError(
+                f"a {self.spec.type} problem is solved in one go, or case after case, so there is nothing to go on "
+                "with: on several processes folder and resume are of transient and design problems"
+            )
         told = progress if self.comm.rank == 0 else None
         with self._located():
-            return self.found(joined(values, named), Asked(points, start, info, throw, told))
+            asked = Asked(points, start, info, throw, told, folder, resume)
+            return self.found(joined(values, named), asked)
 
     def found(self, values: dict[str, Any], asked: Asked) -> SolutionInParts:
         """Solve for values; what `solve` does, of this kind of problem."""

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.linalg.distributed.communicator import Communicator, Traffic
+    from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.problem import DistributedProblem
 
-__all__ = ["DistributedSolution", "SolutionInParts"]
+__all__ = ["DistributedSolution", "SolutionInParts", "numbers_of_fields"]
 
 
 class SolutionInParts:
@@ -183,14 +184,11 @@ class DistributedSolution(SolutionInParts):
         home: torch.device,
     ) -> None:
         division = problem.division
-        dofs, counts = division.model.dofs, division.counts
-        numbers = {"u": division.layout.names[:: dofs.components] // dofs.components}
+        c, counts = division.model.dofs.components, division.counts
+        numbers = {"u": division.layout.names[::c] // c, **numbers_of_fields(division)}
         sizes = {"u": division.n_nodes}
         for output in division.spec.outputs:
             if isinstance(output, Field):
-                own = [_sites(output.on, s, counts) for s in division.shares]
-                empty = torch.zeros(0, dtype=torch.int64, device=division.device)
-                numbers[output.name] = torch.cat([empty, *own])
                 sizes[output.name] = counts[output.on]
         super().__init__(problem, outputs, numbers, sizes, info, home)
         self.flat, self.u = u, self._shaped(u)
@@ -212,6 +210,18 @@ class DistributedSolution(SolutionInParts):
         """Return what a viewer sees, one after the other."""
         own = {o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)}
         return [Frame(0.0, {"u": self.flat}, {n: self[n] for n in self.outputs if n in own})]
+
+
+def numbers_of_fields(division: Division) -> dict[str, Tensor]:
+    """Return the numbers in the whole of the sites of this process, of every `Field` by name."""
+    empty = torch.zeros(0, dtype=torch.int64, device=division.device)
+    return {
+        output.name: torch.cat(
+            [empty, *(_sites(output.on, share, division.counts) for share in division.shares)]
+        )
+        for output in division.spec.outputs
+        if isinstance(output, Field)
+    }
 
 
 def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:

@@ -56,7 +56,7 @@ def everywhere(
     if anywhere:
         # Of the kind that the failing process raises: all take it the same way.
         raised: type[TorchSlaError] = ArgumentError if anywhere == 2.0 else RankError
-        raise raised("another process cannot assemble its part of the problem, and says why")
+        raise raised("another process cannot do its part, and says why")
     return answer, found
 
 
@@ -76,12 +76,14 @@ def anchored(x: Tensor, wanted: bool, tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([x, *pieces], -1)
 
 
-def told(comm: Communicator, device: torch.device, message: Any) -> Any:
-    """Return what the first process says."""
-    data = packed(message if comm.rank == 0 else None, device)
+def told(comm: Communicator, device: torch.device, say: Callable[[], Answer]) -> Answer:
+    """Return what the first process says; where it fails, all do."""
+    here = everywhere(comm, device, lambda: (say() if comm.rank == 0 else None, ()))[0]
+    data = packed(here, device)
     size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
     room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
-    return unpacked(comm.broadcast(room))
+    found: Answer = unpacked(comm.broadcast(room))
+    return found
 
 
 def handed_out(comm: Communicator, device: torch.device, make: Callable[[int], Answer]) -> Answer:

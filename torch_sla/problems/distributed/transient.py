@@ -14,12 +14,12 @@ from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.series import Damping
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.analyses.transient import Taking, Transient
-from torch_sla.problems.analyses.watching import Watching
 from torch_sla.problems.distributed.division import Division
+from torch_sla.problems.distributed.keeping import watched
 from torch_sla.problems.distributed.outputs import Motion, TakenInParts
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.scene import Verdict, described
-from torch_sla.problems.distributed.solution import DistributedSolution
+from torch_sla.problems.distributed.solution import DistributedSolution, numbers_of_fields
 from torch_sla.problems.report.pieces import Frame
 from torch_sla.problems.specs.outputs import Field
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.grid import TimeGrid
     from torch_sla.problems.analyses.march import March
     from torch_sla.problems.analyses.schemes import Scheme, State
+    from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.distributed.model import SharedModel
     from torch_sla.problems.distributed.scene import SharedScene
 
@@ -38,6 +39,8 @@ __all__ = ["DistributedTransient", "DistributedTransientSolution"]
 
 class DistributedTransient(DistributedProblem):
     """A problem in time in parts; every process marches with its own part of the unknowns."""
+
+    goes_on = True
 
     @cached_property
     def division(self) -> Division:
@@ -64,9 +67,21 @@ class DistributedTransient(DistributedProblem):
             points=asked.points,
             start=asked.start,
             throw=asked.throw,
-            watch=Watching(None, None, asked.progress),
+            watch=self._watched(values, asked),
         )
         return found
+
+    def _watched(self, values: dict[str, Any], asked: Asked) -> Watching:
+        fields = numbers_of_fields(self.division)
+
+        def cut(name: str) -> str | None:
+            own = name.startswith((" ", "state.")) or (
+                name.startswith("past.") and name.endswith(".u")
+            )
+            return " unknowns" if own else name if name in fields else None
+
+        numbers = {" unknowns": self.division.layout.names, **fields}
+        return watched(self, values, asked, numbers, cut)
 
 
 class _SharedTransient(Transient):

@@ -13,7 +13,7 @@ from torch_sla.problems.expression.ranked import Ranked
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant"]
+__all__ = ["FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant", "root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,13 @@ def determinant(A: Tensor) -> Tensor:
         cofactors: Tensor = torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)
         return (A[..., 0, :] * cofactors).sum(-1)
     found: Tensor = torch.linalg.det(A)
+    return found
+
+
+def root(x: Tensor, p: float) -> Tensor:
+    """Return the p-th root of a sum of powers, whose derivative at zero is zero, as that of a norm."""
+    zero = x == 0
+    found: Tensor = torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
     return found
 
 

@@ -230,7 +230,9 @@ class Model(Frame, ABC):
 
     def seen_batch(self, scene: Scene) -> tuple[int, ...]:
         """Batch dimensions of the parameters that outputs use, which the solution may not depend on."""
-        return tuple(np.broadcast_shapes(*(batch_of(scene, name) for name in self._seen)))
+        return tuple(
+            np.broadcast_shapes(*(batch_of(scene, n) for n in self._seen & scene.given.keys()))
+        )
 
     @cached_property
     def _seen(self) -> frozenset[str]:

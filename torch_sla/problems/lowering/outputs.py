@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.affine import is_affine, is_plain, shares_row
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.points import PointSites
@@ -314,8 +315,7 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
     scale = size.detach().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
     powers = model.integrate(scene, cells, (size / scale) ** output.p).sum(-1)
     volume = model.integrate(scene, cells, torch.ones_like(size)).sum(-1)
-    mean = powers / volume
-    return (scale[..., 0, 0] * mean ** (1.0 / output.p)).expand(taken.batch)
+    return (scale[..., 0, 0] * root(powers / volume, output.p)).expand(taken.batch)
 
 
 def _minimum(taken: Taken, output: kinds.Minimum, path: str) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.linalg.factor_cache import memory_share
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Expression, nearest
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
@@ -154,7 +155,7 @@ def resolve(
         fitted = _fitted(name, tensor, parameter, counts)
         require_room(repr(name), fitted.shape, wide)
         given[name] = fitted.to(device=device, dtype=wide)
-        if not bool(torch.isfinite(given[name].detach()).all()):
+        if not bool(all_finite(given[name].detach())):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
     _check_batches(given, declared)
     return given

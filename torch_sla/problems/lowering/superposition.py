@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.solve import default_rtol
-from torch_sla.problems.lowering.affine import batched, is_plain
+from torch_sla.problems.lowering.affine import batch_of, batched, is_plain
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.phases import phases_of_batch
 
@@ -40,7 +40,7 @@ def superposed(model: Model, scene: Scene) -> tuple[Tensor, SolveInfo] | None:
     phases = phases_of_batch(model, names)
     if phases is None or not phases.parts:
         return None
-    shapes = [scene.constant(name).tensor.shape[:-2] for name in names & phases.names]
+    shapes = [batch_of(scene, name) for name in names & phases.names]
     batch = tuple(np.broadcast_shapes(*shapes))
     if prod(batch) < 2 * (len(phases.parts) + 1):
         return None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.linalg.sparse.transforms import is_transformed, outside_compiler
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
@@ -228,6 +229,12 @@ class Problem(Differentiable, Spec):
         """
         import torch
 
+        if is_transformed() and self._on_mesh:
+            raise GradientError(
+                f"torch.func does not go through a {self.type} problem: take derivatives by torch.autograd (backward, "
+                "grad, forward_ad) or by the verbs value_and_grad, vjp, jvp and hvp, and give parameters batch "
+                "dimensions instead of vmap"
+            )
         try:
             with contextlib.ExitStack() as modes:
                 if torch.is_inference_mode_enabled():
@@ -242,6 +249,11 @@ class Problem(Differentiable, Spec):
             if error.file is not None or self._document is None:
                 raise
             raise located(error, self._document) from None
+
+    @property
+    def _on_mesh(self) -> bool:
+        """Whether it is solved on a mesh, of its own or of the problem that it is of."""
+        return self.inner is not None and self.inner._on_mesh
 
     @property
     def structural_hash(self) -> str:
@@ -265,6 +277,7 @@ class Problem(Differentiable, Spec):
         with self._located() as model:
             return model.check()
 
+    @outside_compiler
     def solve(
         self,
         values: Mapping[str, Any] | None = None,
@@ -353,6 +366,8 @@ class FieldProblem(Problem):
 
     conditions: ClassVar[tuple[str, ...]] = ()
     """Kinds of conditions that have a meaning here."""
+
+    _on_mesh: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:

@@ -1,0 +1,141 @@
+// Large blocks of memory that have been touched before, kept for whoever needs one as large.
+//
+// The first touch of a page costs more than most arithmetic on it, and an allocator gives large blocks back to the
+// system at once. What is kept here is offered to the kernel (MADV_FREE), which takes the pages when it
+// runs short and otherwise leaves them in place.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <mutex>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
+namespace torch_sla {
+
+class MemoryPool {
+ public:
+  static constexpr std::size_t kHuge = std::size_t{1} << 21;
+  static constexpr std::size_t kLarge = 4 * kHuge;  // from so many bytes on, blocks are pooled
+
+  // The one of this process. It is never taken down: factors may outlive everything else.
+  static MemoryPool& shared() {
+    static MemoryPool& pool = *made();
+    return pool;
+  }
+
+  // Memory of `bytes`; blocks from kLarge on begin at a huge page and have at most an eighth more than asked for.
+  // nullptr where there is none. `bytes` becomes what the block has, to be told when it is given back.
+  void* take(std::size_t& bytes) {
+    const std::size_t alignment = bytes >= kLarge ? kHuge : 64;
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    if (alignment != kHuge) return allocate(alignment, bytes);
+    {
+      const std::lock_guard<std::mutex> lock(guard_);
+      std::size_t best = blocks_.size();
+      for (std::size_t k = 0; k < blocks_.size(); ++k)
+        if (blocks_[k].bytes >= bytes && blocks_[k].bytes <= bytes + bytes / 8 &&
+            (best == blocks_.size() || blocks_[k].bytes < blocks_[best].bytes))
+          best = k;
+      if (best < blocks_.size()) {
+        const Block found = blocks_[best];
+        blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(best));
+        kept_ -= found.bytes;
+        bytes = found.bytes;
+        return found.at;
+      }
+    }
+    void* fresh = allocate(kHuge, bytes);
+    if (!fresh) {  // what is kept may be what is missing
+      trim(0);
+      fresh = allocate(kHuge, bytes);
+    }
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (fresh) madvise(fresh, bytes, MADV_HUGEPAGE);
+#endif
+    return fresh;
+  }
+
+  // Hands back what `take` gave; the oldest blocks go where the bound is passed.
+  void give(void* at, std::size_t bytes) noexcept {
+    if (bytes < kLarge) return release(at);
+    {
+      const std::lock_guard<std::mutex> lock(guard_);
+      if (bytes <= limit_ && blocks_.size() < blocks_.capacity()) {
+#if defined(__linux__) && defined(MADV_FREE)
+        madvise(at, bytes, MADV_FREE);
+#endif
+        blocks_.push_back({at, bytes});
+        kept_ += bytes;
+        at = nullptr;
+      }
+      shrink(limit_);
+    }
+    if (at) release(at);
+  }
+
+  void set_limit(std::size_t bytes) {
+    const std::lock_guard<std::mutex> lock(guard_);
+    limit_ = bytes;
+    shrink(limit_);
+  }
+
+  // Gives the oldest blocks back to the system until no more than `bytes` are kept.
+  void trim(std::size_t bytes) {
+    const std::lock_guard<std::mutex> lock(guard_);
+    shrink(bytes);
+  }
+
+  std::size_t kept() const {
+    const std::lock_guard<std::mutex> lock(guard_);
+    return kept_;
+  }
+
+ private:
+  struct Block {
+    void* at;
+    std::size_t bytes;
+  };
+
+  MemoryPool() { blocks_.reserve(64); }
+
+  static MemoryPool* made() {
+    auto* pool = new MemoryPool();
+#if !defined(_WIN32)
+    // A child starts with the lock free, whatever other threads of its parent were doing.
+    pthread_atfork([] { shared().guard_.lock(); }, [] { shared().guard_.unlock(); },
+                   [] { shared().guard_.unlock(); });
+#endif
+    return pool;
+  }
+
+  void shrink(std::size_t bytes) {
+    std::size_t gone = 0;
+    while (kept_ > bytes) {
+      kept_ -= blocks_[gone].bytes;
+      release(blocks_[gone++].at);
+    }
+    blocks_.erase(blocks_.begin(), blocks_.begin() + static_cast<std::ptrdiff_t>(gone));
+  }
+
+#if defined(_MSC_VER)
+  static void* allocate(std::size_t alignment, std::size_t bytes) { return _aligned_malloc(bytes, alignment); }
+  static void release(void* at) { _aligned_free(at); }
+#else
+  static void* allocate(std::size_t alignment, std::size_t bytes) { return std::aligned_alloc(alignment, bytes); }
+  static void release(void* at) { std::free(at); }
+#endif
+
+  mutable std::mutex guard_;
+  std::vector<Block> blocks_;  // oldest first
+  std::size_t kept_ = 0, limit_ = 0;
+};
+
+}  // namespace torch_sla

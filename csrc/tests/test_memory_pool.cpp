@@ -1,0 +1,59 @@
+#include <thread>
+
+#include "check.hpp"
+#include "torch_sla/cholesky_memory.hpp"
+
+using namespace torch_sla;
+
+int main() {
+  MemoryPool& pool = MemoryPool::shared();
+  constexpr std::int64_t large = std::int64_t{1} << 21;  // doubles: 16 MiB
+
+  // Nothing is kept unasked.
+  { const Buffer<double> one(large); }
+  CHECK(pool.kept() == 0);
+
+  // A block comes back to who needs as much, or up to an eighth less, and to nobody else.
+  pool.set_limit(std::size_t{64} << 20);
+  const double* before = nullptr;
+  {
+    const Buffer<double> one(large);
+    before = one.data();
+    one.data()[7] = 1;
+    const Buffer<double> part(one, 7, 1);
+    CHECK(part.data()[0] == 1);
+  }
+  CHECK(pool.kept() == 8 * large);
+  {
+    const Buffer<double> longer(large + 1), much_shorter(large / 2);
+    CHECK(longer.data() != before && much_shorter.data() != before && pool.kept() == 8 * large);
+    const Buffer<float> shorter(2 * large - large / 8);
+    CHECK(static_cast<const void*>(shorter.data()) == before && pool.kept() == 0);
+  }
+  { const Buffer<double> small(1000); }  // left to the allocator
+
+  // The oldest go where the bound is passed, and all on demand.
+  pool.trim(0);
+  pool.set_limit(std::size_t{40} << 20);
+  {
+    const Buffer<double> one(large), two(large), three(large), four(large);
+    CHECK(pool.kept() <= std::size_t{40} << 20);
+  }
+  CHECK(pool.kept() == 16 * large);
+  pool.trim(0);
+  CHECK(pool.kept() == 0);
+
+  // From several threads.
+  std::vector<std::thread> team;
+  for (int k = 0; k < 4; ++k)
+    team.emplace_back([k] {
+      for (int turn = 0; turn < 50; ++turn) {
+        const Buffer<double> mine(large);
+        mine.data()[k] = k;
+        CHECK(mine.data()[k] == k);
+      }
+    });
+  for (auto& thread : team) thread.join();
+  CHECK(pool.kept() <= std::size_t{40} << 20);
+  return failures();
+}

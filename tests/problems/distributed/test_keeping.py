@@ -1,0 +1,111 @@
+"""Marches that several processes keep in a folder, and that another number of them goes on with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import torch_sla as sla
+from tests.problems.distributed.test_transient import heat
+from torch_sla import distribute
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.ranks import Ranks
+
+Found = dict[str, torch.Tensor]
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def stop_at(step: int) -> Any:
+    def told(progress: Any) -> None:
+        if progress.done == step:
+            raise _StoppedError
+
+    return told
+
+
+def march(kind: str) -> tuple[Any, dict[str, Any]]:
+    if kind == "adaptive":
+        return heat("crank_nicolson", adaptive=sla.Adaptive(rtol=1e-3))
+    return heat(kind)
+
+
+def seen(solution: Any) -> Found:
+    names = [n for n in solution if n not in solution.numbers]
+    fields = [n for n in solution.numbers if n != "history.u" or solution.history]
+    return {**{n: solution[n] for n in names}, **{n: solution.whole(n) for n in fields}}
+
+
+def same(found: Found, wanted: Found) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.allclose(found[name], value, rtol=1e-9, atol=1e-11), name
+
+
+@pytest.mark.parametrize("kind", ["bdf2", "adaptive"])
+def test_other_parts_go_on(tmp_path: Path, kind: str) -> None:
+    problem, values = march(kind)
+    wanted = seen(distribute(problem, 3).solve(values))
+    folder = tmp_path / "run"
+    with pytest.raises(_StoppedError):
+        distribute(problem, 3).solve(values, folder=folder, progress=stop_at(3))
+    with pytest.raises(ArgumentError, match="holds a run already"):
+        distribute(problem, 3).solve(values, folder=folder)
+    done: list[int] = []
+    found = distribute(problem, 2).solve(
+        values, resume=folder, progress=lambda p: done.append(p.done)
+    )
+    assert done[0] == 4
+    same(seen(found), wanted)
+
+
+def kept(group: Any, kind: str, how: dict[str, Any]) -> Found:
+    problem, values = march(kind)
+    patience, Checkpoints.patience = Checkpoints.patience, 0.0
+    try:
+        return seen(distribute(problem, group=group).solve(values, **how))
+    finally:
+        Checkpoints.patience = patience
+
+
+@pytest.mark.distributed
+def test_another_number_of_processes_goes_on(ranks: Ranks, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    wanted = ranks.run(3, kept, "bdf2", {"folder": folder})[0]
+    states = sorted((folder / "ranks-3").glob("*/state-*.ckpt"))
+    assert len(states) == 6  # of each process the two newest
+    for path in states:
+        if path == sorted(path.parent.glob("state-*.ckpt"))[-1] and path.parent.name != "1":
+            path.unlink()  # the last one was not finished everywhere
+    for found in ranks.run(2, kept, "bdf2", {"resume": folder}):
+        same(found, wanted)
+    assert [path.name for path in folder.iterdir()] == ["ranks-2"]
+
+
+def test_what_cannot_go_on(tmp_path: Path) -> None:
+    problem, values = march("bdf2")
+    shared = distribute(problem, 2)
+    with pytest.raises(ArgumentError, match="there is no folder"):
+        shared.solve(values, resume=tmp_path / "none")
+    with pytest.raises(_StoppedError):
+        shared.solve(values, folder=tmp_path / "run", progress=stop_at(2))
+    with pytest.raises(ArgumentError, match="belongs to another run: values"):
+        shared.solve({**values, "c": 2.0}, resume=tmp_path / "run")
+    with pytest.raises(ArgumentError, match="requires grad"):
+        shared.solve(
+            {**values, "c": torch.tensor(1.0, requires_grad=True)}, resume=tmp_path / "run"
+        )
+    steady = problem.of.updated(source=1.0, parameters=[])
+    sweep = sla.SweepProblem(of=problem, cases={"c": [1.0, 2.0]})
+    for other, why in ((steady, "solved in one go"), (sweep, "case after case")):
+        with pytest.raises(ArgumentError, match=why):
+            distribute(other, 2).solve(folder=tmp_path / "other")

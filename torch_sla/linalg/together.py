@@ -1,0 +1,130 @@
+"""Many matrices on one pattern, solved with all at once; what needs care is left to go alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.errors import SolveError
+from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.residual import BatchResidual
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from torch import Tensor
+
+    from torch_sla.linalg.backends.base import Mode, SolveOptions
+    from torch_sla.linalg.kept import Kept
+    from torch_sla.linalg.plan.rules import Candidate
+
+__all__ = ["Together", "factorize_together", "iterate_together"]
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What came of it.
+
+    Parameters
+    ----------
+    x
+        ``[B, n, K]``.
+    good
+        Members ``[B]`` that were solved; the others are to be solved alone.
+    info
+        Of the good ones.
+    """
+
+    x: Tensor
+    good: Tensor
+    info: SolveInfo
+
+
+def factorize_together(
+    kept: Kept,
+    candidate: Candidate,
+    values: Tensor,
+    marks: Sequence[Hashable],
+    b: Tensor,
+    modes: tuple[Mode, Mode],
+    options: SolveOptions,
+) -> Together | None:
+    """Solve ``op(A_i) x_i = b_i`` with the factors of all, ``values`` ``[B, nnz_csr]`` and ``b`` ``[B, n, K]``.
+
+    `modes` are those of the solve and of its check. None where nothing came of it; `SolveError` is never
+    raised, for who fails says so alone.
+    """
+    fits = kept.square and kept.nullspace is None
+    empty = 0 in (kept.pattern.shape[0], b.shape[2], kept.pattern.nnz_csr)
+    if not fits or empty or len(values) < 2:
+        return None
+    b = b.contiguous()  # once for all that look at it
+    size = torch.linalg.vector_norm(b, torch.inf, dim=1)
+    bound = torch.finfo(size.dtype).max ** 0.25
+    usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
+    if not bool(torch.isfinite(size).all() & usual.any()):
+        return None
+    try:
+        factored = kept.factored_batch(candidate, values, marks, options)
+        count("solve", len(values))
+        x, good, check, steps = factored.solve(values, b, *modes, options)
+    except SolveError:
+        return None
+    good &= usual
+    if not bool(good.any()):
+        return None
+    info = _info(candidate, good, check)
+    if steps:
+        info.notes.append(f"{steps} step(s) of iterative refinement")
+    last = int(good.nonzero()[-1])
+    info.matrix = values[last]
+    info.estimate_rcond = partial(kept.aside().rcond, candidate, marks[last], options, False)
+    return Together(x, good, info)
+
+
+def iterate_together(
+    kept: Kept,
+    candidate: Candidate,
+    values: Tensor,
+    b: Tensor,
+    modes: tuple[Mode, Mode],
+    options: SolveOptions,
+) -> Together | None:
+    """Iterate on all members at once where the backend does; as `factorize_together`."""
+    if len(values) < 2 or not kept.square or kept.nullspace is not None:
+        return None
+    if 0 in b.shape or not kept.pattern.nnz_csr:
+        return None
+    if options.preconditioner is None:
+        options = replace(options, preconditioner=candidate.preconditioner)
+    mode, truth = modes
+    backend = get_backend(candidate.backend)
+    found = backend.iterate_batch(kept.symbolic_of(candidate), values, b, mode, options)
+    if found is None:
+        return None
+    x, iterations = found
+    count("solve", len(values))
+    check = BatchResidual(kept.pattern, values, b, truth)
+    check(x)
+    good = check.relative <= options.rtol  # NaN is not
+    if not bool(good.any()):
+        return None
+    info = _info(candidate, good, check)
+    info.iterations = int(iterations[good].max())
+    info.preconditioner = candidate.preconditioner
+    return Together(x, good, info)
+
+
+def _info(candidate: Candidate, good: Tensor, check: BatchResidual) -> SolveInfo:
+    return SolveInfo(
+        residual=float(check.relative[good].max()),
+        backward_error=float(check.backward[good].max()),
+        method=candidate.method,
+        backend=candidate.backend,
+        notes=[f"{int(good.sum())} matrices at once"],
+    )
