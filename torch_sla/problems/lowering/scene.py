@@ -407,7 +407,8 @@ class Names(Mapping[str, Ranked]):
 
     def __getitem__(self, name: str) -> Ranked:
         found = self._found(name)
-        return found if self._watch is None else self._watch.argument(name, found)
+        given = name in self.scene.declared or name in AXES
+        return found if self._watch is None or not given else self._watch.argument(name, found)
 
     def _found(self, name: str) -> Ranked:
         if name in self.scene.known:

@@ -48,11 +48,12 @@ class Watch:
         x.register_hook(partial(self._leave, name))
         return value._replace(tensor=x)
 
-    def _arrive(self, gradient: Tensor) -> None:
-        self._arrived = None if _wrapped(gradient) else gradient.detach()
+    def _arrive(self, gradient: Tensor | None) -> None:
+        unknown = gradient is None or _wrapped(gradient)
+        self._arrived = None if unknown else gradient.detach()  # type: ignore[union-attr]
 
-    def _leave(self, name: str, gradient: Tensor) -> None:
-        if _wrapped(gradient) or bool(all_finite(gradient.detach())):
+    def _leave(self, name: str, gradient: Tensor | None) -> None:
+        if gradient is None or _wrapped(gradient) or bool(all_finite(gradient.detach())):
             return
         arrived, self._arrived = self._arrived, None
         if arrived is not None and bool(all_finite(arrived)):
