@@ -36,6 +36,7 @@ __all__ = [
     "one_part",
     "poisson",
     "preconditioned",
+    "renewed",
     "rhs",
     "solved",
     "spectral",
@@ -391,6 +392,20 @@ def lattice(shape: tuple[int, ...], weights: tuple[float, ...]) -> SparseTensor:
             factor = sp.kron(factor, second if other == axis else sp.eye_array(n))
         total = total + weight * factor
     return tensor_of(total)
+
+
+def renewed(group: Any, method: str) -> Held:
+    """A preconditioner of three times the matrix, made from one of it."""
+    A = lattice((24, 31), (1.0, 1.0))
+    where = (A.row_indices, A.col_indices, tuple(A.shape), group)
+    D = DSparseTensor.from_device_mesh(A.values, *where, partition_method="lattice")
+    options = PartMultigrid(method=method, coarse_size=60)  # type: ignore[arg-type]
+    M, E = D.preconditioner(options), D.with_values(3 * D.values)
+    b = D.vector(rhs(A.shape[-1], A.dtype))
+    _, fresh = E.solve(b, preconditioner=options, info=True)
+    x, info = E.solve(b, preconditioner=E.preconditioner(like=M), info=True)
+    error = (E @ x - b).norm() / b.norm()
+    return {"iterations": info.iterations, "fresh": fresh.iterations, "error": float(error)}
 
 
 def on_a_lattice(group: Any, how: str) -> Held:

@@ -278,6 +278,83 @@ def strip() -> tuple[Any, dict[str, Any]]:
     return problem, {"E": _rand(168), "F": _number(0.4)}
 
 
+def rolled() -> tuple[Any, dict[str, Any]]:
+    """A lattice that repeats itself in both directions, with elements of second order and a reaction."""
+    problem = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(6, 4)),
+        order=2,
+        diffusivity=sla.Parameter("kappa", on="cells"),
+        reaction=0.5,
+        source="1 + x",
+        boundary=[sla.Periodic(on="right", to="left"), sla.Periodic(on="top", to="bottom")],
+        outputs=[
+            sla.Integral("heat", "u**2"),
+            sla.Probe("at", at=[(0.0, 0.3), (0.55, 1.0)]),
+            sla.Field("slope", "grad(u)", on="nodes"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"kappa": _rand(48)}
+
+
+def sleeve() -> tuple[Any, dict[str, Any]]:
+    """A ring of an elastic body cut open: two sides repeat each other, one of them held at its end."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(8, 3), cell="quad"),
+        model="plane_strain",
+        young_modulus=sla.Parameter("E", on="cells"),
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Periodic(on="right", to="left"),
+            sla.Dirichlet(on="bottom", value=(0.0, 0.0)),
+            sla.Neumann(on="top", traction=("0.1*x", -0.2)),
+        ],
+        outputs=[sla.Compliance("work"), sla.Energy("energy"), sla.Reaction("held", on="bottom")],
+        solver=TIGHT,
+    )
+    return problem, {"E": _rand(24)}
+
+
+def pinned() -> tuple[Any, dict[str, Any]]:
+    """A body that is held at single points, far from each other."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(12, 2), size=(6.0, 1.0)),
+        model="plane_stress",
+        young_modulus=sla.Parameter("E"),
+        poisson_ratio=0.3,
+        body_force=(0.0, -0.1),
+        boundary=[
+            sla.Dirichlet(at=[(0.0, 0.0)], value=(0.0, 0.0)),
+            sla.Dirichlet(at=[(6.0, 0.0), (3.0, 0.5)], value=sla.Parameter("sink"), component=1),
+        ],
+        outputs=[sla.Compliance("work"), sla.Probe("tip", at=[(1.5, 1.0)])],
+        solver=TIGHT,
+    )
+    return problem, {"E": _number(2.0), "sink": _number(0.01)}
+
+
+def bent() -> tuple[Any, dict[str, Any]]:
+    """A mesh whose points move, with a gradient with respect to all of them."""
+    problem = sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(9, 3), size=(3.0, 1.0)),
+        model="plane_stress",
+        young_modulus="1 + x**2",
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet(on="left", value=(0.0, 0.0)),
+            sla.Neumann(on="right", traction=("0.1*y", -0.2)),
+        ],
+        outputs=[
+            sla.Compliance("work"),
+            sla.Integral("area", "1"),
+            sla.Maximum("stress", "von_mises(stress)", p=6),
+        ],
+        solver=TIGHT,
+    )
+    points = problem.mesh_data().points
+    return problem, {"points": points + 0.05 * _rand(*points.shape)}
+
+
 def _ring(n: int) -> SparseTensor:
     """A symmetric matrix of a ring, with weights."""
     i = torch.arange(n)
@@ -364,7 +441,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
-        *(strip, system, drums, reaction, cases, marches),
+        *(strip, rolled, sleeve, pinned, bent, system, drums, reaction, cases, marches),
     )
 }
 
@@ -379,7 +456,8 @@ def solved(problem: Any, values: dict[str, Any]) -> Found:
             given[name] = SparseTensor.from_pattern(value.pattern, own)
         if isinstance(value, torch.nn.Module):
             value.zero_grad()
-    solution = problem.solve(given)
+    moved = {"points": given["points"]} if "points" in given else {}
+    solution = problem.solve({n: x for n, x in given.items() if n not in moved}, **moved)
     shared = isinstance(problem, DistributedProblem)
     name = {"linear": "x", "nonlinear": "x", "eigen": "modes"}.get(
         problem.spec.type if shared else problem.type, "u"

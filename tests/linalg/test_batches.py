@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 
+from tests.helpers.grids import poisson, split
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
+from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, state
+from torch_sla.linalg.kernels import threads
+from torch_sla.linalg.kernels.multigrid import unavailable
 
 F64 = torch.float64
 WAYS = [
@@ -196,8 +202,6 @@ def test_vmap_is_refused_where_values_decide_and_a_batch_does_it(name: str) -> N
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda w: "-".join(w.values()))
 def test_threads_change_no_bit(way: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch_sla.linalg.kernels import threads
-
     monkeypatch.setattr(threads, "SMALL_WORK", 1)
     A, b = family(6), torch.randn(6, 30, dtype=F64)
     found, before = [], torch.get_num_threads()
@@ -262,3 +266,70 @@ def test_an_indefinite_member_leaves_the_others_together() -> None:
     torch.testing.assert_close(x[others], torch.linalg.solve(mixed.to_dense(), b)[others])
     with pytest.raises(SolveError, match="of member 3"):
         mixed.cholesky()
+
+
+def _plates(B: int, side: int = 24) -> SparseTensor:
+    """Diffusion on squares, each with coefficients of its own."""
+    pattern, values = split(poisson(side, side))
+    g = torch.Generator().manual_seed(B)
+    lift = torch.rand(B, side * side, generator=g, dtype=F64)
+    many = values.repeat(B, 1)
+    many[:, pattern.csr_row == pattern.ccol] += lift
+    return SparseTensor.from_pattern(pattern, many)
+
+
+@pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
+@pytest.mark.parametrize("method", ["cg", "gmres"])
+def test_members_of_multigrid_go_in_threads(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in one thread, its kernels too; what comes out does not depend on who solved it."""
+    monkeypatch.setattr(threads, "SMALL_WORK", 1)
+    way = {"method": method, "preconditioner": "multigrid", "backend": "pytorch", "rtol": 1e-10}
+    where: list[tuple[int, int]] = []
+    attempted = state.SolverState._attempted
+
+    def noted(self: state.SolverState, *args: object) -> object:
+        where.append((threading.get_ident(), threads.resolve_threads(None, 10**9)))
+        time.sleep(0.01)
+        return attempted(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(state.SolverState, "_attempted", noted)
+    A, b = _plates(6), torch.randn(6, 576, 2, dtype=F64)
+    before, found = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        for least in (1, 1, 10**9):
+            monkeypatch.setattr(state, "MEMBER", least)
+            clear_factor_cache()
+            where.clear()
+            v = A.values.clone().requires_grad_()
+            x = SparseTensor.from_pattern(A.pattern, v).solve(b, **way)
+            x.square().sum().backward()
+            found.append((x.detach(), v.grad))
+            outside = [w for w in where if w[0] != threading.get_ident()]
+            assert len(where) == 12  # of which the first of each pass goes ahead
+            assert len(outside) == (0 if least > 1 else 10)
+            assert all(team == 1 for _, team in outside)
+            assert least > 1 or len({ident for ident, _ in outside}) >= 2
+    finally:
+        torch.set_num_threads(before)
+    for x, gradient in found[1:]:
+        assert torch.equal(x, found[0][0])
+        assert torch.equal(gradient, found[0][1])
+    assert float((A @ found[0][0] - b).norm()) < 1e-8 * float(b.norm())
+
+
+@pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
+def test_a_member_in_a_thread_fails_for_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MEMBER", 1)
+    monkeypatch.setattr(threads, "SMALL_WORK", 1)
+    A = _plates(4)
+    A.values[2] *= -1
+    way = {"method": "cg", "preconditioner": "multigrid", "backend": "pytorch"}
+    b = torch.ones(4, 576, dtype=F64)
+    with pytest.raises(SolveError):
+        A.solve(b, **way)
+    x, info = A.solve(b, throw=False, info=True, **way)
+    assert not info.result.ok
+    for i in (0, 1, 3):
+        member = SparseTensor.from_pattern(A.pattern, A.values[i])
+        assert float((member @ x[i] - b[i]).norm()) < 1e-4

@@ -263,11 +263,22 @@ numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.0025))
 memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
+_counting = threading.Lock()
+
+
+def _renew_counting() -> None:
+    global _counting
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_counting)
 
 
 def count(event: str, times: int = 1) -> None:
     """Note that an expensive step ran: ``analyze``, ``factorize`` or ``solve``."""
-    _counts[event] += times
+    with _counting:
+        _counts[event] += times
 
 
 def cache_counters() -> dict[str, int]:

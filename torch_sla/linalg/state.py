@@ -21,6 +21,7 @@ from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
+from torch_sla.linalg.kernels.threads import spread
 from torch_sla.linalg.known import Known
 from torch_sla.linalg.residual import ACCEPT, Residual, judge, largest_entries
 from torch_sla.linalg.together import factorize_together, iterate_together
@@ -39,6 +40,8 @@ __all__ = ["SolverState"]
 
 # Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
 _RESUMES = 3
+# Entries of a member of a batch from which on members go in threads: below, the interpreter decides.
+MEMBER = 20_000
 
 
 class SolverState(Kept, Whole):
@@ -155,9 +158,13 @@ class SolverState(Kept, Whole):
         found, alone = self._together(items, prints, b, adjoint, first)
         n = self.pattern.shape[0 if adjoint else 1]
         out = b.new_empty(b.shape[0], n, b.shape[2]) if found is None else found
-        for i in alone:
+
+        def attempt(i: int) -> tuple[SolveInfo, Tensor]:
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
-            out[i] = self._one(items[i], prints[i], b[i], adjoint, first, x0)
+            return self._attempted(items[i], prints[i], b[i], adjoint, first, x0)
+
+        for i, (info, x) in zip(alone, self._each(attempt, alone, items, adjoint), strict=True):
+            out[i] = self._settled(info, x, adjoint, first)
         self.x0 = None
         return out
 
@@ -193,6 +200,27 @@ class SolverState(Kept, Whole):
         self._absorb(found.info, first)
         return found.x, (~found.good).nonzero().flatten().tolist()
 
+    def _each(
+        self,
+        attempt: Callable[[int], tuple[SolveInfo, Tensor]],
+        members: Sequence[int],
+        values: Tensor,
+        adjoint: bool,
+    ) -> Iterator[tuple[SolveInfo, Tensor]]:
+        """Attempt members one by one, or in threads, one each, where that is faster; results in their order.
+
+        The first goes ahead, on all threads: what its set-up decides serves the others.
+        """
+        choice, options = self.plan.choice, self.adjoint_options if adjoint else self.options
+        wanted = options.preconditioner or choice.preconditioner
+        backend, nnz = get_backend(choice.backend), self.pattern.nnz_csr
+        pays = len(members) > 2 and nnz >= MEMBER and self.nullspace is None
+        if pays and backend.concurrent(choice.method, wanted, values):
+            yield attempt(members[0])
+            yield from spread(attempt, members[1:], len(members) * nnz)
+        else:
+            yield from map(attempt, members)
+
     # --- one matrix ----------------------------------------------------------------------------
 
     def _one(
@@ -204,6 +232,17 @@ class SolverState(Kept, Whole):
         first: bool,
         x0: Tensor | None,
     ) -> Tensor:
+        return self._settled(*self._attempted(values, mark, b, adjoint, first, x0), adjoint, first)
+
+    def _attempted(
+        self,
+        values: Tensor,
+        mark: Hashable,
+        b: Tensor,
+        adjoint: bool,
+        first: bool,
+        x0: Tensor | None,
+    ) -> tuple[SolveInfo, Tensor]:
         lost = 0.0
         if self.nullspace is not None and bool(torch.isfinite(b).all()):
             b, lost = self.nullspace.consistent(b, left=not adjoint)
@@ -211,6 +250,10 @@ class SolverState(Kept, Whole):
         info.inconsistency = max(lost, info.inconsistency)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
+        return info, x
+
+    def _settled(self, info: SolveInfo, x: Tensor, adjoint: bool, first: bool) -> Tensor:
+        """Add a solve to the report, and raise where it failed."""
         self._absorb(info, first)
         if not info.result.ok and (self.throw or not first):
             kind = "adjoint solve" if adjoint and not first else "solve"

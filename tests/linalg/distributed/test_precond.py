@@ -161,6 +161,45 @@ def test_multigrid_knows_rigid_bodies() -> None:
         torn.solve(b, preconditioner="multigrid")
 
 
+@pytest.mark.parametrize("method", ["smoothed_aggregation", "classical", "lattice"])
+def test_new_values_keep_what_was_chosen(method: str) -> None:
+    A = programs.lattice((24, 31), (1.0, 1.0))
+    n = A.shape[-1]
+    b = programs.rhs(n, A.dtype)
+    options = PartMultigrid(method=method, coarse_size=60)  # type: ignore[arg-type]
+    # Symmetric, a tenth more or less from entry to entry.
+    i, j = A.row_indices, A.col_indices
+    bent = A.values * (1 + 0.1 * torch.cos((i + j).double()) * (i != j))
+    for parts in (1, 4):
+        D = A.partition(parts, partition_method="lattice")
+        M = D.preconditioner(options)
+        r = b[D.layout.names].unsqueeze(1)
+        before = M.apply(r)
+        larger = D.with_values(4 * D.values).preconditioner(like=M)
+        torch.testing.assert_close(4 * larger.apply(r), before, rtol=1e-6, atol=1e-7)
+        other = D.with_values(bent)
+        fresh, renewed = (
+            other.solve(b, preconditioner=m, info=True)
+            for m in (options, other.preconditioner(like=M))
+        )
+        assert renewed[1].iterations <= fresh[1].iterations + 1
+        torch.testing.assert_close(renewed[0], fresh[0], rtol=1e-7, atol=1e-7)
+        # Who holds the old one keeps it.
+        assert torch.equal(M.apply(r), before)
+    with pytest.raises(ArgumentError, match="`like` must be multigrid"):
+        D.preconditioner(like=D.preconditioner("jacobi"))
+    with pytest.raises(ArgumentError, match="`wanted` must be"):
+        D.preconditioner("none")
+
+
+@pytest.mark.distributed
+def test_new_values_on_processes(ranks: Ranks) -> None:
+    for method in ("smoothed_aggregation", "classical", "lattice"):
+        for found in ranks.run(3, programs.renewed, method):
+            assert found["iterations"] == found["fresh"]
+            assert found["error"] < 1e-7
+
+
 def test_a_coarse_space_and_overlap_pay() -> None:
     A = programs.poisson(32)
     b = programs.rhs(A.shape[-1], A.dtype)

@@ -112,6 +112,22 @@ def test_failures_have_reasons(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["cg", *METHODS])
+def test_columns_that_go_on_alone_keep_to_the_limit(method: str) -> None:
+    """The steps taken side by side count, too."""
+    pattern, values = split(poisson(60, 50))
+    hierarchy = Hierarchy(pattern, values, AMG(dtype="float64"))
+    b = rhs(3000, 3)
+    for limit in (20, 25):  # beyond what rounding allows: the last digits are fought for alone
+        options = KrylovOptions(rtol=1e-16, maxiter=limit)
+        if method == "cg":
+            out = hierarchy.cg(values, b, options=options)
+        else:
+            out = hierarchy.krylov(method, (pattern, values), b, options=options)
+        assert out.result is not Result.CONVERGED
+        assert 15 < out.iterations <= limit
+
+
+@pytest.mark.parametrize("method", ["cg", *METHODS])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_columns_do_not_see_one_another(method: str, threads: int) -> None:
     """Each stops on its own, and side by side on threads it is what it is alone."""

@@ -75,8 +75,12 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
             "solver.device: this process computes on 'cpu'",
         ),
         (
-            poisson(boundary=[sla.Periodic(on="left", to="right"), sla.Dirichlet("top", 0.0)]),
-            "periodic",
+            poisson(boundary=[sla.Dirichlet(at=[(0.1, 0.2)], value=0.0)]),
+            "no corner of a cell lies at",
+        ),
+        (
+            poisson(boundary=[sla.Periodic(on="left", to="top"), sla.Dirichlet("right", 0.0)]),
+            "has no partner",
         ),
     ],
 )
@@ -95,7 +99,7 @@ def test_refused_before_any_work(problem: Any, message: str) -> None:
         ),
         ({"kappa": torch.ones(7, dtype=torch.float64)}, ArgumentError, "shape"),
         ({"kapa": 1.0}, ArgumentError, "kapa"),
-        ({"points": torch.zeros(16, 2)}, ArgumentError, "moved meshes"),
+        ({"points": torch.zeros(15, 2)}, ArgumentError, r"the mesh has points \[16, 2\]"),
         ({"start": torch.zeros(3)}, ArgumentError, "this process has 16 unknowns"),
         ({"kappa": -1.0}, ArgumentError, "diffusivity must be positive"),
     ],

@@ -311,6 +311,14 @@ class Backend(ABC):
         """
         return None
 
+    def concurrent(self, method: str, preconditioner: object, values: Tensor) -> bool:
+        """Whether solves with different matrices may run at once, each in a thread of its own.
+
+        They hold no state in common but what a symbolic phase keeps, and spend their time in compiled
+        code without the interpreter's lock.
+        """
+        return False
+
     # What a factor may know besides solutions; None when it does not.
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:

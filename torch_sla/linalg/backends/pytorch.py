@@ -27,6 +27,7 @@ from torch_sla.linalg.methods.lsqr import lsqr
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.base import GIVEN, make_preconditioner
+from torch_sla.linalg.precond.multigrid.options import AMG
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,6 +127,11 @@ class PyTorch(Backend):
             pattern.crow, pattern.ccol, values, diagonal, b[..., 0], target, limit
         )
         return x.unsqueeze(-1), iterations
+
+    def concurrent(self, method: str, preconditioner: object, values: Tensor) -> bool:
+        own = preconditioner == "multigrid" or isinstance(preconditioner, AMG)
+        compiled = method in ("cg", "gmres", "bicgstab") and not values.is_complex()
+        return own and compiled and values.is_cpu
 
     def _iterate(
         self,

@@ -98,23 +98,21 @@ class Sharding:
 
     @classmethod
     def of_rows(
-        cls,
-        rows: Layout,
-        columns: Layout,
-        csr: tuple[Tensor, Tensor],
-        values: Tensor,
-        others: Tensor,
-    ) -> tuple[Sharding, Tensor]:
-        """Make one of compressed rows, and its slot values.
+        cls, rows: Layout, columns: Layout, csr: tuple[Tensor, Tensor], others: Tensor
+    ) -> tuple[Sharding, Pattern | None]:
+        """Make one of compressed rows.
 
         Parameters
         ----------
         csr
             ``crow`` and ``ccol`` of the rows held here; columns count what is owned here first, then `others`.
-        values
-            ``[nnz]``.
         others
             Places of columns ``[m]``, ascending.
+
+        Returns
+        -------
+        Sharding, Pattern or None
+            And the pattern that brings values ``[nnz]`` of the rows into its slots; None where these are in order.
         """
         crow, ccol = csr
         held = rows.comm.held
@@ -122,11 +120,11 @@ class Sharding:
             # One part: these are the owned columns and its halo as they stand.
             halo = Halo(columns, others, torch.full_like(others, held.start))
             pattern = Pattern.from_csr(crow, ccol, (rows.n_held, columns.n_held + len(others)))
-            return cls.of(rows, columns, halo, pattern), values
+            return cls.of(rows, columns, halo, pattern), None
         own = torch.arange(columns.start, columns.start + columns.n_held, device=others.device)
         places = torch.cat([own, others])
         made = cls(rows, columns, rows.start + expand_rows(crow).long(), places[ccol.long()])
-        return made.slots, made.pattern.coalesce(values)
+        return made.slots, made.pattern
 
     @property
     def shape(self) -> tuple[int, int]:

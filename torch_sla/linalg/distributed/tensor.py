@@ -455,6 +455,7 @@ class DSparseTensor:
     __matmul__ = matvec = verbs.matvec
     solve = verbs.solve
     solve_distributed = verbs.solve
+    preconditioner = verbs.preconditioner
     norm = verbs.norm
     trace = verbs.trace
     diagonal = verbs.diagonal

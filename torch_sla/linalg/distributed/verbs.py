@@ -15,6 +15,7 @@ from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.pieces import Moved, entry_halo
+from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
@@ -242,8 +243,8 @@ def solve(
         first for Hermitian matrices, the second where they turn out not to be definite, GMRES where the preconditioner
         is not definite either, and for other matrices.
     preconditioner
-        ``"multigrid"``, ``"schwarz"``, ``"block_jacobi"``, ``"jacobi"``, ``"none"``, options of one of these, or a
-        callable on what this process holds ``[n_held, K]``.
+        ``"multigrid"``, ``"schwarz"``, ``"block_jacobi"``, ``"jacobi"``, ``"none"``, options of one of these, what
+        `preconditioner` made, or a callable on what this process holds ``[n_held, K]``.
     rtol, atol, maxiter, x0, info, throw, verbose, tol, adjoint_rtol
         As for `SparseTensor.solve`.
     nullspace
@@ -288,6 +289,46 @@ def solve(
         report.log()
     out = leave(x.squeeze(1) if flat else x)
     return (out, report) if info or not throw else out
+
+
+@outside_compiler
+def preconditioner(
+    D: DSparseTensor, wanted: Any = "multigrid", *, like: PartPreconditioner | None = None
+) -> PartPreconditioner:
+    """Make a preconditioner of the present values, to be given to `solve` as often as wanted.
+
+    Parameters
+    ----------
+    wanted
+        A name or options, as for `solve`.
+    like
+        One made of other values on the same positions. What it chose stays (aggregates, kept points), and so do
+        positions and plans of exchange: a third of the work, or less. `wanted` then has no meaning.
+
+    Returns
+    -------
+    PartPreconditioner
+        ``apply`` and ``apply_adjoint`` act on what this process holds ``[n_held, K]``. It does not follow the
+        values when these change; a solve with other values takes more iterations with it.
+
+    Raises
+    ------
+    ArgumentError
+        When `like` keeps nothing that other values could use.
+    """
+    with torch.no_grad():
+        values = D.slot_values().detach()
+    if like is not None:
+        if not hasattr(like, "renewed"):
+            raise ArgumentError(
+                f"`like` must be multigrid of a matrix in parts, got {type(like).__name__}; leave it out"
+            )
+        made: PartPreconditioner = like.renewed(values)
+        return made
+    found = make(wanted, D.sharding.slots, values, D.near_nullspace, renewable=True)
+    if found is None:
+        raise ArgumentError(f"`wanted` must be a preconditioner, got {wanted!r}")
+    return found
 
 
 def norm(D: DSparseTensor, ord: Any = "fro") -> Tensor:

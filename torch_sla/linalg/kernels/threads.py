@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +24,7 @@ R = TypeVar("R")
 SMALL_WORK = 100_000
 
 _forked = False
+_member = threading.local()
 
 
 def _after_fork_in_child() -> None:
@@ -40,6 +42,8 @@ if hasattr(os, "register_at_fork"):
 def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]:
     """Apply `function`, which releases the interpreter's lock, to items in several threads.
 
+    Kernels that it calls have one thread each.
+
     Parameters
     ----------
     function, items
@@ -55,8 +59,12 @@ def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]
     team = resolve_threads(None, work)
     if team == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(team) as pool:
+    with ThreadPoolExecutor(team, initializer=_as_member) as pool:
         return list(pool.map(function, items))
+
+
+def _as_member() -> None:
+    _member.of_a_team = True
 
 
 def resolve_threads(threads: int | None, work: int) -> int:
@@ -66,8 +74,8 @@ def resolve_threads(threads: int | None, work: int) -> int:
     ----------
     threads
         A positive number is obeyed. None means torch's intra-op count, cut to one in a forked
-        child, and to one per `SMALL_WORK` operations, so that short kernels never lose from
-        threading.
+        child and in a thread of `spread`, and to one per `SMALL_WORK` operations, so that short
+        kernels never lose from threading.
     work
         Elementary operations in the region.
 
@@ -89,6 +97,6 @@ def resolve_threads(threads: int | None, work: int) -> int:
                 f"`threads` is {threads}; give a positive number, or None for torch's count"
             )
         return threads
-    if _forked or work < 2 * SMALL_WORK:
+    if _forked or work < 2 * SMALL_WORK or getattr(_member, "of_a_team", False):
         return 1
     return max(1, min(torch.get_num_threads(), work // SMALL_WORK))

@@ -37,7 +37,7 @@ _JUDGED = (4, 24)
 _VECTORS, _COPIES = 8, 2
 # Kernels per level of a hierarchy on a device: of an iteration, and of a set-up; on a lattice, and
 # with aggregates.
-_STEP_LAUNCHES, _SETUP_LAUNCHES = (12, 60), (150, 5000)
+_STEP_LAUNCHES, _SETUP_LAUNCHES = (6, 40), (150, 5000)
 # Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
 _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
@@ -360,8 +360,9 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
     slow = machine.slowdown(held + facts.nnz * (size + 4))
-    step = entries * cycle * slow + 10 * machine.call
-    made = setup * entries * slow + 1e-3
+    step, made = entries * cycle * slow, setup * entries * slow + 1e-3
+    if facts.device == "cpu" or not lattice:  # elsewhere an iteration is one launch
+        step += 10 * machine.call
     if facts.device != "cpu":
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch

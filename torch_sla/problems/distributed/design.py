@@ -15,7 +15,7 @@ from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.distributed.together import told
 from torch_sla.problems.specs.given import joined
-from torch_sla.problems.specs.variable import POINTS, Effort
+from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class DistributedDesign:
     Raises
     ------
     SpecError
-        If a forward problem cannot be shared, points vary, or solves depend on the history of the search.
+        If a forward problem cannot be shared, or solves depend on the history of the search.
     """
 
     def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
@@ -156,11 +156,6 @@ def _checked(spec: DesignProblem) -> DesignProblem:
             "what is remembered from solve to solve is not kept on several processes; leave effort out",
             path="effort",
         )
-    for i, variable in enumerate(spec.variables):
-        if variable.parameter == POINTS:
-            raise SpecError(
-                "moved meshes are solved by one process", path=f"variables.{i}.parameter"
-            )
     optimizer: Any = spec.optimizer
     products = optimizer.needs_second_order or optimizer.needs_least_squares
     if products or getattr(optimizer, "method", None) in PRODUCTS:

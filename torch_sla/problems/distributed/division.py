@@ -50,19 +50,23 @@ class Share:
     rows, sums
         The problem on its cells and those around its unknowns, and on its cells alone.
     owned
-        Unknowns of `rows` that belong to it, in the order of their numbers in the whole.
-    ghosts
-        Those that do not, in the order of the halo.
+        Unknowns of `rows` that belong to it; several may be one, where they repeat each other.
+    first
+        One of them for each entry of the part in a vector, in the order of the numbers in the whole.
+    order
+        Where each unknown of `rows` is among the entries of the part and its ghosts, in the order of the halo.
     into_sums
         Which unknown of `rows` each of `sums` is.
     free
-        Which of `owned` no Dirichlet condition gives.
+        Which entries no Dirichlet condition gives.
     given
         Where the others are among the constrained unknowns of `rows`.
+    again
+        Two of those that must have the same value ``[2, m]``.
     held
         Where entries of this part are in a vector of the process.
-    points
-        Which mesh point of the window each of `rows` is, on the host.
+    points, nodes
+        Which mesh point, and which node of the first field, of the window each of `rows` is; on the host.
     points_of
         Part that each mesh point of `rows` belongs to.
     """
@@ -71,12 +75,15 @@ class Share:
     rows: Model
     sums: Model
     owned: Tensor
-    ghosts: Tensor
+    first: Tensor
+    order: Tensor
     into_sums: Tensor
     free: Tensor
     given: Tensor
+    again: Tensor
     held: slice
     points: Tensor
+    nodes: Tensor
     points_of: Tensor
 
     @cached_property
@@ -86,11 +93,6 @@ class Share:
         mine = torch.zeros(pattern.shape[0], dtype=torch.bool, device=pattern.ccol.device)
         mine[self.owned] = True
         return torch.nonzero(mine[pattern.csr_row.long()])[:, 0]
-
-    @cached_property
-    def order(self) -> Tensor:
-        """Where each unknown of `rows` is among `owned` and `ghosts` one after the other."""
-        return torch.cat([self.owned, self.ghosts]).argsort()
 
     @cached_property
     def own_points(self) -> tuple[Tensor, Tensor]:
@@ -171,6 +173,7 @@ class Division:
         self.spec, self.comm, self.device = spec, comm, device
         self.window = seen(spec, comm, device).tagged(spec, comm, device)
         self._places = self.window.cells_at(spec, comm, device)
+        self._corners = self.window.corners_at(spec, comm, device)
         self.model = self._everywhere(self._lowered_window)
         self._acting()
         self.counts = self.model.whole_counts
@@ -180,31 +183,32 @@ class Division:
         self._everywhere(lambda: self._checked(steady=steady))
         self._tables = self._node_tables()
         names, starts = [], 0
-        for nodes, (_, _, components), order in self._fields():
-            dofs = nodes[:, None] * components + torch.arange(components)
+        for (number, count), (_, _, components) in zip(self._numbers(), self._tables, strict=True):
+            dofs = number[:, None] * components + torch.arange(components)
             names.append(dofs.flatten() + starts)
-            starts += self.window.most[order] * components
+            starts += count * components
         self.names = torch.cat(names)
-        """Number in the whole of each unknown of the window."""
+        """Number in the whole of each unknown of the window; those that repeat each other have the same one."""
         self.dof_part = torch.cat(
             [part.repeat_interleave(components) for _, part, components in self._tables]
         )
-        groups = [self.names[self.dof_part == part].to(device) for part in comm.held]
+        groups = [self.names[self.dof_part == part].unique().to(device) for part in comm.held]
         self.layout, directory = layout_of_owned(comm, groups, starts)
         self._constrained = torch.zeros(self.model.numbering.n, dtype=torch.bool)
         self._constrained[self.model.compiled.constrained] = True
         found = self._everywhere(
             lambda: [c for c in (self._share(part) for part in comm.held) if c is not None]
         )
-        wanted_names = [self.names[foreign] for _, foreign in found]
+        wanted_names = [foreign for _, foreign in found]
         empty = torch.zeros(0, dtype=torch.int64, device=device)
         flat = directory.places(torch.cat([empty, *(n.to(device) for n in wanted_names)])).long()
         places = flat.split([len(n) for n in wanted_names]) if found else ()
         self.shares, sorted_places = [], []
         for (share, _), place in zip(found, places, strict=True):
-            order = place.argsort()
-            self.shares.append(replace(share, ghosts=share.ghosts[order]))
-            sorted_places.append(place[order])
+            sorted_places.append(place.sort().values)
+            own = share.held.stop - share.held.start
+            moved = torch.cat([torch.arange(own, device=device), own + place.argsort().argsort()])
+            self.shares.append(replace(share, order=moved[share.order]))
         parts = [
             torch.full_like(g, s.part) for g, s in zip(sorted_places, self.shares, strict=True)
         ]
@@ -229,7 +233,7 @@ class Division:
         }
         numbers = {"cells": window.cells, "nodes": window.points, "facets": window.facets}
         host = torch.device("cpu")
-        part = PartOfMesh(window.mesh, host, window.counts, numbers, near)
+        part = PartOfMesh(window.mesh, host, window.counts, numbers, near, self._corners)
         return self._lowered(part)
 
     def _checked(self, *, steady: bool) -> None:
@@ -293,19 +297,19 @@ class Division:
         ghosts = self.halo.fetch(x).split(self.ghost_sizes)
         found = []
         for share, halo in zip(self.shares, ghosts, strict=True):
-            u = x.new_empty(share.rows.numbering.n)
-            u[share.owned] = x[share.held]
-            u[share.ghosts] = halo
-            found.append(u)
+            found.append(torch.cat([x[share.held], halo]).index_select(0, share.order))
         return found
 
     def collect(self, parts: list[Tensor]) -> Tensor:
         """Add what the shares say about unknowns where those belong, the adjoint of `spread`."""
-        pieces = [p[s.ghosts] for p, s in zip(parts, self.shares, strict=True)]
         empty = torch.zeros(0, dtype=self.model.field_dtype, device=self.device)
-        total = self.halo.give_back(torch.cat([empty, *pieces]))
-        for p, s in zip(parts, self.shares, strict=True):
-            total[s.held] += p[s.owned]
+        both = []
+        for p, s, ghosts in zip(parts, self.shares, self.ghost_sizes, strict=True):
+            own = s.held.stop - s.held.start
+            both.append(p.new_zeros(own + ghosts).index_add(0, s.order, p).split([own, ghosts]))
+        total = self.halo.give_back(torch.cat([empty, *(ghost for _, ghost in both)]))
+        for s, (own_part, _) in zip(self.shares, both, strict=True):
+            total[s.held] += own_part
         return total
 
     def ghost_slice(self, share: Share) -> tuple[int, int]:
@@ -338,12 +342,37 @@ class Division:
             part = np.full(dofs.n_nodes, self.comm.parts, dtype=np.int64)
             np.minimum.at(part, dofs.cell_nodes.numpy(), owner[:, None])
             tables.append((dofs.cell_nodes, torch.from_numpy(part), dofs.components))
+        for i, unknown in enumerate(self.model.unknowns):
+            if unknown.name in self.window.tied:
+                nodes, part_of, components = tables[i]
+                _, same = self.window.tied[unknown.name][0].unique(return_inverse=True)
+                least = torch.full((len(same),), self.comm.parts)
+                least = least.scatter_reduce(0, same, part_of, "amin")
+                tables[i] = (nodes, least[same], components)
         return tables
 
-    def _fields(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, int], int]]:
-        """Yield of each field the numbers of its nodes in the whole, its table, and the order of its element."""
-        for unknown, table in zip(self.model.unknowns, self._tables, strict=True):
-            yield self.window.nodes[unknown.order], table, unknown.order
+    def _numbers(self) -> Iterator[tuple[Tensor, int]]:
+        """Yield of each field the number of each node of the window, and how many there are in the whole."""
+        for unknown in self.model.unknowns:
+            alone = (self.window.nodes[unknown.order], self.window.most[unknown.order])
+            yield self.window.tied.get(unknown.name, alone)
+
+    @cached_property
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """Nodes of the first field that belong to this process: numbers in the whole, and where they are in a vector.
+
+        Of nodes that repeat each other, all are shown.
+        """
+        c, order = self.model.dofs.components, self.model.unknowns[0].order
+        empty = torch.zeros(0, dtype=torch.int64, device=self.device)
+        numbers, places = [empty], [empty]
+        for s in self.shares:
+            first = s.owned[s.owned < s.rows.dofs.n][::c]
+            number = self.window.nodes[order][s.nodes[(first // c).cpu()]].to(self.device)
+            rank = number.argsort()
+            numbers.append(number[rank])
+            places.append((s.order[first[rank]] + s.held.start) // c)
+        return torch.cat(numbers), torch.cat(places)
 
     @property
     def n_nodes(self) -> int:
@@ -376,27 +405,34 @@ class Division:
         return len(ranks.unique()) == self.comm.world
 
     def _share(self, part: int) -> tuple[Share, Tensor] | None:
-        """Cut out one part; also which unknowns of the window its ghosts are. Nothing for a part without cells."""
+        """Cut out one part; also the numbers in the whole of its ghosts. Nothing for a part without cells."""
         mine = self.window.part == part
         if not bool(mine.any()):
             return None
         around = mine.clone()
         for nodes, node_part, _ in self._tables:
             around |= (node_part[nodes] == part).any(1)
+        if self.window.tied:
+            # Whose a mesh point is has nothing to do with what repeats it.
+            around |= (self.point_part[self.window.mesh.cells] == part).any(1)
         rows, names, points = self._cut(around, mine)
         sums, sum_names, _ = self._cut(mine, mine)
         local = torch.full((self.model.numbering.n,), -1, dtype=torch.int64)
         local[names] = torch.arange(len(names))
         belongs = self.dof_part[names] == part
-        owned = torch.nonzero(belongs)[:, 0]
-        owned = owned[self.names[names[owned]].argsort()]
-        ghosts = torch.nonzero(~belongs)[:, 0]
+        owned, foreign = torch.nonzero(belongs)[:, 0], torch.nonzero(~belongs)[:, 0]
+        own_names, own_at = self.names[names[owned]].unique(return_inverse=True)
+        ghosts, ghost_at = self.names[names[foreign]].unique(return_inverse=True)
+        order = torch.empty(len(names), dtype=torch.int64)
+        order[owned], order[foreign] = own_at, len(own_names) + ghost_at
+        first = _first(owned, own_at, len(own_names))
         constrained = rows.compiled.constrained.cpu()
         number = torch.full((len(names),), -1, dtype=torch.int64)
         number[constrained] = torch.arange(len(constrained))
-        free = ~self._constrained[names[owned]]
-        given = number[owned[~free]]
-        if bool((given < 0).any()):
+        held = self._constrained[names[owned]]
+        given = _first(number[owned[held]], own_at[held], len(own_names))
+        free = given < 0
+        if int((number[owned] >= 0).sum()) != int(held.sum()):
             raise ArgumentError("a Dirichlet condition of an unknown is not seen by its own part")
         move = self.device
         share = Share(
@@ -404,15 +440,18 @@ class Division:
             rows=rows,
             sums=sums,
             owned=owned.to(move),
-            ghosts=ghosts.to(move),
+            first=first.to(move),
+            order=order.to(move),
             into_sums=local[sum_names].to(move),
             free=free.to(move),
-            given=given.to(move),
+            given=given[~free].to(move),
+            again=torch.stack([number[owned[held]], given[own_at[held]]]).to(move),
             held=self.layout.part_slice(part),
             points=points,
+            nodes=names[: rows.dofs.n : rows.dofs.components] // rows.dofs.components,
             points_of=self.point_part[points].to(move),
         )
-        return share, names[ghosts]
+        return share, ghosts
 
     def _cut(self, cells: Tensor, mine: Tensor) -> tuple[Model, Tensor, Tensor]:
         """Lower the problem on some cells; also which unknowns and mesh points of the window are its own.
@@ -445,6 +484,7 @@ class Division:
             window.counts,
             {k: v.to(self.device) for k, v in numbers.items()},
             self._near(cells, mine),
+            {path: _inside(p, piece.points).to(self.device) for path, p in self._corners.items()},
         )
         model = self._lowered(part)
         return model, self._names(model, piece.cells), piece.points
@@ -498,3 +538,16 @@ class Division:
             taken, cell = mine if path.startswith("outputs") else cells, self.window.local(whole)
             near[path] = torch.nonzero((cell >= 0) & taken[cell.clamp(min=0)])[:, 0]
         return near
+
+
+def _first(values: Tensor, at: Tensor, n: int) -> Tensor:
+    """Put values at places, of several at one place the least; -1 where there is none."""
+    none = torch.iinfo(torch.int64).max
+    found = torch.full((n,), none).scatter_reduce(0, at, values, "amin")
+    return torch.where(found == none, -1, found)
+
+
+def _inside(wanted: Tensor, points: Tensor) -> Tensor:
+    """Return where some numbers are among others, ascending, of those that are."""
+    at = torch.searchsorted(points, wanted).clamp(max=len(points) - 1)
+    return at[points[at] == wanted]

@@ -33,6 +33,7 @@ from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
 from torch_sla.problems.distributed.together import anchored, everywhere
+from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
@@ -83,12 +84,9 @@ class SharedModel:
         rows, cols = [], []
         for share in d.shares:
             pattern = share.rows.numbering.pattern
-            place = torch.empty(pattern.shape[0], dtype=torch.int64, device=d.device)
-            place[share.owned] = (
-                torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
-            )
+            own = torch.arange(share.held.start, share.held.stop, device=d.device) + d.layout.start
             start, stop = d.ghost_slice(share)
-            place[share.ghosts] = d.halo.places[start:stop]
+            place = torch.cat([own, d.halo.places[start:stop]]).index_select(0, share.order)
             rows.append(place[pattern.csr_row.long()[share.own_rows]])
             cols.append(place[pattern.ccol.long()[share.own_rows]])
         empty = torch.zeros(0, dtype=torch.int64, device=d.device)
@@ -143,7 +141,7 @@ class SharedModel:
         if self.whole.coordinates is None:
             return None
         modes = [
-            rigid_body_modes(s.rows.coordinates)[s.owned]
+            rigid_body_modes(s.rows.coordinates)[s.first]
             for s in d.shares
             if s.rows.coordinates is not None
         ]
@@ -158,12 +156,20 @@ class SharedModel:
     ) -> SharedScene:
         """Check what is given; its gradients are summed over the processes."""
         if points is not None:
-            raise ArgumentError(
-                "points: moved meshes are solved by one process; leave points out, or do not distribute the problem"
-            )
-        scene = SharedScene(self.whole, values, **options)
+            reason = self._fixed()
+            if reason is not None:
+                raise ArgumentError(f"points: {reason}; do not distribute the problem")
+        scene = SharedScene(self.whole, values, points=points, **options)
         self.comm.agree(scene.facts)
         return scene.put(self.replicated(scene.verdict, scene.tensors()))
+
+    def _fixed(self) -> str | None:
+        """Return why the points of the mesh cannot move."""
+        if any(True for _ in points_named(self.spec)):
+            return "probes, lines and loads at points would lie in the cells of other processes"
+        if self.division.window.tied:
+            return "sides that repeat each other stay where they are on several processes"
+        return None
 
     def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return tensors that every process holds, with gradients that are whole on each."""
@@ -193,9 +199,18 @@ class SharedModel:
         return self.positions.pattern.coalesce(torch.cat([empty, *own]))
 
     def own_entries(self, parts: Sequence[Tensor]) -> Tensor:
-        """Take the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
+        """Add up the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
+        own = []
+        for s, p in zip(self.division.shares, parts, strict=True):
+            zero = p.new_zeros(s.held.stop - s.held.start)
+            own.append(zero.index_add(0, s.order[s.owned], p.index_select(0, s.owned)))
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        return torch.cat([empty, *own])
+
+    def own_values(self, parts: Sequence[Tensor]) -> Tensor:
+        """Take the values at the own unknowns of the shares ``[n_rows]``: ``[n_held]``."""
         shares = self.division.shares
-        own = [p.index_select(0, s.owned) for s, p in zip(shares, parts, strict=True)]
+        own = [p.index_select(0, s.first) for s, p in zip(shares, parts, strict=True)]
         empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
         return torch.cat([empty, *own])
 
@@ -250,7 +265,14 @@ class SharedModel:
         empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
 
         def make(share: Share, at: Scene) -> Tensor:
-            return share.rows.given_values(at).index_select(0, share.given)
+            values = share.rows.given_values(at)
+            a, b = values.detach().index_select(0, share.again.flatten()).chunk(2)
+            if len(a) and float((a - b).abs().max()) > 1e-8 * float(values.detach().abs().max()):
+                raise ArgumentError(
+                    "boundary: values given at nodes that repeat each other contradict each other by "
+                    f"{float((a - b).abs().max()):.3g}"
+                )
+            return values.index_select(0, share.given)
 
         return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
 

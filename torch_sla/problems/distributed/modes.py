@@ -65,7 +65,7 @@ class DistributedModes(DistributedProblem):
         w, flat, mass, report = self._lowered.found(
             scene, start, throw=asked.throw, progress=asked.progress
         )
-        return DistributedModalSolution(self, w, flat, mass, report, scene.home)
+        return DistributedModalSolution(self, w, flat, mass, report, scene)
 
 
 class FreeParts:
@@ -253,14 +253,15 @@ class DistributedModalSolution(DistributedSolution):
         flat: Tensor,
         mass: Tensor | None,
         info: SolveInfo,
-        home: torch.device,
+        scene: SharedScene,
     ) -> None:
+        home = scene.home
         self.eigenvalues, self._mass = w.to(home), mass
         outputs = components(problem.spec, w, home)
         outputs["load_factors" if mass is None else "frequencies"] = (
             w if mass is None else _frequencies(w)
         )
-        super().__init__(problem, flat, outputs, info, home)
+        super().__init__(problem, flat, outputs, info, home, scene.points)
         self.modes = self.u
         self.numbers = {"modes": self.numbers["u"], "u": self.numbers["u"]}
         self.sizes = dict.fromkeys(self.numbers, self.sizes["u"])

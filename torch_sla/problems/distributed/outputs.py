@@ -103,7 +103,7 @@ def seen(division: Division, scene: SharedScene, u: list[Tensor], motion: Motion
 
 def _placed(share: Share, x: Tensor) -> Tensor:
     """Put the own entries of a vector of the process where the share has them."""
-    return x.new_zeros(share.rows.numbering.n).index_copy(0, share.owned, x[share.held])
+    return x.new_zeros(share.rows.numbering.n).index_copy(0, share.first, x[share.held])
 
 
 def _kinetic(share: Share, motion: Motion) -> Tensor:

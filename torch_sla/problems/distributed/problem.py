@@ -244,7 +244,7 @@ class DistributedProblem:
         RankError
             If the processes were given different values, or one of them failed.
         ArgumentError
-            For moved points and batches, which are solved by one process.
+            For batches, and moved points beside probes, which are solved by one process.
         """
         if not self.goes_on and (folder is not None or resume is not None):
             raise ArgumentError(
@@ -266,16 +266,18 @@ class DistributedProblem:
         outputs = TakenInParts(self.division, scene, u).outputs()
         if not asked.info:
             report.history.clear()
-        return DistributedSolution(self, u, outputs, report, scene.home)
+        return DistributedSolution(self, u, outputs, report, scene.home, points=scene.points)
 
     def _checked(self, start: Tensor) -> Tensor:
-        n = self.division.layout.n_held
-        flat = start.detach().flatten().to(self.device, self.division.model.field_dtype)
-        if flat.numel() != n:
+        division = self.division
+        c, places = division.model.dofs.components, division.shown[1]
+        flat = start.detach().flatten().to(self.device, division.model.field_dtype)
+        if flat.numel() != len(places) * c:
             raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; this process has {n} unknowns of its own"
+                f"start has shape {tuple(start.shape)}; this process has {len(places) * c} unknowns of its own"
             )
-        return flat
+        held = flat.new_zeros(division.layout.n_held // c, c)
+        return held.index_copy(0, places, flat.reshape(-1, c)).flatten()
 
     def value_and_grad(
         self,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch_sla.problems.specs.boundary import Dirichlet, Periodic
-
 if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
@@ -38,10 +36,6 @@ def refusal(spec: Problem) -> str | None:
         return "eigen: damped modes come of factors, which one process makes; leave the damping out"
     if spec.inner is not None and spec.type != "design":
         return refusal(spec.inner)
-    if any(isinstance(condition, Periodic) for condition in getattr(spec, "boundary", ())):
-        return "a periodic condition ties unknowns of different parts to each other, which the parts do not know of"
-    if any(isinstance(c, Dirichlet) and c.at is not None for c in getattr(spec, "boundary", ())):
-        return "a value given at single points (at) may lie in no facet of a part"
     if getattr(spec, "control", "load") == "arc_length":
         return "control: arc_length follows its path in one process; several apply the loads in steps (control: load)"
     fields = getattr(spec, "fields", {})

@@ -75,6 +75,7 @@ class SharedScene:
         reaching: frozenset[str] = frozenset(),
         mass: bool = False,
         timed: bool = False,
+        points: Tensor | None = None,
     ) -> None:
         self.model = self._whole = whole
         self.declared = whole.declared if declared is None else declared
@@ -108,6 +109,7 @@ class SharedScene:
                 if isinstance(value, Tensor) and value.device.type != "cpu":
                     self.home = value.device
                 self.given[name] = self._checked(name, value)
+        self.points = None if points is None else self._moved(points)
         self._scenes: dict[int, Scene] = {}
         self.verdict = Verdict()
 
@@ -123,6 +125,19 @@ class SharedScene:
             )
         return tensor
 
+    def _moved(self, points: Tensor) -> Tensor:
+        """Check moved mesh points ``[n_points, dim]`` of the whole."""
+        whole = self._whole
+        wanted = (whole.whole_counts["nodes"], whole.mesh.dim)
+        if tuple(points.shape) != wanted or not points.is_floating_point():
+            raise ArgumentError(
+                f"points has shape {tuple(points.shape)} and dtype {points.dtype}; the mesh has points {list(wanted)} "
+                "of floating point"
+            )
+        if points.device.type != "cpu":
+            self.home = points.device
+        return points.to(whole.dtype)
+
     @property
     def facts(self) -> dict[str, object]:
         """What all processes must have the same, by name."""
@@ -132,6 +147,8 @@ class SharedScene:
         for name, module in self._modules.items():
             shown = [described(p) for p in module.parameters()]
             found[f"the module {name!r}"] = f"{type(module).__name__} {' '.join(shown)}"
+        if self.points is not None:
+            found["points"] = described(self.points)
         return found
 
     # -- the face of a scene --------------------------------------------------------------------
@@ -147,15 +164,17 @@ class SharedScene:
         return self._whole.geometry
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return every tensor that a result may depend on: given values, then weights of modules."""
-        return (*self.given.values(), *self._weights)
+        """Return every tensor that a result may depend on: given values, weights of modules, moved points."""
+        moved = () if self.points is None else (self.points,)
+        return (*self.given.values(), *self._weights, *moved)
 
     def put(self, tensors: tuple[Tensor, ...]) -> SharedScene:
         """Return the scene with others in the places of `tensors`."""
         other = copy(self)
         count = len(self.given)
         other.given = dict(zip(self.given, tensors[:count], strict=True))
-        other._weights = tuple(tensors[count:])
+        other._weights = tuple(tensors[count : count + len(self._weights)])
+        other.points = None if self.points is None else tensors[-1]
         other.trial, other._scenes = False, {}
         return other
 
@@ -193,7 +212,10 @@ class SharedScene:
                 own = {n: next(rest) for n, _ in module.named_parameters()}
                 if name in known:
                     values[name] = _WithWeights(module, self._widened(name, module, own, model))
-            self._scenes[id(model)] = model.scene(values, **self._options)
+            moved = None
+            if self.points is not None:
+                moved = model.localised(self.points, "nodes", 0).to(model.device)
+            self._scenes[id(model)] = model.scene(values, moved, **self._options)
         scene = self._scenes[id(model)]
         scene.trial, scene.factor = self.trial, self.factor
         scene.time = None if self.time is None else self.time.to(model.device)

@@ -173,6 +173,8 @@ class DistributedSolution(SolutionInParts):
         For ``u`` and every `Field`: numbers in the whole of its nodes or sites here.
     info
         Method, iterations, residual.
+    points
+        The moved mesh points of the whole ``[n_points, dim]``; None where they are the declared ones.
     """
 
     def __init__(
@@ -182,21 +184,27 @@ class DistributedSolution(SolutionInParts):
         outputs: dict[str, Tensor],
         info: SolveInfo,
         home: torch.device,
+        points: Tensor | None = None,
     ) -> None:
         division = problem.division
-        c, counts = division.model.dofs.components, division.counts
-        numbers = {"u": division.layout.names[::c] // c, **numbers_of_fields(division)}
+        counts = division.counts
+        numbers = {"u": division.shown[0], **numbers_of_fields(division)}
         sizes = {"u": division.n_nodes}
         for output in division.spec.outputs:
             if isinstance(output, Field):
                 sizes[output.name] = counts[output.on]
         super().__init__(problem, outputs, numbers, sizes, info, home)
         self.flat, self.u = u, self._shaped(u)
+        self.points = points
 
     def _shaped(self, u: Tensor) -> Tensor:
         """Return unknowns ``[*, n_held]`` node by node."""
-        c = self.problem.division.model.dofs.components
-        return (u if c == 1 else u.unflatten(-1, (-1, c))).to(self.home)
+        division = self.problem.division
+        c, places = division.model.dofs.components, division.shown[1]
+        if c == 1:
+            return u.index_select(-1, places).to(self.home)
+        by_node: Tensor = u.unflatten(-1, (-1, c))
+        return by_node.index_select(-2, places).to(self.home)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.u if name == "u" else super().__getitem__(name)

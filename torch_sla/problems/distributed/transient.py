@@ -126,7 +126,7 @@ class _SharedTransient(Transient):
         return model.collected(
             scene,
             lambda share, at: self._law_on(share.rows, at, law, path),
-            model.own_entries,
+            model.own_values,
         )
 
     def _solution(self, march: March, taking: Any, state: State, records: dict[str, Tensor]) -> Any:
@@ -134,7 +134,7 @@ class _SharedTransient(Transient):
         base: Any = march.grid.base
         steps = [step.end for step, _ in march.course.steps]
         return DistributedTransientSolution(
-            self.problem, state, shown, events, report, times, steps, base.home
+            self.problem, state, shown, events, report, times, steps, base
         )
 
 
@@ -185,10 +185,11 @@ class DistributedTransientSolution(DistributedSolution):
         info: Any,
         times: Tensor,
         steps: list[float],
-        home: torch.device,
+        scene: SharedScene,
     ) -> None:
+        home = scene.home
         outputs = {n: value for n, value in records.items() if not n.startswith(" ")}
-        super().__init__(problem, state[0], outputs, info, home)
+        super().__init__(problem, state[0], outputs, info, home, scene.points)
         spec, dtype = problem.spec, problem.division.model.dtype
         self.times = times.to(home)
         self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)

@@ -6,15 +6,16 @@ the others their windows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import Dofs, lagrange
+from torch_sla.assembly.constraints import partners
 from torch_sla.assembly.interpolation import locate
 from torch_sla.assembly.mesh import partition_boxes, partition_cells, submesh
 from torch_sla.errors import MeshError, SpecError
@@ -22,7 +23,12 @@ from torch_sla.problems import registry
 from torch_sla.problems.distributed.together import everywhere, handed_out
 from torch_sla.problems.lowering.conditions import check_coordinates
 from torch_sla.problems.lowering.mesh import build_mesh, build_window, divisions, read_once
-from torch_sla.problems.lowering.selection import nothing_satisfies, satisfying
+from torch_sla.problems.lowering.selection import (
+    nothing_satisfies,
+    satisfying,
+    select_facets,
+)
+from torch_sla.problems.specs.boundary import Dirichlet, Periodic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +61,9 @@ class Window:
         Number of ``cells``, ``nodes`` (points) and ``facets`` of the whole.
     most
         Number of nodes of the whole, by order.
+    tied
+        Of unknowns with periodic conditions, by name: the number of each node where those that repeat each other have
+        the same one, and how many numbers there are.
     """
 
     mesh: Mesh
@@ -65,6 +74,7 @@ class Window:
     part: Tensor
     counts: Mapping[str, int]
     most: Mapping[int, int]
+    tied: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -127,6 +137,41 @@ class Window:
             found[path] = cell
         return found
 
+    def corners_at(
+        self, spec: FieldProblem, comm: Communicator, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Return the mesh points of the window at which values are given, by path; all call it together.
+
+        Raises
+        ------
+        SpecError
+            On every process, if no corner of a cell lies where a value is given.
+        """
+        held = [
+            (f"boundary.{i}.at", condition.at)
+            for i, condition in enumerate(spec.boundary)
+            if isinstance(condition, Dirichlet) and condition.at is not None
+        ]
+        if not held:
+            return {}
+        corners = self.mesh.cells[:, : self.mesh.reference.n_vertices].unique()
+        x = self.mesh.points[corners]
+        box = comm.reduce(torch.cat([x.amax(0), -x.amin(0)]).to(device), "max").cpu()
+        size = float((box[: x.shape[1]] + box[x.shape[1] :]).amax())
+        found = {}
+        for path, at in held:
+            check_coordinates(at, self.mesh.dim, path)
+            away, nearest = torch.cdist(torch.tensor(at, dtype=x.dtype), x).min(1)
+            least = comm.reduce(away.to(device), "min").tolist()
+            for j, distance in enumerate(least):
+                if distance > 1e-8 * size:
+                    raise SpecError(
+                        f"no corner of a cell lies at {at[j]}; the nearest one is {distance:.3g} away",
+                        path=f"{path}.{j}",
+                    )
+            found[path] = corners[nearest[away <= 1e-8 * size]]
+        return found
+
     def local(self, cells: Tensor) -> Tensor:
         """Return which cells of the window some cells of the whole are, -1 for those that are not in it."""
         at = torch.searchsorted(self.cells, cells).clamp(max=len(self.cells) - 1)
@@ -157,19 +202,22 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
     cells: Any = divisions(spec.mesh)
     on_facets = any(p.on == "facets" for p in spec.declared.values())
     orders = _orders(spec, 2 if cells is None else len(cells))
-    if cells is not None and orders == {1} and not on_facets:
+    periodic = any(isinstance(condition, Periodic) for condition in spec.boundary)
+    if cells is not None and orders == {1} and not on_facets and not periodic:
         return _lattice(spec, cells, comm)
     if comm.alone:
         mesh = build_mesh(spec.mesh)
         owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
-        return _cut_out(mesh, owner, torch.ones(mesh.n_cells, dtype=torch.bool), orders)
-    whole: list[tuple[Mesh, Tensor]] = []
+        everything = torch.ones(mesh.n_cells, dtype=torch.bool)
+        return _cut_out(mesh, owner, everything, orders, _ties(spec, mesh))
+    whole: list[tuple[Mesh, Tensor, _Ties]] = []
 
     def window(rank: int) -> Window:
         if not whole:
             mesh = read_once(spec.mesh)
-            whole.append((mesh, partition_cells(mesh, min(comm.parts, mesh.n_cells))))
-        mesh, owner = whole[0]
+            owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
+            whole.append((mesh, owner, _ties(spec, mesh)))
+        mesh, owner, ties = whole[0]
         first, last = comm.first_part(rank), comm.first_part(rank + 1)
         chosen = (owner >= first) & (owner < last)
         if not bool(chosen.any()):
@@ -177,8 +225,11 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
         for _ in range(_LAYERS):
             touched = torch.zeros(mesh.n_points, dtype=torch.bool)
             touched[mesh.cells[chosen]] = True
+            for a, b in ties.points:
+                touched[a] |= touched[b]
+                touched[b] |= touched[a]
             chosen = touched[mesh.cells].any(1)
-        return _cut_out(mesh, owner, chosen, orders)
+        return _cut_out(mesh, owner, chosen, orders, ties)
 
     return handed_out(comm, device, window)
 
@@ -235,7 +286,47 @@ def _size(box: tuple[tuple[int, int], ...]) -> int:
     return int(np.prod([high - low for low, high in box]))
 
 
-def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int]) -> Window:
+class _Ties(NamedTuple):
+    """Nodes that periodic conditions make one: pairs of mesh points; per unknown its order and a number per node."""
+
+    points: list[tuple[Tensor, Tensor]]
+    nodes: dict[str, tuple[int, Tensor]]
+
+
+def _ties(spec: FieldProblem, mesh: Mesh) -> _Ties:
+    """Find the nodes that periodic conditions make one, on the whole mesh."""
+    physics: Any = registry.verbs(spec.type)
+    unknowns = {u.name: u for u in physics.unknowns_of(spec, mesh.dim)}
+    points: list[tuple[Tensor, Tensor]] = []
+    nodes: dict[str, tuple[int, Tensor]] = {}
+    places = Dofs(mesh, mesh.geometry)
+    for i, condition in enumerate(spec.boundary):
+        if not isinstance(condition, Periodic):
+            continue
+        on = select_facets(mesh, condition.on, f"boundary.{i}.on")
+        to = select_facets(mesh, condition.to, f"boundary.{i}.to")
+        unknown = unknowns[condition.unknown or next(iter(unknowns))]
+        dofs = Dofs(mesh, lagrange(mesh.reference.name, unknown.order))
+        points.append(partners(places, on, to))
+        a, b = partners(dofs, on, to)
+        _, number = nodes.get(unknown.name, (0, torch.arange(dofs.n_nodes)))
+        changed = True
+        while changed:  # a corner repeats one that repeats another
+            least = torch.minimum(number[a], number[b])
+            changed = bool((number[a] != least).any() or (number[b] != least).any())
+            number = number.scatter_reduce(0, a, least, "amin").scatter_reduce(0, b, least, "amin")
+        nodes[unknown.name] = (unknown.order, number)
+    for name, (order, number) in nodes.items():
+        changed = True
+        while changed:
+            lower = number[number]
+            changed = bool((lower != number).any())
+            number = lower
+        nodes[name] = (order, number.unique(return_inverse=True)[1])
+    return _Ties(points, nodes)
+
+
+def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int], ties: _Ties) -> Window:
     """Take some cells of a mesh that is there whole.
 
     Parameters
@@ -249,7 +340,8 @@ def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int]) -> Win
     if bool(chosen.all()):
         every = {order: torch.arange(n) for order, n in most.items()}
         cells, points, facets = (torch.arange(counts[n]) for n in ("cells", "nodes", "facets"))
-        return Window(mesh, cells, points, facets, every, owner, counts, most)
+        one = {n: (number, int(number.max()) + 1) for n, (_, number) in ties.nodes.items()}
+        return Window(mesh, cells, points, facets, every, owner, counts, most, one)
     piece = submesh(mesh, chosen)
     part, kept = piece.mesh, torch.nonzero(chosen)[:, 0]
     facets = find_rows(piece.points[part.facets].sort(1).values, mesh.facets.sort(1).values)
@@ -275,7 +367,8 @@ def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int]) -> Win
         own = Dofs(part, dofs.element)
         nodes[order] = torch.empty(own.n_nodes, dtype=torch.int64)
         nodes[order][own.cell_nodes] = dofs.cell_nodes[kept]
-    return Window(part, kept, piece.points, facets[listed], nodes, owner[kept], counts, most)
+    one = {n: (k[nodes[order]], int(k.max()) + 1) for n, (order, k) in ties.nodes.items()}
+    return Window(part, kept, piece.points, facets[listed], nodes, owner[kept], counts, most, one)
 
 
 def find_rows(wanted: Tensor, table: Tensor) -> Tensor:

@@ -144,7 +144,10 @@ class Frame:
                 path=f"boundary.{i}.component",
             )
         at = getattr(condition, "at", None) if condition.type == "dirichlet" else None
-        held = None if at is None else self._corners(mesh, at, f"boundary.{i}.at")
+        held, path = None, f"boundary.{i}.at"
+        if at is not None:
+            known = None if self.part is None else self.part.held.get(path)
+            held = self._corners(mesh, at, path) if known is None else known
         return Selection(condition.type, facets, unknown, component, to, held)
 
     @staticmethod

@@ -36,6 +36,8 @@ class PartOfMesh:
         Their numbers in the whole, by the same names; -1 for facets of a cut. Empty for the whole itself.
     near
         Of the points under a path of the declaration, those inside this part; all where a path is not listed.
+    held
+        Mesh points of the part at which values are given, by path.
     """
 
     mesh: Mesh
@@ -43,6 +45,7 @@ class PartOfMesh:
     counts: Mapping[str, int]
     numbers: Mapping[str, Tensor]
     near: Mapping[str, Tensor] = field(default_factory=dict)
+    held: Mapping[str, Tensor] = field(default_factory=dict)
 
     def localised(self, values: Tensor, home: str, dim: int, points: int) -> Tensor:
         """Take what lives on the sites of the part from values on the whole.

@@ -151,7 +151,10 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
         }
         offset += n_cells
         written.append(_piece(path, share.part))
-        write_mesh(written[-1], share.sums.mesh, points, cells)
+        moved = solution.points
+        if moved is not None:
+            moved = moved.detach()[_numbers(share).to(moved.device)]
+        write_mesh(written[-1], share.sums.mesh, points, cells, moved)
     # The file that names the pieces appears when all of them are there.
     division.comm.reduce(torch.zeros(1, device=division.device))
     if division.filled[0] in division.comm.held:

@@ -8,6 +8,7 @@ multigrid, Supercomputing 2000, "uncoupled").
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,7 +26,12 @@ from torch_sla.linalg.precond.multigrid.device.strength import Strong
 from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["DECOUPLED", "STALLED", "Coarser", "coarsen", "galerkin", "refuse_holes"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch_sla.linalg.distributed.pieces import Moved
+
+__all__ = ["DECOUPLED", "STALLED", "Coarser", "Galerkin", "coarsen", "galerkin", "refuse_holes"]
 
 STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _TIE = 1 - 1e-5  # sizes that are equal but for rounding count as equal
@@ -50,6 +56,9 @@ class Coarser:
         Near-nullspace of the coarse level ``[n_held, k]``.
     edge
         Unknowns of a coarse node.
+    again
+        Makes the same of the matrix of this level, other slot values and the spectral radius of theirs: what was
+        chosen stays, and so do positions and plans of exchange where these follow from it. None where not kept.
     """
 
     P: Sharding
@@ -58,6 +67,7 @@ class Coarser:
     values: Tensor
     vectors: Tensor | None
     edge: int
+    again: Callable[[Sharding, Tensor, float], Coarser] | None = None
 
 
 def coarsen(
@@ -68,6 +78,8 @@ def coarsen(
     strength: float,
     damping: float,
     radius: float,
+    *,
+    renewable: bool,
 ) -> Coarser | None:
     """Make the next level; None where it would not be much smaller.
 
@@ -83,6 +95,8 @@ def coarsen(
         See `PartMultigrid`.
     radius
         Spectral radius of ``D⁻¹ A``.
+    renewable
+        Whether to keep what other values can use.
     """
     keep, graph, size = _strong(A, values, edge, strength)
     group, count = aggregate(graph, size)
@@ -96,11 +110,40 @@ def coarsen(
     k = T.values.shape[2]
     first, weights = _spread(group, T.crow, T.values, edge, k, layout.start)
     del graph, size, group, T
-    P, transfer = _smoothed(A, values, keep, layout, first, weights, damping / radius)
-    del keep, first, weights
-    coarse, entries = galerkin(A, values, P, transfer)
     flat = None if coarse_vectors is None else coarse_vectors.reshape(-1, coarse_vectors.shape[2])
+    smoothing = _Smoothing(A, keep, layout, first, weights)
+    del keep, first, weights
+    if renewable:
+        return _Aggregated(smoothing, damping, flat)(A, values, radius)
+    P, transfer = smoothing.P, smoothing.weights(values, damping / radius)
+    del smoothing
+    coarse, entries = galerkin(A, values, P, transfer)
     return Coarser(P, transfer, coarse, entries, flat, k)
+
+
+class _Aggregated:
+    """What is chosen: makes the next level for any values.
+
+    Parameters
+    ----------
+    smoothing
+        Makes the transfer.
+    damping
+        Of its step, over the spectral radius.
+    vectors
+        Near-nullspace of the coarse level.
+    """
+
+    def __init__(self, smoothing: _Smoothing, damping: float, vectors: Tensor | None) -> None:
+        self._smoothing, self._damping, self._vectors = smoothing, damping, vectors
+        self._product = Galerkin(smoothing.A, smoothing.P)
+
+    def __call__(self, A: Sharding, values: Tensor, radius: float) -> Coarser:
+        del A  # its positions are those that the transfer was made for
+        smoothing = self._smoothing
+        transfer = smoothing.weights(values, self._damping / radius)
+        coarse, entries = self._product(values, transfer)
+        return Coarser(smoothing.P, transfer, coarse, entries, self._vectors, smoothing.edge, self)
 
 
 def _strong(
@@ -223,56 +266,86 @@ def _spread(
     return first, weights.reshape(-1, k)
 
 
-def _smoothed(
-    A: Sharding,
-    values: Tensor,
-    keep: Tensor,
-    layout: Layout,
-    first: Tensor,
-    weights: Tensor,
-    step: float,
-) -> tuple[Sharding, Tensor]:
-    """Return ``(I - step D⁻¹ A_F) T``, with ``A_F`` the strong part of ``A``."""
-    pattern, k = A.pattern, weights.shape[1]
-    d = A.diagonal(values)
-    refuse_holes(A, d, values)
-    # Weak couplings are added to the diagonal, so that constants are kept.
-    lumped = d + A.row_sums(values.masked_fill(keep, 0.0))
-    lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
-    length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
-    entries = values.masked_fill(~keep, 0.0).mul_(
-        -length.index_select(0, expand_rows(pattern.crow))
-    )
-    there = A.diagonal_slots >= 0
-    entries[A.diagonal_slots[there]] = 1 - (length * lumped)[there]
-    # Rows without entries stand for vectors that are dependent on their aggregate.
-    first = torch.cat([first, A.halo.fetch(first)])
-    weights = torch.cat([weights, A.halo.fetch(weights)])
-    kept = (entries != 0) & (first >= 0).index_select(0, pattern.ccol)
-    crow, ccol = offsets(kept, pattern.crow), taken(pattern.ccol, kept)
-    entries = taken(entries, kept)
-    del kept
-    # Aggregates of others that occur, k unknowns each.
-    seen = first[torch.unique(ccol[ccol >= A.columns.n_held]).long()]
-    inside = (first >= layout.start) & (first < layout.start + layout.n_held)
-    far = torch.unique(seen[(seen < layout.start) | (seen >= layout.start + layout.n_held)])
-    if len(far):
-        at = torch.searchsorted(far, first).clamp_(max=len(far) - 1)
-        number = torch.where(far[at] == first, layout.n_held + at * k, -1)
-        number = torch.where(inside, first - layout.start, number)
-    else:
-        number = torch.where(inside, first - layout.start, -1)
-    used = number >= 0
-    starts = torch.zeros(len(used) + 1, dtype=crow.dtype, device=crow.device)
-    torch.cumsum(used * k, 0, out=starts[1:], dtype=crow.dtype)
-    c = torch.arange(k, device=crow.device)
-    columns = (number[used].unsqueeze(1) + c).flatten().to(ccol.dtype)
-    others = (far.unsqueeze(1) + c).flatten()
-    m = layout.n_held + len(others)
-    S, T = (crow, ccol), (starts, columns)
-    csr = product_pattern(*S, *T, m)
-    transfer = spgemm_masked(S, entries[None], T, weights[used].reshape(1, -1), csr, m)[0]
-    return Sharding.of_rows(A.rows, layout, csr, transfer, others)
+class _Smoothing:
+    """The transfer ``(I - step D⁻¹ A_F) T``, with ``A_F`` the strong part of ``A``.
+
+    Parameters
+    ----------
+    A
+        Positions of the matrix.
+    keep
+        Which of its entries are strong, or diagonal.
+    layout
+        Of the coarse unknowns.
+    first, weights
+        ``T``, see `_spread`.
+
+    Attributes
+    ----------
+    A, P
+        Positions of the matrix and of the transfer.
+    edge
+        Unknowns of a coarse node.
+    """
+
+    def __init__(
+        self, A: Sharding, keep: Tensor, layout: Layout, first: Tensor, weights: Tensor
+    ) -> None:
+        self.A, self._keep = A, keep
+        pattern, k = A.pattern, weights.shape[1]
+        self.edge = k
+        # Rows without entries stand for vectors that are dependent on their aggregate.
+        first = torch.cat([first, A.halo.fetch(first)])
+        weights = torch.cat([weights, A.halo.fetch(weights)])
+        self._kept = keep & (first >= 0).index_select(0, pattern.ccol)
+        crow, ccol = strong = self._strong
+        # Aggregates of others that occur, k unknowns each.
+        seen = first[torch.unique(ccol[ccol >= A.columns.n_held]).long()]
+        inside = (first >= layout.start) & (first < layout.start + layout.n_held)
+        far = torch.unique(seen[(seen < layout.start) | (seen >= layout.start + layout.n_held)])
+        if len(far):
+            at = torch.searchsorted(far, first).clamp_(max=len(far) - 1)
+            number = torch.where(far[at] == first, layout.n_held + at * k, -1)
+            number = torch.where(inside, first - layout.start, number)
+        else:
+            number = torch.where(inside, first - layout.start, -1)
+        used = number >= 0
+        starts = torch.zeros(len(used) + 1, dtype=crow.dtype, device=crow.device)
+        torch.cumsum(used * k, 0, out=starts[1:], dtype=crow.dtype)
+        c = torch.arange(k, device=crow.device)
+        columns = (number[used].unsqueeze(1) + c).flatten().to(ccol.dtype)
+        others = (far.unsqueeze(1) + c).flatten()
+        self._m = layout.n_held + len(others)
+        self._T = starts, columns
+        self._tentative = weights[used].reshape(1, -1)
+        self._csr = product_pattern(*strong, *self._T, self._m)
+        self.P, self._slots = Sharding.of_rows(A.rows, layout, self._csr, others)
+
+    @property
+    def _strong(self) -> tuple[Tensor, Tensor]:
+        """Compressed rows of the strong part, made again rather than kept."""
+        pattern, kept = self.A.pattern, self._kept
+        return offsets(kept, pattern.crow), taken(pattern.ccol, kept)
+
+    def weights(self, values: Tensor, step: float) -> Tensor:
+        """Return slot values of the transfer for those of the matrix."""
+        A, keep = self.A, self._keep
+        pattern, d = A.pattern, A.diagonal(values)
+        refuse_holes(A, d, values)
+        # Weak couplings are added to the diagonal, so that constants are kept.
+        lumped = d + A.row_sums(values.masked_fill(keep, 0.0))
+        lumped = torch.where(lumped * d > 0.1 * d * d, lumped, d)
+        length = torch.where(lumped != 0, step / torch.where(lumped != 0, lumped, 1.0), 0.0)
+        entries = values.masked_fill(~keep, 0.0).mul_(
+            -length.index_select(0, expand_rows(pattern.crow))
+        )
+        there = A.diagonal_slots >= 0
+        entries[A.diagonal_slots[there]] = 1 - (length * lumped)[there]
+        entries = taken(entries, self._kept)
+        made = spgemm_masked(
+            self._strong, entries[None], self._T, self._tentative, self._csr, self._m
+        )[0]
+        return made if self._slots is None else self._slots.coalesce(made)
 
 
 def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
@@ -283,48 +356,81 @@ def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
 
 
 def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:
-    """Return ``Pᴴ A P``, some rows at a time: no whole product of two of the three is ever there."""
-    own, comm = P.pattern, A.rows.comm
-    right, entries, places = _with_borrowed(A, P, transfer)
-    turned, left = own.transposed, own.transpose_values(transfer).conj().resolve_conj()
-    n_rows, m = turned.shape[0], len(places)
-    fine = (A.pattern.crow, A.pattern.ccol)
-    step = max(_ROWS, -(-n_rows // _PIECES))
-    rows, cols, found = [], [], []
-    for begin in range(0, max(n_rows, 1), step):
-        crow = turned.crow[begin : begin + step + 1]
-        first, last = int(crow[0]), int(crow[-1])
-        some = (crow - crow[0], turned.ccol[first:last])
-        half = product_pattern(*some, *fine, A.pattern.shape[1])
-        x = spgemm_masked(
-            some, left[None, first:last], fine, values[None], half, A.pattern.shape[1]
-        )
-        out = product_pattern(*half, *right, m)
-        found.append(spgemm_masked(half, x, right, entries[None], out, m)[0])
-        rows.append(begin + expand_rows(out[0]))
-        cols.append(out[1])
-    del half, x, out, right, entries
-    kind = P.columns.index
-    short = places.to(kind)
-    row, col = (short.index_select(0, torch.cat(t)) for t in (rows, cols))
-    del rows, cols
-    values = torch.cat(found)
-    del found
-    halo, (row, col) = entry_halo(comm, P.columns.owner(row), [row, col])
-    made = Sharding(P.columns, P.columns, row, col)
-    del row, col
-    return made.slots, made.pattern.coalesce(values if halo is None else halo.fetch(values))
+    """Return ``Pᴴ A P``, positions and slot values."""
+    return Galerkin(A, P)(values, transfer)
+
+
+class Galerkin:
+    """``Pᴴ A P``, some rows at a time: no whole product of two of the three is ever there.
+
+    Parameters
+    ----------
+    A, P
+        Positions of matrix and transfer.
+    """
+
+    def __init__(self, A: Sharding, P: Sharding) -> None:
+        self._A, self._P = A, P
+        self._right, self._order, self._places = _with_borrowed(A, P)
+        self._moved: Moved | None = None
+        self._made: Sharding | None = None
+
+    def __call__(self, values: Tensor, transfer: Tensor) -> tuple[Sharding, Tensor]:
+        """Return positions and slot values of the product; the first time finds where they belong."""
+        A, P = self._A, self._P
+        own, m = P.pattern, len(self._places)
+        entries = self._order(transfer)
+        turned, left = own.transposed, own.transpose_values(transfer).conj().resolve_conj()
+        n_rows = turned.shape[0]
+        fine = (A.pattern.crow, A.pattern.ccol)
+        step = max(_ROWS, -(-n_rows // _PIECES))
+        rows, cols, found = [], [], []
+        for begin in range(0, max(n_rows, 1), step):
+            crow = turned.crow[begin : begin + step + 1]
+            first, last = int(crow[0]), int(crow[-1])
+            some = (crow - crow[0], turned.ccol[first:last])
+            half = product_pattern(*some, *fine, A.pattern.shape[1])
+            x = spgemm_masked(
+                some, left[None, first:last], fine, values[None], half, A.pattern.shape[1]
+            )
+            out = product_pattern(*half, *self._right, m)
+            found.append(spgemm_masked(half, x, self._right, entries[None], out, m)[0])
+            if self._made is None:
+                rows.append(begin + expand_rows(out[0]))
+                cols.append(out[1])
+        del half, x, out, entries
+        if self._made is None:
+            self._made = self._settle(rows, cols)
+        made = torch.cat(found)
+        if self._moved is not None:
+            made = self._moved.fetch(made)
+        return self._made.slots, self._made.pattern.coalesce(made)
+
+    def _settle(self, rows: list[Tensor], cols: list[Tensor]) -> Sharding:
+        """Send positions to the owners of their rows, and plan to send values after them."""
+        P = self._P
+        short = self._places.to(P.columns.index)
+        row, col = (short.index_select(0, torch.cat(t)) for t in (rows, cols))
+        rows.clear()
+        cols.clear()
+        comm = self._A.rows.comm
+        self._moved, (row, col) = entry_halo(comm, P.columns.owner(row), [row, col])
+        return Sharding(P.columns, P.columns, row, col)
 
 
 def _with_borrowed(
-    A: Sharding, P: Sharding, transfer: Tensor
-) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
-    """Rows of ``P`` for owned entries and the halo of ``A``: compressed rows, values, places of the columns."""
+    A: Sharding, P: Sharding
+) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor], Tensor]:
+    """Rows of ``P`` for owned entries and the halo of ``A``: compressed rows, their values, places of the columns."""
     own, layout = P.pattern, P.columns
     borrowed = BorrowedRows(P, A.halo)
     if not A.halo.size:
-        borrowed.fetch(transfer)  # others may want rows of this process
-        return (own.crow, own.ccol), transfer, P.column_places
+
+        def alone(transfer: Tensor) -> Tensor:
+            borrowed.fetch(transfer)  # others may want rows of this process
+            return transfer
+
+        return (own.crow, own.ccol), alone, P.column_places
     inside = (borrowed.col >= layout.start) & (borrowed.col < layout.start + layout.n_held)
     far, at = torch.unique(borrowed.col, return_inverse=True)
     # Columns that both have occur twice, which adding entries of one position up puts right.
@@ -333,5 +439,8 @@ def _with_borrowed(
     lengths = torch.bincount(borrowed.row, minlength=A.halo.size)
     crow = torch.cat([own.crow, (own.nnz_csr + torch.cumsum(lengths, 0)).to(own.crow.dtype)])
     ccol = torch.cat([own.ccol, col[order].to(own.ccol.dtype)])
-    values = torch.cat([transfer, borrowed.fetch(transfer)[order]])
-    return (crow, ccol), values, torch.cat([P.column_places, far])
+
+    def together(transfer: Tensor) -> Tensor:
+        return torch.cat([transfer, borrowed.fetch(transfer)[order]])
+
+    return (crow, ccol), together, torch.cat([P.column_places, far])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["PartOptions", "PartPreconditioner", "default_preconditioner", "make", "name_of"]
 
 
+@runtime_checkable
 class PartPreconditioner(Protocol):
-    """An approximate inverse ``B``; every process calls it with what it holds of the vector."""
+    """An approximate inverse ``B``; every process calls it with what it holds of the vector.
+
+    One that has ``renewed(values)`` makes another for other slot values, keeping what it chose and planned.
+    """
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
@@ -69,7 +74,7 @@ def name_of(wanted: Any) -> str:
         return wanted
     if isinstance(wanted, PartOptions):
         return wanted.name
-    if callable(wanted):
+    if callable(wanted) or isinstance(wanted, PartPreconditioner):
         return "given"
     raise PlanError(
         f"`preconditioner` must be a name, options or a callable for a matrix in parts, got {type(wanted).__name__}"
@@ -84,9 +89,17 @@ class _Given:
 
 
 def make(
-    wanted: Any, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None = None
+    wanted: Any,
+    sharding: Sharding,
+    values: Tensor,
+    near_nullspace: Tensor | None = None,
+    *,
+    renewable: bool = False,
 ) -> PartPreconditioner | None:
-    """Make the preconditioner that was asked for; None for none."""
+    """Make the preconditioner that was asked for; None for none.
+
+    With `renewable`, what can be used for other values is kept where there is any.
+    """
     name = name_of(wanted)
     if name == "none":
         return None
@@ -94,8 +107,11 @@ def make(
         module, options, settings = _KINDS[wanted]
         wanted = getattr(import_module(module), options)(**settings)
     if isinstance(wanted, PartOptions):
-        return wanted.build_parts(sharding, values, near_nullspace)
-    return _Given(wanted)
+        if renewable and hasattr(wanted, "renewable"):
+            wanted = replace(wanted, renewable=True)  # type: ignore[type-var]
+        made: PartPreconditioner = wanted.build_parts(sharding, values, near_nullspace)
+        return made
+    return wanted if isinstance(wanted, PartPreconditioner) else _Given(wanted)
 
 
 def default_preconditioner(

@@ -92,14 +92,26 @@ def keep_points(A: Sharding, values: Tensor, strength: float) -> Coarser | None:
         Share of the largest coupling of a row from which on a coupling is strong.
     """
     refuse_holes(A, A.diagonal(values), values)
-    graph = _graph(A, values, strength)
-    kept = _chosen(A, graph)
+    kept = _chosen(A, _graph(A, values, strength))
     layout, place = _numbered(A.rows, kept)
     if not layout.n or layout.n > STALLED * A.rows.n:
         return None
-    P, transfer = _interpolation(A, values, graph.strong, kept, layout, place)
-    coarse, entries = galerkin(A, values, P, transfer)
-    return Coarser(P, transfer, coarse, entries, None, 1)
+    return _Points(strength, kept, layout, place)(A, values, 0.0)
+
+
+class _Points:
+    """What is chosen: makes the next level for any values; whom the others interpolate from follows these."""
+
+    def __init__(self, strength: float, kept: Tensor, layout: Layout, place: Tensor) -> None:
+        self._strength, self._chosen = strength, (kept, layout, place)
+
+    def __call__(self, A: Sharding, values: Tensor, radius: float) -> Coarser:
+        del radius
+        refuse_holes(A, A.diagonal(values), values)
+        strong = _graph(A, values, self._strength).strong
+        P, transfer = _interpolation(A, values, strong, *self._chosen)
+        coarse, entries = galerkin(A, values, P, transfer)
+        return Coarser(P, transfer, coarse, entries, None, 1, self)
 
 
 def _extended(A: Sharding, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ rounding, and so are the iterations. From a few thousand unknowns on, all proces
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from math import isfinite, log2
 from typing import TYPE_CHECKING, cast
@@ -59,8 +60,8 @@ class LatticeHierarchy:
 
     Parameters
     ----------
-    found
-        The lattice.
+    sharding, found
+        The matrix and its lattice.
     gathered
         Unknowns from which on a level is on every process.
     max_levels
@@ -84,6 +85,7 @@ class LatticeHierarchy:
 
     def __init__(
         self,
+        sharding: Sharding,
         found: LatticeOfParts,
         *,
         gathered: int,
@@ -91,30 +93,38 @@ class LatticeHierarchy:
         asked: bool,
         dtype: torch.dtype | None,
     ) -> None:
-        self._found, self._gathered, self._max_levels = found, gathered, max_levels
+        self._sharding, self._found = sharding, found
+        self._gathered, self._max_levels = gathered, max_levels
         self._asked, self._wanted = asked, dtype
         self._idle = torch.zeros(1, dtype=torch.int32, device=found.names.device)
         self._comm = found.grid.comm
 
     # --- set-up --------------------------------------------------------------------------------
 
-    def set_up(self, sharding: Sharding, values: Tensor) -> bool:
+    def set_up(self, values: Tensor) -> bool:
         """Make all levels of slot values ``[nnz_csr]``; False where the lattice does not suit them."""
         self._scale = power_scale(self._comm, values)
         values = values.detach()
-        made = self._made(sharding, values, self._wanted or torch.float32)
+        made = self._made(values, self._wanted or torch.float32)
         if made is None:
-            made = self._made(sharding, values, torch.float64)
+            made = self._made(values, torch.float64)
         return bool(made)
 
-    def _made(self, sharding: Sharding, values: Tensor, dtype: torch.dtype) -> bool | None:
+    def renewed(self, values: Tensor) -> LatticeHierarchy:
+        """Return a hierarchy for other slot values, with the boxes and plans of exchange of this one, which stays."""
+        out = copy(self)
+        out._asked = True
+        out.set_up(values)
+        return out
+
+    def _made(self, values: Tensor, dtype: torch.dtype) -> bool | None:
         """Do as `set_up` in one precision; None where that is not enough."""
         self.dtype = dtype
         self._levels: list[_Level] = []
         self.sizes: list[int] = []
         open_ = self._wanted is None and dtype is torch.float32
         lattice = self._found.lattice
-        grid, planes = self._found.stencils(sharding, values, dtype, self._scale)
+        grid, planes = self._found.stencils(self._sharding, values, dtype, self._scale)
         self.symmetric = self._mirrored(grid, lattice, planes)
         if not (self.symmetric or self._asked):
             return False

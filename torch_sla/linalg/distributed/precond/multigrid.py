@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.distributed.precond.aggregation import coarsen
+from torch_sla.linalg.distributed.precond.aggregation import Coarser, coarsen
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
 from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy, power_scale
@@ -63,6 +64,9 @@ class PartMultigrid:
     dtype
         Of the levels, and of what is exchanged in a cycle; None: float32 unless the diagonal spreads so widely, or the
         last level is so close to singular, that rounding would show.
+    renewable
+        Whether what other values can use is kept, some 50 bytes an unknown; see `DSparseTensor.preconditioner`, which
+        asks for it.
     """
 
     name: ClassVar[str] = "multigrid"
@@ -75,6 +79,7 @@ class PartMultigrid:
     max_levels: int = 20
     block: int | None = None
     dtype: Literal["float32", "float64"] | None = None
+    renewable: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS:
@@ -132,13 +137,14 @@ class PartMultigrid:
         else:
             dtype = None if self.dtype is None else getattr(torch, self.dtype)
         made = LatticeHierarchy(
+            sharding,
             found,
             gathered=self.coarse_size or _LATTICE_GATHERED,
             max_levels=self.max_levels,
             asked=asked,
             dtype=dtype,
         )
-        return made if made.set_up(sharding, values) else None
+        return made if made.set_up(values) else None
 
 
 @dataclass(frozen=True)
@@ -173,17 +179,35 @@ class Hierarchy:
         points: bool,
     ) -> None:
         self._options, self._points, self._edge = options, points, edge
+        self._sharding, self._vectors = sharding, near_nullspace
+        self.dtype = values.dtype
+        self._chosen: list[Callable[[Sharding, Tensor, float], Coarser]] = []
+        self._begin(values, wide)
+
+    def _begin(self, values: Tensor, wide: bool) -> None:
+        """Set up in single precision, and again in that of the values where that is not enough."""
+        options = self._options
         wanted = options.dtype or ("float64" if wide else "float32")
         dtype = torch.float32 if wanted == "float32" else values.dtype
-        self._scale = power_scale(sharding.rows.comm, values)
-        pivot = self._set_up(sharding, values, near_nullspace, dtype)
+        self._scale = power_scale(self._sharding.rows.comm, values)
+        pivot = self._set_up(values, dtype)
         if options.dtype is None and dtype is not values.dtype and pivot < _ROUNDED_PIVOT:
-            self._set_up(sharding, values, near_nullspace, values.dtype)
+            self._set_up(values, values.dtype)
 
-    def _set_up(
-        self, A: Sharding, values: Tensor, vectors: Tensor | None, dtype: torch.dtype
-    ) -> float:
+    @outside_transforms
+    def renewed(self, values: Tensor) -> Hierarchy:
+        """Return a hierarchy for other slot values, which keeps what was chosen: aggregates or points, if `renewable`.
+
+        Positions and plans of exchange are shared with this one, which stays what it is.
+        """
+        out = copy(self)
+        out._begin(values, spread_and_jumps(self._sharding, values)[0])
+        return out
+
+    def _set_up(self, values: Tensor, dtype: torch.dtype) -> float:
         """Make all levels; returns the smallest eigenvalue of the last over its largest."""
+        A, vectors = self._sharding, self._vectors
+        known = self._chosen if dtype is self.dtype else []
         options, edge = self._options, self._edge
         coarse_size = options.coarse_size or _GATHERED
         theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
@@ -191,6 +215,7 @@ class Hierarchy:
         if vectors is not None:
             vectors = vectors.detach().to(dtype)
         self._levels: list[_Level] = []
+        self._chosen = []
         self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
         while A.rows.n > coarse_size and len(self.sizes) < options.max_levels:
@@ -198,15 +223,29 @@ class Hierarchy:
             d = A.diagonal(a)
             inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
             radius = _radius(product, inverse, A)
-            made = (
-                keep_points(A, a, theta)
-                if self._points
-                else coarsen(A, a, vectors, edge, theta, options.damping, radius)
-            )
+            at = len(self._levels)
+            made: Coarser | None = None
+            if at < len(known):
+                made = known[at](A, a, radius)
+            elif not known and self._points:
+                made = keep_points(A, a, theta)
+            elif not known:
+                made = coarsen(
+                    A,
+                    a,
+                    vectors,
+                    edge,
+                    theta,
+                    options.damping,
+                    radius,
+                    renewable=options.renewable,
+                )
             steps = tuple(chebyshev_steps(radius, options.degree))
             if made is None:
                 break
             self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
+            if options.renewable and made.again is not None:
+                self._chosen.append(made.again)
             A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
             self.sizes.append(A.rows.n)
         if A.rows.n <= max(coarse_size, 2000):
