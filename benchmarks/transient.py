@@ -10,7 +10,7 @@
 - The gradient of the last output against the march.
 - Bytes held after a march under gradients, of all steps and of ten.
 - Sweeps over loads against one factorisation and the solves with it as one block, loads being at hand there: loads
-  that are sums of two, and a law that has to be evaluated at every quadrature point for every case.
+  that are sums of two, a law that has to be evaluated at every quadrature point for every case, and one on a side.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def sweep(what: str, of: PoissonProblem, name: str, cases: int, rounds: int, tab
     row, col = K.row_indices, K.col_indices
     values = torch.where(free[row] & free[col], K.values, (row == col).to(K.values))
     A = type(K).from_pattern(K.pattern, values)
-    b = torch.where(free, assembled.load, 0.0).T.contiguous()
+    load = torch.where(free, assembled.load, 0.0).expand(cases, -1)
+    b = load.T.contiguous()
 
     problem.solve()
 
@@ -194,6 +195,9 @@ def main() -> None:
     hump = "exp(-50*((x - a)**2 + (y - 0.5)**2))"
     other = plate(args.cells, source=hump, parameters=[Parameter("a")], **direct)
     sweep("loads that are no sums", other, "a", args.cases, args.rounds, table)
+    flux = [Dirichlet("left", 0.0), Neumann("right", flux="exp(-50*(y - a)**2)")]
+    side = plate(args.cells, boundary=flux, parameters=[Parameter("a")], **direct)
+    sweep("loads of a side that are no sums", side, "a", args.cases, args.rounds, table)
     print(table)
     print(f"\n{machine()}")
 

@@ -355,6 +355,42 @@ def bent() -> tuple[Any, dict[str, Any]]:
     return problem, {"points": points + 0.05 * _rand(*points.shape)}
 
 
+def waves() -> tuple[Any, dict[str, Any]]:
+    """A complex field with impedances and a perfectly matched layer."""
+    problem = sla.HelmholtzProblem(
+        mesh=sla.RectangleMesh(cells=(14, 9)),
+        wavenumber=sla.Parameter("k"),
+        refraction=sla.Parameter("n", on="cells"),
+        source="exp(-40*((x - 0.5)**2 + (y - 0.4)**2))",
+        boundary=[sla.Robin(["bottom", "top"], "-1j*k", 0.0)],
+        layer=sla.PML(lower=(0.2, 0.0), upper=(0.8, 1.0), thickness=0.2),
+        outputs=[
+            sla.Integral("power", "abs(u)**2"),
+            sla.Probe("size", at=[(0.3, 0.4), (0.7, 0.9)], quantity="abs(u)"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"k": _number(7.0), "n": 0.5 + _rand(252)}
+
+
+def coupled() -> tuple[Any, dict[str, Any]]:
+    """Two unknowns that react with each other, one of them a vector."""
+    problem = sla.WeakFormProblem(
+        mesh=sla.RectangleMesh(cells=(8, 5)),
+        unknowns=[sla.Unknown("w", shape="vector", order=2, test="q"), sla.Unknown("u", test="v")],
+        residual="(dot(k*grad(u), grad(v)) + 0.3*div(w)*v - v)*dx"
+        " + (inner(grad(w), grad(q)) - 0.2*u*q[1])*dx + u*v*ds",
+        parameters=[sla.Parameter("k", on="cells")],
+        boundary=[
+            sla.Dirichlet("left", (0.0, 0.0), unknown="w"),
+            sla.Dirichlet("right", 1.0, unknown="u"),
+        ],
+        outputs=[sla.Integral("a", "u"), sla.Integral("b", "dot(w, w)")],
+        solver=TIGHT,
+    )
+    return problem, {"k": _rand(80)}
+
+
 def _ring(n: int) -> SparseTensor:
     """A symmetric matrix of a ring, with weights."""
     i = torch.arange(n)
@@ -441,7 +477,20 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     for case in (
         *(disk, bracket, corner, stream, learned, two_materials, bar),
         *(rubber, written, drifting),
-        *(strip, rolled, sleeve, pinned, bent, system, drums, reaction, cases, marches),
+        *(
+            strip,
+            rolled,
+            sleeve,
+            pinned,
+            bent,
+            waves,
+            coupled,
+            system,
+            drums,
+            reaction,
+            cases,
+            marches,
+        ),
     )
 }
 
@@ -462,7 +511,9 @@ def solved(problem: Any, values: dict[str, Any]) -> Found:
     name = {"linear": "x", "nonlinear": "x", "eigen": "modes"}.get(
         problem.spec.type if shared else problem.type, "u"
     )
-    u = solution.whole(name) if shared else getattr(solution, name)
+    u = solution.whole(name) if shared else solution[name]
+    if problem.spec.is_complex if shared else problem.is_complex:
+        u = torch.view_as_real(u)
     fields = set(solution.numbers) if shared else set()
     outputs = {
         name: solution.whole(name) if shared and name in fields else solution[name]

@@ -13,7 +13,7 @@ from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, mixed_probe, probe
-from torch_sla.linalg.residual import REFINE, BatchResidual, Residual
+from torch_sla.linalg.residual import REFINE, Residual
 from torch_sla.linalg.scaling import equilibrate, scaled
 from torch_sla.linalg.sizes import sizes_of
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
 
-__all__ = ["Factored", "FactoredBatch", "column_norm", "refined"]
+__all__ = ["STEPS", "Factored", "column_norm", "refined", "suspicious"]
 
 # One solve with a fixed vector must grow by less than this share of 1/eps, or the condition number
 # is estimated in earnest: the vector may miss most of it, more in many dimensions.
 _SUSPICIOUS = 1e-2
 # Steps of refinement, and with factors whose pivots were replaced.
-_STEPS, _PERTURBED_STEPS = 4, 12
+STEPS, _PERTURBED_STEPS = 4, 12
 
 
-def _suspicious(n: int, dtype: torch.dtype) -> float:
+def suspicious(n: int, dtype: torch.dtype) -> float:
     """Return the growth ``‖A⁻¹ v‖ ‖A‖`` of a probe from which the condition number is to be estimated."""
     return _SUSPICIOUS / float(torch.finfo(dtype).eps * n**0.5)
 
@@ -187,7 +187,7 @@ class Factored:
             # One column costs half of two, or less.
             size = float(self._scaled_solve(values, mixed_probe(n, values), "n").abs().amax())
         self.growth = size * self.norm
-        if self.growth <= _suspicious(n, values.dtype):
+        if self.growth <= suspicious(n, values.dtype):
             return
         rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
         if not rcond >= eps:
@@ -282,7 +282,7 @@ def refined(
     x = factored.solve(values, b, mode)
     error = check(x)
     eps = torch.finfo(x.dtype).eps
-    steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else _STEPS
+    steps, limit = 0, _PERTURBED_STEPS if factored.perturbed else STEPS
     while steps < limit and REFINE * eps < error[1] < float("inf"):
         trial = x + factored.solve(values, check.r, mode)
         found = check(trial)
@@ -294,106 +294,6 @@ def refined(
         if slow:
             break
     return x, error, steps, check
-
-
-class FactoredBatch:
-    """Numeric factors of many square matrices on one pattern, and which of them are beyond doubt.
-
-    What needs care (scales, replaced pivots, suspicious growth) is not done here: such members are
-    not `sound`, and are for `Factored`.
-
-    Parameters
-    ----------
-    backend, numerics
-        The factors, as the backend made them; None for members that go alone.
-    values
-        ``[B, nnz_csr]``.
-    options
-        Of the solves.
-    proved
-        Whether singular members have been refused already.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        numerics: list[Numeric | None],
-        values: Tensor,
-        options: SolveOptions,
-        *,
-        proved: bool = False,
-    ) -> None:
-        self._backend = backend
-        self._numerics = [numeric for numeric in numerics if numeric is not None]
-        if not self._numerics:
-            raise SolveError(
-                Result.BREAKDOWN, "no matrix of the batch could be factorised with all"
-            )
-        self._options = replace(options, preconditioner=None)
-        self.pattern = self._numerics[0].symbolic.pattern
-        self.nbytes = sum(numeric.nbytes for numeric in self._numerics)
-        good = [numeric is not None and not numeric.perturbed for numeric in numerics]
-        self.sound = torch.tensor(good, device=values.device)
-        here = [k for k, numeric in enumerate(numerics) if numeric is not None]
-        self._here = (
-            None if len(here) == len(numerics) else torch.tensor(here, device=values.device)
-        )
-        self._sizes = sizes_of(self.pattern, values)
-        if not proved:
-            n = self.pattern.shape[0]
-            growth = self._probe(values) * self._sizes.columns
-            self.sound &= growth <= _suspicious(n, values.dtype)
-            self.sound &= ~self._sizes.uneven
-
-    def _probe(self, values: Tensor) -> Tensor:
-        """Return the largest entry of each member's solution for one vector."""
-        known = [numeric.probed for numeric in self._numerics]
-        if None not in known:
-            return self._placed(self._sizes.columns.new_tensor(known))
-        probes = mixed_probe(self.pattern.shape[0], values).expand(len(values), -1, 1)
-        return self._substitute(values, probes, "n").abs().amax((1, 2))
-
-    def _substitute(self, values: Tensor, b: Tensor, mode: Mode) -> Tensor:
-        """Solve with all factors there are; NaN for members without."""
-        here, options = self._here, self._options
-        if here is None:
-            return self._backend.solve_batch(self._numerics, values, b, mode, options=options)
-        return self._placed(
-            self._backend.solve_batch(self._numerics, values[here], b[here], mode, options=options)
-        )
-
-    def _placed(self, found: Tensor) -> Tensor:
-        """Put what members with factors have in its place, NaN in those of the others."""
-        if self._here is None:
-            return found
-        out = found.new_full((len(self.sound), *found.shape[1:]), float("nan"))
-        return out.index_copy_(0, self._here, found)
-
-    def solve(
-        self, values: Tensor, b: Tensor, mode: Mode, truth: Mode, options: SolveOptions
-    ) -> tuple[Tensor, Tensor, BatchResidual, int]:
-        """Solve and refine ``op(A_i) x_i = b_i``, ``b`` ``[B, n, K]``.
-
-        Returns
-        -------
-        x, good, check, steps
-            Solutions, which of them are beyond doubt ``[B]``, what was measured, refinement steps.
-        """
-        check = BatchResidual(self.pattern, values, b, truth, self._sizes)
-        x = self._substitute(values, b, mode)
-        check(x)
-        steps, target = 0, REFINE * torch.finfo(x.dtype).eps
-        while steps < _STEPS and bool((self.sound & (check.backward > target)).any()):
-            before = check.backward
-            trial = x + self._substitute(values, check.r, mode)
-            check(trial)
-            better = check.backward < before
-            x, steps = torch.where(better[:, None, None], trial, x), steps + 1
-            if not bool(better.all()):
-                check(x)
-            if not bool((self.sound & (check.backward < 0.5 * before)).any()):
-                break
-        return x, self.sound & check.accepted(options), check, steps
 
 
 def column_norm(pattern: Pattern, values: Tensor) -> float:

@@ -13,7 +13,8 @@ from torch_sla.linalg.adjoint.inverse_entries import inverse_entries
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored, FactoredBatch
+from torch_sla.linalg.batches import FactoredBatch
+from torch_sla.linalg.direct import Factored
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kept import Kept
 from torch_sla.linalg.kernels import sparse as kernels

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch_sla.errors import SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import Factored, FactoredBatch, column_norm
+from torch_sla.linalg.batches import FactoredBatch
+from torch_sla.linalg.direct import Factored, column_norm
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.rcond import inverse_norm

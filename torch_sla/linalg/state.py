@@ -6,7 +6,6 @@ from collections import deque
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,20 +15,21 @@ from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import refined
+from torch_sla.linalg.extremes import look, powers
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite, largest_entry
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.linalg.kernels.threads import spread
-from torch_sla.linalg.known import Known
-from torch_sla.linalg.residual import ACCEPT, Residual, judge, largest_entries
+from torch_sla.linalg.residual import ACCEPT, Residual, judge
 from torch_sla.linalg.together import factorize_together, iterate_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
+    from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.plan.rules import Candidate
@@ -276,7 +276,7 @@ class SolverState(Kept, Whole):
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
         nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
-        finite, zero, extreme = _look(values if self._known is None else self._known, b)
+        finite, zero, extreme = look(values if self._known is None else self._known, b)
         if not finite:
             return SolveInfo(
                 Result.NONFINITE,
@@ -291,7 +291,7 @@ class SolverState(Kept, Whole):
             return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(nan.shape)
         scale, shrink = None, 1.0
         if extreme:
-            scale = _powers(b)
+            scale = powers(b)
             b, shrink = b / scale, float(scale.amax())
             x0 = None if x0 is None else x0 / scale
         notes: list[str] = []
@@ -479,35 +479,3 @@ class SolverState(Kept, Whole):
             x, error, info.result = trial, found, more.result
         info.residual, info.backward_error = error
         return x, info, check
-
-
-def _look(values: Tensor | Known, b: Tensor) -> tuple[bool, bool, bool]:
-    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    entry = values.entry if isinstance(values, Known) else largest_entry(values)
-    if not b.numel():
-        return isfinite(entry), True, False
-    columns = (
-        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
-    )
-    sizes = largest_entries(columns)  # NaN where there is one
-    largest, *found = torch.cat([entry.reshape(1), sizes]).tolist()
-    bound = _bound(b)
-    finite = isfinite(largest) and all(isfinite(size) for size in found)
-    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
-    return finite, not any(found), extreme
-
-
-def _bound(b: Tensor) -> float:
-    return float(torch.finfo(b.dtype).max ** 0.25)
-
-
-def _powers(b: Tensor) -> Tensor:
-    """Powers of two ``[K]`` that bring extreme columns to about one.
-
-    Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
-    has to be divided by the largest of them, which tightens it for the others.
-    """
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    powers = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
-    return torch.where(extreme, powers, 1.0)

@@ -241,3 +241,20 @@ def test_second_derivatives_through_sums_over_processes(ranks: Ranks) -> None:
         torch.testing.assert_close(found["u"], alone["u"], rtol=1e-9, atol=1e-12)
         # A direction that misses what other processes add would cost Newton's method its rate.
         assert found["iterations"] == alone["iterations"] < 12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+def test_the_derivative_of_a_single_unknown(dtype: torch.dtype) -> None:
+    v, zero = torch.full((1,), 3.0, dtype=dtype, requires_grad=True), torch.zeros(1).long()
+    (w, _) = SparseTensor(v, zero, zero, (1, 1)).partition(1).eigs(k=1)
+    (slope,) = torch.autograd.grad(w.abs().square().sum(), v)
+    torch.testing.assert_close(slope, torch.full_like(v, 6.0), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_defective_eigenvalues_have_no_derivative_in_any_precision(dtype: torch.dtype) -> None:
+    v = torch.tensor([1.0, 1.0, 1.0, 0.2], dtype=dtype, requires_grad=True)
+    row, col = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 2])
+    (w, _) = SparseTensor(v, row, col, (3, 3)).partition(2).eigs(k=1)
+    with pytest.raises(GradientError):
+        torch.autograd.grad(w.real.sum(), v)

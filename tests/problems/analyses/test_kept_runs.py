@@ -265,7 +265,10 @@ def test_a_march_that_was_killed_twice_and_damaged_goes_on(tmp_path) -> None:
     newest.write_bytes(newest.read_bytes()[:100])
     told: list[int] = []
     found = problem.solve(resume=tmp_path, progress=lambda p: told.append(p.done))
-    assert told[0] == 5  # the damaged state is skipped
+    assert told[0] in (
+        5,
+        6,
+    )  # the damaged state is skipped; after step 5 one is saved if there was time
     same_march(problem.solve(), found)
 
 

@@ -52,12 +52,10 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
             "solver.backend 'scipy'",
         ),
         (
-            sla.WeakFormProblem(
-                mesh=sla.RectangleMesh(cells=(2, 2)),
-                unknowns=[sla.Unknown("u", test="v"), sla.Unknown("w", test="q")],
-                residual="(dot(grad(u), grad(v)) + w*v + u*q)*dx",
+            sla.EigenProblem(
+                of=sla.HelmholtzProblem(mesh=sla.RectangleMesh(cells=(2, 2)), wavenumber=1.0), k=1
             ),
-            "may be a saddle point",
+            "eigen of helmholtz",
         ),
         (
             sla.HyperelasticityProblem(

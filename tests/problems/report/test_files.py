@@ -11,17 +11,23 @@ import pytest
 import torch
 
 from torch_sla import (
+    LBFGS,
+    BoxMesh,
+    DesignProblem,
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
     Field,
     Integral,
+    IntervalMesh,
     LinearProblem,
     Parameter,
     PoissonProblem,
     RectangleMesh,
+    StokesProblem,
     SweepProblem,
     TransientProblem,
+    Variable,
 )
 from torch_sla.errors import ArgumentError
 
@@ -127,3 +133,117 @@ def test_without_a_mesh_there_is_no_series(tmp_path) -> None:
     )
     with pytest.raises(ArgumentError, match="no fields on a mesh"):
         cases.solve().save(tmp_path / "x.pvd")
+
+
+# Edges, faces and the middle of each cell by its corners, in the order of VTK's node numbers (VTK User's Guide,
+# cells of second order).
+MIDDLES = {
+    "line3": [(0, 1)],
+    "triangle6": [(0, 1), (1, 2), (2, 0)],
+    "quad9": [(0, 1), (1, 2), (2, 3), (3, 0), (0, 1, 2, 3)],
+    "tetra10": [(0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3)],
+    "hexahedron27": [
+        *[
+            (0, 1),
+            (1, 2),
+            (2, 3),
+            (3, 0),
+            (4, 5),
+            (5, 6),
+            (6, 7),
+            (7, 4),
+            (0, 4),
+            (1, 5),
+            (2, 6),
+            (3, 7),
+        ],
+        *[(0, 3, 7, 4), (1, 2, 6, 5), (0, 1, 5, 4), (3, 2, 6, 7), (0, 1, 2, 3), (4, 5, 6, 7)],
+        (0, 1, 2, 3, 4, 5, 6, 7),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "cell"),
+    [
+        (IntervalMesh(cells=3), "line3"),
+        (RectangleMesh(cells=(2, 2)), "triangle6"),
+        (RectangleMesh(cells=(2, 2), cell="quad"), "quad9"),
+        (BoxMesh(cells=(1, 1, 2), cell="tetra"), "tetra10"),
+        (BoxMesh(cells=(1, 2, 1), cell="hexahedron"), "hexahedron27"),
+    ],
+)
+def test_fields_of_order_two_are_written_on_cells_of_order_two(tmp_path, mesh, cell) -> None:
+    problem = PoissonProblem(
+        mesh=mesh,
+        order=2,
+        source=-2.0,
+        boundary=[Dirichlet(["left", "right"], "x**2")],
+        outputs=[Field("place", "x", on="nodes"), Field("slope", "grad(u)", on="cells")],
+    )
+    solution = problem.solve()
+    solution.save(tmp_path / "u.vtu")
+    solution.save(tmp_path / "u.pvd")
+    for found in (meshio.read(tmp_path / "u.vtu"), read(tmp_path / "u.pvd")[1][0]):
+        assert list(found.cells_dict) == [cell]
+        cells, x = found.cells_dict[cell], found.points
+        corners = problem.mesh_data().reference.n_vertices
+        assert cells.shape[1] == corners + len(MIDDLES[cell])
+        for k, around in enumerate(MIDDLES[cell]):
+            middle = x[cells[:, list(around)]].mean(1)
+            np.testing.assert_allclose(x[cells[:, corners + k]], middle, atol=1e-14)
+        np.testing.assert_allclose(found.point_data["u"], x[:, 0] ** 2, atol=1e-9)
+        np.testing.assert_allclose(found.point_data["place"], x[:, 0], atol=1e-14)
+        assert len(found.cell_data["slope"][0]) == len(cells)
+
+
+def test_unknowns_of_lower_order_modes_and_moved_points_are_written_with_the_others(
+    tmp_path,
+) -> None:
+    flow = StokesProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        viscosity=1.0,
+        boundary=[
+            Dirichlet(["bottom", "top"], (0.0, 0.0), unknown="u"),
+            Dirichlet(["left", "right"], ("4*y*(1 - y)", "0"), unknown="u"),
+        ],
+    )
+    solution = flow.solve()
+    solution.save(tmp_path / "flow.vtu")
+    found = meshio.read(tmp_path / "flow.vtu")
+    x = found.points
+    assert set(found.cells_dict) == {"triangle6"}
+    np.testing.assert_allclose(found.point_data["u"][:, 0], 4 * x[:, 1] * (1 - x[:, 1]), atol=1e-8)
+    level = found.point_data["p"] + 8 * x[:, 0]
+    np.testing.assert_allclose(level, level[0], atol=1e-7)
+    plate = PoissonProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        order=2,
+        diffusivity=Parameter("k", on="nodes"),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+    search = DesignProblem(
+        of=plate,
+        variables=[Variable("k", bounds=(0.5, 3.0), initial="1 + x")],
+        objective="mean",
+        optimizer=LBFGS(max_iterations=1),
+    )
+    found = search.solve()
+    found.save(tmp_path / "design.vtu")
+    written = meshio.read(tmp_path / "design.vtu")
+    assert len(written.points) == len(written.point_data["k"]) == 25
+    np.testing.assert_allclose(written.point_data["k"][:9], found.design["k"])
+    drum = PoissonProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        order=2,
+        boundary=[Dirichlet(["left", "right", "bottom", "top"], 0.0)],
+    )
+    points = 2.0 * drum.mesh_data().points
+    modes = EigenProblem(of=drum, k=2).solve(points=points)
+    modes.save(tmp_path / "drum.vtu")
+    found = meshio.read(tmp_path / "drum.vtu")
+    assert found.points[:, :2].max() == 2.0
+    assert len(found.points) == len(found.point_data["mode_1"]) == 49
+    assert found.point_data["mode_1"].max() == pytest.approx(float(modes.modes[0].max()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch_sla.assembly.mesh.build import make_mesh
-from torch_sla.assembly.mesh.curve import curved
+from torch_sla.assembly.mesh.curve import curved, raised
 from torch_sla.assembly.mesh.extrude import extrude
 from torch_sla.assembly.mesh.files import read_mesh, write_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
@@ -37,6 +37,7 @@ __all__ = [
     "partition",
     "partition_boxes",
     "partition_cells",
+    "raised",
     "read_mesh",
     "rectangle_mesh",
     "refine",

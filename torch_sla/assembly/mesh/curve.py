@@ -1,7 +1,8 @@
-"""Second-order cells whose boundary nodes lie on a given curve or surface."""
+"""Second-order cells: straight ones, and those whose boundary nodes lie on a given curve or surface."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +17,38 @@ from torch_sla.errors import MeshError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["curved"]
+__all__ = ["curved", "raised"]
 
 _SECOND = {name: second for second, (name, order) in CELL_TYPES.items() if order == 2}
+
+
+def raised(mesh: Mesh) -> Mesh:
+    """Give straight cells the points of second-order ones, in the middle of edges, faces and cells; nothing bends.
+
+    Points keep their numbers, and the new ones come behind them.
+
+    Raises
+    ------
+    MeshError
+        If the mesh is of second order already.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly.mesh import rectangle_mesh
+    >>> raised(rectangle_mesh((1, 1))).points[4:].tolist()
+    [[0.5, 0.0], [1.0, 0.5], [0.5, 0.5], [0.5, 1.0], [0.0, 0.5]]
+    """
+    name, order = CELL_TYPES[mesh.cell]
+    if order != 1:
+        raise MeshError(f"mesh: its {mesh.cell} cells are of second order already")
+    element = lagrange(name, 2)
+    cells, count = number_nodes(mesh, element)
+    straight = torch.einsum(
+        "qk,cka->cqa", mesh.geometry.values(element.nodes).to(mesh.points), mesh.points[mesh.cells]
+    )
+    points = mesh.points.new_empty(count, mesh.dim)
+    points[cells.flatten()] = straight.flatten(0, 1)
+    return replace(mesh, points=points, cells=cells, cell=_SECOND[name])
 
 
 def curved(mesh: Mesh, surfaces: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> Mesh:
@@ -45,16 +75,8 @@ def curved(mesh: Mesh, surfaces: Mapping[str, Callable[[Tensor], Tensor]] | None
     >>> curved(rectangle_mesh((1, 1))).cell
     'triangle6'
     """
-    name, order = CELL_TYPES[mesh.cell]
-    if order != 1:
-        raise MeshError(f"mesh: its {mesh.cell} cells are of second order already")
-    element = lagrange(name, 2)
-    cells, count = number_nodes(mesh, element)
-    straight = torch.einsum(
-        "qk,cka->cqa", mesh.geometry.values(element.nodes).to(mesh.points), mesh.points[mesh.cells]
-    )
-    points = mesh.points.new_empty(count, mesh.dim)
-    points[cells.flatten()] = straight.flatten(0, 1)
+    fine = raised(mesh)
+    element, cells, points = fine.geometry, fine.cells, fine.points
     shift = torch.zeros_like(points)
     for tag, project in (surfaces or {}).items():
         facets = mesh.select_facets(tag)
@@ -73,7 +95,7 @@ def curved(mesh: Mesh, surfaces: Mapping[str, Callable[[Tensor], Tensor]] | None
     result = trusted_mesh(
         curved_points.detach().cpu().numpy(),
         cells.cpu().numpy(),
-        _SECOND[name],
+        fine.cell,
         dict(mesh.cell_tags),
         tags,
     )

@@ -114,7 +114,7 @@ class PartGeneral:
         del mass
         A = self._operator(values.detach())
         w, V, Q = w.detach(), V.detach(), Q.detach()
-        space, comm = self.space, self.A.rows.comm
+        space, comm = PartSpace(self.A.rows, border=1), self.A.rows.comm
         scale = max(self._norm, torch.finfo(w.dtype).tiny)
         one = 1 if comm.rank == 0 else 0
         W, Z = torch.zeros_like(V), torch.zeros_like(V)
@@ -136,12 +136,13 @@ class PartGeneral:
             rhs = torch.zeros(n + one, 2, dtype=V.dtype, device=V.device)
             rhs[n:, 0], rhs[:n, 1] = scale, Q[:, i]
             done = gmres(bordered, rhs, options=options, space=space)
-            left = space.norm(rhs - bordered(done.x)) / space.norm(rhs).clamp(min=1e-300)
+            unit = space.norm(rhs)
+            left = space.norm(rhs - bordered(done.x)) / torch.where(unit > 0, unit, 1.0)
             W[:, i], Z[:, i] = done.x[:n, 0], done.x[:n, 1]
             size = float(space.norm(W[:, i : i + 1])[0])
-            if float(left.max()) > (1e-8 if double else 1e-3):
+            if not float(left.max()) <= (1e-8 if double else 1e-3):
                 raise GradientError(_UNSOLVED.format(i))
-            if size * torch.finfo(w.dtype).eps ** 0.5 > 0.1:
+            if not size * torch.finfo(w.dtype).eps ** 0.5 <= 0.1:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 

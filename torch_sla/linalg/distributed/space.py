@@ -19,14 +19,21 @@ class PartSpace(VectorSpace):
     """Vectors of a layout; a tensor holds what this process holds of them.
 
     Every inner product is one all-reduction, and several at once (`inner`, `dots`, `gram`) are one together.
+
+    Parameters
+    ----------
+    layout
+        Who has which unknown.
+    border
+        How many unknowns there are beside those, in rows after them.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, border: int = 0) -> None:
+        self.layout, self.border = layout, border
 
     def size(self, x: Tensor) -> int:
         del x
-        return self.layout.n
+        return self.layout.n + self.border
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         return self.layout.comm.reduce(super().dot(x, y))

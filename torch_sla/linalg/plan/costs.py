@@ -46,7 +46,7 @@ _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # Entries that take the place of those of earlier values, in terms of entries in fresh memory; and bytes of
 # factors that are made before old ones go.
 _AGAIN, _FRESH_BYTES = 0.45, 6e7
-# A factorisation with both triangles, in terms of one with one.
+# Time and entries of a factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
 _BASIS = {
@@ -179,10 +179,10 @@ def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
     return machine.solve + machine.stream(moved / _PASSES) * _PASSES, moved
 
 
-def _held(facts: Facts) -> float:
+def _held(facts: Facts, copies: int = _COPIES) -> float:
     """Bytes of vectors and copies of the values."""
     size = facts.dtype.itemsize
-    return size * (_COPIES * facts.nnz + _VECTORS * facts.rows * min(facts.rhs, 16))
+    return size * (copies * facts.nnz + _VECTORS * facts.rows * min(facts.rhs, 16))
 
 
 def _weight(facts: Facts) -> float:
@@ -213,7 +213,8 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
             machine.entry * c.stored + machine.flop * c.front_flops
         )
         numeric *= 1.25 if method.name == "ldlt" else 1.0
-        both = 1 if symmetric else 2
+        # Two triangles; single matrices store the blocks on the diagonal once.
+        both = 1.0 if symmetric else 2.0 if lanes else _BOTH
         if lanes:
             numeric = (
                 both * weight * (machine.entry * _LANES_ENTRY * c.stored + machine.flop * flops)
@@ -221,7 +222,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         elif not symmetric:
             numeric *= _BOTH
         stored, working = (
-            float(both * c.stored),
+            both * c.stored,
             c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
         )
         # All members of a batch are held at once.
@@ -233,7 +234,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     else:
         # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
         wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
-        wide = wide if facts.diagonal else 1.7 * wide
+        wide = wide if facts.diagonal else 1.7 * max(1.0, n / 2e4) ** 0.16 * wide
         entries, flops = 2.1 * entries * wide, flops * wide**2
         numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
         stored = entries / 2
@@ -257,7 +258,8 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     kind = "exactly" if exact else "about"
     return Estimate(
         seconds,
-        nbytes + _held(facts),
+        # Only what is scaled, or turned for SuperLU, is copied twice.
+        nbytes + _held(facts, 1 if (backend, method.name) == ("native", "cholesky") else _COPIES),
         (factorisations * flops + solves * columns * 2 * entries) * (4 if weight >= 2 else 1),
         traffic,
         f"{kind} {entries:.3g} factor entries, {flops:.3g} flops",

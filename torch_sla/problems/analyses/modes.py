@@ -340,8 +340,8 @@ class ModalSolution(Drawn, AlgebraSolution):
         for i, mode in enumerate(self._flat):
             for name in inner.ranks:
                 called = f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}"
-                at_points |= real_parts(called, inner.at_points(mode.detach(), name))
-        write_mesh(path, inner.mesh, at_points, {}, points=self.points)
+                at_points |= real_parts(called, inner.at_points(mode.detach(), name, full=True))
+        write_mesh(path, inner.full_mesh, at_points, {}, points=inner.filled(self.points.detach()))
 
 
 def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:

@@ -126,7 +126,8 @@ class _SharedDesign(Design):
             states, found = opened(folder, resume, same, whole=True)
             return found
 
-        return states, told(self._comm, self._where, look)
+        state = told(self._comm, self._where, look)
+        return states, state
 
 
 class _SharedModel:

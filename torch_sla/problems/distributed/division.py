@@ -66,7 +66,7 @@ class Share:
     held
         Where entries of this part are in a vector of the process.
     points, nodes
-        Which mesh point, and which node of the first field, of the window each of `rows` is; on the host.
+        Which mesh point, and which node of each field, of the window each of `rows` is; on the host.
     points_of
         Part that each mesh point of `rows` belongs to.
     """
@@ -83,7 +83,7 @@ class Share:
     again: Tensor
     held: slice
     points: Tensor
-    nodes: Tensor
+    nodes: Mapping[str, Tensor]
     points_of: Tensor
 
     @cached_property
@@ -358,26 +358,40 @@ class Division:
             yield self.window.tied.get(unknown.name, alone)
 
     @cached_property
-    def shown(self) -> tuple[Tensor, Tensor]:
-        """Nodes of the first field that belong to this process: numbers in the whole, and where they are in a vector.
+    def shown(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of each field the nodes of this process: numbers in the whole, and where they are in a vector ``[m, c]``.
 
         Of nodes that repeat each other, all are shown.
         """
-        c, order = self.model.dofs.components, self.model.unknowns[0].order
         empty = torch.zeros(0, dtype=torch.int64, device=self.device)
-        numbers, places = [empty], [empty]
-        for s in self.shares:
-            first = s.owned[s.owned < s.rows.dofs.n][::c]
-            number = self.window.nodes[order][s.nodes[(first // c).cpu()]].to(self.device)
-            rank = number.argsort()
-            numbers.append(number[rank])
-            places.append((s.order[first[rank]] + s.held.start) // c)
-        return torch.cat(numbers), torch.cat(places)
+        found = {}
+        for unknown, (name, dofs) in zip(
+            self.model.unknowns, self.model.numbering.fields.items(), strict=True
+        ):
+            c = dofs.components
+            numbers, places = [empty], [empty.reshape(0, c)]
+            for s in self.shares:
+                here = s.rows.numbering.ranges[name]
+                own = s.owned[(s.owned >= here.start) & (s.owned < here.stop)][::c]
+                nodes = s.nodes[name][((own - here.start) // c).cpu()]
+                number = self.window.nodes[unknown.order][nodes].to(self.device)
+                rank = number.argsort()
+                numbers.append(number[rank])
+                each = own[rank, None] + torch.arange(c, device=self.device)
+                places.append(s.order[each] + s.held.start)
+            found[name] = (torch.cat(numbers), torch.cat(places))
+        return found
+
+    def shaped(self, u: Tensor, name: str) -> Tensor:
+        """Return a field at the nodes of this process ``[*, m(, c)]``, from unknowns ``[*, n_held]``."""
+        places = self.shown[name][1]
+        by_node = u.index_select(-1, places.flatten())
+        return by_node if places.shape[1] == 1 else by_node.unflatten(-1, tuple(places.shape))
 
     @property
-    def n_nodes(self) -> int:
-        """Number of nodes of the first field in the whole."""
-        return self.window.most[self.model.unknowns[0].order]
+    def n_nodes(self) -> dict[str, int]:
+        """Number of nodes of each field in the whole."""
+        return {u.name: self.window.most[u.order] for u in self.model.unknowns}
 
     @cached_property
     def spread_of_points(self) -> float:
@@ -448,7 +462,13 @@ class Division:
             again=torch.stack([number[owned[held]], given[own_at[held]]]).to(move),
             held=self.layout.part_slice(part),
             points=points,
-            nodes=names[: rows.dofs.n : rows.dofs.components] // rows.dofs.components,
+            nodes={
+                name: (names[here][:: dofs.components] - self.model.numbering.ranges[name].start)
+                // dofs.components
+                for (name, dofs), here in zip(
+                    rows.numbering.fields.items(), rows.numbering.ranges.values(), strict=True
+                )
+            },
             points_of=self.point_part[points].to(move),
         )
         return share, ghosts

@@ -132,7 +132,9 @@ class SharedModel:
         """Return the norm of what the unknowns are added to; all processes call it together."""
         if not self.whole.rest(scene):  # type: ignore[arg-type]
             return 0.0
-        return self.division.spread_of_points * float(self.division.n_nodes**0.5)
+        return self.division.spread_of_points * float(
+            next(iter(self.division.n_nodes.values())) ** 0.5
+        )
 
     @cached_property
     def near_nullspace(self) -> Tensor | None:

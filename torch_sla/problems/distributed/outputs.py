@@ -283,7 +283,7 @@ class Total(Quantity):
         part = s.rows.model.part
         if part is None or not len(at):
             # Somewhere in the part, for the shape; it counts nothing.
-            centre = s.rows.model.mesh.centroids[:1].to(s.rows.u.dtype)
+            centre = s.rows.model.mesh.centroids[:1].to(s.rows.model.dtype)
             value = 0.0 * s.rows.at(output.quantity, centre, f"{self.path}.quantity").detach()
             return value.expand(len(output.points), *value.shape[1:])
         value = s.rows.at(output.quantity, at, f"{self.path}.quantity")

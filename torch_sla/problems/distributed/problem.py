@@ -270,14 +270,13 @@ class DistributedProblem:
 
     def _checked(self, start: Tensor) -> Tensor:
         division = self.division
-        c, places = division.model.dofs.components, division.shown[1]
         flat = start.detach().flatten().to(self.device, division.model.field_dtype)
-        if flat.numel() != len(places) * c:
+        places = torch.cat([place.flatten() for _, place in division.shown.values()])
+        if flat.numel() != len(places):
             raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; this process has {len(places) * c} unknowns of its own"
+                f"start has shape {tuple(start.shape)}; this process has {len(places)} unknowns of its own"
             )
-        held = flat.new_zeros(division.layout.n_held // c, c)
-        return held.index_copy(0, places, flat.reshape(-1, c)).flatten()
+        return flat.new_zeros(division.layout.n_held).index_copy(0, places, flat)
 
     def value_and_grad(
         self,

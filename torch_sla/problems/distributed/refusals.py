@@ -13,8 +13,7 @@ TYPES: dict[str, str | None] = {
     "poisson": None,
     "elasticity": None,
     "hyperelasticity": None,
-    "helmholtz": "its indefinite complex matrix needs a direct solver or a shifted Laplacian, and neither works on "
-    "several processes",
+    "helmholtz": None,
     "stokes": "its saddle-point matrix needs a block preconditioner, and none works on several processes",
     "weak_form": None,
     "linear": None,
@@ -35,15 +34,12 @@ def refusal(spec: Problem) -> str | None:
     if getattr(spec, "damped", False) and spec.type == "eigen":
         return "eigen: damped modes come of factors, which one process makes; leave the damping out"
     if spec.inner is not None and spec.type != "design":
-        return refusal(spec.inner)
+        inner = spec.inner
+        if spec.type in ("transient", "eigen") and (len(inner.fields) > 1 or inner.is_complex):
+            return f"{spec.type} of {inner.type}: one process finds modes and marches of several or complex unknowns"
+        return refusal(inner)
     if getattr(spec, "control", "load") == "arc_length":
         return "control: arc_length follows its path in one process; several apply the loads in steps (control: load)"
-    fields = getattr(spec, "fields", {})
-    if spec.type == "weak_form" and len(fields) > 1:
-        return (
-            f"weak_form: with several unknowns ({' '.join(fields)}) its matrix may be a saddle point, for which no "
-            "preconditioner works on several processes"
-        )
     if spec.solver.backend not in ("auto", "pytorch"):
         return (
             f"solver.backend {spec.solver.backend!r} works in one process; the methods of several are those of "

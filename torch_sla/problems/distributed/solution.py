@@ -166,7 +166,8 @@ class DistributedSolution(SolutionInParts):
     Attributes
     ----------
     u
-        The field at the nodes that belong to this process ``[n]``, a vector field ``[n, dim]``.
+        The (first) field at the nodes that belong to this process ``[n]``, a vector field ``[n, dim]``. Of several
+        unknowns each is there by name: ``solution["p"]``.
     outputs
         By name: numbers and probes are the same everywhere; a `Field` has this process's sites.
     numbers
@@ -188,8 +189,10 @@ class DistributedSolution(SolutionInParts):
     ) -> None:
         division = problem.division
         counts = division.counts
-        numbers = {"u": division.shown[0], **numbers_of_fields(division)}
-        sizes = {"u": division.n_nodes}
+        names = dict(zip(self._called(division), division.shown.items(), strict=True))
+        numbers = {called: number for called, (_, (number, _)) in names.items()}
+        sizes = {called: division.n_nodes[name] for called, (name, _) in names.items()}
+        numbers |= numbers_of_fields(division)
         for output in division.spec.outputs:
             if isinstance(output, Field):
                 sizes[output.name] = counts[output.on]
@@ -197,16 +200,20 @@ class DistributedSolution(SolutionInParts):
         self.flat, self.u = u, self._shaped(u)
         self.points = points
 
-    def _shaped(self, u: Tensor) -> Tensor:
-        """Return unknowns ``[*, n_held]`` node by node."""
+    @staticmethod
+    def _called(division: Division) -> list[str]:
+        """Return the names of the fields; one alone is ``u``, whatever it is called."""
+        names = list(division.shown)
+        return names if len(names) > 1 else ["u"]
+
+    def _shaped(self, u: Tensor, name: str | None = None) -> Tensor:
+        """Return unknowns ``[*, n_held]`` of a field, the first one by default, node by node."""
         division = self.problem.division
-        c, places = division.model.dofs.components, division.shown[1]
-        if c == 1:
-            return u.index_select(-1, places).to(self.home)
-        by_node: Tensor = u.unflatten(-1, (-1, c))
-        return by_node.index_select(-2, places).to(self.home)
+        return division.shaped(u, name or next(iter(division.shown))).to(self.home)
 
     def __getitem__(self, name: str) -> Tensor:
+        if name in self.problem.division.shown and len(self.problem.division.shown) > 1:
+            return self._shaped(self.flat, name)
         return self.u if name == "u" else super().__getitem__(name)
 
     @property

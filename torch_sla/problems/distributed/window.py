@@ -307,8 +307,11 @@ def _ties(spec: FieldProblem, mesh: Mesh) -> _Ties:
         to = select_facets(mesh, condition.to, f"boundary.{i}.to")
         unknown = unknowns[condition.unknown or next(iter(unknowns))]
         dofs = Dofs(mesh, lagrange(mesh.reference.name, unknown.order))
-        points.append(partners(places, on, to))
-        a, b = partners(dofs, on, to)
+        try:
+            points.append(partners(places, on, to))
+            a, b = partners(dofs, on, to)
+        except MeshError as error:
+            raise SpecError(str(error), path=f"boundary.{i}.to") from None
         _, number = nodes.get(unknown.name, (0, torch.arange(dofs.n_nodes)))
         changed = True
         while changed:  # a corner repeats one that repeats another

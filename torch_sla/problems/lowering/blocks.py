@@ -29,7 +29,8 @@ __all__ = ["Blocks", "blocks_of", "solve_blocks"]
 _BYTES = 256_000_000
 """Of one vector for each member of a block; about six of them are made on the way."""
 _PIECE = 8_000_000
-"""Of a law at the quadrature points for each member of a piece: what is made of it stays near the processor."""
+"""Of a law at the quadrature points, or of a vector where it is on the boundary, for each member of a piece: what is
+made of it stays near the processor."""
 
 
 class Blocks(NamedTuple):
@@ -90,7 +91,9 @@ def blocks_of(model: Model, scene: Scene) -> Blocks | None:
     dim = max(range(len(batch)), key=batch.__getitem__)
     beside, item = prod(batch) // max(batch[dim], 1), model.field_dtype.itemsize
     width = _width(batch[dim], model.numbering.n * item * beside, _BYTES)
-    piece = _width(width, model.counts["quadrature"] * item * beside, _PIECE)
+    inside = names & model.names_in(lambda path: path[0] not in ("boundary", "outputs"))
+    longest = model.counts["quadrature"] if inside else model.numbering.n
+    piece = _width(width, longest * item * beside, _PIECE)
     return Blocks(batch, dim, width, piece) if piece < batch[dim] else None
 
 
@@ -120,6 +123,7 @@ def solve_blocks(
         shape = (*blocks.batch[:dim], count, *blocks.batch[dim + 1 :])
         load = values.new_empty(n, *shape).movedim(0, -1)
         push = values.new_empty(*shape, n) if again else None
+        pieces = []
         for some, piece in blocks.scenes(scene, members):
             F, g = model.loads(piece), model.compiled.sides(model.given_values(piece))
             if held is None:
@@ -127,6 +131,7 @@ def solve_blocks(
             else:
                 own = constraint.load(values, F, g)
             place = (dim, some.start - members.start, some.stop - some.start)
+            pieces.append((place, piece, g))
             load.narrow(*place).copy_(own)
             if push is not None:
                 push.narrow(*place).copy_(F)
@@ -135,9 +140,10 @@ def solve_blocks(
         u_hat, info = solve_batch(
             constraint.pattern, held, load, structure, model.spec.solver, throw=throw
         )
-        g = model.compiled.sides(model.given_values(part))
         here = u.narrow(dim, members.start, count)
-        here.copy_(model.finished(part, constraint.recover(u_hat, g)))
+        for place, piece, g in pieces:
+            own = constraint.recover(u_hat.narrow(*place), g)
+            here.narrow(*place).copy_(model.finished(piece, own))
         operator = None
         if push is not None:
             operator = Operator(values, push, matrix.definite, matrix.symmetric)

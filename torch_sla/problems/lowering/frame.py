@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.mesh import raised
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.problems.lowering.compiled import (
     Compiled,
@@ -33,7 +34,7 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Grid, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from torch_sla.assembly import Dofs, Mesh
+    from torch_sla.assembly import Dofs, Element, Mesh
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.numbering import Numbering
@@ -41,6 +42,16 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = ["Frame"]
+
+
+def interpolated(nodal: Tensor, cell_nodes: Tensor, element: Element, mesh: Mesh) -> Tensor:
+    """Evaluate nodal values ``[*batch, nodes, m]`` of an element on the same cells at the points of a mesh."""
+    table = element.values(mesh.geometry.nodes.to(nodal))
+    local = nodal.index_select(-2, cell_nodes.flatten()).unflatten(-2, tuple(cell_nodes.shape))
+    flat = torch.einsum("kb,...cbi->...cki", table, local).flatten(-3, -2)
+    place = torch.empty(mesh.n_points, dtype=torch.int64, device=nodal.device)
+    place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=nodal.device)
+    return flat.index_select(-2, place)
 
 
 class Frame:
@@ -340,24 +351,41 @@ class Frame:
         """Return where the unknowns live ``[n_nodes, dim]``: the nodes of the first field."""
         return self.dofs.points(self.mesh.points if points is None else points)
 
-    def at_points(self, u: Tensor, name: str | None = None) -> Tensor:
-        """Evaluate a field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points(, components)]``."""
+    @cached_property
+    def full_mesh(self) -> Mesh:
+        """The mesh with a point at every node of fields of order 2, for viewers."""
+        straight = self.mesh.cells.shape[1] == self.mesh.reference.n_vertices
+        return (
+            raised(self.mesh) if straight and max(u.order for u in self.unknowns) > 1 else self.mesh
+        )
+
+    def at_points(self, u: Tensor, name: str | None = None, *, full: bool = False) -> Tensor:
+        """Evaluate a field at the mesh points: ``[*batch, n]`` to ``[*batch, n_points(, components)]``.
+
+        Parameters
+        ----------
+        full
+            Whether the points are those of `full_mesh`.
+        """
         name = name or next(iter(self.ranks))
-        mesh, dofs = self.mesh, self.numbering.fields[name]
+        mesh, dofs = self.full_mesh if full else self.mesh, self.numbering.fields[name]
         nodal = self.numbering.part(u, name).unflatten(-1, (-1, dofs.components))
         if mesh.cells.shape[1] == mesh.reference.n_vertices:
             # Nodes of any element start with the points of a straight mesh.
             found = nodal[..., : mesh.n_points, :]
         else:
-            table = dofs.element.values(mesh.geometry.nodes.to(nodal))
-            local = nodal.index_select(-2, dofs.cell_nodes.flatten())
-            local = local.unflatten(-2, tuple(dofs.cell_nodes.shape))
-            flat = torch.einsum("kb,...cbi->...cki", table, local).flatten(-3, -2)
-            place = torch.empty(mesh.n_points, dtype=torch.int64, device=self.device)
-            place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=self.device)
-            found = flat.index_select(-2, place)
+            found = interpolated(nodal, dofs.cell_nodes, dofs.element, mesh)
         scalar: Tensor = found[..., 0]
         return scalar if dofs.components == 1 else found
+
+    def filled(self, values: Tensor) -> Tensor:
+        """Carry values at the mesh points, coordinates too, to those of `full_mesh`: ``[*batch, n_points, m]``.
+
+        In between they are what the shape of the cells makes of them.
+        """
+        if self.full_mesh is self.mesh:
+            return values
+        return interpolated(values, self.mesh.cells, self.mesh.geometry, self.full_mesh)
 
     def sites(
         self,

@@ -83,8 +83,13 @@ class Frames:
         )
 
 
-def frames_of(result: Any) -> Frames:
+def frames_of(result: Any, *, full: bool = False) -> Frames:
     """Take the frames of a result.
+
+    Parameters
+    ----------
+    full
+        Whether the mesh has a point at each node of fields of order 2.
 
     Raises
     ------
@@ -93,14 +98,14 @@ def frames_of(result: Any) -> Frames:
     """
     match result:
         case ModalSolution():
-            return _modes(result)
+            return _modes(result, full)
         case TransientSolution() if not result.batch:
-            return _times(result)
+            return _times(result, full)
         case SweepSolution() if hasattr(_model(result), "numbering"):
             titles = [_said(case) for case in result.cases]
-            return _members(result, "case", titles if not result.batch else None)
+            return _members(result, "case", titles if not result.batch else None, full)
         case Solution():
-            return _members(result, "member", None)
+            return _members(result, "member", None, full)
     raise ArgumentError(
         f"a {type(result).__name__} has no fields on a mesh; .csv, .json and .npz hold its numbers"
     )
@@ -114,7 +119,7 @@ def _model(result: Any) -> Any:
     return model
 
 
-def _members(result: Any, axis: str, titles: list[str] | None) -> Frames:
+def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Frames:
     """Take the members of a batch, in order, or the only one."""
     model, own = _model(result), result.batch
     if isinstance(result, SweepSolution):
@@ -124,42 +129,42 @@ def _members(result: Any, axis: str, titles: list[str] | None) -> Frames:
     for name, value in result.fields.items():
         part = value.detach().to(model.device).reshape(k, -1)
         whole = model.numbering.placed(part, name)
-        nodal |= _real(name, model.at_points(whole, name))
-    more, cellwise = _declared(model, result.outputs, k, len(own))
+        nodal |= _real(name, model.at_points(whole, name, full=full))
+    more, cellwise = _declared(model, result.outputs, k, len(own), full)
     nodal |= more
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
     at = [float(i) for i in range(k)]
-    return _framed(model, result, axis if own else "", at, titles, nodal, cellwise)
+    return _framed(model, result, axis if own else "", at, titles, nodal, cellwise, full)
 
 
-def _times(solution: TransientSolution) -> Frames:
+def _times(solution: TransientSolution, full: bool) -> Frames:
     model, at = solution.model, solution.times.tolist()
-    nodal, cellwise = _declared(model, solution.outputs, len(at), 1)
+    nodal, cellwise = _declared(model, solution.outputs, len(at), 1, full)
     single = len(model.ranks) == 1 and model.dofs.components > 1
     saved: dict[str, Tensor] = {}
     for kind in ("u", "velocity", "acceleration"):
         if kind in solution.history:
             states = solution.history[kind].detach()
-            found = _unknowns(model, states.flatten(-2) if single else states)
+            found = _unknowns(model, states.flatten(-2) if single else states, full)
             saved |= found if kind == "u" else _renamed(found, kind)
     nodal = saved | nodal
     if not nodal and not cellwise:
         at = at[-1:]
-        nodal = _unknowns(model, solution.flat.detach()[None])
+        nodal = _unknowns(model, solution.flat.detach()[None], full)
     titles = [f"t = {t:.6g}" for t in at]
-    return _framed(model, solution, "t", at, titles, nodal, cellwise)
+    return _framed(model, solution, "t", at, titles, nodal, cellwise, full)
 
 
-def _modes(solution: ModalSolution) -> Frames:
+def _modes(solution: ModalSolution, full: bool) -> Frames:
     if solution.batch:
         raise ArgumentError(
             f"modes have batch dimensions {list(solution.batch)}, and a picture or a series shows one member"
         )
     model = solution.model.model
-    nodal = _unknowns(model, solution.flat.detach())
+    nodal = _unknowns(model, solution.flat.detach(), full)
     numbers = range(1, len(solution.flat) + 1)
     titles = [f"mode {i}: {said}" for i, said in zip(numbers, _of_modes(solution), strict=True)]
-    return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {})
+    return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {}, full)
 
 
 def _of_modes(solution: ModalSolution) -> list[str]:
@@ -173,11 +178,11 @@ def _of_modes(solution: ModalSolution) -> list[str]:
     return [f"{word} = {w:.4g}" for w in solution[name].tolist()]
 
 
-def _unknowns(model: Any, states: Tensor) -> dict[str, Tensor]:
+def _unknowns(model: Any, states: Tensor, full: bool) -> dict[str, Tensor]:
     """Return every unknown at the mesh points, of states ``[k, n]``."""
     found: dict[str, Tensor] = {}
     for name in model.ranks:
-        found |= _real(name, model.at_points(states, name))
+        found |= _real(name, model.at_points(states, name, full=full))
     return found
 
 
@@ -187,7 +192,7 @@ def _renamed(fields: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def _declared(
-    model: Any, outputs: Mapping[str, Tensor], k: int, leading: int
+    model: Any, outputs: Mapping[str, Tensor], k: int, leading: int, full: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the `Field` outputs at points and in cells ``[k, ...]``; those over time in a batch are left out."""
     nodal: dict[str, Tensor] = {}
@@ -199,6 +204,9 @@ def _declared(
             sites = model.mesh.n_points if output.on == "nodes" else model.mesh.n_cells
             if value.shape[1] == sites:
                 target = nodal if output.on == "nodes" else cellwise
+                if full and output.on == "nodes":
+                    flat = model.filled(value.reshape(k, sites, -1))
+                    value = flat.reshape(k, -1, *value.shape[2:])
                 target |= _real(output.name, value)
     return nodal, cellwise
 
@@ -211,13 +219,16 @@ def _framed(
     titles: list[str],
     nodal: dict[str, Tensor],
     cellwise: dict[str, Tensor],
+    full: bool,
 ) -> Frames:
     first = next(iter(model.ranks))
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
-    points = getattr(result, "points", model.mesh.points).detach()
+    mesh, points = model.mesh, getattr(result, "points", model.mesh.points).detach()
+    if full:
+        mesh, points = model.full_mesh, model.filled(points)
     name = result.spec.name or model.spec.name or ""
     large = model.spec.type == "hyperelasticity" and axis != "mode"
-    return Frames(axis, at, titles, model.mesh, points, nodal, cellwise, moves, large, name)
+    return Frames(axis, at, titles, mesh, points, nodal, cellwise, moves, large, name)
 
 
 def _real(name: str, value: Tensor) -> dict[str, Tensor]:

@@ -142,7 +142,12 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
     offset = 0
     for i, share in enumerate(division.shares):
         n_cells = share.sums.mesh.n_cells
-        points = {n: share.sums.at_points(u[i][share.into_sums]) for n, u in spread.items()}
+        several = len(share.sums.ranks) > 1
+        points = {
+            name if several else n: share.sums.at_points(u[i][share.into_sums], name)
+            for n, u in spread.items()
+            for name in share.sums.ranks
+        }
         points |= {name: parts[i] for name, parts in on_points.items()}
         cells = {
             name: value.detach()[offset : offset + n_cells]

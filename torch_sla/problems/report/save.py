@@ -54,7 +54,7 @@ def save_series(result: Any, path: Path) -> None:
     """Write all frames of a result: times, modes, cases, members of a batch; of a steady one the only one."""
     from torch_sla.problems.report.frames import frames_of
 
-    frames = frames_of(result)
+    frames = frames_of(result, full=True)
     every = ((at, *frames.frame(i)) for i, at in enumerate(frames.at))
     write_series(path, frames.mesh, every, points=frames.points)
 
@@ -134,10 +134,11 @@ def _fields(solution: Solution, path: Path) -> None:
             f"u has batch dimensions {list(batch)}, and {path.suffix} holds one member; save .npz, or "
             "solve for one member"
         )
-    nodal, cellwise = frames_of(solution).frame(-1)
+    frames = frames_of(solution, full=True)
+    nodal, cellwise = frames.frame(-1)
     for name in solution.fields:
-        nodal = real_parts(name, model.at_points(solution.flat, name)) | nodal
-    write_mesh(path, model.mesh, nodal, cellwise, points=solution.points)
+        nodal = real_parts(name, model.at_points(solution.flat, name, full=True)) | nodal
+    write_mesh(path, frames.mesh, nodal, cellwise, points=frames.points)
 
 
 def _numpy(value: Tensor) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from torch_sla.errors import ArgumentError, GradientError, SpecError
-from torch_sla.linalg.sparse.transforms import is_transformed, outside_compiler
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
@@ -229,6 +228,8 @@ class Problem(Differentiable, Spec):
         """
         import torch
 
+        from torch_sla.linalg.sparse.transforms import is_transformed
+
         if is_transformed() and self._on_mesh:
             raise GradientError(
                 f"torch.func does not go through a {self.type} problem: take derivatives by torch.autograd (backward, "
@@ -277,7 +278,6 @@ class Problem(Differentiable, Spec):
         with self._located() as model:
             return model.check()
 
-    @outside_compiler
     def solve(
         self,
         values: Mapping[str, Any] | None = None,
@@ -324,6 +324,13 @@ class Problem(Differentiable, Spec):
         SolveError
             If the linear solve fails.
         """
+        import torch
+
+        if torch.compiler.is_compiling():  # which would trace minutes of set-up
+            alone: Any = torch.compiler.disable(self.solve)
+            options: dict[str, Any] = {"points": points, "start": start, "info": info}
+            options |= {"throw": throw, "folder": folder, "resume": resume, "progress": progress}
+            return alone(values, **options, **named)  # type: ignore[no-any-return]
         with self._located() as model:
             given = joined(values, named)
             long: dict[str, Any] = {}

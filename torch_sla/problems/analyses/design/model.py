@@ -166,16 +166,17 @@ class Design(Analysis):
                 continue
             home = self.declared[name].on
             if home == "nodes":
-                at_points[name] = value
+                wide = frame.filled(value.detach().reshape(len(value), -1))
+                at_points[name] = wide.reshape(-1, *value.shape[1:])
             elif home == "cells":
                 in_cells[name] = value
         solution = solutions[""]
         flat = getattr(solution, "flat", None)
         if flat is not None and flat.ndim == 1 and not flat.is_complex():
             for name in solution.fields:
-                at_points[name] = frame.at_points(flat, name)
-        points = design.get(POINTS, frame.mesh.points)
-        write_mesh(path, frame.mesh, at_points, in_cells, points=points)
+                at_points[name] = frame.at_points(flat, name, full=True)
+        points = frame.filled(design.get(POINTS, frame.mesh.points).detach())
+        write_mesh(path, frame.full_mesh, at_points, in_cells, points=points)
 
     def picture(self, design: Mapping[str, Tensor], directory: Path, iteration: int) -> None:
         """Draw every variable that lives on the mesh."""

@@ -1,0 +1,51 @@
+"""What a process sees of a mesh: its parts and two layers of cells around them, numbered as in the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers.shared_problems import problem_of
+from torch_sla import distribute
+from torch_sla.problems.lowering.mesh import build_mesh
+
+if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
+
+
+def seen(group: Any, case: str) -> dict[str, Any]:
+    problem, _ = problem_of(case)
+    division = distribute(problem, group=group).division
+    window = division.window
+    own = torch.isin(window.part, torch.tensor(list(division.comm.held)))
+    return {
+        "cells": window.cells,
+        "points": window.points,
+        "own": window.cells[own],
+        "x": window.mesh.points,
+        "corners": window.points[window.mesh.cells],
+        "facets": window.points[window.mesh.facets],
+        "counts": window.counts,
+    }
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", ["strip", "disk"])
+def test_nobody_sees_the_whole(ranks: Ranks, case: str) -> None:
+    problem, _ = problem_of(case)
+    mesh = build_mesh(problem.mesh)
+    outer = {tuple(sorted(row)) for row in mesh.facets.tolist()}
+    found = ranks.run(4, seen, case)
+    for window in found:
+        assert torch.equal(window["x"], mesh.points[window["points"]])
+        assert torch.equal(window["corners"], mesh.cells[window["cells"]])
+        assert {tuple(sorted(row)) for row in window["facets"].tolist()} <= outer
+        assert window["counts"]["cells"] == mesh.n_cells
+        assert window["counts"]["facets"] == mesh.n_facets
+    own = torch.cat([window["own"] for window in found])
+    assert torch.equal(own.sort().values, torch.arange(mesh.n_cells))
+    if case == "strip":
+        # A quarter of 28 divisions, and two on each side.
+        assert max(len(window["cells"]) for window in found) == 11 * 3 * 2
