@@ -17,7 +17,15 @@ from torch_sla.linalg.kernels import memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["FactorCache", "cache_counters", "clear_factor_cache", "count", "numerics", "symbolics"]
+__all__ = [
+    "FactorCache",
+    "cache_counters",
+    "clear_factor_cache",
+    "count",
+    "memory_share",
+    "numerics",
+    "symbolics",
+]
 
 
 class _Sized(Protocol):
@@ -245,7 +253,7 @@ class FactorCache:
         items.clear()
 
 
-def _memory_share(share: float, place: str = "cpu") -> int:
+def memory_share(share: float, place: str = "cpu") -> int:
     """Part of the memory of a device, in bytes."""
     device = torch.device(place)
     if device.type == "cuda":
@@ -257,9 +265,9 @@ def _memory_share(share: float, place: str = "cpu") -> int:
     return int(total * share)
 
 
-symbolics = FactorCache(_memory_share(0.05))
-numerics = FactorCache(partial(_memory_share, 0.15), spare=_memory_share(0.0025))
-memory.keep_at_most(_memory_share(0.1))
+symbolics = FactorCache(memory_share(0.05))
+numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.0025))
+memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
 _counting = threading.Lock()

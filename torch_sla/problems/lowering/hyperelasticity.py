@@ -163,6 +163,32 @@ class Hyperelasticity(Model):
             (P,) = torch.autograd.grad(W.sum(), F, create_graph=recorded)
         return (F, W, P) if recorded else (F.detach(), W.detach(), P.detach())
 
+    def refuse_start(self, scene: Scene, u: Tensor) -> None:
+        """Raise where the energy has no stress or no stiffness at a displacement."""
+        sites = scene.cells(u)
+        with torch.enable_grad():
+            slope = sites.field("grad(u)").tensor.detach()
+            constants = {
+                n: Ranked(c.tensor.detach(), c.rank)
+                for n, c in self._constants(scene, sites).items()
+            }
+            F = self._deformation(slope).requires_grad_()
+            (P,) = torch.autograd.grad(self._density(constants)(F).sum(), F, create_graph=True)
+            what = "stress"
+            broken = not bool(torch.isfinite(P).all())
+            if not broken and P.requires_grad:
+                what = "stiffness"
+                # Another weight for each entry, lest infinities of both signs meet.
+                weights = torch.cos(torch.arange(P.numel(), dtype=P.dtype, device=P.device))
+                (A,) = torch.autograd.grad((P * weights.reshape(P.shape)).sum(), F)
+                broken = not bool(torch.isfinite(A).all())
+        if broken:
+            raise ArgumentError(
+                f"law: its {what} is NaN or infinite where the iteration begins, in the undeformed body unless start= "
+                "says otherwise; keep roots, logarithms and fractional powers of what vanishes there away from zero, "
+                "as in sqrt(I1 - 3 + 1e-9)"
+            )
+
     # -- operators ------------------------------------------------------------------------------
 
     def matrix(self, scene: Scene) -> Matrix:

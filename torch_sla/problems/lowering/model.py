@@ -104,6 +104,9 @@ class Model(Frame, ABC):
         del scene
         return 0.0
 
+    def refuse_start(self, scene: Scene, u: Tensor) -> None:
+        """Raise, naming it, where a law makes it impossible to begin at ``u``; called when that has failed."""
+
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
         del scene, u, facets

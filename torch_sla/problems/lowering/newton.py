@@ -191,6 +191,11 @@ class Equation:
                 else:
                     u = v
                     break
+            if self._throw and total.result is Result.NONFINITE and not done:
+                first = self._state(plain, step)
+                first.scene.trial = True
+                at = self.model.compiled.constraint.recover(u0.detach(), first.g)
+                self.model.refuse_start(first.scene, at)
             if total.converged:
                 # What an iteration may try, a solution may not be: laws are checked once more.
                 self._residual(self._state(plain), u)

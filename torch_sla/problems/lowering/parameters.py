@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.linalg.factor_cache import memory_share
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Expression, nearest
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
@@ -17,7 +20,7 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = ["Given", "bound", "check_names", "law_tensors", "resolve", "whole_value"]
+__all__ = ["Given", "bound", "check_names", "law_tensors", "require_room", "resolve", "whole_value"]
 
 
 class Given(dict[str, Tensor]):
@@ -149,11 +152,29 @@ def resolve(
             given.home = value.device
         tensor = _tensor(name, value, parameter, sites, dtype, allow_complex)
         wide = dtype.to_complex() if tensor.is_complex() else dtype
-        given[name] = _fitted(name, tensor, parameter, counts).to(device=device, dtype=wide)
-        if not bool(torch.isfinite(given[name].detach()).all()):
+        fitted = _fitted(name, tensor, parameter, counts)
+        require_room(repr(name), fitted.shape, wide)
+        given[name] = fitted.to(device=device, dtype=wide)
+        if not bool(all_finite(given[name].detach())):
             raise ArgumentError(f"{name!r} holds NaN or infinity")
     _check_batches(given, declared)
     return given
+
+
+def require_room(what: str, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Refuse what has more numbers than the memory of this machine holds.
+
+    Raises
+    ------
+    ArgumentError
+        Naming it, before anything is allocated.
+    """
+    needed, there = prod(shape) * dtype.itemsize, memory_share(1.0)
+    if needed > there:
+        raise ArgumentError(
+            f"{what} has the shape {list(shape)}: {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB; "
+            "give a smaller shape (a large matrix is a SparseTensor or a file)"
+        )
 
 
 def _check_batches(given: Given, declared: Mapping[str, Parameter]) -> None:

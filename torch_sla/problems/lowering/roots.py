@@ -18,6 +18,7 @@ from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.algebra import Algebra
+from torch_sla.problems.lowering.parameters import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +98,8 @@ class Nonlinear(Algebra):
             if start.shape[-1:] != (n,):
                 raise ArgumentError(f"start has shape {list(start.shape)}; [{n}] is needed")
             return start.detach().to(device=self.device, dtype=self.dtype)
+        for i, n in enumerate(self.sizes):
+            require_room(f"unknowns.{i}", (n,), self.dtype)
         first = [
             torch.full((n,), u.start) for u, n in zip(self.spec.unknowns, self.sizes, strict=True)
         ]

@@ -18,6 +18,7 @@ from torch_sla.problems.lowering.interpolated import on_grid, tabulated
 from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
+from torch_sla.problems.lowering.slopes import Watch
 from torch_sla.problems.specs.value import (
     ArrayFile,
     Formula,
@@ -316,8 +317,9 @@ class Scene:
         if self.replaced:
             expression = self.replaced.get(value, expression)
         if expression is not None:
+            watch = Watch(path)
             try:
-                return expression.evaluate(Names(self, sites))
+                return watch.result(expression.evaluate(Names(self, sites, watch)))
             except SpecError as error:
                 raise type(error)(error.message, path=path) from None
         if isinstance(value, Parameter):
@@ -393,8 +395,8 @@ class Scene:
 class Names(Mapping[str, Ranked]):
     """What an expression can see at some sites, looked up when it asks; numbers of the body without sites."""
 
-    def __init__(self, scene: Scene, sites: Sites | None) -> None:
-        self.scene, self._sites = scene, sites
+    def __init__(self, scene: Scene, sites: Sites | None, watch: Watch | None = None) -> None:
+        self.scene, self._sites, self._watch = scene, sites, watch
 
     @property
     def sites(self) -> Sites:
@@ -404,6 +406,11 @@ class Names(Mapping[str, Ranked]):
         return self._sites
 
     def __getitem__(self, name: str) -> Ranked:
+        found = self._found(name)
+        given = name in self.scene.declared or name in AXES
+        return found if self._watch is None or not given else self._watch.argument(name, found)
+
+    def _found(self, name: str) -> Ranked:
         if name in self.scene.known:
             return Ranked(self.scene.known[name])
         if name in self.scene.declared:

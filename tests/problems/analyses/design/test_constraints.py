@@ -90,7 +90,7 @@ def test_one_adjoint_solve_for_objective_and_constraints(way: str) -> None:
 def test_searches_need_two_solves_for_each_point(optimizer) -> None:
     work, found = counted(lambda: plate(optimizer=optimizer).solve())
     points = sum(found.history["solves"])
-    assert work["factorize"] == points  # the last one is that of the result
+    assert work["factorize"] <= points  # a factor that is asked for again is still there
     assert work["solve"] == 2 * points + 1
     assert found.history[-1]["violation"] <= 1e-3
     assert found.objective < found.history[0]["objective"]

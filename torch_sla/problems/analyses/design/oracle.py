@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, ExpressionError, SolveError, SpecError
+from torch_sla.errors import ArgumentError, ExpressionError, GradientError, SolveError, SpecError
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.design.optimizers.base import RejectedPoint
@@ -102,7 +102,7 @@ class DesignOracle(FunctionOracle):
     def settle(self) -> None:
         """Take errors from here on as points without a value: the declaration has been evaluated before."""
         # What was right for one design is wrong for another because of its values alone.
-        self.rejects = (SolveError, ArgumentError)
+        self.rejects = (SolveError, ArgumentError, GradientError)
 
     def _quantities(self, x: Tensor) -> Quantities:
         values = self.unknowns.values(x)
