@@ -138,6 +138,7 @@ TABLE: dict[str, Callable[[Tensor], Any]] = {
     "T": lambda v: dense(matrix(v).T()),
     "H": lambda v: dense(matrix(v).H()),
     "to": lambda v: dense(matrix(v).to(C128)),
+    "clone": lambda v: dense(matrix(v).clone()),
     "matrix @ vector": lambda v: matrix(v) @ vector(v.dtype),
     "matrix @ columns": lambda v: matrix(v) @ vector(v.dtype, 2),
     "vector @ matrix": lambda v: vector(v.dtype) @ matrix(v),
