@@ -36,7 +36,7 @@ def raised(mesh: Mesh) -> Mesh:
     --------
     >>> from torch_sla.assembly.mesh import rectangle_mesh
     >>> raised(rectangle_mesh((1, 1))).points[4:].tolist()
-    [[0.5, 0.0], [1.0, 0.5], [0.5, 0.5], [0.5, 1.0], [0.0, 0.5]]
+    [[0.5, 0.0], [0.0, 0.5], [0.5, 0.5], [1.0, 0.5], [0.5, 1.0]]
     """
     name, order = CELL_TYPES[mesh.cell]
     if order != 1:
