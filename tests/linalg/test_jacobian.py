@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.grids import poisson
 from torch_sla.linalg import SparseTensor, cache_counters, nonlinear_solve
@@ -206,3 +207,33 @@ def test_the_graph_is_kept_or_freed() -> None:
     jacobian(numbers, [values], retain=False)
     with pytest.raises(RuntimeError, match="second time"):
         jacobian(numbers, [values])
+
+
+@pytest.mark.parametrize("room", [1, 1 << 26])
+def test_inside_checkpointing(room, monkeypatch) -> None:
+    """What is saved is unpacked once in a pass, as `torch.utils.checkpoint` demands."""
+    monkeypatch.setattr(module, "_ROOM", room)
+    A, values, b = system("direct")
+
+    def solve(v, rhs):
+        return SparseTensor.from_pattern(A.pattern, v).solve(rhs, **WAYS["direct"])
+
+    exact = alone([solve(values, solve(values, b))[:3]], [values, b])
+    x = checkpoint(
+        solve, values, checkpoint(solve, values, b, use_reentrant=False), use_reentrant=False
+    )
+    same(jacobian([x[:3]], [values, b]), exact)
+    x = checkpoint(solve, values, b, use_reentrant=False)
+    x.sum().backward()
+    assert torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("room", [1, 1 << 26])
+def test_inputs_that_are_not_reached(room, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_ROOM", room)
+    A, values, b = system("direct")
+    other = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    x = SparseTensor.from_pattern(A.pattern, values).solve(b, **WAYS["direct"])
+    ((found, none),) = jacobian([x[:2]], [b, other])
+    assert none is None
+    same([[found]], alone([x[:2]], [b]))

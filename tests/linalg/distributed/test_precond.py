@@ -11,7 +11,8 @@ import torch
 from tests.helpers import rank_programs as programs
 from tests.helpers.grids import diffusion
 from torch_sla.errors import ArgumentError, DTypeError, PlanError, SolveError
-from torch_sla.linalg import AMG, SparseTensor
+from torch_sla.linalg import AMG, DSparseTensor, SparseTensor
+from torch_sla.linalg.distributed.precond import multigrid as module
 from torch_sla.linalg.distributed.precond.kept_points import keep_points
 from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
 from torch_sla.linalg.distributed.precond.schwarz import Schwarz
@@ -190,6 +191,24 @@ def test_new_values_keep_what_was_chosen(method: str) -> None:
         D.preconditioner(like=D.preconditioner("jacobi"))
     with pytest.raises(ArgumentError, match="`wanted` must be"):
         D.preconditioner("none")
+
+
+def test_new_values_where_full_precision_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing fixed and hardly anything else: levels in single precision do not tell the matrix from a singular one."""
+    A = programs.lattice((40, 31), (1.0, 1.0))
+    i, j = A.row_indices, A.col_indices
+    off = torch.where(i == j, 0.0, A.values)
+    sums = torch.zeros(A.shape[0], dtype=A.dtype).index_add_(0, i, off)
+    values = torch.where(i == j, -sums[i] + 1e-9, A.values)
+    D = DSparseTensor(values, i, j, A.shape, num_partitions=2, partition_method="simple")
+    M = D.preconditioner(PartMultigrid(method="smoothed_aggregation", coarse_size=60))
+    chosen: list[int] = []
+    monkeypatch.setattr(module, "coarsen", lambda *_, **__: chosen.append(1))
+    again = D.with_values(1.1 * values).preconditioner(like=M)
+    assert M.dtype is again.dtype is torch.float64
+    assert not chosen
+    r = torch.randn(A.shape[0], 1, dtype=A.dtype, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(1.1 * again.apply(r), M.apply(r), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.distributed

@@ -89,3 +89,17 @@ def test_a_tangent_has_no_derivative_in_reverse_mode() -> None:
         tangent = forward_ad.unpack_dual(w).tangent
         with pytest.raises(GradientError, match="no derivative in reverse mode"):
             torch.autograd.grad(tangent.sum(), t)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_tangent_has_no_derivative_of_its_own(path: str, which: int) -> None:
+    """Refused within transforms too, where nothing tells what is recorded: no silent zero."""
+    pairs, t = curve(torch.float64, False), torch.tensor(0.3, dtype=torch.float64)
+
+    def tangent(s: torch.Tensor) -> torch.Tensor:
+        return torch.func.jvp(pairs, (s,), (torch.ones_like(s),))[1][which].sum()
+
+    with pytest.raises(GradientError, match="no derivative in reverse mode"):
+        torch.func.grad(tangent)(t)
+    with pytest.raises((GradientError, NotImplementedError, RuntimeError)):
+        torch.func.jvp(tangent, (t,), (torch.ones_like(t),))

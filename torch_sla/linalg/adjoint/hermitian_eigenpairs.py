@@ -137,7 +137,8 @@ class HermitianEigenpairs(torch.autograd.Function):
         with torch.no_grad():
             plain: list[Any] = [None if x is None else x.detach() for x in (*links, *moved)]
             found = _tangents(ctx.problem, *plain)
-        wanted = [x for x in (*links, *moved) if x is not None and x.requires_grad]
+        # Within transforms of `torch.func` nothing says whether it is recorded: all are linked.
+        wanted = (*links, *moved)
         return first_order(found[0], _ONCE, *wanted), first_order(found[1], _ONCE, *wanted)
 
 

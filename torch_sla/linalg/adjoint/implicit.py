@@ -63,6 +63,7 @@ class ImplicitSolve(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.problem, ctx.solved = inputs[0], None
+        ctx.nbytes = output.nbytes + sum(leaf.nbytes for leaf in inputs[2:])
         ctx.save_for_backward(output, *inputs[2:])
         ctx.save_for_forward(output, *inputs[2:])
 

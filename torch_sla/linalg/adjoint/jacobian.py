@@ -6,10 +6,11 @@ all that lies before it. Where that would take many large arrays at once, which 
 are pulled back to the solutions first, solved with together, and then pulled through the rest a few at a time. Numbers
 that depend on different solutions go apart: in one pass each would be a column of zeros in the solves of the others.
 
-A Function whose derivative costs a solve has ``solve_adjoint(ctx, G)``, which solves for cotangents ``[m, ...]``, and a
-backward that takes what was found from ``ctx.solved`` where that is there. A rule for ``vmap``, or
-``pulls_many = True``, says that a backward takes many cotangents. Where one on the way does not, as with Functions of
-others, they are pulled one by one, and the solves that numbers meet first are shared all the same.
+A Function whose derivative costs a solve has ``solve_adjoint(ctx, G)``, which solves for cotangents ``[m, ...]``, a
+backward that takes what was found from ``ctx.solved`` where that is there, and in ``ctx.nbytes`` the size of what it
+keeps. A rule for ``vmap``, or ``pulls_many = True``, says that a backward takes many cotangents. Where one on the way
+does not, as with Functions of others, they are pulled one by one, and the solves that numbers meet first are shared
+all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["jacobian", "pulled"]
 
@@ -118,22 +119,21 @@ def _pulled(
 ) -> list[Tensor | None]:
     wanted, m = list(inputs), len(weights)
     step = min(m, max(1, _ROOM // max(way.size, 1))) if way.together else 1
-    nodes = way.first if step < m else ()
+    solved = _solved(output, way.first, weights) if step < m else {}
 
-    def pull(weight: Tensor, *solved: Tensor, keep: bool = True) -> tuple[Tensor | None, ...]:
-        with _known(nodes, solved):
+    def pull(weight: Tensor, *found: Tensor, keep: bool = True) -> tuple[Tensor | None, ...]:
+        with _known(tuple(solved), found):
             return torch.autograd.grad(output, wanted, weight, retain_graph=keep, allow_unused=True)
 
-    solved = _solved(output, nodes, weights)
     pieces = []
     for start in range(0, m, step):
         part, keep = slice(start, start + step), retain or start + step < m
-        some = [weights[part], *(x[part] for x in solved)]
+        some = [weights[part], *(x[part] for x in solved.values())]
         if len(some[0]) == 1:
             grads = pull(*(x[0] for x in some), keep=keep)
             pieces.append(tuple(None if g is None else g.unsqueeze(0) for g in grads))
         else:
-            pieces.append(torch.func.vmap(functools.partial(pull, keep=keep))(*some))
+            pieces.append(_mapped(functools.partial(pull, keep=keep), some))
     return [
         None
         if column[0] is None
@@ -142,16 +142,34 @@ def _pulled(
     ]
 
 
-def _solved(output: Tensor, nodes: Sequence[Any], weights: Tensor) -> list[Tensor]:
-    """Return the adjoint solutions ``[m, ...]`` at nodes for cotangents ``[m, *output]``."""
+def _mapped(
+    pull: Callable[..., tuple[Tensor | None, ...]], columns: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Map over the first dimension of all columns; what is None for one is None."""
+    there: list[bool] = []
+
+    def present(*column: Tensor) -> list[Tensor]:
+        grads = pull(*column)
+        there[:] = [g is not None for g in grads]
+        return [g for g in grads if g is not None]
+
+    found = iter(torch.func.vmap(present)(*columns))
+    return tuple(next(found) if one else None for one in there)
+
+
+def _solved(output: Tensor, nodes: Sequence[Any], weights: Tensor) -> dict[Any, Tensor]:
+    """Return the adjoint solutions ``[m, ...]`` at nodes that cotangents ``[m, *output]`` arrive at."""
     if not nodes:
-        return []
+        return {}
     edges = [GradientEdge(node, 0) for node in nodes]
-    arrived = [torch.autograd.grad(output, edges, w, retain_graph=True) for w in weights]
-    return [
-        node._forward_cls.solve_adjoint(node, torch.stack(column))
-        for node, column in zip(nodes, zip(*arrived, strict=True), strict=True)
+    arrived = [
+        torch.autograd.grad(output, edges, w, retain_graph=True, allow_unused=True) for w in weights
     ]
+    return {
+        node: node._forward_cls.solve_adjoint(node, torch.stack(column))
+        for node, column in zip(nodes, zip(*arrived, strict=True), strict=True)
+        if column[0] is not None
+    }
 
 
 @contextlib.contextmanager
@@ -175,7 +193,7 @@ def _way(number: Tensor) -> _Way:
         frozenset(solves),
         tuple(node for node in solves if node not in behind),
         all(_takes_many(node._forward_cls) for node in custom),
-        max((sum(t.nbytes for t in node.saved_tensors) for node in solves), default=0),
+        max((node.nbytes for node in solves), default=0),
     )
 
 

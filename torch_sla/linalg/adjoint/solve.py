@@ -101,6 +101,7 @@ class LinearSolve(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         values, _, ctx.solver, ctx.adjoint, _, _ = inputs
         ctx.solved = None
+        ctx.nbytes = values.nbytes + output.nbytes
         keep(ctx, values, output)
         ctx.set_materialize_grads(False)
 
@@ -109,7 +110,7 @@ class LinearSolve(torch.autograd.Function):
         if grad is None:
             return (None,) * 6
         values, x = ctx.saved_tensors
-        lam = LinearSolve._adjoint(ctx, grad) if ctx.solved is None else ctx.solved
+        lam = LinearSolve._adjoint(ctx, grad, values, x) if ctx.solved is None else ctx.solved
         grad_values = None
         if ctx.needs_input_grad[0]:
             left, right = (-x, lam.conj()) if ctx.adjoint else (-lam, x.conj())
@@ -119,15 +120,16 @@ class LinearSolve(torch.autograd.Function):
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None, None
 
     @staticmethod
-    def _adjoint(ctx: Any, grad: Tensor) -> Tensor:
-        values, x = ctx.saved_tensors
+    def _adjoint(ctx: Any, grad: Tensor, values: Tensor, x: Tensor) -> Tensor:
+        # Saved tensors are unpacked once in a pass: checkpointing allows no more.
         near = x.detach() if ctx.solver.starts else None
         return linear_solve(values, grad, ctx.solver, adjoint=not ctx.adjoint, near=near)
 
     @staticmethod
     def solve_adjoint(ctx: Any, G: Tensor) -> Tensor:
         """Solve for cotangents ``[m, *B, M, K]``, see `torch_sla.linalg.adjoint.jacobian`."""
-        found: Tensor = torch.func.vmap(lambda g: LinearSolve._adjoint(ctx, g))(G)
+        values, x = ctx.saved_tensors
+        found: Tensor = torch.func.vmap(lambda g: LinearSolve._adjoint(ctx, g, values, x))(G)
         return found
 
     @staticmethod

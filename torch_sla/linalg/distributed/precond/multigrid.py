@@ -187,6 +187,8 @@ class Hierarchy:
     def _begin(self, values: Tensor, wide: bool) -> None:
         """Set up in single precision, and again in that of the values where that is not enough."""
         options = self._options
+        # What was chosen in full precision is kept in it.
+        wide = wide or (bool(self._chosen) and self.dtype is values.dtype)
         wanted = options.dtype or ("float64" if wide else "float32")
         dtype = torch.float32 if wanted == "float32" else values.dtype
         self._scale = power_scale(self._sharding.rows.comm, values)
