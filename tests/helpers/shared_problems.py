@@ -373,6 +373,22 @@ def waves() -> tuple[Any, dict[str, Any]]:
     return problem, {"k": _number(7.0), "n": 0.5 + _rand(252)}
 
 
+def ripple() -> tuple[Any, dict[str, Any]]:
+    """A complex field on two cells, with outputs that are real, for more parts than there are."""
+    problem = sla.HelmholtzProblem(
+        mesh=sla.RectangleMesh(cells=(2, 1)),
+        wavenumber=sla.Parameter("k"),
+        source=1.0,
+        boundary=[sla.Dirichlet("left", 1.0)],
+        outputs=[
+            sla.Integral("power", "abs(u)**2"),
+            sla.Probe("size", at=[(0.4, 0.3)], quantity="abs(u)"),
+        ],
+        solver=TIGHT,
+    )
+    return problem, {"k": _number(2.1)}
+
+
 def coupled() -> tuple[Any, dict[str, Any]]:
     """Two unknowns that react with each other, one of them a vector."""
     problem = sla.WeakFormProblem(
@@ -443,6 +459,25 @@ def reaction() -> tuple[Any, dict[str, Any]]:
     return problem, {"A": _ring(n), "k": _number(0.7), "f": _rand(n), "p": 0.1 * _rand(2)}
 
 
+def pair() -> tuple[Any, dict[str, Any]]:
+    """Two equations, for more parts than there are."""
+    problem = sla.LinearProblem(
+        matrix=[[2.0, 1.0], [1.0, 3.0]], rhs=sla.Parameter("b", shape=(2,)), solver=TIGHT
+    )
+    return problem, {"b": _rand(3, 2)}
+
+
+def links() -> tuple[Any, dict[str, Any]]:
+    """Two numbers that satisfy two equations, for more parts than there are."""
+    problem = sla.NonlinearProblem(
+        unknowns=[sla.Root("u", start=1.0), sla.Root("s", start=1.0)],
+        residual=["u**3 + s - k", "s**3 - u/2 - 1"],
+        parameters=[sla.Parameter("k")],
+        solver=TIGHT,
+    )
+    return problem, {"k": _number(2.7)}
+
+
 def cases() -> tuple[Any, dict[str, Any]]:
     """A sweep of a steady problem."""
     rod = sla.PoissonProblem(
@@ -484,10 +519,13 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
             pinned,
             bent,
             waves,
+            ripple,
             coupled,
             system,
+            pair,
             drums,
             reaction,
+            links,
             cases,
             marches,
         ),

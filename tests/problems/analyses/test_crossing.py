@@ -87,3 +87,14 @@ def test_kinks_ends_and_values_that_are_not_finite() -> None:
     # Next to a value that is not finite, or with a curve that is level at its root, it is a line.
     assert when(math.nan, 1.0, -3.0, -1.0, 5.0) == pytest.approx(1.25)
     assert math.isfinite(when(-1.0, 0.0, 1.0, 0.0, -1.0))
+
+
+def test_what_is_not_finite_beside_the_interval_has_no_gradient() -> None:
+    a = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    beside = torch.tensor(float("nan"), dtype=torch.float64)
+    time = crossing(
+        torch.arange(4.0, dtype=torch.float64), torch.stack([0 * a, a, 2 * a, beside]), 1.5, "up"
+    )
+    (gradient,) = torch.autograd.grad(time, a)
+    assert time == 1.5
+    assert gradient == -1.5

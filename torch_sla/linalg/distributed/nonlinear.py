@@ -192,7 +192,7 @@ class _Problem:
         return u
 
     def _size(self, x: Tensor) -> Tensor:
-        size: Tensor = torch.linalg.vector_norm(self.space.norm(x.reshape(len(x), -1)))
+        size: Tensor = torch.linalg.vector_norm(self.space.norm(_columns(x)))
         return size
 
     def _triangle(self, X: Tensor) -> Tensor:
@@ -228,12 +228,12 @@ class _Problem:
         shape = b.shape
 
         def apply(v: Tensor) -> Tensor:
-            return product(v.reshape(shape)).detach().reshape(len(v), -1)
+            return product(v.reshape(shape)).detach().reshape(v.shape)
 
         M = self._precondition()[adjoint]
         done = gmres(
             apply,
-            b.reshape(len(b), -1),
+            _columns(b),
             M=M,
             options=KrylovOptions(rtol=rtol),
             space=self.space,
@@ -249,4 +249,9 @@ class _Problem:
 
 
 def _flat(M: Operator, F: Tensor) -> Tensor:
-    return M(F.reshape(len(F), -1)).reshape(F.shape)
+    return M(_columns(F)).reshape(F.shape)
+
+
+def _columns(x: Tensor) -> Tensor:
+    """Return the columns ``[n, k]`` of what may be one vector; a process may own no rows."""
+    return x.flatten(1) if x.ndim > 1 else x.unsqueeze(1)

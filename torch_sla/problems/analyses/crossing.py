@@ -63,11 +63,13 @@ def crossing(times: Tensor, values: Tensor, level: float, direction: str) -> Ten
     first = (i - 1).clamp(0, len(times) - some)
     index = torch.stack([first + k for k in range(some)])
     above = values.gather(0, index) - level
+    # What is not finite next to the interval counts for nothing, in gradients neither.
+    curved = torch.isfinite(above).all(0)
+    ramp = torch.arange(some, dtype=above.dtype, device=above.device).reshape(-1, *[1] * found.ndim)
+    above = torch.where(curved, above, ramp - 1.5)
     curve = _Curve((times[index] - start) / (end - start), above)
     a, b = (values.gather(0, (i + k)[None])[0] - level for k in range(2))
     line = torch.where(found, b - a, torch.ones_like(a))
-    # What is not finite next to the interval counts for nothing.
-    curved = torch.isfinite(above).all(0)
     place = -a / line
     root = curve.root(b - a)
     for _ in range(2):

@@ -104,7 +104,7 @@ class Modes(Analysis):
             D = None if C is None else matrix(C, tuple(C.shape[:-1]))
             found = self._general(A, D, B, start_at)
             flat = space.recover(found.vectors.transpose(-1, -2))
-            rest = self._rest(K, M, damped=D is not None)
+            rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
@@ -116,7 +116,7 @@ class Modes(Analysis):
         pencil = Pencil(model, space, K if not below else K - below * M, spec.k, progress)
         found = pencil.find(A, B, spec.k, which=which, sigma=sigma, end=end)
         flat = space.recover(found.vectors.transpose(-1, -2))
-        rest = self._rest(K, M, damped=False)
+        rest = self._rest(K, M, found.values, damped=False)
         return ModalSolution(self, scene, M, found.values, flat, found, rest)
 
     def _general(
@@ -218,16 +218,19 @@ class Modes(Analysis):
         K = model.tangent(scene, operator, model.terms(scene), u, recorded=recorded)
         return K, None, operator
 
-    def _rest(self, K: Tensor, M: Tensor, *, damped: bool) -> Tensor | float:
+    def _rest(self, K: Tensor, M: Tensor, w: Tensor, *, damped: bool) -> Tensor | float:
         """Return the size of eigenvalues ``[*batch, 1]`` that are those of rigid motions, rounding and no more.
 
         Errors of λ are of the size of eps ‖K‖ / ‖M‖; with damping that is λ², whose root 0 may be a double one.
+        No more of them count than there are motions that nothing stops: those of slender bodies are as small.
         """
-        if self.model.determined:
+        count = self.model.loose_motions * (2 if damped else 1)
+        if count == 0:
             return 0.0
         sizes = [x.detach().abs().amax(-1, keepdim=True) for x in (K, M)]
         square: Tensor = _ROUNDING * torch.finfo(sizes[0].dtype).eps * sizes[0] / sizes[1]
-        return square.sqrt() if damped else square
+        largest = w.detach().abs().sort(-1).values[..., :count].amax(-1, keepdim=True)
+        return torch.minimum(square.sqrt() if damped else square, largest)
 
     @staticmethod
     def _below(A: Tensor, M: Tensor) -> float:

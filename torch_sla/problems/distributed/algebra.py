@@ -5,6 +5,7 @@ Declarations are given meaning by the code of one process; what is here cuts the
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,11 @@ class SharedLinear(AlgebraInParts, Linear):
         D, solver = cut(A, self.comm), self.spec.solver
         self._layouts = {"x": D.layout}
         batch = b.shape[:-1]
-        own = b.index_select(-1, D.layout.names).reshape(-1, D.layout.n_held).T
-        x0 = None if start is None else DVector(start.to(own).reshape(-1, len(own)).T, D.layout)
+        columns = math.prod(batch)
+        own = b.index_select(-1, D.layout.names).reshape(columns, D.layout.n_held).T
+        x0 = (
+            None if start is None else DVector(start.to(own).reshape(columns, len(own)).T, D.layout)
+        )
         x, info = D.solve(
             DVector(own if batch else own.squeeze(1), D.layout),
             method=solver.method,

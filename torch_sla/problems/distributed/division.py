@@ -3,9 +3,6 @@
 A share is lowered twice, by the code that lowers whole problems. For *rows* on the cells of the part and those
 around its unknowns: every row of an unknown that the part owns is complete there, without any exchange of
 matrix entries. For *sums* on the cells of the part alone: an integral over the whole is the sum of theirs.
-
-The file is long because cutting is one walk, from what is seen to the halo, whose steps share the tables of the
-window.
 """
 
 from __future__ import annotations
@@ -199,7 +196,7 @@ class Division:
         row = torch.cat(self.comm.gather(row.to(self.device))).cpu()
         component = row[:, -1].long()
         index = torch.arange(len(row)) * dofs.components + component
-        return prescribes, model.fixed_by(row[:, :-1], index)
+        return prescribes, model.loose(row[:, :-1], index) == 0
 
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""

@@ -249,13 +249,16 @@ class Quantity(ABC):
         d = self.division
         if d.everyone_has_cells:
             return parts
-        shape = torch.full((_RANKS,), -1, device=d.device)
+        shape = torch.full((_RANKS + 1,), -1, device=d.device)
         if parts:
             shape[: parts[0].ndim] = torch.tensor(parts[0].shape, device=d.device)
-        sizes = [int(n) for n in d.comm.reduce(shape, "max").tolist() if n >= 0]
+            shape[_RANKS] = int(parts[0].is_complex())
+        *known, complex_valued = d.comm.reduce(shape, "max").tolist()
+        sizes = [int(n) for n in known if n >= 0]
         if sites is not None:
             sizes[0] = sites
-        zero = torch.zeros(sizes, dtype=d.model.field_dtype, device=d.device)
+        dtype = d.model.field_dtype if complex_valued else d.model.dtype
+        zero = torch.zeros(sizes, dtype=dtype, device=d.device)
         return parts or [zero]
 
 

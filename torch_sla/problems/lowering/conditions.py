@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["check_coordinates", "check_overlap", "given_values", "point_loads", "positions"]
+__all__ = [
+    "check_coordinates",
+    "check_overlap",
+    "given_values",
+    "point_loads",
+    "positions",
+    "unstopped",
+]
 
 
 def given_values(model: Model, scene: Scene) -> Tensor:
@@ -146,3 +153,11 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
                     "a facet has a value or a flux, not both",
                     path=f"boundary.{i}.on",
                 )
+
+
+def unstopped(motions: Tensor, held: Tensor) -> int:
+    """Return how many of the motions ``[n, m]`` of all unknowns are not stopped where some are held."""
+    count = motions.shape[1]
+    if not len(held):
+        return count
+    return count - int(torch.linalg.matrix_rank(motions[held], rtol=1e-8))

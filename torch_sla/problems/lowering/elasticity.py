@@ -14,7 +14,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.conditions import positions, unstopped
 from torch_sla.problems.lowering.material import Material, isotropic, orthotropic
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
@@ -75,16 +75,15 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
-        """Return whether the supports stop every rigid motion."""
+    def loose(self, points: Tensor, held: Tensor) -> int:
+        """Return how many rigid motions the supports do not stop."""
         if any(isinstance(c, Spring) for c in self.spec.boundary):
-            return True
+            return 0
         if self.kind == "axisymmetric":
             modes = points.new_tensor([0.0, 1.0]).repeat(len(points))[:, None]
         else:
             modes = rigid_body_modes(points)
-        stopped = modes[held]
-        return len(held) > 0 and int(torch.linalg.matrix_rank(stopped, rtol=1e-8)) == modes.shape[1]
+        return unstopped(modes, held)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

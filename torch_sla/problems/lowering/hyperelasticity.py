@@ -15,6 +15,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
+from torch_sla.problems.lowering.conditions import unstopped
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
@@ -76,8 +77,8 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
-        """Return whether the supports stop every rigid motion."""
+    def loose(self, points: Tensor, held: Tensor) -> int:
+        """Return how many rigid motions the supports do not stop."""
         dim = self.mesh.dim
         known = "plane_strain" if dim == 2 else "solid"
         if dim == 1 or self.spec.model not in (None, known):
@@ -85,9 +86,7 @@ class Hyperelasticity(Model):
                 f"a mesh in {dim}D stands for {known}",
                 path="model",
             )
-        modes = rigid_body_modes(points)
-        stopped = modes[held]
-        return len(held) > 0 and int(torch.linalg.matrix_rank(stopped, rtol=1e-8)) == modes.shape[1]
+        return unstopped(rigid_body_modes(points), held)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

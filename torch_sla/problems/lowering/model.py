@@ -131,8 +131,8 @@ class Model(Frame, ABC):
         del scene, u
         raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
 
-    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
-        """Return whether the structure fixes the solution (else the matrix is singular).
+    def loose(self, points: Tensor, held: Tensor) -> int:
+        """Return how many motions nothing stops: 0 where the structure fixes the solution, else the matrix is singular.
 
         Parameters
         ----------
@@ -142,12 +142,17 @@ class Model(Frame, ABC):
             Which of their unknowns have a given value.
         """
         del points, held
-        return True
+        return 0
 
     @cached_property
+    def loose_motions(self) -> int:
+        """How many motions the conditions of this mesh leave free."""
+        return self.loose(self.dof_points().detach(), self.compiled.constrained)
+
+    @property
     def determined(self) -> bool:
         """Whether the conditions of this mesh fix the solution."""
-        return self.fixed_by(self.dof_points().detach(), self.compiled.constrained)
+        return self.loose_motions == 0
 
     undetermined: ClassVar[str] = ""
     """What to say, with the remedy, when it does not."""

@@ -59,10 +59,11 @@ class Stokes(Model):
             raise SpecError("a flow needs a mesh in 2 or 3 dimensions", path="mesh")
         return Unknown("u", 2, dim), Unknown("p", 1, 0)
 
-    def fixed_by(self, points: Tensor, held: Tensor) -> bool:
-        """Return whether some velocity is given."""
+    def loose(self, points: Tensor, held: Tensor) -> int:
+        """Return 0 where some velocity is given, else 1 a direction."""
         del points
-        return bool((held < self.numbering.ranges["u"].stop).any())
+        given = bool((held < self.numbering.ranges["u"].stop).any())
+        return 0 if given else self.mesh.dim
 
     @cached_property
     def enclosed(self) -> bool:

@@ -6,6 +6,7 @@ The format is the parallel unstructured grid of VTK (``.pvtu``): https://docs.vt
 from __future__ import annotations
 
 import json
+import math
 import os
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -230,7 +231,9 @@ def _at_points(solution: DistributedSolution, value: Tensor) -> list[Tensor]:
         parts.append(torch.full_like(order, share.part))
     halo = Halo(layout, torch.cat([none, *wanted]), torch.cat([none, *parts]))
     value = value.detach().to(division.device)
-    flat = value.reshape(layout.n_held, -1)
+    # A process without cells does not know how many numbers there are at a point.
+    numbers_each = torch.tensor([math.prod(value.shape[1:])], device=division.device)
+    flat = value.reshape(layout.n_held, int(comm.reduce(numbers_each, "max")))
     ghosts = halo.fetch(flat).split([len(o) for o in orders])
     found = []
     for mine, place, order, ghost in zip(own, places, orders, ghosts, strict=True):
