@@ -462,7 +462,9 @@ def reaction() -> tuple[Any, dict[str, Any]]:
 def pair() -> tuple[Any, dict[str, Any]]:
     """Two equations, for more parts than there are."""
     problem = sla.LinearProblem(
-        matrix=[[2.0, 1.0], [1.0, 3.0]], rhs=sla.Parameter("b", shape=(2,)), solver=TIGHT
+        matrix=[[2.0, 1.0], [1.0, 3.0]],  # type: ignore[arg-type]  # made an array of
+        rhs=sla.Parameter("b", shape=(2,)),
+        solver=TIGHT,
     )
     return problem, {"b": _rand(3, 2)}
 
