@@ -9,7 +9,7 @@ import torch
 
 from tests.helpers import rank_programs as programs
 from torch_sla.errors import ArgumentError, GradientError, SolveError
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import DSparseTensor, SparseTensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +46,11 @@ def test_sizes_that_single_precision_does_not_have(size: float) -> None:
     """Levels of the preconditioner are float32, and so are the residuals it is given."""
     A = programs.lattice((30, 21), (1.0, 1.0))
     exact = A.eigsh(3, "SA")[0]
-    for how in ("lattice", "metis"):
-        D = A.partition(3, partition_method=how)
+    checks = (
+        torch.arange(630) // 21 // 7 + torch.arange(630) % 21 // 5
+    ) % 3  # no boxes: aggregates
+    for how in ({"partition_method": "lattice"}, {"partition_ids": checks}):
+        D = DSparseTensor(A.values, A.row_indices, A.col_indices, A.shape, 3, **how)
         w, _ = D.with_values(size * D.values).eigsh(3, "SA")
         torch.testing.assert_close(w / size, exact, rtol=1e-9, atol=0)
 
