@@ -29,7 +29,7 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._place: int | None = None
+        self._given: Tensor | None = None
         self._slots: tuple[Pattern, Tensor] | None = None
 
     def see(self, given: Tensor) -> None:
@@ -40,9 +40,9 @@ class Known:
         ValueError
             If they are others.
         """
-        if self._place is None:
-            self._place = given.data_ptr()
-        elif self._place != given.data_ptr():
+        if self._given is None:
+            self._given = given.detach()  # held, so that no other comes to lie where it was
+        elif self._given.data_ptr() != given.data_ptr():
             raise ValueError("what is known of one matrix was given to the solve with another")
 
     def arrange(self, pattern: Pattern, values: Tensor) -> None:
