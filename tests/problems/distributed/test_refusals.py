@@ -46,7 +46,20 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0), "saddle-point"),
+        (
+            sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0),
+            "nothing holds the fluid",
+        ),
+        (
+            sla.StokesProblem(
+                mesh=sla.RectangleMesh(cells=(2, 2)),
+                boundary=[
+                    sla.Dirichlet(["bottom", "top", "left"], 0.0),
+                    sla.Dirichlet("right", ["y*(1 - y)", 0.0]),
+                ],
+            ),
+            "boundary: the velocities given all around do not balance: 0.166667",
+        ),
         (
             sla.EigenProblem(of=poisson(solver=sla.Solver(backend="scipy")), k=2),
             "solver.backend 'scipy'",
