@@ -36,9 +36,7 @@ TERMS = 1 << 24  # elementary products listed at a time
 _SORTED_ROW = 1024  # elementary products of a row up to which rows are sorted side by side
 _PADDING = 4  # times the memory of the products that this may take
 _MANY = 1 << 20  # entries of the left factor from which rows are merged: rounds are short otherwise
-_ROUNDS = (
-    32  # times the average row of the right factor, above which sorting costs less than merging
-)
+_ROUNDS = 32  # times the average row of the right factor, above which sorting costs less
 _INT32_MAX = 2**31 - 1
 
 _compiled: Any = getattr(extension, "spgemm", None)
