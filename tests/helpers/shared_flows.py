@@ -8,7 +8,7 @@ import torch
 
 import torch_sla as sla
 
-__all__ = ["box", "cavity", "channel", "drop", "ring"]
+__all__ = ["basin", "box", "cavity", "channel", "drop", "ring"]
 
 TIGHT = sla.Solver(rtol=1e-13)
 
@@ -87,16 +87,29 @@ def box() -> tuple[Any, dict[str, Any]]:
     return problem, {"mu": _rand(18), "push": torch.tensor(0.7, dtype=torch.float64)}
 
 
-def drop() -> tuple[Any, dict[str, Any]]:
-    """Two cells, for more parts than there are; the level of pressure is given at a point."""
+def basin() -> tuple[Any, dict[str, Any]]:
+    """Walls all around, and the level of pressure given at a point."""
     problem = sla.StokesProblem(
-        mesh=sla.RectangleMesh(cells=(1, 1)),
-        body_force=("y", "0"),
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        body_force=("y", "0.3*x"),
         boundary=[
-            sla.Dirichlet(["left", "right", "bottom", "top"], 0.0),
+            sla.Dirichlet(["left", "right", "bottom"], 0.0),
+            sla.Dirichlet("top", ["x*(1 - x)", 0.0]),
             sla.Dirichlet(at=[(1.0, 0.0)], value=sla.Parameter("level"), unknown="p"),
         ],
         outputs=[sla.Energy("energy"), sla.Integral("square", "p**2")],
         solver=TIGHT,
     )
     return problem, {"level": torch.tensor(0.7, dtype=torch.float64)}
+
+
+def drop() -> tuple[Any, dict[str, Any]]:
+    """Two cells, for more parts than there are."""
+    problem = sla.StokesProblem(
+        mesh=sla.RectangleMesh(cells=(1, 1)),
+        body_force=("y", sla.Parameter("f")),
+        boundary=[sla.Dirichlet(["bottom", "top"], 0.0)],
+        outputs=[sla.Energy("energy"), sla.Integral("square", "p**2")],
+        solver=TIGHT,
+    )
+    return problem, {"f": torch.tensor(0.7, dtype=torch.float64)}

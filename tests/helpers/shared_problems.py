@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import torch_sla as sla
-from tests.helpers.shared_flows import box, cavity, channel, drop, ring
+from tests.helpers.shared_flows import basin, box, cavity, channel, drop, ring
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.distributed.problem import DistributedProblem, distribute
 from torch_sla.problems.specs.arrays import Array
@@ -532,6 +532,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
             cases,
             marches,
             channel,
+            basin,
             cavity,
             ring,
             box,

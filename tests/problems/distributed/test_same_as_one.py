@@ -85,6 +85,7 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
         ("cavity", 4),
         ("ring", 3),
         ("box", 2),
+        ("basin", 3),
         ("drop", 7),
     ],
 )

@@ -372,7 +372,8 @@ class SharedModel:
         weights = self.collected(scene, lambda s, at: s.rows.weights(at), self.own_entries)
         sums = torch.stack([(weights * u).sum(), (weights * self.level).sum()])
         integral, volume = replicated(total(sums, self.comm), self.comm)
-        return u - integral / volume * self.level
+        level: Tensor = integral / volume * self.level
+        return u - level
 
     @cached_property
     def level(self) -> Tensor:

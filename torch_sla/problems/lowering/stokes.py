@@ -141,9 +141,7 @@ class Stokes(Model):
         """Assemble the mass of pressures over the viscosity, equivalent to the Schur complement on every mesh."""
         cells = scene.cells()
         mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
-        return self.numbering.matrix(
-            {("p", "p"): weak.mass(scene.geometry.basis("p"), c=1.0 / mu)}
-        )
+        return self.numbering.matrix({("p", "p"): weak.mass(scene.geometry.basis("p"), c=1.0 / mu)})
 
     def weights(self, scene: Scene) -> Tensor:
         """Integrate the shape functions of pressures: an enclosed flow has the one of mean zero."""

@@ -33,8 +33,8 @@ class PartChebyshev:
         Steps, a product each.
     ratio
         Largest eigenvalue over the smallest that the polynomial is for. That of a mass depends neither on the mesh nor
-        on coefficients that are constant in cells: 4 on triangles, 5 on tetrahedra, 9 on quadrilaterals and 27 on hexahedra of first order
-        (Wathen, IMA J. Numer. Anal. 7, 1987, pages 449-457).
+        on coefficients that are constant in cells: 4 on triangles, 5 on tetrahedra, 9 on quadrilaterals and 27 on
+        hexahedra of first order (Wathen, IMA J. Numer. Anal. 7, 1987, pages 449-457).
     """
 
     name: ClassVar[str] = "chebyshev"
