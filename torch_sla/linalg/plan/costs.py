@@ -9,7 +9,7 @@ unknowns).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
 
@@ -162,15 +162,10 @@ def estimate(
     if backend == "cudss":
         return _on_device(facts, method, machine)
     if method.kind == "direct":
-        found = _direct(facts, backend, method, machine)
-    elif preconditioner == "multigrid":
-        found = _multigrid(facts, method, machine)
-    else:
-        found = _krylov(facts, backend, method, preconditioner, machine)
-    if facts.device != "cpu":
-        return found
-    # The memory is touched for the first time once; then it is at hand, or kept.
-    return replace(found, seconds=found.seconds + machine.touch(found.nbytes))
+        return _direct(facts, backend, method, machine)
+    if preconditioner == "multigrid":
+        return _multigrid(facts, method, machine)
+    return _krylov(facts, backend, method, preconditioner, machine)
 
 
 def _solves(facts: Facts) -> tuple[int, int, int]:
@@ -261,6 +256,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         share = 1.0 if columns == 1 else _SEVERAL + _EACH * columns
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
+    seconds += machine.touch(nbytes)  # once: then it is at hand, or kept
     seconds += solves * (share * pass_ + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.
@@ -388,7 +384,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         moved = facts.nnz * (size + 4) + half * passes * n * size
         step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
-    seconds = machine.solve + factorisations * made
+    seconds = machine.solve + factorisations * made + machine.touch(held)
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     if method.name != "cg":
