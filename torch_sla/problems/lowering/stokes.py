@@ -11,9 +11,10 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.assembly.forms import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
+from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann
@@ -100,10 +101,7 @@ class Stokes(Model):
         cells = scene.cells()
         u, p = scene.geometry.basis("u"), scene.geometry.basis("p")
         mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
-        if not bool((mu.detach() > 0).all()):
-            raise ArgumentError(
-                f"viscosity must be positive; its least value is {float(mu.detach().min()):.6g}"
-            )
+        require_positive(mu, "viscosity")
         one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
         coupling = _COUPLING(u, p, c=one)
         blocks = {
