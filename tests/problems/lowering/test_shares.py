@@ -30,7 +30,12 @@ from torch_sla import (
 from torch_sla.errors import ArgumentError
 
 A = torch.linspace(0.1, 0.9, 40, dtype=torch.float64)
-OUTPUTS = [Probe("p", at=[(0.7, 0.4)]), Integral("i", "u"), Maximum("m", "u"), Integral("q", "u**2")]
+OUTPUTS = [
+    Probe("p", at=[(0.7, 0.4)]),
+    Integral("i", "u"),
+    Maximum("m", "u"),
+    Integral("q", "u**2"),
+]
 HUMP = "exp(-9*((x - a)**2 + y**2))"
 
 
@@ -165,7 +170,9 @@ def test_what_is_no_share_is_solved_piece_by_piece(problem: Any, made: list[str]
 
 
 def test_several_dimensions_and_threads(made: list[str]) -> None:
-    problem = poisson(source="exp(-b*((x - a)**2 + y**2))", parameters=[Parameter("a"), Parameter("b")])
+    problem = poisson(
+        source="exp(-b*((x - a)**2 + y**2))", parameters=[Parameter("a"), Parameter("b")]
+    )
     b = torch.tensor([[4.0], [9.0]], dtype=torch.float64)
     threads = torch.get_num_threads()
     try:

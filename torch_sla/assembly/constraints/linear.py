@@ -196,9 +196,7 @@ class LinearConstraint:
             self._check_consistent(g.detach())
         return self._G.times(g)
 
-    def recover(
-        self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None
-    ) -> Tensor:
+    def recover(self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Compute ``u = T u_hat + G c``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
         self._check("u_hat", u_hat, self.n)
         u = self._T.times(u_hat)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
+from operator import eq
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -150,7 +152,7 @@ def _changing(model: Model, scene: Scene) -> tuple[frozenset[str], bool]:
     names = batched(scene)
     plain = {n for n in names if model.declared[n].on == "constant" and n not in scene.given.laws}
     changing = {
-        path: model.names_in(lambda own, path=path: own == path) & names
+        path: model.names_in(partial(eq, path)) & names
         for path, _ in model.acting_laws()
         if path[0] != "outputs"
     }

@@ -96,7 +96,7 @@ class Helmholtz(Model):
 
     def load(self, scene: Scene) -> Tensor:
         """Assemble sources, fluxes and surroundings."""
-        spec, dofs = self.spec, self.dofs
+        spec = self.spec
         cells = scene.cells()
         f = scene.evaluate(spec.source, cells, "source").tensor
         if spec.layer is not None:

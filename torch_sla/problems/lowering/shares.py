@@ -98,6 +98,7 @@ class _Units(Silent):
 
     def summed(self, parts: Mapping[str, Tensor], facets: Tensor | None = None) -> Tensor:
         """Keep what depends on the law, before it is summed."""
+        del facets  # those of its sites
         if any(part.ndim > 2 for part in parts.values()):
             local = self.model.numbering.joined(parts)
             self.local = local if self.local is None else self.local + local
@@ -219,7 +220,7 @@ class Share:
         edges = [round(k * len(windows) / team) for k in range(team + 1)]
         owner = torch.full((dofs.n,), -1)
         for k, (a, b) in enumerate(pairwise(edges)):
-            part = []
+            part: list[_Window] = []
             for window in windows[a:b]:
                 before = owner[window.rows]
                 apart = bool(((before == -1) | (before == k)).all())
