@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.knowledge import Knowledge
     from torch_sla.linalg.distributed.nullspace import PartNullspace
+    from torch_sla.linalg.distributed.precond.renewal import Renewal
     from torch_sla.linalg.methods.outcome import Outcome
 
 __all__ = ["METHODS", "PartSolver", "SolveRequest"]
@@ -77,6 +78,8 @@ class PartSolver:
         ``[n_held, k]``, for multigrid.
     nullspace
         Declared nullspace of a Hermitian matrix; every solve is then one with the pseudoinverse.
+    renewal
+        Of a loop over values: what makes the preconditioners.
     """
 
     def __init__(
@@ -87,10 +90,11 @@ class PartSolver:
         x0: Tensor | None = None,
         near_nullspace: Tensor | None = None,
         nullspace: PartNullspace | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         self.sharding, self.pattern = sharding, sharding.pattern
         self.knowledge, self.request, self._x0 = knowledge, request, x0
-        self._near, self._nullspace = near_nullspace, nullspace
+        self._near, self._nullspace, self._renewal = near_nullspace, nullspace, renewal
         self.space = PartSpace(sharding.rows)
         self.extend, self.fold = sharding.extend, sharding.fold
         self.info = SolveInfo(backend="pytorch")
@@ -212,7 +216,12 @@ class PartSolver:
             wanted = default_preconditioner(method, self.sharding, values, self.knowledge)
         name = name_of(wanted)
         if name not in self._made:
-            self._made[name] = make(wanted, self.sharding, values, self._near)
+            if self._renewal is None:
+                self._made[name] = make(wanted, self.sharding, values, self._near)
+            else:
+                self._made[name] = self._renewal.made(
+                    name, wanted, self.sharding, values, self._near
+                )
         return name, self._made[name]
 
     def _one(
@@ -256,6 +265,8 @@ class PartSolver:
             if info.result not in (Result.RESIDUAL, Result.ROUNDOFF) or not fell:
                 break
         info.residual = least if least < float("inf") else info.residual
+        if self._renewal is not None:
+            self._renewal.judge(name, info.iterations, rtol)
         return best, info
 
     def _judge(

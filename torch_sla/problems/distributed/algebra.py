@@ -6,6 +6,7 @@ Declarations are given meaning by the code of one process; what is here cuts the
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,10 @@ def _lowered(spec: Any) -> AlgebraInParts:
 
 class DistributedAlgebra(DistributedProblem):
     """A problem of given matrices in parts."""
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """Keep nothing: matrices that are given are solved with as they come."""
+        return nullcontext()
 
     @cached_property
     def lowered(self) -> AlgebraInParts:

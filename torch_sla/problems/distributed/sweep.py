@@ -63,12 +63,12 @@ class DistributedSweep(DistributedProblem):
         cases, count = _Cases(self).cases(values), len(self.spec.every)
         tell = Reporter("cases", count, asked.progress)
         solutions: list[Any] = []
-        for i in range(count):
-            own = {name: value[i] for name, value in cases.items()}
-            with inside():
+        with inside(), self.of.remembering():
+            for i in range(count):
+                own = {name: value[i] for name, value in cases.items()}
                 found = self.of.found({**values, **own}, asked._replace(progress=None))
-            solutions.append(found)
-            tell(i + 1, residual=found.info.residual)
+                solutions.append(found)
+                tell(i + 1, residual=found.info.residual)
         return DistributedSweepSolution(self, solutions)
 
 
