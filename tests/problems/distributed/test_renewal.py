@@ -30,7 +30,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Renewal]:
 def disk(**changes: Any) -> sla.PoissonProblem:
     fields: dict[str, Any] = {
         "mesh": sla.DiskMesh(cells=18),
-        "diffusivity": sla.Parameter("k", on="cells"),
+        "diffusivity": sla.Parameter("k", on="cells", default=1.0),
         "source": 1.0,
         "boundary": [sla.Dirichlet("rim", 0.0)],
         "outputs": [sla.Integral("heat", "u")],
@@ -69,10 +69,10 @@ def test_a_march_whose_operator_changes(counted: list[Renewal]) -> None:
 
 def test_a_search(counted: list[Renewal]) -> None:
     search = sla.DesignProblem(
-        forward=disk(),
-        variables=[sla.Variable("k", bounds=(0.5, 2.0), initial=1.0)],
+        of=disk(),
+        variables=[sla.Variable("k", bounds=(0.5, 2.0))],
         objective="heat",
-        optimizer=sla.LBFGS(max_iterations=4),
+        optimizer=sla.LBFGS(max_iterations=2),
     )
     found = distribute(search, 3).solve()
     ((set_ups, renewals),) = counts(counted)

@@ -20,6 +20,7 @@ from torch_sla.problems.report.pieces import summary_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 __all__ = ["DistributedSweep", "DistributedSweepSolution"]
 
@@ -37,6 +38,10 @@ class DistributedSweep(DistributedProblem):
     def division(self) -> Any:
         """The problem, cut."""
         return self.of.division
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """As of the problem."""
+        return self.of.remembering()
 
     @property
     def whole(self) -> Any:
