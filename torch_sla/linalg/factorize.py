@@ -471,6 +471,7 @@ def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> Solve
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
         dimension=pattern.dimension,
+        spread=pattern.spread,
         batch=max(1, A.batch_size),
         backend=backend,
         method=method,

@@ -173,14 +173,14 @@ class Elasticity(Model):
             load = load + uniform(
                 force,
                 1,
-                lambda f: dofs.assemble_vector(weak.vector_source(cells.basis, f=f)),
+                lambda f: scene.summed({"u": weak.vector_source(cells.basis, f=f)}),
             )
         thermal = self._thermal(scene, cells)
         if thermal is not None:
             more = self._revolved(cells)
             stress = self._thermal_stress(scene, cells, thermal)
-            load = load + dofs.assemble_vector(
-                weak.normal_stress_load(cells.basis, s=stress, **more)
+            load = load + scene.summed(
+                {"u": weak.normal_stress_load(cells.basis, s=stress, **more)}
             )
         for i, condition in enumerate(spec.boundary):
             if not isinstance(condition, Neumann):
@@ -195,7 +195,7 @@ class Elasticity(Model):
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=_by(t, around))
-            load = load + dofs.assemble_vector(local, facets)
+            load = load + scene.summed({"u": local}, facets)
         return load
 
     def _thermal_stress(self, scene: Scene, cells: BasisSites, thermal: Tensor) -> Tensor:

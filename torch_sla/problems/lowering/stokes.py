@@ -118,7 +118,7 @@ class Stokes(Model):
         load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
-            load = load + self.numbering.vector({"u": weak.vector_source(u, f=f)})
+            load = load + scene.summed({"u": weak.vector_source(u, f=f)})
         for i, condition in enumerate(spec.boundary):
             if not isinstance(condition, Neumann):
                 continue
@@ -130,7 +130,7 @@ class Stokes(Model):
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(basis, f=t)
-            load = load + self.numbering.vector({"u": local}, facets)
+            load = load + scene.summed({"u": local}, facets)
         return load
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:
