@@ -484,7 +484,9 @@ def test_the_best_feasible_design_of_all_steps_is_told(bound):
         limit = None if bound is None else (bound - x[:1])
         return Quantities((x - 0.1).abs().sum(), constraints=limit)
 
-    oracle = FunctionOracle(evaluate, equalities=torch.zeros(int(bound is not None), dtype=torch.bool))
+    oracle = FunctionOracle(
+        evaluate, equalities=torch.zeros(int(bound is not None), dtype=torch.bool)
+    )
     optimizer = MMA(max_iterations=6, asymptote_shrink=1.0, gradient_tolerance=0.0)
     ends = (torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     first = optimizer.start(oracle, torch.tensor([0.15, 0.3], dtype=torch.float64), *ends)

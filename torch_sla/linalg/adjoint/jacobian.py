@@ -212,7 +212,8 @@ def _way(numbers: Sequence[Tensor]) -> _Way:
 
 
 def _takes_many(kind: Any) -> bool:
-    return kind.vmap is not torch.autograd.Function.vmap or getattr(kind, "pulls_many", False)
+    found: bool = getattr(kind, "pulls_many", kind.vmap is not torch.autograd.Function.vmap)
+    return found
 
 
 def _reached(ahead: list[Any]) -> dict[Any, None]:
