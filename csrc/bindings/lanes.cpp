@@ -28,6 +28,29 @@ void check_slots(const Array<std::int32_t>& array, std::int64_t size, std::int64
       throw std::invalid_argument(std::string("`") + name + "` has an entry out of range");
 }
 
+// The arguments of a solve, checked.
+template <class T>
+struct Solve {
+  std::vector<std::int64_t> listed;
+  const T* b;
+  T* x;
+  std::int64_t nrhs;
+
+  Solve(const LaneFactor<T>& f, const Array<std::int64_t>& members, const Array<T>& rhs, Array<T>& out)
+      : listed(members.data(), members.data() + members.size()),
+        b(rhs.data()),
+        x(out.mutable_data()),
+        nrhs(rhs.ndim() == 3 ? rhs.shape(2) : 1) {
+    const std::int64_t count = members.size(), entries = count * f.symbolic->n * nrhs;
+    expect_size(rhs, entries, "b");
+    expect_size(out, entries, "x");
+    for (std::int64_t k = 0; k < count; ++k) {
+      check_member(f, listed[k]);
+      if (k > 0 && listed[k] <= listed[k - 1]) throw std::invalid_argument("`members` must ascend");
+    }
+  }
+};
+
 template <class T>
 void bind_lanes(py::module_& m, const char* suffix) {
   using FactorT = LaneFactor<T>;
@@ -51,21 +74,30 @@ void bind_lanes(py::module_& m, const char* suffix) {
           "solve",
           [](const FactorT& f, const Array<std::int64_t>& members, const Array<T>& b, Array<T>& x, bool transposed,
              int threads) {
-            const std::int64_t count = members.size(), n = f.symbolic->n;
-            const std::int64_t nrhs = b.ndim() == 3 ? b.shape(2) : 1;
-            expect_size(b, count * n * nrhs, "b");
-            expect_size(x, count * n * nrhs, "x");
-            const std::vector<std::int64_t> listed(members.data(), members.data() + count);
-            for (std::int64_t k = 0; k < count; ++k) {
-              check_member(f, listed[k]);
-              if (k > 0 && listed[k] <= listed[k - 1]) throw std::invalid_argument("`members` must ascend");
-            }
-            const T* from = b.data();
-            T* to = x.mutable_data();
+            const Solve<T> task(f, members, b, x);
             py::gil_scoped_release release;
-            torch_sla::solve_lanes(f, listed, from, to, nrhs, transposed, threads);
+            torch_sla::solve_lanes(f, task.listed, task.b, task.x, task.nrhs, transposed, threads);
           },
-          array_arg("members"), array_arg("b"), array_arg("x"), py::arg("transposed"), py::arg("threads"));
+          array_arg("members"), array_arg("b"), array_arg("x"), py::arg("transposed"), py::arg("threads"))
+      // The same, and what is left over of op(A) x for the matrices themselves: values [listed, nnz] of rows crow
+      // [n+1] and columns ccol [nnz], sizes [5, listed, nrhs].
+      .def(
+          "solve_measured",
+          [](const FactorT& f, const Array<std::int64_t>& members, const Array<T>& b, Array<T>& x, bool transposed,
+             const Array<std::int32_t>& crow, const Array<std::int32_t>& ccol, const Array<T>& values, bool turned,
+             Array<T>& sizes, int threads) {
+            const Solve<T> task(f, members, b, x);
+            const std::int64_t count = members.size();
+            expect_size(crow, f.symbolic->n + std::int64_t{1}, "crow");
+            expect_size(values, count * ccol.size(), "values");
+            expect_size(sizes, 5 * count * task.nrhs, "sizes");
+            const torch_sla::LaneCheck<T> check{crow.data(), ccol.data(), values.data(), turned,
+                                                sizes.mutable_data()};
+            py::gil_scoped_release release;
+            torch_sla::solve_lanes(f, task.listed, task.b, task.x, task.nrhs, transposed, threads, &check);
+          },
+          array_arg("members"), array_arg("b"), array_arg("x"), py::arg("transposed"), array_arg("crow"),
+          array_arg("ccol"), array_arg("values"), py::arg("turned"), array_arg("sizes"), py::arg("threads"));
 
   // values [members, nnz] of the matrix with rows crow [n+1] and columns ccol [nnz]; slot and mirror [entries of the
   // analysed pattern].

@@ -176,7 +176,7 @@ void bind_values(py::module_& m) {
   m.def(
       "sampled_product",
       [](const Array<Index>& crow, const Array<Index>& ccol, const Array<T>& u, const Array<T>& v,
-         Array<T>& out, int threads) {
+         Array<T>& out, bool negative, int threads) {
         const std::int64_t n_rows = crow.size() - 1, nnz = ccol.size();
         const std::int64_t batch = u.shape(0), k = u.shape(2), n_cols = v.shape(1);
         expect_size(u, batch * n_rows * k, "u");
@@ -186,10 +186,10 @@ void bind_values(py::module_& m) {
         const T *left = u.data(), *right = v.data();
         T* s = out.mutable_data();
         py::gil_scoped_release release;
-        torch_sla::sampled_product(r, c, left, right, s, batch, n_rows, n_cols, k, threads);
+        torch_sla::sampled_product(r, c, left, right, s, batch, n_rows, n_cols, k, negative, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("u"), array_arg("v"), array_arg("out"),
-      py::arg("threads"));
+      py::arg("negative"), py::arg("threads"));
 }
 
 }  // namespace

@@ -91,6 +91,18 @@ void test_factors(bool symmetric, std::int64_t members, T tolerance) {
         CHECK(batch.error(listed, x, b, nrhs, transposed) < 100 * tolerance);
         solve_lanes(other, listed, b.data(), again.data(), nrhs, transposed, 3);
         CHECK(x == again);
+        for (const bool turned : {false, true}) {  // what is left over, measured beside the solve and after it
+          std::vector<T> chosen, sizes(5 * listed.size() * nrhs), wanted(sizes.size()), r(x.size());
+          for (const std::int64_t k : listed)
+            chosen.insert(chosen.end(), &batch.at(k, 0), &batch.at(k, 0) + batch.nnz());
+          const LaneCheck<T> check{batch.start.data(), batch.column.data(), chosen.data(), turned, sizes.data()};
+          solve_lanes(f, listed, b.data(), again.data(), nrhs, transposed, 2, &check);
+          CHECK(x == again);
+          residual_members(batch.n, batch.start.data(), batch.column.data(), chosen.data(), x.data(), b.data(),
+                           static_cast<std::int64_t>(listed.size()), nrhs, turned, r.data(), wanted.data(), 1);
+          for (std::size_t i = 0; i < sizes.size(); ++i)
+            CHECK(std::abs(sizes[i] - wanted[i]) <= tolerance * (1 + std::abs(wanted[i])) * 10);
+        }
       }
     if (!symmetric) continue;
     for (const bool positive : {true, false}) {

@@ -69,11 +69,15 @@ void check(std::int64_t m, std::int64_t n, std::int64_t entries, std::int64_t k,
   const auto u = whole<T>(batch * m * k, 43);
   std::vector<T> sampled(batch * nnz), expected(batch * nnz, T(0));
   sampled_product(crow.data(), ccol.data(), u.data(), x.data(), sampled.data(), batch, m, n, k,
-                  threads);
+                  false, threads);
   for (std::int64_t b = 0; b < batch; ++b)
     for (std::int64_t e = 0; e < nnz; ++e)
       for (std::int64_t c = 0; c < k; ++c)
         expected[b * nnz + e] += u[(b * m + row[e]) * k + c] * x[(b * n + ccol[e]) * k + c];
+  CHECK(sampled == expected);
+  sampled_product(crow.data(), ccol.data(), u.data(), x.data(), sampled.data(), batch, m, n, k,
+                  true, threads);
+  for (T& s : expected) s = -s;
   CHECK(sampled == expected);
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -9,14 +11,17 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg import SparseTensor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 N = 6
 I = torch.arange(N)
 ROW = torch.cat([I, I[1:], I[:-2], torch.tensor([0])])
 COL = torch.cat([I, I[:-1], I[2:], torch.tensor([0])])
 
 
-def sample(dtype: torch.dtype, *batch: int) -> torch.Tensor:
-    g = torch.Generator().manual_seed(9)
+def sample(dtype: torch.dtype, *batch: int, seed: int = 9) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
     v = torch.randn(*batch, len(ROW), dtype=dtype, generator=g)
     v[..., :N] += 3
     return v
@@ -109,3 +114,49 @@ def test_odd_cases() -> None:
     assert torch.isnan(SparseTensor.diag(torch.tensor([-1.0, 2.0])).logdet())
     with pytest.raises(ArgumentError, match="square"):
         SparseTensor.eye(2, 3).det()
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("name", ["det", "logdet"])
+def test_forward_mode_and_transforms(name: str, dtype: torch.dtype, batch: tuple[int, ...]) -> None:
+    """Tangents, tangents of gradients, and a matrix that `vmap` does not map over, against dense ones."""
+    v, t = sample(dtype, *batch), sample(dtype, *batch, seed=3)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return getattr(make(x), name)()
+
+    def dense(x: torch.Tensor) -> torch.Tensor:
+        D = x.new_zeros(*batch, N * N).index_add(-1, ROW * N + COL, x).unflatten(-1, (N, N))
+        det = torch.linalg.det(D)
+        return det if name == "det" else det.log()
+
+    def slope(f: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return torch.func.grad(lambda x: (f(x).abs() ** 2).sum())
+
+    for one, other in ((function, dense), (slope(function), slope(dense))):
+        for found, expected in zip(
+            torch.func.jvp(one, (v,), (t,)), torch.func.jvp(other, (v,), (t,)), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+    scales = torch.arange(1.0, 4.0, dtype=torch.float64)
+    inside = torch.func.vmap(lambda s: s * function(v))(scales)
+    torch.testing.assert_close(inside[2], 3 * function(v))
+    with pytest.raises(ArgumentError, match="does not go through determinants"):
+        torch.func.vmap(lambda s: function(s * v))(scales)
+
+
+def test_forward_mode_at_a_singular_matrix() -> None:
+    v = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64)
+    row, col = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+
+    def det(x: torch.Tensor) -> torch.Tensor:
+        return SparseTensor(x, row, col, (2, 2)).det()
+
+    value, tangent = torch.func.jvp(det, (v,), (torch.ones_like(v),))
+    assert float(value) == 0.0
+    assert float(tangent) == pytest.approx(1.0)
+    with pytest.raises(GradientError, match="has no derivative"):
+        torch.func.jvp(lambda x: SparseTensor(x, row, col, (2, 2)).slogdet(), (v,), (v,))
+    with pytest.raises(GradientError, match="regular matrix"):
+        torch.func.grad(lambda x: torch.func.jvp(det, (x,), (torch.ones_like(x),))[1])(v)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
+from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
 from torch_sla.linalg.sparse.properties import require_members
@@ -77,7 +78,7 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     if A.is_batched:
         signs, logs = zip(*(slogdet(member) for member in _members(A)), strict=True)
         return tuple(torch.stack(part).reshape(A.batch_shape) for part in (signs, logs))  # type: ignore[return-value]
-    if torch.is_grad_enabled() and A.requires_grad:
+    if is_followed(A.values):
         raise GradientError(
             "the logarithm of the determinant of a singular matrix has no derivative; detach the matrix, or "
             "differentiate `det`"
@@ -137,7 +138,7 @@ def _factor(A: SparseTensor) -> Factorization | None:
 def _singular_det(A: SparseTensor) -> Tensor:
     """Zero, with the cofactors as its derivative where the matrix is small enough to have them."""
     n = A.flat_shape[0]
-    if not (torch.is_grad_enabled() and A.requires_grad):
+    if not is_followed(A.values):
         return A.csr_values.new_zeros(())
     if n > DENSE_LIMIT:
         raise GradientError(

@@ -168,6 +168,7 @@ class DirectSolver(SolverState):
         backend = get_backend(self.plan.backend)
         return backend.solve(self.numeric, self._values, b, mode, options=self.options).x  # type: ignore[arg-type]
 
+    @outside_transforms
     def slogdet(self) -> tuple[Tensor, Tensor]:
         """Sign or phase, and logarithm of the absolute value, of the determinant."""
         known = get_backend(self.plan.backend).slogdet(self.numeric)
@@ -293,9 +294,10 @@ class Factorization:
         if b.is_complex() and not self.dtype.is_complex:
             real, imag = (self._solve(part, adjoint=adjoint) for part in (b.real, b.imag))
             return torch.complex(real, imag)
-        if torch.promote_types(self.dtype, b.dtype) != self.dtype:
+        wide = torch.promote_types(self.dtype, b.dtype)
+        if wide != self.dtype:
             raise DTypeError(
-                f"`b` is {b.dtype}, the factor {self.dtype}; convert `b`, or factorise in {b.dtype}"
+                f"`b` is {b.dtype}, the factor {self.dtype}; convert `b`, or factorise in {wide}"
             )
         A = self.matrix
         values, rhs, layout, _ = _arrange(A, b, self.dtype)
@@ -469,6 +471,7 @@ def _plan(A: SparseTensor, pattern: Pattern, method: str, backend: str) -> Solve
         hermitian=structure.hermitian,
         positive_definite=structure.positive_definite,
         dimension=pattern.dimension,
+        spread=pattern.spread,
         batch=max(1, A.batch_size),
         backend=backend,
         method=method,

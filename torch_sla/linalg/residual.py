@@ -210,7 +210,16 @@ class BatchResidual:
         ``"n"`` or ``"h"``.
     sizes
         Of the matrices, where they are known.
+
+    Attributes
+    ----------
+    relative, backward
+        ``[B]``, of the last solutions measured.
+    largest
+        Largest entries of the right-hand sides ``[B, K]``.
     """
+
+    _r: Tensor | None
 
     def __init__(
         self,
@@ -224,21 +233,38 @@ class BatchResidual:
             sizes = sizes_of(pattern, values)
         self._A_max = (sizes.rows if mode == "n" else sizes.columns).unsqueeze(-1)
         self._pattern, self._values, self._b, self._turned = pattern, values, b, mode != "n"
+        self._x, self._r = b, b
 
-    def __call__(self, x: Tensor) -> None:
-        """Measure `x` ``[B, n, K]``: sets ``r``, and ``relative`` and ``backward`` ``[B]``, of the worst column."""
-        p, b = self._pattern, self._b
-        found = lanes.residual(p.crow, p.ccol, self._values, x, b, transposed=self._turned)
-        if found is None:
-            self.r = b - kernels.spmm(*self._matrix, x)
-            self._r_norm, self._b_norm = (torch.linalg.vector_norm(v, dim=1) for v in (self.r, b))
-            r_max, x_max, self._b_max = (v.abs().amax(1) for v in (self.r, x, b))
-        else:
-            self.r, (self._r_norm, r_max, x_max, self._b_max, self._b_norm) = found
+    def __call__(self, x: Tensor, sizes: Tensor | None = None) -> None:
+        """Measure `x` ``[B, n, K]``: sets ``relative`` and ``backward`` ``[B]``, of the worst column.
+
+        With `sizes` ``[5, B, K]``, those of `kernels.lanes.residual`, all but ``r`` is known.
+        """
+        self._x, self._r = x, None
+        if sizes is None:
+            self._r, sizes = self._left(x)
+        self._r_norm, r_max, x_max, self.largest, self._b_norm = sizes
         tiny = torch.finfo(self._r_norm.dtype).tiny
         self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
-        scale = (self._A_max * x_max + self._b_max).clamp(min=tiny)
+        scale = (self._A_max * x_max + self.largest).clamp(min=tiny)
         self.backward = (r_max / scale).amax(-1)
+
+    @property
+    def r(self) -> Tensor:
+        """What was left over, ``[B, n, K]``."""
+        if self._r is None:
+            self._r, _ = self._left(self._x)
+        return self._r
+
+    def _left(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``b - op(A) x`` and its sizes."""
+        p, b = self._pattern, self._b
+        found = lanes.residual(p.crow, p.ccol, self._values, x, b, transposed=self._turned)
+        if found is not None:
+            return found
+        r = b - kernels.spmm(*self._matrix, x)
+        r_norm, b_norm = (torch.linalg.vector_norm(v, dim=1) for v in (r, b))
+        return r, torch.stack([r_norm, *(v.abs().amax(1) for v in (r, x, b)), b_norm])
 
     @cached_property
     def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,6 +277,6 @@ class BatchResidual:
     def accepted(self, options: SolveOptions) -> Tensor:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""
         limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
-        floor = self.backward <= ACCEPT * torch.finfo(self.r.dtype).eps
+        floor = self.backward <= ACCEPT * torch.finfo(limit.dtype).eps
         good: Tensor = (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
         return good

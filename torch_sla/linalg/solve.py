@@ -241,6 +241,7 @@ def _facts(
         positive_definite=structure.positive_definite,
         diagonal=_has_diagonal(A, structure, pattern),
         dimension=pattern.dimension,
+        spread=pattern.spread,
         rhs=max(1, prod(rhs.shape[:-2]) * rhs.shape[-1] // max(1, A.batch_size)),
         batch=max(1, A.batch_size),
         repeats=repeats,

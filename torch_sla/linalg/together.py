@@ -64,18 +64,15 @@ def factorize_together(
     if not fits or empty or len(values) < 2:
         return None
     b = b.contiguous()  # once for all that look at it
-    size = torch.linalg.vector_norm(b, torch.inf, dim=1)
-    bound = torch.finfo(size.dtype).max ** 0.25
-    usual = (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
-    if not bool(torch.isfinite(size).all() & usual.any()):
-        return None
     try:
         factored = kept.factored_batch(candidate, values, marks, options)
         count("solve", len(values))
         x, good, check, steps = factored.solve(values, b, *modes, options)
     except SolveError:
         return None
-    good &= usual
+    size = check.largest
+    bound = torch.finfo(size.dtype).max ** 0.25
+    good &= (((size > 1 / bound) & (size < bound)) | (size == 0)).all(-1)
     if not bool(good.any()):
         return None
     info = _info(candidate, good, check)

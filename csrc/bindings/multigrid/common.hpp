@@ -67,12 +67,14 @@ class Common {
     o.flexible = self().h_.options.cycle == mg::Cycle::K;
     const bool shared = together(k) && !nullity;
     const auto group = [&](std::int64_t first, int some, WideRunner& run, std::array<bool, kColumns>& solved, int t) {
-      return mg::lane_gradients<kColumns>(source_.crow, source_.ccol, v, n, rhs, out, k, first, some, zero_start, run,
-                                          o, solved, t);
+      const auto A = rows(source_.crow, source_.ccol, v, kColumns, t, self().offsets());
+      mg::LaneSystem<kColumns, T, Index, WideRunner> system(A, rhs, out, k, first, some, zero_start, run, o);
+      mg::lane_gradients(system);
+      return system.finish(out, solved);
     };
     const auto alone = [&](const T* bc, T* xc, Runner& run, int spent, int t) {
-      const mg::Rows<T, Index> A{source_.crow, source_.ccol, v, n, mg::threads_for(source_.crow[n], t), self().offsets()};
-      return mg::conjugate_gradients(A, bc, xc, zero_start && !shared, run, o.after(spent), basis, nullity);
+      const auto A = rows(source_.crow, source_.ccol, v, 1, t, self().offsets());
+      return mg::conjugate_gradients(A, bc, xc, zero_start && !spent, run, o.after(spent), basis, nullity);
     };
     return solved_by(group, alone, shared, rhs, out, n, k, zero_start, nullptr, threads);
   }
@@ -103,17 +105,20 @@ class Common {
       if (!adjoint_) adjoint_ = self().make_adjoint();
     }
     const bool shared = together(k), minimal = method == "gmres";
+    // A matrix on the same lattice is read as one; the adjoint one has a pattern of its own.
+    const bool same = ptr == source_.crow && col == source_.ccol;
+    const mg::Offsets* lattice = self().offsets();
+    if (lattice && !same && !lattice->hold(ptr, col, n)) lattice = nullptr;
     const auto group = [&](std::int64_t first, int some, WideRunner& run, std::array<bool, kColumns>& solved, int t) {
-      const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(std::int64_t(ptr[n]) * kColumns, t)};
+      const auto A = rows(ptr, col, v, kColumns, t, lattice);
       mg::LaneSystem<kColumns, T, Index, WideRunner> system(A, rhs, out, k, first, some, zero_start, run, o);
       if (minimal) mg::lane_gmres(system);
       else mg::lane_bicgstab(system);
-      system.finish(out, solved);
-      return std::move(system.reports);
+      return system.finish(out, solved);
     };
     const auto alone = [&](const T* bc, T* xc, Runner& run, int spent, int t) {
-      const mg::Rows<T, Index> A{ptr, col, v, n, mg::threads_for(ptr[n], t)};
-      const bool zero = zero_start && !shared;
+      const auto A = rows(ptr, col, v, 1, t, lattice);
+      const bool zero = zero_start && !spent;
       const mg::SolveOptions rest = o.after(spent);
       return minimal ? mg::gmres(A, bc, xc, zero, run, rest) : mg::bicgstab(A, bc, xc, zero, run, rest);
     };
@@ -130,6 +135,14 @@ class Common {
  private:
   // Whether columns share the passes of a cycle; the steps of a K cycle are those of one column.
   bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K; }
+
+  // A matrix as the methods read it, for vectors of so many columns.
+  template <class T>
+  mg::Rows<T, Index> rows(const Index* ptr, const Index* col, const T* v, int columns, int threads,
+                          const mg::Offsets* lattice) const {
+    const std::int64_t n = source_.rows, work = std::int64_t(ptr[n]) * columns;
+    return {ptr, col, v, n, mg::threads_for(work, threads), lattice};
+  }
 
   // Columns in groups where they are `shared`, those that have further to go from there, or all of them, alone.
   template <class T, class Group, class Alone>
@@ -153,12 +166,12 @@ class Common {
   }
 
   // Calls solve(first, count, runner, solved, threads) for groups of columns; returns the columns that are to go
-  // alone, from where they are.
+  // alone, from where they are: one left over by groups, too, which would carry empty lanes along.
   template <class T, class Solve>
   std::vector<std::int64_t> groups(Solve&& solve, T* out, std::int64_t n, std::int64_t k, bool zero_start,
                                    const Adjoint* adjoint, int threads, std::vector<mg::SolveReport>& reports) {
     std::vector<char> done(k, 0);
-    const std::int64_t count = (k + kColumns - 1) / kColumns;
+    const std::int64_t count = k / kColumns + (k % kColumns > 1);
     const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> guard(lock_);
@@ -199,10 +212,10 @@ class Common {
       return reports;
     }
     const auto count = static_cast<std::int64_t>(which.size());
-    const int workers = torch_sla::worker_count(count, threads);
+    const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
     std::vector<Workspace> own(workers > 1 ? workers - 1 : 0);
     torch_sla::parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-      Runner run(self().h_, adjoint, worker ? own[worker - 1] : work_, 1);
+      Runner run(self().h_, adjoint, worker ? own[worker - 1] : work_, inner);
       mg::Buffer<T> b(n), x(n);
       for (std::int64_t j = begin; j < end; ++j) {
         const std::int64_t c = which[j];
@@ -210,7 +223,7 @@ class Common {
           b[i] = rhs[i * k + c];
           x[i] = out[i * k + c];
         }
-        reports[j] = solve(b.data(), x.data(), run, spent[j], 1);
+        reports[j] = solve(b.data(), x.data(), run, spent[j], inner);
         for (std::int64_t i = 0; i < n; ++i) out[i * k + c] = x[i];
       }
     });

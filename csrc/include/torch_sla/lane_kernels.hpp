@@ -179,6 +179,10 @@ struct Kernels {
   void (*solve_four)(const Symbolic&, const T*, const T*, bool, T*);
   void (*judge)(std::int64_t, const std::int32_t*, const std::int32_t*, const T*, const T*, const T*, T*, T*);
   void (*measure)(std::int64_t, const std::int32_t*, const std::int32_t*, const T*, T*, T*);
+  void (*residual_one)(std::int64_t, const std::int32_t*, const std::int32_t*, const T*, bool, const T*, const T*, T*,
+                       T*);
+  void (*residual_four)(std::int64_t, const std::int32_t*, const std::int32_t*, const T*, bool, const T*, const T*, T*,
+                        T*);
 };
 
 #define TORCH_SLA_LANES(NAME, ATTRIBUTE, BYTES)                                                                 \
@@ -209,9 +213,20 @@ struct Kernels {
     measure_body<T, BYTES>(n, start, column, v, room, out);                                                     \
   }                                                                                                             \
   template <class T>                                                                                            \
+  ATTRIBUTE void residual_one_##NAME(std::int64_t n, const std::int32_t* start, const std::int32_t* column,     \
+                                     const T* v, bool t, const T* x, const T* b, T* room, T* out) {             \
+    residual_body<T, BYTES, 1>(n, start, column, v, t, x, b, room, out);                                        \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  ATTRIBUTE void residual_four_##NAME(std::int64_t n, const std::int32_t* start, const std::int32_t* column,    \
+                                      const T* v, bool t, const T* x, const T* b, T* room, T* out) {            \
+    residual_body<T, BYTES, 4>(n, start, column, v, t, x, b, room, out);                                        \
+  }                                                                                                             \
+  template <class T>                                                                                            \
   Kernels<T> table_##NAME() {                                                                                   \
     return {static_cast<int>((BYTES) / sizeof(T)), symmetric_##NAME<T>, general_##NAME<T>, solve_one_##NAME<T>,  \
-            solve_four_##NAME<T>, judge_##NAME<T>, measure_##NAME<T>};                                                             \
+            solve_four_##NAME<T>, judge_##NAME<T>, measure_##NAME<T>, residual_one_##NAME<T>,                    \
+            residual_four_##NAME<T>};                                                                           \
   }
 
 TORCH_SLA_LANES(plain, , static_cast<int>(sizeof(T)))

@@ -77,5 +77,60 @@ TORCH_SLA_INLINE void measure_body(std::int64_t n, const std::int32_t* start, co
   result[3] = low > none ? high / low : none;
 }
 
+// Of what C right-hand sides leave over, b - op(A) x for x and b in the order of A, [n][C] of packs: the sum of its
+// squares and its largest entry, the largest entry of x, the largest entry of b and the sum of its squares:
+// `out` [5][C] of packs. b is met last: an x so huge that its products swallow b, and cancel, leaves b
+// over and not zero. room [n][C] of packs.
+template <class T, int Bytes, int C>
+TORCH_SLA_INLINE void residual_body(std::int64_t n, const std::int32_t* start, const std::int32_t* column,
+                                    const T* values, bool transposed, const T* x, const T* b, T* room, T* out) {
+  using Vec = typename Pack<T, Bytes>::type;
+  using P = Packs<T, Bytes>;
+  const P a{const_cast<T*>(values)}, y{const_cast<T*>(x)}, given{const_cast<T*>(b)}, sums{room}, result{out};
+  Vec squares[C] = {}, left[C] = {}, size[C] = {}, load[C] = {}, loads[C] = {};
+  const auto measure = [&](std::int64_t i, const Vec* product) {
+    for (int k = 0; k < C; ++k) {
+      const Vec c = given[i * C + k], z = y[i * C + k], r = c - product[k];
+      const Vec rs = r < T(0) ? -r : r, zs = z < T(0) ? -z : z, cs = c < T(0) ? -c : c;
+      squares[k] += r * r;
+      loads[k] += c * c;
+      left[k] = rs > left[k] ? rs : left[k];
+      size[k] = zs > size[k] ? zs : size[k];
+      load[k] = cs > load[k] ? cs : load[k];
+    }
+  };
+  if (transposed) {
+    for (std::int64_t j = 0; j < n * C; ++j) sums[j] = Vec{};
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
+        const Vec v = a[e];
+        const auto to = sums + static_cast<std::int64_t>(column[e]) * C;
+        for (int k = 0; k < C; ++k) to[k] += v * y[i * C + k];
+      }
+    for (std::int64_t i = 0; i < n; ++i) {
+      Vec product[C];
+      for (int k = 0; k < C; ++k) product[k] = sums[i * C + k];
+      measure(i, product);
+    }
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      Vec product[C] = {};
+      for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
+        const Vec v = a[e];
+        const auto from = y + static_cast<std::int64_t>(column[e]) * C;
+        for (int k = 0; k < C; ++k) product[k] += v * from[k];
+      }
+      measure(i, product);
+    }
+  }
+  for (int k = 0; k < C; ++k) {
+    result[k] = squares[k];
+    result[C + k] = left[k] + T(0) * squares[k];  // not finite where the sum is not
+    result[2 * C + k] = size[k];
+    result[3 * C + k] = load[k];
+    result[4 * C + k] = loads[k];
+  }
+}
+
 }  // namespace lanes
 }  // namespace torch_sla

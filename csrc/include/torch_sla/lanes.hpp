@@ -211,42 +211,92 @@ LaneFactor<T> factorize_lanes(std::shared_ptr<const Symbolic> symbolic, const La
   return f;
 }
 
-// op(A_i) x_i = b_i for the members listed, ascending: b and x are [listed, n, nrhs] in rows.
+// The matrices themselves, and where it goes what solutions leave over.
 template <class T>
-void solve_lanes(const LaneFactor<T>& f, const std::vector<std::int64_t>& listed, const T* b, T* x, Size nrhs,
-                 bool transposed, int threads) {
-  const Symbolic& s = *f.symbolic;
-  const auto& own = lanes::kernels<T>(f.width == 1);
-  const std::int64_t width = f.width, n = s.n;
-  // Where each group's members begin in the list.
-  std::vector<std::int64_t> first;
-  for (std::size_t k = 0; k < listed.size(); ++k)
-    if (k == 0 || listed[k] / width != listed[k - 1] / width) first.push_back(static_cast<std::int64_t>(k));
-  const std::int64_t groups = static_cast<std::int64_t>(first.size());
-  first.push_back(static_cast<std::int64_t>(listed.size()));
-  parallel_for(groups, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    const Size most = nrhs > 1 ? 4 : 1;
-    const Buffer<T> work(n * most * width);
-    std::fill(work.data(), work.data() + work.size(), T(0));
-    for (std::int64_t q = begin; q < end; ++q) {
-      const std::int64_t g = listed[first[q]] / width;
-      for (Size c = 0; c < nrhs; c += most) {
-        const Size count = std::min(most, nrhs - c);
-        for (std::int64_t k = first[q]; k < first[q + 1]; ++k) {
-          const T* from = b + k * n * nrhs + c;
-          T* to = work.data() + listed[k] % width;
-          for (std::int64_t j = 0; j < n; ++j)
-            for (Size r = 0; r < count; ++r) to[(j * most + r) * width] = from[s.order[j] * nrhs + r];
-        }
-        (most == 1 ? own.solve_one : own.solve_four)(s, f.lower_of(g), f.upper_of(g), transposed, work.data());
-        for (std::int64_t k = first[q]; k < first[q + 1]; ++k) {
-          T* to = x + k * n * nrhs + c;
-          const T* from = work.data() + listed[k] % width;
-          for (std::int64_t j = 0; j < n; ++j)
-            for (Size r = 0; r < count; ++r) to[s.order[j] * nrhs + r] = from[(j * most + r) * width];
-        }
+struct LaneCheck {
+  const std::int32_t *start, *column;
+  const T* values;  // [listed, nnz]
+  bool transposed;  // b - A^T x, whatever was solved
+  T* sizes;         // [5, listed, nrhs], see residual_members
+};
+
+namespace detail {
+
+// Calls move(at, lane) for entries of [listed, n, nrhs] and their places in packs [n][most][width] of one group:
+// `count` columns from `begin` on of the members [first, last) of the list. Fixed: nrhs, where that is known.
+template <int Fixed, class Move>
+void each_in_lanes(const std::vector<std::int64_t>& listed, std::int64_t first, std::int64_t last, std::int64_t n,
+                   Size nrhs, Size begin, Size count, Size most, std::int64_t width, const Move& move) {
+  constexpr std::int64_t block = 64;
+  for (std::int64_t from = 0; from < n; from += block)
+    for (std::int64_t k = first; k < last; ++k) {
+      const std::int64_t lane = listed[k] % width, end = std::min(n, from + block);
+      if constexpr (Fixed == 1) {
+        for (std::int64_t j = from; j < end; ++j) move(k * n + j, j * width + lane);
+      } else {
+        for (std::int64_t j = from; j < end; ++j)
+          for (Size c = 0; c < count; ++c) move((k * n + j) * nrhs + begin + c, (j * most + c) * width + lane);
       }
     }
+}
+
+}  // namespace detail
+
+// op(A_i) x_i = b_i for the members listed, ascending: b and x are [listed, n, nrhs] in rows. With `check` what is left
+// over is measured group by group, while solutions are in the cache.
+template <class T>
+void solve_lanes(const LaneFactor<T>& f, const std::vector<std::int64_t>& listed, const T* b, T* x, Size nrhs,
+                 bool transposed, int threads, const LaneCheck<T>* check = nullptr) {
+  const Symbolic& s = *f.symbolic;
+  const auto& own = lanes::kernels<T>(f.width == 1);
+  const std::int64_t width = f.width, n = s.n, nnz = check ? check->start[n] : 0;
+  const std::int64_t all = static_cast<std::int64_t>(listed.size());
+  // Where each group's members begin in the list.
+  std::vector<std::int64_t> first;
+  for (std::int64_t k = 0; k < all; ++k)
+    if (k == 0 || listed[k] / width != listed[k - 1] / width) first.push_back(k);
+  const std::int64_t groups = static_cast<std::int64_t>(first.size());
+  first.push_back(all);
+  const auto run = [&](auto columns, std::int64_t begin, std::int64_t end) {
+    constexpr int fixed = decltype(columns)::value;
+    constexpr Size most = fixed == 1 ? 1 : 4;
+    const Size pack = most * width;  // of all columns in one row
+    const Buffer<T> work(n * pack), given(n * pack), found(n * pack), mixed(nnz * width), sizes(5 * pack);
+    for (const auto* room : {&given, &mixed}) std::fill(room->data(), room->data() + room->size(), T(0));
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t g = listed[first[q]] / width;
+      const auto each = [&](auto kind, std::int64_t rows, Size c, Size count, const auto& move) {
+        detail::each_in_lanes<decltype(kind)::value>(listed, first[q], first[q + 1], rows, nrhs, c, count, most, width,
+                                                     move);
+      };
+      if (check)
+        each(std::integral_constant<int, 1>(), nnz, 0, 1,
+             [&](std::int64_t at, std::int64_t lane) { mixed.data()[lane] = check->values[at]; });
+      for (Size c = 0; c < nrhs; c += most) {
+        const Size count = std::min(most, nrhs - c);
+        each(columns, n, c, count, [&](std::int64_t at, std::int64_t lane) { given.data()[lane] = b[at]; });
+        for (std::int64_t j = 0; j < n; ++j)
+          std::copy_n(given.data() + s.order[j] * pack, pack, work.data() + j * pack);
+        (most == 1 ? own.solve_one : own.solve_four)(s, f.lower_of(g), f.upper_of(g), transposed, work.data());
+        for (std::int64_t j = 0; j < n; ++j)
+          std::copy_n(work.data() + j * pack, pack, found.data() + s.order[j] * pack);
+        each(columns, n, c, count, [&](std::int64_t at, std::int64_t lane) { x[at] = found.data()[lane]; });
+        if (!check) continue;
+        (most == 1 ? own.residual_one : own.residual_four)(n, check->start, check->column, mixed.data(),
+                                                           check->transposed, found.data(), given.data(), work.data(),
+                                                           sizes.data());
+        for (std::int64_t k = first[q]; k < first[q + 1]; ++k)
+          for (Size m = 0; m < 5; ++m)
+            for (Size r = 0; r < count; ++r) {
+              const T size = sizes.data()[(m * most + r) * width + listed[k] % width];
+              check->sizes[(m * all + k) * nrhs + c + r] = m == 0 || m == 4 ? std::sqrt(size) : size;
+            }
+      }
+    }
+  };
+  parallel_for(groups, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    if (nrhs == 1) run(std::integral_constant<int, 1>(), begin, end);
+    else run(std::integral_constant<int, 0>(), begin, end);
   });
 }
 

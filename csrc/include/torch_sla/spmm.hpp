@@ -3,8 +3,10 @@
 // in slot order, so it does not depend on the number of threads.
 #pragma once
 
+#include <algorithm>
 #include <complex>
 #include <cstdint>
+#include <vector>
 
 #include "torch_sla/parallel.hpp"
 
@@ -107,23 +109,33 @@ void spmm(const Index* crow, const Index* ccol, const Index* slots, const T* val
     detail::spmm_batch<false, false>(crow, ccol, slots, values, x, y, shape, threads);
 }
 
-// s[b, e] = sum over c of u[b, row of e, c] v[b, ccol[e], c], without conjugation.
+// s[b, e] = sum over c of u[b, row of e, c] v[b, ccol[e], c], without conjugation, or less that.
 // u [batch, n_rows, k]; v [batch, n_cols, k]; s [batch, nnz].
 template <class Index, class T>
 void sampled_product(const Index* crow, const Index* ccol, const T* u, const T* v, T* s,
                      std::int64_t batch, std::int64_t n_rows, std::int64_t n_cols, std::int64_t k,
-                     int threads) {
+                     bool negative, int threads) {
   const std::int64_t nnz = crow[n_rows];
-  const auto entry = [](const T* row, const T* column, std::int64_t length) {
+  const auto entry = [negative](const T* row, const T* column, std::int64_t length) {
     T sum = T(0);
     for (std::int64_t c = 0; c < length; ++c) Scalar<T>::add_product(sum, row[c], column[c]);
-    return sum;
+    return negative ? -sum : sum;
   };
+  // Short rows cost more than their entries: many matrices share a list of whose row an entry is.
+  std::vector<Index> row_of;
+  if (k == 1 && batch > 1) {
+    row_of.resize(nnz);
+    for (std::int64_t i = 0; i < n_rows; ++i) std::fill(&row_of[0] + crow[i], &row_of[0] + crow[i + 1], Index(i));
+  }
   parallel_for_balanced(crow, n_rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = 0; b < batch; ++b) {
       const T* left = u + b * n_rows * k;
       const T* right = v + b * n_cols * k;
       T* out = s + b * nnz;
+      if (!row_of.empty()) {
+        for (std::int64_t e = crow[begin]; e < crow[end]; ++e) out[e] = entry(left + row_of[e], right + ccol[e], 1);
+        continue;
+      }
       for (std::int64_t i = begin; i < end; ++i)
         if (k == 1)  // the usual case: one right-hand side
           for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e)

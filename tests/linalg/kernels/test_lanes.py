@@ -85,6 +85,26 @@ def test_threads_change_no_bit(symmetric: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_what_is_left_over_is_measured_beside_the_solve(symmetric: bool, columns: int) -> None:
+    analysis, places, values, _ = batch(21, torch.float64, symmetric)
+    f = lanes.factorize(analysis, places, values, torch.ones(63), symmetric=symmetric)
+    listed = torch.tensor([0, 3, 8, 9, 20])
+    chosen, b = values[listed], torch.randn(5, 63, columns).double()
+    b[3, 7] = float("nan")
+    for mode, truth in (("n", "n"), ("h", "h"), ("n", "h")):
+        x, sizes = f.solve_measured(
+            listed, b, places.crow, places.ccol, chosen, mode=mode, truth=truth
+        )
+        assert torch.equal(x[:3], f.solve(listed, b, mode)[:3])
+        wanted = lanes.residual(places.crow, places.ccol, chosen, x, b, transposed=truth != "n")
+        assert wanted is not None
+        sound = [0, 1, 2, 4]
+        torch.testing.assert_close(sizes[:, sound], wanted[1][:, sound], rtol=1e-9, atol=1e-14)
+        assert not bool(sizes[:2, 3].isfinite().any())
+
+
 def test_what_became_of_each_member_is_told() -> None:
     analysis, places, values, _ = batch(5, torch.float64, True)
     values[1] = 0

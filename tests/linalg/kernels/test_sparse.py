@@ -267,6 +267,8 @@ def test_sampled_product(
         expected = (u @ v.mT)[..., row.long(), ccol.long()]
         for threads in (1, 3):
             assert_close(kernels.sampled_product(crow, ccol, u, v, threads=threads), expected)
+            less = kernels.sampled_product(crow, ccol, u, v, negative=True, threads=threads)
+            assert_close(less, -expected)
 
 
 def test_results_do_not_depend_on_threads() -> None:

@@ -38,8 +38,8 @@ class Constraint(Protocol):
         """Constrain a load alone; `values` are those of the unconstrained matrix."""
         ...
 
-    def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
-        """Compute ``u = T u_hat + g``, ``[*batch, n]``."""
+    def recover(self, u_hat: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
+        """Compute ``u = T u_hat + g``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
         ...
 
     def restrict(self, u: Tensor) -> Tensor:

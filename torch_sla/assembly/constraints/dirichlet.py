@@ -159,10 +159,18 @@ class DirichletConstraint:
         """Reduce a residual or a load ``[*batch, n]`` to the unknowns: zero at prescribed dofs."""
         return self.restrict(residual)
 
-    def recover(self, u_hat: Tensor, g: Tensor) -> Tensor:
-        """Compute ``u = T u_hat + g``: `u_hat` ``[*batch, n]`` with the prescribed values put in exactly."""
+    def recover(self, u_hat: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
+        """Compute ``u = T u_hat + g``: `u_hat` ``[*batch, n]`` with the prescribed values put in exactly.
+
+        Parameters
+        ----------
+        out
+            Where to write it, without derivatives; made when None.
+        """
         self._check("u_hat", u_hat, self.n)
         self._check("g", g, len(self.dofs))
+        if out is not None:
+            return out.copy_(u_hat).index_copy_(-1, self.dofs, g.expand(*out.shape[:-1], -1))
         if not len(self.dofs):
             return u_hat
         batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])

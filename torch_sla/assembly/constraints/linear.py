@@ -196,11 +196,12 @@ class LinearConstraint:
             self._check_consistent(g.detach())
         return self._G.times(g)
 
-    def recover(self, u_hat: Tensor, g: Tensor | None = None) -> Tensor:
-        """Compute ``u = T u_hat + G c``, ``[*batch, n]``."""
+    def recover(self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Compute ``u = T u_hat + G c``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
         self._check("u_hat", u_hat, self.n)
         u = self._T.times(u_hat)
-        return u if g is None else u + self.shift(g)
+        u = u if g is None else u + self.shift(g)
+        return u if out is None else out.copy_(u)
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that satisfies the equations: its free dofs, zero elsewhere."""

@@ -25,11 +25,15 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
+from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.inverse_entries import Inverter, inverse_entries
+from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 __all__ = ["DENSE_LIMIT", "determinant", "log_determinant"]
 
 DENSE_LIMIT = 1_000
+_ONCE = "second derivatives of a determinant need a regular matrix"
 
 
 class Determiner(Inverter, Protocol):
@@ -43,8 +47,10 @@ class Determiner(Inverter, Protocol):
         """Sign or phase, and log of the absolute value; ``(0, -inf)`` for a singular matrix."""
 
 
-class LogDeterminant(torch.autograd.Function):
+class LogDeterminant(Unmapped):
     """Values ``[nnz_csr]`` -> ``log |det A|``, for complex values the complex logarithm."""
+
+    mapped = "determinants"
 
     @staticmethod
     def forward(values: Tensor, solver: Determiner) -> Tensor:
@@ -57,7 +63,7 @@ class LogDeterminant(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         values, ctx.solver = inputs
-        ctx.save_for_backward(values)
+        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -66,9 +72,18 @@ class LogDeterminant(torch.autograd.Function):
             raise GradientError("the logarithm of the determinant of a singular matrix is -inf")
         return grad * inverse_entries(values, ctx.solver).conj(), None
 
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (values,) = ctx.saved_tensors
+        if ctx.solver.singular:
+            raise GradientError("the logarithm of the determinant of a singular matrix is -inf")
+        return (inverse_entries(values, ctx.solver) * tangent).sum()
 
-class Determinant(torch.autograd.Function):
+
+class Determinant(Unmapped):
     """Values ``[nnz_csr]`` -> ``det A``."""
+
+    mapped = "determinants"
 
     @staticmethod
     def forward(values: Tensor, solver: Determiner) -> Tensor:
@@ -79,7 +94,7 @@ class Determinant(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         values, ctx.solver = inputs
-        ctx.save_for_backward(values)
+        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -87,10 +102,21 @@ class Determinant(torch.autograd.Function):
         solver: Determiner = ctx.solver
         if torch.is_grad_enabled():
             if solver.singular:
-                raise GradientError("second derivatives of a determinant need a regular matrix")
+                raise GradientError(_ONCE)
             inverse = inverse_entries(values, solver)
             return grad * (determinant(values, solver) * inverse).conj(), None
         return grad * _cofactors(values, solver).conj(), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (values,) = ctx.saved_tensors
+        solver: Determiner = ctx.solver
+        if not solver.singular:
+            cofactors = determinant(values, solver) * inverse_entries(values, solver)
+            return (cofactors * tangent).sum()
+        with torch.no_grad():
+            found = (_cofactors(values.detach(), solver) * tangent.detach()).sum()
+        return first_order(found, _ONCE, values, tangent)
 
 
 def _cofactors(values: Tensor, solver: Determiner) -> Tensor:

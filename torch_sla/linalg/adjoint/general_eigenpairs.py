@@ -20,7 +20,7 @@ Magnus, Econometric Theory 1, 1985, pages 179-191.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from torch import Tensor
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
+from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import VectorSpace
@@ -62,8 +63,10 @@ class GeneralProblem(Protocol):
         """Return left vectors ``[n, k]`` as functions of all four, for derivatives of second order."""
 
 
-class PhaseFree(torch.autograd.Function):
+class PhaseFree(Unmapped):
     """Unit vectors ``[n, k]`` used in a way that does not depend on their phases, rounding apart."""
+
+    mapped = "eigenvalues"
 
     @staticmethod
     def forward(V: Tensor) -> Tensor:
@@ -82,8 +85,10 @@ class PhaseFree(torch.autograd.Function):
         return G
 
 
-class GeneralEigenpairs(torch.autograd.Function):
+class GeneralEigenpairs(Unmapped):
     """Values and those of the mass on one pattern, ``[nnz_csr]`` -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
+
+    mapped = "eigenvalues"
 
     @staticmethod
     def forward(
@@ -117,6 +122,13 @@ class GeneralEigenpairs(torch.autograd.Function):
             first_order(grads[0], _SECOND, *links),
             None if grads[1] is None else first_order(grads[1], _SECOND, *links),
             None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
+        del ctx, tangents
+        raise GradientError(
+            "general eigenpairs have no forward mode; differentiate them by `backward`, or Hermitian ones by `eigsh`"
         )
 
 

@@ -39,6 +39,7 @@ from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import VectorSpace
@@ -88,8 +89,10 @@ def cluster_gap(w: Tensor) -> float:
     return float(eps ** (2 / 3) * w.abs().max()) if w.numel() else 0.0
 
 
-class HermitianEigenpairs(torch.autograd.Function):
+class HermitianEigenpairs(Unmapped):
     """Values ``[nnz]`` of ``A``, ``[nnz']`` of ``M`` or None -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
+
+    mapped = "eigenvalues and singular values"
 
     @staticmethod
     def forward(

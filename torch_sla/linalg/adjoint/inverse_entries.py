@@ -4,11 +4,11 @@
 ``A⁻¹``, ``dA⁻¹ = -A⁻¹ dA A⁻¹``, and with torch's convention for complex gradients a cotangent ``g``,
 carried by the matrix ``G`` on the pattern, gives
 
-    grad_a = -(A⁻ᴴ Gᵀ A⁻ᴴ) on the pattern.
+    grad_a = -(A⁻ᴴ Gᵀ A⁻ᴴ) on the pattern,
 
-Both are computed for a block of columns at a time, by solves with the factor at hand, so memory
-grows with n and not n². Recorded for derivatives of higher order they do grow with n², hence the
-lower limit there.
+and a tangent ``t``, carried by ``T``, gives ``-conj(A⁻ᴴ Tᴴ A⁻ᴴ)`` there. All are computed for a block of
+columns at a time, by solves with the factor at hand, so memory grows with n and not n². Recorded for
+derivatives of higher order they do grow with n², hence the lower limit there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.adjoint.solve import Solver, linear_solve
+from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +61,10 @@ def _unit(values: Tensor, n: int, first: int, end: int) -> Tensor:
     return e
 
 
-class InverseEntries(torch.autograd.Function):
+class InverseEntries(Unmapped):
     """Values ``[nnz_csr]`` -> ``A⁻ᵀ`` on the slots ``[nnz_csr]``."""
+
+    mapped = "entries of inverses"
 
     @staticmethod
     def forward(values: Tensor, solver: Inverter) -> Tensor:
@@ -78,33 +82,40 @@ class InverseEntries(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
         values, ctx.solver = inputs
-        ctx.save_for_backward(values)
+        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
-        pattern: Pattern = ctx.solver.pattern
-        n = pattern.shape[0]
-        limit = RECORDED_LIMIT if torch.is_grad_enabled() else COLUMN_LIMIT
-        if n > limit:
-            raise GradientError(
-                f"this derivative of an inverse or determinant takes {n} solves with {n} unknowns; "
-                f"the limit is {limit}"
-            )
-        turned = pattern.transpose_values(grad)
-        parts, places = [], []
-        for first, end, slots, rows, cols in _columns(pattern):
-            unit = _unit(values, n, first, end)
-            x = linear_solve(values, unit, ctx.solver, adjoint=True)
-            x = linear_solve(
-                values, matmul(turned, x, pattern.transposed), ctx.solver, adjoint=True
-            )
-            parts.append(x[rows, cols])
-            places.append(slots)
-        back = torch.empty_like(pattern.transpose_permutation.long())
-        order = torch.cat(places)
-        back[order] = torch.arange(order.numel(), device=order.device)
-        return -torch.cat(parts)[back], None
+        return -_between(values, ctx.solver, grad), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return -_between(values, ctx.solver, tangent.conj()).conj()
+
+
+def _between(values: Tensor, solver: Inverter, middle: Tensor) -> Tensor:
+    """Return ``A⁻ᴴ Mᵀ A⁻ᴴ`` on the pattern of ``A``, of ``M`` on it too ``[nnz_csr]``."""
+    pattern: Pattern = solver.pattern
+    n = pattern.shape[0]
+    limit = RECORDED_LIMIT if torch.is_grad_enabled() else COLUMN_LIMIT
+    if n > limit:
+        raise GradientError(
+            f"this derivative of an inverse or determinant takes {n} solves with {n} unknowns; "
+            f"the limit is {limit}"
+        )
+    turned = pattern.transpose_values(middle)
+    parts, places = [], []
+    for first, end, slots, rows, cols in _columns(pattern):
+        x = linear_solve(values, _unit(values, n, first, end), solver, adjoint=True)
+        x = linear_solve(values, matmul(turned, x, pattern.transposed), solver, adjoint=True)
+        parts.append(x[rows, cols])
+        places.append(slots)
+    back = torch.empty_like(pattern.transpose_permutation.long())
+    order = torch.cat(places)
+    back[order] = torch.arange(order.numel(), device=order.device)
+    return torch.cat(parts)[back]
 
 
 def inverse_entries(values: Tensor, solver: Inverter) -> Tensor:

@@ -26,25 +26,26 @@ __all__ = ["SampledProduct", "sampled_product"]
 
 
 class SampledProduct(torch.autograd.Function):
-    """``u`` ``[*B, M, K]``, ``v`` ``[*B, N, K]`` -> ``[*B, nnz_csr]``; ``B``: one dimension or none."""
+    """``u`` ``[*B, M, K]``, ``v`` ``[*B, N, K]`` -> ``[*B, nnz_csr]``, or less that; ``B``: one dimension or none."""
 
     @staticmethod
-    def forward(u: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
-        return kernels.sampled_product(pattern.crow, pattern.ccol, u, v)
+    def forward(u: Tensor, v: Tensor, pattern: Pattern, negative: bool) -> Tensor:
+        return kernels.sampled_product(pattern.crow, pattern.ccol, u, v, negative=negative)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
-        u, v, ctx.pattern = inputs
+        u, v, ctx.pattern, ctx.negative = inputs
         keep(ctx, u, v)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         from torch_sla.linalg.adjoint.matvec import matmul
 
         if grad is None:
-            return None, None, None
+            return None, None, None, None
+        grad = -grad if ctx.negative else grad
         u, v = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         grad_u = grad_v = None
@@ -52,31 +53,36 @@ class SampledProduct(torch.autograd.Function):
             grad_u = matmul(grad, v.conj(), pattern)
         if ctx.needs_input_grad[1]:
             grad_v = matmul(pattern.transpose_values(grad), u.conj(), pattern.transposed)
-        return grad_u, grad_v, None
+        return grad_u, grad_v, None, None
 
     @staticmethod
-    def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, _: None) -> Tensor:
+    def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, *_: None) -> Tensor:
         u, v = ctx.saved_tensors
         parts = []
         if u_t is not None:
-            parts.append(SampledProduct.apply(u_t, v, ctx.pattern))
+            parts.append(SampledProduct.apply(u_t, v, ctx.pattern, ctx.negative))
         if v_t is not None:
-            parts.append(SampledProduct.apply(u, v_t, ctx.pattern))
+            parts.append(SampledProduct.apply(u, v_t, ctx.pattern, ctx.negative))
         return sum(parts[1:], parts[0])  # type: ignore[no-any-return]
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], u: Tensor, v: Tensor, pattern: Pattern
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        u: Tensor,
+        v: Tensor,
+        pattern: Pattern,
+        negative: bool,
     ) -> Any:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
             return x.reshape(-1, *x.shape[-2:])
 
         batched = u.ndim - (in_dims[0] is not None) == 3
-        out = SampledProduct.apply(lead(u, in_dims[0]), lead(v, in_dims[1]), pattern)
+        out = SampledProduct.apply(lead(u, in_dims[0]), lead(v, in_dims[1]), pattern, negative)
         return (out.unflatten(0, (info.batch_size, -1)) if batched else out), 0
 
 
-def sampled_product(u: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
-    """Return ``Σ_k u[row, k] v[col, k]`` on every slot of `pattern`, differentiable to any order."""
-    return SampledProduct.apply(u, v, pattern)  # type: ignore[no-any-return]
+def sampled_product(u: Tensor, v: Tensor, pattern: Pattern, *, negative: bool = False) -> Tensor:
+    """Return ``Σ_k u[row, k] v[col, k]``, or less that, on every slot of `pattern`; differentiable to any order."""
+    return SampledProduct.apply(u, v, pattern, negative)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["is_recorded", "keep"]
+__all__ = ["is_followed", "is_recorded", "keep"]
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:
@@ -40,3 +40,19 @@ def is_recorded() -> bool:
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )
+
+
+def is_followed(x: Tensor) -> bool:
+    """Whether somebody follows what `x` becomes: it requires a gradient, has a tangent, or is under a transform.
+
+    Examples
+    --------
+    >>> x = torch.ones(2)
+    >>> is_followed(x), is_followed(x.requires_grad_())
+    (False, True)
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        return True
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None

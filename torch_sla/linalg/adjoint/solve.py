@@ -113,10 +113,11 @@ class LinearSolve(torch.autograd.Function):
         lam = LinearSolve._adjoint(ctx, grad, values, x) if ctx.solved is None else ctx.solved
         grad_values = None
         if ctx.needs_input_grad[0]:
-            left, right = (-x, lam.conj()) if ctx.adjoint else (-lam, x.conj())
+            left, right = (x, lam.conj()) if ctx.adjoint else (lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
-            grad_values = sampled_product(left, ctx.solver.extend(right), ctx.solver.pattern)
+            right = ctx.solver.extend(right)
+            grad_values = sampled_product(left, right, ctx.solver.pattern, negative=True)
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None, None
 
     @staticmethod

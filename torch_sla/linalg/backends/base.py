@@ -304,6 +304,22 @@ class Backend(ABC):
         members = zip(numerics, values, b, strict=True)
         return torch.stack([self.solve(*member, mode, options=options).x for member in members])
 
+    def solve_batch_measured(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        truth: Mode,
+        *,
+        options: SolveOptions,
+    ) -> tuple[Tensor, Tensor] | None:
+        """As `solve_batch`, with the sizes of ``b_i - op(A_i) x_i``, `truth` naming this ``op``.
+
+        Sizes are those of `kernels.lanes.residual`. None where measuring beside the solve saves nothing.
+        """
+        return None
+
     def iterate_batch(
         self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
     ) -> tuple[Tensor, Tensor] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -21,12 +20,13 @@ from torch_sla.linalg.backends.base import (
     SolveOptions,
     Symbolic,
 )
-from torch_sla.linalg.backends.native_lanes import Lane, together_of
+from torch_sla.linalg.backends.native_lanes import Lane, placed_analyses
 from torch_sla.linalg.kernels import cholesky as kernels, lu
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.kernels.lanes import LaneFactor
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
@@ -71,7 +71,7 @@ class Native(Backend):
                     "static_lu looks for pivots near the diagonal, and some rows have no entry there; "
                     "method='lu' pivots anywhere",
                 )
-            shared = together_of(pattern, structure)
+            shared = placed_analyses(pattern, structure)
             shared.analyses.get()
             return Symbolic(pattern, method, structure, shared, shared.nbytes)
         if not pattern.symmetric:
@@ -191,11 +191,32 @@ class Native(Backend):
             return lu.solve_batch(factors, b, mode)
         if not isinstance(first, Lane):
             return kernels.solve_batch(factors, b, mode)
-        listed = [lane.member for lane in factors if lane.batch is first.batch]
-        if len(listed) < len(factors) or any(a >= c for a, c in pairwise(listed)):
+        listed = native_lanes.listed(factors)
+        if listed is None:
             alone = zip(factors, b, strict=True)
             return torch.stack([lane.solve(part, mode) for lane, part in alone])
-        return first.batch.solve(torch.tensor(listed), b, mode)
+        return first.batch.solve(listed, b, mode)
+
+    def solve_batch_measured(
+        self,
+        numerics: list[Numeric],
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        truth: Mode,
+        *,
+        options: SolveOptions,
+    ) -> tuple[Tensor, Tensor] | None:
+        del options
+        first = numerics[0]
+        listed = native_lanes.listed([numeric.payload for numeric in numerics])
+        if listed is None:
+            return None
+        places = placed_analyses(first.symbolic.pattern, first.symbolic.structure).places
+        batch: LaneFactor = first.payload.batch
+        return batch.solve_measured(
+            listed, b, places.crow, places.ccol, values, mode=mode, truth=truth
+        )
 
     def slogdet(self, numeric: Numeric) -> tuple[Tensor, Tensor] | None:
         if isinstance(numeric.payload, Lane):

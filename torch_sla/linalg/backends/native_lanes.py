@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,12 +20,14 @@ from torch_sla.linalg.kernels import cholesky, lanes
 from torch_sla.linalg.rcond import mixed_probe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["UNSTABLE", "Lane", "Together", "factorize", "suits", "together_of"]
+__all__ = ["UNSTABLE", "Lane", "PlacedAnalyses", "factorize", "listed", "placed_analyses", "suits"]
 
 # Fewer matrices leave most lanes empty, and larger fronts are for a BLAS.
 _FEW, _LARGEST_FRONT = 4, 512
@@ -32,7 +35,7 @@ _FEW, _LARGEST_FRONT = 4, 512
 UNSTABLE = 1e5
 
 
-class Together:
+class PlacedAnalyses:
     """What the members of a batch share: an analysis for lanes, and where it finds their values.
 
     Parameters
@@ -60,10 +63,10 @@ class Together:
         self.nbytes = self.places.nbytes
 
 
-def together_of(pattern: Pattern, structure: Structure) -> Together:
+def placed_analyses(pattern: Pattern, structure: Structure) -> PlacedAnalyses:
     """Return what batches on a pattern share; made once."""
     key = ("together", pattern.key, structure.ordering_mark)
-    return symbolics.get(key, lambda: Together(pattern, structure))
+    return symbolics.get(key, lambda: PlacedAnalyses(pattern, structure))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,16 @@ class Lane:
         return self.batch.solve(torch.tensor([self.member]), b.unsqueeze(0), mode)[0]
 
 
+def listed(factors: Sequence[object]) -> Tensor | None:
+    """Members ``[listed]`` that factors are of one batch, in its order; None where they are not."""
+    first = factors[0]
+    if not isinstance(first, Lane):
+        return None
+    members = [f.member for f in factors if isinstance(f, Lane) and f.batch is first.batch]
+    ordered = all(a < b for a, b in pairwise(members))
+    return torch.tensor(members) if ordered and len(members) == len(factors) else None
+
+
 def suits(symbolic: Symbolic, values: Tensor) -> bool:
     """Whether a batch ``[B, nnz_csr]`` is better off in lanes."""
     pattern = symbolic.pattern
@@ -102,7 +115,7 @@ def suits(symbolic: Symbolic, values: Tensor) -> bool:
     if not bool((pattern.diagonal_slots >= 0).all()):
         return False
     if symbolic.method == "static_lu":
-        shared: Together = symbolic.payload
+        shared: PlacedAnalyses = symbolic.payload
         return shared.analyses.lanes().largest_front <= _LARGEST_FRONT
     if symbolic.method == "ldlt":
         # Rows without a pivot of their own in one member are likely to have none in the others.
@@ -115,7 +128,7 @@ def suits(symbolic: Symbolic, values: Tensor) -> bool:
 
 def factorize(symbolic: Symbolic, values: Tensor) -> list[Numeric | None]:
     """Factorise ``[B, nnz_csr]``: None for members that have to be factorised with pivoting."""
-    shared = together_of(symbolic.pattern, symbolic.structure)
+    shared = placed_analyses(symbolic.pattern, symbolic.structure)
     positive, symmetric = symbolic.method == "cholesky", symbolic.method != "static_lu"
     probe = mixed_probe(symbolic.pattern.shape[0], values)
     made = lanes.factorize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.linalg.backends.base import Numeric, Symbolic
-from torch_sla.linalg.backends.native_lanes import UNSTABLE, Together
+from torch_sla.linalg.backends.native_lanes import UNSTABLE, PlacedAnalyses
 from torch_sla.linalg.kernels import lu, sparse as kernels
 from torch_sla.linalg.rcond import mixed_probe
 
@@ -19,7 +19,7 @@ __all__ = ["factorize"]
 
 def factorize(symbolic: Symbolic, values: Tensor) -> list[Numeric | None]:
     """Factorise ``[B, nnz_csr]``: None for members that need pivots from outside of a front."""
-    shared: Together = symbolic.payload
+    shared: PlacedAnalyses = symbolic.payload
     pattern = symbolic.pattern
     made = lu.factorize(shared.analyses.get(), shared.places, values)
     probe = mixed_probe(pattern.shape[0], values)

@@ -121,15 +121,64 @@ class LaneFactor:
         self, members: Tensor, b: Tensor, mode: str = "n", *, threads: int | None = None
     ) -> Tensor:
         """Solve ``op(A_i) x = b`` for the members listed, ascending: ``b`` ``[listed, n, K]``."""
-        b = plain(b, self.dtype)
-        expect_shape(b, "b", (members.numel(), self.analysis.n, b.shape[-1]))
-        x = empty(tuple(b.shape), self.dtype)
-        work = 2 * self.analysis.factor_nnz * members.numel() * b.shape[-1] // 4
-        team = resolve_threads(threads, work)
+        b, x, team = self._arranged(members, b, threads)
         self.payload.solve(
             plain(members, torch.int64).numpy(), b.numpy(), x.numpy(), mode != "n", team
         )
         return x
+
+    def solve_measured(
+        self,
+        members: Tensor,
+        b: Tensor,
+        crow: Tensor,
+        ccol: Tensor,
+        values: Tensor,
+        *,
+        mode: str = "n",
+        truth: str = "n",
+        threads: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `solve`, and measure what is left over while the solutions are in the cache.
+
+        Parameters
+        ----------
+        members, b, mode, threads
+            As for `solve`.
+        crow, ccol, values
+            The matrices themselves, int32 and ``[listed, nnz]``.
+        truth
+            Which ``op`` of them the solutions are held against.
+
+        Returns
+        -------
+        x, sizes
+            Solutions, and ``[5, listed, K]`` as by `residual`.
+        """
+        b, x, team = self._arranged(members, b, threads)
+        values = plain(values, self.dtype)
+        sizes = torch.empty(5, b.shape[0], b.shape[2], dtype=self.dtype)
+        self.payload.solve_measured(
+            plain(members, torch.int64).numpy(),
+            b.numpy(),
+            x.numpy(),
+            mode != "n",
+            crow.numpy(),
+            ccol.numpy(),
+            values.numpy(),
+            truth != "n",
+            sizes.numpy(),
+            team,
+        )
+        return x, sizes
+
+    def _arranged(
+        self, members: Tensor, b: Tensor, threads: int | None
+    ) -> tuple[Tensor, Tensor, int]:
+        b = plain(b, self.dtype)
+        expect_shape(b, "b", (members.numel(), self.analysis.n, b.shape[-1]))
+        work = 2 * self.analysis.factor_nnz * members.numel() * b.shape[-1] // 4
+        return b, empty(tuple(b.shape), self.dtype), resolve_threads(threads, work)
 
     def extract(self, member: int, *, positive: bool) -> Factor:
         """Return the factor of one member by itself: Cholesky's where its pivots are `positive`, else ``L D Lᵀ``."""

@@ -287,7 +287,13 @@ def _product(
 
 
 def sampled_product(
-    crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor, *, threads: int | None = None
+    crow: Tensor,
+    ccol: Tensor,
+    u: Tensor,
+    v: Tensor,
+    *,
+    negative: bool = False,
+    threads: int | None = None,
 ) -> Tensor:
     """Entries of ``u vᵀ`` on a pattern: ``s_e = Σ_c u[row_e, c] v[col_e, c]``, no conjugation.
 
@@ -297,6 +303,8 @@ def sampled_product(
         CSR row pointers ``[n_rows + 1]`` and columns ``[nnz]``.
     u, v
         ``[*B, n_rows, k]`` and ``[*B, n_cols, k]``, ``B`` none or one dimension, the same for both.
+    negative
+        Whether ``-u vᵀ`` is wanted.
 
     Returns
     -------
@@ -324,9 +332,9 @@ def sampled_product(
     if triton.runs(u, v, crow) and dtype in VALUES:
         from torch_sla.linalg.kernels.triton.rows import sampled_product as in_triton
 
-        s = in_triton(crow, ccol, u, v)
+        s = in_triton(crow, ccol, -u if negative else u, v)
     elif not (runs_compiled(u, v, crow) and dtype in VALUES):
-        s = fallback.sampled_product(crow, ccol, u, v)
+        s = fallback.sampled_product(crow, ccol, -u if negative else u, v)
     else:
         s = empty((u.shape[0], ccol.numel()), dtype)
         work = u.shape[0] * ccol.numel() * u.shape[2]
@@ -336,6 +344,7 @@ def sampled_product(
             u.numpy(),
             v.numpy(),
             s.numpy(),
+            negative,
             resolve_threads(threads, work),
         )
     return s if batched else s.squeeze(0)

@@ -23,6 +23,7 @@ from torch_sla.linalg.kernels.arguments import (
     plain,
     runs_compiled,
 )
+from torch_sla.linalg.kernels.merge import merged_rows
 from torch_sla.linalg.kernels.sparse import expand_rows, segment_order, segment_sum
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -34,6 +35,8 @@ __all__ = ["TERMS", "Terms", "elementary_products", "product_pattern", "spgemm_m
 TERMS = 1 << 24  # elementary products listed at a time
 _SORTED_ROW = 1024  # elementary products of a row up to which rows are sorted side by side
 _PADDING = 4  # times the memory of the products that this may take
+_MANY = 1 << 20  # entries of the left factor from which rows are merged: rounds are short otherwise
+_ROUNDS = 32  # times the average row of the right factor, above which sorting costs less
 _INT32_MAX = 2**31 - 1
 
 _compiled: Any = getattr(extension, "spgemm", None)
@@ -199,18 +202,27 @@ def elementary_products(
 def _pattern_fallback(
     crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor, n_cols: int
 ) -> tuple[Tensor, Tensor]:
-    columns, counts = [], []
+    found = None
+    if ccol_a.numel() >= _MANY:
+        widest = _ROUNDS * (1 + ccol_b.numel() // max(crow_b.numel() - 1, 1))
+        found = merged_rows(crow_a, ccol_a, crow_b, ccol_b, n_cols, widest)
+    counts, ccol = found or _sorted(crow_a, ccol_a, crow_b, ccol_b, n_cols)
+    crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
+    torch.cumsum(counts, 0, out=crow[1:])
+    crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
+    return crow, ccol
+
+
+def _sorted(
+    crow_a: Tensor, ccol_a: Tensor, crow_b: Tensor, ccol_b: Tensor, n_cols: int
+) -> tuple[Tensor, Tensor]:
+    """Count the columns of each row of ``A B``, and list them, by sorting elementary products."""
+    counts, columns = [crow_a.new_empty(0)], [ccol_a.new_empty(0)]
     for t in elementary_products(crow_a, ccol_a, crow_b, ccol_b, TERMS):
         count, found = _distinct(t, n_cols)
         counts.append(count)
         columns.append(found.to(ccol_a.dtype))
-    crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
-    if not counts:
-        return crow.to(crow_a.dtype), ccol_a.new_empty(0)
-    torch.cumsum(torch.cat(counts), 0, out=crow[1:])
-    ccol = torch.cat(columns)
-    crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
-    return crow, ccol
+    return torch.cat(counts), torch.cat(columns)
 
 
 def _distinct(t: Terms, n_cols: int) -> tuple[Tensor, Tensor]:

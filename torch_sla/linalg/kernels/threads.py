@@ -42,7 +42,7 @@ if hasattr(os, "register_at_fork"):
 def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]:
     """Apply `function`, which releases the interpreter's lock, to items in several threads.
 
-    Kernels that it calls have one thread each.
+    Kernels and operations of torch that it calls have one thread each.
 
     Parameters
     ----------
@@ -59,8 +59,14 @@ def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]
     team = resolve_threads(None, work)
     if team == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(team, initializer=_as_member) as pool:
-        return list(pool.map(function, items))
+    every = torch.get_num_threads()
+    # New threads take up torch's number; each would start a team of its own, more than there are processors.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(team, initializer=_as_member) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(every)
 
 
 def _as_member() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import platform
 import time
 from dataclasses import replace
@@ -29,6 +30,8 @@ __all__ = ["calibrate"]
 
 # Of the mesh without order.
 _NODES = 25_000
+# Bytes that are touched for the first time.
+_TOUCHED = 1 << 28
 
 
 def calibrate(
@@ -179,7 +182,21 @@ def _traffic(rounds: int) -> dict[str, float]:
     )
     lost = seconds - (pattern.nnz_csr * 12 + _NODES * (4 + 16)) / out["cached"]
     out["row"] = max(lost / _NODES, 1e-10)
-    return {**out, "call": 4 * _best(calls, rounds) / 1000, "cache": _cache_bytes()}
+    out |= {"call": 4 * _best(calls, rounds) / 1000, "cache": _cache_bytes()}
+    return {**out, "page": _first_touch()}
+
+
+def _first_touch() -> float:
+    """Seconds per byte of writing to memory that nobody has written to, more than to memory that somebody has."""
+    with mmap.mmap(-1, _TOUCHED) as fresh:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            fresh.madvise(mmap.MADV_HUGEPAGE)
+
+        def write() -> None:
+            np.frombuffer(fresh, dtype=np.float64).fill(1.0)
+
+        first, again = _best(write, 1), _best(write, 1)
+    return max(first - again, 1e-3 * first) / _TOUCHED
 
 
 def _cache_bytes() -> float:

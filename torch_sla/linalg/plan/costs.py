@@ -46,6 +46,9 @@ _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # Entries that take the place of those of earlier values, in terms of entries in fresh memory; and bytes of
 # factors that are made before old ones go.
 _AGAIN, _FRESH_BYTES = 0.45, 6e7
+# A pass of a substitution over a front, in terms of its factorisation; what several right-hand sides take of a
+# pass, together and each.
+_FRONT_PASS, _SEVERAL, _EACH = 0.3, 2.3, 0.16
 # Time and entries of a factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
@@ -203,7 +206,7 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     factorisations, solves, columns = _solves(facts)
     symmetric = method.name in ("cholesky", "ldlt")
     levels = max(0.0, log2(max(n / 300, 1)))
-    analysis = machine.order(n, nnz)
+    analysis = machine.order(n, nnz, facts.spread)
     entries, flops = float(c.factor_nnz), c.flops
     lanes = facts.batch >= _LANES and c.flops <= _LANES_FLOPS and not facts.dtype.is_complex
     if backend == "native":
@@ -248,8 +251,12 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
     share = 1 + 0.2 * (columns - 1)
+    if backend == "native":
+        pass_ += _FRONT_PASS * machine.front * (0 if lanes else c.fronts)
+        share = 1.0 if columns == 1 else _SEVERAL + _EACH * columns
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
+    seconds += machine.touch(nbytes)  # once: then it is at hand, or kept
     seconds += solves * (share * pass_ + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.
@@ -377,7 +384,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         moved = facts.nnz * (size + 4) + half * passes * n * size
         step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
-    seconds = machine.solve + factorisations * made
+    seconds = machine.solve + factorisations * made + machine.touch(held)
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
     if method.name != "cg":

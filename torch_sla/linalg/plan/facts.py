@@ -32,6 +32,9 @@ class Facts:
     dimension
         Growth dimension of the graph (1 for a chain, 2 for a surface, 3 for a solid): what fill-in
         depends on.
+    spread
+        Mean distance ``|i - j|`` of the entries from the diagonal: whether neighbours lie near each other
+        in memory.
     rhs
         Right-hand sides per matrix.
     batch
@@ -67,6 +70,7 @@ class Facts:
     positive_definite: bool | None = None
     diagonal: bool = True
     dimension: float = 2.0
+    spread: float = 0.0
     rhs: int = 1
     batch: int = 1
     repeats: int = 1

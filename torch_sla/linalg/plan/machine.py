@@ -27,8 +27,13 @@ __all__ = [
 
 # Names a file with a table to be used instead of the shipped one.
 VARIABLE = "TORCH_SLA_MACHINE"
-# Bytes that minimum degree visits again and again, per row and stored entry.
-_GRAPH = 12
+# Bytes that minimum degree visits again and again, per row and stored entry; how much longer it takes where
+# neighbours lie further apart than so many bytes.
+_GRAPH, _NEAR, _APART = 12, 1e6, 2.0
+# Share of the cache within which all is in it, and beyond which nothing is.
+_WITHIN, _BEYOND = 0.7, 1.4
+# Bytes that a process has at hand: touched before, and not given back yet.
+_AT_HAND = 1e8
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class MachineModel:
     call, launch
         Seconds of overhead of one vector operation issued from Python, and of one kernel of a solver
         that lives on a device.
+    page
+        Seconds per byte of touching memory for the first time, beyond what a process has at hand.
     front, entry, flop
         Seconds of a supernodal factorisation per front, per stored entry of the factor and per flop
         (a multiplication with an addition).
@@ -80,14 +87,15 @@ class MachineModel:
     row: float = 6e-9
     call: float = 4e-6
     launch: float = 1e-7
+    page: float = 1.5e-9
     front: float = 7e-7
-    entry: float = 5e-9
-    flop: float = 2.3e-11
+    entry: float = 3e-9
+    flop: float = 1.9e-11
     scalar_entry: float = 5e-9
     scalar_flop: float = 4.5e-10
     lu_entry: float = 1.8e-8
     lu_flop: float = 8e-11
-    ordering: float = 4.5e-8
+    ordering: float = 4e-8
     dissection: float = 1e-7
     coarsening: float = 8e-8
     cycle: float = 5.5e-9
@@ -109,15 +117,26 @@ class MachineModel:
     def stream(self, nbytes: float, held: float | None = None) -> float:
         """Seconds of reading or writing so many bytes, of `held` ones (as many) that are used again and again."""
         held = nbytes if held is None else held
-        return nbytes / (self.cached if held < 0.7 * self.cache else self.bandwidth)
+        return nbytes / self.cached * self.slowdown(held)
 
     def slowdown(self, nbytes: float) -> float:
-        """How much slower work on this many bytes is than in the cache."""
-        return 1.0 if nbytes < 0.7 * self.cache else max(1.0, self.cached / self.bandwidth)
+        """How much slower work on this many bytes is than in the cache; between the two, part of it misses."""
+        outside = (nbytes / self.cache - _WITHIN) / (_BEYOND - _WITHIN)
+        most = max(1.0, self.cached / self.bandwidth)
+        return 1.0 + (most - 1.0) * min(max(outside, 0.0), 1.0)
 
-    def order(self, n: float, nnz: float) -> float:
-        """Seconds of an analysis with minimum degree; beyond the cache its scattered reads wait."""
-        return (n + nnz) * self.ordering * self.slowdown(_GRAPH * (n + nnz))
+    def touch(self, nbytes: float) -> float:
+        """Seconds of touching so much memory for the first time."""
+        return self.page * max(0.0, nbytes - _AT_HAND)
+
+    def order(self, n: float, nnz: float, spread: float = 0.0) -> float:
+        """Seconds of an analysis with minimum degree of a graph whose neighbours lie `spread` rows apart.
+
+        Beyond the cache its scattered reads wait, and again where neighbours are not near each other.
+        """
+        graph, reach = _GRAPH * (n + nnz), _GRAPH * (n + nnz) / max(n, 1.0) * spread
+        apart = 1.0 if reach < _NEAR else _APART * self.slowdown(reach)
+        return (n + nnz) * self.ordering * self.slowdown(graph) * apart
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
@@ -150,6 +169,7 @@ SHIPPED: dict[str, MachineModel] = {
         row=1e-11,
         call=8e-6,
         launch=3e-6,
+        page=1e-12,
         front=1e-9,
         entry=1e-9,
         flop=5e-13,

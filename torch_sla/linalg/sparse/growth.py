@@ -6,6 +6,7 @@ from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from torch_sla.linalg.kernels.structure import breadth_first
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["growth_dimension"]
+__all__ = ["growth_dimension", "mean_spread"]
+
+# Entries that are looked at.
+_SAMPLE = 4096
 
 
 def growth_dimension(pattern: Pattern) -> float:
@@ -60,6 +64,27 @@ def growth_dimension(pattern: Pattern) -> float:
     near, far = (_search(crow, ccol, last, r - 1)[1] for r in (radius, 2 * radius))
     # On surfaces to between 3.5 and 4.8 times the nodes, in solids to between 6 and 8 times.
     return min(by_levels, max(2.0, 2.0 + (log(far / near, 2) - 2.3) / 0.2))
+
+
+def mean_spread(pattern: Pattern) -> float:
+    """Estimate the mean distance ``|i - j|`` of the entries of a square pattern, to two digits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg.sparse.pattern import Pattern
+    >>> i = torch.arange(10)
+    >>> mean_spread(Pattern.from_coo(i, i.flip(0), (10, 10)))
+    5.0
+    """
+    if pattern.shape[0] != pattern.shape[1] or not pattern.nnz_csr:
+        return 0.0
+    if pattern.device.type != "cpu":
+        return 0.0  # nothing on a device asks for it
+    at = torch.arange(0, pattern.nnz_csr, -(-pattern.nnz_csr // _SAMPLE))
+    row = torch.searchsorted(pattern.crow, at.to(pattern.crow.dtype), right=True) - 1
+    found = float((pattern.ccol[at].long() - row).abs().double().mean())
+    return float(f"{found:.2g}")
 
 
 def _search(crow: Tensor, ccol: Tensor, start: int, limit: int) -> tuple[int, int, int]:

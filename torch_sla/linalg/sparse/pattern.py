@@ -13,7 +13,7 @@ from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
-from torch_sla.linalg.sparse.growth import growth_dimension
+from torch_sla.linalg.sparse.growth import growth_dimension, mean_spread
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -264,6 +264,12 @@ class Pattern:
     def dimension(self) -> float:
         """Growth dimension of the graph, see `growth_dimension`."""
         return growth_dimension(self)
+
+    @cached_property
+    @outside_transforms
+    def spread(self) -> float:
+        """Mean distance of the entries from the diagonal, see `mean_spread`."""
+        return mean_spread(self)
 
     @cached_property
     @outside_transforms

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.unmapped import no_vmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,10 +103,7 @@ def refuse_vmap(values: Tensor, what: str) -> None:
     with torch._C._DisableFuncTorch():
         while _functorch.is_functorch_wrapped_tensor(x):
             if _functorch.maybe_get_bdim(x) >= 0:
-                raise ArgumentError(
-                    f"`torch.vmap` does not go through {what}; give the matrix the batch instead, values "
-                    "[*batch, nnz], or loop"
-                )
+                raise no_vmap(what)
             x = _functorch.get_unwrapped(x)
 
 

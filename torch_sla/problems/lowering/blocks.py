@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
+from operator import eq
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.problems.lowering.affine import batch_of, batched, is_plain
+from torch_sla.assembly.constraints import DirichletConstraint
+from torch_sla.linalg.kernels.arguments import empty
+from torch_sla.problems.lowering.affine import batch_of, batched, is_affine, is_plain, shares_row
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken
 from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.lowering.shares import Share, Silent
 from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.specs.outputs import Compliance, Flux, Reaction
 
@@ -26,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks", "blocks_of", "solve_blocks"]
 
-_BYTES = 256_000_000
-"""Of one vector for each member of a block; about six of them are made on the way."""
+_BYTES = 128_000_000
+"""Of one vector for each member of a block. Larger ones are new memory each time, at the price of a solve."""
 _PIECE = 8_000_000
 """Of a law at the quadrature points, or of a vector where it is on the boundary, for each member of a piece: what is
 made of it stays near the processor."""
@@ -103,6 +108,72 @@ def _width(size: int, each: int, most: int) -> int:
     return -(-size // max(count, 1))
 
 
+class _Loads:
+    """The loads of a batch that share a matrix: what is the same in all, what is not, and shares of laws.
+
+    Parameters
+    ----------
+    shared
+        Whether laws that change may be shares: not where loads are asked for before constraints.
+    """
+
+    def __init__(self, model: Model, scene: Scene, blocks: Blocks, *, shared: bool) -> None:
+        self.model, self._blocks = model, blocks
+        paths, self.alone = _changing(model, scene) if shared else (frozenset(), True)
+        self.paths: frozenset[str] = frozenset()
+        self.shares: list[Share] = []
+        if not paths:
+            return
+        first = next(blocks.scenes(scene))[1]
+        silent = Silent(first, paths)
+        model.loads(silent)
+        worth = {path for path in silent.met if _worth(silent, path, prod(blocks.batch))}
+        self.paths, self.alone = frozenset(worth), self.alone or worth != paths
+        if worth != paths:
+            silent = Silent(first, self.paths)
+            model.loads(silent)
+        free, members = model.free, prod(blocks.batch) // blocks.batch[blocks.dim] * blocks.width
+        self.shares = [Share(silent, path, model.load, free, members) for path in sorted(worth)]
+
+    def pieces(
+        self, scene: Scene, part: Scene, members: slice
+    ) -> Iterator[tuple[slice, Scene, Tensor, Tensor]]:
+        """Yield members of a block, their scene, their loads ``[*batch, n]`` without shares, their given values."""
+        model = self.model
+        pieces = self._blocks.scenes(scene, members) if self.alone else [(members, part)]
+        for some, piece in pieces:
+            silent = Silent(piece, self.paths)
+            g = model.compiled.sides(model.given_values(silent))
+            yield some, piece, model.loads(silent), g
+
+
+def _changing(model: Model, scene: Scene) -> tuple[frozenset[str], bool]:
+    """Return the paths of laws that change and may be shares, and whether others change, too."""
+    names = batched(scene)
+    plain = {n for n in names if model.declared[n].on == "constant" and n not in scene.given.laws}
+    changing = {
+        path: model.names_in(partial(eq, path)) & names
+        for path, _ in model.acting_laws()
+        if path[0] != "outputs"
+    }
+    moving = {path: used for path, used in changing.items() if used}
+    heads = {str(path[0]) for path in moving}
+    coupled = frozenset().union(*(g for g in model.multiplied if len(heads & g) > 1))
+    found = {
+        path
+        for path, used in moving.items()
+        if used <= plain and path[0] not in coupled and path[-1] != "value"
+    }
+    return frozenset(".".join(map(str, path)) for path in found), len(found) < len(moving)
+
+
+def _worth(silent: Silent, path: str, members: int) -> bool:
+    """Whether a law is evaluated for more members than the assemblies that its share takes, in bounded memory."""
+    sites, points = silent.met[path][1], silent.points(path)
+    size = 8 * points * sites.n * silent.model.numbering.all.n_local
+    return sites.n > 1 and 2 * points < members and size <= _BYTES * 8
+
+
 def solve_blocks(
     model: Model, scene: Scene, blocks: Blocks, *, throw: bool
 ) -> tuple[Taken, dict[str, Tensor], SolveInfo]:
@@ -111,21 +182,27 @@ def solve_blocks(
     matrix = model.matrix(next(blocks.scenes(scene))[1])
     values = matrix.values.to(model.field_dtype)
     structure = model.structure(matrix.definite, matrix.symmetric)
+    outputs = model.spec.outputs
     # What is left of the equations needs the loads as they were.
-    again = any(isinstance(o, Flux | Reaction | Compliance) for o in model.spec.outputs)
+    again = any(isinstance(o, Flux | Reaction | Compliance) for o in outputs)
+    # What is a product with a row needs nothing that is large, and the row once.
+    late = {o.name for o in outputs if shares_row(scene, o) and is_affine(model, o)}
+    in_place = isinstance(constraint, DirichletConstraint)
+    loads = _Loads(model, scene, blocks, shared=in_place and not again)
     held: Tensor | None = None
-    u = values.new_empty(*blocks.batch, n)
+    u = empty((*blocks.batch, n), values.dtype)
+    room = empty((n * prod(blocks.batch) // blocks.batch[dim] * blocks.width,), values.dtype)
     parts: dict[str, list[Tensor]] = {}
     report: SolveInfo | None = None
     for members, part in blocks.scenes(scene):
         count = members.stop - members.start
-        # The solver takes columns.
         shape = (*blocks.batch[:dim], count, *blocks.batch[dim + 1 :])
-        load = values.new_empty(n, *shape).movedim(0, -1)
+        # The solver takes columns.
+        columns = room[: n * prod(shape)].view(n, -1)
+        load = columns.unflatten(1, shape).movedim(0, -1)
         push = values.new_empty(*shape, n) if again else None
         pieces = []
-        for some, piece in blocks.scenes(scene, members):
-            F, g = model.loads(piece), model.compiled.sides(model.given_values(piece))
+        for some, piece, F, g in loads.pieces(scene, part, members):
             if held is None:
                 held, own = constraint.apply(values, F, g)
             else:
@@ -135,6 +212,8 @@ def solve_blocks(
             load.narrow(*place).copy_(own)
             if push is not None:
                 push.narrow(*place).copy_(F)
+        for share in loads.shares:
+            share.add(columns, part, shape)
         if held is None:
             raise ValueError("a block has pieces")
         u_hat, info = solve_batch(
@@ -142,13 +221,15 @@ def solve_blocks(
         )
         here = u.narrow(dim, members.start, count)
         for place, piece, g in pieces:
-            own = constraint.recover(u_hat.narrow(*place), g)
-            here.narrow(*place).copy_(model.finished(piece, own))
+            own = constraint.recover(u_hat.narrow(*place), g, out=here.narrow(*place))
+            done = model.finished(piece, own)
+            if done is not own:
+                own.copy_(done)
         operator = None
         if push is not None:
             operator = Operator(values, push, matrix.definite, matrix.symmetric)
         part.trial = not info.converged
-        for name, value in Taken(model, part, operator, here).outputs().items():
+        for name, value in Taken(model, part, operator, here).outputs(besides=late).items():
             parts.setdefault(name, []).append(value)
         if report is not None:
             info.absorb(report)
@@ -156,5 +237,5 @@ def solve_blocks(
     if report is None:
         raise ValueError("a batch of blocks has members")
     scene.trial = not report.converged
-    outputs = {name: torch.cat(values, dim) for name, values in parts.items()}
-    return Taken(model, scene, None, u), outputs, report
+    taken = Taken(model, scene, None, u)
+    return taken, taken.outputs({k: torch.cat(v, dim) for k, v in parts.items()}), report

@@ -1,4 +1,4 @@
-"""Boundary conditions: which facets they may share, the values and the point loads they give."""
+"""Boundary conditions: where they hold, which facets they may share, the values and the point loads they give."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import MeshError, SpecError
+from torch_sla.problems.lowering.compiled import Selection
 from torch_sla.problems.lowering.points import PointSites
+from torch_sla.problems.lowering.selection import select_facets
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.specs.boundary import Dirichlet, PointLoad
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.problems.expression import Ranked
-    from torch_sla.problems.lowering.compiled import Selection
+    from torch_sla.problems.lowering.compiled import Unknown
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.problem import FieldProblem
 
@@ -27,8 +30,57 @@ __all__ = [
     "given_values",
     "point_loads",
     "positions",
+    "select",
     "unstopped",
 ]
+
+
+def select(
+    spec: FieldProblem, i: int, mesh: Mesh, unknowns: tuple[Unknown, ...], part: PartOfMesh | None
+) -> Selection:
+    """Find where the boundary condition number `i` holds, on a mesh or on a part of it."""
+    condition = spec.boundary[i]
+    unknown = condition.unknown or next(iter(spec.fields))
+    on, to = (getattr(condition, side, None) for side in ("on", "to"))
+    facets = torch.zeros(0, dtype=torch.int64)
+    if on is not None:
+        facets = select_facets(mesh, on, f"boundary.{i}.on")
+    repeated = None
+    if to is not None:
+        repeated = select_facets(mesh, to, f"boundary.{i}.to")
+        if bool(torch.isin(facets, repeated).any()):
+            raise SpecError("a facet cannot repeat itself; name two sides", path=f"boundary.{i}.to")
+    component = getattr(condition, "component", None)
+    size = {u.name: u.components for u in unknowns}[unknown]
+    if component is not None and component >= size:
+        raise SpecError(
+            f"{unknown!r} has components 0 to {size - 1}; received {component}",
+            path=f"boundary.{i}.component",
+        )
+    held, path = None, f"boundary.{i}.at"
+    if isinstance(condition, Dirichlet) and condition.at is not None:
+        known = None if part is None else part.held.get(path)
+        held = _corners(mesh, condition.at, path) if known is None else known
+    return Selection(condition.type, facets, unknown, component, repeated, held)
+
+
+def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
+    """Find the corners of cells at some positions."""
+    check_coordinates(at, mesh.dim, path)
+    corners = mesh.cells[:, : mesh.reference.n_vertices].unique().cpu()
+    x = mesh.points.cpu()[corners]
+    size = float((x.amax(0) - x.amin(0)).amax())
+    found = []
+    for j, point in enumerate(at):
+        away = torch.linalg.vector_norm(x - torch.tensor(point, dtype=x.dtype), dim=-1)
+        nearest = int(away.argmin())
+        if float(away[nearest]) > 1e-8 * size:
+            raise SpecError(
+                f"no corner of a cell lies at {point}; the nearest one is {tuple(x[nearest].tolist())}",
+                path=f"{path}.{j}",
+            )
+        found.append(corners[nearest])
+    return torch.stack(found).to(mesh.cells.device)
 
 
 def given_values(model: Model, scene: Scene) -> Tensor:

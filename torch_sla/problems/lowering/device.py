@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import PlanError
 from torch_sla.linalg.backends.registry import backend
 
-__all__ = ["DeviceFacts", "Placement", "facts_here", "place", "solver_device"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch_sla.assembly import Mesh
+    from torch_sla.problems.lowering.compiled import Unknown
+    from torch_sla.problems.specs.value import Parameter
+
+__all__ = [
+    "DeviceFacts",
+    "Placement",
+    "about",
+    "facts_here",
+    "place",
+    "solver_device",
+    "travelling",
+]
 
 # Seconds of a solve with its gradient on a structure that is compiled: fixed, and per unknown. Of a Poisson
 # problem in 2D on an H200 and one of its host's processors (benchmarks/gpu/RESULTS.md); in 3D and for vectors
@@ -103,6 +120,29 @@ def place(facts: DeviceFacts) -> Placement:
         return Placement("cuda", f"auto: {times}, and {1e3 * here:.0f} ms on the cpu")
     there_text = times.replace(" there", " on the GPU")
     return Placement("cpu", f"auto: {there_text}, and {1e3 * here:.0f} ms here")
+
+
+def about(mesh: Mesh, unknowns: Iterable[Unknown]) -> int:
+    """Return about how many unknowns there are, before they are numbered."""
+    straight = mesh.cells.shape[1] == mesh.reference.n_vertices
+    size: int = sum(
+        mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
+        for u in unknowns
+    )
+    return size
+
+
+def travelling(mesh: Mesh, parameters: Iterable[Parameter], unknowns: int, itemsize: int) -> int:
+    """Return the bytes of parameters in, fields out, and the same back for gradients."""
+    homes = {
+        "constant": 1,
+        "cells": mesh.n_cells,
+        "facets": mesh.n_facets,
+        "nodes": mesh.n_points,
+        "quadrature": 4 * mesh.n_cells,
+    }
+    numbers: int = sum(homes[p.on] * prod(p.shape) for p in parameters)
+    return 2 * itemsize * (numbers + unknowns)
 
 
 def facts_here(

@@ -15,7 +15,12 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import positions, unstopped
-from torch_sla.problems.lowering.material import Material, isotropic, orthotropic
+from torch_sla.problems.lowering.material import (
+    Material,
+    isotropic,
+    orthotropic,
+    require_positive,
+)
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
@@ -113,14 +118,14 @@ class Elasticity(Model):
         if self.spec.thickness is None:
             return None
         t = scene.evaluate(self.spec.thickness, sites, "thickness").tensor
-        _require(t, "thickness")
+        require_positive(t, "thickness")
         return t
 
     def _material(self, scene: Scene, sites: Sites) -> Material:
         spec = self.spec
         E = scene.evaluate(spec.young_modulus, sites, "young_modulus")
         nu = scene.evaluate(spec.poisson_ratio, sites, "poisson_ratio")
-        _require(E.tensor, "young_modulus")
+        require_positive(E.tensor, "young_modulus")
         if (E.rank, nu.rank, spec.shear_modulus is not None) not in ((0, 0, False), (1, 1, True)):
             raise SpecError(
                 "an orthotropic material has vectors young_modulus, poisson_ratio and shear_modulus; an isotropic "
@@ -130,7 +135,7 @@ class Elasticity(Model):
         if E.rank == 0:
             return isotropic(E.tensor, nu.tensor, self.kind)
         G = scene.evaluate(spec.shear_modulus, sites, "shear_modulus").tensor
-        _require(G, "shear_modulus")
+        require_positive(G, "shear_modulus")
         for name, value in (("young_modulus", E), ("poisson_ratio", nu), ("shear_modulus", G)):
             size = (value.tensor if isinstance(value, Ranked) else value).shape[-1]
             if size != 3:
@@ -168,14 +173,14 @@ class Elasticity(Model):
             load = load + uniform(
                 force,
                 1,
-                lambda f: dofs.assemble_vector(weak.vector_source(cells.basis, f=f)),
+                lambda f: scene.summed({"u": weak.vector_source(cells.basis, f=f)}),
             )
         thermal = self._thermal(scene, cells)
         if thermal is not None:
             more = self._revolved(cells)
             stress = self._thermal_stress(scene, cells, thermal)
-            load = load + dofs.assemble_vector(
-                weak.normal_stress_load(cells.basis, s=stress, **more)
+            load = load + scene.summed(
+                {"u": weak.normal_stress_load(cells.basis, s=stress, **more)}
             )
         for i, condition in enumerate(spec.boundary):
             if not isinstance(condition, Neumann):
@@ -190,7 +195,7 @@ class Elasticity(Model):
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=_by(t, around))
-            load = load + dofs.assemble_vector(local, facets)
+            load = load + scene.summed({"u": local}, facets)
         return load
 
     def _thermal_stress(self, scene: Scene, cells: BasisSites, thermal: Tensor) -> Tensor:
@@ -356,11 +361,3 @@ def _mean(cells: BasisSites, values: Tensor) -> Tensor:
 
 def _by(vector: Tensor, factor: Tensor | None) -> Tensor:
     return vector if factor is None else factor[..., None] * vector
-
-
-def _require(values: Tensor, path: str) -> None:
-    values = values.detach()
-    if not bool((values > 0).all()):
-        raise ArgumentError(
-            f"{path} must be positive; its least value is {float(values.min()):.6g}"
-        )

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.mesh import raised
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
-from torch_sla.problems.lowering.compiled import (
-    Compiled,
-    Selection,
-    Unknown,
-    compiled,
-    structure_key,
-)
-from torch_sla.problems.lowering.conditions import check_coordinates, check_overlap, given_values
-from torch_sla.problems.lowering.device import Placement, solver_device
+from torch_sla.problems.lowering.acting import ActingLaws
+from torch_sla.problems.lowering.compiled import Compiled, Unknown, compiled, structure_key
+from torch_sla.problems.lowering.conditions import check_overlap, given_values, select
+from torch_sla.problems.lowering.device import Placement, about, solver_device, travelling
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Geometry, Scene
-from torch_sla.problems.lowering.selection import select_facets, tag_entries
-from torch_sla.problems.lowering.timing import in_load, timed_laws
+from torch_sla.problems.lowering.selection import select_facets
 from torch_sla.problems.specs.arrays import numbers
-from torch_sla.problems.specs.boundary import Dirichlet
-from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Grid, Parameter, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch_sla.assembly import Dofs, Element, Mesh
-    from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.numbering import Numbering
     from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter
 
 __all__ = ["Frame"]
 
@@ -54,7 +44,7 @@ def interpolated(nodal: Tensor, cell_nodes: Tensor, element: Element, mesh: Mesh
     return flat.index_select(-2, place)
 
 
-class Frame:
+class Frame(ActingLaws):
     """What a declaration is before anything is computed.
 
     Parameters
@@ -73,14 +63,6 @@ class Frame:
         The mesh with the declared coordinates.
     """
 
-    inertial: ClassVar[frozenset[str]] = frozenset({"capacity"})
-    """Laws that only the mass uses."""
-    measuring: ClassVar[frozenset[str]] = frozenset()
-    """Laws that `measure` uses."""
-    loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
-    multiplied: ClassVar[tuple[frozenset[str], ...]] = ()
-    """Laws of the cells that only the load uses."""
-
     def __init__(self, spec: FieldProblem, part: PartOfMesh | None = None) -> None:
         self.spec, self.part = spec, part
         self.declared = spec.declared
@@ -89,9 +71,11 @@ class Frame:
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh) if part is None else part.mesh
         self.unknowns = self.unknowns_of(spec, mesh.dim)
-        selections = tuple(self._selection(mesh, i) for i in range(len(spec.boundary)))
+        selections = tuple(
+            select(spec, i, mesh, self.unknowns, part) for i in range(len(spec.boundary))
+        )
         check_overlap(spec, selections, mesh)
-        size = self._size(mesh)
+        size = about(mesh, self.unknowns)
         if part is not None:
             self.device = part.device
             self.placement = Placement(str(part.device), "of the process that has this part")
@@ -99,7 +83,7 @@ class Frame:
             self.device, self.placement = solver_device(
                 spec.solver.device,
                 size,
-                self._travelling(mesh, size),
+                travelling(mesh, self.declared.values(), size, self.field_dtype.itemsize),
                 definite=self._physics.definite is True,
                 backend=spec.solver.backend,
             )
@@ -125,82 +109,12 @@ class Frame:
         shared = self.compiled.mesh
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
         self.selections = selections
-        self._entries: dict[tuple[tuple[str, ...], str], Tensor] = {}
         self._arrays: dict[tuple[str, str | None], Tensor] = {}
 
     @staticmethod
     def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:
         """Choose element and components of each field."""
         return tuple(Unknown(n, spec.order, dim if r else 0) for n, r in spec.fields.items())
-
-    def _selection(self, mesh: Mesh, i: int) -> Selection:
-        condition = self.spec.boundary[i]
-        unknown = condition.unknown or next(iter(self.ranks))
-        on = getattr(condition, "on", None)
-        facets = torch.zeros(0, dtype=torch.int64)
-        if on is not None:
-            facets = self._select(mesh, on, f"boundary.{i}.on")
-        to = getattr(condition, "to", None)
-        if to is not None:
-            to = self._select(mesh, to, f"boundary.{i}.to")
-            if bool(torch.isin(facets, to).any()):
-                raise SpecError(
-                    "a facet cannot repeat itself; name two sides", path=f"boundary.{i}.to"
-                )
-        component = getattr(condition, "component", None)
-        size = {u.name: u.components for u in self.unknowns}[unknown]
-        if component is not None and component >= size:
-            raise SpecError(
-                f"{unknown!r} has components 0 to {size - 1}; received {component}",
-                path=f"boundary.{i}.component",
-            )
-        at = getattr(condition, "at", None) if condition.type == "dirichlet" else None
-        held, path = None, f"boundary.{i}.at"
-        if at is not None:
-            known = None if self.part is None else self.part.held.get(path)
-            held = self._corners(mesh, at, path) if known is None else known
-        return Selection(condition.type, facets, unknown, component, to, held)
-
-    @staticmethod
-    def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
-        """Find the corners of cells at some positions."""
-        check_coordinates(at, mesh.dim, path)
-        corners = mesh.cells[:, : mesh.reference.n_vertices].unique().cpu()
-        x = mesh.points.cpu()[corners]
-        size = float((x.amax(0) - x.amin(0)).amax())
-        found = []
-        for j, point in enumerate(at):
-            away = torch.linalg.vector_norm(x - torch.tensor(point, dtype=x.dtype), dim=-1)
-            nearest = int(away.argmin())
-            if float(away[nearest]) > 1e-8 * size:
-                raise SpecError(
-                    f"no corner of a cell lies at {point}; the nearest one is {tuple(x[nearest].tolist())}",
-                    path=f"{path}.{j}",
-                )
-            found.append(corners[nearest])
-        return torch.stack(found).to(mesh.cells.device)
-
-    def _size(self, mesh: Mesh) -> int:
-        """About how many unknowns there are, before they are numbered."""
-        straight = mesh.cells.shape[1] == mesh.reference.n_vertices
-        size: int = sum(
-            mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
-            for u in self.unknowns
-        )
-        return size
-
-    def _travelling(self, mesh: Mesh, size: int) -> int:
-        """Bytes of parameters in, fields out, and the same back for gradients."""
-        homes = {
-            "constant": 1,
-            "cells": mesh.n_cells,
-            "facets": mesh.n_facets,
-            "nodes": mesh.n_points,
-            "quadrature": 4 * mesh.n_cells,
-        }
-        numbers: int = sum(homes[p.on] * prod(p.shape) for p in self.declared.values())
-        size_of: int = self.field_dtype.itemsize
-        return 2 * size_of * (numbers + size)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -263,89 +177,6 @@ class Frame:
         if self.part is None:
             return values
         return self.part.localised(values, home, dim, len(self.geometry.cells.rule))
-
-    @cached_property
-    def reaching(self) -> frozenset[str]:
-        """Names of the parameters that a steady solve or an output uses, in some cell at least."""
-        return self.names_in(lambda path: path[0] not in self.inertial)
-
-    @cached_property
-    def reaching_mass(self) -> frozenset[str]:
-        """Names of the parameters that the mass matrix uses."""
-        return self.names_in(lambda path: path[0] in self.inertial or path[0] in self.measuring)
-
-    @cached_property
-    def names_of_measure(self) -> frozenset[str]:
-        """Names of the parameters that a length or area element depends on."""
-        return self.names_in(lambda path: path[0] in self.measuring)
-
-    @cached_property
-    def timed(self) -> tuple[str, ...]:
-        """Paths of the laws that depend on time."""
-        paths = timed_laws(self.spec, self.declared)
-        return tuple(".".join(str(part) for part in path) for path in paths)
-
-    @cached_property
-    def timed_matrix(self) -> bool:
-        """Whether a law that depends on time reaches the matrix, the tangent or the mass."""
-        paths = timed_laws(self.spec, self.declared)
-        return any(not in_load(path, self.loading) for path in paths)
-
-    @cached_property
-    def timed_mass(self) -> str | None:
-        """Path of a law of the mass that depends on time."""
-        inertial = self.inertial | self.measuring
-        paths = timed_laws(self.spec, self.declared)
-        return next((str(path[0]) for path in paths if path[0] in inertial), None)
-
-    acting: frozenset[tuple[DataPath, int]] | None = None
-    """`acting_entries` of the whole, where this is a part; None for those of this mesh."""
-
-    def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
-        """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""
-        acting = frozenset(self.acting_entries()) if self.acting is None else self.acting
-        for (path, i), value in self.entries_of_laws():
-            if (path, i) in acting:
-                yield path, value
-
-    def entries_of_laws(self) -> Iterator[tuple[tuple[DataPath, int], Any]]:
-        """Yield every law, of a map each entry, by its path and the number of the entry."""
-        for law in laws(self.spec):
-            items = law.value.values() if isinstance(law.value, FrozenMap) else (law.value,)
-            for i, item in enumerate(items):
-                yield (law.path, i), item
-
-    def acting_entries(self) -> Iterator[tuple[DataPath, int]]:
-        """Yield which of `entries_of_laws` count on this mesh."""
-        for law in laws(self.spec):
-            if self._overridden(law.path):
-                continue
-            used = [0]
-            if isinstance(law.value, FrozenMap):
-                path = ".".join(str(part) for part in law.path)
-                used = self.tag_entries(tuple(law.value), path).unique().tolist()
-            yield from ((law.path, i) for i in used)
-
-    def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
-        """Return the names of the parameters in the laws at some paths."""
-        names: set[str] = set()
-        for path, value in self.acting_laws():
-            if not wanted(path):
-                continue
-            for _, leaf in leaves(value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
-
-    def _overridden(self, path: DataPath) -> bool:
-        """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
-        if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
-            return False
-        if not isinstance(self.spec.boundary[path[1]], Dirichlet):
-            return False
-        return not bool((self.compiled.owner == path[1]).any())
 
     def dof_points(self, points: Tensor | None = None) -> Tensor:
         """Return where the unknowns live ``[n_nodes, dim]``: the nodes of the first field."""
@@ -411,15 +242,9 @@ class Frame:
                 return geometry.cells.x.flatten(0, 1)
         raise ArgumentError(f"{name!r} is one constant and lives nowhere in particular")
 
-    def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
-        """Return which entry of a map over cell tags each cell takes."""
-        if (tags, path) not in self._entries:
-            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
-        return self._entries[tags, path]
-
     def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
         """Return the facets of a selector."""
-        return self._select(self.mesh, on, path)
+        return select_facets(self.mesh, on, path)
 
     def file_array(self, value: ArrayFile | Grid, path: str) -> Tensor:
         """Return the numbers of a file, which a law at a path names."""
@@ -429,10 +254,6 @@ class Frame:
             dtype = self.field_dtype if array.dtype.kind == "c" else self.dtype
             self._arrays[key] = torch.as_tensor(array, dtype=dtype, device=self.device)
         return self._arrays[key]
-
-    @staticmethod
-    def _select(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
-        return select_facets(mesh, on, path)
 
     # -- values ---------------------------------------------------------------------------------
 

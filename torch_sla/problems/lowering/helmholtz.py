@@ -96,13 +96,13 @@ class Helmholtz(Model):
 
     def load(self, scene: Scene) -> Tensor:
         """Assemble sources, fluxes and surroundings."""
-        spec, dofs = self.spec, self.dofs
+        spec = self.spec
         cells = scene.cells()
         f = scene.evaluate(spec.source, cells, "source").tensor
         if spec.layer is not None:
             k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
             f = f * math.prod(self._stretch(cells, k) or [])
-        load = dofs.assemble_vector(weak.source(cells.basis, f=f))
+        load = scene.summed({"u": weak.source(cells.basis, f=f)})
         for i, condition in enumerate(spec.boundary):
             facets = self.selections[i].facets
             if isinstance(condition, Neumann | Robin):
@@ -110,10 +110,10 @@ class Helmholtz(Model):
             if isinstance(condition, Neumann):
                 flux = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
                 flux = self._stretched(scene, sites, flux)
-                load = load + dofs.assemble_vector(weak.source(sites.basis, f=flux), facets)
+                load = load + scene.summed({"u": weak.source(sites.basis, f=flux)}, facets)
             elif isinstance(condition, Robin):
                 h, ambient = self._impedance(scene, i, sites)
-                load = load + dofs.assemble_vector(weak.source(sites.basis, f=h * ambient), facets)
+                load = load + scene.summed({"u": weak.source(sites.basis, f=h * ambient)}, facets)
         return load
 
     def _impedance(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:

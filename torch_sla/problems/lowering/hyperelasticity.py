@@ -16,6 +16,7 @@ from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
 from torch_sla.problems.lowering.conditions import unstopped
+from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
@@ -105,11 +106,15 @@ class Hyperelasticity(Model):
             for name, law in self.spec.constants.items()
         }
         for name in ("young_modulus", "mu", "kappa") if self.spec.law in _ENERGIES else ():
-            if name in found and not bool((found[name].tensor.detach() > 0).all()):
-                least = float(found[name].tensor.detach().min())
-                raise ArgumentError(
-                    f"constants.{name} must be positive; its least value is {least:.6g}"
-                )
+            if name in found:
+                require_positive(found[name].tensor, f"constants.{name}")
+        # What the constants together are at small strains; one alone may be negative.
+        if self.spec.law == "mooney_rivlin":
+            shear = found["c1"].tensor + found["c2"].tensor
+            require_positive(shear, "constants: c1 + c2, half the shear modulus of small strains,")
+        elif self.spec.law in _ENERGIES and "lam" in found:
+            bulk = found["lam"].tensor + 2 / 3 * found["mu"].tensor
+            require_positive(bulk, "constants: lam + 2/3 mu, the bulk modulus of small strains,")
         if self.spec.law in _ENERGIES and "young_modulus" in found:
             E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
             lam, mu = weak.lame_parameters(E, nu)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError
 
-__all__ = ["Material", "isotropic", "orthotropic"]
+__all__ = ["Material", "isotropic", "orthotropic", "require_positive"]
 
 
 class Material(NamedTuple):
@@ -26,6 +26,15 @@ class Material(NamedTuple):
     out: Tensor
     lam: Tensor | None = None
     mu: Tensor | None = None
+
+
+def require_positive(values: Tensor, what: str) -> None:
+    """Raise an error that names `what` and the least value, where not all values are positive."""
+    values = values.detach()
+    if not bool((values > 0).all()):
+        raise ArgumentError(
+            f"{what} must be positive; its least value is {float(values.min()):.6g}"
+        )
 
 
 def isotropic(E: Tensor, nu: Tensor, kind: str) -> Material:

@@ -62,11 +62,14 @@ class Numbering:
 
     def vector(self, parts: Mapping[str, Tensor], facets: Tensor | None = None) -> Tensor:
         """Sum element vectors by field into ``[*batch, n]``."""
-        if self._mixed is None:
-            (local,) = parts.values()
-        else:
-            local = self._mixed.block_vectors(parts)
-        return self.all.assemble_vector(local, facets)
+        return self.all.assemble_vector(self.joined(parts), facets)
+
+    def joined(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Join element vectors by field: ``[*batch, n_sites, n_local]`` with all unknowns of a site."""
+        if self._mixed is not None:
+            return self._mixed.block_vectors(parts)
+        (local,) = parts.values()
+        return local
 
     def part(self, u: Tensor, name: str) -> Tensor:
         """Take the unknowns of one field out of ``[*batch, n]``."""

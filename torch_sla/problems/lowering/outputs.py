@@ -21,7 +21,7 @@ from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
@@ -65,11 +65,15 @@ class Taken:
         self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
 
-    def outputs(self, known: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Evaluate all outputs of the problem but those that are known; return all in their order."""
+    def outputs(
+        self, known: Mapping[str, Tensor] | None = None, besides: Collection[str] = ()
+    ) -> dict[str, Tensor]:
+        """Evaluate all outputs of the problem but those that are known, or left out; return them in their order."""
         found, known = {}, known or {}
         for i, output in enumerate(self.model.spec.outputs):
             name = output.name
+            if name in besides:
+                continue
             found[name] = known[name] if name in known else take_one(self, output, f"outputs.{i}")
         return found
 

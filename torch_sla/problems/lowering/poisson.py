@@ -206,7 +206,7 @@ class Poisson(Model):
                     force = force + weak.streamline_source(
                         cells.basis, f=f, time=c.time, velocity=c.velocity
                     )
-                return dofs.assemble_vector(force)
+                return scene.summed({"u": force})
 
             load = uniform(f, 0, of_source) if c is None else of_source(f)
         for i, condition in enumerate(spec.boundary):
@@ -222,7 +222,7 @@ class Poisson(Model):
                 push = h * ambient
             else:
                 continue
-            load = load + dofs.assemble_vector(weak.source(sites.basis, f=push), facets)
+            load = load + scene.summed({"u": weak.source(sites.basis, f=push)}, facets)
         return load
 
     def terms(self, scene: Scene) -> list[Term]:

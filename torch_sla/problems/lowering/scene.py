@@ -228,6 +228,18 @@ class Scene:
             )
         return Ranked(result.reshape(shape))
 
+    def summed(self, parts: Mapping[str, Tensor], facets: Tensor | None = None) -> Tensor:
+        """Sum element vectors of a load, by field, into ``[*batch, n]``.
+
+        Parameters
+        ----------
+        parts
+            ``[*batch, n_sites, n_local of the field]``.
+        facets
+            The sites; None for all cells.
+        """
+        return self.model.numbering.vector(parts, facets)
+
     def inertia(self, law: Any, sites: Sites, path: str) -> Tensor:
         """Evaluate a capacity or a density, which is nowhere negative.
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.assembly.forms import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
+from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann
@@ -100,10 +101,7 @@ class Stokes(Model):
         cells = scene.cells()
         u, p = scene.geometry.basis("u"), scene.geometry.basis("p")
         mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
-        if not bool((mu.detach() > 0).all()):
-            raise ArgumentError(
-                f"viscosity must be positive; its least value is {float(mu.detach().min()):.6g}"
-            )
+        require_positive(mu, "viscosity")
         one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
         coupling = _COUPLING(u, p, c=one)
         blocks = {
@@ -120,7 +118,7 @@ class Stokes(Model):
         load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
-            load = load + self.numbering.vector({"u": weak.vector_source(u, f=f)})
+            load = load + scene.summed({"u": weak.vector_source(u, f=f)})
         for i, condition in enumerate(spec.boundary):
             if not isinstance(condition, Neumann):
                 continue
@@ -132,7 +130,7 @@ class Stokes(Model):
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(basis, f=t)
-            load = load + self.numbering.vector({"u": local}, facets)
+            load = load + scene.summed({"u": local}, facets)
         return load
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:

@@ -78,14 +78,18 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
       double total = 0.0;
       for (std::int64_t from = begin; from < end; from += kChunk) {
         const std::int64_t to = std::min(end, from + kChunk);
-        double part = 0.0;
-        for (std::int64_t e = from * mb; e < to * mb; ++e) {
+        double part[4] = {};  // sums that do not wait for each other
+        const auto row = [&](std::int64_t e, double& sum) {
           const T v = r[e] - T(step) * q[e];
           r[e] = v;
           f[e] = V(v * T(scale));
-          part += double(v) * double(v);
-        }
-        total += part;
+          sum += double(v) * double(v);
+        };
+        std::int64_t e = from * mb;
+        for (; e + 4 <= to * mb; e += 4)
+          for (int k = 0; k < 4; ++k) row(e + k, part[k]);
+        for (; e < to * mb; ++e) row(e, part[0]);
+        total += (part[0] + part[1]) + (part[2] + part[3]);
         M.stage(from, to);
       }
       return total;

@@ -1,143 +1,15 @@
-// GMRES and BiCGStab on several right-hand sides at once, as cg_lanes.hpp: every pass over the matrix, its
-// hierarchy and the basis serves all lanes, each of which has coefficients of its own and stops on its own.
-//
-// A lane that breaks down or comes to a standstill is left where it is, for krylov.hpp to go on with alone.
+// GMRES and BiCGStab on several right-hand sides at once; a pass over the basis serves all lanes too.
 #pragma once
 
-#include "krylov.hpp"
+#include "lane_system.hpp"
 
 namespace torch_sla::multigrid {
-
-// The systems A x = b for the columns first .. first + count - 1 of b and x [n, k], and their state.
-template <int K, class T, class I, class Runner>
-struct LaneSystem {
-  using X = Lanes<T, K>;
-  using S = Lanes<double, K>;
-  using Z = typename Runner::Element;
-
-  const Rows<T, I>& A;
-  const T* b;
-  std::int64_t k, first;
-  int count;
-  Runner& M;
-  const SolveOptions& o;
-  Buffer<X> x, r;
-  S norm = 0.0, target = 0.0;
-  std::array<bool, K> active{};
-  std::array<SolveReport, K> reports;
-
-  LaneSystem(const Rows<T, I>& rows, const T* rhs, const T* start, std::int64_t stride, std::int64_t from, int some,
-             bool zero_start, Runner& runner, const SolveOptions& options)
-      : A(rows), b(rhs), k(stride), first(from), count(some), M(runner), o(options), x(rows.n), r(rows.n) {
-    for (std::int64_t i = 0; i < A.n; ++i) {
-      x[i] = X(T(0));
-      if (!zero_start)
-        for (int c = 0; c < count; ++c) x[i][c] = start[i * k + first + c];
-    }
-    const S size = root(sweep(1, [&](std::int64_t begin, std::int64_t end, S* s) {
-      for (std::int64_t i = begin; i < end; ++i) s[0] += wide(own(i)) * wide(own(i));
-    })[0]);
-    for (int c = 0; c < count; ++c) target[c] = std::max(o.rtol * size[c], o.atol);
-    residual();
-    for (int c = 0; c < count; ++c) reports[c].history.push_back(norm[c]);
-  }
-
-  static S root(S s) {
-    for (int c = 0; c < K; ++c) s[c] = std::sqrt(s[c]);
-    return s;
-  }
-  X own(std::int64_t i) const {
-    X out = T(0);
-    for (int c = 0; c < count; ++c) out[c] = b[i * k + first + c];
-    return out;
-  }
-  bool any() const {
-    for (int c = 0; c < count; ++c)
-      if (active[c]) return true;
-    return false;
-  }
-  // Calls f(begin, end, sums) for chunks of rows; returns the sums.
-  template <class F>
-  std::vector<S> sweep(int sums, F&& f) const {
-    const int workers = worker_count(A.n, A.threads);
-    std::vector<std::vector<S>> part(workers, std::vector<S>(sums, S(0.0)));
-    parallel_for(A.n, A.threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-      for (std::int64_t from = begin; from < end; from += kChunk / K)
-        f(from, std::min(end, from + kChunk / K), part[worker].data());
-    });
-    for (int w = 1; w < workers; ++w)
-      for (int s = 0; s < sums; ++s) part[0][s] += part[w][s];
-    return std::move(part[0]);
-  }
-  // to = A from, handing each row to f(i, row, sums).
-  template <class F>
-  std::vector<S> multiply(const X* from, X* to, int sums, F&& f) const {
-    return sweep(sums, [&](std::int64_t begin, std::int64_t end, S* s) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        X acc = T(0);
-        for (I e = A.ptr[i], last = A.ptr[i + 1]; e < last; ++e) acc += A.val[e] * from[A.col[e]];
-        to[i] = f(i, acc, s);
-      }
-    });
-  }
-  // r = b - A x, its norms, and the lanes that have further to go.
-  void residual() {
-    norm = root(multiply(x.data(), r.data(), 1, [&](std::int64_t i, const X& ax, S* s) {
-      const X v = own(i) - ax;
-      s[0] += wide(v) * wide(v);
-      return v;
-    })[0]);
-    for (int c = 0; c < count; ++c) {
-      reports[c].residual = norm[c];
-      active[c] = std::isfinite(norm[c]) && norm[c] > target[c] && reports[c].iterations < o.maxiter;
-    }
-  }
-  // z = M v for v of these norms.
-  void precondition(const X* v, const S& size, X* z) const {
-    S up = 1.0, down = 1.0;
-    for (int c = 0; c < K; ++c) {
-      up[c] = power_of_two_below(size[c] / std::sqrt(double(A.n)));
-      down[c] = 1.0 / up[c];
-    }
-    const X forth(up), back(down);
-    Z* f = M.rhs();
-    const int width = M.block();
-    parallel_for(A.n / width, A.threads, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t from = begin; from < end; from += kChunk / K) {
-        const std::int64_t to = std::min(end, from + kChunk / K);
-        for (std::int64_t e = from * width; e < to * width; ++e) f[e] = Z(v[e] * forth);
-        M.stage(from, to);
-      }
-    });
-    M.run();
-    const Z* found = M.result();
-    parallel_for(A.n, A.threads, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t e = begin; e < end; ++e) z[e] = X(found[e]) * back;
-    });
-  }
-  // Hands the lanes over; `solved` tells for which nothing is left to be tried.
-  void finish(T* out, std::array<bool, K>& solved) {
-    residual();
-    for (int c = 0; c < count; ++c) {
-      solved[c] = norm[c] <= target[c];
-      if (solved[c]) {
-        reports[c].status = Status::converged;
-      } else if (reports[c].iterations >= o.maxiter && std::isfinite(norm[c])) {
-        reports[c].status = Status::maxiter;
-        solved[c] = true;
-      }
-      if (!std::isfinite(norm[c])) continue;
-      reports[c].history.back() = norm[c];
-      for (std::int64_t i = 0; i < A.n; ++i) out[i * k + first + c] = x[i][c];
-    }
-  }
-};
 
 template <class System>
 void lane_bicgstab(System& L) {
   using X = typename System::X;
   using S = typename System::S;
-  constexpr int K = sizeof(S) / sizeof(double);
+  constexpr int K = System::lanes;
   using T = std::decay_t<decltype(std::declval<X>()[0])>;
   constexpr double eps = std::numeric_limits<T>::epsilon();
   const std::int64_t n = L.A.n;
@@ -147,7 +19,7 @@ void lane_bicgstab(System& L) {
   std::array<int, K> since{};
   while (L.any()) {
     L.precondition(p.data(), pnorm, y.data());
-    const S sv = L.multiply(y.data(), v.data(), 1, [&](std::int64_t i, const X& a, S* s) {
+    const S sv = L.A.template multiply<1>(y.data(), v.data(), [&](std::int64_t i, const X& a, std::array<S, 1>& s) {
       s[0] += wide(shadow[i]) * wide(a);
       return a;
     })[0];
@@ -165,7 +37,7 @@ void lane_bicgstab(System& L) {
       }
     })[0]);
     L.precondition(L.r.data(), snorm, z.data());
-    const auto products = L.multiply(z.data(), t.data(), 2, [&](std::int64_t i, const X& row, S* s) {
+    const auto products = L.A.template multiply<2>(z.data(), t.data(), [&](std::int64_t i, const X& row, std::array<S, 2>& s) {
       s[0] += wide(row) * wide(L.r[i]);
       s[1] += wide(row) * wide(row);
       return row;
@@ -210,7 +82,7 @@ template <class System>
 void lane_gmres(System& L) {
   using X = typename System::X;
   using S = typename System::S;
-  constexpr int K = sizeof(S) / sizeof(double);
+  constexpr int K = System::lanes;
   using T = std::decay_t<decltype(std::declval<X>()[0])>;
   constexpr double eps = std::numeric_limits<T>::epsilon();
   const std::int64_t n = L.A.n;
@@ -262,7 +134,7 @@ void lane_gmres(System& L) {
     };
     while (j < restart && running()) {
       L.precondition(basis[j].data(), S(1.0), z.data());
-      L.multiply(z.data(), w.data(), 0, [](std::int64_t, const X& a, S*) { return a; });
+      L.A.template multiply<0>(z.data(), w.data(), [](std::int64_t, const X& a, std::array<S, 0>&) { return a; });
       std::vector<S> h = pass(j, {}, true);
       const S size = L.root(h[j + 1]);
       const std::vector<S> second = pass(j, h, true);

@@ -6,47 +6,77 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 namespace torch_sla::multigrid {
 
+// Asks for what a stream of numbers brings in a while: matrices do not fit into caches, and processors look ahead
+// no further than a page.
+template <class V>
+inline void prefetch(const V* now) {
+#if defined(__GNUC__)
+  __builtin_prefetch(reinterpret_cast<const char*>(now) + 2048);
+#else
+  (void)now;
+#endif
+}
+
+// Numbers that the processor works on at once, told to the compiler: an array of them it takes apart and puts
+// together again around every operation.
+template <class V>
+struct Pack {
+#if defined(__GNUC__)
+  typedef V type __attribute__((vector_size(16)));
+  static constexpr int width = 16 / sizeof(V);
+#else
+  using type = V;
+  static constexpr int width = 1;
+#endif
+  static type load(const V* from) {
+    type out;
+    std::memcpy(&out, from, sizeof out);
+    return out;
+  }
+  static void store(V* to, const type& from) { std::memcpy(to, &from, sizeof from); }
+};
+
 template <class V, int K>
-struct alignas(16) Lanes {
-  V v[K];
+struct Lanes {
+  using Part = typename Pack<V>::type;
+  static constexpr int parts = K / Pack<V>::width;
+  static_assert(parts * Pack<V>::width == K, "lanes fill whole packs");
+  Part p[parts];
 
   Lanes() = default;
   Lanes(V s) {
-    for (int k = 0; k < K; ++k) v[k] = s;
+    for (int i = 0; i < parts; ++i) p[i] = s - Part{};
   }
   template <class W>
   explicit Lanes(const Lanes<W, K>& o) {
-    for (int k = 0; k < K; ++k) v[k] = V(o.v[k]);
+    for (int k = 0; k < K; ++k) (*this)[k] = V(o[k]);
   }
-  V& operator[](int k) { return v[k]; }
-  V operator[](int k) const { return v[k]; }
+  V& operator[](int k) { return reinterpret_cast<V*>(p)[k]; }
+  V operator[](int k) const { return reinterpret_cast<const V*>(p)[k]; }
 
   Lanes& operator+=(const Lanes& o) {
-    for (int k = 0; k < K; ++k) v[k] += o.v[k];
+    for (int i = 0; i < parts; ++i) p[i] += o.p[i];
     return *this;
   }
   Lanes& operator-=(const Lanes& o) {
-    for (int k = 0; k < K; ++k) v[k] -= o.v[k];
+    for (int i = 0; i < parts; ++i) p[i] -= o.p[i];
+    return *this;
+  }
+  Lanes& operator*=(const Lanes& o) {
+    for (int i = 0; i < parts; ++i) p[i] *= o.p[i];
     return *this;
   }
   friend Lanes operator+(Lanes a, const Lanes& b) { return a += b; }
   friend Lanes operator-(Lanes a, const Lanes& b) { return a -= b; }
   friend Lanes operator-(const Lanes& a) { return Lanes(V(0)) - a; }
-  friend Lanes operator*(const Lanes& a, const Lanes& b) {
-    Lanes out;
-    for (int k = 0; k < K; ++k) out.v[k] = a.v[k] * b.v[k];
-    return out;
-  }
-  friend Lanes operator*(V a, const Lanes& b) {
-    Lanes out;
-    for (int k = 0; k < K; ++k) out.v[k] = a * b.v[k];
-    return out;
-  }
-  friend Lanes operator*(const Lanes& a, V b) { return b * a; }
+  friend Lanes operator*(Lanes a, const Lanes& b) { return a *= b; }
+  friend Lanes operator*(V a, const Lanes& b) { return Lanes(a) *= b; }
+  friend Lanes operator*(const Lanes& a, V b) { return Lanes(b) *= a; }
 };
 
 // The element type that sums of X are kept in, and X as one of those.
@@ -67,5 +97,27 @@ inline Sum<X> wide(const X& x) {
 
 template <class X>
 constexpr bool is_number = std::is_floating_point_v<X>;
+
+// What a loop over elements X takes at once: packs of numbers with packs of coefficients, or one element of
+// lanes with one coefficient.
+template <class X>
+struct Piece : Pack<X> {
+  using typename Pack<X>::type;
+  static type coefficients(const X* from) { return Pack<X>::load(from); }
+  static double sum(const type& p) {
+    double out = 0.0;
+    for (int k = 0; k < Pack<X>::width; ++k) out += double(reinterpret_cast<const X*>(&p)[k]);
+    return out;
+  }
+};
+template <class V, int K>
+struct Piece<Lanes<V, K>> {
+  using type = Lanes<V, K>;
+  static constexpr int width = 1;
+  static type load(const type* from) { return *from; }
+  static void store(type* to, const type& from) { *to = from; }
+  static V coefficients(const V* from) { return *from; }
+  static Lanes<double, K> sum(const type& p) { return Lanes<double, K>(p); }
+};
 
 }  // namespace torch_sla::multigrid

@@ -40,6 +40,7 @@ inline void chunk_couplings(const V* a, const Entries& e, V (&strength)[3][kLane
   V side[6][kLanes] = {};
   for (int k = 0; k < e.count; ++k) {
     const auto d = Entries::step(e.code[k]);
+    prefetch(a + k * kLanes);
     for (int axis = 0; axis < 3; ++axis) {
       if (d[axis] == 0) continue;
       V* to = side[2 * axis + (d[axis] > 0)];
@@ -126,8 +127,10 @@ void unpack_rows(const Stencil<V>& A, std::int64_t first, std::int64_t length, V
     const std::int64_t i = first + done, lane = i % kLanes, some = std::min(kLanes - lane, length - done);
     const V* from = A.chunk(i / kLanes) + lane;
     if (some == kLanes) {
-      for (int k = 0; k < count; ++k)
+      for (int k = 0; k < count; ++k) {
+        prefetch(from + k * kLanes);
         for (int l = 0; l < kLanes; ++l) to[k * stride + done + l] = from[k * kLanes + l];
+      }
     } else {
       for (int k = 0; k < count; ++k)
         for (std::int64_t l = 0; l < some; ++l) to[k * stride + done + l] = from[k * kLanes + l];

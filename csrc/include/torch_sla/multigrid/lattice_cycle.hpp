@@ -105,16 +105,41 @@ struct LatticeRunner {
   }
   Sum<X> run() { return cycle(0, true); }
 
-  // acc = f - A x over one chunk
-  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, X* acc) {
-    X r[kLanes];
-    for (int l = 0; l < kLanes; ++l) r[l] = f[l];
-    for (int k = 0; k < count; ++k) {
-      const X* xk = x + offset[k];
-      const V* ak = a + k * kLanes;
-      for (int l = 0; l < kLanes; ++l) r[l] -= ak[l] * xk[l];
+  using Unit = Piece<X>;
+  static constexpr int kUnits = kLanes / Unit::width, kHeld = 4;
+
+  // f - A x over one chunk, handed to take(lane, unit) a few units at a time, which processors hold in registers.
+  template <class Take>
+  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, Take&& take) {
+    for (int first = 0; first < kUnits; first += kHeld) {
+      const int lane = first * Unit::width;
+      typename Unit::type r[kHeld];
+      for (int u = 0; u < kHeld; ++u) r[u] = Unit::load(f + lane + u * Unit::width);
+      for (int k = 0; k < count; ++k) {
+        const X* xk = x + offset[k] + lane;
+        const V* ak = a + k * kLanes + lane;
+        prefetch(ak);
+        for (int u = 0; u < kHeld; ++u)
+          r[u] -= Unit::coefficients(ak + u * Unit::width) * Unit::load(xk + u * Unit::width);
+      }
+      for (int u = 0; u < kHeld; ++u) take(lane + u * Unit::width, r[u]);
     }
-    for (int l = 0; l < kLanes; ++l) acc[l] = r[l];
+  }
+  static void residual_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, X* acc) {
+    residual_chunk(a, count, offset, f, x,
+                   [&](int lane, const typename Unit::type& r) { Unit::store(acc + lane, r); });
+  }
+  // y = x + M (f - A x) over one chunk; adds f . y to `dot`, where there is one.
+  static void relax_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, const V* m, X* y,
+                          Sum<X>* dot) {
+    typename Unit::type part = Unit::load(f);
+    part -= part;
+    residual_chunk(a, count, offset, f, x, [&](int lane, const typename Unit::type& r) {
+      const typename Unit::type made = Unit::load(x + lane) + Unit::coefficients(m + lane) * r;
+      Unit::store(y + lane, made);
+      part += Unit::load(f + lane) * made;
+    });
+    if (dot) *dot += Unit::sum(part);
   }
 
   Sum<X> relax(std::size_t i, bool dot) {
@@ -128,16 +153,9 @@ struct LatticeRunner {
     const Sum<X> product =
         parallel_sum<Sum<X>>(chunks_of(A.shape.size()), level_threads(i), [&](std::int64_t begin, std::int64_t end) {
           Sum<X> total = 0.0;
-          X r[kLanes];
           for (std::int64_t c = begin; c < end; ++c) {
             const std::int64_t at = c * kLanes;
-            residual_chunk(A.chunk(c), count, offsets.data(), f + at, x + at, r);
-            for (int l = 0; l < kLanes; ++l) y[at + l] = x[at + l] + m[at + l] * r[l];
-            if (dot) {
-              X part = V(0);
-              for (int l = 0; l < kLanes; ++l) part += f[at + l] * y[at + l];
-              total += wide(part);
-            }
+            relax_chunk(A.chunk(c), count, offsets.data(), f + at, x + at, m + at, y + at, dot ? &total : nullptr);
           }
           return total;
         });

@@ -57,8 +57,10 @@ void lattice_smoother(LatticeLevel<V>& l, int threads) {
     for (std::int64_t c = begin; c < end; ++c) {
       const V* a = A.chunk(c);
       V sum[kLanes] = {};
-      for (int k = 0; k < count; ++k)
+      for (int k = 0; k < count; ++k) {
+        prefetch(a + k * kLanes);
         for (int l2 = 0; l2 < kLanes; ++l2) sum[l2] += a[k * kLanes + l2] * a[k * kLanes + l2];
+      }
       for (int l2 = 0; l2 < kLanes; ++l2) {
         const V own = a[centre * kLanes + l2];
         l.M[c * kLanes + l2] = own != V(0) ? own / sum[l2] : V(0);

@@ -28,6 +28,17 @@ struct Offsets {
   std::array<std::int64_t, 27> offset{};  // increasing
 
   std::int64_t reach() const { return std::max(-offset[0], offset[count - 1]); }
+  // Whether full rows of another pattern have their entries there as well.
+  template <class I>
+  bool hold(const I* ptr, const I* col, std::int64_t n) const {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (ptr[i + 1] - ptr[i] < count) continue;
+      if (ptr[i + 1] - ptr[i] > count) return false;
+      for (int k = 0; k < count; ++k)
+        if (std::int64_t(col[ptr[i] + k]) - i != offset[k]) return false;
+    }
+    return true;
+  }
 };
 
 // A square scalar CSR matrix of the caller, and the passes the methods below are made of.
@@ -40,68 +51,76 @@ struct Rows {
   int threads;
   const Offsets* lattice = nullptr;
 
-  // Calls f(i, (A x)_i) for some rows, in order.
-  template <class F>
-  void each(const T* x, std::int64_t begin, std::int64_t end, F&& f) const {
-    if (!lattice) return read(x, begin, end, f);
+  // Calls f(i, (A x)_i, sums) for some rows, in order; an element of x is a number, or several side by side.
+  template <class X, class All, class F>
+  void each(const X* x, std::int64_t begin, std::int64_t end, All& sums, F&& f) const {
+    if (!lattice) return read(x, begin, end, sums, f);
     const std::int64_t n0 = lattice->line, count = lattice->count;
     for (std::int64_t i = begin; i < end;) {
       const std::int64_t start = i / n0 * n0, stop = std::min(end, start + n0);
       const std::int64_t first = std::max(i, start + 1), last = std::min(end, start + n0 - 1);
       // No row has more than `count` entries: if all have as many together, each has one at every offset.
       if (first < last && std::int64_t(ptr[last]) - ptr[first] == count * (last - first)) {
-        read(x, i, first, f);
+        read(x, i, first, sums, f);
         switch (count) {
-          case 5: inside<5>(x, first, last, f); break;
-          case 7: inside<7>(x, first, last, f); break;
-          case 9: inside<9>(x, first, last, f); break;
-          case 27: inside<27>(x, first, last, f); break;
-          default: inside<0>(x, first, last, f);
+          case 5: inside<5>(x, first, last, sums, f); break;
+          case 7: inside<7>(x, first, last, sums, f); break;
+          case 9: inside<9>(x, first, last, sums, f); break;
+          case 27: inside<27>(x, first, last, sums, f); break;
+          default: inside<0>(x, first, last, sums, f);
         }
-        read(x, last, stop, f);
+        read(x, last, stop, sums, f);
       } else {
-        read(x, i, stop, f);
+        read(x, i, stop, sums, f);
       }
       i = stop;
     }
   }
-  template <class F>
-  void read(const T* x, std::int64_t begin, std::int64_t end, F&& f) const {
+  // The sums are those of the loop while it runs, which keeps them out of memory.
+  template <class X, class All, class F>
+  void read(const X* x, std::int64_t begin, std::int64_t end, All& sums, F&& f) const {
+    All own = sums;
     for (std::int64_t i = begin; i < end; ++i) {
-      T acc = 0;
+      X acc = T(0);
       for (I s = ptr[i], last = ptr[i + 1]; s < last; ++s) acc += val[s] * x[col[s]];
-      f(i, acc);
+      f(i, acc, own);
     }
+    sums = own;
   }
-  template <int Count, class F>
-  void inside(const T* x, std::int64_t begin, std::int64_t end, F&& f) const {
+  template <int Count, class X, class All, class F>
+  void inside(const X* x, std::int64_t begin, std::int64_t end, All& sums, F&& f) const {
     const int count = Count ? Count : lattice->count;
     std::array<std::int64_t, Count ? Count : 27> offset;
     std::copy(lattice->offset.begin(), lattice->offset.begin() + count, offset.begin());
     const T* v = val + ptr[begin];
+    All own = sums;
     for (std::int64_t i = begin; i < end; ++i, v += count) {
-      T acc = 0;
+      for (int k = 0; k < count; k += 64 / sizeof(T)) prefetch(v + k);
+      X acc = T(0);
       for (int k = 0; k < count; ++k) acc += v[k] * x[i + offset[k]];
-      f(i, acc);
+      f(i, acc, own);
     }
+    sums = own;
   }
 
   // y = A x, handing each row's result to f(i, y_i, sums); returns the sums over all rows.
-  template <int Sums, class F>
-  std::array<double, Sums> multiply(const T* x, T* y, F&& f) const {
+  template <int Sums, class X, class F>
+  std::array<Sum<X>, Sums> multiply(const X* x, X* y, F&& f) const {
     return multiply_after<Sums>([](std::int64_t, std::int64_t) {}, x, y, f);
   }
   // The same for an x whose rows first(begin, end) makes: on a lattice as soon as they are there, so that x is
   // still in cache. Rows that another worker's x reaches wait until all are done.
-  template <int Sums, class First, class F>
-  std::array<double, Sums> multiply_after(First&& first, const T* x, T* y, F&& f) const {
+  template <int Sums, class X, class First, class F>
+  std::array<Sum<X>, Sums> multiply_after(First&& first, const X* x, X* y, F&& f) const {
+    using All = std::array<Sum<X>, Sums>;
+    constexpr std::int64_t chunk = kChunk * sizeof(T) / sizeof(X);
+    All none;
+    none.fill(Sum<X>(0.0));
     const std::int64_t reach = lattice ? lattice->reach() : n;
     const int workers = worker_count(n, threads);
-    std::vector<std::array<double, Sums>> part(workers + 1);
-    const auto some = [&](std::int64_t begin, std::int64_t end, std::array<double, Sums>& out) {
-      std::array<double, Sums> sums = out;
-      each(x, begin, end, [&](std::int64_t i, T ax) { y[i] = f(i, ax, sums); });
-      out = sums;
+    std::vector<All> part(workers + 1, none);
+    const auto some = [&](std::int64_t begin, std::int64_t end, All& out) {
+      each(x, begin, end, out, [&](std::int64_t i, const X& ax, All& sums) { y[i] = f(i, ax, sums); });
     };
     // The rows of worker w whose neighbours are its own.
     const auto own = [&](int w) {
@@ -112,8 +131,8 @@ struct Rows {
     parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int w) {
       const auto [low, high] = own(w);
       std::int64_t done = low;
-      for (std::int64_t from = begin; from < end; from += kChunk) {
-        const std::int64_t to = std::min(end, from + kChunk), ready = to == n ? n : std::min(high, to - reach);
+      for (std::int64_t from = begin; from < end; from += chunk) {
+        const std::int64_t to = std::min(end, from + chunk), ready = to == n ? n : std::min(high, to - reach);
         first(from, to);
         if (ready <= done) continue;
         some(done, ready, part[w]);
@@ -125,10 +144,9 @@ struct Rows {
     } else if (workers > 1) {
       parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int w) { some(begin, end, part[w]); });
     }
-    std::array<double, Sums> total{};
     for (const auto& p : part)
-      for (int k = 0; k < Sums; ++k) total[k] += p[k];
-    return total;
+      for (int k = 0; k < Sums; ++k) none[k] += p[k];
+    return none;
   }
   // r = b - A x; returns its norm.
   double residual(const T* b, const T* x, T* r) const {

@@ -22,6 +22,7 @@ template <int B, class V, class X, class I>
 inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x, X* acc, int b) {
   if constexpr (B == 1) {
     X sum = acc[0];
+    prefetch(A.val.data() + A.ptr[i]);
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) sum -= A.val[s] * x[A.col[s]];
     acc[0] = sum;
   } else {
@@ -29,6 +30,7 @@ inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x,
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) {
       const V* a = A.val.data() + s * bb;
       const X* xj = x + std::int64_t(A.col[s]) * b;
+      prefetch(a);
       for (int r = 0; r < b; ++r) {
         X sum = acc[r];
         for (int c = 0; c < b; ++c) sum -= a[r * b + c] * xj[c];

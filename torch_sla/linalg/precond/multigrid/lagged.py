@@ -117,7 +117,7 @@ class LaggedMultigrid:
             or self._pattern_key not in (None, key)
         ):
             fresh = self._set_up(pattern, values, structure)
-            return LaggedPreconditioner(self, fresh, pattern, values.clone(), structure)
+            return LaggedPreconditioner(self, fresh, pattern, values, structure)
         if self._hierarchy is None:  # resumed: the same numbers give the same hierarchy
             self._make(pattern, point.values, structure)
         made = self._hierarchy
@@ -125,7 +125,7 @@ class LaggedMultigrid:
             like = made.skeleton(check=False)
             made = Hierarchy(pattern, values, self.options, structure=structure, like=like)
         self.point = replace(point, age=point.age + 1)
-        return LaggedPreconditioner(self, made, pattern, values.clone(), structure)
+        return LaggedPreconditioner(self, made, pattern, values, structure)
 
     def _make(self, pattern: Pattern, values: Tensor, structure: Structure | None) -> Hierarchy:
         like = None
@@ -153,7 +153,10 @@ class LaggedMultigrid:
 
 
 class LaggedPreconditioner:
-    """What one set of values sees of the memory; the matrix is its own, the hierarchy may be older."""
+    """What one set of values sees of the memory; the matrix is its own, the hierarchy may be older.
+
+    The values are those of the caller, for a set-up in the middle of a solve with them.
+    """
 
     def __init__(
         self,

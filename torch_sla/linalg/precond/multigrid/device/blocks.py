@@ -1,9 +1,9 @@
 """Matrices of small dense blocks in compressed rows: what a hierarchy is set up from.
 
-The pattern of a product comes from sorting the positions of its elementary terms, a bounded number
-of them at a time; its entries are then summed in the order of the left factor, hence the same bits
-every time. Bell, Dalton and Olson, Exposing fine-grained parallelism in algebraic multigrid methods,
-SIAM J. Sci. Comput. 34, 2012.
+The pattern of a product comes from merging the rows of the right factor, all rows side by side; where
+there are few, from sorting the positions of its elementary terms (Bell, Dalton and Olson, Exposing
+fine-grained parallelism in algebraic multigrid methods, SIAM J. Sci. Comput. 34, 2012). Its entries are
+then summed in the order of the left factor, hence the same bits every time.
 """
 
 from __future__ import annotations

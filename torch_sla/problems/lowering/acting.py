@@ -1,0 +1,137 @@
+"""Which laws of a declaration count on a mesh, and which parameters they use."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch_sla.problems.lowering.selection import tag_entries
+from torch_sla.problems.lowering.timing import in_load, timed_laws
+from torch_sla.problems.specs.boundary import Dirichlet
+from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+    from torch_sla.assembly import Mesh
+    from torch_sla.problems.files.loader import DataPath
+    from torch_sla.problems.lowering.compiled import Compiled
+    from torch_sla.problems.specs.problem import FieldProblem
+
+__all__ = ["ActingLaws"]
+
+
+class ActingLaws:
+    """A declaration on a mesh, as far as it concerns which of its laws count and what they depend on.
+
+    A law counts unless another replaces it everywhere; of a map over cell tags those entries count that some
+    cell takes. What no law that counts uses cannot have a gradient.
+    """
+
+    spec: FieldProblem
+    declared: Mapping[str, Parameter]
+    mesh: Mesh
+    compiled: Compiled
+
+    inertial: ClassVar[frozenset[str]] = frozenset({"capacity"})
+    """Laws that only the mass uses."""
+    measuring: ClassVar[frozenset[str]] = frozenset()
+    """Laws that `measure` uses."""
+    loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
+    multiplied: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Laws of the cells that only the load uses."""
+    acting: frozenset[tuple[DataPath, int]] | None = None
+    """`acting_entries` of the whole, where this is a part; None for those of this mesh."""
+
+    @cached_property
+    def reaching(self) -> frozenset[str]:
+        """Names of the parameters that a steady solve or an output uses, in some cell at least."""
+        return self.names_in(lambda path: path[0] not in self.inertial)
+
+    @cached_property
+    def reaching_mass(self) -> frozenset[str]:
+        """Names of the parameters that the mass matrix uses."""
+        return self.names_in(lambda path: path[0] in self.inertial or path[0] in self.measuring)
+
+    @cached_property
+    def names_of_measure(self) -> frozenset[str]:
+        """Names of the parameters that a length or area element depends on."""
+        return self.names_in(lambda path: path[0] in self.measuring)
+
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """Paths of the laws that depend on time."""
+        paths = timed_laws(self.spec, self.declared)
+        return tuple(".".join(str(part) for part in path) for path in paths)
+
+    @cached_property
+    def timed_matrix(self) -> bool:
+        """Whether a law that depends on time reaches the matrix, the tangent or the mass."""
+        paths = timed_laws(self.spec, self.declared)
+        return any(not in_load(path, self.loading) for path in paths)
+
+    @cached_property
+    def timed_mass(self) -> str | None:
+        """Path of a law of the mass that depends on time."""
+        inertial = self.inertial | self.measuring
+        paths = timed_laws(self.spec, self.declared)
+        return next((str(path[0]) for path in paths if path[0] in inertial), None)
+
+    def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
+        """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""
+        acting = frozenset(self.acting_entries()) if self.acting is None else self.acting
+        for (path, i), value in self.entries_of_laws():
+            if (path, i) in acting:
+                yield path, value
+
+    def entries_of_laws(self) -> Iterator[tuple[tuple[DataPath, int], Any]]:
+        """Yield every law, of a map each entry, by its path and the number of the entry."""
+        for law in laws(self.spec):
+            items = law.value.values() if isinstance(law.value, FrozenMap) else (law.value,)
+            for i, item in enumerate(items):
+                yield (law.path, i), item
+
+    def acting_entries(self) -> Iterator[tuple[DataPath, int]]:
+        """Yield which of `entries_of_laws` count on this mesh."""
+        for law in laws(self.spec):
+            if self._overridden(law.path):
+                continue
+            used = [0]
+            if isinstance(law.value, FrozenMap):
+                path = ".".join(str(part) for part in law.path)
+                used = self.tag_entries(tuple(law.value), path).unique().tolist()
+            yield from ((law.path, i) for i in used)
+
+    def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
+        """Return the names of the parameters in the laws at some paths."""
+        names: set[str] = set()
+        for path, value in self.acting_laws():
+            if not wanted(path):
+                continue
+            for _, leaf in leaves(value):
+                if isinstance(leaf, Parameter):
+                    names.add(leaf.name)
+                elif isinstance(leaf, Formula):
+                    names |= leaf.expression.names & self.declared.keys()
+        return frozenset(names)
+
+    def _overridden(self, path: DataPath) -> bool:
+        """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
+        if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
+            return False
+        if not isinstance(self.spec.boundary[path[1]], Dirichlet):
+            return False
+        return not bool((self.compiled.owner == path[1]).any())
+
+    @cached_property
+    def _entries(self) -> dict[tuple[tuple[str, ...], str], Tensor]:
+        return {}
+
+    def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
+        """Return which entry of a map over cell tags each cell takes."""
+        if (tags, path) not in self._entries:
+            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
+        return self._entries[tags, path]
