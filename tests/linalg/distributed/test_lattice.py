@@ -12,14 +12,14 @@ import torch
 from tests.helpers import rank_programs as programs
 from tests.helpers.ranks import SIZES
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg import AMG, SparseTensor
+from torch_sla.linalg import AMG, DSparseTensor, SparseTensor
 from torch_sla.linalg.distributed.lattice.boxes import box_ids, cut, slabs
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy
 from torch_sla.linalg.distributed.precond.multigrid import Hierarchy, PartMultigrid
+from torch_sla.linalg.distributed.processes import Processes
 
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
-    from torch_sla.linalg import DSparseTensor
 
 SMALL: dict[str, Any] = {"method": "lattice", "coarse_size": 40}
 SHAPES = [((21, 34), (1.0, 1.0)), ((30, 17), (1.0, 1e-3)), ((9, 12, 10), (1.0, 1e-3, 1.0))]
@@ -236,3 +236,22 @@ def test_processes(ranks: Ranks, size: int) -> None:
                 torch.testing.assert_close(found[name] / scale, value / scale, rtol=0, atol=1e-10)
             counts.add(found["iterations"])
     assert len(counts) == 1
+
+
+def asked_twice(group: Any) -> list[bool]:
+    A = programs.poisson(12)
+    D = DSparseTensor.from_device_mesh(
+        *(A.csr_values, A.pattern.csr_row, A.pattern.ccol, (144, 144)),
+        comm=Processes(group),
+        partition_method="simple",
+    )
+    first, second = D.sharding.lattice, D.sharding.slots.lattice
+    return [first is second, D.sharding.slots is D.sharding]
+
+
+@pytest.mark.distributed
+def test_processes_with_entries_in_order_ask_together_with_the_others(ranks: Ranks) -> None:
+    """Columns of the halo come last: of two runs of rows the first is in order, and has no slots of its own."""
+    found = ranks.run(2, asked_twice)
+    assert [order for _, order in found] == [True, False]
+    assert all(same for same, _ in found)

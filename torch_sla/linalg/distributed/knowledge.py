@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.sharding import Sharding
 
 __all__ = ["Knowledge", "find_out"]
 

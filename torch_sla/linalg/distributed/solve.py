@@ -179,7 +179,9 @@ class PartSolver:
         if self._print is None:
             self._print = mark
             # The largest entry, and no mask as long as the values.
-            most = torch.linalg.vector_norm(values, torch.inf) if values.numel() else values.real.sum()
+            most = (
+                torch.linalg.vector_norm(values, torch.inf) if values.numel() else values.real.sum()
+            )
             bad = (~torch.isfinite(most)).reshape(1).to(values.real.dtype)
             if float(self.sharding.rows.comm.reduce(bad, "max")) > 0:
                 raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
