@@ -63,6 +63,8 @@ _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "schwarz": (f"{_HERE}.schwarz", "Schwarz", {}),
     "gathered": (f"{_HERE}.gathered", "Gathered", {}),
     "block_jacobi": (f"{_HERE}.schwarz", "Schwarz", {"overlap": 0, "coarse": None}),
+    "chebyshev": (f"{_HERE}.chebyshev", "PartChebyshev", {}),
+    "schur": (f"{_HERE}.block", "PartSchur", {}),
 }
 
 
