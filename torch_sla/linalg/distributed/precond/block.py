@@ -131,7 +131,9 @@ class SaddlePoint:
             return found
 
         first = blocks.matrix(values, 0, 0)
-        self.primal: PartPreconditioner = made(options.primal, first, near, None if like is None else like.primal)
+        self.primal: PartPreconditioner = made(
+            options.primal, first, near, None if like is None else like.primal
+        )
         # The positions of a complement that is made are new every time.
         kept = None if like is None or options.complement is None else like.dual
         self.dual: PartPreconditioner = made(options.dual, complement, None, kept)
