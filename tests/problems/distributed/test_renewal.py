@@ -77,7 +77,7 @@ def test_a_search(counted: list[Renewal]) -> None:
     found = distribute(search, 3).solve()
     ((set_ups, renewals),) = counts(counted)
     assert set_ups == 1
-    assert renewals >= 3
+    assert renewals >= 2
     again = distribute(search, 3).solve()
     assert float(again.objective) == float(found.objective)
 
