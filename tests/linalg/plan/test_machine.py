@@ -116,9 +116,11 @@ def test_what_lies_apart_or_is_touched_first_waits() -> None:
     # Measured: a million points on a lattice take 0.35 s to order, scattered ones 2.1 s.
     n, nnz = 1e6, 7e6
     near, apart = model.order(n, nnz, 400.0), model.order(n, nnz, 280_000.0)
-    assert 0.2 < near < 0.7 and 1.2 < apart < 3.0
+    assert 0.2 < near < 0.7
+    assert 1.2 < apart < 3.0
     # A factor of half a gigabyte; what is at hand costs nothing.
-    assert 0.4 < model.touch(5e8) < 1.2 and model.touch(5e7) == 0.0
+    assert 0.4 < model.touch(5e8) < 1.2
+    assert model.touch(5e7) == 0.0
     # Between what fits and what does not lies what fits in part.
     steps = [model.slowdown(share * model.cache) for share in (0.5, 1.0, 2.0)]
     assert steps[0] == 1.0 < steps[1] < steps[2] == model.cached / model.bandwidth
