@@ -403,7 +403,8 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
     out = Outcome(x)
     out.iterations = max((r.iterations for r in reports), default=0)
     scales = [float(s) or 1.0 for s in b.norm(dim=0)]
-    histories = [r.history or [r.residual] for r in reports]  # nothing is tried where b is not finite
+    # Nothing is tried where b is not finite.
+    histories = [r.history or [r.residual] for r in reports]
     for step in range(1, out.iterations + 1):
         out.history.append(
             max(
