@@ -134,7 +134,7 @@ class Common {
 
  private:
   // Whether columns share the passes of a cycle; the steps of a K cycle are those of one column.
-  bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K; }
+  bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K && self().shares(); }
 
   // A matrix as the methods read it, for vectors of so many columns.
   template <class T>

@@ -106,6 +106,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
   }
 
   const mg::Offsets* offsets() const { return nullptr; }
+  bool shares() const { return true; }
   std::unique_ptr<mg::Adjoint<V, Index>> make_adjoint() const {
     return std::make_unique<mg::Adjoint<V, Index>>(mg::adjoint(h_));
   }

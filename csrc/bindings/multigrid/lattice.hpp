@@ -5,6 +5,8 @@
 
 namespace torch_sla_bindings {
 
+constexpr Index kShared = 1 << 21;  // entries of a matrix on a lattice from which on columns share its passes
+
 template <class V>
 class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
                               mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
@@ -63,6 +65,8 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
   }
 
   const mg::Offsets* offsets() const { return &offsets_; }
+  // A stencil that stays in cache is no cheaper to read once for several columns, whose vectors then do not.
+  bool shares() const { return source_.crow[source_.rows] >= kShared; }
   std::unique_ptr<mg::LatticeAdjoint<V>> make_adjoint() const {
     return std::make_unique<mg::LatticeAdjoint<V>>(mg::lattice_adjoint(h_));
   }

@@ -23,7 +23,7 @@ namespace torch_sla {
 class MemoryPool {
  public:
   static constexpr std::size_t kHuge = std::size_t{1} << 21;
-  static constexpr std::size_t kLarge = 2 * kHuge;  // from so many bytes on, blocks are pooled
+  static constexpr std::size_t kLarge = 4 * kHuge;  // from so many bytes on, blocks are pooled
 
   // The one of this process. It is never taken down: factors may outlive everything else.
   static MemoryPool& shared() {
@@ -34,8 +34,9 @@ class MemoryPool {
   // Memory of `bytes`; blocks from kLarge on begin at a huge page and have at most an eighth more than asked for.
   // nullptr where there is none. `bytes` becomes what the block has, to be told when it is given back.
   void* take(std::size_t& bytes) {
-    bytes = rounded(bytes);
-    if (bytes < kLarge) return allocate(kSmall, bytes);
+    const std::size_t alignment = bytes >= kLarge ? kHuge : 64;
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    if (alignment != kHuge) return allocate(alignment, bytes);
     {
       const std::lock_guard<std::mutex> lock(guard_);
       std::size_t best = blocks_.size();
@@ -62,9 +63,8 @@ class MemoryPool {
     return fresh;
   }
 
-  // Hands back what `take` gave for `bytes`, or made of them; the oldest blocks go where the bound is passed.
+  // Hands back what `take` gave; the oldest blocks go where the bound is passed.
   void give(void* at, std::size_t bytes) noexcept {
-    bytes = rounded(bytes);
     if (bytes < kLarge) return release(at);
     {
       const std::lock_guard<std::mutex> lock(guard_);
@@ -104,14 +104,7 @@ class MemoryPool {
     std::size_t bytes;
   };
 
-  static constexpr std::size_t kSmall = 64;  // alignment of what is not pooled
-
   MemoryPool() { blocks_.reserve(64); }
-
-  static std::size_t rounded(std::size_t bytes) {
-    const std::size_t to = bytes >= kLarge ? kHuge : kSmall;
-    return (bytes + to - 1) / to * to;
-  }
 
   static MemoryPool* made() {
     auto* pool = new MemoryPool();

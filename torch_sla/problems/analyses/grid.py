@@ -257,7 +257,7 @@ class TimeGrid:
             return self._newton(now, t, factors, b, guess)
         constraint = model.compiled.constraint
         values, push, known = self._constrained(now, factors)
-        flags = now.operator[2:] if model.timed_matrix else self.flags
+        flags = now.operator.flags if model.timed_matrix else self.flags
         load = constraint.reduce(push + b)
         u_hat, self.info = model.solved(
             values,
