@@ -87,7 +87,10 @@ def test_a_search_rejects_such_points_and_says_so_at_the_start() -> None:
         ({"diffusivity": "1 + sqrt(u)"}, r"diffusivity: .*derivative with respect to 'u'"),
         ({"diffusivity": "1 + sqrt(dot(grad(u), grad(u)))"}, r"diffusivity: .*'grad\(u\)'"),
         ({"source": "1 + abs(u)**0.5"}, r"source: .*'u'"),
-        ({"boundary": [Dirichlet("left", 0.0), Neumann("right", flux="sqrt(u)")]}, r"boundary\.1\..*'u'"),
+        (
+            {"boundary": [Dirichlet("left", 0.0), Neumann("right", flux="sqrt(u)")]},
+            r"boundary\.1\..*'u'",
+        ),
     ],
     ids=["value", "slope", "source", "side"],
 )
