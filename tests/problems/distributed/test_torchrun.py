@@ -43,34 +43,14 @@ def test_a_problem(tmp_path: Path) -> None:
     assert (tmp_path / "distributed_problem.pvtu").is_file()
 
 
-# Several commands after one start: the shell inside finds the processes joined.
-COMMANDS = """
-import json, sys
-from torch_sla.cli.app import app
-from torch_sla.linalg.distributed.launch import launched
-
-with launched("cpu"):
-    for command in json.loads(sys.argv[1]):
-        app(command, standalone_mode=False)
-"""
-
-
-def test_a_search_and_a_sweep(tmp_path: Path) -> None:
-    program = tmp_path / "commands.py"
-    program.write_text(COMMANDS)
-    search = ["optimize", str(EXAMPLES / "distributed_design.yaml"), "-o", str(tmp_path / "run")]
-    sweep = ["solve", str(EXAMPLES / "distributed_sweep.yaml"), "-o", str(tmp_path)]
-    done = torchrun(str(program), json.dumps([[*search, "--json"], [*sweep, "--json"]]), ranks=2)
+def test_a_search(tmp_path: Path) -> None:
+    file = str(EXAMPLES / "distributed_design.yaml")
+    command = ("-m", "torch_sla.cli", "optimize", file, "-o", str(tmp_path / "run"), "--json")
+    done = torchrun(*command)
     assert done.returncode == 0, done.stderr
-    of_search, of_sweep = (json.loads(line) for line in done.stdout.strip().splitlines()[-2:])
-    assert of_search["outputs"]["compliance"] == pytest.approx(131.68, rel=1e-2)
-    assert of_search["search"]["iterations"] == 12
-    assert of_search["processes"] == 2
-    loud = [4.8643222e-05, 3.2697829e-05, 1.6967906e-05]
-    assert of_sweep["outputs"]["loudness"] == pytest.approx(loud, rel=1e-6)
-    rows = (tmp_path / "distributed_sweep.csv").read_text().splitlines()
-    assert rows[0] == "k,loudness"
-    assert len(rows) == 4
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["outputs"]["compliance"] == pytest.approx(131.68, rel=1e-2)
+    assert said["search"]["iterations"] == 12
 
 
 def test_one_error_for_all(tmp_path: Path) -> None:
@@ -80,3 +60,28 @@ def test_one_error_for_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("error diffusivity must be positive; it is -1") == 1
     assert not list(tmp_path.glob("*.pvtu"))
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    file = str(EXAMPLES / "distributed_sweep.yaml")
+    done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    loud = [4.8643222e-05, 3.2697829e-05, 1.6967906e-05]
+    assert said["outputs"]["loudness"] == pytest.approx(loud, rel=1e-6)
+    rows = (tmp_path / "distributed_sweep.csv").read_text().splitlines()
+    assert rows[0] == "k,loudness"
+    assert len(rows) == 4
+
+
+def test_a_flow(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    file = str(EXAMPLES.parent / "colliding_flow.yaml")
+    done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["outputs"]["pressure"] == pytest.approx([3.4374032], rel=1e-6)
+    assert said["solve"]["preconditioner"] == "schur"
+    assert said["solve"]["iterations"] <= 70
+    pieces = [meshio.read(tmp_path / f"colliding_flow.{i}.vtu") for i in range(2)]
+    assert all({"u", "p"} <= piece.point_data.keys() for piece in pieces)
