@@ -18,7 +18,24 @@
 #include <pthread.h>
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace torch_sla {
+
+namespace detail {
+
+// Tells the address sanitizer whose memory it is: what is kept belongs to nobody.
+inline void kept_memory([[maybe_unused]] const void* at, [[maybe_unused]] std::size_t bytes,
+                        [[maybe_unused]] bool kept) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (kept) __asan_poison_memory_region(at, bytes);
+  else __asan_unpoison_memory_region(at, bytes);
+#endif
+}
+
+}  // namespace detail
 
 class MemoryPool {
  public:
@@ -48,6 +65,7 @@ class MemoryPool {
         const Block found = blocks_[best];
         blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(best));
         kept_ -= found.bytes;
+        detail::kept_memory(found.at, found.bytes, false);
         bytes = found.bytes;
         return found.at;
       }
@@ -72,6 +90,7 @@ class MemoryPool {
 #if defined(__linux__) && defined(MADV_FREE)
         madvise(at, bytes, MADV_FREE);
 #endif
+        detail::kept_memory(at, bytes, true);
         blocks_.push_back({at, bytes});
         kept_ += bytes;
         at = nullptr;
@@ -120,6 +139,7 @@ class MemoryPool {
     std::size_t gone = 0;
     while (kept_ > bytes) {
       kept_ -= blocks_[gone].bytes;
+      detail::kept_memory(blocks_[gone].at, blocks_[gone].bytes, false);
       release(blocks_[gone++].at);
     }
     blocks_.erase(blocks_.begin(), blocks_.begin() + static_cast<std::ptrdiff_t>(gone));
