@@ -103,7 +103,7 @@ def levels(D: DSparseTensor, built: Built) -> list[dict[str, int]]:
             around, near = level.grid.around.halo.size, level.coarse.near.halo.size
             sizes = [level.grid.layout.n_held, around, near]
         else:
-            A, P = level.A.sharding, level.P.sharding
+            A, P = level.smoother.A.sharding, level.P.sharding
             sizes = [A.rows.n_held, A.pattern.nnz_csr, A.halo.size, P.pattern.nnz_csr, P.halo.size]
         total = D.comm.reduce(torch.tensor(sizes, device=D.device)).tolist()
         found.append(dict(zip(names, total, strict=True)))
