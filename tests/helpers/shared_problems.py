@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import torch_sla as sla
+from tests.helpers.shared_flows import basin, box, cavity, channel, drop, ring
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.distributed.problem import DistributedProblem, distribute
 from torch_sla.problems.specs.arrays import Array
@@ -530,6 +531,12 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
             links,
             cases,
             marches,
+            channel,
+            basin,
+            cavity,
+            ring,
+            box,
+            drop,
         ),
     )
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from tests.helpers.lattices import checkerboard, split
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.rcond import probe
 
 D = torch.float64
@@ -92,3 +96,23 @@ def test_a_false_declaration_of_symmetry_is_noticed_by_the_adjoint() -> None:
     x = false.solve(torch.ones(6, dtype=D), backend="pytorch", method="gmres")
     with pytest.raises(SolveError, match="adjoint"):
         x.pow(2).sum().backward()
+
+
+def test_what_rounding_keeps_from_the_tolerance_is_not_solved_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solves, solve = [], PyTorch.solve
+
+    def counted(self: PyTorch, *args: Any, **options: Any) -> Any:
+        solves.append(1)
+        return solve(self, *args, **options)
+
+    monkeypatch.setattr(PyTorch, "solve", counted)
+    pattern, values = split(checkerboard(40, 1e6, 8))
+    A = SparseTensor.from_pattern(pattern, values)
+    request: dict[str, Any] = {"backend": "pytorch", "method": "cg", "preconditioner": "ichol"}
+    b = torch.ones(1600, dtype=torch.float64)
+    _, info = A.solve(b, rtol=1e-10, info=True, **request)
+    assert info.result is Result.ROUNDOFF
+    assert info.backward_error <= 8 * torch.finfo(torch.float64).eps
+    assert len(solves) == 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         save_dsparse,
     )
     from torch_sla.linalg.distributed.part import DSparseMatrix
+    from torch_sla.linalg.distributed.precond.block import PartSchur
+    from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
     from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
     from torch_sla.linalg.distributed.precond.schwarz import Schwarz
     from torch_sla.linalg.distributed.tensor import DSparseTensor
@@ -107,7 +109,9 @@ _HOME = {
     "NonlinearInfo": "nonlinear.options",
     "NonlinearOptions": "nonlinear.options",
     "ParallelBatchSolver": "functions",
+    "PartChebyshev": "distributed.precond.chebyshev",
     "PartMultigrid": "distributed.precond.multigrid",
+    "PartSchur": "distributed.precond.block",
     "Schwarz": "distributed.precond.schwarz",
     "Pattern": "sparse.pattern",
     "SegmentMap": "sparse.segments",
@@ -183,7 +187,9 @@ __all__ = [
     "NonlinearOptions",
     "OfMatrix",
     "ParallelBatchSolver",
+    "PartChebyshev",
     "PartMultigrid",
+    "PartSchur",
     "Pattern",
     "Schur",
     "Schwarz",

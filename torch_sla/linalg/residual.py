@@ -163,6 +163,16 @@ class Residual:
         limit = self._limit(options)
         return 0.5 * float(limit[limit > 0].amin()) if bool((limit > 0).any()) else 0.0
 
+    def rounded(self, backward: float, options: SolveOptions) -> bool:
+        """Whether rounding in ``A x`` alone keeps the last residual from being met, so that going on is no use.
+
+        Iterates come down to a backward error of about half an ulp, and not below.
+        """
+        target, eps = self.target(options), torch.finfo(self.r.dtype).eps
+        if self.rectangular or self.componentwise or not 0 < backward <= REFINE * eps:
+            return False
+        return bool(self.r_norm.max() * 0.5 * eps / backward > 2 * target > 0)
+
 
 def largest_entries(x: Tensor) -> Tensor:
     """Return the largest absolute value of each column, NaN where there is one; nothing is written but that."""

@@ -452,7 +452,8 @@ class SolverState(Kept, Whole):
         )
         error = check(x)
         for _ in range(_RESUMES):
-            if info.result is not Result.CONVERGED or check.met(options):
+            met = check.met(options) or check.rounded(error[1], options)
+            if info.result is not Result.CONVERGED or met:
                 break
             limit = options.maxiter
             if limit is not None and info.iterations >= limit:

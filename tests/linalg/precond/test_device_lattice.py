@@ -86,6 +86,19 @@ def test_jumps_of_the_coefficient_choose_double_precision(device: str) -> None:
     assert hierarchy.dtype is torch.float64
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("jump", [1e3, 1e6])
+def test_regions_as_wide_as_coarse_steps(jump: float, device: str) -> None:
+    A = checkerboard(192, jump, 16)
+    found, hierarchy = solve(A, device, rtol=1e-7)
+    plain, other = solve(A, device, AMG(method="lattice", cycle="V"), rtol=1e-7)
+    assert hierarchy._twice == (3, 4)
+    assert other._twice == ()
+    assert found <= 14
+    assert found <= 0.7 * plain
+    assert made(laplacian(192, 192), device)[0]._twice == ()
+
+
 @pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
 @pytest.mark.parametrize(
     "A",

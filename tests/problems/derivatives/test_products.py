@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from torch_sla import (
     Dirichlet,
@@ -23,6 +24,8 @@ from torch_sla import (
     Root,
     SweepProblem,
     TransientProblem,
+    Unknown,
+    WeakFormProblem,
 )
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.nonlinear import problem as linalg_nonlinear
@@ -178,6 +181,49 @@ def test_forward_mode_where_there_is_one_and_the_adjoint_of_the_adjoint_agree(na
         return
     for key, tangent in _forward(problem, given, way).items():
         assert float((tangent - back[key]).abs().max()) < 1e-10 * float(1 + tangent.abs().max())
+
+
+def damped():
+    body = rubber().updated(outputs=[Integral("i", "von_mises(stress)")])
+    damping = {"stiffness_damping": Parameter("d", default=0.1)}
+    return TransientProblem(of=body, initial_velocity=["x", 0.0], end=0.1, steps=2, **damping)
+
+
+def written():
+    return WeakFormProblem(
+        mesh=PLATE,
+        unknowns=[Unknown("u", test="v")],
+        residual="k*dot(grad(u), grad(v)) - f*v",
+        parameters=[Parameter("k", on="cells"), Parameter("f")],
+        boundary=HELD,
+        outputs=[SENSORS],
+    )
+
+
+BARE = {
+    name: FIRST[name] for name in ("nonlinear", "rubber", "waves", "cooling", "sweep", "modes")
+} | {
+    "damped": (damped, {"k": 1.5, "f": 0.05, "d": 0.1}, True),
+    "written": (written, {"k": field(), "f": 1.1}, True),
+}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("name", BARE)
+def test_tangents_alone_are_not_lost_on_the_way(name: str, recorded: bool) -> None:
+    """Forward mode of torch on tensors that require no gradient, under `no_grad` too."""
+    make, values, _ = BARE[name]
+    problem, way = make(), directions(values)
+    along = problem.jvp(way, values)
+    with torch.set_grad_enabled(recorded), forward_ad.dual_level():
+        primal = {n: torch.as_tensor(v, dtype=torch.float64) for n, v in values.items()}
+        found = results(problem, {n: forward_ad.make_dual(v, way[n]) for n, v in primal.items()})
+        for key, expected in along.items():
+            tangent = forward_ad.unpack_dual(found[key]).tangent
+            tangent = torch.zeros_like(expected) if tangent is None else tangent.detach()
+            assert float((tangent - expected).abs().max()) <= 1e-9 * float(expected.abs().max()), (
+                key
+            )
 
 
 @pytest.mark.parametrize("name", FIRST)

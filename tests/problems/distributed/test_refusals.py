@@ -46,7 +46,10 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0), "saddle-point"),
+        (
+            sla.StokesProblem(mesh=sla.RectangleMesh(cells=(2, 2)), viscosity=1.0),
+            "nothing holds the fluid",
+        ),
         (
             sla.EigenProblem(of=poisson(solver=sla.Solver(backend="scipy")), k=2),
             "solver.backend 'scipy'",
@@ -105,6 +108,19 @@ def test_refused_before_any_work(problem: Any, message: str) -> None:
 def test_values_that_cannot_be(given: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         sla.distribute(poisson(), 2).solve(**given)
+
+
+@pytest.mark.parametrize("level", [False, True])
+def test_velocities_that_do_not_balance(level: bool) -> None:
+    sides: list[Any] = [
+        sla.Dirichlet(["bottom", "top", "left"], 0.0),
+        sla.Dirichlet("right", ["y*(1 - y)", 0.0]),
+    ]
+    if level:
+        sides.append(sla.Dirichlet(at=[(0.0, 0.0)], value=0.0, unknown="p"))
+    flow = sla.StokesProblem(mesh=sla.RectangleMesh(cells=(4, 4)), boundary=sides)
+    with pytest.raises(SpecError, match=r"boundary: .* do not balance: 0\.166667 more leaves"):
+        sla.distribute(flow, 3).solve()
 
 
 def test_a_gradient_that_reaches_nothing_is_an_error() -> None:

@@ -79,6 +79,14 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
         ("drums", 2),
         ("reaction", 4),
         ("cases", 2),
+        ("channel", 1),
+        ("channel", 2),
+        ("channel", 3),
+        ("cavity", 4),
+        ("ring", 3),
+        ("box", 2),
+        ("basin", 3),
+        ("drop", 7),
     ],
 )
 def test_processes(ranks: Ranks, case: str, size: int) -> None:

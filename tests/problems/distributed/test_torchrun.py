@@ -72,3 +72,16 @@ def test_a_sweep(tmp_path: Path) -> None:
     rows = (tmp_path / "distributed_sweep.csv").read_text().splitlines()
     assert rows[0] == "k,loudness"
     assert len(rows) == 4
+
+
+def test_a_flow(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    file = str(EXAMPLES.parent / "colliding_flow.yaml")
+    done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["outputs"]["pressure"] == pytest.approx([3.4374032], rel=1e-6)
+    assert said["solve"]["preconditioner"] == "schur"
+    assert said["solve"]["iterations"] <= 70
+    pieces = [meshio.read(tmp_path / f"colliding_flow.{i}.vtu") for i in range(2)]
+    assert all({"u", "p"} <= piece.point_data.keys() for piece in pieces)

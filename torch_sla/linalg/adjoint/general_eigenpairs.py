@@ -127,7 +127,7 @@ class GeneralEigenpairs(Unmapped):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         del ctx, tangents
-        raise GradientError(
+        raise NotImplementedError(  # as torch says it, for those who try the other mode then
             "general eigenpairs have no forward mode; differentiate them by `backward`, or Hermitian ones by `eigsh`"
         )
 

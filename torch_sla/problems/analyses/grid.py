@@ -271,7 +271,7 @@ class TimeGrid:
         values, push, known = self._constrained(now, factors)
         if torch.is_grad_enabled() or not self._plain:
             known = None
-        flags = now.operator[2:] if model.timed_matrix else self.flags
+        flags = now.operator.flags if model.timed_matrix else self.flags
         start = None if self._direct else constraint.restrict(guess().detach())
         u_hat, self.info = model.solved(
             values,
@@ -297,11 +297,12 @@ class TimeGrid:
         """Return ``push + M v``, reduced to the unknowns."""
         constraint, pattern = self.model.compiled.constraint, self.model.numbering.pattern
         found = None
-        if known is not None and push.ndim == v.ndim == 1:
+        in_place = known is not None and isinstance(constraint, DirichletConstraint)
+        if in_place and push.ndim == v.ndim == 1:
             found = lanes.residual(
                 pattern.crow, pattern.ccol, self._pull, v[None, :, None], push[None, :, None]
             )
-        if found is None or not isinstance(constraint, DirichletConstraint):
+        if found is None:
             return constraint.reduce(push + self.mass(v))
         load = found[0].flatten()
         return constraint.reduce(load, out=load)

@@ -72,6 +72,8 @@ class Division:
         The parts that have cells.
     prescribes, determined
         Whether conditions give some unknowns anywhere, and whether they fix the solution.
+    surrounded, levelled
+        As of `Model`, of the whole.
     """
 
     def __init__(
@@ -97,6 +99,9 @@ class Division:
         self._acting()
         self.counts = self.model.whole_counts
         self.prescribes, self.determined = self._held()
+        open_ = [float(not self.model.surrounded), float(self.model.levelled)]
+        somewhere = comm.reduce(torch.tensor(open_, device=device), "max").tolist()
+        self.surrounded, self.levelled = not somewhere[0], bool(somewhere[1])
         if steady and not self.determined:
             raise SpecError(self.model.undetermined, path="boundary")
         self._everywhere(lambda: self._checked(steady=steady))
@@ -414,6 +419,7 @@ class Division:
         mesh = replace(
             piece.mesh, facet_tags=MappingProxyType(tags), cell_tags=MappingProxyType(in_cells)
         )
+        outer = piece.mesh, piece.points, window.mesh.boundary
         numbers = {"cells": window.cells[piece.cells], "nodes": window.points[piece.points]}
         if any(p.on == "facets" for p in self.spec.declared.values()):
             numbers["facets"] = self._facet_numbers(mesh, piece.points)
@@ -424,6 +430,7 @@ class Division:
             {k: v.to(self.device) for k, v in numbers.items()},
             self._near(cells, mine),
             {path: _inside(p, piece.points).to(self.device) for path, p in self._corners.items()},
+            self._local_facets(*outer, mine if alone else None).to(self.device),
         )
         model = self._lowered(part)
         return model, self._names(model, piece.cells), piece.points

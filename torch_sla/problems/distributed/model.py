@@ -12,7 +12,7 @@ on given values on one process is part of the graph on all (`anchored`).
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.adjoint.exchange import exchange
+from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.knowledge import find_out
+from torch_sla.linalg.distributed.nullspace import PartNullspace
+from torch_sla.linalg.distributed.precond.block import PartSchur
+from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
 from torch_sla.linalg.distributed.space import PartSpace
@@ -139,15 +142,16 @@ class SharedModel:
 
     @cached_property
     def near_nullspace(self) -> Tensor | None:
-        """Rigid-body modes ``[n_held, k]`` where the unknowns are displacements."""
+        """Rigid-body modes ``[n_held, k]`` where the first unknown is a displacement or a velocity."""
         d = self.division
-        if self.whole.coordinates is None:
+        if self.whole.moving is None:
             return None
-        modes = [
-            rigid_body_modes(s.rows.coordinates)[s.first]
-            for s in d.shares
-            if s.rows.coordinates is not None
-        ]
+        modes = []
+        for s in d.shares:
+            if (x := s.rows.moving) is not None:
+                still = rigid_body_modes(x)
+                rest = s.rows.numbering.n - len(still)
+                modes.append(torch.nn.functional.pad(still, (0, 0, 0, rest))[s.first])
         dim = self.whole.mesh.dim
         empty = torch.zeros(0, dim * (dim + 1) // 2, dtype=self.whole.dtype, device=d.device)
         return torch.cat([empty, *modes]) * d.free.unsqueeze(1)
@@ -246,7 +250,15 @@ class SharedModel:
             anchored(found.load, load > 0, scene.tensors()),
             _LEVELS[int(definite)],
             _LEVELS[int(symmetric)],
+            None if self.whole.multipliers is None else partial(self.complement, scene),
         )
+
+    @torch.no_grad()
+    def complement(self, scene: SharedScene) -> Tensor:
+        """Assemble what stands for the Schur complement, constrained, in the own rows; all call it together."""
+        found = self.collected(scene, lambda s, at: s.rows.complement(at), self.own_slots)
+        held: Tensor = self.compiled.constraint.matrix(found)
+        return held
 
     def loads(self, scene: SharedScene) -> Tensor:
         """Assemble the whole load of the own rows."""
@@ -339,9 +351,34 @@ class SharedModel:
         return size
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
-        """Return `u`: what linear problems leave open is refused in parts."""
-        del scene
-        return u
+        """Fix what a linear problem leaves open, as `Model.finished` does."""
+        d = self.division
+        if not d.surrounded:
+            return u
+        parts = d.spread(u.detach())
+
+        def work() -> tuple[Tensor, tuple[()]]:
+            zero = torch.zeros(2, dtype=self.whole.dtype, device=self.device)
+            found = [
+                s.sums.through(scene.of(s.sums), x.index_select(0, s.into_sums))
+                for s, x in zip(d.shares, parts, strict=True)
+            ]
+            return torch.stack([zero, *found]).sum(0), ()
+
+        through = everywhere(self.comm, self.device, work)[0]
+        self.whole.refuse_unbalanced(self.comm.reduce(through))
+        if d.levelled:
+            return u
+        weights = self.collected(scene, lambda s, at: s.rows.weights(at), self.own_entries)
+        sums = torch.stack([(weights * u).sum(), (weights * self.level).sum()])
+        integral, volume = replicated(total(sums, self.comm), self.comm)
+        level: Tensor = integral / volume * self.level
+        return u - level
+
+    @cached_property
+    def level(self) -> Tensor:
+        """One where the multipliers of a saddle point are, zero elsewhere ``[n_held]``."""
+        return self.own_values([s.rows.level for s in self.division.shares])
 
     # -- solves ---------------------------------------------------------------------------------
 
@@ -362,10 +399,11 @@ class SharedModel:
         repeats: int = 1,
         memory: object = None,
         known: object = None,
+        complement: Callable[[], Tensor] | None = None,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
-        solver = self._solver(values, definite, throw=throw, rtol=rtol)
+        solver = self._solver(values, definite, complement, throw=throw, rtol=rtol)
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
@@ -374,7 +412,13 @@ class SharedModel:
         return x.squeeze(1), report
 
     def _solver(
-        self, values: Tensor, definite: bool | None, *, throw: bool, rtol: float | None
+        self,
+        values: Tensor,
+        definite: bool | None,
+        complement: Callable[[], Tensor] | None,
+        *,
+        throw: bool,
+        rtol: float | None,
     ) -> PartSolver:
         """Return the solver of a matrix; one that was made before, where it was for these values."""
         # The same key on every process, so that all of them find a solver or none does.
@@ -383,26 +427,40 @@ class SharedModel:
         if key not in self._solvers:
             while len(self._solvers) >= _KEPT:
                 del self._solvers[next(iter(self._solvers))]
-            made = self._made(values.detach(), definite, throw=throw, rtol=rtol)
+            made = self._made(values.detach(), definite, complement, throw=throw, rtol=rtol)
             self._solvers[key] = made
         return self._solvers[key]
 
     def _made(
-        self, values: Tensor, definite: bool | None, *, throw: bool, rtol: float | None
+        self,
+        values: Tensor,
+        definite: bool | None,
+        complement: Callable[[], Tensor] | None,
+        *,
+        throw: bool,
+        rtol: float | None,
     ) -> PartSolver:
         known, asked = find_out(self.sharding, values), self.spec.solver
         if known.hermitian and known.definite is None and definite:
             known = replace(known, definite=True)
+        preconditioner: Any = asked.preconditioner
+        if complement is not None and preconditioner in ("auto", "schur"):
+            preconditioner = PartSchur(
+                self.level > 0, dual=PartChebyshev(), complement=complement()
+            )
+        null = None
+        if self.division.surrounded and not self.division.levelled:
+            null = PartNullspace(self.level.unsqueeze(1), self._space)
         request = SolveRequest(
             method=asked.method,
-            preconditioner=asked.preconditioner,
+            preconditioner=preconditioner,
             rtol=rtol or asked.rtol or default_rtol(self.whole.dtype),
             atol=asked.atol,
             maxiter=asked.maxiter,
             adjoint_rtol=asked.adjoint_rtol,
             throw=throw,
         )
-        return PartSolver(self.sharding, known, request, None, self.near_nullspace)
+        return PartSolver(self.sharding, known, request, None, self.near_nullspace, null)
 
 
 _LEVELS = (True, None, False)

@@ -14,7 +14,7 @@ TYPES: dict[str, str | None] = {
     "elasticity": None,
     "hyperelasticity": None,
     "helmholtz": None,
-    "stokes": "its saddle-point matrix needs a block preconditioner, and none works on several processes",
+    "stokes": None,
     "weak_form": None,
     "linear": None,
     "nonlinear": None,

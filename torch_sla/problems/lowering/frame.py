@@ -133,6 +133,12 @@ class Frame(ActingLaws):
         """Numbering of the first unknown."""
         return next(iter(self.numbering.fields.values()))
 
+    @property
+    def boundary(self) -> Tensor:
+        """The facets of this mesh that lie in the boundary of the whole."""
+        known = None if self.part is None else self.part.outer
+        return self.mesh.boundary if known is None else known
+
     @cached_property
     def degree(self) -> int:
         """Degree of the quadrature."""

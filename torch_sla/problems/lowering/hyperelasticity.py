@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
@@ -154,13 +155,13 @@ class Hyperelasticity(Model):
         slope = sites.field("grad(u)").tensor
         constants = self._constants(scene, sites)
         inputs = [slope, *(c.tensor for c in constants.values())]
-        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        recorded = any(is_followed(x) for x in inputs)
         with torch.enable_grad():
             F = self._deformation(slope)
             # All batch dimensions before differentiating, so that members are not summed.
             shape = np.broadcast_shapes(F.shape[:-2], *(c.tensor.shape for c in constants.values()))
             F = F.expand(*shape, 3, 3)
-            F = F if F.requires_grad else F.detach().requires_grad_()
+            F = F if F.requires_grad else (F if recorded else F.detach()).requires_grad_()
             W = self._density(constants)(F)
             if not W.requires_grad:
                 raise ArgumentError("law: the energy does not depend on the deformation")

@@ -75,10 +75,50 @@ class Model(Frame, ABC):
     definite_tangent: bool | None = None
     """Whether the constrained tangent is known to be symmetric positive definite."""
 
-    def finished(self, scene: Scene, u: Tensor) -> Tensor:
-        """Fix what a linear problem leaves open, such as the level of a pressure."""
+    multipliers: ClassVar[str | None] = None
+    """Name of the field that makes the matrix a saddle point."""
+
+    def complement(self, scene: Scene) -> Tensor:
+        """Assemble what stands for the Schur complement of `multipliers` in a preconditioner ``[nnz]``."""
         del scene
-        return u
+        raise SpecError(f"{self.spec.type} has no saddle point")
+
+    surrounded: bool = False
+    """Whether what is given all around leaves a level of `multipliers` open, unless `levelled`."""
+    levelled: bool = False
+    """Whether conditions give that level."""
+
+    @cached_property
+    def level(self) -> Tensor:
+        """The level of `multipliers`: one where they are, zero elsewhere ``[n]``."""
+        one = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
+        if self.multipliers is not None:
+            one[self.numbering.ranges[self.multipliers]] = 1.0
+        return one
+
+    def weights(self, scene: Scene) -> Tensor:
+        """Return the integral of every multiplier ``[*batch, n]``: where a level is open, their sum is zero."""
+        del scene
+        raise SpecError(f"{self.spec.type} leaves no level open")
+
+    def through(self, scene: Scene, u: Tensor) -> Tensor:
+        """Return what leaves the body and what moves at its boundary ``[*batch, 2]``, where it is `surrounded`."""
+        del scene, u
+        raise SpecError(f"nothing flows in {self.spec.type}")
+
+    def refuse_unbalanced(self, through: Tensor) -> None:
+        """Raise where what enters a surrounded body does not leave it."""
+
+    def finished(self, scene: Scene, u: Tensor) -> Tensor:
+        """Fix what a linear problem leaves open: the level of a pressure."""
+        if not self.surrounded:
+            return u
+        self.refuse_unbalanced(self.through(scene, u))
+        if self.levelled:
+            return u
+        weights = self.weights(scene)
+        mean = (weights * u).sum(-1) / (weights * self.level).sum(-1)
+        return u - mean[..., None] * self.level
 
     def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
         """Evaluate a quantity of the physics, such as a stress, where the solution is seen."""
@@ -227,6 +267,7 @@ class Model(Frame, ABC):
             operator.symmetric,
             start=None if start is None else start.to(load),
             throw=throw,
+            complement=operator.complement,
         )
         if constrained.ndim == 1:
             # A report outlives its solve: it makes the matrix again where it is asked about that.
@@ -317,9 +358,11 @@ class Model(Frame, ABC):
         load: Tensor,
         definite: bool | None,
         symmetric: bool | None,
+        complement: object = None,
         **options: Any,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix ``[*batch, nnz]``; options as for `solve_batch`."""
+        del complement  # of several processes: one takes factors
         pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
         return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
 
@@ -342,6 +385,11 @@ class Model(Frame, ABC):
 
     coordinates: Tensor | None = None
     """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""
+
+    @property
+    def moving(self) -> Tensor | None:
+        """The same of the first field, others may follow it."""
+        return self.coordinates
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch_sla.linalg import SparseTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from torch_sla.problems.lowering.model import Model
@@ -47,12 +49,20 @@ class Operator(NamedTuple):
         Whether the constrained matrix is known to be symmetric positive definite.
     symmetric
         Whether it is known to be symmetric; None means that the values are looked at.
+    complement
+        Makes what stands for the Schur complement of a saddle point ``[nnz]``; see `Model.complement`.
     """
 
     values: Tensor
     load: Tensor
     definite: bool | None
     symmetric: bool | None = True
+    complement: Callable[[], Tensor] | None = None
+
+    @property
+    def flags(self) -> tuple[bool | None, bool | None]:
+        """What is known: `definite` and `symmetric`."""
+        return self.definite, self.symmetric
 
 
 class Assembled:

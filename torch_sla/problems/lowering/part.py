@@ -38,6 +38,8 @@ class PartOfMesh:
         Of the points under a path of the declaration, those inside this part; all where a path is not listed.
     held
         Mesh points of the part at which values are given, by path.
+    outer
+        The facets that lie in the boundary of the whole; None where its own boundary has no others.
     """
 
     mesh: Mesh
@@ -46,6 +48,7 @@ class PartOfMesh:
     numbers: Mapping[str, Tensor]
     near: Mapping[str, Tensor] = field(default_factory=dict)
     held: Mapping[str, Tensor] = field(default_factory=dict)
+    outer: Tensor | None = None
 
     def localised(self, values: Tensor, home: str, dim: int, points: int) -> Tensor:
         """Take what lives on the sites of the part from values on the whole.

@@ -48,6 +48,7 @@ class Stokes(Model):
     spec: StokesProblem
     inertial: ClassVar[frozenset[str]] = frozenset({"density"})
     definite: ClassVar[bool | None] = False  # type: ignore[misc]
+    multipliers: ClassVar[str | None] = "p"
     undetermined: ClassVar[str] = (
         "nothing holds the fluid: the velocity is determined up to a rigid motion; give it on some boundary"
     )
@@ -67,13 +68,12 @@ class Stokes(Model):
         return 0 if given else self.mesh.dim
 
     @cached_property
-    def enclosed(self) -> bool:
-        """Whether pressures have no level: the velocity is given all around, and no pressure is."""
-        where = self.numbering.ranges["u"]
-        return self._surrounded and not bool((self.compiled.constrained >= where.stop).any())
+    def levelled(self) -> bool:  # type: ignore[override]
+        """Whether some pressure is given."""
+        return bool((self.compiled.constrained >= self.numbering.ranges["u"].stop).any())
 
     @cached_property
-    def _surrounded(self) -> bool:
+    def surrounded(self) -> bool:  # type: ignore[override]
         """Whether the velocity is given (or repeated) all around."""
         held = self.compiled.constrained
         dofs = self.numbering.fields["u"]
@@ -82,19 +82,16 @@ class Stokes(Model):
         for s in self.selections:
             if s.to is not None:
                 given[dofs.facet_dofs(torch.cat([s.facets, s.to]))] = True
-        return bool(given[dofs.facet_dofs(self.mesh.boundary)].all())
-
-    @cached_property
-    def _level(self) -> Tensor:
-        """A constant pressure ``[n, 1]``."""
-        one = torch.zeros(self.numbering.n, 1, dtype=self.dtype, device=self.device)
-        one[self.numbering.ranges["p"]] = 1.0
-        return one
+        return bool(given[dofs.facet_dofs(self.boundary)].all())
 
     def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
         """Return what is known: symmetric, indefinite, a level of pressure where there is none."""
         known = super().structure(definite, symmetric)
-        return known.updated(nullspace=self._level) if self.enclosed else known
+        if not self.surrounded or self.levelled:
+            return known
+        # Pressures that repeat others are no unknowns of the constrained matrix.
+        level = self.compiled.constraint.restrict(self.level)
+        return known.updated(nullspace=level[:, None])
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble the saddle point."""
@@ -133,24 +130,32 @@ class Stokes(Model):
             load = load + scene.summed({"u": local}, facets)
         return load
 
-    def finished(self, scene: Scene, u: Tensor) -> Tensor:
-        """Give an enclosed flow the pressure of mean zero."""
-        if self._surrounded:
-            self._check_balance(scene, u)
-        if not self.enclosed:
-            return u
-        cells = scene.cells(u)
-        volume = cells.basis.dx.sum()
-        mean = cells.basis.integrate(cells.field("p").tensor).sum(-1) / volume
-        return u - mean[..., None] * self._level[:, 0]
+    @property
+    def moving(self) -> Tensor:
+        """Where the nodes of the velocity are."""
+        return self.dof_points().detach()
 
-    def _check_balance(self, scene: Scene, u: Tensor) -> None:
+    def complement(self, scene: Scene) -> Tensor:
+        """Assemble the mass of pressures over the viscosity, equivalent to the Schur complement on every mesh."""
+        cells = scene.cells()
+        mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
+        return self.numbering.matrix({("p", "p"): weak.mass(scene.geometry.basis("p"), c=1.0 / mu)})
+
+    def weights(self, scene: Scene) -> Tensor:
+        """Integrate the shape functions of pressures: an enclosed flow has the one of mean zero."""
+        one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
+        return self.numbering.vector({"p": weak.source(scene.geometry.basis("p"), f=one)})
+
+    def through(self, scene: Scene, u: Tensor) -> Tensor:
+        """Integrate the outflow and the speed over the boundary."""
+        facets = scene.facets(self.boundary, u.detach())
+        given, normal = facets.field("u").tensor.detach(), facets.basis.normal.detach()
+        sizes = ((given * normal).sum(-1), torch.linalg.vector_norm(given, dim=-1))
+        return torch.stack([facets.basis.integrate(x).sum(-1).detach() for x in sizes], -1)
+
+    def refuse_unbalanced(self, through: Tensor) -> None:
         """Refuse velocities around an enclosed flow that let more in than out."""
-        facets = scene.facets(self.mesh.boundary, u)
-        given = facets.field("u").tensor.detach()
-        speed = torch.linalg.vector_norm(given, dim=-1)
-        moving = facets.basis.integrate(speed).sum(-1)
-        net = facets.basis.integrate((given * facets.basis.normal.detach()).sum(-1)).sum(-1)
+        net, moving = through.unbind(-1)
         # A balanced flow, interpolated or on points that move a little, is off by less: that part is projected away.
         wrong = net.abs() > 1e-2 * moving
         if bool(wrong.any()):

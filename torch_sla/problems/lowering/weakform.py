@@ -79,7 +79,7 @@ class WeakForm(Model):
         """Return where an integral is, and a factor that is 0 outside the cells it names."""
         if integral.over == "ds":
             on = integral.on
-            facets = self.mesh.boundary if on is None else self.select_facets((on,), "residual")
+            facets = self.boundary if on is None else self.select_facets((on,), "residual")
             return scene.facets(facets), None
         if integral.on is None:
             return scene.cells(), None

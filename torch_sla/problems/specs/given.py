@@ -9,7 +9,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["joined"]
+__all__ = ["joined", "moving"]
 
 
 def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,4 +30,21 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
         if name in found:
             raise ArgumentError(f"{name!r} is given twice: in the mapping, and by keyword")
         found[name] = value
-    return found
+    return {name: moving(value) for name, value in found.items()}
+
+
+def moving(value: Any) -> Any:
+    """Return a tensor that has a tangent as one that requires grad as well, anything else as it is.
+
+    Newton's method and laws that are differentiated record what requires grad; a tangent alone would be lost there,
+    without a word.
+    """
+    import torch
+    from torch.autograd import forward_ad
+
+    if forward_ad._current_level < 0 or not isinstance(value, torch.Tensor) or value.requires_grad:
+        return value
+    primal, tangent = forward_ad.unpack_dual(value)
+    if tangent is None:
+        return value
+    return forward_ad.make_dual(primal.detach().requires_grad_(), tangent)

@@ -18,7 +18,7 @@ from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Boundary
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
-from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.given import joined, moving
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.mesh import MeshSpec
@@ -227,6 +227,7 @@ class Problem(Differentiable, Spec):
         solve may want to differentiate through it.
         """
         import torch
+        from torch.autograd import forward_ad
 
         from torch_sla.linalg.sparse.transforms import is_transformed
 
@@ -241,6 +242,8 @@ class Problem(Differentiable, Spec):
                 if torch.is_inference_mode_enabled():
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
+                elif forward_ad._current_level >= 0:
+                    modes.enter_context(torch.enable_grad())  # see `moving`
                 if self._model is None:
                     before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
@@ -332,7 +335,7 @@ class Problem(Differentiable, Spec):
             options |= {"throw": throw, "folder": folder, "resume": resume, "progress": progress}
             return alone(values, **options, **named)  # type: ignore[no-any-return]
         with self._located() as model:
-            given = joined(values, named)
+            given, points = joined(values, named), moving(points)
             long: dict[str, Any] = {}
             if folder is not None or resume is not None or progress is not None:
                 from torch_sla.problems.analyses.watching import watching
@@ -408,7 +411,7 @@ class FieldProblem(Problem):
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
         with self._located() as model:
-            return model.assemble(joined(values, named), points=points)
+            return model.assemble(joined(values, named), points=moving(points))
 
     def residual(
         self,
@@ -422,7 +425,8 @@ class FieldProblem(Problem):
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
         with self._located() as model:
-            return model.residual(u, joined(values, named), points=points, constrained=constrained)
+            given = joined(values, named)
+            return model.residual(moving(u), given, points=moving(points), constrained=constrained)
 
     def jacobian(
         self,
@@ -436,7 +440,8 @@ class FieldProblem(Problem):
     ) -> SparseTensor:
         """Return the derivative of `residual` with respect to u."""
         with self._located() as model:
-            return model.jacobian(u, joined(values, named), points=points, constrained=constrained)
+            given = joined(values, named)
+            return model.jacobian(moving(u), given, points=moving(points), constrained=constrained)
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""

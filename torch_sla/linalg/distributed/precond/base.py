@@ -53,6 +53,8 @@ _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "multigrid": (f"{_HERE}.multigrid", "PartMultigrid", {}),
     "schwarz": (f"{_HERE}.schwarz", "Schwarz", {}),
     "block_jacobi": (f"{_HERE}.schwarz", "Schwarz", {"overlap": 0, "coarse": None}),
+    "chebyshev": (f"{_HERE}.chebyshev", "PartChebyshev", {}),
+    "schur": (f"{_HERE}.block", "PartSchur", {}),
 }
 
 

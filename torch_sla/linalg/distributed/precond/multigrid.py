@@ -11,12 +11,11 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.distributed.precond.aggregation import Coarser, coarsen
+from torch_sla.linalg.distributed.precond.chebyshev import Chebyshev
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
 from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy, power_scale
 from torch_sla.linalg.distributed.sharding import Product, Sharding
-from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.precond.multigrid.device.smoothers import chebyshev_steps, scattered
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ _GATHERED, _LATTICE_GATHERED = 600, 4096  # unknowns that every process has whol
 _ROUNDED_PIVOT = (
     1e-5  # eigenvalues of the last matrix, over the largest, that float32 does not tell from zero
 )
-_POWER_STEPS = 12
-_SAFETY = 1.05  # covers what later steps of the power method would still have found
 _SMOOTHING_STEPS = 8  # where the last level is too large to be inverted
 
 
@@ -149,12 +146,10 @@ class PartMultigrid:
 
 @dataclass(frozen=True)
 class _Level:
-    """Matrix, transfer to the next level, inverse diagonal and smoothing steps."""
+    """Smoother, with its matrix, and transfer to the next level."""
 
-    A: Product
-    P: Product | None
-    inverse: Tensor
-    steps: tuple[tuple[float, float], ...]
+    smoother: Chebyshev
+    P: Product
 
 
 class Hierarchy:
@@ -221,14 +216,11 @@ class Hierarchy:
         self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
         while A.rows.n > coarse_size and len(self.sizes) < options.max_levels:
-            product = Product(A, a)
-            d = A.diagonal(a)
-            inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
-            radius = _radius(product, inverse, A)
+            smoother = Chebyshev(A, a, options.degree)
             at = len(self._levels)
             made: Coarser | None = None
             if at < len(known):
-                made = known[at](A, a, radius)
+                made = known[at](A, a, smoother.radius)
             elif not known and self._points:
                 made = keep_points(A, a, theta)
             elif not known:
@@ -239,13 +231,12 @@ class Hierarchy:
                     edge,
                     theta,
                     options.damping,
-                    radius,
+                    smoother.radius,
                     renewable=options.renewable,
                 )
-            steps = tuple(chebyshev_steps(radius, options.degree))
             if made is None:
                 break
-            self._levels.append(_Level(product, Product(made.P, made.transfer), inverse, steps))
+            self._levels.append(_Level(smoother, Product(made.P, made.transfer)))
             if options.renewable and made.again is not None:
                 self._chosen.append(made.again)
             A, a, vectors, edge = made.A, made.values, made.vectors, made.edge
@@ -254,11 +245,8 @@ class Hierarchy:
             gathered = GatheredInverse(A, a)
             self._last = gathered.turned
             return gathered.pivot
-        product, d = Product(A, a), A.diagonal(a)
-        weight = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
-        steps = tuple(chebyshev_steps(_radius(product, weight, A), _SMOOTHING_STEPS))
-        level = _Level(product, None, weight, steps)
-        self._last = lambda r, adjoint: _smooth(level, r, None, adjoint)
+        last = Chebyshev(A, a, _SMOOTHING_STEPS)
+        self._last = lambda r, adjoint: last.smooth(r, adjoint=adjoint)
         return 1.0
 
     def apply(self, r: Tensor) -> Tensor:
@@ -277,38 +265,14 @@ class Hierarchy:
         if index == len(self._levels):
             return self._last(b, adjoint)
         level = self._levels[index]
-        A = level.A.turned(adjoint=adjoint)
-        x = _smooth(level, b, None, adjoint)
-        if level.P is not None:
-            x = x + level.P(self._cycle(index + 1, level.P.adjoint(b - A(x)), adjoint))
-        return _smooth(level, b, x, adjoint)
+        smoother, P = level.smoother, level.P
+        x = smoother.smooth(b, adjoint=adjoint)
+        r = b - smoother.A.turned(adjoint=adjoint)(x)
+        x = x + P(self._cycle(index + 1, P.adjoint(r), adjoint))
+        return smoother.smooth(b, x, adjoint=adjoint)
 
     def __repr__(self) -> str:
         return f"Hierarchy({' > '.join(str(n) for n in self.sizes)} unknowns)"
-
-
-def _smooth(level: _Level, b: Tensor, x: Tensor | None, adjoint: bool) -> Tensor:
-    """Take the steps of the Chebyshev polynomial."""
-    A = level.A.turned(adjoint=adjoint)
-    change = None
-    for length, momentum in level.steps:
-        r = b if x is None else b - A(x)
-        step = r * level.inverse * length
-        change = step if change is None or not momentum else step + momentum * change
-        x = change if x is None else x + change
-    return b if x is None else x
-
-
-def _radius(A: Product, inverse: Tensor, sharding: Sharding) -> float:
-    """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, from a fixed start."""
-    space = PartSpace(sharding.rows)
-    i = sharding.rows.start + torch.arange(sharding.rows.n_held, device=inverse.device)
-    v = scattered(i, inverse.dtype).unsqueeze(1)
-    size = space.norm(v)
-    for _ in range(_POWER_STEPS):
-        v = inverse * A(v / size.clamp(min=torch.finfo(v.dtype).tiny))
-        size = space.norm(v)
-    return max(float(size) * _SAFETY, torch.finfo(v.dtype).tiny)
 
 
 def _edge(options: PartMultigrid, sharding: Sharding, vectors: Tensor | None) -> int:

@@ -14,11 +14,11 @@ from torch_sla.linalg.kernels.sparse import diagonal, segment_sum
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Smoother", "chebyshev_steps", "make_smoother", "scattered", "spectral_radius"]
+__all__ = ["LOWER", "Smoother", "chebyshev_steps", "make_smoother", "scattered", "spectral_radius"]
 
 _POWER_STEPS = 12
 _SAFETY = 1.1  # over what the power method has seen
-_UPPER, _LOWER = 1.0, 0.25  # interval of Chebyshev's polynomial, over the radius
+LOWER = 0.25  # end of the interval of Chebyshev's polynomial, over the radius, which is the other
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,12 @@ def _row_sums(A: Rows, x: Tensor) -> Tensor:
     return segment_sum(x.reshape(1, -1, 1), A.crow, order, longest=A.longest).flatten()
 
 
-def chebyshev_steps(radius: float, degree: int) -> tuple[tuple[float, float], ...]:
-    """Return the steps of the polynomial that is smallest between the bounds (Saad, algorithm 12.1)."""
-    theta = 0.5 * (_UPPER + _LOWER) * radius
-    delta = 0.5 * (_UPPER - _LOWER) * radius
+def chebyshev_steps(
+    radius: float, degree: int, lower: float = LOWER
+) -> tuple[tuple[float, float], ...]:
+    """Return the steps of the polynomial that is smallest from ``lower * radius`` on (Saad, algorithm 12.1)."""
+    theta = 0.5 * (1.0 + lower) * radius
+    delta = 0.5 * (1.0 - lower) * radius
     sigma = theta / delta
     rho = 1.0 / sigma
     steps = [(1.0 / theta, 0.0)]

@@ -1,0 +1,190 @@
+"""Saddle points in parts: a preconditioner by fields, each block of it a matrix in parts of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.distributed.layout import Layout
+from torch_sla.linalg.distributed.precond.aggregation import galerkin
+from torch_sla.linalg.distributed.precond.base import make, name_of
+from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.precond.base import PartPreconditioner
+
+__all__ = ["PartSchur", "SaddlePoint"]
+
+
+@dataclass(frozen=True, eq=False)
+class PartSchur:
+    """Precondition a saddle point ``[[A, Bᵀ], [B, -C]]`` by ``A`` and its Schur complement, as `Schur` does.
+
+    It is positive definite where its two parts are, as `minres` demands.
+
+    Parameters
+    ----------
+    multipliers
+        Mask of the multipliers among the unknowns held here ``[n_held]``; None: those without a positive diagonal
+        entry.
+    primal, dual
+        Names or options of the preconditioners for ``A`` and for the complement.
+    complement
+        Slot values ``[nnz_csr]``, of which the block of the multipliers stands for the complement: for a flow, the mass
+        of pressures over the viscosity, with which iterations do not depend on the mesh. None: ``C + B diag(A)⁻¹ Bᵀ``.
+
+    Notes
+    -----
+    Elman, Silvester and Wathen, Finite Elements and Fast Iterative Solvers, 2nd ed., chapters 3 and 4.
+    """
+
+    name: ClassVar[str] = "schur"
+
+    multipliers: Tensor | None = None
+    primal: Any = "multigrid"
+    dual: Any = "multigrid"
+    complement: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("primal", "dual"):
+            if name_of(getattr(self, what)) in ("none", "auto"):
+                raise ArgumentError(
+                    f"`{what}` must be a preconditioner, got {getattr(self, what)!r}"
+                )
+
+    @outside_transforms
+    def build_parts(
+        self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
+    ) -> SaddlePoint:
+        """Make it for slot values ``[nnz_csr]``; of the near-nullspace the primal unknowns are taken."""
+        return SaddlePoint(sharding, values.detach(), self, near_nullspace)
+
+
+class SaddlePoint:
+    """The block diagonal preconditioner of `PartSchur`.
+
+    Attributes
+    ----------
+    primal, dual
+        What precondition the two fields.
+    """
+
+    def __init__(
+        self, sharding: Sharding, values: Tensor, options: PartSchur, near_nullspace: Tensor | None
+    ) -> None:
+        mask = options.multipliers
+        if mask is None:
+            mask = sharding.diagonal(values).real <= 0
+        elif mask.shape != (sharding.rows.n_held,) or mask.dtype is not torch.bool:
+            raise ArgumentError(
+                f"`multipliers` must be bool [{sharding.rows.n_held}], got {mask.dtype} {list(mask.shape)}"
+            )
+        blocks = _Blocks(sharding, mask)
+        first, dual = blocks.fields
+        if not blocks.layouts[0].n or not blocks.layouts[1].n:
+            raise ArgumentError(
+                "a saddle point has primal unknowns and multipliers, and here are only some of one kind; give "
+                "`multipliers`, or take another preconditioner"
+            )
+        near = None if near_nullspace is None else near_nullspace.index_select(0, first)
+        self._fields = first, dual
+        self.primal = _made(options.primal, *blocks.matrix(values, 0, 0), near)
+        if options.complement is None:
+            complement = _complement(blocks, values)
+        else:
+            complement = blocks.matrix(options.complement.detach().to(values), 1, 1)
+        self.dual = _made(options.dual, *complement, None)
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return ``B r`` for ``[n_held, K]``."""
+        z = torch.empty_like(r)
+        for field, inverse in zip(self._fields, (self.primal, self.dual), strict=True):
+            z[field] = inverse.apply(r.index_select(0, field))
+        return z
+
+    def apply_adjoint(self, r: Tensor) -> Tensor:
+        """Return ``Bᴴ r``."""
+        z = torch.empty_like(r)
+        for field, inverse in zip(self._fields, (self.primal, self.dual), strict=True):
+            z[field] = inverse.apply_adjoint(r.index_select(0, field))
+        return z
+
+
+class _Blocks:
+    """A matrix in parts cut along two fields; each has a layout of its own, in the same parts.
+
+    Parameters
+    ----------
+    sharding
+        Square.
+    second
+        Which unknowns held here are of the second field ``[n_held]``.
+
+    Attributes
+    ----------
+    fields
+        The unknowns held here of each.
+    layouts
+        Of each.
+    """
+
+    def __init__(self, sharding: Sharding, second: Tensor) -> None:
+        rows, pattern = sharding.rows, sharding.pattern
+        comm, device = rows.comm, rows.device
+        self.fields = [torch.nonzero(m)[:, 0] for m in (~second, second)]
+        sizes = torch.zeros(2, comm.parts, dtype=torch.int64, device=device)
+        for part, here in zip(comm.held, rows.slices, strict=True):
+            sizes[1, part] = second[here].sum()
+            sizes[0, part] = here.stop - here.start - sizes[1, part]
+        self.layouts = [Layout(comm, size, device=device) for size in comm.reduce(sizes)]
+        place = torch.empty(rows.n_held, dtype=torch.int64, device=device)
+        for field, layout in zip(self.fields, self.layouts, strict=True):
+            place[field] = layout.start + torch.arange(len(field), device=device)
+        told = torch.stack([place, second.long()], 1)
+        self._place, self._second = torch.cat([told, sharding.halo.fetch(told)]).unbind(1)
+        self._row, self._col = expand_rows(pattern.crow).long(), pattern.ccol.long()
+
+    def matrix(self, values: Tensor, i: int, j: int) -> tuple[Sharding, Tensor]:
+        """Return the block of fields i and j, positions and slot values, of slot values of the whole."""
+        row, col = self._row, self._col
+        inside = torch.nonzero((self._second[row] == i) & (self._second[col] == j))[:, 0]
+        block = Sharding(
+            self.layouts[i], self.layouts[j], self._place[row[inside]], self._place[col[inside]]
+        )
+        return block.slots, block.pattern.coalesce(values.index_select(0, inside))
+
+
+def _made(
+    wanted: Any, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
+) -> PartPreconditioner:
+    made = make(wanted, sharding, values, near_nullspace)
+    if made is None:
+        raise ArgumentError(f"a field needs a preconditioner, got {wanted!r}")
+    return made
+
+
+def _complement(blocks: _Blocks, values: Tensor) -> tuple[Sharding, Tensor]:
+    """Return ``C + B diag(A)⁻¹ Bᵀ``."""
+    A, a = blocks.matrix(values, 0, 0)
+    d = A.diagonal(a)
+    hole = (d == 0).any().to(d.dtype)
+    if float(A.rows.comm.reduce(hole, "max")) > 0:
+        raise SolveError(
+            Result.BREAKDOWN, "schur: a primal unknown has the diagonal zero; give `complement`"
+        )
+    place = A.rows.start + torch.arange(A.rows.n_held, device=A.rows.device)
+    product, entries = galerkin(
+        Sharding(A.rows, A.rows, place, place).slots, 1 / d, *blocks.matrix(values, 0, 1)
+    )
+    corner, c = blocks.matrix(values, 1, 1)
+    rows = product.rows
+    row = torch.cat([expand_rows(s.pattern.crow).long() for s in (product, corner)])
+    col = [s.column_places[s.pattern.ccol.long()] for s in (product, corner)]
+    both = Sharding(rows, rows, rows.start + row, torch.cat(col))
+    return both.slots, both.pattern.coalesce(torch.cat([entries, -c]))
