@@ -295,10 +295,10 @@ class TimeGrid:
 
     def _load(self, push: Tensor, v: Tensor, known: Known | None) -> Tensor:
         """Return ``push + M v``, reduced to the unknowns."""
-        constraint, pattern = self.model.compiled.constraint, self.model.numbering.pattern
-        found = None
+        constraint, found = self.model.compiled.constraint, None
         in_place = known is not None and isinstance(constraint, DirichletConstraint)
         if in_place and push.ndim == v.ndim == 1:
+            pattern = self.model.numbering.pattern
             found = lanes.residual(
                 pattern.crow, pattern.ccol, self._pull, v[None, :, None], push[None, :, None]
             )
