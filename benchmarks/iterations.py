@@ -73,8 +73,8 @@ def stretched(dim: int, n: int) -> System:
     return lattice((n,) * dim, np.ones(n**dim), 100.0), Structure(symmetric=True)
 
 
-def simplices(dim: int, n: int) -> System:
-    """Linear elements on a Delaunay mesh of jittered points, the boundary left out."""
+def simplices(dim: int, n: int, decades: float = 0.0) -> System:
+    """Linear elements on a Delaunay mesh of jittered points, the boundary left out; conductivities may jump."""
     rng = np.random.default_rng(3)
     axes = np.meshgrid(*(np.linspace(0.0, 1.0, n),) * dim, indexing="ij")
     points = np.stack([a.ravel() for a in axes], 1)
@@ -85,6 +85,7 @@ def simplices(dim: int, n: int) -> System:
     volume = np.abs(np.linalg.det(edges))
     sound = volume > 1e-6 / (n - 1) ** dim  # flat cells along the faces
     cells, edges, volume = cells[sound], edges[sound], volume[sound]
+    volume = volume * 10 ** rng.uniform(-decades / 2, decades / 2, len(cells))
     gradient = np.empty((len(cells), dim + 1, dim))
     gradient[:, 1:] = np.linalg.inv(edges).transpose(0, 2, 1)
     gradient[:, 0] = -gradient[:, 1:].sum(1)

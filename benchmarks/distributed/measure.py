@@ -37,23 +37,31 @@ def grid(parts: int) -> tuple[int, int, int]:
 
 
 def block(n: int, parts: int, part: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Values, rows and columns of the rows of one block of the cube, and their numbers."""
+    """Values, rows and columns of the rows of one block of the cube, row by row, and their numbers."""
     p = grid(parts)
     at = (part // (p[1] * p[2]), part // p[2] % p[1], part % p[2])
     axes = [
-        torch.arange(n * a // q, n * (a + 1) // q, device=device)
+        torch.arange(n * a // q, n * (a + 1) // q, device=device, dtype=torch.int32)
         for a, q in zip(at, p, strict=True)
     ]
+    if n**3 >= 2**31:
+        axes = [axis.long() for axis in axes]
     x, y, z = (t.flatten() for t in torch.meshgrid(*axes, indexing="ij"))
     own = (x * n + y) * n + z
-    values, rows, cols = [torch.full_like(own, 6, dtype=torch.float64)], [own], [own]
-    for along, step in ((x, n * n), (y, n), (z, 1)):
-        for sign in (-1, 1):
-            inside = (along + sign >= 0) & (along + sign < n)
-            rows.append(own[inside])
-            cols.append(own[inside] + sign * step)
-            values.append(torch.full_like(rows[-1], -1, dtype=torch.float64))
-    return torch.cat(values), torch.cat(rows), torch.cat(cols), own
+    steps = (-n * n, -n, -1, 0, 1, n, n * n)
+    inside = torch.ones(len(own), 7, dtype=torch.bool, device=device)
+    for k, along in enumerate((x, y, z)):
+        inside[:, k], inside[:, 6 - k] = along > 0, along < n - 1
+    del x, y, z
+    count = inside.sum(1)
+    slot = inside.flatten().nonzero().squeeze(1) % 7
+    del inside
+    rows = own.repeat_interleave(count)
+    steps_of = own.new_tensor(steps)
+    cols = steps_of[slot].add_(rows)
+    weights = torch.full((7,), -1.0, dtype=torch.float64, device=device)
+    weights[3] = 6.0
+    return weights[slot], rows, cols, own
 
 
 def peak(device: torch.device) -> int:
@@ -95,7 +103,7 @@ def levels(D: DSparseTensor, built: Built) -> list[dict[str, int]]:
             around, near = level.grid.around.halo.size, level.coarse.near.halo.size
             sizes = [level.grid.layout.n_held, around, near]
         else:
-            A, P = level.A.sharding, level.P.sharding
+            A, P = level.smoother.A.sharding, level.P.sharding
             sizes = [A.rows.n_held, A.pattern.nnz_csr, A.halo.size, P.pattern.nnz_csr, P.halo.size]
         total = D.comm.reduce(torch.tensor(sizes, device=D.device)).tolist()
         found.append(dict(zip(names, total, strict=True)))

@@ -23,6 +23,9 @@ int main() {
     const Buffer<double> part(one, 7, 1);
     CHECK(part.data()[0] == 1);
   }
+#if defined(__SANITIZE_ADDRESS__)
+  CHECK(__asan_address_is_poisoned(before));  // who still reads it is found out
+#endif
   CHECK(pool.kept() == 8 * large);
   {
     const Buffer<double> longer(large + 1), much_shorter(large / 2);

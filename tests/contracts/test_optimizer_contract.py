@@ -476,3 +476,43 @@ def test_optimality_criteria_keep_a_constraint_that_bends():
     assert states[-1].value < states[0].value
     assert max(s.figures["violation"] for s in states[1:]) < 0.02
     same(OptimalityCriteria(max_iterations=60).step(reread(states[5]), case.oracle()), states[6])
+
+
+@pytest.mark.parametrize("bound", [None, 0.05], ids=["free", "constrained"])
+def test_the_best_feasible_design_of_all_steps_is_told(bound):
+    def evaluate(x):
+        limit = None if bound is None else (bound - x[:1])
+        return Quantities((x - 0.1).abs().sum(), constraints=limit)
+
+    oracle = FunctionOracle(
+        evaluate, equalities=torch.zeros(int(bound is not None), dtype=torch.bool)
+    )
+    optimizer = MMA(max_iterations=6, asymptote_shrink=1.0, gradient_tolerance=0.0)
+    ends = (torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    first = optimizer.start(oracle, torch.tensor([0.15, 0.3], dtype=torch.float64), *ends)
+    states = [first, *optimizer.iterate(first, oracle)]
+    feasible = [s for s in states if s.figures["violation"] <= optimizer.constraint_tolerance]
+    least = min(reversed(feasible), key=lambda s: s.value)
+    last = reread(states[-1])
+    assert least.value < last.value
+    found = optimizer.best(last)
+    assert found.value == least.value
+    assert torch.equal(found.x, least.x)
+    assert torch.equal(found.constraints, least.constraints)
+    assert f"step {least.iteration}" in found.reason
+    assert optimizer.best(least) is least
+
+
+def test_a_design_that_is_not_feasible_does_not_hide_a_better_one():
+    def evaluate(x):
+        return Quantities(x.sum(), constraints=1.0 - x[:1])
+
+    oracle = FunctionOracle(evaluate, equalities=torch.zeros(1, dtype=torch.bool))
+    optimizer = MMA(max_iterations=2, move=0.01)
+    ends = (torch.zeros(1, dtype=torch.float64), 3 * torch.ones(1, dtype=torch.float64))
+    state = optimizer.start(oracle, 0.5 * ends[1], *ends)
+    below = torch.tensor([0.9], dtype=torch.float64)
+    left = State(below, *ends, oracle.value_and_grad(below), 1, memory=state.memory)
+    left = optimizer.judged(left, state, oracle)
+    assert left.figures["violation"] > optimizer.constraint_tolerance
+    assert optimizer.best(left) is left  # cheaper than the last feasible one

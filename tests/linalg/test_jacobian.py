@@ -102,9 +102,9 @@ def test_a_bound_on_bytes(columns, monkeypatch) -> None:
     passes = []
     product = kernels.sampled_product
 
-    def watch(crow, ccol, u, v):
+    def watch(crow, ccol, u, v, **options):
         passes.append(u.shape[:-2])
-        return product(crow, ccol, u, v)
+        return product(crow, ccol, u, v, **options)
 
     monkeypatch.setattr(kernels, "sampled_product", watch)
     A, values, b = system("direct")

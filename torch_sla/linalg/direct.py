@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Backend, Mode, Numeric, SolveOptions, Symbolic
-    from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
 
 __all__ = ["STEPS", "Factored", "column_norm", "refined", "suspicious"]
@@ -78,12 +77,12 @@ class Factored:
         self.pattern: Pattern = symbolic.pattern
         square = self.pattern.shape[0] == self.pattern.shape[1]
         values = values.resolve_conj()
-        norm, uneven = _measured(self.pattern, values)
+        norm, uneven, self.norms = _measured(self.pattern, values)
         if 0 not in self.pattern.shape and norm == 0:
             raise SolveError(Result.SINGULAR, "the matrix is zero")
         if nullspace is not None:
             values = nullspace.pin(self.pattern, values)
-            norm, uneven = _measured(self.pattern, values)
+            norm, uneven, _ = _measured(self.pattern, values)
         self.scale, self._order, self.matched, self.growth = None, None, matched, 0.0
         structure = symbolic.structure
         both = bool(structure.hermitian or structure.symmetric)
@@ -124,7 +123,8 @@ class Factored:
         out.pattern, out.numeric, out.scale = numeric.symbolic.pattern, numeric, None
         out._own, out._values, out._rcond, out._order = False, None, None, None
         out.matched, out.growth = False, 0.0
-        out.nbytes, out.norm = numeric.nbytes, column_norm(out.pattern, values)
+        out.nbytes = numeric.nbytes
+        out.norm, _, out.norms = _measured(out.pattern, values)
         return out
 
     def safer(self, values: Tensor) -> Factored | None:
@@ -248,20 +248,9 @@ def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
 
 
 def refined(
-    pattern: Pattern,
-    factored: Factored,
-    values: Tensor,
-    b: Tensor,
-    mode: Mode,
-    truth: Mode,
-    known: Known | None = None,
+    pattern: Pattern, factored: Factored, values: Tensor, b: Tensor, mode: Mode, truth: Mode
 ) -> tuple[Tensor, tuple[float, float], int, Residual]:
     """Solve ``op(A) x = b`` and refine while the backward error is above the floor and still halves.
-
-    Parameters
-    ----------
-    known
-        What is known of the matrix already.
 
     Returns
     -------
@@ -276,7 +265,7 @@ def refined(
         truth,
         scale=None if factored.scale is None else factored.scale[1 if truth == "n" else 0],
         perturbed=factored.perturbed,
-        known=known,
+        norm=None if factored.norms is None else factored.norms[0 if truth == "n" else 1],
     )
     count("solve")
     x = factored.solve(values, b, mode)
@@ -301,14 +290,21 @@ def column_norm(pattern: Pattern, values: Tensor) -> float:
     return _measured(pattern, values)[0]
 
 
-def _measured(pattern: Pattern, values: Tensor) -> tuple[float, bool]:
-    """Largest column sum of magnitudes, and whether rows or columns of a square matrix are on scales of their own."""
+def _measured(pattern: Pattern, values: Tensor) -> tuple[float, bool, tuple[Tensor, Tensor] | None]:
+    """Measure a matrix once, for its factors and for all residuals of solves with them.
+
+    Returns
+    -------
+    norm, uneven, norms
+        Largest column sum of magnitudes; of a square matrix also whether rows or columns are on scales of their own,
+        and the largest sums along a row and along a column as scalars on its device.
+    """
     if 0 in pattern.shape:
-        return 0.0, False
+        return 0.0, False, None
     if pattern.shape[0] != pattern.shape[1]:
         size = values.abs()
         sums = size.new_zeros(pattern.shape[1]).index_add_(0, pattern.ccol.long(), size)
-        return float(sums.amax()), False
+        return float(sums.amax()), False, None
     sizes = sizes_of(pattern, values.unsqueeze(0))
     norm, uneven = torch.stack([sizes.columns[0].double(), sizes.uneven[0].double()]).tolist()
-    return norm, bool(uneven)
+    return norm, bool(uneven), (sizes.rows[0], sizes.columns[0])

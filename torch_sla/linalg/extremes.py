@@ -7,16 +7,21 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels.detection import largest_entry
-from torch_sla.linalg.known import Known
 from torch_sla.linalg.residual import largest_entries
 
 __all__ = ["look", "powers"]
 
 
-def look(values: Tensor | Known, b: Tensor) -> tuple[bool, bool, bool]:
-    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device."""
-    entry = values.entry if isinstance(values, Known) else largest_entry(values)
+def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
+    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device.
+
+    Parameters
+    ----------
+    entry
+        Largest absolute value of the matrix, a scalar.
+    b
+        ``[n, K]``.
+    """
     if not b.numel():
         return isfinite(entry), True, False
     columns = (

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
-    from torch_sla.linalg.known import Known
     from torch_sla.linalg.sizes import Sizes
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -54,8 +53,8 @@ class Residual:
         ``[N]``, sizes of the unknowns, where rows are to be measured each on its own scale.
     perturbed
         Whether `x` comes from factors of a nearby matrix, so that only the floor of the dtype counts.
-    known
-        What is known of the matrix already.
+    norm
+        Largest sum of absolute values along a row of ``op(A)``, a scalar, where that is known already.
     """
 
     def __init__(
@@ -67,20 +66,13 @@ class Residual:
         *,
         scale: Tensor | None = None,
         perturbed: bool = False,
-        known: Known | None = None,
+        norm: Tensor | None = None,
     ) -> None:
         self.perturbed = perturbed
         self.rectangular = pattern.shape[0] != pattern.shape[1]
-        self._here, self._there = (pattern, values), None
-        if mode != "n" or self.rectangular:
-            turned = (pattern.transposed, pattern.transpose_values(values).conj().resolve_conj())
-            self._there = self._here
-            self._here = turned if mode != "n" else self._here
-            self._there = turned if mode == "n" else self._there
-        own = known is not None and self._there is None
-        largest = known.largest if known is not None and own else largest_row(*self._here)
-        self._A_max = largest
-        self._A_norm = torch.linalg.vector_norm(values) if self.rectangular else largest
+        self._pattern, self._values, self._turned = pattern, values, mode != "n"
+        self._A_max = self._largest() if norm is None else norm
+        self._A_norm = torch.linalg.vector_norm(values) if self.rectangular else self._A_max
         self._scale = None if scale is None else scale.unsqueeze(1)
         self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
@@ -88,6 +80,30 @@ class Residual:
         # What was measured last, per column, on the host.
         self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
         self.A_norm = float("nan")
+
+    def _largest(self) -> Tensor:
+        p = self._pattern
+        if self._turned and not self.rectangular:
+            found = lanes.measure(p.crow, p.ccol, self._values.unsqueeze(0))
+            if found is not None:
+                return found[1, 0]
+        return largest_row(*self._here)
+
+    @cached_property
+    def _turned_matrix(self) -> tuple[Pattern, Tensor]:
+        """``Aᴴ``: its values are turned where no kernel reads them as they lie."""
+        turned = self._pattern.transpose_values(self._values)
+        return self._pattern.transposed, turned.conj().resolve_conj()
+
+    @property
+    def _here(self) -> tuple[Pattern, Tensor]:
+        """``op(A)``."""
+        return self._turned_matrix if self._turned else (self._pattern, self._values)
+
+    @property
+    def _there(self) -> tuple[Pattern, Tensor]:
+        """``op(A)ᴴ``."""
+        return (self._pattern, self._values) if self._turned else self._turned_matrix
 
     @cached_property
     def _sizes(self) -> Tensor:
@@ -102,7 +118,7 @@ class Residual:
         r_norm, r_max, x_max = self._measured(x)
         tiny = torch.finfo(r_norm.dtype).tiny
         slope, backward, x_norm = r_max, r_max, x_max
-        if self.rectangular and self._there is not None:
+        if self.rectangular:
             slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
             x_norm = torch.linalg.vector_norm(x, dim=0)
         elif self.componentwise:
@@ -126,10 +142,8 @@ class Residual:
 
     def _measured(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Set ``r``; return ‖r‖₂ and the largest entries of r and of x of each column."""
-        pattern, values = self._here
-        found = lanes.residual(
-            pattern.crow, pattern.ccol, values, x.unsqueeze(0), self.b.unsqueeze(0)
-        )
+        p, system = self._pattern, (x.unsqueeze(0), self.b.unsqueeze(0))
+        found = lanes.residual(p.crow, p.ccol, self._values, *system, transposed=self._turned)
         if found is not None:
             self.r, sizes = found[0][0], found[1]
             return sizes[0, 0], sizes[1, 0], sizes[2, 0]

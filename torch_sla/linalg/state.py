@@ -20,7 +20,7 @@ from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.kernels.threads import spread
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
 from torch_sla.linalg.together import factorize_together, iterate_together
@@ -91,6 +91,7 @@ class SolverState(Kept, Whole):
         self._prints: frozenset[Hashable] | None = None
         self._deficient, self._finite = False, True
         self._matched: frozenset[Hashable] = frozenset()
+        self._entries: dict[Hashable, Tensor] = {}
 
     def report(self) -> SolveInfo:
         """Hand over how the forward solve went, once.
@@ -276,7 +277,7 @@ class SolverState(Kept, Whole):
         """Try the choice, then the fallbacks; the last failure is the one reported."""
         n = self.pattern.shape[0] if adjoint else self.pattern.shape[1]
         nan = b.new_full((1, 1), float("nan")).expand(n, b.shape[1])
-        finite, zero, extreme = look(values if self._known is None else self._known, b)
+        finite, zero, extreme = look(self._entry(values, mark), b)
         if not finite:
             return SolveInfo(
                 Result.NONFINITE,
@@ -334,6 +335,14 @@ class SolverState(Kept, Whole):
                 info.result = Result.NONFINITE
                 info.notes.append("the solution overflows")
         return info, x
+
+    def _entry(self, values: Tensor, mark: Hashable) -> Tensor:
+        """Largest absolute value of a matrix, looked for when it is first solved with."""
+        if self._known is not None:
+            return self._known.entry
+        if mark not in self._entries:
+            self._entries[mark] = largest_entry(values)
+        return self._entries[mark]
 
     def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
         """Candidates in the order they are tried; the last direct one a second time, its rows matched."""
@@ -394,9 +403,7 @@ class SolverState(Kept, Whole):
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         factored = self.factored(candidate, values, mark, options, matched)
-        x, error, steps, check = refined(
-            self.pattern, factored, values, b, mode, truth, self._known
-        )
+        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
         if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
             better = self.safer(factored, candidate, values, mark, matched)
             if better is not None:
@@ -435,7 +442,8 @@ class SolverState(Kept, Whole):
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
-        check = Residual(self.pattern, values, b, truth, known=self._known)
+        norm = None if self._known is None or truth != "n" else self._known.largest
+        check = Residual(self.pattern, values, b, truth, norm=norm)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
         x = done.x if clean is None else clean(done.x)

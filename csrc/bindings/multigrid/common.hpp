@@ -18,10 +18,33 @@ using Columns = mg::Lanes<V, kColumns>;
 
 // What every kind of hierarchy does for Python. It keeps the caller's index arrays alive, one set of
 // work vectors, and a lock, because a cycle writes to the latter. `Kind` has the types Workspace,
-// Runner and Adjoint, those of several columns, the member h_ and make_adjoint().
+// Runner and Adjoint, those of several columns, the member h_, make_adjoint(), skeleton(), what the numbers do
+// not change, renew(values, check, threads), which fills that in, false where `check` finds that the numbers ask
+// for another one, and fewest(), how many columns are worth a group.
 template <class V, class Kind, class Workspace, class Runner, class Adjoint, class Wide, class WideRunner>
 class Common {
  public:
+  template <class T>
+  void update(const Array<T>& values, int threads) {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> guard(lock_);
+    adjoint_.reset();
+    self().renew(v, false, threads);
+  }
+
+  // One for other numbers; with `check` as a new set-up would be, or null.
+  template <class T>
+  std::unique_ptr<Kind> renewed(const Array<T>& values, bool check, int threads) const {
+    expect_size(values, source_.crow[source_.rows], "values");
+    const T* v = values.data();
+    auto out = self().skeleton();
+    py::gil_scoped_release release;
+    if (!out->renew(v, check, threads)) out.reset();
+    return out;
+  }
+
   // z = B r, or its transpose, for each column of r [n, k].
   template <class T>
   void apply(const Array<T>& r, Array<T>& z, bool transposed, int threads) {
@@ -39,7 +62,7 @@ class Common {
     if (together(k)) {
       Wide wide;
       WideRunner run(self().h_, turned, wide, threads);
-      for (; k - done > 1; done += std::min<std::int64_t>(kColumns, k - done))
+      for (; k - done >= self().fewest(); done += std::min<std::int64_t>(kColumns, k - done))
         mg::apply_lanes<kColumns>(run, from, to, n, k, done, int(std::min<std::int64_t>(kColumns, k - done)), scale,
                                   threads);
     }
@@ -134,7 +157,7 @@ class Common {
 
  private:
   // Whether columns share the passes of a cycle; the steps of a K cycle are those of one column.
-  bool together(std::int64_t k) const { return k > 1 && self().h_.options.cycle != mg::Cycle::K; }
+  bool together(std::int64_t k) const { return self().h_.options.cycle != mg::Cycle::K && k >= self().fewest(); }
 
   // A matrix as the methods read it, for vectors of so many columns.
   template <class T>
@@ -166,12 +189,12 @@ class Common {
   }
 
   // Calls solve(first, count, runner, solved, threads) for groups of columns; returns the columns that are to go
-  // alone, from where they are: one left over by groups, too, which would carry empty lanes along.
+  // alone, from where they are: the few left over by groups, too, which would carry empty lanes along.
   template <class T, class Solve>
   std::vector<std::int64_t> groups(Solve&& solve, T* out, std::int64_t n, std::int64_t k, bool zero_start,
                                    const Adjoint* adjoint, int threads, std::vector<mg::SolveReport>& reports) {
     std::vector<char> done(k, 0);
-    const std::int64_t count = k / kColumns + (k % kColumns > 1);
+    const std::int64_t count = k / kColumns + (k % kColumns >= self().fewest());
     const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> guard(lock_);

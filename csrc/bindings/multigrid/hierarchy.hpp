@@ -13,7 +13,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
                       mg::Adjoint<V, Index>, mg::Workspace<Columns<V>>,
                       mg::CycleRunner<V, Index, Columns<V>>>;
   friend Base;
-  using Base::adjoint_, Base::lock_, Base::source_;
+  using Base::source_;
 
  public:
   Hierarchy(Array<Index> crow, Array<Index> ccol, bool classical, int block, double strength,
@@ -78,34 +78,17 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
     mg::build_from(h_, std::move(list), threads);
   }
 
-  template <class T>
-  void update(const Array<T>& values, int threads) {
-    expect_size(values, source_.crow[source_.rows], "values");
-    const T* v = values.data();
-    py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> guard(lock_);
-    adjoint_.reset();
-    mg::load_values(h_, source_, v, threads);
-    mg::refresh(h_, threads);
-  }
-
-  // What the numbers do not change, and a hierarchy made from it: null where `check` finds that the new
-  // numbers ask for other aggregates.
   std::unique_ptr<Hierarchy> skeleton() const {
     return std::unique_ptr<Hierarchy>(new Hierarchy(this->crow_, this->ccol_, mg::skeleton(h_)));
   }
   template <class T>
-  std::unique_ptr<Hierarchy> renewed(const Array<T>& values, bool check, int threads) const {
-    expect_size(values, source_.crow[source_.rows], "values");
-    const T* v = values.data();
-    auto out = skeleton();
-    py::gil_scoped_release release;
-    mg::load_values(out->h_, source_, v, threads);
-    if (!mg::refresh(out->h_, threads, check)) out.reset();
-    return out;
+  bool renew(const T* values, bool check, int threads) {
+    mg::load_values(h_, source_, values, threads);
+    return mg::refresh(h_, threads, check);
   }
 
   const mg::Offsets* offsets() const { return nullptr; }
+  int fewest() const { return 2; }
   std::unique_ptr<mg::Adjoint<V, Index>> make_adjoint() const {
     return std::make_unique<mg::Adjoint<V, Index>>(mg::adjoint(h_));
   }

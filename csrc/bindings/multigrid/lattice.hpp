@@ -1,9 +1,13 @@
 // Multigrid on lattices for Python, with levels of type V.
 #pragma once
 
+#include <limits>
+
 #include "common.hpp"
 
 namespace torch_sla_bindings {
+
+constexpr Index kShared = 1 << 21;  // entries of a matrix on a lattice from which on columns share its passes
 
 template <class V>
 class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::LatticeRunner<V>,
@@ -13,7 +17,7 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
                       mg::LatticeAdjoint<V>, mg::LatticeWorkspace<Columns<V>>,
                       mg::LatticeRunner<V, Columns<V>>>;
   friend Base;
-  using Base::adjoint_, Base::lock_, Base::source_;
+  using Base::source_;
 
  public:
   Lattice(Array<Index> crow, Array<Index> ccol, const std::vector<std::int64_t>& shape, bool lines,
@@ -36,33 +40,19 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     offsets_ = mg::offsets_of(h_.levels[0].A);
   }
 
-  template <class T>
-  void update(const Array<T>& values, int threads) {
-    expect_size(values, source_.crow[source_.rows], "values");
-    const T* v = values.data();
-    py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> guard(lock_);
-    adjoint_.reset();
-    mg::load_lattice(h_, source_, v, threads);
-    mg::build_lattice(h_, threads, true);
-  }
-
-  // What the numbers do not change, and a lattice made from it; with `check` as a new set-up would.
   std::unique_ptr<Lattice> skeleton() const {
     return std::unique_ptr<Lattice>(new Lattice(this->crow_, this->ccol_, mg::lattice_skeleton(h_)));
   }
   template <class T>
-  std::unique_ptr<Lattice> renewed(const Array<T>& values, bool check, int threads) const {
-    expect_size(values, source_.crow[source_.rows], "values");
-    const T* v = values.data();
-    auto out = skeleton();
-    py::gil_scoped_release release;
-    mg::load_lattice(out->h_, source_, v, threads);
-    mg::build_lattice(out->h_, threads, !check);
-    return out;
+  bool renew(const T* values, bool check, int threads) {
+    mg::load_lattice(h_, source_, values, threads);
+    mg::build_lattice(h_, threads, !check);
+    return true;
   }
 
   const mg::Offsets* offsets() const { return &offsets_; }
+  // A stencil that stays in cache is no cheaper to read once for several columns, whose vectors then do not.
+  int fewest() const { return source_.crow[source_.rows] >= kShared ? 3 : std::numeric_limits<int>::max(); }
   std::unique_ptr<mg::LatticeAdjoint<V>> make_adjoint() const {
     return std::make_unique<mg::LatticeAdjoint<V>>(mg::lattice_adjoint(h_));
   }

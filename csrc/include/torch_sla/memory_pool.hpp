@@ -18,12 +18,29 @@
 #include <pthread.h>
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace torch_sla {
+
+namespace detail {
+
+// Tells the address sanitizer whose memory it is: what is kept belongs to nobody.
+inline void kept_memory([[maybe_unused]] const void* at, [[maybe_unused]] std::size_t bytes,
+                        [[maybe_unused]] bool kept) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (kept) __asan_poison_memory_region(at, bytes);
+  else __asan_unpoison_memory_region(at, bytes);
+#endif
+}
+
+}  // namespace detail
 
 class MemoryPool {
  public:
   static constexpr std::size_t kHuge = std::size_t{1} << 21;
-  static constexpr std::size_t kLarge = 2 * kHuge;  // from so many bytes on, blocks are pooled
+  static constexpr std::size_t kLarge = 4 * kHuge;  // from so many bytes on, blocks are pooled
 
   // The one of this process. It is never taken down: factors may outlive everything else.
   static MemoryPool& shared() {
@@ -34,8 +51,9 @@ class MemoryPool {
   // Memory of `bytes`; blocks from kLarge on begin at a huge page and have at most an eighth more than asked for.
   // nullptr where there is none. `bytes` becomes what the block has, to be told when it is given back.
   void* take(std::size_t& bytes) {
-    bytes = rounded(bytes);
-    if (bytes < kLarge) return allocate(kSmall, bytes);
+    const std::size_t alignment = bytes >= kLarge ? kHuge : 64;
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    if (alignment != kHuge) return allocate(alignment, bytes);
     {
       const std::lock_guard<std::mutex> lock(guard_);
       std::size_t best = blocks_.size();
@@ -47,6 +65,7 @@ class MemoryPool {
         const Block found = blocks_[best];
         blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(best));
         kept_ -= found.bytes;
+        detail::kept_memory(found.at, found.bytes, false);
         bytes = found.bytes;
         return found.at;
       }
@@ -62,9 +81,8 @@ class MemoryPool {
     return fresh;
   }
 
-  // Hands back what `take` gave for `bytes`, or made of them; the oldest blocks go where the bound is passed.
+  // Hands back what `take` gave; the oldest blocks go where the bound is passed.
   void give(void* at, std::size_t bytes) noexcept {
-    bytes = rounded(bytes);
     if (bytes < kLarge) return release(at);
     {
       const std::lock_guard<std::mutex> lock(guard_);
@@ -72,6 +90,7 @@ class MemoryPool {
 #if defined(__linux__) && defined(MADV_FREE)
         madvise(at, bytes, MADV_FREE);
 #endif
+        detail::kept_memory(at, bytes, true);
         blocks_.push_back({at, bytes});
         kept_ += bytes;
         at = nullptr;
@@ -104,14 +123,7 @@ class MemoryPool {
     std::size_t bytes;
   };
 
-  static constexpr std::size_t kSmall = 64;  // alignment of what is not pooled
-
   MemoryPool() { blocks_.reserve(64); }
-
-  static std::size_t rounded(std::size_t bytes) {
-    const std::size_t to = bytes >= kLarge ? kHuge : kSmall;
-    return (bytes + to - 1) / to * to;
-  }
 
   static MemoryPool* made() {
     auto* pool = new MemoryPool();
@@ -127,6 +139,7 @@ class MemoryPool {
     std::size_t gone = 0;
     while (kept_ > bytes) {
       kept_ -= blocks_[gone].bytes;
+      detail::kept_memory(blocks_[gone].at, blocks_[gone].bytes, false);
       release(blocks_[gone++].at);
     }
     blocks_.erase(blocks_.begin(), blocks_.begin() + static_cast<std::ptrdiff_t>(gone));

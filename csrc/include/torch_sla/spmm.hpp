@@ -125,7 +125,7 @@ void sampled_product(const Index* crow, const Index* ccol, const T* u, const T* 
   std::vector<Index> row_of;
   if (k == 1 && batch > 1) {
     row_of.resize(nnz);
-    for (std::int64_t i = 0; i < n_rows; ++i) std::fill(&row_of[0] + crow[i], &row_of[0] + crow[i + 1], Index(i));
+    for (std::int64_t i = 0; i < n_rows; ++i) std::fill(row_of.data() + crow[i], row_of.data() + crow[i + 1], Index(i));
   }
   parallel_for_balanced(crow, n_rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = 0; b < batch; ++b) {

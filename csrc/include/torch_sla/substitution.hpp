@@ -164,13 +164,23 @@ struct SolveRoom {
   std::vector<T> outside;
 };
 
-// Both substitutions on `work` [n, K] in the order of elimination. Disjoint subtrees go first and last, shared
-// out among `rooms`; what each adds to the fronts above is added up in a fixed order.
+// Whether there is nothing to carry on; what is not a number is something.
+template <class T>
+bool all_zero(const T* x, Size count) {
+  for (Size i = 0; i < count; ++i)
+    if (x[i] != T(0)) return false;
+  return true;
+}
+
+// Both substitutions on `work` [n, K] in the order of elimination. On the way up, fronts whose own rows are zero are
+// passed over: right-hand sides of sensors and of point loads are zero nearly everywhere. Disjoint subtrees go first and
+// last, shared out among `rooms`; what each adds to the fronts above is added up in a fixed order.
 template <class T, class Steps>
 void substitute_tree(const Symbolic& s, const Steps& steps, T* work, Size K, std::vector<SolveRoom<T>>& rooms) {
   const std::int32_t parts = static_cast<std::int32_t>(s.part_root.size());
   const int workers = worker_count(parts, static_cast<int>(rooms.size()));
   const auto forward = [&](std::int32_t a, T* front, std::int32_t end, T* outside) {
+    if (all_zero(work + s.first[a] * K, s.columns(a) * K)) return;
     steps.forward(a, work, K, front, end, outside);
   };
   const auto backward = [&](std::int32_t a, T* front) { steps.backward(a, work, K, front); };

@@ -12,14 +12,14 @@ import torch
 from tests.helpers import rank_programs as programs
 from tests.helpers.ranks import SIZES
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg import AMG, SparseTensor
+from torch_sla.linalg import AMG, DSparseTensor, SparseTensor
 from torch_sla.linalg.distributed.lattice.boxes import box_ids, cut, slabs
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy
 from torch_sla.linalg.distributed.precond.multigrid import Hierarchy, PartMultigrid
+from torch_sla.linalg.distributed.processes import Processes
 
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
-    from torch_sla.linalg import DSparseTensor
 
 SMALL: dict[str, Any] = {"method": "lattice", "coarse_size": 40}
 SHAPES = [((21, 34), (1.0, 1.0)), ((30, 17), (1.0, 1e-3)), ((9, 12, 10), (1.0, 1e-3, 1.0))]
@@ -89,6 +89,48 @@ def test_iterations_are_those_of_one_process(
             torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-8)
 
 
+def scattered(n: int, parts: int, how: str) -> torch.Tensor:
+    """Parts that are no boxes: points one after the other, or halves with an edge that goes up and down."""
+    i = torch.arange(n)
+    return (
+        i % parts if how == "dealt" else (i + 3 * torch.sin(i.double()).long()) * parts // (n + 4)
+    )
+
+
+@pytest.mark.parametrize("how", ["dealt", "frayed"])
+@pytest.mark.parametrize(("shape", "weights"), SHAPES)
+def test_parts_of_any_form_keep_stencils(
+    shape: tuple[int, ...], weights: tuple[float, ...], how: str
+) -> None:
+    A = programs.lattice(shape, weights)
+    n = A.shape[-1]
+    r = programs.rhs(n, A.dtype, 2)
+    options = AMG(method="lattice", dtype="float64", coarse_size=200)
+    serial = options.build(A.pattern, A.flat_slots()[1]).apply(r)
+    for parts in (2, 5, 16):
+        D = A.partition(parts, partition_ids=scattered(n, parts, how).clamp(min=0))
+        found = D.sharding.lattice
+        assert found is not None
+        assert found.shift is not None
+        assert torch.equal(found.leave(found.enter(r[D.layout.names])), r[D.layout.names])
+        z = levels(D, dtype="float64", coarse_size=200).apply(r[D.layout.names])
+        torch.testing.assert_close(z, serial[D.layout.names], rtol=1e-12, atol=1e-12)
+
+
+def test_boxes_are_near_to_what_parts_own() -> None:
+    """A part keeps what it owns of its box, whatever its number, and only the rest travels."""
+    A = programs.lattice((20, 20), (1.0, 1.0))
+    ids = box_ids((20, 20, 1), cut((20, 20, 1), 4), torch.device("cpu"))
+    ids = torch.tensor([2, 0, 3, 1])[ids]
+    ids[0] = 3
+    D = A.partition(4, partition_ids=ids)
+    found, before = D.sharding.lattice, D.traffic.copy()
+    assert found is not None
+    x = programs.rhs(400, A.dtype)[D.layout.names]
+    assert torch.equal(found.leave(found.enter(x)), x)
+    assert D.traffic.since(before).bytes == 2 * 8
+
+
 def test_all_neighbours_and_an_adjoint_of_its_own() -> None:
     """Twenty-seven neighbours, no symmetry."""
     shape = (8, 9, 11)
@@ -116,11 +158,6 @@ def test_all_neighbours_and_an_adjoint_of_its_own() -> None:
 
 def test_what_is_no_lattice() -> None:
     A = programs.lattice((12, 9), (1.0, 1.0))
-    scattered = A.partition(3, partition_ids=torch.arange(108) % 3)
-    assert scattered.sharding.lattice is None
-    with pytest.raises(ArgumentError, match="parts that own boxes or runs"):
-        levels(scattered)
-    assert isinstance(levels(scattered, method="auto"), Hierarchy)
     # One entry that joins the end of a line with the beginning of the next.
     row, col = torch.tensor([8, 9]), torch.tensor([9, 8])
     torn = SparseTensor(
@@ -129,7 +166,11 @@ def test_what_is_no_lattice() -> None:
         torch.cat([A.col_indices, col]),
         (108, 108),
     )
-    assert torn.partition(2, partition_method="simple").sharding.lattice is None
+    D = torn.partition(2, partition_method="simple")
+    assert D.sharding.lattice is None
+    with pytest.raises(ArgumentError, match="entries that join neighbours"):
+        levels(D)
+    assert isinstance(levels(D, method="auto"), Hierarchy)
     with pytest.raises(ArgumentError, match="partition_method='lattice'"):
         torn.partition(2, partition_method="lattice")
 
@@ -195,3 +236,22 @@ def test_processes(ranks: Ranks, size: int) -> None:
                 torch.testing.assert_close(found[name] / scale, value / scale, rtol=0, atol=1e-10)
             counts.add(found["iterations"])
     assert len(counts) == 1
+
+
+def asked_twice(group: Any) -> list[bool]:
+    A = programs.poisson(12)
+    D = DSparseTensor.from_device_mesh(
+        *(A.csr_values, A.pattern.csr_row, A.pattern.ccol, (144, 144)),
+        comm=Processes(group),
+        partition_method="simple",
+    )
+    first, second = D.sharding.lattice, D.sharding.slots.lattice
+    return [first is second, D.sharding.slots is D.sharding]
+
+
+@pytest.mark.distributed
+def test_processes_with_entries_in_order_ask_together_with_the_others(ranks: Ranks) -> None:
+    """Columns of the halo come last: of two runs of rows the first is in order, and has no slots of its own."""
+    found = ranks.run(2, asked_twice)
+    assert [order for _, order in found] == [True, False]
+    assert all(same for same, _ in found)

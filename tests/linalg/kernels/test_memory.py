@@ -8,7 +8,7 @@ import torch
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.linalg import SparseTensor, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky, memory
+from torch_sla.linalg.kernels import cholesky, memory, sparse
 
 pytestmark = pytest.mark.skipif(
     cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
@@ -55,5 +55,28 @@ def test_the_bound_holds() -> None:
     assert memory.kept_bytes() < each
     made.clear()
     assert memory.kept_bytes() >= 3 * each
+    memory.release()
+    assert memory.kept_bytes() == 0
+
+
+def test_gradients_lie_where_old_ones_lay() -> None:
+    A = SparseTensor.from_scipy(poisson(600, 600))
+    p, u = A.pattern, torch.rand(A.shape[0], 1, dtype=torch.float64)
+    memory.release()
+    first = sparse.sampled_product(p.crow, p.ccol, u, u)
+    assert first.numel() * 8 > 8 << 20
+    held, part, where = first.clone(), first[5:7], first.data_ptr()
+    other = sparse.sampled_product(p.crow, p.ccol, u, -u)
+    torch.testing.assert_close(first, held)  # its memory is its own as long as it lives
+    torch.testing.assert_close(other, -held)
+    del first
+    assert memory.kept_bytes() == 0  # a part still looks at it
+    torch.testing.assert_close(part, held[5:7])
+    del part
+    assert memory.kept_bytes() >= 8 * held.numel()
+    again = sparse.sampled_product(p.crow, p.ccol, u, u)
+    assert again.data_ptr() == where
+    torch.testing.assert_close(again, held)
+    del again, other
     memory.release()
     assert memory.kept_bytes() == 0

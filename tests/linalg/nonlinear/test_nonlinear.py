@@ -181,3 +181,13 @@ def test_large_and_sparse() -> None:
     u.sum().backward()
     J = A + SparseTensor.diag(3 * u.detach() ** 2)
     torch.testing.assert_close(J @ c.grad, torch.ones(n, dtype=torch.float64))
+
+
+def test_a_tangent_has_no_derivative_in_reverse_mode() -> None:
+    A, t = chain(), torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.forward_ad.dual_level():
+        s = torch.autograd.forward_ad.make_dual(t, torch.ones_like(t))
+        u = A.nonlinear_solve(reaction, U0, s * C)
+        tangent = torch.autograd.forward_ad.unpack_dual(u).tangent
+        with pytest.raises(GradientError, match=r"nonlinear solution .* no derivative in reverse"):
+            torch.autograd.grad(tangent.sum(), t)

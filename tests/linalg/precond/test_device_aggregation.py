@@ -1,4 +1,4 @@
-"""Smoothed aggregation over tensors, on CPU tensors here and on CUDA where there is one."""
+"""Smoothed aggregation over tensors, on the CPU; what is left to CUDA is tested beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.meshed import delaunay, elastic, poisson, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.kernels import rows, spgemm
 from torch_sla.linalg.methods.bicgstab import bicgstab
@@ -20,104 +20,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device import blocks, build
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
-from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
-
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-def second_difference(n: int) -> sp.csr_array:
-    one = np.ones(n - 1)
-    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
-
-
-def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
-    """Dirichlet Laplacian; the last edge is the fastest."""
-    weights = weights or (1.0,) * len(shape)
-    total = sp.csr_array((int(np.prod(shape)),) * 2)
-    for axis, weight in enumerate(weights):
-        factor = sp.csr_array(np.ones((1, 1)))
-        for other, n in enumerate(shape):
-            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
-        total = total + weight * factor
-    return sp.csr_array(total)
-
-
-def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
-    """P1 stiffness matrix on about `n` scattered points, numbered at random.
-
-    The coefficient jumps between octants; the first points are fixed, their rows in place.
-    """
-    from scipy.spatial import Delaunay
-
-    generator = np.random.default_rng(41)
-    edge = round(n ** (1 / dim))
-    n = edge**dim
-    grid = np.stack(np.meshgrid(*(np.arange(edge),) * dim, indexing="ij"), -1).reshape(n, dim)
-    inside = (grid > 0) & (grid < edge - 1)  # the hull stays flat, without slivers
-    points = (grid + inside * generator.uniform(-0.35, 0.35, (n, dim))) / edge
-    points = points[generator.permutation(n)]
-    cells = Delaunay(points).simplices
-    edges = points[cells[:, 1:]] - points[cells[:, :1]]
-    volume = np.abs(np.linalg.det(edges))
-    kept = volume > 1e-2 * volume.mean()  # slivers of the hull
-    cells, edges, volume = cells[kept], edges[kept], volume[kept]
-    grad = np.linalg.inv(edges)
-    grad = np.concatenate([-grad.sum(2, keepdims=True), grad], 2)
-    octant = (points[cells].mean(1) > 0.5).sum(1) % 2
-    kappa = np.where(octant == 1, jump, 1.0) * volume
-    local = kappa[:, None, None] * np.einsum("edi,edj->eij", grad, grad)
-    row = np.repeat(cells, dim + 1, axis=1).ravel()
-    col = np.tile(cells, (1, dim + 1)).ravel()
-    used = np.bincount(cells.ravel(), minlength=n) == 0
-    A = sp.csr_array(sp.coo_array((local.ravel(), (row, col)), (n, n)) + sp.diags_array(1.0 * used))
-    fixed = np.zeros(n, dtype=bool)
-    fixed[np.argsort(points[:, 0])[: n // 50]] = True
-    rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
-    A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
-    return A
-
-
-def elastic(shape: tuple[int, ...], clamp: bool = True) -> tuple[sp.csr_array, torch.Tensor]:
-    """Linear elasticity on a box of multilinear cells with Poisson's ratio 0.3, and its points."""
-    dim, nu = len(shape), 0.3
-    lame, shear = nu / ((1 + nu) * (1 - 2 * nu)), 0.5 / (1 + nu)
-    corners = list(itertools.product((0, 1), repeat=dim))
-    K = np.zeros((len(corners), dim, len(corners), dim))
-    for point in itertools.product((0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3)), repeat=dim):
-        factor = np.where(np.array(corners) == 1, point, 1 - np.array(point))
-        slope = np.where(np.array(corners) == 1, 1.0, -1.0)
-        grad = np.stack(
-            [slope[:, d] * np.prod(np.delete(factor, d, axis=1), axis=1) for d in range(dim)], 1
-        )
-        K += lame * np.einsum("ai,bj->aibj", grad, grad)
-        K += shear * np.einsum("aj,bi->aibj", grad, grad)
-        K += shear * np.einsum("ak,bk,ij->aibj", grad, grad, np.eye(dim))
-    nodes = np.arange(np.prod([s + 1 for s in shape])).reshape([s + 1 for s in shape])
-    local = [
-        nodes[tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))].ravel()
-        for corner in corners
-    ]
-    dofs = (np.stack(local, 1)[:, :, None] * dim + np.arange(dim)).reshape(len(local[0]), -1)
-    size = dofs.shape[1]
-    values = np.broadcast_to(K.reshape(1, size, size) / 2**dim, (len(dofs), size, size))
-    row, col = np.repeat(dofs, size, axis=1).ravel(), np.tile(dofs, (1, size)).ravel()
-    n = nodes.size * dim
-    A = sp.csr_array(sp.coo_array((values.ravel(), (row, col)), (n, n)))
-    if clamp:
-        fixed = np.zeros(n, dtype=bool)
-        fixed[(nodes[0].ravel()[:, None] * dim + np.arange(dim)).ravel()] = True
-        rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
-        A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
-    points = np.stack(np.unravel_index(np.arange(nodes.size), nodes.shape), 1).astype(float)
-    return A, torch.from_numpy(points)
-
-
-def split(A: sp.csr_array, device: str = "cpu") -> tuple[Pattern, torch.Tensor]:
-    A = sp.csr_array(A)
-    A.sort_indices()
-    crow, ccol = (torch.from_numpy(i.astype(np.int32)).to(device) for i in (A.indptr, A.indices))
-    return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy()).to(device)
 
 
 def rhs(n: int, k: int = 1) -> torch.Tensor:
@@ -468,80 +371,3 @@ def test_same_class_as_pyamg() -> None:
     )
     # Theirs smooths with symmetric Gauss-Seidel, and aggregates row after row.
     assert solve(A)[0] <= len(history) - 1
-
-
-@pytest.mark.gpu
-@CUDA
-@pytest.mark.parametrize("case", ["plane", "space", "jump", "elastic"])
-def test_cuda_agrees_with_the_cpu(case: str) -> None:
-    vectors = None
-    if case == "elastic":
-        A, points = elastic((8, 6, 6))
-        vectors = rigid_body_modes(points)
-    else:
-        A = delaunay(6000, 3 if case == "space" else 2, 1e6 if case == "jump" else 1.0)
-    options = AMG(dtype="float64")
-    here = DeviceAggregation(*split(A), options, vectors)
-    there = DeviceAggregation(
-        *split(A, "cuda"), options, None if vectors is None else vectors.cuda()
-    )
-    assert here.levels == there.levels
-    r = rhs(A.shape[0], 2)
-    z = here.apply(r)
-    for k in (slice(0, 2), slice(0, 1)):
-        got = there.apply(r[:, k].cuda())
-        assert float((got.cpu() - z[:, k]).norm() / z[:, k].norm()) < 1e-8
-    again = DeviceAggregation(
-        *split(A, "cuda"), options, None if vectors is None else vectors.cuda()
-    )
-    assert torch.equal(again.apply(r.cuda()), there.apply(r.cuda()))
-
-
-@pytest.mark.gpu
-@CUDA
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_cycles_are_replayed_from_graphs(dtype: str) -> None:
-    pattern, values = split(delaunay(5929, 2), "cuda")
-    hierarchy = DeviceAggregation(pattern, values, AMG(dtype=dtype), None)
-    r = rhs(5929, 2).cuda()
-    first = hierarchy.apply(r)
-    for scale in (2.0, 1.0, 8.0):
-        assert torch.equal(hierarchy.apply(scale * r), scale * first)
-    hierarchy.update(4 * values)
-    for _ in range(3):
-        torch.testing.assert_close(hierarchy.apply(r), first / 4, rtol=1e-5, atol=1e-9)
-
-
-@pytest.mark.gpu
-@CUDA
-def test_conjugate_gradients_on_cuda() -> None:
-    A = delaunay(5929, 2)
-    pattern, values = split(A, "cuda")
-    hierarchy = DeviceAggregation(pattern, values, AMG(), None)
-    b = rhs(5929).cuda()
-    options = KrylovOptions(rtol=1e-10, maxiter=60)
-    for scale in (1.0, 3.0):  # the second time from the graph of the first, with its new values
-        values.mul_(scale)
-        out = hierarchy.cg(values, b, options=options)
-        assert out.result is Result.CONVERGED
-        residual = np.linalg.norm(b.cpu().numpy() - scale * (A @ out.x.cpu().numpy()))
-        assert residual <= 1e-9 * float(b.norm())
-
-
-@pytest.mark.gpu
-@CUDA
-def test_solve_and_gradient_through_the_door() -> None:
-    A = delaunay(5929, 2)
-    found = []
-    for device in ("cpu", "cuda"):
-        pattern, values = split(A, device)
-        values.requires_grad_()
-        matrix = SparseTensor.from_pattern(pattern, values)
-        b = rhs(5929)[:, 0].to(device)
-        x, info = matrix.solve(b, method="cg", preconditioner="multigrid", rtol=1e-11, info=True)
-        assert info.converged
-        assert info.iterations <= 25
-        (grad,) = torch.autograd.grad((x**3).sum(), values)
-        found.append((x.detach().cpu(), grad.cpu()))
-    for here, there in zip(*found, strict=True):
-        assert float((here - there).norm()) <= 1e-8 * float(here.norm())

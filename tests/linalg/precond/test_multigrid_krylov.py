@@ -149,6 +149,29 @@ def test_columns_do_not_see_one_another(method: str, threads: int) -> None:
     assert torch.equal(run(b), together)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("lanes", [1, 5])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_lattices_are_read_by_offsets(method: str, lanes: int, diagonal: bool) -> None:
+    """Also the transposed matrix, whose pattern is another where neighbours are coupled one way only."""
+    ahead = sp.diags_array([-0.3, 0.3], offsets=[-1, 0], shape=(30, 30))
+    A = poisson(30, 30) + sp.kron(ahead, sp.eye_array(30))
+    if diagonal:
+        A = A + 0.1 * sp.kron(sp.eye_array(30, k=1), sp.eye_array(30, k=1))
+    A = sp.csr_array(A)
+    A.sort_indices()
+    pattern, values = split(A)
+    hierarchy = Hierarchy(pattern, values, AMG(method="lattice", threads=2))
+    b, options = rhs(900, lanes), KrylovOptions(rtol=1e-9)
+    turned = (pattern.transposed, pattern.transpose_values(values))
+    for adjoint, M, matrix in ((False, A, (pattern, values)), (True, A.T, turned)):
+        out = hierarchy.krylov(method, matrix, b, adjoint=adjoint, options=options)
+        assert out.result is Result.CONVERGED
+        assert out.iterations <= 20
+        left = np.linalg.norm(M @ out.x.numpy() - b.numpy(), axis=0)
+        assert (left <= 1.001e-9 * np.linalg.norm(b.numpy(), axis=0)).all()
+
+
 def test_a_plan_uses_them() -> None:
     A = SparseTensor.from_scipy(convection(60, 20.0))
     b = rhs(3600)[:, 0].requires_grad_()

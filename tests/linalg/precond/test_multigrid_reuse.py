@@ -178,6 +178,28 @@ def test_a_hierarchy_that_has_become_too_weak_is_set_up_again() -> None:
     assert memory.set_ups >= 2
 
 
+def test_values_far_away_do_not_try_the_old_hierarchy_first() -> None:
+    """Nor does a change of scale, or one of a few entries only, call for a new one."""
+    b = rhs(1600)[:, 0]
+    memory = LaggedMultigrid(growth=3.0)
+    A = SparseTensor.from_scipy(poisson(40, 40))
+    far = SparseTensor.from_pattern(A.pattern, split(diffusion(smooth((40, 40), 1.5)))[1])
+    odd = A.values.clone()
+    odd[A.pattern.diagonal_slots[:2].long()] *= 100.0
+    alone = [M.solve(b, method="cg", preconditioner=AMG(), info=True)[1] for M in (A, far)]
+    taken = []
+    for M, set_ups in (
+        (A, 1),
+        (1e3 * A, 1),
+        (SparseTensor.from_pattern(A.pattern, odd), 1),
+        (far, 2),
+    ):
+        taken.append(M.solve(b, method="cg", preconditioner=memory, info=True)[1].iterations)
+        assert memory.set_ups == set_ups
+    assert taken[0] == alone[0].iterations
+    assert taken[-1] == alone[1].iterations
+
+
 def test_lagged_adjoints_of_unsymmetric_matrices() -> None:
     pattern, values = split(poisson(30, 30))
     upper = (pattern.csr_row < pattern.ccol).double()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from torch_sla.errors import GradientError
 
-__all__ = ["first_order"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["first_order", "only_tangent", "primals"]
 
 
 class FirstOrder(torch.autograd.Function):
@@ -37,3 +41,29 @@ def first_order(value: Tensor, message: str, *links: Tensor | None) -> Tensor:
         return value
     present = [link for link in links if link is not None]
     return FirstOrder.apply(value, message, *present)  # type: ignore[no-any-return]
+
+
+def primals(saved: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return what a ``jvp`` has saved without tangents, recorded as it came."""
+    return [None if x is None else forward_ad.unpack_dual(x).primal for x in saved]
+
+
+def only_tangent(tangent: Tensor, of: str, *links: Tensor | None) -> Tensor:
+    """Return a tangent that was found without recording, linked to all it depends on.
+
+    All of them, recorded or not: within transforms of `torch.func` nothing tells which are.
+
+    Parameters
+    ----------
+    tangent
+        What a ``jvp`` returns.
+    of
+        What it is the tangent of, for the error.
+    links
+        Primals and tangents.
+    """
+    message = (
+        f"the tangent of {of} in forward mode has no derivative in reverse mode: take second derivatives by "
+        "torch.autograd.grad(create_graph=True) or problem.hvp"
+    )
+    return first_order(tangent, message, *links)

@@ -32,25 +32,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from torch_sla.errors import GradientError
-from torch_sla.linalg.adjoint.first_order import first_order
+from torch_sla.linalg.adjoint.first_order import first_order, only_tangent, primals
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch_sla.linalg.methods.space import VectorSpace
     from torch_sla.linalg.sparse.pattern import Pattern
 
 _SECOND = "second derivatives of eigenvectors (third of eigenvalues) are not available; those of eigenvalues are"
 
-_ONCE = (
-    "tangents of eigenpairs in forward mode have no derivative in reverse mode: take second derivatives of eigenvalues "
-    "by torch.autograd.grad(create_graph=True)"
-)
+# Gradients of both matrices.
+_Pair = tuple[Tensor | None, Tensor | None]
 
 __all__ = ["HermitianProblem", "cluster_gap", "hermitian_eigenpairs"]
 
@@ -77,7 +76,9 @@ class HermitianProblem(Protocol):
     def complement(
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
     ) -> Tensor:
-        """Solve ``(A - λ_i M) y_i = r_i`` with ``Vᴴ M Y = 0``, ``[n, k]``, without recording.
+        """Solve ``(A - λ_i M) y_i = r_i`` with ``Vᴴ M Y = 0``, ``[n, j]``, without recording.
+
+        `w` has the λ of each right-hand side, every one of them computed, and `V` all vectors.
 
         Raises `GradientError` when an eigenvalue that was not computed is too close.
         """
@@ -93,6 +94,7 @@ class HermitianEigenpairs(Unmapped):
     """Values ``[nnz]`` of ``A``, ``[nnz']`` of ``M`` or None -> ``λ`` ``[k]``, ``V`` ``[n, k]``."""
 
     mapped = "eigenvalues and singular values"
+    pulls_many = True
 
     @staticmethod
     def forward(
@@ -103,6 +105,7 @@ class HermitianEigenpairs(Unmapped):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         values, mass, ctx.problem = inputs
+        ctx.nbytes = values.nbytes + output[1].nbytes
         keep(ctx, values, mass, *output)
         ctx.set_materialize_grads(False)
 
@@ -110,39 +113,81 @@ class HermitianEigenpairs(Unmapped):
     def backward(
         ctx: Any, g: Tensor | None, G: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None]:
-        values, mass, w, V = ctx.saved_tensors
         problem: HermitianProblem = ctx.problem
         if g is None and G is None:
             return None, None, None
-        close = (w.detach().unsqueeze(1) - w.detach()).abs() <= cluster_gap(w.detach())
-        grad_a = grad_m = None
-        if g is not None:
-            _same_in_clusters(g.detach(), close)
-            grad_a = sampled_product(V * g, problem.extend(V.conj()), problem.pattern)
-            if mass is not None and problem.mass_pattern is not None:
-                across = problem.extend_mass(V.conj())
-                grad_m = -sampled_product(V * (g * w), across, problem.mass_pattern)
+        if not torch.is_grad_enabled():
+            return *EigenpairsAdjoint.apply(problem, g, G, *ctx.saved_tensors), None
+        values, mass, w, V = ctx.saved_tensors
+        of_values = (None, None) if g is None else _of_values(problem, mass, w, V, g)
+        of_vectors: _Pair = (None, None)
         if G is not None:
             with torch.no_grad():
-                more_a, more_m = _vectors(problem, values, mass, w, V, G, close)
-            more_a = first_order(more_a, _SECOND, values, mass, V, G)
-            if more_m is not None:
-                more_m = first_order(more_m, _SECOND, values, mass, V, G)
-            grad_a = more_a if grad_a is None else grad_a + more_a
-            if more_m is not None:
-                grad_m = more_m if grad_m is None else grad_m + more_m
-        return grad_a, grad_m, None
+                ((of_a, of_m),) = _of_vectors(problem, values, mass, w, V, [G])
+            links = (values, mass, V, G)
+            of_vectors = (
+                None if of_a is None else first_order(of_a, _SECOND, *links),
+                None if of_m is None else first_order(of_m, _SECOND, *links),
+            )
+        return *_plus(of_values, of_vectors), None
 
     @staticmethod
     def jvp(ctx: Any, values_t: Tensor | None, mass_t: Tensor | None, _: None) -> tuple[Any, Any]:
-        links = [None if x is None else forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
-        moved = [values_t, mass_t]
+        links, moved = primals(ctx.saved_tensors), [values_t, mass_t]
         with torch.no_grad():
             plain: list[Any] = [None if x is None else x.detach() for x in (*links, *moved)]
             found = _tangents(ctx.problem, *plain)
-        # Within transforms of `torch.func` nothing says whether it is recorded: all are linked.
-        wanted = (*links, *moved)
-        return first_order(found[0], _ONCE, *wanted), first_order(found[1], _ONCE, *wanted)
+        of, wanted = "eigenpairs", (*links, *moved)
+        return only_tangent(found[0], of, *wanted), only_tangent(found[1], of, *wanted)
+
+
+class EigenpairsAdjoint(torch.autograd.Function):
+    """Cotangents of the pairs -> those of both matrices, without derivatives of their own.
+
+    Under ``vmap`` many cotangents of the vectors are right-hand sides of the same solves.
+    """
+
+    @staticmethod
+    def forward(
+        problem: HermitianProblem, g: Tensor | None, G: Tensor | None, *state: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        one = (None if x is None else x.unsqueeze(0) for x in (g, G))
+        of_a, of_m = _rows(problem, next(one), next(one), state)
+        return None if of_a is None else of_a[0], None if of_m is None else of_m[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        del ctx, inputs, output
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        problem: HermitianProblem,
+        g: Tensor | None,
+        G: Tensor | None,
+        *state: Tensor | None,
+    ) -> Any:
+        many = (
+            None if x is None else x.expand(m, *x.shape) if d is None else x.movedim(d, 0)
+            for m, x, d in zip([info.batch_size] * 2, (g, G), in_dims[1:3], strict=True)
+        )
+        rows = _rows(problem, next(many), next(many), state)
+        return rows, tuple(None if row is None else 0 for row in rows)
+
+
+def _rows(
+    problem: HermitianProblem, g: Tensor | None, G: Tensor | None, state: Sequence[Tensor | None]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Pull cotangents ``[m, k]`` and ``[m, n, k]`` back to the values of both matrices, ``[m, nnz]``."""
+    values, mass, w, V = (None if x is None else x.detach() for x in state)
+    if values is None or w is None or V is None:
+        raise ValueError("a matrix and its pairs are needed")
+    m, none = len(g if G is None else G), (None, None)  # type: ignore[arg-type]
+    first = [none] * m if g is None else [_of_values(problem, mass, w, V, one) for one in g]
+    then = [none] * m if G is None else _of_vectors(problem, values, mass, w, V, list(G))
+    of_a, of_m = zip(*map(_plus, first, then), strict=True)
+    return torch.stack(of_a), None if of_m[0] is None else torch.stack(of_m)
 
 
 def _tangents(
@@ -205,51 +250,91 @@ def _tolerance(x: Tensor) -> float:
     return float(torch.finfo(x.dtype).eps ** 0.5)
 
 
-def _vectors(
+def _of_values(
+    problem: HermitianProblem, mass: Tensor | None, w: Tensor, V: Tensor, g: Tensor
+) -> _Pair:
+    """Contribution of the cotangent of the values."""
+    _same_in_clusters(g.detach(), _close(w))
+    of_a = sampled_product(V * g, problem.extend(V.conj()), problem.pattern)
+    if mass is None or problem.mass_pattern is None:
+        return of_a, None
+    across = problem.extend_mass(V.conj())
+    return of_a, -sampled_product(V * (g * w), across, problem.mass_pattern)
+
+
+def _of_vectors(
     problem: HermitianProblem,
     values: Tensor,
     mass: Tensor | None,
     w: Tensor,
     V: Tensor,
-    G: Tensor,
-    close: Tensor,
-) -> tuple[Tensor, Tensor | None]:
-    """Contribution of the cotangent of the vectors."""
-    space = problem.space
-    size = torch.linalg.vector_norm(space.norm(G))
-    C = space.gram(V, G)
-    H, K = (C + C.mH) / 2, (C - C.mH) / 2
-    scale = _tolerance(G) * size * max(1.0, float(space.norm(V).max()))
-    bad = (close & (K.abs() > scale)).nonzero()
-    if bad.numel():
-        i, j = bad[0].tolist()
-        if i == j:
-            raise GradientError(
-                f"the loss depends on the phase of eigenvector {i}, which is arbitrary; use |v|² or products v vᴴ"
-            )
-        raise GradientError(
-            f"eigenvalues {i} and {j} coincide and the loss depends on which basis of their eigenspace was "
-            "returned; only losses of the whole eigenspace (such as V Vᴴ) have a gradient"
-        )
-    difference = torch.where(close, 1.0, w.unsqueeze(0) - w.unsqueeze(1))
-    P = torch.where(close, torch.zeros_like(K), K / difference)
-    mass_v = V
+    many: Sequence[Tensor],
+) -> list[_Pair]:
+    """Contributions of cotangents of the vectors; those that reach out of their span share their solves."""
+    mass_v, space, close = V, problem.space, _close(w)
     if mass is not None and problem.mass_pattern is not None:
         mass_v = matmul(mass, problem.extend_mass(V), problem.mass_pattern)
-    R = G - mass_v @ C
-    Y = torch.zeros_like(V)
-    floor = 100 * torch.finfo(w.dtype).eps * size
-    if float(torch.linalg.vector_norm(space.norm(R))) > float(floor):
-        Y = problem.complement(values, mass, w, V, R)
+    inside, outside = [], {}
+    for i, G in enumerate(many):
+        size = torch.linalg.vector_norm(space.norm(G))
+        C = space.gram(V, G)
+        inside.append(C)
+        K = (C - C.mH) / 2
+        _free_of_the_basis(K, close, _tolerance(G) * size * max(1.0, float(space.norm(V).max())))
+        R = G - mass_v @ C
+        floor = 100 * torch.finfo(w.dtype).eps * size
+        if float(torch.linalg.vector_norm(space.norm(R))) > float(floor):
+            outside[i] = R
+    solved: dict[int, Tensor] = {}
+    if outside:
+        Y = problem.complement(
+            values, mass, w.repeat(len(outside)), V, torch.cat(list(outside.values()), 1)
+        )
+        solved = dict(zip(outside, Y.split(len(w), 1), strict=True))
+    zero = torch.zeros_like(V)
+    return [_on_patterns(problem, w, V, C, solved.get(i, zero)) for i, C in enumerate(inside)]
+
+
+def _on_patterns(problem: HermitianProblem, w: Tensor, V: Tensor, C: Tensor, Y: Tensor) -> _Pair:
+    """Contribution of a cotangent with the part ``C [k, k]`` in the span of the vectors, and the solution ``Y``."""
+    H, K, close = (C + C.mH) / 2, (C - C.mH) / 2, _close(w)
+    P = torch.where(close, torch.zeros_like(K), K / torch.where(close, 1.0, w - w.unsqueeze(1)))
+    right = torch.cat([V, Y], 1).conj()
     left = torch.cat([V @ P - Y / 2, -V / 2], 1)
-    right = torch.cat([V, Y], 1)
-    grad_a = sampled_product(left, problem.extend(right.conj()), problem.pattern)
-    if mass is None or problem.mass_pattern is None:
-        return grad_a, None
+    of_a = sampled_product(left, problem.extend(right), problem.pattern)
+    if problem.mass_pattern is None:
+        return of_a, None
     N = -H / 2 - P * (w.unsqueeze(0) + w.unsqueeze(1)) / 2
     left = torch.cat([V @ N + Y * w / 2, V * w / 2], 1)
-    across = problem.extend_mass(right.conj())
-    return grad_a, sampled_product(left, across, problem.mass_pattern)
+    return of_a, sampled_product(left, problem.extend_mass(right), problem.mass_pattern)
+
+
+def _free_of_the_basis(K: Tensor, close: Tensor, least: Tensor) -> None:
+    """Refuse a cotangent that depends on phases, or on the basis of an eigenspace."""
+    bad = (close & (K.abs() > least)).nonzero()
+    if not bad.numel():
+        return
+    i, j = bad[0].tolist()
+    if i == j:
+        raise GradientError(
+            f"the loss depends on the phase of eigenvector {i}, which is arbitrary; use |v|² or products v vᴴ"
+        )
+    raise GradientError(
+        f"eigenvalues {i} and {j} coincide and the loss depends on which basis of their eigenspace was "
+        "returned; only losses of the whole eigenspace (such as V Vᴴ) have a gradient"
+    )
+
+
+def _close(w: Tensor) -> Tensor:
+    w = w.detach()
+    return (w.unsqueeze(1) - w).abs() <= cluster_gap(w)
+
+
+def _plus(a: _Pair, b: _Pair) -> _Pair:
+    """Add the gradients of both matrices; None is nothing."""
+    both = [[x for x in pair if x is not None] for pair in zip(a, b, strict=True)]
+    of_a, of_m = (sum(some[1:], some[0]) if some else None for some in both)
+    return of_a, of_m
 
 
 def hermitian_eigenpairs(

@@ -18,17 +18,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from torch_sla.linalg.adjoint.first_order import first_order
+from torch_sla.linalg.adjoint.first_order import only_tangent, primals
 from torch_sla.linalg.adjoint.jacobian import pulled
 
 __all__ = ["ImplicitProblem", "implicit_solve"]
-
-_ONCE = (
-    "the tangent of a nonlinear solution in forward mode has no derivative in reverse mode: take second derivatives "
-    "by torch.autograd.grad(create_graph=True) or problem.hvp"
-)
 
 
 class ImplicitProblem(Protocol):
@@ -101,8 +95,8 @@ class ImplicitSolve(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        links = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
-        u, *leaves = (x.detach() for x in links)
+        links = primals(ctx.saved_tensors)
+        u, *leaves = (x.detach() for x in links if x is not None)
         moved = {i: t for i, t in enumerate(tangents[2:]) if t is not None}
         with torch.enable_grad():
             own = [x.requires_grad_() if i in moved else x for i, x in enumerate(leaves)]
@@ -124,8 +118,7 @@ class ImplicitSolve(torch.autograd.Function):
             (change,) = torch.autograd.grad([g for g, _ in pairs], w, [t for _, t in pairs])
         plain = tuple(leaf.detach() for leaf in leaves)
         tangent = ctx.problem.forward_solve(u, plain, -change)
-        links += [t for t in moved.values() if t.requires_grad]
-        return first_order(tangent, _ONCE, *(x for x in links if x.requires_grad))
+        return only_tangent(tangent, "a nonlinear solution", *links, *moved.values())
 
 
 class ImplicitAdjoint(torch.autograd.Function):
@@ -187,7 +180,7 @@ def _rows(
     if not F.requires_grad:
         return (None,) * len(needed)
     wanted = [x for x, need in zip(own, needed, strict=True) if need]
-    rows = iter(pulled(F, wanted, -lam, retain=False))
+    rows = iter(pulled([F], wanted, [-lam], retain=False))
     return tuple(next(rows) if need else None for need in needed)
 
 

@@ -6,11 +6,11 @@ all that lies before it. Where that would take many large arrays at once, which 
 are pulled back to the solutions first, solved with together, and then pulled through the rest a few at a time. Numbers
 that depend on different solutions go apart: in one pass each would be a column of zeros in the solves of the others.
 
-A Function whose derivative costs a solve has ``solve_adjoint(ctx, G)``, which solves for cotangents ``[m, ...]``, a
-backward that takes what was found from ``ctx.solved`` where that is there, and in ``ctx.nbytes`` the size of what it
-keeps. A rule for ``vmap``, or ``pulls_many = True``, says that a backward takes many cotangents. Where one on the way
-does not, as with Functions of others, they are pulled one by one, and the solves that numbers meet first are shared
-all the same.
+A Function whose derivative costs a solve, or more, has the size of what many cotangents of its inputs may take each in
+``ctx.nbytes``. Where it is one solve, it has ``solve_adjoint(ctx, G)``, which solves for cotangents ``[m, ...]``, and a
+backward that takes what was found from ``ctx.solved`` where that is there. A rule for ``vmap``, or ``pulls_many =
+True``, says that a backward takes many cotangents. Where one on the way does not, as with Functions of others, they are
+pulled one by one, and the solves that numbers meet first are shared all the same.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def jacobian(
     groups: dict[Any, list[int]] = {}
     for i, number in enumerate(numbers):
         if number.requires_grad and number.numel():
-            way = _way(number)
-            # Without a solve there is nothing to share.
-            groups.setdefault(way if way.solves else (i, way), []).append(i)
+            way = _way([number])
+            # Where all is cheap there is nothing to share.
+            groups.setdefault(way if way.dear else (i, way), []).append(i)
     first = next(iter(groups.values()), None)
     for key, members in reversed(groups.items()):
         way = key if isinstance(key, _Way) else key[1]
@@ -76,7 +76,7 @@ def jacobian(
         unit = torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
         columns = [
             [None] * len(members) if rows is None else rows.split(sizes)
-            for rows in _pulled(flat, inputs, unit, way, keep)
+            for rows in _pulled([flat], inputs, [unit], way, keep)
         ]
         for i, parts in zip(members, zip(*columns, strict=True), strict=True):
             found[i] = tuple(
@@ -91,44 +91,54 @@ class _Way(NamedTuple):
 
     Parameters
     ----------
-    solves
-        Nodes whose backward solves.
+    dear
+        Nodes whose backward costs a solve or more.
     first
-        Those of them that are met first.
+        Those that solve once and are met first.
     together
         Whether all on the way takes many cotangents.
     size
-        Bytes of what the largest solve depends on.
+        Bytes of a cotangent of what the largest of them depends on.
     """
 
-    solves: frozenset[Any]
+    dear: frozenset[Any]
     first: tuple[Any, ...]
     together: bool
     size: int
 
 
 def pulled(
-    output: Tensor, inputs: Sequence[Tensor], weights: Tensor, *, retain: bool = True
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    retain: bool = True,
 ) -> list[Tensor | None]:
     """Pull cotangents ``[m, *output]`` back to inputs, ``[m, *input]``, in one pass where all on the way takes it."""
-    return _pulled(output, inputs, weights, _way(output), retain)
+    return _pulled(outputs, inputs, weights, _way(outputs), retain)
 
 
 def _pulled(
-    output: Tensor, inputs: Sequence[Tensor], weights: Tensor, way: _Way, retain: bool
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    way: _Way,
+    retain: bool,
 ) -> list[Tensor | None]:
-    wanted, m = list(inputs), len(weights)
+    wanted, m, count = list(inputs), len(weights[0]), len(outputs)
     step = min(m, max(1, _ROOM // max(way.size, 1))) if way.together else 1
-    solved = _solved(output, way.first, weights) if step < m else {}
+    solved = _solved(outputs, way.first, weights) if step < m else {}
 
-    def pull(weight: Tensor, *found: Tensor, keep: bool = True) -> tuple[Tensor | None, ...]:
-        with _known(tuple(solved), found):
-            return torch.autograd.grad(output, wanted, weight, retain_graph=keep, allow_unused=True)
+    def pull(*column: Tensor, keep: bool = True) -> tuple[Tensor | None, ...]:
+        with _known(tuple(solved), column[count:]):
+            return torch.autograd.grad(
+                outputs, wanted, column[:count], retain_graph=keep, allow_unused=True
+            )
 
     pieces = []
     for start in range(0, m, step):
         part, keep = slice(start, start + step), retain or start + step < m
-        some = [weights[part], *(x[part] for x in solved.values())]
+        some = [x[part] for x in (*weights, *solved.values())]
         if len(some[0]) == 1:
             grads = pull(*(x[0] for x in some), keep=keep)
             pieces.append(tuple(None if g is None else g.unsqueeze(0) for g in grads))
@@ -157,13 +167,16 @@ def _mapped(
     return tuple(next(found) if one else None for one in there)
 
 
-def _solved(output: Tensor, nodes: Sequence[Any], weights: Tensor) -> dict[Any, Tensor]:
+def _solved(
+    outputs: Sequence[Tensor], nodes: Sequence[Any], weights: Sequence[Tensor]
+) -> dict[Any, Tensor]:
     """Return the adjoint solutions ``[m, ...]`` at nodes that cotangents ``[m, *output]`` arrive at."""
     if not nodes:
         return {}
     edges = [GradientEdge(node, 0) for node in nodes]
     arrived = [
-        torch.autograd.grad(output, edges, w, retain_graph=True, allow_unused=True) for w in weights
+        torch.autograd.grad(outputs, edges, column, retain_graph=True, allow_unused=True)
+        for column in zip(*weights, strict=True)
     ]
     return {
         node: node._forward_cls.solve_adjoint(node, torch.stack(column))
@@ -184,21 +197,23 @@ def _known(nodes: Sequence[Any], solved: Sequence[Tensor]) -> Iterator[None]:
             node.solved = None
 
 
-def _way(number: Tensor) -> _Way:
-    nodes = _reached([number.grad_fn])
+def _way(numbers: Sequence[Tensor]) -> _Way:
+    nodes = _reached([number.grad_fn for number in numbers])
     custom = [node for node in nodes if hasattr(node, "_forward_cls")]
-    solves = [node for node in custom if hasattr(node._forward_cls, "solve_adjoint")]
-    behind = _reached([f for node in solves for f, _ in node.next_functions])
+    dear = [node for node in custom if hasattr(node, "nbytes")]
+    behind = _reached([f for node in dear for f, _ in node.next_functions])
+    first = (node for node in dear if node not in behind)
     return _Way(
-        frozenset(solves),
-        tuple(node for node in solves if node not in behind),
+        frozenset(dear),
+        tuple(node for node in first if hasattr(node._forward_cls, "solve_adjoint")),
         all(_takes_many(node._forward_cls) for node in custom),
-        max((node.nbytes for node in solves), default=0),
+        max((node.nbytes for node in dear), default=0),
     )
 
 
 def _takes_many(kind: Any) -> bool:
-    return kind.vmap is not torch.autograd.Function.vmap or getattr(kind, "pulls_many", False)
+    found: bool = getattr(kind, "pulls_many", kind.vmap is not torch.autograd.Function.vmap)
+    return found
 
 
 def _reached(ahead: list[Any]) -> dict[Any, None]:

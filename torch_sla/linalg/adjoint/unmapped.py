@@ -24,6 +24,9 @@ class Unmapped(torch.autograd.Function):
     mapped: ClassVar[str]
     """What it computes, for the error."""
 
+    pulls_many: ClassVar[bool] = False
+    """Whether its backward takes many cotangents all the same, see `torch_sla.linalg.adjoint.jacobian`."""
+
     @classmethod
     def vmap(cls, *_: Any) -> NoReturn:
         raise no_vmap(cls.mapped)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse
+from torch_sla.linalg.sparse.slices import matrix_slice
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -110,16 +112,22 @@ def load_dsparse(
     *,
     comm: Communicator | None = None,
 ) -> DSparseTensor:
-    """Read what `save_dsparse` or `save_distributed` wrote, into as many parts as are wanted.
+    """Read what `save_dsparse` or `save_distributed` wrote, or a matrix in one file, into as many parts as are wanted.
 
     Where `torch.distributed` runs, all processes call it together and each gets its parts, one by default; else
     one process gets all. Another number of parts than was written merges neighbouring parts, or splits them.
+
+    Of one file (``.npz`` of this library or of SciPy, ``.safetensors``, ``.mtx``) a part is a run of rows, and each
+    process reads its share of the file: rows, or entries that are then sent to who owns them. Compressed archives are
+    decompressed by every process, and only the share is kept.
 
     Raises
     ------
     ArgumentError
         When a file is missing, damaged or of a later version.
     """
+    if Path(directory).suffix in (".npz", ".safetensors", ".mtx") and not Path(directory).is_dir():
+        return _in_runs(Path(directory), comm or _default_comm(num_partitions, 4), device)
     header = _manifest(Path(directory))
     if comm is None:
         comm = _default_comm(num_partitions, len(header["parts"]))
@@ -178,13 +186,22 @@ def load_sparse_as_partition(
 ) -> DSparseMatrix:
     """Read a matrix from one file (``.npz``, ``.safetensors``, ``.mtx``) and take the part of one rank.
 
-    Every process reads the whole file; `save_distributed` it once where that is too much.
+    With ``partition_method="simple"`` the part is a run of rows and no process reads more than its share, where every
+    rank takes its own; see `load_dsparse`. To choose parts by their graph every process reads the whole file;
+    `save_distributed` it once where that is too much.
     """
-    A = load_sparse(path, device)
-    values, row, col = A.values, A.row_indices, A.col_indices
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if running:
         rank = torch.distributed.get_rank() if rank is None else rank
         world_size = torch.distributed.get_world_size() if world_size is None else world_size
+        own = (rank, world_size) == (
+            torch.distributed.get_rank(),
+            torch.distributed.get_world_size(),
+        )
+        if own and partition_method in ("simple", "contiguous"):
+            return load_dsparse(path, device=device or "cpu")[rank]
+    A = load_sparse(path, device)
+    values, row, col = A.values, A.row_indices, A.col_indices
     if rank is None or world_size is None:
         raise ArgumentError("give `rank` and `world_size`, or start the program with torchrun")
     from torch_sla.linalg.distributed.part import DSparseMatrix
@@ -325,6 +342,26 @@ def _loaded(
         comm=comm,
         near_nullspace=torch.cat(near).to(device) if near else None,
     )
+
+
+def _in_runs(path: Path, comm: Communicator, device: torch.device | str) -> DSparseTensor:
+    """Read a share of one file, and own a run of rows for each part."""
+    first, last = comm.held.start, comm.held.stop
+    found = matrix_slice(path, first, last, comm.parts)
+    n, m = found.shape
+    if n != m:
+        raise ArgumentError(f"`path`: a matrix in parts is square, {str(path)!r} is {n} x {m}")
+    read, said = found.nnz
+    total = int(comm.reduce(torch.tensor([read], device=device)))
+    if total != said:
+        raise ArgumentError(f"{str(path)!r} announces {said} entries and holds {total}")
+    edge = found.edge
+    ends = [n // edge * p // comm.parts * edge for p in range(first, last + 1)]
+    owned = [torch.arange(a, b, device=device) for a, b in pairwise(ends)]
+    near = None if found.near_nullspace is None else found.near_nullspace.to(device)
+    values, row, col = (t.to(device) for t in (found.values, found.row, found.col))
+    del found
+    return DSparseTensor.from_local(values, row, col, (n, m), owned, comm=comm, near_nullspace=near)
 
 
 def _sources(part: int, parts: int, rows: list[int]) -> list[tuple[int, int, int]]:

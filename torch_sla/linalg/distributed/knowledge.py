@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.sharding import Sharding
+
 __all__ = ["Knowledge", "find_out"]
+
+_ROWS = 1 << 16  # that are worked on at a time, at least
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,12 @@ def find_out(sharding: Sharding, values: Tensor) -> Knowledge:
     eps = torch.finfo(values.dtype).eps
     n = sharding.rows.start + torch.arange(sharding.rows.n_held, device=values.device)
     x = (1.5 + torch.cos(1.7 * n.double() + 0.3)).to(values.dtype).unsqueeze(1)
-    # What is made for the adjoint products here goes with them.
-    split = sharding.split.bare()
-    A = Product(sharding, values, split)
-    there, back = A(x), A.adjoint(x)
-    del A
+    # No second pattern for the adjoint products: they are taken once.
+    there, back = sharding.product(values, x), _adjoint(sharding, values, x)
     sizes = values.abs()
-    A = Product(sharding, sizes, split)
     positive = x.abs().to(sizes.dtype)
-    limit = 32 * eps * (A(positive) + A.adjoint(positive))
-    del A, split, sizes
+    limit = 32 * eps * (sharding.product(sizes, positive) + _adjoint(sharding, sizes, positive))
+    del sizes
     asymmetric = ((there - back).abs() > limit).any()
     not_positive = ~(d > 0).all()
     not_dominant = ~(d > off * (1 + 8 * eps)).all()
@@ -71,3 +72,19 @@ def find_out(sharding: Sharding, values: Tensor) -> Knowledge:
     elif dominant:
         definite = True
     return Knowledge(hermitian, definite, float(found[3]))
+
+
+def _adjoint(sharding: Sharding, values: Tensor, x: Tensor) -> Tensor:
+    """Return ``Aᴴ x`` for ``[n_held, 1]``, some rows at a time."""
+    pattern, own = sharding.pattern, sharding.columns.n_held
+    n = pattern.shape[0]
+    y = x.new_zeros(pattern.shape[1])
+    step = max(-(-n // 64), _ROWS)
+    for begin in range(0, n, step):
+        crow = pattern.crow[begin : begin + step + 1]
+        first, last = int(crow[0]), int(crow[-1])
+        factor = torch.repeat_interleave(
+            x[begin : begin + step, 0], crow.diff(), output_size=last - first
+        )
+        y.index_add_(0, pattern.ccol[first:last], factor * values[first:last].conj())
+    return y[:own].unsqueeze(1) + sharding.halo.give_back(y[own:].unsqueeze(1))

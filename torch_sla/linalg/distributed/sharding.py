@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -46,13 +46,6 @@ class Split:
     inner: Pattern
     outer: Pattern
     rows: Tensor
-
-    def bare(self) -> Split:
-        """Return the same without what was made of the patterns."""
-        inner, outer = (
-            Pattern(p.crow, p.ccol, p.shape, (), None) for p in (self.inner, self.outer)
-        )
-        return replace(self, inner=inner, outer=outer)
 
 
 class Sharding:
@@ -159,6 +152,10 @@ class Sharding:
         """Return ``A x`` for slot values and ``x`` ``[n_held, K]``, differentiable to any order."""
         return matmul(values, self.extend(x), self.pattern.slots)
 
+    def product(self, values: Tensor, x: Tensor) -> Tensor:
+        """Return ``A x`` as `apply` does, once and not recorded."""
+        return _multiply(self.pattern, values, torch.cat([x, self.halo.fetch(x)]))
+
     @property
     def column_places(self) -> Tensor:
         """Place of every column of the pattern."""
@@ -191,10 +188,15 @@ class Sharding:
             rows,
         )
 
+    @property
+    def lattice(self) -> LatticeOfParts | None:
+        """The lattice behind the pattern; all processes ask together."""
+        # Kept by the slots: where entries are in order on one process only, they all remember it or none does.
+        return self.slots._lattice
+
     @cached_property
     @outside_transforms
-    def lattice(self) -> LatticeOfParts | None:
-        """The lattice behind the pattern, where parts are boxes or runs of it; all processes ask together."""
+    def _lattice(self) -> LatticeOfParts | None:
         from torch_sla.linalg.distributed.lattice.finding import find_lattice_of_parts
 
         return find_lattice_of_parts(self)
@@ -258,12 +260,10 @@ class Product:
     ----------
     sharding, values
         The matrix, slot values ``[nnz_csr]``.
-    split
-        Instead of `Sharding.split`, which keeps what is made of it for the adjoint.
     """
 
-    def __init__(self, sharding: Sharding, values: Tensor, split: Split | None = None) -> None:
-        self.sharding, self._split = sharding, split or sharding.split
+    def __init__(self, sharding: Sharding, values: Tensor) -> None:
+        self.sharding, self._split = sharding, sharding.split
         self._inner, self._outer = sharding.divide(values.detach().resolve_conj())
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, PlanError, Result, SolveError
-from torch_sla.linalg.distributed.precond.base import default_preconditioner, make, name_of
+from torch_sla.linalg.distributed.precond.base import (
+    SMALL,
+    WHOLE,
+    default_preconditioner,
+    make,
+    name_of,
+)
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.info import SolveInfo
@@ -97,6 +103,7 @@ class PartSolver:
         self.adjoint_info = SolveInfo(backend="pytorch")
         self._print: int | None = None
         self._made: dict[str, Any] = {}
+        self._lost: list[str] = []  # what was given up
 
     starts = False
 
@@ -171,7 +178,11 @@ class PartSolver:
         mark = fingerprint(values)
         if self._print is None:
             self._print = mark
-            bad = values.new_tensor([float(not bool(torch.isfinite(values).all()))]).real
+            # The largest entry, and no mask as long as the values.
+            most = (
+                torch.linalg.vector_norm(values, torch.inf) if values.numel() else values.real.sum()
+            )
+            bad = (~torch.isfinite(most)).reshape(1).to(values.real.dtype)
             if float(self.sharding.rows.comm.reduce(bad, "max")) > 0:
                 raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
             return
@@ -202,17 +213,30 @@ class PartSolver:
         if self.request.method != "auto":
             return (self.request.method,)
         k = self.knowledge
-        if k.hermitian:
-            return ("minres", "gmres") if k.definite is False else ("cg", "minres", "gmres")
-        return ("gmres",)
+        if not k.hermitian:
+            return ("gmres",)
+        within = SMALL < self.sharding.rows.n <= WHOLE and self._nullspace is None
+        # A factor of all ends in an iteration where MINRES, without preconditioner, takes hundreds.
+        factor = within and self.request.preconditioner == "auto"
+        indefinite = ("gmres",) if factor else ("minres", "gmres")
+        return indefinite if k.definite is False else ("cg", *indefinite)
 
     def _preconditioner(self, method: str, values: Tensor) -> tuple[str, Any]:
-        wanted = self.request.preconditioner
-        if isinstance(wanted, str) and wanted == "auto":
+        wanted, notes = self.request.preconditioner, self._lost
+        automatic = isinstance(wanted, str) and wanted == "auto"
+        if automatic:
             wanted = default_preconditioner(method, self.sharding, values, self.knowledge)
+            wanted = "schwarz" if wanted == "gathered" and notes else wanted
         name = name_of(wanted)
         if name not in self._made:
-            self._made[name] = make(wanted, self.sharding, values, self._near)
+            try:
+                self._made[name] = make(wanted, self.sharding, values, self._near)
+            except SolveError as error:
+                # All processes are here together: they were told what is wrong with the factors.
+                if not automatic or name != "gathered" or error.result is Result.NONFINITE:
+                    raise
+                notes.append(f"gathered: {error.detail or error.result.name.lower()}")
+                return self._preconditioner(method, values)
         return name, self._made[name]
 
     def _one(
@@ -236,7 +260,7 @@ class PartSolver:
             M = _projected(M, self._nullspace)
         options = KrylovOptions(rtol=rtol, atol=atol, maxiter=request.maxiter)
         info = SolveInfo(backend="pytorch", method=method, preconditioner=name)
-        info.notes += list(getattr(made, "notes", ()))
+        info.notes += [*self._lost, *getattr(made, "notes", ())]
         run = METHODS[method]
         x, best, least = x0, torch.zeros_like(b), float("inf")
         for _ in range(_RESTARTS):

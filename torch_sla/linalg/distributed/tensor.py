@@ -30,6 +30,7 @@ from torch_sla.linalg.distributed.pieces import (
 )
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -169,26 +170,35 @@ class DSparseTensor:
     def from_sparse_tensor(
         cls, A: SparseTensor, num_partitions: int = 4, **options: Any
     ) -> DSparseTensor:
-        """Cut a `SparseTensor`; blocks are written out, and stay in one part. Options as for the class."""
+        """Cut a `SparseTensor`; blocks are written out, and stay in one part. Options as for the class.
+
+        Unknowns of a node stay together, too, where coordinates of nodes travel with the matrix; their rigid motions
+        are its near-nullspace then.
+        """
         if A.is_batched:
             raise ArgumentError("a matrix in parts has no batch; take one member")
-        if not A.is_block:
-            known = A.declared
-            options.setdefault("coords", known.coordinates)
-            options.setdefault("near_nullspace", known.near_nullspace)
-            return cls(
-                A.values, A.row_indices, A.col_indices, tuple(A.shape), num_partitions, **options
-            )
-        pattern, values = A.flat_slots()
-        edge = A.pattern.block[0]
-        if options.get("partition_ids") is None:
+        known = A.declared
+        pattern, values = A.flat_slots() if A.is_block else (A.pattern, A.values)
+        n, x = int(A.flat_shape[0]), known.coordinates
+        edge = A.pattern.block[0] if A.is_block else 1
+        if edge == 1 and x is not None and 1 < x.shape[-1] == n // max(len(x), 1):
+            edge = x.shape[-1]
+        options.setdefault("near_nullspace", chosen_near_nullspace(None, known, n))
+        if edge == 1 or (x is not None and len(x) * edge == n):
+            options.setdefault("coords", x)
+        if edge > 1 and options.get("partition_ids") is None:
             rows, cols = A.row_indices, A.col_indices
-            method, coords = options.pop("partition_method", "auto"), options.pop("coords", None)
+            if not A.is_block:
+                rows, cols = (torch.div(t, edge, rounding_mode="floor") for t in (rows, cols))
+            where = options.pop("coords", None)
             part = choose_parts(
-                rows, cols, A.sparse_shape[0], num_partitions, coords=coords, method=method
+                *(rows, cols, n // edge, num_partitions),
+                coords=where if where is None or len(where) != n else where[::edge],
+                method=options.pop("partition_method", "auto"),
             )
             options["partition_ids"] = part.repeat_interleave(edge)
-        return cls(values, pattern.row, pattern.col, pattern.shape, num_partitions, **options)
+        row, col = (pattern.row, pattern.col) if A.is_block else (A.row_indices, A.col_indices)
+        return cls(values, row, col, (n, n), num_partitions, **options)
 
     @classmethod
     def from_device_mesh(

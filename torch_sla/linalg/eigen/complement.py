@@ -34,7 +34,9 @@ def complement_solve(
     V: Tensor,
     R: Tensor,
 ) -> Tensor:
-    """Return ``Y`` ``[n, k]`` with ``Vᴴ M Y = 0``; `R` must satisfy ``Vᴴ R = 0``.
+    """Return ``Y`` ``[n, j]`` with ``Vᴴ M Y = 0``; `R` must satisfy ``Vᴴ R = 0``.
+
+    `w` ``[j]`` has the eigenvalue of each right-hand side, and `V` all vectors that were computed.
 
     Small problems use a full dense decomposition. Otherwise each cluster of eigenvalues has one factor of
     ``A - (λ + δ) M``, and iterative refinement projected on the complement removes the shift: it

@@ -178,7 +178,7 @@ class LaneFactor:
         b = plain(b, self.dtype)
         expect_shape(b, "b", (members.numel(), self.analysis.n, b.shape[-1]))
         work = 2 * self.analysis.factor_nnz * members.numel() * b.shape[-1] // 4
-        return b, empty(tuple(b.shape), self.dtype), resolve_threads(threads, work)
+        return b, empty(tuple(b.shape), self.dtype, again=True), resolve_threads(threads, work)
 
     def extract(self, member: int, *, positive: bool) -> Factor:
         """Return the factor of one member by itself: Cholesky's where its pivots are `positive`, else ``L D Lᵀ``."""

@@ -336,7 +336,7 @@ def sampled_product(
     elif not (runs_compiled(u, v, crow) and dtype in VALUES):
         s = fallback.sampled_product(crow, ccol, -u if negative else u, v)
     else:
-        s = empty((u.shape[0], ccol.numel()), dtype)
+        s = empty((u.shape[0], ccol.numel()), dtype, again=True)
         work = u.shape[0] * ccol.numel() * u.shape[2]
         compiled.sampled_product(
             crow.numpy(),

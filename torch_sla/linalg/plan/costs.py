@@ -53,7 +53,7 @@ _FRONT_PASS, _SEVERAL, _EACH = 0.3, 2.3, 0.16
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
 _BASIS = {
-    ("pytorch", "cg"): (9.0, 0.0),
+    ("pytorch", "cg"): (6.8, 0.0),
     ("pytorch", "bicgstab"): (25.0, 0.0),
     ("pytorch", "minres"): (20.0, 0.0),
     ("pytorch", "gmres"): (6.0, 2.0),
@@ -84,10 +84,10 @@ _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 # How often vectors side by side are read and written, in terms of one that fused kernels pass over.
 _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
-# side that goes through the levels with others, in terms of one alone.
-_REGULAR, _BESIDE = 0.45, 0.75
+# side that goes through the levels with others, in terms of one alone: indices are read once, stencils have none.
+_REGULAR, _BESIDE, _BESIDE_LATTICE = 0.45, 0.35, 1.0
 # What each further entry of the blocks of nodes saves: they share an index, and an aggregate.
-_BLOCKED = 0.45
+_BLOCKED = 0.3
 # A preconditioner that is given is called back by other libraries, in terms of calls.
 _CALLED_BACK = 60.0
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
@@ -369,14 +369,15 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     # Levels in single precision, with their transfers.
     held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
     slow = machine.slowdown(held + facts.nnz * (size + 4))
-    step, made = entries * cycle * slow, setup * entries * slow + 1e-3
+    step, made = entries * cycle * slow, setup * entries * (1.0 if lattice else slow) + 1e-3
     if facts.device == "cpu" or not lattice:  # elsewhere an iteration is one launch
         step += 10 * machine.call
     if facts.device != "cpu":
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
     if method.name == "cg":
-        step *= 1 if columns == 1 else _BESIDE
+        beside = _BESIDE_LATTICE if lattice else _BESIDE
+        step *= 1 if columns == 1 else beside
     else:
         # The product and the vectors of the method itself, of which bicgstab takes half in a cycle.
         calls, passes = _STEPS.get(("pytorch", method.name), _STEP)

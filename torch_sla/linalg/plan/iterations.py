@@ -79,7 +79,8 @@ def cycles(facts: Facts, method: str) -> float:
         return found if method == "bicgstab" else 1.2 * found
     # Known to be a matrix like that of diffusion, or only known to be symmetric.
     graph = 2.2 if facts.positive_definite else 2.6
-    found = (1.35 if facts.lattice else graph) * digits
+    lattice = 0.8 + 0.2 * min(max(facts.dimension, 2.0), 3.0)
+    found = (lattice if facts.lattice else graph) * digits
     if facts.dominance > 0:
         found = min(found, 0.4 * _bound(facts.dominance, rtol))
     return found if method == "cg" else 1.3 * found

@@ -98,9 +98,9 @@ class MachineModel:
     ordering: float = 4e-8
     dissection: float = 1e-7
     coarsening: float = 8e-8
-    cycle: float = 5.5e-9
-    lattice_coarsening: float = 1.15e-8
-    lattice_cycle: float = 1.1e-9
+    cycle: float = 6e-9
+    lattice_coarsening: float = 7e-9
+    lattice_cycle: float = 7.2e-10
     solve: float = 5e-4
     memory: float = 16e9
 

@@ -79,7 +79,7 @@ def save_sparse(
         return
     if tensors["values"].is_complex():
         raise ArgumentError("safetensors cannot hold complex values here; save to .npz")
-    _safetensors().save_file(tensors, str(target), {"header": json.dumps(header)})
+    safetensors_library().save_file(tensors, str(target), {"header": json.dumps(header)})
 
 
 def load_sparse(
@@ -114,7 +114,7 @@ def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
         return _read(source, with_tensors=False)[0]
     from scipy.io import mminfo
 
-    rows, columns, entries, layout, field, symmetry = mminfo(_present(source))
+    rows, columns, entries, layout, field, symmetry = mminfo(present(source))
     return {
         "format": "matrix-market",
         "shape": [rows, columns],
@@ -164,7 +164,7 @@ def load_mtx(
     from scipy.io import mmread
     from scipy.sparse import coo_array, issparse
 
-    _check_counts(_present(Path(path)))
+    _check_counts(present(Path(path)))
     matrix = mmread(Path(path))
     coo = matrix if issparse(matrix) else coo_array(matrix)
     if dtype is None:
@@ -179,7 +179,7 @@ def _known(path: str | PathLike[str]) -> Path:
     return target
 
 
-def _present(path: Path) -> Path:
+def present(path: Path) -> Path:
     if not path.is_file():
         raise ArgumentError(f"`path`: there is no file {str(path)!r}")
     return path
@@ -205,7 +205,7 @@ def _of_scipy(source: Path) -> Any:
     from scipy.sparse import load_npz
 
     try:
-        with _present(source).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with present(source).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not {"format", "shape", "data"} <= set(archive.files):
                 return None
         return load_npz(source)
@@ -214,7 +214,7 @@ def _of_scipy(source: Path) -> Any:
 
 
 def _read(source: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    _present(source)
+    present(source)
     tensors: dict[str, Tensor] = {}
     if source.suffix == ".npz":
         import numpy as np
@@ -224,7 +224,7 @@ def _read(source: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str
             if with_tensors:
                 tensors = {n: torch.from_numpy(archive[n]) for n in archive.files if n != "header"}
     else:
-        library = _safetensors()
+        library = safetensors_library()
         try:
             opened = library.safe_open(str(source), "pt")
         except library.error as error:
@@ -243,7 +243,7 @@ def _read(source: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str
     return header, tensors
 
 
-def _safetensors() -> Any:
+def safetensors_library() -> Any:
     try:
         import safetensors
         import safetensors.torch

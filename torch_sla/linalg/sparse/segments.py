@@ -75,8 +75,11 @@ class SegmentMap:
 
     @cached_property
     @outside_transforms
-    def _order(self) -> tuple[Tensor, Tensor]:
-        return kernels.segment_order(self.target, self.n_targets)
+    def _order(self) -> tuple[Tensor | None, Tensor]:
+        """Offsets of segments, and sources by segment; no offsets where every segment has one source."""
+        offsets, order = kernels.segment_order(self.target, self.n_targets)
+        one = self.n_sources == self.n_targets and bool((offsets[1:] - offsets[:-1] == 1).all())
+        return None if one else offsets, order
 
     @cached_property
     @outside_transforms
@@ -84,17 +87,20 @@ class SegmentMap:
         """Sources of the largest segment; None on the CPU, where nothing asks for it."""
         if self.target.is_cpu or not self.n_targets:
             return None
-        return int(self._order[0].diff().amax())
+        offsets = self._order[0]
+        return 1 if offsets is None else int(offsets.diff().amax())
 
     @property
     def nbytes(self) -> int:
         """Bytes held, the lazily made sorted order included once it exists."""
         held = [self.target, *self.__dict__.get("_order", ())]
-        return sum(t.numel() * t.element_size() for t in held)
+        return sum(t.numel() * t.element_size() for t in held if t is not None)
 
     def sum_values(self, x: Tensor) -> Tensor:
         """Sum without recording: ``[B, n_sources, k] -> [B, n_targets, k]``."""
         offsets, order = self._order
+        if offsets is None:
+            return kernels.gather(x, order)
         return kernels.segment_sum(x, offsets, order, longest=self._longest)
 
     def gather_values(self, y: Tensor) -> Tensor:

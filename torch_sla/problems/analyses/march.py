@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import SolveError
+from torch_sla.linalg.adjoint.jacobian import pulled
 from torch_sla.problems.analyses.course import Course, Kept
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Course", "March"]
 
 Records = dict[str, Tensor]
+
+# How much more room many cotangents may take than in the adjoint of one solve.
+_MORE = 4
 
 
 class March:
@@ -179,7 +183,7 @@ class March:
         shared: Sequence[Tensor],
         grads: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
-        """Return the gradients of start and shared tensors, from those of the last state and the records."""
+        """Return gradients ``[m, ...]`` of start and shared tensors, from those of the last state and the records."""
         count = len(start)
         with torch.no_grad():
             _, plain = self.parts([x.detach() for x in (*start, *shared)])
@@ -206,7 +210,10 @@ def _stopped(t: float) -> str:
 
 
 class _Pull:
-    """Backward through the steps, adding up the gradients of what they share."""
+    """Backward through the steps, adding up the gradients of what they share.
+
+    All cotangents and gradients have one dimension more in front: many of them go through the same steps.
+    """
 
     def __init__(
         self,
@@ -283,7 +290,7 @@ class _Pull:
             grad = self.grads[name]
             if grad is not None and row is not None:
                 outputs.append(value)
-                grads.append(grad[row])
+                grads.append(grad[:, row])
 
     def _grad(
         self, outputs: list[Tensor], grads: list[Tensor | None], own: State
@@ -295,9 +302,7 @@ class _Pull:
         if not pairs:
             return [None] * len(own)
         values, weights = zip(*pairs, strict=True)
-        found = torch.autograd.grad(
-            values, [*own, *self.shared], weights, allow_unused=True, retain_graph=True
-        )
+        found = pulled(values, [*own, *self.shared], weights)
         for place, grad in zip(self._places, found[len(own) :], strict=True):
             self.found[place] = _plus(self.found[place], grad)
         return list(found[: len(own)])
@@ -306,9 +311,13 @@ class _Pull:
 class Marched(torch.autograd.Function):
     """State at the start, shared tensors and values -> last state and records."""
 
+    pulls_many = True  # see `torch_sla.linalg.adjoint.jacobian`
+
     @staticmethod
     def forward(ctx: Any, march: March, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.march = march
+        # All steps are done again for what goes through them together, so that this may be more.
+        ctx.nbytes = max(x.nbytes for x in inputs) // _MORE
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs)
         start, grid = march.parts([x.detach() for x in inputs])
@@ -321,13 +330,64 @@ class Marched(torch.autograd.Function):
         march, needed = ctx.march, ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_recorded(march, ctx.saved_tensors, needed, grads)
-        own = [
-            x.detach().requires_grad_(need)
-            for x, need in zip(ctx.saved_tensors, needed, strict=True)
+        return None, *MarchedAdjoint.apply(march, needed, len(grads), *grads, *ctx.saved_tensors)
+
+
+class MarchedAdjoint(torch.autograd.Function):
+    """Cotangents of the last state and the records -> those of the inputs, without derivatives of their own.
+
+    Under ``vmap`` many cotangents go through the same steps.
+    """
+
+    @staticmethod
+    def forward(
+        march: March, needed: Sequence[bool], count: int, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        grads = [None if g is None else g.unsqueeze(0) for g in tensors[:count]]
+        rows = _rows(march, needed, grads, tensors[count:])
+        return tuple(None if row is None else row[0] for row in rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        del ctx, inputs, output
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        march: March,
+        needed: Sequence[bool],
+        count: int,
+        *tensors: Tensor | None,
+    ) -> Any:
+        grads, dims = tensors[:count], in_dims[3 : 3 + count]
+        spread = [
+            None
+            if g is None
+            else g.expand(info.batch_size, *g.shape)
+            if d is None
+            else g.movedim(d, 0)
+            for g, d in zip(grads, dims, strict=True)
         ]
-        start, grid = march.parts(own)
-        found = march.pull(grid, start, own[len(start) :], grads)
-        return None, *(g if need else None for g, need in zip(found, needed, strict=True))
+        rows = _rows(march, needed, spread, tensors[count:])
+        return rows, tuple(None if row is None else 0 for row in rows)
+
+
+def _rows(
+    march: March,
+    needed: Sequence[bool],
+    grads: Sequence[Tensor | None],
+    inputs: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """Pull cotangents ``[m, ...]`` back to the inputs."""
+    own = [
+        x.detach().requires_grad_(need)
+        for x, need in zip(inputs, needed, strict=True)
+        if x is not None
+    ]
+    start, grid = march.parts(own)
+    found = march.pull(grid, start, own[len(start) :], grads)
+    return tuple(g if need else None for g, need in zip(found, needed, strict=True))
 
 
 def _recorded(

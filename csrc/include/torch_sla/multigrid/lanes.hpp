@@ -54,7 +54,16 @@ struct Lanes {
   }
   template <class W>
   explicit Lanes(const Lanes<W, K>& o) {
-    for (int k = 0; k < K; ++k) (*this)[k] = V(o[k]);
+#if defined(__GNUC__)
+    typedef W From __attribute__((vector_size(K * sizeof(W))));
+    typedef V To __attribute__((vector_size(K * sizeof(V))));
+    From from;
+    std::memcpy(&from, o.p, sizeof from);
+    const To to = __builtin_convertvector(from, To);
+    std::memcpy(p, &to, sizeof to);
+#else
+    for (int k = 0; k < K; ++k) p[k] = V(o.p[k]);
+#endif
   }
   V& operator[](int k) { return reinterpret_cast<V*>(p)[k]; }
   V operator[](int k) const { return reinterpret_cast<const V*>(p)[k]; }

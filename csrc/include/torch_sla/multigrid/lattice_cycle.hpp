@@ -129,17 +129,21 @@ struct LatticeRunner {
     residual_chunk(a, count, offset, f, x,
                    [&](int lane, const typename Unit::type& r) { Unit::store(acc + lane, r); });
   }
-  // y = x + M (f - A x) over one chunk; adds f . y to `dot`, where there is one.
+  // y = x + M (f - A x) over one chunk; adds f . y to `dot`, where there is one: rows of one place in their pack
+  // first, so that a column among others has the bits that it has alone.
   static void relax_chunk(const V* a, int count, const std::int64_t* offset, const X* f, const X* x, const V* m, X* y,
                           Sum<X>* dot) {
-    typename Unit::type part = Unit::load(f);
-    part -= part;
+    constexpr int places = Pack<V>::width / Unit::width;
+    typename Unit::type part[places] = {};
     residual_chunk(a, count, offset, f, x, [&](int lane, const typename Unit::type& r) {
       const typename Unit::type made = Unit::load(x + lane) + Unit::coefficients(m + lane) * r;
       Unit::store(y + lane, made);
-      part += Unit::load(f + lane) * made;
+      part[lane / Unit::width % places] += Unit::load(f + lane) * made;
     });
-    if (dot) *dot += Unit::sum(part);
+    if (!dot) return;
+    Sum<X> sum = Unit::sum(part[0]);
+    for (int k = 1; k < places; ++k) sum += Unit::sum(part[k]);
+    *dot += sum;
   }
 
   Sum<X> relax(std::size_t i, bool dot) {

@@ -32,9 +32,9 @@ inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x,
       const X* xj = x + std::int64_t(A.col[s]) * b;
       prefetch(a);
       for (int r = 0; r < b; ++r) {
-        X sum = acc[r];
-        for (int c = 0; c < b; ++c) sum -= a[r * b + c] * xj[c];
-        acc[r] = sum;
+        X sum = a[r * b] * xj[0];  // apart, so that blocks wait for each other once
+        for (int c = 1; c < b; ++c) sum += a[r * b + c] * xj[c];
+        acc[r] -= sum;
       }
     }
   }

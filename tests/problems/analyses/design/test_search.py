@@ -22,6 +22,7 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     Probe,
+    RectangleMesh,
     Solver,
     SweepProblem,
     Variable,
@@ -388,3 +389,28 @@ def test_the_same_on_a_device(tmp_path) -> None:
     assert found.design["kappa"].device.type == "cpu"
     assert torch.allclose(found.design["kappa"], here.design["kappa"], rtol=1e-5)
     assert torch.equal(there.solve(resume=tmp_path).unknowns, found.unknowns)
+
+
+def test_the_best_design_is_returned_and_no_other_run_is_continued(tmp_path) -> None:
+    """Moving asymptotes swing about a kink; what goes on is the run, not the best design."""
+    problem = DesignProblem(
+        of=PoissonProblem(
+            mesh=RectangleMesh(cells=(3, 3)),
+            source=Parameter("q", default=1.0),
+            boundary=[Dirichlet(["left", "right"], 0.0)],
+            outputs=[Integral("i", "u")],
+        ),
+        variables=[Variable("q", bounds=(0.0, 4.0), initial=0.7)],
+        objective="abs(i - 0.083)",
+        optimizer=MMA(max_iterations=3, asymptote_shrink=1.0),
+    )
+    found = problem.solve(folder=tmp_path / "a")
+    values = found.history["objective"]
+    assert found.objective == min(values) < values[-1]
+    assert float((found["i"] - 0.083).abs()) == pytest.approx(found.objective, rel=1e-9)
+    assert "led to the best design" in found.reason
+    longer = problem.updated(optimizer=MMA(max_iterations=5, asymptote_shrink=1.0))
+    whole = longer.solve(folder=tmp_path / "b")
+    resumed = longer.solve(resume=tmp_path / "a")
+    assert resumed.history["objective"] == whole.history["objective"]
+    assert resumed.objective == whole.objective

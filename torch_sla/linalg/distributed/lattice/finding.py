@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.lattice.boxes import Box, Triple, slabs
 from torch_sla.linalg.distributed.lattice.grid import Grid
+from torch_sla.linalg.distributed.lattice.rearranged import Rearranged, nearest_boxes, numbered
 from torch_sla.linalg.kernels.lattice_detect import candidates
 from torch_sla.linalg.kernels.stencils import Lattice, step
 
@@ -44,7 +44,7 @@ class LatticeOfParts:
 
     lattice: Lattice
     grid: Grid
-    shift: _Shift | None
+    shift: Rearranged | None
     names: Tensor
 
     def stencils(
@@ -85,43 +85,11 @@ class LatticeOfParts:
         return x if self.shift is None else self.shift.back(x)
 
 
-class _Shift:
-    """Moves runs of points between two layouts of one order: at their ends, processes own different points."""
-
-    def __init__(self, rows: Layout, boxes: Layout) -> None:
-        self._there, self._back = _Ends(rows, boxes), _Ends(boxes, rows)
-
-    def there(self, x: Tensor) -> Tensor:
-        return self._there(x)
-
-    def back(self, x: Tensor) -> Tensor:
-        return self._back(x)
-
-
-class _Ends:
-    def __init__(self, source: Layout, target: Layout) -> None:
-        a, b = source.start, source.start + source.n_held
-        c, d = target.start, target.start + target.n_held
-        before = torch.arange(c, max(c, min(a, d)), device=source.device)
-        after = torch.arange(min(max(b, c), d), d, device=source.device)
-        if a >= d or b <= c:  # nothing stays
-            before, after = torch.arange(c, d, device=source.device), after[:0]
-        places = torch.cat([before, after])
-        part = min(source.comm.held.start, source.comm.parts - 1)
-        self._halo = Halo(source, places, torch.full_like(places, part))
-        self._before = len(before)
-        self._stays = slice(max(a, c) - a, max(min(b, d), max(a, c)) - a)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        new = self._halo.fetch(x)
-        return torch.cat([new[: self._before], x[self._stays], new[self._before :]])
-
-
 def find_lattice_of_parts(sharding: Sharding) -> LatticeOfParts | None:
-    """Return the lattice whose neighbours the entries join, where each part owns a box of it, or a run of points.
+    """Return the lattice whose neighbours the entries join; None where there is no such lattice.
 
-    All processes call it together and come to the same answer. None where there is no such lattice, and where parts
-    are of another form.
+    Boxes are those of the parts, where these own boxes; layers for parts that own runs of points; else boxes near to
+    what parts own. All processes call it together and come to the same answer.
     """
     rows, comm = sharding.rows, sharding.rows.comm
     if rows.n < 3 or not sharding.square:
@@ -134,16 +102,24 @@ def find_lattice_of_parts(sharding: Sharding) -> LatticeOfParts | None:
         outside = torch.tensor([float(_leaves(lattice, sharding, names))], device=names.device)
         if float(comm.reduce(outside, "max")) > 0:
             continue
-        boxes = _boxes(rows, lattice.shape)
-        if boxes is not None:
-            grid = Grid(comm, lattice.shape, boxes, [boxes[p] for p in comm.held], rows.device)
-            return LatticeOfParts(lattice, grid, None, names)
-        if _in_order(rows):
-            boxes = slabs(lattice.shape, rows.offsets.tolist())
-            grid = Grid(comm, lattice.shape, boxes, [boxes[p] for p in comm.held], rows.device)
-            return LatticeOfParts(lattice, grid, _Shift(rows, grid.layout), names)
-        return None
+        return _cut(sharding.rows, lattice, names)
     return None
+
+
+def _cut(rows: Layout, lattice: Lattice, names: Tensor) -> LatticeOfParts | None:
+    """Give every part a box of a lattice."""
+    comm, boxes = rows.comm, _boxes(rows, lattice.shape)
+    own, in_order = boxes is not None, boxes is None and _in_order(rows)
+    if boxes is None and not in_order and not numbered(rows):
+        return None
+    if boxes is None:
+        offsets = rows.offsets.tolist()
+        boxes = slabs(lattice.shape, offsets) if in_order else nearest_boxes(rows, lattice.shape)
+    grid = Grid(comm, lattice.shape, boxes, [boxes[p] for p in comm.held], rows.device)
+    shift = None
+    if not own:
+        shift = Rearranged.runs(rows, grid.layout) if in_order else Rearranged.boxed(rows, grid)
+    return LatticeOfParts(lattice, grid, shift, names)
 
 
 def _entries(sharding: Sharding, names: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.knowledge import Knowledge
     from torch_sla.linalg.distributed.sharding import Sharding
 
-__all__ = ["PartOptions", "PartPreconditioner", "default_preconditioner", "make", "name_of"]
+__all__ = [
+    "SMALL",
+    "WHOLE",
+    "PartOptions",
+    "PartPreconditioner",
+    "default_preconditioner",
+    "make",
+    "name_of",
+]
 
 
 @runtime_checkable
@@ -45,13 +53,15 @@ class PartOptions(Protocol):
         """Make it for a square matrix, slot values ``[nnz_csr]``."""
 
 
-_SMALL = 600  # unknowns that need nothing better than the diagonal
+SMALL = 600  # unknowns that need nothing better than the diagonal
 _DIRECT = 50_000  # unknowns of a part up to which factors of subdomains are within reach
+WHOLE = 100_000  # unknowns up to which one process factorises all, where nothing else is sure to converge
 _HERE = "torch_sla.linalg.distributed.precond"
 _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jacobi": (f"{_HERE}.jacobi", "PartJacobi", {}),
     "multigrid": (f"{_HERE}.multigrid", "PartMultigrid", {}),
     "schwarz": (f"{_HERE}.schwarz", "Schwarz", {}),
+    "gathered": (f"{_HERE}.gathered", "Gathered", {}),
     "block_jacobi": (f"{_HERE}.schwarz", "Schwarz", {"overlap": 0, "coarse": None}),
     "chebyshev": (f"{_HERE}.chebyshev", "PartChebyshev", {}),
     "schur": (f"{_HERE}.block", "PartSchur", {}),
@@ -123,9 +133,14 @@ def default_preconditioner(
     n = sharding.rows.n
     if method == "minres":
         return "none"
-    if n <= _SMALL:
+    if n <= SMALL:
         return "jacobi"
     if method == "cg" and knowledge.hermitian and not values.is_complex():
         return "multigrid"
+    if method == "cg":
+        return "jacobi"
+    # Waves: what subdomains solve resonates, and their number would be felt.
+    if n <= WHOLE and (values.is_complex() or knowledge.hermitian):
+        return "gathered"
     direct = int(sharding.rows.offsets.diff().max()) <= _DIRECT
-    return "schwarz" if method != "cg" and direct else "jacobi"
+    return "schwarz" if direct else "jacobi"

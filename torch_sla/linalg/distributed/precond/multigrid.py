@@ -41,7 +41,7 @@ class PartMultigrid:
     ----------
     method
         ``"smoothed_aggregation"``; ``"classical"``, which keeps points instead of aggregating them; ``"lattice"``, the
-        stencils of `AMG`, where entries join neighbours of a lattice and every part owns a box or a run of its points;
+        stencils of `AMG`, where entries join neighbours of a lattice, whatever parts own of it;
         or ``"auto"``: the second for scalar matrices with short rows whose diagonal jumps between neighbours, the third
         for others that allow it and are symmetric.
     strength
@@ -125,8 +125,8 @@ class PartMultigrid:
         if found is None:
             if asked:
                 raise ArgumentError(
-                    "method='lattice' needs entries that join neighbours of a lattice and parts that own boxes or runs "
-                    "of its points (partition_method='lattice'); method='smoothed_aggregation' takes any"
+                    "method='lattice' needs entries that join neighbours of a lattice, and this matrix has others; "
+                    "method='smoothed_aggregation' takes any"
                 )
             return None
         if wide and self.dtype is None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LaggedMultigrid", "SetUpPoint"]
 
+# Diagonal entries that are looked at, and their share at either end that is left out.
+_LOOKED_AT, _OUTLIERS = 1 << 14, 0.02
+
 
 @dataclass(frozen=True)
 class SetUpPoint:
@@ -52,7 +55,8 @@ class LaggedMultigrid:
     the iterations differ. When they exceed ``growth`` times those of the first solve after the set-up (in
     proportion to the digits asked for) by more than `slack`, the hierarchy is set up for the present
     values within that same solve, which
-    goes on from where it was.
+    goes on from where it was. It is set up at once where the diagonal says that more than twice that many would be
+    needed: by the square root of how unevenly it has changed.
 
     Its results depend on the history of the loop, in the digits beyond the tolerance. A loop that is
     to be resumed bit by bit saves `state_dict`.
@@ -115,6 +119,7 @@ class LaggedMultigrid:
             point is None
             or point.values.numel() != values.numel()
             or self._pattern_key not in (None, key)
+            or self._is_hopeless(pattern, values, point.values)
         ):
             fresh = self._set_up(pattern, values, structure)
             return LaggedPreconditioner(self, fresh, pattern, values, structure)
@@ -126,6 +131,19 @@ class LaggedMultigrid:
             made = Hierarchy(pattern, values, self.options, structure=structure, like=like)
         self.point = replace(point, age=point.age + 1)
         return LaggedPreconditioner(self, made, pattern, values, structure)
+
+    def _is_hopeless(self, pattern: Pattern, values: Tensor, old: Tensor) -> bool:
+        """Whether a hierarchy of `old` would take more than twice the bound of iterations."""
+        if self.keep == "aggregates":
+            return False
+        slots = pattern.diagonal_slots
+        some = slots[:: max(1, len(slots) // _LOOKED_AT)]
+        some = some[some >= 0]
+        ratio, _ = (values[some] / old[some]).sort()
+        cut = int(_OUTLIERS * len(ratio))
+        if not len(ratio) or not bool(torch.isfinite(ratio).all()) or not float(ratio[0]) > 0:
+            return False
+        return float(ratio[-1 - cut] / ratio[cut]) > (2 * self.growth) ** 2
 
     def _make(self, pattern: Pattern, values: Tensor, structure: Structure | None) -> Hierarchy:
         like = None

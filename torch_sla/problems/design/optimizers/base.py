@@ -40,6 +40,8 @@ GROWING = "log."
 SINCE = "since"
 """Memory with the iteration after which such memory begins; what was added before is not needed any more."""
 
+_BEST, _KEPT = "best", ("x", "gradient", "constraints", "jacobian")
+
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""
 
@@ -290,6 +292,21 @@ class Optimizer(ABC):
             state = self.step(state, oracle)
             yield state
 
+    def best(self, state: State) -> State:
+        """Return the state at the best feasible design of all steps; a last one that is no worse is the best.
+
+        Methods that model the function may end on a step that went too far, and the last design be worse than one
+        before it.
+        """
+        memory = state.memory
+        if _BEST not in memory or not float(memory[_BEST]) < state.value:
+            return state
+        x, gradient, constraints, jacobian = (memory[f"{_BEST}.{n}"] for n in _KEPT)
+        at = Evaluation(float(memory[_BEST]), gradient, constraints, jacobian)  # type: ignore[arg-type]
+        step = int(memory[f"{_BEST}.iteration"])
+        reason = f"{state.reason}; step {step} led to the best design"
+        return replace(state, x=x, evaluation=at, reason=reason)  # type: ignore[arg-type]
+
     # -- for subclasses -------------------------------------------------------------------------
 
     def remember(self, state: State, oracle: Oracle) -> Memory:
@@ -353,7 +370,25 @@ class Optimizer(ABC):
             figures=figures,
             reason=reason,
             converged=bool(reason) and converged,
+            memory=self._with_best(state, before, feasible),
         )
+
+    def _with_best(self, state: State, before: State | None, feasible: bool) -> Memory:
+        """Return the memory with the best feasible design before this one, where it is better."""
+        if before is None:
+            return state.memory
+        memory = {n: kept for n, kept in state.memory.items() if n.split(".")[0] != _BEST}
+        if _BEST in before.memory:
+            found = {n: kept for n, kept in before.memory.items() if n.split(".")[0] == _BEST}
+        elif before.figures["violation"] <= self.constraint_tolerance:
+            at = before.evaluation
+            parts = (before.x, at.gradient, at.constraints, at.jacobian)
+            named = zip(_KEPT, parts, strict=True)
+            found = {f"{_BEST}.{name}": part for name, part in named}
+            found |= {_BEST: at.value, f"{_BEST}.iteration": before.iteration}
+        else:
+            return memory
+        return memory if feasible and state.value <= float(found[_BEST]) else memory | found
 
     def optimality(self, state: State, oracle: Oracle) -> float:
         """Return what is left to gain, to first order, over the whole slope of the first design."""

@@ -1,0 +1,107 @@
+"""Sparse matrices of differences, triangulations and elastic bodies, as SciPy's and as tensors."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from torch_sla.linalg.sparse.pattern import Pattern
+
+__all__ = ["delaunay", "elastic", "poisson", "second_difference", "split"]
+
+
+def second_difference(n: int) -> sp.csr_array:
+    one = np.ones(n - 1)
+    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
+
+
+def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
+    """Dirichlet Laplacian; the last edge is the fastest."""
+    weights = weights or (1.0,) * len(shape)
+    total = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis, weight in enumerate(weights):
+        factor = sp.csr_array(np.ones((1, 1)))
+        for other, n in enumerate(shape):
+            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
+        total = total + weight * factor
+    return sp.csr_array(total)
+
+
+def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
+    """P1 stiffness matrix on about `n` scattered points, numbered at random.
+
+    The coefficient jumps between octants; the first points are fixed, their rows in place.
+    """
+    from scipy.spatial import Delaunay
+
+    generator = np.random.default_rng(41)
+    edge = round(n ** (1 / dim))
+    n = edge**dim
+    grid = np.stack(np.meshgrid(*(np.arange(edge),) * dim, indexing="ij"), -1).reshape(n, dim)
+    inside = (grid > 0) & (grid < edge - 1)  # the hull stays flat, without slivers
+    points = (grid + inside * generator.uniform(-0.35, 0.35, (n, dim))) / edge
+    points = points[generator.permutation(n)]
+    cells = Delaunay(points).simplices
+    edges = points[cells[:, 1:]] - points[cells[:, :1]]
+    volume = np.abs(np.linalg.det(edges))
+    kept = volume > 1e-2 * volume.mean()  # slivers of the hull
+    cells, edges, volume = cells[kept], edges[kept], volume[kept]
+    grad = np.linalg.inv(edges)
+    grad = np.concatenate([-grad.sum(2, keepdims=True), grad], 2)
+    octant = (points[cells].mean(1) > 0.5).sum(1) % 2
+    kappa = np.where(octant == 1, jump, 1.0) * volume
+    local = kappa[:, None, None] * np.einsum("edi,edj->eij", grad, grad)
+    row = np.repeat(cells, dim + 1, axis=1).ravel()
+    col = np.tile(cells, (1, dim + 1)).ravel()
+    used = np.bincount(cells.ravel(), minlength=n) == 0
+    A = sp.csr_array(sp.coo_array((local.ravel(), (row, col)), (n, n)) + sp.diags_array(1.0 * used))
+    fixed = np.zeros(n, dtype=bool)
+    fixed[np.argsort(points[:, 0])[: n // 50]] = True
+    rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
+    A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
+    return A
+
+
+def elastic(shape: tuple[int, ...], clamp: bool = True) -> tuple[sp.csr_array, torch.Tensor]:
+    """Linear elasticity on a box of multilinear cells with Poisson's ratio 0.3, and its points."""
+    dim, nu = len(shape), 0.3
+    lame, shear = nu / ((1 + nu) * (1 - 2 * nu)), 0.5 / (1 + nu)
+    corners = list(itertools.product((0, 1), repeat=dim))
+    K = np.zeros((len(corners), dim, len(corners), dim))
+    for point in itertools.product((0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3)), repeat=dim):
+        factor = np.where(np.array(corners) == 1, point, 1 - np.array(point))
+        slope = np.where(np.array(corners) == 1, 1.0, -1.0)
+        grad = np.stack(
+            [slope[:, d] * np.prod(np.delete(factor, d, axis=1), axis=1) for d in range(dim)], 1
+        )
+        K += lame * np.einsum("ai,bj->aibj", grad, grad)
+        K += shear * np.einsum("aj,bi->aibj", grad, grad)
+        K += shear * np.einsum("ak,bk,ij->aibj", grad, grad, np.eye(dim))
+    nodes = np.arange(np.prod([s + 1 for s in shape])).reshape([s + 1 for s in shape])
+    local = [
+        nodes[tuple(slice(c, c + s) for c, s in zip(corner, shape, strict=True))].ravel()
+        for corner in corners
+    ]
+    dofs = (np.stack(local, 1)[:, :, None] * dim + np.arange(dim)).reshape(len(local[0]), -1)
+    size = dofs.shape[1]
+    values = np.broadcast_to(K.reshape(1, size, size) / 2**dim, (len(dofs), size, size))
+    row, col = np.repeat(dofs, size, axis=1).ravel(), np.tile(dofs, (1, size)).ravel()
+    n = nodes.size * dim
+    A = sp.csr_array(sp.coo_array((values.ravel(), (row, col)), (n, n)))
+    if clamp:
+        fixed = np.zeros(n, dtype=bool)
+        fixed[(nodes[0].ravel()[:, None] * dim + np.arange(dim)).ravel()] = True
+        rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
+        A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
+    points = np.stack(np.unravel_index(np.arange(nodes.size), nodes.shape), 1).astype(float)
+    return A, torch.from_numpy(points)
+
+
+def split(A: sp.csr_array, device: str = "cpu") -> tuple[Pattern, torch.Tensor]:
+    A = sp.csr_array(A)
+    A.sort_indices()
+    crow, ccol = (torch.from_numpy(i.astype(np.int32)).to(device) for i in (A.indptr, A.indices))
+    return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy()).to(device)

@@ -1,0 +1,130 @@
+"""Factors of the whole on one process: for what no preconditioner in parts suits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers import rank_programs as programs
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg import DSparseTensor, SparseTensor
+from torch_sla.linalg.distributed.precond import base, gathered
+from torch_sla.linalg.distributed.precond.gathered import Gathered
+from torch_sla.linalg.distributed.processes import Processes
+
+if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
+
+
+def waves(cells: int = 30, complex_: bool = False) -> SparseTensor:
+    """A Laplacian minus a multiple of the identity in the middle of its spectrum."""
+    A = programs.poisson(cells)
+    shift = 0.37 - 0.02j if complex_ else 0.37
+    on = A.row_indices == A.col_indices
+    return SparseTensor(A.values - shift * on, A.row_indices, A.col_indices, tuple(A.shape))
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+def test_waves_need_the_same_iterations_in_any_number_of_parts(complex_: bool) -> None:
+    A = waves(complex_=complex_)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    exact = A.solve(b)
+    for parts in (1, 2, 5, 16):
+        x, info = A.partition(parts).solve(b, info=True)
+        assert (info.method, info.preconditioner) == ("gmres", "gathered")
+        assert info.iterations <= 2
+        torch.testing.assert_close(x, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_beyond_the_limit_and_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = waves(complex_=True)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    monkeypatch.setattr(base, "WHOLE", 800)
+    _, info = A.partition(3).solve(b, info=True)
+    assert info.preconditioner == "schwarz"
+    _, info = A.partition(3).solve(b, preconditioner=Gathered("lu"), info=True)
+    assert (info.preconditioner, info.iterations) == ("gathered", 1)
+
+
+def test_derivatives_use_the_factors_again() -> None:
+    A = waves(complex_=True)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    grads = []
+    for cut in (False, True):
+        values = A.values.clone().requires_grad_()
+        B = SparseTensor.from_pattern(A.pattern, values)
+        x = B.partition(3).solve(b) if cut else B.solve(b)
+        (x.abs() ** 3).sum().backward()
+        assert values.grad is not None
+        grads.append(values.grad)
+    torch.testing.assert_close(
+        grads[1], grads[0], rtol=1e-7, atol=1e-7 * float(grads[0].abs().max())
+    )
+
+
+def test_new_values_on_the_same_plan() -> None:
+    A, other = waves(), 2.0 * waves()
+    D = A.partition(3)
+    b = programs.rhs(A.shape[-1], A.dtype)
+    M = D.preconditioner("gathered")
+    E = D.with_values(2.0 * D.values)
+    N = E.preconditioner(like=M)
+    for matrix, whole, B in ((D, A, M), (E, other, N)):
+        x, info = matrix.solve(b, method="gmres", preconditioner=B, info=True)
+        assert info.iterations == 1
+        torch.testing.assert_close(whole @ x, b, rtol=0, atol=1e-9)
+
+
+def test_where_there_is_no_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken instead says so; by name it is an error."""
+    A = waves(complex_=True)
+    D, b = A.partition(3), programs.rhs(A.shape[-1], A.dtype)
+
+    def none(*_: Any) -> None:
+        raise SolveError(Result.SINGULAR, "row 3")
+
+    monkeypatch.setattr(gathered, "factorize", none)
+    x, info = D.solve(b, info=True)
+    assert info.preconditioner == "schwarz"
+    assert "gathered: row 3" in info.notes
+    torch.testing.assert_close(A @ x, b, rtol=0, atol=1e-7)
+    with pytest.raises(SolveError, match="row 3"):
+        D.solve(b, method="gmres", preconditioner="gathered")
+    with pytest.raises(ArgumentError, match="`method`"):
+        Gathered("qr")  # type: ignore[arg-type]
+
+
+def solved(group: Any) -> tuple[torch.Tensor, int, str]:
+    A = waves(complex_=True)
+    D = DSparseTensor.from_device_mesh(
+        A.values, A.row_indices, A.col_indices, tuple(A.shape), comm=Processes(group)
+    )
+    x, info = D.solve(D.vector(programs.rhs(A.shape[-1], A.dtype)), info=True)
+    return x.full_tensor(), info.iterations, info.preconditioner
+
+
+def fails(group: Any) -> str:
+    n = 700
+    i = torch.arange(n)
+    D = DSparseTensor.from_device_mesh(
+        torch.zeros(n, dtype=torch.complex128), i, i, (n, n), comm=Processes(group)
+    )
+    b = D.vector(torch.ones(n, dtype=torch.complex128))
+    try:
+        D.solve(b, method="gmres", preconditioner="gathered")
+    except SolveError as error:
+        return error.result.name
+    return ""
+
+
+@pytest.mark.distributed
+def test_processes(ranks: Ranks) -> None:
+    A = waves(complex_=True)
+    exact = A.solve(programs.rhs(A.shape[-1], A.dtype))
+    for x, iterations, name in ranks.run(3, solved):
+        assert (iterations, name) == (1, "gathered")
+        torch.testing.assert_close(x, exact, rtol=1e-8, atol=1e-8)
+    found = ranks.run(2, fails)
+    assert found[0] == found[1] != ""

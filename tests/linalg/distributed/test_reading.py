@@ -1,0 +1,162 @@
+"""Matrices in one file: every process reads its share, and together they have the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scipy.io import mmwrite
+
+from tests.helpers.rank_programs import lattice, matrix, rhs
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.distributed.files import load_dsparse, load_sparse_as_partition
+from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.linalg.sparse.files import load_sparse, save_sparse
+from torch_sla.linalg.sparse.slices import matrix_slice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.ranks import Ranks
+
+FILES = (
+    *("own.npz", "own.safetensors", "csr.npz", "stored.npz", "csc.npz", "coo.npz"),
+    *("general.mtx", "symmetric.mtx", "pattern.mtx", "hermitian.mtx", "skew.mtx", "whole.mtx"),
+)
+
+
+def write(name: str, folder: Path) -> Path:
+    path = folder / name
+    if name.startswith("own"):
+        if path.suffix == ".safetensors":
+            pytest.importorskip("safetensors")
+        save_sparse(matrix("irregular")[0], path)
+        return path
+    S = sp.csr_array(lattice((9, 7), (1.0, 0.3)).to_scipy("csr"))
+    kind = path.stem
+    if path.suffix == ".npz":
+        sp.save_npz(path, S.asformat("csr" if kind == "stored" else kind), kind != "stored")
+        return path
+    if kind in ("general", "whole"):
+        S = sp.csr_array(S + sp.coo_array(([0.1, -7e-3], ([3, 9], [60, 2])), S.shape))
+    turned = {"hermitian": S + 1j * (sp.triu(S, 1) - sp.tril(S, -1)), "skew": sp.triu(S, 1)}
+    S = turned.get(kind, S)
+    S = S - S.T if kind == "skew" else S
+    if kind == "whole":
+        S.data = np.round(S.data)
+    names = {"symmetric": "symmetric", "hermitian": "hermitian", "skew": "skew-symmetric"}
+    field = {"pattern": "pattern", "whole": "integer"}.get(kind)
+    options = {"comment": "one line\nand another"}
+    mmwrite(path, S, symmetry=names.get(kind, "general"), field=field, precision=17, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_shares_make_the_whole(name: str, tmp_path: Path) -> None:
+    path = write(name, tmp_path)
+    whole = load_sparse(path).to_dense()
+    for parts in (1, 3, 70):
+        shares = [matrix_slice(path, p, p + 1, parts) for p in range(parts)]
+        made = torch.zeros_like(whole)
+        for s in shares:
+            made.index_put_((s.row, s.col), s.values.to(whole.dtype), accumulate=True)
+        assert torch.equal(made, whole)
+        assert sum(s.nnz[0] for s in shares) == shares[0].nnz[1]
+        D = load_dsparse(path, parts)
+        assert D.num_partitions == parts
+        assert torch.equal(D.to_sparse_tensor().to_dense(), whole)
+
+
+def test_lines_of_any_length(tmp_path: Path) -> None:
+    """However the bytes are shared out, a line belongs to the share in which it begins."""
+    path = tmp_path / "a.mtx"
+    lines = [f"{i} {1 + i * 37 % 50} {'0.' + '1' * (i % 17)}" for i in range(1, 51)]
+    head = "%%MatrixMarket matrix coordinate real general\n%\n50 50 50\n"
+    path.write_text(head + "\n".join(lines))  # the last one has no end
+    for parts in range(1, 60):
+        found = [matrix_slice(path, p, p + 1, parts) for p in range(parts)]
+        assert torch.cat([s.row for s in found]).tolist() == list(range(50))
+
+
+def test_blocks_stay_together_and_vectors_come_along(tmp_path: Path) -> None:
+    A, _ = matrix("irregular")
+    blocks = A.values[:, None, None] * torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=A.dtype)
+    near = rhs(300, A.dtype, 3)
+    B = SparseTensor(blocks, A.row_indices, A.col_indices, (150, 150, 2, 2)).declare(
+        near_nullspace=near
+    )
+    save_sparse(B, tmp_path / "b.npz")
+    for parts in (1, 4):
+        D = load_dsparse(tmp_path / "b.npz", parts)
+        assert bool((D.layout.offsets % 2 == 0).all())
+        whole = SparseTensor.from_pattern(*B.flat_slots()).to_dense()
+        assert torch.equal(D.to_sparse_tensor().to_dense(), whole)
+        assert D.near_nullspace is not None
+        assert torch.equal(D.near_nullspace, near[D.layout.names])
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("short", "announces 63 entries and holds 62|too short"),
+        ("words", "not 3 numbers each"),
+        ("tall", "is square"),
+        ("dia", "format 'dia'"),
+        ("batch", "holds a batch"),
+        ("cut", "cannot be read"),
+        ("missing", "there is no file"),
+    ],
+)
+def test_what_cannot_be_read(harm: str, message: str, tmp_path: Path) -> None:
+    S = sp.eye_array(63, format="csr")
+    path = tmp_path / ("a.mtx" if harm in ("short", "words", "tall") else "a.npz")
+    match harm:
+        case "short" | "words":
+            mmwrite(path, S)
+            text = path.read_text().rstrip().rsplit("\n", 1)[0]
+            path.write_text(text + ("\n" if harm == "short" else "\n63 63 one\n"))
+        case "tall":
+            mmwrite(path, S[:, :9])
+        case "dia":
+            sp.save_npz(path, S.todia())
+        case "batch":
+            i = torch.arange(3)
+            save_sparse(SparseTensor(torch.ones(2, 3, dtype=torch.float64), i, i, (2, 3, 3)), path)
+        case "cut":
+            save_sparse(matrix("irregular")[0], path)
+            path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(ArgumentError, match=message):
+        load_dsparse(path, 2)
+
+
+def read(group: Any, paths: list[str]) -> list[tuple[torch.Tensor, int]]:
+    found = []
+    for path in paths:
+        D = load_dsparse(path, comm=Processes(group))
+        y = D @ D.vector(torch.arange(D.shape[0], dtype=torch.float64))
+        found.append((y.full_tensor(), D.layout.n_held))
+    return found
+
+
+@pytest.mark.distributed
+def test_processes_read_their_shares(ranks: Ranks, tmp_path: Path) -> None:
+    paths = [write(name, tmp_path) for name in ("own.npz", "csc.npz", "general.mtx")]
+    wanted = []
+    for path in paths:
+        A = load_sparse(path)
+        wanted.append(A @ torch.arange(A.shape[-1], dtype=torch.float64))
+    for size in (2, 3):
+        for found in ranks.run(size, read, [str(p) for p in paths]):
+            for (y, held), x in zip(found, wanted, strict=True):
+                torch.testing.assert_close(y, x, rtol=1e-13, atol=1e-12)
+                assert held <= len(x) // size + 1
+
+
+def test_the_part_of_a_rank(tmp_path: Path) -> None:
+    path = write("csr.npz", tmp_path)
+    part = load_sparse_as_partition(path, 1, 3, partition_method="simple")
+    assert part.owned_nodes.tolist() == list(range(21, 42))

@@ -1,0 +1,137 @@
+"""Factors of a whole matrix in parts, on one process."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.distributed.halo import Halo
+from torch_sla.linalg.distributed.rows import BorrowedRows
+from torch_sla.linalg.factorize import DirectSolver, factorize
+from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
+if TYPE_CHECKING:
+    from torch_sla.linalg.distributed.sharding import Sharding
+
+__all__ = ["Gathered", "GatheredFactor"]
+
+_METHODS = ("auto", "cholesky", "ldlt", "lu")
+_CODES = list(Result)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Factors of the whole matrix, on the process of the first part, which has memory and work of all of it.
+
+    Iterations end after one or two, whatever the number of parts and however indefinite the matrix is; a vector goes
+    there and back in each. For systems that no other preconditioner suits and whose factors one process can hold:
+    waves, saddle points, equations of several unknowns.
+
+    Parameters
+    ----------
+    method
+        As for `factorize`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> off = torch.tensor(-1.0, dtype=torch.float64)
+    >>> waves = SparseTensor.tridiagonal(off, torch.full((40,), 1.2, dtype=torch.float64), off)
+    >>> b = torch.ones(40, dtype=torch.float64)
+    >>> x, info = waves.partition(4).solve(b, method="gmres", preconditioner=Gathered(), info=True)
+    >>> info.iterations, torch.allclose(waves @ x, b)
+    (1, True)
+    """
+
+    name: ClassVar[str] = "gathered"
+
+    method: Literal["auto", "cholesky", "ldlt", "lu"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.method not in _METHODS:
+            raise ArgumentError(
+                f"`method` must be one of {', '.join(_METHODS)}, got {self.method!r}"
+            )
+
+    def build_parts(
+        self,
+        sharding: Sharding,
+        values: Tensor,
+        near_nullspace: Tensor | None,  # noqa: ARG002
+    ) -> GatheredFactor:
+        """Factorise for slot values ``[nnz_csr]``; all processes raise where that fails."""
+        return GatheredFactor(sharding, values, self)
+
+
+class GatheredFactor:
+    """Brings a right-hand side to the process of the first part, and the solution back.
+
+    Parameters
+    ----------
+    sharding, values
+        The matrix, slot values.
+    options
+        What was asked for.
+    """
+
+    @outside_transforms
+    def __init__(self, sharding: Sharding, values: Tensor, options: Gathered) -> None:
+        rows, self._method = sharding.rows, options.method
+        size = rows.n if rows.comm.held.start == 0 and rows.comm.held.stop > 0 else 0
+        places = torch.arange(size, device=rows.device)
+        self._halo = Halo(rows, places, torch.zeros_like(places))
+        self._rows = BorrowedRows(sharding, self._halo)
+        # In the order of the user, whose numbers may be those of a lattice.
+        self._order = self._halo.fetch(rows.names).argsort()
+        number = torch.empty_like(self._order)
+        number[self._order] = places
+        self._at = (number[self._rows.row], number[self._rows.col]) if size else None
+        self._comm = rows.comm
+        self._factorise(values.detach())
+
+    @outside_transforms
+    def renewed(self, values: Tensor) -> GatheredFactor:
+        """Return factors for other slot values; the plan of exchange is shared with these, which stay."""
+        out = copy(self)
+        out._factorise(values.detach())
+        return out
+
+    def _factorise(self, values: Tensor) -> None:
+        entries, n = self._rows.fetch(values.resolve_conj()), self._halo.size
+        self._solver: DirectSolver | None = None
+        failed: SolveError | None = None
+        if self._at is not None:
+            try:
+                whole = SparseTensor(entries, *self._at, (n, n))
+                (self._solver,) = factorize(whole, self._method)._solvers
+            except SolveError as error:
+                failed = error
+        # The others wait for the factors: what is wrong with them is told to all.
+        code = 0 if failed is None else 1 + _CODES.index(failed.result)
+        worst = int(self._comm.reduce(torch.tensor([code], device=values.device), "max"))
+        if failed is not None:
+            raise failed
+        if worst:
+            raise SolveError(_CODES[worst - 1], "factors of the gathered matrix")
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return ``A⁻¹ r`` for ``[n_held, K]``."""
+        return self._solved(r, adjoint=False)
+
+    def apply_adjoint(self, r: Tensor) -> Tensor:
+        """Return ``A⁻ᴴ r``."""
+        return self._solved(r, adjoint=True)
+
+    def _solved(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        whole = self._halo.fetch(r)
+        if self._solver is not None:
+            x = self._solver.raw(whole[self._order].contiguous(), adjoint=adjoint)
+            whole[self._order] = x.to(whole.dtype)
+        return self._halo.give_back(whole)
