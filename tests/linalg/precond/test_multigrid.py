@@ -418,9 +418,10 @@ def test_tetrahedra_get_a_stronger_smoother() -> None:
     assert "chebyshev" in str(Hierarchy(pattern, slivers, AMG(method="smoothed_aggregation")))
 
 
-def test_a_column_that_fails_says_so_beside_others() -> None:
+@pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation"])
+def test_a_column_that_fails_says_so_beside_others(method: str) -> None:
     pattern, values = split(poisson(20, 20))
-    hierarchy = Hierarchy(pattern, values)
+    hierarchy = Hierarchy(pattern, values, AMG(method=method))
     b = rhs(400, 3)
     b[7, 1] = torch.inf
     out = hierarchy.cg(values, b)

@@ -82,6 +82,29 @@ def test_a_search_rejects_such_points_and_says_so_at_the_start() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"diffusivity": "1 + sqrt(u)"}, r"diffusivity: .*derivative with respect to 'u'"),
+        ({"diffusivity": "1 + sqrt(dot(grad(u), grad(u)))"}, r"diffusivity: .*'grad\(u\)'"),
+        ({"source": "1 + abs(u)**0.5"}, r"source: .*'u'"),
+        (
+            {"boundary": [Dirichlet("left", 0.0), Neumann("right", flux="sqrt(u)")]},
+            r"boundary\.1\..*'u'",
+        ),
+    ],
+    ids=["value", "slope", "source", "side"],
+)
+def test_laws_of_the_solution_are_named_where_newton_cannot_begin(changes, what: str) -> None:
+    with pytest.raises(ArgumentError, match=f"(?s){what}.*start="):
+        plate(0.0, parameters=[], **changes).solve()
+
+
+def test_a_law_that_breaks_elsewhere_is_not_blamed() -> None:
+    problem = plate(0.0, parameters=[], diffusivity="1 + sqrt(u + 0.01)")
+    assert problem.solve().info.converged
+
+
+@pytest.mark.parametrize(
     ("law", "what"),
     [("mu*sqrt(I1 - 3)", "stress"), ("mu*(I1 - 3)**1.2 + 5*(J - 1)**2", "stiffness")],
 )

@@ -58,11 +58,13 @@ _BASIS = {
     ("pytorch", "minres"): (20.0, 0.0),
     ("pytorch", "gmres"): (6.0, 2.0),
     ("scipy", "cg"): (15.0, 0.0),
-    ("scipy", "bicgstab"): (18.5, 0.0),
+    ("scipy", "bicgstab"): (21.0, 0.0),
     ("scipy", "minres"): (17.0, 0.0),
     ("scipy", "gmres"): (6.0, 2.0),
 }
 _RESTART = 30
+# Vectors that setting up the levels of a lattice in space takes beyond those of one in the plane, measured.
+_SOLID = 5.0
 # Memory of incomplete factors while they are made, in copies of the matrix.
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
 # Bytes per row of factors with pivoting.
@@ -388,6 +390,8 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     seconds = machine.solve + factorisations * made + machine.touch(held)
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
+    if lattice and facts.dimension > 2.5:
+        nbytes += _SOLID * n * size
     if method.name != "cg":
         # The compiled ones of symmetric lattices are leaner.
         nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size

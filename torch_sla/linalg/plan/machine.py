@@ -132,11 +132,11 @@ class MachineModel:
     def order(self, n: float, nnz: float, spread: float = 0.0) -> float:
         """Seconds of an analysis with minimum degree of a graph whose neighbours lie `spread` rows apart.
 
-        Beyond the cache its scattered reads wait, and again where neighbours are not near each other.
+        Where neighbours are not near each other its reads wait, beyond the cache longer than those in a stream.
         """
         graph, reach = _GRAPH * (n + nnz), _GRAPH * (n + nnz) / max(n, 1.0) * spread
-        apart = 1.0 if reach < _NEAR else _APART * self.slowdown(reach)
-        return (n + nnz) * self.ordering * self.slowdown(graph) * apart
+        apart = 1.0 if reach < _NEAR else _APART * self.slowdown(graph) ** 2
+        return (n + nnz) * self.ordering * apart
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""

@@ -71,7 +71,7 @@ def smoothness_residual(place: Place, values: Tensor) -> Tensor:
         gradient, weight = _slopes(place, last)
         return (gradient * weight.sqrt()[..., None].to(last)).flatten(-3)
     jumps = place.once(_jumps)
-    return jumps.between(last) * (jumps.area / jumps.distance).sqrt().to(last)
+    return jumps.between(last) * jumps.weight.to(last)
 
 
 def total_variation(place: Place, values: Tensor, smoothing: float = 1e-3) -> Tensor:
@@ -120,12 +120,12 @@ def _half_square(place: Place, r: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Jumps:
-    """Facets between cells: the cells on both sides, areas, distances between centroids."""
+    """Facets between cells: the cells on both sides, areas, and roots of areas over distances between centroids."""
 
     owner: Tensor
     neighbour: Tensor
     area: Tensor
-    distance: Tensor
+    weight: Tensor
 
     def between(self, last: Tensor) -> Tensor:
         """Return the jumps ``[*batch, facets]`` of values ``[*batch, cells]``."""
@@ -145,9 +145,8 @@ def _jumps(place: Place) -> _Jumps:
     side = torch.as_tensor(inside.owner_side, dtype=torch.int64, device=device)
     points = mesh.points[mesh.vertices[owner].gather(1, corners[side])]
     centre = mesh.centroids
-    return _Jumps(
-        owner, neighbour, _areas(points), (centre[owner] - centre[neighbour]).norm(dim=-1)
-    )
+    area, distance = _areas(points), (centre[owner] - centre[neighbour]).norm(dim=-1)
+    return _Jumps(owner, neighbour, area, (area / distance).sqrt())
 
 
 def _areas(points: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, MeshError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
@@ -147,6 +147,12 @@ class Model(Frame, ABC):
 
     def refuse_start(self, scene: Scene, u: Tensor) -> None:
         """Raise, naming it, where a law makes it impossible to begin at ``u``; called when that has failed."""
+        scene.blaming = True
+        try:
+            self.tangent(scene, self.loaded(scene), self.terms(scene), u)
+        except GradientError as error:
+            where = "where the iteration begins, which start= may change"
+            raise ArgumentError(str(error).replace("at some place", where)) from None
 
     def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
         """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""

@@ -111,9 +111,12 @@ class Scene:
     trial
         Whether the solution is one that an iteration tries: laws may then be infinite or not positive,
         and the iteration steps back.
+    blaming
+        Whether laws of the solution without a derivative are looked for.
     """
 
     trial: bool = False
+    blaming: bool = False
     time: Tensor | None = None
     """What ``t`` is, where there is a time."""
 
@@ -419,7 +422,7 @@ class Names(Mapping[str, Ranked]):
 
     def __getitem__(self, name: str) -> Ranked:
         found = self._found(name)
-        given = name in self.scene.declared or name in AXES
+        given = name in self.scene.declared or name in AXES or self.scene.blaming
         return found if self._watch is None or not given else self._watch.argument(name, found)
 
     def _found(self, name: str) -> Ranked:

@@ -403,11 +403,13 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
     out = Outcome(x)
     out.iterations = max((r.iterations for r in reports), default=0)
     scales = [float(s) or 1.0 for s in b.norm(dim=0)]
+    # Nothing is tried where b is not finite.
+    histories = [r.history or [r.residual] for r in reports]
     for step in range(1, out.iterations + 1):
         out.history.append(
             max(
-                r.history[min(step, r.iterations, len(r.history) - 1)] / s
-                for r, s in zip(reports, scales, strict=True)
+                history[min(step, r.iterations, len(history) - 1)] / s
+                for r, history, s in zip(reports, histories, scales, strict=True)
             )
         )
     failed = [r.result for r in reports if r.result is not Result.CONVERGED]
