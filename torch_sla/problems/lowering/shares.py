@@ -223,9 +223,11 @@ class Share:
             part: list[_Window] = []
             for window in windows[a:b]:
                 before = owner[window.rows]
-                apart = bool(((before == -1) | (before == k)).all())
-                (part if apart else self._late).append(window)
-                owner[window.rows] = k
+                if bool(((before == -1) | (before == k)).all()):
+                    owner[window.rows] = k
+                    part.append(window)
+                else:
+                    self._late.append(window)
             self._parts.append(part)
 
     def add(self, load: Tensor, scene: Scene, batch: tuple[int, ...]) -> None:
