@@ -148,6 +148,31 @@ def test_waves_and_flows(made: list[str]) -> None:
     assert set(made) == {"source", "body_force"}
 
 
+@pytest.mark.parametrize(
+    "changed", [{"source": HUMP}, {"boundary": [Neumann("right", flux="exp(a*y)")]}]
+)
+def test_real_laws_of_waves(changed: dict[str, Any], made: list[str]) -> None:
+    wave = {"mesh": RectangleMesh(cells=(8, 8)), "wavenumber": "5 + 0.5j"}
+    same_as_alone(HelmholtzProblem(**wave, parameters=[Parameter("a")], **changed))
+    assert made
+
+
+def test_beside_a_law_of_the_same_cells_that_is_no_share(
+    made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 84 unknowns, and 9 members in each block: as many as a share has points, and one.
+    monkeypatch.setattr(blocks, "_BYTES", 9 * 84 * 8)
+    warm = {"thermal_expansion": 0.1, "temperature": "c"}
+    parameters = [Parameter("a"), Parameter("c", on="cells")]
+    problem = elastic(body_force=["sin(3*a*x)", "y"], parameters=parameters, **warm)
+    c = torch.rand(18, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    every = problem.solve(a=A[:18], c=c)
+    assert made == ["body_force"]
+    for i in (0, 8, 17):
+        alone = problem.solve(a=A[i], c=c[i])
+        torch.testing.assert_close(every.u[i], alone.u, rtol=1e-8, atol=1e-11)
+
+
 def test_parameters_of_sites_that_all_members_share(made: list[str]) -> None:
     problem = poisson(
         source="c*exp(-a*x)*n",

@@ -265,7 +265,7 @@ class Share:
         if not bool(all_finite(more)):
             members.trial = False
             members.evaluate(self._law, sites, self._path)
-        load.index_add_(0, window.rows, more)
+        load.index_add_(0, window.rows, more.to(load.dtype))
 
 
 def _window(sites: slice, local: Tensor, dofs: Tensor, free: Tensor) -> _Window:
