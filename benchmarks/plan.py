@@ -265,7 +265,8 @@ def _status(name: str) -> int:
 
 def _total(times: list[float], repeats: int) -> float:
     """Seconds of `repeats` solves, of which the first ones were timed."""
-    return times[0] + (repeats - 1) * min(times[1:], default=0.0)
+    later = min(times[1:], default=0.0) if repeats > 1 else 0.0
+    return times[0] + (repeats - 1) * later
 
 
 def ask(

@@ -86,14 +86,16 @@ _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 # How often vectors side by side are read and written, in terms of one that fused kernels pass over.
 _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
-# side that goes through the levels with others, in terms of one alone: indices are read once, stencils have none.
+# side that goes through the levels with others, in terms of one alone: indices and blocks are read once, stencils are short.
 _REGULAR, _BESIDE, _BESIDE_LATTICE = 0.45, 0.35, 1.0
 # What each further entry of the blocks of nodes saves: they share an index, and an aggregate.
 _BLOCKED = 0.3
 # A preconditioner that is given is called back by other libraries, in terms of calls.
 _CALLED_BACK = 60.0
-# Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`.
-_INCOMPLETE = {"ssor": 1.0, "ichol": 30.0, "ilu": 100.0}
+# Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`, in the plane and in space; and
+# how often a solve with both triangles passes over the entries of the matrix, fill and waiting included.
+_INCOMPLETE = {"ssor": (1.0, 1.0), "ichol": (30.0, 30.0), "ilu": (60.0, 220.0)}
+_TRIANGLES = {"ssor": 8, "ichol": 8, "ilu": 16}
 # An analysis and a solve on a device, in terms of a factorisation, per entry; and the memory of an entry.
 _ANALYSIS, _PASS, _ROOM = 8.0, 0.15, 3.5
 
@@ -322,9 +324,8 @@ def _krylov(
     if preconditioner == "given" and backend != "pytorch":
         calls += products * _CALLED_BACK
     if preconditioner in _INCOMPLETE:
-        # Triangular solves wait for one another.
-        matrix += products * 8 * nnz * (size + 4)
-        setup = nnz * machine.scalar_entry * _INCOMPLETE[preconditioner]
+        matrix += products * _TRIANGLES[preconditioner] * nnz * (size + 4)
+        setup = nnz * machine.scalar_entry * _INCOMPLETE[preconditioner][facts.dimension > 2.5]
     together = columns if backend == "pytorch" else 1
     if together > 1:
         vectors *= _WIDE
@@ -377,10 +378,9 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     if facts.device != "cpu":
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
-    if method.name == "cg":
-        beside = _BESIDE_LATTICE if lattice else _BESIDE
-        step *= 1 if columns == 1 else beside
-    else:
+    if columns > 1:
+        step *= _BESIDE_LATTICE if lattice else _BESIDE / (1 + 0.2 * (facts.block - 1))
+    if method.name != "cg":
         # The product and the vectors of the method itself, of which bicgstab takes half in a cycle.
         calls, passes = _STEPS.get(("pytorch", method.name), _STEP)
         half = 0.5 if method.name == "bicgstab" else 1.0
