@@ -3,10 +3,12 @@
     python benchmarks/transient.py [--cells 316] [--steps 1000] [--cases 100] [--threads 2]
 
 - A march of a heat problem against its bare solves: the same systems, one after the other, given to
-  ``A.solve(b, x0=..., rtol=...)``, checks of residuals included, nothing else counted. They are met in a second march
-  whose solves are replaced by that; the march itself, which knows that its matrix stays the same, is timed without
-  them. By the plan (conjugate gradients), with a factor, with a load that changes in time, and in a state that is
-  steady already, where a solve is nothing but the check that there is nothing to do.
+  ``A.solve(b, x0=..., rtol=...)``, nothing else counted. As anybody's solve each of them looks whether the values are
+  those that a factor is kept of, and checks its residual. They are met in a second march, of as many steps, whose
+  solves are replaced by that; the march itself, which knows that its matrix stays the same, is timed without them. At
+  a thousand steps of 100 000 unknowns a row takes half a minute for each round. By the plan (conjugate gradients), with
+  a factor, with a load that changes in time, and in a state that is steady already, where a solve is nothing but the
+  check that there is nothing to do.
 - The gradient of the last output against the march.
 - Bytes held after a march under gradients, of all steps and of ten.
 - Sweeps over loads against one factorisation and the solves with it as one block, loads being at hand there: loads

@@ -71,17 +71,26 @@ TORCH_SLA_INLINE void combine_rows_generic(const double* table, std::int64_t ter
   }
 }
 
+// The same for many cells: p [cells][terms], out [cells][n].
 template <class Scalar>
-inline void combine_rows(const double* table, std::int64_t terms, std::int64_t n, const Scalar* p,
-                         Scalar* out, std::int64_t* kept) {
-  combine_rows_generic(table, terms, n, p, out, kept);
+TORCH_SLA_INLINE void combine_cells_generic(const double* table, std::int64_t terms, std::int64_t n,
+                                            std::int64_t cells, const Scalar* p, Scalar* out,
+                                            std::int64_t* kept) {
+  for (std::int64_t c = 0; c < cells; ++c)
+    combine_rows_generic(table, terms, n, p + c * terms, out + c * n, kept);
+}
+
+template <class Scalar>
+inline void combine_cells(const double* table, std::int64_t terms, std::int64_t n, std::int64_t cells,
+                          const Scalar* p, Scalar* out, std::int64_t* kept) {
+  combine_cells_generic(table, terms, n, cells, p, out, kept);
 }
 
 // The same for real numbers, compiled once per instruction set.
 TORCH_SLA_CLONES
-static void combine_rows(const double* table, std::int64_t terms, std::int64_t n, const double* p,
-                         double* out, std::int64_t* kept) {
-  combine_rows_generic(table, terms, n, p, out, kept);
+static void combine_cells(const double* table, std::int64_t terms, std::int64_t n, std::int64_t cells,
+                          const double* p, double* out, std::int64_t* kept) {
+  combine_cells_generic(table, terms, n, cells, p, out, kept);
 }
 
 }  // namespace detail
@@ -97,16 +106,17 @@ void contract(const ContractShape& s, const Scalar* R, const double* table, Scal
   parallel_for(cells, threads, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<Scalar> sum(n);
     std::vector<std::int64_t> kept(s.terms);
+    if (pairs == 1) {
+      detail::combine_cells(table, s.terms, n, end - begin, R + begin * s.terms, local + begin * n,
+                            kept.data());
+      return;
+    }
     for (std::int64_t c = begin; c < end; ++c) {
       Scalar* out = local + c * n * pairs;
-      if (pairs == 1) {
-        detail::combine_rows(table, s.terms, n, R + c * s.terms, out, kept.data());
-        continue;
-      }
       for (std::int64_t a = 0; a < s.test_components; ++a)
         for (std::int64_t b = 0; b < s.trial_components; ++b) {
           const Scalar* p = R + ((a * s.trial_components + b) * cells + c) * s.terms;
-          detail::combine_rows(table, s.terms, n, p, sum.data(), kept.data());
+          detail::combine_cells(table, s.terms, n, 1, p, sum.data(), kept.data());
           for (std::int64_t i = 0; i < s.test_nodes; ++i) {
             Scalar* row = out + ((i * s.test_components + a) * s.trial_nodes) * s.trial_components + b;
             for (std::int64_t j = 0; j < s.trial_nodes; ++j)
@@ -127,12 +137,13 @@ void contract_adjoint(const ContractShape& s, const Scalar* local, const double*
   parallel_for(cells, threads, [&](std::int64_t begin, std::int64_t end, int) {
     std::vector<Scalar> tile(n);
     std::vector<std::int64_t> kept(n);
+    if (pairs == 1) {
+      detail::combine_cells(columns, n, s.terms, end - begin, local + begin * n, R + begin * s.terms,
+                            kept.data());
+      return;
+    }
     for (std::int64_t c = begin; c < end; ++c) {
       const Scalar* in = local + c * n * pairs;
-      if (pairs == 1) {
-        detail::combine_rows(columns, n, s.terms, in, R + c * s.terms, kept.data());
-        continue;
-      }
       for (std::int64_t a = 0; a < s.test_components; ++a)
         for (std::int64_t b = 0; b < s.trial_components; ++b) {
           for (std::int64_t i = 0; i < s.test_nodes; ++i) {
@@ -141,9 +152,9 @@ void contract_adjoint(const ContractShape& s, const Scalar* local, const double*
             for (std::int64_t j = 0; j < s.trial_nodes; ++j)
               tile[i * s.trial_nodes + j] = row[j * s.trial_components];
           }
-          detail::combine_rows(columns, n, s.terms, tile.data(),
-                               R + ((a * s.trial_components + b) * cells + c) * s.terms,
-                               kept.data());
+          detail::combine_cells(columns, n, s.terms, 1, tile.data(),
+                                R + ((a * s.trial_components + b) * cells + c) * s.terms,
+                                kept.data());
         }
     }
   });

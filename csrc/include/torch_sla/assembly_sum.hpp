@@ -104,7 +104,7 @@ struct Coefficients {
   bool shared() const { return shape.coefficient_sites == 1 && shape.sites > 1; }
 
   struct Scratch {
-    std::vector<Scalar> C;
+    std::vector<Scalar> C, sum;
     std::vector<Real> inverse, measure;
   };
 
@@ -127,6 +127,11 @@ struct Coefficients {
         const Scalar weight = weights ? weights[slot * parts + part] : Scalar(1);
         if (weight == Scalar(0)) continue;
         Scalar* to = scratch.C.data() + slot * width;
+        if (adjacent(cells, count) && shape.coefficient_sites != 1) {
+          const Scalar* from = base + part * step + cells[0] * points;
+          for (std::int64_t i = 0; i < width; ++i) to[i] += weight * from[i];
+          continue;
+        }
         for (std::int64_t k = 0; k < count; ++k) {
           const Scalar* from = base + part * step + (shape.coefficient_sites == 1 ? 0 : cells[k]) * points;
           for (std::int64_t q = 0; q < points; ++q) to[k * points + q] += weight * from[q];
@@ -152,20 +157,28 @@ struct Coefficients {
     scratch.C.resize(slots * width);
     const auto [G, w] = gathered(cells, count, scratch);
     adjoint(chunk(count), R, G, w, scratch.C.data(), 1);
-    for (std::int64_t part = 0; part < parts; ++part)
-      for (std::int64_t k = 0; k < count; ++k)
-        for (std::int64_t q = 0; q < points; ++q) {
-          const Scalar* from = scratch.C.data() + k * points + q;
-          Scalar sum = weights ? Scalar(0) : from[part * width];
-          if (weights)
-            for (std::int64_t slot = 0; slot < slots; ++slot)
-              if (weights[slot * parts + part] != Scalar(0))
-                sum += weights[slot * parts + part] * from[slot * width];
-          base[part * step + cells[k] * points + q] = sum;
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const Scalar* sum = scratch.C.data() + part * width;
+      if (weights) {
+        scratch.sum.assign(width, Scalar(0));
+        for (std::int64_t slot = 0; slot < slots; ++slot) {
+          const Scalar weight = weights[slot * parts + part], *from = scratch.C.data() + slot * width;
+          if (weight == Scalar(0)) continue;
+          for (std::int64_t i = 0; i < width; ++i) scratch.sum[i] += weight * from[i];
         }
+        sum = scratch.sum.data();
+      }
+      for (std::int64_t k = 0; k < count; ++k)
+        std::copy_n(sum + k * points, points, base + part * step + cells[k] * points);
+    }
   }
 
  private:
+  // Whether cells, in order, are neighbours in memory.
+  static bool adjacent(const std::int64_t* cells, std::int64_t count) {
+    return cells[count - 1] - cells[0] == count - 1;
+  }
+
   PullbackShape chunk(std::int64_t count) const {
     PullbackShape s = shape;
     s.batch = 1;
@@ -176,7 +189,7 @@ struct Coefficients {
   std::pair<const Real*, const Real*> gathered(const std::int64_t* cells, std::int64_t count,
                                                Scratch& scratch) const {
     const std::int64_t points = shape.geometry_points, square = std::int64_t(dim) * dim * points;
-    if (cells[count - 1] - cells[0] == count - 1)
+    if (adjacent(cells, count))
       return {inverse + cells[0] * square, measure + cells[0] * points};
     scratch.inverse.resize(count * square);
     scratch.measure.resize(count * points);

@@ -84,6 +84,8 @@ def test_kinks_ends_and_values_that_are_not_finite() -> None:
     assert 1.0 <= when(1.0, 1.0, -1.0, -1.0, 5.0) <= 2.0
     assert when(1.0, 0.5, 0.0, 0.0, 0.0) == pytest.approx(2.0)
     assert when(-1.0, -1.0, -1.0, -1.0, 3.0, direction="up") < 4.0
+    # On the level at a time: then, though the cubic through all four was there at 1.5 already.
+    assert when(-3.0, -1.0, 0.0, -6.0, direction="up") == pytest.approx(2.0, rel=1e-15)
     # Next to a value that is not finite, or with a curve that is level at its root, it is a line.
     assert when(math.nan, 1.0, -3.0, -1.0, 5.0) == pytest.approx(1.25)
     assert math.isfinite(when(-1.0, 0.0, 1.0, 0.0, -1.0))

@@ -15,6 +15,7 @@ from torch_sla import (
     ElasticityProblem,
     HyperelasticityProblem,
     IntervalMesh,
+    MeshArrays,
     Neumann,
     Parameter,
     Periodic,
@@ -24,6 +25,7 @@ from torch_sla import (
     load_problem,
 )
 from torch_sla.errors import GradientError, SpecError
+from torch_sla.problems.lowering.mesh import build_mesh
 
 SIDES = ["left", "right", "bottom", "top"]
 
@@ -230,3 +232,30 @@ def test_rigid_motions_have_no_frequency_and_no_damping(tmp_path) -> None:
     assert told["outputs"]["damping_ratios"].count(None) == int(still.sum())
     held = loose.updated(boundary=[Dirichlet("left", 0.0)])
     assert not EigenProblem(of=held, k=2).solve().info.notes
+
+
+def test_each_body_has_rigid_motions_of_its_own() -> None:
+    mesh = build_mesh(RectangleMesh(cells=(4, 2), size=(2.0, 1.0)))
+    beside = torch.tensor([5.0, 0.0], dtype=torch.float64)
+    points = torch.cat([mesh.points, mesh.points + beside]).tolist()
+    cells = torch.cat([mesh.cells, mesh.cells + mesh.n_points]).tolist()
+    two = ElasticityProblem(
+        mesh=MeshArrays(points=points, cells=cells, cell="triangle"),
+        young_modulus=1e3,
+        density=1.0,
+        model="plane_stress",
+    )
+    s = EigenProblem(of=two, k=8).solve()
+    assert s["frequencies"][:6].tolist() == [0.0] * 6
+    assert float(s["frequencies"][6]) > 1.0
+    one = two.updated(boundary=[Dirichlet("x < 1e-9", 0.0)])
+    s = EigenProblem(of=one, k=5).solve()
+    assert s["frequencies"][:3].tolist() == [0.0] * 3
+    assert float(s["frequencies"][3]) > 1.0
+    with pytest.raises(SpecError, match="the body can move as a rigid one"):
+        one.solve()
+    held = [Dirichlet("x < 1e-9", 0.0), Dirichlet("x > 7 - 1e-9", 0.0)]
+    assert two.updated(boundary=held).solve().info.converged
+    warm = PoissonProblem(mesh=two.mesh, source=1.0, boundary=[Dirichlet("x < 1e-9", 0.0)])
+    with pytest.raises(SpecError, match="nothing fixes the level"):
+        warm.solve()

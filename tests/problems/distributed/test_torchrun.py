@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from torch_sla import load_problem
+
 pytestmark = pytest.mark.distributed
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "distributed"
@@ -85,3 +87,30 @@ def test_a_flow(tmp_path: Path) -> None:
     assert said["solve"]["iterations"] <= 70
     pieces = [meshio.read(tmp_path / f"colliding_flow.{i}.vtu") for i in range(2)]
     assert all({"u", "p"} <= piece.point_data.keys() for piece in pieces)
+
+
+def test_nodal_fields_where_a_process_has_no_cells(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "type: poisson\n"
+        "mesh: {type: rectangle, cells: [1, 1]}\n"
+        "source: 1.0\n"
+        "boundary:\n"
+        "- {type: dirichlet, on: left, value: 0.0}\n"
+        "outputs:\n"
+        "- {type: field, name: slope, expression: grad(u), on: nodes}\n",
+        encoding="utf-8",
+    )
+    done = torchrun("-m", "torch_sla.cli", "solve", str(file), "-o", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    whole = load_problem(str(file)).solve()
+    slope, cells, pieces = whole["slope"].numpy(), 0, sorted(tmp_path.glob("two.*.vtu"))
+    assert len(pieces) < 3
+    for path in pieces:
+        piece = meshio.read(path)
+        for x, found in zip(piece.points, piece.point_data["slope"], strict=True):
+            away = abs(whole.points.numpy() - x[:2]).max(-1)
+            assert found[:2] == pytest.approx(slope[away.argmin()], abs=1e-12)
+        cells += len(piece.cells[0].data)
+    assert cells == 2

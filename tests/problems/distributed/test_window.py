@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+import torch_sla as sla
 from tests.helpers.shared_problems import problem_of
 from torch_sla import distribute
 from torch_sla.problems.lowering.mesh import build_mesh
@@ -49,3 +50,23 @@ def test_nobody_sees_the_whole(ranks: Ranks, case: str) -> None:
     if case == "strip":
         # A quarter of 28 divisions, and two on each side.
         assert max(len(window["cells"]) for window in found) == 11 * 3 * 2
+
+
+def test_lattices_are_cut_into_boxes_and_keep_their_levels() -> None:
+    """Parameters on facets need the whole mesh, which is cut into boxes all the same."""
+    fields: dict[str, Any] = {
+        "mesh": sla.RectangleMesh(cells=(90, 70)),
+        "source": 1.0,
+        "boundary": [
+            sla.Dirichlet("left", 0.0),
+            sla.Robin("right", coefficient=sla.Parameter("h", on="facets"), ambient=0.0),
+        ],
+    }
+    problem = sla.PoissonProblem(**fields)
+    h = torch.ones(problem.mesh_data().n_facets, dtype=torch.float64)
+    found = []
+    for parts in (1, 6):
+        shared = distribute(problem, parts)
+        assert shared.model.sharding.lattice is not None
+        found.append(shared.solve(h=h).info.iterations)
+    assert found[0] == found[1]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+import torch_sla.linalg.kernels.threads as threads
 import torch_sla.problems.lowering.blocks as blocks
 import torch_sla.problems.lowering.shares as shares
 from torch_sla import (
@@ -17,6 +18,7 @@ from torch_sla import (
     HelmholtzProblem,
     Integral,
     Maximum,
+    MeshArrays,
     Neumann,
     Parameter,
     Periodic,
@@ -28,6 +30,7 @@ from torch_sla import (
     clear_cache,
 )
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.lowering.mesh import build_mesh
 
 A = torch.linspace(0.1, 0.9, 40, dtype=torch.float64)
 OUTPUTS = [
@@ -108,6 +111,7 @@ def elastic(**more: Any) -> ElasticityProblem:
     ("problem", "paths"),
     [
         (poisson(source=HUMP), ["source"]),
+        (poisson(source=HUMP, solver={"method": "cg"}), ["source"]),
         (poisson(boundary=SIDES), ["boundary.1.flux", "boundary.2.ambient"]),
         (poisson(source=HUMP, order=2, mesh=RectangleMesh(cells=(4, 4))), ["source"]),
         (poisson(source=HUMP, advection=[20.0, "y"], stabilization="supg", solver={}), ["source"]),
@@ -142,6 +146,31 @@ def test_waves_and_flows(made: list[str]) -> None:
     )
     same_as_alone(flow, rtol=1e-6)
     assert set(made) == {"source", "body_force"}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"source": HUMP}, {"boundary": [Neumann("right", flux="exp(a*y)")]}]
+)
+def test_real_laws_of_waves(changed: dict[str, Any], made: list[str]) -> None:
+    wave = {"mesh": RectangleMesh(cells=(8, 8)), "wavenumber": "5 + 0.5j"}
+    same_as_alone(HelmholtzProblem(**wave, parameters=[Parameter("a")], **changed))
+    assert made
+
+
+def test_beside_a_law_of_the_same_cells_that_is_no_share(
+    made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 84 unknowns, and 9 members in each block: as many as a share has points, and one.
+    monkeypatch.setattr(blocks, "_BYTES", 9 * 84 * 8)
+    warm = {"thermal_expansion": 0.1, "temperature": "c"}
+    parameters = [Parameter("a"), Parameter("c", on="cells")]
+    problem = elastic(body_force=["sin(3*a*x)", "y"], parameters=parameters, **warm)
+    c = torch.rand(18, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    every = problem.solve(a=A[:18], c=c)
+    assert made == ["body_force"]
+    for i in (0, 8, 17):
+        alone = problem.solve(a=A[i], c=c[i])
+        torch.testing.assert_close(every.u[i], alone.u, rtol=1e-8, atol=1e-11)
 
 
 def test_parameters_of_sites_that_all_members_share(made: list[str]) -> None:
@@ -189,6 +218,40 @@ def test_several_dimensions_and_threads(made: list[str]) -> None:
         torch.testing.assert_close(every.u[i, j], alone.u, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(every["m"][i, j], alone["m"], rtol=1e-9, atol=1e-11)
     assert set(made) == {"source"}
+
+
+def test_parts_that_run_beside_each_other_load_no_unknown_in_common(
+    made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = build_mesh(RectangleMesh(cells=(8, 30)))
+    noise = torch.rand(mesh.n_cells, generator=torch.Generator().manual_seed(3))
+    order = (torch.arange(mesh.n_cells) + 60 * noise).argsort()
+    cells = mesh.cells[order].tolist()
+    shuffled = MeshArrays(points=mesh.points.tolist(), cells=cells, cell="triangle")
+    problem = poisson(mesh=shuffled, source=HUMP, boundary=[Dirichlet("x < 1e-9", "1 + y")])
+    made_of: list[Any] = []
+    add = shares.Share.add
+
+    def seen(self: Any, *rest: Any) -> None:
+        made_of.append(self)
+        add(self, *rest)
+
+    monkeypatch.setattr(shares.Share, "add", seen)
+    monkeypatch.setattr(shares, "_WINDOW", 1_500)
+    monkeypatch.setattr(threads, "SMALL_WORK", 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        same_as_alone(problem)
+    finally:
+        torch.set_num_threads(before)
+    share = made_of[0]
+    rows = [{int(r) for w in part for r in w.rows} for part in share._parts]
+    assert [len(some) > 0 for some in rows] == [True] * 3
+    assert share._late
+    assert len(set().union(*rows)) == sum(map(len, rows))
+    every = [w.sites for part in (*share._parts, share._late) for w in part]
+    assert sorted(k for w in every for k in range(w.start, w.stop)) == list(range(mesh.n_cells))
 
 
 def test_a_law_that_is_not_finite_is_named_with_the_place(made: list[str]) -> None:

@@ -296,3 +296,26 @@ def test_small_strain_is_drawn_a_tenth_of_the_body_whatever_the_load(
     moved, caption = moved_points(frames, points, "u")
     assert said in caption
     assert 0.05 <= abs(moved - points).max() / 3.0 <= 0.2
+
+
+def test_what_cases_and_searches_vary_is_not_asked_for_again(tmp_path) -> None:
+    of = PoissonProblem(
+        mesh=RectangleMesh(cells=(4, 4)),
+        source="a*s",
+        parameters=[Parameter("a"), Parameter("s", default=1.0)],
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+    swept = SweepProblem(of=of, cases={"a": [1.0, 2.0]})
+    sought = DesignProblem(
+        of=of,
+        variables=[Variable("a", initial=0.5, bounds=(0.0, 1.0))],
+        objective="mean**2",
+        optimizer={"type": "lbfgs", "max_iterations": 2},
+    )
+    for problem in (swept, sought):
+        path = tmp_path / "run.html"
+        problem.solve(s=3.0).report(path)
+        text = path.read_text(encoding="utf-8")
+        assert ".solve(s=s)  # with values of: s" in text
+        assert "<td>varies</td>" in text

@@ -46,6 +46,6 @@ class Constraint(Protocol):
         """Return ``u_hat`` of a field that satisfies the constraint."""
         ...
 
-    def reduce(self, residual: Tensor) -> Tensor:
-        """Reduce a residual or a load to the unknowns: ``T^H r``."""
+    def reduce(self, residual: Tensor, out: Tensor | None = None) -> Tensor:
+        """Reduce a residual or a load to the unknowns: ``T^H r``; into `out`, without derivatives, if given."""
         ...

@@ -155,9 +155,17 @@ class DirichletConstraint:
         self._check("u", u, self.n)
         return u.index_fill(-1, self.dofs, 0.0)
 
-    def reduce(self, residual: Tensor) -> Tensor:
-        """Reduce a residual or a load ``[*batch, n]`` to the unknowns: zero at prescribed dofs."""
-        return self.restrict(residual)
+    def reduce(self, residual: Tensor, out: Tensor | None = None) -> Tensor:
+        """Reduce a residual or a load ``[*batch, n]`` to the unknowns: zero at prescribed dofs.
+
+        Parameters
+        ----------
+        out
+            Where to write it, without derivatives; made when None.
+        """
+        if out is None:
+            return self.restrict(residual)
+        return out.copy_(residual).index_fill_(-1, self.dofs, 0.0)
 
     def recover(self, u_hat: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
         """Compute ``u = T u_hat + g``: `u_hat` ``[*batch, n]`` with the prescribed values put in exactly.

@@ -208,10 +208,11 @@ class LinearConstraint:
         self._check("u", u, self.n)
         return torch.where(self.free, u, torch.zeros((), dtype=u.dtype, device=u.device))
 
-    def reduce(self, residual: Tensor) -> Tensor:
+    def reduce(self, residual: Tensor, out: Tensor | None = None) -> Tensor:
         """Reduce a residual or a load ``[*batch, n]`` to the unknowns: ``T^H r``, zero at dofs solved for."""
         self._check("residual", residual, self.n)
-        return self._T.adjoint(residual)
+        reduced = self._T.adjoint(residual)
+        return reduced if out is None else out.copy_(reduced)
 
     def _check_consistent(self, g: Tensor) -> None:
         gap = self._dependent.times(g).abs().amax()

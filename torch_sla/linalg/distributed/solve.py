@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.knowledge import Knowledge
     from torch_sla.linalg.distributed.nullspace import PartNullspace
+    from torch_sla.linalg.distributed.precond.renewal import Renewal
     from torch_sla.linalg.methods.outcome import Outcome
 
 __all__ = ["METHODS", "PartSolver", "SolveRequest"]
@@ -83,6 +85,8 @@ class PartSolver:
         ``[n_held, k]``, for multigrid.
     nullspace
         Declared nullspace of a Hermitian matrix; every solve is then one with the pseudoinverse.
+    renewal
+        Of a loop over values: what makes the preconditioners.
     """
 
     def __init__(
@@ -93,10 +97,11 @@ class PartSolver:
         x0: Tensor | None = None,
         near_nullspace: Tensor | None = None,
         nullspace: PartNullspace | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         self.sharding, self.pattern = sharding, sharding.pattern
         self.knowledge, self.request, self._x0 = knowledge, request, x0
-        self._near, self._nullspace = near_nullspace, nullspace
+        self._near, self._nullspace, self._renewal = near_nullspace, nullspace, renewal
         self.space = PartSpace(sharding.rows)
         self.extend, self.fold = sharding.extend, sharding.fold
         self.info = SolveInfo(backend="pytorch")
@@ -229,8 +234,9 @@ class PartSolver:
             wanted = "schwarz" if wanted == "gathered" and notes else wanted
         name = name_of(wanted)
         if name not in self._made:
+            build = make if self._renewal is None else partial(self._renewal.made, name)
             try:
-                self._made[name] = make(wanted, self.sharding, values, self._near)
+                self._made[name] = build(wanted, self.sharding, values, self._near)
             except SolveError as error:
                 # All processes are here together: they were told what is wrong with the factors.
                 if not automatic or name != "gathered" or error.result is Result.NONFINITE:
@@ -280,6 +286,8 @@ class PartSolver:
             if info.result not in (Result.RESIDUAL, Result.ROUNDOFF) or not fell:
                 break
         info.residual = least if least < float("inf") else info.residual
+        if self._renewal is not None:
+            self._renewal.judge(name, info.iterations, rtol)
         return best, info
 
     def _judge(

@@ -173,7 +173,7 @@ def _of_rows(
     values = arrays.read("values", begin, end)
     if header["block"]:
         i, j = (torch.arange(edge) for edge in block)
-        shape = (len(row), *block)
+        row, col, shape = row.long(), col.long(), (len(row), *block)
         row = (row[:, None, None] * block[0] + i[None, :, None]).expand(shape).reshape(-1)
         col = (col[:, None, None] * block[1] + j).expand(shape).reshape(-1)
         values = values.reshape(-1)
@@ -193,8 +193,10 @@ def _rows(
     if bool((length < 0).any()) or int(crow[0]) < 0:
         raise ValueError("row pointers decrease")
     begin, end = int(crow[0]), int(crow[-1])
-    row = torch.repeat_interleave(torch.arange(a, b), length)
-    return row, arrays.read(names[1], begin, end).long(), (begin, end)
+    col = arrays.read(names[1], begin, end)
+    index = torch.int32 if b <= torch.iinfo(torch.int32).max else torch.int64
+    row = torch.repeat_interleave(torch.arange(a, b, dtype=index), length)
+    return row, col, (begin, end)
 
 
 def _of_scipy(source: Path, arrays: _Archive, first: int, last: int, of: int) -> Slice:

@@ -71,7 +71,8 @@ def crossing(times: Tensor, values: Tensor, level: float, direction: str) -> Ten
     a, b = (values.gather(0, (i + k)[None])[0] - level for k in range(2))
     line = torch.where(found, b - a, torch.ones_like(a))
     place = -a / line
-    root = curve.root(b - a)
+    # A value on the level is where it is crossed, whatever the cubic does before.
+    root = torch.where(b == 0, torch.ones_like(a), curve.root(b - a))
     for _ in range(2):
         value, slope = curve(root)
         rising = slope * line.sign() > 0

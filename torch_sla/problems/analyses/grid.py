@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.constraints import DirichletConstraint
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.kept import is_direct
+from torch_sla.linalg.kernels import lanes
 from torch_sla.linalg.known import Known
 from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.lowering.affine import is_plain
@@ -21,7 +24,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.phases import phases_of, together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.analyses.series import Damping, Series
@@ -170,7 +173,8 @@ class TimeGrid:
         values = {name: (tensor, axis) for (name, (_, axis)), tensor in names}
         other.series = self.series._replace(values=values)
         other._now, other._whole = {}, {}
-        other.__dict__.pop("_plain", None)
+        for name in ("_plain", "_pull"):
+            other.__dict__.pop(name, None)
         return other
 
     def forget(self, *, all_times: bool = False) -> None:
@@ -250,25 +254,63 @@ class TimeGrid:
         constraint = self.model.compiled.constraint
         return constraint.recover(constraint.restrict(u), self.now(t).g)
 
-    def implicit(self, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor) -> Tensor:
-        """Return u with ``c M u + d C u + R(t, u) = b`` and the values given at t."""
+    def implicit(
+        self,
+        t: float,
+        factors: tuple[float, float],
+        v: Tensor,
+        guess: Callable[[], Tensor],
+        b: Tensor | None = None,
+    ) -> Tensor:
+        """Return u with ``c M u + d C u + R(t, u) = M v + b`` and the values given at t, near a guess."""
         now, model = self.now(t), self.model
         if model.nonlinear:
-            return self._newton(now, t, factors, b, guess)
+            more = self.mass(v) if b is None else self.mass(v) + b
+            return self._newton(now, t, factors, more, guess().detach())
         constraint = model.compiled.constraint
         values, push, known = self._constrained(now, factors)
+        if torch.is_grad_enabled() or not self._plain:
+            known = None
         flags = now.operator.flags if model.timed_matrix else self.flags
-        load = constraint.reduce(push + b)
+        start = None if self._direct else constraint.restrict(guess().detach())
         u_hat, self.info = model.solved(
             values,
-            load,
+            self._load(push if b is None else push + b, v, known),
             *flags,
             rtol=self._rtol,
-            start=constraint.restrict(guess.detach()),
+            start=start,
             repeats=self._steps,
-            known=None if torch.is_grad_enabled() or not self._plain else known,
+            known=known,
         )
-        return model.finished(now.scene, constraint.recover(u_hat, now.g))
+        if known is None or not isinstance(constraint, DirichletConstraint) or now.g.ndim > 1:
+            return model.finished(now.scene, constraint.recover(u_hat, now.g))
+        # The solution is new and nothing else has it, so given values are put in place.
+        return model.finished(now.scene, constraint.recover(u_hat, now.g, out=u_hat))
+
+    @property
+    def _direct(self) -> bool:
+        """Whether solves are known to factorise, and so to begin at no guess."""
+        plan = None if self.info is None else self.info.plan
+        return plan is not None and is_direct(plan.choice)
+
+    def _load(self, push: Tensor, v: Tensor, known: Known | None) -> Tensor:
+        """Return ``push + M v``, reduced to the unknowns."""
+        constraint, found = self.model.compiled.constraint, None
+        in_place = known is not None and isinstance(constraint, DirichletConstraint)
+        if in_place and push.ndim == v.ndim == 1:
+            pattern = self.model.numbering.pattern
+            found = lanes.residual(
+                pattern.crow, pattern.ccol, self._pull, v[None, :, None], push[None, :, None]
+            )
+        if found is None:
+            return constraint.reduce(push + self.mass(v))
+        load = found[0].flatten()
+        return constraint.reduce(load, out=load)
+
+    @cached_property
+    def _pull(self) -> Tensor:
+        """Minus the mass: what is left of a load is the load and what moves."""
+        return -self.fixed["M"].detach().unsqueeze(0)
 
     def _moving(self, factors: tuple[float, float]) -> Tensor:
         """Return ``c M + d C``: values ``[*batch, nnz]``."""

@@ -3,9 +3,9 @@
 With the residual of what is steady, R(t, u) = K u − F + what is not linear, one derivative in time means
 M u̇ + R = 0 and two mean M ü + C u̇ + R = 0 on the free unknowns. Every implicit scheme comes down to
 
-    c M u + d C u + R(t, u) = b
+    c M u + d C u + R(t, u) = M v + b
 
-at the new time, with numbers c and d and b made of what is known. Hairer, Nørsett, Wanner, Solving Ordinary
+at the new time, with numbers c and d, and v and b made of what is known. Hairer, Nørsett, Wanner, Solving Ordinary
 Differential Equations I, Springer 1993, III.1 and III.5 (BDF, variable steps); Newmark, J. Eng. Mech. Div. 85 (1959),
 67-94; Chung and Hulbert, J. Appl. Mech. 60 (1993), 371-375 (generalised α); Hughes, The Finite Element Method, Dover
 2000, 9.1 (central differences). Errors of a step: divided differences, Hairer et al., III.5; of Newmark's method:
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch_sla.problems.specs.transient import TransientProblem
 
@@ -67,8 +67,15 @@ class Grid(Protocol):
     def residual(self, t: float, u: Tensor) -> Tensor:
         """Return ``R(t, u)``, before constraints."""
 
-    def implicit(self, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor) -> Tensor:
-        """Return u with ``c M u + d C u + R(t, u) = b`` and the values given at t."""
+    def implicit(
+        self,
+        t: float,
+        factors: tuple[float, float],
+        v: Tensor,
+        guess: Callable[[], Tensor],
+        b: Tensor | None = None,
+    ) -> Tensor:
+        """Return u with ``c M u + d C u + R(t, u) = M v + b`` and the values given at t, near a guess."""
 
     def given(self, t: float, u: Tensor) -> Tensor:
         """Return u with the values given at t."""
@@ -118,9 +125,13 @@ class BackwardEuler:
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
         u, c = state[0], 1.0 / step.h
-        ahead = torch.add(u, state[1], alpha=step.h) if step.before else u
-        new = grid.implicit(step.end, (c, 0.0), c * grid.mass(u), ahead)
-        return new, c * (new - u), u
+
+        def ahead() -> Tensor:
+            return torch.add(u, state[1], alpha=step.h) if step.before else u
+
+        known = c * u
+        new = grid.implicit(step.end, (c, 0.0), known, ahead)
+        return new, torch.sub(c * new, known), u
 
     def rate(self, state: State) -> Tensor:
         """Return u̇; for Crank-Nicolson its mean over the step."""
@@ -141,8 +152,8 @@ class CrankNicolson(BackwardEuler):
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
         u, c = state[0], 2.0 / step.h
-        b = c * grid.mass(u) - grid.residual(step.start, u)
-        new = grid.implicit(step.end, (c, 0.0), b, u)
+        push = -grid.residual(step.start, u)
+        new = grid.implicit(step.end, (c, 0.0), c * u, lambda: u, push)
         return new, (new - u) / step.h, u
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
@@ -166,8 +177,7 @@ class BDF2(BackwardEuler):
         c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
         known = torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
         # On a line: a parabola is nearer to what moves, but enlarges what solves leave where nothing does.
-        ahead = torch.lerp(before, u, 1.0 + w)
-        new = grid.implicit(step.end, (c, 0.0), grid.mass(known), ahead)
+        new = grid.implicit(step.end, (c, 0.0), known, lambda: torch.lerp(before, u, 1.0 + w))
         return new, torch.sub(c * new, known), u
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
@@ -206,16 +216,16 @@ class Newmark:
         c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
         d = gamma / (beta * h)
         ahead = u + h * v + (0.5 - beta) * h**2 * a
-        b = grid.mass(c * ahead - self.am / (1.0 - self.af) * a)
+        known = c * ahead - self.am / (1.0 - self.af) * a
         # The new velocity is v + h (1 − γ) a + d (new − ahead).
-        drag = grid.damping(d * ahead - v - h * (1.0 - gamma) * a)
-        b = b if drag is None else b + drag
+        b = grid.damping(d * ahead - v - h * (1.0 - gamma) * a)
         if self.af:
             held = grid.residual(step.start, u)
             old = grid.damping(v)
             held = held if old is None else held + old
-            b = b - self.af / (1.0 - self.af) * held
-        new = grid.implicit(step.end, (c, d), b, ahead)
+            held = -self.af / (1.0 - self.af) * held
+            b = held if b is None else b + held
+        new = grid.implicit(step.end, (c, d), known, lambda: ahead, b)
         a_new = (new - ahead) / (beta * h**2)
         return new, v + h * ((1.0 - gamma) * a + gamma * a_new), a_new
 

@@ -110,7 +110,7 @@ class Sweep(Analysis):
         """
         every = self.spec.every
         for name in values:
-            if name in every[0]:
+            if name in self.varied:
                 raise ArgumentError(f"{name!r} is what the cases vary; it cannot be given as well")
         found = {}
         for name in every[0]:
@@ -126,9 +126,14 @@ class Sweep(Analysis):
         return found
 
     @property
+    def varied(self) -> frozenset[str]:
+        """Names of the parameters that the cases vary."""
+        return frozenset(self.spec.every[0])
+
+    @property
     def unvaried(self) -> list[str]:
         """Names of the parameters that the cases do not vary."""
-        return [name for name in self.declared if name not in self.spec.every[0]]
+        return [name for name in self.declared if name not in self.varied]
 
     def defaults(
         self, names: Sequence[str], declared: Mapping[str, Any] | None = None

@@ -6,6 +6,7 @@ Declarations are given meaning by the code of one process; what is here cuts the
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, componen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch_sla.linalg.distributed.communicator import Communicator
@@ -179,6 +181,10 @@ def _lowered(spec: Any) -> AlgebraInParts:
 
 class DistributedAlgebra(DistributedProblem):
     """A problem of given matrices in parts."""
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """Keep nothing: matrices that are given are solved with as they come."""
+        return nullcontext()
 
     @cached_property
     def lowered(self) -> AlgebraInParts:

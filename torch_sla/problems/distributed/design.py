@@ -6,6 +6,7 @@ bit, so all take the same steps. The first process alone reads and writes the fo
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
@@ -18,7 +19,7 @@ from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -69,13 +70,14 @@ class DistributedDesign:
         **named: Any,
     ) -> DesignSolution:
         """Search; all processes call it together. A run goes on with any number of processes."""
-        return self._lowered.solve(
-            joined(values, named),
-            folder=folder,
-            resume=resume,
-            progress=progress if self.comm.rank == 0 else None,
-            pictures=pictures,
-        )
+        with self._lowered.remembering():
+            return self._lowered.solve(
+                joined(values, named),
+                folder=folder,
+                resume=resume,
+                progress=progress if self.comm.rank == 0 else None,
+                pictures=pictures,
+            )
 
     @staticmethod
     def solutions(found: DesignSolution) -> dict[str, DistributedSolution]:
@@ -105,6 +107,14 @@ class _SharedDesign(Design):
             shared = shared_problem(problem, self._comm, self._where)
             self._known[key] = _SharedModel(shared)
         return self._known[key]
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Let the evaluations inside, backward passes too, be a loop over values."""
+        with ExitStack() as stack:
+            for known in self._known.values():
+                stack.enter_context(known.problem.remembering())
+            yield
 
     def like(self, spec: DesignProblem) -> Design:
         """Return another stage of the search, its problems shared too."""

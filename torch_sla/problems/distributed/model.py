@@ -11,6 +11,7 @@ on given values on one process is part of the graph on all (`anchored`).
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.precond.block import PartSchur
 from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
+from torch_sla.linalg.distributed.precond.renewal import Renewal
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
 from torch_sla.linalg.distributed.space import PartSpace
@@ -42,7 +44,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import Verdict
@@ -74,6 +76,7 @@ class SharedModel:
         self.device = division.device
         self._space = PartSpace(division.layout)
         self._solvers: dict[tuple[object, ...], PartSolver] = {}
+        self.renewal: Renewal | None = None
         self.numbering = SimpleNamespace(n=division.layout.n_held)
 
     def __getattr__(self, name: str) -> Any:
@@ -382,8 +385,21 @@ class SharedModel:
 
     # -- solves ---------------------------------------------------------------------------------
 
-    state: Any = Model.state
-    """The steps that one process takes."""
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Let the solves inside, a loop over values, make their preconditioners of each other; see `Renewal`."""
+        outer = self.renewal
+        self.renewal = outer or Renewal()
+        try:
+            yield
+        finally:
+            self.renewal = outer
+
+    def state(self, scene: SharedScene, *args: Any, **options: Any) -> Any:
+        """Take the steps that one process takes; those of Newton's method are a loop over values."""
+        same_face: Any = self
+        with self.remembering() if self.whole.nonlinear else nullcontext():
+            return Model.state(same_face, scene, *args, **options)  # type: ignore[arg-type]
 
     def solved(
         self,
@@ -460,7 +476,9 @@ class SharedModel:
             adjoint_rtol=asked.adjoint_rtol,
             throw=throw,
         )
-        return PartSolver(self.sharding, known, request, None, self.near_nullspace, null)
+        return PartSolver(
+            self.sharding, known, request, None, self.near_nullspace, null, self.renewal
+        )
 
 
 _LEVELS = (True, None, False)

@@ -178,6 +178,10 @@ class DistributedProblem:
         """The problem in parts, with the face of a lowered one."""
         return SharedModel(self.division)
 
+    def remembering(self) -> contextlib.AbstractContextManager[None]:
+        """Let what is solved inside be a loop over values, which keeps what new ones may use."""
+        return self.model.remembering()
+
     goes_on: ClassVar[bool] = False
     """Whether a run can be kept and gone on with."""
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg import SolveInfo
 from torch_sla.linalg.adjoint.exchange import summed
 from torch_sla.linalg.distributed.partition import choose_parts
 from torch_sla.linalg.distributed.tensor import DSparseTensor
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SparseTensor
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.linalg.nonlinear.options import NonlinearInfo
     from torch_sla.problems.expression.nodes import Node
 
 __all__ = ["SharedNonlinear"]
@@ -40,17 +40,14 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
     part.
     """
 
-    def find(
-        self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
-    ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
-        """Find the root; vectors and ``x`` are what is here of them."""
-        given, whole = self.given(values)
-        matrices = {
-            name: self.matrix(value, given, whole, f"matrices.{name}")
-            for name, value in self.spec.matrices.items()
-        }
-        taken = {m.name for m in self.spec.matrices.values() if hasattr(m, "name")}
-        names = [name for name in given if name not in taken]
+    def root(
+        self,
+        given: Mapping[str, Tensor],
+        names: list[str],
+        matrices: Mapping[str, SparseTensor],
+        start: Tensor | None,
+    ) -> tuple[Tensor, NonlinearInfo]:
+        """Find what is here of ``x``; of the start, too, or all of it."""
         for name in names:
             own = len(self.declared[name].shape)
             if given[name].ndim > own:
@@ -111,20 +108,12 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
             info=True,
             throw=False,
         )
-        if throw and not report.converged:
-            raise report.failure()
-        info = SolveInfo(
-            result=report.result,
-            iterations=report.iterations,
-            residual=report.residual,
-            history=list(report.history),
-            method="newton",
-            backend="pytorch",
-            notes=list(report.notes),
-        )
-        x = u.local if report.converged else u.local.detach()
         self._layouts = {"x": D.layout}
-        return {"x": x}, info, given.home
+        return u.local, report
+
+    def fields(self, x: Tensor) -> dict[str, Tensor]:
+        """Return what is here of the unknowns."""
+        return {"x": x}
 
     def _lengths(self, names: list[str]) -> dict[str, int]:
         """Return how long each vector is, by name."""

@@ -20,6 +20,7 @@ from torch_sla.problems.report.pieces import summary_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 __all__ = ["DistributedSweep", "DistributedSweepSolution"]
 
@@ -37,6 +38,10 @@ class DistributedSweep(DistributedProblem):
     def division(self) -> Any:
         """The problem, cut."""
         return self.of.division
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """As of the problem."""
+        return self.of.remembering()
 
     @property
     def whole(self) -> Any:
@@ -63,12 +68,12 @@ class DistributedSweep(DistributedProblem):
         cases, count = _Cases(self).cases(values), len(self.spec.every)
         tell = Reporter("cases", count, asked.progress)
         solutions: list[Any] = []
-        for i in range(count):
-            own = {name: value[i] for name, value in cases.items()}
-            with inside():
+        with inside(), self.of.remembering():
+            for i in range(count):
+                own = {name: value[i] for name, value in cases.items()}
                 found = self.of.found({**values, **own}, asked._replace(progress=None))
-            solutions.append(found)
-            tell(i + 1, residual=found.info.residual)
+                solutions.append(found)
+                tell(i + 1, residual=found.info.residual)
         return DistributedSweepSolution(self, solutions)
 
 

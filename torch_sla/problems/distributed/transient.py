@@ -62,13 +62,14 @@ class DistributedTransient(DistributedProblem):
 
     def found(self, values: dict[str, Any], asked: Asked) -> DistributedTransientSolution:
         """March."""
-        found: DistributedTransientSolution = self._lowered.solve(  # type: ignore[assignment]
-            values,
-            points=asked.points,
-            start=asked.start,
-            throw=asked.throw,
-            watch=self._watched(values, asked),
-        )
+        with self.remembering():
+            found: DistributedTransientSolution = self._lowered.solve(  # type: ignore[assignment]
+                values,
+                points=asked.points,
+                start=asked.start,
+                throw=asked.throw,
+                watch=self._watched(values, asked),
+            )
         return found
 
     def _watched(self, values: dict[str, Any], asked: Asked) -> Watching:

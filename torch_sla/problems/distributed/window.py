@@ -31,7 +31,7 @@ from torch_sla.problems.lowering.selection import (
 from torch_sla.problems.specs.boundary import Dirichlet, Periodic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg.distributed.communicator import Communicator
@@ -207,7 +207,7 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
         return _lattice(spec, cells, comm)
     if comm.alone:
         mesh = build_mesh(spec.mesh)
-        owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
+        owner = _owners(spec, mesh, comm.parts)
         everything = torch.ones(mesh.n_cells, dtype=torch.bool)
         return _cut_out(mesh, owner, everything, orders, _ties(spec, mesh))
     whole: list[tuple[Mesh, Tensor, _Ties]] = []
@@ -215,7 +215,7 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
     def window(rank: int) -> Window:
         if not whole:
             mesh = read_once(spec.mesh)
-            owner = partition_cells(mesh, min(comm.parts, mesh.n_cells))
+            owner = _owners(spec, mesh, comm.parts)
             whole.append((mesh, owner, _ties(spec, mesh)))
         mesh, owner, ties = whole[0]
         first, last = comm.first_part(rank), comm.first_part(rank + 1)
@@ -232,6 +232,29 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
         return _cut_out(mesh, owner, chosen, orders, ties)
 
     return handed_out(comm, device, window)
+
+
+def _owners(spec: FieldProblem, mesh: Mesh, parts: int) -> Tensor:
+    """Return the part of each cell of a mesh that is there whole: of a lattice boxes, whose levels are lattices too."""
+    cells: Any = divisions(spec.mesh)
+    if cells is None:
+        return partition_cells(mesh, min(parts, mesh.n_cells))
+    return _inside_boxes(partition_boxes(cells, parts), [(0, n) for n in cells], mesh)
+
+
+def _inside_boxes(
+    boxes: Sequence[tuple[tuple[int, int], ...]], window: Sequence[tuple[int, int]], mesh: Mesh
+) -> Tensor:
+    """Return the box of each cell of a window of a lattice, -1 for none."""
+    # x runs fastest.
+    part = np.full([high - low for low, high in window[::-1]], -1, dtype=np.int64)
+    for i, box in enumerate(boxes):
+        inside = tuple(
+            slice(max(low - first, 0), max(high - first, 0))
+            for (low, high), (first, _) in zip(box[::-1], window[::-1], strict=True)
+        )
+        part[inside] = i
+    return torch.from_numpy(part.ravel().repeat(mesh.n_cells // part.size))
 
 
 def _orders(spec: FieldProblem, dim: int) -> set[int]:
@@ -254,15 +277,7 @@ def _lattice(spec: FieldProblem, cells: tuple[int, ...], comm: Communicator) -> 
             for d, count in enumerate(cells)
         ]
     mesh, points, numbers = build_window(spec.mesh, window)
-    # x runs fastest.
-    part = np.full([high - low for low, high in window[::-1]], -1, dtype=np.int64)
-    for i, box in enumerate(boxes):
-        inside = tuple(
-            slice(max(low - first, 0), max(high - first, 0))
-            for (low, high), (first, _) in zip(box[::-1], window[::-1], strict=True)
-        )
-        part[inside] = i
-    each = mesh.n_cells // part.size
+    each = mesh.n_cells // int(np.prod([high - low for low, high in window]))
     n_points = int(np.prod([count + 1 for count in cells]))
     sides = sum(2 * int(np.prod(cells)) // count for count in cells)
     return Window(
@@ -272,7 +287,7 @@ def _lattice(spec: FieldProblem, cells: tuple[int, ...], comm: Communicator) -> 
         # Nothing lives on them.
         facets=torch.arange(mesh.n_facets),
         nodes={1: points},
-        part=torch.from_numpy(part.ravel().repeat(each)),
+        part=_inside_boxes(boxes, window, mesh),
         counts={
             "cells": int(np.prod(cells)) * each,
             "nodes": n_points,

@@ -67,15 +67,28 @@ class Blocks(NamedTuple):
         names = batched(scene)
         for low in range(start, stop, width):
             high = min(low + width, stop)
-            given = Given()
-            given.home, given.laws = scene.given.home, scene.given.laws
-            given.update(scene.given)
+            given = _copied(scene)
             for name in names:
                 value = given[name]
                 place = len(batch_of(scene, name)) - behind
                 if place >= 0 and value.shape[place] > 1:
                     given[name] = value.narrow(place, low, high - low)
             yield slice(low, high), scene.like(given)
+
+
+def _copied(scene: Scene) -> Given:
+    given = Given()
+    given.home, given.laws = scene.given.home, scene.given.laws
+    given.update(scene.given)
+    return given
+
+
+def _first(scene: Scene) -> Scene:
+    """Return the scene of the first member of all."""
+    given = _copied(scene)
+    for name in batched(scene):
+        given[name] = given[name][(0,) * len(batch_of(scene, name))]
+    return scene.like(given)
 
 
 def blocks_of(model: Model, scene: Scene) -> Blocks | None:
@@ -124,7 +137,8 @@ class _Loads:
         self.shares: list[Share] = []
         if not paths:
             return
-        first = next(blocks.scenes(scene))[1]
+        # One member, so that the points are the only batch in what a share is made of.
+        first = _first(scene)
         silent = Silent(first, paths)
         model.loads(silent)
         worth = {path for path in silent.met if _worth(silent, path, prod(blocks.batch))}

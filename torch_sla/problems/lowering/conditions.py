@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = [
+    "bodies",
     "check_coordinates",
     "check_overlap",
     "given_values",
@@ -205,6 +206,24 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
                     "a facet has a value or a flux, not both",
                     path=f"boundary.{i}.on",
                 )
+
+
+def bodies(cell_nodes: Tensor, count: int) -> Tensor:
+    """Return which body each node belongs to ``[count]``, from 0: no cell joins two of them.
+
+    Parameters
+    ----------
+    cell_nodes
+        ``[n_cells, nodes of a cell]``.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    nodes = cell_nodes.cpu().numpy()
+    rows = np.repeat(nodes[:, 0], nodes.shape[1])
+    joined = coo_array((np.ones(nodes.size, bool), (rows, nodes.ravel())), shape=(count, count))
+    _, label = connected_components(joined, directed=False)
+    return torch.from_numpy(label.astype(np.int64)).to(cell_nodes.device)
 
 
 def unstopped(motions: Tensor, held: Tensor) -> int:

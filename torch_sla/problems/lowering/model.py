@@ -14,7 +14,7 @@ from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
-from torch_sla.problems.lowering.conditions import point_loads, positions
+from torch_sla.problems.lowering.conditions import bodies, point_loads, positions
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.newton import solve_nonlinear
@@ -25,6 +25,7 @@ from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad
 from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.mesh import MeshArrays, MeshFile
 from torch_sla.problems.specs.value import FrozenMap
 
 if TYPE_CHECKING:
@@ -192,8 +193,19 @@ class Model(Frame, ABC):
 
     @cached_property
     def loose_motions(self) -> int:
-        """How many motions the conditions of this mesh leave free."""
-        return self.loose(self.dof_points().detach(), self.compiled.constrained)
+        """How many motions the conditions of this mesh leave free, of all bodies that it consists of."""
+        points, held = self.dof_points().detach(), self.compiled.constrained
+        tied = len(self.ranks) > 1 or any(s.to is not None for s in self.selections)
+        if tied or self.part is not None or not isinstance(self.spec.mesh, MeshFile | MeshArrays):
+            return self.loose(points, held)
+        body, c = bodies(self.dofs.cell_nodes, len(points)), self.dofs.components
+        total, place = 0, torch.empty_like(body)
+        for k in range(int(body.amax()) + 1):
+            own = torch.nonzero(body == k)[:, 0]
+            place[own] = torch.arange(len(own), device=own.device)
+            mine = held[body[held // c] == k]
+            total += self.loose(points[own], place[mine // c] * c + mine % c)
+        return total
 
     @property
     def determined(self) -> bool:

@@ -64,16 +64,7 @@ class Nonlinear(Algebra):
         }
         taken = {m.name for m in self.spec.matrices.values() if hasattr(m, "name")}
         names = [name for name in given if name not in taken]
-        leaves = tuple(given[name] for name in names)
-        u0 = self._start(start)
-        if matrices or sum(self.sizes) > _FULL:
-            u, found = self._sparse(names, leaves, matrices, u0)
-        else:
-            equation = _Equations(self, names)
-            with torch.no_grad():
-                batch = equation.residual(u0, leaves).shape[:-1]
-            u = implicit_solve(equation, u0.expand(*batch, u0.shape[-1]), leaves)
-            found = equation.info
+        u, found = self.root(given, names, matrices, start)
         if throw and not found.converged:
             raise found.failure()
         info = SolveInfo(
@@ -85,12 +76,33 @@ class Nonlinear(Algebra):
             backend="pytorch",
             notes=list(found.notes),
         )
-        u = u if found.converged else u.detach()
-        fields = {"x": u}
+        return self.fields(u if found.converged else u.detach()), info, given.home
+
+    def root(
+        self,
+        given: Mapping[str, Tensor],
+        names: list[str],
+        matrices: Mapping[str, SparseTensor],
+        start: Tensor | None,
+    ) -> tuple[Tensor, NonlinearInfo]:
+        """Find ``x`` ``[*batch, n]`` for what is given by name, some of it matrices, and say how."""
+        leaves = tuple(given[name] for name in names)
+        u0 = self._start(start)
+        if matrices or sum(self.sizes) > _FULL:
+            return self._sparse(names, leaves, matrices, u0)
+        equation = _Equations(self, names)
+        with torch.no_grad():
+            batch = equation.residual(u0, leaves).shape[:-1]
+        u = implicit_solve(equation, u0.expand(*batch, u0.shape[-1]), leaves)
+        return u, equation.info
+
+    def fields(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the unknowns that are vectors by name, and all of them as ``x``."""
+        found = {"x": x}
         for unknown in self.spec.unknowns:
             if unknown.size is not None:
-                fields.setdefault(unknown.name, u[..., self.parts[unknown.name]])
-        return fields, info, given.home
+                found.setdefault(unknown.name, x[..., self.parts[unknown.name]])
+        return found
 
     def _start(self, start: Tensor | None) -> Tensor:
         if start is not None:

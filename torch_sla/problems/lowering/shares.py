@@ -223,9 +223,11 @@ class Share:
             part: list[_Window] = []
             for window in windows[a:b]:
                 before = owner[window.rows]
-                apart = bool(((before == -1) | (before == k)).all())
-                (part if apart else self._late).append(window)
-                owner[window.rows] = k
+                if bool(((before == -1) | (before == k)).all()):
+                    owner[window.rows] = k
+                    part.append(window)
+                else:
+                    self._late.append(window)
             self._parts.append(part)
 
     def add(self, load: Tensor, scene: Scene, batch: tuple[int, ...]) -> None:
@@ -263,7 +265,7 @@ class Share:
         if not bool(all_finite(more)):
             members.trial = False
             members.evaluate(self._law, sites, self._path)
-        load.index_add_(0, window.rows, more)
+        load.index_add_(0, window.rows, more.to(load.dtype))
 
 
 def _window(sites: slice, local: Tensor, dofs: Tensor, free: Tensor) -> _Window:

@@ -107,10 +107,12 @@ def make(
     near_nullspace: Tensor | None = None,
     *,
     renewable: bool = False,
+    like: PartPreconditioner | None = None,
 ) -> PartPreconditioner | None:
     """Make the preconditioner that was asked for; None for none.
 
-    With `renewable`, what can be used for other values is kept where there is any.
+    With `renewable`, what can be used for other values is kept where there is any; `like` is one that was made so, of
+    the same kind for other values on the same positions.
     """
     name = name_of(wanted)
     if name == "none":
@@ -118,10 +120,17 @@ def make(
     if isinstance(wanted, str):
         module, options, settings = _KINDS[wanted]
         wanted = getattr(import_module(module), options)(**settings)
+    made: PartPreconditioner
     if isinstance(wanted, PartOptions):
         if renewable and hasattr(wanted, "renewable"):
             wanted = replace(wanted, renewable=True)  # type: ignore[type-var]
-        made: PartPreconditioner = wanted.build_parts(sharding, values, near_nullspace)
+        if like is not None and hasattr(wanted, "renew_parts"):
+            made = wanted.renew_parts(like, values)
+            return made
+        if like is not None and hasattr(like, "renewed"):
+            made = like.renewed(values)
+            return made
+        made = wanted.build_parts(sharding, values, near_nullspace)
         return made
     return wanted if isinstance(wanted, PartPreconditioner) else _Given(wanted)
 

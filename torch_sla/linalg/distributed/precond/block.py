@@ -38,6 +38,8 @@ class PartSchur:
     complement
         Slot values ``[nnz_csr]``, of which the block of the multipliers stands for the complement: for a flow, the mass
         of pressures over the viscosity, with which iterations do not depend on the mesh. None: ``C + B diag(A)⁻¹ Bᵀ``.
+    renewable
+        Whether what other values can use is kept.
 
     Notes
     -----
@@ -50,6 +52,7 @@ class PartSchur:
     primal: Any = "multigrid"
     dual: Any = "multigrid"
     complement: Tensor | None = None
+    renewable: bool = False
 
     def __post_init__(self) -> None:
         for what in ("primal", "dual"):
@@ -63,11 +66,42 @@ class PartSchur:
         self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
     ) -> SaddlePoint:
         """Make it for slot values ``[nnz_csr]``; of the near-nullspace the primal unknowns are taken."""
-        return SaddlePoint(sharding, values.detach(), self, near_nullspace)
+        mask = self.multipliers
+        if mask is None:
+            mask = sharding.diagonal(values).real <= 0
+        elif mask.shape != (sharding.rows.n_held,) or mask.dtype is not torch.bool:
+            raise ArgumentError(
+                f"`multipliers` must be bool [{sharding.rows.n_held}], got {mask.dtype} {list(mask.shape)}"
+            )
+        blocks = _Blocks(sharding, mask)
+        if not blocks.layouts[0].n or not blocks.layouts[1].n:
+            raise ArgumentError(
+                "a saddle point has primal unknowns and multipliers, and here are only some of one kind; give "
+                "`multipliers`, or take another preconditioner"
+            )
+        near = near_nullspace
+        near = None if near is None else near.index_select(0, blocks.fields[0])
+        return SaddlePoint(blocks, values.detach(), self, near)
+
+    @outside_transforms
+    def renew_parts(self, like: SaddlePoint, values: Tensor) -> SaddlePoint:
+        """Make another for other values; the cut into fields is that of `like`, and so is what its parts can keep."""
+        return SaddlePoint(like.blocks, values.detach(), self, like.near, like)
 
 
 class SaddlePoint:
     """The block diagonal preconditioner of `PartSchur`.
+
+    Parameters
+    ----------
+    blocks, values
+        The matrix cut along its fields, slot values of the whole.
+    options
+        What is wanted.
+    near
+        Near-nullspace of the primal unknowns.
+    like
+        One of other values.
 
     Attributes
     ----------
@@ -76,30 +110,33 @@ class SaddlePoint:
     """
 
     def __init__(
-        self, sharding: Sharding, values: Tensor, options: PartSchur, near_nullspace: Tensor | None
+        self,
+        blocks: _Blocks,
+        values: Tensor,
+        options: PartSchur,
+        near: Tensor | None,
+        like: SaddlePoint | None = None,
     ) -> None:
-        mask = options.multipliers
-        if mask is None:
-            mask = sharding.diagonal(values).real <= 0
-        elif mask.shape != (sharding.rows.n_held,) or mask.dtype is not torch.bool:
-            raise ArgumentError(
-                f"`multipliers` must be bool [{sharding.rows.n_held}], got {mask.dtype} {list(mask.shape)}"
-            )
-        blocks = _Blocks(sharding, mask)
-        first, dual = blocks.fields
-        if not blocks.layouts[0].n or not blocks.layouts[1].n:
-            raise ArgumentError(
-                "a saddle point has primal unknowns and multipliers, and here are only some of one kind; give "
-                "`multipliers`, or take another preconditioner"
-            )
-        near = None if near_nullspace is None else near_nullspace.index_select(0, first)
-        self._fields = first, dual
-        self.primal = _made(options.primal, *blocks.matrix(values, 0, 0), near)
+        self.blocks, self.near, self._fields = blocks, near, blocks.fields
         if options.complement is None:
             complement = _complement(blocks, values)
         else:
             complement = blocks.matrix(options.complement.detach().to(values), 1, 1)
-        self.dual = _made(options.dual, *complement, None)
+        renewable = options.renewable
+
+        def made(wanted: Any, matrix: tuple[Sharding, Tensor], *rest: Any) -> PartPreconditioner:
+            found = make(wanted, *matrix, rest[0], renewable=renewable, like=rest[1])
+            if found is None:
+                raise ArgumentError(f"a field needs a preconditioner, got {wanted!r}")
+            return found
+
+        first = blocks.matrix(values, 0, 0)
+        self.primal: PartPreconditioner = made(
+            options.primal, first, near, None if like is None else like.primal
+        )
+        # The positions of a complement that is made are new every time.
+        kept = None if like is None or options.complement is None else like.dual
+        self.dual: PartPreconditioner = made(options.dual, complement, None, kept)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
@@ -148,25 +185,19 @@ class _Blocks:
             place[field] = layout.start + torch.arange(len(field), device=device)
         told = torch.stack([place, second.long()], 1)
         self._place, self._second = torch.cat([told, sharding.halo.fetch(told)]).unbind(1)
-        self._row, self._col = expand_rows(pattern.crow).long(), pattern.ccol.long()
+        self._pattern = pattern
+        self._positions: dict[tuple[int, int], tuple[Tensor, Sharding]] = {}
 
     def matrix(self, values: Tensor, i: int, j: int) -> tuple[Sharding, Tensor]:
         """Return the block of fields i and j, positions and slot values, of slot values of the whole."""
-        row, col = self._row, self._col
-        inside = torch.nonzero((self._second[row] == i) & (self._second[col] == j))[:, 0]
-        block = Sharding(
-            self.layouts[i], self.layouts[j], self._place[row[inside]], self._place[col[inside]]
-        )
+        if (i, j) not in self._positions:
+            row, col = expand_rows(self._pattern.crow).long(), self._pattern.ccol.long()
+            inside = torch.nonzero((self._second[row] == i) & (self._second[col] == j))[:, 0]
+            places = self._place[row[inside]], self._place[col[inside]]
+            block = Sharding(self.layouts[i], self.layouts[j], *places)
+            self._positions[i, j] = inside, block
+        inside, block = self._positions[i, j]
         return block.slots, block.pattern.coalesce(values.index_select(0, inside))
-
-
-def _made(
-    wanted: Any, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
-) -> PartPreconditioner:
-    made = make(wanted, sharding, values, near_nullspace)
-    if made is None:
-        raise ArgumentError(f"a field needs a preconditioner, got {wanted!r}")
-    return made
 
 
 def _complement(blocks: _Blocks, values: Tensor) -> tuple[Sharding, Tensor]:

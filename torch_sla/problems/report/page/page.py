@@ -19,7 +19,7 @@ from torch_sla.problems.report.page.style import SCRIPT, STYLE
 from torch_sla.problems.report.save import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 __all__ = ["alone", "write_report"]
 
@@ -175,7 +175,9 @@ def _parameters(result: Any) -> str:
     rows = []
     for name, parameter in declared.items():
         value = given.get(name)
-        if value is None:
+        if name in _varied(result):
+            text = "varies"
+        elif value is None:
             text = "" if parameter.default is None else f"{parameter.default}"
         elif value.numel() == 1:
             text = f"{float(value.detach().real):.8g}"
@@ -195,14 +197,20 @@ def _given(result: Any) -> dict[str, Any]:
     return {} if scene is None else dict(scene.given)
 
 
+def _varied(result: Any) -> Collection[str]:
+    """Return the names of the parameters that cases or a search vary, and nobody gives."""
+    found: Collection[str] = getattr(result.model, "varied", ())
+    return found
+
+
 def _again(result: Any, command: str | None) -> str:
     parts = []
     if command:
         parts.append(f"<h3>In a shell</h3><pre>{escape(command)}</pre>")
     file = "problem.yaml"
-    declared = " ".join(result.spec.declared)
-    values = ", ".join(f"{name}={name}" for name in result.spec.declared)
-    note = f"  # with values of: {declared}" if values else ""
+    names = [name for name in result.spec.declared if name not in _varied(result)]
+    values = ", ".join(f"{name}={name}" for name in names)
+    note = f"  # with values of: {' '.join(names)}" if names else ""
     code = f'from torch_sla import load_problem\n\nsolution = load_problem("{file}").solve({values}){note}'
     parts.append(f"<h3>In Python</h3><pre>{escape(code)}</pre>")
     try:
