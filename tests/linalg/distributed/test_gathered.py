@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import rank_programs as programs
-from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg import DSparseTensor, SparseTensor
 from torch_sla.linalg.distributed.precond import base, gathered
 from torch_sla.linalg.distributed.precond.gathered import Gathered
@@ -119,6 +119,20 @@ def fails(group: Any) -> str:
     return ""
 
 
+def refuses(group: Any) -> bool:
+    off = torch.full((19,), -1.0, dtype=torch.float64)
+    A = SparseTensor.tridiagonal(0.3 * off, torch.full((20,), 3.0, dtype=torch.float64), off)
+    D = DSparseTensor.from_device_mesh(
+        A.values, A.row_indices, A.col_indices, (20, 20), comm=Processes(group)
+    )
+    b = D.vector(torch.ones(20, dtype=torch.float64))
+    try:
+        D.solve(b, method="gmres", preconditioner=Gathered("cholesky"))
+    except PlanError:
+        return True
+    return False
+
+
 @pytest.mark.distributed
 def test_processes(ranks: Ranks) -> None:
     A = waves(complex_=True)
@@ -128,3 +142,5 @@ def test_processes(ranks: Ranks) -> None:
         torch.testing.assert_close(x, exact, rtol=1e-8, atol=1e-8)
     found = ranks.run(2, fails)
     assert found[0] == found[1] != ""
+    # Nobody waits for factors that a matrix cannot have.
+    assert ranks.run(2, refuses) == [True, True]

@@ -82,6 +82,15 @@ def test_lines_of_any_length(tmp_path: Path) -> None:
         assert torch.cat([s.row for s in found]).tolist() == list(range(50))
 
 
+def test_empty_lines_are_no_entries(tmp_path: Path) -> None:
+    path = tmp_path / "a.mtx"
+    head = "%%MatrixMarket matrix coordinate real general\n2 2 2\n\n1 1 3\n\n2 2 4"
+    path.write_text(head + "\n" * 40)
+    for parts in (1, 2, 9):
+        found = [matrix_slice(path, p, p + 1, parts) for p in range(parts)]
+        assert torch.cat([s.values for s in found]).tolist() == [3.0, 4.0]
+
+
 def test_blocks_stay_together_and_vectors_come_along(tmp_path: Path) -> None:
     A, _ = matrix("irregular")
     blocks = A.values[:, None, None] * torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=A.dtype)
@@ -104,6 +113,8 @@ def test_blocks_stay_together_and_vectors_come_along(tmp_path: Path) -> None:
     [
         ("short", "announces 63 entries and holds 62|too short"),
         ("words", "not 3 numbers each"),
+        ("joined", "not 3 numbers each"),
+        ("half", "no whole numbers"),
         ("tall", "is square"),
         ("dia", "format 'dia'"),
         ("batch", "holds a batch"),
@@ -113,12 +124,16 @@ def test_blocks_stay_together_and_vectors_come_along(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read(harm: str, message: str, tmp_path: Path) -> None:
     S = sp.eye_array(63, format="csr")
-    path = tmp_path / ("a.mtx" if harm in ("short", "words", "tall") else "a.npz")
+    path = tmp_path / ("a.npz" if harm in ("dia", "batch", "cut", "missing") else "a.mtx")
     match harm:
         case "short" | "words":
             mmwrite(path, S)
             text = path.read_text().rstrip().rsplit("\n", 1)[0]
             path.write_text(text + ("\n" if harm == "short" else "\n63 63 one\n"))
+        case "joined" | "half":
+            mmwrite(path, S)
+            old, new = ("\n63 63", " 63 63") if harm == "joined" else ("\n7 7 ", "\n7.5 7 ")
+            path.write_text(path.read_text().replace(old, new))
         case "tall":
             mmwrite(path, S[:, :9])
         case "dia":

@@ -282,11 +282,23 @@ def _lines(file: IO[bytes], start: int, begin: int, end: int) -> Iterator[bytes]
 
 
 def _parsed(source: Path, text: bytes, width: int) -> np.ndarray:
+    """Numbers ``[lines, width]``; empty lines are none."""
+    if not text.strip():
+        return np.empty((0, width))
+    wrong = f"{str(source)!r} has lines that are not {width} numbers each"
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # of numbers that are none
         try:
-            return np.fromstring(text, np.float64, sep=" ").reshape(-1, width)
+            table = np.fromstring(text, np.float64, sep=" ").reshape(-1, width)
         except (ValueError, DeprecationWarning):
-            raise ArgumentError(
-                f"{str(source)!r} has lines that are not {width} numbers each"
-            ) from None
+            raise ArgumentError(wrong) from None
+    # Only where there are other lines than of entries are they looked at.
+    ended = text if text.endswith(b"\n") else text + b"\n"
+    if len(table) != ended.count(b"\n") and len(table) != sum(
+        1 for line in text.splitlines() if line.strip()
+    ):
+        raise ArgumentError(wrong)
+    places = table[:, :2]
+    if not bool((places == np.floor(places)).all()):
+        raise ArgumentError(f"{str(source)!r} has rows or columns that are no whole numbers")
+    return table

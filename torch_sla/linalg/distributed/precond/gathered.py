@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.rows import BorrowedRows
 from torch_sla.linalg.factorize import DirectSolver, factorize
@@ -23,6 +23,7 @@ __all__ = ["Gathered", "GatheredFactor"]
 
 _METHODS = ("auto", "cholesky", "ldlt", "lu")
 _CODES = list(Result)
+_NO_PLAN = 1 + len(_CODES)  # no factorisation suits the matrix
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,24 @@ class GatheredFactor:
     def _factorise(self, values: Tensor) -> None:
         entries, n = self._rows.fetch(values.resolve_conj()), self._halo.size
         self._solver: DirectSolver | None = None
-        failed: SolveError | None = None
+        failed: SolveError | PlanError | None = None
         if self._at is not None:
             try:
                 whole = SparseTensor(entries, *self._at, (n, n))
                 (self._solver,) = factorize(whole, self._method)._solvers
-            except SolveError as error:
+            except (SolveError, PlanError) as error:
                 failed = error
         # The others wait for the factors: what is wrong with them is told to all.
-        code = 0 if failed is None else 1 + _CODES.index(failed.result)
+        code = 0
+        if failed is not None:
+            code = 1 + _CODES.index(failed.result) if isinstance(failed, SolveError) else _NO_PLAN
         worst = int(self._comm.reduce(torch.tensor([code], device=values.device), "max"))
         if failed is not None:
             raise failed
+        if worst == _NO_PLAN:
+            raise PlanError(
+                f"the gathered matrix has no factors by {self._method!r}; see the process of the first part"
+            )
         if worst:
             raise SolveError(_CODES[worst - 1], "factors of the gathered matrix")
 
