@@ -500,6 +500,7 @@ def test_the_best_feasible_design_of_all_steps_is_told(bound):
     assert torch.equal(found.x, least.x)
     assert torch.equal(found.constraints, least.constraints)
     assert f"step {least.iteration}" in found.reason
+    assert found.figures == least.figures
     assert optimizer.best(least) is least
 
 

@@ -86,7 +86,8 @@ _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 # How often vectors side by side are read and written, in terms of one that fused kernels pass over.
 _WIDE = 2.3
 # Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
-# side that goes through the levels with others, in terms of one alone: indices and blocks are read once, stencils are short.
+# side that goes through the levels with others, in terms of one alone: indices and blocks are read once, stencils are
+# short.
 _REGULAR, _BESIDE, _BESIDE_LATTICE = 0.45, 0.35, 1.0
 # What each further entry of the blocks of nodes saves: they share an index, and an aggregate.
 _BLOCKED = 0.3

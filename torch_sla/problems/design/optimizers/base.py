@@ -293,10 +293,10 @@ class Optimizer(ABC):
             yield state
 
     def best(self, state: State) -> State:
-        """Return the state at the best feasible design of all steps; a last one that is no worse is the best.
+        """Return the state at the best feasible design of all steps, where the last one has a higher value.
 
-        Methods that model the function may end on a step that went too far, and the last design be worse than one
-        before it.
+        Methods that model the function may end on a step that went too far. A last design that is lower and not
+        feasible stays: it may lie next to the optimum, from outside, and `figures` tell its violation.
         """
         memory = state.memory
         if _BEST not in memory or not float(memory[_BEST]) < state.value:
@@ -305,7 +305,9 @@ class Optimizer(ABC):
         at = Evaluation(float(memory[_BEST]), gradient, constraints, jacobian)  # type: ignore[arg-type]
         step = int(memory[f"{_BEST}.iteration"])
         reason = f"{state.reason}; step {step} led to the best design"
-        return replace(state, x=x, evaluation=at, reason=reason)  # type: ignore[arg-type]
+        own = f"{_BEST}.figures."
+        figures = {n.removeprefix(own): float(v) for n, v in memory.items() if n.startswith(own)}
+        return replace(state, x=x, evaluation=at, figures=figures, reason=reason)  # type: ignore[arg-type]
 
     # -- for subclasses -------------------------------------------------------------------------
 
@@ -386,6 +388,7 @@ class Optimizer(ABC):
             named = zip(_KEPT, parts, strict=True)
             found = {f"{_BEST}.{name}": part for name, part in named}
             found |= {_BEST: at.value, f"{_BEST}.iteration": before.iteration}
+            found |= {f"{_BEST}.figures.{n}": figure for n, figure in before.figures.items()}
         else:
             return memory
         return memory if feasible and state.value <= float(found[_BEST]) else memory | found
