@@ -8,26 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.grids import poisson, second_difference
 from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["delaunay", "elastic", "poisson", "second_difference", "split"]
-
-
-def second_difference(n: int) -> sp.csr_array:
-    one = np.ones(n - 1)
-    return sp.csr_array(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
-
-
-def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_array:
-    """Dirichlet Laplacian; the last edge is the fastest."""
-    weights = weights or (1.0,) * len(shape)
-    total = sp.csr_array((int(np.prod(shape)),) * 2)
-    for axis, weight in enumerate(weights):
-        factor = sp.csr_array(np.ones((1, 1)))
-        for other, n in enumerate(shape):
-            factor = sp.kron(factor, second_difference(n) if other == axis else sp.eye_array(n))
-        total = total + weight * factor
-    return sp.csr_array(total)
 
 
 def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
