@@ -18,7 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give the workers of pytest-xdist, and what they start, one thread each; tests of threads ask for more."""
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
-        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        os.environ |= dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+        )
 
 
 @pytest.fixture(autouse=True)
