@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "torch_sla/assembly_contract.hpp"
+#include "torch_sla/assembly_clones.hpp"
 #include "torch_sla/parallel.hpp"
 
 namespace torch_sla {

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import VALUES, empty
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.segments import SegmentMap
 
 __all__ = ["Prescribed", "condense"]
@@ -41,6 +43,8 @@ class Prescribed:
         Those of them in free rows ``[m]``, int64.
     rows, columns
         The row of each of these, and the position in `dofs` of its column.
+    pattern
+        Of the matrix.
     """
 
     dofs: Tensor
@@ -48,6 +52,7 @@ class Prescribed:
     lifted: Tensor
     rows: SegmentMap
     columns: SegmentMap
+    pattern: Pattern
 
 
 def _without(values: Tensor, removed: Tensor) -> Tensor:
@@ -99,6 +104,7 @@ class _Condense(torch.autograd.Function):
         return _Restore.apply(kept, coupling, ctx.at) if found is None else found, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.at, ctx.g)
         return found
@@ -113,7 +119,9 @@ class _Condense(torch.autograd.Function):
 
 def _product(kept: Tensor, coupling: Tensor, at: Prescribed, g: Tensor | None) -> Products | None:
     """Return the gradient as a product, where it is one."""
-    if not isinstance(kept, Products) or kept.left.shape[-1] != 1 or g is None or g.ndim != 1:
+    if not isinstance(kept, Products) or not kept.on(at.pattern) or g is None or g.ndim != 1:
+        return None
+    if kept.left.shape[-1] != 1:
         return None
     left, right = (x.squeeze(-1) for x in (kept.left, kept.right))
     g = g.conj().resolve_conj().to(right.dtype)
@@ -144,6 +152,7 @@ class _Restore(torch.autograd.Function):
         return *_Condense.apply(grad, ctx.at, None), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, kept: Tensor, coupling: Tensor, *_: None) -> Tensor:
         found: Tensor = _Restore.apply(kept, coupling, ctx.at)
         return found

@@ -102,7 +102,7 @@ class DirichletConstraint:
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
         removed = torch.cat([in_rows, self._lifted])
         self._prescribed = Prescribed(
-            self.dofs, removed, self._lifted, self._lift, self._g_of_entry
+            self.dofs, removed, self._lifted, self._lift, self._g_of_entry, pattern
         )
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,7 +130,8 @@ def matrix_values(
         factors = (geometry.inverse.detach(), geometry.measure.detach())
         slopes = not (u.value or v.value) and basis.element.is_affine
         points = _points(basis, constant and slopes)
-        return SummedForm(dofs.places, table, jets, *factors, weights, points)(source)
+        form = SummedForm(dofs.places, table, jets, *factors, weights, points, dofs.pattern)
+        return form(source)
     if weights is not None:
         source = torch.tensordot(weights.to(source.dtype), source, 1)
     dim = geometry.x.shape[-1]

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.contract import LARGEST_TABLE
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
     from torch_sla.assembly.kernels.pullback import Jets
+    from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["Places", "SummedForm", "sums"]
 
@@ -74,6 +76,8 @@ class SummedForm:
     points
         Of the quadrature: the basis functions and their derivatives on the reference cell ``[q, 1 + dim, nb]``, and
         weights ``[q]``. With them, gradients that are products of two fields are found without a matrix.
+    pattern
+        Of the values, to know these by.
     """
 
     places: Places
@@ -83,6 +87,7 @@ class SummedForm:
     measure: Tensor | None = None
     weights: Tensor | None = None
     points: tuple[Tensor, Tensor] | None = None
+    pattern: Pattern | None = None
 
     def __call__(self, source: Tensor) -> Tensor:
         """Sum the element matrices.
@@ -148,7 +153,8 @@ class SummedForm:
 
     def pair(self, values: Products, shape: torch.Size) -> Tensor:
         """Pull values that are products back to coefficients ``[K, batch, n, q|1]``, each factor on its own."""
-        if self.points is None or self.inverse is None or self.measure is None:
+        known = self.points is not None and self.pattern is not None and values.on(self.pattern)
+        if not known or self.points is None or self.inverse is None or self.measure is None:
             return self.run("sum_matrices_adjoint", values.entries(), shape, tuple(shape))
         left, right = plain(values.left), plain(values.right)
         out = empty(tuple(shape), left.dtype)
@@ -215,6 +221,7 @@ class _Sum(torch.autograd.Function):
         return spread(grad, ctx.form, ctx.shape), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         result: Tensor = _Sum.apply(tangent, ctx.form)
         return result
@@ -247,6 +254,7 @@ class _Spread(torch.autograd.Function):
         return _Sum.apply(grad, ctx.form), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         result: Tensor = _Spread.apply(tangent, ctx.form, ctx.shape)
         return result

@@ -3,8 +3,8 @@
 The gradient of a solve with respect to the values of its matrix is ``-λ xᴴ`` on the pattern. Whoever made the values of
 coefficients, cell by cell, pulls it back from the two vectors: it never needs the entries, of which there are many
 times as many, nor the memory for them. On its way through a graph such a gradient is a `Products`. Functions that say
-``takes_products = True`` end it, those with ``hands_products = True`` give another one to the next; for all others it
-is the tensor of its entries, which it becomes when it is touched.
+``takes_products = True`` end it, those with ``hands_products = True`` give another one to the next, both after a look
+at the pattern; for all others it is the tensor of its entries, which it becomes when it is touched.
 
 It is sent only where a node that takes it lies behind nodes that hand it on, and never into a graph or a transform:
 derivatives of second order, and those of many numbers at once, go over `sampled_product` as ever.
@@ -79,6 +79,10 @@ class Products(Tensor):
             made = kernels.sampled_product(self.pattern.crow, self.pattern.ccol, u, v)
             self._entries = made if len(batch) < 2 else made.unflatten(0, batch)
         return self._entries
+
+    def on(self, pattern: Pattern) -> bool:
+        """Whether the entries are those of a pattern, and not as many others."""
+        return self.pattern is pattern or self.pattern.key == pattern.key
 
     @classmethod
     def __torch_function__(

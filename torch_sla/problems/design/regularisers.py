@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import is_recorded
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.problems.design.transforms.base import positive
@@ -179,6 +180,7 @@ class _Roughness(torch.autograd.Function):
         return grad.unsqueeze(-1) * slope, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
         along: Tensor = _Difference.apply(tangent, ctx.jumps)
         change: Tensor = (_Roughness._flow(ctx) * along).sum(-1)
@@ -216,6 +218,7 @@ class _Difference(torch.autograd.Function):
         return _Divergence.apply(grad, ctx.jumps), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         found: Tensor = _Difference.apply(tangent, ctx.jumps)
         return found
@@ -245,6 +248,7 @@ class _Divergence(torch.autograd.Function):
         return _Difference.apply(grad, ctx.jumps), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         found: Tensor = _Divergence.apply(tangent, ctx.jumps)
         return found
