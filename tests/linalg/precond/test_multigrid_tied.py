@@ -84,7 +84,9 @@ def test_the_adjoint_cycle_of_an_unsymmetric_matrix() -> None:
     unsymmetric.sort_indices()
     pattern, values = split(unsymmetric)
     structure = Structure(symmetric=False)
-    hierarchy = Hierarchy(pattern, values, AMG(smoother="spai0", dtype="float64"), structure=structure)
+    hierarchy = Hierarchy(
+        pattern, values, AMG(smoother="spai0", dtype="float64"), structure=structure
+    )
     x = torch.randn(N**3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     y = torch.randn(N**3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     there, back = (hierarchy.apply(x) * y).sum(), (x * hierarchy.apply_adjoint(y)).sum()
@@ -105,4 +107,6 @@ def test_several_columns_and_new_values() -> None:
     fresh = Hierarchy(pattern, moved, AGGREGATES)
     renewed = Hierarchy(pattern, moved, AGGREGATES, like=hierarchy.skeleton())
     assert torch.equal(fresh.apply(b), renewed.apply(b))
-    assert fresh.nbytes < hierarchy.nbytes  # the blocks are counted, and there only where rows are tied
+    assert (
+        fresh.nbytes < hierarchy.nbytes
+    )  # the blocks are counted, and there only where rows are tied
