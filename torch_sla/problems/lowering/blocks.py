@@ -147,7 +147,9 @@ class _Loads:
             silent = Silent(first, self.paths)
             model.loads(silent)
         free, members = model.free, prod(blocks.batch) // blocks.batch[blocks.dim] * blocks.width
-        self.shares = [Share(silent, path, model.load, free, members) for path in sorted(worth)]
+        self.shares = [
+            Share(silent, path, model.load, free, members, batched(scene)) for path in sorted(worth)
+        ]
 
     def pieces(
         self, scene: Scene, part: Scene, members: slice
