@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Members", "PartedLaw"]
 
+_PLACES = tuple(AXES)
+
 
 class PartedLaw:
     """A law whose parts have names.
@@ -58,8 +60,6 @@ class PartedLaw:
         The law as expressions, one for each component; None where it is none.
     inputs
         What these are functions of.
-    x
-        The points ``[points, dim]``.
     placed
         Given values at the sites.
     """
@@ -92,7 +92,6 @@ class PartedLaw:
         ]
         self.components = None if None in every else every
         self.inputs = dict(i for x in every if x is not None for i in Program.inputs(x).items())
-        self.x = sites.x.detach().reshape(-1, sites.x.shape[-1])
 
     def _tabled(self, scene: Scene, axis: int) -> Callable[[Expression], str | None]:
         def keep(name: str, part: Expression) -> None:
@@ -153,6 +152,7 @@ class Members(Scene):
         self._batch, self._some, self._names = batch, some, batched(scene)
         self._law, self._width = law, some.stop - some.start
         self._runs: dict[int, _Run | None] = {}
+        self._found: dict[tuple[str, int], Tensor] = {}
         self.replaced = law.replaced
         self._rows = {n: x.evaluate(Names(self, None)).tensor for n, x in law.numbers.items()}
         self.known = self._rows
@@ -204,14 +204,17 @@ class Members(Scene):
 
     def _values(self, sites: _Points, some: slice) -> dict[str, Tensor]:
         """Return what the law is a function of: ``[points|1, members|1]``."""
-        values, q = dict(self._rows), self._law.sites.q
+        values, q, x = dict(self._rows), self._law.sites.q, self._law.sites.x.detach()
         points = slice(some.start * q, some.stop * q)
         for name, table in self._tables.items():
-            values[name] = table.index_select(0, self._law.along[name][2].index[points])
+            index, key = self._law.along[name][2].index[points], (name, sites.n)
+            if key not in self._found:
+                self._found[key] = table.new_empty(sites.n, table.shape[1])
+            values[name] = torch.index_select(table, 0, index, out=self._found[key])
         for name, part in self._law.inputs.items():
-            if name in AXES:
-                axis = AXES.index(name)
-                values[name] = self._law.x[points, axis : axis + 1]
+            if name in _PLACES:
+                axis = _PLACES.index(name)
+                values[name] = x[some, :, axis].reshape(-1, 1)
             elif name not in values:
                 values[name] = part.evaluate(Names(self, sites)).tensor.detach()
         return values

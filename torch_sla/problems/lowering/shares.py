@@ -8,19 +8,21 @@ its values at all points never exist at once.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.arguments import empty
 from torch_sla.linalg.kernels.threads import SMALL_WORK, resolve_threads, spread
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.members import Members, PartedLaw
 from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.sites import BasisSites, RestrictedSites, Sites
+from torch_sla.problems.lowering.windows import Window, Windows, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -105,16 +107,6 @@ class _Units(Silent):
         return torch.zeros((), dtype=self.model.field_dtype, device=self.model.device)
 
 
-class _Window(NamedTuple):
-    """Consecutive sites, the unknowns that they load, and the matrix from their points to these."""
-
-    sites: slice
-    rows: Tensor | slice
-    crow: Tensor
-    ccol: Tensor
-    values: Tensor
-
-
 class Share:
     """What one law of a batch adds to a load.
 
@@ -148,11 +140,28 @@ class Share:
         law, sites, _ = silent.met[path]
         self._law = PartedLaw(law, sites, path, silent, names)
         self._points = sites.n * silent.points(path)
-        self._windows: list[_Window] = []
-        if units.local is not None:
-            each = -(-members // self._team(members))
-            width = max(1, _WINDOW // (8 * silent.points(path) * each))
-            self._windows = _windows(units.local, _rows(silent, sites), free, width)
+        self._windows: list[Window] = []
+        local = units.local
+        if local is None:
+            return
+        local = local[1:] - local[:1] if bool(local[0].any()) else local[1:]
+        columns = columns_of(local)
+        if columns is None:
+            return
+        each = -(-members // self._team(members))
+        width = max(1, _WINDOW // (8 * silent.points(path) * each))
+        facets = sites.basis.facets
+        at = None if facets is None else facets.numpy().tobytes()
+
+        def make() -> Windows:
+            return Windows(_rows(silent, sites), free, columns, len(local), width)
+
+        kind = (at, str(columns.tolist()), len(local), width)
+        windows = structures.get(("windows", silent.model.compiled.key, *kind), make)
+        self._windows = windows.every
+        self._values = torch.index_select(
+            local.flatten(), 0, windows.slots, out=empty((len(windows.slots),), local.dtype)
+        )
 
     def _team(self, members: int) -> int:
         return resolve_threads(None, min(members * self._points, members // _FEW * SMALL_WORK))
@@ -180,20 +189,19 @@ class Share:
             some = slice(k * count // team, (k + 1) * count // team)
             members = Members(scene, batch, some, self._law)
             for window in self._windows:
-                _add(load[:, some], members, window)
+                self._add(load[:, some], members, window)
 
         spread(through, range(team), count * self._points)
 
-
-def _add(load: Tensor, members: Members, window: _Window) -> None:
-    columns = members.at(window.sites)
-    more = kernels.spmm(window.crow, window.ccol, window.values, columns)
-    if not isfinite(abs(more.sum().item())):
-        members.blame(window.sites)
-    if isinstance(window.rows, slice):
-        load[window.rows] += more
-    else:
-        load.index_put_((window.rows,), more.to(load.dtype), accumulate=True)
+    def _add(self, load: Tensor, members: Members, window: Window) -> None:
+        columns = members.at(window.sites)
+        more = kernels.spmm(window.crow, window.ccol, self._values[window.slots], columns)
+        if not isfinite(abs(more.sum().item())):
+            members.blame(window.sites)
+        if isinstance(window.rows, slice):
+            load[window.rows].add_(more)
+        else:
+            load.index_put_((window.rows,), more.to(load.dtype), accumulate=True)
 
 
 def _rows(scene: Scene, sites: BasisSites) -> Tensor:
@@ -202,49 +210,3 @@ def _rows(scene: Scene, sites: BasisSites) -> Tensor:
     if sites.basis.facets is not None:
         cells = sites.basis.mesh.facet_cells[sites.basis.facets]
     return scene.model.numbering.all.slots_of(cells, 1).reshape(sites.n, -1).int()
-
-
-def _windows(local: Tensor, rows: Tensor, free: Tensor, width: int) -> list[_Window]:
-    """Arrange what points load ``[1 + points, n, n_local]`` in rows of the unknowns ``[n, n_local]``.
-
-    Parameters
-    ----------
-    width
-        Sites of a window.
-    """
-    (n, each), count = rows.shape, len(local) - 1
-    # By unknown, and then by window, each in the order of before.
-    order = kernels.segment_order(rows.flatten(), len(free))[1]
-    site = order.div(each, rounding_mode="floor")
-    ends, again = kernels.segment_order(site.div(width, rounding_mode="floor"), -(-n // width))
-    order, site = order[again], site[again]
-    row = rows.flatten()[order]
-    begins = torch.ones(len(row), dtype=torch.bool)
-    begins[1:] = row[1:] != row[:-1]
-    begins[ends[:-1].long()] = True
-    first = torch.nonzero(begins)[:, 0]
-    # Slots: an entry has one for each point, of which those count that are not zero.
-    values = ((local[1:] - local[0]) * free[rows.long()]).flatten(1).index_select(1, order).T
-    column = (site % width * count)[:, None] + torch.arange(count, dtype=site.dtype)
-    bounds, there = torch.nn.functional.pad(first, (0, 1), value=len(row)), values != 0
-    if bool(there.all()):
-        bounds, values, column = bounds * count, values.flatten(), column.flatten()
-    else:
-        bounds = torch.nn.functional.pad(there.sum(1).cumsum(0), (1, 0))[bounds]
-        values, column = values[there], column[there]
-    crow, row = bounds.to(column.dtype), row[first]
-    found = []
-    cuts = torch.searchsorted(first, ends.long()).tolist()
-    for k, (a, b) in enumerate(pairwise(cuts)):
-        slots, some = slice(int(bounds[a]), int(bounds[b])), row[a:b]
-        low, high = int(some[0]), int(some[-1]) + 1
-        found.append(
-            _Window(
-                slice(k * width, min((k + 1) * width, n)),
-                slice(low, high) if high - low == b - a else some.long(),
-                crow[a : b + 1] - crow[a],
-                column[slots],
-                values[slots],
-            )
-        )
-    return found
