@@ -177,3 +177,12 @@ def test_graph_size_does_not_depend_on_iterations() -> None:
         return len(seen)
 
     assert nodes(10) == nodes(1000)
+
+
+@pytest.mark.parametrize("method", ["cg", "gmres", "cholesky"])
+def test_no_columns(method: str) -> None:
+    A = SparseTensor.eye(3, dtype=torch.float64)
+    b = torch.ones(3, 0, dtype=torch.float64, requires_grad=True)
+    A.solve(b, method=method).sum().backward()
+    assert b.grad is not None
+    assert b.grad.shape == (3, 0)

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
 
@@ -134,6 +135,7 @@ class LinearSolve(torch.autograd.Function):
         return found
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
         values, x = ctx.saved_tensors
         pattern: Pattern = ctx.solver.pattern
@@ -192,7 +194,7 @@ def linear_solve(
 
 def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:
     """Return the multiples of ``x [M, K]`` for which ``A x`` is nearest to ``g [M, V K]``, where that is near."""
-    if x.ndim != 2 or values.ndim != 1 or g.ndim != 2:
+    if x.ndim != 2 or values.ndim != 1 or g.ndim != 2 or not x.numel():
         return None
     g = g.unflatten(1, (-1, x.shape[1]))
     b = matmul(values, x, solver.pattern).unsqueeze(1)
