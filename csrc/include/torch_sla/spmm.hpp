@@ -6,11 +6,9 @@
 #include <algorithm>
 #include <complex>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "torch_sla/parallel.hpp"
-#include "torch_sla/simd.hpp"
 
 namespace torch_sla {
 
@@ -54,9 +52,8 @@ struct Values {
 
 // `Width` columns, from column `first`, of rows begin .. end-1 of one batch member.
 template <int Width, class Index, class T, class A>
-TORCH_SLA_INLINE void spmm_rows(const Index* crow, const Index* ccol, const A& values, const T* x,
-                                T* y, std::int64_t k, std::int64_t first, std::int64_t begin,
-                                std::int64_t end) {
+void spmm_rows(const Index* crow, const Index* ccol, const A& values, const T* x, T* y,
+               std::int64_t k, std::int64_t first, std::int64_t begin, std::int64_t end) {
   for (std::int64_t i = begin; i < end; ++i) {
     T sum[Width] = {};
     for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
@@ -69,11 +66,9 @@ TORCH_SLA_INLINE void spmm_rows(const Index* crow, const Index* ccol, const A& v
 }
 
 template <class Index, class T, class A>
-TORCH_SLA_INLINE void spmm_columns(const Index* crow, const Index* ccol, const A& values, const T* x,
-                                   T* y, std::int64_t k, std::int64_t begin, std::int64_t end) {
+void spmm_columns(const Index* crow, const Index* ccol, const A& values, const T* x, T* y,
+                  std::int64_t k, std::int64_t begin, std::int64_t end) {
   std::int64_t first = 0;
-  for (; first + 16 <= k; first += 16)
-    spmm_rows<16>(crow, ccol, values, x, y, k, first, begin, end);
   for (; first + 8 <= k; first += 8)
     spmm_rows<8>(crow, ccol, values, x, y, k, first, begin, end);
   for (; first + 4 <= k; first += 4)
@@ -83,29 +78,15 @@ TORCH_SLA_INLINE void spmm_columns(const Index* crow, const Index* ccol, const A
   if (first < k) spmm_rows<1>(crow, ccol, values, x, y, k, first, begin, end);
 }
 
-// The same for real numbers as they lie, compiled once per instruction set.
-TORCH_SLA_CLONES
-static void spmm_real(const std::int32_t* crow, const std::int32_t* ccol, const double* values,
-                      const double* x, double* y, std::int64_t k, std::int64_t begin,
-                      std::int64_t end) {
-  spmm_columns(crow, ccol, values, x, y, k, begin, end);
-}
-
 template <bool Permuted, bool Conj, class Index, class T>
 void spmm_batch(const Index* crow, const Index* ccol, const Index* slots, const T* values,
                 const T* x, T* y, const ProductShape& shape, int threads) {
   parallel_for_balanced(crow, shape.n_rows, threads,
                         [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = 0; b < shape.batch; ++b) {
-      const T* source = x + b * shape.x_stride;
-      T* target = y + b * shape.y_stride;
-      const T* own = values + b * shape.value_stride;
-      if constexpr (!Permuted && std::is_same_v<Index, std::int32_t> && std::is_same_v<T, double>) {
-        spmm_real(crow, ccol, own, source, target, shape.k, begin, end);
-      } else {
-        const Values<Index, T, Permuted, Conj> a{own, slots};
-        spmm_columns(crow, ccol, a, source, target, shape.k, begin, end);
-      }
+      const Values<Index, T, Permuted, Conj> a{values + b * shape.value_stride, slots};
+      spmm_columns(crow, ccol, a, x + b * shape.x_stride, y + b * shape.y_stride, shape.k, begin,
+                   end);
     }
   });
 }

@@ -48,7 +48,7 @@ _TORCH: dict[str, Callable[..., Any]] = {
     "!=": torch.ne,
     "neg": torch.neg,
 }
-_FOLDED = {**ARITHMETIC, "neg": operator.neg}
+_FOLDED: dict[str, Callable[..., Any]] = {**ARITHMETIC, "neg": operator.neg}
 _NUMPY = {
     **{name: name for name in ("exp", "expm1", "log", "log1p", "log2", "log10")},
     **{name: name for name in ("tan", "sinh", "cosh", "tanh")},

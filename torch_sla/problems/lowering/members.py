@@ -78,20 +78,19 @@ class PartedLaw:
         for _, leaf in leaves(law):
             if not isinstance(leaf, Formula) or not leaf.expression.names & moving:
                 continue
-            found = separated(leaf.expression, moving, still, numbered, branches=True)
+            put = separated(leaf.expression, moving, still, numbered, branches=True)
             # Entries of a map are evaluated at some of the sites.
             for axis in () if isinstance(law, FrozenMap) else range(scene.model.mesh.dim):
                 tabled = self._tabled(scene, axis)
-                found = separated(
-                    found, {AXES[axis]}, {*still, *self.numbers}, tabled, branches=True
-                )
-            self.replaced[leaf] = found
+                put = separated(put, {AXES[axis]}, {*still, *self.numbers}, tabled, branches=True)
+            self.replaced[leaf] = put
         every = [
             _expression(x, scene, self.replaced)
             for x in (law if isinstance(law, tuple) else (law,))
         ]
-        self.components = None if None in every else every
-        self.inputs = dict(i for x in every if x is not None for i in Program.inputs(x).items())
+        found = [x for x in every if x is not None]
+        self.components = found if len(found) == len(every) else None
+        self.inputs = dict(item for x in found for item in Program.inputs(x).items())
 
     def _tabled(self, scene: Scene, axis: int) -> Callable[[Expression], str | None]:
         def keep(name: str, part: Expression) -> None:
@@ -171,7 +170,7 @@ class Members(Scene):
         members = value.expand(*self._batch, *shape).reshape(-1, *shape)[self._some]
         return Ranked(members.unsqueeze(0), len(shape))
 
-    def at(self, some: slice) -> Tensor:
+    def columns(self, some: slice) -> Tensor:
         """Evaluate the law at the points of some sites, until it is evaluated again.
 
         Returns
@@ -207,7 +206,7 @@ class Members(Scene):
         values, q, x = dict(self._rows), self._law.sites.q, self._law.sites.x.detach()
         points = slice(some.start * q, some.stop * q)
         for name, table in self._tables.items():
-            index, key = self._law.along[name][2].index[points], (name, sites.n)
+            index, key = self._law.along[name][2].which[points], (name, sites.n)
             if key not in self._found:
                 self._found[key] = table.new_empty(sites.n, table.shape[1])
             values[name] = torch.index_select(table, 0, index, out=self._found[key])

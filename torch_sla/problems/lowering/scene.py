@@ -43,7 +43,7 @@ class Levels(NamedTuple):
     """The values that numbers ``[n]`` have, each once, and which of them each number is."""
 
     values: Tensor
-    index: Tensor
+    which: Tensor
 
 
 def levels_of(x: Tensor) -> Levels | None:

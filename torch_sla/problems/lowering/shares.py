@@ -194,7 +194,7 @@ class Share:
         spread(through, range(team), count * self._points)
 
     def _add(self, load: Tensor, members: Members, window: Window) -> None:
-        columns = members.at(window.sites)
+        columns = members.columns(window.sites)
         more = kernels.spmm(window.crow, window.ccol, self._values[window.slots], columns)
         if not isfinite(abs(more.sum().item())):
             members.blame(window.sites)
