@@ -88,6 +88,7 @@ SIDES = [
     Neumann("top", flux=HUMP),
     Robin("right", coefficient="1 + y", ambient="sin(4*a*y)*normal[0]"),
 ]
+FINE = RectangleMesh(cells=(14, 14), cell="quad")
 WARM = {"thermal_expansion": 0.1, "temperature": "sin(3*a*x)"}
 PUSHED = [Dirichlet("left", 0.0), Neumann("right", pressure="exp(-a*y)")]
 PULLED = [Dirichlet("left", 0.0), Neumann("top", traction=["exp(-a*x)", 0.3])]
@@ -116,6 +117,7 @@ def elastic(**more: Any) -> ElasticityProblem:
         (poisson(source=HUMP, order=2, mesh=RectangleMesh(cells=(4, 4))), ["source"]),
         (poisson(source=HUMP, advection=[20.0, "y"], stabilization="supg", solver={}), ["source"]),
         (poisson(source={"*": "x**(2*a)"}), ["source"]),
+        (elastic(body_force=["sin(9*a*x)", "a*cos(9*a*y)"], mesh=FINE), ["body_force"]),
         (elastic(body_force=["sin(3*a*x)", "y"]), ["body_force"]),
         (elastic(thickness="1 + x", body_force=["sin(3*a*x)", "y"]), ["body_force"]),
         (elastic(**WARM), ["temperature"]),

@@ -20,7 +20,7 @@ from torch_sla.problems.lowering.phases import plain_names
 from torch_sla.problems.lowering.scene import Names, Scene
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Sites
-from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import Formula, Parameter, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -74,20 +74,19 @@ class PartedLaw:
         self.replaced: dict[Any, Expression] = {}
         self.numbers: dict[str, Expression] = {}
         self.along: dict[str, tuple[Expression, int, Levels]] = {}
+        parts = law if isinstance(law, tuple) else (law,)
+        # Entries of a map are evaluated at some of the sites.
+        axes = range(scene.model.mesh.dim if all(map(_everywhere, parts)) else 0)
         numbered = _named("member", lambda name, part: self.numbers.update({name: part}))
         for _, leaf in leaves(law):
             if not isinstance(leaf, Formula) or not leaf.expression.names & moving:
                 continue
             put = separated(leaf.expression, moving, still, numbered, branches=True)
-            # Entries of a map are evaluated at some of the sites.
-            for axis in () if isinstance(law, FrozenMap) else range(scene.model.mesh.dim):
+            for axis in axes:
                 tabled = self._tabled(scene, axis)
                 put = separated(put, {AXES[axis]}, {*still, *self.numbers}, tabled, branches=True)
             self.replaced[leaf] = put
-        every = [
-            _expression(x, scene, self.replaced)
-            for x in (law if isinstance(law, tuple) else (law,))
-        ]
+        every = [_expression(x, scene, self.replaced) for x in parts]
         found = [x for x in every if x is not None]
         self.components = found if len(found) == len(every) else None
         self.inputs = dict(item for x in found for item in Program.inputs(x).items())
@@ -118,6 +117,10 @@ def _named(kind: str, keep: Callable[[str, Expression], None]) -> Callable[[Expr
         return name
 
     return called
+
+
+def _everywhere(law: Any) -> bool:
+    return isinstance(law, Formula | Parameter | int | float)
 
 
 def _dear(node: Node) -> bool:
