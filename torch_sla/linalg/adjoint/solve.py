@@ -34,6 +34,7 @@ from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -185,6 +186,7 @@ def linear_solve(
     Where the values have a batch dimension and `b` has none, `b` is shared. An iteration begins at `start`,
     of the shape of the result and without a gradient, or at the best multiples of the columns of `near`.
     """
+    refuse_old_vmap(values, b)
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
     if not is_recorded():
