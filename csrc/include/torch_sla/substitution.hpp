@@ -75,6 +75,7 @@ template <class T>
 void forward_block(const Triangle<T>& f, std::int32_t a, T* work, Size K, T* front, std::int32_t end, T* outside,
                    const Blas<T>& blas) {
   const Symbolic& s = f.symbolic;
+  fetch_ahead(f, a, true);
   const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
   const T* panel = f.panels + s.panel[a];
   const bool conj = f.conj, unit = f.unit;
@@ -122,6 +123,7 @@ void subtract_plain(const Blas<T>& blas, Size K, Size n, Size m, const T* a, con
 template <class T>
 void backward_block(const Triangle<T>& f, std::int32_t a, T* work, Size K, T* front, const Blas<T>& blas) {
   const Symbolic& s = f.symbolic;
+  fetch_ahead(f, a, false);
   const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
   const T* panel = f.panels + s.panel[a];
   const bool unit = f.unit;
