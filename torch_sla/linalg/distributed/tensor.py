@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed import nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.part import DSparseMatrix
@@ -123,7 +124,7 @@ class DSparseTensor:
         """Take what this process holds of a matrix that every process has whole."""
         if device is not None:
             values, row, col = (t.to(device) for t in (values, row, col))
-        n = _checked(values, row, col, shape)
+        n = _agreed(comm, values, row, col, shape)
         comm.agree({"shape": tuple(shape), "entries": len(values), "dtype": values.dtype})
         if part is None:
             first = comm.rank == 0
@@ -308,7 +309,7 @@ class DSparseTensor:
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh)
-        n = _checked(values, row, col, shape)
+        n = _agreed(comm, values, row, col, shape)
         comm.agree({"shape": tuple(shape), "dtype": values.dtype})
         groups = [owned] if isinstance(owned, Tensor) else list(owned)
         if len(groups) != len(comm.held):
@@ -478,6 +479,14 @@ class DSparseTensor:
     eigs = spectra.eigs
     svd = spectra.svd
     nonlinear_solve = nonlinear.nonlinear_solve
+
+
+def _agreed(
+    comm: Communicator, values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]
+) -> int:
+    """Check the entries of every process, on every process."""
+    device = values.device if isinstance(values, Tensor) else "cpu"
+    return everywhere(comm, device, lambda: (_checked(values, row, col, shape), ()))[0]
 
 
 def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -> int:
