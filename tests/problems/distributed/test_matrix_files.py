@@ -93,13 +93,14 @@ def test_shares_of_files(ranks: Ranks, tmp_path: Path) -> None:
         alone.append(s.eigenvalues if kind == "eigen" else s["some"])
     (one,) = ranks.run(1, shares, str(tmp_path))
     for found in ranks.run(3, shares, str(tmp_path)):
-        for (value, read, kept, most), wanted, (*_, all_of_it) in zip(
-            found, alone, one, strict=True
+        for kind, (value, read, kept, most), wanted, (*_, all_of_it) in zip(
+            KINDS, found, alone, one, strict=True
         ):
             torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-10)
             assert 0.3 * nnz < read < 0.37 * nnz
             assert 0.3 * nnz < kept < 0.37 * nnz
-            assert most < 0.6 * all_of_it
+            if kind == "mtx":  # of archives so little is mostly what opening them takes
+                assert most < 0.5 * all_of_it
 
 
 def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> None:

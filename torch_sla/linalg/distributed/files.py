@@ -361,9 +361,10 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
         }, ()
 
     found, _ = everywhere(comm, device, read)
-    return DSparseTensor.from_local(
+    made = DSparseTensor.from_local(
         *found["entries"], comm=comm, near_nullspace=found["near_nullspace"]
     )
+    return made.settled()
 
 
 def _sources(part: int, parts: int, rows: list[int]) -> list[tuple[int, int, int]]:

@@ -65,4 +65,5 @@ def load_rows(
     values, row, col = (t.to(device) for t in (found.values, found.row, found.col))
     shape = found.shape
     del found
-    return DSparseTensor.from_local(values, row, col, shape, owned, comm=comm, near_nullspace=near)
+    made = DSparseTensor.from_local(values, row, col, shape, owned, comm=comm, near_nullspace=near)
+    return made.settled()  # nobody has the entries as they stand in the file

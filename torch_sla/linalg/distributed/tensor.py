@@ -325,9 +325,9 @@ class DSparseTensor:
     def _place(
         self, layout: Layout, place: Tensor | Directory, values: Tensor, row: Tensor, col: Tensor
     ) -> None:
-        rows, cols = place_of(row, place), place_of(col, place)
-        halo, (rows, cols) = entry_halo(layout.comm, layout.owner(rows), [rows, cols])
-        self._set(Sharding(layout, layout, rows, cols), values, halo)
+        entries = [place_of(row, place), place_of(col, place)]
+        halo, entries = entry_halo(layout.comm, layout.owner(entries[0]), entries)
+        self._set(Sharding.taking(layout, layout, entries), values, halo)
 
     def _log(self) -> None:
         logging.getLogger("torch_sla").info(
@@ -424,6 +424,16 @@ class DSparseTensor:
         out._set(self.sharding, values, self._moved)
         out.near_nullspace = self.near_nullspace
         return out
+
+    def settled(self) -> DSparseTensor:
+        """Return the same matrix with its values in the order in which they are stored, without what was given.
+
+        Where entries were not given row by row with columns ascending, own columns first, or belong to other
+        processes, a matrix keeps them beside what it stores, so that values can be replaced and get gradients as they
+        were given: a third of its memory. `values` are those of the stored entries here, without history.
+        """
+        kept = physical(self.slot_values()).detach()
+        return DSparseTensor.from_sharding(self.sharding.slots, kept, self.near_nullspace)
 
     def detach(self) -> DSparseTensor:
         """Return the same matrix without history."""
