@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,15 @@ from tests.helpers.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the workers of pytest-xdist, and what they start, one thread each; tests of threads ask for more."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ |= dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <vector>
 
 #include "torch_sla/multigrid.hpp"
@@ -335,6 +336,41 @@ void noise(int n0, int n1, int threads) {
   solve(A, run, threads, 25, "classical multigrid takes jumps from point to point");
 }
 
+// A cube with stiff conditions u1 - u2 + u3 - u4 = 0 on the corners of some squares, as flat cells bring them.
+void tied(Smoother smoother, int threads) {
+  const int n = 12, size = n * n * n;
+  const Csr L = laplacian(n, n, n);
+  std::vector<std::map<int, double>> rows(size);
+  for (int i = 0; i < size; ++i)
+    for (int s = L.ptr[i]; s < L.ptr[i + 1]; ++s) rows[i][L.col[s]] = L.val[s];
+  int groups = 0;
+  for (int z = 1; z + 1 < n; z += 3)
+    for (int y = 1; y + 1 < n; y += 3)
+      for (int x = 1; x + 1 < n; x += 3, ++groups) {
+        const int first = x + n * (y + n * z), corner[4] = {first, first + 1, first + n + 1, first + n};
+        for (int p = 0; p < 4; ++p)
+          for (int q = 0; q < 4; ++q) rows[corner[p]][corner[q]] += (p + q) % 2 ? -1e3 : 1e3;
+      }
+  Csr A;
+  for (const auto& row : rows) {
+    for (const auto& [j, a] : row) A.col.push_back(j), A.val.push_back(a);
+    A.ptr.push_back(static_cast<int>(A.col.size()));
+  }
+  Hierarchy<float, int> h;
+  h.options.smoother = smoother;
+  h.options.coarse_size = 30;
+  h.levels.emplace_back();
+  const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
+  load_pattern(h.levels[0].A, source, 1);
+  load_values(h, source, A.val.data(), threads);
+  build(h, NearNullspace<float>(), threads);
+  const auto& found = h.levels[0].M.tied;
+  expect(found.count() == groups && static_cast<int>(found.row.size()) == 4 * groups, "the corners of flat cells are tied");
+  Workspace<float> work;
+  CycleRunner<float, int> run(h, nullptr, work, threads);
+  solve(A, run, threads, 20, "stiff conditions do not slow a smoother down");
+}
+
 }  // namespace
 
 int main() {
@@ -348,6 +384,9 @@ int main() {
         lattice(9, 8, 7, threads, lines, c);
       }
     noise(40, 40, threads);
+    for (const Smoother s : {Smoother::jacobi, Smoother::l1_jacobi, Smoother::spai0, Smoother::chebyshev,
+                             Smoother::gauss_seidel})
+      tied(s, threads);
     rows_by_offsets(83, 1, 91, threads);
     rows_by_offsets(19, 17, 23, threads);
     rows_by_offsets(4, 3, 2, threads);

@@ -7,16 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-Builds = dict[Path, tuple[Path, Future[subprocess.CompletedProcess[str]]]]
 
 ROOT = Path(__file__).parents[2] / "csrc"
 SOURCES = sorted((ROOT / "tests").glob("test_*.cpp"))
@@ -58,7 +51,7 @@ def _needs_eigen(source: Path) -> bool:
 
 def _compile(source: Path, target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     includes = [f"-I{ROOT / 'include'}", *([] if EIGEN is None else [f"-isystem{EIGEN}"])]
-    command = [str(COMPILER), "-std=c++17", "-g", *flags, *includes, str(source), "-pthread"]
+    command = [str(COMPILER), "-std=c++17", "-g1", *flags, *includes, str(source), "-pthread"]
     return subprocess.run(
         [*command, "-o", str(target)], capture_output=True, text=True, check=False
     )
@@ -77,31 +70,6 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return SANITIZERS if works else []
 
 
-@pytest.fixture(scope="module")
-def building(
-    request: pytest.FixtureRequest,
-    sanitizers: list[str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Builds]:
-    """Programs of the tests that were asked for, compiled two at a time while earlier ones run."""
-    folder = tmp_path_factory.mktemp("programs")
-    wanted = [
-        item.callspec.params["source"]
-        for item in request.session.items
-        if item.nodeid.startswith(request.node.nodeid) and hasattr(item, "callspec")
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            source: (
-                folder / source.stem,
-                pool.submit(_compile, source, folder / source.stem, *sanitizers),
-            )
-            for source in wanted
-            if EIGEN is not None or not _needs_eigen(source)
-        }
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.skipif(not SOURCES, reason="the C++ sources are not beside these tests")
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on the path")
 @pytest.mark.parametrize(
@@ -111,11 +79,11 @@ def building(
         for path in SOURCES
     ],
 )
-def test_kernels(source: Path, building: Builds) -> None:
-    if source not in building:
+def test_kernels(source: Path, sanitizers: list[str], tmp_path: Path) -> None:
+    if EIGEN is None and _needs_eigen(source):
         pytest.skip("Eigen's headers (pip install cmeel-eigen) are not installed")
-    program, compiling = building[source]
-    built = compiling.result()
+    program = tmp_path / source.stem
+    built = _compile(source, program, *sanitizers)
     assert built.returncode == 0, built.stderr
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -55,6 +55,21 @@ def test_vmap_of_grad_equals_a_loop() -> None:
         torch.testing.assert_close(both[k], torch.stack([g[k] for g in one]))
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_cotangents_by_the_old_vmap_are_refused_and_by_the_new_one_solved(
+    create_graph: bool,
+) -> None:
+    values, b = sample(torch.float64)
+    values.requires_grad_()
+    x, G = matrix(values).solve(b), torch.eye(len(b), dtype=torch.float64)
+    again = {"retain_graph": True, "create_graph": create_graph}
+    with pytest.raises(GradientError, match=r"is_grads_batched.*torch\.func\.vmap"):
+        torch.autograd.grad(x, values, G, is_grads_batched=True, **again)
+    (found,) = torch.func.vmap(lambda g: torch.autograd.grad(x, values, g, **again))(G)
+    one = [torch.autograd.grad(x, values, g, retain_graph=True)[0] for g in G]
+    torch.testing.assert_close(found, torch.stack(one))
+
+
 def test_vmap_over_right_hand_sides_keeps_one_matrix() -> None:
     values, b = sample(torch.float64, columns=5)
     A = matrix(values)
@@ -177,3 +192,12 @@ def test_graph_size_does_not_depend_on_iterations() -> None:
         return len(seen)
 
     assert nodes(10) == nodes(1000)
+
+
+@pytest.mark.parametrize("method", ["cg", "gmres", "cholesky"])
+def test_no_columns(method: str) -> None:
+    A = SparseTensor.eye(3, dtype=torch.float64)
+    b = torch.ones(3, 0, dtype=torch.float64, requires_grad=True)
+    A.solve(b, method=method).sum().backward()
+    assert b.grad is not None
+    assert b.grad.shape == (3, 0)

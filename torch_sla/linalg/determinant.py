@@ -16,9 +16,10 @@ from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.determinant import DENSE_LIMIT
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.linalg.adjoint.solve import Whole
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
 from torch_sla.linalg.sparse.properties import require_members
-from torch_sla.linalg.sparse.transforms import physical, refuse_vmap
+from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern

@@ -11,6 +11,7 @@ from torch_sla.errors import ArgumentError, DTypeError, PlanError, Result, Solve
 from torch_sla.linalg.adjoint.determinant import determinant, log_determinant
 from torch_sla.linalg.adjoint.inverse_entries import inverse_entries
 from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES, Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.batches import FactoredBatch
@@ -26,7 +27,6 @@ from torch_sla.linalg.sparse.transforms import (
     outside_compiler,
     outside_transforms,
     physical,
-    refuse_vmap,
 )
 from torch_sla.linalg.state import SolverState
 

@@ -24,6 +24,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,7 @@ class Nullspace:
         When shapes do not fit, the vectors are dependent, or a left nullspace is missing.
     """
 
+    @outside_transforms  # what the bases are decides which unknowns are pinned
     def __init__(
         self,
         given: Tensor | tuple[Tensor, Tensor],
@@ -140,7 +142,7 @@ class Nullspace:
 
 
 def _orthonormal(given: Tensor, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    Z = given.detach()
+    Z = physical(given)
     Z = Z.unsqueeze(1) if Z.ndim == 1 else Z
     if Z.ndim != 2 or Z.shape[0] != n or Z.shape[1] > n:
         raise ArgumentError(f"`nullspace` must be [{n}] or [{n}, k], got {list(given.shape)}")

@@ -318,4 +318,8 @@ def test_what_cases_and_searches_vary_is_not_asked_for_again(tmp_path) -> None:
         problem.solve(s=3.0).report(path)
         text = path.read_text(encoding="utf-8")
         assert ".solve(s=s)  # with values of: s" in text
-        assert "<td>varies</td>" in text
+        assert "<td>a</td><td>varies</td>" in text
+        assert "<td>s</td><td>3</td>" in text
+        problem.solve(s=3.0, folder=tmp_path / problem.type).report(path)
+        text = path.read_text(encoding="utf-8")
+        assert ("<td>3</td>" if problem is sought else "<td>1.0 unless given</td>") in text

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.arguments import VALUES, empty
 
 __all__ = ["condense"]
@@ -62,6 +63,7 @@ class _Condense(torch.autograd.Function):
         return _Restore.apply(kept, coupling, ctx.removed, ctx.lifted), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.removed, ctx.lifted)
         return found
@@ -93,6 +95,7 @@ class _Restore(torch.autograd.Function):
         return *_Condense.apply(grad, ctx.removed, ctx.lifted), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, kept: Tensor, coupling: Tensor, *_: None) -> Tensor:
         found: Tensor = _Restore.apply(kept, coupling, ctx.removed, ctx.lifted)
         return found

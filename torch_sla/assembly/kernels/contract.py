@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from torch_sla._core import extension
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class _Contract(torch.autograd.Function):
         return _Spread.apply(grad, ctx.table, ctx.components), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         result: Tensor = _Contract.apply(tangent, ctx.table)
         return result
@@ -124,6 +126,7 @@ class _Spread(torch.autograd.Function):
         return _Contract.apply(grad, ctx.table), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         result: Tensor = _Spread.apply(tangent, ctx.table, ctx.components)
         return result

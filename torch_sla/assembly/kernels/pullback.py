@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.small import small_product
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
@@ -164,6 +165,7 @@ class _PullBack(torch.autograd.Function):
         return _Spread.apply(grad, ctx.geometry, ctx.shape), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         result: Tensor = _PullBack.apply(tangent, ctx.geometry)
         return result
@@ -194,6 +196,7 @@ class _Spread(torch.autograd.Function):
         return _PullBack.apply(grad, ctx.geometry), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         result: Tensor = _Spread.apply(tangent, ctx.geometry, ctx.shape)
         return result

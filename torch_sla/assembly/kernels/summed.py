@@ -17,6 +17,7 @@ from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.contract import LARGEST_TABLE
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -183,6 +184,7 @@ class _Sum(torch.autograd.Function):
         return _Spread.apply(grad, ctx.form, ctx.shape), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         result: Tensor = _Sum.apply(tangent, ctx.form)
         return result
@@ -212,6 +214,7 @@ class _Spread(torch.autograd.Function):
         return _Sum.apply(grad, ctx.form), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         result: Tensor = _Spread.apply(tangent, ctx.form, ctx.shape)
         return result

@@ -27,7 +27,8 @@ from torch import Tensor
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.inverse_entries import Inverter, inverse_entries
-from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.saving import is_followed, keep
 from torch_sla.linalg.adjoint.unmapped import Unmapped
 
 __all__ = ["DENSE_LIMIT", "determinant", "log_determinant"]
@@ -73,6 +74,7 @@ class LogDeterminant(Unmapped):
         return grad * inverse_entries(values, ctx.solver).conj(), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (values,) = ctx.saved_tensors
         if ctx.solver.singular:
@@ -100,7 +102,7 @@ class Determinant(Unmapped):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
         solver: Determiner = ctx.solver
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_followed(values) or is_followed(grad):
             if solver.singular:
                 raise GradientError(_ONCE)
             inverse = inverse_entries(values, solver)
@@ -108,6 +110,7 @@ class Determinant(Unmapped):
         return grad * _cofactors(values, solver).conj(), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (values,) = ctx.saved_tensors
         solver: Determiner = ctx.solver

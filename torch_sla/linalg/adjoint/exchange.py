@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from torch_sla.linalg.adjoint.nested import nested
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,6 +65,7 @@ class Exchange(torch.autograd.Function):
         return exchange(grad, ctx.swap, back=not ctx.back), None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
         return exchange(x_t, ctx.swap, back=ctx.back)
 
@@ -93,6 +96,7 @@ class Total(torch.autograd.Function):
         return replicated(grad, ctx.sharing), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         return total(x_t, ctx.sharing)
 
@@ -115,6 +119,7 @@ class Replicated(torch.autograd.Function):
         return total(grad, ctx.sharing), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         del ctx
         return x_t.view_as(x_t)
@@ -137,6 +142,7 @@ class Summed(torch.autograd.Function):
         return summed(grad, ctx.sharing), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         return summed(x_t, ctx.sharing)
 
@@ -162,6 +168,7 @@ class Gathered(torch.autograd.Function):
         return grad.index_select(0, ctx.places), None, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
         return gathered(x_t, ctx.places, ctx.n, ctx.gathering)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.saving import is_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +35,15 @@ class FirstOrder(torch.autograd.Function):
         del grad
         raise GradientError(ctx.message)
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        del tangents
+        raise GradientError(ctx.message)
+
 
 def first_order(value: Tensor, message: str, *links: Tensor | None) -> Tensor:
     """Return `value`, whose derivative with respect to `links` raises `GradientError`."""
-    if not torch.is_grad_enabled():
+    if not is_recorded():
         return value
     present = [link for link in links if link is not None]
     return FirstOrder.apply(value, message, *present)  # type: ignore[no-any-return]

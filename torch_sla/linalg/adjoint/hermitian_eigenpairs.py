@@ -36,9 +36,10 @@ from torch import Tensor
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import first_order, only_tangent, primals
 from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import keep
-from torch_sla.linalg.adjoint.unmapped import Unmapped
+from torch_sla.linalg.adjoint.unmapped import Unmapped, refuse_vmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +119,9 @@ class HermitianEigenpairs(Unmapped):
             return None, None, None
         if not torch.is_grad_enabled():
             return *EigenpairsAdjoint.apply(problem, g, G, *ctx.saved_tensors), None
+        for cotangent in (g, G):
+            if cotangent is not None:
+                refuse_vmap(cotangent, "derivatives of eigenvalues and singular values")
         values, mass, w, V = ctx.saved_tensors
         of_values = (None, None) if g is None else _of_values(problem, mass, w, V, g)
         of_vectors: _Pair = (None, None)
@@ -132,8 +136,12 @@ class HermitianEigenpairs(Unmapped):
         return *_plus(of_values, of_vectors), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, values_t: Tensor | None, mass_t: Tensor | None, _: None) -> tuple[Any, Any]:
         links, moved = primals(ctx.saved_tensors), [values_t, mass_t]
+        for tangent in moved:
+            if tangent is not None:
+                refuse_vmap(tangent, "derivatives of eigenvalues and singular values")
         with torch.no_grad():
             plain: list[Any] = [None if x is None else x.detach() for x in (*links, *moved)]
             found = _tangents(ctx.problem, *plain)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.first_order import only_tangent, primals
 from torch_sla.linalg.adjoint.jacobian import pulled
+from torch_sla.linalg.adjoint.nested import nested
 
 __all__ = ["ImplicitProblem", "implicit_solve"]
 
@@ -94,6 +95,7 @@ class ImplicitSolve(torch.autograd.Function):
         return _adjoints(ctx.problem, u, tuple(leaves), G)
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         links = primals(ctx.saved_tensors)
         u, *leaves = (x.detach() for x in links if x is not None)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.adjoint.solve import Solver, linear_solve
 from torch_sla.linalg.adjoint.unmapped import Unmapped
@@ -90,6 +91,7 @@ class InverseEntries(Unmapped):
         return -_between(values, ctx.solver, grad), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (values,) = ctx.saved_tensors
         return -_between(values, ctx.solver, tangent.conj()).conj()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class LeastSquares(torch.autograd.Function):
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
         values, b, x = ctx.saved_tensors
         solver, adjoint = ctx.solver, ctx.adjoint

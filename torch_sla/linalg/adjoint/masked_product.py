@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.kernels.spgemm import spgemm_masked
 
@@ -58,6 +59,7 @@ class MaskedProduct(torch.autograd.Function):
         return grad_a, grad_b, None, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, a_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
         a, b = ctx.saved_tensors
         parts = []

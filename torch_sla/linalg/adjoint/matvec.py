@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
 from torch_sla.linalg.kernels import sparse as kernels
@@ -64,6 +65,7 @@ class MatMul(torch.autograd.Function):
         return grad_values, grad_x, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, values_t: Tensor | None, x_t: Tensor | None, _: None) -> Tensor:
         values, X = ctx.saved_tensors
         parts = []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import keep
 from torch_sla.linalg.kernels import sparse as kernels
 
@@ -56,6 +57,7 @@ class SampledProduct(torch.autograd.Function):
         return grad_u, grad_v, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, u_t: Tensor | None, v_t: Tensor | None, *_: None) -> Tensor:
         u, v = ctx.saved_tensors
         parts = []

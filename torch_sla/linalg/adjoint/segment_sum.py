@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.adjoint.nested import nested
+
 __all__ = ["Gather", "SegmentSum", "Segments"]
 
 
@@ -48,6 +50,7 @@ class SegmentSum(torch.autograd.Function):
         return Gather.apply(grad, ctx.segments), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         return SegmentSum.apply(x_t, ctx.segments)  # type: ignore[no-any-return]
 
@@ -74,6 +77,7 @@ class Gather(torch.autograd.Function):
         return SegmentSum.apply(grad, ctx.segments), None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, y_t: Tensor, _: None) -> Tensor:
         return Gather.apply(y_t, ctx.segments)  # type: ignore[no-any-return]
 

@@ -31,8 +31,10 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
+from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -134,6 +136,7 @@ class LinearSolve(torch.autograd.Function):
         return found
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, values_t: Tensor | None, b_t: Tensor | None, *_: None) -> Tensor:
         values, x = ctx.saved_tensors
         pattern: Pattern = ctx.solver.pattern
@@ -183,6 +186,7 @@ def linear_solve(
     Where the values have a batch dimension and `b` has none, `b` is shared. An iteration begins at `start`,
     of the shape of the result and without a gradient, or at the best multiples of the columns of `near`.
     """
+    refuse_old_vmap(values, b)
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
     if not is_recorded():
@@ -192,7 +196,7 @@ def linear_solve(
 
 def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:
     """Return the multiples of ``x [M, K]`` for which ``A x`` is nearest to ``g [M, V K]``, where that is near."""
-    if x.ndim != 2 or values.ndim != 1 or g.ndim != 2:
+    if x.ndim != 2 or values.ndim != 1 or g.ndim != 2 or not x.numel():
         return None
     g = g.unflatten(1, (-1, x.shape[1]))
     b = matmul(values, x, solver.pattern).unsqueeze(1)

@@ -16,6 +16,7 @@ from torch_sla.errors import (
     SolveError,
 )
 from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import to_dense
@@ -30,7 +31,7 @@ from torch_sla.linalg.eigen.operators import (
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from collections.abc import Callable

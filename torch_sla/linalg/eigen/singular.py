@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, leading_rows, start
@@ -24,7 +25,7 @@ from torch_sla.linalg.eigen.operators import (
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical, refuse_vmap
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.factorize import DirectSolver

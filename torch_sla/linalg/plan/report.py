@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.plan import SolvePlan, Verdict
     from torch_sla.linalg.plan.rules import Candidate
 
-__all__ = ["explain"]
+__all__ = ["duration", "explain", "storage"]
 
 # Rows of the table before the rest is named in one line.
 _ROWS = 5
@@ -48,8 +49,8 @@ def _table(verdicts: list[Verdict]) -> list[str]:
         rows.append(
             (
                 str(v.candidate),
-                _seconds(v.seconds) if counted else "-",
-                _bytes(v.nbytes) if counted else "-",
+                duration(v.seconds) if counted else "-",
+                storage(v.nbytes) if counted else "-",
                 v.reason,
             )
         )
@@ -70,15 +71,33 @@ def _names(candidates: list[Candidate]) -> str:
     return "; ".join(f"{backend} {', '.join(names)}" for backend, names in methods.items())
 
 
-def _seconds(t: float) -> str:
-    for limit, unit, name in ((1e-3, 1e-6, "us"), (1.0, 1e-3, "ms"), (600.0, 1.0, "s")):
-        if t < limit:
-            return f"{t / unit:.3g} {name}"
-    return f"{t / 60:.3g} min"
+def duration(t: float) -> str:
+    """Write seconds for people.
+
+    Examples
+    --------
+    >>> duration(2.5e-4), duration(9.997e-4), duration(0.0314), duration(12.0), duration(3600.0)
+    ('250 us', '1 ms', '31.4 ms', '12 s', '60 min')
+    """
+    return _scaled(
+        t, ((1e-6, 999.5, "us"), (1e-3, 999.5, "ms"), (1.0, 600.0, "s"), (60.0, inf, "min"))
+    )
 
 
-def _bytes(size: float) -> str:
-    for limit, unit, name in ((1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
-        if size < limit:
-            return f"{size / unit:.3g} {name}"
-    return f"{size / 1e9:.3g} GB"
+def storage(size: float) -> str:
+    """Write bytes for people.
+
+    Examples
+    --------
+    >>> storage(512.0), storage(999_900.0), storage(3.2e7), storage(2.5e12)
+    ('0.512 kB', '1 MB', '32 MB', '2500 GB')
+    """
+    return _scaled(size, ((1e3, 999.5, "kB"), (1e6, 999.5, "MB"), (1e9, inf, "GB")))
+
+
+def _scaled(x: float, units: tuple[tuple[float, float, str], ...]) -> str:
+    """Write three digits in the first unit of which there are fewer than its limit, once they are rounded."""
+    rounded = float(f"{x:.3g}")
+    unit, _, name = next((u for u in units if rounded / u[0] < u[1]), units[-1])
+    shown = rounded / unit
+    return f"{shown:.3g} {name}" if shown < 1000 else f"{shown:.0f} {name}"

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.adjoint.unmapped import no_vmap
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +23,6 @@ __all__ = [
     "outside_compiler",
     "outside_transforms",
     "physical",
-    "refuse_vmap",
 ]
 
 P = ParamSpec("P")
@@ -89,22 +86,6 @@ def is_transformed() -> bool:
     (False, tensor(1.))
     """
     return _functorch.peek_interpreter_stack() is not None
-
-
-def refuse_vmap(values: Tensor, what: str) -> None:
-    """Raise where `values` are mapped over by `torch.vmap`, for what decides by looking at them.
-
-    Raises
-    ------
-    ArgumentError
-        With the way that works: batch dimensions of the matrix.
-    """
-    x = values
-    with torch._C._DisableFuncTorch():
-        while _functorch.is_functorch_wrapped_tensor(x):
-            if _functorch.maybe_get_bdim(x) >= 0:
-                raise no_vmap(what)
-            x = _functorch.get_unwrapped(x)
 
 
 def physical(x: Tensor) -> Tensor:

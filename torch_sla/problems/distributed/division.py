@@ -25,6 +25,7 @@ from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.window import find_rows, seen
+from torch_sla.problems.lowering.motions import is_braced
 from torch_sla.problems.lowering.part import PartOfMesh
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Division:
         row = torch.cat(self.comm.gather(row.to(self.device))).cpu()
         component = row[:, -1].long()
         index = torch.arange(len(row)) * dofs.components + component
-        return prescribes, model.loose(row[:, :-1], index) == 0
+        return prescribes, model.loose(row[:, :-1], index, braced=is_braced(model)) == 0
 
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""

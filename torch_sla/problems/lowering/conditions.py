@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import FieldProblem
 
 __all__ = [
-    "bodies",
     "check_coordinates",
     "check_overlap",
     "given_values",
     "point_loads",
     "positions",
     "select",
-    "unstopped",
 ]
 
 
@@ -206,29 +204,3 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
                     "a facet has a value or a flux, not both",
                     path=f"boundary.{i}.on",
                 )
-
-
-def bodies(cell_nodes: Tensor, count: int) -> Tensor:
-    """Return which body each node belongs to ``[count]``, from 0: no cell joins two of them.
-
-    Parameters
-    ----------
-    cell_nodes
-        ``[n_cells, nodes of a cell]``.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    nodes = cell_nodes.cpu().numpy()
-    rows = np.repeat(nodes[:, 0], nodes.shape[1])
-    joined = coo_array((np.ones(nodes.size, bool), (rows, nodes.ravel())), shape=(count, count))
-    _, label = connected_components(joined, directed=False)
-    return torch.from_numpy(label.astype(np.int64)).to(cell_nodes.device)
-
-
-def unstopped(motions: Tensor, held: Tensor) -> int:
-    """Return how many of the motions ``[n, m]`` of all unknowns are not stopped where some are held."""
-    count = motions.shape[1]
-    if not len(held):
-        return count
-    return count - int(torch.linalg.matrix_rank(motions[held], rtol=1e-8))

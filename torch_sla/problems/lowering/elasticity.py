@@ -14,7 +14,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.conditions import positions, unstopped
+from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.material import (
     Material,
     isotropic,
@@ -22,6 +22,7 @@ from torch_sla.problems.lowering.material import (
     require_positive,
 )
 from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.sites import BasisSites
@@ -80,9 +81,11 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    def loose(self, points: Tensor, held: Tensor) -> int:
+    bracing: ClassVar[tuple[type, ...]] = (Spring,)
+
+    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
         """Return how many rigid motions the supports do not stop."""
-        if any(isinstance(c, Spring) for c in self.spec.boundary):
+        if braced:
             return 0
         if self.kind == "axisymmetric":
             modes = points.new_tensor([0.0, 1.0]).repeat(len(points))[:, None]

@@ -16,9 +16,9 @@ from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
-from torch_sla.problems.lowering.conditions import unstopped
 from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann
@@ -79,8 +79,9 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    def loose(self, points: Tensor, held: Tensor) -> int:
+    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
         """Return how many rigid motions the supports do not stop."""
+        del braced
         dim = self.mesh.dim
         known = "plane_strain" if dim == 2 else "solid"
         if dim == 1 or self.spec.model not in (None, known):

@@ -14,9 +14,10 @@ from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
-from torch_sla.problems.lowering.conditions import bodies, point_loads, positions
+from torch_sla.problems.lowering.conditions import point_loads, positions
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
+from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places
@@ -25,7 +26,6 @@ from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.mesh import MeshArrays, MeshFile
 from torch_sla.problems.specs.value import FrozenMap
 
 if TYPE_CHECKING:
@@ -178,8 +178,11 @@ class Model(Frame, ABC):
         del scene, u
         raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
 
-    def loose(self, points: Tensor, held: Tensor) -> int:
-        """Return how many motions nothing stops: 0 where the structure fixes the solution, else the matrix is singular.
+    bracing: ClassVar[tuple[type, ...]] = ()
+    """Conditions that stop every motion of the body they act on, without a given value: exchanges, springs."""
+
+    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+        """Return how many motions of a body nothing stops: above 0, its matrix is singular.
 
         Parameters
         ----------
@@ -187,25 +190,16 @@ class Model(Frame, ABC):
             Where nodes of the first unknown are ``[n_nodes, dim]``.
         held
             Which of their unknowns have a given value.
+        braced
+            Whether a condition of `bracing` acts on the body.
         """
-        del points, held
+        del points, held, braced
         return 0
 
     @cached_property
     def loose_motions(self) -> int:
         """How many motions the conditions of this mesh leave free, of all bodies that it consists of."""
-        points, held = self.dof_points().detach(), self.compiled.constrained
-        tied = len(self.ranks) > 1 or any(s.to is not None for s in self.selections)
-        if tied or self.part is not None or not isinstance(self.spec.mesh, MeshFile | MeshArrays):
-            return self.loose(points, held)
-        body, c = bodies(self.dofs.cell_nodes, len(points)), self.dofs.components
-        total, place = 0, torch.empty_like(body)
-        for k in range(int(body.amax()) + 1):
-            own = torch.nonzero(body == k)[:, 0]
-            place[own] = torch.arange(len(own), device=own.device)
-            mine = held[body[held // c] == k]
-            total += self.loose(points[own], place[mine // c] * c + mine % c)
-        return total
+        return loose_motions(self)
 
     @property
     def determined(self) -> bool:

@@ -50,11 +50,12 @@ class Poisson(Model):
         "the matrix is singular; give a Dirichlet value or a Robin exchange on some boundary, or a reaction"
     )
 
-    def loose(self, points: Tensor, held: Tensor) -> int:
+    bracing: ClassVar[tuple[type, ...]] = (Robin, Radiation)
+
+    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
         """Return 0 where a value, an exchange or a reaction fixes the level, else 1."""
         del points
-        exchange = any(isinstance(c, Robin | Radiation) for c in self.spec.boundary)
-        level = exchange or self.spec.reaction is not None or self._sees("source")
+        level = braced or self.spec.reaction is not None or self._sees("source")
         return 0 if len(held) > 0 or level else 1
 
     # -- structure ------------------------------------------------------------------------------

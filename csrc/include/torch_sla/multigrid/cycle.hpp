@@ -33,19 +33,15 @@ struct Workspace {
 template <class V, class I>
 struct Adjoint {
   std::vector<BlockMatrix<V, I>> A;
-  std::vector<Buffer<V>> M;
+  std::vector<Inverses<V, I>> M;
 };
 
 template <class V, class I>
 Adjoint<V, I> adjoint(const Hierarchy<V, I>& h) {
   Adjoint<V, I> out;
   for (const auto& l : h.levels) {
-    const int b = l.A.br;
     out.A.push_back(transpose(l.A));
-    out.M.push_back(l.M);
-    for (std::int64_t i = 0; i < l.A.rows; ++i)
-      for (int r = 0; r < b; ++r)
-        for (int c = 0; c < b; ++c) out.M.back()[(i * b + r) * b + c] = l.M[(i * b + c) * b + r];
+    out.M.push_back(l.M.transposed(l.A.br));
   }
   return out;
 }
@@ -81,7 +77,7 @@ struct CycleRunner {
   const BlockMatrix<V, I>& matrix(std::size_t i) const {
     return transposed ? transposed->A[i] : h.levels[i].A;
   }
-  const Buffer<V>& blocks(std::size_t i) const {
+  const Inverses<V, I>& blocks(std::size_t i) const {
     return transposed ? transposed->M[i] : h.levels[i].M;
   }
   int level_threads(std::size_t i) const {
@@ -97,7 +93,7 @@ struct CycleRunner {
     if (h.options.smoother == Smoother::gauss_seidel || is_direct(0)) return;
     auto& v = w.levels.front();
     with_block(l.A.br, [&](auto B) {
-      apply_blocks<decltype(B)::value>(blocks(0), v.f.data(), v.x.data(), l.A.br, begin, end);
+      apply_blocks<decltype(B)::value>(blocks(0).own, v.f.data(), v.x.data(), l.A.br, begin, end);
     });
   }
   bool is_direct(std::size_t i) const { return i + 1 == h.levels.size() && !h.coarse_inverse.empty(); }
@@ -113,7 +109,7 @@ struct CycleRunner {
     const auto& A = matrix(i);
     auto& v = w.levels[i];
     const int t = level_threads(i), sweeps = h.options.sweeps;
-    const Buffer<V>& M = blocks(i);
+    const Inverses<V, I>& M = blocks(i);
     Sum<X> product = 0.0;
     with_block(A.br, [&](auto B) {
       constexpr int b = decltype(B)::value;
@@ -126,7 +122,12 @@ struct CycleRunner {
       }
       if (before && !staged)
         parallel_for(rows, t, [&](std::int64_t begin, std::int64_t end, int) {
-          apply_blocks<b>(M, v.f.data(), v.x.data(), A.br, begin, end);
+          apply_blocks<b>(M.own, v.f.data(), v.x.data(), A.br, begin, end);
+        });
+      if (before)
+        M.tied.template solve_all<b>(A, v.f.data(), static_cast<const X*>(nullptr), t, [&](std::int64_t e, const X& z) {
+          v.x[e] = z;
+          return Sum<X>(0.0);
         });
       if (h.options.smoother == Smoother::chebyshev) {
         const double upper = kChebyshevUpper * l.radius, lower = kChebyshevLower * l.radius;

@@ -40,7 +40,7 @@ struct Coarsening {
 template <class V, class I>
 struct Level {
   BlockMatrix<V, I> A, P;
-  Buffer<V> M;          // [rows, b, b] smoother blocks
+  Inverses<V, I> M;     // smoother blocks
   double radius = 1.0;  // of D^-1 A, where the smoother or the transfer needs it
   std::shared_ptr<Coarsening<V, I>> how = std::make_shared<Coarsening<V, I>>();
 };
@@ -57,7 +57,7 @@ struct Hierarchy {
   std::size_t bytes() const {
     std::size_t total = bytes_of(coarse_inverse);
     for (const auto& l : levels)
-      total += l.A.bytes() + l.P.bytes() + bytes_of(l.M) + l.how->bytes();
+      total += l.A.bytes() + l.P.bytes() + l.M.bytes() + l.how->bytes();
     return total;
   }
 };
@@ -163,7 +163,7 @@ void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads)
     smoother_blocks<b>(l.A, l.how->links.diagonal, o.smoother, l.M, threads);
     const bool polynomial = o.smoother == Smoother::chebyshev || o.smoother == Smoother::jacobi;
     if (polynomial || (transfer && l.A.br > 1)) {
-      Buffer<V> inverse;
+      Inverses<V, I> inverse;
       const bool own = polynomial || o.smoother == Smoother::gauss_seidel;
       if (!own) smoother_blocks<b>(l.A, l.how->links.diagonal, Smoother::jacobi, inverse, threads);
       l.radius = spectral_radius<b>(l.A, own ? l.M : inverse, 10, threads);
@@ -173,8 +173,7 @@ void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads)
     // For M-matrices the spectral radius of M A stays below two by itself.
     if (o.smoother == Smoother::spai0 && !(row_bound<b>(l.A, l.M, threads) < kStableBound))
       omega = std::min(1.0, kStableRadius / spectral_radius<b>(l.A, l.M, 10, threads));
-    if (omega != 1.0)
-      for (auto& m : l.M) m *= V(omega);
+    if (omega != 1.0) l.M.scale(V(omega));
   });
 }
 

@@ -4,41 +4,42 @@
 //   jacobi     M = w D^-1, w = 4/3 over the spectral radius of D^-1 A
 //   l1_jacobi  M_ii = 1 / sum_j |a_ij| for each scalar row: convergent for every SPD matrix
 //   spai0      M = argmin ||I - M A||_F over (block) diagonal matrices
+// with one block for each group of rows that values tie together (see tied.hpp).
 // Chebyshev is a polynomial in D^-1 A; Gauss-Seidel sweeps forward before and backward after the
 // coarse correction, so that each of them keeps the cycle symmetric.
 #pragma once
 
 #include "dense.hpp"
 #include "strength.hpp"
+#include "tied.hpp"
 
 namespace torch_sla::multigrid {
 
 enum class Smoother { jacobi, l1_jacobi, spai0, chebyshev, gauss_seidel };
 
-constexpr double kChebyshevLower = 0.25, kChebyshevUpper = 1.05;
+// The blocks M: one of each row, zero for rows of a group, and one of each group.
+template <class V, class I>
+struct Inverses {
+  Buffer<V> own;  // [rows, b, b]
+  Tied<V, I> tied;
 
-// acc -= (row i of A) x
-template <int B, class V, class X, class I>
-inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x, X* acc, int b) {
-  if constexpr (B == 1) {
-    X sum = acc[0];
-    prefetch(A.val.data() + A.ptr[i]);
-    for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) sum -= A.val[s] * x[A.col[s]];
-    acc[0] = sum;
-  } else {
-    const std::int64_t bb = std::int64_t(b) * b;
-    for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) {
-      const V* a = A.val.data() + s * bb;
-      const X* xj = x + std::int64_t(A.col[s]) * b;
-      prefetch(a);
-      for (int r = 0; r < b; ++r) {
-        X sum = a[r * b] * xj[0];  // apart, so that blocks wait for each other once
-        for (int c = 1; c < b; ++c) sum += a[r * b + c] * xj[c];
-        acc[r] -= sum;
-      }
-    }
+  std::size_t bytes() const { return bytes_of(own) + tied.bytes(); }
+  bool operator==(const Inverses& o) const { return own == o.own && tied == o.tied; }
+  void scale(V factor) {
+    for (auto& m : own) m *= factor;
+    for (auto& m : tied.inverse) m *= factor;
   }
-}
+  Inverses transposed(int b) const {
+    Inverses out{own, tied.transposed(b)};
+    const std::int64_t bb = std::int64_t(b) * b, rows = static_cast<std::int64_t>(own.size()) / bb;
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (int r = 0; r < b; ++r)
+        for (int c = 0; c < b; ++c) out.own[i * bb + r * b + c] = own[i * bb + c * b + r];
+    return out;
+  }
+};
+
+constexpr double kChebyshevLower = 0.25, kChebyshevUpper = 1.05;
 
 // y = M r, y += M r
 template <int B, bool Add, class V, class X>
@@ -50,15 +51,62 @@ inline void multiply_block(const V* M, const X* r, X* y, int b) {
   }
 }
 
-// The block of each row; throws where the diagonal of a row with other entries cannot be inverted.
+// Size of a scalar, or the square of that of a block: what takes no root to compare.
+template <int B, class V>
+inline V measure(const V* a, std::int64_t bb) {
+  if constexpr (B == 1) return std::abs(a[0]);
+  V total = 0;
+  for (std::int64_t e = 0; e < bb; ++e) total += a[e] * a[e];
+  return total;
+}
+
+// The blocks of the groups; rows of a group whose block is singular stay on their own.
+template <class V, class I>
+void invert_tied(const BlockMatrix<V, I>& A, Smoother kind, Inverses<V, I>& out) {
+  Tied<V, I>& t = out.tied;
+  if (t.start.empty()) return;
+  const int b = A.br;
+  const std::int64_t bb = std::int64_t(b) * b, found = static_cast<std::int64_t>(t.start.size()) - 1;
+  double Z[kMostTied * kMostTied], outside[kMostTied];
+  int pivot[kMostTied];
+  I kept = 0;
+  for (std::int64_t g = 0; g < found; ++g) {
+    const I* own = t.row.data() + t.start[g];
+    const int rows = static_cast<int>(t.start[g + 1] - t.start[g]), m = rows * b;
+    tied_block(A, own, rows, Z, outside);
+    if (kind == Smoother::l1_jacobi)
+      for (int p = 0; p < m; ++p) Z[p * m + p] += Z[p * m + p] < 0 ? -outside[p] : outside[p];
+    if (!invert(Z, m, pivot)) continue;
+    const double weight = kind == Smoother::spai0 ? tied_weight(A, own, rows, Z) : 1.0;
+    t.at.push_back(static_cast<std::int64_t>(t.inverse.size()));
+    for (int e = 0; e < m * m; ++e) t.inverse.push_back(V(weight * Z[e]));
+    for (int k = 0; k < rows; ++k) {
+      std::fill_n(out.own.data() + own[k] * bb, bb, V(0));
+      t.row[kept + k] = own[k];
+    }
+    t.start[t.at.size() - 1] = kept;
+    kept += rows;
+  }
+  t.start.resize(t.at.size() + 1);
+  t.start.back() = kept;
+  t.row.resize(kept);
+}
+
+// The block of each row and group; throws where the diagonal of a row with other entries cannot be inverted.
 template <int B, class V, class I>
 void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoother kind,
-                     Buffer<V>& M, int threads) {
+                     Inverses<V, I>& out, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
+  Buffer<V>& M = out.own;
   M.resize(A.rows * bb);
   threads = threads_for(A.nnz() * bb, threads);
   std::vector<std::int64_t> bad(worker_count(A.rows, threads), -1);
+  std::vector<std::vector<I>> near(bad.size());  // rows that may be tied to another
+  const V tied = V(B == 1 ? std::sqrt(kTied) : kTied);
+  const auto size = [&](I s) {
+    return B == 1 ? std::abs(double(A.val[s])) : frobenius<B>(A.val.data() + s * bb, static_cast<int>(bb));
+  };
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     V S[capacity(B) * capacity(B)];
     int pivot[capacity(B)];
@@ -67,10 +115,11 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
       const I d = diagonal[i];
       const V* D = d < 0 ? nullptr : A.val.data() + d * bb;
       std::fill(Mi, Mi + bb, V(0));
-      bool others = false;
-      for (I s = A.ptr[i]; s < A.ptr[i + 1] && !others; ++s)
-        if (s != d)
-          for (int e = 0; e < bb; ++e) others |= A.val[s * bb + e] != V(0);
+      V most = 0;
+      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
+        most = std::max(most, s == d ? V(0) : measure<B>(A.val.data() + s * bb, bb));
+      const bool others = most > V(0);
+      if (D && others && most >= tied * measure<B>(D, bb)) near[worker].push_back(static_cast<I>(i));
       bool fine = true;
       if (kind == Smoother::l1_jacobi) {
         for (int r = 0; r < b; ++r) {
@@ -123,13 +172,16 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
   for (std::int64_t row : bad)
     if (row >= 0)
       throw std::domain_error("the diagonal of row " + std::to_string(row) + " is zero or singular");
+  for (std::size_t w = 1; w < near.size(); ++w) near[0].insert(near[0].end(), near[w].begin(), near[w].end());
+  find_tied(A, diagonal, near[0], out.tied, size);
+  invert_tied(A, kind, out);
 }
 
 constexpr double kStableBound = 1.95, kStableRadius = 1.6;
 
 // Bound of the spectral radius of M A by its rows, for scalars; infinite for blocks.
 template <int B, class V, class I>
-double row_bound(const BlockMatrix<V, I>& A, const Buffer<V>& M, int threads) {
+double row_bound(const BlockMatrix<V, I>& A, const Inverses<V, I>& M, int threads) {
   if (B != 1) return std::numeric_limits<double>::infinity();
   std::vector<double> most(worker_count(A.rows, threads), 0.0);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
@@ -137,17 +189,30 @@ double row_bound(const BlockMatrix<V, I>& A, const Buffer<V>& M, int threads) {
     for (std::int64_t i = begin; i < end; ++i) {
       V sum = 0;
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) sum += std::abs(A.val[s]);
-      bound = std::max(bound, std::abs(M[i]) * sum);
+      bound = std::max(bound, std::abs(M.own[i]) * sum);
     }
     most[worker] = bound;
   });
-  return *std::max_element(most.begin(), most.end());
+  double bound = *std::max_element(most.begin(), most.end());
+  const Tied<V, I>& t = M.tied;
+  for (std::int64_t g = 0; g < t.count(); ++g) {
+    const I* rows = t.row.data() + t.start[g];
+    const I m = t.start[g + 1] - t.start[g];
+    for (I p = 0; p < m; ++p) {
+      double total = 0.0;
+      for (I q = 0; q < m; ++q)
+        for (I s = A.ptr[rows[q]]; s < A.ptr[rows[q] + 1]; ++s)
+          total += std::abs(double(t.inverse[t.at[g] + p * m + q]) * double(A.val[s]));
+      bound = std::max(bound, total);
+    }
+  }
+  return bound;
 }
 
 // Spectral radius of M A by power iteration from a fixed pseudo-random vector, made a likely upper
 // bound by a tenth.
 template <int B, class V, class I>
-double spectral_radius(const BlockMatrix<V, I>& A, const Buffer<V>& M, int steps, int threads) {
+double spectral_radius(const BlockMatrix<V, I>& A, const Inverses<V, I>& M, int steps, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t n = std::int64_t(A.rows) * b, bb = std::int64_t(b) * b;
   if (n == 0) return 1.0;
@@ -162,16 +227,20 @@ double spectral_radius(const BlockMatrix<V, I>& A, const Buffer<V>& M, int steps
   }
   double radius = 1.0;
   for (int step = 0; step < steps; ++step) {
-    const double norm2 = parallel_sum(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
+    double norm2 = parallel_sum(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
       double total = 0.0;
       V r[capacity(B)];
       for (std::int64_t i = begin; i < end; ++i) {
         std::fill(r, r + b, V(0));
         subtract_row<B>(A, i, x.data(), r, b);
-        multiply_block<B, false>(M.data() + i * bb, r, y.data() + i * b, b);
+        multiply_block<B, false>(M.own.data() + i * bb, r, y.data() + i * b, b);
         for (int c = 0; c < b; ++c) total += double(y[i * b + c]) * double(y[i * b + c]);
       }
       return total;
+    });
+    norm2 += M.tied.template solve_all<B>(A, static_cast<const V*>(nullptr), x.data(), threads, [&](std::int64_t e, V z) {
+      y[e] = z;
+      return double(z) * double(z);
     });
     double before = 0.0;
     for (V v : x) before += double(v) * double(v);
@@ -183,7 +252,7 @@ double spectral_radius(const BlockMatrix<V, I>& A, const Buffer<V>& M, int steps
   return 1.1 * radius;
 }
 
-// x = M f over rows [begin, end)
+// x = M f over rows [begin, end), without the groups of tied rows
 template <int B, class V, class X>
 void apply_blocks(const Buffer<V>& M, const X* f, X* x, int b, std::int64_t begin, std::int64_t end) {
   const std::int64_t bb = std::int64_t(b) * b;
@@ -193,10 +262,10 @@ void apply_blocks(const Buffer<V>& M, const X* f, X* x, int b, std::int64_t begi
 
 // y = x + M (f - A x); returns f . y where Dot asks for it.
 template <int B, bool Dot, class V, class X, class I>
-Sum<X> relax(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, const X* x, X* y, int threads) {
+Sum<X> relax(const BlockMatrix<V, I>& A, const Inverses<V, I>& M, const X* f, const X* x, X* y, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
-  return parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
+  const Sum<X> rows = parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
     Sum<X> dot = 0.0;
     X r[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
@@ -205,27 +274,31 @@ Sum<X> relax(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, const X
         y[i * b + c] = x[i * b + c];
       }
       subtract_row<B>(A, i, x, r, b);
-      multiply_block<B, true>(M.data() + i * bb, r, y + i * b, b);
+      multiply_block<B, true>(M.own.data() + i * bb, r, y + i * b, b);
       if constexpr (Dot)
         for (int c = 0; c < b; ++c) dot += wide(f[i * b + c]) * wide(y[i * b + c]);
     }
     return dot;
   });
+  return rows + M.tied.template solve_all<B>(A, f, x, threads, [&](std::int64_t e, const X& z) {
+    y[e] += z;
+    return wide(f[e]) * wide(z);
+  });
 }
 
 // One Chebyshev step: d = alpha d + beta D^-1 (f - A x), y = x + d.
 template <int B, bool Dot, class V, class X, class I>
-Sum<X> chebyshev_step(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, const X* x, X* y, X* d,
+Sum<X> chebyshev_step(const BlockMatrix<V, I>& A, const Inverses<V, I>& M, const X* f, const X* x, X* y, X* d,
                       double alpha, double beta, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
-  return parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
+  const Sum<X> rows = parallel_sum<Sum<X>>(A.rows, threads, [&](std::int64_t begin, std::int64_t end) {
     Sum<X> dot = 0.0;
     X r[capacity(B)], z[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
       for (int c = 0; c < b; ++c) r[c] = f[i * b + c];
       subtract_row<B>(A, i, x, r, b);
-      multiply_block<B, false>(M.data() + i * bb, r, z, b);
+      multiply_block<B, false>(M.own.data() + i * bb, r, z, b);
       for (int c = 0; c < b; ++c) {
         const X step = V(alpha) * d[i * b + c] + V(beta) * z[c];
         d[i * b + c] = step;
@@ -235,19 +308,31 @@ Sum<X> chebyshev_step(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f
     }
     return dot;
   });
+  return rows + M.tied.template solve_all<B>(A, f, x, threads, [&](std::int64_t e, const X& z) {
+    const X step = V(beta) * z;
+    d[e] += step;
+    y[e] += step;
+    return wide(f[e]) * wide(step);
+  });
 }
 
-// One Gauss-Seidel sweep in place; rows depend on the ones before them, so it is serial.
+// One Gauss-Seidel sweep in place; rows depend on the ones before them, so it is serial. A group of tied rows has its
+// turn with the first of them.
 template <int B, class V, class X, class I>
-void gauss_seidel(const BlockMatrix<V, I>& A, const Buffer<V>& M, const X* f, X* x, bool forward) {
+void gauss_seidel(const BlockMatrix<V, I>& A, const Inverses<V, I>& M, const X* f, X* x, bool forward) {
   const int b = B ? B : A.br;
+  const Tied<V, I>& t = M.tied;
+  std::int64_t g = forward ? 0 : t.count() - 1;
   const std::int64_t bb = std::int64_t(b) * b, n = A.rows;
   X r[capacity(B)];
   for (std::int64_t step = 0; step < n; ++step) {
     const std::int64_t i = forward ? step : n - 1 - step;
     for (int c = 0; c < b; ++c) r[c] = f[i * b + c];
     subtract_row<B>(A, i, x, r, b);
-    multiply_block<B, true>(M.data() + i * bb, r, x + i * b, b);
+    multiply_block<B, true>(M.own.data() + i * bb, r, x + i * b, b);
+    if (g < 0 || g >= t.count() || t.row[t.start[g]] != i) continue;
+    t.template solve<B>(g, A, f, x, [&](std::int64_t e, const X& z) { x[e] += z; });
+    g += forward ? 1 : -1;
   }
 }
 

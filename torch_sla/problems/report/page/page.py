@@ -13,7 +13,7 @@ from torch_sla.problems.report.frames import frames_of
 from torch_sla.problems.report.page.fields import field_pictures, mesh_part
 from torch_sla.problems.report.page.outputs import outputs_part
 from torch_sla.problems.report.page.search import search_parts
-from torch_sla.problems.report.page.section import Section, facts, table
+from torch_sla.problems.report.page.section import Section, facts, short, table
 from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
 from torch_sla.problems.report.page.style import SCRIPT, STYLE
 from torch_sla.problems.report.save import identity
@@ -177,24 +177,24 @@ def _parameters(result: Any) -> str:
         value = given.get(name)
         if name in _varied(result):
             text = "varies"
-        elif value is None:
-            text = "" if parameter.default is None else f"{parameter.default}"
-        elif value.numel() == 1:
-            text = f"{float(value.detach().real):.8g}"
+        elif value is None:  # a run kept in a folder does not hold what it was given
+            text = "given" if parameter.default is None else f"{parameter.default} unless given"
         else:
-            size = value.detach().abs() if value.is_complex() else value.detach()
-            text = f"{number(float(size.min()))} … {number(float(size.max()))}  {list(value.shape)}"
+            text = short(value, most=1)
         shape = f", {list(parameter.shape)}" if parameter.shape else ""
         rows.append([name, text, parameter.unit or "", f"{parameter.on}{shape}"])
     return table(["name", "value", "unit", "lives on"], rows)
 
 
 def _given(result: Any) -> dict[str, Any]:
-    """Return the values that were given, where the result remembers them."""
-    scene = getattr(getattr(result, "_taken", None), "scene", None) or getattr(
-        result, "_scene", None
-    )
-    return {} if scene is None else dict(scene.given)
+    """Return the values that were given, where the result, or the solutions it holds, remember them."""
+    found: dict[str, Any] = {}
+    inner = getattr(result, "_solutions", {}).values()
+    for holder in (*inner, getattr(result, "_solution", None), result):
+        taken = getattr(holder, "_taken", None)
+        scene = getattr(holder, "_scene", None) or getattr(taken, "scene", None)
+        found |= {} if scene is None else scene.given
+    return found
 
 
 def _varied(result: Any) -> Collection[str]:

@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import TorchSlaError
+from torch_sla.linalg.plan.report import duration, storage
 from torch_sla.problems.report.draw.charts import Curve, chart
 from torch_sla.problems.report.page.section import facts, figure, table
 
@@ -92,21 +93,7 @@ def _row(v: Verdict) -> list[str]:
     counted = v.cost is not None
     return [
         str(v.candidate),
-        _seconds(v.seconds) if counted else "",
-        _bytes(v.nbytes) if counted else "",
+        duration(v.seconds) if counted else "",
+        storage(v.nbytes) if counted else "",
         v.reason,
     ]
-
-
-def _seconds(s: float) -> str:
-    for size, unit in ((1.0, "s"), (1e-3, "ms")):
-        if s >= size:
-            return f"{s / size:.3g} {unit}"
-    return f"{s * 1e6:.3g} µs"
-
-
-def _bytes(n: float) -> str:
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if n >= size:
-            return f"{n / size:.3g} {unit}"
-    return f"{n:.0f} B"
