@@ -88,6 +88,7 @@ SIDES = [
     Neumann("top", flux=HUMP),
     Robin("right", coefficient="1 + y", ambient="sin(4*a*y)*normal[0]"),
 ]
+FINE = RectangleMesh(cells=(14, 14), cell="quad")
 WARM = {"thermal_expansion": 0.1, "temperature": "sin(3*a*x)"}
 PUSHED = [Dirichlet("left", 0.0), Neumann("right", pressure="exp(-a*y)")]
 PULLED = [Dirichlet("left", 0.0), Neumann("top", traction=["exp(-a*x)", 0.3])]
@@ -116,6 +117,7 @@ def elastic(**more: Any) -> ElasticityProblem:
         (poisson(source=HUMP, order=2, mesh=RectangleMesh(cells=(4, 4))), ["source"]),
         (poisson(source=HUMP, advection=[20.0, "y"], stabilization="supg", solver={}), ["source"]),
         (poisson(source={"*": "x**(2*a)"}), ["source"]),
+        (elastic(body_force=["sin(9*a*x)", "a*cos(9*a*y)"], mesh=FINE), ["body_force"]),
         (elastic(body_force=["sin(3*a*x)", "y"]), ["body_force"]),
         (elastic(thickness="1 + x", body_force=["sin(3*a*x)", "y"]), ["body_force"]),
         (elastic(**WARM), ["temperature"]),
@@ -220,38 +222,139 @@ def test_several_dimensions_and_threads(made: list[str]) -> None:
     assert set(made) == {"source"}
 
 
-def test_parts_that_run_beside_each_other_load_no_unknown_in_common(
+def shuffled() -> MeshArrays:
+    """Cells of which half are in an order in which neighbours are not near each other."""
+    mesh = build_mesh(RectangleMesh(cells=(8, 30)))
+    order = torch.randperm(mesh.n_cells, generator=torch.Generator().manual_seed(3))
+    order[: mesh.n_cells // 2] = order[: mesh.n_cells // 2].sort()[0]
+    cells = mesh.cells[order].tolist()
+    return MeshArrays(points=mesh.points.tolist(), cells=cells, cell="triangle")
+
+
+def test_threads_have_members_of_their_own_and_windows_all_sites(
     made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mesh = build_mesh(RectangleMesh(cells=(8, 30)))
-    noise = torch.rand(mesh.n_cells, generator=torch.Generator().manual_seed(3))
-    order = (torch.arange(mesh.n_cells) + 60 * noise).argsort()
-    cells = mesh.cells[order].tolist()
-    shuffled = MeshArrays(points=mesh.points.tolist(), cells=cells, cell="triangle")
-    problem = poisson(mesh=shuffled, source=HUMP, boundary=[Dirichlet("x < 1e-9", "1 + y")])
-    made_of: list[Any] = []
-    add = shares.Share.add
+    problem = poisson(mesh=shuffled(), source=HUMP, boundary=[Dirichlet("x < 1e-9", "1 + y")])
+    seen: dict[slice, list[slice]] = {}
+    rows: set[type] = set()
+    add = shares.Share._add
 
-    def seen(self: Any, *rest: Any) -> None:
-        made_of.append(self)
-        add(self, *rest)
+    def watched(self: Any, load: Any, members: Any, window: Any) -> None:
+        seen.setdefault((members._some.start, members._some.stop), []).append(window.sites)
+        rows.add(type(window.rows))
+        add(self, load, members, window)
 
-    monkeypatch.setattr(shares.Share, "add", seen)
+    monkeypatch.setattr(shares.Share, "_add", watched)
     monkeypatch.setattr(shares, "_WINDOW", 1_500)
+    monkeypatch.setattr(shares, "_FEW", 2)
+    monkeypatch.setattr(shares, "SMALL_WORK", 1)
     monkeypatch.setattr(threads, "SMALL_WORK", 1)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        same_as_alone(problem)
+        every = problem.solve(a=A)
     finally:
         torch.set_num_threads(before)
-    share = made_of[0]
-    rows = [{int(r) for w in part for r in w.rows} for part in share._parts]
-    assert [len(some) > 0 for some in rows] == [True] * 3
-    assert share._late
-    assert len(set().union(*rows)) == sum(map(len, rows))
-    every = [w.sites for part in (*share._parts, share._late) for w in part]
-    assert sorted(k for w in every for k in range(w.start, w.stop)) == list(range(mesh.n_cells))
+    for i in (0, 17, 39):
+        torch.testing.assert_close(every.u[i], problem.solve(a=A[i]).u, rtol=1e-8, atol=1e-11)
+    assert rows == {slice, torch.Tensor}
+    assert len(seen) >= 3
+    blocks_of_members = sorted(seen)
+    assert all(low < high for low, high in blocks_of_members)
+    n = problem.compile().mesh.n_cells
+    for windows in seen.values():
+        once = sorted(k for w in windows for k in range(w.start, w.stop))
+        assert once == sorted(list(range(n)) * (len(once) // n))
+
+
+def test_windows_are_made_once_for_a_structure(
+    made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arranged: list[Any] = []
+
+    class Counted(shares.Windows):
+        def __init__(self, *rest: Any) -> None:
+            arranged.append(rest)
+            super().__init__(*rest)
+
+    monkeypatch.setattr(shares, "Windows", Counted)
+    problem = poisson(source=HUMP)
+    first = problem.solve(a=A).u
+    assert torch.equal(problem.solve(a=A).u, first)
+    assert len(arranged) == 1
+    warmer = poisson(source=f"2*{HUMP}").solve(a=A).u
+    assert len(arranged) == 1
+    assert not torch.equal(warmer, first)
+    poisson(source=HUMP, boundary=[Dirichlet("right", 0.0)]).solve(a=A)
+    assert len(arranged) == 2
+    clear_cache()
+    problem.solve(a=A)
+    assert len(arranged) == 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sin(9*a*x)*cos(9*a*y)",
+        "where(x < a, sin(a*x), 1 - y)",
+        "max(x - a, y - a, 0)",
+        "(x < a)*y",
+        "a**x + 2**(a*y) - tanh(a*x*y)/(1 + a)",
+        "exp(-a)*x + 3",
+        "where(a < 0.5, exp(a*x), y)",
+    ],
+)
+def test_laws_of_many_kinds(source: str, made: list[str]) -> None:
+    same_as_alone(poisson(source=source, outputs=[Integral("i", "u")]))
+
+
+def test_laws_in_single_precision(made: list[str]) -> None:
+    problem = poisson(source="sin(9*a*x)*y**2", solver={"method": "cholesky", "dtype": "float32"})
+    every = problem.solve(a=A)
+    torch.testing.assert_close(every.u[17], problem.solve(a=A[17]).u, rtol=1e-4, atol=1e-5)
+    assert set(made) == {"source"}
+
+
+@pytest.mark.parametrize(
+    ("law", "mesh", "along"),
+    [
+        ("sin(9*a*x)*cos(9*a*y)", RectangleMesh(cells=(30, 30)), 2),
+        ("exp(a*x)*y + (x - a)**2", RectangleMesh(cells=(30, 30)), 1),
+        (HUMP, RectangleMesh(cells=(30, 30)), 0),
+        ("sin(9*a*x)*cos(9*a*y)", None, 0),
+    ],
+)
+def test_functions_of_one_coordinate_are_evaluated_at_its_values(
+    law: str, mesh: Any, along: int, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mesh is None:  # no two points above each other
+        whole = build_mesh(RectangleMesh(cells=(12, 11)))
+        x, y = whole.points.T
+        turned = torch.stack([x + 0.1 * x * y, y - 0.1 * x * y], 1)
+        mesh = MeshArrays(points=turned.tolist(), cells=whole.cells.tolist(), cell="triangle")
+    parted: list[Any] = []
+    made_of = shares.PartedLaw.__init__
+
+    def noted(self: Any, *rest: Any) -> None:
+        made_of(self, *rest)
+        parted.append(self)
+
+    monkeypatch.setattr(shares.PartedLaw, "__init__", noted)
+    problem = poisson(mesh=mesh, source=law, boundary=[Dirichlet("x < 1e-9", "1 + y")])
+    every = problem.solve(a=A)
+    torch.testing.assert_close(every.u[17], problem.solve(a=A[17]).u, rtol=1e-8, atol=1e-11)
+    assert [len(p.along) for p in parted] == [along]
+
+
+def test_one_block_is_its_own_solution(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_BYTES", 128_000_000)
+    problem = poisson(source=HUMP)
+    same_as_alone(problem)
+    every = problem.solve(a=A)
+    left = problem.compile().mesh.points[:, 0] == 0
+    held = every.u[:, left]
+    torch.testing.assert_close(held, held[:1].expand_as(held), rtol=0, atol=0)
+    assert torch.equal(problem.solve(a=A).u, every.u)
 
 
 def test_a_law_that_is_not_finite_is_named_with_the_place(made: list[str]) -> None:

@@ -176,12 +176,13 @@ class DirichletConstraint:
         Parameters
         ----------
         out
-            Where to write it, without derivatives; made when None.
+            Where to write it, without derivatives, which may be `u_hat`; made when None.
         """
         self._check("u_hat", u_hat, self.n)
         self._check("g", g, len(self.dofs))
         if out is not None:
-            return out.copy_(u_hat).index_copy_(-1, self.dofs, g.expand(*out.shape[:-1], -1))
+            out = out if out is u_hat else out.copy_(u_hat)
+            return out.index_copy_(-1, self.dofs, g.expand(*out.shape[:-1], -1))
         if not len(self.dofs):
             return u_hat
         batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])

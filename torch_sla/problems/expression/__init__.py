@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_sla.problems.expression.degree import degree, separated
 from torch_sla.problems.expression.expression import Expression
 from torch_sla.problems.expression.parser import nearest
+from torch_sla.problems.expression.program import Program
 from torch_sla.problems.expression.ranked import Ranked
 
-__all__ = ["Expression", "Ranked", "degree", "nearest", "separated"]
+__all__ = ["Expression", "Program", "Ranked", "degree", "nearest", "separated"]

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 from torch_sla.problems.expression.expression import Expression
 from torch_sla.problems.expression.functions import FIELD_OPERATORS
 from torch_sla.problems.expression.kinds import CONSTANTS
-from torch_sla.problems.expression.nodes import Binary, Call, Index, Name, Node, Number, Unary
+from torch_sla.problems.expression.nodes import (
+    Binary,
+    Boolean,
+    Call,
+    Compare,
+    Index,
+    Name,
+    Node,
+    Number,
+    Unary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -68,7 +78,9 @@ def separated(
     expression: Expression,
     moving: Collection[str],
     still: Collection[str],
-    called: Callable[[Expression], str],
+    called: Callable[[Expression], str | None],
+    *,
+    branches: bool = False,
 ) -> Expression:
     """Put names in the place of all that depends on some names, and on nothing that lives somewhere.
 
@@ -79,7 +91,10 @@ def separated(
     still
         Numbers that such a part may use too.
     called
-        Gives a part its name.
+        Gives a part its name; None where it stays, and is looked into.
+    branches
+        Whether to look into ``where``, whose branches are functions of where each counts alone while they are
+        differentiated.
 
     Examples
     --------
@@ -97,8 +112,9 @@ def separated(
         return bool(used & set(moving)) and used <= {*moving, *still}
 
     def put(node: Node) -> Node:
-        if alone(node):
-            return Name(node.at, called(Expression.of(node)))
+        name = called(Expression.of(node)) if alone(node) else None
+        if name is not None:
+            return Name(node.at, name)
         match node:
             case Unary(at, symbol, operand):
                 return Unary(at, symbol, put(operand))
@@ -106,12 +122,16 @@ def separated(
                 return _product(at, *_factors(node), put, alone)
             case Binary(at, symbol, left, right):
                 return Binary(at, symbol, put(left), put(right))
-            case Call(_, "where", _):
-                return node  # a branch is looked at where it counts alone
+            case Call(_, "where", _) if not branches:
+                return node
             case Call(at, function, arguments) if function not in FIELD_OPERATORS:
                 return Call(at, function, tuple(put(a) for a in arguments))
             case Index(at, operand, indices):
                 return Index(at, put(operand), indices)
+            case Compare(at, symbols, operands):
+                return Compare(at, symbols, tuple(put(o) for o in operands))
+            case Boolean(at, symbol, operands):
+                return Boolean(at, symbol, tuple(put(o) for o in operands))
         return node
 
     return Expression.of(put(expression.root))

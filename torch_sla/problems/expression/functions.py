@@ -13,7 +13,7 @@ from torch_sla.problems.expression.ranked import Ranked
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant", "root"]
+__all__ = ["ELEMENTWISE", "FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant", "root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _identity_where_real(name: str) -> Callable[[Tensor], Tensor]:
     return apply
 
 
-_ELEMENTWISE = (
+ELEMENTWISE = (
     *("abs", "ceil", "erf", "erfc", "exp", "expm1", "floor"),
     *("log", "log10", "log1p", "log2", "sign", "sqrt"),
     *("sin", "cos", "tan", "asin", "acos", "atan"),
@@ -132,7 +132,7 @@ _ELEMENTWISE = (
 )
 
 FUNCTIONS: dict[str, Function] = {
-    **{name: Function(getattr(torch, name)) for name in _ELEMENTWISE},
+    **{name: Function(getattr(torch, name)) for name in ELEMENTWISE},
     "atan2": Function(torch.atan2, (2, 2)),
     "conj": Function(torch.conj),
     "det": Function(_det, (1, 1), {(2,): 0}),

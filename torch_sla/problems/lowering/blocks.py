@@ -132,6 +132,7 @@ class _Loads:
 
     def __init__(self, model: Model, scene: Scene, blocks: Blocks, *, shared: bool) -> None:
         self.model, self._blocks = model, blocks
+        self._still: Tensor | None = None
         paths, self.alone = _changing(model, scene) if shared else (frozenset(), True)
         self.paths: frozenset[str] = frozenset()
         self.shares: list[Share] = []
@@ -140,14 +141,16 @@ class _Loads:
         # One member, so that the points are the only batch in what a share is made of.
         first = _first(scene)
         silent = Silent(first, paths)
-        model.loads(silent)
+        self._still = model.loads(silent)
         worth = {path for path in silent.met if _worth(silent, path, prod(blocks.batch))}
         self.paths, self.alone = frozenset(worth), self.alone or worth != paths
         if worth != paths:
             silent = Silent(first, self.paths)
-            model.loads(silent)
+            self._still = model.loads(silent)
         free, members = model.free, prod(blocks.batch) // blocks.batch[blocks.dim] * blocks.width
-        self.shares = [Share(silent, path, model.load, free, members) for path in sorted(worth)]
+        self.shares = [
+            Share(silent, path, model.load, free, members, batched(scene)) for path in sorted(worth)
+        ]
 
     def pieces(
         self, scene: Scene, part: Scene, members: slice
@@ -158,7 +161,8 @@ class _Loads:
         for some, piece in pieces:
             silent = Silent(piece, self.paths)
             g = model.compiled.sides(model.given_values(silent))
-            yield some, piece, model.loads(silent), g
+            F = model.loads(silent) if self.alone or self._still is None else self._still
+            yield some, piece, F, g
 
 
 def _changing(model: Model, scene: Scene) -> tuple[frozenset[str], bool]:
@@ -204,7 +208,9 @@ def solve_blocks(
     in_place = isinstance(constraint, DirichletConstraint)
     loads = _Loads(model, scene, blocks, shared=in_place and not again)
     held: Tensor | None = None
-    u = empty((*blocks.batch, n), values.dtype)
+    # What the solver gives for one block is the solution but for given values; members lie beside each other in it.
+    whole = in_place and blocks.width == blocks.batch[dim]
+    u = None if whole else empty((*blocks.batch, n), values.dtype)
     room = empty((n * prod(blocks.batch) // blocks.batch[dim] * blocks.width,), values.dtype)
     parts: dict[str, list[Tensor]] = {}
     report: SolveInfo | None = None
@@ -233,9 +239,11 @@ def solve_blocks(
         u_hat, info = solve_batch(
             constraint.pattern, held, load, structure, model.spec.solver, throw=throw
         )
+        u = u_hat if u is None else u
         here = u.narrow(dim, members.start, count)
         for place, piece, g in pieces:
-            own = constraint.recover(u_hat.narrow(*place), g, out=here.narrow(*place))
+            found = u_hat.narrow(*place)
+            own = constraint.recover(found, g, out=found if whole else here.narrow(*place))
             done = model.finished(piece, own)
             if done is not own:
                 own.copy_(done)
@@ -248,7 +256,7 @@ def solve_blocks(
         if report is not None:
             info.absorb(report)
         report = info
-    if report is None:
+    if report is None or u is None:
         raise ValueError("a batch of blocks has members")
     scene.trial = not report.converged
     taken = Taken(model, scene, None, u)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Phases", "phases_of", "phases_of_batch", "together"]
+__all__ = ["Phases", "phases_of", "phases_of_batch", "plain_names", "together"]
 
 _MOST = 16
 """Numbers beyond which loads are assembled for each time or case."""
@@ -86,7 +86,7 @@ def phases_of(model: Model) -> Phases | None:
     if model.timed_matrix:
         return None
     declared = model.declared
-    moving = {n for n in _plain(model) if declared[n].time is not None}
+    moving = {n for n in plain_names(model) if declared[n].time is not None}
     return _found(model, moving | {"t"}, lambda names: uses_time(names, declared))
 
 
@@ -100,10 +100,10 @@ def phases_of_batch(model: Model, names: frozenset[str]) -> Phases | None:
     """
     if names & model.names_in(lambda path: not in_load(path, model.loading)):
         return None
-    return _found(model, names & _plain(model), lambda used: bool(used & names))
+    return _found(model, names & plain_names(model), lambda used: bool(used & names))
 
 
-def _plain(model: Model) -> frozenset[str]:
+def plain_names(model: Model) -> frozenset[str]:
     """Return the names of the parameters that are one number for the whole body."""
     constants = (p for p in model.declared.values() if p.on == "constant")
     return frozenset(p.name for p in constants if not p.shape and not p.of)
@@ -112,7 +112,7 @@ def _plain(model: Model) -> frozenset[str]:
 def _found(
     model: Model, moving: Collection[str], changes: Callable[[frozenset[str]], bool]
 ) -> Phases | None:
-    plain = _plain(model)
+    plain = plain_names(model)
     every = model.declared.keys() | set("xyz") | {"normal"}
     others = {name for name in every if not changes(frozenset({name}))}
     parts: dict[Any, str] = {}

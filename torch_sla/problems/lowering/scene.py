@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,29 @@ if TYPE_CHECKING:
     from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
 
-__all__ = ["Geometry", "Names", "Scene"]
+__all__ = ["Geometry", "Levels", "Names", "Scene"]
+
+_SAMPLE = 4096
+"""Of numbers, which tells whether many of them are the same."""
+
+
+class Levels(NamedTuple):
+    """The values that numbers ``[n]`` have, each once, and which of them each number is."""
+
+    values: Tensor
+    which: Tensor
+
+
+def levels_of(x: Tensor) -> Levels | None:
+    """Return the levels of numbers ``[n]``; None where there is not one of them for eight numbers."""
+    some = x[:: max(1, len(x) // _SAMPLE)]
+    if 2 * len(some.unique()) > len(some):
+        return None
+    # NumPy sorts four times faster.
+    values, index = np.unique(x.cpu().numpy(), return_inverse=True)
+    if 8 * len(values) > len(x):
+        return None
+    return Levels(torch.from_numpy(values), torch.from_numpy(index).int())
 
 
 class Geometry:
@@ -53,6 +75,7 @@ class Geometry:
         self.model, self.points, self.moved = model, points, moved
         self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
         self._located: dict[tuple[bytes, int], Interpolation] = {}
+        self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}
 
     @property
     def cells(self) -> CellBasis:
@@ -76,6 +99,13 @@ class Geometry:
             else:
                 self._bases[key] = FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
         return self._bases[key]
+
+    def levels(self, basis: Basis, axis: int) -> Levels | None:
+        """Return the values of one coordinate at the points of a basis; None where they are not far fewer."""
+        key = (id(basis), axis)
+        if key not in self._levels:
+            self._levels[key] = (basis, levels_of(basis.x[..., axis].detach().flatten()))
+        return self._levels[key][1]
 
     def located(self, at: Tensor, dofs: Dofs) -> Interpolation:
         """Find points in the mesh; fixed points on fixed coordinates are found once."""
