@@ -171,7 +171,10 @@ class SolveError(TorchSlaError, RuntimeError):
             residual,
         )
         self.remedy = result.value
-        super().__init__(detail, result, iterations, residual)
+        super().__init__(result, detail)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, self.__dict__
 
     def __str__(self) -> str:
         head = (

@@ -149,7 +149,7 @@ def run(n: int, parts: int | None, device: torch.device, method: str) -> dict[st
     columns = [[p[k] for p in pieces] for k in range(3)]
     values, rows, cols = (torch.cat(t) if len(t) > 1 else t[0] for t in columns)
     del pieces, columns
-    D = DSparseTensor.from_local(values, rows, cols, (n**3, n**3), own, comm=comm)
+    D = DSparseTensor.from_local(values, rows, cols, (n**3, n**3), own, comm=comm).settled()
     del values, rows, cols
     made = time.perf_counter()
     held = D.layout.n_held

@@ -1,6 +1,7 @@
 #include "arrays.hpp"
 #include "torch_sla/assembly_contract.hpp"
 #include "torch_sla/assembly_pullback.hpp"
+#include "torch_sla/assembly_products.hpp"
 #include "torch_sla/assembly_sum.hpp"
 
 namespace {
@@ -188,6 +189,49 @@ void bind_sum(py::module_& m) {
   bind("sum_matrices_adjoint", true);
 }
 
+template <class Scalar>
+void bind_pair(py::module_& m) {
+  using Real = typename RealOf<Scalar>::type;
+  m.def(
+      "pair_fields",
+      [](const Array<Scalar>& left, const Array<Scalar>& right, const Array<Scalar>& weights,
+         const Array<Real>& inverse, const Array<Real>& measure, const Array<double>& basis,
+         const Array<double>& points, const Array<std::int64_t>& nodes, Array<Scalar>& result,
+         std::array<std::int64_t, 10> sizes, int dim, std::array<bool, 4> jets, int threads) {
+        torch_sla::FieldPair<Real, Scalar> f{};
+        const auto to = {&f.components, &f.batch, &f.cells, &f.local, &f.points,
+                         &f.coefficient_points, &f.geometry_points, &f.parts, &f.rank, &f.n_nodes};
+        std::int64_t k = 0;
+        for (std::int64_t* size : to) *size = sizes[k++];
+        f.dim = dim;
+        f.left_value = jets[0], f.left_gradient = jets[1];
+        f.right_value = jets[2], f.right_gradient = jets[3];
+        const std::int64_t slots = f.components * f.components * (jets[0] + dim * jets[1]) *
+                                   (jets[2] + dim * jets[3]);
+        expect_size(left, f.batch * f.n_nodes * f.components * f.rank, "left");
+        expect_size(right, left.size(), "right");
+        expect_size(inverse, f.cells * f.geometry_points * dim * dim, "inverse");
+        expect_size(measure, f.cells * f.geometry_points, "measure");
+        expect_size(basis, f.points * (1 + dim) * f.local, "basis");
+        expect_size(points, f.points, "points");
+        expect_size(nodes, f.cells * f.local, "nodes");
+        expect_size(result, f.parts * f.batch * f.cells * f.coefficient_points, "result");
+        if (weights.size()) expect_size(weights, slots * f.parts, "weights");
+        else if (slots != f.parts) throw std::invalid_argument("`weights` are missing");
+        f.nodes = nodes.data();
+        f.basis = basis.data(), f.weights = points.data();
+        f.inverse = inverse.data(), f.measure = measure.data();
+        const Scalar *from = left.data(), *other = right.data();
+        Scalar* out = result.mutable_data();
+        py::gil_scoped_release release;
+        f.pair(weights.size() ? weights.data() : nullptr);
+        torch_sla::pair_fields(f, from, other, out, threads);
+      },
+      array_arg("left"), array_arg("right"), array_arg("weights"), array_arg("inverse"),
+      array_arg("measure"), array_arg("basis"), array_arg("points"), array_arg("nodes"),
+      array_arg("result"), py::arg("sizes"), py::arg("dim"), py::arg("jets"), py::arg("threads"));
+}
+
 template <class Index, class Out>
 void bind_expand(py::module_& m) {
   m.def(
@@ -217,6 +261,8 @@ void bind_assembly(py::module_& m) {
   bind_pull_back<std::complex<double>>(m);
   bind_contract<double>(m);
   bind_contract<std::complex<double>>(m);
+  bind_pair<double>(m);
+  bind_pair<std::complex<double>>(m);
   for_each_index([&](auto index) {
     bind_sum<double, decltype(index)>(m);
     bind_sum<std::complex<double>, decltype(index)>(m);

@@ -11,7 +11,7 @@ from tests.helpers.lattices import checkerboard, split
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.backends.pytorch import PyTorch
-from torch_sla.linalg.rcond import probe
+from torch_sla.linalg.rcond import mixed_probe, probe
 
 D = torch.float64
 
@@ -33,6 +33,21 @@ def test_no_probe_is_orthogonal_to_constants() -> None:
         both = probe(n, like).sum(0).abs()
         assert both[0] > 0
         assert both[1] > 0.4 * n
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, D, torch.complex128])
+def test_one_probe_is_a_sum_of_two(dtype: torch.dtype) -> None:
+    like = torch.zeros(1, dtype=dtype)
+    signed, plain = probe(1000, like).unbind(1)
+    torch.testing.assert_close(mixed_probe(1000, like), (0.5 * signed + plain).unsqueeze(1))
+    # Values of the mixing function itself, in whole numbers.
+    assert round(float(plain[0].real * 0x100000)) - 0x80000 == _mixed_bits(1) & 0xFFFFF
+    assert bool(signed[0].real < 0) == bool(_mixed_bits(1) >> 21 & 1)
+
+
+def _mixed_bits(i: int) -> int:
+    mixed = i * 2654435761 & 0xFFFFFFFF
+    return (mixed ^ (mixed >> 15)) * 2246822519 & 0xFFFFFFFF
 
 
 @pytest.mark.parametrize("n", [8, 22, 28, 36, 42, 608])

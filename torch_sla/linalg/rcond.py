@@ -73,14 +73,20 @@ def probe(n: int, like: Tensor) -> Tensor:
     do not cancel exactly; the second column has no signs, so that it sees constants, the most
     common null vector, at full strength.
     """
-    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
-    mixed = (i * 2654435761) & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 15)) * 2246822519) & 0xFFFFFFFF
-    size = 0.5 + (mixed & 0xFFFFF).double() / 0x100000
-    sign = 1.0 - 2.0 * ((mixed >> 21) & 1)
-    return torch.stack([size * sign, size], 1).to(like.dtype)
+    size, negative = _mixed(n, like)
+    return torch.stack([size * (1.0 - 2.0 * negative), size], 1).to(like.dtype)
 
 
 def mixed_probe(n: int, like: Tensor) -> Tensor:
     """Return one vector ``[n, 1]`` that keeps something of the signs of `probe`, and sees constants too."""
-    return (probe(n, like) * like.new_tensor([0.5, 1.0])).sum(1, keepdim=True)
+    size, negative = _mixed(n, like)
+    return size.mul_(negative.mul_(-2).add_(3)).mul_(0.5).to(like.dtype).unsqueeze(1)
+
+
+def _mixed(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes ``[n]`` float64, and which are negative, 0 or 1 ``[n]`` int64. In place, as every factorisation asks."""
+    mixed = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    mixed.mul_(2654435761).bitwise_and_(0xFFFFFFFF)
+    mixed.bitwise_xor_(mixed >> 15).mul_(2246822519).bitwise_and_(0xFFFFFFFF)
+    size = (mixed & 0xFFFFF).double().mul_(1 / 0x100000).add_(0.5)
+    return size, mixed.bitwise_right_shift_(21).bitwise_and_(1)

@@ -76,7 +76,6 @@ class Residual:
         self._scale = None if scale is None else scale.unsqueeze(1)
         self.componentwise = scale is not None and not self.rectangular
         self.b, self.r = b, b
-        self._b_norm, self._b_max = torch.linalg.vector_norm(b, dim=0), largest_entries(b)
         # What was measured last, per column, on the host.
         self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
         self.A_norm = float("nan")
@@ -115,7 +114,7 @@ class Residual:
 
     def __call__(self, x: Tensor) -> tuple[float, float]:
         """Return (largest relative residual, largest backward error); waits for a device once."""
-        r_norm, r_max, x_max = self._measured(x)
+        r_norm, r_max, x_max, b_max, b_norm = self._measured(x)
         tiny = torch.finfo(r_norm.dtype).tiny
         slope, backward, x_norm = r_max, r_max, x_max
         if self.rectangular:
@@ -124,7 +123,7 @@ class Residual:
         elif self.componentwise:
             backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
         norm, largest = (t.expand_as(r_norm) for t in (self._A_norm, self._A_max))
-        sizes = (r_norm, self._b_norm, self._b_max, slope, backward, x_max, x_norm, norm, largest)
+        sizes = (r_norm, b_norm, b_max, slope, backward, x_max, x_norm, norm, largest)
         found = torch.stack(sizes).cpu()  # the rest is of a few numbers, and quicker on the host
         self.r_norm, self.b_norm, b_max, slope, backward, x_max, x_norm, norm, largest = (
             found.unbind()
@@ -140,16 +139,21 @@ class Residual:
         relative = self.r_norm / self.b_norm.clamp(min=tiny)
         return float(relative.max()), float(backward.max())
 
-    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Set ``r``; return ‖r‖₂ and the largest entries of r and of x of each column."""
+    def _measured(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Set ``r``; return ‖r‖₂, the largest entries of r, x and b, and ‖b‖₂, of each column."""
         p, system = self._pattern, (x.unsqueeze(0), self.b.unsqueeze(0))
         found = lanes.residual(p.crow, p.ccol, self._values, *system, transposed=self._turned)
         if found is not None:
-            self.r, sizes = found[0][0], found[1]
-            return sizes[0, 0], sizes[1, 0], sizes[2, 0]
+            self.r = found[0][0]
+            return found[1][:, 0].unbind()
         product = self._product(self._here, x)
         self.r = torch.sub(self.b, product, out=product)
-        return torch.linalg.vector_norm(self.r, dim=0), largest_entries(self.r), largest_entries(x)
+        r_norm = torch.linalg.vector_norm(self.r, dim=0)
+        return r_norm, largest_entries(self.r), largest_entries(x), *self._b_sizes
+
+    @cached_property
+    def _b_sizes(self) -> tuple[Tensor, Tensor]:
+        return largest_entries(self.b), torch.linalg.vector_norm(self.b, dim=0)
 
     def _denominators(self, x: Tensor) -> Tensor:
         size, b = x.abs(), self.b.abs()

@@ -153,6 +153,8 @@ class SolverState(Kept, Whole):
             )
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
+            # The cotangent of a sum is one number seen many times; everything below would copy it anew.
+            columns = columns.contiguous()
             x = self._one(values, prints[0], columns, adjoint, first, self.x0 if first else start)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)

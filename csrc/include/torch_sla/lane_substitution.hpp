@@ -76,6 +76,16 @@ TORCH_SLA_INLINE void backward(const Symbolic& s, std::int32_t a, Size j, Packs<
     for (int k = 0; k < C; ++k) work[(first + j + q) * C + k] = t[q][k];
 }
 
+// What a sweep comes to in a while is asked for now, as much as front `a` is long. Panels are larger than the caches.
+template <class T, int Bytes>
+TORCH_SLA_INLINE void fetch_ahead(const Symbolic& s, std::int32_t a, Packs<T, Bytes> panels, bool up) {
+#if defined(__GNUC__) || defined(__clang__)
+  constexpr Size line = Bytes < 64 ? 64 / Bytes : 1, ahead = 128 * line;
+  const Size from = s.panel[a] + (up ? ahead : -ahead), to = std::min(from + s.panel[a + 1] - s.panel[a], s.panel_entries());
+  for (Size e = std::max<Size>(from, 0); e < to; e += line) __builtin_prefetch(panels.at + e * Packs<T, Bytes>::L);
+#endif
+}
+
 // op(A) x = b in place for `work` [n][C] in the order of elimination; `upper` is null where A is symmetric.
 template <class T, int Bytes, int C>
 TORCH_SLA_INLINE void solve_body(const Symbolic& s, const T* lower, const T* upper, bool transposed, T* b) {
@@ -86,6 +96,7 @@ TORCH_SLA_INLINE void solve_body(const Symbolic& s, const T* lower, const T* upp
   const Pivot pivot = !upper ? Pivot::before : transposed ? Pivot::no : Pivot::after;
   for (std::int32_t a = 0; a < s.supernodes(); ++a) {
     const P panel = down + s.panel[a], inverse = l + s.panel[a];
+    fetch_ahead<T, Bytes>(s, a, down, true);
     Size j = 0;
     for (; j + 4 <= s.columns(a); j += 4) forward<T, Bytes, C, 4>(s, a, j, panel, inverse, scaled, work);
     switch (s.columns(a) - j) {
@@ -97,6 +108,7 @@ TORCH_SLA_INLINE void solve_body(const Symbolic& s, const T* lower, const T* upp
   }
   for (std::int32_t a = s.supernodes() - 1; a >= 0; --a) {
     const P panel = up + s.panel[a], inverse = l + s.panel[a];
+    if (upper) fetch_ahead<T, Bytes>(s, a, up, false);
     Size j = s.columns(a) / 4 * 4;
     switch (s.columns(a) - j) {
       case 3: backward<T, Bytes, C, 3>(s, a, j, panel, inverse, pivot, work); break;

@@ -8,7 +8,7 @@
 #include "cholesky_front.hpp"
 #include "cholesky_memory.hpp"
 #include "cholesky_symbolic.hpp"
-#include "cholesky_vector.hpp"
+#include "triangle_kernels.hpp"
 
 namespace torch_sla {
 
@@ -25,30 +25,31 @@ struct Triangle {
 
 namespace detail {
 
+// Small fronts are over before the memory has answered, and none lies where the processor looks for the next: what
+// the sweep comes to in a while is asked for now, as much as this front is long. (Inlined, or GCC takes a function
+// without a result for one that does nothing.)
+template <class T>
+TORCH_SLA_INLINE void fetch_ahead(const Triangle<T>& f, std::int32_t a, bool up) {
+#if defined(__GNUC__) || defined(__clang__)
+  constexpr Size line = 64 / static_cast<Size>(sizeof(T)), ahead = 128 * line, most = 256 * line;
+  const Symbolic& s = f.symbolic;
+  const Size from = s.panel[a] + (up ? ahead : -ahead);
+  const Size to = std::min(from + std::min(most, s.panel[a + 1] - s.panel[a]), s.panel_entries());
+  for (Size e = std::max<Size>(from, 0); e < to; e += line) __builtin_prefetch(f.panels + e);
+#endif
+}
+
 // One right-hand side: `front` holds a front's unknowns, then its other rows. What it adds to rows from
 // `end` on goes to `outside`.
 template <class T>
 void forward_vector(const Triangle<T>& f, std::int32_t a, T* work, T* front, std::int32_t end, T* outside) {
   const Symbolic& s = f.symbolic;
-  const auto& own = dense::vector_kernels<T>();
   const Size rows = s.rows(a), columns = s.columns(a), begin = s.first[a];
-  const T* panel = f.panels + s.panel[a];
-  const bool conj = f.conj, unit = f.unit;
-  for (Size j = 0; j < columns; ++j) front[j] = work[begin + (unit ? f.pivot[begin + j] : j)];
+  const auto& own = dense::triangle_kernels<T>();
+  fetch_ahead(f, a, true);
+  for (Size j = 0; j < columns; ++j) front[j] = work[begin + (f.unit ? f.pivot[begin + j] : j)];
   std::fill(front + columns, front + rows, T(0));
-  for (Size j = 0; j < columns; j += 4) {
-    const Size width = std::min<Size>(4, columns - j), next = j + width;
-    for (Size p = j; p < next; ++p) {
-      T sum = front[p];
-      for (Size q = j; q < p; ++q) {
-        const T l = panel[q * rows + p];
-        sum -= product(conj ? conjugate(l) : l, front[q]);
-      }
-      front[p] = unit ? sum : sum / real_part(panel[p * rows + p]);
-    }
-    (conj ? own.apply_conjugate : own.apply)(rows - next, width, panel + j * rows + next, rows, front + j,
-                                             front + next);
-  }
+  (f.conj ? own.descend_conjugate : own.descend)(rows, columns, f.panels + s.panel[a], f.unit, front);
   std::copy(front, front + columns, work + begin);
   const std::int32_t* row = s.row.data() + s.row_start[a];
   Size i = 0;
@@ -59,23 +60,13 @@ void forward_vector(const Triangle<T>& f, std::int32_t a, T* work, T* front, std
 template <class T>
 void backward_vector(const Triangle<T>& f, std::int32_t a, T* work, T* front) {
   const Symbolic& s = f.symbolic;
-  const auto& own = dense::vector_kernels<T>();
   const Size rows = s.rows(a), columns = s.columns(a), begin = s.first[a];
-  const T* panel = f.panels + s.panel[a];
-  const bool unit = f.unit;
   const std::int32_t* row = s.row.data() + s.row_start[a];
+  fetch_ahead(f, a, false);
   std::copy(work + begin, work + begin + columns, front);
   for (Size i = 0; i < rows - columns; ++i) front[columns + i] = work[row[i]];
-  for (Size j = (columns - 1) / 4 * 4; j >= 0; j -= 4) {
-    const Size width = std::min<Size>(4, columns - j), end = j + width;
-    own.gather(rows - end, width, panel + j * rows + end, rows, front + end, front + j);
-    for (Size p = end - 1; p >= j; --p) {
-      T sum = front[p];
-      for (Size q = p + 1; q < end; ++q) sum -= product(panel[p * rows + q], front[q]);
-      front[p] = unit ? sum : sum / real_part(panel[p * rows + p]);
-    }
-  }
-  for (Size j = 0; j < columns; ++j) work[begin + (unit ? f.pivot[begin + j] : j)] = front[j];
+  dense::triangle_kernels<T>().ascend(rows, columns, f.panels + s.panel[a], f.unit, front);
+  for (Size j = 0; j < columns; ++j) work[begin + (f.unit ? f.pivot[begin + j] : j)] = front[j];
 }
 
 // K right-hand sides, K a multiple of the register's lanes; x [columns, K], and the front's other rows
@@ -84,6 +75,7 @@ template <class T>
 void forward_block(const Triangle<T>& f, std::int32_t a, T* work, Size K, T* front, std::int32_t end, T* outside,
                    const Blas<T>& blas) {
   const Symbolic& s = f.symbolic;
+  fetch_ahead(f, a, true);
   const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
   const T* panel = f.panels + s.panel[a];
   const bool conj = f.conj, unit = f.unit;
@@ -131,6 +123,7 @@ void subtract_plain(const Blas<T>& blas, Size K, Size n, Size m, const T* a, con
 template <class T>
 void backward_block(const Triangle<T>& f, std::int32_t a, T* work, Size K, T* front, const Blas<T>& blas) {
   const Symbolic& s = f.symbolic;
+  fetch_ahead(f, a, false);
   const Size rows = s.rows(a), columns = s.columns(a), below = rows - columns, begin = s.first[a];
   const T* panel = f.panels + s.panel[a];
   const bool unit = f.unit;
@@ -257,20 +250,28 @@ void substitute(const Symbolic& s, const Steps& steps, const Real<T>* scale, boo
     for (Size block = from; block < to; ++block) {
       const Size start = block * per, count = std::min(per, nrhs - start);
       const Size K = count == 1 && per == 1 ? 1 : (count + lanes - 1) / lanes * lanes;
-      for (Size j = 0; j < s.n; ++j) {
-        const T* given = b + static_cast<Size>(s.order[j]) * nrhs + start;
-        T* to_row = work.data() + j * K;
-        const Real<T> by = scale ? scale[s.order[j]] : Real<T>(1);
-        for (Size k = 0; k < count; ++k) to_row[k] = (flip ? conjugate(given[k]) : given[k]) * by;
-        std::fill(to_row + count, to_row + K, T(0));
-      }
+      // In the order of elimination and back, for `width` right-hand sides, perhaps a constant.
+      const auto take = [&](auto width) {
+        for (Size j = 0; j < s.n; ++j) {
+          const T* given = b + static_cast<Size>(s.order[j]) * nrhs + start;
+          T* to_row = work.data() + j * K;
+          const Real<T> by = scale ? scale[s.order[j]] : Real<T>(1);
+          for (Size k = 0; k < width; ++k) to_row[k] = (flip ? conjugate(given[k]) : given[k]) * by;
+          for (Size k = width; k < K; ++k) to_row[k] = T(0);
+        }
+      };
+      const auto give = [&](auto width) {
+        for (Size j = 0; j < s.n; ++j) {
+          T* out = x + static_cast<Size>(s.order[j]) * nrhs + start;
+          const T* found = work.data() + j * K;
+          const Real<T> by = scale ? scale[s.order[j]] : Real<T>(1);
+          for (Size k = 0; k < width; ++k) out[k] = (flip ? conjugate(found[k]) : found[k]) * by;
+        }
+      };
+      const std::integral_constant<Size, 1> one;
+      K == 1 ? take(one) : take(count);
       detail::substitute_tree(s, steps, work.data(), K, rooms);
-      for (Size j = 0; j < s.n; ++j) {
-        T* out = x + static_cast<Size>(s.order[j]) * nrhs + start;
-        const T* found = work.data() + j * K;
-        const Real<T> by = scale ? scale[s.order[j]] : Real<T>(1);
-        for (Size k = 0; k < count; ++k) out[k] = (flip ? conjugate(found[k]) : found[k]) * by;
-      }
+      K == 1 ? give(one) : give(count);
     }
   });
 }

@@ -8,6 +8,7 @@ import torch
 import torch_sla.assembly as fem
 from torch_sla.assembly import weak
 from torch_sla.assembly.kernels import summed as module
+from torch_sla.linalg.adjoint.products import Products
 
 needs_extension = pytest.mark.skipif(module._compiled is None, reason="no compiled extension")
 
@@ -57,6 +58,48 @@ def test_equal_to_element_matrices(tools, generator, cell, name, warp):
             mine = torch.autograd.grad(values, list(given.values()), g)
             theirs = torch.autograd.grad(whole, list(given.values()), g)
             torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
+
+
+@needs_extension
+@pytest.mark.parametrize("warp", [0.0, 0.3])
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("cell", "order"),
+    [("triangle", 1), ("triangle", 2), ("quad", 1), ("tetra", 1), ("tetra", 2), ("hexahedron", 1)],
+)
+def test_products_are_pulled_back_as_two_fields(
+    tools, generator, threads, monkeypatch, cell, order, name, warp
+):
+    form, names, vector = FORMS[name]
+    dofs, basis = bases(tools, cell, 3, order, vector, warp)
+    n, q = basis.n_sites, len(basis.rule)
+    kernel, calls = module.SummedForm.pair, []
+    monkeypatch.setattr(module.SummedForm, "pair", lambda *given: calls.append(1) or kernel(*given))
+    cases = [((n, 1), 1), ((2, n, 1), 2), ((1, 1), 2)]
+    if order == 1:  # tables of many points do not fit into cache
+        cases.append(((n, q), 1))
+    for shape, rank in cases:
+        dtype = torch.complex128 if shape[-1] == q else torch.float64
+        given = [
+            torch.rand(shape, generator=generator, dtype=dtype).requires_grad_() for _ in names
+        ]
+        values = fem.assemble(form, dofs, basis=basis, **dict(zip(names, given, strict=True)))
+        left, right = (
+            torch.randn(*shape[:-2], dofs.n, rank, generator=generator, dtype=dtype)
+            for _ in range(2)
+        )
+
+        def pulled(g, values=values, given=given):
+            return torch.autograd.grad(values, given, g, retain_graph=True)
+
+        product = Products(left, right, dofs.pattern)
+        theirs = pulled(product.entries())
+        assert not calls
+        for count in (1, 2):
+            threads(count)
+            torch.testing.assert_close(pulled(product), theirs, rtol=1e-11, atol=1e-12)
+        assert len(calls) == 2
+        calls.clear()
 
 
 @needs_extension

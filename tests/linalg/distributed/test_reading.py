@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +13,20 @@ import torch
 from scipy.io import mmwrite
 
 from tests.helpers.rank_programs import lattice, matrix, rhs
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, RankError, TorchSlaError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.distributed.files import load_dsparse, load_sparse_as_partition
+from torch_sla.linalg.distributed import files, one_file
+from torch_sla.linalg.distributed.files import (
+    load_dsparse,
+    load_sparse_as_partition,
+    save_dsparse,
+)
 from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse, save_sparse
 from torch_sla.linalg.sparse.slices import matrix_slice
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.helpers.ranks import Ranks
 
 FILES = (
@@ -169,6 +175,67 @@ def test_processes_read_their_shares(ranks: Ranks, tmp_path: Path) -> None:
             for (y, held), x in zip(found, wanted, strict=True):
                 torch.testing.assert_close(y, x, rtol=1e-13, atol=1e-12)
                 assert held <= len(x) // size + 1
+
+
+def refused(group: Any, folder: str) -> list[str]:
+    """What each process says of shares that one of them cannot read or write, or that have wrong numbers there."""
+    comm, path = Processes(group), Path(folder)
+    said = []
+
+    def harm(error: Exception) -> Any:
+        def fail(*_: Any) -> None:
+            raise error
+
+        return fail
+
+    def collect(work: Any) -> None:
+        with pytest.raises(TorchSlaError) as caught:
+            work()
+        said.append(str(caught.value))
+
+    collect(
+        lambda: load_dsparse(path / "general.mtx", comm=comm)
+    )  # damaged in the share of the last one
+    with pytest.MonkeyPatch.context() as patch:
+        if comm.rank == 1:
+            patch.setattr(one_file, "matrix_slice", harm(RuntimeError("input/output error")))
+        with pytest.raises(RankError if comm.rank != 1 else RuntimeError, match="input/output"):
+            load_dsparse(path / "csc.npz", comm=comm)
+    D = load_dsparse(path / "csc.npz", comm=comm)
+    save_dsparse(D, path / "parts")
+    if comm.rank == 0:
+        next(iter(sorted((path / "parts").glob("part-00001*")))).write_bytes(b"nothing")
+    comm.reduce(torch.zeros(1))
+    collect(lambda: load_dsparse(path / "parts", comm=comm))
+    with pytest.MonkeyPatch.context() as patch:
+        if comm.rank == 0:
+            patch.setattr(files, "_replace", harm(ArgumentError("no space left")))
+        collect(lambda: save_dsparse(D, path / "parts"))
+    i = torch.tensor([9 if comm.rank == 1 else 0])
+    owned = torch.arange(2) + 2 * comm.rank
+    collect(
+        lambda: DSparseTensor.from_local(
+            torch.ones(1), i, i, (2 * comm.world, 2 * comm.world), owned, comm=comm
+        )
+    )
+    return said
+
+
+@pytest.mark.distributed
+def test_what_one_process_cannot_read_ends_all(ranks: Ranks, tmp_path: Path) -> None:
+    text = write("general.mtx", tmp_path).read_text().rstrip().rsplit("\n", 1)[0]
+    (tmp_path / "general.mtx").write_text(text + "\n63 63 one\n")
+    write("csc.npz", tmp_path)
+    expected = [
+        (2, "has lines that are not 3 numbers each"),
+        (1, "part 1 of .* is damaged"),
+        (0, "no space left"),
+        (1, "`row` must lie in .0, 6., got 9 to 9"),
+    ]
+    for rank, said in enumerate(ranks.run(3, refused, str(tmp_path))):
+        for text, (guilty, reason) in zip(said, expected, strict=True):
+            begin = "" if rank == guilty else f"process {guilty} cannot do its part: "
+            assert re.match(f"{begin}.*{reason}", text)
 
 
 def test_the_part_of_a_rank(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import patterns, sparse as kernels
-from torch_sla.linalg.kernels.threads import SMALL_WORK, resolve_threads
+from torch_sla.linalg.kernels.threads import SMALL_WORK, one_thread_each, resolve_threads, spread
 
 
 def test_an_explicit_number_is_obeyed_or_refused() -> None:
@@ -46,3 +46,20 @@ def test_a_forked_child_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) 
         os._exit(0 if same and asked == [1] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert resolve_threads(None, work=10 * SMALL_WORK) == 2
+
+
+def test_teams_that_overlap_leave_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = one_thread_each(), one_thread_each()
+        first.__enter__()
+        second.__enter__()  # meets the one thread that the first asked for
+        assert torch.get_num_threads() == 1
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 2
+        assert spread(lambda x: x + torch.get_num_threads(), range(3), 10**7) == [1, 2, 3]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -114,6 +114,21 @@ def test_ichol_is_shifted_until_it_exists() -> None:
     assert float(torch.linalg.eigvalsh(dense(made, 4, K.dtype)).min()) > 0
 
 
+def test_large_blocks_on_two_threads() -> None:
+    # torch's own LU of a batch of these is wrong on two threads, or hangs.
+    n, size = 400, 200
+    generator = torch.Generator().manual_seed(1)
+    D = torch.block_diag(*torch.randn(2, size, size, generator=generator, dtype=torch.float64))
+    D += size * torch.eye(n, dtype=torch.float64)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        made = make(SparseTensor.from_dense(D), BlockJacobi(size))
+        close(dense(made, n, D.dtype) @ D, torch.eye(n, dtype=torch.float64))
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("wanted", ["jacobi", "block_jacobi", "ssor", "ilu", "ichol"])
 def test_what_cannot_be_made_says_why(wanted: str) -> None:
     D = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)

@@ -52,6 +52,23 @@ def test_gradients_converge_like_gradients(name, place):
     assert math.log2(abs(first / second)) > 1.9
 
 
+@pytest.mark.parametrize("on", ["cells", "nodes"])
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_derivatives_of_every_kind(name, on):
+    place = Place(on, rectangle_mesh((2, 2)), (2,))
+    field = random(3, place.n, 2).requires_grad_()
+
+    def value(k):
+        return REGULARISERS[name](place, k)
+
+    assert torch.autograd.gradcheck(value, field, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(value, field, check_fwd_over_rev=True)
+    torch.testing.assert_close(torch.func.vmap(value)(field), value(field))
+    each = torch.func.vmap(torch.func.hessian(value))(field.detach())
+    torch.testing.assert_close(each[1], torch.autograd.functional.hessian(value, field[1]))
+    assert value(field.detach().float()).dtype is torch.float32
+
+
 @pytest.mark.parametrize("place", PLACES, ids=label)
 @pytest.mark.parametrize("name", RESIDUALS)
 def test_residuals_are_their_square_root(name, place):

@@ -4,19 +4,55 @@ Let ``R`` be the entries in prescribed rows or columns and ``L``, a part of them
 prescribed columns. The map ``values -> (values without R, values at L)`` is linear; its adjoint takes the entries at
 R out of the first cotangent and puts the second at L. Each is the other's backward, so derivatives of any order
 follow. Composed of torch's operations, the backward pass would make, zero and add two more arrays of all values.
+
+The gradient of a solve comes as the product ``-λ xᴴ`` (`torch_sla.linalg.adjoint.products`). At L it is then
+``-λ gᴴ`` with the prescribed values g, where the load takes these entries times g and nothing else does: what goes
+on is a product again, with zeros in the prescribed rows of λ, and g in those of x.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import VALUES, empty
 
-__all__ = ["condense"]
+if TYPE_CHECKING:
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.segments import SegmentMap
+
+__all__ = ["Prescribed", "condense"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prescribed:
+    """Which entries of a matrix belong to prescribed dofs.
+
+    Parameters
+    ----------
+    dofs
+        Those dofs ``[d]``, int64.
+    removed
+        Entries in their rows or columns, int64.
+    lifted
+        Those of them in free rows ``[m]``, int64.
+    rows, columns
+        The row of each of these, and the position in `dofs` of its column.
+    pattern
+        Of the matrix.
+    """
+
+    dofs: Tensor
+    removed: Tensor
+    lifted: Tensor
+    rows: SegmentMap
+    columns: SegmentMap
+    pattern: Pattern
 
 
 def _without(values: Tensor, removed: Tensor) -> Tensor:
@@ -25,92 +61,112 @@ def _without(values: Tensor, removed: Tensor) -> Tensor:
     return empty(tuple(values.shape), values.dtype).copy_(values).index_fill_(-1, removed, 0.0)
 
 
-def condense(values: Tensor, removed: Tensor, lifted: Tensor) -> tuple[Tensor, Tensor]:
+def condense(values: Tensor, at: Prescribed, g: Tensor) -> tuple[Tensor, Tensor]:
     """Take prescribed rows and columns out of the values of a matrix.
 
     Parameters
     ----------
     values
         ``[*batch, nnz]``.
-    removed
-        Entries in prescribed rows or columns, int64.
-    lifted
-        Those of them in free rows ``[m]``, int64.
+    at
+        Where prescribed dofs are.
+    g
+        Their values ``[*batch, d]``, with which the coupling is going to be multiplied: a hint to derivatives.
 
     Returns
     -------
     kept, coupling
-        New values ``[*batch, nnz]``, zero at `removed`, and ``[*batch, m]`` at `lifted`.
+        New values ``[*batch, nnz]``, zero where rows or columns are prescribed, and ``[*batch, m]`` at ``lifted``.
     """
-    found: tuple[Tensor, Tensor] = _Condense.apply(values, removed, lifted)
+    inside = torch._C._functorch.is_functorch_wrapped_tensor(g)
+    found: tuple[Tensor, Tensor] = _Condense.apply(values, at, None if inside else g.detach())
     return found
 
 
 class _Condense(torch.autograd.Function):
     """What `condense` does."""
 
+    hands_products = True
+
     @staticmethod
-    def forward(values: Tensor, removed: Tensor, lifted: Tensor) -> tuple[Tensor, Tensor]:
-        return _without(values, removed), values.index_select(-1, lifted)
+    def forward(values: Tensor, at: Prescribed, g: Tensor | None) -> tuple[Tensor, Tensor]:
+        del g
+        return _without(values, at.removed), values.index_select(-1, at.lifted)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         del output
-        _, ctx.removed, ctx.lifted = inputs
+        _, ctx.at, ctx.g = inputs
 
     @staticmethod
     def backward(ctx: Any, kept: Tensor, coupling: Tensor) -> tuple[Tensor, None, None]:
-        return _Restore.apply(kept, coupling, ctx.removed, ctx.lifted), None, None
+        found = _product(kept, coupling, ctx.at, ctx.g)
+        return _Restore.apply(kept, coupling, ctx.at) if found is None else found, None, None
 
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.removed, ctx.lifted)
+        found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.at, ctx.g)
         return found
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int, None, None], values: Tensor, removed: Tensor, lifted: Tensor
+        info: Any, in_dims: tuple[int, None, None], values: Tensor, at: Prescribed, g: Tensor | None
     ) -> Any:
         del info
-        return _Condense.apply(values.movedim(in_dims[0], 0), removed, lifted), (0, 0)
+        return _Condense.apply(values.movedim(in_dims[0], 0), at, g), (0, 0)
+
+
+def _product(kept: Tensor, coupling: Tensor, at: Prescribed, g: Tensor | None) -> Products | None:
+    """Return the gradient as a product, where it is one."""
+    if not isinstance(kept, Products) or not kept.on(at.pattern) or g is None or g.ndim != 1:
+        return None
+    if kept.left.shape[-1] != 1:
+        return None
+    left, right = (x.squeeze(-1) for x in (kept.left, kept.right))
+    g = g.conj().resolve_conj().to(right.dtype)
+    there = at.rows.gather(left) * at.columns.gather(g)
+    if not torch.equal(there, coupling):
+        return None
+    left = left.index_fill(-1, at.dofs, 0.0).unsqueeze(-1)
+    right = right.index_copy(-1, at.dofs, g.expand(*right.shape[:-1], -1)).unsqueeze(-1)
+    return Products(left, right, kept.pattern)
 
 
 class _Restore(torch.autograd.Function):
     """The adjoint of `_Condense`."""
 
     @staticmethod
-    def forward(kept: Tensor, coupling: Tensor, removed: Tensor, lifted: Tensor) -> Tensor:
-        values = _without(kept, removed)
-        values[..., lifted] = coupling.to(values.dtype)
+    def forward(kept: Tensor, coupling: Tensor, at: Prescribed) -> Tensor:
+        values = _without(kept, at.removed)
+        values[..., at.lifted] = coupling.to(values.dtype)
         return values
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
-        _, _, ctx.removed, ctx.lifted = inputs
+        _, _, ctx.at = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *_Condense.apply(grad, ctx.removed, ctx.lifted), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return *_Condense.apply(grad, ctx.at, None), None
 
     @staticmethod
     @nested
     def jvp(ctx: Any, kept: Tensor, coupling: Tensor, *_: None) -> Tensor:
-        found: Tensor = _Restore.apply(kept, coupling, ctx.removed, ctx.lifted)
+        found: Tensor = _Restore.apply(kept, coupling, ctx.at)
         return found
 
     @staticmethod
     def vmap(
         info: Any,
-        in_dims: tuple[int | None, int | None, None, None],
+        in_dims: tuple[int | None, int | None, None],
         kept: Tensor,
         coupling: Tensor,
-        removed: Tensor,
-        lifted: Tensor,
+        at: Prescribed,
     ) -> Any:
         both = [
             t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
             for t, d in zip((kept, coupling), in_dims[:2], strict=True)
         ]
-        return _Restore.apply(*both, removed, lifted), 0
+        return _Restore.apply(*both, at), 0

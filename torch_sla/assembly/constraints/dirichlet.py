@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.constraints.condense import condense
+from torch_sla.assembly.constraints.condense import Prescribed, condense
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -90,7 +90,6 @@ class DirichletConstraint:
         row = torch.searchsorted(pattern.crow, in_columns.to(pattern.crow.dtype), right=True) - 1
         lifting = self.free[row]
         self._lifted, row = in_columns[lifting], row[lifting]
-        self._removed = torch.cat([in_rows, self._lifted])
         self._diagonal = diagonal[self.dofs]
         free_diagonal = diagonal[self.free]
         self._scaled = free_diagonal[free_diagonal >= 0]
@@ -101,6 +100,10 @@ class DirichletConstraint:
         small = pattern.ccol.dtype
         self._lift = SegmentMap(row.to(small), n)
         self._g_of_entry = SegmentMap(columns.to(small), len(self.dofs))
+        removed = torch.cat([in_rows, self._lifted])
+        self._prescribed = Prescribed(
+            self.dofs, removed, self._lifted, self._lift, self._g_of_entry, pattern
+        )
 
     def apply(self, values: Tensor, load: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Constrain a matrix and a load.
@@ -126,7 +129,7 @@ class DirichletConstraint:
         if not len(self.dofs):
             return values, load
         scale = placed_scale(values, self._scaled)
-        constrained, coupling = condense(values, self._removed, self._lifted)
+        constrained, coupling = condense(values, self._prescribed, g)
         # The values are new and nothing else has them, so the diagonal is put in place.
         constrained = constrained.index_add_(
             -1, self._diagonal, scale.expand(*values.shape[:-1], len(self.dofs))

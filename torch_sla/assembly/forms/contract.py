@@ -120,14 +120,18 @@ def matrix_values(
     """
     geometry, c = basis.geometry, basis.components
     table = _table(basis, basis, u, v)[0]
-    if source.shape[-1] == 1 == geometry.measure.shape[1]:
+    constant = source.shape[-1] == 1 == geometry.measure.shape[1]
+    if constant:
         table = table.sum(0, keepdim=True)
     table = table.flatten(0, 1)
     fused = sums(table, source.dtype, geometry.inverse)
     if fused and not moves(geometry.inverse, geometry.measure):
         jets = Jets(v.value, v.gradient, u.value, u.gradient)
         factors = (geometry.inverse.detach(), geometry.measure.detach())
-        return SummedForm(dofs.places, table, jets, *factors, weights)(source)
+        slopes = not (u.value or v.value) and basis.element.is_affine
+        points = _points(basis, constant and slopes)
+        form = SummedForm(dofs.places, table, jets, *factors, weights, points, dofs.pattern)
+        return form(source)
     if weights is not None:
         source = torch.tensordot(weights.to(source.dtype), source, 1)
     dim = geometry.x.shape[-1]
@@ -136,6 +140,12 @@ def matrix_values(
         pulled = _pulled(C, basis, basis, u, v)
         return SummedForm(dofs.places, table)(pulled.flatten(0, 1).flatten(-3))
     return dofs.assemble_matrix(element_matrices(C, basis, basis, u, v))
+
+
+def _points(basis: Basis, once: bool) -> tuple[Tensor, Tensor]:
+    """Basis functions and derivatives ``[q, 1 + dim, nb]``, and weights; all at one point where that will do."""
+    jets = _jets(basis, Parts(True, True))[0].mT
+    return (jets[:1], basis.weights.sum(0, keepdim=True)) if once else (jets, basis.weights)
 
 
 def element_vectors(L: Tensor, test: Basis, v: Parts) -> Tensor:

@@ -18,15 +18,18 @@ from torch import Tensor
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.contract import LARGEST_TABLE
 from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
     from torch_sla.assembly.kernels.pullback import Jets
+    from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["Places", "SummedForm", "sums"]
 
 _compiled: Any = getattr(extension, "assembly", None)
+_pair_fields: Any = getattr(_compiled, "pair_fields", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,11 @@ class SummedForm:
     weights
         ``[slots, K]``: how the coefficients, slots ``[component, jet, component, jet]`` in order, are made of K
         sources; None where they are the sources.
+    points
+        Of the quadrature: the basis functions and their derivatives on the reference cell ``[q, 1 + dim, nb]``, and
+        weights ``[q]``. With them, gradients that are products of two fields are found without a matrix.
+    pattern
+        Of the values, to know these by.
     """
 
     places: Places
@@ -79,6 +87,8 @@ class SummedForm:
     inverse: Tensor | None = None
     measure: Tensor | None = None
     weights: Tensor | None = None
+    points: tuple[Tensor, Tensor] | None = None
+    pattern: Pattern | None = None
 
     def __call__(self, source: Tensor) -> Tensor:
         """Sum the element matrices.
@@ -142,6 +152,31 @@ class SummedForm:
         getattr(_compiled, name)(*(t.numpy() for t in arrays), sizes, self._flags, threads)
         return out
 
+    def pair(self, values: Products, shape: torch.Size) -> Tensor:
+        """Pull values that are products back to coefficients ``[K, batch, n, q|1]``, each factor on its own."""
+        known = _pair_fields is not None and self.pattern is not None and values.on(self.pattern)
+        if not known or self.points is None or self.inverse is None or self.measure is None:
+            return self.run("sum_matrices_adjoint", values.entries(), shape, tuple(shape))
+        left, right = plain(values.left), plain(values.right)
+        out = empty(tuple(shape), left.dtype)
+        basis, points = (plain(t, torch.float64) for t in self.points)
+        none = torch.empty(0, dtype=left.dtype)
+        weights = none if self.weights is None else plain(self.weights, left.dtype)
+        c, (n, nb), dim = self.places.components, self.places.nodes.shape, self.inverse.shape[-1]
+        batch, rank = shape[1], left.shape[-1]
+        sizes = [c, batch, n, nb, len(points), shape[3], self.inverse.shape[1], shape[0], rank]
+        sizes.append(len(self.places.starts) - 1)
+        arrays = (left, right, weights, plain(self.inverse), plain(self.measure), basis, points)
+        threads = resolve_threads(None, batch * n * len(points) * nb * c * rank * 2 * dim)
+        _pair_fields(
+            *(t.numpy() for t in (*arrays, self.places.nodes, out)),
+            sizes,
+            dim,
+            self._flags,
+            threads,
+        )
+        return out
+
 
 def sums(table: Tensor, dtype: torch.dtype, inverse: Tensor) -> bool:
     """Whether the kernel takes such a form.
@@ -168,6 +203,8 @@ def sums(table: Tensor, dtype: torch.dtype, inverse: Tensor) -> bool:
 class _Sum(torch.autograd.Function):
     """Linear in the source ``[K, batch, n|1, q|1]``; `_Spread` is its adjoint."""
 
+    takes_products = True
+
     @staticmethod
     def forward(source: Tensor, form: SummedForm) -> Tensor:
         shape = (source.shape[1], form.places.nnz)
@@ -181,7 +218,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(grad, ctx.form, ctx.shape), None
+        spread = _Spread.forward if isinstance(grad, Products) else _Spread.apply
+        return spread(grad, ctx.form, ctx.shape), None
 
     @staticmethod
     @nested
@@ -201,7 +239,10 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(values: Tensor, form: SummedForm, shape: torch.Size) -> Tensor:
         full = torch.Size((*shape[:2], len(form.places.nodes), shape[3]))
-        source = form.run("sum_matrices_adjoint", values, full, full)
+        if isinstance(values, Products):
+            source = form.pair(values, full)
+        else:
+            source = form.run("sum_matrices_adjoint", values, full, full)
         return source.sum(2, keepdim=True) if shape[2] != full[2] else source
 
     @staticmethod

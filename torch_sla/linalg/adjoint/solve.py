@@ -17,7 +17,8 @@ Where ``A`` is its own adjoint and ``g`` nearly a multiple of ``b``, as for the 
 functionals that are their own adjoint, ``λ`` is nearly that multiple of ``x``. An iteration is then started
 there, and often is at its end: what it returns meets the same tolerance.
 
-Cotangents that come together, under ``vmap``, are columns of one solve and of one sampled product.
+Cotangents that come together, under ``vmap``, are columns of one solve and of one sampled product. Where the values
+were summed over cells, ``grad_a`` goes there as its two factors, see `products`.
 
 Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 2.3.
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.products import Products, takes_products
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
@@ -113,13 +115,16 @@ class LinearSolve(torch.autograd.Function):
             return (None,) * 6
         values, x = ctx.saved_tensors
         lam = LinearSolve._adjoint(ctx, grad, values, x) if ctx.solved is None else ctx.solved
-        grad_values = None
+        grad_values: Tensor | None = None
         if ctx.needs_input_grad[0]:
             left, right = (x, lam.conj()) if ctx.adjoint else (lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
-            right = ctx.solver.extend(right)
-            grad_values = sampled_product(left, right, ctx.solver.pattern, negative=True)
+            right, pattern = ctx.solver.extend(right), ctx.solver.pattern
+            if takes_products(ctx.next_functions[0][0], left.shape[-1]):
+                grad_values = Products(-left, right.resolve_conj(), pattern)
+            else:
+                grad_values = sampled_product(left, right, pattern, negative=True)
         return grad_values, lam if ctx.needs_input_grad[1] else None, None, None, None, None
 
     @staticmethod

@@ -3,7 +3,7 @@
 Collective operations have no answer to a peer that is gone but a closed connection or a timeout, at
 whichever rank happens to wait for it. So a rank that fails writes why into the store that the ranks met in,
 and a rank whose collective fails looks there before it speaks: what it raises is the first cause, not its
-consequence. A rank that leaves no note and does not answer a roll call is the one that died.
+consequence. A rank that leaves no note, does not answer a roll call and does not beat (`watch`) is the one that died.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from torch_sla.errors import RankError, TorchSlaError
+from torch_sla.linalg.distributed.watch import BEAT, LAST_WORD, SPEAKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ __all__ = ["agree", "guarded", "leave"]
 
 _ROLL_CALL = 3.0
 """Seconds in which a living rank answers; its own collective fails about when ours does."""
-_FAULT, _SPEAKER = "torch_sla/fault", "torch_sla/speaker"
+_FAULT = "torch_sla/fault"
 _PRESENT, _DONE = "torch_sla/present", "torch_sla/done"
 _SHOWN = 200
 
@@ -107,10 +108,13 @@ def agree(facts: Mapping[str, object], *, group: dist.ProcessGroup | None = None
 def _report(error: BaseException) -> None:
     """Leave a note for the other ranks, and mark what one of them says to people already."""
     rank = dist.get_rank()
+    said = str(error) or type(error).__name__
     with contextlib.suppress(RuntimeError):
         if not isinstance(error, RankError):
-            _store().compare_set(_FAULT, "", f"{rank} {str(error) or type(error).__name__}")
-        if _store().compare_set(_SPEAKER, "", str(rank)) != str(rank).encode():
+            _store().compare_set(_FAULT, "", f"{rank} {said}")
+            said = f"rank {rank} failed: {said}"
+        _store().compare_set(LAST_WORD, "", said)
+        if _store().compare_set(SPEAKER, "", str(rank)) != str(rank).encode():
             error.repeated = True  # type: ignore[attr-defined]
 
 
@@ -140,12 +144,17 @@ def _cause(error: RuntimeError) -> str:
     try:
         store = _store()
         store.set(f"{_PRESENT}/{rank}", "here")
+        heard = {r: _beat(store, r) for r in missing}
         end = time.monotonic() + _ROLL_CALL
         while missing and time.monotonic() < end:
             note = _note(store)
             if note is not None and note[0] != rank:
                 return f"rank {note[0]} failed: {note[1]}"
-            missing = [r for r in missing if not store.check([f"{_PRESENT}/{r}"])]
+            missing = [
+                r
+                for r in missing
+                if not store.check([f"{_PRESENT}/{r}"]) and _beat(store, r) == heard[r]
+            ]
             time.sleep(0.05)
     except RuntimeError:
         # Asked once only: the store does not come back.
@@ -160,6 +169,12 @@ def _cause(error: RuntimeError) -> str:
             f"output, and start again, from a checkpoint where there is one ({first})"
         )
     return f"the ranks waited for different things or too long ({first}); raise the timeout, or report this"
+
+
+def _beat(store: Store, rank: int) -> bytes:
+    """How far a rank has counted, which goes on while it lives; nothing where nobody watches."""
+    key = f"{BEAT}/{rank}"
+    return store.get(key) if store.check([key]) else b""
 
 
 def _note(store: Store) -> tuple[int, str] | None:

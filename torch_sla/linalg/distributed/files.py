@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,10 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess
+from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse
-from torch_sla.linalg.sparse.slices import matrix_slice
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -72,37 +72,22 @@ def save_dsparse(
     if D.dtype == torch.bfloat16:
         raise ArgumentError("NumPy archives cannot hold bfloat16; convert the values first")
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [_write(folder, part, D.near_nullspace) for part in D]
+
+    def write() -> tuple[list[list[int]], tuple[()]]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder, part, D.near_nullspace) for part in D], ()
+
+    rows, _ = everywhere(D.comm, D.device, write)
     empty = torch.zeros(0, 3 + _DIGEST, dtype=torch.int64, device=D.device)
     mine = torch.tensor(rows, dtype=torch.int64, device=D.device).reshape(-1, 3 + _DIGEST)
     table = torch.cat(D.comm.gather(torch.cat([empty, mine]))).tolist()
-    if D.comm.rank == 0:
-        files = [
-            {
-                "file": _name(part, bytes(digest)),
-                "rows": n,
-                "nnz": nnz,
-                "digest": bytes(digest).hex(),
-            }
-            for part, n, nnz, *digest in table
-        ]
-        header = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "shape": list(D.shape),
-            "nnz": sum(f["nnz"] for f in files),
-            "dtype": str(D.dtype).removeprefix("torch."),
-            "num_partitions": len(files),
-            "parts": files,
-            "metadata": metadata or {},
-        }
-        _replace(folder / _MANIFEST, json.dumps(header, indent=1).encode())
-        kept = {f["file"] for f in files}
-        for old in folder.glob("part-*.npz"):
-            if old.name not in kept:
-                old.unlink()
-    D.comm.reduce(torch.zeros(1, device=D.device))
+
+    def announce() -> tuple[None, tuple[()]]:
+        if D.comm.rank == 0:
+            _announce(folder, D, table, metadata or {})
+        return None, ()
+
+    everywhere(D.comm, D.device, announce)
 
 
 def load_dsparse(
@@ -124,14 +109,17 @@ def load_dsparse(
     Raises
     ------
     ArgumentError
-        When a file is missing, damaged or of a later version.
+        On every process, when a file is missing, damaged or of a later version where one of them reads.
     """
-    if Path(directory).suffix in (".npz", ".safetensors", ".mtx") and not Path(directory).is_dir():
-        return _in_runs(Path(directory), comm or _default_comm(num_partitions, 4), device)
-    header = _manifest(Path(directory))
+    path = Path(directory)
+    if path.suffix in (".npz", ".safetensors", ".mtx") and not path.is_dir():
+        return load_rows(path, comm or _default_comm(num_partitions, 4), device)
+    if comm is None and _running():
+        comm = _default_comm(num_partitions, 0)
     if comm is None:
-        comm = _default_comm(num_partitions, len(header["parts"]))
-    return _loaded(Path(directory), header, comm, device)
+        header = _manifest(path)
+        comm = InProcess(num_partitions or len(header["parts"]))
+    return _loaded(path, comm, device)
 
 
 def save_distributed(
@@ -304,64 +292,79 @@ def _read(folder: Path, header: dict[str, Any], part: int) -> dict[str, Tensor]:
         return {name: torch.from_numpy(archive[name]) for name in archive.files}
 
 
+def _announce(
+    folder: Path, D: DSparseTensor, table: list[list[int]], metadata: dict[str, Any]
+) -> None:
+    """Put the manifest in place, and take away what it does not name."""
+    files = [
+        {"file": _name(part, bytes(digest)), "rows": n, "nnz": nnz, "digest": bytes(digest).hex()}
+        for part, n, nnz, *digest in table
+    ]
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "shape": list(D.shape),
+        "nnz": sum(nnz for _, _, nnz, *_ in table),
+        "dtype": str(D.dtype).removeprefix("torch."),
+        "num_partitions": len(files),
+        "parts": files,
+        "metadata": metadata,
+    }
+    _replace(folder / _MANIFEST, json.dumps(header, indent=1).encode())
+    kept = {f["file"] for f in files}
+    for old in folder.glob("part-*.npz"):
+        if old.name not in kept:
+            old.unlink()
+
+
+def _running() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def _default_comm(num_partitions: int | None, written: int) -> Communicator:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _running():
         from torch_sla.linalg.distributed.processes import Processes
 
         return Processes(parts=num_partitions)
     return InProcess(num_partitions or written)
 
 
-def _loaded(
-    folder: Path, header: dict[str, Any], comm: Communicator, device: torch.device | str
-) -> DSparseTensor:
-    dtype = getattr(torch, header["dtype"])
-    owned, rows, cols, values, near = [], [], [], [], []
-    for part in comm.held:
-        pieces = [
-            _some_rows(_read(folder, header, old), begin, end)
-            for old, begin, end in _sources(part, comm.parts, [p["rows"] for p in header["parts"]])
-        ]
-        names = [p["owned"] for p in pieces]
-        mine = torch.cat([torch.zeros(0, dtype=torch.int64), *names])
-        order = mine.argsort()
-        owned.append(mine[order].to(device))
-        rows += [p["owned"].repeat_interleave(p["crow"].diff()) for p in pieces]
-        cols += [p["col"] for p in pieces]
-        values += [p["values"] for p in pieces]
-        modes = [p["near_nullspace"] for p in pieces if "near_nullspace" in p]
-        if modes:
-            near.append(torch.cat(modes)[order])
+def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSparseTensor:
+    """Read the parts of this process, which others may have cut otherwise."""
     none = torch.zeros(0, dtype=torch.int64)
-    return DSparseTensor.from_local(
-        torch.cat([torch.zeros(0, dtype=dtype), *values]).to(device),
-        torch.cat([none, *rows]).to(device),
-        torch.cat([none, *cols]).to(device),
-        tuple(header["shape"]),
-        owned,
-        comm=comm,
-        near_nullspace=torch.cat(near).to(device) if near else None,
+
+    def read() -> tuple[dict[str, Any], tuple[()]]:
+        header = _manifest(folder)
+        written = [p["rows"] for p in header["parts"]]
+        owned: list[Tensor] = []
+        near: list[Tensor] = []
+        rows, cols = [none], [none]
+        values = [torch.zeros(0, dtype=getattr(torch, header["dtype"]))]
+        for part in comm.held:
+            pieces = [
+                _some_rows(_read(folder, header, old), begin, end)
+                for old, begin, end in _sources(part, comm.parts, written)
+            ]
+            mine = torch.cat([none, *(p["owned"] for p in pieces)])
+            order = mine.argsort()
+            owned.append(mine[order].to(device))
+            rows += [p["owned"].repeat_interleave(p["crow"].diff()) for p in pieces]
+            cols += [p["col"] for p in pieces]
+            values += [p["values"] for p in pieces]
+            modes = [p["near_nullspace"] for p in pieces if "near_nullspace" in p]
+            if modes:
+                near.append(torch.cat(modes)[order])
+        entries = [torch.cat(tensors).to(device) for tensors in (values, rows, cols)]
+        return {
+            "entries": (*entries, tuple(header["shape"]), owned),
+            "near_nullspace": torch.cat(near).to(device) if near else None,
+        }, ()
+
+    found, _ = everywhere(comm, device, read)
+    made = DSparseTensor.from_local(
+        *found["entries"], comm=comm, near_nullspace=found["near_nullspace"]
     )
-
-
-def _in_runs(path: Path, comm: Communicator, device: torch.device | str) -> DSparseTensor:
-    """Read a share of one file, and own a run of rows for each part."""
-    first, last = comm.held.start, comm.held.stop
-    found = matrix_slice(path, first, last, comm.parts)
-    n, m = found.shape
-    if n != m:
-        raise ArgumentError(f"`path`: a matrix in parts is square, {str(path)!r} is {n} x {m}")
-    read, said = found.nnz
-    total = int(comm.reduce(torch.tensor([read], device=device)))
-    if total != said:
-        raise ArgumentError(f"{str(path)!r} announces {said} entries and holds {total}")
-    edge = found.edge
-    ends = [n // edge * p // comm.parts * edge for p in range(first, last + 1)]
-    owned = [torch.arange(a, b, device=device) for a, b in pairwise(ends)]
-    near = None if found.near_nullspace is None else found.near_nullspace.to(device)
-    values, row, col = (t.to(device) for t in (found.values, found.row, found.col))
-    del found
-    return DSparseTensor.from_local(values, row, col, (n, m), owned, comm=comm, near_nullspace=near)
+    return made.settled()
 
 
 def _sources(part: int, parts: int, rows: list[int]) -> list[tuple[int, int, int]]:

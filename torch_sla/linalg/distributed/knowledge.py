@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Knowledge", "find_out"]
 
-_ROWS = 1 << 16  # that are worked on at a time, at least
+_ROWS = 1 << 13  # that are worked on at a time, at least
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,23 @@ def find_out(sharding: Sharding, values: Tensor) -> Knowledge:
     dominance, and disproved by a diagonal entry that is not positive.
     """
     comm, values = sharding.rows.comm, values.detach()
-    rows = sharding.row_sums(values.abs())
-    diagonal = sharding.diagonal(values)
-    d = diagonal.real if values.is_complex() else diagonal
-    off = rows - diagonal.abs()
     eps = torch.finfo(values.dtype).eps
+    sizes = values.abs()
+    rows, d = sharding.row_sums(sizes), sharding.diagonal(values)
+    top = rows.amax() if rows.numel() else rows.new_zeros(())
+    rows -= d.abs()  # of what is beside the diagonal
+    d = d.real if values.is_complex() else d
+    not_positive = ~(d > 0).all()
+    not_dominant = ~(d > rows.mul_(1 + 8 * eps)).all()
+    del rows, d
     n = sharding.rows.start + torch.arange(sharding.rows.n_held, device=values.device)
     x = (1.5 + torch.cos(1.7 * n.double() + 0.3)).to(values.dtype).unsqueeze(1)
     # No second pattern for the adjoint products: they are taken once.
-    there, back = sharding.product(values, x), _adjoint(sharding, values, x)
-    sizes = values.abs()
-    positive = x.abs().to(sizes.dtype)
-    limit = 32 * eps * (sharding.product(sizes, positive) + _adjoint(sharding, sizes, positive))
-    del sizes
-    asymmetric = ((there - back).abs() > limit).any()
-    not_positive = ~(d > 0).all()
-    not_dominant = ~(d > off * (1 + 8 * eps)).all()
-    top = rows.amax() if rows.numel() else rows.new_zeros(())
+    del n
+    away = sharding.product(values, x).sub_(_adjoint(sharding, values, x)).abs()
+    x = x.abs().to(sizes.dtype)
+    limit = sharding.product(sizes, x).add_(_adjoint(sharding, sizes, x)).mul_(32 * eps)
+    asymmetric = (away > limit).any()
     flags = torch.stack([asymmetric, not_positive, not_dominant]).to(top.dtype)
     found = comm.reduce(torch.cat([flags, top.unsqueeze(0)]), "max").tolist()
     hermitian, positive_diagonal, dominant = (not bool(v) for v in found[:3])

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from torch_sla.errors import ArgumentError, RankError
 from torch_sla.linalg.distributed.failures import agree, guarded, leave
+from torch_sla.linalg.distributed.watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,14 +61,15 @@ def launched(device: str = "auto", timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """Join the other ranks, and leave them in order.
 
     What goes wrong on one rank ends all: a rank that fails leaves a note, and the others raise a `RankError`
-    that repeats it as soon as they wait for that rank.
+    that repeats it as soon as they wait for that rank. A rank that cannot hear of it, because it computes or waits
+    for a third one, is ended; see `watch.Watch`.
 
     Parameters
     ----------
     device
         ``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA where every rank of the machine can have a GPU of its own.
     timeout
-        Seconds after which waiting for the others is given up.
+        Seconds after which waiting for the others is given up, and within which all end when one is lost.
 
     Raises
     ------
@@ -106,15 +108,19 @@ def launched(device: str = "auto", timeout: float = TIMEOUT) -> Iterator[Ranks]:
             f"rank {rank} could not meet the other {size - 1} at {address} within {timeout:g} s: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    watch = watched(timeout)
     try:
         agree({"backend": backend})
+        watch.start()
         yield _seen(where)
         with guarded("end of the run"):
             # Nobody leaves while another still needs it.
             dist.barrier()
     except BaseException as error:
         leave(error)
+        watch.stop()
         raise
+    watch.stop()
     dist.destroy_process_group()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Moved", "entry_halo", "layout_of_owned", "place_of"]
 
-_RUN = 1 << 18  # names that are looked for at a time, at least
+_RUN = 1 << 14  # names that are looked for at a time, at least
 
 
 def layout_of_owned(comm: Communicator, owned: list[Tensor], n: int) -> tuple[Layout, Directory]:

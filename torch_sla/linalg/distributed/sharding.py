@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Product", "Sharding", "taken"]
 
-_RUN = 1 << 20  # entries that are worked on at a time, at least
+_RUN = 1 << 16  # entries that are worked on at a time, at least
 
 
 @dataclass(frozen=True)
-class Split:
-    """A pattern in two: what needs no other part, and what does.
+class Outer:
+    """What of a pattern needs other parts.
 
     Parameters
     ----------
-    inner
-        Columns that are owned here, all rows.
-    outer
+    pattern
         Halo columns of the rows that have any.
     rows
         Which rows those are.
+    slots
+        Which slots of the whole pattern.
     """
 
-    inner: Pattern
-    outer: Pattern
+    pattern: Pattern
     rows: Tensor
+    slots: Tensor
 
 
 class Sharding:
@@ -68,8 +68,20 @@ class Sharding:
         Exchange of the columns that other parts own.
     """
 
-    @outside_transforms
     def __init__(self, rows: Layout, columns: Layout, row: Tensor, col: Tensor) -> None:
+        self._make(rows, columns, [row, col])
+
+    @classmethod
+    def taking(cls, rows: Layout, columns: Layout, entries: list[Tensor]) -> Sharding:
+        """Make one of ``[row, col]``, and leave that list empty: where nobody else has them they are gone early."""
+        out = cls.__new__(cls)
+        out._make(rows, columns, entries)
+        return out
+
+    @outside_transforms
+    def _make(self, rows: Layout, columns: Layout, entries: list[Tensor]) -> None:
+        row, col = entries
+        entries.clear()
         foreign = _foreign(rows, columns, row, col)
         part, size = rows.owner(row[foreign]).long(), max(columns.n, 1)
         wanted, slot = torch.unique(part * size + col[foreign], sorted=True, return_inverse=True)
@@ -79,8 +91,9 @@ class Sharding:
         index = torch.int32 if max(shape) <= torch.iinfo(torch.int32).max else torch.int64
         local = (col - columns.start).to(index)
         local[foreign] = (columns.n_held + slot).to(index)
-        del foreign, slot
-        self.pattern = Pattern.from_coo((row - rows.start).to(index), local, shape)
+        del foreign, slot, col
+        row = (row - rows.start).to(index)
+        self.pattern = Pattern.from_coo(row, local, shape)
 
     @classmethod
     def of(cls, rows: Layout, columns: Layout, halo: Halo, pattern: Pattern) -> Sharding:
@@ -168,25 +181,17 @@ class Sharding:
 
     @cached_property
     @outside_transforms
-    def split(self) -> Split:
-        """The pattern in two; made once."""
+    def outer(self) -> Outer | None:
+        """What needs other parts; None where nothing does. Made once."""
         pattern, own = self.pattern, self.columns.n_held
-        n, m = pattern.shape
-        if m == own:
-            none = pattern.crow.new_zeros(1)
-            empty = Pattern.from_csr(none, none[:0], (0, 0))
-            return Split(pattern.slots, empty, none[:0])
-        inside = pattern.ccol < own
-        outer = (~inside).nonzero().squeeze(1)  # few
-        row = torch.searchsorted(pattern.crow, outer.to(pattern.crow.dtype), right=True) - 1
-        crow = pattern.crow.clone()
-        crow[1:] -= torch.cumsum(torch.bincount(row, minlength=n), 0).to(crow.dtype)
+        if pattern.shape[1] == own:
+            return None
+        runs = range(0, max(len(pattern.ccol), 1), _RUN)
+        slots = torch.cat([(pattern.ccol[i : i + _RUN] >= own).nonzero()[:, 0] + i for i in runs])
+        row = torch.searchsorted(pattern.crow, slots.to(pattern.crow.dtype), right=True) - 1
         rows, short = torch.unique_consecutive(row, return_inverse=True)
-        return Split(
-            Pattern.from_csr(crow, taken(pattern.ccol, inside), (n, own)),
-            _csr(short, pattern.ccol[outer].long() - own, rows.numel(), m - own),
-            rows,
-        )
+        col = pattern.ccol[slots].long() - own
+        return Outer(_csr(short, col, rows.numel(), pattern.shape[1] - own), rows, slots)
 
     @property
     def lattice(self) -> LatticeOfParts | None:
@@ -200,13 +205,6 @@ class Sharding:
         from torch_sla.linalg.distributed.lattice.finding import find_lattice_of_parts
 
         return find_lattice_of_parts(self)
-
-    def divide(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Slot values of the two patterns of `split`."""
-        if self.pattern.shape[1] == self.columns.n_held:
-            return values, values[:0]
-        inside = self.pattern.ccol < self.columns.n_held
-        return taken(values, inside), taken(values, ~inside)
 
     def row_sums(self, values: Tensor) -> Tensor:
         """Sum slot values along rows ``[n_held]``; not recorded."""
@@ -256,6 +254,9 @@ class Sharding:
 class Product:
     """``x -> A x`` for values that stay: interior work goes on while the halo travels. Not recorded.
 
+    The whole pattern is multiplied with zeros in place of the halo, and what the halo adds comes after: nothing of the
+    matrix is there twice but the entries of the few rows that have a halo.
+
     Parameters
     ----------
     sharding, values
@@ -263,35 +264,46 @@ class Product:
     """
 
     def __init__(self, sharding: Sharding, values: Tensor) -> None:
-        self.sharding, self._split = sharding, sharding.split
-        self._inner, self._outer = sharding.divide(values.detach().resolve_conj())
+        self.sharding, self._values = sharding, values.detach().resolve_conj()
+        outer = sharding.outer
+        self._outer = None if outer is None else (outer, self._values[outer.slots])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``A x`` for ``[n_held, K]``."""
-        s = self._split
+        pattern, outer = self.sharding.pattern, self._outer
         finish = self.sharding.halo.start(x)
-        y = _multiply(s.inner, self._inner, x)
+        if outer is None:
+            finish()
+            return _multiply(pattern, self._values, x)
+        extended = x.new_zeros(pattern.shape[1], *x.shape[1:])
+        extended[: len(x)] = x
+        y = _multiply(pattern, self._values, extended)
+        del extended
         h = finish()
-        if s.rows.numel():
-            y.index_add_(0, s.rows, _multiply(s.outer, self._outer, h))
-        return y
+        its, values = outer
+        return y.index_add_(0, its.rows, _multiply(its.pattern, values, h))
 
     @cached_property
-    def _turned(self) -> tuple[Tensor, Tensor]:
-        s = self._split
+    def _turned(self) -> tuple[Tensor, Tensor | None]:
+        outer = self._outer
         return (
-            s.inner.transpose_values(self._inner).conj().resolve_conj(),
-            s.outer.transpose_values(self._outer).conj().resolve_conj(),
+            self.sharding.pattern.transpose_values(self._values).conj().resolve_conj(),
+            outer and outer[0].pattern.transpose_values(outer[1]).conj().resolve_conj(),
         )
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return ``Aᴴ y`` for ``[n_held, K]``."""
-        s = self._split
-        inner, outer = self._turned
-        finish = self.sharding.halo.start_back(
-            _multiply(s.outer.transposed, outer, y.index_select(0, s.rows))
-        )
-        return finish(_multiply(s.inner.transposed, inner, y))
+        whole, few = self._turned
+        halo, own = self.sharding.halo, self.sharding.columns.n_held
+        h = y.new_zeros((halo.size, *y.shape[1:]))
+        if self._outer is not None and few is not None:
+            its = self._outer[0]
+            h = _multiply(its.pattern.transposed, few, y.index_select(0, its.rows))
+        finish = halo.start_back(h)
+        turned = self.sharding.pattern.transposed
+        crow = turned.crow[: own + 1]
+        end = int(crow[-1])
+        return finish(kernels.spmm(crow, turned.ccol[:end], whole[:end], y))
 
     def turned(self, *, adjoint: bool) -> Callable[[Tensor], Tensor]:
         """Return the product with ``A``, or with ``Aᴴ``."""

@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed import nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.part import DSparseMatrix
@@ -123,7 +124,7 @@ class DSparseTensor:
         """Take what this process holds of a matrix that every process has whole."""
         if device is not None:
             values, row, col = (t.to(device) for t in (values, row, col))
-        n = _checked(values, row, col, shape)
+        n = _agreed(comm, values, row, col, shape)
         comm.agree({"shape": tuple(shape), "entries": len(values), "dtype": values.dtype})
         if part is None:
             first = comm.rank == 0
@@ -308,7 +309,7 @@ class DSparseTensor:
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh)
-        n = _checked(values, row, col, shape)
+        n = _agreed(comm, values, row, col, shape)
         comm.agree({"shape": tuple(shape), "dtype": values.dtype})
         groups = [owned] if isinstance(owned, Tensor) else list(owned)
         if len(groups) != len(comm.held):
@@ -324,9 +325,9 @@ class DSparseTensor:
     def _place(
         self, layout: Layout, place: Tensor | Directory, values: Tensor, row: Tensor, col: Tensor
     ) -> None:
-        rows, cols = place_of(row, place), place_of(col, place)
-        halo, (rows, cols) = entry_halo(layout.comm, layout.owner(rows), [rows, cols])
-        self._set(Sharding(layout, layout, rows, cols), values, halo)
+        entries = [place_of(row, place), place_of(col, place)]
+        halo, entries = entry_halo(layout.comm, layout.owner(entries[0]), entries)
+        self._set(Sharding.taking(layout, layout, entries), values, halo)
 
     def _log(self) -> None:
         logging.getLogger("torch_sla").info(
@@ -424,6 +425,16 @@ class DSparseTensor:
         out.near_nullspace = self.near_nullspace
         return out
 
+    def settled(self) -> DSparseTensor:
+        """Return the same matrix with its values in the order in which they are stored, without what was given.
+
+        Where entries were not given row by row with columns ascending, own columns first, or belong to other
+        processes, a matrix keeps them beside what it stores, so that values can be replaced and get gradients as they
+        were given: a third of its memory. `values` are those of the stored entries here, without history.
+        """
+        kept = physical(self.slot_values()).detach()
+        return DSparseTensor.from_sharding(self.sharding.slots, kept, self.near_nullspace)
+
     def detach(self) -> DSparseTensor:
         """Return the same matrix without history."""
         return self.with_values(self._values.detach())
@@ -478,6 +489,14 @@ class DSparseTensor:
     eigs = spectra.eigs
     svd = spectra.svd
     nonlinear_solve = nonlinear.nonlinear_solve
+
+
+def _agreed(
+    comm: Communicator, values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]
+) -> int:
+    """Check the entries of every process, on every process."""
+    device = values.device if isinstance(values, Tensor) else "cpu"
+    return everywhere(comm, device, lambda: (_checked(values, row, col, shape), ()))[0]
 
 
 def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -12,9 +13,9 @@ import torch
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["SMALL_WORK", "resolve_threads", "spread"]
+__all__ = ["SMALL_WORK", "one_thread_each", "resolve_threads", "spread"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,11 +26,14 @@ SMALL_WORK = 100_000
 
 _forked = False
 _member = threading.local()
+_teams = 0  # that run at this time, and torch's number before the first of them
+_every = 1
+_guard = threading.Lock()
 
 
 def _after_fork_in_child() -> None:
-    global _forked
-    _forked = True
+    global _forked, _teams, _guard
+    _forked, _teams, _guard = True, 0, threading.Lock()
     # The threads of OpenMP did not come along, and a torch operation that waited for them would
     # wait for ever; torch's own data loaders do the same in their workers.
     torch.set_num_threads(1)
@@ -59,14 +63,28 @@ def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]
     team = resolve_threads(None, work)
     if team == 1:
         return [function(item) for item in items]
-    every = torch.get_num_threads()
-    # New threads take up torch's number; each would start a team of its own, more than there are processors.
-    torch.set_num_threads(1)
+    with one_thread_each(), ThreadPoolExecutor(team, initializer=_as_member) as pool:
+        return list(pool.map(function, items))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Hold torch to one thread: new threads take up its number, and each would start a team of its own.
+
+    The number is one for the whole process, and what another team has made of it is not what to return to.
+    """
+    global _teams, _every
+    with _guard:
+        if _teams == 0:
+            _every = torch.get_num_threads()
+        _teams += 1
+        torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(team, initializer=_as_member) as pool:
-            return list(pool.map(function, items))
+        yield
     finally:
-        torch.set_num_threads(every)
+        with _guard:
+            _teams -= 1
+            torch.set_num_threads(_every)
 
 
 def _as_member() -> None:

@@ -46,9 +46,9 @@ _LANES, _LANES_FLOPS, _LANES_ENTRY = 4, 1.5e8, 0.15
 # Entries that take the place of those of earlier values, in terms of entries in fresh memory; and bytes of
 # factors that are made before old ones go.
 _AGAIN, _FRESH_BYTES = 0.45, 6e7
-# A pass of a substitution over a front, in terms of its factorisation; what several right-hand sides take of a
-# pass, together and each.
-_FRONT_PASS, _SEVERAL, _EACH = 0.3, 2.3, 0.16
+# A pass of a substitution over a front, in terms of its factorisation, with one right-hand side and with several; what
+# several take of a pass, together and each.
+_FRONT_PASS, _SEVERAL, _EACH = (0.05, 0.3), 1.8, 0.13
 # Time and entries of a factorisation with both triangles, in terms of one with one.
 _BOTH = 1.7
 # Vectors that Krylov methods hold, and how many more for each step until a restart.
@@ -255,14 +255,16 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
         saved = later * (1 - _AGAIN) * weight * machine.entry * stored
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
     pass_ = 2 * machine.stream(stored * size)
-    share = 1 + 0.2 * (columns - 1)
+    passes = (1 + 0.2 * (columns - 1)) * pass_
     if backend == "native":
-        pass_ += _FRONT_PASS * machine.front * (0 if lanes else c.fronts)
-        share = 1.0 if columns == 1 else _SEVERAL + _EACH * columns
+        alone, beside = (
+            pass_ + f * machine.front * (0 if lanes else c.fronts) for f in _FRONT_PASS
+        )
+        pass_, passes = alone, alone if columns == 1 else (_SEVERAL + _EACH * columns) * beside
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
     seconds += machine.touch(nbytes)  # once: then it is at hand, or kept
-    seconds += solves * (share * pass_ + judged)
+    seconds += solves * (passes + judged)
     if backend == "native":
         # The members of a batch are looked up and judged together.
         seconds -= solves * machine.solve * (1 - 1 / max(1, facts.batch))

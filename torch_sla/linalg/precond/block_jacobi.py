@@ -19,6 +19,9 @@ __all__ = ["BlockJacobi", "BlockJacobiInverse"]
 # Sizes tried when none is given: components of a field at a node, largest first.
 _SIZES = (6, 5, 4, 3, 2)
 _PLAIN = 8
+# On several threads torch's LU of a batch (2.13 with MKL 2024.2) gives wrong numbers without a word, or hangs, from
+# somewhat above 128 rows on; of one matrix at a time it does neither.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class BlockJacobi:
         return BlockJacobiInverse(pattern, values, self.size or natural_size(pattern))
 
 
+def _inverses(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inverses of ``blocks [count, size, size]``, and 0 or what failed of each."""
+    if blocks.shape[-1] <= _TOGETHER or blocks.is_cuda:
+        inverse, failed = torch.linalg.inv_ex(blocks)
+        return inverse, failed
+    each = [torch.linalg.inv_ex(block) for block in blocks]
+    return torch.stack([one.inverse for one in each]), torch.stack([one.info for one in each])
+
+
 class BlockJacobiInverse:
     """``B = blockdiag(A)⁻¹`` with blocks of `size` consecutive rows, the last one shorter.
 
@@ -71,7 +83,7 @@ class BlockJacobiInverse:
         # Rows beyond the last are the identity.
         extra = torch.arange(n, count * size, device=values.device)
         blocks[extra * size + extra % size] = 1
-        inverse, failed = torch.linalg.inv_ex(blocks.reshape(count, size, size))
+        inverse, failed = _inverses(blocks.reshape(count, size, size))
         bad = (failed != 0) | ~torch.isfinite(inverse).flatten(1).all(1)
         if bool(bad.any()):
             first = int(bad.nonzero()[0]) * size

@@ -383,7 +383,7 @@ class TimeGrid:
         r = self._unconstrained(self.now(t), u)
         drag = self.damping(v)
         r = r if drag is None else r + drag
-        given, M = self._given_acceleration(), self.fixed["M"]
+        given, M = self._given_acceleration(t, self.series.end / self.series.steps), self.fixed["M"]
         a, _ = model.solved(
             self._held(M),
             constraint.reduce(-r - self._lift(M, given)),
@@ -403,27 +403,52 @@ class TimeGrid:
         if alpha is not None:
             free = constraint.restrict(v)
             pull = (pull - alpha[..., None] * free) / (1.0 + h * alpha[..., None])
-        return constraint.recover(pull, torch.zeros_like(now.g))
+        return constraint.recover(
+            pull, self._given_acceleration(t, 2.0 * h or self.series.end / self.series.steps)
+        )
+
+    def put(self, x: Tensor, given: Tensor) -> Tensor:
+        """Return x with something else where values are given."""
+        constraint = self.model.compiled.constraint
+        return constraint.recover(constraint.restrict(x), given)
+
+    def motion(self, t: float, h: float) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return the given values at t with their first and second rates; None where they do not change.
+
+        By differences of second order, of the length of the step `h`, or of that of all values that are known at
+        times alone.
+        """
+        known = "g" in self.fixed
+        if not self.model.timed or not self.model.prescribes or (known and "g 1" not in self.fixed):
+            return None
+        end, room = self.series.end, 1.0 + 1e-9
+        if self.series.values:
+            h = max(h, end / self.series.steps)
+
+        def at(k: float) -> Tensor:
+            return Now(self, min(max(t + k * h, 0.0), end)).g
+
+        first = self.now(t).g
+        if h <= t * room and t + h <= end * room:
+            before, after = at(-1.0), at(1.0)
+            return first, (after - before) / (2.0 * h), (before - 2.0 * first + after) / h**2
+        h = h if 2.0 * h <= end * room else end / 3.0
+        side = 1.0 if t < end / 2.0 else -1.0
+        near, far = at(side), at(2.0 * side)
+        rate = side * (-3.0 * first + 4.0 * near - far) / (2.0 * h)
+        bend = first - 2.0 * near + far
+        if 3.0 * h <= end * room:
+            bend = 2.0 * bend - (near - 2.0 * far + at(3.0 * side))
+        return first, rate, bend / h**2
 
     def given_velocity(self) -> Tensor:
-        """Rate of the given values at the start, by differences of second order."""
-        first, second, third, h = self._starting()
-        if second is None or third is None:
-            return torch.zeros_like(first)
-        return (-3.0 * first + 4.0 * second - third) / (2.0 * h)
+        """Rate of the given values at the start."""
+        found = self.motion(0.0, self.series.end / self.series.steps)
+        return torch.zeros_like(self.now(0.0).g) if found is None else found[1]
 
-    def _given_acceleration(self) -> Tensor:
-        first, second, third, h = self._starting()
-        if second is None or third is None:
-            return torch.zeros_like(first)
-        return (first - 2.0 * second + third) / h**2
-
-    def _starting(self) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
-        """Return the given values at the first three times, where they may differ."""
-        first, h = self.now(0.0).g, self.series.end / self.series.steps
-        if not self.model.timed or self.series.steps < 2 or not self.model.prescribes:
-            return first, None, None, h
-        return first, self.sides(self.scene(h)), self.sides(self.scene(2.0 * h)), h
+    def _given_acceleration(self, t: float, h: float) -> Tensor:
+        found = self.motion(t, h)
+        return torch.zeros_like(self.now(t).g) if found is None else found[2]
 
     def _lump(self) -> Tensor:
         """Row sums of the mass, reduced; one where a value is given."""

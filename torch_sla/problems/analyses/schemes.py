@@ -80,6 +80,12 @@ class Grid(Protocol):
     def given(self, t: float, u: Tensor) -> Tensor:
         """Return u with the values given at t."""
 
+    def put(self, x: Tensor, given: Tensor) -> Tensor:
+        """Return x with something else where values are given."""
+
+    def motion(self, t: float, h: float) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return the given values at t with their first and second rates; None where they do not change."""
+
     def acceleration(self, t: float, u: Tensor, v: Tensor) -> Tensor:
         """Return a with ``M a + C v + R(t, u) = 0``."""
 
@@ -216,9 +222,17 @@ class Newmark:
         c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
         d = gamma / (beta * h)
         ahead = u + h * v + (0.5 - beta) * h**2 * a
-        known = c * ahead - self.am / (1.0 - self.af) * a
+        known = c * ahead
         # The new velocity is v + h (1 − γ) a + d (new − ahead).
-        b = grid.damping(d * ahead - v - h * (1.0 - gamma) * a)
+        slow = d * ahead - v - h * (1.0 - gamma) * a
+        motion = grid.motion(step.end, h)
+        if motion is not None:
+            # The recursions would swing about the rates of given values, more with every step.
+            g, rate, bend = motion
+            known = grid.put(known, c * g - (1.0 - self.am) / (1.0 - self.af) * bend)
+            slow = grid.put(slow, d * g - rate)
+        known = known - self.am / (1.0 - self.af) * a if self.am else known
+        b = grid.damping(slow)
         if self.af:
             held = grid.residual(step.start, u)
             old = grid.damping(v)
@@ -227,7 +241,10 @@ class Newmark:
             b = held if b is None else b + held
         new = grid.implicit(step.end, (c, d), known, lambda: ahead, b)
         a_new = (new - ahead) / (beta * h**2)
-        return new, v + h * ((1.0 - gamma) * a + gamma * a_new), a_new
+        v_new = v + h * ((1.0 - gamma) * a + gamma * a_new)
+        if motion is not None:
+            v_new, a_new = grid.put(v_new, rate), grid.put(a_new, bend)
+        return new, v_new, a_new
 
     def rate(self, state: State) -> Tensor:
         """Return ü."""

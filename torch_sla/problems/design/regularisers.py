@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.saving import is_recorded
+from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.problems.design.transforms.base import positive
 
 if TYPE_CHECKING:
@@ -61,7 +64,10 @@ def smoothness(place: Place, values: Tensor) -> Tensor:
     values
         ``[*batch, n, *shape]``; components add up.
     """
-    return _half_square(place, smoothness_residual(place, values))
+    if place.on == "nodes" or values.is_complex():
+        return _half_square(place, smoothness_residual(place, values))
+    energy: Tensor = _Roughness.apply(place.last(place.check(values)), place.once(_jumps))[0]
+    return energy.sum(tuple(range(-len(place.shape), 0))) if place.shape else energy
 
 
 def smoothness_residual(place: Place, values: Tensor) -> Tensor:
@@ -118,18 +124,139 @@ def _half_square(place: Place, r: Tensor) -> Tensor:
     return 0.5 * r.square().sum(tuple(range(-1 - len(place.shape), 0)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Jumps:
-    """Facets between cells: the cells on both sides, areas, and roots of areas over distances between centroids."""
+    """Facets between cells.
+
+    Parameters
+    ----------
+    owner, neighbour
+        The cells on both sides ``[m]``.
+    area, stiffness
+        Areas, and areas over distances between centroids.
+    back
+        The transpose of the differences: cells times facets.
+    """
 
     owner: Tensor
     neighbour: Tensor
     area: Tensor
-    weight: Tensor
+    stiffness: Tensor
+    back: SparseTensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Roots of `stiffness`."""
+        return self.stiffness.sqrt()
 
     def between(self, last: Tensor) -> Tensor:
-        """Return the jumps ``[*batch, facets]`` of values ``[*batch, cells]``."""
-        return last.index_select(-1, self.owner) - last.index_select(-1, self.neighbour)
+        """Return the jumps ``[*batch, m]`` of values ``[*batch, cells]``."""
+        found: Tensor = _Difference.apply(last, self)
+        return found
+
+
+class _Roughness(torch.autograd.Function):
+    """``½ Σ a j²`` of the jumps j with the stiffness a, ``[*batch, cells]`` to ``[*batch]``, and ``a j``.
+
+    Composed of torch's operations it would make three times as many arrays of all facets.
+    """
+
+    @staticmethod
+    def forward(last: Tensor, jumps: _Jumps) -> tuple[Tensor, Tensor]:
+        j = _Difference.forward(last, jumps)
+        flow = j * jumps.stiffness.to(j)
+        return 0.5 * (j.unsqueeze(-2) @ flow.unsqueeze(-1))[..., 0, 0], flow
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        last, ctx.jumps = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(last, output[1])
+        ctx.save_for_forward(last, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None]:
+        slope: Tensor = _Divergence.apply(_Roughness._flow(ctx), ctx.jumps)
+        return grad.unsqueeze(-1) * slope, None
+
+    @staticmethod
+    @nested
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
+        along: Tensor = _Difference.apply(tangent, ctx.jumps)
+        change: Tensor = (_Roughness._flow(ctx) * along).sum(-1)
+        return change, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], last: Tensor, jumps: _Jumps) -> Any:
+        del info
+        return _Roughness.apply(last.movedim(in_dims[0], 0), jumps), (0, 0)
+
+    @staticmethod
+    def _flow(ctx: Any) -> Tensor:
+        last, flow = ctx.saved_tensors
+        if is_recorded():
+            flow = _Difference.apply(last, ctx.jumps) * ctx.jumps.stiffness.to(last)
+        found: Tensor = flow
+        return found
+
+
+class _Difference(torch.autograd.Function):
+    """The jumps ``[*batch, facets]`` of values ``[*batch, cells]``; `_Divergence` is its adjoint."""
+
+    @staticmethod
+    def forward(last: Tensor, jumps: _Jumps) -> Tensor:
+        found = last.index_select(-1, jumps.owner)
+        return found.sub_(last.index_select(-1, jumps.neighbour))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.jumps = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Divergence.apply(grad, ctx.jumps), None
+
+    @staticmethod
+    @nested
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        found: Tensor = _Difference.apply(tangent, ctx.jumps)
+        return found
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], last: Tensor, jumps: _Jumps) -> Any:
+        del info
+        return _Difference.apply(last.movedim(in_dims[0], 0), jumps), 0
+
+
+class _Divergence(torch.autograd.Function):
+    """The adjoint of `_Difference`: numbers of all facets of a cell, with signs, summed."""
+
+    @staticmethod
+    def forward(flow: Tensor, jumps: _Jumps) -> Tensor:
+        columns = flow.reshape(-1, flow.shape[-1]).T.contiguous()
+        found: Tensor = jumps.back.to(flow.dtype) @ columns
+        return found.T.reshape(*flow.shape[:-1], -1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.jumps = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Difference.apply(grad, ctx.jumps), None
+
+    @staticmethod
+    @nested
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        found: Tensor = _Divergence.apply(tangent, ctx.jumps)
+        return found
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], flow: Tensor, jumps: _Jumps) -> Any:
+        del info
+        return _Divergence.apply(flow.movedim(in_dims[0], 0), jumps), 0
 
 
 def _jumps(place: Place) -> _Jumps:
@@ -146,7 +273,13 @@ def _jumps(place: Place) -> _Jumps:
     points = mesh.points[mesh.vertices[owner].gather(1, corners[side])]
     centre = mesh.centroids
     area, distance = _areas(points), (centre[owner] - centre[neighbour]).norm(dim=-1)
-    return _Jumps(owner, neighbour, area, (area / distance).sqrt())
+    m, one = len(owner), torch.ones_like(area)
+    cells, facets = torch.cat([owner, neighbour]), torch.arange(m, device=device).repeat(2)
+    # Sorted entries are used as they are.
+    order = (cells * m + facets).argsort()
+    entries = (torch.cat([one, -one])[order], cells[order], facets[order])
+    back = SparseTensor(*entries, (mesh.n_cells, m))
+    return _Jumps(owner, neighbour, area, area / distance, back)
 
 
 def _areas(points: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, RankError, SpecError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.info import SolveInfo
@@ -23,15 +25,17 @@ from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.scene import Verdict, described, shared
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
+from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.specs.algebra import MatrixFile
+from torch_sla.problems.specs.value import Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
+    from types import SimpleNamespace
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.layout import Layout
-    from torch_sla.problems.lowering.parameters import Given
 
 __all__ = ["AlgebraInParts", "DistributedAlgebra", "DistributedAlgebraSolution", "cut"]
 
@@ -67,6 +71,51 @@ class AlgebraInParts(Algebra):
     def shared_by(self, comm: Communicator, device: torch.device) -> None:
         """Say who shares it, and where this process computes."""
         self.comm, self.device = comm, device
+        self._shares: dict[tuple[str, int | None], DSparseTensor] = {}
+
+    def check(self) -> SimpleNamespace:
+        """Check what needs no value; of files in parts each process reads its share."""
+        like: Layout | None = None
+        for name, value in self._matrices().items():
+            if isinstance(value, MatrixFile) and self.by_shares:
+                like = self.in_parts(value, Given(), {}, name, like).layout
+        return super().check()
+
+    by_shares = True
+    """Whether matrices in files are read by shares; else each process reads them whole."""
+
+    def _at_once(self, value: Any) -> bool:
+        return not (isinstance(value, MatrixFile) and self.by_shares) and super()._at_once(value)
+
+    def in_parts(
+        self,
+        value: Any,
+        given: Given,
+        matrices: Mapping[str, SparseTensor],
+        path: str,
+        like: Layout | None = None,
+    ) -> DSparseTensor:
+        """Return the rows of this process, of a matrix as it was declared or given.
+
+        A file is read by shares, and no process has all of it; its rows are cut in runs.
+
+        Parameters
+        ----------
+        like
+            Cut it as another matrix is.
+        """
+        if not isinstance(value, MatrixFile):
+            part = None if like is None else _part_of_rows(like)
+            return cut(self.matrix(value, given, matrices, path), self.comm, part)
+        key = (value.file, None if like is None else id(like))
+        if key not in self._shares:
+            try:
+                D = load_rows(Path(value.file), self.comm, self.device, like)
+            except (ArgumentError, RankError) as error:
+                raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
+            values = self._real(D.values, f"{path}: the matrix")
+            self._shares[key] = DSparseTensor.from_sharding(D.sharding, values, D.near_nullspace)
+        return self._shares[key]
 
     def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
         """Check what is given, and that it is the same everywhere; its gradients are summed over the processes."""
@@ -93,6 +142,14 @@ class AlgebraInParts(Algebra):
     _layouts: dict[str, Layout]
 
 
+def _part_of_rows(layout: Layout) -> Tensor:
+    """Return the part of each row, on every process."""
+    parts = torch.zeros(layout.n, dtype=torch.int64, device=layout.device)
+    places = layout.start + torch.arange(layout.n_held, device=layout.device)
+    parts[layout.names] = layout.owner(places).long()
+    return layout.comm.reduce(parts)
+
+
 class SharedLinear(AlgebraInParts, Linear):
     """A linear system in parts."""
 
@@ -100,12 +157,23 @@ class SharedLinear(AlgebraInParts, Linear):
         self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
     ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
         """Solve with the methods of matrices in parts; right-hand sides of a batch are columns."""
-        A, b, home = self._system(values)
-        D, solver = cut(A, self.comm), self.spec.solver
+        given, matrices = self.given(values)
+        spec, solver, home = self.spec, self.spec.solver, given.home
+        D = self.in_parts(spec.matrix, given, matrices, "matrix")
+        rhs, names = spec.rhs, D.layout.names
+        whole = given[rhs.name] if isinstance(rhs, Parameter) else rhs.array
+        if tuple(whole.shape[-1:]) != (D.layout.n,):
+            raise ArgumentError(
+                f"matrix and rhs have shapes {list(D.shape)} and {list(whole.shape)}; expected [n, n] and [*batch, n]"
+            )
         self._layouts = {"x": D.layout}
-        batch = b.shape[:-1]
+        batch = tuple(whole.shape[:-1])
         columns = math.prod(batch)
-        own = b.index_select(-1, D.layout.names).reshape(columns, D.layout.n_held).T
+        if isinstance(whole, Tensor):
+            b = whole.index_select(-1, names)
+        else:
+            b = torch.as_tensor(whole[..., names.cpu().numpy()]).to(self.device, self.dtype)
+        own = b.reshape(columns, D.layout.n_held).T
         x0 = (
             None if start is None else DVector(start.to(own).reshape(columns, len(own)).T, D.layout)
         )
@@ -137,19 +205,12 @@ class SharedEigen(AlgebraInParts, Eigen):
         given, matrices = self.given(values)
         if spec.matrix is None:
             raise ArgumentError("an eigenproblem without a physics has a matrix")
-        A = self.matrix(spec.matrix, given, matrices, "matrix")
-        if spec.k > A.shape[-1]:
-            raise SpecError(f"a matrix of size {A.shape[-1]} has no {spec.k} eigenvalues", path="k")
-        D = cut(A, self.comm)
+        D = self.in_parts(spec.matrix, given, matrices, "matrix")
+        if spec.k > D.layout.n:
+            raise SpecError(f"a matrix of size {D.layout.n} has no {spec.k} eigenvalues", path="k")
         M = None
         if spec.mass is not None:
-            parts = torch.zeros(D.layout.n, dtype=torch.int64, device=self.device)
-            parts[D.layout.names] = D.layout.owner(
-                D.layout.start + torch.arange(D.layout.n_held, device=self.device)
-            ).long()
-            M = cut(
-                self.matrix(spec.mass, given, matrices, "mass"), self.comm, self.comm.reduce(parts)
-            )
+            M = self.in_parts(spec.mass, given, matrices, "mass", D.layout)
         self._layouts = {"modes": D.layout}
         if D.knowledge().hermitian:
             which = spec.which if spec.sigma is None else "LM"
@@ -291,8 +352,6 @@ class DistributedAlgebraSolution(SolutionInParts):
 
     def save(self, path: str | Path) -> list[Path]:
         """Write ``.json`` numbers, or ``.npz`` arrays, which the first process puts together; all call it together."""
-        from pathlib import Path
-
         import numpy as np
 
         path = Path(path)

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from torch_sla.assembly.mesh import submesh
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.share import Share
-from torch_sla.problems.distributed.together import everywhere
 from torch_sla.problems.distributed.window import find_rows, seen
 from torch_sla.problems.lowering.motions import is_braced
 from torch_sla.problems.lowering.part import PartOfMesh

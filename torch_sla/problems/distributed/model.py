@@ -23,6 +23,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.precond.block import PartSchur
@@ -37,7 +38,7 @@ from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
-from torch_sla.problems.distributed.together import anchored, everywhere
+from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.problems.distributed.scene import refuse_second
-from torch_sla.problems.distributed.together import everywhere
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator

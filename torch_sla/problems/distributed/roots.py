@@ -40,6 +40,8 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
     part.
     """
 
+    by_shares = False
+
     def root(
         self,
         given: Mapping[str, Tensor],

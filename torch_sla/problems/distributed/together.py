@@ -1,4 +1,4 @@
-"""Work on every process at once: where it fails on one, it fails on all; and all of them record it, or none."""
+"""What one process says or makes for all, and graphs that all of them record or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from torch_sla.errors import ArgumentError, RankError, TorchSlaError
+from torch_sla.errors import RankError, TorchSlaError
+from torch_sla.linalg.distributed.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,48 +17,9 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["anchored", "everywhere", "handed_out", "told"]
+__all__ = ["anchored", "handed_out", "told"]
 
 Answer = TypeVar("Answer")
-
-
-def everywhere(
-    comm: Communicator,
-    device: torch.device,
-    work: Callable[[], tuple[Answer, Sequence[float]]],
-    count: int = 0,
-) -> tuple[Answer, list[float]]:
-    """Do something on every process; where it fails on one, none goes on to wait for it.
-
-    Parameters
-    ----------
-    work
-        Returns an answer and numbers about it.
-    count
-        How many numbers.
-
-    Returns
-    -------
-    answer, numbers
-        Of each number the largest on any process.
-    """
-    failed: TorchSlaError | None = None
-    answer: Any = None
-    said: Sequence[float] = [0.0] * count
-    try:
-        answer, said = work()
-    except TorchSlaError as error:
-        failed = error
-    kind = 0.0 if failed is None else 1.0 + isinstance(failed, ArgumentError)
-    message = torch.tensor([kind, *map(float, said)], dtype=torch.float64, device=device)
-    anywhere, *found = comm.reduce(message, "max").tolist()
-    if failed is not None:
-        raise failed
-    if anywhere:
-        # Of the kind that the failing process raises: all take it the same way.
-        raised: type[TorchSlaError] = ArgumentError if anywhere == 2.0 else RankError
-        raise raised("another process cannot do its part, and says why")
-    return answer, found
 
 
 def anchored(x: Tensor, wanted: bool, tensors: Sequence[Tensor]) -> Tensor:

@@ -19,8 +19,9 @@ from torch_sla.assembly.constraints import partners
 from torch_sla.assembly.interpolation import locate
 from torch_sla.assembly.mesh import partition_boxes, partition_cells, submesh
 from torch_sla.errors import MeshError, SpecError
+from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.problems import registry
-from torch_sla.problems.distributed.together import everywhere, handed_out
+from torch_sla.problems.distributed.together import handed_out
 from torch_sla.problems.lowering.conditions import check_coordinates
 from torch_sla.problems.lowering.mesh import build_mesh, build_window, divisions, read_once
 from torch_sla.problems.lowering.selection import (

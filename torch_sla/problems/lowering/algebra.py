@@ -213,13 +213,17 @@ class Algebra(ABC):
     def check(self) -> SimpleNamespace:
         """Check everything that needs no value."""
         for name, value in self._matrices().items():
-            if value is not None and not isinstance(value, Parameter | Entries):
+            if self._at_once(value):
                 A = self.matrix(value, Given(), {}, name)
                 if A.shape[-1] != A.shape[-2] and "." not in name:
                     raise SpecError(
                         f"a square matrix is needed; this is {list(A.shape)}", path=name
                     )
         return SimpleNamespace()
+
+    def _at_once(self, value: Any) -> bool:
+        """Whether a matrix of the declaration is made to be checked."""
+        return value is not None and not isinstance(value, Parameter | Entries)
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on what will be done."""

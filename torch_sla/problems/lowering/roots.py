@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Nonlinear"]
 
 _FULL = 64
-"""Unknowns up to which the Jacobian is a full matrix."""
+"""Unknowns up to which the Jacobian is a full matrix.
+
+Also a bound that must stay well below 128: on several threads torch's LU of a batch of larger matrices (2.13 with MKL
+2024.2) gives wrong numbers without a word, or hangs; solves, inverses and determinants of one matrix do not.
+"""
 
 
 class Nonlinear(Algebra):

@@ -8,6 +8,7 @@
 #include <limits>
 #include <variant>
 
+#include "block_packs.hpp"
 #include "matrix.hpp"
 
 namespace torch_sla::multigrid {
@@ -25,6 +26,23 @@ inline void multiply_add(const V* X, const V* Y, V* C, int m, int n, int k) {
       const V x = Turned ? X[q * mm + r] : X[r * nn + q];
       for (int c = 0; c < kk; ++c) C[r * kk + c] += x * Y[q * kk + c];
     }
+}
+
+// The same for one X and many Y.
+template <int M, int N, int K, bool Turned, class V>
+class BlockProduct {
+ public:
+  BlockProduct(const V* X, int m, int n, int k) : X_(X), m_(m), n_(n), k_(k) {}
+  void add(const V* Y, V* C) const { multiply_add<M, N, K, Turned>(X_, Y, C, m_, n_, k_); }
+
+ private:
+  const V* X_;
+  int m_, n_, k_;
+};
+template <int M, int N, int K, bool Turned, class V>
+auto block_product(const V* X, [[maybe_unused]] int m, [[maybe_unused]] int n, [[maybe_unused]] int k) {
+  if constexpr (kPacked && M * N * K > 1) return PackedProduct<M, N, K, Turned, V>(X);
+  else return BlockProduct<M, N, K, Turned, V>(X, m, n, k);
 }
 
 // The columns of a row under construction, in the order in which they came. A column is present when its
@@ -236,16 +254,15 @@ void galerkin(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMatri
           }
           std::fill(row.begin(), row.begin() + width * bk, V(0));
           for (I s = A.ptr[i], stop = A.ptr[i + 1]; s < stop; ++s) {
-            const V* a = A.val.data() + s * bb;
+            const auto a = block_product<B, B, K, false>(A.val.data() + s * bb, b, b, k);
             for (I j = A.col[s], u = P.ptr[j], past = P.ptr[j + 1]; u < past; ++u)
-              multiply_add<B, B, K>(a, P.val.data() + u * bk, row.data() + *left++ * bk, b, b, k);
+              a.add(P.val.data() + u * bk, row.data() + *left++ * bk);
           }
           for (I u = first; u < last; ++u, right += width) {
             if (!owned(P.col[u])) continue;
             V* to = C.val.data() + C.ptr[P.col[u]] * kk;
-            const V* p = P.val.data() + u * bk;
-            for (std::int64_t m = 0; m < width; ++m)
-              multiply_add<K, B, K, true>(p, row.data() + m * bk, to + right[m] * kk, k, b, k);
+            const auto p = block_product<K, B, K, true>(P.val.data() + u * bk, k, b, k);
+            for (std::int64_t m = 0; m < width; ++m) p.add(row.data() + m * bk, to + right[m] * kk);
           }
         }
       }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "block_packs.hpp"
 #include "dense.hpp"
 #include "matrix.hpp"
 
@@ -27,6 +28,9 @@ inline void subtract_row(const BlockMatrix<V, I>& A, std::int64_t i, const X* x,
     prefetch(A.val.data() + A.ptr[i]);
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) sum -= A.val[s] * x[A.col[s]];
     acc[0] = sum;
+  } else if constexpr (kPacked && B > 1 && std::is_same_v<V, X>) {
+    const I start = A.ptr[i];
+    PackedRow<B, V>::subtract(A.val.data() + start * std::int64_t(B * B), A.col + start, A.ptr[i + 1] - start, x, acc);
   } else {
     const std::int64_t bb = std::int64_t(b) * b;
     for (I s = A.ptr[i], end = A.ptr[i + 1]; s < end; ++s) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +35,7 @@ from torch_sla.linalg.precond.multigrid.suits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -160,12 +161,13 @@ class Hierarchy:
             self._cycle = options.cycle or "V"
             self._smoother: str = options.smoother or "spai0"
             return
-        native = self._compiled(pattern, values, vectors, dtype)
+        empty = self._chosen(pattern, values, vectors, dtype)
         if like is not None and transfers is None and like.marks == self._marks(dtype):
             renewed = like.compiled.renewed(values, check=like.check)
             if renewed is not None:
                 self._native = renewed
                 return
+        native = empty()
         if transfers is None:
             native.build(values, vectors)
         else:
@@ -180,10 +182,10 @@ class Hierarchy:
     def _marks(self, dtype: torch.dtype) -> tuple[str, str, torch.dtype]:
         return self.method, self._smoother, dtype
 
-    def _compiled(
+    def _chosen(
         self, pattern: Pattern, values: Tensor, vectors: Tensor | None, dtype: torch.dtype
-    ) -> CompiledHierarchy:
-        """Return an empty hierarchy with the settings asked for, or those that suit."""
+    ) -> Callable[[], CompiledHierarchy]:
+        """Take the settings asked for, or those that suit; what is returned makes an empty hierarchy of them."""
         options, classical = self.options, self._classical
         self.method = "classical" if classical else "smoothed aggregation"
         block = 1 if classical else options.block
@@ -199,7 +201,8 @@ class Hierarchy:
             # A smoothed transfer can lose stability under convection; sweeps along the flow do not.
             default_smoother, default_damping = "gauss_seidel", 0.0
         self._smoother = options.smoother or default_smoother
-        return CompiledHierarchy(
+        return partial(
+            CompiledHierarchy,
             pattern.crow,
             pattern.ccol,
             dtype=dtype,

@@ -1,0 +1,114 @@
+"""Declared problems of matrices in files: every process reads its share, and the answer is that of one process."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scipy.io import mmwrite
+
+import torch_sla as sla
+from torch_sla import distribute
+from torch_sla.errors import SpecError
+from torch_sla.linalg.distributed import one_file
+from torch_sla.linalg.sparse import files
+from torch_sla.linalg.sparse.slices import Slice, matrix_slice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.ranks import Ranks
+
+N = 24
+
+
+def written(folder: Path) -> None:
+    """Write a lattice and a mass in three formats."""
+    line = sp.diags_array([-1.0, 2.1, -1.0], offsets=[-1, 0, 1], shape=(N, N))
+    K = sp.csr_array(sp.kronsum(line, line))
+    mass = sp.diags_array(np.linspace(1.0, 2.0, N * N)).tocsr()
+    mmwrite(folder / "K.mtx", K, precision=17)
+    sp.save_npz(folder / "K.npz", K)
+    sp.save_npz(folder / "M.npz", mass)
+
+
+def problem(folder: str, kind: str) -> sla.Problem:
+    if kind == "eigen":
+        return sla.EigenProblem(
+            matrix=sla.MatrixFile(f"{folder}/K.mtx"), mass=sla.MatrixFile(f"{folder}/M.npz"), k=2
+        )
+    return sla.LinearProblem(
+        matrix=sla.MatrixFile(f"{folder}/K.{kind}"),
+        rhs=np.cos(np.arange(N * N)),
+        outputs=[sla.Component("some", index=[0, 5, N * N - 1])],
+    )
+
+
+KINDS = ("npz", "mtx", "eigen")
+
+
+def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int, int]]:
+    """Solve; and tell how many entries each process read and kept, and how much memory its arrays took at most."""
+    found = []
+    for kind in KINDS:
+        read = []
+
+        def counted(*arguments: Any, read: list[int] = read) -> Slice:
+            tracemalloc.start()
+            taken = matrix_slice(*arguments)
+            read.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            read.append(taken.nnz[0])
+            return taken
+
+        def whole(*_: Any) -> None:
+            raise AssertionError("a file was read as a whole")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(one_file, "matrix_slice", counted)
+            patch.setattr(files, "load_sparse", whole)
+            patch.setattr(files, "load_mtx", whole)
+            d = distribute(problem(folder, kind), group=group)
+            solution = d.solve()
+        again = d.solve()  # from what was read
+        value = solution.eigenvalues if kind == "eigen" else solution["some"]
+        assert torch.equal(value, again.eigenvalues if kind == "eigen" else again["some"])
+        assert len(read) == (4 if kind == "eigen" else 2)
+        D = d.lowered.in_parts(d.spec.matrix, None, {}, "matrix")
+        found.append((value, read[1], D.sharding.pattern.nnz, read[0]))
+    return found
+
+
+@pytest.mark.distributed
+def test_shares_of_files(ranks: Ranks, tmp_path: Path) -> None:
+    written(tmp_path)
+    nnz = sp.load_npz(tmp_path / "K.npz").nnz
+    alone = []
+    for kind in KINDS:
+        s = problem(str(tmp_path), kind).solve()
+        alone.append(s.eigenvalues if kind == "eigen" else s["some"])
+    (one,) = ranks.run(1, shares, str(tmp_path))
+    for found in ranks.run(3, shares, str(tmp_path)):
+        for kind, (value, read, kept, most), wanted, (*_, all_of_it) in zip(
+            KINDS, found, alone, one, strict=True
+        ):
+            torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-10)
+            assert 0.3 * nnz < read < 0.37 * nnz
+            assert 0.3 * nnz < kept < 0.37 * nnz
+            if kind == "mtx":  # of archives so little is mostly what opening them takes
+                assert most < 0.5 * all_of_it
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> None:
+    mmwrite(tmp_path / "wide.mtx", sp.eye_array(3, 5))
+    wide = sla.LinearProblem(matrix=sla.MatrixFile(str(tmp_path / "wide.mtx")), rhs=np.ones(3))
+    with pytest.raises(SpecError, match=r"matrix: .*is square.* is 3 x 5"):
+        distribute(wide, 2).solve()
+    written(tmp_path)
+    short = problem(str(tmp_path), "npz").updated(rhs=np.ones(3))
+    with pytest.raises(sla.TorchSlaError, match=r"shapes .576, 576. and .3."):
+        distribute(short, 2).solve()

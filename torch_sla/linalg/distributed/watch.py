@@ -1,0 +1,116 @@
+"""A thread beside every rank that hears whether the others live, and ends this one when the run is over.
+
+A rank that waits for a dead one learns of it at once where the connection closes. One that waits for a third rank,
+or computes, does not, and nothing wakes a gloo operation. So every rank beats in the store that the ranks met in, and
+listens to the next one in a ring: whoever does not hear it any more, and whoever fails, writes a last word there. All
+that read it have a moment to end by themselves, and are ended then.
+
+Beats are counted by the polls of the listener and not by a clock: a listener that could not run itself accuses
+nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+__all__ = ["BEAT", "LAST_WORD", "SPEAKER", "Watch"]
+
+BEAT, LAST_WORD, SPEAKER = "torch_sla/beat", "torch_sla/last_word", "torch_sla/speaker"
+"""Keys of the store: how far each rank counted, why the run is over, and which rank tells people."""
+
+_FAILED = 1
+_POLLS, _LONGEST = 60, 1.0
+_SILENT, _MOMENT, _LEAST = 0.6, 0.2, 4.0
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Beats for this rank and listens to the next one until it is stopped.
+
+    A rank that is not heard for 0.6 of the timeout is given up, and a rank that is in the middle of something when the
+    run is over is ended after 0.2 more, or four seconds: what finding the cause takes.
+
+    Parameters
+    ----------
+    store
+        Of all ranks; a connection of its own, so that nobody else's waiting stands before it.
+    rank, size
+        Which one this is, of how many.
+    timeout
+        Seconds within which all ranks end when one of them is lost.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int, timeout: float) -> None:
+        self._store, self._rank, self._timeout = store, rank, timeout
+        self._next = (rank + 1) % size
+        self._period = min(_LONGEST, timeout / _POLLS)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="torch_sla-watch", daemon=True)
+        self._store.set(f"{BEAT}/{rank}", "0")
+
+    def start(self) -> None:
+        """Begin to listen, when all ranks have begun to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat and listen no more; when this rank has left the group."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            why = self._heard()
+        except RuntimeError:
+            why = (
+                "the rank that kept the store of all ranks does not answer any more: its process ended or its machine "
+                "is gone"
+            )
+        if why and not self._stopped.wait(max(_MOMENT * self._timeout, _LEAST)):
+            self._end(why)
+
+    def _heard(self) -> str:
+        """Return why the run is over, or nothing when this watch was stopped."""
+        beats, last, silent = 0, b"", 0
+        while not self._stopped.wait(self._period):
+            beats += 1
+            self._store.set(f"{BEAT}/{self._rank}", str(beats))
+            if self._store.check([LAST_WORD]):
+                return self._store.get(LAST_WORD).decode(errors="replace")
+            now = self._store.get(f"{BEAT}/{self._next}")
+            last, silent = now, 0 if now != last else silent + 1
+            if silent * self._period >= _SILENT * self._timeout:
+                why = (
+                    f"rank {self._next} does not answer any more: the process ended, hangs, or its machine is gone; "
+                    "look at its own output, and start again, from a checkpoint where there is one"
+                )
+                return self._store.compare_set(LAST_WORD, "", why).decode(errors="replace")
+        return ""
+
+    def _end(self, why: str) -> None:
+        """End this process: the only thing that stops an operation that waits."""
+        try:
+            speaks = (
+                self._store.compare_set(SPEAKER, "", str(self._rank)) == str(self._rank).encode()
+            )
+        except RuntimeError:
+            speaks = True
+        if speaks:
+            _log.critical("%s", why)
+        os._exit(_FAILED)
+
+
+def watched(timeout: float) -> Watch:
+    """Return a watch of this rank over the others of `torch.distributed`."""
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    store = _get_default_store().clone()  # type: ignore[attr-defined]
+    return Watch(store, dist.get_rank(), dist.get_world_size(), timeout)
