@@ -257,7 +257,9 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     pass_ = 2 * machine.stream(stored * size)
     passes = (1 + 0.2 * (columns - 1)) * pass_
     if backend == "native":
-        alone, beside = (pass_ + f * machine.front * (0 if lanes else c.fronts) for f in _FRONT_PASS)
+        alone, beside = (
+            pass_ + f * machine.front * (0 if lanes else c.fronts) for f in _FRONT_PASS
+        )
         pass_, passes = alone, alone if columns == 1 else (_SEVERAL + _EACH * columns) * beside
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
