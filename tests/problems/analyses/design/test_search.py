@@ -41,8 +41,9 @@ def counted(run) -> dict[str, int]:
 
 
 def test_methods_agree_where_there_is_one_minimum() -> None:
+    # Values of the objective, by which line searches go, tell steps below the root of their rounding from nothing.
     found = [
-        conductivity(method(gradient_tolerance=1e-9)).solve()
+        conductivity(method(gradient_tolerance=3e-8)).solve()
         for method in (LBFGS, GaussNewton, NewtonCG)
     ]
     for solution in found:
