@@ -12,7 +12,8 @@
 - The gradient of the last output against the march.
 - Bytes held after a march under gradients, of all steps and of ten.
 - Sweeps over loads against one factorisation and the solves with it as one block, loads being at hand there: loads
-  that are sums of two, a law that has to be evaluated at every quadrature point for every case, and one on a side.
+  that are sums of two, a law that has to be evaluated at every quadrature point for every case, one whose functions
+  see one coordinate each, and one on a side.
 """
 
 from __future__ import annotations
@@ -197,6 +198,8 @@ def main() -> None:
     hump = "exp(-50*((x - a)**2 + (y - 0.5)**2))"
     other = plate(args.cells, source=hump, parameters=[Parameter("a")], **direct)
     sweep("loads that are no sums", other, "a", args.cases, args.rounds, table)
+    waves = plate(args.cells, source="sin(a*x)*cos(a*y)", parameters=[Parameter("a")], **direct)
+    sweep("products of functions of x and of y", waves, "a", args.cases, args.rounds, table)
     flux = [Dirichlet("left", 0.0), Neumann("right", flux="exp(-50*(y - a)**2)")]
     side = plate(args.cells, boundary=flux, parameters=[Parameter("a")], **direct)
     sweep("loads of a side that are no sums", side, "a", args.cases, args.rounds, table)

@@ -125,7 +125,8 @@ def _product(kept: Tensor, coupling: Tensor, at: Prescribed, g: Tensor | None) -
         return None
     left, right = (x.squeeze(-1) for x in (kept.left, kept.right))
     g = g.conj().resolve_conj().to(right.dtype)
-    there = at.rows.gather(left) * at.columns.gather(g)
+    # Plain indexing of a few numbers: nothing is recorded here.
+    there = left.index_select(-1, at.rows.target) * g.index_select(-1, at.columns.target)
     if not torch.equal(there, coupling):
         return None
     left = left.index_fill(-1, at.dofs, 0.0).unsqueeze(-1)

@@ -69,7 +69,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Hold torch to one thread: new threads take up its number, and each would start a team of its own.
+    """Set torch's number of threads to one meanwhile: new threads take it up, and would start teams of their own.
 
     The number is one for the whole process, and what another team has made of it is not what to return to.
     """

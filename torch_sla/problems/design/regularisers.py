@@ -165,17 +165,21 @@ class _Roughness(torch.autograd.Function):
     def forward(last: Tensor, jumps: _Jumps) -> tuple[Tensor, Tensor]:
         j = _Difference.forward(last, jumps)
         flow = j * jumps.stiffness.to(j)
-        return 0.5 * (j.unsqueeze(-2) @ flow.unsqueeze(-1))[..., 0, 0], flow
+        work = j.dot(flow) if j.ndim == 1 else (j.unsqueeze(-2) @ flow.unsqueeze(-1))[..., 0, 0]
+        return 0.5 * work, flow
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         last, ctx.jumps = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(last, output[1])
         ctx.save_for_forward(last, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+        if grad is None:
+            return None, None
         slope: Tensor = _Divergence.apply(_Roughness._flow(ctx), ctx.jumps)
         return grad.unsqueeze(-1) * slope, None
 

@@ -45,7 +45,8 @@ class Batch:
 
     def values(self, values: Tensor) -> Tensor:
         """Arrange ``[*matrix, nnz]`` as ``[*of_matrix, nnz]``."""
-        return values.reshape(*self.of_matrix, values.shape[-1])
+        shape = (*self.of_matrix, values.shape[-1])
+        return values if values.shape == shape else values.reshape(shape)
 
     def split(self, b: Tensor) -> Tensor:
         """Arrange ``[*load, n]`` as ``[*of_matrix, n, columns]``."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, MeshError, SolveError
 from torch_sla.linalg.adjoint.jacobian import jacobian
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class _Point:
             )
         ]
         gradient, slopes = rows[0][0], torch.cat([x.new_zeros(0, x.numel()), *rows[1:]])
-        finite = [torch.isfinite(t).all() for t in (gradient, constraints, slopes)]
+        finite = [all_finite(t) for t in (gradient, constraints, slopes)]
         if not math.isfinite(value) or not all(finite):
             raise RejectedPoint("the objective, a constraint or a gradient is not finite")
         self.evaluation = Evaluation(value, gradient, constraints, slopes)
