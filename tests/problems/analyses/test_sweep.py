@@ -86,6 +86,14 @@ def test_tables(tmp_path) -> None:
     assert json.loads((tmp_path / "cases.json").read_text())["table"] == s.table
 
 
+def test_tables_have_the_cases_as_they_were_given(tmp_path) -> None:
+    s = SweepProblem(of=rod(), cases={"f": [0.1, 1, 1e-300]}).solve()
+    assert [row["f"] for row in s.table] == [0.1, 1.0, 1e-300]
+    s.save(tmp_path / "cases.csv")
+    with (tmp_path / "cases.csv").open() as file:
+        assert [row["f"] for row in csv.DictReader(file)] == ["0.1", "1.0", "1e-300"]
+
+
 def test_of_every_analysis() -> None:
     heated = TransientProblem(
         of=rod().updated(source=Parameter("f", default=1.0, time="steps")), end=1.0, steps=3

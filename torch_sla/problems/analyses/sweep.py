@@ -241,7 +241,7 @@ def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             key: number
             for name, value in case.items()
-            for key, number in numbers(name, torch.as_tensor(value)).items()
+            for key, number in numbers(name, torch.as_tensor(np.asarray(value))).items()
         }
         for case in cases
     ]
