@@ -230,8 +230,9 @@ class PartSolver:
         wanted, notes = self.request.preconditioner, self._lost
         automatic = isinstance(wanted, str) and wanted == "auto"
         if automatic:
-            wanted = default_preconditioner(method, self.sharding, values, self.knowledge)
-            wanted = "schwarz" if wanted == "gathered" and notes else wanted
+            wanted = default_preconditioner(
+                method, self.sharding, values, self.knowledge, whole=not notes
+            )
         name = name_of(wanted)
         if name not in self._made:
             build = make if self._renewal is None else partial(self._renewal.made, name)

@@ -61,6 +61,11 @@ _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jacobi": (f"{_HERE}.jacobi", "PartJacobi", {}),
     "multigrid": (f"{_HERE}.multigrid", "PartMultigrid", {}),
     "schwarz": (f"{_HERE}.schwarz", "Schwarz", {}),
+    "outgoing": (
+        f"{_HERE}.schwarz",
+        "Schwarz",
+        {"overlap": 2, "coarse": None, "transmission": "outgoing"},
+    ),
     "gathered": (f"{_HERE}.gathered", "Gathered", {}),
     "block_jacobi": (f"{_HERE}.schwarz", "Schwarz", {"overlap": 0, "coarse": None}),
     "chebyshev": (f"{_HERE}.chebyshev", "PartChebyshev", {}),
@@ -136,9 +141,14 @@ def make(
 
 
 def default_preconditioner(
-    method: str, sharding: Sharding, values: Tensor, knowledge: Knowledge
+    method: str,
+    sharding: Sharding,
+    values: Tensor,
+    knowledge: Knowledge,
+    *,
+    whole: bool = True,
 ) -> str:
-    """Choose where nothing was asked for."""
+    """Choose where nothing was asked for; with `whole`, one process may factorise all."""
     n = sharding.rows.n
     if method == "minres":
         return "none"
@@ -149,7 +159,9 @@ def default_preconditioner(
     if method == "cg":
         return "jacobi"
     # Waves: what subdomains solve resonates, and their number would be felt.
-    if n <= WHOLE and (values.is_complex() or knowledge.hermitian):
+    if whole and n <= WHOLE and (values.is_complex() or knowledge.hermitian):
         return "gathered"
     direct = int(sharding.rows.offsets.diff().max()) <= _DIRECT
-    return "schwarz" if direct else "jacobi"
+    if not direct:
+        return "jacobi"
+    return "outgoing" if values.is_complex() else "schwarz"

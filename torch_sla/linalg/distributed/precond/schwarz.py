@@ -24,6 +24,7 @@ from torch_sla.linalg.sparse.transforms import outside_transforms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.precond.base import PreconditionerOptions
 
 __all__ = ["Schwarz", "Subdomains"]
@@ -43,17 +44,27 @@ class Schwarz:
     coarse
         ``"deflation"``: the near-nullspace (constants) on each part, one small matrix that every process has; it
         takes out the error that is smooth over parts. None: no coarse space.
+    transmission
+        What holds on the rim of a subdomain: ``"fixed"``, the value there is left alone; ``"outgoing"``, waves leave
+        it (complex matrices), so that it does not resonate. Then each part keeps of its solve what it owns.
 
     Notes
     -----
     Toselli and Widlund, Domain decomposition methods, Springer 2005, sections 2.2 and 3.6; the coarse space is
     that of Nicolaides, SIAM J. Numer. Anal. 24, 1987, applied as in the balanced form ``B = C + (1 - C A) S (1 - A
     C)`` (Mandel, Comm. Numer. Meth. Eng. 9, 1993), which stays symmetric.
+
+    Outgoing waves are Després's condition (Domain decomposition method and the Helmholtz problem, in Mathematical and
+    Numerical Aspects of Wave Propagation, SIAM 1991) with restricted updates (St-Cyr, Gander and Thomas, Optimized
+    multiplicative, additive, and restricted additive Schwarz preconditioning, SIAM J. Sci. Comput. 29, 2007), in the
+    algebra: a neighbour that is cut off is taken to be the rim's value times ``exp(i k h)``, and ``(k h)²`` is what a
+    row sums up to over what it is coupled to there.
     """
 
     overlap: int = 1
     inner: str | PreconditionerOptions = "direct"
     coarse: Literal["deflation"] | None = "deflation"
+    transmission: Literal["fixed", "outgoing"] = "fixed"
     name: ClassVar[str] = "schwarz"
 
     def __post_init__(self) -> None:
@@ -65,6 +76,10 @@ class Schwarz:
             )
         if self.coarse not in (None, "deflation"):
             raise ArgumentError(f"`coarse` must be 'deflation' or None, got {self.coarse!r}")
+        if self.transmission not in ("fixed", "outgoing"):
+            raise ArgumentError(
+                f"`transmission` must be 'fixed' or 'outgoing', got {self.transmission!r}"
+            )
 
     def build_parts(
         self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
@@ -81,12 +96,18 @@ class Subdomains:
         self, sharding: Sharding, values: Tensor, options: Schwarz, near_nullspace: Tensor | None
     ) -> None:
         values = values.detach()
+        self._outgoing = options.transmission == "outgoing"
+        if self._outgoing and not values.is_complex():
+            raise ArgumentError(
+                f"`transmission` is 'outgoing', which a matrix of {values.dtype} cannot say: take a complex dtype, or "
+                "'fixed'"
+            )
         self._halo = sharding.halo if options.overlap else None
         for _ in range(options.overlap - 1):
             self._halo = _wider(sharding, self._halo or sharding.halo)
         self._places: list[Tensor] = []
         self._solvers: list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = []
-        for place, pattern, a in _squares(sharding, values, self._halo):
+        for place, pattern, a in _squares(sharding, values, self._halo, outgoing=self._outgoing):
             self._places.append(place)
             self._solvers.append(_solver(pattern, a, options.inner))
         self._coarse: _Deflation | None = None
@@ -113,13 +134,20 @@ class Subdomains:
 
     def _subdomains(self, r: Tensor, *, adjoint: bool) -> Tensor:
         halo, n = self._halo, len(r)
-        x = r if halo is None else torch.cat([r, halo.fetch(r)])
+        x = r
+        if halo is not None:
+            # Restricted: each keeps what it owns; the adjoint takes it from there.
+            alone = self._outgoing and adjoint
+            beside = r.new_zeros(halo.size, *r.shape[1:]) if alone else halo.fetch(r)
+            x = torch.cat([r, beside])
         out = torch.zeros_like(x)
         for place, solvers in zip(self._places, self._solvers, strict=True):
             if place.numel():
                 # Every entry is of one part: nothing is written twice.
                 out[place] = solvers[adjoint](x[place].contiguous())
-        return out if halo is None else halo.start_back(out[n:].contiguous())(out[:n].clone())
+        if halo is None or (self._outgoing and not adjoint):
+            return out[:n]
+        return halo.start_back(out[n:].contiguous())(out[:n].clone())
 
 
 def _wider(sharding: Sharding, halo: Halo) -> Halo:
@@ -134,7 +162,7 @@ def _wider(sharding: Sharding, halo: Halo) -> Halo:
 
 
 def _squares(
-    sharding: Sharding, values: Tensor, halo: Halo | None
+    sharding: Sharding, values: Tensor, halo: Halo | None, *, outgoing: bool
 ) -> list[tuple[Tensor, Pattern, Tensor]]:
     """Return for each part where its unknowns are among owned ones and halo, and the square matrix of them."""
     rows, own, n = sharding.rows, sharding.pattern, sharding.rows.n_held
@@ -160,7 +188,11 @@ def _squares(
     owned_col = rows.owner(place) == part[row]
     col = torch.where(owned_col, place - rows.start, n + found)
     inside = owned_col | borrowed_col
+    rim = _rim(rows.comm, row, a, inside, len(part)) if outgoing else None
     row, col, a = row[inside], col[inside], a[inside]
+    if rim is not None:
+        place = torch.arange(len(part), device=row.device)
+        row, col, a = torch.cat([row, place]), torch.cat([col, place]), torch.cat([a, rim])
     number = torch.empty_like(part, dtype=torch.int64)
     out = []
     for p in rows.comm.held:
@@ -171,6 +203,27 @@ def _squares(
         pattern = Pattern.from_coo(number[row[here]], number[col[here]], shape)
         out.append((members, pattern.slots, pattern.coalesce(a[here])))
     return out
+
+
+def _rim(comm: Communicator, row: Tensor, a: Tensor, inside: Tensor, n: int) -> Tensor:
+    """Return what outgoing waves add to the diagonal ``[n]``; zero where no coupling was cut.
+
+    Parameters
+    ----------
+    row, a, inside
+        Row and value of each entry, and whether its column is in the subdomain.
+    """
+    everything = a.new_zeros(n).index_add_(0, row, a)
+    cut = a.new_zeros(n).index_add_(0, row[~inside], a[~inside])
+    # The time factor is the one with which the matrix loses energy.
+    loss = comm.reduce(a.imag.sum().reshape(1))
+    square = everything.real / torch.where(cut.real < 0, cut.real, -torch.inf)
+    half = (
+        square.clamp(min=0).sqrt() / 2
+    )  # sin(k h / 2): a grid carries no shorter waves than two cells
+    angle = torch.where(half < 1, 2 * torch.asin(half.clamp(max=1)), 0)
+    turn = torch.polar(torch.ones_like(angle), -angle if float(loss) > 0 else angle)
+    return cut * turn
 
 
 def _solver(
