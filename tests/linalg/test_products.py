@@ -66,6 +66,15 @@ def test_entries(product, pattern):
     torch.testing.assert_close(product.entries(), whole)
 
 
+def test_written_into_it_is_its_entries(product, pattern):
+    assert product.on(pattern)
+    twice = 2 * product.entries()
+    product.mul_(2)
+    assert not product.on(pattern)
+    torch.testing.assert_close(product.entries(), twice, rtol=0, atol=0)
+    torch.testing.assert_close(product[None].squeeze(0) + 0.0, twice, rtol=0, atol=0)
+
+
 def test_what_touches_it_sees_a_tensor(product):
     entries = product.entries()
     for f in (
@@ -137,6 +146,23 @@ def test_entries_where_several_meet_or_look(pattern, generator):
     Taken.came.clear()
     many.solve(torch.randn(12, 5, generator=generator, dtype=torch.float64)).sum().backward()
     assert Taken.came == [torch.Tensor]
+
+
+def test_hooks_may_write(pattern, generator):
+    b = torch.randn(12, generator=generator, dtype=torch.float64)
+    x = torch.ones(pattern.nnz_csr, dtype=torch.float64).requires_grad_()
+
+    def gradient(hook):
+        values = Taken.apply(values_of(pattern, x))[None].squeeze(0)
+        values.register_hook(hook)
+        loss = SparseTensor.from_pattern(pattern, values).solve(b).pow(3).sum()
+        return torch.autograd.grad(loss, x)[0]
+
+    def double(grad):
+        grad.mul_(2)  # and returns nothing
+
+    assert torch.equal(gradient(double), 2 * gradient(lambda grad: None))
+    assert Taken.came == [torch.Tensor, Products]
 
 
 def test_leaves_and_graphs_get_tensors(pattern, generator):

@@ -66,10 +66,11 @@ class Products(Tensor):
             cls, shape, dtype=left.dtype, device=left.device
         )
         new.left, new.right, new.pattern = left, right, pattern
-        new._entries = None
+        new._entries, new._made = None, 0
         return new
 
     _entries: Tensor | None
+    _made: int  # version of the entries when they were made
 
     def entries(self) -> Tensor:
         """Make the entries ``[*batch, nnz]``, once."""
@@ -78,11 +79,17 @@ class Products(Tensor):
             u, v = (x if len(batch) < 2 else x.flatten(0, -3) for x in (self.left, self.right))
             made = kernels.sampled_product(self.pattern.crow, self.pattern.ccol, u, v)
             self._entries = made if len(batch) < 2 else made.unflatten(0, batch)
+            self._made = self._entries._version
         return self._entries
 
     def on(self, pattern: Pattern) -> bool:
-        """Whether the entries are those of a pattern, and not as many others."""
-        return self.pattern is pattern or self.pattern.key == pattern.key
+        """Whether the entries are those of a pattern, not as many others, and the two vectors still give them."""
+        return self.untouched and (self.pattern is pattern or self.pattern.key == pattern.key)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody, a hook for one, wrote into the entries."""
+        return self._entries is None or self._entries._version == self._made
 
     @classmethod
     def __torch_function__(
@@ -99,7 +106,7 @@ class Products(Tensor):
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
-        if func in _VIEWS and isinstance(args[0], Products):
+        if func in _VIEWS and isinstance(args[0], Products) and args[0].untouched:
             shape = func(torch.empty(args[0].shape, device="meta"), *args[1:]).shape
             if shape[-1:] == args[0].shape[-1:]:
                 x, lead = args[0], shape[:-1]
