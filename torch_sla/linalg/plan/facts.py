@@ -106,7 +106,7 @@ class Facts:
             kind,
             str(self.dtype).removeprefix("torch."),
             f"on {self.device}",
-            f"{graph} of dimension {self.dimension:.1f}",
+            f"{graph} of dimension {self.dimension:.2g}",
         ]
         if self.block > 1:
             parts.append(f"{self.block} unknowns a node")
