@@ -151,7 +151,7 @@ class _Jumps:
 
     def between(self, last: Tensor) -> Tensor:
         """Return the jumps ``[*batch, m]`` of values ``[*batch, cells]``."""
-        found: Tensor = _Difference.apply(last, self)
+        found: Tensor = _Difference.apply(last, self, False)
         return found
 
 
@@ -163,7 +163,7 @@ class _Roughness(torch.autograd.Function):
 
     @staticmethod
     def forward(last: Tensor, jumps: _Jumps) -> tuple[Tensor, Tensor]:
-        j = _Difference.forward(last, jumps)
+        j = _Difference.forward(last, jumps, False)
         flow = j * jumps.stiffness.to(j)
         work = j.dot(flow) if j.ndim == 1 else (j.unsqueeze(-2) @ flow.unsqueeze(-1))[..., 0, 0]
         return 0.5 * work, flow
@@ -180,13 +180,13 @@ class _Roughness(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None]:
         if grad is None:
             return None, None
-        slope: Tensor = _Divergence.apply(_Roughness._flow(ctx), ctx.jumps)
+        slope: Tensor = _Difference.apply(_Roughness._flow(ctx), ctx.jumps, True)
         return grad.unsqueeze(-1) * slope, None
 
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
-        along: Tensor = _Difference.apply(tangent, ctx.jumps)
+        along: Tensor = _Difference.apply(tangent, ctx.jumps, False)
         change: Tensor = (_Roughness._flow(ctx) * along).sum(-1)
         return change, None
 
@@ -199,68 +199,47 @@ class _Roughness(torch.autograd.Function):
     def _flow(ctx: Any) -> Tensor:
         last, flow = ctx.saved_tensors
         if is_recorded():
-            flow = _Difference.apply(last, ctx.jumps) * ctx.jumps.stiffness.to(last)
+            flow = _Difference.apply(last, ctx.jumps, False) * ctx.jumps.stiffness.to(last)
         found: Tensor = flow
         return found
 
 
 class _Difference(torch.autograd.Function):
-    """The jumps ``[*batch, facets]`` of values ``[*batch, cells]``; `_Divergence` is its adjoint."""
+    """The jumps ``[*batch, facets]`` of values ``[*batch, cells]``, or the adjoint of that.
+
+    The adjoint sums numbers of all facets of a cell, with signs.
+    """
 
     @staticmethod
-    def forward(last: Tensor, jumps: _Jumps) -> Tensor:
-        found = last.index_select(-1, jumps.owner)
-        return found.sub_(last.index_select(-1, jumps.neighbour))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.jumps = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Divergence.apply(grad, ctx.jumps), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        found: Tensor = _Difference.apply(tangent, ctx.jumps)
-        return found
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], last: Tensor, jumps: _Jumps) -> Any:
-        del info
-        return _Difference.apply(last.movedim(in_dims[0], 0), jumps), 0
-
-
-class _Divergence(torch.autograd.Function):
-    """The adjoint of `_Difference`: numbers of all facets of a cell, with signs, summed."""
-
-    @staticmethod
-    def forward(flow: Tensor, jumps: _Jumps) -> Tensor:
-        columns = flow.reshape(-1, flow.shape[-1]).T.contiguous()
-        found: Tensor = jumps.back.to(flow.dtype) @ columns
-        return found.T.reshape(*flow.shape[:-1], -1)
+    def forward(x: Tensor, jumps: _Jumps, adjoint: bool) -> Tensor:
+        if adjoint:
+            columns = x.reshape(-1, x.shape[-1]).T.contiguous()
+            summed: Tensor = jumps.back.to(x.dtype) @ columns
+            return summed.T.reshape(*x.shape[:-1], -1)
+        found = x.index_select(-1, jumps.owner)
+        return found.sub_(x.index_select(-1, jumps.neighbour))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
-        _, ctx.jumps = inputs
+        _, ctx.jumps, ctx.adjoint = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Difference.apply(grad, ctx.jumps), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Difference.apply(grad, ctx.jumps, not ctx.adjoint), None, None
 
     @staticmethod
     @nested
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        found: Tensor = _Divergence.apply(tangent, ctx.jumps)
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        found: Tensor = _Difference.apply(tangent, ctx.jumps, ctx.adjoint)
         return found
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], flow: Tensor, jumps: _Jumps) -> Any:
+    def vmap(
+        info: Any, in_dims: tuple[int, None, None], x: Tensor, jumps: _Jumps, adjoint: bool
+    ) -> Any:
         del info
-        return _Divergence.apply(flow.movedim(in_dims[0], 0), jumps), 0
+        return _Difference.apply(x.movedim(in_dims[0], 0), jumps, adjoint), 0
 
 
 def _jumps(place: Place) -> _Jumps:
