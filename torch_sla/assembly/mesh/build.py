@@ -150,7 +150,10 @@ def _numpy(array: Array) -> npt.NDArray[np.generic]:
 
 def _find(name: str, vertices: Array, facets: Facets, n: int) -> Ints:
     """Numbers of the facets with given vertices."""
-    rows = np.array(_numpy(vertices), dtype=np.int64)
+    given = _numpy(vertices)
+    if given.size and given.dtype.kind not in "iu":
+        raise MeshError(f"facet_tags: {name!r} has dtype {given.dtype}; point indices are integers")
+    rows = np.array(given, dtype=np.int64)
     width = facets.vertices.shape[1]
     if rows.ndim != 2 or rows.shape[1] != width:
         raise MeshError(
