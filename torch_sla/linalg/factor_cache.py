@@ -302,7 +302,7 @@ def cache_counters() -> dict[str, int]:
 def clear_factor_cache() -> None:
     """Forget all analyses and factors; live graphs make theirs again when they need them.
 
-    The memory that past factors left for the next ones goes back to the system.
+    The memory that past factors, hierarchies and solutions left for the next ones goes back to the system.
     """
     symbolics.clear()
     numerics.clear()
