@@ -266,7 +266,7 @@ def memory_share(share: float, place: str = "cpu") -> int:
 
 
 symbolics = FactorCache(memory_share(0.05))
-numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.0025))
+numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.001))
 memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
