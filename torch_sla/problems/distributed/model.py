@@ -355,7 +355,8 @@ class SharedModel:
         own = u[places].square().sum()
         count = torch.full_like(own, places.numel())
         total, n = self.comm.reduce(torch.stack([own, count]))
-        return (total / n.clamp(min=1.0)).sqrt()
+        size: Tensor = (total / n.clamp(min=1.0)).sqrt()
+        return size
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Fix what a linear problem leaves open, as `Model.finished` does."""
