@@ -40,6 +40,7 @@ from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
 from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
+from torch_sla.problems.lowering.compiled import contradiction
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
@@ -286,11 +287,10 @@ class SharedModel:
         def make(share: Share, at: Scene) -> Tensor:
             values = share.rows.given_values(at)
             a, b = values.detach().index_select(0, share.again.flatten()).chunk(2)
-            if len(a) and float((a - b).abs().max()) > 1e-8 * float(values.detach().abs().max()):
-                raise ArgumentError(
-                    "boundary: values given at nodes that repeat each other contradict each other by "
-                    f"{float((a - b).abs().max()):.3g}"
-                )
+            if len(a):
+                gap = float((a - b).abs().max())
+                if gap > 1e-8 * float(values.detach().abs().max()):
+                    raise ArgumentError(contradiction(gap))
             return values.index_select(0, share.given)
 
         return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
