@@ -14,14 +14,15 @@ from torch import Tensor
 from torch_sla.linalg.kernels import tables as kernels
 from torch_sla.problems.expression import Expression, Product, products_of
 from torch_sla.problems.lowering.members import LevelSites, Members, PartedLaw, PointSlice
+from torch_sla.problems.lowering.names import Names
 from torch_sla.problems.lowering.phases import plain_names
-from torch_sla.problems.lowering.scene import Names, Scene
 from torch_sla.problems.lowering.selection import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from torch_sla.problems.lowering.scene import Levels
+    from torch_sla.problems.lowering.geometry import Levels
+    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
 
 __all__ = ["Tabled", "TabledLaw"]
