@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import torch_sla as sla
-from tests.helpers.shared_problems import TIGHT
+from tests.helpers.shared.values import TIGHT
 from torch_sla import distribute
 from torch_sla.errors import ArgumentError, SpecError
 

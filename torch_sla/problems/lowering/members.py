@@ -16,8 +16,9 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Expression, Program, Ranked, separated
 from torch_sla.problems.expression.nodes import Binary, Call, Name, Node, Number
 from torch_sla.problems.lowering.affine import batched
+from torch_sla.problems.lowering.names import Names
 from torch_sla.problems.lowering.phases import plain_names
-from torch_sla.problems.lowering.scene import Names, Scene
+from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Sites
 from torch_sla.problems.specs.value import Formula, Parameter, leaves
@@ -25,7 +26,7 @@ from torch_sla.problems.specs.value import Formula, Parameter, leaves
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from torch_sla.problems.lowering.scene import Levels
+    from torch_sla.problems.lowering.geometry import Levels
 
 __all__ = ["Members", "PartedLaw"]
 
