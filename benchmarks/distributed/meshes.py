@@ -84,9 +84,13 @@ def main() -> None:
         sizes = torch.tensor([cut, kept, solved], dtype=torch.float64) / 1e6
         each = torch.stack(shared.comm.gather(sizes[None])).reshape(-1, 3).tolist()
         if ranks.first:
-            print(f"{n} unknowns, {shared.comm.world} processes, total {float(found['total']):.12g}")
+            print(
+                f"{n} unknowns, {shared.comm.world} processes, total {float(found['total']):.12g}"
+            )
             for rank, (cut, kept, solved) in enumerate(each):
-                print(f"  {rank}: cut {cut:.0f} MB, kept {kept:.0f}, solved {solved:.0f}", flush=True)
+                print(
+                    f"  {rank}: cut {cut:.0f} MB, kept {kept:.0f}, solved {solved:.0f}", flush=True
+                )
 
 
 if __name__ == "__main__":

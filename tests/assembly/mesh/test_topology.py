@@ -73,7 +73,7 @@ def test_rows_in_runs_have_the_numbers_of_one_go(monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_is_found_in_runs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topology, "_RUN", 8)
     corners = np.array([[0.0, 0], [1, 0], [0, 1]])
-    apart = np.concatenate([corners + [2 * k, 0] for k in range(10)])
+    apart = np.concatenate([corners + np.array([2.0 * k, 0.0]) for k in range(10)])
     cells = np.arange(30).reshape(10, 3)
     with pytest.raises(MeshError, match=r"cells 7 and 10 lie on the same side .*\(3 such facets"):
         trusted_mesh(apart, np.concatenate([cells, cells[7:8]]), "triangle", {}, {})

@@ -66,7 +66,9 @@ def test_the_blocks_are_inverted() -> None:
     assert len(ties.rows) == 4 * len(np.arange(1, 7, 3)) ** 3
     expected = r / torch.from_numpy(A.diagonal())[:, None]
     for group in ties.rows.reshape(-1, 4).tolist():
-        expected[group] = torch.from_numpy(np.linalg.solve(A[group][:, group].toarray(), r[group].numpy()))
+        expected[group] = torch.from_numpy(
+            np.linalg.solve(A[group][:, group].toarray(), r[group].numpy())
+        )
     found = smoother(D)._divided(r)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -84,7 +86,9 @@ def test_what_is_smoothed_is_the_adjoint_of_its_adjoint(parts: int) -> None:
 def test_groups_stay_small_and_within_parts() -> None:
     # A chain in which each row is tied to the next one.
     n = 100
-    A = sp.diags_array([np.full(n - 1, -0.999), np.full(n, 1.2), np.full(n - 1, -0.999)], offsets=[-1, 0, 1])
+    A = sp.diags_array(
+        [np.full(n - 1, -0.999), np.full(n, 1.2), np.full(n - 1, -0.999)], offsets=[-1, 0, 1]
+    )
     for parts in (1, 3):
         D = in_parts(sp.csr_array(A), parts)
         ties = Ties.of(D.sharding, D.slot_values())

@@ -233,9 +233,7 @@ def _collect(
     return every[kept], {k: np.unique(position[np.concatenate(v)]) for k, v in groups.items()}
 
 
-def _flatten(
-    path: Path, points: npt.NDArray[Any], used: Ints, dim: int
-) -> npt.NDArray[np.float64]:
+def _flatten(path: Path, points: npt.NDArray[Any], used: Ints, dim: int) -> npt.NDArray[np.float64]:
     """Take the points that are used, without coordinates beyond the dimension of the cells, which must be constant."""
     xs = np.asarray(points, dtype=np.float64)
     if xs.shape[1] < dim:

@@ -31,7 +31,6 @@ Ints = npt.NDArray[np.int64]
 _RUN, _MOST_RUNS = 1 << 17, 64  # rows that are sorted at a time, and how often at most
 
 
-
 def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
     """Give the distinct rows of an integer array numbers.
 
@@ -186,7 +185,7 @@ def all_facets(
             found.append(run)
         else:
             chosen = keep(run)
-            found.append(Facets(*(x[chosen] for x in run[:-1]), run.overlapping))
+            found.append(Facets._make([*(x[chosen] for x in run[:-1]), run.overlapping]))
     return found[0] if len(found) == 1 else Facets(*map(np.concatenate, zip(*found, strict=True)))
 
 

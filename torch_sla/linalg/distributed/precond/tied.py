@@ -1,10 +1,10 @@
 """Rows that values tie together: a smoother inverts each small group of them as one block.
 
-Rows i and j are tied where ``min(|a_ij|, |a_ji|)² >= 0.55 |a_ii a_jj|``. A flat tetrahedron brings one stiff condition on
-its four corners: all of its couplings are that strong, whatever their signs. Three of the four ways in which the corners
-can move meet no stiffness, and a smoother that knows the rows one by one shortens every step there by the factor of the
-stiffness; the coarse levels see one of the three. Neighbours on a regular grid reach a quarter, along a stretched one and
-at its free ends a half. The compiled smoothers of one process have the same rule.
+Rows i and j are tied where ``min(|a_ij|, |a_ji|)² >= 0.55 |a_ii a_jj|``. A flat tetrahedron brings one stiff condition
+on its four corners: all of its couplings are that strong, whatever their signs. Three of the four ways in which the
+corners can move meet no stiffness, and a smoother that knows the rows one by one shortens every step there by the
+factor of the stiffness; the coarse levels see one of the three. Neighbours on a regular grid reach a quarter, along a
+stretched one and at its free ends a half. The compiled smoothers of one process have the same rule.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
 
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.sparse import expand_rows
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from torch_sla.linalg.distributed.sharding import Sharding
@@ -105,11 +104,14 @@ def _pairs(A: Sharding, values: Tensor) -> tuple[Tensor, Tensor]:
     return i[both], j[both]
 
 
-def _groups(ends: np.ndarray, n: int) -> Tensor:
-    """Number the groups of `n` rows that pairs, first ends and then second ones, tie; none is too large."""
+def _groups(ends: npt.NDArray[np.int64], n: int) -> Tensor:
+    """Return the group of each of `n` rows that pairs tie, first ends and then second ones; none is too large."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
+
     i, j = ends.reshape(2, -1)
     graph = csr_array((np.ones(len(i), np.int8), (i, j)), (n, n))
-    count, component = connected_components(graph, directed=False)
+    _, component = connected_components(graph, directed=False)
     if np.bincount(component).max() > _MOST:
         # Cut along rows in an order in which those that are tied are near each other.
         order = reverse_cuthill_mckee(graph, symmetric_mode=True)
@@ -125,8 +127,7 @@ def _groups(ends: np.ndarray, n: int) -> Tensor:
 
 def _blocks(A: Sharding, values: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Return the block of each group ``[groups, most, most]``, ones on the diagonal beyond it, and its size."""
-    pattern, n = A.pattern, A.rows.n_held
-    size = torch.bincount(group)
+    pattern, size = A.pattern, torch.bincount(group)
     place = torch.arange(len(rows), device=rows.device) - (size.cumsum(0) - size)[group]
     number = torch.full((pattern.shape[1],), -1, dtype=torch.int64, device=rows.device)
     number[rows] = torch.arange(len(rows), device=rows.device)
