@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["SEED", "check_residuals", "fix_phase", "leading_rows", "start"]
+__all__ = ["SEED", "check_residuals", "fix_phase", "leading_rows", "start", "within_reach"]
 
 SEED = 88172645463325252
 """Of every random start of the library."""
@@ -63,3 +63,18 @@ def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> N
             f"the residual of {what} is above {tol:.1e}",
             residual=worst,
         )
+
+
+def within_reach(w: Tensor, beyond: Tensor, radius: Tensor) -> Tensor:
+    """Return `beyond` ``[j]``, each moved by up to its `radius` towards the nearest of `w`.
+
+    A pair with a residual of that size has an eigenvalue in that reach, and it may be that one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> within_reach(torch.tensor([1.0, 2.0]), torch.tensor([2.5, 9.0]), torch.tensor([0.75, 1.0]))
+    tensor([2., 8.])
+    """
+    near = w[(beyond.unsqueeze(1) - w).abs().argmin(1)]
+    return beyond - torch.clamp(beyond - near, -radius, radius)

@@ -28,8 +28,8 @@ from torch_sla.linalg.eigen.operators import (
     shifted,
     solver_of,
 )
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
-from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -108,7 +108,6 @@ def eigs(
     [2.0, -2.0]
     """
     refuse_vmap(A.values, "eigenvalues")
-    require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
@@ -130,10 +129,11 @@ def eigs(
         masses = list(spread)
     problem = _Problem(pattern, k, which, sigma, tol, maxiter)
     pairs = [general_eigenpairs(v, m, problem) for v, m in zip(members, masses, strict=True)]
-    w = torch.stack([pair[0] for pair in pairs]).reshape(*A.batch_shape, k)
+    found = A.dtype.to_complex()
+    w = stacked(A, [pair[0] for pair in pairs], k, dtype=found)
     if not return_eigenvectors:
         return w
-    return w, torch.stack([pair[1] for pair in pairs]).reshape(*A.batch_shape, n, k)
+    return w, stacked(A, [pair[1] for pair in pairs], n, k, dtype=found)
 
 
 def _together(A: SparseTensor, M: SparseTensor) -> tuple[Pattern, Tensor, Tensor]:

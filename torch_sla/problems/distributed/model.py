@@ -40,6 +40,7 @@ from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
 from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
+from torch_sla.problems.lowering.compiled import contradiction
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
@@ -286,11 +287,10 @@ class SharedModel:
         def make(share: Share, at: Scene) -> Tensor:
             values = share.rows.given_values(at)
             a, b = values.detach().index_select(0, share.again.flatten()).chunk(2)
-            if len(a) and float((a - b).abs().max()) > 1e-8 * float(values.detach().abs().max()):
-                raise ArgumentError(
-                    "boundary: values given at nodes that repeat each other contradict each other by "
-                    f"{float((a - b).abs().max()):.3g}"
-                )
+            if len(a):
+                gap = float((a - b).abs().max())
+                if gap > 1e-8 * float(values.detach().abs().max()):
+                    raise ArgumentError(contradiction(gap))
             return values.index_select(0, share.given)
 
         return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
@@ -350,8 +350,12 @@ class SharedModel:
         return self._space.norm(u.unsqueeze(1)).squeeze(-1)
 
     def rms(self, u: Tensor) -> Tensor:
-        """Return the root mean square over all parts."""
-        size: Tensor = self.norm(u) / max(self.division.layout.n, 1) ** 0.5
+        """Return the root mean square of the first unknown over all parts, as `Model.rms`."""
+        places = next(iter(self.division.shown.values()))[1]
+        own = u[places].square().sum()
+        count = torch.full_like(own, places.numel())
+        total, n = self.comm.reduce(torch.stack([own, count]))
+        size: Tensor = (total / n.clamp(min=1.0)).sqrt()
         return size
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
@@ -417,10 +421,11 @@ class SharedModel:
         memory: object = None,
         known: object = None,
         complement: Callable[[], Tensor] | None = None,
+        inertia: Callable[[], Tensor] | None = None,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
-        solver = self._solver(values, definite, complement, throw=throw, rtol=rtol)
+        solver = self._solver(values, definite, complement, inertia, throw=throw, rtol=rtol)
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
@@ -433,6 +438,7 @@ class SharedModel:
         values: Tensor,
         definite: bool | None,
         complement: Callable[[], Tensor] | None,
+        inertia: Callable[[], Tensor] | None,
         *,
         throw: bool,
         rtol: float | None,
@@ -444,7 +450,8 @@ class SharedModel:
         if key not in self._solvers:
             while len(self._solvers) >= _KEPT:
                 del self._solvers[next(iter(self._solvers))]
-            made = self._made(values.detach(), definite, complement, throw=throw, rtol=rtol)
+            at_rest = values.detach()
+            made = self._made(at_rest, definite, complement, inertia, throw=throw, rtol=rtol)
             self._solvers[key] = made
         return self._solvers[key]
 
@@ -453,6 +460,7 @@ class SharedModel:
         values: Tensor,
         definite: bool | None,
         complement: Callable[[], Tensor] | None,
+        inertia: Callable[[], Tensor] | None,
         *,
         throw: bool,
         rtol: float | None,
@@ -463,7 +471,10 @@ class SharedModel:
         preconditioner: Any = asked.preconditioner
         if complement is not None and preconditioner in ("auto", "schur"):
             preconditioner = PartSchur(
-                self.level > 0, dual=PartChebyshev(), complement=complement()
+                self.level > 0,
+                dual=PartChebyshev(),
+                complement=complement(),
+                inertia=None if inertia is None else inertia(),
             )
         null = None
         if self.division.surrounded and not self.division.levelled:
