@@ -7,6 +7,7 @@ importing torch is paid for once.
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import tempfile
@@ -41,6 +42,7 @@ def _unpacked(data: bytes) -> Any:
 
 def _work(rank: int, world: int, store: str, pipe: Connection) -> None:
     """Run programs until told to stop."""
+    faulthandler.enable()
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(
@@ -99,7 +101,15 @@ class Ranks:
             if not pipe.poll(2 * _PATIENCE.total_seconds()):
                 self.stop()
                 raise TimeoutError(f"rank {rank} of {size} did not answer")
-            answers.append(_unpacked(pipe.recv_bytes()))
+            try:
+                answers.append(_unpacked(pipe.recv_bytes()))
+            except EOFError:
+                self._processes[rank].join()
+                code = self._processes[rank].exitcode
+                self.stop()
+                raise AssertionError(
+                    f"rank {rank} of {size} died with exit code {code}; its stack is in its output"
+                ) from None
         failures = [text for fine, text in answers if not fine]
         if failures:
             self.stop()

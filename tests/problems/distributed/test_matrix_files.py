@@ -51,17 +51,14 @@ def problem(folder: str, kind: str) -> sla.Problem:
 KINDS = ("npz", "mtx", "eigen")
 
 
-def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int, int]]:
-    """Solve; and tell how many entries each process read and kept, and how much memory its arrays took at most."""
+def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int]]:
+    """Solve; and tell how many entries each process read and kept."""
     found = []
     for kind in KINDS:
         read = []
 
         def counted(*arguments: Any, read: list[int] = read) -> Slice:
-            tracemalloc.start()
             taken = matrix_slice(*arguments)
-            read.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
             read.append(taken.nnz[0])
             return taken
 
@@ -77,9 +74,9 @@ def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int, int]]:
         again = d.solve()  # from what was read
         value = solution.eigenvalues if kind == "eigen" else solution["some"]
         assert torch.equal(value, again.eigenvalues if kind == "eigen" else again["some"])
-        assert len(read) == (4 if kind == "eigen" else 2)
+        assert len(read) == (2 if kind == "eigen" else 1)
         D = d.lowered.in_parts(d.spec.matrix, None, {}, "matrix")
-        found.append((value, read[1], D.sharding.pattern.nnz, read[0]))
+        found.append((value, read[0], D.sharding.pattern.nnz))
     return found
 
 
@@ -91,16 +88,26 @@ def test_shares_of_files(ranks: Ranks, tmp_path: Path) -> None:
     for kind in KINDS:
         s = problem(str(tmp_path), kind).solve()
         alone.append(s.eigenvalues if kind == "eigen" else s["some"])
-    (one,) = ranks.run(1, shares, str(tmp_path))
     for found in ranks.run(3, shares, str(tmp_path)):
-        for kind, (value, read, kept, most), wanted, (*_, all_of_it) in zip(
-            KINDS, found, alone, one, strict=True
-        ):
+        for (value, read, kept), wanted in zip(found, alone, strict=True):
             torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-10)
             assert 0.3 * nnz < read < 0.37 * nnz
             assert 0.3 * nnz < kept < 0.37 * nnz
-            if kind == "mtx":  # of archives so little is mostly what opening them takes
-                assert most < 0.5 * all_of_it
+
+
+def test_a_share_of_a_file_takes_its_share_of_the_memory(tmp_path: Path) -> None:
+    written(tmp_path)
+
+    def most(*share: int) -> int:
+        # Not on the ranks: tracing dies beside threads that enter Python, as those of gloo do (cpython #128679).
+        tracemalloc.start()
+        matrix_slice(tmp_path / "K.mtx", *share)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    whole = most(0, 1, 1)
+    assert all(most(part, part + 1, 3) < 0.5 * whole for part in range(3))
 
 
 def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> None:

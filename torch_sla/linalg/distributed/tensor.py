@@ -1,7 +1,7 @@
 """`DSparseTensor`: a square sparse matrix whose rows are owned by parts.
 
-The class holds what it is made of; what it can do in common with other matrices is in the files beside it. Most of the
-length are the four ways to make one, whose arguments are described where people look for them.
+The class holds what it is made of; what it can do in common with other matrices is in the files beside it, and how
+entries become what a process holds in `entries`.
 """
 
 from __future__ import annotations
@@ -13,30 +13,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed import nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.entries import Entries, cut, put_together, whole_nodes
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
-from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.part import DSparseMatrix
-from torch_sla.linalg.distributed.partition import choose_parts
-from torch_sla.linalg.distributed.pieces import (
-    Directory,
-    Moved,
-    entry_halo,
-    layout_of_owned,
-    place_of,
-)
-from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.sparse import fingerprint
-from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch_sla.linalg.distributed.layout import Layout
+    from torch_sla.linalg.distributed.pieces import Moved
+    from torch_sla.linalg.distributed.sharding import Sharding
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["DSparseTensor"]
@@ -100,53 +92,13 @@ class DSparseTensor:
         partition_ids: Tensor | None = None,
         near_nullspace: Tensor | None = None,
     ) -> None:
-        comm = InProcess(num_partitions)
-        self._from_whole(
-            comm, values, row, col, shape, coords, partition_method, partition_ids, device
-        )
+        entries = Entries(values, row, col, shape, device)
+        held = cut(InProcess(num_partitions), entries, coords, partition_method, partition_ids)
+        self._set(*held)
         if near_nullspace is not None:
             self.near_nullspace = self._split_vectors(near_nullspace)
         if verbose:
             self._log()
-
-    def _from_whole(
-        self,
-        comm: Communicator,
-        values: Tensor,
-        row: Tensor,
-        col: Tensor,
-        shape: tuple[int, ...],
-        coords: Tensor | None,
-        method: str,
-        part: Tensor | None,
-        device: torch.device | str | None,
-    ) -> None:
-        """Take what this process holds of a matrix that every process has whole."""
-        if device is not None:
-            values, row, col = (t.to(device) for t in (values, row, col))
-        n = _agreed(comm, values, row, col, shape)
-        comm.agree({"shape": tuple(shape), "entries": len(values), "dtype": values.dtype})
-        if part is None:
-            first = comm.rank == 0
-            part = (
-                choose_parts(row, col, n, comm.parts, coords=coords, method=method)
-                if first
-                else torch.empty(n, dtype=torch.int64, device=row.device)
-            )
-            # One process decides: the others need not come to the same cut by themselves.
-            part = comm.broadcast(part)
-        elif part.shape != (n,):
-            raise ArgumentError(f"`partition_ids` must be [{n}], got {list(part.shape)}")
-        part = physical(part).long().to(row.device)
-        layout, place = Layout.of_parts(comm, part)
-        if not comm.alone:
-            owner = part.index_select(0, physical(row))
-            mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
-            values, row, col = values[mine], row[mine], col[mine]
-        place = place.to(layout.index)
-        rows, cols = (place.index_select(0, physical(t)) for t in (row, col))
-        sharding = Sharding(layout, layout, rows, cols)
-        self._set(sharding, values, None)
 
     def _set(self, sharding: Sharding, values: Tensor, moved: Moved | None) -> None:
         self.sharding, self._values, self._moved = sharding, values, moved
@@ -176,30 +128,8 @@ class DSparseTensor:
         Unknowns of a node stay together, too, where coordinates of nodes travel with the matrix; their rigid motions
         are its near-nullspace then.
         """
-        if A.is_batched:
-            raise ArgumentError("a matrix in parts has no batch; take one member")
-        known = A.declared
-        pattern, values = A.flat_slots() if A.is_block else (A.pattern, A.values)
-        n, x = int(A.flat_shape[0]), known.coordinates
-        edge = A.pattern.block[0] if A.is_block else 1
-        if edge == 1 and x is not None and 1 < x.shape[-1] == n // max(len(x), 1):
-            edge = x.shape[-1]
-        options.setdefault("near_nullspace", chosen_near_nullspace(None, known, n))
-        if edge == 1 or (x is not None and len(x) * edge == n):
-            options.setdefault("coords", x)
-        if edge > 1 and options.get("partition_ids") is None:
-            rows, cols = A.row_indices, A.col_indices
-            if not A.is_block:
-                rows, cols = (torch.div(t, edge, rounding_mode="floor") for t in (rows, cols))
-            where = options.pop("coords", None)
-            part = choose_parts(
-                *(rows, cols, n // edge, num_partitions),
-                coords=where if where is None or len(where) != n else where[::edge],
-                method=options.pop("partition_method", "auto"),
-            )
-            options["partition_ids"] = part.repeat_interleave(edge)
-        row, col = (pattern.row, pattern.col) if A.is_block else (A.row_indices, A.col_indices)
-        return cls(values, row, col, (n, n), num_partitions, **options)
+        values, row, col, options = whole_nodes(A, num_partitions, options)
+        return cls(values, row, col, A.flat_shape, num_partitions, **options)
 
     @classmethod
     def from_device_mesh(
@@ -240,10 +170,9 @@ class DSparseTensor:
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh, num_partitions)
+        entries = Entries(values, row, col, shape, device)
         out = cls.__new__(cls)
-        out._from_whole(
-            comm, values, row, col, shape, coords, partition_method, partition_ids, device
-        )
+        out._set(*cut(comm, entries, coords, partition_method, partition_ids))
         if near_nullspace is not None:
             out.near_nullspace = near_nullspace[out.sharding.rows.names]
         if verbose:
@@ -309,25 +238,10 @@ class DSparseTensor:
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh)
-        n = _agreed(comm, values, row, col, shape)
-        comm.agree({"shape": tuple(shape), "dtype": values.dtype})
-        groups = [owned] if isinstance(owned, Tensor) else list(owned)
-        if len(groups) != len(comm.held):
-            raise ArgumentError(
-                f"`owned` must list rows for {len(comm.held)} parts, got {len(groups)}"
-            )
-        layout, directory = layout_of_owned(comm, [physical(g) for g in groups], n)
         out = cls.__new__(cls)
-        out._place(layout, directory, values, physical(row), physical(col))
+        out._set(*put_together(comm, Entries(values, row, col, shape), owned))
         out.near_nullspace = near_nullspace
         return out
-
-    def _place(
-        self, layout: Layout, place: Tensor | Directory, values: Tensor, row: Tensor, col: Tensor
-    ) -> None:
-        entries = [place_of(row, place), place_of(col, place)]
-        halo, entries = entry_halo(layout.comm, layout.owner(entries[0]), entries)
-        self._set(Sharding.taking(layout, layout, entries), values, halo)
 
     def _log(self) -> None:
         logging.getLogger("torch_sla").info(
@@ -489,36 +403,3 @@ class DSparseTensor:
     eigs = spectra.eigs
     svd = spectra.svd
     nonlinear_solve = nonlinear.nonlinear_solve
-
-
-def _agreed(
-    comm: Communicator, values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]
-) -> int:
-    """Check the entries of every process, on every process."""
-    device = values.device if isinstance(values, Tensor) else "cpu"
-    return everywhere(comm, device, lambda: (_checked(values, row, col, shape), ()))[0]
-
-
-def _checked(values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...]) -> int:
-    if not isinstance(values, Tensor) or not (values.is_floating_point() or values.is_complex()):
-        what = values.dtype if isinstance(values, Tensor) else type(values).__name__
-        raise DTypeError(f"`values` must be a floating point or complex tensor, got {what}")
-    for name, index in (("row", row), ("col", col)):
-        if not isinstance(index, Tensor):
-            raise ArgumentError(f"`{name}` must be a tensor, got {type(index).__name__}")
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise ArgumentError(f"`shape` of a matrix in parts must be (n, n), got {tuple(shape)}")
-    n = int(shape[0])
-    if values.ndim != 1 or values.shape != row.shape or row.shape != col.shape:
-        raise ArgumentError(
-            f"`values`, `row` and `col` must be vectors of one length, got {list(values.shape)}, "
-            f"{list(row.shape)}, {list(col.shape)}"
-        )
-    for name, index in (("row", row), ("col", col)):
-        if index.dtype not in (torch.int32, torch.int64):
-            raise ArgumentError(f"`{name}` must be int32 or int64, got {index.dtype}")
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
-            raise ArgumentError(
-                f"`{name}` must lie in [0, {n}), got {int(index.min())} to {int(index.max())}"
-            )
-    return n

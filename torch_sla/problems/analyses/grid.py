@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,80 +11,32 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.constraints import DirichletConstraint
-from torch_sla.errors import ArgumentError, SolveError, SpecError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import lanes
 from torch_sla.linalg.known import Known
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.analyses.explicit import critical_step, lumped_mass
+from torch_sla.problems.analyses.now import Now
+from torch_sla.problems.analyses.rates import rates
+from torch_sla.problems.analyses.step_equation import StepEquation
 from torch_sla.problems.lowering.affine import is_plain
 from torch_sla.problems.lowering.damping import undeformed
-from torch_sla.problems.lowering.newton import Equation
-from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.phases import phases_of, together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.analyses.series import Damping, Series
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.newton import _State
     from torch_sla.problems.lowering.scene import Scene
 
 __all__ = ["TimeGrid"]
 
 # Constrained matrices that are kept, of steps of different lengths.
 _KEPT = 6
-
-
-class Now:
-    """Everything about one time, made when it is asked for, recorded for gradients if this was.
-
-    Parameters
-    ----------
-    grid
-        Of what.
-    t
-        When.
-    """
-
-    def __init__(self, grid: TimeGrid, t: float) -> None:
-        self._grid, self._t, self._recorded = grid, t, torch.is_grad_enabled()
-
-    @cached_property
-    def scene(self) -> Scene:
-        """All values."""
-        with torch.set_grad_enabled(self._recorded):
-            return self._grid.scene(self._t)
-
-    @cached_property
-    def numbers(self) -> Sequence[Tensor]:
-        """Those of its phases; none where loads are not made of phases."""
-        phases = self._grid.phases
-        if phases is None or not phases.parts:
-            return ()
-        with torch.set_grad_enabled(self._recorded):
-            return phases.numbers(self.scene)
-
-    @cached_property
-    def operator(self) -> Operator:
-        """Matrix and load before constraints."""
-        grid, model = self._grid, self._grid.model
-        with torch.set_grad_enabled(self._recorded):
-            if model.timed_matrix:
-                return model.loaded(self.scene)
-            known = "F" in grid.fixed
-            load = together(grid.pieces("F"), self.numbers) if known else model.loads(self.scene)
-            return Operator(grid.fixed["K"], load, *grid.flags)
-
-    @cached_property
-    def g(self) -> Tensor:
-        """Given values."""
-        grid = self._grid
-        with torch.set_grad_enabled(self._recorded):
-            known = "g" in grid.fixed
-            return together(grid.pieces("g"), self.numbers) if known else grid.sides(self.scene)
 
 
 class _Whole(NamedTuple):
@@ -137,7 +89,7 @@ class TimeGrid:
         self._rtol = max(share, floor)
         first = self.scene(0.0)
         operator = model.loaded(first)
-        self.flags = (operator.definite, operator.symmetric)
+        self.flags, self._complement = operator.flags, operator.complement
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
         self.fixed: dict[str, Tensor] = {"M": model.mass(first)}
         # Loads and given values that change are sums of fixed ones, where the laws let them be.
@@ -154,7 +106,7 @@ class TimeGrid:
             K = undeformed(model, first, operator)
             self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
         if lumped:
-            self.fixed["lumped"] = self._lump()
+            self.fixed["lumped"] = lumped_mass(model, self.fixed["M"])
         self._now: dict[float, Now] = {}
         self._whole: dict[tuple[float, float], _Whole] = {}
 
@@ -277,6 +229,8 @@ class TimeGrid:
             values,
             self._load(push if b is None else push + b, v, known),
             *flags,
+            complement=now.operator.complement if model.timed_matrix else self._complement,
+            inertia=partial(self._inertia, factors),
             rtol=self._rtol,
             start=start,
             repeats=self._steps,
@@ -319,6 +273,11 @@ class TimeGrid:
         whole = c * M if alpha is None else (c + d * alpha)[..., None] * M
         drag = self.fixed.get("stiffness damping")
         return whole if drag is None else whole + d * drag
+
+    @torch.no_grad()
+    def _inertia(self, factors: tuple[float, float]) -> Tensor:
+        """Return ``c M + d C``, constrained."""
+        return self._held(self._moving(factors))
 
     @cached_property
     def _plain(self) -> bool:
@@ -363,7 +322,7 @@ class TimeGrid:
         self, now: Now, t: float, factors: tuple[float, float], b: Tensor, guess: Tensor
     ) -> Tensor:
         constraint = self.model.compiled.constraint
-        equation = _Step(self.model, now.scene, self._moving(factors), b)
+        equation = StepEquation(self.model, now.scene, self._moving(factors), b)
         u_hat = implicit_solve(equation, constraint.restrict(guess.detach()), equation.leaves)
         if not equation.info.converged:
             raise SolveError(
@@ -421,25 +380,10 @@ class TimeGrid:
         known = "g" in self.fixed
         if not self.model.timed or not self.model.prescribes or (known and "g 1" not in self.fixed):
             return None
-        end, room = self.series.end, 1.0 + 1e-9
+        end = self.series.end
         if self.series.values:
             h = max(h, end / self.series.steps)
-
-        def at(k: float) -> Tensor:
-            return Now(self, min(max(t + k * h, 0.0), end)).g
-
-        first = self.now(t).g
-        if h <= t * room and t + h <= end * room:
-            before, after = at(-1.0), at(1.0)
-            return first, (after - before) / (2.0 * h), (before - 2.0 * first + after) / h**2
-        h = h if 2.0 * h <= end * room else end / 3.0
-        side = 1.0 if t < end / 2.0 else -1.0
-        near, far = at(side), at(2.0 * side)
-        rate = side * (-3.0 * first + 4.0 * near - far) / (2.0 * h)
-        bend = first - 2.0 * near + far
-        if 3.0 * h <= end * room:
-            bend = 2.0 * bend - (near - 2.0 * far + at(3.0 * side))
-        return first, rate, bend / h**2
+        return rates(lambda at: Now(self, at).g, t, h, end, first=self.now(t).g)
 
     def given_velocity(self) -> Tensor:
         """Rate of the given values at the start."""
@@ -450,66 +394,15 @@ class TimeGrid:
         found = self.motion(t, h)
         return torch.zeros_like(self.now(t).g) if found is None else found[2]
 
-    def _lump(self) -> Tensor:
-        """Row sums of the mass, reduced; one where a value is given."""
-        model = self.model
-        if max(u.order for u in model.unknowns) > 1:
-            raise SpecError(
-                "row sums of elements of order 2 are not positive; take order: 1, or an implicit scheme",
-                path="scheme",
-            )
-        rows = model.apply(self.fixed["M"], torch.ones_like(self._zero))
-        reduced = model.compiled.constraint.reduce(rows)
-        without = model.free & ~(reduced.detach() > 0)
-        # Of parts, all raise together.
-        if bool((model.norm(without.to(reduced.dtype)) > 0).any()):
-            what = next(iter(model.inertial), "mass")
-            raise ArgumentError(
-                f"{what}: the explicit scheme divides by the mass at each node, and some have none; give it "
-                "everywhere, or take another scheme"
-            )
-        return torch.where(model.free, reduced, torch.ones_like(reduced))
-
     def check_step(self, u: Tensor, h: float) -> None:
-        """Refuse a step above the critical one of central differences, ``2 / ω`` of the highest frequency."""
-        model, constraint = self.model, self.model.compiled.constraint
+        """Refuse a step above the critical one of central differences."""
+        model, now = self.model, self.now(0.0)
         with torch.no_grad():
-            now = self.now(0.0)
             K = model.tangent(now.scene, now.operator, model.terms(now.scene), u.detach())
-            generator = torch.Generator().manual_seed(1)
-            v = torch.rand(u.shape, generator=generator, dtype=torch.float64).to(u) - 0.5
-            highest = 0.0
-            for _ in range(40):
-                v = constraint.restrict(v)
-                v = v / model.norm(v)[..., None].clamp_min(1e-300)
-                full = constraint.recover(v, torch.zeros_like(now.g))
-                v = constraint.reduce(model.apply(K, full)) / self.fixed["lumped"]
-                highest = float(model.norm(v).max())
-        critical = 2.0 / max(highest, 1e-300) ** 0.5
+            critical = critical_step(model, K, self.fixed["lumped"], u, now.g)
         if h > critical:
             steps = int(np.ceil(self.series.end / critical))
             raise ArgumentError(
                 f"steps: the step {h:.4g} is above the critical one of the explicit scheme, about {critical:.4g}; "
                 f"take at least {steps} steps, or an implicit scheme"
             )
-
-
-class _Step(Equation):
-    """One implicit step of a nonlinear problem: ``(c M + d C) u + R(u) − b = 0``."""
-
-    def __init__(self, model: Model, scene: Scene, moving: Tensor, b: Tensor) -> None:
-        super().__init__(model, scene, throw=True)
-        self._moving, self._b, self.load_steps = moving, b, 1
-
-    @property
-    def leaves(self) -> tuple[Tensor, ...]:
-        """Every tensor the equation depends on, what is known among them."""
-        return (*super().leaves, self._moving, self._b)
-
-    def _state(self, leaves: tuple[Tensor, ...], factor: float = 1.0) -> _State:
-        *rest, moving, b = leaves
-        state = super()._state(tuple(rest), factor)
-        operator = state.operator
-        values, load = operator.values + moving, operator.load + factor * b
-        state.operator = operator._replace(values=values, load=load)
-        return state

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.expression import Expression
+    from torch_sla.problems.lowering.geometry import Geometry
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.scene import Geometry, Scene
+    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["SharedScene", "Verdict", "described", "refuse_second", "shared"]

@@ -15,9 +15,10 @@ from torch_sla.problems.lowering.acting import ActingLaws
 from torch_sla.problems.lowering.compiled import Compiled, Unknown, compiled, structure_key
 from torch_sla.problems.lowering.conditions import check_overlap, given_values, select
 from torch_sla.problems.lowering.device import Placement, about, solver_device, travelling
+from torch_sla.problems.lowering.geometry import Geometry
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
-from torch_sla.problems.lowering.scene import Geometry, Scene
+from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.selection import select_facets
 from torch_sla.problems.specs.arrays import numbers
 

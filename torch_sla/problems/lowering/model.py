@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,12 +14,12 @@ from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
 from torch_sla.problems.lowering.conditions import point_loads, positions
-from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
-from torch_sla.problems.lowering.operators import Assembled, Matrix, Operator
+from torch_sla.problems.lowering.operators import Assembled, Operator
 from torch_sla.problems.lowering.outputs import Taken, check_places
+from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg import SolveInfo
-    from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.lowering.terms import Term
@@ -42,159 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 
-class Model(Frame, ABC):
+class Model(Physics):
     """What `compile` returns: a declaration with its structure, ready for values."""
-
-    # -- what a physics says --------------------------------------------------------------------
-
-    @abstractmethod
-    def matrix(self, scene: Scene) -> Matrix:
-        """Assemble the matrix of what is linear."""
-
-    @abstractmethod
-    def load(self, scene: Scene) -> Tensor:
-        """Assemble the load of what is linear ``[*batch, n]``, without forces at points."""
-
-    definite: bool | None = True
-    """Whether the constrained matrix of sensible values is symmetric positive definite."""
-    symmetric: bool | None = True
-    """Whether the matrix or tangent of sensible values is symmetric."""
-    nonlinear: bool = False
-    """Whether there are `terms`, by structure."""
-
-    def terms(self, scene: Scene) -> list[Term]:
-        """Return the integrals that depend on the solution in another way than linearly."""
-        del scene
-        return []
-
-    load_steps: int = 1
-    """In how many steps the loads of a nonlinear problem are applied."""
-    may_step: bool = False
-    """Whether load steps that fail are cut."""
-    arc_length: bool = False
-    """Whether the path of equilibria is followed, over limit points."""
-    definite_tangent: bool | None = None
-    """Whether the constrained tangent is known to be symmetric positive definite."""
-
-    multipliers: ClassVar[str | None] = None
-    """Name of the field that makes the matrix a saddle point."""
-
-    def complement(self, scene: Scene) -> Tensor:
-        """Assemble what stands for the Schur complement of `multipliers` in a preconditioner ``[nnz]``."""
-        del scene
-        raise SpecError(f"{self.spec.type} has no saddle point")
-
-    surrounded: bool = False
-    """Whether what is given all around leaves a level of `multipliers` open, unless `levelled`."""
-    levelled: bool = False
-    """Whether conditions give that level."""
-
-    @cached_property
-    def level(self) -> Tensor:
-        """The level of `multipliers`: one where they are, zero elsewhere ``[n]``."""
-        one = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
-        if self.multipliers is not None:
-            one[self.numbering.ranges[self.multipliers]] = 1.0
-        return one
-
-    def weights(self, scene: Scene) -> Tensor:
-        """Return the integral of every multiplier ``[*batch, n]``: where a level is open, their sum is zero."""
-        del scene
-        raise SpecError(f"{self.spec.type} leaves no level open")
-
-    def through(self, scene: Scene, u: Tensor) -> Tensor:
-        """Return what leaves the body and what moves at its boundary ``[*batch, 2]``, where it is `surrounded`."""
-        del scene, u
-        raise SpecError(f"nothing flows in {self.spec.type}")
-
-    def refuse_unbalanced(self, through: Tensor) -> None:
-        """Raise where what enters a surrounded body does not leave it."""
-
-    def finished(self, scene: Scene, u: Tensor) -> Tensor:
-        """Fix what a linear problem leaves open: the level of a pressure."""
-        if not self.surrounded:
-            return u
-        self.refuse_unbalanced(self.through(scene, u))
-        if self.levelled:
-            return u
-        weights = self.weights(scene)
-        mean = (weights * u).sum(-1) / (weights * self.level).sum(-1)
-        return u - mean[..., None] * self.level
-
-    def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
-        """Evaluate a quantity of the physics, such as a stress, where the solution is seen."""
-        del scene, sites
-        raise SpecError(f"{name!r} is not known here")
-
-    def measure(self, scene: Scene, sites: Sites) -> Tensor | None:
-        """Return what a length or area element stands for (a thickness); None for 1."""
-        del scene, sites
-        return None
-
-    @abstractmethod
-    def mass(self, scene: Scene) -> Tensor:
-        """Assemble the values of the mass matrix ``[*batch, nnz]``."""
-
-    def counted_from(self, scene: Scene) -> Tensor | None:
-        """Return the eigenvalue that `matrix` holds already, times the mass ``[*batch]``; None for 0."""
-        del scene
-        return None
-
-    def rest(self, scene: Scene) -> float:
-        """Return the norm of what the unknowns are added to before anything is made of them; 0 for nothing."""
-        del scene
-        return 0.0
-
-    def refuse_start(self, scene: Scene, u: Tensor) -> None:
-        """Raise, naming it, where a law makes it impossible to begin at ``u``; called when that has failed."""
-        scene.blaming = True
-        try:
-            self.tangent(scene, self.loaded(scene), self.terms(scene), u)
-        except GradientError as error:
-            where = "where the iteration begins, which start= may change"
-            raise ArgumentError(str(error).replace("at some place", where)) from None
-
-    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
-        """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
-        del scene, u, facets
-        raise SpecError("an outflow has no meaning here")
-
-    def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
-        """Return the work of all loads ``[*batch]``; loads that are terms add theirs."""
-        del scene
-        return (operator.load * u).sum(-1)
-
-    @abstractmethod
-    def energy(self, scene: Scene, u: Tensor) -> Tensor:
-        """Integrate the energy stored in the cells ``[*batch]``."""
-
-    def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
-        """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
-        factor = self.measure(scene, sites)
-        return sites.basis.integrate(value if factor is None else factor * value)
-
-    def geometric(self, scene: Scene, u: Tensor) -> Tensor:
-        """Assemble what the state ``u`` adds to the stiffness of a linear problem ``[*batch, nnz]``."""
-        del scene, u
-        raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
-
-    bracing: ClassVar[tuple[type, ...]] = ()
-    """Conditions that stop every motion of the body they act on, without a given value: exchanges, springs."""
-
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
-        """Return how many motions of a body nothing stops: above 0, its matrix is singular.
-
-        Parameters
-        ----------
-        points
-            Where nodes of the first unknown are ``[n_nodes, dim]``.
-        held
-            Which of their unknowns have a given value.
-        braced
-            Whether a condition of `bracing` acts on the body.
-        """
-        del points, held, braced
-        return 0
 
     @cached_property
     def loose_motions(self) -> int:
@@ -206,8 +53,19 @@ class Model(Frame, ABC):
         """Whether the conditions of this mesh fix the solution."""
         return self.loose_motions == 0
 
-    undetermined: ClassVar[str] = ""
-    """What to say, with the remedy, when it does not."""
+    def refuse_start(self, scene: Scene, u: Tensor) -> None:
+        """Raise, naming it, where a law makes it impossible to begin at ``u``; called when that has failed."""
+        scene.blaming = True
+        try:
+            self.tangent(scene, self.loaded(scene), self.terms(scene), u)
+        except GradientError as error:
+            where = "where the iteration begins, which start= may change"
+            raise ArgumentError(str(error).replace("at some place", where)) from None
+
+    def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
+        """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
+        factor = self.measure(scene, sites)
+        return sites.basis.integrate(value if factor is None else factor * value)
 
     def vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
         """Evaluate a law that is a vector in space ``[*batch, n|1, q|1, dim]``."""
@@ -371,10 +229,11 @@ class Model(Frame, ABC):
         definite: bool | None,
         symmetric: bool | None,
         complement: object = None,
+        inertia: object = None,
         **options: Any,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix ``[*batch, nnz]``; options as for `solve_batch`."""
-        del complement  # of several processes: one takes factors
+        del complement, inertia  # of several processes: one takes factors
         pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
         return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
 
@@ -394,14 +253,6 @@ class Model(Frame, ABC):
         first = self.numbering.part(u, next(iter(self.ranks)))
         size: Tensor = torch.linalg.vector_norm(first, dim=-1) / max(first.shape[-1], 1) ** 0.5
         return size
-
-    coordinates: Tensor | None = None
-    """Where the nodes of a vector field are, for multigrid: its rigid-body modes are nearly free."""
-
-    @property
-    def moving(self) -> Tensor | None:
-        """The same of the first field, others may follow it."""
-        return self.coordinates
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""

@@ -11,8 +11,8 @@ from torch_sla.problems.lowering.sites import Fields, Sites
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.problems.lowering.geometry import Geometry
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.scene import Geometry
 
 __all__ = ["PointSites"]
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.geometry import Geometry
 from torch_sla.problems.lowering.interpolated import on_grid, tabulated
+from torch_sla.problems.lowering.names import Names
 from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
-from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.lowering.slopes import Watch
 from torch_sla.problems.specs.value import (
@@ -29,97 +28,13 @@ from torch_sla.problems.specs.value import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch_sla.assembly import Basis, Field
     from torch_sla.problems.expression import Expression
     from torch_sla.problems.lowering.model import Model
 
-__all__ = ["Geometry", "Levels", "Names", "Scene"]
-
-_SAMPLE = 4096
-"""Of numbers, which tells whether many of them are the same."""
-
-
-class Levels(NamedTuple):
-    """The values that numbers ``[n]`` have, each once, and which of them each number is."""
-
-    values: Tensor
-    which: Tensor
-
-
-def levels_of(x: Tensor) -> Levels | None:
-    """Return the levels of numbers ``[n]``; None where there is not one of them for eight numbers."""
-    some = x[:: max(1, len(x) // _SAMPLE)]
-    if 2 * len(some.unique()) > len(some):
-        return None
-    # NumPy sorts four times faster.
-    values, index = np.unique(x.cpu().numpy(), return_inverse=True)
-    if 8 * len(values) > len(x):
-        return None
-    return Levels(torch.from_numpy(values), torch.from_numpy(index).int())
-
-
-class Geometry:
-    """Bases on one set of coordinates, made when asked for.
-
-    Parameters
-    ----------
-    model
-        Whose mesh and element.
-    points
-        Coordinates ``[n_points, dim]``.
-    moved
-        Whether they differ from the declared ones.
-    """
-
-    def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
-        self.model, self.points, self.moved = model, points, moved
-        self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
-        self._located: dict[tuple[bytes, int], Interpolation] = {}
-        self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}
-
-    @property
-    def cells(self) -> CellBasis:
-        """The quadrature points of all cells, with the functions of the first unknown."""
-        basis: Any = self.basis(next(iter(self.model.ranks)))
-        return basis  # type: ignore[no-any-return]
-
-    def facets(self, facets: Tensor) -> FacetBasis:
-        """Return the quadrature points of some facets, with the functions of the first unknown."""
-        basis: Any = self.basis(next(iter(self.model.ranks)), facets)
-        return basis  # type: ignore[no-any-return]
-
-    def basis(self, name: str, facets: Tensor | None = None) -> CellBasis | FacetBasis:
-        """Return the functions of an unknown; all unknowns share the quadrature points."""
-        key = (name, None if facets is None else facets.cpu().numpy().tobytes())
-        if key not in self._bases:
-            model, dofs = self.model, self.model.numbering.fields[name]
-            degree, points, c = model.degree, self.points, dofs.components
-            if facets is None:
-                self._bases[key] = CellBasis(model.mesh, dofs.element, degree, points, c)
-            else:
-                self._bases[key] = FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
-        return self._bases[key]
-
-    def levels(self, basis: Basis, axis: int) -> Levels | None:
-        """Return the values of one coordinate at the points of a basis; None where they are not far fewer."""
-        key = (id(basis), axis)
-        if key not in self._levels:
-            self._levels[key] = (basis, levels_of(basis.x[..., axis].detach().flatten()))
-        return self._levels[key][1]
-
-    def located(self, at: Tensor, dofs: Dofs) -> Interpolation:
-        """Find points in the mesh; fixed points on fixed coordinates are found once."""
-
-        def find() -> Interpolation:
-            points = self.points if self.moved else None
-            return Interpolation(self.model.mesh, dofs.element, at, points, dofs)
-
-        if at.requires_grad or self.moved:
-            return find()
-        key = (at.cpu().numpy().tobytes(), id(dofs))
-        if key not in self._located:
-            self._located[key] = find()
-        return self._located[key]
+__all__ = ["Scene"]
 
 
 class Scene:
@@ -435,49 +350,6 @@ class Scene:
             )
         array = self.model.localised(array, homes[0], 0)
         return Ranked(sites.place(array, homes[0], array.ndim - 1), array.ndim - 1)
-
-
-class Names(Mapping[str, Ranked]):
-    """What an expression can see at some sites, looked up when it asks; numbers of the body without sites."""
-
-    def __init__(self, scene: Scene, sites: Sites | None, watch: Watch | None = None) -> None:
-        self.scene, self._sites, self._watch = scene, sites, watch
-
-    @property
-    def sites(self) -> Sites:
-        """Where."""
-        if self._sites is None:
-            raise SpecError("this law is one number for the whole body")
-        return self._sites
-
-    def __getitem__(self, name: str) -> Ranked:
-        found = self._found(name)
-        given = name in self.scene.declared or name in AXES or self.scene.blaming
-        return found if self._watch is None or not given else self._watch.argument(name, found)
-
-    def _found(self, name: str) -> Ranked:
-        if name in self.scene.known:
-            return Ranked(self.scene.known[name])
-        if name in self.scene.declared:
-            constant = self.scene.declared[name].on == "constant" and self._sites is None
-            return self.scene.constant(name) if constant else self.scene.parameter(name, self.sites)
-        if name == "t" and self.scene.time is not None:
-            return Ranked(self.scene.time)
-        if name in AXES:
-            x = self.sites.x
-            axis = AXES.index(name)
-            if axis >= x.shape[-1]:
-                raise SpecError(f"{name!r} does not exist in {x.shape[-1]} dimensions")
-            return Ranked(x[..., axis])
-        if name in self.scene.model.spec.derived_of:
-            return self.scene.model.derived(name, self.scene, self.sites)
-        return self.sites.field(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _with_sites(value: Ranked) -> Tensor:

@@ -1,0 +1,1 @@
+"""Problems that several processes share, by physics, each with values for its parameters."""

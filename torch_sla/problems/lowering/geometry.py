@@ -1,0 +1,103 @@
+"""The bases of a mesh on one set of coordinates, and where points and repeated coordinates are on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
+
+if TYPE_CHECKING:
+    from torch_sla.assembly import Basis
+    from torch_sla.problems.lowering.model import Model
+
+__all__ = ["Geometry", "Levels"]
+
+_SAMPLE = 4096
+"""Of numbers, which tells whether many of them are the same."""
+
+
+class Levels(NamedTuple):
+    """The values that numbers ``[n]`` have, each once, and which of them each number is."""
+
+    values: Tensor
+    which: Tensor
+
+
+def levels_of(x: Tensor) -> Levels | None:
+    """Return the levels of numbers ``[n]``; None where there is not one of them for eight numbers."""
+    some = x[:: max(1, len(x) // _SAMPLE)]
+    if 2 * len(some.unique()) > len(some):
+        return None
+    # NumPy sorts four times faster.
+    values, index = np.unique(x.cpu().numpy(), return_inverse=True)
+    if 8 * len(values) > len(x):
+        return None
+    return Levels(torch.from_numpy(values), torch.from_numpy(index).int())
+
+
+class Geometry:
+    """Bases on one set of coordinates, made when asked for.
+
+    Parameters
+    ----------
+    model
+        Whose mesh and element.
+    points
+        Coordinates ``[n_points, dim]``.
+    moved
+        Whether they differ from the declared ones.
+    """
+
+    def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
+        self.model, self.points, self.moved = model, points, moved
+        self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
+        self._located: dict[tuple[bytes, int], Interpolation] = {}
+        self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}
+
+    @property
+    def cells(self) -> CellBasis:
+        """The quadrature points of all cells, with the functions of the first unknown."""
+        basis: Any = self.basis(next(iter(self.model.ranks)))
+        return basis  # type: ignore[no-any-return]
+
+    def facets(self, facets: Tensor) -> FacetBasis:
+        """Return the quadrature points of some facets, with the functions of the first unknown."""
+        basis: Any = self.basis(next(iter(self.model.ranks)), facets)
+        return basis  # type: ignore[no-any-return]
+
+    def basis(self, name: str, facets: Tensor | None = None) -> CellBasis | FacetBasis:
+        """Return the functions of an unknown; all unknowns share the quadrature points."""
+        key = (name, None if facets is None else facets.cpu().numpy().tobytes())
+        if key not in self._bases:
+            model, dofs = self.model, self.model.numbering.fields[name]
+            degree, points, c = model.degree, self.points, dofs.components
+            if facets is None:
+                self._bases[key] = CellBasis(model.mesh, dofs.element, degree, points, c)
+            else:
+                self._bases[key] = FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
+        return self._bases[key]
+
+    def levels(self, basis: Basis, axis: int) -> Levels | None:
+        """Return the values of one coordinate at the points of a basis; None where they are not far fewer."""
+        key = (id(basis), axis)
+        if key not in self._levels:
+            self._levels[key] = (basis, levels_of(basis.x[..., axis].detach().flatten()))
+        return self._levels[key][1]
+
+    def located(self, at: Tensor, dofs: Dofs) -> Interpolation:
+        """Find points in the mesh; fixed points on fixed coordinates are found once."""
+
+        def find() -> Interpolation:
+            points = self.points if self.moved else None
+            return Interpolation(self.model.mesh, dofs.element, at, points, dofs)
+
+        if at.requires_grad or self.moved:
+            return find()
+        key = (at.cpu().numpy().tobytes(), id(dofs))
+        if key not in self._located:
+            self._located[key] = find()
+        return self._located[key]
