@@ -185,7 +185,10 @@ def _by_row(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
     if not constant.requires_grad:
         return constant.expand(taken.batch)
     (row,) = torch.autograd.grad(constant, zero, create_graph=recorded, materialize_grads=True)
-    return taken.u @ row + (constant if recorded else constant.detach())
+    found = taken.u @ row + (constant if recorded else constant.detach())
+    # The zero about which it was taken is nothing that anyone differentiates by.
+    wanted = taken.u.requires_grad or taken.scene.requires_grad
+    return found if wanted else found.detach()
 
 
 def _integrated(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
