@@ -23,7 +23,7 @@ from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.given import joined
-from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
+from torch_sla.problems.specs.goals import Goals, Limits
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
