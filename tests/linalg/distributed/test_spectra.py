@@ -261,3 +261,18 @@ def test_defective_eigenvalues_have_no_derivative_in_any_precision(dtype: torch.
     (w, _) = SparseTensor(v, row, col, (3, 3)).partition(2).eigs(k=1)
     with pytest.raises(GradientError):
         torch.autograd.grad(w.real.sum(), v)
+
+
+@pytest.mark.parametrize("cells", [9, 14])
+@pytest.mark.parametrize("which", ["SA", "SM", "LA"])
+def test_a_group_that_k_cuts_has_no_gradient(cells: int, which: str) -> None:
+    """A square membrane: the second and third eigenvalue of either end coincide."""
+    A = programs.poisson(cells)
+    values = A.values.detach().clone().requires_grad_()
+    D = SparseTensor(values, A.row_indices, A.col_indices, tuple(A.shape)).partition(3)
+    w, _ = D.eigsh(2, which)
+    alone, cut = (0, 1) if which != "LA" else (1, 0)
+    w[alone].backward(retain_graph=True)
+    with pytest.raises(GradientError, match="ask for the whole group"):
+        w[cut].backward()
+    D.eigsh(3, which)[0].sum().backward()

@@ -16,7 +16,8 @@ complement. Perturbations being Hermitian,
 each sampled on its pattern. Inside a cluster of equal eigenvalues ``F`` is infinite. A loss that does not
 depend on the basis chosen in the cluster has ``K = 0`` and equal ``g`` there, and the terms drop out;
 any other loss has no derivative and is refused. So is one that depends on the phase of a complex
-vector (``Im C_ii ≠ 0``), and a cluster of which only a part was computed.
+vector (``Im C_ii ≠ 0``), and one that depends on a cluster of which only a part was computed: which part is
+arbitrary, and their sum has no derivative (that of the smallest ``m`` of a group is a minimum).
 
 Forward mode takes the formulas at the top as they stand, which makes it independent of the adjoint, and turns complex
 vectors so that the entry that decides their phase stays real. It cannot know what will be made of the pairs, so it
@@ -61,6 +62,10 @@ class HermitianProblem(Protocol):
     pattern: Pattern
     mass_pattern: Pattern | None
     space: VectorSpace
+    beyond: Tensor
+    """Eigenvalues that `solve` found beside those it returned, the next ones among them."""
+    gap: float
+    """Distance up to which eigenvalues that `solve` found count as equal, see `cluster_gap`."""
 
     def extend(self, x: Tensor) -> Tensor:
         """Return ``x`` on the columns of the pattern, see `torch_sla.linalg.adjoint.solve.Solver`."""
@@ -85,10 +90,14 @@ class HermitianProblem(Protocol):
         """
 
 
-def cluster_gap(w: Tensor) -> float:
-    """Distance below which two eigenvalues count as equal: ``eps^(2/3)`` of the largest."""
+def cluster_gap(w: Tensor, size: float) -> float:
+    """Distance up to which two eigenvalues count as equal.
+
+    It is ``eps^(2/3)`` of the largest, and no less than what rounding makes of those of matrices of that `size`, a
+    bound on ``‖A - λ M‖ ‖v‖²``.
+    """
     eps: float = torch.finfo(w.dtype).eps
-    return float(eps ** (2 / 3) * w.abs().max()) if w.numel() else 0.0
+    return max(float(eps ** (2 / 3) * w.abs().max()), 10 * eps * size) if w.numel() else 0.0
 
 
 class HermitianEigenpairs(Unmapped):
@@ -210,8 +219,9 @@ def _tangents(
     """Return ``dλ, dV``."""
     space, k = problem.space, len(w)
     apart = (w.unsqueeze(1) - w).abs() + torch.diag(w.new_full((k,), torch.inf))
-    if bool((apart <= cluster_gap(w)).any()):
-        i, j = (apart <= cluster_gap(w)).nonzero()[0].tolist()
+    _refuse_cut(problem, w, torch.ones_like(w))
+    if bool((apart <= problem.gap).any()):
+        i, j = (apart <= problem.gap).nonzero()[0].tolist()
         raise GradientError(
             f"eigenvalues {i} and {j} coincide, and the pairs have no tangents of their own; differentiate a function "
             "that treats them alike in reverse mode"
@@ -254,6 +264,18 @@ def _same_in_clusters(g: Tensor, close: Tensor) -> None:
         )
 
 
+def _refuse_cut(problem: HermitianProblem, w: Tensor, g: Tensor) -> None:
+    """Refuse a cotangent of eigenvalues whose equals were not all asked for."""
+    cut = ((w.unsqueeze(1) - problem.beyond).abs() <= problem.gap).any(1)
+    bad = (cut & (g.abs() > _tolerance(g) * g.abs().max())).nonzero()
+    if bad.numel():
+        i = int(bad[0])
+        raise GradientError(
+            f"value {i} of {w.numel()} coincides with one that was not asked for, so it has no derivative of its own; "
+            "ask for the whole group (a larger `k`) and use its members alike, or leave its members out of the loss"
+        )
+
+
 def _tolerance(x: Tensor) -> float:
     return float(torch.finfo(x.dtype).eps ** 0.5)
 
@@ -262,7 +284,8 @@ def _of_values(
     problem: HermitianProblem, mass: Tensor | None, w: Tensor, V: Tensor, g: Tensor
 ) -> _Pair:
     """Contribution of the cotangent of the values."""
-    _same_in_clusters(g.detach(), _close(w))
+    _refuse_cut(problem, w.detach(), g.detach())
+    _same_in_clusters(g.detach(), _close(problem, w))
     of_a = sampled_product(V * g, problem.extend(V.conj()), problem.pattern)
     if mass is None or problem.mass_pattern is None:
         return of_a, None
@@ -279,7 +302,7 @@ def _of_vectors(
     many: Sequence[Tensor],
 ) -> list[_Pair]:
     """Contributions of cotangents of the vectors; those that reach out of their span share their solves."""
-    mass_v, space, close = V, problem.space, _close(w)
+    mass_v, space, close = V, problem.space, _close(problem, w)
     if mass is not None and problem.mass_pattern is not None:
         mass_v = matmul(mass, problem.extend_mass(V), problem.mass_pattern)
     inside, outside = [], {}
@@ -305,7 +328,7 @@ def _of_vectors(
 
 def _on_patterns(problem: HermitianProblem, w: Tensor, V: Tensor, C: Tensor, Y: Tensor) -> _Pair:
     """Contribution of a cotangent with the part ``C [k, k]`` in the span of the vectors, and the solution ``Y``."""
-    H, K, close = (C + C.mH) / 2, (C - C.mH) / 2, _close(w)
+    H, K, close = (C + C.mH) / 2, (C - C.mH) / 2, _close(problem, w)
     P = torch.where(close, torch.zeros_like(K), K / torch.where(close, 1.0, w - w.unsqueeze(1)))
     right = torch.cat([V, Y], 1).conj()
     left = torch.cat([V @ P - Y / 2, -V / 2], 1)
@@ -333,9 +356,9 @@ def _free_of_the_basis(K: Tensor, close: Tensor, least: Tensor) -> None:
     )
 
 
-def _close(w: Tensor) -> Tensor:
+def _close(problem: HermitianProblem, w: Tensor) -> Tensor:
     w = w.detach()
-    return (w.unsqueeze(1) - w).abs() <= cluster_gap(w)
+    return (w.unsqueeze(1) - w).abs() <= problem.gap
 
 
 def _plus(a: _Pair, b: _Pair) -> _Pair:

@@ -15,6 +15,7 @@ from torch_sla.linalg.distributed.phase import fix_phase, start
 from torch_sla.linalg.distributed.precond.base import default_preconditioner, make
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.eigen.convention import within_reach
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -146,9 +147,16 @@ class PartPencil:
             )
         V = self._unit_vectors(values) if small else self._search(values, mass, A, M, block)
         w, V = self._ritz(A, M, V)
-        kept = self._chosen(w)
+        kept, rest = self._chosen(w)
+        beyond, W = w[rest], V[:, rest].contiguous()
         w, V = w[kept], V[:, kept].contiguous()
-        scale = (self._known.norm + w.abs() * self._mass_norm(mass)) * space.norm(V)
+        if len(rest):
+            mass_w = M(W)
+            radius = space.norm(A(W) - mass_w * beyond) / space.norm(mass_w)
+            beyond = within_reach(w, beyond, radius)
+        norm = space.norm(V)
+        scale = (self._known.norm + w.abs() * self._mass_norm(mass)) * norm
+        self.beyond, self.gap = beyond, cluster_gap(w, float((scale * norm).max()))
         tol = max(r.tol or 0.0, 1e-8 if values.dtype in (torch.float64, torch.complex128) else 1e-3)
         residual = space.norm(A(V) - M(V) * w) / scale.clamp(min=torch.finfo(w.dtype).tiny)
         worst = float(residual.max())
@@ -180,6 +188,7 @@ class PartPencil:
                 largest=largest,
                 options=options,
                 space=self.space,
+                guard=True,
             )[1]
 
         if r.which == "SA" or (r.which == "SM" and self._known.definite is not False):
@@ -197,7 +206,8 @@ class PartPencil:
             options = LOBPCGOptions(max(tol, 1e-9), r.maxiter or 1000, 0.0)
         return torch.cat([end(operator, largest=True), end(operator, largest=False)], 1)
 
-    def _chosen(self, w: Tensor) -> Tensor:
+    def _chosen(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of the wanted eigenvalues and of the others, both ascending."""
         r = self._r
         if r.sigma is not None:
             order = (w - r.sigma).abs().argsort(stable=True)
@@ -205,7 +215,7 @@ class PartPencil:
             order = w.abs().argsort(stable=True, descending=r.which == "LM")
         else:
             order = w.argsort(stable=True, descending=r.which == "LA")
-        return order[: r.k].sort().values
+        return order[: r.k].sort().values, order[r.k :].sort().values
 
     def _unit_vectors(self, values: Tensor) -> Tensor:
         """All of space, for small matrices: a basis that is no matrix of the whole on any process."""
@@ -273,7 +283,7 @@ class PartPencil:
         done = minres(shifted, rhs, M=precondition, options=options, space=space)
         Y = inside(done.x)
         left = space.norm(rhs - shifted(Y)) / space.norm(rhs).clamp(min=torch.finfo(w.dtype).tiny)
-        growth = space.norm(Y).max() * cluster_gap(w)
+        growth = space.norm(Y).max() * self.gap
         if not float(left.max()) <= (1e-8 if double else 1e-3) or float(growth) > float(
             space.norm(rhs).max()
         ):

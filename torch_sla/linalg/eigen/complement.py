@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError, SolveError
-from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap
 from torch_sla.linalg.eigen.dense import dense_pencil
 from torch_sla.linalg.eigen.operators import product, shifted, solver_of
 from torch_sla.linalg.sparse.transforms import physical
@@ -33,10 +32,12 @@ def complement_solve(
     w: Tensor,
     V: Tensor,
     R: Tensor,
+    same: float,
 ) -> Tensor:
     """Return ``Y`` ``[n, j]`` with ``Vᴴ M Y = 0``; `R` must satisfy ``Vᴴ R = 0``.
 
-    `w` ``[j]`` has the eigenvalue of each right-hand side, and `V` all vectors that were computed.
+    `w` ``[j]`` has the eigenvalue of each right-hand side, `V` all vectors that were computed; eigenvalues no
+    farther apart than `same` count as equal.
 
     Small problems use a full dense decomposition. Otherwise each cluster of eigenvalues has one factor of
     ``A - (λ + δ) M``, and iterative refinement projected on the complement removes the shift: it
@@ -51,12 +52,11 @@ def complement_solve(
     if mass is not None:
         mass = mass[0], physical(mass[1])
     if pattern.shape[0] <= _DENSE:
-        return _dense(pattern, values, mass, w, R)
+        return _dense(pattern, values, mass, w, R, same)
     A = product(pattern, values)
     M = (lambda X: X) if mass is None else product(*mass)
     mass_v = M(V)
     gaps = (w.unsqueeze(1) - w).abs()
-    same = cluster_gap(w)
     apart = gaps[gaps > same]
     span = float(w.abs().max())
     Y = torch.zeros_like(R)
@@ -118,12 +118,17 @@ def _refine(
 
 
 def _dense(
-    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None, w: Tensor, R: Tensor
+    pattern: Pattern,
+    values: Tensor,
+    mass: tuple[Pattern, Tensor] | None,
+    w: Tensor,
+    R: Tensor,
+    same: float,
 ) -> Tensor:
     all_w, U = dense_pencil(pattern, values, mass)
     C = U.mH @ R
     gap = all_w.unsqueeze(1) - w
-    close = gap.abs() <= cluster_gap(all_w)
+    close = gap.abs() <= same
     size = torch.linalg.vector_norm(R, dim=0).clamp(min=torch.finfo(w.dtype).tiny)
     limit = torch.finfo(w.dtype).eps ** 0.5 * size * torch.linalg.vector_norm(U, dim=0).max()
     if bool((close & (C.abs() > limit)).any()):

@@ -1,16 +1,31 @@
-"""What makes answers unique: signs, seeds, and the check of residuals."""
+"""What makes answers unique: signs, seeds, the order of eigenvalues, and the check of residuals."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["SEED", "check_residuals", "fix_phase", "leading_rows", "start"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["RANK", "SEED", "check_residuals", "fix_phase", "leading_rows", "start", "within_reach"]
 
 SEED = 88172645463325252
 """Of every random start of the library."""
+
+RANK: dict[str, Callable[[Tensor], Tensor]] = {
+    "LM": lambda w: -w.abs(),
+    "SM": lambda w: w.abs(),
+    "LR": lambda w: -w.real,
+    "SR": lambda w: w.real,
+    "LI": lambda w: -w.imag.abs(),
+    "SI": lambda w: w.imag.abs(),
+}
+"""What grows from the first eigenvalue wanted to the last, by the name of the request."""
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -63,3 +78,18 @@ def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> N
             f"the residual of {what} is above {tol:.1e}",
             residual=worst,
         )
+
+
+def within_reach(w: Tensor, beyond: Tensor, radius: Tensor) -> Tensor:
+    """Return `beyond` ``[j]``, each moved by up to its `radius` towards the nearest of `w`.
+
+    A pair with a residual of that size has an eigenvalue in that reach, and it may be that one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> within_reach(torch.tensor([1.0, 2.0]), torch.tensor([2.5, 9.0]), torch.tensor([0.75, 1.0]))
+    tensor([2., 8.])
+    """
+    near = w[(beyond.unsqueeze(1) - w).abs().argmin(1)]
+    return beyond - torch.clamp(beyond - near, -radius, radius)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,18 +12,12 @@ from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
-from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start, within_reach
 from torch_sla.linalg.eigen.dense import dense_pencil
+from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
-from torch_sla.linalg.eigen.operators import (
-    WholeSpace,
-    linear_operator,
-    max_norm,
-    product,
-    shifted,
-    solver_of,
-)
-from torch_sla.linalg.sparse.properties import require_members
+from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -88,7 +81,8 @@ def eigsh(
         ``[*batch, k]`` ascending, real; ``[*batch, n, k]`` with ``Vᴴ M V = 1`` and the largest entry of each
         vector positive. Only ``w`` with ``return_eigenvectors=False``. Both are differentiable in
         the values of `A` and `M`, eigenvalues twice. Within a cluster of equal eigenvalues only what
-        does not depend on the chosen basis has a gradient; the rest is an error.
+        does not depend on the chosen basis has a gradient; the rest is an error, and so are eigenvalues whose equals
+        were not all asked for.
 
     Raises
     ------
@@ -116,7 +110,7 @@ def eigsh(
     _check(A, k, which, sigma, M, method)
     pattern, values = A.flat_slots()
     mass = None if M is None else M.flat_slots()
-    settings = _Settings(k, which, sigma, method, preconditioner, v0, tol, maxiter)
+    settings = EigenSettings(k, which, sigma, method, preconditioner, v0, tol, maxiter)
     members = values.reshape(A.batch_size, values.shape[-1])
     mass_members: list[Tensor | None] = [None] * A.batch_size
     if mass is not None:
@@ -130,17 +124,16 @@ def eigsh(
         w, V = hermitian_eigenpairs(v, m, problem)
         ws.append(w)
         vectors.append(V)
-    w = torch.stack(ws).reshape(*A.batch_shape, k)
+    w = stacked(A, ws, k, dtype=A.dtype.to_real())
     if not return_eigenvectors:
         return w
-    return w, torch.stack(vectors).reshape(*A.batch_shape, pattern.shape[0], k)
+    return w, stacked(A, vectors, pattern.shape[0], k)
 
 
 def _check(
     A: SparseTensor, k: int, which: str, sigma: float | None, M: SparseTensor | None, method: str
 ) -> None:
     refuse_vmap(A.values, "eigenvalues")
-    require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
@@ -167,28 +160,12 @@ def _check(
             raise ArgumentError("`M` must be Hermitian positive definite")
 
 
-class _Settings:
-    """The request."""
-
-    def __init__(
-        self,
-        k: int,
-        which: str,
-        sigma: float | None,
-        method: str,
-        preconditioner: Callable[[Tensor], Tensor] | None,
-        v0: Tensor | None,
-        tol: float | None,
-        maxiter: int | None,
-    ) -> None:
-        self.k, self.which, self.sigma, self.method = k, which, sigma, method
-        self.preconditioner, self.v0, self.tol, self.maxiter = preconditioner, v0, tol, maxiter
-
-
 class Problem(WholeSpace):
     """One pencil on its patterns: finds the pairs, and solves in their complement."""
 
-    def __init__(self, pattern: Pattern, mass_pattern: Pattern | None, settings: _Settings) -> None:
+    def __init__(
+        self, pattern: Pattern, mass_pattern: Pattern | None, settings: EigenSettings
+    ) -> None:
         self.pattern, self.mass_pattern, self._s = pattern, mass_pattern, settings
 
     def _mass(self, mass: Tensor | None) -> tuple[Pattern, Tensor] | None:
@@ -201,7 +178,7 @@ class Problem(WholeSpace):
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, R: Tensor
     ) -> Tensor:
         """Solve in the complement of `V`; see `HermitianProblem`."""
-        return complement_solve(self.pattern, values, self._mass(mass), w, V, R)
+        return complement_solve(self.pattern, values, self._mass(mass), w, V, R, self.gap)
 
     @outside_transforms
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -212,107 +189,45 @@ class Problem(WholeSpace):
         if method == "auto":
             small = n <= _DENSE or (s.k > n // 3 and n <= _DENSE_LIMIT)
             method = "dense" if small else "arpack"
+        A = product(self.pattern, values)
+        apply_mass = (lambda X: X) if M is None else product(*M)
         if method == "dense":
             if n > _DENSE_LIMIT:
                 raise ArgumentError(f"the dense method goes up to {_DENSE_LIMIT} rows, got {n}")
             w, V = dense_pencil(self.pattern, values, M)
-            kept = _select(w, s.k, s.which, s.sigma)
-            w, V = w[kept], V[:, kept]
         elif method == "lobpcg":
-            w, V = self._lobpcg(values, M)
+            w, V = rayleigh_ritz(A, apply_mass, self._lobpcg(values, M))
         else:
-            w, V = self._arpack(values, M)
-        A = product(self.pattern, values)
-        apply_mass = (lambda X: X) if M is None else product(*M)
-        if method != "dense":
-            w, V = _rayleigh_ritz(A, apply_mass, V)
-            kept = _select(w, s.k, s.which, s.sigma)
-            w, V = w[kept], V[:, kept].contiguous()
-        scale = max_norm(self.pattern, values) + w.abs() * (1 if M is None else max_norm(*M))
-        scale = (scale * torch.linalg.vector_norm(V, dim=0)).clamp(min=torch.finfo(w.dtype).tiny)
+            w, V = lanczos(self.pattern, values, M, s)
+        kept, rest = select(w, s, s.k)
+        beyond, W = w[rest], V[:, rest].contiguous()
+        w, V = w[kept], V[:, kept].contiguous()
+        if method == "lobpcg":
+            mass_w = apply_mass(W)
+            radius = torch.linalg.vector_norm(A(W) - mass_w * beyond, dim=0)
+            beyond = within_reach(w, beyond, radius / torch.linalg.vector_norm(mass_w, dim=0))
+        self.beyond = beyond
+        scale, self.gap = sizes(self.pattern, values, M, w, V)
         tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, s.tol or 0.0)
         if method == "lobpcg":
             tol = max(tol, s.tol or 1e-8)
-        check_residuals(A(V) - apply_mass(V) * w, scale, tol, "the eigenpairs")
+        check_residuals(
+            A(V) - apply_mass(V) * w,
+            scale.clamp(min=torch.finfo(w.dtype).tiny),
+            tol,
+            "the eigenpairs",
+        )
         return w, V * fix_phase(V)
 
-    def _arpack(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[Tensor, Tensor]:
-        from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh as arpack
-
-        s, n, dtype = self._s, self.pattern.shape[0], values.dtype
-        if s.k >= n:
-            raise ArgumentError(f"ARPACK finds fewer than all {n} pairs; use method='dense'")
-        v0 = start(n, 1, dtype, values.device)[:, 0] if s.v0 is None else s.v0.detach().to(dtype)
-        options: dict[str, Any] = {
-            "k": s.k,
-            "v0": v0.cpu().numpy(),
-            "tol": s.tol or 0.0,
-            "maxiter": s.maxiter,
-        }
-        A = linear_operator(product(self.pattern, values), n, dtype, values.device)
-        mass = None if M is None else linear_operator(product(*M), n, dtype, values.device)
-        sigma, which = self._shift(values, M)
-        try:
-            if sigma is not None:
-                # One pair more than asked: ties at the edge of "smallest in magnitude".
-                options["k"] = min(s.k + (which != "LM"), n - 1)
-                solver, sigma = self._factor(values, M, sigma)
-                inverse = linear_operator(solver.raw, n, dtype, values.device)
-                found = arpack(A, M=mass, sigma=sigma, which="LM", OPinv=inverse, **options)
-            elif M is None:
-                found = arpack(A, which=s.which, **options)
-            else:
-                inverse = linear_operator(
-                    solver_of(shifted(*M, None, 0.0)).raw, n, dtype, values.device
-                )
-                found = arpack(A, M=mass, Minv=inverse, which=s.which, **options)
-        except ArpackNoConvergence as error:
-            raise SolveError(
-                Result.MAXITER, f"ARPACK found {len(error.eigenvalues)} of {s.k} pairs"
-            ) from error
-        except ArpackError as error:
-            raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        w, V = (torch.from_numpy(np.ascontiguousarray(part)) for part in found)
-        return w.to(values.device), V.to(values.device)
-
-    def _shift(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[float | None, str]:
-        """Where to shift and invert, or None for plain Lanczos."""
-        s = self._s
-        if s.sigma is not None:
-            return float(s.sigma), "LM"
-        if s.which == "SM":
-            return 0.0, "SM"
-        if s.which == "SA" and M is None:
-            # Nothing lies below the Gershgorin discs, so the nearest are the smallest.
-            slots = self.pattern.diagonal_slots.long()
-            d = torch.where(slots >= 0, values[slots.clamp(min=0)], 0).real
-            radius = self.pattern.sum_rows(values.abs()) - d.abs()
-            low = float((d - radius).min())
-            span = float((d.abs() + radius).max())
-            return (0.0 if low + 1e-12 * span >= 0 else low), "SA"
-        return None, s.which
-
-    def _factor(
-        self, values: Tensor, M: tuple[Pattern, Tensor] | None, sigma: float
-    ) -> tuple[Any, float]:
-        """Factor of the shifted matrix, moved off an eigenvalue it may have hit."""
-        step = max_norm(self.pattern, values) * torch.finfo(values.dtype).eps ** 0.5
-        if M is not None:
-            step /= max_norm(*M)
-        for shift in (sigma, sigma - step, sigma - 100 * step):
-            try:
-                return solver_of(shifted(self.pattern, values, M, shift)), shift
-            except SolveError as error:
-                failure = error
-        raise failure
-
-    def _lobpcg(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _lobpcg(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> Tensor:
         s, n = self._s, self.pattern.shape[0]
         if s.which not in ("LA", "SA") or s.sigma is not None:
             raise ArgumentError("LOBPCG finds one end of the spectrum: `which` 'LA' or 'SA'")
         block = min(s.k + max(2, s.k // 4), n // 4)
-        if block < s.k:
-            raise ArgumentError(f"LOBPCG needs more than {4 * s.k} rows for k={s.k}, got {n}")
+        if block <= s.k:
+            raise ArgumentError(
+                f"LOBPCG needs at least {4 * s.k + 4} rows for k={s.k}, got {n}; use method='dense'"
+            )
         X = start(n, block, values.dtype, values.device)
         if s.v0 is not None:
             X[:, 0] = s.v0.detach().to(X.dtype)
@@ -329,30 +244,5 @@ class Problem(WholeSpace):
                 max_norm(self.pattern, values),
                 1.0 if M is None else max_norm(*M),
             ),
-        )
-
-
-def _select(w: Tensor, k: int, which: str, sigma: float | None) -> Tensor:
-    """Return the indices of the wanted eigenvalues among ascending ones, ascending."""
-    if sigma is not None:
-        order = (w - sigma).abs().argsort(stable=True)
-    elif which in ("LM", "SM"):
-        order = w.abs().argsort(stable=True, descending=which == "LM")
-    else:
-        order = w.argsort(stable=True, descending=which == "LA")
-    return order[:k].sort().values
-
-
-def _rayleigh_ritz(
-    A: Callable[[Tensor], Tensor], M: Callable[[Tensor], Tensor], V: Tensor
-) -> tuple[Tensor, Tensor]:
-    """M-orthonormal, ascending pairs in the span of `V`."""
-    V = V.contiguous()
-    gram = V.mH @ M(V)
-    L, failed = torch.linalg.cholesky_ex((gram + gram.mH) / 2)
-    if int(failed):
-        raise SolveError(Result.BREAKDOWN, "the computed eigenvectors are linearly dependent")
-    V = torch.linalg.solve_triangular(L.mH, V, upper=True, left=False)
-    H = V.mH @ A(V)
-    w, Q = torch.linalg.eigh((H + H.mH) / 2)
-    return w, V @ Q
+            guard=True,
+        )[1]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
+from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap, hermitian_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, leading_rows, start
 from torch_sla.linalg.eigen.dense import to_dense
+from torch_sla.linalg.eigen.lanczos import arpack, whole_groups
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
     linear_operator,
@@ -22,13 +22,14 @@ from torch_sla.linalg.eigen.operators import (
     product,
     solver_of,
 )
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
-from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.factorize import DirectSolver
+    from torch_sla.linalg.methods.space import Operator
 
 __all__ = ["condition_number", "svd"]
 
@@ -74,7 +75,6 @@ def svd(
     [3.0, 2.0]
     """
     refuse_vmap(A.values, "singular values")
-    require_members(A)
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
@@ -93,9 +93,8 @@ def svd(
         S, X = hermitian_eigenpairs(entries, None, problem)
         for side, part in zip(sides, (X[:M] * 2**0.5, S, (X[M:] * 2**0.5).mH), strict=True):
             side.append(part)
-    U, S, W = (torch.stack(side) for side in sides)
-    batch = A.batch_shape
-    return U.reshape(*batch, M, k), S.reshape(*batch, k), W.reshape(*batch, k, N)
+    U, sizes, W = sides
+    return stacked(A, U, M, k), stacked(A, sizes, k, dtype=A.dtype.to_real()), stacked(A, W, k, N)
 
 
 def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
@@ -118,14 +117,13 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
             f"`ord` must be 2, got {ord!r}; norm(1) and norm(inf) exist, their inverses do not"
         )
     refuse_vmap(A.values, "singular values")
-    require_members(A)
     if 0 in A.flat_shape:
         raise ArgumentError("an empty matrix has no condition number")
     if A.is_batched:
         pattern, values = A.flat_slots()
         flat = values.reshape(A.batch_size, values.shape[-1])
         parts = [condition_number(SparseTensor.from_pattern(pattern, v)) for v in flat]
-        return torch.stack(parts).reshape(A.batch_shape)
+        return stacked(A, parts, dtype=A.dtype.to_real())
     _, largest, _ = svd(A, 1)
     try:
         _, smallest, _ = svd(A, 1, "SM")
@@ -175,7 +173,7 @@ class _Triplets(WholeSpace):
     ) -> Tensor:
         """Solve in the complement of the vectors; see `HermitianProblem`."""
         del mass
-        return complement_solve(self.pattern, values, None, w, V, R)
+        return complement_solve(self.pattern, values, None, w, V, R, self.gap)
 
     @outside_transforms
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -184,10 +182,10 @@ class _Triplets(WholeSpace):
         M, N = self._inner.shape
         a = self._values
         adjoint = self._inner.transposed, self._inner.transpose_values(a).conj().resolve_conj()
-        if max(M, N) <= _DENSE or (self._k > min(M, N) // 3 and max(M, N) <= _DENSE_LIMIT):
+        small = max(M, N) <= _DENSE or (self._k > min(M, N) // 3 and max(M, N) <= _DENSE_LIMIT)
+        if small:
             U, S, Q = torch.linalg.svd(to_dense(self._inner, a), full_matrices=False)
-            kept = slice(0, self._k) if self._which == "LM" else slice(len(S) - self._k, None)
-            U, S, W = U[:, kept], S[kept], Q.mH[:, kept]
+            W = Q.mH
         else:
             turned = M < N
             pair = (product(self._inner, a), product(*adjoint))
@@ -198,29 +196,35 @@ class _Triplets(WholeSpace):
             W = start_space @ Q.mH
             if turned:
                 U, W = W, U
+        first = 0 if self._which == "LM" else len(S) - self._k
+        kept = slice(first, first + self._k)
+        # Eigenvalues of the dilation beside those wanted; σ = 0 meets its own negative.
+        self.beyond = torch.cat([S[:first], S[kept.stop :], -S])
+        U, S, W = U[:, kept], S[kept], W[:, kept]
+        size = max(max_norm(self._inner, a), float(S.max()))
+        self.gap = cluster_gap(S, size)
+        if not small:
             check_residuals(
                 torch.cat([pair[0](W.contiguous()) - U * S, pair[1](U.contiguous()) - W * S]),
-                S.new_full((self._k,), max(max_norm(self._inner, a), float(S.max()))),
+                S.new_full((self._k,), size),
                 max(0.01 * torch.finfo(S.dtype).eps ** 0.5, self._tol or 0.0),
                 "the singular triplets",
             )
         X = torch.cat([U, W]) * fix_phase(U)
         return S.clone(), X / 2**0.5
 
-    def _vectors(self, forward: Any, back: Any) -> Tensor:
-        """Orthonormal basis of the wanted singular vectors on the shorter side."""
-        from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh as arpack
-
+    def _vectors(self, forward: Operator, back: Operator) -> Tensor:
+        """Orthonormal basis of the wanted right singular vectors of `forward`, and of at least one more."""
         M, N = self._inner.shape
         n, a = min(M, N), self._values
-        if self._k >= n:
+        if self._k > n - 2:
             raise ArgumentError(
-                f"at most {n - 1} singular triplets of a matrix of this size, got {self._k}"
+                f"at most {n - 2} singular triplets of a matrix of this size, got {self._k}"
             )
         if self._which == "LM":
 
             def gram(x: Tensor) -> Tensor:
-                return back(forward(x.contiguous()))  # type: ignore[no-any-return]
+                return back(forward(x.contiguous()))
         else:
             if M != N:
                 raise ArgumentError(
@@ -231,19 +235,31 @@ class _Triplets(WholeSpace):
             def gram(x: Tensor) -> Tensor:
                 return solver.raw(solver.raw(x.contiguous(), adjoint=True).contiguous())
 
-        v0 = start(n, 1, a.dtype, a.device)[:, 0].cpu().numpy()
-        try:
-            _, V = arpack(
-                linear_operator(gram, n, a.dtype, a.device),
-                self._k,
-                v0=v0,
+        def find(k: int, known: Tensor | None) -> Tensor:
+            def outside(x: Tensor) -> Tensor:
+                return x if known is None else x - known @ (known.mH @ x)
+
+            V = arpack(
+                linear_operator(lambda x: outside(gram(outside(x))), n, a.dtype, a.device),
+                k=k,
+                v0=start(n, 2, a.dtype, a.device)[:, 0 if known is None else 1].cpu().numpy(),
                 tol=self._tol or 0.0,
                 maxiter=self._maxiter,
             )
-        except ArpackNoConvergence as error:
-            found = len(error.eigenvalues)
-            raise SolveError(Result.MAXITER, f"ARPACK found {found} of {self._k}") from error
-        except ArpackError as error:
-            raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
-        basis: Tensor = torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(V)).to(a.device)).Q
-        return basis
+            # What is left of the largest singular vectors counts most in the residual of the smallest.
+            return gram(V.to(a.device)) if self._which == "SM" else V.to(a.device)
+
+        def ritz(V: Tensor) -> tuple[Tensor, Tensor]:
+            V = torch.linalg.qr(V).Q
+            _, S, Q = torch.linalg.svd(forward(V), full_matrices=False)
+            return S, V @ Q.mH
+
+        size = max_norm(self._inner, a)
+        return whole_groups(
+            self._k,
+            find,
+            ritz,
+            lambda S, many: S.argsort(descending=self._which == "LM")[:many].sort().values,
+            lambda S, _: cluster_gap(S, size),
+            n - 1,
+        )[1]
