@@ -142,7 +142,7 @@ def test_refusals() -> None:
         A.norm("nuc")
 
 
-@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("dim", [-2, -1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_products_have_tangents_and_second_derivatives_at_zeros(
     dim: int, dtype: torch.dtype
@@ -159,6 +159,6 @@ def test_products_have_tangents_and_second_derivatives_at_zeros(
 
     dense = torch.ones(2, 5, 5, dtype=dtype)
     dense[:, row, col] = v.detach()
-    torch.testing.assert_close(products(v.detach()), dense.prod(dim - 2))
+    torch.testing.assert_close(products(v.detach()), dense.prod(dim))
     assert gradcheck(products, (v,), check_forward_ad=True)
     assert gradgradcheck(products, (v,), check_fwd_over_rev=True)
