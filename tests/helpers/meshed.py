@@ -11,7 +11,7 @@ import torch
 from tests.helpers.grids import poisson, second_difference
 from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["delaunay", "elastic", "poisson", "second_difference", "split"]
+__all__ = ["delaunay", "elastic", "flat_cells", "poisson", "second_difference", "split"]
 
 
 def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
@@ -47,6 +47,24 @@ def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
     rows_of = np.repeat(np.arange(n), np.diff(A.indptr))
     A.data[(fixed[rows_of] | fixed[A.indices]) & (rows_of != A.indices)] = 0.0
     return A
+
+
+def flat_cells(stiffness: float, each: int = 3, dim: int = 1, edge: int = 18) -> sp.csr_array:
+    """A cube of unknowns, and in it flat tetrahedra on the corners of squares: one condition ``u1 - u2 + u3 - u4 = 0``.
+
+    With `dim` 3, unknowns are displacements, and the condition is on those across the square.
+    """
+    A = sp.kron(poisson(edge, edge, edge), sp.eye_array(dim))
+    at = np.arange(edge**3).reshape(edge, edge, edge)
+    first = at[1:-1:each, 1:-1:each, 1:-1:each].ravel()
+    corners = np.stack([first, first + 1, first + edge + 1, first + edge], 1)
+    signs = np.array([1.0, -1.0, 1.0, -1.0])
+    rows = np.repeat(np.arange(len(first)), 4)
+    across = corners.ravel() * dim + dim - 1
+    G = sp.csr_array((np.tile(signs, len(first)), (rows, across)), (len(first), A.shape[0]))
+    out = sp.csr_array(A + stiffness * G.T @ G)
+    out.sort_indices()
+    return out
 
 
 def elastic(shape: tuple[int, ...], clamp: bool = True) -> tuple[sp.csr_array, torch.Tensor]:

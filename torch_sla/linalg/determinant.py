@@ -18,7 +18,7 @@ from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.factorize import CholeskyFactorization, Factorization, LUFactorization
-from torch_sla.linalg.sparse.properties import require_members
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def det(A: SparseTensor) -> Tensor:
     _check(A)
     if A.is_cuda:
         return det(A.cpu()).to(A.device)
+    if not A.batch_size:
+        return stacked(A, [])
     if not A.flat_shape[0]:
         return A.csr_values.sum(-1) + A.csr_values.new_ones(A.batch_shape)
     F = _factor(A)
@@ -57,7 +59,7 @@ def det(A: SparseTensor) -> Tensor:
         return F.det()
     if not A.is_batched:
         return _singular_det(A)
-    return torch.stack([det(member) for member in _members(A)]).reshape(A.batch_shape)
+    return stacked(A, [det(member) for member in _members(A)])
 
 
 def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
@@ -70,6 +72,8 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
         # Factors on a device do not tell the sign of their pivoting.
         sign, log = slogdet(A.cpu())
         return sign.to(A.device), log.to(A.device)
+    if not A.batch_size:
+        return stacked(A, []), stacked(A, [], dtype=A.dtype.to_real())
     if not A.flat_shape[0]:
         zero = A.csr_values.abs().sum(-1)
         return zero + torch.ones_like(zero, dtype=A.dtype), zero
@@ -78,7 +82,7 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
         return F.slogdet()
     if A.is_batched:
         signs, logs = zip(*(slogdet(member) for member in _members(A)), strict=True)
-        return tuple(torch.stack(part).reshape(A.batch_shape) for part in (signs, logs))  # type: ignore[return-value]
+        return stacked(A, signs), stacked(A, logs)
     if is_followed(A.values):
         raise GradientError(
             "the logarithm of the determinant of a singular matrix has no derivative; detach the matrix, or "
@@ -110,7 +114,6 @@ def logdet(A: SparseTensor) -> Tensor:
 
 def _check(A: SparseTensor) -> None:
     refuse_vmap(A.values, "determinants")
-    require_members(A)
     if not A.is_square:
         raise ArgumentError(f"a determinant needs a square matrix, got {tuple(A.shape)}")
 

@@ -22,7 +22,7 @@ from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange, default_rtol
-from torch_sla.linalg.sparse.properties import require_members
+from torch_sla.linalg.sparse.members import require_members
 from torch_sla.linalg.sparse.transforms import (
     outside_compiler,
     outside_transforms,

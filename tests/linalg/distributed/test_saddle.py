@@ -51,6 +51,8 @@ def test_by_name_and_with_everything_given() -> None:
         D.solve(b, preconditioner=PartSchur(torch.zeros_like(mask)))
     with pytest.raises(ArgumentError, match="`dual` must be a preconditioner, got 'none'"):
         PartSchur(dual="none")
+    with pytest.raises(ArgumentError, match="`complement` must be given"):
+        PartSchur(inertia=D.values)
     turned = PartSchur(~mask, primal="jacobi", dual="jacobi")
     with pytest.raises(SolveError, match="a primal unknown has the diagonal zero"):
         darcy(0.0)[0].partition(4).solve(b, preconditioner=turned)
@@ -109,3 +111,12 @@ def test_iterations_of_a_flow_depend_neither_on_the_mesh_nor_on_the_cut(n: int) 
         found.append(info.iterations)
     assert max(found) <= 90
     assert max(found) <= 1.25 * min(found)
+
+
+@pytest.mark.parametrize("step", [1e-4, 1e-2, 1e2])
+def test_iterations_of_a_flow_in_time_do_not_depend_on_the_step(step: float) -> None:
+    of = lid(12)
+    march = sla.TransientProblem(of=of, end=2 * step, steps=2, scheme="backward_euler")
+    found = [sla.distribute(march, parts).solve().info for parts in (1, 5)]
+    assert all((i.method, i.preconditioner) == ("minres", "schur") for i in found)
+    assert max(i.iterations for i in found) <= 80

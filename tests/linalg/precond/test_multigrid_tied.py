@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.grids import poisson, rhs, split
+from tests.helpers.grids import rhs, split
+from tests.helpers.meshed import flat_cells
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels.multigrid import unavailable
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -19,25 +20,6 @@ pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the ext
 N = 18
 AGGREGATES = AMG(method="smoothed_aggregation")
 SMOOTHERS = ["spai0", "jacobi", "l1_jacobi", "chebyshev", "gauss_seidel"]
-
-
-def flat_cells(stiffness: float, each: int = 3, dim: int = 1) -> sp.csr_array:
-    """A cube of unknowns, and in it flat tetrahedra on the corners of squares: one condition ``u1 - u2 + u3 - u4 = 0``.
-
-    With `dim` 3, unknowns are displacements, and the condition is on those across the square.
-    """
-    A = sp.kron(poisson(N, N, N), sp.eye_array(dim))
-    at = np.arange(N**3).reshape(N, N, N)
-    first = at[1:-1:each, 1:-1:each, 1:-1:each].ravel()
-    corners = np.stack([first, first + 1, first + N + 1, first + N], 1)
-    signs = np.array([1.0, -1.0, 1.0, -1.0])
-    n = A.shape[0]
-    rows = np.repeat(np.arange(len(first)), 4)
-    across = corners.ravel() * dim + dim - 1
-    G = sp.csr_array((np.tile(signs, len(first)), (rows, across)), shape=(len(first), n))
-    out = sp.csr_array(A + stiffness * G.T @ G)
-    out.sort_indices()
-    return out
 
 
 def iterations(A: sp.csr_array, options: AMG, structure: Structure | None = None) -> int:

@@ -243,5 +243,5 @@ def test_questions_leave_the_pattern_alone() -> None:
 
 
 def test_numbers_that_torch_does_not_have_are_named() -> None:
-    with pytest.raises(DTypeError, match="longdouble|float128"):
+    with pytest.raises(DTypeError, match="which torch does not have"):
         SparseTensor.from_scipy(scipy.sparse.eye(2, dtype=np.longdouble))

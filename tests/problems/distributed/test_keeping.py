@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torch_sla as sla
-from tests.problems.distributed.test_transient import heat
+from tests.problems.distributed.test_transient import flow, heat
 from torch_sla import distribute
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.checkpoint import Checkpoints
@@ -36,6 +36,8 @@ def stop_at(step: int) -> Any:
 def march(kind: str) -> tuple[Any, dict[str, Any]]:
     if kind == "adaptive":
         return heat("crank_nicolson", adaptive=sla.Adaptive(rtol=1e-3))
+    if kind == "flow":
+        return flow("bdf2", closed=True)
     return heat(kind)
 
 
@@ -51,7 +53,7 @@ def same(found: Found, wanted: Found) -> None:
         assert torch.allclose(found[name], value, rtol=1e-9, atol=1e-11), name
 
 
-@pytest.mark.parametrize("kind", ["bdf2", "adaptive"])
+@pytest.mark.parametrize("kind", ["bdf2", "adaptive", "flow"])
 def test_other_parts_go_on(tmp_path: Path, kind: str) -> None:
     problem, values = march(kind)
     wanted = seen(distribute(problem, 3).solve(values))
@@ -78,15 +80,16 @@ def kept(group: Any, kind: str, how: dict[str, Any]) -> Found:
 
 
 @pytest.mark.distributed
-def test_another_number_of_processes_goes_on(ranks: Ranks, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bdf2", "flow"])
+def test_another_number_of_processes_goes_on(ranks: Ranks, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "run"
-    wanted = ranks.run(3, kept, "bdf2", {"folder": folder})[0]
+    wanted = ranks.run(3, kept, kind, {"folder": folder})[0]
     states = sorted((folder / "ranks-3").glob("*/state-*.ckpt"))
     assert len(states) == 6  # of each process the two newest
     for path in states:
         if path == sorted(path.parent.glob("state-*.ckpt"))[-1] and path.parent.name != "1":
             path.unlink()  # the last one was not finished everywhere
-    for found in ranks.run(2, kept, "bdf2", {"resume": folder}):
+    for found in ranks.run(2, kept, kind, {"resume": folder}):
         same(found, wanted)
     assert [path.name for path in folder.iterdir()] == ["ranks-2"]
 

@@ -101,6 +101,57 @@ def softening() -> tuple[Any, Values]:
     return problem, {"k": torch.tensor(0.8, dtype=torch.float64)}
 
 
+def flow(scheme: str, *, closed: bool, **more: Any) -> tuple[Any, Values]:
+    """A flow that walls hold, or a lid drives; forces and viscosities that change with time."""
+    sides: list[Any] = [sla.Dirichlet(["bottom", "top"], 0.0)]
+    if closed:
+        sides = [
+            sla.Dirichlet(["left", "right", "bottom"], 0.0),
+            sla.Dirichlet("top", ["(1 + t)*x*(1 - x)", 0.0]),
+        ]
+    else:
+        # Velocities and pressures repeat.
+        sides += [sla.Periodic("right", "left"), sla.Periodic("right", "left", unknown="p")]
+    of = sla.StokesProblem(
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        viscosity=sla.Parameter("mu", on="cells") if closed else "exp(m*t)",
+        density=sla.Parameter("rho"),
+        body_force=("y", sla.Parameter("f", time="steps")),
+        parameters=[] if closed else [sla.Parameter("m")],
+        boundary=sides,
+        outputs=[sla.Energy("energy"), sla.Integral("square", "p**2 + p**3")],
+        solver=TIGHT,
+    )
+    problem = sla.TransientProblem(
+        of=of,
+        initial=["0.1*y*(1 - y)", 0.0],
+        end=0.5,
+        steps=4,
+        scheme=scheme,
+        checkpoints=2,
+        **{"save": ["u"], **more},
+    )
+    torch.manual_seed(5)
+    sizes: dict[str, tuple[int, ...]] = {"rho": (), "f": (5,)}
+    sizes |= {"mu": (of.mesh_data().n_cells,)} if closed else {"m": ()}
+    return problem, {k: 0.5 + torch.rand(s, dtype=torch.float64) for k, s in sizes.items()}
+
+
+def reacting() -> tuple[Any, Values]:
+    """Two substances that turn into each other."""
+    of = sla.WeakFormProblem(
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        unknowns=[sla.Unknown("u", test="v", order=2), sla.Unknown("c", test="q")],
+        residual="k*dot(grad(u), grad(v)) + dot(grad(c), grad(q)) + u*q - u**2*c*v",
+        parameters=[sla.Parameter("k")],
+        boundary=[sla.Dirichlet("left", "t"), sla.Dirichlet("right", 0.5, unknown="c")],
+        outputs=[sla.Integral("both", "u*c")],
+        solver=TIGHT,
+    )
+    problem = sla.TransientProblem(of=of, initial="x*y", end=0.5, steps=3, save=["u", "velocity"])
+    return problem, {"k": torch.tensor(0.8, dtype=torch.float64)}
+
+
 CASES = {
     "euler": lambda: heat("backward_euler"),
     "trapezoidal": lambda: heat("crank_nicolson"),
@@ -115,6 +166,12 @@ CASES = {
     "alpha": lambda: beam("generalized_alpha"),
     "explicit": lambda: beam("explicit"),
     "softening": softening,
+    "lid": lambda: flow("bdf2", closed=True),
+    "ring": lambda: flow("backward_euler", closed=False),
+    "lid in few steps": lambda: flow(
+        "bdf2", closed=True, adaptive=sla.Adaptive(rtol=0.05), save=["velocity"]
+    ),
+    "reacting": reacting,
 }
 
 
@@ -127,7 +184,8 @@ def marched(problem: Any, values: Values) -> dict[str, Tensor]:
     def whole(name: str, value: Tensor) -> Tensor:
         return solution.whole(name) if shared else value
 
-    found = {n: whole(n, x) if n == "square" else x for n, x in solution.outputs.items()}
+    fields = solution.numbers if shared else ()
+    found = {n: whole(n, x) if n in fields else x for n, x in solution.outputs.items()}
     found |= {n: whole(f"history.{n}", x) for n, x in solution.history.items()}
     found["u"] = whole("u", solution.u)
     torch.stack([(x**3 + x).sum() for x in found.values()]).sum().backward()
@@ -152,7 +210,8 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 def test_parts_in_one_process(case: str) -> None:
     problem, values = CASES[case]()
     # More parts than cells in one of them: some have nothing.
-    same(marched(distribute(problem, 25 if case == "newmark" else 3), values), alone(case))
+    parts = {"newmark": 25, "ring": 27}.get(case, 3)
+    same(marched(distribute(problem, parts), values), alone(case))
 
 
 def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
@@ -161,7 +220,18 @@ def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(("case", "size"), [("bdf2", 3), ("newmark", 2), ("softening", 7)])
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        ("bdf2", 3),
+        ("newmark", 2),
+        ("softening", 7),
+        ("lid", 1),
+        ("lid", 3),
+        ("ring", 2),
+        ("reacting", 2),
+    ],
+)
 def test_processes(ranks: Ranks, case: str, size: int) -> None:
     for found in ranks.run(size, on_ranks, case):
         same(found, alone(case))
@@ -196,6 +266,22 @@ def test_files_of_all_times(tmp_path: Path) -> None:
     found = torch.cat([torch.from_numpy(p.point_data["u"].astype(float)) for p in pieces])
     assert float(found.max()) == pytest.approx(float(solution.whole().max()), rel=1e-12)
     assert (tmp_path / "out.csv").read_text().count("\n") == 9
+
+
+def test_files_of_several_fields_that_repeat(tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    problem, values = CASES["ring"]()
+    solution = distribute(problem, 2).solve(values)
+    solution.save(tmp_path / "out.pvd")
+    assert len(solution["p"]) == 20  # its sides are shown both
+    pieces = [meshio.read(tmp_path / f"out-4.{i}.vtu").point_data for i in range(2)]
+    for name, value in (("u", solution.u[:, 0]), ("p", solution["p"])):
+        found = torch.cat(
+            [torch.from_numpy(p[name].reshape(len(p["p"]), -1)[:, 0]) for p in pieces]
+        )
+        assert float(found.double().abs().max()) == pytest.approx(
+            float(value.abs().max()), rel=0.05
+        )
 
 
 def test_the_example() -> None:

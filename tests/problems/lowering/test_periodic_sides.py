@@ -1,4 +1,4 @@
-"""What a periodic condition gives no number for is refused, not zero."""
+"""Periodic sides: what they give no number for is refused, not zero; values may be given on either."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import math
 import pytest
 import torch
 
-from torch_sla import Dirichlet, Flux, Integral, Periodic, PoissonProblem, RectangleMesh
-from torch_sla.errors import MeshError, SpecError
+from torch_sla import (
+    Dirichlet,
+    Flux,
+    Integral,
+    Parameter,
+    Periodic,
+    PoissonProblem,
+    RectangleMesh,
+    distribute,
+)
+from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
 
 MESH = RectangleMesh(cells=(8, 2), cell="quad")
 WAVE = "sin(2*pi*x)/(4*pi**2)"
@@ -50,3 +59,54 @@ def test_moved_sides_stay_copies_of_each_other() -> None:
     points[right, 1] += 0.05
     with pytest.raises(MeshError, match=f"point {int(right)}"):
         problem.solve(points=points)
+
+
+def _held(*sides: Dirichlet) -> PoissonProblem:
+    return PoissonProblem(
+        mesh=MESH,
+        source="x + y",
+        parameters=[Parameter("g")],
+        boundary=[Periodic("right", "left"), *sides],
+    )
+
+
+@pytest.mark.parametrize("parts", [None, 3])
+def test_a_value_on_either_side_holds_on_both(parts: int | None) -> None:
+    found = []
+    for sides in (["left"], ["right"], ["left", "right"]):
+        g = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        problem = _held(*(Dirichlet(side, "g*y") for side in sides))
+        solved = (problem if parts is None else distribute(problem, parts)).solve(g=g)
+        u = solved.u if parts is None else solved.whole("u")
+        (slope,) = torch.autograd.grad((u**3).sum(), g)
+        found.append((u.detach(), slope))
+    for u, slope in found[1:]:
+        torch.testing.assert_close(u, found[0][0], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(slope, found[0][1], rtol=1e-8, atol=1e-10)
+    points = _held(Dirichlet("left", 0.0)).mesh_data().points
+    side = points[:, 0] > 1 - 1e-9
+    torch.testing.assert_close(found[0][0][side], 0.3 * points[side, 1])
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+def test_values_that_differ_on_periodic_sides_are_an_error(parts: int | None) -> None:
+    problem = PoissonProblem(
+        mesh=MESH,
+        boundary=[Periodic("right", "left"), Dirichlet("left", 0.3), Dirichlet("right", 0.1)],
+    )
+    with pytest.raises(ArgumentError, match=r"boundary: values given at nodes .* differ by 0\.2"):
+        (problem if parts is None else distribute(problem, parts)).solve()
+
+
+def test_the_later_of_two_values_holds() -> None:
+    problem = PoissonProblem(
+        mesh=MESH,
+        parameters=[Parameter("g")],
+        boundary=[Dirichlet(["left", "right"], "g"), Dirichlet("left", 2.0)],
+    )
+    g = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    u, x = problem.solve(g=g).u, problem.mesh_data().points[:, 0]
+    torch.testing.assert_close(u.detach(), 2.0 - x)
+    hidden = problem.updated(boundary=[Dirichlet("left", "g"), Dirichlet(["left", "right"], 2.0)])
+    with pytest.raises(GradientError, match="'g' requires grad, but no law and no output uses it"):
+        hidden.solve(g=g)

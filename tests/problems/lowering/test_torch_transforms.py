@@ -9,6 +9,7 @@ import torch
 
 from torch_sla import (
     Dirichlet,
+    Energy,
     Integral,
     IntervalMesh,
     LinearProblem,
@@ -27,7 +28,7 @@ ROD = PoissonProblem(
     diffusivity=Parameter("k", on="cells"),
     source=1.0,
     boundary=[Dirichlet("left", 0.0)],
-    outputs=[Integral("heat", "u**2")],
+    outputs=[Integral("heat", "u**2"), Energy("energy")],
 )
 K = torch.linspace(1.0, 2.0, 4, dtype=torch.float64)
 
@@ -68,3 +69,12 @@ def test_the_compiler_steps_aside() -> None:
     torch.compile(lambda k: 2.0 * heat(k), backend="eager")(k).backward()
     (2.0 * heat(plain)).backward()
     assert torch.equal(k.grad, plain.grad)
+
+
+@pytest.mark.parametrize("strategy", ["forward-mode", "reverse-mode"])
+@pytest.mark.parametrize("of", ["u", "heat", "energy"])
+def test_many_derivatives_by_the_old_vmap_are_refused(strategy: str, of: str) -> None:
+    with pytest.raises(GradientError, match=r"vectorize=True.*Leave them out, or pull all"):
+        torch.autograd.functional.jacobian(
+            lambda k: ROD.solve(k=k)[of], K, vectorize=True, strategy=strategy
+        )

@@ -191,10 +191,21 @@ class LinearConstraint:
 
     def shift(self, g: Tensor) -> Tensor:
         """Return what the right-hand sides add, ``G c``: ``[*batch, n]``."""
-        self._check("g", g, self.equations.count)
-        if len(self._dependent.col):
-            self._check_consistent(g.detach())
+        gap = self.gap(g)
+        if gap:
+            raise ArgumentError(
+                f"g: redundant equations contradict each other by {gap:.3g}; give right-hand sides that agree"
+            )
         return self._G.times(g)
+
+    def gap(self, g: Tensor) -> float:
+        """Return by how much redundant equations contradict each other; 0 where only rounding tells them apart."""
+        self._check("g", g, self.equations.count)
+        if not len(self._dependent.col):
+            return 0.0
+        given = g.detach()
+        gap = self._dependent.times(given).abs().amax()
+        return float(gap) if bool(gap > 1e-9 * given.abs().amax()) else 0.0
 
     def recover(self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Compute ``u = T u_hat + G c``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
@@ -213,13 +224,6 @@ class LinearConstraint:
         self._check("residual", residual, self.n)
         reduced = self._T.adjoint(residual)
         return reduced if out is None else out.copy_(reduced)
-
-    def _check_consistent(self, g: Tensor) -> None:
-        gap = self._dependent.times(g).abs().amax()
-        if bool(gap > 1e-9 * g.abs().amax()):
-            raise ArgumentError(
-                f"g: redundant equations contradict each other by {float(gap):.3g}; give right-hand sides that agree"
-            )
 
     def _check(self, name: str, value: Tensor, length: int) -> None:
         if value.ndim < 1 or value.shape[-1] != length:

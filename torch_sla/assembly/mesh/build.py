@@ -78,18 +78,40 @@ def make_mesh(
         raise ArgumentError(f"duplicate_nodes: got {duplicate_nodes!r}; use 'refuse' or 'allow'")
     if hanging_nodes not in ("refuse", "allow"):
         raise ArgumentError(f"hanging_nodes: got {hanging_nodes!r}; use 'refuse' or 'allow'")
-    xs = np.array(_numpy(points), dtype=np.float64)
     ids = _numpy(cells)
     if ids.dtype.kind not in "iu":
         raise MeshError(f"cells: got dtype {ids.dtype}; point indices are integers")
-    connectivity = np.array(ids, dtype=np.int64)
-    check_points(xs)
-    check_cells(xs, connectivity, cell)
-    if duplicate_nodes == "refuse":
-        check_duplicates(xs)
-    connectivity = oriented(xs, connectivity, cell, orientation)
-    mesh = trusted_mesh(xs, connectivity, cell, cell_tags or {}, facet_tags or {})
-    if hanging_nodes == "refuse":
+    return checked_mesh(
+        np.array(_numpy(points), dtype=np.float64),
+        np.array(ids, dtype=np.int64),
+        cell,
+        cell_tags or {},
+        facet_tags or {},
+        mirrored=orientation == "fix",
+        duplicates=duplicate_nodes == "allow",
+        hanging=hanging_nodes == "allow",
+    )
+
+
+def checked_mesh(
+    points: npt.NDArray[np.float64],
+    cells: Ints,
+    cell: str,
+    cell_tags: Mapping[str, Array],
+    facet_tags: Mapping[str, Array],
+    *,
+    mirrored: bool = True,
+    duplicates: bool,
+    hanging: bool,
+) -> Mesh:
+    """Build a mesh as `make_mesh` does, of arrays that nobody else will change."""
+    check_points(points)
+    check_cells(points, cells, cell)
+    if not duplicates:
+        check_duplicates(points)
+    cells = oriented(points, cells, cell, "fix" if mirrored else "refuse")
+    mesh = trusted_mesh(points, cells, cell, cell_tags, facet_tags)
+    if not hanging:
         check_hanging(mesh)
     return mesh
 
@@ -104,26 +126,30 @@ def trusted_mesh(
     """Build a mesh whose points and cells are known to be sound; facets and tags are still checked."""
     reference = reference_cell(CELL_TYPES[cell][0])
     n = len(points)
-    facets = all_facets(cells[:, : reference.n_vertices], reference, n)
-    if facets.crowded >= 0:
-        owners = np.nonzero((facets.number == facets.crowded).any(1))[0]
-        raise MeshError(
-            f"cells: cells {owners[:4].tolist()} share the facet {facets.vertices[facets.crowded].tolist()}; "
-            "a facet has at most two cells, so remove repeated or overlapping cells"
-        )
+    width = len(reference.facets[0])
+    rows = {name: _rows(name, vertices, width, n) for name, vertices in facet_tags.items()}
+    wanted = np.sort(np.concatenate([np.zeros((0, width), np.int64), *rows.values()]), 1)
+
+    def listed_ones(found: Facets) -> Ints:
+        chosen = found.neighbour < 0
+        if len(wanted):
+            chosen |= _among(found, wanted, n)
+        return np.nonzero(chosen)[0]
+
+    facets = all_facets(cells[:, : reference.n_vertices], reference, n, listed_ones)
     if len(facets.overlapping):
-        first = facets.overlapping[0]
+        one, other, *vertices = facets.overlapping[0].tolist()
         raise MeshError(
-            f"cells: cells {facets.owner[first]} and {facets.neighbour[first]} lie on the same side of their common "
-            f"facet {facets.vertices[first].tolist()} ({len(facets.overlapping)} such facets); remove overlapping cells"
+            f"cells: cells {one} and {other} lie on the same side of their common facet {vertices} "
+            f"({len(facets.overlapping)} such facets); remove overlapping cells"
         )
     on_boundary = np.nonzero(facets.neighbour < 0)[0]
     on_boundary = on_boundary[np.lexsort((facets.side[on_boundary], facets.owner[on_boundary]))]
-    tagged = {name: _find(name, vertices, facets, n) for name, vertices in facet_tags.items()}
+    tagged = {name: _find(name, vertices, facets, n) for name, vertices in rows.items()}
     listed = on_boundary
     if tagged:
-        wanted = np.unique(np.concatenate(list(tagged.values())))
-        listed = np.concatenate([on_boundary, wanted[facets.neighbour[wanted] >= 0]])
+        every = np.unique(np.concatenate(list(tagged.values())))
+        listed = np.concatenate([on_boundary, every[facets.neighbour[every] >= 0]])
     position = np.full(len(facets.owner), -1, dtype=np.int64)
     position[listed] = np.arange(len(listed))
     mesh = Mesh(
@@ -148,10 +174,9 @@ def _numpy(array: Array) -> npt.NDArray[np.generic]:
     return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 
-def _find(name: str, vertices: Array, facets: Facets, n: int) -> Ints:
-    """Numbers of the facets with given vertices."""
+def _rows(name: str, vertices: Array, width: int, n: int) -> Ints:
+    """Vertices of the facets of a tag, checked."""
     rows = np.array(_numpy(vertices), dtype=np.int64)
-    width = facets.vertices.shape[1]
     if rows.ndim != 2 or rows.shape[1] != width:
         raise MeshError(
             f"facet_tags: {name!r} has shape {rows.shape}; facets of this mesh have {width} vertices, so "
@@ -161,6 +186,11 @@ def _find(name: str, vertices: Array, facets: Facets, n: int) -> Ints:
         raise MeshError(f"facet_tags: {name!r} is empty; leave the tag out, or give its facets")
     if rows.min() < 0 or rows.max() >= n:
         raise MeshError(f"facet_tags: {name!r} refers to points outside 0..{n - 1}")
+    return rows
+
+
+def _find(name: str, rows: Ints, facets: Facets, n: int) -> Ints:
+    """Numbers of the facets with given vertices."""
     every = np.concatenate([np.sort(facets.vertices, 1), np.sort(rows, 1)])
     first, number = number_rows(every, n)
     found = first[number[len(facets.vertices) :]]
@@ -171,3 +201,14 @@ def _find(name: str, vertices: Array, facets: Facets, n: int) -> Ints:
             f"({len(lost)} of {len(rows)})"
         )
     return found
+
+
+def _among(facets: Facets, rows: Ints, n: int) -> npt.NDArray[np.bool_]:
+    """Whether the sorted vertices of each facet are among some rows."""
+    known = np.sort(facets.vertices, 1)
+    first = known[:, 0]
+    near = rows[(rows[:, 0] >= first.min(initial=n)) & (rows[:, 0] <= first.max(initial=-1))]
+    places, number = number_rows(np.concatenate([known, near]), n)
+    among = np.zeros(len(known) + len(near), bool)
+    among[places[number[len(known) :]]] = True
+    return among[: len(known)]

@@ -17,6 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 # A cell counts as degenerate below this fraction of the volume its diameter suggests.
 _FLAT = 1e-14
+_RUN = 1 << 16  # cells that are looked at at a time
 
 
 def _list(values: npt.NDArray[np.generic], most: int = 3) -> str:
@@ -99,21 +100,22 @@ def oriented(points: Floats, cells: Ints, cell: str, orientation: str) -> Ints:
     """
     geometry = lagrange(*CELL_TYPES[cell])
     reference = geometry.cell
-    corners = cells[:, : reference.n_vertices]
     # Determinants at the vertices: constant on simplices, and the place where a cell inverts first.
     sites = reference.vertices[:1] if geometry.is_affine else geometry.nodes
     slopes = geometry.gradients(sites).numpy()
-    jacobian = np.einsum("cka,qkb->cqab", points[cells], slopes)
-    det = np.linalg.det(jacobian)
-    span = points[corners].max(1) - points[corners].min(1)
-    scale = span.max(1) ** reference.dim
-    flat = np.nonzero(np.abs(det).max(1) <= _FLAT * scale)[0]
+    lowest, highest, scale = np.empty((3, len(cells)))
+    for begin in range(0, len(cells), _RUN):
+        run = slice(begin, begin + _RUN)
+        det = np.linalg.det(np.einsum("cka,qkb->cqab", points[cells[run]], slopes))
+        lowest[run], highest[run] = det.min(1), det.max(1)
+        corners = points[cells[run, : reference.n_vertices]]
+        scale[run] = np.ptp(corners, axis=1).max(1) ** reference.dim
+    flat = np.nonzero(np.maximum(-lowest, highest) <= _FLAT * scale)[0]
     if len(flat):
         raise MeshError(
             f"cells: cell {flat[0]} (points {cells[flat[0]].tolist()}) has zero volume; remove it or move its "
             f"points ({len(flat)} such cells)"
         )
-    lowest, highest = det.min(1), det.max(1)
     tangled = np.nonzero((lowest <= _FLAT * scale) & (highest > _FLAT * scale))[0]
     if len(tangled):
         raise MeshError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.assembly.mesh.build import make_mesh
+from torch_sla.assembly.mesh.build import checked_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.reference.cell import reference_cell
@@ -83,9 +83,11 @@ def read_mesh(
     chosen = _choose(path, held, cell)
     reference = reference_cell(CELL_TYPES[chosen][0])
     cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
-    points = _flatten(path, raw.points, cells, reference.dim)
-    used = np.unique(cells)
-    renumber = np.full(len(points), -1, dtype=np.int64)
+    is_used = np.zeros(len(raw.points), bool)
+    is_used[cells] = True
+    used = np.nonzero(is_used)[0]
+    points = _flatten(path, raw.points, used, reference.dim)
+    renumber = np.full(len(raw.points), -1, dtype=np.int64)
     renumber[used] = np.arange(len(used))
     facet_tags = {}
     if reference.dim > 0:
@@ -99,15 +101,18 @@ def read_mesh(
             kept = index[present[index]]
             if len(kept):
                 facet_tags[name] = corners[kept]
+    del raw  # what was read takes as much as the mesh
+    cells = renumber[cells]
+    del renumber, is_used, used
     try:
-        return make_mesh(
-            points[used],
-            renumber[cells],
+        return checked_mesh(
+            points,
+            cells,
             chosen,
-            cell_tags=cell_tags,
-            facet_tags=facet_tags,
-            duplicate_nodes=duplicate_nodes,
-            hanging_nodes=hanging_nodes,
+            cell_tags,
+            facet_tags,
+            duplicates=duplicate_nodes == "allow",
+            hanging=hanging_nodes == "allow",
         )
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error
@@ -217,25 +222,26 @@ def _collect(
         offset += len(data)
     if not rows:
         return np.zeros((0, 1), dtype=np.int64), {}
-    every = np.concatenate([r for r in rows if r.shape[1] == rows[0].shape[1]])
+    alike = [r for r in rows if r.shape[1] == rows[0].shape[1]]
+    every = alike[0] if len(alike) == 1 else np.concatenate(alike)
     # A cell in several groups is listed once per group: keep one copy, with all its groups.
     first, number = number_rows(np.sort(every, 1), n)
+    if len(first) == len(every):
+        return every, {k: np.unique(np.concatenate(v)) for k, v in groups.items()}
     kept = np.sort(first)
     position = np.searchsorted(kept, first)[number]
     return every[kept], {k: np.unique(position[np.concatenate(v)]) for k, v in groups.items()}
 
 
-def _flatten(
-    path: Path, points: npt.NDArray[Any], cells: Ints, dim: int
-) -> npt.NDArray[np.float64]:
-    """Drop coordinates beyond the dimension of the cells, which must be constant."""
+def _flatten(path: Path, points: npt.NDArray[Any], used: Ints, dim: int) -> npt.NDArray[np.float64]:
+    """Take the points that are used, without coordinates beyond the dimension of the cells, which must be constant."""
     xs = np.asarray(points, dtype=np.float64)
     if xs.shape[1] < dim:
         raise MeshError(
             f"path: the points of {path} have {xs.shape[1]} coordinates; its cells need {dim}"
         )
-    used = xs[np.unique(cells)]
-    spread = np.ptp(used, axis=0)
+    xs = xs[used]
+    spread = np.ptp(xs, axis=0)
     for axis in range(dim, xs.shape[1]):
         if spread[axis] > 1e-12 * max(spread.max(), 1e-300):
             raise MeshError(

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.mesh.submesh import submesh
+from torch_sla.assembly.mesh.topology import facet_runs
 from torch_sla.errors import ArgumentError, BackendUnavailableError
+from torch_sla.linalg.sparse.partition import partition_graph_metis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,16 +190,14 @@ def _bisect(
 
 def _metis(mesh: Mesh, parts: int) -> Ints:
     """Cut the graph of cells that share facets."""
-    import pymetis
-
-    inside = mesh.interior
-    source = np.concatenate([inside.owner, inside.neighbour])
-    target = np.concatenate([inside.neighbour, inside.owner])
-    order = np.argsort(source, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=mesh.n_cells))])
-    graph = np.split(target[order], start[1:-1])
-    _, found = pymetis.part_graph(parts, adjacency=[row.tolist() for row in graph])
-    owner = np.asarray(found, dtype=np.int64)
+    runs = facet_runs(mesh.vertices.cpu().numpy(), mesh.reference, mesh.n_points)
+    small = np.int32 if mesh.n_cells < 2**31 else np.int64
+    pairs = [
+        np.stack([run.owner, run.neighbour])[:, run.neighbour >= 0].astype(small) for run in runs
+    ]
+    one, other = torch.from_numpy(np.concatenate(pairs, 1))
+    del pairs
+    owner = partition_graph_metis(one, other, mesh.n_cells, parts).numpy()
     missing = np.setdiff1d(np.arange(parts), owner)
     for part in missing:
         # A part without cells takes one from the largest.

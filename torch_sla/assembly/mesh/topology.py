@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from torch_sla.errors import MeshError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch_sla.assembly.reference.cell import ReferenceCell
 
 __all__ = [
     "Facets",
     "InteriorFacets",
     "all_facets",
+    "facet_runs",
     "interior_facets",
     "number_rows",
     "sub_entities",
 ]
 
 Ints = npt.NDArray[np.int64]
+
+_RUN, _MOST_RUNS = 1 << 17, 64  # rows that are sorted at a time, and how often at most
 
 
 def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
@@ -45,6 +53,20 @@ def number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
     >>> number_rows(np.array([[1, 2], [0, 1], [1, 2]]), 3)[1]
     array([1, 0, 1])
     """
+    spans = _spans(rows[:, 0], n)
+    if len(spans) <= 1:
+        return _number_rows(rows, n)
+    firsts, number, count = [], np.empty(len(rows), dtype=np.int64), 0
+    for low, high in spans:
+        at = np.nonzero((rows[:, 0] >= low) & (rows[:, 0] < high))[0]
+        first, its = _number_rows(rows[at], n)
+        firsts.append(at[first])
+        number[at] = its + count
+        count += len(first)
+    return np.concatenate(firsts), number
+
+
+def _number_rows(rows: Ints, n: int) -> tuple[Ints, Ints]:
     key = rows[:, 0].astype(np.int64)
     bound = n
     for column in rows.T[1:]:
@@ -80,32 +102,27 @@ def sub_entities(cells: Ints, local: tuple[tuple[int, ...], ...], n: int) -> tup
     return number.reshape(len(cells), len(local)), len(first)
 
 
-@dataclass(frozen=True)
-class Facets:
-    """Every facet of a mesh.
+class Facets(NamedTuple):
+    """Facets of a mesh, in the order of their sorted vertices.
 
     Parameters
     ----------
     vertices
         ``[n_facets, k]``, oriented outward from the owner.
     owner, side
-        Owning cell and local facet number in it.
-    neighbour
-        Second cell, -1 on the boundary.
-    number
-        Facet of each side of each cell, ``[n_cells, sides]``.
-    crowded
-        A facet shared by more than two cells, or -1.
+        Owning cell, the one of lowest index, and local facet number in it.
+    neighbour, opposite
+        Second cell and local facet number in that one, -1 on the boundary.
     overlapping
-        Facets whose two cells see them in the same order, and so lie on the same side.
+        Of facets whose two cells see them in the same order, and so lie on the same side: those cells, then the
+        vertices ``[m, 2 + k]``.
     """
 
     vertices: Ints
     owner: Ints
     side: Ints
     neighbour: Ints
-    number: Ints
-    crowded: int
+    opposite: Ints
     overlapping: Ints
 
 
@@ -135,15 +152,16 @@ def interior_facets(cells: Ints, cell: ReferenceCell, n: int) -> InteriorFacets:
     facets = all_facets(cells, cell, n)
     inside = np.nonzero(facets.neighbour >= 0)[0]
     inside = inside[np.lexsort((facets.side[inside], facets.owner[inside]))]
-    neighbour = facets.neighbour[inside]
-    other = np.argmax(facets.number[neighbour] == inside[:, None], 1)
-    vertices = facets.vertices[inside]
+    neighbour, vertices = facets.neighbour[inside], facets.vertices[inside]
     matching = np.argmax(cells[neighbour][:, None, :] == vertices[:, :, None], 2)
-    return InteriorFacets(facets.owner[inside], neighbour, facets.side[inside], other, matching)
+    sides = facets.side[inside], facets.opposite[inside]
+    return InteriorFacets(facets.owner[inside], neighbour, *sides, matching)
 
 
-def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
-    """Find all facets of a mesh with their cells; the owner is the cell of lowest index.
+def all_facets(
+    cells: Ints, cell: ReferenceCell, n: int, keep: Callable[[Facets], Ints] | None = None
+) -> Facets:
+    """Find the facets of a mesh with their cells.
 
     Parameters
     ----------
@@ -153,27 +171,84 @@ def all_facets(cells: Ints, cell: ReferenceCell, n: int) -> Facets:
         Their reference cell.
     n
         Number of points.
+    keep
+        Returns which ones to keep of some facets ``[m]``; None keeps all.
+
+    Raises
+    ------
+    MeshError
+        If a facet belongs to three cells.
     """
-    sides = len(cell.facets)
-    oriented = cells[:, np.array(cell.facets)].reshape(len(cells) * sides, -1)
+    found = []
+    for run in facet_runs(cells, cell, n):
+        if keep is None:
+            found.append(run)
+        else:
+            chosen = keep(run)
+            found.append(Facets._make([*(x[chosen] for x in run[:-1]), run.overlapping]))
+    return found[0] if len(found) == 1 else Facets(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def facet_runs(cells: Ints, cell: ReferenceCell, n: int) -> Iterator[Facets]:
+    """Yield all facets, those with low vertices first, so many at a time that they are small beside the mesh.
+
+    Parameters as in `all_facets`.
+    """
+    table = np.array(cell.facets)
+    sides = len(table)
+    least = np.stack([cells[:, list(facet)].min(1) for facet in table], 1, dtype=_index(n)).ravel()
+    for low, high in _spans(least, n):
+        yield _facets_of(cells, table, np.nonzero((least >= low) & (least < high))[0])
+    if not sides * len(cells):
+        yield _facets_of(cells, table, np.zeros(0, np.int64))
+
+
+def _facets_of(cells: Ints, table: Ints, at: Ints) -> Facets:
+    """Join sides of cells, numbered cell by cell, to facets; both sides of a facet are there."""
+    sides, n = len(table), int(cells.max(initial=0)) + 1
+    oriented = cells[(at // sides)[:, None], table[at % sides]]
     first, number = number_rows(np.sort(oriented, axis=1), n)
     count = np.bincount(number, minlength=len(first))
     last = np.full(len(first), -1, dtype=np.int64)
     last[number] = np.arange(len(number))
-    crowded = int(np.argmax(count)) if len(count) and count.max() > 2 else -1
+    if count.max(initial=0) > 2:
+        crowded = int(np.argmax(count))
+        owners = at[number == crowded] // sides
+        raise MeshError(
+            f"cells: cells {owners[:4].tolist()} share the facet {oriented[first[crowded]].tolist()}; "
+            "a facet has at most two cells, so remove repeated or overlapping cells"
+        )
     inside = np.nonzero(count == 2)[0]
     same = _same_order(oriented[first[inside]], oriented[last[inside]])
-    if cell.dim == 1:
-        same = first[inside] % sides == last[inside] % sides
+    one, other = at[first], np.where(count > 1, at[last], -1)
+    if table.shape[1] == 1:
+        same = one[inside] % sides == other[inside] % sides
+    owner, neighbour = one // sides, np.where(count > 1, other // sides, -1)
+    vertices, lying = oriented[first], inside[same]
     return Facets(
-        vertices=oriented[first],
-        owner=first // sides,
-        side=first % sides,
-        neighbour=np.where(count > 1, last // sides, -1),
-        number=number.reshape(len(cells), sides),
-        crowded=crowded,
-        overlapping=inside[same],
+        vertices=vertices,
+        owner=owner,
+        side=one % sides,
+        neighbour=neighbour,
+        opposite=np.where(count > 1, other % sides, -1),
+        overlapping=np.column_stack([owner[lying], neighbour[lying], vertices[lying]]),
     )
+
+
+def _index(n: int) -> type[np.signedinteger[Any]]:
+    """Shortest integers that count to n."""
+    return np.int32 if n < 2**31 else np.int64
+
+
+def _spans(x: npt.NDArray[np.signedinteger[Any]], n: int) -> list[tuple[int, int]]:
+    """Cut the range from 0 to `n` so that about as many entries of `x` are in each span."""
+    if len(x) <= _RUN:
+        return [(0, n)] if len(x) else []
+    ends = np.cumsum(np.bincount(x, minlength=n))
+    pieces = min(len(x) // _RUN + 1, _MOST_RUNS)
+    cuts = np.unique(np.searchsorted(ends, np.arange(1, pieces) * len(x) // pieces) + 1)
+    bounds = [0, *(c for c in cuts.tolist() if c < n), n]
+    return list(itertools.pairwise(bounds))
 
 
 def _same_order(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:

@@ -58,7 +58,7 @@ class LogDeterminant(Unmapped):
         sign, logabs = solver.slogdet()
         if not values.is_complex():
             return logabs.to(values.dtype)
-        return torch.complex(logabs.real, sign.angle()).to(values.dtype)
+        return torch.complex(logabs.real, sign.angle().to(logabs.real.dtype)).to(values.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

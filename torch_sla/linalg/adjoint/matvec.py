@@ -20,6 +20,7 @@ from torch import Tensor
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
 from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels import sparse as kernels
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class MatMul(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
+        refuse_old_vmap(values, X)
         return kernels.spmm(pattern.crow, pattern.ccol, values, X, longest=pattern.longest_row)
 
     @staticmethod

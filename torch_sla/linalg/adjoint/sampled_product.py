@@ -18,6 +18,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import keep
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels import sparse as kernels
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SampledProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(u: Tensor, v: Tensor, pattern: Pattern, negative: bool) -> Tensor:
+        refuse_old_vmap(u, v)
         return kernels.sampled_product(pattern.crow, pattern.ccol, u, v, negative=negative)
 
     @staticmethod

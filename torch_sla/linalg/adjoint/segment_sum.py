@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
 __all__ = ["Gather", "SegmentSum", "Segments"]
 
@@ -38,6 +39,7 @@ class SegmentSum(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, segments: Segments) -> Tensor:
+        refuse_old_vmap(x)
         return segments.sum_values(x)
 
     @staticmethod
@@ -65,6 +67,7 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(y: Tensor, segments: Segments) -> Tensor:
+        refuse_old_vmap(y)
         return segments.gather_values(y)
 
     @staticmethod

@@ -40,12 +40,12 @@ def refuse_vmap(values: Tensor, what: str) -> None:
 
 
 def refuse_old_vmap(*tensors: Tensor) -> None:
-    """Raise for cotangents of ``is_grads_batched`` and ``vectorize``: their `vmap` asks no Function for its rule."""
+    """Raise for derivatives of ``is_grads_batched`` and ``vectorize``: their `vmap` asks no Function for its rule."""
     if any(map(_functorch.is_legacy_batchedtensor, tensors)):
         raise GradientError(
-            "`is_grads_batched=True` and `vectorize=True` do not go through a solve: torch maps over cotangents there "
-            "without asking how; `torch.func.vmap(lambda g: torch.autograd.grad(y, x, g, retain_graph=True))(G)` "
-            "pulls all of them back in one solve"
+            "`is_grads_batched=True` and `vectorize=True` do not go through sparse products and solves: torch maps "
+            "over tangents and cotangents there without asking how. Leave them out, or pull all cotangents back "
+            "together: `torch.func.vmap(lambda g: torch.autograd.grad(y, x, g, retain_graph=True))(G)`"
         )
 
 

@@ -103,15 +103,15 @@ def partition_graph_metis(row: Tensor, col: Tensor, num_nodes: int, num_parts: i
         raise BackendUnavailableError(
             "partitioning by METIS needs pymetis: install the extra 'partition', or use partition_coordinates"
         ) from error
-    from scipy.sparse import coo_array
+    from scipy.sparse import csr_array
 
-    i, j = physical(row).cpu().numpy(), physical(col).cpu().numpy()
-    kept = i != j
-    ones = torch.ones(int(kept.sum())).numpy()
-    graph = coo_array((ones, (i[kept], j[kept])), shape=(num_nodes, num_nodes))
-    graph = (graph + graph.T).tocsr()
     if num_parts == 1:
         return torch.zeros(num_nodes, dtype=torch.int64)
+    i, j = physical(row).cpu().numpy(), physical(col).cpu().numpy()
+    kept = i != j
+    ones = torch.ones(int(kept.sum()), dtype=torch.bool).numpy()
+    graph = csr_array((ones, (i[kept], j[kept])), shape=(num_nodes, num_nodes))
+    graph = (graph + graph.T).tocsr()
     if hasattr(pymetis, "CSRAdjacency"):
         adjacency = pymetis.CSRAdjacency(adj_starts=graph.indptr, adjacent=graph.indices)
         _, parts = pymetis.part_graph(num_parts, adjacency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -89,7 +89,7 @@ class TimeGrid:
         self._rtol = max(share, floor)
         first = self.scene(0.0)
         operator = model.loaded(first)
-        self.flags = (operator.definite, operator.symmetric)
+        self.flags, self._complement = operator.flags, operator.complement
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
         self.fixed: dict[str, Tensor] = {"M": model.mass(first)}
         # Loads and given values that change are sums of fixed ones, where the laws let them be.
@@ -229,6 +229,8 @@ class TimeGrid:
             values,
             self._load(push if b is None else push + b, v, known),
             *flags,
+            complement=now.operator.complement if model.timed_matrix else self._complement,
+            inertia=partial(self._inertia, factors),
             rtol=self._rtol,
             start=start,
             repeats=self._steps,
@@ -271,6 +273,11 @@ class TimeGrid:
         whole = c * M if alpha is None else (c + d * alpha)[..., None] * M
         drag = self.fixed.get("stiffness damping")
         return whole if drag is None else whole + d * drag
+
+    @torch.no_grad()
+    def _inertia(self, factors: tuple[float, float]) -> Tensor:
+        """Return ``c M + d C``, constrained."""
+        return self._held(self._moving(factors))
 
     @cached_property
     def _plain(self) -> bool:

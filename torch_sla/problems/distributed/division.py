@@ -21,11 +21,10 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
-from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems import registry
+from torch_sla.problems.distributed.bodies import motions_left
 from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.window import find_rows, seen
-from torch_sla.problems.lowering.motions import is_braced
 from torch_sla.problems.lowering.part import PartOfMesh
 
 if TYPE_CHECKING:
@@ -99,7 +98,8 @@ class Division:
         self.model = self._everywhere(self._lowered_window)
         self._acting()
         self.counts = self.model.whole_counts
-        self.prescribes, self.determined = self._held()
+        self.prescribes = self._prescribes()
+        self.determined = motions_left(self.model, self.window, comm, device) == 0
         open_ = [float(not self.model.surrounded), float(self.model.levelled)]
         somewhere = comm.reduce(torch.tensor(open_, device=device), "max").tolist()
         self.surrounded, self.levelled = not somewhere[0], bool(somewhere[1])
@@ -176,33 +176,11 @@ class Division:
         anywhere = self.comm.reduce(here, "max").tolist() if every else []
         model.acting = frozenset(k for k, acts in zip(every, anywhere, strict=True) if acts)
 
-    def _held(self) -> tuple[bool, bool]:
-        """Return whether some unknowns are given, and whether these fix the solution.
-
-        The rank of the motions that are stopped is found from a few unknowns of each process that stop as many.
-        """
-        model, window = self.model, self.window
-        held = model.compiled.constrained
-        some = torch.tensor([float(len(held))], device=self.device)
-        prescribes = float(self.comm.reduce(some, "max")) > 0 or any(
-            s.to is not None for s in model.selections
-        )
-        if self.comm.alone:
-            return prescribes, model.determined
-        dofs = model.dofs
-        held = held[held < dofs.n]
-        x = model.dof_points().detach()
-        if dofs.components == window.mesh.dim > 1 and len(held):
-            from scipy.linalg import qr
-
-            _, _, order = qr(rigid_body_modes(x)[held].T.numpy(), mode="economic", pivoting=True)
-            held = held[torch.from_numpy(order[: x.shape[1] * 3].astype(np.int64))]
-        held = held[:6]
-        row = torch.cat([x[held // dofs.components], (held % dofs.components)[:, None].to(x)], 1)
-        row = torch.cat(self.comm.gather(row.to(self.device))).cpu()
-        component = row[:, -1].long()
-        index = torch.arange(len(row)) * dofs.components + component
-        return prescribes, model.loose(row[:, :-1], index, braced=is_braced(model)) == 0
+    def _prescribes(self) -> bool:
+        """Return whether some unknowns are given, anywhere."""
+        some = torch.tensor([float(len(self.model.compiled.constrained))], device=self.device)
+        given = float(self.comm.reduce(some, "max")) > 0
+        return given or any(s.to is not None for s in self.model.selections)
 
     def describe(self) -> str:
         """Return how the problem was cut, for people; all processes call it together."""

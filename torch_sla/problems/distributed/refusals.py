@@ -35,8 +35,8 @@ def refusal(spec: Problem) -> str | None:
         return "eigen: damped modes come of factors, which one process makes; leave the damping out"
     if spec.inner is not None and spec.type != "design":
         inner = spec.inner
-        if spec.type in ("transient", "eigen") and (len(inner.fields) > 1 or inner.is_complex):
-            return f"{spec.type} of {inner.type}: one process finds modes and marches of several or complex unknowns"
+        if spec.type == "eigen" and (len(inner.fields) > 1 or inner.is_complex):
+            return f"eigen of {inner.type}: one process finds modes of several or complex unknowns"
         return refusal(inner)
     if getattr(spec, "control", "load") == "arc_length":
         return "control: arc_length follows its path in one process; several apply the loads in steps (control: load)"

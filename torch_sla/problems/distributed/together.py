@@ -91,7 +91,7 @@ def packed(message: Any, device: torch.device) -> Tensor:
     """Return a message as bytes."""
     buffer = io.BytesIO()
     torch.save(message, buffer)
-    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(device)
+    return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8).to(device)
 
 
 def unpacked(data: Tensor) -> Any:

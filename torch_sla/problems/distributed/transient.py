@@ -174,7 +174,7 @@ class DistributedTransientSolution(DistributedSolution):
     events
         When each event happened first; infinity where it did not.
     history
-        What ``save`` asked for, by name: ``[rows, n(, dim)]``.
+        What ``save`` asked for, by name: ``[rows, n(, dim)]``; of several fields flat.
     """
 
     def __init__(
@@ -194,16 +194,39 @@ class DistributedTransientSolution(DistributedSolution):
         spec, dtype = problem.spec, problem.division.model.dtype
         self.times = times.to(home)
         self.step_times = torch.tensor([0.0, *steps], dtype=dtype, device=home)
-        self.velocity = self._shaped(state[1])
-        self.acceleration = self._shaped(state[2]) if ORDERS[spec.method] == 2 else None
-        self.history = {n[1:]: self._shaped(x) for n, x in records.items() if n.startswith(" ")}
+        self.velocity = self._shown(state[1])
+        self.acceleration = self._shown(state[2]) if ORDERS[spec.method] == 2 else None
+        saved = {n[1:]: x for n, x in records.items() if n.startswith(" ")}
+        self.history = {name: self._shown(x) for name, x in saved.items()}
+        self._states = saved.get("u")
         for name in self.history:
-            self.numbers[f"history.{name}"] = self.numbers["u"]
-            self.sizes[f"history.{name}"] = self.sizes["u"]
+            self.numbers[f"history.{name}"], self.sizes[f"history.{name}"] = self._counted
         self.events = {name: when.to(home) for name, when in events.items()}
         for name, when in self.events.items():
             at = float(when.detach())
             info.notes.append(f"{name} " + (f"at t = {at:.6g}" if at < torch.inf else "never"))
+
+    def _shown(self, u: Tensor) -> Tensor:
+        """Return unknowns ``[*, n_held]`` at the nodes here; of several fields flat, as one process does."""
+        shown = self.problem.division.shown
+        if len(shown) == 1:
+            return self._shaped(u)
+        places = torch.cat([place.flatten() for _, place in shown.values()])
+        return u.index_select(-1, places).to(self.home)
+
+    @cached_property
+    def _counted(self) -> tuple[Tensor, int]:
+        """Numbers in the whole of what `_shown` shows, and how many there are."""
+        division = self.problem.division
+        if len(division.shown) == 1:
+            return self.numbers["u"], self.sizes["u"]
+        found, start = [], 0
+        for name, (number, place) in division.shown.items():
+            c = place.shape[1]
+            each = number[:, None] * c + torch.arange(c, device=number.device)
+            found.append(start + each.flatten())
+            start += division.n_nodes[name] * c
+        return torch.cat(found).to(self.home), start
 
     def __getitem__(self, name: str) -> Tensor:
         kind, _, own = name.partition(".")
@@ -213,7 +236,7 @@ class DistributedTransientSolution(DistributedSolution):
 
     def dim_of(self, name: str) -> int:
         """Return which dimension of a field counts its sites: rows come first, but for the last state."""
-        return int(name != "u")
+        return int(name not in self._called(self.problem.division))
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -223,13 +246,13 @@ class DistributedTransientSolution(DistributedSolution):
     def frames(self) -> list[Frame]:
         """Return the states that were saved, or else the last one."""
         own = [o.name for o in self.problem.division.spec.outputs if isinstance(o, Field)]
-        if "u" not in self.history:
+        if self._states is None:
             last = float(self.times[-1]) if len(self.times) else None
             met = last == float(self.step_times[-1])
             fields = {n: self[n][-1] for n in own if met}
             return [Frame(float(self.step_times[-1]), {"u": self.flat}, fields)]
         return [
-            Frame(float(t), {"u": self.history["u"][i].reshape(-1)}, {n: self[n][i] for n in own})
+            Frame(float(t), {"u": self._states[i]}, {n: self[n][i] for n in own})
             for i, t in enumerate(self.times)
         ]
 

@@ -24,6 +24,7 @@ from torch_sla.problems import registry
 from torch_sla.problems.distributed.together import handed_out
 from torch_sla.problems.lowering.conditions import check_coordinates
 from torch_sla.problems.lowering.mesh import build_mesh, build_window, divisions, read_once
+from torch_sla.problems.lowering.motions import bodies, may_fall_apart
 from torch_sla.problems.lowering.selection import (
     nothing_satisfies,
     satisfying,
@@ -56,8 +57,10 @@ class Window:
         Their numbers in the whole.
     nodes
         Numbers in the whole of the nodes of elements, by order.
-    part
-        Part of each cell ``[n_cells]``.
+    part, body
+        Part of each cell ``[n_cells]``, and body, joined by cells or conditions, that it is of.
+    bodies
+        How many bodies the whole consists of.
     counts
         Number of ``cells``, ``nodes`` (points) and ``facets`` of the whole.
     most
@@ -75,7 +78,9 @@ class Window:
     part: Tensor
     counts: Mapping[str, int]
     most: Mapping[int, int]
+    body: Tensor
     tied: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+    bodies: int = 1
 
     @property
     def complete(self) -> bool:
@@ -210,15 +215,15 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
         mesh = build_mesh(spec.mesh)
         owner = _owners(spec, mesh, comm.parts)
         everything = torch.ones(mesh.n_cells, dtype=torch.bool)
-        return _cut_out(mesh, owner, everything, orders, _ties(spec, mesh))
-    whole: list[tuple[Mesh, Tensor, _Ties]] = []
+        return _cut_out(mesh, owner, _bodies(spec, mesh), everything, orders, _ties(spec, mesh))
+    whole: list[tuple[Mesh, Tensor, Tensor, _Ties]] = []
 
     def window(rank: int) -> Window:
         if not whole:
             mesh = read_once(spec.mesh)
             owner = _owners(spec, mesh, comm.parts)
-            whole.append((mesh, owner, _ties(spec, mesh)))
-        mesh, owner, ties = whole[0]
+            whole.append((mesh, owner, _bodies(spec, mesh), _ties(spec, mesh)))
+        mesh, owner, body, ties = whole[0]
         first, last = comm.first_part(rank), comm.first_part(rank + 1)
         chosen = (owner >= first) & (owner < last)
         if not bool(chosen.any()):
@@ -230,7 +235,7 @@ def seen(spec: FieldProblem, comm: Communicator, device: torch.device) -> Window
                 touched[a] |= touched[b]
                 touched[b] |= touched[a]
             chosen = touched[mesh.cells].any(1)
-        return _cut_out(mesh, owner, chosen, orders, ties)
+        return _cut_out(mesh, owner, body, chosen, orders, ties)
 
     return handed_out(comm, device, window)
 
@@ -241,6 +246,18 @@ def _owners(spec: FieldProblem, mesh: Mesh, parts: int) -> Tensor:
     if cells is None:
         return partition_cells(mesh, min(parts, mesh.n_cells))
     return _inside_boxes(partition_boxes(cells, parts), [(0, n) for n in cells], mesh)
+
+
+def _bodies(spec: FieldProblem, mesh: Mesh) -> Tensor:
+    """Return the body of each cell of a mesh that is there whole."""
+    physics: Any = registry.verbs(spec.type)
+    if not may_fall_apart(spec, len(physics.unknowns_of(spec, mesh.dim))):
+        return _one_body(mesh)
+    return bodies(mesh.vertices, mesh.n_points)[mesh.cells[:, 0]]
+
+
+def _one_body(mesh: Mesh) -> Tensor:
+    return torch.zeros(1, dtype=torch.int64).expand(mesh.n_cells)
 
 
 def _inside_boxes(
@@ -295,6 +312,7 @@ def _lattice(spec: FieldProblem, cells: tuple[int, ...], comm: Communicator) -> 
             "facets": sides * (2 if mesh.cell == "tetra" else 1),
         },
         most={1: n_points},
+        body=_one_body(mesh),
     )
 
 
@@ -345,14 +363,17 @@ def _ties(spec: FieldProblem, mesh: Mesh) -> _Ties:
     return _Ties(points, nodes)
 
 
-def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int], ties: _Ties) -> Window:
+def _cut_out(
+    mesh: Mesh, owner: Tensor, body: Tensor, chosen: Tensor, orders: set[int], ties: _Ties
+) -> Window:
     """Take some cells of a mesh that is there whole.
 
     Parameters
     ----------
-    owner, chosen
-        Part of each cell, and whether it is taken ``[n_cells]``.
+    owner, body, chosen
+        Part and body of each cell, and whether it is taken ``[n_cells]``.
     """
+    count = int(body.amax()) + 1
     whole = {order: Dofs(mesh, lagrange(mesh.reference.name, order)) for order in orders}
     counts = {"cells": mesh.n_cells, "nodes": mesh.n_points, "facets": mesh.n_facets}
     most = {order: dofs.n_nodes for order, dofs in whole.items()}
@@ -360,7 +381,7 @@ def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int], ties: 
         every = {order: torch.arange(n) for order, n in most.items()}
         cells, points, facets = (torch.arange(counts[n]) for n in ("cells", "nodes", "facets"))
         one = {n: (number, int(number.max()) + 1) for n, (_, number) in ties.nodes.items()}
-        return Window(mesh, cells, points, facets, every, owner, counts, most, one)
+        return Window(mesh, cells, points, facets, every, owner, counts, most, body, one, count)
     piece = submesh(mesh, chosen)
     part, kept = piece.mesh, torch.nonzero(chosen)[:, 0]
     facets = find_rows(piece.points[part.facets].sort(1).values, mesh.facets.sort(1).values)
@@ -387,7 +408,19 @@ def _cut_out(mesh: Mesh, owner: Tensor, chosen: Tensor, orders: set[int], ties: 
         nodes[order] = torch.empty(own.n_nodes, dtype=torch.int64)
         nodes[order][own.cell_nodes] = dofs.cell_nodes[kept]
     one = {n: (k[nodes[order]], int(k.max()) + 1) for n, (order, k) in ties.nodes.items()}
-    return Window(part, kept, piece.points, facets[listed], nodes, owner[kept], counts, most, one)
+    return Window(
+        part,
+        kept,
+        piece.points,
+        facets[listed],
+        nodes,
+        owner[kept],
+        counts,
+        most,
+        body[kept],
+        one,
+        count,
+    )
 
 
 def find_rows(wanted: Tensor, table: Tensor) -> Tensor:

@@ -18,13 +18,14 @@ from torch_sla.assembly.constraints import (
     periodic,
     prescribe,
 )
+from torch_sla.errors import ArgumentError
 from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.numbering import Numbering
 
 if TYPE_CHECKING:
     from torch_sla.assembly.constraints import Constraint
 
-__all__ = ["Compiled", "Selection", "Unknown", "compiled", "structure_key"]
+__all__ = ["Compiled", "Selection", "Unknown", "compiled", "contradiction", "structure_key"]
 
 
 class Unknown(NamedTuple):
@@ -145,9 +146,21 @@ class Compiled:
         return 8 * (indices + mesh.points.numel()) + 12 * mesh.n_cells * local**2
 
     def sides(self, g: Tensor) -> Tensor:
-        """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``."""
-        ties = self._tied[1]
-        return torch.nn.functional.pad(g, (0, ties)) if ties else g
+        """Right-hand sides of the constraint from given values ``[*batch, n_constrained]``.
+
+        Raises
+        ------
+        ArgumentError
+            If values differ at nodes that repeat each other.
+        """
+        constraint, ties = self._tied
+        if not isinstance(constraint, LinearConstraint):
+            return g
+        sides = torch.nn.functional.pad(g, (0, ties))
+        gap = constraint.gap(sides)
+        if gap:
+            raise ArgumentError(contradiction(gap))
+        return sides
 
     @cached_property
     def periodic(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -162,6 +175,14 @@ class Compiled:
             if dofs.components == 1 and dofs.element == self.mesh.geometry:
                 return dofs
         return Dofs(self.mesh, self.mesh.geometry)
+
+
+def contradiction(gap: float) -> str:
+    """Say that values given on periodic sides differ, and by how much."""
+    return (
+        f"boundary: values given at nodes that repeat each other differ by {gap:.3g}; give periodic sides the same "
+        "values, or one of them alone"
+    )
 
 
 def compiled(

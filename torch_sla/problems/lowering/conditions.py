@@ -195,6 +195,8 @@ def check_overlap(spec: FieldProblem, selections: tuple[Selection, ...], mesh: M
                 f"{names!r} holds facets inside the body; {selection.kind} belongs on the boundary",
                 path=f"boundary.{i}.on",
             )
+        if selection.to is not None:
+            continue  # values and repetitions are equations, which all hold
         for j, facets in fixed.items():
             shared = int(torch.isin(selection.facets, facets).sum())
             if shared and selections[j].unknown == selection.unknown:

@@ -229,10 +229,11 @@ class Model(Physics):
         definite: bool | None,
         symmetric: bool | None,
         complement: object = None,
+        inertia: object = None,
         **options: Any,
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix ``[*batch, nnz]``; options as for `solve_batch`."""
-        del complement  # of several processes: one takes factors
+        del complement, inertia  # of several processes: one takes factors
         pattern, structure = self.compiled.constraint.pattern, self.structure(definite, symmetric)
         return solve_batch(pattern, values, load, structure, self.spec.solver, **options)
 

@@ -11,23 +11,24 @@ from torch import Tensor
 from torch_sla.assembly.interpolation.locate import locate
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.specs.boundary import Periodic
 from torch_sla.problems.specs.mesh import MeshArrays, MeshFile
 
 if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.specs.problem import FieldProblem
 
-__all__ = ["is_braced", "loose_motions", "unstopped"]
+__all__ = ["bodies", "braced_cells", "loose_motions", "may_fall_apart", "unstopped"]
 
 
 def loose_motions(model: Model) -> int:
     """Count the motions that the conditions leave free, of all bodies that the mesh consists of."""
     points, held = model.dof_points().detach(), model.compiled.constrained
-    tied = len(model.ranks) > 1 or any(s.to is not None for s in model.selections)
-    if tied or model.part is not None or not isinstance(model.spec.mesh, MeshFile | MeshArrays):
+    if model.part is not None or not may_fall_apart(model.spec, len(model.ranks)):
         return model.loose(points, held, braced=is_braced(model))
-    body, c = _bodies(model.dofs.cell_nodes, len(points)), model.dofs.components
+    body, c = bodies(model.dofs.cell_nodes, len(points)), model.dofs.components
     braced = {
-        k for cell in _braced_cells(model) for k in body[model.dofs.cell_nodes[cell, 0]].tolist()
+        k for cell in braced_cells(model) for k in body[model.dofs.cell_nodes[cell, 0]].tolist()
     }
     total, place = 0, torch.empty_like(body)
     for k in range(int(body.amax()) + 1):
@@ -36,6 +37,12 @@ def loose_motions(model: Model) -> int:
         mine = held[body[held // c] == k]
         total += model.loose(points[own], place[mine // c] * c + mine % c, braced=k in braced)
     return total
+
+
+def may_fall_apart(spec: FieldProblem, unknowns: int) -> bool:
+    """Whether bodies may be there that neither cells nor conditions join; several unknowns are taken as one body."""
+    joined = unknowns > 1 or any(isinstance(c, Periodic) for c in spec.boundary)
+    return isinstance(spec.mesh, MeshFile | MeshArrays) and not joined
 
 
 def is_braced(model: Model) -> bool:
@@ -51,7 +58,7 @@ def unstopped(motions: Tensor, held: Tensor) -> int:
     return count - int(torch.linalg.matrix_rank(motions[held], rtol=1e-8))
 
 
-def _braced_cells(model: Model) -> list[Tensor]:
+def braced_cells(model: Model) -> list[Tensor]:
     """Return the cells that each condition which holds elastically acts on."""
     found = []
     for i, condition in enumerate(model.spec.boundary):
@@ -69,7 +76,7 @@ def _braced_cells(model: Model) -> list[Tensor]:
     return found
 
 
-def _bodies(cell_nodes: Tensor, count: int) -> Tensor:
+def bodies(cell_nodes: Tensor, count: int) -> Tensor:
     """Return which body each node belongs to ``[count]``, from 0: no cell joins two of them.
 
     Parameters
@@ -80,8 +87,8 @@ def _bodies(cell_nodes: Tensor, count: int) -> Tensor:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    nodes = cell_nodes.cpu().numpy()
-    rows = np.repeat(nodes[:, 0], nodes.shape[1])
-    joined = coo_array((np.ones(nodes.size, bool), (rows, nodes.ravel())), shape=(count, count))
-    _, label = connected_components(joined, directed=False)
+    nodes = cell_nodes.cpu().numpy().astype(np.int32 if count < 2**31 else np.int64)
+    rows = np.repeat(nodes[:, 0], nodes.shape[1] - 1)
+    entries = (np.ones(len(rows), bool), (rows, nodes[:, 1:].ravel()))
+    _, label = connected_components(coo_array(entries, shape=(count, count)), directed=False)
     return torch.from_numpy(label.astype(np.int64)).to(cell_nodes.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import GradientError
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels.detection import all_finite
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class Watch:
         return value._replace(tensor=x)
 
     def _arrive(self, gradient: Tensor | None) -> None:
-        unknown = gradient is None or _wrapped(gradient)
-        self._arrived = None if unknown else gradient.detach()  # type: ignore[union-attr]
+        self._arrived = None
+        if gradient is not None and not _wrapped(gradient):
+            refuse_old_vmap(gradient)
+            self._arrived = gradient.detach()
 
     def _leave(self, name: str, gradient: Tensor | None) -> None:
         if gradient is None or _wrapped(gradient) or bool(all_finite(gradient.detach())):

@@ -70,8 +70,10 @@ class Condition(Spec):
 class Dirichlet(Condition):
     """The solution is given: u = value.
 
-    Where two conditions meet (at a shared corner), the later one in the list holds. A scalar value for
-    a vector unknown holds for each of its components.
+    Where two conditions give a value to the same unknown (at a shared corner, or on the same facets), the later
+    one in the list holds, as in most libraries: a value for all sides can be followed by exceptions. A condition
+    that others replace everywhere has no effect. A scalar value for a vector unknown holds for each of its
+    components.
 
     Examples
     --------
@@ -189,6 +191,9 @@ class Spring(Condition):
 
 class Periodic(Condition):
     """The values on some facets repeat those on others, which are the same facets moved.
+
+    Values may be given on these sides, too: all conditions hold at once, so a value given on one side holds on both,
+    and two that differ are an error.
 
     Examples
     --------

@@ -37,14 +37,24 @@ def moving(value: Any) -> Any:
     """Return a tensor that has a tangent as one that requires grad as well, anything else as it is.
 
     Newton's method and laws that are differentiated record what requires grad; a tangent alone would be lost there,
-    without a word.
+    without a word. So what is found from it requires grad, too; `detach` its tangent before it becomes a number.
+
+    Raises
+    ------
+    GradientError
+        Of many tangents at once, as `torch.autograd.functional.jacobian` gives them with ``vectorize=True``.
     """
     import torch
     from torch.autograd import forward_ad
 
-    if forward_ad._current_level < 0 or not isinstance(value, torch.Tensor) or value.requires_grad:
+    from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
+
+    if forward_ad._current_level < 0 or not isinstance(value, torch.Tensor):
         return value
     primal, tangent = forward_ad.unpack_dual(value)
     if tangent is None:
+        return value
+    refuse_old_vmap(tangent)
+    if value.requires_grad:
         return value
     return forward_ad.make_dual(primal.detach().requires_grad_(), tangent)

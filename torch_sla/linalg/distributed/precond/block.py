@@ -38,12 +38,17 @@ class PartSchur:
     complement
         Slot values ``[nnz_csr]``, of which the block of the multipliers stands for the complement: for a flow, the mass
         of pressures over the viscosity, with which iterations do not depend on the mesh. None: ``C + B diag(A)⁻¹ Bᵀ``.
+    inertia
+        Slot values of a summand ``D`` of ``A`` that is local, for a flow in time the mass over the length of a step;
+        `complement` is that of the rest. The inverses of it and of ``B diag(D)⁻¹ Bᵀ``, each by a preconditioner, are
+        added, so that iterations do not depend on the step either.
     renewable
         Whether what other values can use is kept.
 
     Notes
     -----
-    Elman, Silvester and Wathen, Finite Elements and Fast Iterative Solvers, 2nd ed., chapters 3 and 4.
+    Elman, Silvester and Wathen, Finite Elements and Fast Iterative Solvers, 2nd ed., chapters 3 and 4. With inertia:
+    Cahouet and Chabard, Int. J. Numer. Methods Fluids 8 (1988), 869-895.
     """
 
     name: ClassVar[str] = "schur"
@@ -52,6 +57,7 @@ class PartSchur:
     primal: Any = "multigrid"
     dual: Any = "multigrid"
     complement: Tensor | None = None
+    inertia: Tensor | None = None
     renewable: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +66,10 @@ class PartSchur:
                 raise ArgumentError(
                     f"`{what}` must be a preconditioner, got {getattr(self, what)!r}"
                 )
+        if self.inertia is not None and self.complement is None:
+            raise ArgumentError(
+                "`inertia` is one summand, and `complement` must be given: that of the others"
+            )
 
     @outside_transforms
     def build_parts(
@@ -107,6 +117,8 @@ class SaddlePoint:
     ----------
     primal, dual
         What precondition the two fields.
+    moved
+        What is added to `dual` because of inertia; None without.
     """
 
     def __init__(
@@ -137,19 +149,31 @@ class SaddlePoint:
         # The positions of a complement that is made are new every time.
         kept = None if like is None or options.complement is None else like.dual
         self.dual: PartPreconditioner = made(options.dual, complement, None, kept)
+        self.moved: PartPreconditioner | None = None
+        if options.inertia is not None:
+            local = _complement(blocks, values, options.inertia.detach().to(values))
+            self.moved = made("multigrid", local, None, None)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
-        z = torch.empty_like(r)
-        for field, inverse in zip(self._fields, (self.primal, self.dual), strict=True):
-            z[field] = inverse.apply(r.index_select(0, field))
-        return z
+        first, second = (r.index_select(0, field) for field in self._fields)
+        dual = self.dual.apply(second)
+        if self.moved is not None:
+            dual = dual + self.moved.apply(second)
+        return self._joined(r, self.primal.apply(first), dual)
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᴴ r``."""
-        z = torch.empty_like(r)
-        for field, inverse in zip(self._fields, (self.primal, self.dual), strict=True):
-            z[field] = inverse.apply_adjoint(r.index_select(0, field))
+        first, second = (r.index_select(0, field) for field in self._fields)
+        dual = self.dual.apply_adjoint(second)
+        if self.moved is not None:
+            dual = dual + self.moved.apply_adjoint(second)
+        return self._joined(r, self.primal.apply_adjoint(first), dual)
+
+    def _joined(self, like: Tensor, *parts: Tensor) -> Tensor:
+        z = torch.empty_like(like)
+        for field, part in zip(self._fields, parts, strict=True):
+            z[field] = part
         return z
 
 
@@ -200,9 +224,11 @@ class _Blocks:
         return block.slots, block.pattern.coalesce(values.index_select(0, inside))
 
 
-def _complement(blocks: _Blocks, values: Tensor) -> tuple[Sharding, Tensor]:
-    """Return ``C + B diag(A)⁻¹ Bᵀ``."""
-    A, a = blocks.matrix(values, 0, 0)
+def _complement(
+    blocks: _Blocks, values: Tensor, local: Tensor | None = None
+) -> tuple[Sharding, Tensor]:
+    """Return ``C + B diag(A)⁻¹ Bᵀ``, with the diagonal of `local` instead of that of A where it is given."""
+    A, a = blocks.matrix(values if local is None else local, 0, 0)
     d = A.diagonal(a)
     hole = (d == 0).any().to(d.dtype)
     if float(A.rows.comm.reduce(hole, "max")) > 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.precond.tied import Ties
 from torch_sla.linalg.distributed.sharding import Product
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.precond.multigrid.device.smoothers import LOWER, chebyshev_steps, scattered
@@ -73,6 +74,8 @@ class Chebyshev:
         Lower bound over the upper one.
     radius
         Upper bound; None: what the power method sees of it, and a little more.
+    tied
+        Whether rows that values tie together have one block in ``D``; see `Ties`.
 
     Attributes
     ----------
@@ -89,10 +92,13 @@ class Chebyshev:
         degree: int,
         lower: float = LOWER,
         radius: float | None = None,
+        *,
+        tied: bool = False,
     ) -> None:
         self.A, d = Product(sharding, values), sharding.diagonal(values)
         self._inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
-        self.radius = radius or _radius(self.A, self._inverse, sharding)
+        self._ties = Ties.of(sharding, values) if tied else None
+        self.radius = radius or self._radius()
         self._steps = chebyshev_steps(self.radius, degree, lower)
 
     def smooth(self, b: Tensor, x: Tensor | None = None, *, adjoint: bool = False) -> Tensor:
@@ -101,7 +107,7 @@ class Chebyshev:
         change = None
         for length, momentum in self._steps:
             r = b if x is None else b - A(x)
-            step = r * self._inverse * length
+            step = self._divided(r, adjoint=adjoint).mul_(length)
             change = step if change is None or not momentum else step + momentum * change
             x = change if x is None else x + change
         return b if x is None else x
@@ -111,17 +117,24 @@ class Chebyshev:
         return self.smooth(r)
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
-        """Return ``Bᴴ r``: of the diagonal alone it is the same polynomial in the adjoint matrix."""
+        """Return ``Bᴴ r``: the same polynomial in the adjoint matrix."""
         return self.smooth(r, adjoint=True)
 
+    def _divided(self, r: Tensor, *, adjoint: bool = False) -> Tensor:
+        """Return ``D⁻¹ r``, or that of the adjoint."""
+        z = r * self._inverse
+        if self._ties is not None:
+            self._ties.put(z, r, adjoint=adjoint)
+        return z
 
-def _radius(A: Product, inverse: Tensor, sharding: Sharding) -> float:
-    """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, from a fixed start."""
-    space = PartSpace(sharding.rows)
-    i = sharding.rows.start + torch.arange(sharding.rows.n_held, device=inverse.device)
-    v = scattered(i, inverse.dtype).unsqueeze(1)
-    size = space.norm(v)
-    for _ in range(_POWER_STEPS):
-        v = inverse * A(v / size.clamp(min=torch.finfo(v.dtype).tiny))
+    def _radius(self) -> float:
+        """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, from a fixed start."""
+        rows = self.A.sharding.rows
+        space = PartSpace(rows)
+        i = rows.start + torch.arange(rows.n_held, device=self._inverse.device)
+        v = scattered(i, self._inverse.dtype).unsqueeze(1)
         size = space.norm(v)
-    return max(float(size) * _SAFETY, torch.finfo(v.dtype).tiny)
+        for _ in range(_POWER_STEPS):
+            v = self._divided(self.A(v / size.clamp(min=torch.finfo(v.dtype).tiny)))
+            size = space.norm(v)
+        return max(float(size) * _SAFETY, torch.finfo(v.dtype).tiny)

@@ -216,7 +216,7 @@ class Hierarchy:
         self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
         while A.rows.n > coarse_size and len(self.sizes) < options.max_levels:
-            smoother = Chebyshev(A, a, options.degree)
+            smoother = Chebyshev(A, a, options.degree, tied=True)
             at = len(self._levels)
             made: Coarser | None = None
             if at < len(known):
@@ -245,7 +245,7 @@ class Hierarchy:
             gathered = GatheredInverse(A, a)
             self._last = gathered.turned
             return gathered.pivot
-        last = Chebyshev(A, a, _SMOOTHING_STEPS)
+        last = Chebyshev(A, a, _SMOOTHING_STEPS, tied=True)
         self._last = lambda r, adjoint: last.smooth(r, adjoint=adjoint)
         return 1.0
 

@@ -53,7 +53,7 @@ def rigid_body_modes(coordinates: Tensor) -> Tensor:
     for k, (a, b) in enumerate(planes):
         modes[:, a, dim + k] = -x[:, b]
         modes[:, b, dim + k] = x[:, a]
-    return modes.reshape(n * dim, -1)
+    return modes.flatten(0, 1)
 
 
 def chosen_near_nullspace(

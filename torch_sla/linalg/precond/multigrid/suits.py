@@ -9,6 +9,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.multigrid import CompiledLattice, detect_lattice
+from torch_sla.linalg.kernels.structure import size_range
 from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY
 
 if TYPE_CHECKING:
@@ -39,13 +40,7 @@ JUMP, SHORT = 100.0, 9.5
 
 def spread(pattern: Pattern, values: Tensor) -> float:
     """Largest over smallest diagonal entry that is not zero: row sums beside a jump lose as much."""
-    slots = pattern.diagonal_slots
-    size = values.detach().index_select(0, slots[slots >= 0])
-    low, high = (float(x) for x in size.abs().aminmax())
-    if low == 0.0:
-        size = size.abs()
-        size = size[size > 0]
-        low = float(size.amin()) if size.numel() else high
+    low, high = size_range(values.detach(), pattern.diagonal_slots)
     return high / low if low > 0 else 1.0
 
 

@@ -1,0 +1,53 @@
+"""A batch of no matrices: what is found for each member is empty, and recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from torch_sla.errors import ArgumentError
+from torch_sla.linalg import SparseTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+N = 4
+CASES: dict[str, tuple[Callable[[SparseTensor], Any], list[tuple[int, ...]]]] = {
+    "solve": (lambda A: A.solve(torch.ones(N, dtype=A.dtype)), [(N,)]),
+    "matmul": (lambda A: A @ torch.ones(N, dtype=A.dtype), [(N,)]),
+    "det": (SparseTensor.det, [()]),
+    "logdet": (SparseTensor.logdet, [()]),
+    "slogdet": (SparseTensor.slogdet, [(), ()]),
+    "eigsh": (lambda A: A.eigsh(k=2), [(2,), (N, 2)]),
+    "eigs": (lambda A: A.eigs(k=2), [(2,), (N, 2)]),
+    "svd": (lambda A: A.svd(k=2), [(N, 2), (2,), (2, N)]),
+    "condition_number": (SparseTensor.condition_number, [()]),
+}
+
+
+def _batch(*sizes: int, dtype: torch.dtype) -> SparseTensor:
+    dense = 2.0 * torch.eye(N, dtype=dtype) + 0.1
+    pattern = SparseTensor.from_dense(dense).pattern
+    return SparseTensor.from_pattern(pattern, torch.zeros(*sizes, pattern.nnz, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
+@pytest.mark.parametrize("case", CASES)
+def test_of_none_there_is_none(case: str, dtype: torch.dtype) -> None:
+    of, shapes = CASES[case]
+    A = _batch(2, 0, dtype=dtype).requires_grad_()
+    one = SparseTensor.from_dense(2.0 * torch.eye(N, dtype=dtype) + 0.1).requires_grad_()
+    found, true = (r if isinstance(r, tuple) else (r,) for r in (of(A), of(one)))
+    assert [tuple(x.shape) for x in found] == [(2, 0, *shape) for shape in shapes]
+    for empty, full in zip(found, true, strict=True):
+        assert empty.dtype == full.dtype
+        if full.requires_grad:
+            (slope,) = torch.autograd.grad(empty.abs().sum(), A.values, retain_graph=True)
+            assert slope.shape == A.values.shape
+
+
+def test_a_factorisation_needs_a_matrix() -> None:
+    with pytest.raises(ArgumentError, match=r"the batch is empty: shape \(0, 4, 4\); a factoris"):
+        _batch(0, dtype=torch.float64).lu()
