@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tests.helpers.grids import diffusion, poisson, rhs, split
 from torch_sla.errors import ArgumentError, Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels.multigrid import CompiledHierarchy, unavailable
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, LaggedMultigrid
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
@@ -69,6 +71,40 @@ def test_a_renewed_lattice_equals_a_new_one_to_the_last_bit(dtype: str) -> None:
     assert len(kept.levels) != len(fresh.levels) or not torch.equal(
         kept.apply(r), Hierarchy(pattern, old, options).apply(r)
     )
+
+
+def test_aggregates_that_do_not_last_are_tried_less_and_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pattern, _ = split(poisson(40, 40))
+    x = torch.linspace(0, 1, 1600, dtype=torch.float64)
+    options = AMG(method="smoothed_aggregation", near_nullspace=torch.stack([x**0, x], 1))
+    tried: list[bool] = []
+    original = CompiledHierarchy.renewed
+
+    def renewed(self: CompiledHierarchy, values: torch.Tensor, *, check: bool) -> object:
+        found = original(self, values, check=check)
+        tried.append(found is not None)
+        return found
+
+    monkeypatch.setattr(CompiledHierarchy, "renewed", renewed)
+    like, when = None, []
+    for seed in range(14):  # every set of values has aggregates of its own
+        _, values = split(diffusion(smooth((40, 40), 2.0, seed)))
+        before = len(tried)
+        made = Hierarchy(pattern, values, options, like=like)
+        like = made.skeleton()
+        if len(tried) > before:
+            when.append(seed)
+        if seed in (2, 6):  # passed over, or tried in vain: the same as without
+            r = rhs(1600)
+            assert torch.equal(made.apply(r), Hierarchy(pattern, values, options).apply(r))
+    assert when == [1, 3, 7]
+    assert not any(tried)
+    like = replace(like, rest=0)
+    again = Hierarchy(pattern, 2.5 * values, options, like=like).skeleton()
+    assert tried[-1]
+    assert (again.missed, again.rest) == (0, 0)
 
 
 def test_a_skeleton_of_another_kind_is_not_taken() -> None:

@@ -184,12 +184,14 @@ def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -
     factorisations, solves, columns = _solves(facts)
     symmetric = method.name in ("cholesky", "ldlt")
     levels = max(0.0, log2(max(n / 300, 1)))
-    analysis = machine.order(n, nnz, facts.spread)
+    # Rows of a node have the same neighbours, and are ordered as one.
+    alike = facts.block**2
+    analysis = machine.order(n, nnz, facts.spread / alike)
     entries, flops = float(c.factor_nnz), c.flops
     lanes = facts.batch >= _LANES and c.flops <= _LANES_FLOPS and not facts.dtype.is_complex
     if backend == "native":
         if c.dissected or (not exact and facts.dimension > 2.5):
-            analysis += nnz * levels * machine.dissection
+            analysis += nnz / alike * levels * machine.dissection
         numeric = machine.front * c.fronts + weight * (
             machine.entry * c.stored + machine.flop * c.front_flops
         )

@@ -79,7 +79,7 @@ def cycles(facts: Facts, method: str) -> float:
     # Known to be a matrix like that of diffusion, or only known to be symmetric; of a body whose rigid motions the
     # levels keep.
     graph = 2.2 if facts.positive_definite else 2.6
-    graph = 1.7 if facts.block > 1 and facts.positive_definite else graph
+    graph = 1.8 if facts.block > 1 and facts.positive_definite else graph
     lattice = 0.8 + 0.2 * min(max(facts.dimension, 2.0), 3.0)
     found = (lattice if facts.lattice else graph) * digits
     if facts.dominance > 0:

@@ -9,6 +9,8 @@ __all__ = ["LevelSize", "level_sizes", "levels_memory"]
 _COARSEST = 500
 # Vectors that a coarse node keeps of a body with so many unknowns a node: displacements and rotations.
 _MODES = {2: 3, 3: 6}
+# Nodes of an aggregate, in terms of those that a node is coupled with: of a body nearly all couplings are strong.
+_TAKEN = (1.25, 2.0)
 # Numbers and places are of four bytes.
 _WORD = 4
 
@@ -40,7 +42,7 @@ def level_sizes(
     d = min(max(dimension, 1.0), 3.0)
     block = block if block in _MODES and not lattice else 1
     nodes, width = n // block, nnz / max(n, 1) / block
-    shrink = 2.0**d if lattice else max(3.0, min(3.0**d, 1.25 * width))
+    shrink = 2.0**d if lattice else max(3.0, min(3.0**d, _TAKEN[block > 1] * width))
     widest = 3.0**d if lattice else max(width, 1.2 * 3.0**d)
     levels = [LevelSize(n, nnz, block)]
     block = _MODES.get(block, 1)

@@ -114,7 +114,7 @@ def _worth_counting(plan: SolvePlan, pattern: Pattern) -> bool:
     nearest = min(v.seconds for v in direct)
     if not _counts_for(plan.choice):
         model = machine_in_force(facts.device)
-        stake = model.order(facts.rows, facts.nnz, facts.spread)
+        stake = model.order(facts.rows, facts.nnz, facts.spread / facts.block**2)
         if not (nearest <= _REACH * plan.seconds and stake <= _STAKE * plan.seconds):
             return False
     return pattern.symmetric  # last: it keeps an array as long as the entries
