@@ -97,8 +97,8 @@ def simplices(dim: int, n: int, decades: float = 0.0) -> System:
     return A, Structure(symmetric=True)
 
 
-def elasticity(dim: int, n: int) -> System:
-    """Multilinear elements of Poisson's ratio 0.4, one face held, rigid-body modes from coordinates."""
+def elasticity(dim: int, n: int, decades: float = 0.0) -> System:
+    """Multilinear elements of Poisson's ratio 0.4, one face held, rigid-body modes; moduli may jump."""
     nu = 0.4
     corners = np.array(list(itertools.product((0, 1), repeat=dim)))
     lame, shear, nb = nu / ((1 + nu) * (1 - 2 * nu)), 0.5 / (1 + nu), 2**dim
@@ -117,7 +117,8 @@ def elasticity(dim: int, n: int) -> System:
     dofs = (np.stack(local, 1)[:, :, None] * dim + np.arange(dim)).reshape(n**dim, -1)
     row, col = np.repeat(dofs, nb * dim, axis=1).ravel(), np.tile(dofs, (1, nb * dim)).ravel()
     size = nodes.size * dim
-    A = sp.csr_array(sp.coo_array((np.tile(K.ravel(), n**dim), (row, col)), (size, size)))
+    modulus = 10 ** np.random.default_rng(4).uniform(-decades / 2, decades / 2, n**dim)
+    A = sp.csr_array(sp.coo_array((np.outer(modulus, K).ravel(), (row, col)), (size, size)))
     free = np.ones(size, dtype=bool)
     free[: (n + 1) ** (dim - 1) * dim] = False
     rows = np.repeat(np.arange(size), np.diff(A.indptr))

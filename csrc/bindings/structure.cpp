@@ -75,6 +75,19 @@ void bind_structure(py::module_& m) {
           },
           array_arg("crow"), array_arg("values"));
       m.def(
+          "size_range",
+          [](const Array<Value>& values, const Array<Index>& slots) {
+            const Index* s = slots.data();
+            const std::int64_t count = slots.size(), size = values.size();
+            for (std::int64_t i = 0; i < count; ++i)
+              if (s[i] >= size) throw std::invalid_argument("a slot is beyond the values");
+            const Value* v = values.data();
+            py::gil_scoped_release release;
+            const auto found = torch_sla::size_range(v, s, count);
+            return std::array<double, 2>{double(found[0]), double(found[1])};
+          },
+          array_arg("values"), array_arg("slots"));
+      m.def(
           "flags",
           [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values, int threads) {
             const std::int64_t n = crow.size() - 1;

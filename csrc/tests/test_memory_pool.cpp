@@ -2,6 +2,7 @@
 
 #include "check.hpp"
 #include "torch_sla/cholesky_memory.hpp"
+#include "torch_sla/multigrid/matrix.hpp"
 
 using namespace torch_sla;
 
@@ -45,6 +46,22 @@ int main() {
   CHECK(pool.kept() == 16 * large);
   pool.trim(0);
   CHECK(pool.kept() == 0);
+
+  // Levels of multigrid take blocks of their own size alone: whole pages of it.
+  pool.set_limit(std::size_t{64} << 20);
+  const float* level = nullptr;
+  {
+    const multigrid::Buffer<float> values(std::size_t{3} << 20);
+    level = values.data();
+  }
+  CHECK(pool.kept() == std::size_t{12} << 20);
+  {
+    const multigrid::Buffer<float> less(std::size_t{10} << 18), same((std::size_t{3} << 20) - 5);
+    CHECK(less.data() != level && same.data() == level && pool.kept() == 0);
+  }
+  { const multigrid::Buffer<float> none, few(3); }
+  pool.trim(0);
+  pool.set_limit(std::size_t{40} << 20);
 
   // From several threads.
   std::vector<std::thread> team;

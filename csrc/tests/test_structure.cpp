@@ -1,5 +1,7 @@
 // One pass over a CSR matrix: symmetry, mirror images, dominance, breadth-first search.
+#include <cmath>
 #include <complex>
+#include <limits>
 #include <vector>
 
 #include "check.hpp"
@@ -7,7 +9,54 @@
 
 using namespace torch_sla;
 
+// Rows that are alike, as on a lattice: one entry after the other is changed, and found.
+void lattice() {
+  const int n0 = 7, n1 = 9, n = n0 * n1;
+  std::vector<int> ptr{0}, col;
+  std::vector<double> val;
+  for (int i = 0; i < n; ++i) {
+    const int x = i % n0, y = i / n0;
+    const auto add = [&](int j, double v) {
+      col.push_back(j);
+      val.push_back(v);
+    };
+    if (y > 0) add(i - n0, -1.0 / (i + i - n0));
+    if (x > 0) add(i - 1, -1.0 / (i + i - 1));
+    add(i, 4.5);
+    if (x + 1 < n0) add(i + 1, -1.0 / (i + i + 1));
+    if (y + 1 < n1) add(i + n0, -1.0 / (i + i + n0));
+    ptr.push_back(static_cast<int>(col.size()));
+  }
+  for (const int threads : {1, 3}) {
+    const auto flags = [&](const std::vector<double>& v) { return matrix_flags(ptr.data(), col.data(), v.data(), n, threads); };
+    const auto whole = flags(val);
+    CHECK(whole.pattern && whole.symmetric && whole.hermitian && whole.positive && whole.dominant);
+    for (int i = 0; i < n; ++i)
+      for (int s = ptr[i]; s < ptr[i + 1]; ++s) {
+        auto other = val;
+        other[s] *= 1 + 1e-15;
+        CHECK(flags(other).symmetric);
+        other[s] = val[s] * (1 + 1e-6);
+        CHECK(flags(other).symmetric == (col[s] == i));
+        other[s] = std::numeric_limits<double>::quiet_NaN();
+        CHECK(!flags(other).symmetric);
+        other[s] = -4.0;
+        const auto f = flags(other);
+        CHECK(f.pattern && f.symmetric == (col[s] == i) && f.positive == (col[s] != i) && !f.dominant);
+        if (col[s] == i) continue;
+        auto fewer = col;
+        auto less = val;
+        auto start = ptr;
+        fewer.erase(fewer.begin() + s);
+        less.erase(less.begin() + s);
+        for (int k = i + 1; k <= n; ++k) --start[k];
+        CHECK(!matrix_flags(start.data(), fewer.data(), less.data(), n, threads).pattern);
+      }
+  }
+}
+
 int main() {
+  lattice();
   const std::vector<int> ptr{0, 2, 5, 7}, col{0, 1, 0, 1, 2, 1, 2};
   const std::vector<double> chain{2, -1, -1, 2, -1, -1, 2};
   auto f = matrix_flags(ptr.data(), col.data(), chain.data(), 3);
@@ -55,6 +104,14 @@ int main() {
   fit = lattice_fit(round.data(), round_col.data(), shape.data(), far.data(), turn.data(), 2);
   CHECK(fit.known && !fit.fits);
   CHECK(largest_row_sum(ptr.data(), chain.data(), 3) == 4.0);
+  auto holed = chain;
+  holed[0] = std::numeric_limits<double>::quiet_NaN();
+  CHECK(std::isnan(largest_row_sum(ptr.data(), holed.data(), 3)));
+  const std::vector<int> some{0, -1, 1, 3};
+  const std::vector<double> sizes{-2, 0, 100, 5};
+  CHECK((size_range(sizes.data(), some.data(), 4) == std::array<double, 2>{2, 5}));
+  CHECK((size_range(sizes.data() + 1, some.data(), 1) == std::array<double, 2>{0, 0}));
+  CHECK(std::isnan(size_range(holed.data(), some.data(), 4)[0]));
   const std::vector<int> none{0};
   CHECK(matrix_flags(none.data(), col.data(), chain.data(), 0).symmetric);
   return failures();

@@ -20,7 +20,10 @@ CASES: dict[str, tuple[Callable[[SparseTensor], Any], list[tuple[int, ...]]]] = 
     "det": (SparseTensor.det, [()]),
     "logdet": (SparseTensor.logdet, [()]),
     "slogdet": (SparseTensor.slogdet, [(), ()]),
+    "eigsh": (lambda A: A.eigsh(k=2), [(2,), (N, 2)]),
     "eigs": (lambda A: A.eigs(k=2), [(2,), (N, 2)]),
+    "svd": (lambda A: A.svd(k=2), [(N, 2), (2,), (2, N)]),
+    "condition_number": (SparseTensor.condition_number, [()]),
 }
 
 

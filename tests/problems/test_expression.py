@@ -252,3 +252,15 @@ def test_separated(text: str, rest: str, parts: list[str]) -> None:
         lambda part: seen.setdefault(part.canonical, f"p{len(seen) + 1}"),
     )
     assert (found.canonical, list(seen)) == (rest, parts)
+
+
+@pytest.mark.parametrize("text", ["y/(1 + t)", "t*(1 + t)*y", "1/t", "y*t - (2 + t)/t"])
+def test_parts_without_a_name_are_looked_into(text: str) -> None:
+    asked: list[str] = []
+    found = separated(
+        Expression.parse(text), {"t"}, set(), lambda part: asked.append(part.canonical)
+    )
+    values = {"y": Ranked(torch.tensor(3.0)), "t": Ranked(torch.tensor(0.7))}
+    expected = Expression.parse(text).evaluate(values).tensor
+    torch.testing.assert_close(found.evaluate(values).tensor, expected)
+    assert "t" in asked

@@ -266,7 +266,7 @@ def memory_share(share: float, place: str = "cpu") -> int:
 
 
 symbolics = FactorCache(memory_share(0.05))
-numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.0025))
+numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.001))
 memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
@@ -302,7 +302,7 @@ def cache_counters() -> dict[str, int]:
 def clear_factor_cache() -> None:
     """Forget all analyses and factors; live graphs make theirs again when they need them.
 
-    The memory that past factors left for the next ones goes back to the system.
+    The memory that past factors, hierarchies and solutions left for the next ones goes back to the system.
     """
     symbolics.clear()
     numerics.clear()

@@ -5,6 +5,7 @@
 
 #include "cholesky_object.hpp"
 #include "lane_kernels.hpp"
+#include "prefetch.hpp"
 
 namespace torch_sla {
 
@@ -70,6 +71,37 @@ void measure_lanes(std::int64_t n, const std::int32_t* start, const std::int32_t
   });
 }
 
+namespace detail {
+
+// What is measured of a column of r = b - A x, in L parts: as many sums side by side as need not wait for each other.
+template <class T, int L = 1>
+struct Sizes {
+  T r_squares[L] = {}, r[L] = {}, x[L] = {}, b[L] = {}, b_squares[L] = {};
+
+  void meet(int k, T left, T here, T given) {
+    r_squares[k] += left * left;
+    b_squares[k] += given * given;
+    raise(r[k], std::abs(left));
+    raise(x[k], std::abs(here));
+    raise(b[k], std::abs(given));
+  }
+  template <int M>
+  void join(const Sizes<T, M>& o) {
+    for (int k = 0; k < M; ++k) {
+      r_squares[0] += o.r_squares[k];
+      b_squares[0] += o.b_squares[k];
+      raise(r[0], o.r[k]);
+      raise(x[0], o.x[k]);
+      raise(b[0], o.b[k]);
+    }
+  }
+
+ private:
+  static void raise(T& most, T size) { most = size > most ? size : most; }
+};
+
+}  // namespace detail
+
 // b - op(A_i) x_i for every member, [members, n, nrhs] in rows, and of each column of it the 2-norm and the largest
 // entry, then the largest entry of x, and the largest entry and 2-norm of b: sizes [5, members, nrhs]. b is met
 // last: an x so huge that its products swallow b, and cancel, leaves b over and not zero. Rows are summed in
@@ -80,20 +112,35 @@ void residual_members(std::int64_t n, const std::int32_t* start, const std::int3
                       const T* x, const T* b, std::int64_t members, Size nrhs, bool transposed, T* r, T* sizes,
                       int threads) {
   constexpr std::int64_t chunk = 4096;
-  constexpr int measures = 5;
   const std::int64_t nnz = start[n], chunks = (n + chunk - 1) / chunk;
-  std::vector<T> part(measures * members * chunks * nrhs, T(0));
+  std::vector<detail::Sizes<T>> part(members * chunks * nrhs);
+  // A piece that is in the cache still.
+  const auto measure = [&](auto width, std::int64_t k, std::int64_t piece) {
+    const std::int64_t begin = k * n + piece * chunk, end = k * n + std::min(n, (piece + 1) * chunk);
+    detail::Sizes<T>* found = part.data() + (k * chunks + piece) * nrhs;
+    if constexpr (decltype(width)::value == 1) {
+      constexpr int beside = 8;
+      detail::Sizes<T, beside> sums;
+      std::int64_t i = begin;
+      for (; i + beside <= end; i += beside)
+        for (int q = 0; q < beside; ++q) sums.meet(q, r[i + q], x[i + q], b[i + q]);
+      for (; i < end; ++i) sums.meet(0, r[i], x[i], b[i]);
+      found->join(sums);
+    } else {
+      for (std::int64_t i = begin; i < end; ++i)
+        for (Size c = 0; c < nrhs; ++c) found[c].meet(0, r[i * nrhs + c], x[i * nrhs + c], b[i * nrhs + c]);
+    }
+  };
   const auto rows = [&](auto width, std::int64_t k, std::int64_t piece) {
     constexpr int fixed = decltype(width)::value;  // 0: read at run time
     const Size count = fixed ? fixed : nrhs;
     const T *a = values + k * nnz, *y = x + k * n * count;
-    T* found = part.data() + measures * (k * chunks + piece) * count;
     for (std::int64_t i = piece * chunk, end = std::min(n, i + chunk); i < end; ++i) {
       T* out = r + (k * n + i) * count;
-      const T *given = b + (k * n + i) * count, *here = y + i * count;
-      if (transposed) {
-        for (Size c = 0; c < count; ++c) out[c] = given[c] - out[c];
-      } else if constexpr (fixed == 1) {
+      const T* given = b + (k * n + i) * count;
+      prefetch<4096>(a + start[i]);
+      prefetch<4096>(column + start[i]);
+      if constexpr (fixed == 1) {
         T sum = 0;
         for (std::int32_t e = start[i]; e < start[i + 1]; ++e) sum += a[e] * y[column[e]];
         out[0] = given[0] - sum;
@@ -106,28 +153,29 @@ void residual_members(std::int64_t n, const std::int32_t* start, const std::int3
         }
         for (Size c = 0; c < count; ++c) out[c] = given[c] - out[c];
       }
-      for (Size c = 0; c < count; ++c) {
-        T* of = found + measures * c;
-        of[0] += out[c] * out[c];
-        of[1] = std::max(of[1], std::abs(out[c]));
-        of[2] = std::max(of[2], std::abs(here[c]));
-        of[3] = std::max(of[3], std::abs(given[c]));
-        of[4] += given[c] * given[c];
-      }
     }
+    measure(width, k, piece);
   };
   const auto turned = [&](auto width, std::int64_t k) {
     constexpr int fixed = decltype(width)::value;
     const Size count = fixed ? fixed : nrhs;
-    const T *a = values + k * nnz, *y = x + k * n * count;
+    const T *a = values + k * nnz, *y = x + k * n * count, *given = b + k * n * count;
     T* sum = r + k * n * count;
     std::fill(sum, sum + n * count, T(0));
-    for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t i = 0; i < n; ++i) {
+      const T* here = y + i * count;
+      prefetch<4096>(a + start[i]);
+      prefetch<4096>(column + start[i]);
       for (std::int32_t e = start[i]; e < start[i + 1]; ++e) {
         T* to = sum + static_cast<std::int64_t>(column[e]) * count;
-        for (Size c = 0; c < count; ++c) to[c] += a[e] * y[i * count + c];
+        for (Size c = 0; c < count; ++c) to[c] += a[e] * here[c];
       }
-    for (std::int64_t piece = 0; piece < chunks; ++piece) rows(width, k, piece);
+    }
+    for (std::int64_t piece = 0; piece < chunks; ++piece) {
+      const std::int64_t end = std::min(n, (piece + 1) * chunk) * count;
+      for (std::int64_t e = piece * chunk * count; e < end; ++e) sum[e] = given[e] - sum[e];
+      measure(width, k, piece);
+    }
   };
   const std::int64_t work = transposed ? members : members * chunks;
   parallel_for(work, threads, [&](std::int64_t begin, std::int64_t end, int) {
@@ -142,15 +190,12 @@ void residual_members(std::int64_t n, const std::int32_t* start, const std::int3
   });
   for (std::int64_t k = 0; k < members; ++k)
     for (Size c = 0; c < nrhs; ++c) {
-      T sum[measures] = {};
-      for (std::int64_t piece = 0; piece < chunks; ++piece) {
-        const T* found = part.data() + measures * ((k * chunks + piece) * nrhs + c);
-        for (const int q : {0, 4}) sum[q] += found[q];
-        for (const int q : {1, 2, 3}) sum[q] = std::max(sum[q], found[q]);
-      }
-      if (!(sum[0] == sum[0])) sum[1] = sum[0];
-      for (const int q : {0, 4}) sum[q] = std::sqrt(sum[q]);
-      for (int q = 0; q < measures; ++q) sizes[(q * members + k) * nrhs + c] = sum[q];
+      detail::Sizes<T> sum;
+      for (std::int64_t piece = 0; piece < chunks; ++piece) sum.join(part[(k * chunks + piece) * nrhs + c]);
+      const bool number = sum.r_squares[0] == sum.r_squares[0];
+      const T found[] = {std::sqrt(sum.r_squares[0]), number ? sum.r[0] : sum.r_squares[0], sum.x[0], sum.b[0],
+                         std::sqrt(sum.b_squares[0])};
+      for (int q = 0; q < 5; ++q) sizes[(q * members + k) * nrhs + c] = found[q];
     }
 }
 

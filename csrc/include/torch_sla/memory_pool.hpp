@@ -40,7 +40,7 @@ inline void kept_memory([[maybe_unused]] const void* at, [[maybe_unused]] std::s
 class MemoryPool {
  public:
   static constexpr std::size_t kHuge = std::size_t{1} << 21;
-  static constexpr std::size_t kLarge = 4 * kHuge;  // from so many bytes on, blocks are pooled
+  static constexpr std::size_t kLarge = 2 * kHuge;  // from so many bytes on, blocks are pooled
 
   // The one of this process. It is never taken down: factors may outlive everything else.
   static MemoryPool& shared() {
@@ -48,17 +48,25 @@ class MemoryPool {
     return pool;
   }
 
-  // Memory of `bytes`; blocks from kLarge on begin at a huge page and have at most an eighth more than asked for.
-  // nullptr where there is none. `bytes` becomes what the block has, to be told when it is given back.
-  void* take(std::size_t& bytes) {
+  // What a block has that is asked for with so many bytes and must not have more.
+  static std::size_t rounded(std::size_t bytes) {
     const std::size_t alignment = bytes >= kLarge ? kHuge : 64;
-    bytes = (bytes + alignment - 1) / alignment * alignment;
-    if (alignment != kHuge) return allocate(alignment, bytes);
+    return (bytes + alignment - 1) / alignment * alignment;
+  }
+
+  // Memory of `bytes`; blocks from kLarge on begin at a huge page and have at most a share of 1 / `spare` more than
+  // asked for, or nothing where that is 0. nullptr where there is none. `bytes` becomes what the block has, to be told
+  // when it is given back.
+  void* take(std::size_t& bytes, std::size_t spare = 8) {
+    const bool pooled = bytes >= kLarge;
+    bytes = rounded(bytes);
+    if (!pooled) return allocate(64, bytes);
+    const std::size_t most = bytes + (spare ? bytes / spare : 0);
     {
       const std::lock_guard<std::mutex> lock(guard_);
       std::size_t best = blocks_.size();
       for (std::size_t k = 0; k < blocks_.size(); ++k)
-        if (blocks_[k].bytes >= bytes && blocks_[k].bytes <= bytes + bytes / 8 &&
+        if (blocks_[k].bytes >= bytes && blocks_[k].bytes <= most &&
             (best == blocks_.size() || blocks_[k].bytes < blocks_[best].bytes))
           best = k;
       if (best < blocks_.size()) {
@@ -123,7 +131,7 @@ class MemoryPool {
     std::size_t bytes;
   };
 
-  MemoryPool() { blocks_.reserve(64); }
+  MemoryPool() { blocks_.reserve(256); }
 
   static MemoryPool* made() {
     auto* pool = new MemoryPool();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "torch_sla/parallel.hpp"
+#include "torch_sla/prefetch.hpp"
 
 namespace torch_sla {
 
@@ -137,10 +138,16 @@ void sampled_product(const Index* crow, const Index* ccol, const T* u, const T* 
         continue;
       }
       for (std::int64_t i = begin; i < end; ++i)
-        if (k == 1)  // the usual case: one right-hand side
-          for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e)
-            out[e] = entry(left + i, right + ccol[e], 1);
-        else
+        if (k == 1) {  // the usual case: one right-hand side
+          const T here = negative ? -left[i] : left[i];
+          prefetch<4096>(ccol + crow[i]);
+          prefetch<4096>(out + crow[i]);
+          for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e) {
+            T sum = T(0);
+            Scalar<T>::add_product(sum, here, right[ccol[e]]);
+            out[e] = sum;
+          }
+        } else
           for (std::int64_t e = crow[i]; e < crow[i + 1]; ++e)
             out[e] = entry(left + i * k, right + static_cast<std::int64_t>(ccol[e]) * k, k);
     }

@@ -10,6 +10,7 @@
 #include <complex>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "parallel.hpp"
@@ -88,6 +89,90 @@ class MirrorFinder {
   std::array<I, kKept> guess_{};
 };
 
+// The rows of a lattice, one after the other: where the last row had its entries and their mirror images, this one
+// mostly has them, too, and is looked at without a search and without a branch.
+template <class T, class I>
+class LikeRows {
+ public:
+  using Real = decltype(std::abs(T()));
+  struct Row {
+    bool same;    // as long as the last row, entries and mirror images in the same places, these of equal values
+    T own;        // diagonal entry
+    Real others;  // sum of the sizes of the others
+    bool before, after;  // whether there are some that are not zero
+  };
+  LikeRows(const I* crow, const I* ccol, const T* val) : crow_(crow), ccol_(ccol), val_(val) {}
+
+  // Takes the places from a row that was none of this kind: at once from one that is as long, so that the few shorter
+  // ones between lines are passed over, and seldom where that has not paid lately.
+  void learn(I i) {
+    const I from = crow_[i], to = crow_[i + 1];
+    ++missed_;
+    if (tried_ >= kTries) count_ = 0;
+    if (to - from > kMost || missed_ < (tried_ >= kTries ? kSeldom : to - from < count_ ? kTries : 1)) return;
+    missed_ = count_ = 0;
+    ++tried_;
+    above_ = I(to - from);
+    for (I k = 0; k < to - from; ++k) {
+      const I j = ccol_[from + k];
+      step_[k] = j - i;
+      if (j > i && above_ == to - from) above_ = k;
+      if (j > i) place_[k] = static_cast<I>(std::lower_bound(ccol_ + crow_[j], ccol_ + crow_[j + 1], i) - ccol_ - crow_[j]);
+    }
+    if (above_ > 0 && step_[above_ - 1] == 0) count_ = I(to - from);  // with a diagonal entry
+  }
+  Row look(I i) const {
+    switch (count_) {
+      case 0: return Row{};
+      case 3: return look<3>(i);
+      case 5: return look<5>(i);
+      case 7: return look<7>(i);
+      case 9: return look<9>(i);
+      case 27: return look<27>(i);
+      default: return look<0>(i);
+    }
+  }
+  void paid() { tried_ = 0; }
+  I below() const { return above_ - 1; }
+  I above() const { return count_ - above_; }
+
+ private:
+  template <int Count>
+  Row look(I i) const {
+    const I count = Count ? I(Count) : count_, above = Count ? I(Count / 2 + 1) : above_, from = crow_[i];
+    Row row{crow_[i + 1] - from == count && above == above_, T(0), Real(0), false, false};
+    if (!row.same) return row;
+    const I* col = ccol_ + from;
+    const T* val = val_ + from;
+    I elsewhere = 0;
+    for (I k = 0; k < count; ++k) elsewhere |= (col[k] - i) ^ step_[k];
+    if (elsewhere) {
+      row.same = false;
+      return row;
+    }
+    Real others = 0, after = 0;
+    for (I k = 0; k + 1 < above; ++k) others += std::abs(val[k]);
+    const bool before = others != Real(0);
+    bool good = true;
+    for (I k = above; k < count; ++k) {
+      const I j = i + step_[k], at = crow_[j] + place_[k];
+      good = good && at < crow_[j + 1] && ccol_[at] == i && val_[at] == val[k];
+      others += std::abs(val[k]);
+      after += std::abs(val[k]);
+    }
+    return {good, val[above - 1], others, before, after != Real(0)};
+  }
+
+  static constexpr I kMost = 27;
+  static constexpr int kTries = 4, kSeldom = 64;
+  const I* crow_;
+  const I* ccol_;
+  const T* val_;
+  I count_ = 0, above_ = 0;  // entries of these rows, and which of them is the first above the diagonal
+  int missed_ = 0, tried_ = 0;
+  std::array<I, kMost> step_{}, place_{};
+};
+
 // What one worker finds about its rows.
 struct RowFindings {
   bool mirrored = true, symmetric = true, hermitian = true, positive = true, dominant = true;
@@ -105,6 +190,7 @@ template <class T, class I>
 MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_t n, int threads = 1) {
   using Real = decltype(std::abs(T()));
   constexpr Real eps = std::numeric_limits<Real>::epsilon();
+  constexpr bool kReal = std::is_floating_point_v<T>;
   const auto diagonal = [&](std::int64_t i) {
     const I* at = std::lower_bound(ccol + crow[i], ccol + crow[i + 1], static_cast<I>(i));
     return at != ccol + crow[i + 1] && *at == static_cast<I>(i) ? Real(std::abs(val[at - ccol])) : Real(0);
@@ -113,12 +199,29 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
   parallel_for_balanced(crow, n, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     detail::RowFindings f;
     detail::MirrorFinder<I> mirror(crow, ccol);
+    [[maybe_unused]] detail::LikeRows<T, I> like(crow, ccol, val);
     Real left = 1;
     for (std::int64_t i = begin; i < end && f.mirrored; ++i) {
       T own = T(0);
       Real sum = 0;
       bool before = false, after = false;
-      for (I s = crow[i]; s < crow[i + 1]; ++s) {
+      bool alike = false;
+      if constexpr (kReal) {
+        const auto row = like.look(static_cast<I>(i));
+        alike = row.same;
+        if (alike) {
+          like.paid();
+          own = row.own;
+          sum = row.others;
+          before = row.before;
+          after = row.after;
+          f.below += like.below();
+          f.above += like.above();
+          if (!(own == own)) f.symmetric = false;
+          if (!(own - own == T(0))) f.hermitian = false;
+        }
+      }
+      for (I s = crow[i]; s < crow[i + 1] && !alike; ++s) {
         const I j = ccol[s];
         const T a = val[s];
         if (j == static_cast<I>(i)) {
@@ -147,6 +250,8 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
         if (!same && !(std::abs(a - b) <= tolerance)) f.symmetric = false;
         if (!turned && !(std::abs(a - detail::conjugate(b)) <= tolerance)) f.hermitian = false;
       }
+      if constexpr (kReal)
+        if (!alike && f.mirrored) like.learn(static_cast<I>(i));
       const Real d = detail::real_part(own), size = std::abs(own);
       f.positive &= d > 0;
       f.dominant &= d >= sum - 4 * eps * d;
@@ -282,9 +387,27 @@ auto largest_row_sum(const I* crow, const T* val, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     Real sum = 0;
     for (I s = crow[i]; s < crow[i + 1]; ++s) sum += std::abs(val[s]);
-    if (!(sum <= most)) most = sum;  // NaN stays
+    if (!(sum <= most) && most == most) most = sum;  // NaN stays
   }
   return most;
+}
+
+// Smallest size that is not zero, and largest size, of the values at some slots, those that are not negative: {0, 0}
+// where there is none, NaN where one is.
+template <class T, class I>
+auto size_range(const T* val, const I* slot, std::int64_t n) {
+  using Real = decltype(std::abs(T()));
+  constexpr Real nothing = std::numeric_limits<Real>::infinity();
+  Real low = nothing, high = 0, all = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (slot[i] < 0) continue;
+    const Real size = std::abs(val[slot[i]]), least = size == Real(0) ? nothing : size;
+    low = least < low ? least : low;
+    high = size > high ? size : high;
+    all += size * Real(0);  // NaN as soon as one is not finite
+  }
+  if (all != Real(0)) return std::array<Real, 2>{all, all};
+  return std::array<Real, 2>{high > 0 ? low : Real(0), high};
 }
 
 struct Breadth {

@@ -9,39 +9,8 @@ import torch
 from scipy.spatial import cKDTree
 
 import torch_sla.assembly as fem
+from tests.helpers.skfem_peers import PEERS, distance, peer_mesh, skfem
 from torch_sla.errors import ArgumentError
-
-skfem = pytest.importorskip("skfem")
-
-PEERS = {
-    ("line", 1): "LineP1",
-    ("line", 2): "LineP2",
-    ("triangle", 1): "TriP1",
-    ("triangle", 2): "TriP2",
-    ("quad", 1): "Quad1",
-    ("quad", 2): "Quad2",
-    ("tetra", 1): "TetP1",
-    ("tetra", 2): "TetP2",
-    ("hexahedron", 1): "Hex1",
-    ("hexahedron", 2): "Hex2",
-}
-MESHES = {"line": "Line", "triangle": "Tri", "quad": "Quad", "tetra": "Tet", "hexahedron": "Hex"}
-
-
-def peer_mesh(mesh):
-    t = mesh.cells.numpy().T
-    if mesh.cell == "hexahedron":
-        t = t[[0, 1, 3, 4, 2, 5, 7, 6]]
-    options = {"sort_t": False} if mesh.cell in ("triangle", "tetra") else {}
-    return getattr(skfem, f"Mesh{MESHES[mesh.cell]}")(
-        np.ascontiguousarray(mesh.points.numpy().T), np.ascontiguousarray(t), **options
-    )
-
-
-def distance(ours, theirs, order):
-    theirs = sp.csr_array(theirs)[order][:, order]
-    return abs(ours - theirs).max() / abs(theirs).max()
-
 
 CELLS = ["line", "triangle", "quad", "tetra", "hexahedron"]
 

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -16,9 +18,10 @@ from torch.distributed import HashStore
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.failures import agree
 from torch_sla.linalg.distributed.launch import launched, together
-from torch_sla.linalg.distributed.watch import Watch
+from torch_sla.linalg.distributed.watch import NO_STORE, Watch, _Silence
 
 pytestmark = pytest.mark.distributed
+WATCH = "torch_sla.linalg.distributed.watch"
 
 PROGRAM = """
 import sys, time
@@ -143,8 +146,8 @@ def test_a_rank_that_hangs_is_given_up_after_the_timeout() -> None:
 def lonely(monkeypatch: pytest.MonkeyPatch, timeout: float, *, beating: float) -> list[int]:
     """Watch a rank that beats for some seconds; how this process was ended."""
     codes: list[int] = []
-    monkeypatch.setattr("torch_sla.linalg.distributed.watch.os._exit", codes.append)
-    monkeypatch.setattr("torch_sla.linalg.distributed.watch._LEAST", 0.0)
+    monkeypatch.setattr(f"{WATCH}.os._exit", codes.append)
+    monkeypatch.setattr(f"{WATCH}._LEAST", 0.0)
     store = HashStore()
     first, second = Watch(store, 0, 2, timeout), Watch(store, 1, 2, 2.5 * timeout)
     second.start()
@@ -164,6 +167,46 @@ def test_a_rank_that_nobody_waits_for_is_missed(
 ) -> None:
     assert lonely(monkeypatch, 1.0, beating=1.5) == [1]
     assert caplog.messages[0].startswith("rank 1 does not answer any more")
+
+
+class _DeadStore(HashStore):
+    """Nothing that is asked of it comes back, as where its machine is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = threading.Event()
+        self.dead = False
+
+    def check(self, keys: list[str]) -> bool:
+        if self.dead:
+            self.gone.wait(30.0)
+        return bool(super().check(keys))
+
+
+def test_a_store_that_is_gone_is_missed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(f"{WATCH}.os._exit", lambda code: ended.set() if code == 1 else None)
+    monkeypatch.setattr(f"{WATCH}._LEAST", 0.0)
+    store = _DeadStore()
+    watch = Watch(store, 0, 1, 1.5)
+    watch.start()
+    assert not ended.wait(0.5)
+    store.dead = True
+    assert ended.wait(10.0)
+    store.gone.set()
+    watch.stop()
+    assert caplog.messages == [NO_STORE]
+
+
+def test_silence_that_the_listener_slept_through_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 1.0, 2.0, 100.0, 101.0, 102.0])
+    monkeypatch.setattr(f"{WATCH}.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    silence = _Silence(3.0)
+    assert [silence.of(state) for state in "aaaab"] == [0.0, 1.0, 4.0, 5.0, 0.0]
 
 
 def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

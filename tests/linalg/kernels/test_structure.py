@@ -118,3 +118,26 @@ def test_lattice_fit_proves_what_torch_proves(monkeypatch: pytest.MonkeyPatch) -
     for matrix, lattice in zip((A, laplacian(5, 4, 3), wrapped, far), found, strict=True):
         pattern, _ = split(sp.csr_array(matrix))
         assert find_lattice(pattern.crow, pattern.ccol) == lattice
+
+
+def test_size_range() -> None:
+    values = torch.tensor([3.0, -7.0, 0.0, 1e-3, 9.0], dtype=torch.float64)
+    slots = torch.tensor([0, 1, -1, 2, 3], dtype=torch.int32)
+    assert kernel.size_range(values, slots) == (1e-3, 7.0)
+    assert kernel.size_range(values.to(torch.complex128) * 1j, slots.long()) == (1e-3, 7.0)
+    assert kernel.size_range(values, slots[2:4]) == (0.0, 0.0)
+    assert kernel.size_range(values, slots[:0]) == (0.0, 0.0)
+    for what in (torch.nan, torch.inf):
+        values[3] = what
+        low, high = kernel.size_range(values, slots)
+        assert low != low
+        assert high != high
+    with pytest.raises(ValueError, match="beyond"):
+        kernel.size_range(values, slots + 2)
+
+
+def test_size_range_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_compiled", None)
+    test_values = torch.tensor([3.0, -7.0, 0.0, 1e-3], dtype=torch.float64)
+    assert kernel.size_range(test_values, torch.tensor([0, 1, -1, 2, 3])) == (1e-3, 7.0)
+    assert kernel.size_range(test_values, torch.tensor([2])) == (0.0, 0.0)

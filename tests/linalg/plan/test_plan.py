@@ -13,8 +13,8 @@ import torch
 from torch_sla.errors import PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
 from torch_sla.linalg.kernels import cholesky
-from torch_sla.linalg.plan.costs import closed_form
 from torch_sla.linalg.plan.facts import Facts
+from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles
 from torch_sla.linalg.plan.plan import make_plan
 from torch_sla.linalg.plan.rules import Candidate

@@ -9,6 +9,7 @@ consequence. A rank that leaves no note, does not answer a roll call and does no
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import re
 import time
@@ -18,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from torch_sla.errors import RankError, TorchSlaError
-from torch_sla.linalg.distributed.watch import BEAT, LAST_WORD, SPEAKER
+from torch_sla.linalg.distributed.watch import BEAT, LAST_WORD, NO_STORE, SPEAKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,6 +123,9 @@ def leave(failed: BaseException) -> None:
     """Leave the group after a failure; the first rank, which may host the store of notes, leaves last."""
     rank, size, store = dist.get_rank(), dist.get_world_size(), _store()
     _report(failed)
+    # The interpreter looks for cycles among all objects before it ends, which on a machine with much to do takes longer
+    # than everything else here.
+    gc.freeze()
     # Closed connections are what wakes the others; then they ask the store why.
     dist.destroy_process_group()
     with contextlib.suppress(RuntimeError):
@@ -158,10 +162,7 @@ def _cause(error: RuntimeError) -> str:
             time.sleep(0.05)
     except RuntimeError:
         # Asked once only: the store does not come back.
-        return (
-            f"the rank that kept the store of all ranks does not answer any more: its process ended or its machine "
-            f"is gone; start again, from a checkpoint where there is one ({first})"
-        )
+        return f"{NO_STORE}; start again, from a checkpoint where there is one ({first})"
     if missing:
         who, verb = _ranks([str(r) for r in missing]), "does" if len(missing) == 1 else "do"
         return (

@@ -12,6 +12,7 @@ from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.distributed.phase import fix_phase, start
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
+from torch_sla.linalg.eigen.convention import RANK
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PartGeneral", "part_eigs"]
 
-_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-_RANK: dict[str, Callable[[Tensor], Tensor]] = {
-    "LM": lambda w: -w.abs(),
-    "SM": lambda w: w.abs(),
-    "LR": lambda w: -w.real,
-    "SR": lambda w: w.real,
-    "LI": lambda w: -w.imag.abs(),
-    "SI": lambda w: w.imag.abs(),
-}
 _RESTARTS = 500
 # Relative residual of the best of what is not wanted at which it is believed not to belong to what is.
 _SEEN = 1e-4
@@ -60,7 +52,7 @@ class PartGeneral:
         self._norm = norm
 
     def _operator(self, values: Tensor) -> Product:
-        return Product(self.A, values.to(_COMPLEX.get(values.dtype, values.dtype)))
+        return Product(self.A, values.to(values.dtype.to_complex()))
 
     @outside_transforms
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -68,7 +60,7 @@ class PartGeneral:
         del mass
         A, k, n = self._operator(values), self._k, self.A.rows.n
         real = not values.is_complex()
-        dtype = _COMPLEX.get(values.dtype, values.dtype)
+        dtype = values.dtype.to_complex()
         w, V = _arnoldi(
             A,
             lambda i: start(self.A.rows, 1, dtype, seed=i),
@@ -94,7 +86,7 @@ class PartGeneral:
 
     def _order(self, w: Tensor, real: bool) -> Tensor:
         """By the criterion; what is equal to rounding by real part, then the upper half plane first."""
-        key = _RANK[self._which](w)
+        key = RANK[self._which](w)
         if not real and self._which in ("LI", "SI"):
             key = -w.imag if self._which == "LI" else w.imag
         unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e5 or 1.0
@@ -245,6 +237,6 @@ def part_eigs(
     n = A.rows.n
     if not isinstance(k, int) or not 1 <= k <= n:
         raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
-    if which not in _RANK:
-        raise ArgumentError(f"`which` must be one of {', '.join(_RANK)}, got {which!r}")
+    if which not in RANK:
+        raise ArgumentError(f"`which` must be one of {', '.join(RANK)}, got {which!r}")
     return general_eigenpairs(values, None, PartGeneral(A, k, which, tol, maxiter, norm))

@@ -5,8 +5,10 @@ or computes, does not, and nothing wakes a gloo operation. So every rank beats i
 listens to the next one in a ring: whoever does not hear it any more, and whoever fails, writes a last word there. All
 that read it have a moment to end by themselves, and are ended then.
 
-Beats are counted by the polls of the listener and not by a clock: a listener that could not run itself accuses
-nobody.
+Silence is measured by the clock, but of what passes between two polls no more than a few periods count: a listener that
+could not run itself accuses nobody, and one that runs slowly, on a machine with much to do, is hardly later. Nothing
+wakes a listener that waits for the store either, where the machine of the store is gone: a second thread listens to the
+first one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
@@ -21,15 +24,43 @@ import torch.distributed as dist
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-__all__ = ["BEAT", "LAST_WORD", "SPEAKER", "Watch"]
+__all__ = ["BEAT", "LAST_WORD", "NO_STORE", "SPEAKER", "Watch"]
 
 BEAT, LAST_WORD, SPEAKER = "torch_sla/beat", "torch_sla/last_word", "torch_sla/speaker"
 """Keys of the store: how far each rank counted, why the run is over, and which rank tells people."""
+NO_STORE = (
+    "the rank that kept the store of all ranks does not answer any more: its process ended or its "
+    "machine is gone"
+)
 
 _FAILED = 1
 _POLLS, _LONGEST = 60, 1.0
 _SILENT, _MOMENT, _LEAST = 0.6, 0.2, 4.0
+_STRETCH = 3.0  # periods between two polls that count at most
 _log = logging.getLogger(__name__)
+
+
+class _Silence:
+    """Seconds for which something has stayed as it is.
+
+    Parameters
+    ----------
+    most
+        Seconds that count at most between two looks.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most, self._at = most, time.monotonic()
+        self._seen: object = None
+        self._seconds = 0.0
+
+    def of(self, state: object) -> float:
+        """Look at it."""
+        now = time.monotonic()
+        passed = min(now - self._at, self._most)
+        self._seconds = self._seconds + passed if state == self._seen else 0.0
+        self._at, self._seen = now, state
+        return self._seconds
 
 
 class Watch:
@@ -53,41 +84,50 @@ class Watch:
         self._next = (rank + 1) % size
         self._period = min(_LONGEST, timeout / _POLLS)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="torch_sla-watch", daemon=True)
+        self._beats = 0
+        self._threads = [
+            threading.Thread(target=target, name="torch_sla-watch", daemon=True)
+            for target in (self._listen, self._guard)
+        ]
         self._store.set(f"{BEAT}/{rank}", "0")
 
     def start(self) -> None:
         """Begin to listen, when all ranks have begun to beat."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Beat and listen no more; when this rank has left the group."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_LEAST)  # longer only where it waits for a store that is gone
 
-    def _run(self) -> None:
+    @property
+    def _moment(self) -> float:
+        return max(_MOMENT * self._timeout, _LEAST)
+
+    def _silence(self) -> _Silence:
+        return _Silence(_STRETCH * self._period)
+
+    def _listen(self) -> None:
         try:
             why = self._heard()
         except RuntimeError:
-            why = (
-                "the rank that kept the store of all ranks does not answer any more: its process ended or its machine "
-                "is gone"
-            )
-        if why and not self._stopped.wait(max(_MOMENT * self._timeout, _LEAST)):
+            why = NO_STORE
+        if why and not self._stopped.wait(self._moment):
             self._end(why)
 
     def _heard(self) -> str:
         """Return why the run is over, or nothing when this watch was stopped."""
-        beats, last, silent = 0, b"", 0
+        silence = self._silence()
         while not self._stopped.wait(self._period):
-            beats += 1
-            self._store.set(f"{BEAT}/{self._rank}", str(beats))
+            self._beats += 1
+            self._store.set(f"{BEAT}/{self._rank}", str(self._beats))
             if self._store.check([LAST_WORD]):
                 return self._store.get(LAST_WORD).decode(errors="replace")
             now = self._store.get(f"{BEAT}/{self._next}")
-            last, silent = now, 0 if now != last else silent + 1
-            if silent * self._period >= _SILENT * self._timeout:
+            if silence.of(now) >= _SILENT * self._timeout:
                 why = (
                     f"rank {self._next} does not answer any more: the process ended, hangs, or its machine is gone; "
                     "look at its own output, and start again, from a checkpoint where there is one"
@@ -95,10 +135,24 @@ class Watch:
                 return self._store.compare_set(LAST_WORD, "", why).decode(errors="replace")
         return ""
 
-    def _end(self, why: str) -> None:
-        """End this process: the only thing that stops an operation that waits."""
+    def _guard(self) -> None:
+        """End this process where the listener waits for a store that says nothing."""
+        silence = self._silence()
+        while not self._stopped.wait(self._period):
+            if silence.of(self._beats) >= _SILENT * self._timeout + self._moment:
+                self._end(NO_STORE, alone=True)
+                return
+
+    def _end(self, why: str, *, alone: bool = False) -> None:
+        """End this process: the only thing that stops an operation that waits.
+
+        Parameters
+        ----------
+        alone
+            Without asking the store who speaks.
+        """
         try:
-            speaks = (
+            speaks = alone or (
                 self._store.compare_set(SPEAKER, "", str(self._rank)) == str(self._rank).encode()
             )
         except RuntimeError:

@@ -1,16 +1,31 @@
-"""What makes answers unique: signs, seeds, and the check of residuals."""
+"""What makes answers unique: signs, seeds, the order of eigenvalues, and the check of residuals."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["SEED", "check_residuals", "fix_phase", "leading_rows", "start", "within_reach"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["RANK", "SEED", "check_residuals", "fix_phase", "leading_rows", "start", "within_reach"]
 
 SEED = 88172645463325252
 """Of every random start of the library."""
+
+RANK: dict[str, Callable[[Tensor], Tensor]] = {
+    "LM": lambda w: -w.abs(),
+    "SM": lambda w: w.abs(),
+    "LR": lambda w: -w.real,
+    "SR": lambda w: w.real,
+    "LI": lambda w: -w.imag.abs(),
+    "SI": lambda w: w.imag.abs(),
+}
+"""What grows from the first eigenvalue wanted to the last, by the name of the request."""
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from torch_sla.errors import (
 from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
-from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.convention import RANK, check_residuals, fix_phase, start
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
@@ -39,15 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["eigs"]
 
 _DENSE, _DENSE_LIMIT = 200, 2_000
-_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-_RANK: dict[str, Callable[[Tensor], Tensor]] = {
-    "LM": lambda w: -w.abs(),
-    "SM": lambda w: w.abs(),
-    "LR": lambda w: -w.real,
-    "SR": lambda w: w.real,
-    "LI": lambda w: -w.imag.abs(),
-    "SI": lambda w: w.imag.abs(),
-}
 
 
 def eigs(
@@ -115,9 +106,9 @@ def eigs(
         raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
     if not isinstance(k, int) or not 1 <= k <= n:
         raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
-    if which not in _RANK or (sigma is not None and which != "LM"):
+    if which not in RANK or (sigma is not None and which != "LM"):
         raise ArgumentError(
-            f"`which` must be one of {', '.join(_RANK)} ('LM' with `sigma`), got {which!r}"
+            f"`which` must be one of {', '.join(RANK)} ('LM' with `sigma`), got {which!r}"
         )
     if not torch.isfinite(physical(A.values)).all():
         raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
@@ -191,7 +182,7 @@ class _Problem(WholeSpace):
             w, V = self._dense(values, mass)
         else:
             w, V = self._arpack(values, mass)
-        w, V = w.to(_COMPLEX.get(values.dtype, values.dtype)), V.to(w.dtype)
+        w, V = w.to(values.dtype.to_complex()), V.to(w.dtype)
         kept = self._order(w, values.is_complex())[:k]
         w, V = w[kept], V[:, kept].contiguous()
         V = V / torch.linalg.vector_norm(V, dim=0)
@@ -222,12 +213,12 @@ class _Problem(WholeSpace):
                 f"`M` is singular and leaves {kept.sum()} finite eigenvalues, got k={self._k}"
             )
         w, V = (torch.from_numpy(np.ascontiguousarray(x)) for x in (found[kept], vectors[:, kept]))
-        wide = _COMPLEX.get(values.dtype, values.dtype)
+        wide = values.dtype.to_complex()
         return w.to(values.device, wide), V.to(values.device, wide)
 
     def _order(self, w: Tensor, complex_input: bool) -> Tensor:
         """By the criterion; what is equal to rounding by the real part, then the upper half plane first."""
-        key = (w - self._sigma).abs() if self._sigma is not None else _RANK[self._which](w)
+        key = (w - self._sigma).abs() if self._sigma is not None else RANK[self._which](w)
         if complex_input and self._which in ("LI", "SI"):
             key = -w.imag if self._which == "LI" else w.imag
         unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e4 or 1.0
@@ -259,7 +250,7 @@ class _Problem(WholeSpace):
                 w, V = arpack(A, which=self._which, v0=v0, **options)
             else:
                 # In complex arithmetic: with real arithmetic a complex shift mixes up its conjugate.
-                wide = values.to(_COMPLEX.get(dtype, dtype)) if complex(sigma).imag else values
+                wide = values.to(dtype.to_complex()) if complex(sigma).imag else values
                 mass = None if mass is None else mass.to(wide.dtype)
                 solver, sigma = self._factor(wide, mass, sigma)
                 massive = self._massive(mass)

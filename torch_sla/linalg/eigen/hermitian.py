@@ -17,7 +17,7 @@ from torch_sla.linalg.eigen.dense import dense_pencil
 from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
-from torch_sla.linalg.sparse.properties import require_members
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -124,17 +124,16 @@ def eigsh(
         w, V = hermitian_eigenpairs(v, m, problem)
         ws.append(w)
         vectors.append(V)
-    w = torch.stack(ws).reshape(*A.batch_shape, k)
+    w = stacked(A, ws, k, dtype=A.dtype.to_real())
     if not return_eigenvectors:
         return w
-    return w, torch.stack(vectors).reshape(*A.batch_shape, pattern.shape[0], k)
+    return w, stacked(A, vectors, pattern.shape[0], k)
 
 
 def _check(
     A: SparseTensor, k: int, which: str, sigma: float | None, M: SparseTensor | None, method: str
 ) -> None:
     refuse_vmap(A.values, "eigenvalues")
-    require_members(A)
     n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")

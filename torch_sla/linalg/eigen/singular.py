@@ -22,8 +22,8 @@ from torch_sla.linalg.eigen.operators import (
     product,
     solver_of,
 )
+from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
-from torch_sla.linalg.sparse.properties import require_members
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -75,7 +75,6 @@ def svd(
     [3.0, 2.0]
     """
     refuse_vmap(A.values, "singular values")
-    require_members(A)
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
@@ -94,9 +93,8 @@ def svd(
         S, X = hermitian_eigenpairs(entries, None, problem)
         for side, part in zip(sides, (X[:M] * 2**0.5, S, (X[M:] * 2**0.5).mH), strict=True):
             side.append(part)
-    U, S, W = (torch.stack(side) for side in sides)
-    batch = A.batch_shape
-    return U.reshape(*batch, M, k), S.reshape(*batch, k), W.reshape(*batch, k, N)
+    U, sizes, W = sides
+    return stacked(A, U, M, k), stacked(A, sizes, k, dtype=A.dtype.to_real()), stacked(A, W, k, N)
 
 
 def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
@@ -119,14 +117,13 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
             f"`ord` must be 2, got {ord!r}; norm(1) and norm(inf) exist, their inverses do not"
         )
     refuse_vmap(A.values, "singular values")
-    require_members(A)
     if 0 in A.flat_shape:
         raise ArgumentError("an empty matrix has no condition number")
     if A.is_batched:
         pattern, values = A.flat_slots()
         flat = values.reshape(A.batch_size, values.shape[-1])
         parts = [condition_number(SparseTensor.from_pattern(pattern, v)) for v in flat]
-        return torch.stack(parts).reshape(A.batch_shape)
+        return stacked(A, parts, dtype=A.dtype.to_real())
     _, largest, _ = svd(A, 1)
     try:
         _, smallest, _ = svd(A, 1, "SM")

@@ -39,7 +39,7 @@ VALUES = frozenset((torch.float32, torch.float64, torch.complex64, torch.complex
 _KNOWN = frozenset((*VALUES, torch.int32, torch.int64, torch.uint8))
 _INT32_MAX = 2**31 - 1
 # Bytes from which on the memory of results is kept.
-_POOLED = 8 << 20
+_POOLED = 4 << 20
 
 
 def plain(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from torch_sla._core import extension, reason
 from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels.arguments import expect_shape, plain
+from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -87,6 +87,15 @@ class CompiledCycle:
         self._threads = resolve_threads(threads, self.nnz)
         self._index = (int32(crow, "crow").numpy(), int32(ccol, "ccol").numpy())
 
+    @staticmethod
+    def _start(b: Tensor, x0: Tensor | None) -> Tensor:
+        """Memory for the solution, with the start in it where there is one."""
+        x = empty(tuple(b.shape), b.dtype, again=True)
+        if x0 is not None:
+            expect_shape(x0, "x0", tuple(b.shape))
+            x.copy_(x0.detach())
+        return x
+
     def _guarded(self, work: Any, *arguments: Any) -> Any:
         """Turn the two ways in which a set-up fails into results."""
         try:
@@ -147,8 +156,7 @@ class CompiledCycle:
         if b.ndim != 2 or b.shape[0] != self.n:
             raise ArgumentError(f"`b` must be [{self.n}, K], got {list(b.shape)}")
         values = self._values(plain(values, b.dtype))
-        x = torch.empty_like(b) if x0 is None else plain(x0, b.dtype).clone()
-        expect_shape(x, "x0", tuple(b.shape))
+        x = self._start(b, x0)
         basis = None
         if nullspace is not None:
             expect_shape(nullspace, "nullspace", (self.n, nullspace.shape[-1]))
@@ -187,8 +195,7 @@ class CompiledCycle:
         if b.ndim != 2 or b.shape[0] != self.n:
             raise ArgumentError(f"`b` must be [{self.n}, K], got {list(b.shape)}")
         crow, ccol, values = matrix
-        x = torch.empty_like(b) if x0 is None else plain(x0, b.dtype).clone()
-        expect_shape(x, "x0", tuple(b.shape))
+        x = self._start(b, x0)
         reports = self._native.krylov(
             method,
             int32(crow, "crow").numpy(),

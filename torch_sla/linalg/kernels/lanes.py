@@ -302,7 +302,7 @@ def residual(
     if x.shape != b.shape or b.shape[1] * torch.finfo(b.dtype).eps > 0.5:
         return None
     values, x, b = plain(values), plain(x), plain(b)
-    r = empty(tuple(b.shape), b.dtype)
+    r = empty(tuple(b.shape), b.dtype, again=True)
     sizes = torch.empty(5, b.shape[0], b.shape[2], dtype=b.dtype)
     team = resolve_threads(threads, values.numel() * b.shape[2])
     _kernel.residual(

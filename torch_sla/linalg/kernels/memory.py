@@ -1,4 +1,4 @@
-"""How much memory is left, and how much of it is kept for the next factors."""
+"""How much memory is left, and how much of it is kept for the next factors, hierarchies and solutions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def total_bytes() -> int:
 
 
 def keep_at_most(nbytes: int) -> None:
-    """Bound the memory that factors of the compiled kernels leave for the next ones when they go.
+    """Bound the memory that factors, hierarchies and results of the compiled kernels leave for the next ones.
 
     Only large blocks are kept. Their pages stay in place, and the system may take them when it runs short.
     """

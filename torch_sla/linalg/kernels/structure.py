@@ -24,6 +24,7 @@ __all__ = [
     "lattice_fit",
     "matrix_flags",
     "mirror_slots",
+    "size_range",
 ]
 
 _compiled: Any = getattr(extension, "structure", None)
@@ -163,6 +164,28 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:
     (crow,) = indices(crow)
     found = _compiled.largest_row_sum(crow.numpy(), plain(values).numpy())
     return torch.tensor(found, dtype=values.dtype.to_real())
+
+
+def size_range(values: Tensor, slots: Tensor) -> tuple[float, float]:
+    """Smallest size that is not zero, and largest size, of the values ``[nnz]`` at some slots; negative ones are none.
+
+    ``(0, 0)`` where there is none, NaN where one of them is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> size_range(torch.tensor([-4.0, 9.0, 0.0, 2.0]), torch.tensor([0, -1, 2, 3]))
+    (2.0, 4.0)
+    """
+    if _compiled is None or not values.is_cpu or values.dtype not in VALUES:
+        size = values.index_select(0, slots[slots >= 0]).abs()
+        if not bool(torch.isfinite(size).all()):
+            return float("nan"), float("nan")
+        size = size[size > 0]
+        return (float(size.amin()), float(size.amax())) if size.numel() else (0.0, 0.0)
+    (slots,) = indices(slots)
+    low, high = _compiled.size_range(plain(values).numpy(), slots.numpy())
+    return low, high
 
 
 def is_csr(crow: Tensor, ccol: Tensor, columns: int) -> bool:

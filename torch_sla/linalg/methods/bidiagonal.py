@@ -1,4 +1,4 @@
-"""Golub-Kahan bidiagonalisation, which LSQR and LSMR share.
+"""What LSQR and LSMR share: the bidiagonalisation of Golub and Kahan, and when to stop.
 
 Golub and Kahan, J. SIAM Numer. Anal. B 2, 1965, pages 205-224.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from torch_sla.errors import Result
+from torch_sla.linalg.methods.outcome import Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch_sla.linalg.methods.outcome import KrylovOptions
 
-__all__ = ["Bidiagonal", "rotate"]
+__all__ = ["Bidiagonal", "Descent", "rotate"]
 
 
 class Bidiagonal:
@@ -56,6 +59,82 @@ class Bidiagonal:
         w = self._adjoint(self.u)
         size = torch.maximum(self._space.norm(w), self.beta)
         self.v, self.alpha = self._unit(w - self.beta * self.v, size)
+
+
+class Descent:
+    """A least-squares problem on its way down: where it is, and whether to go on.
+
+    Parameters
+    ----------
+    A, adjoint, b, x0, options, space
+        As for `torch_sla.linalg.methods.lsqr.lsqr`.
+
+    Attributes
+    ----------
+    pair
+        The bidiagonalisation, from the first residual on.
+    out
+        The solution, and how it ended.
+    active
+        Columns that have not converged ``[K]``.
+    """
+
+    def __init__(
+        self,
+        A: Operator,
+        adjoint: Operator,
+        b: Tensor,
+        x0: Tensor | None,
+        options: KrylovOptions,
+        space: VectorSpace,
+    ) -> None:
+        r = b if x0 is None else b - A(x0)
+        b_norm = space.norm(b)
+        self._target = torch.clamp(options.rtol * b_norm, min=options.atol)
+        self._unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
+        self.pair = pair = Bidiagonal(A, adjoint, r, space)
+        self.out = Outcome(torch.zeros_like(pair.v) if x0 is None else x0.clone())
+        self._options = options
+        self._limit = options.maxiter or max(10 * max(space.size(b), space.size(self.out.x)), 50)
+        self._norm2 = pair.alpha**2  # of A, from below
+        self._residual = pair.beta
+        self.active = (pair.beta > self._target) & (pair.alpha > 0)
+        self._best, self._since = float("inf"), 0
+
+    def goes_on(self) -> bool:
+        """Whether to take another step; if not, `out` says why."""
+        out = self.out
+        if out.result is not Result.CONVERGED:
+            return False
+        if bool(self.active.any()):
+            if out.iterations < self._limit:
+                return True
+            out.result = Result.MAXITER
+        elif not self._options.least_squares and bool((self._residual > self._target).any()):
+            out.result = Result.STAGNATION
+        return False
+
+    def stepped(self, residual: Tensor, slope: Tensor) -> None:
+        """Take note of a step of `pair` that led to ``‖r‖`` and ``‖Aᴴ r‖``, each ``[K]``."""
+        pair, out, options = self.pair, self.out, self._options
+        self._residual = residual
+        self._norm2 = self._norm2 + pair.beta**2 + pair.alpha**2
+        norm = self._norm2.sqrt()
+        out.iterations += 1
+        worst = float((residual / self._unit).max())
+        steepest = float((slope / (norm * self._unit)).max())
+        out.history.append(worst)
+        if not worst < float("inf"):
+            out.result = Result.NONFINITE
+            return
+        done = (residual <= self._target) | (pair.alpha == 0) | (pair.beta == 0)
+        if options.least_squares:
+            done |= slope <= options.rtol * norm * residual
+        self.active &= ~done
+        self._since = 0 if min(worst, steepest) < 0.999 * self._best else self._since + 1
+        self._best = min(self._best, worst, steepest)
+        if self._since >= options.stagnation:
+            out.result = Result.STAGNATION
 
 
 def rotate(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result
-from torch_sla.linalg.methods.bidiagonal import Bidiagonal, rotate
+from torch_sla.linalg.methods.bidiagonal import Descent, rotate
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
@@ -39,29 +38,18 @@ def lsmr(
     >>> lsmr(lambda v: A @ v, b, adjoint=lambda u: A.T @ u).x.squeeze()
     tensor([1.0000, 1.0000], dtype=torch.float64)
     """
-    space = space or VectorSpace()
-    r = b if x0 is None else b - A(x0)
-    b_norm = space.norm(b)
-    target = torch.clamp(options.rtol * b_norm, min=options.atol)
-    unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
-    pair = Bidiagonal(A, adjoint, r, space)
-    x = torch.zeros_like(pair.v) if x0 is None else x0.clone()
-    out = Outcome(x)
-    limit = options.maxiter or max(10 * max(space.size(b), space.size(x)), 50)
+    descent = Descent(A, adjoint, b, x0, options, space or VectorSpace())
+    pair, x = descent.pair, descent.out.x
     one, zero = torch.ones_like(pair.alpha), torch.zeros_like(pair.alpha)
     h, h_bar = pair.v.clone(), torch.zeros_like(pair.v)
     alpha_bar, zeta_bar = pair.alpha, pair.alpha * pair.beta
     rho, rho_bar, c_bar, s_bar = one, one, one, zero
     # For ‖r‖: the same rotations, once more (section 5.1 of the paper).
     beta_dd, beta_d, rho_d, tau, theta_tilde, zeta = pair.beta, zero, one, zero, zero, zero
-    norm2, r_norm = pair.alpha**2, pair.beta
-    active = (r_norm > target) & (pair.alpha > 0)
-    best, since = float("inf"), 0
-    while bool(active.any()):
-        if out.iterations >= limit:
-            out.result = Result.MAXITER
-            return out
+    r_norm = pair.beta
+    while descent.goes_on():
         pair.step()
+        active = descent.active
         rho_old, rho_bar_old, zeta_old = rho, rho_bar, zeta
         c, s, rho = rotate(alpha_bar, pair.beta)
         theta, alpha_bar = s * pair.alpha, c * pair.alpha
@@ -80,25 +68,5 @@ def lsmr(
         tau = divide(zeta_old - theta_tilde_old * tau, rho_tilde)
         tau_d = divide(zeta - theta_tilde * tau, rho_d)
         r_norm = torch.where(active, torch.hypot(beta_d - tau_d, beta_dd), r_norm)
-
-        norm2 = norm2 + pair.beta**2 + pair.alpha**2
-        slope = zeta_bar.abs()
-        out.iterations += 1
-        worst = float((r_norm / unit).max())
-        steepest = float((slope / (norm2.sqrt() * unit)).max())
-        out.history.append(worst)
-        if not worst < float("inf"):
-            out.result = Result.NONFINITE
-            return out
-        done = (r_norm <= target) | (pair.alpha == 0) | (pair.beta == 0)
-        if options.least_squares:
-            done |= slope <= options.rtol * norm2.sqrt() * r_norm
-        active &= ~done
-        since = 0 if min(worst, steepest) < 0.999 * best else since + 1
-        best = min(best, worst, steepest)
-        if since >= options.stagnation:
-            out.result = Result.STAGNATION
-            return out
-    if not options.least_squares and bool((r_norm > target).any()):
-        out.result = Result.STAGNATION
-    return out
+        descent.stepped(r_norm, zeta_bar.abs())
+    return descent.out

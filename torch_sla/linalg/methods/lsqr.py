@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result
-from torch_sla.linalg.methods.bidiagonal import Bidiagonal, rotate
+from torch_sla.linalg.methods.bidiagonal import Descent, rotate
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
@@ -52,47 +51,16 @@ def lsqr(
     >>> lsqr(lambda v: A @ v, b, adjoint=lambda u: A.T @ u).x
     tensor([[2.]], dtype=torch.float64)
     """
-    space = space or VectorSpace()
-    r = b if x0 is None else b - A(x0)
-    b_norm = space.norm(b)
-    target = torch.clamp(options.rtol * b_norm, min=options.atol)
-    unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
-    pair = Bidiagonal(A, adjoint, r, space)
-    x = torch.zeros_like(pair.v) if x0 is None else x0.clone()
-    out = Outcome(x)
-    limit = options.maxiter or max(10 * max(space.size(b), space.size(x)), 50)
+    descent = Descent(A, adjoint, b, x0, options, space or VectorSpace())
+    pair, x = descent.pair, descent.out.x
     w, phi_bar, rho_bar = pair.v.clone(), pair.beta, pair.alpha
-    norm2 = pair.alpha**2
-    active = (phi_bar > target) & (rho_bar > 0)
-    best, since = float("inf"), 0
-    while bool(active.any()):
-        if out.iterations >= limit:
-            out.result = Result.MAXITER
-            return out
+    while descent.goes_on():
         pair.step()
+        active = descent.active
         c, s, rho = rotate(rho_bar, pair.beta)
         theta, rho_bar = s * pair.alpha, -c * pair.alpha
         phi, phi_bar = c * phi_bar, torch.where(active, s * phi_bar, phi_bar)
         x += divide(phi, rho, active) * w
         w = pair.v - divide(theta, rho) * w
-        norm2 = norm2 + pair.beta**2 + pair.alpha**2
-        slope = phi_bar * pair.alpha * c.abs()
-        out.iterations += 1
-        worst = float((phi_bar / unit).max())
-        steepest = float((slope / (norm2.sqrt() * unit)).max())
-        out.history.append(worst)
-        if not worst < float("inf"):
-            out.result = Result.NONFINITE
-            return out
-        done = (phi_bar <= target) | (pair.alpha == 0) | (pair.beta == 0)
-        if options.least_squares:
-            done |= slope <= options.rtol * norm2.sqrt() * phi_bar
-        active &= ~done
-        since = 0 if min(worst, steepest) < 0.999 * best else since + 1
-        best = min(best, worst, steepest)
-        if since >= options.stagnation:
-            out.result = Result.STAGNATION
-            return out
-    if not options.least_squares and bool((phi_bar > target).any()):
-        out.result = Result.STAGNATION
-    return out
+        descent.stepped(phi_bar, phi_bar * pair.alpha * c.abs())
+    return descent.out

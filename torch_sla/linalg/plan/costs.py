@@ -1,10 +1,6 @@
 """What a candidate costs: operations, bytes moved, memory and seconds of everything that was asked for.
 
-Direct methods are counted exactly where an analysis has been made, and in closed form before. A
-closed form is that of nested dissection on a graph of growth dimension d: about ``2 n log2 n``
-entries and ``18 n^1.5`` flops for d = 2, ``5 n^(4/3)`` entries and ``4 n²`` flops for d = 3
-(George, SIAM J. Numer. Anal. 10, 1973; constants fitted to 5- and 7-point grids of up to a million
-unknowns).
+Direct methods are counted exactly where an analysis has been made, and in closed form before, see `fill`.
 """
 
 from __future__ import annotations
@@ -13,20 +9,16 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
 
-from torch_sla.linalg.backends.base import Counts
-from torch_sla.linalg.plan.iterations import (
-    cycles,
-    default_rtol,
-    krylov_iterations,
-    level_sizes,
-)
+from torch_sla.linalg.plan.fill import closed_form
+from torch_sla.linalg.plan.iterations import cycles, default_rtol, krylov_iterations
+from torch_sla.linalg.plan.levels import level_sizes, levels_memory
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Method
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.plan.machine import MachineModel
 
-__all__ = ["Estimate", "closed_form", "estimate"]
+__all__ = ["Estimate", "estimate"]
 
 # Passes over the stored entries that a solve makes besides the method itself: residual, norms,
 # fingerprint, scales.
@@ -85,12 +77,14 @@ _STEPS = {
 _STEP, _STEP_COMPILED = (20.0, 25.0), (0.0, 12.0)
 # How often vectors side by side are read and written, in terms of one that fused kernels pass over.
 _WIDE = 2.3
-# Work of aggregation where all rows are alike, in terms of that on a mesh without order; a right-hand
-# side that goes through the levels with others, in terms of one alone: indices and blocks are read once, stencils are
-# short.
-_REGULAR, _BESIDE, _BESIDE_LATTICE = 0.45, 0.35, 1.0
-# What each further entry of the blocks of nodes saves: they share an index, and an aggregate.
-_BLOCKED = 0.3
+# Work of aggregation where all rows are alike, in terms of that on a mesh without order.
+_REGULAR = 0.45
+# By unknowns of a node: an entry in the set-up and in a cycle, in terms of a scalar one, since entries of a block
+# share an index and an aggregate; how much of waiting for memory their arithmetic does not hide; and a right-hand side
+# that goes through the levels with others, in terms of one alone. Measured on plates and solids. Stencils are short.
+_SCALAR = (1.0, 1.0, 1.0, 0.35)
+_BLOCKED = {2: (0.235, 0.385, 0.2, 0.47), 3: (0.21, 0.23, 0.2, 0.53)}
+_BESIDE_LATTICE = 1.0
 # A preconditioner that is given is called back by other libraries, in terms of calls.
 _CALLED_BACK = 60.0
 # Incomplete factors: seconds of a factorisation, in terms of `scalar_entry`, in the plane and in space; and
@@ -127,27 +121,6 @@ class Estimate:
     traffic: float
     detail: str
     iterations: float = 0.0
-
-
-def closed_form(n: float, nnz: float, d: float) -> Counts:
-    """Estimate the counts of a symmetric factorisation before there is an analysis."""
-    n = max(n, 1.0)
-    width = max(nnz / n, 1.0)
-    if d <= 1.5:
-        entries, flops = nnz, n * width**2
-    else:
-        # Wider stencils have thicker separators.
-        thick = max(1.0, width / (5.0 if d < 2.5 else 7.0)) ** 0.5
-        surface = (2.1 * n * log2(n + 1) + nnz, 18 * n**1.5 + nnz)
-        solid = (5.2 * n ** (4 / 3) + nnz, 4 * n**2 + nnz)
-        t = min(max(d - 2.0, 0.0), 1.0)
-        entries, flops = (a ** (1 - t) * b**t for a, b in zip(surface, solid, strict=True))
-        entries, flops = entries * thick, flops * thick**2
-    entries, flops = min(entries, n * (n + 1) / 2), min(flops, n**3 / 3 + n)
-    # Supernodes keep some zeros; a front carries about eight columns.
-    return Counts(
-        int(entries), flops, int(1.6 * entries), int(0.2 * entries), int(n / 8 + 1), 1.1 * flops
-    )
 
 
 def estimate(
@@ -362,19 +335,21 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     n, size = float(facts.rows), facts.dtype.itemsize
     factorisations, solves, columns = _solves(facts)
     lattice = facts.lattice and bool(facts.symmetric or facts.hermitian)
-    levels = level_sizes(facts.rows, facts.nnz, facts.dimension, lattice=lattice)
+    block = 1 if lattice else facts.block
+    levels = level_sizes(facts.rows, facts.nnz, facts.dimension, lattice=lattice, block=block)
     unknowns, entries = (float(sum(level[i] for level in levels)) for i in (0, 1))
     passed = cycles(facts, method.name)
     iterations = passed / 2 if method.name == "bicgstab" else passed
+    first, again, waits, beside = _BLOCKED.get(block, _SCALAR)
     if lattice:
         setup, cycle = machine.lattice_coarsening, machine.lattice_cycle
+        # Levels in single precision, with their transfers.
+        held, passing, beside = 4 * entries + 16 * unknowns, 0.0, _BESIDE_LATTICE
     else:
         alike = _REGULAR if facts.lattice else 1.0
-        alike /= 1 + _BLOCKED * (facts.block**2 - 1)
-        setup, cycle = alike * machine.coarsening, alike * machine.cycle
-    # Levels in single precision, with their transfers.
-    held = 4 * entries + 16 * unknowns if lattice else 9 * entries + 24 * unknowns
-    slow = machine.slowdown(held + facts.nnz * (size + 4))
+        setup, cycle = alike * first * machine.coarsening, alike * again * machine.cycle
+        held, passing = levels_memory(levels, facts.dimension)
+    slow = 1 + waits * (machine.slowdown(held + facts.nnz * (size + 4)) - 1)
     step, made = entries * cycle * slow, setup * entries * (1.0 if lattice else slow) + 1e-3
     if facts.device == "cpu" or not lattice:  # elsewhere an iteration is one launch
         step += 10 * machine.call
@@ -382,7 +357,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
         made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
     if columns > 1:
-        step *= _BESIDE_LATTICE if lattice else _BESIDE / (1 + 0.2 * (facts.block - 1))
+        step *= beside
     if method.name != "cg":
         # The product and the vectors of the method itself, of which bicgstab takes half in a cycle.
         calls, passes = _STEPS.get(("pytorch", method.name), _STEP)
@@ -390,11 +365,11 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         moved = facts.nnz * (size + 4) + half * passes * n * size
         step += half * calls * machine.call + machine.stream(moved)
     judged, moved = _checks(facts, machine)
-    seconds = machine.solve + factorisations * made + machine.touch(held)
+    seconds = machine.solve + factorisations * made + machine.touch(held + passing)
     seconds += solves * (columns * passed * step + judged)
-    nbytes = held + 4 * n * size + 0.25 * _held(facts) + 0.4 * _ROUNDING
-    if lattice and facts.dimension > 2.5:
-        nbytes += _SOLID * n * size
+    nbytes = held + passing + 4 * n * size + 0.4 * _ROUNDING
+    if lattice:
+        nbytes += 0.25 * _held(facts) + (_SOLID * n * size if facts.dimension > 2.5 else 0.0)
     if method.name != "cg":
         # The compiled ones of symmetric lattices are leaner.
         nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size

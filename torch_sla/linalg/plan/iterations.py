@@ -1,4 +1,4 @@
-"""How many iterations a method is expected to take, and how large the levels of multigrid are."""
+"""How many iterations a method is expected to take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
 
-__all__ = ["cycles", "default_rtol", "krylov_iterations", "level_sizes"]
+__all__ = ["cycles", "default_rtol", "krylov_iterations"]
 
 # Coefficients and meshes are not those of a model problem.
 _PESSIMISM = 2.0
@@ -20,7 +20,6 @@ _GAIN = {"none": 0.5, "jacobi": 1.0, "ssor": 2.0, "ichol": 1.9, "ilu": 12.0, "bl
 _COUPLED = 2.0
 # Iterations within the bound of conjugate gradients, in terms of theirs.
 _BOUND = {"cg": 1.0, "gmres": 1.0, "bicgstab": 0.55}
-_COARSEST = 500
 
 
 def default_rtol(facts: Facts) -> float:
@@ -77,8 +76,10 @@ def cycles(facts: Facts, method: str) -> float:
     if facts.hermitian is False:
         found: float = 0.65 * digits * max(facts.rows, 1) ** (1 / 6)
         return found if method == "bicgstab" else 1.2 * found
-    # Known to be a matrix like that of diffusion, or only known to be symmetric.
+    # Known to be a matrix like that of diffusion, or only known to be symmetric; of a body whose rigid motions the
+    # levels keep.
     graph = 2.2 if facts.positive_definite else 2.6
+    graph = 1.7 if facts.block > 1 and facts.positive_definite else graph
     lattice = 0.8 + 0.2 * min(max(facts.dimension, 2.0), 3.0)
     found = (lattice if facts.lattice else graph) * digits
     if facts.dominance > 0:
@@ -89,26 +90,3 @@ def cycles(facts: Facts, method: str) -> float:
 def _bound(dominance: float, rtol: float) -> float:
     """Return the iterations of conjugate gradients where the scaled matrix has its spectrum in ``[δ, 2 - δ]``."""
     return 0.5 * float(((2 - dominance) / dominance) ** 0.5) * log(2 / rtol)
-
-
-def level_sizes(n: int, nnz: int, dimension: float, *, lattice: bool) -> list[tuple[int, int]]:
-    """Return unknowns and entries of each level.
-
-    A lattice loses half its points along each axis and fills its stencil; aggregates take in about
-    the neighbours of a node, and the smoothed transfer widens the rows of the next level.
-
-    Examples
-    --------
-    >>> level_sizes(1_000_000, 4_996_000, 2.0, lattice=True)[:2]
-    [(1000000, 4996000), (250000, 2250000)]
-    """
-    d = min(max(dimension, 1.0), 3.0)
-    width = nnz / max(n, 1)
-    shrink = 2.0**d if lattice else max(3.0, min(3.0**d, 1.25 * width))
-    widest = 3.0**d if lattice else max(width, 1.2 * 3.0**d)
-    levels = [(n, nnz)]
-    while n > _COARSEST and len(levels) < 25:
-        n = int(n / shrink)
-        width = min(max(width, widest), float(n))
-        levels.append((n, int(n * width)))
-    return levels

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["is_hermitian", "is_symmetric", "require_members"]
+__all__ = ["is_hermitian", "is_symmetric"]
 
 
 def is_symmetric(A: SparseTensor, rtol: float | None = None) -> bool:
@@ -35,18 +34,6 @@ def is_hermitian(A: SparseTensor, rtol: float | None = None) -> bool:
     if rtol is None:
         return bool(A.detected_structure().hermitian)
     return _equal(A, A.H(), rtol)
-
-
-def require_members(A: SparseTensor) -> None:
-    """Refuse a batch of no matrices, which has no spectrum and no determinant.
-
-    Raises
-    ------
-    ArgumentError
-        When a batch dimension is zero.
-    """
-    if not A.batch_size:
-        raise ArgumentError(f"the batch is empty: shape {tuple(A.shape)}")
 
 
 @outside_transforms

@@ -11,8 +11,7 @@ on given values on one process is part of the graph on all (`anchored`).
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,20 +23,13 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.everywhere import everywhere
-from torch_sla.linalg.distributed.knowledge import find_out
-from torch_sla.linalg.distributed.nullspace import PartNullspace
-from torch_sla.linalg.distributed.precond.block import PartSchur
-from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
-from torch_sla.linalg.distributed.precond.renewal import Renewal
 from torch_sla.linalg.distributed.sharding import Sharding
-from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.info import SolveInfo
-from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
-from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
+from torch_sla.problems.distributed.solvers import Solvers
 from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.compiled import contradiction
@@ -46,7 +38,8 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.terms import residual, tangent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import Verdict
@@ -55,11 +48,6 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.terms import Term
 
 __all__ = ["SharedModel"]
-
-# Solvers that are kept, with their preconditioners.
-_KEPT = 6
-# Fingerprints are added up over processes.
-_MARKS = 2**40
 
 
 class SharedModel:
@@ -76,9 +64,8 @@ class SharedModel:
     def __init__(self, division: Division) -> None:
         self.division, self.whole, self.comm = division, division.model, division.comm
         self.device = division.device
-        self._space = PartSpace(division.layout)
-        self._solvers: dict[tuple[object, ...], PartSolver] = {}
-        self.renewal: Renewal | None = None
+        self.space = PartSpace(division.layout)
+        self._solvers = Solvers()
         self.numbering = SimpleNamespace(n=division.layout.n_held)
 
     def __getattr__(self, name: str) -> Any:
@@ -347,7 +334,7 @@ class SharedModel:
 
     def norm(self, u: Tensor) -> Tensor:
         """Return the Euclidean norm over all parts."""
-        return self._space.norm(u.unsqueeze(1)).squeeze(-1)
+        return self.space.norm(u.unsqueeze(1)).squeeze(-1)
 
     def rms(self, u: Tensor) -> Tensor:
         """Return the root mean square of the first unknown over all parts, as `Model.rms`."""
@@ -390,15 +377,9 @@ class SharedModel:
 
     # -- solves ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def remembering(self) -> Iterator[None]:
+    def remembering(self) -> AbstractContextManager[None]:
         """Let the solves inside, a loop over values, make their preconditioners of each other; see `Renewal`."""
-        outer = self.renewal
-        self.renewal = outer or Renewal()
-        try:
-            yield
-        finally:
-            self.renewal = outer
+        return self._solvers.remembering()
 
     def state(self, scene: SharedScene, *args: Any, **options: Any) -> Any:
         """Take the steps that one process takes; those of Newton's method are a loop over values."""
@@ -425,72 +406,15 @@ class SharedModel:
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
-        solver = self._solver(values, definite, complement, inertia, throw=throw, rtol=rtol)
+        solver = self._solvers.of(
+            self, values, definite, complement, inertia, throw=throw, rtol=rtol
+        )
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
         x = linear_solve(values, load.unsqueeze(1), solver, adjoint=transposed, start=x0)
         report = solver.adjoint_info if transposed else solver.info
         return x.squeeze(1), report
-
-    def _solver(
-        self,
-        values: Tensor,
-        definite: bool | None,
-        complement: Callable[[], Tensor] | None,
-        inertia: Callable[[], Tensor] | None,
-        *,
-        throw: bool,
-        rtol: float | None,
-    ) -> PartSolver:
-        """Return the solver of a matrix; one that was made before, where it was for these values."""
-        # The same key on every process, so that all of them find a solver or none does.
-        own = torch.tensor([fingerprint(values.detach()) % _MARKS], device=self.device)
-        key = (int(self.comm.reduce(own)), definite, throw, rtol)
-        if key not in self._solvers:
-            while len(self._solvers) >= _KEPT:
-                del self._solvers[next(iter(self._solvers))]
-            at_rest = values.detach()
-            made = self._made(at_rest, definite, complement, inertia, throw=throw, rtol=rtol)
-            self._solvers[key] = made
-        return self._solvers[key]
-
-    def _made(
-        self,
-        values: Tensor,
-        definite: bool | None,
-        complement: Callable[[], Tensor] | None,
-        inertia: Callable[[], Tensor] | None,
-        *,
-        throw: bool,
-        rtol: float | None,
-    ) -> PartSolver:
-        known, asked = find_out(self.sharding, values), self.spec.solver
-        if known.hermitian and known.definite is None and definite:
-            known = replace(known, definite=True)
-        preconditioner: Any = asked.preconditioner
-        if complement is not None and preconditioner in ("auto", "schur"):
-            preconditioner = PartSchur(
-                self.level > 0,
-                dual=PartChebyshev(),
-                complement=complement(),
-                inertia=None if inertia is None else inertia(),
-            )
-        null = None
-        if self.division.surrounded and not self.division.levelled:
-            null = PartNullspace(self.level.unsqueeze(1), self._space)
-        request = SolveRequest(
-            method=asked.method,
-            preconditioner=preconditioner,
-            rtol=rtol or asked.rtol or default_rtol(self.whole.dtype),
-            atol=asked.atol,
-            maxiter=asked.maxiter,
-            adjoint_rtol=asked.adjoint_rtol,
-            throw=throw,
-        )
-        return PartSolver(
-            self.sharding, known, request, None, self.near_nullspace, null, self.renewal
-        )
 
 
 _LEVELS = (True, None, False)

@@ -111,15 +111,19 @@ def separated(
         used = names(node)
         return bool(used & set(moving)) and used <= {*moving, *still}
 
-    def put(node: Node) -> Node:
+    def named(node: Node) -> Node | None:
         name = called(Expression.of(node)) if alone(node) else None
-        if name is not None:
-            return Name(node.at, name)
+        return None if name is None else Name(node.at, name)
+
+    def put(node: Node) -> Node:
+        whole = named(node)
+        if whole is not None:
+            return whole
         match node:
             case Unary(at, symbol, operand):
                 return Unary(at, symbol, put(operand))
             case Binary(at, "*" | "/", _, _):
-                return _product(at, *_factors(node), put, alone)
+                return _product(at, *_factors(node), put, alone, named)
             case Binary(at, symbol, left, right):
                 return Binary(at, symbol, put(left), put(right))
             case Call(_, "where", _) if not branches:
@@ -155,8 +159,9 @@ def _product(
     below: list[Node],
     put: Callable[[Node], Node],
     alone: Callable[[Node], bool],
+    named: Callable[[Node], Node | None],
 ) -> Node:
-    """Put factors together again, those that stand alone as one of them."""
+    """Put factors together again, those that stand alone as one of them, which is looked into if it has no name."""
     groups: list[Node] = []
     for wanted in (False, True):
         up = [f for f in above if alone(f) is wanted]
@@ -168,10 +173,8 @@ def _product(
             whole = Binary(at, "*", whole, factor)
         for factor in down:
             whole = Binary(at, "/", whole, factor)
-        groups.append(whole if wanted else _inside(whole, put))
-    if len(groups) == 1:
-        return groups[0]
-    return Binary(at, "*", groups[0], put(groups[1]))
+        groups.append((named(whole) if wanted else None) or _inside(whole, put))
+    return groups[0] if len(groups) == 1 else Binary(at, "*", *groups)
 
 
 def _inside(node: Node, put: Callable[[Node], Node]) -> Node:

@@ -211,7 +211,8 @@ def solve_blocks(
     # What the solver gives for one block is the solution but for given values; members lie beside each other in it.
     whole = in_place and blocks.width == blocks.batch[dim]
     u = None if whole else empty((*blocks.batch, n), values.dtype)
-    room = empty((n * prod(blocks.batch) // blocks.batch[dim] * blocks.width,), values.dtype)
+    size = n * prod(blocks.batch) // blocks.batch[dim] * blocks.width
+    room = empty((size,), values.dtype, again=True)
     parts: dict[str, list[Tensor]] = {}
     report: SolveInfo | None = None
     for members, part in blocks.scenes(scene):
@@ -222,6 +223,7 @@ def solve_blocks(
         load = columns.unflatten(1, shape).movedim(0, -1)
         push = values.new_empty(*shape, n) if again else None
         pieces = []
+        start: Tensor | None = None
         for some, piece, F, g in loads.pieces(scene, part, members):
             if held is None:
                 held, own = constraint.apply(values, F, g)
@@ -229,11 +231,15 @@ def solve_blocks(
                 own = constraint.load(values, F, g)
             place = (dim, some.start - members.start, some.stop - some.start)
             pieces.append((place, piece, g))
-            load.narrow(*place).copy_(own)
+            if loads.shares and own.numel() == n and not loads.alone:
+                start = own.reshape(n)
+            else:
+                load.narrow(*place).copy_(own)
             if push is not None:
                 push.narrow(*place).copy_(F)
         for share in loads.shares:
-            share.add(columns, part, shape)
+            share.add(columns, part, shape, start)
+            start = None
         if held is None:
             raise ValueError("a block has pieces")
         u_hat, info = solve_batch(

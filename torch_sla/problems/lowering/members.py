@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.lowering.geometry import Levels
 
-__all__ = ["Members", "PartedLaw"]
+__all__ = ["LevelSites", "Members", "PartedLaw", "PointSlice"]
 
 _PLACES = tuple(AXES)
 
@@ -57,8 +57,10 @@ class PartedLaw:
         Parts that depend on the member alone, by name.
     along
         Parts that depend on one coordinate besides, and the values that this has.
-    components
+    written
         The law as expressions, one for each component; None where it is none.
+    components
+        These with names for its parts.
     inputs
         What these are functions of.
     placed
@@ -87,9 +89,9 @@ class PartedLaw:
                 tabled = self._tabled(scene, axis)
                 put = separated(put, {AXES[axis]}, {*still, *self.numbers}, tabled, branches=True)
             self.replaced[leaf] = put
-        every = [_expression(x, scene, self.replaced) for x in parts]
-        found = [x for x in every if x is not None]
-        self.components = found if len(found) == len(every) else None
+        self.written = _expressions(parts, scene, {})
+        self.components = _expressions(parts, scene, self.replaced)
+        found = self.components or []
         self.inputs = dict(item for x in found for item in Program.inputs(x).items())
 
     def _tabled(self, scene: Scene, axis: int) -> Callable[[Expression], str | None]:
@@ -153,14 +155,14 @@ class Members(Scene):
         self.__dict__.update(scene.__dict__)
         self.trial = True  # sums are looked at, which are fewer
         self._batch, self._some, self._names = batch, some, batched(scene)
-        self._law, self._width = law, some.stop - some.start
+        self._law, self.width = law, some.stop - some.start
         self._runs: dict[int, _Run | None] = {}
         self._found: dict[tuple[str, int], Tensor] = {}
         self.replaced = law.replaced
         self._rows = {n: x.evaluate(Names(self, None)).tensor for n, x in law.numbers.items()}
         self.known = self._rows
         self._tables = {
-            n: x.evaluate(Names(self, _Levels(self, axis, levels))).tensor.contiguous()
+            n: x.evaluate(Names(self, LevelSites(self, axis, levels))).tensor.contiguous()
             for n, (x, axis, levels) in law.along.items()
         }
 
@@ -183,29 +185,27 @@ class Members(Scene):
             ``[points * components, members]``.
         """
         law, n = self._law, (some.stop - some.start) * self._law.sites.q
-        sites = _Points(law.sites, some, law.placed)
+        sites = PointSlice(law.sites, some, law.placed)
         values = self._values(sites, some)
         if n not in self._runs:
-            self._runs[n] = _Run.of(law.components, values, (n, self._width), self.model.dtype)
+            self._runs[n] = _Run.of(law.components, values, (n, self.width), self.model.dtype)
         run = self._runs[n]
         if run is not None:
             return run(values)
         value = self._evaluated(sites, values)
-        return (
-            value.expand(n, self._width, *value.shape[2:]).movedim(1, -1).reshape(-1, self._width)
-        )
+        return value.expand(n, self.width, *value.shape[2:]).movedim(1, -1).reshape(-1, self.width)
 
     def blame(self, some: slice) -> None:
         """Raise the error of a law that is not finite at some sites, if there it is not."""
-        sites = _Points(self._law.sites, some, self._law.placed)
+        sites = PointSlice(self._law.sites, some, self._law.placed)
         self.trial = False
         self._evaluated(sites, self._values(sites, some))
 
-    def _evaluated(self, sites: _Points, values: Mapping[str, Tensor]) -> Tensor:
+    def _evaluated(self, sites: PointSlice, values: Mapping[str, Tensor]) -> Tensor:
         self.known = {**self._rows, **{name: values[name] for name in self._tables}}
         return self.evaluate(self._law.law, sites, self._law.path).tensor
 
-    def _values(self, sites: _Points, some: slice) -> dict[str, Tensor]:
+    def _values(self, sites: PointSlice, some: slice) -> dict[str, Tensor]:
         """Return what the law is a function of: ``[points|1, members|1]``."""
         values, q, x = dict(self._rows), self._law.sites.q, self._law.sites.x.detach()
         points = slice(some.start * q, some.stop * q)
@@ -254,6 +254,15 @@ class _Run:
         return self._out.flatten(0, 1)
 
 
+def _expressions(
+    parts: Sequence[Any], scene: Scene, replaced: Mapping[Any, Expression]
+) -> list[Expression] | None:
+    """Return components as expressions; None where one is none."""
+    every = [_expression(part, scene, replaced) for part in parts]
+    found = [x for x in every if x is not None]
+    return found if len(found) == len(every) else None
+
+
 def _expression(law: Any, scene: Scene, replaced: Mapping[Any, Expression]) -> Expression | None:
     """Return a law as an expression; None where it is none."""
     match law:
@@ -268,7 +277,7 @@ def _expression(law: Any, scene: Scene, replaced: Mapping[Any, Expression]) -> E
     return None
 
 
-class _Levels(Sites):
+class LevelSites(Sites):
     """One point for each value of a coordinate."""
 
     owners = None
@@ -289,7 +298,7 @@ class _Levels(Sites):
         raise SpecError(f"values that live on {on} are no function of one coordinate")
 
 
-class _Points(Sites):
+class PointSlice(Sites):
     """The points of some consecutive sites, one by one."""
 
     def __init__(self, base: BasisSites, some: slice, placed: dict[Any, Tensor]) -> None:

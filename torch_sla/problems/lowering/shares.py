@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels import sparse as kernels, tables
 from torch_sla.linalg.kernels.arguments import empty
 from torch_sla.linalg.kernels.threads import SMALL_WORK, resolve_threads, spread
 from torch_sla.problems.expression import Ranked
@@ -22,6 +22,7 @@ from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.members import Members, PartedLaw
 from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.sites import BasisSites, RestrictedSites, Sites
+from torch_sla.problems.lowering.tabled import Tabled, TabledLaw
 from torch_sla.problems.lowering.windows import Window, Windows, columns_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class _Units(Silent):
         _, sites, shape = silent.met[path]
         units = torch.eye(silent.points(path), dtype=self.model.dtype, device=self.model.device)
         every = torch.cat([torch.zeros_like(units[:1]), units])
-        self._units = every.reshape(-1, 1, sites.q, *shape).expand(-1, sites.n, sites.q, *shape)
+        self._units = every.reshape(-1, 1, sites.q, *shape)
         self._path, self._rank = path, len(shape)
         self.local: Tensor | None = None
 
@@ -105,6 +106,42 @@ class _Units(Silent):
             local = self.model.numbering.joined(parts)
             self.local = local if self.local is None else self.local + local
         return torch.zeros((), dtype=self.model.field_dtype, device=self.model.device)
+
+
+class _Matrix:
+    """The matrix that takes a law at the points of its sites to the load, without its rows of held unknowns."""
+
+    def __init__(
+        self, silent: Silent, path: str, free: Tensor, local: Tensor, columns: Tensor
+    ) -> None:
+        self._silent, self._free, self._columns = silent, free, columns
+        self.sites, self.points, self.local = silent.met[path][1], silent.points(path), local
+
+    @classmethod
+    def of(
+        cls, silent: Silent, path: str, loads: Callable[[Scene], Tensor], free: Tensor
+    ) -> _Matrix | None:
+        """Assemble it; None where the law loads nothing."""
+        units = _Units(silent, path)
+        loads(units)
+        local = units.local
+        if local is None:
+            return None
+        local = local[1:] - local[:1] if bool(local[0].any()) else local[1:]
+        columns = columns_of(local)
+        return None if columns is None else cls(silent, path, free, local, columns)
+
+    def windows(self, width: int) -> Windows:
+        """Return its pattern in windows of so many sites."""
+        facets, key = self.sites.basis.facets, self._silent.model.compiled.key
+        at = None if facets is None else facets.numpy().tobytes()
+
+        def make() -> Windows:
+            rows = _rows(self._silent, self.sites)
+            return Windows(rows, self._free, self._columns, self.points, width)
+
+        kind = (at, str(self._columns.tolist()), self.points, width)
+        return structures.get(("windows", key, *kind), make)
 
 
 class Share:
@@ -135,38 +172,18 @@ class Share:
         members: int,
         names: Collection[str],
     ) -> None:
-        units = _Units(silent, path)
-        loads(units)
         law, sites, _ = silent.met[path]
+        self._matrix = _Matrix.of(silent, path, loads, free)
         self._law = PartedLaw(law, sites, path, silent, names)
-        self._points = sites.n * silent.points(path)
-        self._windows: list[Window] = []
-        local = units.local
-        if local is None:
-            return
-        local = local[1:] - local[:1] if bool(local[0].any()) else local[1:]
-        columns = columns_of(local)
-        if columns is None:
-            return
-        each = -(-members // self._team(members))
-        width = max(1, _WINDOW // (8 * silent.points(path) * each))
-        facets = sites.basis.facets
-        at = None if facets is None else facets.numpy().tobytes()
-
-        def make() -> Windows:
-            return Windows(_rows(silent, sites), free, columns, len(local), width)
-
-        kind = (at, str(columns.tolist()), len(local), width)
-        windows = structures.get(("windows", silent.model.compiled.key, *kind), make)
-        self._windows = windows.every
-        self._values = torch.index_select(
-            local.flatten(), 0, windows.slots, out=empty((len(windows.slots),), local.dtype)
-        )
+        self._tabled = TabledLaw.of(self._law, silent, names)
+        self._points, self._members = sites.n * silent.points(path), members
 
     def _team(self, members: int) -> int:
         return resolve_threads(None, min(members * self._points, members // _FEW * SMALL_WORK))
 
-    def add(self, load: Tensor, scene: Scene, batch: tuple[int, ...]) -> None:
+    def add(
+        self, load: Tensor, scene: Scene, batch: tuple[int, ...], start: Tensor | None = None
+    ) -> None:
         """Add what the laws of a batch load to ``[n, members]``.
 
         Parameters
@@ -175,33 +192,91 @@ class Share:
             Their values.
         batch
             Dimensions of the batch, which the members are in the order of.
+        start
+            What all loads begin with ``[n]``; without it, what they hold.
 
         Raises
         ------
         ArgumentError
             If a law is not finite.
         """
+        matrix, products = self._matrix, None
+        if matrix is not None and self._tabled is not None:
+            every = slice(0, load.shape[1])
+            with torch.no_grad():
+                products = self._tabled.tabled(Members(scene, batch, every, self._law))
+        if matrix is not None and products is not None:
+            _multiply(matrix, load, products, start)
+            return
+        if start is not None:
+            load.copy_(start[:, None])
+        if matrix is not None:
+            self._evaluate(matrix, load, scene, batch)
+
+    def _evaluate(
+        self, matrix: _Matrix, load: Tensor, scene: Scene, batch: tuple[int, ...]
+    ) -> None:
+        """Add the law at all points, window by window."""
         count = load.shape[1]
         team = self._team(count)
+        each = -(-self._members // self._team(self._members))
+        windows = matrix.windows(max(1, _WINDOW // (8 * matrix.points * each)))
+        values = empty((len(windows.slots),), matrix.local.dtype)
+        torch.index_select(matrix.local.flatten(), 0, windows.slots, out=values)
 
         @torch.no_grad()
         def through(k: int) -> None:
             some = slice(k * count // team, (k + 1) * count // team)
             members = Members(scene, batch, some, self._law)
-            for window in self._windows:
-                self._add(load[:, some], members, window)
+            for window in windows.every:
+                columns = members.columns(window.sites)
+                more = kernels.spmm(window.crow, window.ccol, values[window.slots], columns)
+                if not isfinite(abs(more.sum().item())):
+                    members.blame(window.sites)
+                _add(load[:, some], window, more)
 
         spread(through, range(team), count * self._points)
 
-    def _add(self, load: Tensor, members: Members, window: Window) -> None:
-        columns = members.columns(window.sites)
-        more = kernels.spmm(window.crow, window.ccol, self._values[window.slots], columns)
-        if not isfinite(abs(more.sum().item())):
-            members.blame(window.sites)
-        if isinstance(window.rows, slice):
-            load[window.rows].add_(more)
-        else:
-            load.index_put_((window.rows,), more.to(load.dtype), accumulate=True)
+
+def _multiply(matrix: _Matrix, load: Tensor, products: list[Tabled], start: Tensor | None) -> None:
+    """Add products of tables to a load, or to what it begins with."""
+    windows = matrix.windows(matrix.sites.n)
+    window = next(iter(windows.every), None)  # none where all unknowns are held
+    rows, same = slice(0, 0), load.dtype == matrix.local.dtype
+    if window is not None and isinstance(window.rows, slice) and same:
+        rows = window.rows
+    if start is not None:
+        for part in (slice(0, rows.start), slice(rows.stop, None)):
+            load[part] = start[part, None]
+    if window is None:
+        return
+    direct = rows.stop > 0
+    y = load[rows] if direct else matrix.local.new_zeros(len(window.crow) - 1, load.shape[1])
+    first = start[rows] if direct and start is not None else None
+    for one in products:
+        tables.add_products(
+            y,
+            window.crow,
+            window.ccol,
+            windows.slots,
+            matrix.local,
+            one.tables,
+            one.levels,
+            one.weight,
+            component=one.component,
+            components=one.components,
+            start=first,
+        )
+        first = None
+    if not direct:
+        _add(load, window, y)
+
+
+def _add(load: Tensor, window: Window, more: Tensor) -> None:
+    if isinstance(window.rows, slice):
+        load[window.rows].add_(more)
+    else:
+        load.index_put_((window.rows,), more.to(load.dtype), accumulate=True)
 
 
 def _rows(scene: Scene, sites: BasisSites) -> Tensor:

@@ -17,7 +17,7 @@ from torch_sla.assembly.mesh import write_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
-from torch_sla.problems.report.save import plain, real_parts
+from torch_sla.problems.report.save import how_found, real_parts, small
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "save_pieces", "summary_of_parts"]
 
-_SHOWN = 64
 _SECTIONS = {"PointData": "PPointData", "CellData": "PCellData", "Points": "PPoints"}
 
 
@@ -92,13 +91,12 @@ def _series(solution: DistributedSolution, path: Path) -> list[Path]:
 
 def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
     """Return the outputs that are the same everywhere and how they were found; all processes call it together."""
-    info, comm = solution.info, solution.problem.comm
-    outputs: dict[str, Any] = {}
-    for name in solution:
-        value = solution[name].detach().cpu()
-        if name not in solution.numbers:
-            large = value.numel() > _SHOWN
-            outputs[name] = {"shape": list(value.shape)} if large else plain(value)
+    comm = solution.problem.comm
+    outputs = {
+        name: small(solution[name].detach().cpu())
+        for name in solution
+        if name not in solution.numbers
+    }
     traffic = torch.tensor(
         [solution.traffic.messages, solution.traffic.bytes], device=solution.problem.device
     )
@@ -111,15 +109,7 @@ def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
         "parts": comm.parts,
         "processes": comm.world,
         "sent": {"messages": messages, "bytes": size},
-        "solve": {
-            "result": info.result.name.lower(),
-            "backend": info.backend,
-            "method": info.method,
-            "preconditioner": info.preconditioner,
-            "iterations": info.iterations,
-            "residual": info.residual,
-            "notes": list(info.notes),
-        },
+        "solve": how_found(solution.info),
         **{name: {"min": low, "max": high} for name, (low, high) in solution.ranges().items()},
         "outputs": outputs,
     }

@@ -20,12 +20,13 @@ from torch_sla.linalg.eigen.convention import SEED
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch_sla.linalg import SolveInfo
     from torch_sla.problems.results import Named
     from torch_sla.problems.solution import Solution
 
 __all__ = ["identity", "save", "save_series", "summary"]
 
-SHOWN = 64
+_SHOWN = 64
 
 
 def save(solution: Solution, path: Path) -> None:
@@ -78,29 +79,34 @@ def identity(solution: Named) -> dict[str, Any]:
     }
 
 
+def how_found(info: SolveInfo) -> dict[str, Any]:
+    """Return what a report says of a solve."""
+    return {
+        "result": info.result.name.lower(),
+        "backend": info.backend,
+        "method": info.method,
+        "preconditioner": info.preconditioner,
+        "iterations": info.iterations,
+        "residual": info.residual,
+        "notes": list(info.notes),
+    }
+
+
+def small(value: Tensor) -> Any:
+    """Return the numbers of an output, or their shape where there are too many to read."""
+    return {"shape": list(value.shape)} if value.numel() > _SHOWN else plain(value)
+
+
 def summary(solution: Named) -> dict[str, Any]:
     """Return the small outputs, how they were found, and what identifies them."""
-    info = solution.info
-    outputs: dict[str, Any] = {}
-    for name, value in solution.outputs.items():
-        large = value.numel() > SHOWN
-        outputs[name] = {"shape": list(value.shape)} if large else plain(value)
     found = {
         "problem": solution.spec.name,
         "type": solution.spec.type,
         **identity(solution),
         **({"unknowns": _unknowns(solution)} if solution.fields else {}),
-        "solve": {
-            "result": info.result.name.lower(),
-            "backend": info.backend,
-            "method": info.method,
-            "preconditioner": info.preconditioner,
-            "iterations": info.iterations,
-            "residual": info.residual,
-            "notes": list(info.notes),
-        },
+        "solve": how_found(solution.info),
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
-        "outputs": outputs,
+        "outputs": {name: small(value) for name, value in solution.outputs.items()},
         **(
             {"events": {n: plain(when) for n, when in solution.events.items()}}
             if solution.events

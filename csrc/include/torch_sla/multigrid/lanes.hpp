@@ -9,18 +9,9 @@
 #include <cstring>
 #include <type_traits>
 
-namespace torch_sla::multigrid {
+#include "../prefetch.hpp"
 
-// Asks for what a stream of numbers brings in a while: matrices do not fit into caches, and processors look ahead
-// no further than a page.
-template <class V>
-inline void prefetch(const V* now) {
-#if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const char*>(now) + 2048);
-#else
-  (void)now;
-#endif
-}
+namespace torch_sla::multigrid {
 
 // Numbers that the processor works on at once, told to the compiler: an array of them it takes apart and puts
 // together again around every operation.

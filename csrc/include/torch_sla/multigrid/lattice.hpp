@@ -50,12 +50,12 @@ template <class V>
 struct Stencil {
   Shape shape;
   Entries entries;
-  Buffer<V> val;  // [chunks, entries, kLanes]
+  Buffer<V> val;  // [chunks, entries, kLanes], and room for a chunk read from the middle of its lanes
 
   void allocate(const Shape& s, const Entries& e) {
     shape = s;
     entries = e;
-    val.resize(chunks_of(s.size()) * e.count * kLanes);
+    val.resize((chunks_of(s.size()) * e.count + 1) * kLanes);
   }
   V* chunk(std::int64_t c) { return val.data() + c * entries.count * kLanes; }
   const V* chunk(std::int64_t c) const { return val.data() + c * entries.count * kLanes; }

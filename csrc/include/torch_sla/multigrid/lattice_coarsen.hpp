@@ -34,40 +34,64 @@ struct Couplings {
   double contrary = 0.0;
 };
 
-// Couplings of the rows of one chunk: strength[axis][lane].
-template <class V>
-inline void chunk_couplings(const V* a, const Entries& e, V (&strength)[3][kLanes]) {
-  V side[6][kLanes] = {};
-  for (int k = 0; k < e.count; ++k) {
-    const auto d = Entries::step(e.code[k]);
-    prefetch(a + k * kLanes);
-    for (int axis = 0; axis < 3; ++axis) {
-      if (d[axis] == 0) continue;
-      V* to = side[2 * axis + (d[axis] > 0)];
-      for (int l = 0; l < kLanes; ++l) to[l] += a[k * kLanes + l];
+// The slots of a stencil that lie on either side of a point along each axis: 2 axis, and 2 axis + 1 beyond it.
+struct Sides {
+  std::array<std::array<int, 9>, 6> slot;
+  std::array<int, 6> count{};
+
+  explicit Sides(const Entries& e) {
+    for (int k = 0; k < e.count; ++k) {
+      const auto d = Entries::step(e.code[k]);
+      for (int axis = 0; axis < 3; ++axis) {
+        if (d[axis] == 0) continue;
+        const int side = 2 * axis + (d[axis] > 0);
+        slot[side][count[side]++] = k;
+      }
     }
   }
-  const V* diagonal = a + e.slot[13] * kLanes;
-  for (int axis = 0; axis < 3; ++axis)
-    for (int l = 0; l < kLanes; ++l) {
-      const V own = std::abs(diagonal[l]);
-      strength[axis][l] =
-          own > V(0) ? (std::abs(side[2 * axis][l]) + std::abs(side[2 * axis + 1][l])) / own : V(0);
+};
+
+// Couplings of the rows of one chunk, strength[axis][lane], and the sum over its rows of each axis.
+template <class V>
+inline std::array<double, 3> chunk_couplings(const V* a, const Entries& e, const Sides& sides,
+                                             V (&strength)[3][kLanes]) {
+  using P = Pack<V>;
+  using Part = typename P::type;
+  const auto size = [](const Part& x) -> Part { return x < Part{} ? -x : x; };
+  Part total[3] = {};
+  for (int k = 0; k < e.count; ++k) prefetch(a + k * kLanes);
+  for (int l = 0; l < kLanes; l += P::width) {
+    const Part own = size(P::load(a + e.slot[13] * kLanes + l));
+    const Part share = own > Part{} ? (Part{} + V(1)) / own : Part{};
+    for (int axis = 0; axis < 3; ++axis) {
+      Part side[2] = {};
+      for (int s = 0; s < 2; ++s)
+        for (int k = 0; k < sides.count[2 * axis + s]; ++k)
+          side[s] += P::load(a + sides.slot[2 * axis + s][k] * kLanes + l);
+      const Part found = (size(side[0]) + size(side[1])) * share;
+      P::store(strength[axis] + l, found);
+      total[axis] += found;
     }
+  }
+  return {Piece<V>::sum(total[0]), Piece<V>::sum(total[1]), Piece<V>::sum(total[2])};
 }
 
 // How many rows of a chunk are contrary to halving these axes.
 template <class V>
 inline int contrary_rows(const V (&strength)[3][kLanes], const Shape& shape, const std::array<bool, 3>& halved) {
-  int total = 0;
-  for (int l = 0; l < kLanes; ++l) {
-    const V largest = std::max({strength[0][l], strength[1][l], strength[2][l]});
-    bool contrary = false;
-    for (int axis = 0; axis < 3; ++axis)
-      contrary |= shape.n[axis] > 1 && (halved[axis] ? strength[axis][l] < V(kContrary) * largest
-                                                     : strength[axis][l] == largest && largest > V(0));
-    total += contrary;
+  V largest[kLanes];
+  for (int l = 0; l < kLanes; ++l) largest[l] = std::max(strength[0][l], std::max(strength[1][l], strength[2][l]));
+  int contrary[kLanes] = {};
+  for (int axis = 0; axis < 3; ++axis) {
+    if (shape.n[axis] == 1) continue;
+    const V* own = strength[axis];
+    if (halved[axis])
+      for (int l = 0; l < kLanes; ++l) contrary[l] |= own[l] < V(kContrary) * largest[l];
+    else
+      for (int l = 0; l < kLanes; ++l) contrary[l] |= (own[l] == largest[l]) & (largest[l] > V(0));
   }
+  int total = 0;
+  for (int l = 0; l < kLanes; ++l) total += contrary[l];
   return total;
 }
 
@@ -77,6 +101,7 @@ template <class V>
 Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool, 3>& expected, bool contrary,
                     int threads) {
   const std::int64_t n = A.shape.size(), chunks = chunks_of(n);
+  const Sides sides(A.entries);
   Couplings out;
   const int workers = worker_count(chunks, threads);
   std::vector<std::array<double, 3>> sums(workers);
@@ -86,12 +111,8 @@ Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool
     std::int64_t against = 0;
     V strength[3][kLanes];
     for (std::int64_t c = begin; c < end; ++c) {
-      chunk_couplings(A.chunk(c), A.entries, strength);
-      for (int axis = 0; axis < 3; ++axis) {
-        V part = 0;
-        for (int l = 0; l < kLanes; ++l) part += strength[axis][l];
-        sum[axis] += double(part);
-      }
+      const auto part = chunk_couplings(A.chunk(c), A.entries, sides, strength);
+      for (int axis = 0; axis < 3; ++axis) sum[axis] += part[axis];
       if (contrary) against += contrary_rows(strength, A.shape, expected);
     }
     sums[worker] = sum;
@@ -110,7 +131,7 @@ Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool
       std::int64_t against = 0;
       V strength[3][kLanes];
       for (std::int64_t c = begin; c < end; ++c) {
-        chunk_couplings(A.chunk(c), A.entries, strength);
+        chunk_couplings(A.chunk(c), A.entries, sides, strength);
         against += contrary_rows(strength, A.shape, out.halved);
       }
       wrong[worker] = double(against);
@@ -119,36 +140,64 @@ Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool
   return out;
 }
 
-// Copies entries of the rows first .. first + length - 1 out of their chunks: to[slot] + row.
+// Copies entries of the rows first .. first + length - 1 out of their chunks: to[slot * stride + row]. Whole chunks at
+// a time, of which up to kLanes come to lie behind the last row: what is there is written over.
 template <class V>
 void unpack_rows(const Stencil<V>& A, std::int64_t first, std::int64_t length, V* to, std::int64_t stride) {
   const int count = A.entries.count;
-  for (std::int64_t done = 0; done < length;) {
-    const std::int64_t i = first + done, lane = i % kLanes, some = std::min(kLanes - lane, length - done);
-    const V* from = A.chunk(i / kLanes) + lane;
-    if (some == kLanes) {
-      for (int k = 0; k < count; ++k) {
-        prefetch(from + k * kLanes);
-        for (int l = 0; l < kLanes; ++l) to[k * stride + done + l] = from[k * kLanes + l];
-      }
-    } else {
-      for (int k = 0; k < count; ++k)
-        for (std::int64_t l = 0; l < some; ++l) to[k * stride + done + l] = from[k * kLanes + l];
+  const std::int64_t lane = first % kLanes;
+  for (std::int64_t c = first / kLanes, done = 0; done < length; ++c) {
+    const std::int64_t skipped = done == 0 ? lane : 0;
+    const V* from = A.chunk(c) + skipped;
+    for (int k = 0; k < count; ++k) {
+      prefetch(from + k * kLanes);
+      V* row = to + k * stride + done;
+      for (int l = 0; l < kLanes; l += Pack<V>::width) Pack<V>::store(row + l, Pack<V>::load(from + k * kLanes + l));
     }
-    done += some;
+    done += kLanes - skipped;
   }
 }
 
-// The opposite, for one entry.
+// The opposite: takes rows one line after the other, and writes them to their chunks as soon as these are full.
 template <class V>
-void pack_rows(const V* from, Stencil<V>& A, int slot, std::int64_t first, std::int64_t length) {
-  for (std::int64_t done = 0; done < length;) {
-    const std::int64_t i = first + done, lane = i % kLanes, some = std::min(kLanes - lane, length - done);
-    V* to = A.chunk(i / kLanes) + slot * kLanes + lane;
-    for (std::int64_t l = 0; l < some; ++l) to[l] = from[done + l];
-    done += some;
+class Packer {
+ public:
+  Packer(Stencil<V>& C, std::int64_t first, std::int64_t line)
+      : C_(C), stride_(line + 3 * kLanes), skipped_(first % kLanes), held_(skipped_), chunk_(first / kLanes),
+        rows_(C.entries.count * stride_) {}
+  // Where the entries of the next line go that have this slot; up to kLanes behind it may be written as well.
+  V* line(int slot) { return rows_.data() + slot * stride_ + held_; }
+  void advance(std::int64_t length) {
+    held_ += length;
+    const std::int64_t full = held_ / kLanes;
+    for (std::int64_t c = 0; c < full; ++c) write(c, kLanes);
+    if (full == 0) return;
+    for (int k = 0; k < C_.entries.count; ++k) copy(rows_.data() + k * stride_ + full * kLanes, rows_.data() + k * stride_);
+    chunk_ += full;
+    held_ -= full * kLanes;
   }
-}
+  void finish() {
+    if (held_ > skipped_) write(0, held_);
+  }
+
+ private:
+  static void copy(const V* from, V* to) {
+    for (int l = 0; l < kLanes; l += Pack<V>::width) Pack<V>::store(to + l, Pack<V>::load(from + l));
+  }
+  void write(std::int64_t c, std::int64_t end) {
+    V* to = C_.chunk(chunk_ + c);
+    for (int k = 0; k < C_.entries.count; ++k) {
+      const V* from = rows_.data() + k * stride_ + c * kLanes;
+      if (skipped_ == 0 && end == kLanes) copy(from, to + k * kLanes);
+      else std::copy(from + skipped_, from + end, to + k * kLanes + skipped_);
+    }
+    skipped_ = 0;
+  }
+
+  Stencil<V>& C_;
+  std::int64_t stride_, skipped_, held_, chunk_;  // rows before `skipped_` belong to somebody else
+  Buffer<V> rows_;
+};
 
 template <class V>
 AxisWeights<V> axis_weights(const Stencil<V>& A, int axis, int threads) {
@@ -160,9 +209,9 @@ AxisWeights<V> axis_weights(const Stencil<V>& A, int axis, int threads) {
   w.pad = w.odd.pad();
   const std::int64_t size = w.odd.size();
   for (Buffer<V>* side : {&w.low, &w.high}) {
-    side->resize(size + 2 * w.pad);
+    side->resize(size + 2 * w.pad + kLanes);  // read in whole packs
     std::fill(side->begin(), side->begin() + w.pad, V(0));
-    std::fill(side->end() - w.pad, side->end(), V(0));
+    std::fill(side->begin() + w.pad + size, side->end(), V(0));
   }
   const int count = A.entries.count, centre = A.entries.slot[13];
   std::array<int, 27> side{};
@@ -170,19 +219,20 @@ AxisWeights<V> axis_weights(const Stencil<V>& A, int axis, int threads) {
   // Lines along the fastest axis: of the fine lattice where that is halved, of the odd points otherwise.
   const std::int64_t n0 = A.shape.n[0], lines = axis == 0 ? A.shape.size() / n0 : size / n0;
   parallel_for(lines, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    Buffer<V> row(count * n0), sum(3 * n0);
+    const std::int64_t stride = n0 + kLanes;
+    Buffer<V> row(count * stride), sum(3 * n0);
     for (std::int64_t line = begin; line < end; ++line) {
       std::int64_t fine = line;
       if (axis == 1) fine = line / w.odd.n[1] * A.shape.n[1] + 2 * (line % w.odd.n[1]) + 1;
       if (axis == 2) fine = (2 * (line / A.shape.n[1]) + 1) * A.shape.n[1] + line % A.shape.n[1];
-      unpack_rows(A, fine * n0, n0, row.data(), n0);
+      unpack_rows(A, fine * n0, n0, row.data(), stride);
       std::fill(sum.begin(), sum.end(), V(0));
       for (int k = 0; k < count; ++k) {
         V* to = sum.data() + (side[k] + 1) * n0;
-        const V* from = row.data() + k * n0;
+        const V* from = row.data() + k * stride;
         for (std::int64_t x = 0; x < n0; ++x) to[x] += from[x];
       }
-      const V* diagonal = row.data() + centre * n0;
+      const V* diagonal = row.data() + centre * stride;
       const std::int64_t length = axis == 0 ? w.odd.n[0] : n0, step = axis == 0 ? 2 : 1, start = axis == 0 ? 1 : 0;
       V *low = w.low.data() + w.pad + line * length, *high = w.high.data() + w.pad + line * length;
       for (std::int64_t j = 0; j < length; ++j) {
@@ -196,6 +246,42 @@ AxisWeights<V> axis_weights(const Stencil<V>& A, int axis, int threads) {
   });
   return w;
 }
+
+// Entries of fine rows beside a line of coarse points: towards -1, 0 and 1 along the axis that is halved.
+template <class V>
+struct Threes {
+  const V *low, *mid, *high;
+};
+
+// Rows of P^T A P on one line: of the even points, and of the odd points before and after them by the weights with
+// which these take part. p and q: weights of the odd points that the entries lead to, before and after.
+template <class V>
+struct CoarseLine {
+  Threes<V> even, before, after;
+  const V *p_low, *p_high, *q_low, *q_high, *from_before, *from_after;
+
+  // Whole packs: all arrays have room behind the line.
+  void combine(std::int64_t length, bool along, V* low, V* mid, V* high) const {
+    using P = Pack<V>;
+    using Part = typename P::type;
+    for (std::int64_t x = 0; x < length; x += P::width) {
+      const Part pl = P::load(p_low + x), ph = P::load(p_high + x), ql = P::load(q_low + x), qh = P::load(q_high + x);
+      const Part fb = P::load(from_before + x), fa = P::load(from_after + x);
+      const Part e0 = P::load(even.mid + x), b0 = P::load(before.mid + x), a0 = P::load(after.mid + x);
+      if (along) {
+        const Part el = P::load(even.low + x), bl = P::load(before.low + x), al = P::load(after.low + x);
+        const Part eh = P::load(even.high + x), bh = P::load(before.high + x), ah = P::load(after.high + x);
+        P::store(low + x, el * pl + fb * (bl + b0 * pl));
+        P::store(mid + x, e0 + el * ph + fb * (bh + b0 * ph) + eh * ql + fa * (al + a0 * ql));
+        P::store(high + x, eh * qh + fa * (ah + a0 * qh));
+      } else {
+        P::store(low + x, fb * (b0 * pl));
+        P::store(mid + x, e0 + fb * (b0 * ph) + fa * (a0 * ql));
+        P::store(high + x, fa * (a0 * qh));
+      }
+    }
+  }
+};
 
 // C = P^T A P for the P of one axis, line by line along the fastest axis. Entries that would leave the lattice are
 // zero, which is why no weight beyond the ends of a line matters.
@@ -215,17 +301,19 @@ Stencil<V> galerkin_axis(const Stencil<V>& A, const AxisWeights<V>& w, int threa
   }
   Stencil<V> C;
   C.allocate(w.coarse, Entries::of(present));
-  std::fill(C.val.end() - C.entries.count * kLanes, C.val.end(), V(0));
+  V* end = C.chunk(chunks_of(w.coarse.size()));
+  std::fill(end - C.entries.count * kLanes, end, V(0));
   const int count = A.entries.count;
   const bool single = w.coarse.n[axis] == 1;
   const std::int64_t n0 = A.shape.n[0], n1 = A.shape.n[1], n = A.shape.n[axis];
-  const std::int64_t length = w.coarse.n[0], stride = n0 + 2, odd0 = w.odd.n[0];
+  const std::int64_t length = w.coarse.n[0], stride = n0 + 2 + kLanes, odd0 = w.odd.n[0];
   // Lines between two odd points that are neighbours along the axis, and between the fine ones of them.
   const std::int64_t step = axis == 2 ? n1 : 1;
   parallel_for(w.coarse.size() / length, threads, [&](std::int64_t begin, std::int64_t end, int) {
     // Rows of the even points of a line, and of the odd points before and after them.
     Buffer<V> even(count * stride), before(count * stride), after(count * stride), zero(stride, V(0));
-    Buffer<V> from_before(length), from_after(length), low(length), mid(length), high(length);
+    Buffer<V> from_before(length + kLanes), from_after(length + kLanes), nowhere(length + kLanes);
+    Packer<V> made(C, begin * length, length);
     for (std::int64_t line = begin; line < end; ++line) {
       std::int64_t fine = line, odd = line;  // the line of the even points; that of the odd ones after them
       bool has_before = true, has_after = true;
@@ -263,37 +351,32 @@ Stencil<V> galerkin_axis(const Stencil<V>& A, const AxisWeights<V>& w, int threa
         from_before[0] = V(0);
         if (length > odd0) from_after[length - 1] = V(0);
       }
-      const auto entries = [&](const Buffer<V>& rows, int slot, std::int64_t from, bool there) {
-        return there && slot >= 0 ? rows.data() + slot * stride + from : zero.data();
+      const auto entries = [&](const Buffer<V>& rows, int code, std::int64_t from, bool there) {
+        const auto at = [&](int slot) { return there && slot >= 0 ? rows.data() + slot * stride + from : zero.data(); };
+        const auto& slot = A.entries.slot;
+        return Threes<V>{at(slot[code - unit]), at(slot[code]), at(slot[code + unit])};
       };
       for (const int code : across) {
-        const int slots[3] = {A.entries.slot[code - unit], A.entries.slot[code], A.entries.slot[code + unit]};
         const std::int64_t shift = Entries::offset(code, w.odd), back = axis == 0 ? 1 : step * n0;
         const V* after_low = w.low.data() + w.pad + odd * odd0 + shift;
         const V* after_high = w.high.data() + w.pad + odd * odd0 + shift;
-        const V *before_low = after_low - back, *before_high = after_high - back;
-        const V *el = entries(even, slots[0], 0, true), *e0 = entries(even, slots[1], 0, true),
-                *eh = entries(even, slots[2], 0, true);
-        const V *bl = entries(before, slots[0], 0, has_before), *b0 = entries(before, slots[1], 0, has_before),
-                *bh = entries(before, slots[2], 0, has_before);
-        const Buffer<V>& next = axis == 0 ? before : after;
-        const std::int64_t from = axis == 0 ? 1 : 0;
-        const V *al = entries(next, slots[0], from, has_after), *a0 = entries(next, slots[1], from, has_after),
-                *ah = entries(next, slots[2], from, has_after);
-        for (std::int64_t x = 0; x < length; ++x) {
-          // Rows of A P: the even point, then the odd points before and after it.
-          const V pl = before_low[x], ph = before_high[x], ql = after_low[x], qh = after_high[x];
-          const V fb = from_before[x], fa = from_after[x];
-          low[x] = el[x] * pl + fb * (bl[x] + b0[x] * pl);
-          mid[x] = e0[x] + el[x] * ph + fb * (bh[x] + b0[x] * ph) + eh[x] * ql + fa * (al[x] + a0[x] * ql);
-          high[x] = eh[x] * qh + fa * (ah[x] + a0[x] * qh);
-        }
-        pack_rows(mid.data(), C, C.entries.slot[code], line * length, length);
-        if (single) continue;
-        pack_rows(low.data(), C, C.entries.slot[code - unit], line * length, length);
-        pack_rows(high.data(), C, C.entries.slot[code + unit], line * length, length);
+        const CoarseLine<V> rows{entries(even, code, 0, true),
+                                 entries(before, code, 0, has_before),
+                                 axis == 0 ? entries(before, code, 1, true) : entries(after, code, 0, has_after),
+                                 after_low - back,
+                                 after_high - back,
+                                 after_low,
+                                 after_high,
+                                 from_before.data(),
+                                 from_after.data()};
+        const bool along = A.entries.slot[code - unit] >= 0 || A.entries.slot[code + unit] >= 0;
+        rows.combine(length, along, single ? nowhere.data() : made.line(C.entries.slot[code - unit]),
+                     made.line(C.entries.slot[code]),
+                     single ? nowhere.data() : made.line(C.entries.slot[code + unit]));
       }
+      made.advance(length);
     }
+    made.finish();
   });
   return C;
 }

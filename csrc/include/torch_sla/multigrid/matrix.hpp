@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -12,17 +11,14 @@
 #include <utility>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
+#include "../memory_pool.hpp"
 #include "../parallel.hpp"
 #include "lanes.hpp"
 
 namespace torch_sla::multigrid {
 
-// Storage that is not filled with zeros when it is sized, and asks for large pages when it is large:
-// the kernel then zeroes and maps 2 MiB at a time, which is most of the cost of a fresh array.
+// Storage that is not filled with zeros when it is sized. Large arrays come from the pool, where those of an
+// earlier hierarchy or solve may lie, touched already.
 template <class T>
 struct UninitializedAllocator {
   using value_type = T;
@@ -31,22 +27,14 @@ struct UninitializedAllocator {
   UninitializedAllocator(const UninitializedAllocator<U>&) {}
 
   T* allocate(std::size_t n) {
-#if defined(__linux__)
-    constexpr std::size_t page = std::size_t(1) << 21;
-    std::size_t bytes = n * sizeof(T);
-    if (bytes >= 2 * page) {
-      bytes = (bytes + page - 1) / page * page;
-      void* p = std::aligned_alloc(page, bytes);
-      if (!p) throw std::bad_alloc();
-      madvise(p, bytes, MADV_HUGEPAGE);
-      return static_cast<T*>(p);
-    }
-#endif
-    void* p = std::malloc(n ? n * sizeof(T) : 1);
+    std::size_t bytes = n ? n * sizeof(T) : 1;
+    void* p = MemoryPool::shared().take(bytes, 0);
     if (!p) throw std::bad_alloc();
     return static_cast<T*>(p);
   }
-  void deallocate(T* p, std::size_t) { std::free(p); }
+  void deallocate(T* p, std::size_t n) noexcept {
+    MemoryPool::shared().give(p, MemoryPool::rounded(n ? n * sizeof(T) : 1));
+  }
   template <class U, class... Args>
   void construct(U* p, Args&&... args) {
     if constexpr (sizeof...(Args) == 0) {
