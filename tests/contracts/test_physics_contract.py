@@ -19,7 +19,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.problems.derivatives.check import check_gradients
 from torch_sla.problems.registry import PHYSICS, problem_class
-from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.field_problem import FieldProblem
 
 CASES = [
     pytest.param(sample, id=f"{kind}-{name}")

@@ -21,7 +21,8 @@ from torch_sla.problems.registry import PHYSICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch_sla.problems.specs.problem import FieldProblem, Problem
+    from torch_sla.problems.specs.field_problem import FieldProblem
+    from torch_sla.problems.specs.problem import Problem
 
     Samples = Mapping[str, Mapping[str, Any]]
 

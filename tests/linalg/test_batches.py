@@ -333,3 +333,19 @@ def test_a_member_in_a_thread_fails_for_the_batch(monkeypatch: pytest.MonkeyPatc
     for i in (0, 1, 3):
         member = SparseTensor.from_pattern(A.pattern, A.values[i])
         assert float((member @ x[i] - b[i]).norm()) < 1e-4
+
+
+def test_columns_for_a_batch_say_how_they_are_given() -> None:
+    A = SparseTensor.eye(4, dtype=torch.float64)
+    many = SparseTensor.from_pattern(A.pattern, A.values.expand(2, -1))
+    b = torch.ones(4, 3, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"got \[4, 3\].*`b.expand\(2, -1, -1\)`"):
+        many.solve(b)
+    assert many.solve(b.expand(2, -1, -1)).shape == (2, 4, 3)
+
+
+def test_a_start_that_lies_on_its_side_is_refused() -> None:
+    A = SparseTensor.eye(4, dtype=torch.float64)
+    b = torch.ones(4, 3, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="x0"):
+        A.solve(b, method="cg", x0=b.mT)

@@ -323,15 +323,13 @@ def _arrange(
     nb = len(batch)
     if b.ndim == 1:
         b = b.expand(*batch, *b.shape)
-    if b.ndim not in (nb + 1, nb + 2):
-        raise ArgumentError(
-            f"`b` must be [{M}], {[*batch, M]} or {[*batch, M, 'K']} for a matrix of shape {tuple(A.shape)}, "
-            f"got {list(b.shape)}"
-        )
     vector = b.ndim == nb + 1
     rhs = b.unsqueeze(-1) if vector else b
-    if rhs.shape[-2] != M:
-        raise ArgumentError(f"`b` must have {M} rows, got shape {list(b.shape)}")
+    if b.ndim not in (nb + 1, nb + 2) or rhs.shape[-2] != M:
+        raise ArgumentError(
+            f"`b` must be [{M}], {[*batch, M]} or {[*batch, M, 'K']} for a matrix of shape {tuple(A.shape)}, "
+            f"got {list(b.shape)}; the same columns for all are `b.expand({', '.join(map(str, batch))}, -1, -1)`"
+        )
     try:
         full = np.broadcast_shapes(batch, rhs.shape[:-2])
     except ValueError as error:
@@ -353,6 +351,6 @@ def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tens
     start = x0.detach().to(dtype)
     if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):
         start = start.unsqueeze(-1)
-    if prod(start.shape) != prod(shape):
+    if prod(start.shape) != prod(shape) or start.shape[-2:] != shape[-2:]:
         raise ArgumentError(f"`x0` must have the shape of the solution, got {list(x0.shape)}")
     return start.reshape(shape)

@@ -240,3 +240,8 @@ def test_questions_leave_the_pattern_alone() -> None:
             singular.solve(torch.ones(3), method=method)
     assert torch.equal(A.pattern.crow, before[0])
     assert torch.equal(A.pattern.ccol, before[1])
+
+
+def test_numbers_that_torch_does_not_have_are_named() -> None:
+    with pytest.raises(DTypeError, match="which torch does not have"):
+        SparseTensor.from_scipy(scipy.sparse.eye(2, dtype=np.longdouble))

@@ -140,3 +140,25 @@ def test_refusals() -> None:
         A.sum(dim=2)
     with pytest.raises(ArgumentError, match="ord"):
         A.norm("nuc")
+
+
+@pytest.mark.parametrize("dim", [-2, -1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_products_have_tangents_and_second_derivatives_at_zeros(
+    dim: int, dtype: torch.dtype
+) -> None:
+    """torch's own reduction of products has wrong tangents, and no second derivative at a zero."""
+    row = torch.tensor([0, 2, 0, 2, 2, 0, 3, 2, 2])
+    col = torch.tensor([0, 1, 2, 3, 0, 3, 1, 2, 4])
+    v = torch.randn(2, 9, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    v[0, 3] = v[1, 0] = v[1, 2] = 0
+    v.requires_grad_()
+
+    def products(v: torch.Tensor) -> torch.Tensor:
+        return SparseTensor(v, row, col, (2, 5, 5)).prod(dim)
+
+    dense = torch.ones(2, 5, 5, dtype=dtype)
+    dense[:, row, col] = v.detach()
+    torch.testing.assert_close(products(v.detach()), dense.prod(dim))
+    assert gradcheck(products, (v,), check_forward_ad=True)
+    assert gradgradcheck(products, (v,), check_fwd_over_rev=True)

@@ -31,7 +31,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.problems.lowering.phases import phases_of
 
 if TYPE_CHECKING:
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 RAMP = Table(of="t", at=[0.0, 0.3, 1.0], values=[0.0, 1.0, 0.5])
 MESH = RectangleMesh(cells=(5, 4))

@@ -30,7 +30,7 @@ from torch_sla.assembly import l2_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 SIDES = ["left", "right", "bottom", "top"]
 ALL = [*SIDES, "front", "back"]

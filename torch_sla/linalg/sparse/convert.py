@@ -131,7 +131,12 @@ def from_scipy(
         raise ArgumentError(f"`matrix` must be a SciPy sparse matrix, got {type(matrix).__name__}")
     coo: Any = matrix
     coo = coo.tocoo()
-    values = torch.as_tensor(coo.data.copy())
+    try:
+        values = torch.as_tensor(coo.data.copy())
+    except TypeError as error:
+        raise DTypeError(
+            f"`matrix` holds {coo.dtype}, which torch does not have; convert it, `matrix.astype(float)`"
+        ) from error
     if dtype is not None:
         values = values.to(dtype)
     elif not (values.is_floating_point() or values.is_complex()):

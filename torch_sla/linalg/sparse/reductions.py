@@ -107,9 +107,12 @@ def _extreme(A: SparseTensor, dim: int | None, stored: bool, kind: _Kind) -> Ten
             out = values.amax(-1) if kind == "amax" else values.amin(-1)
     else:
         target, lines = _lines(pattern, axis)
-        index = target.long().expand(*values.shape[:-1], -1)
-        start = values.new_full((*values.shape[:-1], lines), empty)
-        out = start.scatter_reduce(-1, index, values, kind, include_self=True)
+        if kind == "prod":
+            out = _products(values, target.long(), lines)
+        else:
+            index = target.long().expand(*values.shape[:-1], -1)
+            start = values.new_full((*values.shape[:-1], lines), empty)
+            out = start.scatter_reduce(-1, index, values, kind, include_self=True)
     if stored:
         return out
     counts = torch.as_tensor(_counts(pattern, axis, True), device=values.device)
@@ -117,6 +120,27 @@ def _extreme(A: SparseTensor, dim: int | None, stored: bool, kind: _Kind) -> Ten
     zero = torch.zeros_like(out)
     with_zero = {"prod": torch.mul, "amax": torch.maximum, "amin": torch.minimum}[kind](out, zero)
     return torch.where(holes, with_zero, out)
+
+
+def _products(values: Tensor, line: Tensor, lines: int) -> Tensor:
+    """Products ``[*batch, lines]`` of entries ``[*batch, nnz]`` of lines ``[nnz]``, neighbours two by two.
+
+    Multiplications alone: torch's ``scatter_reduce`` has wrong tangents of products, no second derivatives at zeros.
+    """
+    one = values.new_ones((*values.shape[:-1], 1))
+    left = values.index_select(-1, line.argsort(stable=True))
+    counts = torch.bincount(line, minlength=lines)
+    while bool((counts > 1).any()):
+        entry = torch.arange(left.shape[-1], device=line.device)
+        start = counts.cumsum(0) - counts
+        place = entry - start.repeat_interleave(counts)
+        mated = torch.where(place + 1 < counts.repeat_interleave(counts), entry + 1, len(entry))
+        first = place % 2 == 0
+        mates = torch.cat([left, one], -1).index_select(-1, mated[first])
+        left = left.index_select(-1, entry[first]) * mates
+        counts = (counts + 1) // 2
+    ends = torch.where(counts > 0, counts.cumsum(0) - 1, left.shape[-1])
+    return torch.cat([left, one], -1).index_select(-1, ends)
 
 
 def norm(A: SparseTensor, ord: Literal["fro", 1, 2] | float | str = "fro") -> Tensor:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Division"]
 

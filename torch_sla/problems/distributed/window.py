@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg.distributed.communicator import Communicator
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Window", "find_rows", "points_named", "seen"]
 

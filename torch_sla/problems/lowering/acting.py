@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.compiled import Compiled
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["ActingLaws"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.lowering.scene import Scene
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = [
     "check_coordinates",

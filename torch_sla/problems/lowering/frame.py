@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.numbering import Numbering
     from torch_sla.problems.lowering.part import PartOfMesh
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
     from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter
 
 __all__ = ["Frame"]

@@ -16,7 +16,7 @@ from torch_sla.problems.specs.mesh import MeshArrays, MeshFile
 
 if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["bodies", "braced_cells", "loose_motions", "may_fall_apart", "unstopped"]
 

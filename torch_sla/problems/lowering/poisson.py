@@ -196,7 +196,7 @@ class Poisson(Model):
         """Assemble sources, fluxes and surroundings that do not see the solution."""
         spec, dofs = self.spec, self.dofs
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
-        if not self._cells_nonlinear:
+        if spec.source != 0.0 and not self._cells_nonlinear:
             cells = scene.cells()
             f = scene.evaluate(spec.source, cells, "source").tensor
             c = self._coefficients(scene, cells) if self._stabilized else None

@@ -55,6 +55,7 @@ class TabledLaw:
         self, law: PartedLaw, products: list[list[Product]], levels: dict[str, Levels]
     ) -> None:
         self._law, self._products, self._levels = law, products, levels
+        self._stills: dict[str, Tensor] = {}
 
     @classmethod
     def of(cls, law: PartedLaw, scene: Scene, names: Collection[str]) -> TabledLaw | None:
@@ -131,14 +132,19 @@ class TabledLaw:
         return value.expand(sites.n if sites is not None else 1, members.width)
 
     def _still(self, members: Members, part: Expression) -> Tensor:
-        """Evaluate what does not change ``[points]``, or ``[1]`` if it is the same everywhere."""
-        law, sites = self._law, self._law.sites
-        seen = part.names & set(AXES)
+        """Return what does not change ``[points]``, evaluated once, or ``[1]`` if it is the same everywhere."""
+        key = part.canonical
+        if key not in self._stills:
+            self._stills[key] = self._placed(members, part)
+        return self._stills[key]
+
+    def _placed(self, members: Members, part: Expression) -> Tensor:
+        sites, seen = self._law.sites, part.names & set(AXES)
         axis = next(iter(seen)) if len(seen) == 1 else ""
         if axis in self._levels and part.names <= {axis, *plain_names(members.model)}:
             values = self._along(members, axis, part)[:, 0]
             return torch.index_select(values, 0, self._levels[axis].which)
-        points = PointSlice(sites, slice(0, sites.n), law.placed)
+        points = PointSlice(sites, slice(0, sites.n), self._law.placed)
         return _found(members, points, part).flatten().contiguous()
 
     def _parts(self, members: Members, parts: Mapping[str | None, Expression]) -> list[Tensor]:

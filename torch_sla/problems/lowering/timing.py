@@ -10,7 +10,7 @@ from torch_sla.problems.specs.value import Formula, Parameter, leaves
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from torch_sla.problems.specs.problem import FieldProblem
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["in_load", "timed_laws", "uses_time"]
 

@@ -14,7 +14,7 @@ from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.laws import Law
-from torch_sla.problems.specs.of import Physics  # noqa: TC001  (pydantic reads it)
+from torch_sla.problems.specs.of import Physics
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,

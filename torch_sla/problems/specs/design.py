@@ -21,12 +21,13 @@ from torch_sla.problems.design.optimizers import OPTIMIZERS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.faults import fault
+from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.given import joined
-from torch_sla.problems.specs.goals import Goals, Limits  # noqa: TC001  (pydantic reads them)
+from torch_sla.problems.specs.goals import Goals, Limits
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
-from torch_sla.problems.specs.problem import FieldProblem, Problem
+from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text, thaw

@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
-from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value
 
 __all__ = ["LAWS", "HyperelasticityProblem"]

@@ -8,10 +8,12 @@ from pydantic import Field, WrapValidator
 
 from torch_sla.problems.registry import PHYSICS, problem_class
 from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.problem import FieldProblem, Problem
+from torch_sla.problems.specs.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Physics", "any_of"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
 __all__ = ["PoissonProblem"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -15,13 +14,11 @@ from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.boundary import Boundary
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined, moving
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
-from torch_sla.problems.specs.mesh import MeshSpec
 from torch_sla.problems.specs.outputs import Output
 from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import Listed, Parameter
@@ -32,13 +29,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.assembly.mesh import Mesh
-    from torch_sla.linalg import SparseTensor
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.operators import Assembled
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.solution import Solution
 
-__all__ = ["FieldProblem", "Problem"]
+__all__ = ["Problem"]
 
 logger = logging.getLogger(__name__)
 
@@ -361,99 +356,3 @@ class Problem(Differentiable, Spec):
 
         with self._located() as model:
             return explain(model, joined(values, named))
-
-
-class FieldProblem(Problem):
-    """A problem for a field on a mesh."""
-
-    timeless: ClassVar[str | None] = None
-
-    mesh: MeshSpec = Field(description="Where it is solved.")
-    order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
-    boundary: Listed[Boundary] = Field(
-        default=(), description="Conditions; facets without one are free of flux."
-    )
-
-    conditions: ClassVar[tuple[str, ...]] = ()
-    """Kinds of conditions that have a meaning here."""
-
-    _on_mesh: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _check_conditions(self) -> Self:
-        for i, condition in enumerate(self.boundary):
-            kind = condition.kind
-            if kind not in self.conditions:
-                known = " ".join(self.conditions)
-                raise SpecError(
-                    f"{kind!r} has no meaning in {self.type!r}; its conditions are: {known}",
-                    path=f"boundary.{i}",
-                )
-            name = condition.unknown or next(iter(self.fields))
-            if name not in self.fields:
-                known = " ".join(self.fields)
-                raise SpecError(
-                    f"there is no unknown {name!r}; unknowns: {known}", path=f"boundary.{i}.unknown"
-                )
-            if getattr(condition, "component", None) is not None and not self.fields[name]:
-                raise SpecError(
-                    f"{name!r} is a scalar and has no components", path=f"boundary.{i}.component"
-                )
-        return self
-
-    def assemble(
-        self,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        **named: Any,
-    ) -> Assembled:
-        """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
-        with self._located() as model:
-            return model.assemble(joined(values, named), points=moving(points))
-
-    def residual(
-        self,
-        u: Tensor,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        constrained: bool = True,
-        **named: Any,
-    ) -> Tensor:
-        """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
-        with self._located() as model:
-            given = joined(values, named)
-            return model.residual(moving(u), given, points=moving(points), constrained=constrained)
-
-    def jacobian(
-        self,
-        u: Tensor | None = None,
-        values: Mapping[str, Any] | None = None,
-        /,
-        *,
-        points: Tensor | None = None,
-        constrained: bool = True,
-        **named: Any,
-    ) -> SparseTensor:
-        """Return the derivative of `residual` with respect to u."""
-        with self._located() as model:
-            given = joined(values, named)
-            return model.jacobian(moving(u), given, points=moving(points), constrained=constrained)
-
-    def mesh_data(self) -> Mesh:
-        """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""
-        with self._located() as model:
-            return replace(model.mesh, points=model.mesh.points.clone())
-
-    def dof_points(self) -> Tensor:
-        """Return where the unknowns live ``[n_dofs, dim]``."""
-        with self._located() as model:
-            return model.dof_points().clone()
-
-    def sites(self, name: str) -> Tensor:
-        """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        with self._located() as model:
-            return model.sites(name).clone()

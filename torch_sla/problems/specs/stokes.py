@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
-from torch_sla.problems.specs.problem import FieldProblem
+from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
 __all__ = ["StokesProblem"]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.of import Physics  # noqa: TC001  (pydantic reads it)
+from torch_sla.problems.specs.of import Physics
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import Listed, Place, Text, Value
 

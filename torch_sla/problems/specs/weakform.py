@@ -11,8 +11,8 @@ from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FUNCTIONS
 from torch_sla.problems.expression.measures import Integral, degrees
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.laws import Law
-from torch_sla.problems.specs.problem import FieldProblem
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual, ResidualText
 from torch_sla.problems.specs.value import RESERVED_NAMES, Formula, Listed, Place, Text

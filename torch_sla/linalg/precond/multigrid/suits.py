@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.kernels.multigrid import CompiledLattice, detect_lattice
+from torch_sla.linalg.kernels.multigrid import CompiledLattice
 from torch_sla.linalg.kernels.structure import size_range
 from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY
 
@@ -87,19 +87,20 @@ def lattice_of(
         renewed = like.compiled.renewed(values, check=like.check)
         if renewed is not None:
             return renewed if asked or renewed.contrary <= CONTRARY else None
-    shape = detect_lattice(pattern.crow, pattern.ccol)
-    if shape is None:
+    lattice = pattern.lattice
+    if lattice is None or lattice.dimension < 2:
         if asked:
             raise ArgumentError(
                 "method='lattice' needs entries that join neighbours of a lattice, and this pattern "
                 "has others; method='smoothed_aggregation' takes any"
             )
         return None
+    n0, n1, n2 = lattice.shape
     made = CompiledLattice(
         pattern.crow,
         pattern.ccol,
         values,
-        shape=shape,
+        shape=(n0, 1, n1) if n2 == 1 else (n0, n1, n2),  # the slow axis, which threads share, is the last
         dtype=dtype,
         lines=options.smoother == "line",
         most_contrary=1.0 if asked else CONTRARY,
