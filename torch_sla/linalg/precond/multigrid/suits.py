@@ -100,7 +100,9 @@ def lattice_of(
         pattern.crow,
         pattern.ccol,
         values,
-        shape=(n0, 1, n1) if n2 == 1 else (n0, n1, n2),  # the slow axis, which threads share, is the last
+        shape=(n0, 1, n1)
+        if n2 == 1
+        else (n0, n1, n2),  # the slow axis, which threads share, is the last
         dtype=dtype,
         lines=options.smoother == "line",
         most_contrary=1.0 if asked else CONTRARY,
