@@ -169,3 +169,19 @@ def test_keys_follow_content():
 def test_bad_shapes_are_refused(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         fem.rectangle_mesh(**arguments)
+
+
+@pytest.mark.parametrize("where", [[0.0, 1.0], [0.5], [1, 1], [0, 1, 1]])
+def test_tags_are_whole_different_indices_or_masks(where: list[float]) -> None:
+    points = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+    cells = np.array([[0, 1, 2], [1, 3, 2]])
+    with pytest.raises(MeshError, match="mask of true and false"):
+        fem.make_mesh(points, cells, "triangle", cell_tags={"a": np.array(where)})
+
+
+def test_facets_are_named_by_whole_numbers() -> None:
+    points = np.array([[0.0, 0], [1, 0], [0, 1]])
+    with pytest.raises(MeshError, match="integers"):
+        fem.make_mesh(
+            points, np.array([[0, 1, 2]]), "triangle", facet_tags={"a": np.array([[0.3, 1.7]])}
+        )

@@ -80,3 +80,19 @@ def test_sweeps_and_marches() -> None:
     assert found.history["u"].shape == (3, 4, 9)
     for k, c in enumerate(cases):
         torch.testing.assert_close(found["mean"][k], c * alone["mean"])
+
+
+def test_integrals_of_batches_require_a_gradient_where_something_given_does() -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        source=Parameter("f"),
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("whole", "u"), Integral("end", "u", on="right")],
+    )
+    loads = torch.linspace(1.0, 2.0, 6, dtype=torch.float64)
+    found = rod.solve(f=loads)
+    assert not found["whole"].requires_grad
+    assert found["end"].numpy().shape == (6,)
+    loads.requires_grad_()
+    (grad,) = torch.autograd.grad(rod.solve(f=loads)["end"].sum(), loads)
+    assert torch.allclose(grad, torch.full_like(grad, 0.5))

@@ -36,7 +36,7 @@ from torch_sla import (
     WeakFormProblem,
     clear_cache,
 )
-from torch_sla.errors import ArgumentError, MeshError, SolveError
+from torch_sla.errors import ArgumentError, MeshError, SolveError, SpecError
 from torch_sla.linalg import cache_counters
 
 FLAT = RectangleMesh(cells=(2, 2))
@@ -296,3 +296,29 @@ def test_a_value_given_twice() -> None:
         problem.solve({"s": 1.0}, s=2.0)
     with pytest.raises(ArgumentError, match="'s' is given twice"):
         problem.value_and_grad("mean", {"s": 1.0}, s=2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["dot(stress, normal)[0]", "trace(stress + grad(u))", "inner(stress, grad(u))", "dot(u, a)"],
+)
+def test_components_that_do_not_fit_are_named(text: str) -> None:
+    body = elastic(
+        parameters=[Parameter("a", shape=(3,), default=(1.0, 2.0, 3.0))],
+        outputs=[Integral("o", text, on="right")],
+    )
+    with pytest.raises(
+        SpecError, match=r"\(.*3.*\) are shapes that do not go together; take components"
+    ):
+        body.solve()
+
+
+def test_one_component_is_no_number_beside_three() -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=2),
+        boundary=[HELD],
+        parameters=[Parameter("a", shape=(3,), default=(1.0, 2.0, 3.0))],
+        outputs=[Integral("o", "dot(grad(u), a)")],
+    )
+    with pytest.raises(SpecError, match="do not go together"):
+        rod.solve()

@@ -131,10 +131,10 @@ class Dofs(DofMap):
             return self.mesh.points if points is None else points
         nodes = cell_nodes(self.mesh, points)
         x = torch.einsum("qk,cka->cqa", geometry.values(X.to(nodes)), nodes)
-        return x.flatten(0, 1).index_select(0, self._first)
+        return x.flatten(0, 1).index_select(0, self.first)
 
     @cached_property
-    def _first(self) -> Tensor:
+    def first(self) -> Tensor:
         """One place ``cell * nb + local`` where each node occurs."""
         flat = self.cell_nodes.flatten()
         place = torch.empty(self.n_nodes, dtype=torch.int64, device=flat.device)

@@ -176,7 +176,10 @@ def _numpy(array: Array) -> npt.NDArray[np.generic]:
 
 def _rows(name: str, vertices: Array, width: int, n: int) -> Ints:
     """Vertices of the facets of a tag, checked."""
-    rows = np.array(_numpy(vertices), dtype=np.int64)
+    given = _numpy(vertices)
+    if given.size and given.dtype.kind not in "iu":
+        raise MeshError(f"facet_tags: {name!r} has dtype {given.dtype}; point indices are integers")
+    rows = np.array(given, dtype=np.int64)
     if rows.ndim != 2 or rows.shape[1] != width:
         raise MeshError(
             f"facet_tags: {name!r} has shape {rows.shape}; facets of this mesh have {width} vertices, so "

@@ -214,7 +214,7 @@ class Mesh:
         Raises
         ------
         MeshError
-            If nothing is selected, or an index is out of range.
+            If nothing is selected, or an index is out of range, repeated or no integer.
 
         Examples
         --------
@@ -245,7 +245,7 @@ class Mesh:
         Raises
         ------
         MeshError
-            If nothing is selected, or an index is out of range.
+            If nothing is selected, or an index is out of range, repeated or no integer.
         """
         chosen = where(self.centroids) if callable(where) else where
         index = self._indices(name, chosen, self.n_cells, "cells", "cell")
@@ -263,9 +263,19 @@ class Mesh:
                     f"where: the mask for tag {name!r} has shape {tuple(chosen.shape)}; expected ({count},)"
                 )
             chosen = torch.nonzero(chosen)[:, 0]
+        if chosen.dtype.is_floating_point or chosen.dtype.is_complex:
+            raise MeshError(
+                f"where: tag {name!r} has dtype {chosen.dtype}; give indices of {attribute} (integers) or a mask of "
+                "true and false"
+            )
         index: Tensor = chosen.to(self.cells).reshape(-1).unique()
         if not len(index):
             raise MeshError(f"where: nothing is selected for tag {name!r}; no {noun} satisfies it")
+        if len(index) < chosen.numel():
+            raise MeshError(
+                f"where: tag {name!r} names {chosen.numel()} {attribute}, but only {len(index)} different ones; give "
+                "each index once, or a mask of true and false"
+            )
         if int(index[0]) < 0 or int(index[-1]) >= count:
             raise MeshError(
                 f"where: tag {name!r} has indices from {int(index[0])} to {int(index[-1])}; "

@@ -185,6 +185,7 @@ class Expression:
                 return Ranked(tensor, inner.rank)
             case Binary(_, symbol, left, right):
                 a, b = self._evaluate(left, values), self._evaluate(right, values)
+                self._fitting(node, a, b)
                 return _arithmetic(symbol, a, b)
             case Boolean(_, symbol, operands):
                 parts = [self._tensor(operand, values) for operand in operands]
@@ -234,6 +235,7 @@ class Expression:
             self._evaluate(branch, Masked(values, side))
             for branch, side in zip(arguments[1:], sides, strict=True)
         ]
+        self._fitting(arguments[1], *parts)
         like = next((part for part in parts if isinstance(part, Ranked)), None)
         ranked = [p if isinstance(p, Ranked) else Ranked(_as_tensor(p, like)) for p in parts]
         rank = max(part.rank for part in ranked)
@@ -244,6 +246,7 @@ class Expression:
         self, function: str, arguments: tuple[Node, ...], values: Mapping[str, Ranked]
     ) -> Ranked:
         evaluated = [self._evaluate(argument, values) for argument in arguments]
+        self._fitting(arguments[0], *evaluated)
         like = next(
             (e for e in evaluated if isinstance(e, Ranked) and e.tensor.dtype != torch.bool), None
         )
@@ -253,6 +256,19 @@ class Expression:
             return entry.apply(*(Ranked(_number(p.tensor), p.rank) for p in parts))  # type: ignore[no-any-return]
         rank = max(part.rank for part in parts)
         return Ranked(entry.apply(*(_number(raised(part, rank)) for part in parts)), rank)
+
+    def _fitting(self, node: Node, *values: Ranked | float | complex) -> None:
+        """Refuse vectors and matrices of different sizes side by side; numbers fit everything."""
+        sized = [v for v in values if isinstance(v, Ranked) and v.rank]
+        sizes = {int(v.tensor.shape[-1]) for v in sized}
+        if len(sizes) > 1:
+            shapes = " and ".join(str(tuple(v.tensor.shape[-v.rank :])) for v in sized)
+            hint = "; take components, as in stress[0, 1]*normal[1]: stress and strain are 3 by 3 in every model"
+            raise error_at(
+                self.text,
+                node.at,
+                f"{shapes} are shapes that do not go together{hint if 3 in sizes else ''}",
+            )
 
 
 def _as_tensor(value: float | complex, like: Ranked | None) -> Tensor:

@@ -16,16 +16,18 @@ from torch_sla.problems.lowering.affine import is_affine, is_plain, shares_row
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.selection import select_cells
-from torch_sla.problems.lowering.sites import DofSites, Spread
+from torch_sla.problems.lowering.sites import DofSites, RestrictedSites, Spread
 from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from torch_sla.assembly import Dofs
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.sites import Sites
 
 _MANY = 4
 """Members of a batch from which on integrals are products with a row."""
@@ -103,12 +105,15 @@ class Taken:
             self._reaction = static if self.inertia is None else static + self.inertia()
         return self._reaction
 
-    @property
-    def nodal(self) -> dict[str, Ranked]:
-        """The unknowns that live at the nodes of the first one, as they are there."""
-        numbering, ranks = self.model.numbering, self.model.ranks
-        same = [n for n, d in numbering.fields.items() if d.element == self.model.dofs.element]
-        return {name: Ranked(numbering.shaped(self.u, name), ranks[name]) for name in same}
+    def nodal(self, dofs: Dofs) -> dict[str, Ranked]:
+        """Return the unknowns at the nodes of a numbering: each is continuous and has one value there."""
+        numbering, found = self.model.numbering, dict[str, Ranked]()
+        for name, own in numbering.fields.items():
+            value, rank = numbering.shaped(self.u, name), self.model.ranks[name]
+            site = value.ndim - 1 - rank
+            there = Spread(dofs, own)(value.movedim(site, -1)).movedim(-1, site)
+            found[name] = Ranked(there, rank)
+        return found
 
     def at(self, expression: str, points: Tensor, path: str) -> Tensor:
         """Evaluate an expression at points ``[m, dim]``: ``[*batch, m, *shape]``."""
@@ -180,7 +185,10 @@ def _by_row(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
     if not constant.requires_grad:
         return constant.expand(taken.batch)
     (row,) = torch.autograd.grad(constant, zero, create_graph=recorded, materialize_grads=True)
-    return taken.u @ row + (constant if recorded else constant.detach())
+    found = taken.u @ row + (constant if recorded else constant.detach())
+    # The zero about which it was taken is nothing that anyone differentiates by.
+    wanted = taken.u.requires_grad or taken.scene.requires_grad
+    return found if wanted else found.detach()
 
 
 def _integrated(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
@@ -191,13 +199,14 @@ def _integrated(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
         if place is None or place[0] == "cells"
         else scene.facets(place[1], taken.u)
     )
-    value = scene.evaluate(expression, sites, path).tensor
-    factor = taken.model.measure(scene, sites)
-    weight = sites.basis.dx if factor is None else factor * sites.basis.dx
+    chosen: Sites = sites
+    dx = sites.basis.dx
     if place is not None and place[0] == "cells":
-        inside = torch.zeros(sites.n, 1, dtype=weight.dtype, device=weight.device)
-        inside[place[1]] = 1.0
-        weight = inside * weight
+        # Elsewhere the integrand need not have a value.
+        chosen, dx = RestrictedSites(sites, place[1]), dx.index_select(0, place[1])
+    value = scene.evaluate(expression, chosen, path).tensor
+    factor = taken.model.measure(scene, chosen)
+    weight = dx if factor is None else factor * dx
     if weight.ndim == 2:
         # One product with the weights, and nothing of the size of all points is written.
         full = value.expand(*value.shape[:-2], *weight.shape)
@@ -330,9 +339,7 @@ def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
     """Evaluate a real expression at the nodes where it has values there, else at the quadrature points."""
     scene, model, expression = taken.scene, taken.model, Formula(text)
     if nodal(taken, expression):
-        points = model.dof_points(scene.geometry.points)
-        nodes = torch.arange(model.dofs.n_nodes, device=model.device)
-        sites: Any = DofSites(points, nodes, Spread(model.dofs), taken.nodal)
+        sites: Any = _nodes(taken, model.dofs)
     else:
         sites = scene.cells(taken.u)
     found = scene.evaluate(expression, sites, path).tensor
@@ -344,15 +351,9 @@ def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
 def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     scene, model, mesh = taken.scene, taken.model, taken.model.mesh
     expression = Formula(output.expression)
-    if output.on == "nodes" and nodal(taken, expression) and model.dofs.n_nodes >= mesh.n_points:
-        nodes = torch.arange(mesh.n_points, device=model.device)
-        points, n = scene.geometry.points, mesh.n_points
-        values = {
-            name: Ranked(v.tensor.narrow(v.tensor.ndim - v.rank - 1, 0, n), v.rank)
-            for name, v in taken.nodal.items()
-        }
-        sites = DofSites(points, nodes, Spread(model.nodal), values)
-        return _sites_only(scene.evaluate(expression, sites, path), mesh.n_points, taken.batch)
+    if output.on == "nodes" and nodal(taken, expression):
+        value = scene.evaluate(expression, _nodes(taken, model.nodal), path)
+        return _sites_only(value, mesh.n_points, taken.batch)
     cells = scene.cells(taken.u)
     value = scene.evaluate(expression, cells, path)
     full = _expanded(value, cells.n, cells.q, taken.batch)
@@ -364,13 +365,20 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     volume = cells.basis.dx.sum(-1)
     if output.on == "cells":
         return integral / volume.reshape(-1, *[1] * value.rank)
-    corners = mesh.vertices.shape[1]
+    each = mesh.cells.shape[1]
     last = integral.movedim(site, -1)
-    flat = last[..., None].expand(*last.shape, corners).flatten(-2)
-    index = mesh.vertices.flatten()
+    flat = last[..., None].expand(*last.shape, each).flatten(-2)
+    index = mesh.cells.flatten()
     total = flat.new_zeros(*flat.shape[:-1], mesh.n_points).index_add(-1, index, flat)
-    around = volume.new_zeros(mesh.n_points).index_add(0, index, volume.repeat_interleave(corners))
+    around = volume.new_zeros(mesh.n_points).index_add(0, index, volume.repeat_interleave(each))
     return (total / around).movedim(-1, site)
+
+
+def _nodes(taken: Taken, dofs: Dofs) -> DofSites:
+    """Return the nodes of a numbering, where all unknowns are seen."""
+    points = dofs.points(taken.scene.geometry.points)
+    every = torch.arange(dofs.n_nodes, device=taken.model.device)
+    return DofSites(points, every, Spread(dofs), taken.nodal(dofs))
 
 
 def nodal(taken: Taken, expression: Formula) -> bool:
@@ -378,7 +386,7 @@ def nodal(taken: Taken, expression: Formula) -> bool:
     parsed = expression.expression
     declared = taken.scene.declared
     homes = {declared[name].on for name in parsed.names & declared.keys()}
-    known = declared.keys() | taken.nodal.keys() | set("xyzt")
+    known = declared.keys() | taken.model.ranks.keys() | set("xyzt")
     return not parsed.derivatives and homes <= {"constant", "nodes"} and parsed.names <= known
 
 

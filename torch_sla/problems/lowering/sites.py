@@ -190,7 +190,7 @@ class DofSites(Sites):
         Their coordinates ``[n, dim]``.
     nodes
         Their numbers ``[n]``.
-    weights
+    spread
         For nodal values: ``[*batch, n_points] -> [*batch, n_nodes]``.
     values
         Unknowns at these nodes ``[*batch, n]`` or ``[*batch, n, components]``, where they may be seen.
@@ -231,23 +231,32 @@ class DofSites(Sites):
 
 
 class Spread:
-    """Values at mesh points to values at the nodes of an element, by the geometry's own functions."""
+    """Values of a continuous field at the nodes of an element, from those at the nodes of another.
 
-    def __init__(self, dofs: Dofs) -> None:
+    Parameters
+    ----------
+    dofs
+        Numbering of the nodes where values are wanted.
+    source
+        Numbering of those where they are known; the mesh points, by the geometry's own functions, when None.
+    """
+
+    def __init__(self, dofs: Dofs, source: Dofs | None = None) -> None:
         self.dofs = dofs
+        self.element = dofs.mesh.geometry if source is None else source.element
+        self.cell_nodes = dofs.mesh.cells if source is None else source.cell_nodes
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Map ``[*batch, n_points]`` to ``[*batch, n_nodes]``."""
-        dofs, mesh = self.dofs, self.dofs.mesh
-        if dofs.element == mesh.geometry:
+        """Map ``[*batch, n known]`` to ``[*batch, n_nodes]``."""
+        wanted = self.dofs.element
+        if wanted == self.element:
             return values
-        table = mesh.geometry.values(dofs.element.nodes.to(values))
-        local = mesh.cell_points.gather(values).unflatten(-1, tuple(mesh.cells.shape))
-        flat = torch.einsum("qk,...ck->...cq", table, local).flatten(-2)
-        numbers = dofs.cell_nodes.flatten()
-        first = torch.empty(dofs.n_nodes, dtype=torch.int64, device=numbers.device)
-        first[numbers] = torch.arange(len(numbers), device=numbers.device)
-        return flat.index_select(-1, first)
+        cell, local = self.dofs.first // wanted.n_nodes, self.dofs.first % wanted.n_nodes
+        table = self.element.values(wanted.nodes.to(values))[local]
+        around = self.cell_nodes[cell]
+        known = values.index_select(-1, around.flatten()).unflatten(-1, tuple(around.shape))
+        found: Tensor = (table * known).sum(-1)
+        return found
 
 
 class RestrictedSites(Sites):
