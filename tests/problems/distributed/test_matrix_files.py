@@ -41,6 +41,16 @@ def problem(folder: str, kind: str) -> sla.Problem:
         return sla.EigenProblem(
             matrix=sla.MatrixFile(f"{folder}/K.mtx"), mass=sla.MatrixFile(f"{folder}/M.npz"), k=2
         )
+    if kind == "nonlinear":
+        return sla.NonlinearProblem(
+            unknowns=[sla.Root("u", size=N * N), sla.Root("c")],
+            matrices={
+                "K": sla.MatrixFile(f"{folder}/K.mtx"),
+                "M": sla.MatrixFile(f"{folder}/M.npz"),
+            },
+            residual=["dot(K, u) + dot(M, u**3) - 1 - c*u", "c + 0.1*dot(u, u) - 0.5"],
+            outputs=[sla.Component("some", index=[0, 5, N * N - 1, N * N])],
+        )
     return sla.LinearProblem(
         matrix=sla.MatrixFile(f"{folder}/K.{kind}"),
         rhs=np.cos(np.arange(N * N)),
@@ -48,7 +58,7 @@ def problem(folder: str, kind: str) -> sla.Problem:
     )
 
 
-KINDS = ("npz", "mtx", "eigen")
+KINDS = ("npz", "mtx", "eigen", "nonlinear")
 
 
 def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int]]:
@@ -74,8 +84,9 @@ def shares(group: Any, folder: str) -> list[tuple[torch.Tensor, int, int]]:
         again = d.solve()  # from what was read
         value = solution.eigenvalues if kind == "eigen" else solution["some"]
         assert torch.equal(value, again.eigenvalues if kind == "eigen" else again["some"])
-        assert len(read) == (2 if kind == "eigen" else 1)
-        D = d.lowered.in_parts(d.spec.matrix, None, {}, "matrix")
+        assert len(read) == (2 if kind in ("eigen", "nonlinear") else 1)
+        K = d.spec.matrices["K"] if kind == "nonlinear" else d.spec.matrix
+        D = d.lowered.in_parts(K, None, {}, "matrix")
         found.append((value, read[0], D.sharding.pattern.nnz))
     return found
 

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.layout import Layout
 
-__all__ = ["AlgebraInParts", "DistributedAlgebra", "DistributedAlgebraSolution", "cut"]
+__all__ = [
+    "AlgebraInParts",
+    "DistributedAlgebra",
+    "DistributedAlgebraSolution",
+    "cut",
+    "part_of_rows",
+]
 
 
 def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSparseTensor:
@@ -75,17 +81,17 @@ class AlgebraInParts(Algebra):
 
     def check(self) -> SimpleNamespace:
         """Check what needs no value; of files in parts each process reads its share."""
-        like: Layout | None = None
-        for name, value in self._matrices().items():
-            if isinstance(value, MatrixFile) and self.by_shares:
-                like = self.in_parts(value, Given(), {}, name, like).layout
+        self.read({n: m for n, m in self._matrices().items() if isinstance(m, MatrixFile)})
         return super().check()
 
-    by_shares = True
-    """Whether matrices in files are read by shares; else each process reads them whole."""
+    def read(self, files: Mapping[str, MatrixFile]) -> None:
+        """Read the shares of files; all have one size."""
+        like: Layout | None = None
+        for name, value in files.items():
+            like = self.in_parts(value, Given(), {}, name, like).layout
 
     def _at_once(self, value: Any) -> bool:
-        return not (isinstance(value, MatrixFile) and self.by_shares) and super()._at_once(value)
+        return not isinstance(value, MatrixFile) and super()._at_once(value)
 
     def in_parts(
         self,
@@ -105,7 +111,7 @@ class AlgebraInParts(Algebra):
             Cut it as another matrix is.
         """
         if not isinstance(value, MatrixFile):
-            part = None if like is None else _part_of_rows(like)
+            part = None if like is None else part_of_rows(like)
             return cut(self.matrix(value, given, matrices, path), self.comm, part)
         key = (value.file, None if like is None else id(like))
         if key not in self._shares:
@@ -142,7 +148,7 @@ class AlgebraInParts(Algebra):
     _layouts: dict[str, Layout]
 
 
-def _part_of_rows(layout: Layout) -> Tensor:
+def part_of_rows(layout: Layout) -> Tensor:
     """Return the part of each row, on every process."""
     parts = torch.zeros(layout.n, dtype=torch.int64, device=layout.device)
     places = layout.start + torch.arange(layout.n_held, device=layout.device)

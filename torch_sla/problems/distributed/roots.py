@@ -16,17 +16,20 @@ from torch_sla.linalg.adjoint.exchange import summed
 from torch_sla.linalg.distributed.partition import choose_parts
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
-from torch_sla.problems.distributed.algebra import AlgebraInParts, cut
+from torch_sla.problems.distributed.algebra import AlgebraInParts, cut, part_of_rows
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.nodes import Call, Index, Name
 from torch_sla.problems.expression.parser import error_at
+from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.roots import Nonlinear
+from torch_sla.problems.specs.algebra import MatrixFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.linalg import SparseTensor
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.linalg.distributed.layout import Layout
     from torch_sla.linalg.nonlinear.options import NonlinearInfo
     from torch_sla.problems.expression.nodes import Node
 
@@ -40,13 +43,35 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
     part.
     """
 
-    by_shares = False
+    def shared_by(self, comm: Communicator, device: torch.device) -> None:
+        """Say who shares it, and where this process computes."""
+        super().shared_by(comm, device)
+        self._cut_of: dict[int, Layout] = {}
+
+    def read(self, files: Mapping[str, MatrixFile]) -> None:
+        """Read the shares of files; those of one size are cut alike."""
+        for name, value in files.items():
+            self._share(value, name)
+
+    def _share(self, value: MatrixFile, path: str) -> DSparseTensor:
+        D = self.in_parts(value, Given(), {}, path)
+        first = self._cut_of.setdefault(D.layout.n, D.layout)
+        alike = torch.equal(first.offsets, D.layout.offsets)
+        return D if alike else self.in_parts(value, Given(), {}, path, first)
+
+    def matrix(
+        self, value: Any, given: Given, matrices: Mapping[str, SparseTensor], path: str
+    ) -> Any:
+        """Return a matrix as it was declared or given; of one in a file, the rows of this process."""
+        if isinstance(value, MatrixFile):
+            return self._share(value, path)
+        return super().matrix(value, given, matrices, path)
 
     def root(
         self,
         given: Mapping[str, Tensor],
         names: list[str],
-        matrices: Mapping[str, SparseTensor],
+        matrices: Mapping[str, Any],
         start: Tensor | None,
     ) -> tuple[Tensor, NonlinearInfo]:
         """Find what is here of ``x``; of the start, too, or all of it."""
@@ -66,7 +91,10 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
             n: torch.nonzero((places >= s.start) & (places < s.stop))[:, 0]
             for n, s in self.parts.items()
         }
-        acting = {name: cut(A, self.comm, part[A.shape[0]]) for name, A in matrices.items()}
+        acting = {
+            name: A if isinstance(A, DSparseTensor) else cut(A, self.comm, part[A.shape[0]])
+            for name, A in matrices.items()
+        }
         equations = [_InParts(f.expression, cuts) for f in self.spec.residual]  # type: ignore[attr-defined]
 
         def residual(u: DVector, _: DSparseTensor, *params: Any) -> DVector:
@@ -131,11 +159,9 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
                 found[name] = shape[0]
         return found
 
-    def _parts_of_sizes(
-        self, matrices: Mapping[str, SparseTensor], lengths: set[int]
-    ) -> dict[int, Tensor]:
-        """Return the part of each entry of vectors, by their length."""
-        found: dict[int, Tensor] = {}
+    def _parts_of_sizes(self, matrices: Mapping[str, Any], lengths: set[int]) -> dict[int, Tensor]:
+        """Return the part of each entry of vectors, by their length; files say it first."""
+        found = {n: part_of_rows(layout) for n, layout in self._cut_of.items()}
         for name, A in matrices.items():
             n = A.shape[0]
             if A.shape != (n, n):
@@ -154,11 +180,11 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
             found[n] = torch.arange(n, device=self.device) * self.comm.parts // n
         return found
 
-    def _nearby(
-        self, matrices: Mapping[str, SparseTensor], part: Mapping[int, Tensor]
-    ) -> DSparseTensor:
+    def _nearby(self, matrices: Mapping[str, Any], part: Mapping[int, Tensor]) -> DSparseTensor:
         """Return the matrices of the equations on the diagonal, for preconditioners; ones where there is none."""
-        values, rows, cols, parts = [], [], [], []
+        held = self.comm.held
+        values, rows, cols = [], [], []
+        owned: list[list[Tensor]] = [[] for _ in held]
         for formula, unknown in zip(self.spec.residual, self.spec.unknowns, strict=True):
             n, at = unknown.size or 1, self.parts[unknown.name].start
             used = [
@@ -166,18 +192,34 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
                 for name, A in matrices.items()
                 if name in formula.expression.names and A.shape[0] == n  # type: ignore[attr-defined]
             ]
-            place = torch.arange(n, device=self.device)
-            one = torch.ones(n, dtype=self.dtype, device=self.device)
-            values.append(used[0].values.detach() if used else one)
-            rows.append((used[0].row_indices if used else place) + at)
-            cols.append((used[0].col_indices if used else place) + at)
-            parts.append(torch.zeros_like(place) if unknown.size is None else part[n])
+            first = torch.zeros(1, dtype=torch.int64, device=self.device)
+            of = first if unknown.size is None else part[n]
+            v, row, col = self._own_entries(used[0] if used else None, of)
+            values.append(v)
+            rows.append(row + at)
+            cols.append(col + at)
+            for p, names in zip(held, owned, strict=True):
+                names.append(torch.nonzero(of == p)[:, 0] + at)
         n = sum(self.sizes)
-        return DSparseTensor.from_device_mesh(
+        return DSparseTensor.from_local(
             *(torch.cat(values), torch.cat(rows), torch.cat(cols), (n, n)),
+            [torch.cat(names) for names in owned],
             comm=self.comm,
-            partition_ids=torch.cat(parts),
-        )
+        ).settled()
+
+    def _own_entries(self, A: Any, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values, rows and columns of what this process has of a matrix; of the identity where it is None."""
+        if isinstance(A, DSparseTensor):
+            s, names = A.sharding, part.argsort(stable=True)
+            row = names[s.rows.start + s.pattern.csr_row.long()]
+            col = names[s.column_places.long()[s.pattern.ccol.long()]]
+            return A.slot_values().detach(), row, col
+        mine = (part >= self.comm.held.start) & (part < self.comm.held.stop)
+        if A is None:
+            place = torch.nonzero(mine)[:, 0]
+            return torch.ones(len(place), dtype=self.dtype, device=self.device), place, place
+        here = mine[A.row_indices.long()]
+        return A.values.detach()[here], A.row_indices.long()[here], A.col_indices.long()[here]
 
 
 class _Cuts:
