@@ -259,7 +259,9 @@ class Expression:
 
     def _fitting(self, node: Node, *values: Ranked | float | complex) -> None:
         """Refuse vectors and matrices of different sizes side by side; numbers fit everything."""
-        sized = [v for v in values if isinstance(v, Ranked) and v.rank]
+        # Operators on vectors (sparse matrices) look at the sizes themselves.
+        ranked = [v for v in values if isinstance(v, Ranked) and v.rank]
+        sized = [v for v in ranked if isinstance(v.tensor, Tensor)]
         sizes = {int(v.tensor.shape[-1]) for v in sized}
         if len(sizes) > 1:
             shapes = " and ".join(str(tuple(v.tensor.shape[-v.rank :])) for v in sized)
