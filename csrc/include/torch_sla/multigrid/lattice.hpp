@@ -6,6 +6,7 @@
 // padded by the largest offset: no loop asks where the boundary is.
 #pragma once
 
+#include <algorithm>
 #include <array>
 
 #include "rows.hpp"
@@ -56,6 +57,7 @@ struct Stencil {
     shape = s;
     entries = e;
     val.resize((chunks_of(s.size()) * e.count + 1) * kLanes);
+    std::fill(val.end() - kLanes, val.end(), V(0));
   }
   V* chunk(std::int64_t c) { return val.data() + c * entries.count * kLanes; }
   const V* chunk(std::int64_t c) const { return val.data() + c * entries.count * kLanes; }
