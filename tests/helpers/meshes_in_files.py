@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import meshio
 import numpy as np
 import torch
 
@@ -21,7 +22,7 @@ from torch_sla.assembly.mesh import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MESHES"]
+__all__ = ["MESHES", "in_vtk"]
 
 
 def _with_tags(mesh: Mesh) -> Mesh:
@@ -83,3 +84,16 @@ MESHES: dict[str, Callable[[], Mesh]] = {
     "bodies": lambda: _with_tags(_bodies()),
     "two cells": lambda: _with_tags(rectangle_mesh((1, 1))),
 }
+
+
+def in_vtk(mesh: Mesh) -> meshio.Mesh:
+    """Give cells and facets in the boundary numbers of groups, 0 among them."""
+    rng = np.random.default_rng(1)
+    kind = {"line": "vertex", "triangle": "line", "tetra": "triangle", "hexahedron": "quad"}
+    blocks = [
+        (kind.get(mesh.reference.name, "line"), mesh.facets.numpy()),
+        (mesh.cell, mesh.cells.numpy()),
+    ]
+    groups = [np.arange(mesh.n_facets) % 4, rng.integers(0, 3, mesh.n_cells)]
+    points = np.pad(mesh.points.numpy(), ((0, 0), (0, 3 - mesh.dim)))
+    return meshio.Mesh(points, blocks, cell_data={"gmsh:physical": groups})

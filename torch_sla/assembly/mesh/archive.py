@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torch_sla.assembly.elements import lagrange
+from torch_sla.assembly.mesh.kinds import choose_cell
 from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.assembly.mesh.share import MeshIndex, MeshShare, packed
 from torch_sla.errors import MeshError
@@ -70,7 +71,7 @@ class ArchiveIndex(MeshIndex):
         If it is no archive, arrays are missing, or have other shapes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cell: str | None = None) -> None:
         self._path = path
         try:
             archive = Archive(path)
@@ -108,6 +109,7 @@ class ArchiveIndex(MeshIndex):
                 raise MeshError(
                     f"path: the array {name!r} of {path} has shape {shape}; expected {wanted[name]}"
                 )
+        choose_cell(path, {self.cell: self.n_cells}, cell)
         self._n_facets = shapes["facets"][0]
 
     def read(self, first: int, last: int, of: int) -> MeshShare:

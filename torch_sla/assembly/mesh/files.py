@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
+from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
+from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
 
@@ -31,23 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
-
-# Where meshio keeps the number of each cell's group, by format.
-_GROUPS = ("gmsh:physical", "medit:ref", "nastran:ref", "avsucd:material", "cell_tags")
-
-# Dimension of the cell types meshio may hand over; the supported ones are in CELL_TYPES.
-_DIMENSION = {
-    "vertex": 0,
-    "line": 1,
-    "triangle": 2,
-    "quad": 2,
-    "polygon": 2,
-    "tetra": 3,
-    "hexahedron": 3,
-    "wedge": 3,
-    "pyramid": 3,
-    "polyhedron": 3,
-}
 
 
 def read_mesh(
@@ -82,8 +67,9 @@ def read_mesh(
         or holds unsupported ones, or the mesh is unsound (see `make_mesh`).
     """
     path = Path(path)
-    index = mesh_index(path, cell)
-    found = _of_meshio(path, cell) if index is None else _of_share(index)
+    _check_exists(path)
+    archive = ArchiveIndex(path, cell) if path.suffix == ".npz" else None
+    found = _of_meshio(path, cell) if archive is None else _of_share(archive)
     is_used = np.zeros(len(found.points), bool)
     is_used[found.cells] = True
     used = np.nonzero(is_used)[0]
@@ -126,11 +112,12 @@ def mesh_index(path: str | Path, cell: str | None = None) -> MeshIndex | None:
     """
     path = Path(path)
     _check_exists(path)
-    if path.suffix != ".npz":
+    try:
+        if path.suffix == ".vtu":
+            return VtuIndex(path, cell)
+        return ArchiveIndex(path, cell) if path.suffix == ".npz" else None
+    except WholeOnlyError:
         return None
-    index = ArchiveIndex(path)
-    _choose(path, {index.cell: index.n_cells}, cell)
-    return index
 
 
 class _Found(NamedTuple):
@@ -147,11 +134,11 @@ class _Found(NamedTuple):
 def _of_meshio(path: Path, cell: str | None) -> _Found:
     raw = _meshio_read(path)
     held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
-    chosen = _choose(path, held, cell)
+    chosen = choose_cell(path, held, cell)
     reference = reference_cell(CELL_TYPES[chosen][0])
     cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
     facet = reference.facet_cell
-    names = tuple(n for n in held if _base(n) == (facet.name if facet.dim else "vertex"))
+    names = tuple(n for n in held if base_name(n) == (facet.name if facet.dim else "vertex"))
     rows, tags = _collect(raw, names, facet.dim, len(raw.points))
     return _Found(chosen, raw.points, cells, cell_tags, rows[:, : facet.n_vertices], tags)
 
@@ -212,39 +199,6 @@ def _types(raw: meshio.Mesh) -> list[str]:
     return list(dict.fromkeys(block.type for block in raw.cells))
 
 
-def _base(name: str) -> str:
-    """Cell type without the number of nodes: ``triangle6`` is a triangle."""
-    return name.rstrip("0123456789")
-
-
-def _choose(path: Path, held: Mapping[str, int], cell: str | None) -> str:
-    listing = ", ".join(f"{count} {name}" for name, count in held.items() if count) or "no cells"
-    if cell is not None:
-        if cell not in CELL_TYPES:
-            raise MeshError(f"cell: got {cell!r}; cell types are {', '.join(CELL_TYPES)}")
-        if not held.get(cell):
-            raise MeshError(f"path: {path} has no {cell} cells; it holds {listing}")
-        return cell
-    dimension = {name: _DIMENSION.get(_base(name), 0) for name, count in held.items() if count}
-    top = max(dimension.values(), default=0)
-    if top == 0:
-        raise MeshError(
-            f"path: {path} has no line, triangle, quad, tetra or hexahedron cells; it holds {listing}"
-        )
-    names = [name for name, dim in dimension.items() if dim == top]
-    if len(names) > 1:
-        raise MeshError(
-            f"path: {path} mixes cell types of dimension {top} ({', '.join(names)}); mesh it with one type, or name "
-            "the one to take with cell="
-        )
-    if names[0] not in CELL_TYPES:
-        raise MeshError(
-            f"path: {path} is made of {names[0]} cells, which are not supported; it holds {listing}, and cell types "
-            f"are {', '.join(CELL_TYPES)}"
-        )
-    return names[0]
-
-
 def _collect(
     raw: meshio.Mesh, types: tuple[str, ...], dim: int, n: int
 ) -> tuple[Ints, dict[str, Ints]]:
@@ -252,7 +206,7 @@ def _collect(
     rows: list[Ints] = []
     groups: dict[str, list[Ints]] = {}
     offset = 0
-    physical = next((raw.cell_data[key] for key in _GROUPS if key in raw.cell_data), None)
+    physical = next((raw.cell_data[key] for key in GROUPS if key in raw.cell_data), None)
     names = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()

@@ -119,7 +119,10 @@ def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device)
         )
         # Nor are facets of construction lines that bound no cell.
         present = (facets >= 0).all(1)
-        facets, share = facets[present], replace(share, facet_groups=share.facet_groups[present])
+        facets, share = (
+            facets[present],
+            replace(share, facet_groups=share.facet_groups[present.numpy()]),
+        )
     number, cells, groups, n_cells = _different(cells, torch.from_numpy(share.cell_groups), keepers)
     facets, facet_groups = _sent(facets, torch.from_numpy(share.facet_groups), keepers)
     mine, local = cells.unique(return_inverse=True)
