@@ -74,9 +74,9 @@ class Outline:
         rows, groups = self._listed()
 
         def made() -> tuple[Mesh, tuple[()]]:
-            known = self._known(rows, local, index)
-            names = index.facet_groups
-            tags = {n: rows[known][members(groups[known].numpy(), i)] for i, n in enumerate(names)}
+            which, known = self._known(rows, local, index)
+            bits = groups[which].numpy()
+            tags = {n: known[members(bits, i)] for i, n in enumerate(index.facet_groups)}
             tags = {name: found for name, found in tags.items() if len(found)}
             called = Called(cells.number.numpy(), self.points.numpy())
             return trusted_mesh(x.numpy(), local.numpy(), index.cell, {}, tags, called), ()
@@ -118,34 +118,39 @@ class Outline:
         return [bool(x) for x in found]
 
     def _listed(self) -> tuple[Tensor, Tensor]:
-        """Return the facets in groups all of whose corners are seen, as points of the mesh here, and their groups."""
-        dealt, points = self._dealt, self.points
+        """Return the facets in groups whose lowest corner is seen, by points of the whole, and their groups."""
+        dealt = self._dealt
         least = dealt.facets.sort(1).values[:, 0]
         order = least.argsort()
         known = (least[order], dealt.facets[order], dealt.facet_groups[order])
-        _, rows, groups = dealt.keepers.find(points, *known)
-        at = torch.searchsorted(points, rows).clamp(max=len(points) - 1)
-        inside = (points[at] == rows).all(1)
-        return at[inside], groups[inside]
+        _, rows, groups = dealt.keepers.find(self.points, *known)
+        return rows, groups
 
-    def _known(self, rows: Tensor, local: Tensor, index: MeshIndex) -> Tensor:
-        """Return which rows of points are facets of cells; refuse those that cannot be any."""
+    def _known(self, rows: Tensor, local: Tensor, index: MeshIndex) -> tuple[Tensor, Tensor]:
+        """Return which rows of points are facets of cells, and these by points of the mesh here.
+
+        Rows that cannot be any are refused.
+        """
         kind = reference_cell(CELL_TYPES[index.cell][0])
+        at = torch.searchsorted(self.points, rows).clamp(max=len(self.points) - 1)
+        inside = (self.points[at] == rows).all(1)
         corner = torch.zeros(len(self.points), dtype=torch.bool)
-        corner[rows] = True
+        corner[at[inside]] = True
         near = torch.nonzero(corner[local].sum(1) >= rows.shape[1])[:, 0]
         sides = local[near][:, torch.tensor(kind.facets)].flatten(0, 1).sort(1).values.unique(dim=0)
-        found = find_rows(rows.sort(1).values, sides) >= 0
+        found = inside & (find_rows(at.sort(1).values, sides) >= 0)
         # All cells around what is touched here are seen.
         touched = torch.zeros(len(self.points), dtype=torch.bool)
         touched[local[self._own]] = True
-        lost = torch.nonzero(~found & touched[rows.amin(1)])[:, 0] if len(rows) else rows[:, 0]
+        least = torch.searchsorted(self.points, rows.sort(1).values[:, 0].contiguous())
+        lost = torch.nonzero(~found & touched[least])[:, 0]
         if len(lost):
             raise MeshError(
-                f"facet_tags: a group names the facet {self.points[rows[lost[0]]].tolist()}, which no cell has "
+                f"facet_tags: a group names the facet {rows[lost[0]].tolist()}, which no cell has "
                 f"({len(lost)} such facets here)"
             )
-        return torch.nonzero(found)[:, 0]
+        which = torch.nonzero(found)[:, 0]
+        return which, at[which]
 
     def _boundary_sides(self, mesh: Mesh) -> Tensor:
         """Return of each cell which sides are in the boundary of the whole, as bits ``[n_cells]``.
