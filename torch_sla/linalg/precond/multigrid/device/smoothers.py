@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.kernels.rows import Rows, product, relax, residual
-from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, segment_sum, transpose_csr
+from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums
+from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
 from torch_sla.linalg.precond.multigrid.device.tied import compressed
 
@@ -180,11 +180,11 @@ def make_smoother(
             else ((4.0 / (3.0 * largest), 0.0),) * sweeps
         )
     elif name == "l1_jacobi":
-        size = _row_sums(A, A.values.abs())
+        size = row_sums(A.crow, A.values.abs(), A.longest)
         weight = torch.where(size > 0, d.sign() / torch.where(size > 0, size, 1.0), 0.0)
         steps = ((1.0, 0.0),) * sweeps
     elif name == "spai0":
-        square = _row_sums(A, A.values.square())
+        square = row_sums(A.crow, A.values.square(), A.longest)
         weight = torch.where(square > 0, d / torch.where(square > 0, square, 1.0), 0.0)
         steps = ((1.0, 0.0),) * sweeps
     else:
@@ -215,8 +215,7 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
         square = whole.values.flatten().square()
         # Rows of a group follow each other, so do their entries.
         ends = whole.crow[torch.nn.functional.pad(found.size.cumsum(0), (1, 0))]
-        order = torch.arange(len(square), dtype=ends.dtype, device=ends.device)
-        total = segment_sum(square.reshape(1, -1, 1), ends, order).flatten()
+        total = row_sums(ends, square)
         weight = (found.size / total)[found.group]
         inverse = replace(inverse, values=inverse.values * weight[expand_rows(crow).long()])
     return Tied(found.rows, own, replace(inverse, values=inverse.values.to(A.values.dtype)))
@@ -230,11 +229,6 @@ def some_rows(A: Rows, rows: Tensor) -> Rows:
     k = torch.arange(len(rows), device=rows.device).repeat_interleave(length)
     slot = torch.arange(len(k), device=rows.device) + (A.crow[rows].long() - crow[:-1])[k]
     return Rows.of(crow.to(A.crow.dtype), A.ccol[slot], A.values[slot], A.n_cols)
-
-
-def _row_sums(A: Rows, x: Tensor) -> Tensor:
-    order = torch.arange(A.nnz, dtype=A.crow.dtype, device=A.crow.device)
-    return segment_sum(x.reshape(1, -1, 1), A.crow, order, longest=A.longest).flatten()
 
 
 def chebyshev_steps(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.kernels.rows import row_max
-from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, segment_sum
+from torch_sla.linalg.kernels.rows import row_max, row_sums
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,15 +61,6 @@ def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
     before = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
     torch.cumsum(keep, 0, out=before[1:])
     return before[crow.long()].to(crow.dtype)
-
-
-def _row_sums(crow: Tensor, x: Tensor) -> Tensor:
-    """Sum ``[nnz, *]`` by row."""
-    flat = x.reshape(1, x.shape[0], -1)
-    order = torch.arange(x.shape[0], dtype=crow.dtype, device=crow.device)
-    longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
-    total = segment_sum(flat, crow, order, longest=longest)
-    return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 
 def _diagonal(A: BlockRows) -> Tensor:
@@ -123,7 +114,7 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     else:
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
     own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
-    total = _row_sums(crow, size.abs())
+    total = row_sums(crow, size.abs())
     _refuse_holes(own, total)
     size = _coarsely(size)
     largest = row_max(crow, size, None, 0.0)
@@ -138,7 +129,7 @@ def strong_graph(A: BlockRows, keep: Tensor) -> Strong:
     """Take the entries `keep` of a square matrix, and add the others to its diagonal."""
     crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
     own = _diagonal(A)
-    filtered = own + _row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
+    filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)

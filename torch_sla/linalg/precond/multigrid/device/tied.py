@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from torch_sla.linalg.kernels.sparse import expand_rows, segment_sum
+from torch_sla.linalg.kernels.rows import row_sums
+from torch_sla.linalg.kernels.sparse import expand_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -175,7 +176,7 @@ def _blocks(crow: Tensor, ccol: Tensor, values: Tensor, rows: Tensor, group: Ten
     far = torch.where(inside[:, None], 0.0, taken.abs().sum(-1))
     offsets = torch.zeros(len(rows) + 1, dtype=torch.int64, device=device)
     torch.cumsum(length, 0, out=offsets[1:])
-    outside = segment_sum(far[None], offsets, torch.arange(len(k), device=device))[0].flatten()
+    outside = row_sums(offsets, far).flatten()
     k, other, taken = k[inside], other[inside], taken[inside]
     most = int(size.max())
     edge = torch.arange(most, device=device)
