@@ -84,8 +84,8 @@ def test_a_flow(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.strip().splitlines()[-1])
     assert said["outputs"]["pressure"] == pytest.approx([3.4374032], rel=1e-6)
-    assert said["solve"]["preconditioner"] == "schur"
-    assert said["solve"]["iterations"] <= 70
+    assert said["solve"]["preconditioner"] == "gathered"
+    assert said["solve"]["iterations"] <= 2
     pieces = [meshio.read(tmp_path / f"colliding_flow.{i}.vtu") for i in range(2)]
     assert all({"u", "p"} <= piece.point_data.keys() for piece in pieces)
 
