@@ -121,7 +121,7 @@ class CompiledCycle:
         """Make one for other slot values ``[nnz]`` on the patterns of this one.
 
         With `check` it equals a new set-up to the last bit: levels that the values would make otherwise
-        are built anew. None where that takes the near-nullspace, which is not kept.
+        are built anew, with what was found about them. None where the values are not those of a lattice.
         """
         made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
         return None if made is None else self._around(made)
