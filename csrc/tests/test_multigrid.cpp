@@ -1,8 +1,10 @@
 // Kernels of multigrid on small matrices: symmetry of the cycle, both set-ups, edges of every length.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <stdexcept>
 #include <vector>
 
 #include "torch_sla/multigrid.hpp"
@@ -50,6 +52,17 @@ void solve(const Csr& A, Runner& run, int threads, int most, const char* what, c
   const auto report =
       conjugate_gradients(rows, b.data(), x.data(), true, run, SolveOptions(), static_cast<const double*>(nullptr), 0);
   expect(report.status == Status::converged && report.iterations <= most, what);
+  std::vector<double> r(n);
+  const double left = rows.residual(b.data(), x.data(), r.data());
+  const auto largest = [](const std::vector<double>& v) {
+    double most_of = 0.0;
+    for (const double e : v) most_of = std::max(most_of, std::abs(e));
+    return most_of;
+  };
+  const std::array<double, 4> sizes{largest(r), largest(x), largest(b), rows.norm(b.data())};
+  expect(report.sizes && std::abs(left - report.residual) <= 1e-12 * left, "the residual is the true one");
+  for (int k = 0; k < 4; ++k)
+    expect(std::abs((*report.sizes)[k] - sizes[k]) <= 1e-12 * sizes[k], "sizes of the solution");
 }
 
 // Columns side by side, one of them zero, find what one after the other finds; so does the cycle alone.
@@ -379,6 +392,46 @@ void tied(Smoother smoother, int threads) {
 
 }  // namespace
 
+// Values become stencils, scaled by the largest of them wherever it lies; none that is not finite passes.
+void loaded(int n0, int n1, int n2, int threads) {
+  Csr A = laplacian(n0, n1, n2);
+  const Source<int> source{A.ptr.data(), A.col.data(), A.rows()};
+  const Shape shape = detect_lattice(A.ptr.data(), A.col.data(), A.rows());
+  for (const double last : {1.0, 1e12, 1e-12}) {
+    for (std::int64_t i = 0; i < A.rows(); ++i)
+      for (int s = A.ptr[i]; s < A.ptr[i + 1]; ++s) A.val[s] = std::cos(double(s)) * (2 * i < A.rows() ? 1.0 : last);
+    LatticeHierarchy<float> h;
+    h.levels.emplace_back();
+    auto& S = h.levels[0].A;
+    S.allocate(shape, decode(distinct_offsets(A.ptr.data(), A.col.data(), A.rows()), shape));
+    load_lattice(h, source, A.val.data(), threads);
+    expect(h.scale == power_scale(A.val.data(), A.ptr.back(), threads), "the scale is that of all values");
+    const auto offsets = S.offsets();
+    bool equal = true;
+    for (std::int64_t i = 0; i < A.rows(); ++i) {
+      int s = A.ptr[i];
+      for (int k = 0; k < S.entries.count; ++k) {
+        const bool there = s < A.ptr[i + 1] && A.col[s] == i + offsets[k];
+        equal &= S.at(i, k) == (there ? float(A.val[s] * h.scale) : 0.0f);
+        s += there;
+      }
+    }
+    expect(equal, "stencils hold the values of the rows");
+    for (const double bad : {INFINITY, NAN})
+      for (const std::size_t at : {std::size_t(0), A.val.size() / 2, A.val.size() - 1}) {
+        auto values = A.val;
+        values[at] = bad;
+        bool thrown = false;
+        try {
+          load_lattice(h, source, values.data(), threads);
+        } catch (const std::overflow_error&) {
+          thrown = true;
+        }
+        expect(thrown, "a value that is not finite is refused");
+      }
+  }
+}
+
 int main() {
   for (int threads = 1; threads <= 3; ++threads) {
     for (int n0 = 3; n0 <= 9; ++n0) lattice(n0, 1, 17, threads);
@@ -393,6 +446,9 @@ int main() {
     for (const Smoother s : {Smoother::jacobi, Smoother::l1_jacobi, Smoother::spai0, Smoother::chebyshev,
                              Smoother::gauss_seidel})
       tied(s, threads);
+    loaded(83, 1, 91, threads);
+    loaded(19, 17, 23, threads);
+    loaded(5, 4, 3, threads);
     rows_by_offsets(83, 1, 91, threads);
     rows_by_offsets(19, 17, 23, threads);
     rows_by_offsets(4, 3, 2, threads);

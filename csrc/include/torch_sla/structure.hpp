@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "parallel.hpp"
+#include "prefetch.hpp"
 
 namespace torch_sla {
 
@@ -166,6 +167,8 @@ class LikeRows {
     bool good = true;
     for (I k = above; k < count; ++k) {
       const I j = i + step_[k], at = crow_[j] + place_[k];
+      prefetch(ccol_ + at);
+      prefetch(val_ + at);
       good = good && at < crow_[j + 1] && ccol_[at] == i && val_[at] == val[k];
       others += std::abs(val[k]);
       after += std::abs(val[k]);
@@ -395,6 +398,50 @@ LatticeFit lattice_fit(const I* crow, const I* ccol, const std::int64_t* shape, 
         }
       }
   return out;
+}
+
+// Whether a vector of ones, smoothed by `steps` damped Jacobi steps, proves that a symmetric matrix is not positive
+// definite: x . A x < -sure x . D x for one of the vectors on the way. Each step is one pass over the matrix, in which
+// the vector of the last one is read as what it is over its largest entry.
+template <class T, class I>
+bool descends(const I* crow, const I* ccol, const T* val, std::int64_t n, int steps, double sure, int threads = 1) {
+  struct Part {
+    double curvature = 0.0, size = 0.0;
+    T largest = 0;
+  };
+  std::vector<T> x(n, T(1)), y(n);
+  T scale = 1;
+  for (int step = 0; step <= steps; ++step) {
+    std::vector<Part> parts(worker_count(n, threads));
+    parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+      Part p;
+      for (std::int64_t i = begin; i < end; ++i) {
+        T image = 0, d = 0;
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          prefetch(val + s);
+          image += val[s] * x[ccol[s]];
+          d = ccol[s] == static_cast<I>(i) ? val[s] : d;
+        }
+        image *= scale;
+        const T own = x[i] * scale;
+        p.curvature += double(own) * double(image);
+        p.size += double(own) * double(own) * double(d);
+        y[i] = own - image / (2 * d);
+        p.largest = std::max(p.largest, std::abs(y[i]));
+      }
+      parts[worker] = p;
+    });
+    Part all;
+    for (const auto& p : parts) {
+      all.curvature += p.curvature;
+      all.size += p.size;
+      all.largest = std::max(all.largest, p.largest);
+    }
+    if (all.curvature < -sure * all.size) return true;
+    x.swap(y);
+    scale = 1 / all.largest;
+  }
+  return false;
 }
 
 // Largest sum of absolute values along a row.

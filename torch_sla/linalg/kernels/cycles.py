@@ -39,12 +39,16 @@ class ColumnReport:
         ``‖b - A x‖``, recomputed at the end.
     history
         Residual norms of the recurrence, the first before any step.
+    sizes
+        Largest entries of ``b - A x``, of x and of b, and the norm of b, where the pass that recomputed the
+        residual looked at them.
     """
 
     result: Result
     iterations: int
     residual: float
     history: list[float]
+    sizes: tuple[float, float, float, float] | None
 
 
 def int32(index: Tensor, name: str) -> Tensor:
@@ -71,7 +75,7 @@ def _real(x: Tensor, name: str) -> Tensor:
 
 
 def _listed(reports: Any) -> list[ColumnReport]:
-    return [ColumnReport(Result[name], its, res, hist) for name, its, res, hist in reports]
+    return [ColumnReport(Result[name], *rest) for name, *rest in reports]
 
 
 class CompiledCycle:

@@ -6,6 +6,7 @@
 #include "classical.hpp"
 #include "coarse.hpp"
 #include "galerkin.hpp"
+#include "scale.hpp"
 #include "smoothers.hpp"
 #include "transfer.hpp"
 
@@ -102,29 +103,6 @@ void load_pattern(BlockMatrix<V, I>& A, const Source<I>& source, int b) {
     A.own_ptr[i + 1] = static_cast<I>(A.own_col.size());
   }
   A.adopt();
-}
-
-// The power of two that brings the largest of `count` values to about one; throws where one is not finite.
-template <class T>
-double power_scale(const T* values, std::int64_t count, int threads) {
-  std::vector<double> most(worker_count(count, threads), 0.0);
-  parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    T largest = 0, sum = 0;
-    for (std::int64_t e = begin; e < end; ++e) {
-      const T size = std::abs(values[e]);
-      largest = size > largest ? size : largest;
-      sum += values[e] * T(0);  // NaN as soon as one entry is not finite
-    }
-    most[worker] = sum == T(0) ? double(largest) : std::numeric_limits<double>::quiet_NaN();
-  });
-  double largest = 0.0;
-  for (double m : most) {
-    if (!std::isfinite(m)) throw std::overflow_error("the matrix has entries that are not finite");
-    largest = std::max(largest, m);
-  }
-  int exponent = 0;
-  if (largest > 0.0) std::frexp(largest, &exponent);
-  return std::ldexp(1.0, -exponent);
 }
 
 // Copies the caller's values into the first level, scaled into the middle of the range of V.

@@ -421,4 +421,7 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
         )
     failed = [r.result for r in reports if r.result is not Result.CONVERGED]
     out.result = failed[0] if failed else Result.CONVERGED
+    seen = [(r.residual, *r.sizes) for r in reports if r.sizes is not None]
+    if seen and len(seen) == len(reports):
+        out.sizes = torch.tensor(seen, dtype=b.dtype).T
     return out
