@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
-__all__ = ["Strong", "couplings", "strong_graph"]
+__all__ = ["Strong", "couplings", "own_sizes", "strong_graph"]
 
 _DECOUPLED = 0.05
 _BITS = 8  # of float32's mantissa that sizes of couplings do without
@@ -81,6 +81,12 @@ def _diagonal(A: BlockRows) -> Tensor:
     return torch.where((slots >= 0)[:, None, None], own, 0.0)
 
 
+def own_sizes(A: BlockRows) -> Tensor:
+    """Return the sizes of the diagonal entries, or the norms of the diagonal blocks, ``[n]``."""
+    size: Tensor = torch.linalg.vector_norm(_diagonal(A).flatten(1), dim=1)
+    return size
+
+
 def _coarsely(size: Tensor) -> Tensor:
     """Round to float32 without its last bits.
 
@@ -112,12 +118,11 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     off = row != ccol
     if edge == 1:
         flat, d = A.values.flatten(), own.flatten()
-        own_size = d.abs()
         sign = torch.where(d < 0, 1.0, -1.0).to(flat.dtype)
         size = torch.where(off, flat * sign[row.long()], 0.0)
     else:
-        own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
+    own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
     total = _row_sums(crow, size.abs())
     _refuse_holes(own, total)
     size = _coarsely(size)
