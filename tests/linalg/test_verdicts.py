@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.grids import poisson
 from tests.helpers.lattices import checkerboard, split
 from tests.helpers.zoo import case, rhs
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.rcond import mixed_probe, probe
+from torch_sla.linalg.residual import Residual
 
 D = torch.float64
 
@@ -134,6 +136,7 @@ def test_what_rounding_keeps_from_the_tolerance_is_not_solved_again(
     assert len(solves) == 1
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("backend", ["pytorch", "eigen", "parts"])
 def test_what_did_not_converge_has_no_derivative(backend: str) -> None:
     A = case("general").sparse(torch.float64)
@@ -161,3 +164,34 @@ def test_members_that_converged_keep_their_derivatives() -> None:
     of_values, of_b = torch.autograd.grad(x[0].sum(), (values, b))
     assert of_values[0].tolist() == [-1.0, -0.25]
     assert of_b.tolist() == [[1.0, 0.5], [0.0, 0.0]]
+=======
+@pytest.mark.parametrize("n", [40, 200])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_residual_that_the_method_formed_is_not_formed_again(
+    monkeypatch: pytest.MonkeyPatch, n: int, warm: bool
+) -> None:
+    A = SparseTensor.from_scipy(poisson(n, n))
+    b = torch.linspace(-1, 2, n * n, dtype=D)
+    start = torch.linspace(0, 1, n * n, dtype=D) if warm else None
+    wanted = {"method": "cg", "preconditioner": "multigrid", "x0": start, "info": True}
+    formed = []
+    measured = Residual._measured
+
+    def counted(check: Residual, x: torch.Tensor) -> torch.Tensor:
+        formed.append(x)
+        return measured(check, x)
+
+    monkeypatch.setattr(Residual, "_measured", counted)
+    x, info = A.solve(b, **wanted)
+    assert not formed
+    pattern, values = A.flat_slots()
+    check = Residual(pattern, values, b.unsqueeze(1), "n")
+    relative, backward = check(x.unsqueeze(1))
+    assert info.residual == pytest.approx(relative, rel=1e-9)
+    assert info.backward_error == pytest.approx(backward, rel=1e-9)
+    # What was left over is formed where somebody asks for it.
+    sizes = torch.zeros(5, 1, dtype=D)
+    lazy = Residual(pattern, values, b.unsqueeze(1), "n")
+    lazy(x.unsqueeze(1), sizes)
+    assert torch.equal(lazy.r, check.r)
+>>>>>>> main

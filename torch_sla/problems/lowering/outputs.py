@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import MeshError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.affine import is_affine, is_plain, shares_row
-from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.points import PointSites
 from torch_sla.problems.lowering.reactions import boundary_facets, flux, flux_facets, reaction
 from torch_sla.problems.lowering.selection import select_cells
@@ -132,10 +132,8 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
     """Check the places of an output: tags, facets, points inside the mesh."""
     match output:
         case kinds.Probe() | kinds.Line():
-            try:
+            with at_path(f"{path}.at"):
                 model.geometry.located(positions(model, output.points, f"{path}.at"), model.dofs)
-            except MeshError as error:
-                raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
             _domain(model, output.on, f"{path}.on")
         case kinds.Flux():
@@ -146,10 +144,8 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
 
 def _probe(taken: Taken, output: kinds.Probe | kinds.Line, path: str) -> Tensor:
     at = positions(taken.model, output.points, f"{path}.at")
-    try:
+    with at_path(f"{path}.at"):
         return taken.at(output.quantity, at, f"{path}.quantity")
-    except MeshError as error:
-        raise SpecError(str(error), path=f"{path}.at") from None
 
 
 def _domain(model: Model, on: tuple[str, ...], path: str) -> tuple[str, Tensor]:
