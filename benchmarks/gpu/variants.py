@@ -21,7 +21,7 @@ from grids import table
 from headline import build, timed
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache
-from torch_sla.linalg.backends.cudss_driver import unavailable
+from torch_sla.linalg.backends.cudss_library import unavailable
 from torch_sla.linalg.precond.multigrid import AMG
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What every physics owes: one suite that walks the registry.
 
-A new physics adds a sample in ``tests/helpers/samples.py``; without one, the first test here fails.
+A new physics adds a sample in ``tests/helpers/samples``; without one, the first test here fails.
 """
 
 from __future__ import annotations

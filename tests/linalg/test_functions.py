@@ -8,6 +8,7 @@ import torch
 from torch_sla import linalg
 from torch_sla.errors import ArgumentError, BackendUnavailableError
 from torch_sla.linalg import SparseTensor, cache_counters
+from torch_sla.linalg.sparse.partition import partition_graph
 
 N = 6
 I = torch.arange(N)
@@ -105,6 +106,24 @@ def test_partitions() -> None:
         assert int(counts.sum()) == 101
     with pytest.raises(ArgumentError, match="num_parts"):
         linalg.partition_simple(10, 0)
+
+
+def test_partition_of_a_graph() -> None:
+    """A path in any order, in two pieces: parts are runs of it, and sizes are those of the weights."""
+    path = torch.randperm(100, generator=torch.Generator().manual_seed(1))
+    kept = torch.arange(99) != 60
+    row, col = path[:-1][kept], path[1:][kept]
+    for parts in (1, 3, 8, 100):
+        part = partition_graph(row, col, 100, parts)
+        counts = torch.bincount(part, minlength=parts)
+        assert int(counts.max() - counts.min()) <= 1
+        assert int((part[row] != part[col]).sum()) <= parts
+    heavy = torch.ones(100, dtype=torch.int64)
+    heavy[path[:10]] = 91
+    part = partition_graph(row, col, 100, 2, heavy)
+    sizes = torch.zeros(2, dtype=torch.int64).index_add_(0, part, heavy)
+    assert int(sizes.max()) <= 500 + 91
+    assert partition_graph(row[:0], col[:0], 0, 4).numel() == 0
 
 
 def test_partition_by_metis_or_a_reason() -> None:

@@ -32,12 +32,12 @@ def versions(_: bool) -> None:
     import torch_sla
     from torch_sla._core import reason
     from torch_sla.linalg import show_backends
-    from torch_sla.linalg.backends import cudss_driver as driver
+    from torch_sla.linalg.backends import cudss_library as library
 
     report(torch_sla.__file__, "extension:", reason or "there")
-    report("threading layer", driver.threading_layer())
+    report("threading layer", library.threading_layer())
     with attempt("version"):
-        report("cuDSS", driver.version())
+        report("cuDSS", library.version())
     print(show_backends(), flush=True)
 
 

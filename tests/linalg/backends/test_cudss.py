@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,21 @@ import torch
 from tests.helpers import fake_cudss
 from tests.helpers.fake_cudss import FakeCuDSS
 from tests.helpers.zoo import CASES, Case, case
-from torch_sla.errors import BackendUnavailableError, Result, SolveError
+from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.backends import cudss, cudss_driver as driver, registry
+from torch_sla.linalg.backends import (
+    cudss,
+    cudss_driver as driver,
+    cudss_handle,
+    cudss_library,
+    registry,
+)
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.cudss import CuDSS
 from torch_sla.linalg.factor_cache import clear_factor_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SQUARE = [c for c in CASES if c.square and not c.hard and c.nullspace is None]
 OPTIONS = SolveOptions()
@@ -40,9 +44,9 @@ class OnHost(CuDSS):
 @pytest.fixture
 def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuDSS]:
     fake = FakeCuDSS()
-    monkeypatch.setattr(driver, "bindings", lambda: fake)
-    monkeypatch.setattr(driver, "threading_layer", lambda: None)
-    monkeypatch.setattr(driver, "_handles", {})
+    monkeypatch.setattr(cudss_library, "bindings", lambda: fake)
+    monkeypatch.setattr(cudss_library, "threading_layer", lambda: None)
+    monkeypatch.setattr(cudss_handle, "_handles", {})
     clear_factor_cache()
     yield fake
     clear_factor_cache()
@@ -354,91 +358,13 @@ def test_factors_of_a_living_graph_are_not_recycled(chosen: FakeCuDSS) -> None:
     assert set(phases(chosen)[made:]) == {"SOLVE"}
 
 
-# --- why it cannot be used, and whether the stand-in is faithful -----------------------------------
-
-
-def reason(monkeypatch: pytest.MonkeyPatch, *, nvmath: bool, device: bool, lib: object) -> str:
-    monkeypatch.setattr(
-        driver.importlib.util, "find_spec", lambda name: object() if nvmath else None
-    )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: device)
-
-    def load() -> object:
-        if isinstance(lib, Exception):
-            raise lib
-        return lib
-
-    monkeypatch.setattr(driver, "bindings", load)
-    return driver.unavailable.__wrapped__() or ""
-
-
-def test_the_reason_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = FakeCuDSS()
-    assert "nvmath-python is not installed" in reason(
-        monkeypatch, nvmath=False, device=True, lib=good
-    )
-    assert "no CUDA device" in reason(monkeypatch, nvmath=True, device=False, lib=good)
-    error = RuntimeError("no libcudss.so.0\n  a long list of folders")
-    missing = reason(monkeypatch, nvmath=True, device=True, lib=error)
-    assert "libcudss does not load (no libcudss.so.0);" in missing
-    wrong = reason(monkeypatch, nvmath=True, device=True, lib=FakeCuDSS(version=(1, 0, 0)))
-    assert "cuDSS 1.0.0 is installed and nvmath-python 1.0 drives 0.8" in wrong
-    assert reason(monkeypatch, nvmath=True, device=True, lib=good) == ""
-
-
-def test_libraries_are_found_beside_any_entry_of_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "libcudss_of_a_test.so.0"
-    assert driver._installed(name) is None
-    library = tmp_path / "nvidia" / "cu13" / "lib" / name
-    library.parent.mkdir(parents=True)
-    library.touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    for loaded in [m for m in sys.modules if m == "nvidia" or m.startswith("nvidia.cu")]:
-        monkeypatch.delitem(sys.modules, loaded)
-    assert driver._installed(name) == str(library)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_asking_for_it_without_a_device_is_refused() -> None:
-    A = case("poisson").sparse(torch.float64)
-    with pytest.raises(BackendUnavailableError, match="'cudss' cannot be used here: "):
-        A.solve(torch.ones(12, dtype=torch.float64), backend="cudss")
-
-
-def test_the_stand_in_has_the_constants_and_calls_of_the_bindings() -> None:
-    real = pytest.importorskip("nvmath.bindings.cudss", reason="nvmath-python is not installed")
-    for name in (
-        "DataType",
-        "MatrixType",
-        "MatrixViewType",
-        "IndexBase",
-        "Layout",
-        "Phase",
-        "ConfigParam",
-        "DataParam",
-    ):
-        for member in getattr(fake_cudss, name):
-            assert int(getattr(real, name)[member.name]) == int(member), (name, member)
-    for call in (
-        n for n in vars(FakeCuDSS) if not n.startswith("_") and callable(vars(FakeCuDSS)[n])
-    ):
-        if isinstance(vars(FakeCuDSS)[call], type):
-            continue
-        text = getattr(real, call).__doc__.split(")")[0].split("(")[1]
-        theirs = [part.split()[-1] for part in text.split(",") if part.strip()]
-        code = vars(FakeCuDSS)[call].__code__
-        assert code.co_argcount - 1 == len(theirs), (call, theirs)
-
-
 def test_several_streams_wait_for_the_device(
     lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", rests.append)
     current = [0]
-    monkeypatch.setattr(driver._Handle, "stream", lambda self: current[0])
+    monkeypatch.setattr(cudss_handle.Handle, "stream", lambda self: current[0])
     monkeypatch.setattr(lib, "set_stream", lambda handle, stream: None)
     A = case("poisson").sparse(torch.float64)
     backend, structure = OnHost(), A.structure

@@ -11,7 +11,7 @@ import torch
 from tests.helpers.zoo import case
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
-from torch_sla.linalg.backends import cudss_driver as driver
+from torch_sla.linalg.backends import cudss_driver as driver, cudss_library as library
 from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.backends.cudss import CuDSS
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -19,7 +19,7 @@ from torch_sla.linalg.sparse.structure import Structure
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(driver.unavailable() is not None, reason=f"{driver.unavailable()}"),
+    pytest.mark.skipif(library.unavailable() is not None, reason=f"{library.unavailable()}"),
 ]
 OPTIONS = SolveOptions()
 DEFINITE = Structure(symmetric=True, hermitian=True, positive_definite=True)

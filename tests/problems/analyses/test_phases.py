@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import torch_sla.problems.analyses.grid as grids
+import torch_sla.problems.analyses.taking as taking
 import torch_sla.problems.analyses.transient as marches
 from torch_sla import (
     Dirichlet,
@@ -99,7 +100,7 @@ CASES: list[tuple[FieldProblem, int, str]] = [
 def test_the_same_march_as_with_loads_assembled_at_each_time(
     monkeypatch: pytest.MonkeyPatch, of: FieldProblem, numbers: int, method: str
 ) -> None:
-    monkeypatch.setattr(marches, "WORTH", 1)
+    monkeypatch.setattr(taking, "WORTH", 1)
     phases = phases_of(of.compile())
     assert phases is not None
     assert len(phases.parts) == numbers
@@ -136,7 +137,7 @@ def test_gradients_reach_numbers_of_time_and_places() -> None:
 
 
 def test_batches_share_rows_where_their_coefficients_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marches, "WORTH", 1)
+    monkeypatch.setattr(taking, "WORTH", 1)
     of = plate(
         diffusivity=Parameter("k"),
         outputs=[Probe("p", at=[(0.7, 0.4)]), Integral("flow", "k*grad(u)[0]")],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import torch_sla.problems.lowering.blocks as blocks
+from tests.helpers.batches import same_as_alone
 from torch_sla import (
     Dirichlet,
     ElasticityProblem,
@@ -53,22 +54,11 @@ def plate(**more: object) -> PoissonProblem:
     )
 
 
-def same_as_alone(problem: PoissonProblem, **values: torch.Tensor) -> object:
-    every = problem.solve(**values)
-    count = len(next(iter(values.values())))
-    for i in range(count):
-        alone = problem.solve(**{name: value[i] for name, value in values.items()})
-        torch.testing.assert_close(every.u[i], alone.u, rtol=1e-9, atol=1e-10)
-        for name, value in alone.outputs.items():
-            torch.testing.assert_close(every[name][i], value, rtol=1e-8, atol=1e-10, msg=name)
-    return every
-
-
 def test_loads_linear_in_numbers_take_as_many_solves_as_summands() -> None:
     f = torch.linspace(-2.0, 3.0, 12, dtype=torch.float64)
-    every = same_as_alone(plate(), f=f)
+    every = same_as_alone(plate(), {"f": f})
     assert "12 loads are sums of 3" in every.info.notes
-    every = same_as_alone(plate(), f=f, g=f**2)
+    every = same_as_alone(plate(), {"f": f, "g": f**2})
     assert "12 loads are sums of 4" in every.info.notes
     both = plate().solve(f=f[:, None], g=f[:4])
     torch.testing.assert_close(both.u[:4].diagonal().T, plate().solve(f=f[:4], g=f[:4]).u)
@@ -87,7 +77,7 @@ def test_vectors_and_iterations() -> None:
     f = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
     for method in ("auto", "cg"):
         problem = of.updated(solver={"method": method})
-        assert "9 loads are sums of 4" in same_as_alone(problem, f=f).info.notes
+        assert "9 loads are sums of 4" in same_as_alone(problem, {"f": f}).info.notes
 
 
 @pytest.mark.parametrize(
@@ -101,7 +91,7 @@ def test_vectors_and_iterations() -> None:
 def test_other_batches_are_solved_as_they_are(
     problem: PoissonProblem, values: dict[str, torch.Tensor]
 ) -> None:
-    every = same_as_alone(problem, **values)
+    every = same_as_alone(problem, values)
     assert not any("sums of" in note for note in every.info.notes)
 
 

@@ -6,10 +6,14 @@ import pytest
 
 from torch_sla import (
     Dirichlet,
+    EigenProblem,
     ElasticityProblem,
     MeshArrays,
     Neumann,
+    Parameter,
+    PointLoad,
     PoissonProblem,
+    RectangleMesh,
     Robin,
     SpecError,
     Spring,
@@ -67,6 +71,65 @@ def test_an_exchange_on_each_holds_both() -> None:
 
 
 @pytest.mark.parametrize(
+    ("springs", "enough"),
+    [
+        # One point leaves the rotation about it free.
+        ([Spring(at=[(0.0, 0.0)], stiffness=2.0)], False),
+        ([Spring(at=[(0.3, 0.4)], stiffness=2.0), Spring(at=[(0.3, 0.4)], stiffness=1.0)], False),
+        ([Spring(at=[(0.0, 0.0)], stiffness=2.0), Spring(at=[(1.0, 0.5)], stiffness=[0, 1])], True),
+        # Along the line between them the second says nothing new.
+        (
+            [Spring(at=[(0.0, 0.5)], stiffness=2.0), Spring(at=[(1.0, 0.5)], stiffness=[1, 0])],
+            False,
+        ),
+        ([Spring(on="left", stiffness=[3.0, 0.0])], False),
+        ([Spring(on="left", stiffness=[0.0, 3.0])], False),
+        ([Spring(on="left", stiffness=[3.0, 0.0]), Spring(on="top", stiffness=[0.0, 1.0])], True),
+        ([Spring(on="left", stiffness=0.0)], False),
+        ([Spring(on="left", stiffness=Parameter("k", default=1.0))], True),
+        ([Spring(at=[(0.3, 0.4)], stiffness=1.0), Dirichlet("left", 0.0, component=0)], True),
+    ],
+)
+def test_springs_hold_where_and_in_the_directions_in_which_they_are(
+    springs: list[object], enough: bool
+) -> None:
+    problem = ElasticityProblem(
+        mesh=RectangleMesh(cells=(3, 2)),
+        model="plane_stress",
+        young_modulus=1.0,
+        poisson_ratio=0.3,
+        body_force=(1.0, 0.2),
+        boundary=springs,
+    )
+    if not enough:
+        with pytest.raises(SpecError, match="can move as a rigid one"):
+            problem.solve()
+        return
+    solution = problem.solve()
+    assert solution.info.converged
+    assert float(solution.u.abs().max()) < 100.0
+
+
+def test_a_body_on_one_spring_turns_freely_in_its_modes() -> None:
+    of = ElasticityProblem(
+        mesh=RectangleMesh(cells=(4, 2), size=(2.0, 1.0)),
+        model="plane_stress",
+        young_modulus=1.0,
+        poisson_ratio=0.3,
+        density=1.0,
+        boundary=[Spring(at=[(1.0, 0.5)], stiffness=0.1)],
+    )
+    found = EigenProblem(of=of, k=4).solve()
+    assert float(found.frequencies[0]) == 0.0
+    assert float(found.frequencies[1]) > 1e-2
+
+
+def test_an_exchange_of_nothing_fixes_no_level() -> None:
+    with pytest.raises(SpecError, match="nothing fixes the level"):
+        heat(Robin(on=f"{LEFT} or {RIGHT}", coefficient=0.0)).solve()
+
+
+@pytest.mark.parametrize(
     "spring",
     [
         Spring(on=LEFT, stiffness=(1.0, 1.0)),
@@ -84,3 +147,21 @@ def test_a_spring_holds_the_body_it_is_fixed_to(spring: Spring) -> None:
 def test_a_spring_beside_all_bodies_says_where() -> None:
     with pytest.raises(SpecError, match=r"boundary\.0\.at.*outside"):
         body(Spring(at=[(1.5, 0.5)], stiffness=1.0)).solve()
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [PointLoad(at=[(1.0, 1.0)], value=(0.0, -1.0)), Spring(at=[(1.0, 1.0)], stiffness=1.0)],
+)
+def test_positions_that_moved_points_leave_outside_are_named(condition: object) -> None:
+    problem = ElasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        model="plane_stress",
+        young_modulus=1.0,
+        poisson_ratio=0.3,
+        boundary=[Dirichlet("left", 0.0), condition],
+    )
+    points = problem.compile().mesh.points
+    assert problem.solve(points=points.clone()).info.converged
+    with pytest.raises(SpecError, match=r"boundary\.1\.at.*outside.*do not move with the mesh"):
+        problem.solve(points=0.9 * points)

@@ -11,6 +11,7 @@ import torch
 import torch_sla.problems.lowering.blocks as blocks
 import torch_sla.problems.lowering.members as members
 import torch_sla.problems.lowering.shares as shares
+from tests.helpers.batches import same_as_alone
 from torch_sla import (
     BoxMesh,
     Dirichlet,
@@ -32,6 +33,7 @@ from torch_sla.problems.lowering.mesh import build_mesh
 
 pytestmark = pytest.mark.skipif(not multiplies(torch.float64), reason="needs the extension")
 A = torch.linspace(0.1, 0.9, 40, dtype=torch.float64)
+CASES = {"a": A}
 HUMP = "exp(-9*((x - a)**2 + y**2))"
 
 
@@ -66,15 +68,6 @@ def poisson(**more: Any) -> PoissonProblem:
     )
 
 
-def same_as_alone(problem: Any, rtol: float = 1e-8, **given: Any) -> None:
-    every = problem.solve(a=A, **given)
-    for i in (0, 17, 39):
-        alone = problem.solve(a=A[i], **given)
-        torch.testing.assert_close(every.u[i], alone.u, rtol=rtol, atol=1e-11)
-        for name, value in alone.outputs.items():
-            torch.testing.assert_close(every[name][i], value, rtol=rtol, atol=1e-11, msg=name)
-
-
 @pytest.mark.parametrize(
     "source",
     [
@@ -88,7 +81,7 @@ def same_as_alone(problem: Any, rtol: float = 1e-8, **given: Any) -> None:
     ],
 )
 def test_laws_of_the_body(source: str, evaluated: list[Any]) -> None:
-    same_as_alone(poisson(source=source))
+    same_as_alone(poisson(source=source), CASES)
     assert not evaluated
 
 
@@ -127,7 +120,7 @@ SIDES = [
     ],
 )
 def test_kinds_of_problems(problem: Any, evaluated: list[Any]) -> None:
-    same_as_alone(problem)
+    same_as_alone(problem, CASES)
     assert not evaluated
 
 
@@ -137,7 +130,7 @@ def test_what_lives_on_cells_is_a_weight(evaluated: list[Any]) -> None:
         parameters=[Parameter("a"), Parameter("k"), Parameter("w", on="cells")],
     )
     w = torch.rand(320, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    same_as_alone(problem, w=w, k=3.0)
+    same_as_alone(problem, CASES, w=w, k=3.0)
     assert not evaluated
 
 
@@ -147,7 +140,7 @@ def test_rows_that_are_apart(evaluated: list[Any]) -> None:
     cells = order.argsort()[whole.cells].tolist()
     mesh = MeshArrays(points=whole.points[order].tolist(), cells=cells, cell="quad")
     left, source = [Dirichlet("x < 0.9", "1 + y")], f"5*{HUMP}"
-    same_as_alone(poisson(mesh=mesh, source=source, boundary=left))
+    same_as_alone(poisson(mesh=mesh, source=source, boundary=left), CASES)
     assert not evaluated
 
 
@@ -178,7 +171,7 @@ def test_several_parameters_and_dimensions_of_a_batch(evaluated: list[Any]) -> N
     ],
 )
 def test_others_are_evaluated_at_all_points(source: str, evaluated: list[Any]) -> None:
-    same_as_alone(poisson(source=source))
+    same_as_alone(poisson(source=source), CASES)
     assert evaluated
 
 
@@ -193,5 +186,5 @@ def test_coordinates_that_do_not_repeat(evaluated: list[Any]) -> None:
     x, y = whole.points.T
     turned = torch.stack([x + 0.1 * x * y, y - 0.1 * x * y], 1)
     mesh = MeshArrays(points=turned.tolist(), cells=whole.cells.tolist(), cell="triangle")
-    same_as_alone(poisson(mesh=mesh, source=HUMP, boundary=[Dirichlet("x < 1e-9", "1 + y")]))
+    same_as_alone(poisson(mesh=mesh, source=HUMP, boundary=[Dirichlet("x < 1e-9", "1 + y")]), CASES)
     assert evaluated

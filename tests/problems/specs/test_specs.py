@@ -126,6 +126,12 @@ def test_pickles() -> None:
         ({"boundary": [{"type": "robbin", "on": "left"}]}, "did you mean 'robin'"),
         ({"boundary": [{"on": "left"}]}, "'type' is required"),
         (
+            {"boundary": [{"type": "dirichlet", "on": 7, "value": 0.0}]},
+            r"on: a tag is text; received 7: write it in quotes, '7'",
+        ),
+        ({"boundary": [{"type": "robin", "on": ["left", 1.5], "coefficient": 2.0}]}, "'1.5'"),
+        ({"outputs": [{"type": "flux", "name": "q", "on": True}]}, "a tag is text; received True"),
+        (
             {"boundary": [Neumann("top", flux=Parameter("q", on="quadrature"))]},
             "no meaning on facets",
         ),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.backends import cudss_driver as driver
+from torch_sla.linalg.backends import cudss_driver as driver, cudss_library as library
 from torch_sla.linalg.backends.base import (
     Backend,
     Capabilities,
@@ -67,7 +67,7 @@ class CuDSS(Backend):
     )
 
     def unavailable(self) -> str | None:
-        return driver.unavailable()
+        return library.unavailable()
 
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         if method != "lu" and not pattern.symmetric:

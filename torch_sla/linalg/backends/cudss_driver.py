@@ -1,35 +1,26 @@
 """cuDSS 0.8 through the low-level bindings of nvmath-python 1.0: one solver object, typed and owned.
 
-What the library asks of its callers is settled here: pointers and sizes, column-major vectors, one
-handle per device and dtype (a handle must not see two), one call at a time on a handle, destruction
-outside of calls, device memory from torch's allocator, the current stream.
+What the library asks of the callers of a solver is settled here: pointers and sizes, column-major vectors; what it
+asks of those of a handle in `cudss_handle`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import os
-import threading
 import weakref
-from collections import deque
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends import cudss_library as library
+from torch_sla.linalg.backends.cudss_handle import handle_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SERIES", "Solver", "bindings", "threading_layer", "unavailable", "version"]
+__all__ = ["Solver"]
 
-SERIES = (0, 8)
-_EXTRA = "pip install 'torch-sla-physics[cuda13]' (or [cuda12])"
 _VALUES = {
     torch.float32: "R_32F",
     torch.float64: "R_64F",
@@ -49,203 +40,6 @@ _NUMPY = {
 _PERMANENT, _PEAK, _ESTIMATES = 0, 1, 16
 # Share of the free device memory that factors may take before they are kept partly on the host.
 _SHARE = 0.9
-
-
-def _installed(name: str) -> str | None:
-    """Path of a library of the cuDSS wheel, wherever on `sys.path` that is."""
-    major = (torch.version.cuda or "").split(".", maxsplit=1)[0]
-    for toolkit in dict.fromkeys((f"nvidia.cu{major}", "nvidia.cu13", "nvidia.cu12")):
-        try:
-            spec = importlib.util.find_spec(toolkit)
-        except ModuleNotFoundError:
-            continue
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            path = Path(folder) / "lib" / name
-            if path.is_file():
-                return str(path)
-    return None
-
-
-@cache
-def bindings() -> Any:
-    """Return the module of bindings, imported on first use.
-
-    It looks for its library in fewer places than Python does for its packages, so the library is
-    loaded first.
-    """
-    from nvmath.bindings import cudss
-
-    found = _installed("libcudss.so.0")
-    if found is not None:
-        ctypes.CDLL(found, mode=ctypes.RTLD_GLOBAL)
-    return cudss
-
-
-def version() -> tuple[int, int, int]:
-    """Return the version of the cuDSS library that is loaded."""
-    major, minor, patch = (int(bindings().get_property(i)) for i in range(3))
-    return major, minor, patch
-
-
-@cache
-def unavailable() -> str | None:
-    """Why cuDSS cannot be used here, or None when it can."""
-    if not torch.cuda.is_available():
-        built = "" if torch.version.cuda else ", and this torch was built without CUDA"
-        return f"torch sees no CUDA device{built}"
-    if importlib.util.find_spec("nvmath") is None:
-        return f"nvmath-python is not installed; {_EXTRA}"
-    try:
-        found = version()
-    except ImportError as error:
-        return f"the bindings of nvmath-python do not load ({error}); {_EXTRA}"
-    except (RuntimeError, OSError) as error:
-        said = str(error).partition("\n")[0]
-        return f"libcudss does not load ({said}); {_EXTRA}"
-    if found[:2] != SERIES:
-        return (
-            f"cuDSS {'.'.join(map(str, found))} is installed and nvmath-python 1.0 drives "
-            f"{SERIES[0]}.{SERIES[1]}; {_EXTRA}"
-        )
-    return None
-
-
-@cache
-def threading_layer() -> str | None:
-    """Path of the library that lets cuDSS use host threads, None where there is none.
-
-    ``CUDSS_THREADING_LIB`` goes before what the wheel brings.
-    """
-    return os.environ.get("CUDSS_THREADING_LIB") or _installed("libcudss_mtlayer_gomp.so.0")
-
-
-# --- memory from torch ---------------------------------------------------------------------------
-
-_ALLOC = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_void_p,
-    ctypes.POINTER(ctypes.c_void_p),
-    ctypes.c_size_t,
-    ctypes.c_void_p,
-)
-_FREE = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
-)
-
-
-class _MemoryHandler(ctypes.Structure):
-    """``cudssDeviceMemHandler_t``."""
-
-    _fields_ = (
-        ("ctx", ctypes.c_void_p),
-        ("device_alloc", _ALLOC),
-        ("device_free", _FREE),
-        ("name", ctypes.c_char * 64),
-    )
-
-
-def _memory_handler(index: int) -> _MemoryHandler:
-    """Let cuDSS allocate from torch's caching allocator, on the stream that it names."""
-
-    def take(_: Any, out: Any, size: int, stream: int | None) -> int:
-        try:
-            out[0] = torch.cuda.caching_allocator_alloc(size, index, int(stream or 0))
-        except (torch.cuda.OutOfMemoryError, RuntimeError):
-            return 2  # cudaErrorMemoryAllocation: an exception must not cross the library
-        return 0
-
-    def give(_: Any, pointer: int | None, size: int, stream: int | None) -> int:
-        del size, stream
-        if pointer:
-            torch.cuda.caching_allocator_delete(pointer)
-        return 0
-
-    return _MemoryHandler(None, _ALLOC(take), _FREE(give), b"torch")
-
-
-# --- handles -------------------------------------------------------------------------------------
-
-
-class _Handle:
-    """A cuDSS handle with its lock. Lives as long as the process: what it owns goes with the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.lock = threading.Lock()
-        self._graveyard: deque[tuple[int, int, int]] = deque()
-        self._streams: set[int] = set()
-        lib = bindings()
-        with self.on_device():
-            self.pointer = int(lib.create())
-            self._memory = None
-            if device.type == "cuda":
-                self._memory = _memory_handler(device.index or 0)
-                lib.set_device_mem_handler(self.pointer, ctypes.addressof(self._memory))
-            layer = threading_layer()
-            self.threaded = layer is not None
-            if layer is not None:
-                lib.set_threading_layer(self.pointer, layer)
-
-    def switch(self) -> None:
-        """Point the library at the current stream; from the second one on, let the device come to rest.
-
-        On an H200 a solve on the default stream, after one on another, did not wait for its right-hand
-        side (0.8.0; its residual told). Order between streams is therefore not left to the library.
-        """
-        stream = self.stream()
-        self._streams.add(stream)
-        self.rest()
-        bindings().set_stream(self.pointer, stream)
-
-    def rest(self) -> None:
-        """Wait for the device, where work came on several streams."""
-        if len(self._streams) > 1:
-            torch.cuda.synchronize(self.device)
-
-    def on_device(self) -> AbstractContextManager[Any]:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
-    def stream(self) -> int:
-        if self.device.type != "cuda":
-            return 0
-        return int(torch.cuda.current_stream(self.device).cuda_stream)
-
-    def dispose(self, data: int, config: int, matrix: int) -> None:
-        """Destroy now, or before the next call where the library is in the middle of one.
-
-        The garbage collector calls this wherever it likes, inside our allocator too.
-        """
-        self._graveyard.append((data, config, matrix))
-        if self.lock.acquire(blocking=False):
-            try:
-                self.bury()
-            finally:
-                self.lock.release()
-
-    def bury(self) -> None:
-        """Destroy what was left; the lock must be held."""
-        lib = bindings()
-        while self._graveyard:
-            data, config, matrix = self._graveyard.popleft()
-            with self.on_device():
-                lib.matrix_destroy(matrix)
-                lib.data_destroy(self.pointer, data)
-                lib.config_destroy(config)
-
-
-_handles: dict[tuple[str, int | None, torch.dtype], _Handle] = {}
-_handles_lock = threading.Lock()
-
-
-def _handle(device: torch.device, dtype: torch.dtype) -> _Handle:
-    with _handles_lock:
-        key = (device.type, device.index, dtype)
-        if key not in _handles:
-            _handles[key] = _Handle(device)
-        return _handles[key]
-
-
-# --- one solver object ---------------------------------------------------------------------------
 
 
 class Solver:
@@ -289,8 +83,8 @@ class Solver:
         threads: int | None = None,
         batch: int = 1,
     ) -> None:
-        lib = self._lib = bindings()
-        self._handle = _handle(ccol.device, dtype)
+        lib = self._lib = library.bindings()
+        self._handle = handle_of(ccol.device, dtype)
         self._pattern = (crow, ccol)
         self.n, self.dtype, self.hybrid, self.kind = crow.numel() - 1, dtype, hybrid, kind
         self.factorized, self.batch = False, batch

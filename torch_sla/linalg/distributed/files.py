@@ -96,15 +96,23 @@ def load_dsparse(
     device: torch.device | str = "cpu",
     *,
     comm: Communicator | None = None,
+    partition_method: str = "auto",
 ) -> DSparseTensor:
     """Read what `save_dsparse` or `save_distributed` wrote, or a matrix in one file, into as many parts as are wanted.
 
     Where `torch.distributed` runs, all processes call it together and each gets its parts, one by default; else
     one process gets all. Another number of parts than was written merges neighbouring parts, or splits them.
 
-    Of one file (``.npz`` of this library or of SciPy, ``.safetensors``, ``.mtx``) a part is a run of rows, and each
-    process reads its share of the file: rows, or entries that are then sent to who owns them. Compressed archives are
-    decompressed by every process, and only the share is kept.
+    Of one file (``.npz`` of this library or of SciPy, ``.safetensors``, ``.mtx``) each process reads its share: rows,
+    or entries that are then sent to who owns them. Compressed archives are decompressed by every process, and only the
+    share is kept.
+
+    Parameters
+    ----------
+    partition_method
+        Of one file, ``"simple"``: a part is a run of rows; ``"graph"``: parts are cut along the graph, of which the
+        first process has a coarser one, a tenth of the rows; ``"auto"``: runs, but where more than a quarter of the
+        entries would join different ones.
 
     Raises
     ------
@@ -113,7 +121,9 @@ def load_dsparse(
     """
     path = Path(directory)
     if path.suffix in (".npz", ".safetensors", ".mtx") and not path.is_dir():
-        return load_rows(path, comm or _default_comm(num_partitions, 4), device)
+        return load_rows(
+            path, comm or _default_comm(num_partitions, 4), device, method=partition_method
+        )
     if comm is None and _running():
         comm = _default_comm(num_partitions, 0)
     if comm is None:
@@ -174,9 +184,8 @@ def load_sparse_as_partition(
 ) -> DSparseMatrix:
     """Read a matrix from one file (``.npz``, ``.safetensors``, ``.mtx``) and take the part of one rank.
 
-    With ``partition_method="simple"`` the part is a run of rows and no process reads more than its share, where every
-    rank takes its own; see `load_dsparse`. To choose parts by their graph every process reads the whole file;
-    `save_distributed` it once where that is too much.
+    With ``partition_method`` ``"simple"`` (a run of rows) or ``"graph"`` no process reads more than its share, where
+    every rank takes its own; see `load_dsparse`. For other methods every process reads the whole file.
     """
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     if running:
@@ -186,8 +195,9 @@ def load_sparse_as_partition(
             torch.distributed.get_rank(),
             torch.distributed.get_world_size(),
         )
-        if own and partition_method in ("simple", "contiguous"):
-            return load_dsparse(path, device=device or "cpu")[rank]
+        if own and partition_method in ("simple", "contiguous", "graph"):
+            device = device or "cpu"
+            return load_dsparse(path, device=device, partition_method=partition_method)[rank]
     A = load_sparse(path, device)
     values, row, col = A.values, A.row_indices, A.col_indices
     if rank is None or world_size is None:

@@ -9,6 +9,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.lattice.boxes import box_ids, cut
 from torch_sla.linalg.sparse.partition import (
     partition_coordinates,
+    partition_graph,
     partition_graph_metis,
     partition_simple,
 )
@@ -22,7 +23,7 @@ __all__ = ["choose_parts"]
 _ALIASES = {
     "auto": "auto",
     "metis": "metis",
-    "graph": "metis",
+    "graph": "graph",
     "coordinates": "coordinates",
     "rcb": "coordinates",
     "geometric": "coordinates",
@@ -40,6 +41,7 @@ def choose_parts(
     *,
     coords: Tensor | None = None,
     method: str = "auto",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Assign every row to a part.
 
@@ -53,8 +55,10 @@ def choose_parts(
         ``[n, dim]`` where rows are in space.
     method
         ``"lattice"`` (boxes of the lattice whose neighbours the entries join), ``"metis"`` (needs pymetis),
-        ``"coordinates"`` (recursive bisection, needs `coords`), ``"simple"`` (runs of rows); ``"auto"`` is the first of
-        these that can be had.
+        ``"coordinates"`` (recursive bisection, needs `coords`), ``"graph"`` (METIS where pymetis is installed, else
+        recursive bisection of the graph), ``"simple"`` (runs of rows); ``"auto"`` is the first that can be had.
+    weights
+        Size of each row ``[n]``, whole numbers, where they are cut along the graph; 1 by default.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def choose_parts(
     """
     if method not in _ALIASES:
         raise ArgumentError(
-            f"`partition_method` must be auto, lattice, metis, coordinates or simple, got {method!r}"
+            f"`partition_method` must be auto, lattice, metis, coordinates, graph or simple, got {method!r}"
         )
     wanted = _ALIASES[method]
     if coords is not None and (coords.ndim != 2 or coords.shape[0] != n):
@@ -85,12 +89,14 @@ def choose_parts(
             raise ArgumentError(
                 "partition_method='lattice' needs entries that join neighbours of a lattice, and this matrix has others"
             )
-    if wanted == "auto":
-        wanted = "simple" if coords is None else "coordinates"
-        if find_spec("pymetis") is not None and parts < n:
+    if wanted in ("auto", "graph"):
+        if find_spec("pymetis") is not None:
             wanted = "metis"
-    if wanted == "metis" and parts < n:
-        return partition_graph_metis(row, col, n, parts).to(row.device)
+        elif wanted == "auto":
+            wanted = "graph" if coords is None else "coordinates"
+    if parts < n and wanted in ("metis", "graph"):
+        along = partition_graph_metis if wanted == "metis" else partition_graph
+        return along(row, col, n, parts, weights).to(row.device)
     if wanted == "coordinates" and coords is not None:
         return partition_coordinates(coords, parts).to(row.device)
     return partition_simple(n, parts).to(row.device)

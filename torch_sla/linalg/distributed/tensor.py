@@ -51,7 +51,7 @@ class DSparseTensor:
     coords
         ``[n, dim]`` where the rows are, for `partition_method` ``"coordinates"``.
     partition_method
-        ``"metis"``, ``"coordinates"``, ``"simple"`` or ``"auto"``, the first that can be had.
+        ``"lattice" "metis" "coordinates" "graph" "simple"`` or ``"auto"``, the first that can be had.
     device
         Where to keep it; that of the values by default.
     verbose

@@ -103,7 +103,7 @@ class AlgebraInParts(Algebra):
     ) -> DSparseTensor:
         """Return the rows of this process, of a matrix as it was declared or given.
 
-        A file is read by shares, and no process has all of it; its rows are cut in runs.
+        A file is read by shares, and no process has all of it; its rows are cut in runs, or along its graph.
 
         Parameters
         ----------

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
-from torch_sla.problems.lowering.motions import braced_cells
+from torch_sla.problems.lowering.motions import holds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["motions_left"]
 
-_ENOUGH = 6  # unknowns that stop all motions which others of the same body stop
+_ENOUGH = 6  # holds that stop all motions which others of the same body stop
 
 
 def motions_left(model: Model, window: Window, comm: Communicator, device: torch.device) -> int:
@@ -28,38 +28,33 @@ def motions_left(model: Model, window: Window, comm: Communicator, device: torch
     Parameters
     ----------
     model, window
-        The problem on what this process sees. Of each body a few of the given unknowns that stop as many motions as
-        all of them stand for these.
+        The problem on what this process sees. Of each body a few holds that stop as many motions as all of them
+        stand for these.
     """
-    dofs, x = model.dofs, model.dof_points().detach()
-    c = dofs.components
+    dofs = model.dofs
     body_of = torch.zeros(dofs.n_nodes, dtype=torch.int64)
     body_of[dofs.cell_nodes] = window.body[:, None]
-    held = model.compiled.constrained
-    held = held[held < dofs.n]
-    body = body_of[held // c]
-    rows = [x.new_zeros(0, x.shape[1] + 2)]
-    for k in body.unique().tolist():
-        few = _few(x, held[body == k], c)
-        rows.append(torch.column_stack([x[few // c], few % c, torch.full_like(few, k)]).to(x))
+    held = holds(model, body_of, window.body)
+    rows = [held.points.new_zeros(0, held.points.shape[1] + 2)]
+    for k in held.bodies.unique().tolist():
+        own = torch.nonzero(held.bodies == k)[:, 0]
+        few = own[_few(held.points[own], held.components[own], dofs.components)]
+        rows.append(torch.column_stack([held.points[few], held.components[few], held.bodies[few]]))
     found = torch.cat(comm.gather(torch.cat(rows).to(device))).cpu()
-    braced = torch.zeros(window.bodies, device=device)
-    for cells in braced_cells(model):
-        braced[window.body[cells].to(device)] = 1.0
-    holding = comm.reduce(braced, "max").tolist()
     total = 0
-    for k, some in enumerate(holding):
+    for k in range(window.bodies):
         mine = found[found[:, -1] == k]
-        index = torch.arange(len(mine)) * c + mine[:, -2].long()
-        total += model.loose(mine[:, :-2], index, braced=bool(some))
+        total += model.loose(mine[:, :-2], mine[:, -2].long())
     return total
 
 
-def _few(x: Tensor, held: Tensor, components: int) -> Tensor:
-    """Take a few of given unknowns that stop as many motions as all of them."""
-    if components == x.shape[1] > 1:
+def _few(x: Tensor, components: Tensor, count: int) -> Tensor:
+    """Choose a few holds that stop as many motions as all of them."""
+    if count == x.shape[1] > 1:
         from scipy.linalg import qr
 
-        _, _, order = qr(rigid_body_modes(x)[held].T.numpy(), mode="economic", pivoting=True)
-        held = held[torch.from_numpy(order[: x.shape[1] * 3].astype(np.int64))]
-    return held[:_ENOUGH]
+        place, index = x.unique(dim=0, return_inverse=True)
+        rows = rigid_body_modes(place)[index * count + components]
+        _, _, order = qr(rows.T.numpy(), mode="economic", pivoting=True)
+        return torch.from_numpy(order[:_ENOUGH].astype(np.int64))
+    return torch.arange(min(len(x), _ENOUGH))

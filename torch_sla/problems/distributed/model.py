@@ -29,7 +29,7 @@ from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
-from torch_sla.problems.distributed.solvers import Solvers
+from torch_sla.problems.distributed.solvers import Solvers, Wanted
 from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.compiled import contradiction
@@ -406,9 +406,8 @@ class SharedModel:
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
-        solver = self._solvers.of(
-            self, values, definite, complement, inertia, throw=throw, rtol=rtol
-        )
+        wanted = Wanted(values, definite, complement, inertia, throw, rtol)
+        solver = self._solvers.of(self, wanted)
         # A report of this solve: the adjoint one of the same solver has its own.
         solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)

@@ -16,7 +16,8 @@ from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator
-from torch_sla.problems.lowering.outputs import Taken, held, take_one
+from torch_sla.problems.lowering.outputs import Taken, take_one
+from torch_sla.problems.lowering.reactions import held
 from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.value import Formula
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +23,39 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.distributed.model import SharedModel
 
-__all__ = ["Solvers"]
+__all__ = ["Solvers", "Wanted"]
 
 # How many are kept, with their preconditioners.
 _KEPT = 6
 # Fingerprints are added up over processes.
 _MARKS = 2**40
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A solver that is asked for.
+
+    Attributes
+    ----------
+    values
+        Entries of the matrix in the slots of this process.
+    definite
+        Whether the problem knows its matrix to be definite; None where it does not.
+    complement, inertia
+        What makes the Schur complement of a saddle point, and the part of it that time adds; called where a
+        preconditioner wants them.
+    throw
+        Whether a failure is raised.
+    rtol
+        Relative tolerance; None means that of the problem.
+    """
+
+    values: Tensor
+    definite: bool | None
+    complement: Callable[[], Tensor] | None = None
+    inertia: Callable[[], Tensor] | None = None
+    throw: bool = True
+    rtol: float | None = None
 
 
 class Solvers:
@@ -48,50 +75,29 @@ class Solvers:
         finally:
             self.renewal = outer
 
-    def of(
-        self,
-        model: SharedModel,
-        values: Tensor,
-        definite: bool | None,
-        complement: Callable[[], Tensor] | None,
-        inertia: Callable[[], Tensor] | None,
-        *,
-        throw: bool,
-        rtol: float | None,
-    ) -> PartSolver:
-        """Return the solver of a matrix; one that was made before, where it was for these values."""
+    def of(self, model: SharedModel, wanted: Wanted) -> PartSolver:
+        """Return the solver that is wanted; one that was made before, where it was for these values."""
         # The same key on every process, so that all of them find a solver or none does.
-        own = torch.tensor([fingerprint(values.detach()) % _MARKS], device=model.device)
-        key = (int(model.comm.reduce(own)), definite, throw, rtol)
+        own = torch.tensor([fingerprint(wanted.values.detach()) % _MARKS], device=model.device)
+        key = (int(model.comm.reduce(own)), wanted.definite, wanted.throw, wanted.rtol)
         if key not in self._kept:
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
-            at_rest = values.detach()
-            made = self._made(model, at_rest, definite, complement, inertia, throw=throw, rtol=rtol)
-            self._kept[key] = made
+            at_rest = replace(wanted, values=wanted.values.detach())
+            self._kept[key] = self._made(model, at_rest)
         return self._kept[key]
 
-    def _made(
-        self,
-        model: SharedModel,
-        values: Tensor,
-        definite: bool | None,
-        complement: Callable[[], Tensor] | None,
-        inertia: Callable[[], Tensor] | None,
-        *,
-        throw: bool,
-        rtol: float | None,
-    ) -> PartSolver:
-        known, asked = find_out(model.sharding, values), model.spec.solver
-        if known.hermitian and known.definite is None and definite:
+    def _made(self, model: SharedModel, wanted: Wanted) -> PartSolver:
+        known, asked = find_out(model.sharding, wanted.values), model.spec.solver
+        if known.hermitian and known.definite is None and wanted.definite:
             known = replace(known, definite=True)
         preconditioner: Any = asked.preconditioner
-        if complement is not None and preconditioner in ("auto", "schur"):
+        if wanted.complement is not None and preconditioner in ("auto", "schur"):
             preconditioner = PartSchur(
                 model.level > 0,
                 dual=PartChebyshev(),
-                complement=complement(),
-                inertia=None if inertia is None else inertia(),
+                complement=wanted.complement(),
+                inertia=None if wanted.inertia is None else wanted.inertia(),
             )
         null = None
         if model.division.surrounded and not model.division.levelled:
@@ -99,11 +105,11 @@ class Solvers:
         request = SolveRequest(
             method=asked.method,
             preconditioner=preconditioner,
-            rtol=rtol or asked.rtol or default_rtol(model.whole.dtype),
+            rtol=wanted.rtol or asked.rtol or default_rtol(model.whole.dtype),
             atol=asked.atol,
             maxiter=asked.maxiter,
             adjoint_rtol=asked.adjoint_rtol,
-            throw=throw,
+            throw=wanted.throw,
         )
         return PartSolver(
             model.sharding, known, request, None, model.near_nullspace, null, self.renewal

@@ -13,7 +13,8 @@ from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.series import Damping
 from torch_sla.problems.analyses.table import completed, write_table
-from torch_sla.problems.analyses.transient import Taking, Transient
+from torch_sla.problems.analyses.taking import Taking
+from torch_sla.problems.analyses.transient import Transient
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.keeping import watched
 from torch_sla.problems.distributed.outputs import Motion, TakenInParts

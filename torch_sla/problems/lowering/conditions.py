@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.specs.boundary import Dirichlet, PointLoad
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch_sla.assembly import Mesh
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.compiled import Unknown
@@ -139,6 +142,15 @@ def check_coordinates(at: tuple[tuple[float, ...], ...], dim: int, path: str) ->
             )
 
 
+@contextmanager
+def at_path(path: str) -> Iterator[None]:
+    """Say at which path of the declaration points are that the mesh has no place for."""
+    try:
+        yield
+    except MeshError as error:
+        raise SpecError(str(error), path=path) from None
+
+
 def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
     """Return declared points as a tensor ``[m, dim]``; of a part of the mesh, those in it."""
     check_coordinates(at, model.mesh.dim, path)
@@ -158,11 +170,9 @@ def point_loads(model: Model, scene: Scene) -> Tensor | None:
         at = positions(model, condition.at, f"{path}.at")
         if not len(at):
             continue
-        try:
+        with at_path(f"{path}.at"):
             located = scene.geometry.located(at, dofs)
             sites = PointSites(model, scene.geometry, at)
-        except MeshError as error:
-            raise SpecError(str(error), path=f"{path}.at") from None
         value = scene.evaluate(condition.value, sites, f"{path}.value")
         if value.rank == 0 and dofs.components > 1:
             raise SpecError(

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
-from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
     isotropic,
@@ -30,6 +29,8 @@ from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
     from torch_sla.problems.specs.elasticity import ElasticityProblem
@@ -55,7 +56,7 @@ class Elasticity(Model):
     )
     undetermined: ClassVar[str] = (
         "the body can move as a rigid one: its supports leave a translation or rotation free, and the matrix is "
-        "singular; give more Dirichlet values (components count) or a spring"
+        "singular; give more Dirichlet values (components count), or springs at more places or in more directions"
     )
 
     # -- structure ------------------------------------------------------------------------------
@@ -81,17 +82,13 @@ class Elasticity(Model):
             raise SpecError(f"a {kind} model has no thickness", path="thickness")
         return kind
 
-    bracing: ClassVar[tuple[type, ...]] = (Spring,)
+    bracing: ClassVar[Mapping[type, str]] = {Spring: "stiffness"}
 
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+    def loose(self, points: Tensor, components: Tensor) -> int:
         """Return how many rigid motions the supports do not stop."""
-        if braced:
-            return 0
         if self.kind == "axisymmetric":
-            modes = points.new_tensor([0.0, 1.0]).repeat(len(points))[:, None]
-        else:
-            modes = rigid_body_modes(points)
-        return unstopped(modes, held)
+            return 0 if bool((components == 1).any()) else 1
+        return unstopped(points, components)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]
@@ -233,7 +230,8 @@ class Elasticity(Model):
             points = positions(self, at, f"boundary.{i}.at")
             if not len(points):
                 return torch.zeros(dofs.pattern.nnz_csr, dtype=self.dtype, device=self.device)
-            sites = PointSites(self, scene.geometry, points)
+            with at_path(f"boundary.{i}.at"):
+                sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
         if not bool((k.tensor.detach() >= 0).all()):
             raise ArgumentError(f"{path} must not be negative")

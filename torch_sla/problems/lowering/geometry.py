@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
+from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Basis
@@ -92,8 +93,15 @@ class Geometry:
         """Find points in the mesh; fixed points on fixed coordinates are found once."""
 
         def find() -> Interpolation:
-            points = self.points if self.moved else None
-            return Interpolation(self.model.mesh, dofs.element, at, points, dofs)
+            if not self.moved:
+                return Interpolation(self.model.mesh, dofs.element, at, None, dofs)
+            try:
+                return Interpolation(self.model.mesh, dofs.element, at, self.points, dofs)
+            except MeshError as error:
+                raise MeshError(
+                    f"{error}; positions are places in space that do not move with the mesh, so keep them where "
+                    "points= leaves some of the body"
+                ) from None
 
         if at.requires_grad or self.moved:
             return find()

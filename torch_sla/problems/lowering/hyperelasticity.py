@@ -13,7 +13,6 @@ from torch import Tensor
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.adjoint.saving import is_followed
-from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
 from torch_sla.problems.lowering.material import require_positive
@@ -79,9 +78,8 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+    def loose(self, points: Tensor, components: Tensor) -> int:
         """Return how many rigid motions the supports do not stop."""
-        del braced
         dim = self.mesh.dim
         known = "plane_strain" if dim == 2 else "solid"
         if dim == 1 or self.spec.model not in (None, known):
@@ -89,7 +87,7 @@ class Hyperelasticity(Model):
                 f"a mesh in {dim}D stands for {known}",
                 path="model",
             )
-        return unstopped(rigid_body_modes(points), held)
+        return unstopped(points, components)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
-from torch_sla.problems.lowering.conditions import point_loads, positions
+from torch_sla.problems.lowering.conditions import at_path, point_loads, positions
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
@@ -23,7 +23,7 @@ from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
-from torch_sla.problems.specs.boundary import PointLoad
+from torch_sla.problems.specs.boundary import PointLoad, Spring
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import FrozenMap
 
@@ -341,12 +341,10 @@ class Model(Physics):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
         for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, PointLoad):
+            if isinstance(condition, PointLoad | Spring) and condition.at is not None:
                 at = positions(self, condition.at, f"boundary.{i}.at")
-                try:
+                with at_path(f"boundary.{i}.at"):
                     self.geometry.located(at, self.dofs)
-                except MeshError as error:
-                    raise SpecError(str(error), path=f"boundary.{i}.at") from None
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
         return self.mesh

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.interpolation.locate import locate
-from torch_sla.errors import MeshError, SpecError
-from torch_sla.problems.lowering.conditions import positions
+from torch_sla.linalg.precond.multigrid import rigid_body_modes
+from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.specs.boundary import Periodic
 from torch_sla.problems.specs.mesh import MeshArrays, MeshFile
 
@@ -18,24 +18,37 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.specs.field_problem import FieldProblem
 
-__all__ = ["bodies", "braced_cells", "loose_motions", "may_fall_apart", "unstopped"]
+__all__ = ["Holds", "bodies", "holds", "loose_motions", "may_fall_apart", "unstopped"]
+
+
+class Holds(NamedTuple):
+    """Where something stops a body, given values and what holds it elastically: one row for each direction.
+
+    Attributes
+    ----------
+    points
+        Where ``[m, dim]``.
+    components
+        In which direction ``[m]``.
+    bodies
+        Which body ``[m]``.
+    """
+
+    points: Tensor
+    components: Tensor
+    bodies: Tensor
 
 
 def loose_motions(model: Model) -> int:
     """Count the motions that the conditions leave free, of all bodies that the mesh consists of."""
-    points, held = model.dof_points().detach(), model.compiled.constrained
-    if model.part is not None or not may_fall_apart(model.spec, len(model.ranks)):
-        return model.loose(points, held, braced=is_braced(model))
-    body, c = bodies(model.dofs.cell_nodes, len(points)), model.dofs.components
-    braced = {
-        k for cell in braced_cells(model) for k in body[model.dofs.cell_nodes[cell, 0]].tolist()
-    }
-    total, place = 0, torch.empty_like(body)
+    nodes, count = model.dofs.cell_nodes, model.dofs.n_nodes
+    apart = model.part is None and may_fall_apart(model.spec, len(model.ranks))
+    body = bodies(nodes, count) if apart else nodes.new_zeros(count, dtype=torch.int64)
+    held = holds(model, body, body[nodes[:, 0]])
+    total = 0
     for k in range(int(body.amax()) + 1):
-        own = torch.nonzero(body == k)[:, 0]
-        place[own] = torch.arange(len(own), device=own.device)
-        mine = held[body[held // c] == k]
-        total += model.loose(points[own], place[mine // c] * c + mine % c, braced=k in braced)
+        own = held.bodies == k
+        total += model.loose(held.points[own], held.components[own])
     return total
 
 
@@ -45,35 +58,46 @@ def may_fall_apart(spec: FieldProblem, unknowns: int) -> bool:
     return isinstance(spec.mesh, MeshFile | MeshArrays) and not joined
 
 
-def is_braced(model: Model) -> bool:
-    """Whether some condition holds the mesh elastically; see `Model.bracing`."""
-    return any(isinstance(condition, model.bracing) for condition in model.spec.boundary)
-
-
-def unstopped(motions: Tensor, held: Tensor) -> int:
-    """Return how many of the motions ``[n, m]`` of all unknowns are not stopped where some are held."""
+def unstopped(points: Tensor, components: Tensor) -> int:
+    """Return how many rigid motions are not stopped by holds at points ``[m, dim]`` in directions ``[m]``."""
+    place, index = points.unique(dim=0, return_inverse=True)
+    motions = rigid_body_modes(place)
     count = motions.shape[1]
-    if not len(held):
+    if not len(components):
         return count
-    return count - int(torch.linalg.matrix_rank(motions[held], rtol=1e-8))
+    rows = motions[index * points.shape[1] + components]
+    return count - int(torch.linalg.matrix_rank(rows, rtol=1e-8))
 
 
-def braced_cells(model: Model) -> list[Tensor]:
-    """Return the cells that each condition which holds elastically acts on."""
-    found = []
+def holds(model: Model, node_body: Tensor, cell_body: Tensor) -> Holds:
+    """Return all that holds the first unknown, where nodes ``[n_nodes]`` and cells ``[n_cells]`` belong to bodies."""
+    dofs, x, c = model.dofs, model.dof_points().detach(), model.dofs.components
+    held = model.compiled.constrained
+    held = held[held < dofs.n]
+    points, components, body = [x[held // c]], [held % c], [node_body[held // c]]
     for i, condition in enumerate(model.spec.boundary):
-        if not isinstance(condition, model.bracing):
+        name = model.bracing.get(type(condition))
+        if name is None:
             continue
-        at = getattr(condition, "at", None)
+        at: Any = getattr(condition, "at", None)
         if at is None:
-            found.append(model.mesh.facet_cells[model.selections[i].facets])
-            continue
-        path = f"boundary.{i}.at"
-        try:
-            found.append(locate(model.mesh, positions(model, at, path))[0])
-        except MeshError as error:
-            raise SpecError(str(error), path=path) from None
-    return found
+            nodes = dofs.facet_nodes(model.selections[i].facets)
+            place, owner = x[nodes], node_body[nodes]
+        else:
+            place = positions(model, at, f"boundary.{i}.at")
+            with at_path(f"boundary.{i}.at"):
+                owner = cell_body[locate(model.mesh, place)[0]]
+        for k in _directions(getattr(condition, name), c):
+            points.append(place.detach().to(x))
+            components.append(torch.full_like(owner, k))
+            body.append(owner)
+    return Holds(torch.cat(points), torch.cat(components), torch.cat(body))
+
+
+def _directions(strength: Any, count: int) -> list[int]:
+    """Return the directions in which something holds: all whose strength is not the number zero."""
+    each = strength if isinstance(strength, tuple) else (strength,) * count
+    return [k for k, s in enumerate(each[:count]) if not (isinstance(s, int | float) and s == 0)]
 
 
 def bodies(cell_nodes: Tensor, count: int) -> Tensor:

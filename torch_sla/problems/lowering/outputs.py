@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import MeshError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.affine import is_affine, is_plain, shares_row
-from torch_sla.problems.lowering.conditions import positions
+from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.points import PointSites
+from torch_sla.problems.lowering.reactions import boundary_facets, flux, flux_facets, reaction
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import DofSites, RestrictedSites, Spread
 from torch_sla.problems.specs import outputs as kinds
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _MANY = 4
 """Members of a batch from which on integrals are products with a row."""
 
-__all__ = ["Taken", "check_places", "held", "nodal", "take_one"]
+__all__ = ["Taken", "check_places", "nodal", "take_one"]
 
 
 class Taken:
@@ -131,24 +132,20 @@ def check_places(model: Model, output: kinds.OutputSpec, path: str) -> None:
     """Check the places of an output: tags, facets, points inside the mesh."""
     match output:
         case kinds.Probe() | kinds.Line():
-            try:
+            with at_path(f"{path}.at"):
                 model.geometry.located(positions(model, output.points, f"{path}.at"), model.dofs)
-            except MeshError as error:
-                raise SpecError(str(error), path=f"{path}.at") from None
         case kinds.Integral() if output.on is not None:
             _domain(model, output.on, f"{path}.on")
         case kinds.Flux():
-            _flux_facets(model, output, path)
+            flux_facets(model, output, path)
         case kinds.Reaction():
-            _boundary_facets(model, output.on, f"{path}.on")
+            boundary_facets(model, output.on, f"{path}.on")
 
 
 def _probe(taken: Taken, output: kinds.Probe | kinds.Line, path: str) -> Tensor:
     at = positions(taken.model, output.points, f"{path}.at")
-    try:
+    with at_path(f"{path}.at"):
         return taken.at(output.quantity, at, f"{path}.quantity")
-    except MeshError as error:
-        raise SpecError(str(error), path=f"{path}.at") from None
 
 
 def _domain(model: Model, on: tuple[str, ...], path: str) -> tuple[str, Tensor]:
@@ -212,91 +209,6 @@ def _integrated(taken: Taken, output: kinds.Integral, path: str) -> Tensor:
         full = value.expand(*value.shape[:-2], *weight.shape)
         return (full.flatten(-2) @ weight.flatten().to(full.dtype)).expand(taken.batch)
     return (value * weight).sum((-2, -1)).expand(taken.batch)
-
-
-def _flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
-    facets = _flux_facets(taken.model, output, path)
-    return taken.model.natural_outflow(taken.scene, taken.u, facets) - held(taken, facets)
-
-
-def _flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
-    facets = _boundary_facets(model, output.on, f"{path}.on")
-    tied = [side for s in model.selections if s.to is not None for side in (s.facets, s.to)]
-    if tied and bool(torch.isin(facets, torch.cat(tied)).any()):
-        raise SpecError(
-            f"{' '.join(output.on)!r} holds facets of a periodic condition, through which no condition gives the "
-            "flux; integrate it: -dot(kappa*grad(u), normal) on these facets",
-            path=f"{path}.on",
-        )
-    return facets
-
-
-def _reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
-    facets = _boundary_facets(taken.model, output.on, f"{path}.on")
-    first = next(iter(taken.model.ranks))
-    fixed = [
-        s.facets for s in taken.model.selections if s.kind == "dirichlet" and s.unknown == first
-    ]
-    if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
-        raise SpecError(
-            f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
-            path=f"{path}.on",
-        )
-    return held(taken, facets)
-
-
-def _boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
-    facets = model.select_facets(on, path)
-    if bool((model.mesh.facet_neighbours[facets] >= 0).any()):
-        raise SpecError(
-            f"{' '.join(on)!r} holds facets inside the body, which have no outer side", path=path
-        )
-    return facets
-
-
-def held(taken: Taken, facets: Tensor) -> Tensor:
-    """Inflow through the given facets that have a Dirichlet value ``[*batch(, components)]``.
-
-    The reaction of a node shared with other held facets is split by their areas, so that parts add up
-    to the whole without loss.
-    """
-    model = taken.model
-    name, dofs = next(iter(model.ranks)), model.dofs
-    reactions = model.numbering.part(taken.reactions, name).unflatten(-1, (-1, dofs.components))
-    return _joined(
-        [_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)]
-    )
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
-
-
-def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: int) -> Tensor:
-    """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
-    model, dofs = taken.model, taken.model.dofs
-    name = next(iter(model.ranks))
-    held = [
-        s.facets
-        for s in model.selections
-        if s.kind == "dirichlet" and s.unknown == name and s.component in (None, component)
-    ]
-    if not held:
-        return reactions.new_zeros(reactions.shape[:-1])
-    every = torch.cat(held).unique()
-    area = taken.scene.geometry.facets(every).dx.sum(-1)
-    local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
-    nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
-    spread = area[:, None].expand(-1, nodes.shape[1])
-    inside = torch.isin(every, facets)
-    zero = area.new_zeros(dofs.n_nodes)
-    whole = zero.index_add(0, nodes.flatten(), spread.flatten())
-    part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
-    chosen = nodes[inside].unique()
-    if taken.counted is not None:
-        chosen = chosen[taken.counted[chosen]]
-    share = part[chosen] / whole[chosen]
-    return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
 def _energy(taken: Taken, output: kinds.Energy, path: str) -> Tensor:
@@ -407,8 +319,8 @@ _KINDS: dict[type, Callable[[Taken, Any, str], Tensor]] = {
     kinds.Probe: _probe,
     kinds.Line: _probe,
     kinds.Integral: _integral,
-    kinds.Flux: _flux,
-    kinds.Reaction: _reaction,
+    kinds.Flux: flux,
+    kinds.Reaction: reaction,
     kinds.Energy: _energy,
     kinds.Compliance: _compliance,
     kinds.Maximum: _maximum,

@@ -12,6 +12,8 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.lowering.frame import Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from torch_sla.problems.expression import Ranked
@@ -143,22 +145,18 @@ class Physics(Frame, ABC):
         del scene, u
         raise SpecError(f"{self.spec.type} has no stress that stiffens or softens it", path="kind")
 
-    bracing: ClassVar[tuple[type, ...]] = ()
-    """Conditions that stop every motion of the body they act on, without a given value: exchanges, springs."""
+    bracing: ClassVar[Mapping[type, str]] = {}
+    """Conditions that hold the body they act on without a given value (exchanges, springs), and their strengths."""
 
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+    def loose(self, points: Tensor, components: Tensor) -> int:
         """Return how many motions of a body nothing stops: above 0, its matrix is singular.
 
         Parameters
         ----------
-        points
-            Where nodes of the first unknown are ``[n_nodes, dim]``.
-        held
-            Which of their unknowns have a given value.
-        braced
-            Whether a condition of `bracing` acts on the body.
+        points, components
+            Where ``[m, dim]`` and in which direction ``[m]`` something holds its first unknown.
         """
-        del points, held, braced
+        del points, components
         return 0
 
     undetermined: ClassVar[str] = ""

@@ -18,6 +18,8 @@ from torch_sla.problems.specs.laws import sees_solution
 from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
@@ -50,13 +52,13 @@ class Poisson(Model):
         "the matrix is singular; give a Dirichlet value or a Robin exchange on some boundary, or a reaction"
     )
 
-    bracing: ClassVar[tuple[type, ...]] = (Robin, Radiation)
+    bracing: ClassVar[Mapping[type, str]] = {Robin: "coefficient", Radiation: "emissivity"}
 
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+    def loose(self, points: Tensor, components: Tensor) -> int:
         """Return 0 where a value, an exchange or a reaction fixes the level, else 1."""
-        del points
-        level = braced or self.spec.reaction is not None or self._sees("source")
-        return 0 if len(held) > 0 or level else 1
+        del components
+        level = self.spec.reaction is not None or self._sees("source")
+        return 0 if len(points) > 0 or level else 1
 
     # -- structure ------------------------------------------------------------------------------
 

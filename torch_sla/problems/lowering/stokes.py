@@ -61,11 +61,10 @@ class Stokes(Model):
             raise SpecError("a flow needs a mesh in 2 or 3 dimensions", path="mesh")
         return Unknown("u", 2, dim), Unknown("p", 1, 0)
 
-    def loose(self, points: Tensor, held: Tensor, *, braced: bool) -> int:
+    def loose(self, points: Tensor, components: Tensor) -> int:
         """Return 0 where some velocity is given, else 1 a direction."""
-        del points, braced
-        given = bool((held < self.numbering.ranges["u"].stop).any())
-        return 0 if given else self.mesh.dim
+        del components
+        return 0 if len(points) > 0 else self.mesh.dim
 
     @cached_property
     def levelled(self) -> bool:  # type: ignore[override]

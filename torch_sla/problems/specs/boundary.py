@@ -9,6 +9,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_va
 from pydantic_core import CoreSchema, core_schema
 
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.value import Place, Points, Text, Value
 
 __all__ = [
@@ -41,9 +42,11 @@ class _OneOrMore:
 
 
 def _names(value: Any) -> Any:
-    return (
-        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    )
+    several = (value,) if isinstance(value, str | int | float) else value
+    for name in several if isinstance(several, list | tuple) else ():
+        if isinstance(name, int | float):
+            raise fault(f"a tag is text; received {name}: write it in quotes, '{name}'")
+    return tuple(several) if isinstance(several, list) else several
 
 
 if TYPE_CHECKING:
@@ -144,7 +147,9 @@ class Robin(Condition):
     type: Literal["robin"] = "robin"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
     coefficient: Annotated[Value, Place("facets")] = Field(
-        kw_only=False, description="Exchange coefficient (heat: W/(m² K)), not negative."
+        kw_only=False,
+        description="Exchange coefficient (heat: W/(m² K), not negative). A negative one lets in what grows with u, "
+        "and the matrix may be indefinite or singular.",
     )
     ambient: Annotated[Value, Place("facets")] = Field(
         default=0.0, kw_only=False, description="Value of u in the surroundings."

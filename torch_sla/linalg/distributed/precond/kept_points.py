@@ -31,7 +31,7 @@ from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.precond.multigrid.suits import JUMP, SHORT, SPREAD
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["keep_points", "spread_and_jumps"]
+__all__ = ["Graph", "chosen", "extended", "keep_points", "numbered", "spread_and_jumps"]
 
 _TIE = 1 - 1e-5  # couplings that are equal but for rounding count as equal
 _DIAGONAL = 1e-3  # of a diagonal, below which what is added to it is left out
@@ -63,7 +63,7 @@ def spread_and_jumps(A: Sharding, values: Tensor) -> tuple[bool, bool]:
 
 
 @dataclass(frozen=True)
-class _Graph:
+class Graph:
     """Which entries are strong, in which direction.
 
     Parameters
@@ -92,8 +92,8 @@ def keep_points(A: Sharding, values: Tensor, strength: float) -> Coarser | None:
         Share of the largest coupling of a row from which on a coupling is strong.
     """
     refuse_holes(A, A.diagonal(values), values)
-    kept = _chosen(A, _graph(A, values, strength))
-    layout, place = _numbered(A.rows, kept)
+    kept = chosen(A, _graph(A, values, strength))
+    layout, place = numbered(A.rows, kept)
     if not layout.n or layout.n > STALLED * A.rows.n:
         return None
     return _Points(strength, kept, layout, place)(A, values, 0.0)
@@ -114,12 +114,12 @@ class _Points:
         return Coarser(P, transfer, coarse, entries, None, 1, self)
 
 
-def _extended(A: Sharding, x: Tensor) -> Tensor:
+def extended(A: Sharding, x: Tensor) -> Tensor:
     """Owned entries and halo of ``[n_held]``."""
     return torch.cat([x, A.halo.fetch(x)])
 
 
-def _graph(A: Sharding, values: Tensor, strength: float) -> _Graph:
+def _graph(A: Sharding, values: Tensor, strength: float) -> Graph:
     pattern = A.pattern
     row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     d = A.diagonal(values)
@@ -130,12 +130,12 @@ def _graph(A: Sharding, values: Tensor, strength: float) -> _Graph:
     # A row whose couplings add up to next to nothing depends on nobody.
     most = torch.where(total > DECOUPLED * d.abs(), most, torch.inf) * (strength * _TIE)
     strong = (size > 0) & (size >= most[row])
-    depended = (size > 0) & (size >= _extended(A, most)[col])
+    depended = (size > 0) & (size >= extended(A, most)[col])
     count = torch.zeros_like(d, dtype=torch.int64).index_add_(0, row, depended.long())
-    return _Graph(strong, strong | depended, count)
+    return Graph(strong, strong | depended, count)
 
 
-def _chosen(A: Sharding, graph: _Graph) -> Tensor:
+def chosen(A: Sharding, graph: Graph) -> Tensor:
     """Mark kept points: those with more dependents than all open neighbours, until none is open."""
     pattern = A.pattern
     row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
@@ -151,16 +151,16 @@ def _chosen(A: Sharding, graph: _Graph) -> Tensor:
     while bool(A.rows.comm.reduce((state == _OPEN).any().long(), "max")):
         key = torch.where(state == _OPEN, rank, -1)
         near = torch.full_like(key, -1)
-        near.scatter_reduce_(0, for_row, _extended(A, key)[by], "amax")
+        near.scatter_reduce_(0, for_row, extended(A, key)[by], "amax")
         state = torch.where((state == _OPEN) & (key > near), _KEPT, state)
         found = torch.zeros_like(state)
-        kept = (_extended(A, state) == _KEPT).long()
+        kept = (extended(A, state) == _KEPT).long()
         found.scatter_reduce_(0, need_row, kept[needed], "amax")
         state = torch.where((state == _OPEN) & (found > 0), _OTHER, state)
     return state == _KEPT
 
 
-def _numbered(rows: Layout, kept: Tensor) -> tuple[Layout, Tensor]:
+def numbered(rows: Layout, kept: Tensor) -> tuple[Layout, Tensor]:
     """Lay out the kept points under the names they have; the place of each ``[n_held]``, -1 for others."""
     comm = rows.comm
     sizes = torch.zeros(comm.parts, dtype=torch.int64, device=kept.device)
@@ -182,7 +182,7 @@ def _interpolation(
     """
     pattern = A.pattern
     row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
-    target = _extended(A, place)
+    target = extended(A, place)
     direct = strong & ~kept[row] & (target[col] >= 0)
     beta = A.row_sums(torch.where(direct, values, 0.0))
     share = torch.where(beta != 0, 1 / torch.where(beta != 0, beta, 1.0), 0.0)
@@ -197,7 +197,7 @@ def _interpolation(
     borrowed = BorrowedRows(step, A.halo)
     # Two steps: through the others.
     through = strong & ~kept[row] & (target[col] < 0)
-    there = _extended(A, beta)[col]
+    there = extended(A, beta)[col]
     part = there / torch.where(through, there + values, 1.0)
     part = torch.where(through & torch.isfinite(part), part, 0.0)
     kept_back = torch.where(through, values * (1 - part), 0.0)

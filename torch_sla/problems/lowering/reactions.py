@@ -1,0 +1,107 @@
+"""What goes through facets: flux, and what supports bear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from torch_sla.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.outputs import Taken
+    from torch_sla.problems.specs import outputs as kinds
+
+__all__ = ["boundary_facets", "flux", "flux_facets", "held", "reaction"]
+
+
+def flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
+    """Return what flows out through facets ``[*batch(, components)]``."""
+    facets = flux_facets(taken.model, output, path)
+    return taken.model.natural_outflow(taken.scene, taken.u, facets) - held(taken, facets)
+
+
+def flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
+    """Return the facets of a flux, on all of which conditions give it."""
+    facets = boundary_facets(model, output.on, f"{path}.on")
+    tied = [side for s in model.selections if s.to is not None for side in (s.facets, s.to)]
+    if tied and bool(torch.isin(facets, torch.cat(tied)).any()):
+        raise SpecError(
+            f"{' '.join(output.on)!r} holds facets of a periodic condition, through which no condition gives the "
+            "flux; integrate it: -dot(kappa*grad(u), normal) on these facets",
+            path=f"{path}.on",
+        )
+    return facets
+
+
+def reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
+    """Return what supports bear ``[*batch(, components)]``."""
+    facets = boundary_facets(taken.model, output.on, f"{path}.on")
+    first = next(iter(taken.model.ranks))
+    fixed = [
+        s.facets for s in taken.model.selections if s.kind == "dirichlet" and s.unknown == first
+    ]
+    if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
+        raise SpecError(
+            f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
+            path=f"{path}.on",
+        )
+    return held(taken, facets)
+
+
+def boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
+    """Return named facets, all of which have an outer side."""
+    facets = model.select_facets(on, path)
+    if bool((model.mesh.facet_neighbours[facets] >= 0).any()):
+        raise SpecError(
+            f"{' '.join(on)!r} holds facets inside the body, which have no outer side", path=path
+        )
+    return facets
+
+
+def held(taken: Taken, facets: Tensor) -> Tensor:
+    """Inflow through the given facets that have a Dirichlet value ``[*batch(, components)]``.
+
+    The reaction of a node shared with other held facets is split by their areas, so that parts add up
+    to the whole without loss.
+    """
+    model = taken.model
+    name, dofs = next(iter(model.ranks)), model.dofs
+    reactions = model.numbering.part(taken.reactions, name).unflatten(-1, (-1, dofs.components))
+    return _joined(
+        [_held_component(taken, facets, reactions[..., c], c) for c in range(dofs.components)]
+    )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
+
+
+def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: int) -> Tensor:
+    """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
+    model, dofs = taken.model, taken.model.dofs
+    name = next(iter(model.ranks))
+    held = [
+        s.facets
+        for s in model.selections
+        if s.kind == "dirichlet" and s.unknown == name and s.component in (None, component)
+    ]
+    if not held:
+        return reactions.new_zeros(reactions.shape[:-1])
+    every = torch.cat(held).unique()
+    area = taken.scene.geometry.facets(every).dx.sum(-1)
+    local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
+    nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
+    spread = area[:, None].expand(-1, nodes.shape[1])
+    inside = torch.isin(every, facets)
+    zero = area.new_zeros(dofs.n_nodes)
+    whole = zero.index_add(0, nodes.flatten(), spread.flatten())
+    part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
+    chosen = nodes[inside].unique()
+    if taken.counted is not None:
+        chosen = chosen[taken.counted[chosen]]
+    share = part[chosen] / whole[chosen]
+    return (reactions.index_select(-1, chosen) * share).sum(-1)
