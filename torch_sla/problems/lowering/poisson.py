@@ -152,7 +152,9 @@ class Poisson(Model):
             scalar = kappa.tensor
             if kappa.rank == 2:
                 scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
-            time = weak.streamline_time(velocity, scalar, sites.basis.geometry.inverse)
+            time = weak.streamline_time(
+                velocity, scalar, sites.basis.geometry.inverse, self.mesh.reference.is_simplex
+            )
         if f is None:
             f = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
         return _Coefficients(kappa, velocity, reaction, f, time)
