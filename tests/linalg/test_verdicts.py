@@ -136,7 +136,6 @@ def test_what_rounding_keeps_from_the_tolerance_is_not_solved_again(
     assert len(solves) == 1
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("backend", ["pytorch", "eigen", "parts"])
 def test_what_did_not_converge_has_no_derivative(backend: str) -> None:
     A = case("general").sparse(torch.float64)
@@ -164,7 +163,8 @@ def test_members_that_converged_keep_their_derivatives() -> None:
     of_values, of_b = torch.autograd.grad(x[0].sum(), (values, b))
     assert of_values[0].tolist() == [-1.0, -0.25]
     assert of_b.tolist() == [[1.0, 0.5], [0.0, 0.0]]
-=======
+
+
 @pytest.mark.parametrize("n", [40, 200])
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_residual_that_the_method_formed_is_not_formed_again(
@@ -194,4 +194,3 @@ def test_a_residual_that_the_method_formed_is_not_formed_again(
     lazy = Residual(pattern, values, b.unsqueeze(1), "n")
     lazy(x.unsqueeze(1), sizes)
     assert torch.equal(lazy.r, check.r)
->>>>>>> main

@@ -68,12 +68,8 @@ class PartGeneral:
             lambda i: start(self.A.rows, 1, dtype, seed=i),
             k,
             lambda found: self._order(found, real),
-<<<<<<< HEAD
-            tol,
-=======
             lambda found: self._key(found, real),
-            self._tol or 100 * torch.finfo(dtype).eps,
->>>>>>> main
+            tol,
             self._maxiter or _RESTARTS,
             self._norm,
             self.space,
@@ -93,19 +89,7 @@ class PartGeneral:
 
     def _order(self, w: Tensor, real: bool) -> Tensor:
         """By the criterion; what is equal to rounding by real part, then the upper half plane first."""
-<<<<<<< HEAD
-        key = RANK[self._which](w)
-        if not real and self._which in ("LI", "SI"):
-            key = -w.imag if self._which == "LI" else w.imag
-        return in_order(w, key, slack=10.0)
-=======
-        key = self._key(w, real)
-        unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e5 or 1.0
-        order = torch.arange(len(w), device=w.device)
-        for part in (-w.imag, w.real, key):
-            order = order[torch.round(part[order] / unit).argsort(stable=True)]
-        return order
->>>>>>> main
+        return in_order(w, self._key(w, real), slack=10.0)
 
     def _key(self, w: Tensor, real: bool) -> Tensor:
         """Return what grows from the first one wanted to the last."""
