@@ -120,16 +120,16 @@ class Residual:
             self._measured(self._x)
         return cast("Tensor", self._r)
 
-    def __call__(self, x: Tensor, sizes: Tensor | None = None) -> tuple[float, float]:
+    def __call__(self, x: Tensor, seen: Tensor | None = None) -> tuple[float, float]:
         """Return (largest relative residual, largest backward error); waits for a device once.
 
-        With `sizes` ``[5, K]``, those that `_measured` returns, whoever made `x` has formed its true residual.
+        With `seen` ``[5, K]``, those that `_measured` returns, whoever made `x` has formed its true residual.
         """
-        if sizes is None or self.rectangular or self.componentwise:
-            sizes = self._measured(x)
+        if seen is None or self.rectangular or self.componentwise:
+            seen = self._measured(x)
         else:
             self._x, self._r = x, None
-        r_norm, r_max, x_max, b_max, b_norm = sizes
+        r_norm, r_max, x_max, b_max, b_norm = seen
         tiny = torch.finfo(r_norm.dtype).tiny
         slope, backward, x_norm = r_max, r_max, x_max
         if self.rectangular:
