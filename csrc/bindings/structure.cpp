@@ -74,6 +74,21 @@ void bind_structure(py::module_& m) {
             return double(torch_sla::largest_row_sum(r, v, n));
           },
           array_arg("crow"), array_arg("values"));
+      if constexpr (std::is_floating_point_v<Value>)
+        m.def(
+            "descends",
+            [](const Array<Index>& crow, const Array<Index>& ccol, const Array<Value>& values, int steps, double sure,
+               int threads) {
+              const std::int64_t n = crow.size() - 1;
+              expect_size(ccol, crow.data()[n], "ccol");
+              expect_size(values, ccol.size(), "values");
+              const Index *r = crow.data(), *c = ccol.data();
+              const Value* v = values.data();
+              py::gil_scoped_release release;
+              return torch_sla::descends(r, c, v, n, steps, sure, threads);
+            },
+            array_arg("crow"), array_arg("ccol"), array_arg("values"), py::arg("steps"), py::arg("sure"),
+            py::arg("threads"));
       m.def(
           "size_range",
           [](const Array<Value>& values, const Array<Index>& slots) {

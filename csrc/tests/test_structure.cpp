@@ -104,6 +104,13 @@ int main() {
   fit = lattice_fit(round.data(), round_col.data(), shape.data(), far.data(), turn.data(), 2);
   CHECK(fit.known && !fit.fits);
   CHECK(largest_row_sum(ptr.data(), chain.data(), 3) == 4.0);
+  for (int threads = 1; threads <= 3; ++threads) {
+    CHECK(!descends(ptr.data(), col.data(), chain.data(), 3, 6, 1e-5, threads));
+    const std::vector<double> wave{1, -1, -1, 1, -1, -1, 1};  // eigenvalues 1, 1 +- sqrt(2)
+    CHECK(descends(ptr.data(), col.data(), wave.data(), 3, 6, 1e-5, threads));
+    const std::vector<double> turned{1, 1, 1, 1, 1, 1, 1};  // the same, of another vector than ones
+    CHECK(!descends(ptr.data(), col.data(), turned.data(), 3, 0, 1e-5, threads));
+  }
   auto holed = chain;
   holed[0] = std::numeric_limits<double>::quiet_NaN();
   CHECK(std::isnan(largest_row_sum(ptr.data(), holed.data(), 3)));

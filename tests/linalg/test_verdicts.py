@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.grids import poisson
 from tests.helpers.lattices import checkerboard, split
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.rcond import mixed_probe, probe
+from torch_sla.linalg.residual import Residual
 
 D = torch.float64
 
@@ -131,3 +133,34 @@ def test_what_rounding_keeps_from_the_tolerance_is_not_solved_again(
     assert info.result is Result.ROUNDOFF
     assert info.backward_error <= 8 * torch.finfo(torch.float64).eps
     assert len(solves) == 1
+
+
+@pytest.mark.parametrize("n", [40, 200])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_residual_that_the_method_formed_is_not_formed_again(
+    monkeypatch: pytest.MonkeyPatch, n: int, warm: bool
+) -> None:
+    A = SparseTensor.from_scipy(poisson(n, n))
+    b = torch.linspace(-1, 2, n * n, dtype=D)
+    start = torch.linspace(0, 1, n * n, dtype=D) if warm else None
+    wanted = {"method": "cg", "preconditioner": "multigrid", "x0": start, "info": True}
+    formed = []
+    measured = Residual._measured
+
+    def counted(check: Residual, x: torch.Tensor) -> torch.Tensor:
+        formed.append(x)
+        return measured(check, x)
+
+    monkeypatch.setattr(Residual, "_measured", counted)
+    x, info = A.solve(b, **wanted)
+    assert not formed
+    pattern, values = A.flat_slots()
+    check = Residual(pattern, values, b.unsqueeze(1), "n")
+    relative, backward = check(x.unsqueeze(1))
+    assert info.residual == pytest.approx(relative, rel=1e-9)
+    assert info.backward_error == pytest.approx(backward, rel=1e-9)
+    # What was left over is formed where somebody asks for it.
+    sizes = torch.zeros(5, 1, dtype=D)
+    lazy = Residual(pattern, values, b.unsqueeze(1), "n")
+    lazy(x.unsqueeze(1), sizes)
+    assert torch.equal(lazy.r, check.r)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["read_parameters", "read_problem"]
+__all__ = ["read_parameters", "read_problem", "refuse_design"]
 
 # What a bare type may stand for.
 _BARE = ("optimizer",)
@@ -45,6 +45,20 @@ def read_problem(
         for where in _innermost(document.data):
             _set(document.data, f"{where}solver.device", device)
     return from_document(document, base=path.resolve().parent, trust=trust)
+
+
+def refuse_design(problem: Problem, path: Path) -> None:
+    """Refuse what is no problem to solve.
+
+    Raises
+    ------
+    SpecError
+        For a design problem, with the command that searches.
+    """
+    if problem.type == "design":
+        raise SpecError(
+            f"{path} declares a design problem; search with torch-sla optimize {path}", path="type"
+        )
 
 
 def _innermost(data: Any, where: str = "") -> Iterator[str]:

@@ -23,7 +23,7 @@ from torch_sla.cli.console import (
     results,
     working,
 )
-from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design
 from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run time)
     Device,
     File,
@@ -34,7 +34,6 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Verbose,
 )
 from torch_sla.cli.together import solve_together, started_together, where_kept
-from torch_sla.errors import SpecError
 
 __all__ = ["solve"]
 
@@ -81,11 +80,7 @@ def solve(
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
         problem = read_problem(file, settings, device, trust=trust)
-        if problem.type == "design":
-            raise SpecError(
-                f"{file} declares a design problem; search with torch-sla optimize {file}",
-                path="type",
-            )
+        refuse_design(problem, file)
         given = read_parameters(parameters)
         work.advance()
         text = problem.explain(given)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, working
-from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design
 from torch_sla.errors import ArgumentError, SpecError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def solve_together(
         with working(names, quiet=as_json or not ranks.first) as work:
             work.advance()
             problem = read_problem(file, settings, trust=trust)
+            refuse_design(problem, file)
             given = read_parameters(parameters)
             work.advance()
             shared = distribute(problem, device=ranks.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -75,7 +75,8 @@ class Residual:
         self._A_norm = torch.linalg.vector_norm(values) if self.rectangular else self._A_max
         self._scale = None if scale is None else scale.unsqueeze(1)
         self.componentwise = scale is not None and not self.rectangular
-        self.b, self.r = b, b
+        self.b = self._x = b
+        self._r: Tensor | None = b
         # What was measured last, per column, on the host.
         self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
         self.A_norm = float("nan")
@@ -112,9 +113,23 @@ class Residual:
     def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
         return kernels.spmm(matrix[0].crow, matrix[0].ccol, matrix[1], x)
 
-    def __call__(self, x: Tensor) -> tuple[float, float]:
-        """Return (largest relative residual, largest backward error); waits for a device once."""
-        r_norm, r_max, x_max, b_max, b_norm = self._measured(x)
+    @property
+    def r(self) -> Tensor:
+        """What was left over, ``[M, K]``."""
+        if self._r is None:
+            self._measured(self._x)
+        return cast("Tensor", self._r)
+
+    def __call__(self, x: Tensor, seen: Tensor | None = None) -> tuple[float, float]:
+        """Return (largest relative residual, largest backward error); waits for a device once.
+
+        With `seen` ``[5, K]``, those that `_measured` returns, whoever made `x` has formed its true residual.
+        """
+        if seen is None or self.rectangular or self.componentwise:
+            seen = self._measured(x)
+        else:
+            self._x, self._r = x, None
+        r_norm, r_max, x_max, b_max, b_norm = seen
         tiny = torch.finfo(r_norm.dtype).tiny
         slope, backward, x_norm = r_max, r_max, x_max
         if self.rectangular:
@@ -139,17 +154,17 @@ class Residual:
         relative = self.r_norm / self.b_norm.clamp(min=tiny)
         return float(relative.max()), float(backward.max())
 
-    def _measured(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Set ``r``; return ‖r‖₂, the largest entries of r, x and b, and ‖b‖₂, of each column."""
+    def _measured(self, x: Tensor) -> Tensor:
+        """Set ``r``; return ``[5, K]``: ‖r‖₂, the largest entries of r, x and b, and ‖b‖₂, of each column."""
         p, system = self._pattern, (x.unsqueeze(0), self.b.unsqueeze(0))
         found = lanes.residual(p.crow, p.ccol, self._values, *system, transposed=self._turned)
         if found is not None:
-            self.r = found[0][0]
-            return found[1][:, 0].unbind()
+            self._r = found[0][0]
+            return found[1][:, 0]
         product = self._product(self._here, x)
-        self.r = torch.sub(self.b, product, out=product)
-        r_norm = torch.linalg.vector_norm(self.r, dim=0)
-        return r_norm, largest_entries(self.r), largest_entries(x), *self._b_sizes
+        self._r = r = torch.sub(self.b, product, out=product)
+        r_norm = torch.linalg.vector_norm(r, dim=0)
+        return torch.stack([r_norm, largest_entries(r), largest_entries(x), *self._b_sizes])
 
     @cached_property
     def _b_sizes(self) -> tuple[Tensor, Tensor]:
@@ -186,7 +201,7 @@ class Residual:
 
         Iterates come down to a backward error of about half an ulp, and not below.
         """
-        target, eps = self.target(options), torch.finfo(self.r.dtype).eps
+        target, eps = self.target(options), torch.finfo(self.b.dtype).eps
         if self.rectangular or self.componentwise or not 0 < backward <= REFINE * eps:
             return False
         return bool(self.r_norm.max() * 0.5 * eps / backward > 2 * target > 0)
@@ -212,7 +227,7 @@ def judge(
     """Turn what was measured into a result code; what the method said only names a failure."""
     if error[0] != error[0]:
         return said if not said.ok else Result.NONFINITE
-    eps = torch.finfo(check.r.dtype).eps
+    eps = torch.finfo(check.b.dtype).eps
     floor = error[1] <= (ACCEPT if direct else REFINE) * eps
     if check.met(options) and (floor or not check.perturbed):
         return Result.CONVERGED

@@ -460,7 +460,7 @@ class SolverState(Kept, Whole):
             matrix=values,
             estimate_rcond=estimate,
         )
-        error = check(x)
+        error = check(x, done.sizes if clean is None else None)
         for _ in range(_RESUMES):
             met = check.met(options) or check.rounded(error[1], options)
             if info.result is not Result.CONVERGED or met:

@@ -256,7 +256,7 @@ class Common {
   static py::list listed(const std::vector<mg::SolveReport>& reports) {
     py::list result;
     for (const auto& r : reports)
-      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history));
+      result.append(py::make_tuple(name_of(r.status), r.iterations, r.residual, r.history, r.sizes));
     return result;
   }
 

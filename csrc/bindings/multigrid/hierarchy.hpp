@@ -84,7 +84,8 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
   template <class T>
   bool renew(const T* values, bool check, int threads) {
     mg::load_values(h_, source_, values, threads);
-    return mg::refresh(h_, threads, check);
+    mg::refresh(h_, threads, check);
+    return true;
   }
 
   const mg::Offsets* offsets() const { return nullptr; }

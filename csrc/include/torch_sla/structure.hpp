@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "parallel.hpp"
+#include "prefetch.hpp"
 
 namespace torch_sla {
 
@@ -65,8 +66,8 @@ bool all_reached(const I* crow, const I* ccol, const T* val, std::int64_t n, std
   return count == n;
 }
 
-// Finds the entry of row j in column i. Neighbouring rows mostly keep theirs at the same place, so the k-th
-// entry of a row first looks where the mirror image of the last row's k-th entry was.
+// Finds the entry of row j in column i. Neighbouring rows mostly keep theirs at nearly the same place, so the k-th
+// entry of a row first looks around where the mirror image of the last row's k-th entry was.
 template <class I>
 class MirrorFinder {
  public:
@@ -75,15 +76,25 @@ class MirrorFinder {
   I find(I i, I j, std::int64_t k) {
     const I from = crow_[j], to = crow_[j + 1];
     I& guess = guess_[k % kKept];
-    if (from + guess < to && ccol_[from + guess] == i) return from + guess;
-    const I* at = std::lower_bound(ccol_ + from, ccol_ + to, i);
-    if (at == ccol_ + to || *at != i) return I(-1);
-    guess = static_cast<I>(at - ccol_ - from);
-    return static_cast<I>(at - ccol_);
+    I at = from + guess;
+    if (at < to) {
+      // Unknowns of one node have neighbouring columns: a step or two leads to the right one.
+      for (int step = 0; step < kSteps && ccol_[at] < i && at + 1 < to; ++step) ++at;
+      for (int step = 0; step < kSteps && ccol_[at] > i && at > from; ++step) --at;
+      if (ccol_[at] == i) {
+        guess = at - from;
+        return at;
+      }
+    }
+    at = static_cast<I>(std::lower_bound(ccol_ + from, ccol_ + to, i) - ccol_);
+    if (at == to || ccol_[at] != i) return I(-1);
+    guess = at - from;
+    return at;
   }
 
  private:
-  static constexpr std::int64_t kKept = 32;
+  static constexpr std::int64_t kKept = 128;
+  static constexpr int kSteps = 3;
   const I* crow_;
   const I* ccol_;
   std::array<I, kKept> guess_{};
@@ -156,6 +167,8 @@ class LikeRows {
     bool good = true;
     for (I k = above; k < count; ++k) {
       const I j = i + step_[k], at = crow_[j] + place_[k];
+      prefetch(ccol_ + at);
+      prefetch(val_ + at);
       good = good && at < crow_[j + 1] && ccol_[at] == i && val_[at] == val[k];
       others += std::abs(val[k]);
       after += std::abs(val[k]);
@@ -203,7 +216,7 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
     Real left = 1;
     for (std::int64_t i = begin; i < end && f.mirrored; ++i) {
       T own = T(0);
-      Real sum = 0;
+      Real sum = 0, here = -1;
       bool before = false, after = false;
       bool alike = false;
       if constexpr (kReal) {
@@ -246,9 +259,17 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
         const T b = val[t];
         const bool same = a == b, turned = a == detail::conjugate(b);
         if (same && turned) continue;
-        const Real tolerance = 8 * eps * std::max({Real(std::abs(a)), Real(std::abs(b)), diagonal(i), diagonal(j)});
-        if (!same && !(std::abs(a - b) <= tolerance)) f.symmetric = false;
-        if (!turned && !(std::abs(a - detail::conjugate(b)) <= tolerance)) f.hermitian = false;
+        const Real apart = std::abs(a - b), aside = std::abs(a - detail::conjugate(b));
+        // The diagonal entries are looked for where the two do not settle it; that of the row once.
+        Real largest = std::max(std::abs(a), std::abs(b));
+        const auto settled = [&] { return apart <= 8 * eps * largest && aside <= 8 * eps * largest; };
+        if (!settled()) {
+          if (here < 0) here = diagonal(i);
+          largest = std::max(largest, here);
+        }
+        if (!settled()) largest = std::max(largest, diagonal(j));
+        if (!same && !(apart <= 8 * eps * largest)) f.symmetric = false;
+        if (!turned && !(aside <= 8 * eps * largest)) f.hermitian = false;
       }
       if constexpr (kReal)
         if (!alike && f.mirrored) like.learn(static_cast<I>(i));
@@ -377,6 +398,50 @@ LatticeFit lattice_fit(const I* crow, const I* ccol, const std::int64_t* shape, 
         }
       }
   return out;
+}
+
+// Whether a vector of ones, smoothed by `steps` damped Jacobi steps, proves that a symmetric matrix is not positive
+// definite: x . A x < -sure x . D x for one of the vectors on the way. Each step is one pass over the matrix, in which
+// the vector of the last one is read as what it is over its largest entry.
+template <class T, class I>
+bool descends(const I* crow, const I* ccol, const T* val, std::int64_t n, int steps, double sure, int threads = 1) {
+  struct Part {
+    double curvature = 0.0, size = 0.0;
+    T largest = 0;
+  };
+  std::vector<T> x(n, T(1)), y(n);
+  T scale = 1;
+  for (int step = 0; step <= steps; ++step) {
+    std::vector<Part> parts(worker_count(n, threads));
+    parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+      Part p;
+      for (std::int64_t i = begin; i < end; ++i) {
+        T image = 0, d = 0;
+        for (I s = crow[i]; s < crow[i + 1]; ++s) {
+          prefetch(val + s);
+          image += val[s] * x[ccol[s]];
+          d = ccol[s] == static_cast<I>(i) ? val[s] : d;
+        }
+        image *= scale;
+        const T own = x[i] * scale;
+        p.curvature += double(own) * double(image);
+        p.size += double(own) * double(own) * double(d);
+        y[i] = own - image / (2 * d);
+        p.largest = std::max(p.largest, std::abs(y[i]));
+      }
+      parts[worker] = p;
+    });
+    Part all;
+    for (const auto& p : parts) {
+      all.curvature += p.curvature;
+      all.size += p.size;
+      all.largest = std::max(all.largest, p.largest);
+    }
+    if (all.curvature < -sure * all.size) return true;
+    x.swap(y);
+    scale = 1 / all.largest;
+  }
+  return false;
 }
 
 // Largest sum of absolute values along a row.

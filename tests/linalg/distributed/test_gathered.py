@@ -50,6 +50,23 @@ def test_beyond_the_limit_and_on_request(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (info.preconditioner, info.iterations) == ("gathered", 1)
 
 
+def test_one_unknown_of_a_nullspace_is_held() -> None:
+    """Of what a matrix does not see a factor sees one unknown: exact for right-hand sides without a share of it."""
+    A = programs.lattice((9, 8), (1.0, 0.3))
+    sums = torch.zeros(72, dtype=A.dtype).index_add_(0, A.row_indices, A.values)
+    on = A.row_indices == A.col_indices
+    values = A.values.index_put((on.nonzero()[:, 0],), -sums[A.row_indices[on]], accumulate=True)
+    D = SparseTensor(values, A.row_indices, A.col_indices, (72, 72)).partition(3)
+    b = programs.rhs(72, A.dtype)
+    b = b - b.mean()
+    held = Gathered(nullspace=torch.ones(72, dtype=A.dtype))
+    made = D.preconditioner(held)
+    x = made.apply(b[D.layout.names].unsqueeze(1))
+    torch.testing.assert_close((D @ x[D.layout.names.argsort()])[:, 0], b, rtol=1e-9, atol=1e-9)
+    again = made.renewed(2 * D.sharding.pattern.coalesce(D.values))
+    torch.testing.assert_close(again.apply(b[D.layout.names].unsqueeze(1)), x / 2)
+
+
 def room(cells: int, k: float) -> SparseTensor:
     """Waves of bilinear squares in a room whose walls absorb them."""
     h, n = 1.0 / cells, cells + 1

@@ -98,7 +98,7 @@ def lid(n: int) -> sla.StokesProblem:
             sla.Dirichlet(["left", "right", "bottom"], 0.0),
             sla.Dirichlet("top", ["x*(1 - x)", 0.0]),
         ],
-        solver=sla.Solver(rtol=1e-8),
+        solver=sla.Solver(rtol=1e-8, preconditioner="schur"),
     )
 
 

@@ -276,3 +276,28 @@ def test_a_group_that_k_cuts_has_no_gradient(cells: int, which: str) -> None:
     with pytest.raises(GradientError, match="ask for the whole group"):
         w[cut].backward()
     D.eigsh(3, which)[0].sum().backward()
+
+
+def swirling(pairs: int) -> SparseTensor:
+    """Real eigenvalues between 1 and 5, and some complex pairs."""
+    n = 200
+    d, i = torch.linspace(1, 5, n, dtype=torch.float64), torch.arange(n)
+    at = 3 + 7 * torch.arange(pairs)
+    below = -20.0 - 5 * torch.arange(pairs, dtype=torch.float64)
+    v = torch.cat([d, torch.full((n - 1,), 0.01, dtype=torch.float64), below])
+    return SparseTensor(v, torch.cat([i, i[:-1], at + 1]), torch.cat([i, i[1:], at]), (n, n))
+
+
+def test_the_few_that_are_not_real() -> None:
+    A = swirling(2)
+    w, _ = A.partition(3).eigs(4, "LI")
+    exact = torch.linalg.eigvals(A.to_dense())
+    exact = exact[exact.imag.abs().argsort(descending=True)[:4]]
+    torch.testing.assert_close(w.imag.abs(), exact.imag.abs(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(w.real.sort().values, exact.real.sort().values, rtol=1e-9, atol=0)
+    # Of the real ones no six are better than others: those in the middle of a spectrum are not found by products.
+    with pytest.raises(
+        SolveError, match=r"found 4 of 10 pairs; where many .* equally good"
+    ) as told:
+        A.partition(3).eigs(10, "LI", maxiter=40)
+    assert 0 < told.value.residual < 1

@@ -36,6 +36,24 @@ def random_matrix(seed: int) -> tuple[Pattern, torch.Tensor]:
     return pattern.slots, pattern.coalesce(values).resolve_conj()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_descent_proves_what_products_prove(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    cases, proofs = [], []
+    for seed in range(60):
+        g = torch.Generator().manual_seed(seed)
+        n = int(torch.randint(2, 40, (1,), generator=g))
+        pattern, values = split(laplacian(n, n))
+        values = values.to(dtype)
+        values[pattern.diagonal_slots.long()] -= 0.2 * seed / 60  # waves, of more and more length
+        cases.append((pattern, values))
+        proofs.append(structure._descends(pattern, values))
+    monkeypatch.setattr(structure, "descends", lambda *_: None)
+    assert proofs == [structure._descends(*case) for case in cases]
+    assert 5 < sum(proofs) < 55
+
+
 def test_one_pass_finds_what_the_transpose_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [random_matrix(seed) for seed in range(240)]
     found = [structure.detect(*case) for case in cases]

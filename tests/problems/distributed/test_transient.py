@@ -13,6 +13,8 @@ import torch_sla as sla
 from tests.helpers.shared.values import TIGHT
 from torch_sla import distribute
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
+from torch_sla.problems.distributed import solvers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,9 +208,19 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         assert float((found[name] - value).abs().max()) <= 1e-10 * scale, name
 
 
+# Flows that MINRES solves by fields, as large ones are; the factors of others are on one process.
+BY_FIELDS = ("lid",)
+
+
+def as_if_large(case: str, patch: pytest.MonkeyPatch) -> None:
+    if case in BY_FIELDS:
+        patch.setattr(solvers, "_TOGETHER", 0)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_parts_in_one_process(case: str) -> None:
+def test_parts_in_one_process(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem, values = CASES[case]()
+    as_if_large(case, monkeypatch)
     # More parts than cells in one of them: some have nothing.
     parts = {"newmark": 25, "ring": 27}.get(case, 3)
     same(marched(distribute(problem, parts), values), alone(case))
@@ -216,7 +228,9 @@ def test_parts_in_one_process(case: str) -> None:
 
 def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
     problem, values = CASES[case]()
-    return marched(distribute(problem, group=group), values)
+    with pytest.MonkeyPatch.context() as patch:
+        as_if_large(case, patch)
+        return marched(distribute(problem, group=group), values)
 
 
 @pytest.mark.distributed
@@ -235,6 +249,51 @@ def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
 def test_processes(ranks: Ranks, case: str, size: int) -> None:
     for found in ranks.run(size, on_ranks, case):
         same(found, alone(case))
+
+
+def started(preconditioner: str, density: str) -> Any:
+    """A channel whose flow starts from rest."""
+    of = sla.StokesProblem(
+        mesh=sla.RectangleMesh(cells=(4, 3)),
+        density=density,
+        body_force=("y", "x*t"),
+        boundary=[
+            sla.Dirichlet(["bottom", "top"], 0.0),
+            sla.Dirichlet("left", ["y*(1 - y)*(1 + t)", 0.0]),
+        ],
+        outputs=[sla.Integral("square", "dot(u, u)")],
+        solver=sla.Solver(rtol=1e-9, preconditioner=preconditioner),
+    )
+    rough = sla.Adaptive(rtol=5e-3)
+    return sla.TransientProblem(of=of, end=0.5, steps=2, scheme="backward_euler", adaptive=rough)
+
+
+def test_a_small_flow_sends_few_messages() -> None:
+    """Factors on one process: no iterations, a vector there and back for each solve."""
+    counted = {}
+    for kind in ("auto", "schur"):
+        shared = distribute(started(kind, "1 + x"), 3)
+        solution = shared.solve()
+        counted[solution.info.preconditioner] = shared.comm.traffic.messages
+        assert len(solution.step_times) > 8
+    assert 10 * counted["gathered"] < counted["schur"]
+
+
+def test_a_fluid_without_mass_in_some_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes without inertia, and one multigrid for the complement of inertia whatever the steps."""
+    built = []
+    build = PartMultigrid.build_parts
+
+    def counting(self: PartMultigrid, *arguments: Any) -> Any:
+        built.append(self)
+        return build(self, *arguments)
+
+    monkeypatch.setattr(PartMultigrid, "build_parts", counting)
+    wanted = started("auto", "where(x < 0.5, 0.0, 1.0)").solve()
+    found = distribute(started("schur", "where(x < 0.5, 0.0, 1.0)"), 3).solve()
+    assert found.info.preconditioner == "schur"
+    assert len(built) < len(wanted.step_times) / 2
+    torch.testing.assert_close(found["square"], wanted["square"], rtol=1e-7, atol=0)
 
 
 def massless(group: Any) -> str:

@@ -71,7 +71,8 @@ def _regular(like: Tensor) -> Tensor:
     """Return the map of the reference simplex to the regular one of unit edges ``[dim, dim]``."""
     dim = like.shape[-1]
     edges = 0.5 * (torch.eye(dim, dtype=like.dtype, device=like.device) + 1.0)
-    return torch.linalg.cholesky(edges).T
+    regular: Tensor = torch.linalg.cholesky(edges).T
+    return regular
 
 
 convection = BilinearForm(_convection)

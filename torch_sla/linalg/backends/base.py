@@ -205,12 +205,16 @@ class Numeric:
 
 @dataclass(eq=False)
 class Solution:
-    """What a backend's `solve` returns; the caller checks the true residual."""
+    """What a backend's `solve` returns; the caller checks the true residual, unless its `sizes` are there.
+
+    See `methods.outcome.Outcome`.
+    """
 
     x: Tensor
     iterations: int = 0
     history: list[float] = field(default_factory=list)
     result: Result = Result.CONVERGED
+    sizes: Tensor | None = None
 
 
 class Backend(ABC):

@@ -108,7 +108,7 @@ class PyTorch(Backend):
             turned.x = turned.x.conj().resolve_conj()
             return turned
         done = self._iterate(numeric, values, b, mode == "h", options, x0)
-        return Solution(done.x, done.iterations, done.history, done.result)
+        return Solution(done.x, done.iterations, done.history, done.result, done.sizes)
 
     def iterate_batch(
         self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions

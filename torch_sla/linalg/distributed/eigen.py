@@ -175,7 +175,7 @@ class PartPencil:
         r = self._r
         X = start(self.A.rows, block, values.dtype)
         tol = r.tol or (1e-10 if values.dtype in (torch.float64, torch.complex128) else 1e-4)
-        options = LOBPCGOptions(tol, r.maxiter or 1000, self._known.norm)
+        options = LOBPCGOptions(tol, r.maxiter or 1000, self._known.norm, self._mass_norm(mass))
         mass_op = None if mass is None else M
 
         def end(operator: Operator, *, largest: bool, precondition: Any = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,14 +59,15 @@ class PartGeneral:
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find, sort, check and normalise the pairs; a mass is not known here."""
         del mass
-        A, k, n = self._operator(values), self._k, self.A.rows.n
+        A, k = self._operator(values), self._k
         real = not values.is_complex()
         dtype = values.dtype.to_complex()
         w, V = _arnoldi(
             A,
             lambda i: start(self.A.rows, 1, dtype, seed=i),
-            min(k + 1, n),
+            k,
             lambda found: self._order(found, real),
+            lambda found: self._key(found, real),
             self._tol or 100 * torch.finfo(dtype).eps,
             self._maxiter or _RESTARTS,
             self._norm,
@@ -86,14 +88,18 @@ class PartGeneral:
 
     def _order(self, w: Tensor, real: bool) -> Tensor:
         """By the criterion; what is equal to rounding by real part, then the upper half plane first."""
-        key = RANK[self._which](w)
-        if not real and self._which in ("LI", "SI"):
-            key = -w.imag if self._which == "LI" else w.imag
+        key = self._key(w, real)
         unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e5 or 1.0
         order = torch.arange(len(w), device=w.device)
         for part in (-w.imag, w.real, key):
             order = order[torch.round(part[order] / unit).argsort(stable=True)]
         return order
+
+    def _key(self, w: Tensor, real: bool) -> Tensor:
+        """Return what grows from the first one wanted to the last."""
+        if not real and self._which in ("LI", "SI"):
+            return -w.imag if self._which == "LI" else w.imag
+        return RANK[self._which](w)
 
     @outside_transforms
     def left(
@@ -151,6 +157,7 @@ def _arnoldi(
     fresh: Callable[[int], Tensor],
     k: int,
     order: Callable[[Tensor], Tensor],
+    key: Callable[[Tensor], Tensor],
     tol: float,
     restarts: int,
     norm: float,
@@ -158,19 +165,22 @@ def _arnoldi(
 ) -> tuple[Tensor, Tensor]:
     """Return at least `k` Ritz values that `order` puts first, and their vectors ``[n_held, *]``.
 
+    One pair more is sought, which shows whether `k` cuts a group of equal ones, but where none of the others can reach
+    those wanted: their `key`, what `order` sorts by, is off by more than their residuals.
+
     A Krylov space has one vector of each eigenspace, whatever its dimension. So what has converged is kept, and
     the space grows again from a vector orthogonal to it, until that brings nothing that belongs before it: this
     finds the other vectors of multiple eigenvalues. ``fresh(i)`` are vectors to start from.
     """
     v = fresh(0)
     n, starts = space.size(v), 1
-    m = min(max(3 * k + 10, 30), n)
+    m = min(max(3 * k + 13, 30), n)
     V = v.new_empty(m + 1, *v.shape)
     V[0] = v / space.norm(v)
     H = torch.zeros(m + 1, m, dtype=v.dtype, device=v.device)
     negligible = 10 * torch.finfo(v.dtype).eps * max(norm, 1e-300)
-    settled: Tensor | None = None
-    j = 0
+    settled = v.new_zeros(0)
+    more, reached, j = min(k + 1, n), inf, 0
     for _ in range(restarts):
         while j < m:
             x, h = _orthogonal(A(V[j]), V[: j + 1], space)
@@ -185,15 +195,20 @@ def _arnoldi(
         w, Y = torch.linalg.eig(H[:j, :j])
         first = order(w)
         error = H[j, j - 1].abs() * Y[j - 1].abs() / max(norm, 1e-300)
-        wanted = w[first[:k]]
-        converged = bool((error[first[:k]] <= tol).all())
-        known = settled is not None and bool(((wanted - settled).abs() <= 1e3 * tol * norm).all())
-        if j == n or (converged and known and float(error[first[k]]) <= _SEEN):
-            kept = first[: k + 2]
+        reached, least = float(error[first[:k]].max()), key(w)
+        others = first[k:]
+        apart = bool((least[others] - error[others] * norm > least[first[k - 1]]).all())
+        need = k if apart else more
+        wanted = w[first[:need]]
+        converged = bool((error[first[:need]] <= tol).all())
+        moved = (wanted - settled[:need]).abs() if len(settled) >= need else None
+        known = moved is not None and bool((moved <= 1e3 * tol * norm).all())
+        if j == n or (converged and known and (apart or float(error[first[need]]) <= _SEEN)):
+            kept = first[: k + 3]
             return w[kept], torch.einsum("jnk,jp->np", V[:j], Y[:, kept])
         again = converged and not known
         # Keep the wanted Ritz vectors and some more: an orthonormal basis of their span.
-        keep = first[: k if again else min(k + max(k // 2, 4), j - 1)]
+        keep = first[: need if again else min(more + max(more // 2, 4), j - 1)]
         Q, _ = torch.linalg.qr(Y[:, keep])
         p = Q.shape[1]
         small, last = Q.mH @ H[:j, :j] @ Q, H[j, j - 1] * Q[j - 1]
@@ -206,7 +221,14 @@ def _arnoldi(
         H.zero_()
         H[:p, :p], H[p, :p] = small, last
         j = p
-    raise SolveError(Result.MAXITER, "restarted Arnoldi", iterations=restarts)
+    found = int((error[first[:k]] <= tol).sum())
+    raise SolveError(
+        Result.MAXITER,
+        f"restarted Arnoldi found {found} of {k} pairs; where many eigenvalues are equally good (real ones by 'LI' or "
+        "'SI'), ask for fewer, or for those at an end of the spectrum ('LM', 'LR', 'SR')",
+        iterations=restarts,
+        residual=reached,
+    )
 
 
 def _orthogonal(x: Tensor, V: Tensor, space: VectorSpace) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from torch_sla.linalg.distributed.entries import Entries, cut, put_together, who
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.kernels.sparse import fingerprint
+from torch_sla.linalg.sparse.sizes import HoldsValues
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["DSparseTensor"]
 
 
-class DSparseTensor:
+class DSparseTensor(HoldsValues):
     """A square sparse matrix in parts, all in this process or one on each process.
 
     This constructor keeps all parts here, for study and tests: vectors are whole tensors ``[n]``, and `traffic`
@@ -270,31 +271,6 @@ class DSparseTensor:
         """Number of parts, on all processes."""
         return self.comm.parts
 
-    @property
-    def values(self) -> Tensor:
-        """Entries as they were given to this process ``[nnz]``."""
-        return self._values
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether the values here do."""
-        return self._values.requires_grad
-
-    @property
-    def grad(self) -> Tensor | None:
-        """Gradient that reached the values here, when they are a leaf."""
-        return self._values.grad
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the values."""
-        return self._values.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Of the values."""
-        return self._values.device
-
     @cached_property
     def nnz(self) -> int:
         """Distinct positions, on all processes."""
@@ -352,11 +328,6 @@ class DSparseTensor:
     def detach(self) -> DSparseTensor:
         """Return the same matrix without history."""
         return self.with_values(self._values.detach())
-
-    def requires_grad_(self, requires_grad: bool = True) -> DSparseTensor:
-        """Ask for gradients of the values here, in place."""
-        self._values.requires_grad_(requires_grad)
-        return self
 
     def __len__(self) -> int:
         return self.num_partitions

@@ -39,12 +39,16 @@ class ColumnReport:
         ``‖b - A x‖``, recomputed at the end.
     history
         Residual norms of the recurrence, the first before any step.
+    sizes
+        Largest entries of ``b - A x``, of x and of b, and the norm of b, where the pass that recomputed the
+        residual looked at them.
     """
 
     result: Result
     iterations: int
     residual: float
     history: list[float]
+    sizes: tuple[float, float, float, float] | None
 
 
 def int32(index: Tensor, name: str) -> Tensor:
@@ -71,7 +75,7 @@ def _real(x: Tensor, name: str) -> Tensor:
 
 
 def _listed(reports: Any) -> list[ColumnReport]:
-    return [ColumnReport(Result[name], its, res, hist) for name, its, res, hist in reports]
+    return [ColumnReport(Result[name], *rest) for name, *rest in reports]
 
 
 class CompiledCycle:
@@ -121,7 +125,7 @@ class CompiledCycle:
         """Make one for other slot values ``[nnz]`` on the patterns of this one.
 
         With `check` it equals a new set-up to the last bit: levels that the values would make otherwise
-        are built anew. None where that takes the near-nullspace, which is not kept.
+        are built anew, with what was found about them. None where the values are not those of a lattice.
         """
         made = self._guarded(self._native.renewed, self._values(values), check, self._threads)
         return None if made is None else self._around(made)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torch_sla.linalg.kernels import triton as kernels_in_triton
-from torch_sla.linalg.kernels.sparse import expand_rows, spmm
+from torch_sla.linalg.kernels.sparse import expand_rows, segment_sum, spmm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Rows", "add_product", "product", "relax", "residual", "row_max"]
+__all__ = ["Rows", "add_product", "product", "relax", "residual", "row_max", "row_sums"]
 
 _RUN = 1 << 21  # entries that are worked on at a time
 
@@ -184,6 +184,27 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, least: float) ->
         row = expand_rows(here - here[0]).long()
         out[first:last].scatter_reduce_(0, row, taken, "amax", include_self=True)
     return out
+
+
+def row_sums(crow: Tensor, x: Tensor, longest: int | None = None) -> Tensor:
+    """Sum entries ``[nnz, *]`` by row, in their order: ``[n_rows, *]``.
+
+    Parameters
+    ----------
+    crow, x
+        Row pointers ``[n_rows + 1]``, and what is summed.
+    longest
+        Entries of the longest row, where it is known: saves CUDA a second launch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row_sums(torch.tensor([0, 2, 2, 3]), torch.tensor([1.0, 2.0, 5.0])).tolist()
+    [3.0, 0.0, 5.0]
+    """
+    order = torch.arange(x.shape[0], dtype=crow.dtype, device=crow.device)
+    total = segment_sum(x.reshape(1, x.shape[0], -1), crow, order, longest=longest)
+    return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 
 def _fused(A: Rows, x: Tensor, finish: dict[str, Any]) -> Tensor:

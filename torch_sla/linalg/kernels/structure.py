@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MatrixFlags",
     "breadth_first",
+    "descends",
     "is_csr",
     "largest_row_sum",
     "lattice_fit",
@@ -84,6 +85,39 @@ def matrix_flags(crow: Tensor, ccol: Tensor, values: Tensor) -> MatrixFlags | No
     crow, ccol = indices(crow, ccol)
     threads = resolve_threads(None, ccol.numel())
     return MatrixFlags(*_compiled.flags(crow.numpy(), ccol.numpy(), plain(values).numpy(), threads))
+
+
+def descends(crow: Tensor, ccol: Tensor, values: Tensor, steps: int, sure: float) -> bool | None:
+    """Whether a vector of ones, smoothed a few times, proves that a symmetric matrix is not positive definite.
+
+    Parameters
+    ----------
+    crow, ccol, values
+        ``[n + 1]``, ``[nnz]`` and ``[nnz]``, with a positive diagonal.
+    steps
+        Damped Jacobi steps: they shrink what is rough and let grow what belongs to negative eigenvalues.
+    sure
+        The share of ``xᵀ D x`` by which ``xᵀ A x`` must be negative for one of the vectors.
+
+    Returns
+    -------
+    bool or None
+        None where there is no kernel: without the extension, for complex numbers, and for tensors elsewhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crow, ccol = torch.tensor([0, 2, 4]), torch.tensor([0, 1, 0, 1])
+    >>> found = descends(crow, ccol, torch.tensor([1.0, -2.0, -2.0, 1.0]), 6, 1e-5)
+    >>> found is None or found
+    True
+    """
+    if _compiled is None or not values.is_cpu or values.dtype not in (torch.float32, torch.float64):
+        return None
+    crow, ccol = indices(crow, ccol)
+    threads = resolve_threads(None, ccol.numel())
+    arrays = (crow.numpy(), ccol.numpy(), plain(values).numpy())
+    return bool(_compiled.descends(*arrays, steps, sure, threads))
 
 
 def breadth_first(

@@ -51,9 +51,14 @@ class KrylovOptions:
 
 @dataclass
 class Outcome:
-    """Solution ``[n, K]``, iterations, largest relative residual after each, and how it ended."""
+    """Solution ``[n, K]``, iterations, largest relative residual after each, and how it ended.
+
+    A method that forms ``b - A x`` at the end may hand on what it saw, ``[5, K]``: the 2-norm and the largest
+    entry of the residual, the largest entries of x and b, and the 2-norm of b.
+    """
 
     x: Tensor
     iterations: int = 0
     history: list[float] = field(default_factory=list)
     result: Result = Result.CONVERGED
+    sizes: Tensor | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.kernels.sparse import fingerprint, spmm
-from torch_sla.linalg.kernels.structure import matrix_flags
+from torch_sla.linalg.kernels.structure import descends, matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ def _descends(pattern: Pattern, values: Tensor) -> bool:
     """
     if values.is_complex() or not values.numel():
         return False
+    found = descends(pattern.crow, pattern.ccol, values, _SMOOTHINGS, _SURE)
+    if found is not None:
+        return found
     d = values[pattern.diagonal_slots.long()].unsqueeze(1)
     x = torch.ones_like(d)
     for _ in range(_SMOOTHINGS + 1):

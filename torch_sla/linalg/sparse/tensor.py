@@ -1,8 +1,8 @@
 """`SparseTensor`: a pattern, values on it, and a table of methods.
 
-The class holds what it is made of. What it can do is written as functions in the files beside it
-(`algebra`, `convert`, `reductions` ...), whose first argument is the tensor; `verbs` holds those
-whose work is done by the rooms above. The table at the end of the class makes them methods.
+The class holds what it is made of and what is known of it; its shapes and sizes are in `sizes`. What it can do is
+written as functions in the files beside it (`algebra`, `convert`, `reductions` ...), whose first argument is the
+tensor; `verbs` holds those whose work is done by the rooms above. The table at the end of the class makes them methods.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
@@ -26,6 +25,7 @@ from torch_sla.linalg.sparse import (
     verbs,
 )
 from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.sizes import OnPattern
 from torch_sla.linalg.sparse.structure import Structure, detect
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["SparseTensor"]
 
 
-class SparseTensor:
+class SparseTensor(OnPattern):
     """A sparse matrix, or a batch of them on one pattern, whose values take part in autograd.
 
     Parameters
@@ -69,8 +69,6 @@ class SparseTensor:
     >>> A.solve(torch.tensor([2.0, 3.0])).round(decimals=5)
     tensor([1., 1.])
     """
-
-    pattern: Pattern
 
     def __init__(
         self,
@@ -128,118 +126,7 @@ class SparseTensor:
         self._declared = structure or Structure()
         self._detected: tuple[Hashable, Structure] | None = None
 
-    # --- what it is ----------------------------------------------------------------------------
-
-    @property
-    def values(self) -> Tensor:
-        """Entries as given, ``[*batch, nnz, *block]``."""
-        return self._values
-
-    @property
-    def csr_values(self) -> Tensor:
-        """Entries summed onto the slots of the pattern, ``[*batch, nnz_csr, *block]``."""
-        return self.pattern.coalesce(self._values)
-
-    @property
-    def row_indices(self) -> Tensor:
-        """Row of each entry ``[nnz]``."""
-        return self.pattern.row
-
-    @property
-    def col_indices(self) -> Tensor:
-        """Column of each entry ``[nnz]``."""
-        return self.pattern.col
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """Leading dimensions of the values."""
-        return tuple(self._values.shape[: self._values.ndim - 1 - len(self.pattern.block)])
-
-    @property
-    def block_shape(self) -> tuple[int, ...]:
-        """Shape of each entry, ``()`` for scalars."""
-        return self.pattern.block
-
-    @property
-    def sparse_shape(self) -> tuple[int, int]:
-        """``(M, N)``, in blocks."""
-        return self.pattern.shape
-
-    @property
-    def flat_shape(self) -> tuple[int, int]:
-        """``(M, N)`` in scalars."""
-        br, bc = self.pattern.block or (1, 1)
-        return self.pattern.shape[0] * br, self.pattern.shape[1] * bc
-
-    @property
-    def shape(self) -> torch.Size:
-        """``(*batch, M, N, *block)``."""
-        return torch.Size((*self.batch_shape, *self.pattern.shape, *self.pattern.block))
-
-    @property
-    def sparse_dim(self) -> tuple[int, int]:
-        """Where ``M, N`` are among the dimensions before the blocks."""
-        return (-2, -1)
-
-    @property
-    def batch_size(self) -> int:
-        """Number of matrices, 1 without batch dimensions."""
-        return torch.Size(self.batch_shape).numel()
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions of `shape`."""
-        return len(self.shape)
-
-    @property
-    def nnz(self) -> int:
-        """Entries as given."""
-        return self.pattern.nnz
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the values."""
-        return self._values.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Of the values and indices."""
-        return self._values.device
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether on a CUDA device."""
-        return self._values.is_cuda
-
-    @property
-    def is_batched(self) -> bool:
-        """Whether there are batch dimensions."""
-        return bool(self.batch_shape)
-
-    @property
-    def is_block(self) -> bool:
-        """Whether entries are blocks."""
-        return bool(self.pattern.block)
-
-    @property
-    def is_square(self) -> bool:
-        """Whether there are as many rows as columns."""
-        return self.flat_shape[0] == self.flat_shape[1]
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether the values do."""
-        return self._values.requires_grad
-
-    def requires_grad_(self, requires_grad: bool = True) -> SparseTensor:
-        """Ask for gradients of the values, in place."""
-        self._values.requires_grad_(requires_grad)
-        return self
-
-    @property
-    def grad(self) -> Tensor | None:
-        """Gradient that reached the values, when they are a leaf."""
-        return self._values.grad
+    # --- what is known of it -------------------------------------------------------------------
 
     @property
     def declared(self) -> Structure:

@@ -13,6 +13,7 @@ from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.precond.block import PartSchur
 from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
+from torch_sla.linalg.distributed.precond.gathered import Gathered
 from torch_sla.linalg.distributed.precond.renewal import Renewal
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest
 from torch_sla.linalg.kernels.sparse import fingerprint
@@ -27,6 +28,9 @@ __all__ = ["Solvers", "Wanted"]
 
 # How many are kept, with their preconditioners.
 _KEPT = 6
+# Unknowns up to which one process has the factors of a flow: MINRES takes dozens of iterations with dozens of messages
+# in each, whatever the size, and the factors one iteration with one message to every process.
+_TOGETHER = 20_000
 # Fingerprints are added up over processes.
 _MARKS = 2**40
 
@@ -92,18 +96,22 @@ class Solvers:
         if known.hermitian and known.definite is None and wanted.definite:
             known = replace(known, definite=True)
         preconditioner: Any = asked.preconditioner
-        if wanted.complement is not None and preconditioner in ("auto", "schur"):
+        method, null = asked.method, None
+        if model.division.surrounded and not model.division.levelled:
+            null = PartNullspace(model.level.unsqueeze(1), model.space)
+        saddle = wanted.complement is not None
+        if saddle and preconditioner == "auto" and model.sharding.rows.n <= _TOGETHER:
+            preconditioner = Gathered(nullspace=None if null is None else model.level)
+            method = "gmres" if method == "auto" else method
+        elif wanted.complement is not None and preconditioner in ("auto", "schur"):
             preconditioner = PartSchur(
                 model.level > 0,
                 dual=PartChebyshev(),
                 complement=wanted.complement(),
                 inertia=None if wanted.inertia is None else wanted.inertia(),
             )
-        null = None
-        if model.division.surrounded and not model.division.levelled:
-            null = PartNullspace(model.level.unsqueeze(1), model.space)
         request = SolveRequest(
-            method=asked.method,
+            method=method,
             preconditioner=preconditioner,
             rtol=wanted.rtol or asked.rtol or default_rtol(model.whole.dtype),
             atol=asked.atol,

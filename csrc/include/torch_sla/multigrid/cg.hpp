@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 
 #include "rows.hpp"
 
@@ -31,6 +32,20 @@ struct SolveReport {
   int iterations = 0;
   double residual = 0.0;        // ||b - A x||, recomputed
   std::vector<double> history;  // ||r|| of the recurrence, from iteration 0
+  // Of the solution: largest entries of b - A x, x and b, and ||b||. None where they were not looked at.
+  std::optional<std::array<double, 4>> sizes;
+};
+
+// What the pass that forms b - A x finds out.
+struct ResidualSizes {
+  double square = 0.0, left = 0.0, x = 0.0, b = 0.0;  // sum of squares, and largest entries
+  ResidualSizes& operator+=(const ResidualSizes& o) {
+    square += o.square;
+    left = std::max(left, o.left);
+    x = std::max(x, o.x);
+    b = std::max(b, o.b);
+    return *this;
+  }
 };
 
 // Removes the components along `count` orthonormal vectors [count, n].
@@ -53,13 +68,16 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
   SolveReport report;
   const std::int64_t n = A.n;
   const int threads = A.threads;
-  Buffer<T> r(n), p(n), q(n), projected;
+  Buffer<T> r(n), p(n), q(n), projected;  // q is first written by a product
   if (nullity) {
     projected.assign(b, b + n);
     project(nullspace, nullity, projected.data(), n);
     b = projected.data();
   }
-  const double bnorm = A.norm(b);
+  const double bnorm = std::sqrt(A.template sweep<1>([&](std::int64_t from, std::int64_t to, std::array<double, 1>& s) {
+    for (std::int64_t e = from; e < to; ++e) s[0] += double(b[e]) * double(b[e]);
+    if (zero_start) std::fill(x + from, x + to, T(0));
+  })[0]);
   if (!std::isfinite(bnorm)) {
     report.status = Status::nonfinite;
     report.residual = bnorm;
@@ -68,11 +86,10 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
   const double target = std::max(o.rtol * bnorm, o.atol);
   double rnorm = bnorm, rho = 0.0, alpha = 0.0, best = 0.0;
   int since_best = 0, restarts = 0;
-  if (zero_start) std::fill(x, x + n, T(0));
 
-  // Rows are updated in chunks that stay in cache while the preconditioner takes its share.
+  // Rows of r, made by value(e), in chunks that stay in cache while the preconditioner takes its share.
   const int mb = M.block();
-  const auto update = [&](double step, double scale) {
+  const auto update = [&](auto&& value, double scale) {
     V* f = M.rhs();
     return parallel_sum(n / mb, threads, [&](std::int64_t begin, std::int64_t end) {
       double total = 0.0;
@@ -80,7 +97,7 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
         const std::int64_t to = std::min(end, from + kChunk);
         double part[4] = {};  // sums that do not wait for each other
         const auto row = [&](std::int64_t e, double& sum) {
-          const T v = r[e] - T(step) * q[e];
+          const T v = value(e);
           r[e] = v;
           f[e] = V(v * T(scale));
           sum += double(v) * double(v);
@@ -99,13 +116,8 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
   double beta = 0.0, scale = 1.0;  // the preconditioner sees scale * r
   while (true) {
     if (fresh) {
-      if (zero_start && restarts == 0) {
-        parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
-          std::copy(b + begin, b + end, r.begin() + begin);
-        });
-      } else {
-        rnorm = A.residual(b, x, r.data());
-      }
+      const bool zero = zero_start && restarts == 0;
+      if (!zero) rnorm = A.residual(b, x, r.data());
       report.residual = rnorm;
       if (report.history.empty()) report.history.push_back(rnorm);
       if (!std::isfinite(rnorm)) report.status = Status::nonfinite;
@@ -116,9 +128,9 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
         report.status = Status::maxiter;
         return report;
       }
-      std::fill(q.begin(), q.end(), T(0));
       scale = power_of_two_below(rnorm);
-      update(0.0, scale);
+      const T* from = zero ? b : r.data();
+      update([from](std::int64_t e) { return from[e]; }, scale);
       rho = M.run();
       beta = 0.0;
       alpha = 0.0;
@@ -162,7 +174,8 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
     const double before = rho / scale;  // r . z
     alpha = before / curvature;
     scale = power_of_two_below(rnorm);
-    rnorm = std::sqrt(update(alpha, scale));
+    const T step = T(alpha);
+    rnorm = std::sqrt(update([&](std::int64_t e) { return r[e] - step * q[e]; }, scale));
     ++report.iterations;
     report.history.push_back(rnorm);
     if (rnorm < 0.9 * best) {
@@ -173,10 +186,17 @@ SolveReport conjugate_gradients(const Rows<T, I>& A, const T* b, T* x, bool zero
     }
     const bool stuck = since_best >= 200 || !std::isfinite(rnorm);
     if (rnorm <= target || report.iterations >= o.maxiter || stuck) {
-      parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t e = begin; e < end; ++e) x[e] += T(alpha) * p[e];
-      });
-      report.residual = A.residual(b, x, q.data());
+      const auto arrive = [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t e = begin; e < end; ++e) x[e] += step * p[e];
+      };
+      const auto left = [&](std::int64_t i, T ax, ResidualSizes& s) {
+        const T v = b[i] - ax;
+        s += {double(v) * double(v), std::abs(double(v)), std::abs(double(x[i])), std::abs(double(b[i]))};
+        return v;
+      };
+      const auto sizes = A.template gather_after<ResidualSizes>(arrive, x, q.data(), left);
+      report.residual = std::sqrt(sizes.square);
+      if (!nullity) report.sizes = {sizes.left, sizes.x, sizes.b, bnorm};
       if (!std::isfinite(report.residual)) report.status = Status::nonfinite;
       else if (report.residual <= target) report.status = Status::converged;
       else if (stuck || restarts == 3) report.status = Status::stagnation;

@@ -13,38 +13,6 @@
 
 namespace torch_sla::multigrid {
 
-// C += X Y for small row-major blocks [m, n] and [n, k]; C += X^T Y for X [n, m] where `turned`.
-template <int M, int N, int K, bool Turned = false, class V>
-inline void multiply_add(const V* X, const V* Y, V* C, int m, int n, int k) {
-  if constexpr (M == 1 && N == 1 && K == 1) {
-    C[0] += X[0] * Y[0];
-    return;
-  }
-  const int mm = M ? M : m, nn = N ? N : n, kk = K ? K : k;
-  for (int r = 0; r < mm; ++r)
-    for (int q = 0; q < nn; ++q) {
-      const V x = Turned ? X[q * mm + r] : X[r * nn + q];
-      for (int c = 0; c < kk; ++c) C[r * kk + c] += x * Y[q * kk + c];
-    }
-}
-
-// The same for one X and many Y.
-template <int M, int N, int K, bool Turned, class V>
-class BlockProduct {
- public:
-  BlockProduct(const V* X, int m, int n, int k) : X_(X), m_(m), n_(n), k_(k) {}
-  void add(const V* Y, V* C) const { multiply_add<M, N, K, Turned>(X_, Y, C, m_, n_, k_); }
-
- private:
-  const V* X_;
-  int m_, n_, k_;
-};
-template <int M, int N, int K, bool Turned, class V>
-auto block_product(const V* X, [[maybe_unused]] int m, [[maybe_unused]] int n, [[maybe_unused]] int k) {
-  if constexpr (kPacked && M * N * K > 1) return PackedProduct<M, N, K, Turned, V>(X);
-  else return BlockProduct<M, N, K, Turned, V>(X, m, n, k);
-}
-
 // The columns of a row under construction, in the order in which they came. A column is present when its
 // recorded place holds it, so that nothing is cleared between rows.
 template <class I>

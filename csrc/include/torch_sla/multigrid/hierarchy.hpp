@@ -6,6 +6,7 @@
 #include "classical.hpp"
 #include "coarse.hpp"
 #include "galerkin.hpp"
+#include "scale.hpp"
 #include "smoothers.hpp"
 #include "transfer.hpp"
 
@@ -30,10 +31,12 @@ struct Coarsening {
   Strength<V, I> links;
   Buffer<I> group;  // aggregate of each row, or coarse index of each kept point; -1 where none
   Buffer<V> T;      // tentative prolongation, empty for constants
+  NearNullspace<V> coarse;  // near-nullspace of the next level
   ProductMap product;
 
   std::size_t bytes() const {
-    return bytes_of(links.strong) + bytes_of(links.diagonal) + bytes_of(group) + bytes_of(T) + product.bytes();
+    return bytes_of(links.strong) + bytes_of(links.diagonal) + bytes_of(group) + bytes_of(T) +
+           bytes_of(coarse.values) + product.bytes();
   }
 };
 
@@ -49,13 +52,14 @@ template <class V, class I>
 struct Hierarchy {
   Options options;
   std::vector<Level<V, I>> levels;
+  std::shared_ptr<const NearNullspace<V>> nullspace;  // of the first level, as it was given
   Buffer<V> coarse_inverse;  // [n, n] of the last level, empty where it is only smoothed
   CoarseRank coarse_rank;
   std::vector<std::int64_t> decoupled;  // rows that the near-nullspace leaves out
   double scale = 1.0;  // the levels hold the matrix times this power of two
 
   std::size_t bytes() const {
-    std::size_t total = bytes_of(coarse_inverse);
+    std::size_t total = bytes_of(coarse_inverse) + (nullspace ? bytes_of(nullspace->values) : 0);
     for (const auto& l : levels)
       total += l.A.bytes() + l.P.bytes() + l.M.bytes() + l.how->bytes();
     return total;
@@ -101,29 +105,6 @@ void load_pattern(BlockMatrix<V, I>& A, const Source<I>& source, int b) {
   A.adopt();
 }
 
-// The power of two that brings the largest of `count` values to about one; throws where one is not finite.
-template <class T>
-double power_scale(const T* values, std::int64_t count, int threads) {
-  std::vector<double> most(worker_count(count, threads), 0.0);
-  parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    T largest = 0, sum = 0;
-    for (std::int64_t e = begin; e < end; ++e) {
-      const T size = std::abs(values[e]);
-      largest = size > largest ? size : largest;
-      sum += values[e] * T(0);  // NaN as soon as one entry is not finite
-    }
-    most[worker] = sum == T(0) ? double(largest) : std::numeric_limits<double>::quiet_NaN();
-  });
-  double largest = 0.0;
-  for (double m : most) {
-    if (!std::isfinite(m)) throw std::overflow_error("the matrix has entries that are not finite");
-    largest = std::max(largest, m);
-  }
-  int exponent = 0;
-  if (largest > 0.0) std::frexp(largest, &exponent);
-  return std::ldexp(1.0, -exponent);
-}
-
 // Copies the caller's values into the first level, scaled into the middle of the range of V.
 template <class T, class V, class I>
 void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, int threads) {
@@ -141,17 +122,20 @@ void load_values(Hierarchy<V, I>& h, const Source<I>& source, const T* values, i
     });
     return;
   }
-  parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    std::fill(A.val.begin() + A.ptr[begin] * block, A.val.begin() + A.ptr[end] * block, V(0));
-    for (std::int64_t i = begin; i < end; ++i)
-      for (int r = 0; r < b; ++r) {
-        I t = A.ptr[i];
-        for (I s = source.crow[i * b + r]; s < source.crow[i * b + r + 1]; ++s) {
-          const I j = source.ccol[s] / b;
-          while (A.col[t] < j) ++t;
-          A.val[t * block + r * b + source.ccol[s] % b] = V(values[s] * scale);
+  with_block(b, [&](auto B) {
+    constexpr int known = decltype(B)::value;
+    const int width = known ? known : b;
+    parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
+      std::fill(A.val.begin() + A.ptr[begin] * block, A.val.begin() + A.ptr[end] * block, V(0));
+      for (std::int64_t i = begin; i < end; ++i)
+        for (int r = 0; r < width; ++r) {
+          I t = A.ptr[i], first = A.ptr[i] < A.ptr[i + 1] ? A.col[t] * width : I(0);
+          for (I s = source.crow[i * width + r]; s < source.crow[i * width + r + 1]; ++s) {
+            while (source.ccol[s] - first >= width) first = A.col[++t] * width;
+            A.val[t * block + r * width + source.ccol[s] - first] = V(values[s] * scale);
+          }
         }
-      }
+    });
   });
 }
 
@@ -249,12 +233,11 @@ I coarsen(const BlockMatrix<V, I>& A, const Options& o, Coarsening<V, I>& how, i
   return aggregate(A, how.links, how.group);
 }
 
-// Builds all levels below the first, whose matrix is in place.
+// Builds all levels below the last, whose matrix is in place and whose near-nullspace is given; it may be coarsened
+// already, into `found` rows.
 template <class V, class I>
-void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
+void build_on(Hierarchy<V, I>& h, const NearNullspace<V>* nullspace, int threads, I found = -1) {
   const Options& o = h.options;
-  h.decoupled = decoupled_rows(h.levels.front().A);
-  drop_rows(h.levels.front().A, h.decoupled, nullspace);
   while (true) {
     auto& l = h.levels.back();
     const std::int64_t n = std::int64_t(l.A.rows) * l.A.br;
@@ -262,8 +245,9 @@ void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
     const bool last = small || static_cast<int>(h.levels.size()) >= o.max_levels;
     I count = 0;
     if (last) l.how->links.diagonal = diagonal_slots(l.A, threads);
-    else count = coarsen(l.A, o, *l.how, threads);
-    const bool stalled = !last && (count == 0 || std::int64_t(count) * nullspace.columns > 0.9 * n);
+    else count = found >= 0 ? found : coarsen(l.A, o, *l.how, threads);
+    found = -1;
+    const bool stalled = !last && (count == 0 || std::int64_t(count) * nullspace->columns > 0.9 * n);
     prepare_level(l, o, !last && !stalled, threads);
     if (last || stalled) {
       l.how->group = Buffer<I>();
@@ -271,24 +255,36 @@ void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads) {
       if (n <= 4 * std::int64_t(o.coarse_size)) prepare_coarsest(h);
       return;
     }
-    NearNullspace<V> coarse;
-    coarse.columns = nullspace.columns;
-    if (!nullspace.values.empty())
-      coarse = tentative(nullspace, l.A.br, l.how->group, count, l.how->T, threads);
-    l.P = o.classical ? classical_pattern(l.A, l.how->links, l.how->group, count)
-                      : prolongation_pattern(l.A, l.how->links, l.how->group, count, nullspace.columns, threads);
+    auto& how = *l.how;
+    how.coarse.columns = nullspace->columns;
+    if (!nullspace->values.empty())
+      how.coarse = tentative(*nullspace, l.A.br, how.group, count, how.T, threads);
+    l.P = o.classical ? classical_pattern(l.A, how.links, how.group, count)
+                      : prolongation_pattern(l.A, how.links, how.group, count, nullspace->columns, threads);
     Level<V, I> next;
     level_transfer(l, next.A, h.options, threads);
+    nullspace = &how.coarse;
     h.levels.push_back(std::move(next));
-    nullspace = std::move(coarse);
   }
+}
+
+// Builds all levels below the first, whose matrix is in place.
+template <class V, class I>
+void build(Hierarchy<V, I>& h, NearNullspace<V> nullspace, int threads, I found = -1) {
+  h.decoupled = decoupled_rows(h.levels.front().A);
+  h.nullspace = std::make_shared<const NearNullspace<V>>(nullspace);
+  drop_rows(h.levels.front().A, h.decoupled, nullspace);
+  build_on(h, &nullspace, threads, found);
 }
 
 // Builds the levels below the first from transfers given by hand.
 template <class V, class I>
 void build_from(Hierarchy<V, I>& h, std::vector<BlockMatrix<V, I>> transfers, int threads) {
+  h.decoupled = decoupled_rows(h.levels.front().A);
+  h.nullspace = std::make_shared<const NearNullspace<V>>(NearNullspace<V>{h.levels.front().A.br, {}});
   for (auto& P : transfers) {
     auto& l = h.levels.back();
+    l.how->coarse.columns = P.bc;
     l.how->links.diagonal = diagonal_slots(l.A, threads);
     l.P = std::move(P);
     prepare_level(l, h.options, false, threads);
@@ -316,47 +312,51 @@ Hierarchy<V, I> skeleton(const Hierarchy<V, I>& h) {
     copy.how = l.how;
     if (l.how->group.empty()) copy.P.val = l.P.val;  // given by hand
   }
+  out.nullspace = h.nullspace;
   out.decoupled = h.decoupled;
   out.coarse_inverse.resize(h.coarse_inverse.empty() ? 0 : 1);
   return out;
 }
 
+// Builds what follows from other aggregates of level i anew; they may be found already, `count` of them in `how`.
+template <class V, class I>
+void build_again(Hierarchy<V, I>& h, std::size_t i, std::shared_ptr<Coarsening<V, I>> how, int threads, I count) {
+  h.levels.resize(i + 1);
+  h.levels[i].P = BlockMatrix<V, I>();
+  h.levels[i].how = std::move(how);
+  h.coarse_inverse = Buffer<V>();
+  if (i > 0) return build_on(h, &h.levels[i - 1].how->coarse, threads, count);
+  build(h, NearNullspace<V>(*h.nullspace), threads, count);
+}
+
 // New numbers on the same aggregates, patterns and near-nullspace; those of the first level are in
 // place. With `check`, the aggregates are found again on the new numbers, and where a level asks for
-// other ones, it and those below it are built anew: the result then equals a new set-up to the last bit.
-// False where that takes the near-nullspace, which is not kept.
+// other ones, those below it are built anew: the result then equals a new set-up to the last bit.
 template <class V, class I>
-bool refresh(Hierarchy<V, I>& h, int threads, bool check = false) {
-  if (check && decoupled_rows(h.levels.front().A) != h.decoupled) return false;
-  const bool constants = h.levels.front().A.br == 1 && h.levels.front().how->T.empty();
+void refresh(Hierarchy<V, I>& h, int threads, bool check = false) {
+  const Options& o = h.options;
+  bool known = !check || decoupled_rows(h.levels.front().A) == h.decoupled;
   for (std::size_t i = 0; i < h.levels.size(); ++i) {
     auto& l = h.levels[i];
     const bool last = i + 1 == h.levels.size();
     const bool found = !last && !l.how->group.empty();
-    bool same = true;
-    if (check && found) {
-      Coarsening<V, I> again;
-      coarsen(l.A, h.options, again, threads);
-      same = again.links.strong == l.how->links.strong && again.group == l.how->group;
-    } else if (check && last) {
-      // Where coarsening came to a standstill, new numbers may let it go on.
-      same = std::int64_t(l.A.rows) * l.A.br <= h.options.coarse_size ||
-             static_cast<int>(h.levels.size()) >= h.options.max_levels;
+    I count = -1;
+    if (check && (found || last)) {
+      auto again = std::make_shared<Coarsening<V, I>>();
+      if (found) {
+        count = coarsen(l.A, o, *again, threads);
+        known = known && again->links.strong == l.how->links.strong && again->group == l.how->group;
+      } else {
+        // Where coarsening came to a standstill, new numbers may let it go on.
+        known = known && (std::int64_t(l.A.rows) * l.A.br <= o.coarse_size ||
+                          static_cast<int>(h.levels.size()) >= o.max_levels);
+      }
+      if (!known) return build_again(h, i, std::move(again), threads, count);
     }
-    if (!same) {
-      if (!constants) return false;
-      h.levels.resize(i + 1);
-      h.levels.back().how = std::make_shared<Coarsening<V, I>>();
-      h.levels.back().P = BlockMatrix<V, I>();
-      h.coarse_inverse = Buffer<V>();
-      build(h, NearNullspace<V>(), threads);
-      return true;
-    }
-    prepare_level(l, h.options, found, threads);
-    if (!last) level_transfer(l, h.levels[i + 1].A, h.options, threads);
+    prepare_level(l, o, found, threads);
+    if (!last) level_transfer(l, h.levels[i + 1].A, o, threads);
   }
   if (!h.coarse_inverse.empty()) prepare_coarsest(h);
-  return true;
 }
 
 }  // namespace torch_sla::multigrid

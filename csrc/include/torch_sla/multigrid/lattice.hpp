@@ -10,6 +10,7 @@
 #include <array>
 
 #include "rows.hpp"
+#include "scale.hpp"
 
 namespace torch_sla::multigrid {
 
@@ -141,29 +142,58 @@ void for_each_row(const Shape& shape, std::int64_t begin, std::int64_t end, Edge
   }
 }
 
-// Copies CSR rows into stencils, scaled. The pattern fits the lattice, as `detect_lattice` made sure.
+// Turns kLanes rows that have an entry at every slot into a chunk.
+template <int Count, class T, class V>
+void load_chunk(const T* values, T scale, int count, V* chunk) {
+  const int entries = Count ? Count : count;
+  for (int k = 0; k < entries * kLanes; k += 64 / int(sizeof(T))) prefetch(values + k);
+  for (int k = 0; k < entries; ++k)
+    for (int l = 0; l < kLanes; ++l) chunk[k * kLanes + l] = V(values[l * entries + k] * scale);
+}
+
+// Copies CSR rows into stencils, scaled; returns the largest size among `values`, and throws where one is not finite.
+// The pattern fits the lattice, as `detect_lattice` made sure.
 template <class T, class V, class I>
-void load_stencil(const I* crow, const I* ccol, const T* values, T scale, Stencil<V>& A, int threads) {
+double load_stencil(const I* crow, const I* ccol, const T* values, T scale, Stencil<V>& A, int threads) {
   const std::int64_t n = A.shape.size();
   const auto offsets = A.offsets();
   const int count = A.entries.count;
-  parallel_for(chunks_of(n), threads, [&](std::int64_t begin, std::int64_t end, int) {
-    const std::int64_t last = std::min(n, end * kLanes);
-    if (last < end * kLanes) std::fill(A.chunk(end - 1), A.chunk(end - 1) + count * kLanes, V(0));
-    for (std::int64_t i = begin * kLanes; i < last; ++i) {
-      V* row = A.val.data() + (i / kLanes) * count * kLanes + i % kLanes;
-      const I from = crow[i], to = crow[i + 1];
-      if (to - from == count) {  // all entries, in the order of the slots
-        for (int k = 0; k < count; ++k) row[k * kLanes] = V(values[from + k] * scale);
+  std::vector<double> most(worker_count(chunks_of(n), threads), 0.0);
+  parallel_for(chunks_of(n), threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+    Extent<T> found;
+    for (std::int64_t c = begin; c < end; ++c) {
+      const std::int64_t first = c * kLanes, last = std::min(n, first + kLanes);
+      const T* from = values + crow[first];
+      const std::int64_t entries = crow[last] - crow[first];
+      V* chunk = A.chunk(c);
+      found.take(from, entries);
+      if (entries == count * kLanes) {  // no row has more than `count`: in the order of the slots
+        switch (count) {
+          case 5: load_chunk<5>(from, scale, count, chunk); break;
+          case 7: load_chunk<7>(from, scale, count, chunk); break;
+          case 9: load_chunk<9>(from, scale, count, chunk); break;
+          case 27: load_chunk<27>(from, scale, count, chunk); break;
+          default: load_chunk<0>(from, scale, count, chunk);
+        }
         continue;
       }
-      I s = from;
-      for (int k = 0; k < count; ++k) {
-        const bool stored = s < to && std::int64_t(ccol[s]) - i == offsets[k];
-        row[k * kLanes] = stored ? V(values[s++] * scale) : V(0);
+      if (last < first + kLanes) std::fill(chunk, chunk + count * kLanes, V(0));
+      for (std::int64_t i = first; i < last; ++i) {
+        V* row = chunk + i % kLanes;
+        I s = crow[i];
+        if (crow[i + 1] - s == count) {
+          for (int k = 0; k < count; ++k) row[k * kLanes] = V(values[s + k] * scale);
+          continue;
+        }
+        for (int k = 0; k < count; ++k) {
+          const bool stored = s < crow[i + 1] && std::int64_t(ccol[s]) - i == offsets[k];
+          row[k * kLanes] = stored ? V(values[s++] * scale) : V(0);
+        }
       }
     }
+    most[worker] = found.size();
   });
+  return largest_of(most);
 }
 
 // Whether every entry of the pattern joins neighbours on this shape, given that its offsets do inside.

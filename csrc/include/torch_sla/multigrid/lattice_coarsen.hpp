@@ -51,48 +51,47 @@ struct Sides {
   }
 };
 
-// Couplings of the rows of one chunk, strength[axis][lane], and the sum over its rows of each axis.
+// Sums over the rows of one chunk: the couplings along each axis, and the rows that are contrary to halving some.
+struct ChunkCouplings {
+  std::array<double, 3> sum;
+  double contrary;
+};
+
+// Of an axis of one point nothing is asked. Rows are contrary to `halved` where that is given.
 template <class V>
-inline std::array<double, 3> chunk_couplings(const V* a, const Entries& e, const Sides& sides,
-                                             V (&strength)[3][kLanes]) {
+inline ChunkCouplings chunk_couplings(const Stencil<V>& A, std::int64_t chunk, const Sides& sides,
+                                      const std::array<bool, 3>* halved) {
   using P = Pack<V>;
   using Part = typename P::type;
   const auto size = [](const Part& x) -> Part { return x < Part{} ? -x : x; };
-  Part total[3] = {};
-  for (int k = 0; k < e.count; ++k) prefetch(a + k * kLanes);
+  const Part none{}, one = none + V(1);
+  const V* a = A.chunk(chunk);
+  Part total[3] = {}, contrary = none;
+  for (int k = 0; k < A.entries.count; ++k) prefetch(a + k * kLanes);
   for (int l = 0; l < kLanes; l += P::width) {
-    const Part own = size(P::load(a + e.slot[13] * kLanes + l));
-    const Part share = own > Part{} ? (Part{} + V(1)) / own : Part{};
+    const Part own = size(P::load(a + A.entries.slot[13] * kLanes + l));
+    const Part share = own > none ? one / own : none;
+    Part found[3] = {}, largest = none;
     for (int axis = 0; axis < 3; ++axis) {
+      if (A.shape.n[axis] == 1) continue;
       Part side[2] = {};
       for (int s = 0; s < 2; ++s)
         for (int k = 0; k < sides.count[2 * axis + s]; ++k)
           side[s] += P::load(a + sides.slot[2 * axis + s][k] * kLanes + l);
-      const Part found = (size(side[0]) + size(side[1])) * share;
-      P::store(strength[axis] + l, found);
-      total[axis] += found;
+      found[axis] = (size(side[0]) + size(side[1])) * share;
+      total[axis] += found[axis];
+      largest = largest < found[axis] ? found[axis] : largest;
     }
+    if (!halved) continue;
+    Part against = none;
+    for (int axis = 0; axis < 3; ++axis) {
+      if (A.shape.n[axis] == 1) continue;
+      if ((*halved)[axis]) against = found[axis] < V(kContrary) * largest ? one : against;
+      else against = found[axis] == largest ? (largest > none ? one : against) : against;
+    }
+    contrary += against;
   }
-  return {Piece<V>::sum(total[0]), Piece<V>::sum(total[1]), Piece<V>::sum(total[2])};
-}
-
-// How many rows of a chunk are contrary to halving these axes.
-template <class V>
-inline int contrary_rows(const V (&strength)[3][kLanes], const Shape& shape, const std::array<bool, 3>& halved) {
-  V largest[kLanes];
-  for (int l = 0; l < kLanes; ++l) largest[l] = std::max(strength[0][l], std::max(strength[1][l], strength[2][l]));
-  int contrary[kLanes] = {};
-  for (int axis = 0; axis < 3; ++axis) {
-    if (shape.n[axis] == 1) continue;
-    const V* own = strength[axis];
-    if (halved[axis])
-      for (int l = 0; l < kLanes; ++l) contrary[l] |= own[l] < V(kContrary) * largest[l];
-    else
-      for (int l = 0; l < kLanes; ++l) contrary[l] |= (own[l] == largest[l]) & (largest[l] > V(0));
-  }
-  int total = 0;
-  for (int l = 0; l < kLanes; ++l) total += contrary[l];
-  return total;
+  return {{Piece<V>::sum(total[0]), Piece<V>::sum(total[1]), Piece<V>::sum(total[2])}, double(Piece<V>::sum(contrary))};
 }
 
 // Measured in one pass where `expected` are the axes that turn out to be halved, in two otherwise; the
@@ -106,18 +105,20 @@ Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool
   const int workers = worker_count(chunks, threads);
   std::vector<std::array<double, 3>> sums(workers);
   std::vector<double> wrong(workers, 0.0);
-  parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    std::array<double, 3> sum{};
-    std::int64_t against = 0;
-    V strength[3][kLanes];
-    for (std::int64_t c = begin; c < end; ++c) {
-      const auto part = chunk_couplings(A.chunk(c), A.entries, sides, strength);
-      for (int axis = 0; axis < 3; ++axis) sum[axis] += part[axis];
-      if (contrary) against += contrary_rows(strength, A.shape, expected);
-    }
-    sums[worker] = sum;
-    wrong[worker] = double(against);
-  });
+  const auto look = [&](const std::array<bool, 3>* halved) {
+    parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
+      std::array<double, 3> sum{};
+      double against = 0.0;
+      for (std::int64_t c = begin; c < end; ++c) {
+        const ChunkCouplings part = chunk_couplings(A, c, sides, halved);
+        for (int axis = 0; axis < 3; ++axis) sum[axis] += part.sum[axis];
+        against += part.contrary;
+      }
+      sums[worker] = sum;
+      wrong[worker] = against;
+    });
+  };
+  look(contrary ? &expected : nullptr);
   double most = 0.0;
   for (int axis = 0; axis < 3; ++axis) {
     for (const auto& s : sums) out.mean[axis] += s[axis] / double(n);
@@ -126,16 +127,7 @@ Couplings couplings(const Stencil<V>& A, double threshold, const std::array<bool
   for (int axis = 0; axis < 3; ++axis)
     out.halved[axis] = A.shape.n[axis] > 1 && out.mean[axis] >= threshold * most;
   if (!contrary) return out;
-  if (out.halved != expected)
-    parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-      std::int64_t against = 0;
-      V strength[3][kLanes];
-      for (std::int64_t c = begin; c < end; ++c) {
-        chunk_couplings(A.chunk(c), A.entries, sides, strength);
-        against += contrary_rows(strength, A.shape, out.halved);
-      }
-      wrong[worker] = double(against);
-    });
+  if (out.halved != expected) look(&out.halved);
   for (const double w : wrong) out.contrary += w / double(n);
   return out;
 }

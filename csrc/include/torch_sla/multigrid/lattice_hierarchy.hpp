@@ -101,14 +101,20 @@ void prepare_lattice_level(LatticeLevel<V>& l, const LatticeOptions& o, int thre
   if (o.lines) l.lines = all_lines(l.A, threads);
 }
 
-// Copies a CSR matrix into the first level.
+// Copies a CSR matrix into the first level, scaled by the power of two that its first values suggest, and again where
+// the others ask for another.
 template <class T, class V, class I>
 void load_lattice(LatticeHierarchy<V>& h, const Source<I>& source, const T* values, int threads) {
   threads = threads_for(source.crow[source.rows], threads);
-  h.scale = power_scale(values, std::int64_t(source.crow[source.rows]), threads);
   auto& A = h.levels.front().A;
   A.allocate(A.shape, A.entries);
-  load_stencil(source.crow, source.ccol, values, T(h.scale), A, threads);
+  const std::int64_t first = std::min<std::int64_t>(source.rows, kChunk);
+  h.scale = power_scale(values, std::int64_t(source.crow[first]), 1);
+  const auto load = [&] { return load_stencil(source.crow, source.ccol, values, T(h.scale), A, threads); };
+  const double wanted = power_for(load());
+  if (wanted == h.scale) return;
+  h.scale = wanted;
+  load();
 }
 
 // The axes halved to get from one level to the next, with fresh weights and the coarse stencil.

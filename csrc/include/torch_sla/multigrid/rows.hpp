@@ -41,6 +41,16 @@ struct Offsets {
   }
 };
 
+// Several sums, zero at first.
+template <class S, int Count>
+struct Totals : std::array<S, Count> {
+  Totals() { this->fill(S(0.0)); }
+  Totals& operator+=(const Totals& other) {
+    for (int k = 0; k < Count; ++k) (*this)[k] += other[k];
+    return *this;
+  }
+};
+
 // A square scalar CSR matrix of the caller, and the passes the methods below are made of.
 template <class T, class I>
 struct Rows {
@@ -112,10 +122,13 @@ struct Rows {
   // still in cache. Rows that another worker's x reaches wait until all are done.
   template <int Sums, class X, class First, class F>
   std::array<Sum<X>, Sums> multiply_after(First&& first, const X* x, X* y, F&& f) const {
-    using All = std::array<Sum<X>, Sums>;
+    return gather_after<Totals<Sum<X>, Sums>>(first, x, y, f);
+  }
+  // The same for whatever can be added up and is nothing at first.
+  template <class All, class X, class First, class F>
+  All gather_after(First&& first, const X* x, X* y, F&& f) const {
     constexpr std::int64_t chunk = kChunk * sizeof(T) / sizeof(X);
     All none;
-    none.fill(Sum<X>(0.0));
     const std::int64_t reach = lattice ? lattice->reach() : n;
     const int workers = worker_count(n, threads);
     std::vector<All> part(workers + 1, none);
@@ -144,8 +157,7 @@ struct Rows {
     } else if (workers > 1) {
       parallel_for(n, threads, [&](std::int64_t begin, std::int64_t end, int w) { some(begin, end, part[w]); });
     }
-    for (const auto& p : part)
-      for (int k = 0; k < Sums; ++k) none[k] += p[k];
+    for (const auto& p : part) none += p;
     return none;
   }
   // r = b - A x; returns its norm.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "aggregation.hpp"
+#include "block_packs.hpp"
 #include "dense.hpp"
 
 namespace torch_sla::multigrid {
@@ -163,7 +164,7 @@ void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, co
   };
   const V omega = V(damping / radius);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
-    V D[capacity(B) * capacity(B)], AT[capacity(B) * capacity(K)];
+    V D[capacity(B) * capacity(B)] = {}, AT[capacity(B) * capacity(K)] = {};
     int pivot[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
       const I first = P.ptr[i], last = P.ptr[i + 1];
@@ -171,51 +172,31 @@ void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, co
       V* row = P.val.data() + first * bk;
       std::fill(row, row + (last - first) * bk, V(0));
       filtered(i, D);
+      const auto add = [&](I j, const V* a) {  // row[group j] += a T_j
+        const I g = group[j];
+        if (g < 0) return;
+        I t = first;
+        while (P.col[t] != g) ++t;
+        V* to = P.val.data() + t * bk;
+        if (!T.empty()) block_product<B, B, K, false>(a, b, b, k).add(T.data() + j * bk, to);
+        else for (std::int64_t e = 0; e < std::min(bb, bk); ++e) to[e] += a[e];
+      };
+      for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
+        if (S.strong[s]) add(A.col[s], A.val.data() + s * bb);
+      add(static_cast<I>(i), D);
+      // Where the diagonal is singular the transfer is not smoothed.
       bool usable;
-      V DD[capacity(B) * capacity(B)];
-      std::copy(D, D + bb, DD);
       if constexpr (B == 1) {
         usable = D[0] != V(0);
         if (usable) D[0] = V(1) / D[0];
       } else {
         usable = invert(D, b, pivot);
       }
-      const auto add = [&](I j, const V* a) {  // row[group j] -= omega D^-1 a T_j
-        const I g = group[j];
-        if (g < 0) return;
-        I t = first;
-        while (P.col[t] != g) ++t;
+      for (I t = first; t < last; ++t) {
         V* to = P.val.data() + t * bk;
-        if constexpr (B == 1) {
-          const V w = omega * D[0] * a[0];
-          if (T.empty()) {
-            to[0] -= w;
-          } else {
-            for (int c = 0; c < k; ++c) to[c] -= w * T[j * k + c];
-          }
-        } else {
-          const V* source = a;
-          if (!T.empty()) {
-            for (int r = 0; r < b; ++r)
-              for (int c = 0; c < k; ++c) {
-                V sum = 0;
-                for (int m = 0; m < b; ++m) sum += a[r * b + m] * T[j * bk + m * k + c];
-                AT[r * k + c] = sum;
-              }
-            source = AT;
-          }
-          for (int r = 0; r < b; ++r)
-            for (int c = 0; c < k; ++c) {
-              V sum = 0;
-              for (int m = 0; m < b; ++m) sum += D[r * b + m] * source[m * k + c];
-              to[r * k + c] -= omega * sum;
-            }
-        }
-      };
-      if (usable) {
-        for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-          if (S.strong[s]) add(A.col[s], A.val.data() + s * bb);
-        add(static_cast<I>(i), DD);
+        std::fill(AT, AT + bk, V(0));
+        if (usable) block_product<B, B, K, false>(D, b, b, k).add(to, AT);
+        for (std::int64_t e = 0; e < bk; ++e) to[e] = -omega * AT[e];
       }
       if (group[i] < 0) continue;
       for (int r = 0; r < b; ++r)

@@ -152,7 +152,8 @@ class SaddlePoint:
         self.moved: PartPreconditioner | None = None
         if options.inertia is not None:
             local = _complement(blocks, values, options.inertia.detach().to(values))
-            self.moved = made("multigrid", local, None, None)
+            # Its positions are those of the other one, since the fields are.
+            self.moved = made("multigrid", local, None, None if like is None else like.moved)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
@@ -227,9 +228,12 @@ class _Blocks:
 def _complement(
     blocks: _Blocks, values: Tensor, local: Tensor | None = None
 ) -> tuple[Sharding, Tensor]:
-    """Return ``C + B diag(A)⁻¹ Bᵀ``, with the diagonal of `local` instead of that of A where it is given."""
-    A, a = blocks.matrix(values if local is None else local, 0, 0)
+    """Return ``C + B diag(A)⁻¹ Bᵀ``, with the diagonal of `local` instead of that of A where that is positive."""
+    A, a = blocks.matrix(values, 0, 0)
     d = A.diagonal(a)
+    if local is not None:
+        own = A.diagonal(blocks.matrix(local, 0, 0)[1])
+        d = torch.where(own > 0, own, d)  # where nothing has a mass, what is not local holds it
     hole = (d == 0).any().to(d.dtype)
     if float(A.rows.comm.reduce(hole, "max")) > 0:
         raise SolveError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -38,6 +38,9 @@ class Gathered:
     ----------
     method
         As for `factorize`.
+    nullspace
+        A vector ``[n_held]`` that a Hermitian matrix sends to zero: one of its unknowns is held, so that there are
+        factors, which solve for every right-hand side without a share of it.
 
     Examples
     --------
@@ -54,6 +57,7 @@ class Gathered:
     name: ClassVar[str] = "gathered"
 
     method: Literal["auto", "cholesky", "ldlt", "lu"] = "auto"
+    nullspace: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS:
@@ -94,6 +98,10 @@ class GatheredFactor:
         number = torch.empty_like(self._order)
         number[self._order] = places
         self._at = (number[self._rows.row], number[self._rows.col]) if size else None
+        self._held: int | None = None
+        if options.nullspace is not None:
+            level = self._halo.fetch(options.nullspace.detach())
+            self._held = int(number[level.abs().argmax()]) if size else None
         self._comm = rows.comm
         self._factorise(values.detach())
 
@@ -110,7 +118,8 @@ class GatheredFactor:
         failed: SolveError | PlanError | None = None
         if self._at is not None:
             try:
-                whole = SparseTensor(entries, *self._at, (n, n))
+                entries, row, col = self._determined(entries, *self._at)
+                whole = SparseTensor(entries, row, col, (n, n))
                 (self._solver,) = factorize(whole, self._method)._solvers
             except (SolveError, PlanError) as error:
                 failed = error
@@ -127,6 +136,21 @@ class GatheredFactor:
             )
         if worst:
             raise SolveError(_CODES[worst - 1], "factors of the gathered matrix")
+
+    def _determined(
+        self, entries: Tensor, row: Tensor, col: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hold an unknown of the nullspace ``z`` by an entry ``s`` on the diagonal; values, rows, columns.
+
+        ``(A + s e eᵀ) x = r`` with ``zᴴ r = 0`` has ``s (zᴴ e) (eᵀ x) = zᴴ r = 0``, so that ``A x = r``.
+        """
+        if self._held is None:
+            return entries, row, col
+        own = entries[row == self._held]
+        at = row.new_full((1,), self._held)
+        # Negative, as the other pivots of multipliers are.
+        size = -own.abs().amax().reshape(1).to(entries.dtype)
+        return torch.cat([entries, size]), torch.cat([row, at]), torch.cat([col, at])
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``A⁻¹ r`` for ``[n_held, K]``."""

@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Hierarchy", "Level", "Skeleton"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_PATIENCE = (
-    4  # tries to use aggregates again that fail, before they become as rare as one in sixteen
-)
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
 
 
@@ -65,17 +62,11 @@ class Skeleton:
         Method, smoother and precision that the values asked for.
     check
         Whether aggregates are found again and replaced where they differ.
-    missed
-        How many sets of values in a row asked for other blocks of unknowns than those before.
-    rest
-        How many sets of values are set up anew before the next try: one that fails costs half a set-up.
     """
 
     compiled: CompiledHierarchy | CompiledLattice
     marks: tuple[str, str, torch.dtype]
     check: bool = True
-    missed: int = 0
-    rest: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -161,7 +152,6 @@ class Hierarchy:
     ) -> None:
         options = self.options
         self._native: CompiledHierarchy | CompiledLattice
-        self._missed = self._rest = 0
         like = None if like is None or like.compiled.dtype is not dtype else like
         lattice = None
         suits = suits_lattice(options, vectors, unsymmetric=self._unsymmetric)
@@ -176,14 +166,10 @@ class Hierarchy:
             return
         empty = self._chosen(pattern, values, vectors, dtype)
         if like is not None and transfers is None and like.marks == self._marks(dtype):
-            self._missed, self._rest = like.missed, like.rest - 1
-            if not like.check or like.rest == 0:
-                renewed = like.compiled.renewed(values, check=like.check)
-                if renewed is not None:
-                    self._native, self._missed, self._rest = renewed, 0, 0
-                    return
-                self._missed = min(like.missed + 1, _PATIENCE)
-                self._rest = 2**self._missed - 1
+            renewed = like.compiled.renewed(values, check=like.check)
+            if renewed is not None:
+                self._native = renewed
+                return
         native = empty()
         if transfers is None:
             native.build(values, vectors)
@@ -242,7 +228,7 @@ class Hierarchy:
         this hierarchy, or the axes that it halves, stay whatever the values.
         """
         marks = self._marks(self._native.dtype)
-        return Skeleton(self._native.skeleton(), marks, check, self._missed, self._rest)
+        return Skeleton(self._native.skeleton(), marks, check)
 
     @property
     def levels(self) -> list[Level]:
@@ -435,4 +421,7 @@ def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:
         )
     failed = [r.result for r in reports if r.result is not Result.CONVERGED]
     out.result = failed[0] if failed else Result.CONVERGED
+    seen = [(r.residual, *r.sizes) for r in reports if r.sizes is not None]
+    if seen and len(seen) == len(reports):
+        out.sizes = torch.tensor(seen, dtype=b.dtype).T
     return out

@@ -34,7 +34,13 @@ from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage
 from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
-from torch_sla.linalg.precond.multigrid.device.strength import Strong, couplings, strong_graph
+from torch_sla.linalg.precond.multigrid.device.strength import (
+    Strong,
+    couplings,
+    own_sizes,
+    strong_graph,
+)
+from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 from torch_sla.linalg.precond.multigrid.device.transfer import smoothed, tentative
 from torch_sla.linalg.precond.multigrid.levels import Level
 
@@ -186,7 +192,8 @@ class DeviceAggregation(DeviceHierarchy):
             flat = flatten(A, self.dtype) if level else first
             if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
                 break
-            smoother, radius = make_smoother(self._smoother, options.sweeps, flat)
+            tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
+            smoother, radius = make_smoother(self._smoother, options.sweeps, flat, tied)
             if refresh:
                 if level == len(self._kept):
                     break
@@ -233,7 +240,8 @@ class DeviceAggregation(DeviceHierarchy):
             found = coarse_inverse(exact, torch.float64, exact.device)
             inverse, self._nullity = full_rows(found.inverse), found.nullity
         else:
-            smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat)
+            tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
+            smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat, tied)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
         self._forward = Cycle(tuple(stages), inverse, scale, self._w_cycle)
         self._backward: Cycle | None = None
@@ -261,6 +269,7 @@ class DeviceAggregation(DeviceHierarchy):
         held: list[Tensor] = [t for kept in self._kept for t in (kept.strong, kept.group)]
         for i, s in enumerate(self._forward.stages):
             held.append(s.smoother.weight)
+            held += () if s.smoother.tied is None else s.smoother.tied.tensors
             for rows in (s.A, s.P, s.R):
                 if rows is not None:
                     held.append(rows.values)

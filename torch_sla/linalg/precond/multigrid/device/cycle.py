@@ -105,7 +105,11 @@ class Cycle:
             gap = (mirrored.values - first.values).abs()
             if not gap.numel() or bool(gap.amax() <= _SYMMETRIC * first.values.abs().amax()):
                 return self
-        stages = tuple(replace(s, A=_transposed(s.A)) for s in self.stages)
+        turned = [_transposed(s.A) for s in self.stages]
+        stages = tuple(
+            replace(s, A=A, smoother=s.smoother.adjoint(A))
+            for s, A in zip(self.stages, turned, strict=True)
+        )
         inverse = None if self.inverse is None else _transposed(self.inverse)
         return replace(self, stages=stages, inverse=inverse)
 

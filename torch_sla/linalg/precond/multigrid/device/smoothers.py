@@ -1,18 +1,25 @@
-"""Smoothers that are polynomials in a diagonal times the matrix: parallel, and symmetric."""
+"""Smoothers that are polynomials in a diagonal times the matrix: parallel, and symmetric.
+
+Rows that values tie together have one block in place of their entries of the diagonal, see `tied`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.kernels.rows import Rows, product, relax
-from torch_sla.linalg.kernels.sparse import diagonal, segment_sum
+from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums
+from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
+from torch_sla.linalg.precond.multigrid.device.tied import compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.device.tied import Groups
 
 __all__ = ["LOWER", "Smoother", "chebyshev_steps", "make_smoother", "scattered", "spectral_radius"]
 
@@ -22,19 +29,65 @@ LOWER = 0.25  # end of the interval of Chebyshev's polynomial, over the radius, 
 
 
 @dataclass(frozen=True)
+class Tied:
+    """Blocks in place of the diagonal, for groups of tied rows.
+
+    Parameters
+    ----------
+    rows
+        Which ``[m]``.
+    own
+        These rows of the matrix ``[m, n]``.
+    inverse
+        Inverse blocks ``[m, m]``.
+    """
+
+    rows: Tensor
+    own: Rows
+    inverse: Rows
+
+    def put(self, z: Tensor, r: Tensor) -> None:
+        """Replace tied rows of ``z`` by the blocks times ``r``, both ``[n, K]``."""
+        z.index_copy_(0, self.rows, product(self.inverse, r.index_select(0, self.rows)))
+
+    def step(self, y: Tensor, x: Tensor, b: Tensor, alpha: float) -> None:
+        """Add ``alpha M (b - A x)`` to tied rows of ``y``, where nothing was added yet."""
+        r = residual(self.own, x, b.index_select(0, self.rows))
+        there = y.index_select(0, self.rows)
+        y.index_copy_(0, self.rows, there.add_(product(self.inverse, r), alpha=alpha))
+
+    def adjoint(self, A: Rows) -> Tied:
+        """Return the blocks of the transposed matrix, which is given."""
+        crow, ccol, perm = transpose_csr(self.inverse.crow, self.inverse.ccol, self.inverse.n_cols)
+        turned = replace(
+            self.inverse, crow=crow, ccol=ccol, values=self.inverse.values[perm.long()]
+        )
+        return Tied(self.rows, some_rows(A, self.rows), turned)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it holds."""
+        kept = (t for part in (self.own, self.inverse) for t in (part.crow, part.ccol, part.values))
+        return self.rows, *kept
+
+
+@dataclass(frozen=True)
 class Smoother:
     """Steps ``x += momentum (x - before) + alpha w (b - A x)``.
 
     Parameters
     ----------
     weight
-        ``w`` ``[n]``.
+        ``w`` ``[n]``, zero at tied rows.
     steps
         ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision.
+    tied
+        Blocks in place of ``w`` at tied rows; None where there are none.
     """
 
     weight: Tensor
     steps: tuple[tuple[float, float], ...]
+    tied: Tied | None = None
 
     def __post_init__(self) -> None:
         short = tuple((_short(alpha), _short(momentum)) for alpha, momentum in self.steps)
@@ -42,17 +95,32 @@ class Smoother:
 
     def from_zero(self, A: Rows, b: Tensor) -> Tensor:
         """Smooth from a zero guess, ``b`` ``[n, K]``."""
-        x, before = (self.steps[0][0] * self.weight).unsqueeze(1) * b, None
+        first = self.steps[0][0]
+        x, before = (first * self.weight).unsqueeze(1) * b, None
+        if self.tied is not None:
+            self.tied.put(x, first * b)
         for alpha, momentum in self.steps[1:]:
-            x, before = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum), x
+            x, before = self._step(A, x, b, alpha, before, momentum), x
         return x
 
     def __call__(self, A: Rows, x: Tensor, b: Tensor) -> Tensor:
         """Smooth from ``x``, which is left as it is."""
         before: Tensor | None = None
         for alpha, momentum in self.steps:
-            x, before = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum), x
+            x, before = self._step(A, x, b, alpha, before, momentum), x
         return x
+
+    def _step(
+        self, A: Rows, x: Tensor, b: Tensor, alpha: float, before: Tensor | None, momentum: float
+    ) -> Tensor:
+        y = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum)
+        if self.tied is not None:
+            self.tied.step(y, x, b, alpha)
+        return y
+
+    def adjoint(self, A: Rows) -> Smoother:
+        """Return the smoother of the transposed matrix, which is given."""
+        return self if self.tied is None else replace(self, tied=self.tied.adjoint(A))
 
 
 def _short(x: float) -> float:
@@ -66,7 +134,7 @@ def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
     return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
 
 
-def spectral_radius(A: Rows, inverse: Tensor) -> float:
+def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float:
     """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, by the power method.
 
     Starts from a fixed vector; the safety factor covers what the last steps would still have found.
@@ -75,14 +143,19 @@ def spectral_radius(A: Rows, inverse: Tensor) -> float:
     v = scattered(torch.arange(n, device=A.values.device), A.values.dtype).unsqueeze(1)
     norm = v.new_ones(())
     for _ in range(_POWER_STEPS):
-        v = product(A, v) * inverse.unsqueeze(1)
+        r = product(A, v)
+        v = r * inverse.unsqueeze(1)
+        if tied is not None:
+            tied.put(v, r)
         norm = torch.linalg.vector_norm(v)
         v = v / norm.clamp(min=torch.finfo(v.dtype).tiny)
     return max(float(norm) * _SAFETY, torch.finfo(v.dtype).tiny)
 
 
-def make_smoother(name: str, sweeps: int, A: Rows) -> tuple[Smoother, float]:
-    """Make a smoother for the scalar matrix of a level; also returns the spectral radius.
+def make_smoother(
+    name: str, sweeps: int, A: Rows, groups: Groups | None = None
+) -> tuple[Smoother, float]:
+    """Make a smoother for the scalar matrix of a level; also returns the spectral radius of ``D⁻¹ A``.
 
     Parameters
     ----------
@@ -90,31 +163,72 @@ def make_smoother(name: str, sweeps: int, A: Rows) -> tuple[Smoother, float]:
         ``"chebyshev"``, ``"jacobi"``, ``"l1_jacobi"`` or ``"spai0"``.
     sweeps
         Steps; Chebyshev uses degree ``sweeps + 1``.
+    groups
+        Rows that are tied.
     """
     d = diagonal(A.crow, A.ccol, A.values, A.n_cols)
     inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
     radius = spectral_radius(A, inverse)
-    if name == "chebyshev":
-        return Smoother(inverse, chebyshev_steps(radius, sweeps + 1)), radius
-    if name == "jacobi":
-        return Smoother(inverse, ((4.0 / (3.0 * radius), 0.0),) * sweeps), radius
-    if name == "l1_jacobi":
-        size = _row_sums(A, A.values.abs())
+    tied = None if groups is None else _tied(name, A, groups)
+    if name in ("chebyshev", "jacobi"):
+        weight, largest = inverse, radius
+        if tied is not None:
+            largest = spectral_radius(A, inverse, tied)
+        steps = (
+            chebyshev_steps(largest, sweeps + 1)
+            if name == "chebyshev"
+            else ((4.0 / (3.0 * largest), 0.0),) * sweeps
+        )
+    elif name == "l1_jacobi":
+        size = row_sums(A.crow, A.values.abs(), A.longest)
         weight = torch.where(size > 0, d.sign() / torch.where(size > 0, size, 1.0), 0.0)
-        return Smoother(weight, ((1.0, 0.0),) * sweeps), radius
-    if name == "spai0":
-        square = _row_sums(A, A.values.square())
+        steps = ((1.0, 0.0),) * sweeps
+    elif name == "spai0":
+        square = row_sums(A.crow, A.values.square(), A.longest)
         weight = torch.where(square > 0, d / torch.where(square > 0, square, 1.0), 0.0)
-        return Smoother(weight, ((1.0, 0.0),) * sweeps), radius
-    raise ArgumentError(
-        f"`smoother` must be chebyshev, jacobi, l1_jacobi or spai0 on a device, got {name!r}; "
-        "sweeps row after row have no parallel form"
+        steps = ((1.0, 0.0),) * sweeps
+    else:
+        raise ArgumentError(
+            f"`smoother` must be chebyshev, jacobi, l1_jacobi or spai0 on a device, got {name!r}; "
+            "sweeps row after row have no parallel form"
+        )
+    if tied is not None:
+        weight = weight.index_fill(0, tied.rows, 0.0)
+    return Smoother(weight, steps, tied), radius
+
+
+def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
+    """Invert the blocks of tied rows as a smoother wants them; rows whose block is singular stay on their own."""
+    found = (groups.heavier() if name == "l1_jacobi" else groups).inverted()
+    if found is None:
+        return None
+    own = some_rows(A, found.rows)
+    crow, ccol, filled = (
+        t.to(A.crow.dtype) if t.dtype != torch.bool else t for t in compressed(found)
     )
+    inverse = Rows.of(crow, ccol, found.blocks[filled], len(found.rows))
+    if name == "spai0":
+        # The factor w that brings w Z A closest to the identity on the rows of a group.
+        left = BlockRows(crow, ccol, inverse.values.reshape(-1, 1, 1), inverse.n_cols)
+        right = BlockRows(own.crow, own.ccol, own.values.double().reshape(-1, 1, 1), own.n_cols)
+        whole = multiply(left, right)
+        square = whole.values.flatten().square()
+        # Rows of a group follow each other, so do their entries.
+        ends = whole.crow[torch.nn.functional.pad(found.size.cumsum(0), (1, 0))]
+        total = row_sums(ends, square)
+        weight = (found.size / total)[found.group]
+        inverse = replace(inverse, values=inverse.values * weight[expand_rows(crow).long()])
+    return Tied(found.rows, own, replace(inverse, values=inverse.values.to(A.values.dtype)))
 
 
-def _row_sums(A: Rows, x: Tensor) -> Tensor:
-    order = torch.arange(A.nnz, dtype=A.crow.dtype, device=A.crow.device)
-    return segment_sum(x.reshape(1, -1, 1), A.crow, order, longest=A.longest).flatten()
+def some_rows(A: Rows, rows: Tensor) -> Rows:
+    """Take some rows ``[m]`` of a matrix."""
+    length = A.crow.diff()[rows].long()
+    crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
+    torch.cumsum(length, 0, out=crow[1:])
+    k = torch.arange(len(rows), device=rows.device).repeat_interleave(length)
+    slot = torch.arange(len(k), device=rows.device) + (A.crow[rows].long() - crow[:-1])[k]
+    return Rows.of(crow.to(A.crow.dtype), A.ccol[slot], A.values[slot], A.n_cols)
 
 
 def chebyshev_steps(

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.kernels.rows import row_max
-from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, segment_sum
+from torch_sla.linalg.kernels.rows import row_max, row_sums
+from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
-__all__ = ["Strong", "couplings", "strong_graph"]
+__all__ = ["Strong", "couplings", "own_sizes", "strong_graph"]
 
 _DECOUPLED = 0.05
 _BITS = 8  # of float32's mantissa that sizes of couplings do without
@@ -63,15 +63,6 @@ def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
     return before[crow.long()].to(crow.dtype)
 
 
-def _row_sums(crow: Tensor, x: Tensor) -> Tensor:
-    """Sum ``[nnz, *]`` by row."""
-    flat = x.reshape(1, x.shape[0], -1)
-    order = torch.arange(x.shape[0], dtype=crow.dtype, device=crow.device)
-    longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
-    total = segment_sum(flat, crow, order, longest=longest)
-    return total.reshape(crow.numel() - 1, *x.shape[1:])
-
-
 def _diagonal(A: BlockRows) -> Tensor:
     """Diagonal blocks ``[n, b, b]``, zero where there is none."""
     slots = diagonal_slots(A.crow, A.ccol, A.n_rows)
@@ -79,6 +70,12 @@ def _diagonal(A: BlockRows) -> Tensor:
         return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
     own = A.values[slots.clamp(min=0).long()]
     return torch.where((slots >= 0)[:, None, None], own, 0.0)
+
+
+def own_sizes(A: BlockRows) -> Tensor:
+    """Return the sizes of the diagonal entries, or the norms of the diagonal blocks, ``[n]``."""
+    size: Tensor = torch.linalg.vector_norm(_diagonal(A).flatten(1), dim=1)
+    return size
 
 
 def _coarsely(size: Tensor) -> Tensor:
@@ -112,13 +109,12 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     off = row != ccol
     if edge == 1:
         flat, d = A.values.flatten(), own.flatten()
-        own_size = d.abs()
         sign = torch.where(d < 0, 1.0, -1.0).to(flat.dtype)
         size = torch.where(off, flat * sign[row.long()], 0.0)
     else:
-        own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
-    total = _row_sums(crow, size.abs())
+    own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
+    total = row_sums(crow, size.abs())
     _refuse_holes(own, total)
     size = _coarsely(size)
     largest = row_max(crow, size, None, 0.0)
@@ -133,7 +129,7 @@ def strong_graph(A: BlockRows, keep: Tensor) -> Strong:
     """Take the entries `keep` of a square matrix, and add the others to its diagonal."""
     crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
     own = _diagonal(A)
-    filtered = own + _row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
+    filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
