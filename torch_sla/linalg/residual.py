@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -13,6 +14,8 @@ from torch_sla.linalg.known import largest_row
 from torch_sla.linalg.sizes import sizes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
@@ -78,7 +81,8 @@ class Residual:
         self.b = self._x = b
         self._r: Tensor | None = b
         # What was measured last, per column, on the host.
-        self.b_norm = self.r_norm = self.slope = torch.full((b.shape[1],), float("inf"))
+        self.b_norm: list[float] = [float("inf")] * b.shape[1]
+        self.r_norm = self.slope = self.b_norm
         self.A_norm = float("nan")
 
     def _largest(self) -> Tensor:
@@ -137,22 +141,25 @@ class Residual:
             x_norm = torch.linalg.vector_norm(x, dim=0)
         elif self.componentwise:
             backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
-        norm, largest = (t.expand_as(r_norm) for t in (self._A_norm, self._A_max))
-        sizes = (r_norm, b_norm, b_max, slope, backward, x_max, x_norm, norm, largest)
-        found = torch.stack(sizes).cpu()  # the rest is of a few numbers, and quicker on the host
-        self.r_norm, self.b_norm, b_max, slope, backward, x_max, x_norm, norm, largest = (
-            found.unbind()
-        )
-        self.slope = slope if self.rectangular else torch.full_like(slope, float("inf"))
-        self.A_norm = float(norm[0]) if norm.numel() else 0.0
-        if not bool(torch.isfinite(self.r_norm).all() & torch.isfinite(x_max).all()):
+        # The rest is of a few numbers, and quicker without tensors.
+        alone = (self._A_norm.reshape(1), self._A_max.reshape(1))
+        *found, self.A_norm, largest = torch.cat(
+            [r_norm, b_norm, b_max, slope, backward, x_max, x_norm, *alone]
+        ).tolist()
+        k = len(r_norm)
+        self.r_norm, self.b_norm, *measured = (found[i * k : (i + 1) * k] for i in range(7))
+        b_large, slopes, backwards, x_large, x_norms = measured
+        self.slope = slopes if self.rectangular else [float("inf")] * k
+        if not all(map(isfinite, self.r_norm)) or not all(map(isfinite, x_large)):
             return float("nan"), float("inf")
         if self.rectangular:
-            backward = slope / (norm * (norm * x_norm + self.b_norm)).clamp(min=tiny)
+            norm = self.A_norm
+            scales = (norm * (norm * x + b) for x, b in zip(x_norms, self.b_norm, strict=True))
+            backwards = _shares(slopes, scales, tiny)
         elif not self.componentwise:
-            backward = backward / (largest * x_max + b_max).clamp(min=tiny)
-        relative = self.r_norm / self.b_norm.clamp(min=tiny)
-        return float(relative.max()), float(backward.max())
+            scales = (largest * x + b for x, b in zip(x_large, b_large, strict=True))
+            backwards = _shares(backwards, scales, tiny)
+        return _worst(_shares(self.r_norm, self.b_norm, tiny)), _worst(backwards)
 
     def _measured(self, x: Tensor) -> Tensor:
         """Set ``r``; return ``[5, K]``: ‖r‖₂, the largest entries of r, x and b, and ‖b‖₂, of each column."""
@@ -178,23 +185,23 @@ class Residual:
         small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (bound + b)
         return torch.where(small, own + bound, own)
 
-    def _limit(self, options: SolveOptions) -> Tensor:
-        return torch.clamp(options.rtol * self.b_norm, min=options.atol)
+    def _limits(self, options: SolveOptions) -> list[float]:
+        return [max(options.rtol * b, options.atol) for b in self.b_norm]
 
     def met(self, options: SolveOptions) -> bool:
         """Whether every column of the last residual meets rtol or atol.
 
         A least-squares residual may instead be orthogonal to the columns of ``A``, to `rtol`.
         """
-        met = self.r_norm <= self._limit(options)
-        if self.rectangular:
-            met |= self.slope <= _SLACK * options.rtol * self.A_norm * self.r_norm
-        return bool(met.all())
+        slack = _SLACK * options.rtol * self.A_norm
+        return all(
+            r <= limit or (self.rectangular and slope <= slack * r)
+            for r, limit, slope in zip(self.r_norm, self._limits(options), self.slope, strict=True)
+        )
 
     def target(self, options: SolveOptions) -> float:
         """Return the tightest absolute residual asked of a column, with a little to spare."""
-        limit = self._limit(options)
-        return 0.5 * float(limit[limit > 0].amin()) if bool((limit > 0).any()) else 0.0
+        return 0.5 * min((limit for limit in self._limits(options) if limit > 0), default=0.0)
 
     def rounded(self, backward: float, options: SolveOptions) -> bool:
         """Whether rounding in ``A x`` alone keeps the last residual from being met, so that going on is no use.
@@ -204,7 +211,16 @@ class Residual:
         target, eps = self.target(options), torch.finfo(self.b.dtype).eps
         if self.rectangular or self.componentwise or not 0 < backward <= REFINE * eps:
             return False
-        return bool(self.r_norm.max() * 0.5 * eps / backward > 2 * target > 0)
+        return _worst(self.r_norm) * 0.5 * eps / backward > 2 * target > 0
+
+
+def _shares(parts: Iterable[float], wholes: Iterable[float], tiny: float) -> list[float]:
+    return [part / max(whole, tiny) for part, whole in zip(parts, wholes, strict=True)]
+
+
+def _worst(errors: Iterable[float]) -> float:
+    """Return the largest; NaN is larger than all."""
+    return max(errors, key=lambda e: (e != e, e), default=0.0)
 
 
 def largest_entries(x: Tensor) -> Tensor:
