@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass
 from math import log2, prod
 from pathlib import Path
+from typing import NamedTuple
 
 from torch_sla.linalg.distributed.lattice.boxes import cut
 
@@ -206,6 +207,38 @@ def iteration(shares: list[Level], parts: int, machine: Machine) -> tuple[float,
     reduce = 0.0 if parts == 1 else 2 * machine.latency * log2(parts)
     gather = 0.0 if parts == 1 else machine.latency * log2(parts) + SINGLE * COARSE / machine.link
     return time + reduce + gather, waited + reduce + gather
+
+
+class Reading(NamedTuple):
+    """Of a process that reads its share of a mesh: bytes of the file, bytes sent, and reductions to cut it."""
+
+    file: float
+    sent: float
+    reductions: int
+
+
+def reading(cells: float, points: float, processes: int, corners: int = 4) -> Reading:
+    """Say what reading a mesh by shares takes of each process; `corners` points a cell, numbered as they come.
+
+    A cell travels twice, to the keeper of its lowest point, who looks for repetitions, and to its owner; both with its
+    number, its groups (a byte) and, to the owner, its part. A point of it is asked for and answered (8 bytes, and 24 of
+    coordinates) by those who read its cells, and told to its slab (32 bytes, twice what is there at most). Around what
+    a process owns come two layers of cells, and their points; unknowns are listed by name (16 bytes).
+    """
+    mine, own = cells / processes, points / processes
+    away = 1.0 - 1.0 / processes
+    row = 8.0 * corners
+    there = (row + 8 + 1) + (8 + row + 8 + 1)
+    side = own ** (1 / 3)
+    # Points within two layers of the faces to neighbours, of blocks in the grid of processes.
+    faces = sum(2 * (1 - 1 / count) for count in grid(processes))
+    around = faces * 2 * side**2
+    asked = 8.0 + 24.0
+    near = around * (8 + 16 + asked) + around * cells / points * (row + 17)
+    sent = away * (mine * there + own * (8 + asked + 32 + 16)) + near
+    # Of each halving extents, counts, eight bytes of a coordinate and equal ones; of cells, points and facets.
+    rounds = 3 * 11 * (processes - 1).bit_length()
+    return Reading(mine * (row / 2 + 1) + own * 24, sent, rounds)
 
 
 def table(method: str = "lattice") -> str:

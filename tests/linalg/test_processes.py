@@ -103,6 +103,10 @@ def test_copies_and_pickles_solve_alike() -> None:
     deep = copy.deepcopy(A)
     deep.values.data.mul_(2)
     assert not torch.equal(deep.values, A.values)
+    factor = A.detach().lu()
+    for again in (copy.deepcopy(factor), pickle.loads(pickle.dumps(factor))):
+        assert type(again) is type(factor)
+        assert torch.equal(again.solve(b), factor.solve(b))
     info = A.solve(b, info=True)[1]
     assert pickle.loads(pickle.dumps(info)).result is info.result
 
@@ -141,3 +145,28 @@ def test_torch_compile_breaks_the_graph_and_nothing_else(name: str, backend: str
         results.append((y.detach(), *torch.autograd.grad(y, (v, x))))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+def test_matrices_made_inside_a_compiled_function_are_not_traced() -> None:
+    A = case("general").sparse(torch.float64)
+    row, col, shape = A.row_indices, A.col_indices, tuple(A.shape)
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        B = SparseTensor(v, row, col, shape)
+        return (B.T().sum(-1) ** 2).sum() + B.norm(1) + B.square().to_dense().sum()
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    v = A.values.clone().requires_grad_()
+    results = []
+    for function in (loss, torch.compile(loss, backend="eager")):
+        y = function(v)
+        results.append((y.detach(), *torch.autograd.grad(y, v)))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
+    reasons = list(torch._dynamo.utils.counters["graph_break"])
+    assert reasons
+    assert not [reason for reason in reasons if "trace" in reason and "builtin" in reason]

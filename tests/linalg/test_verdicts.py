@@ -9,7 +9,8 @@ import torch
 
 from tests.helpers.grids import poisson
 from tests.helpers.lattices import checkerboard, split
-from torch_sla.errors import Result, SolveError
+from tests.helpers.zoo import case, rhs
+from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.rcond import mixed_probe, probe
@@ -133,6 +134,35 @@ def test_what_rounding_keeps_from_the_tolerance_is_not_solved_again(
     assert info.result is Result.ROUNDOFF
     assert info.backward_error <= 8 * torch.finfo(torch.float64).eps
     assert len(solves) == 1
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "eigen", "parts"])
+def test_what_did_not_converge_has_no_derivative(backend: str) -> None:
+    A = case("general").sparse(torch.float64)
+    values = A.values.clone().requires_grad_()
+    A = A.from_pattern(A.pattern, values)
+    options = {"method": "bicgstab", "preconditioner": "none", "maxiter": 1, "throw": False}
+    if backend == "parts":
+        x, info = A.partition(2).solve(rhs(A, None), **options)
+    else:
+        x, info = A.solve(rhs(A, None), backend=backend, adjoint_rtol=0.99, **options)
+    assert not info.converged
+    with pytest.raises(GradientError, match="did not converge"):
+        x.sum().backward()
+
+
+def test_members_that_converged_keep_their_derivatives() -> None:
+    values = torch.tensor([[1.0, 2.0], [1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    i = torch.arange(2)
+    A = SparseTensor(values, i, i, (2, 2, 2))
+    b = torch.ones(2, 2, dtype=torch.float64, requires_grad=True)
+    x, info = A.solve(b, throw=False)
+    assert not info.converged
+    with pytest.raises(GradientError, match="did not converge"):
+        x.sum().backward(retain_graph=True)
+    of_values, of_b = torch.autograd.grad(x[0].sum(), (values, b))
+    assert of_values[0].tolist() == [-1.0, -0.25]
+    assert of_b.tolist() == [[1.0, 0.5], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("n", [40, 200])

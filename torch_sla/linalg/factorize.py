@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -269,6 +269,10 @@ class Factorization:
             f"{type(self).__name__}(shape={tuple(self.shape)}, backend={self.backend}, "
             f"method={self.plan.method}, dtype={self.dtype})"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Libraries keep their factors to themselves: copies and other processes factorise again.
+        return type(self), (self.matrix, self.method, self.backend)
 
     # --- what it does --------------------------------------------------------------------------
 

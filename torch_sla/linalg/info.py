@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch_sla.errors import Result
+from torch_sla.errors import GradientError, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.plan.plan import SolvePlan
 
-__all__ = ["SolveInfo"]
+__all__ = ["SolveInfo", "unsolved"]
+
+
+def unsolved() -> GradientError:
+    """Return what to raise where the derivative of a solution is asked for that is none."""
+    return GradientError(
+        "the solve did not converge, so its result has no derivative; let it raise (`throw=True`), or leave what "
+        "did not converge out of the loss"
+    )
 
 
 @dataclass

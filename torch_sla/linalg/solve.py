@@ -114,6 +114,12 @@ def solve(
         raise ArgumentError("give either `plan` or `backend` and `method`, not both")
     else:
         plan = _forced(plan, pattern, dtype, A.device)
+        name = preconditioner_name(preconditioner)
+        if name not in ("auto", plan.preconditioner or "none"):
+            raise ArgumentError(
+                f"`plan` is for {plan.choice}, and `preconditioner` asks for {name!r}; leave it out, or make a plan "
+                "with it"
+            )
     adjoint = options
     if adjoint_rtol is not None:
         adjoint = _options(dtype, adjoint_rtol, atol, maxiter, preconditioner)
@@ -281,8 +287,8 @@ def _options(
         raise ArgumentError(f"`rtol` must lie in [0, 1), got {rtol}")
     if not atol >= 0:
         raise ArgumentError(f"`atol` must be >= 0, got {atol}")
-    if maxiter is not None and maxiter < 1:
-        raise ArgumentError(f"`maxiter` must be at least 1, got {maxiter}")
+    if maxiter is not None and not (isinstance(maxiter, int) and maxiter >= 1):
+        raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
     given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
     return SolveOptions(rtol, float(atol), maxiter, given)
 

@@ -17,7 +17,7 @@ from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct import refined
 from torch_sla.linalg.extremes import look, powers
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.info import SolveInfo, unsolved
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
@@ -89,6 +89,7 @@ class SolverState(Kept, Whole):
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
+        self._unsolved: set[Hashable] = set()
         self._deficient, self._finite = False, True
         self._matched: frozenset[Hashable] = frozenset()
         self._entries: dict[Hashable, Tensor] = {}
@@ -131,8 +132,8 @@ class SolverState(Kept, Whole):
         SolveError
             When a solve fails (forward: only with `throw`).
         GradientError
-            When the values have changed since the first run, or a rank-deficient least-squares
-            problem has no derivative.
+            When the values have changed since the first run, the first run did not converge, or a
+            rank-deficient least-squares problem has no derivative.
         """
         # Libraries read the memory, in which pending conjugations and signs are not.
         values, b = (x.detach().resolve_conj().resolve_neg() for x in (values, b))
@@ -151,6 +152,8 @@ class SolverState(Kept, Whole):
                 "the matrix values were modified in place between the solve and its derivative; "
                 "clone them before changing them"
             )
+        elif self._unsolved:
+            self._require_solved(prints, b.unsqueeze(0) if values.ndim == 1 else b)
         if values.ndim == 1:
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
             # The cotangent of a sum is one number seen many times; everything below would copy it anew.
@@ -170,6 +173,12 @@ class SolverState(Kept, Whole):
             out[i] = self._settled(info, x, adjoint, first)
         self.x0 = None
         return out
+
+    def _require_solved(self, marks: Sequence[Hashable], b: Tensor) -> None:
+        """Refuse derivatives of solutions that are none, of members that the loss looks at."""
+        for mark, rhs in zip(marks, b, strict=True):
+            if mark in self._unsolved and bool((rhs != 0).any()):
+                raise unsolved()
 
     def _modes(self, adjoint: bool) -> tuple[Mode, Mode]:
         """Mode of the solve, and of its check: of the adjoint itself, so that a wrong declaration is noticed."""
@@ -251,6 +260,8 @@ class SolverState(Kept, Whole):
             b, lost = self.nullspace.consistent(b, left=not adjoint)
         info, x = self._attempts(values, mark, b, adjoint, x0)
         info.inconsistency = max(lost, info.inconsistency)
+        if first and not info.result.ok:
+            self._unsolved.add(mark)
         if lost > 1e3 * torch.finfo(b.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")
         return info, x

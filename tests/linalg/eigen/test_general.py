@@ -105,3 +105,28 @@ def test_refusals() -> None:
         SparseTensor.eye(3, 2).eigs(1)
     with pytest.raises(ArgumentError, match="which"):
         sample(torch.float64).eigs(2, "LA")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("which", ["LM", "LR"])
+def test_single_precision_tells_neighbours_apart(which: str, dtype: torch.dtype) -> None:
+    close = torch.tensor([1.0, 20.0, 100.0, 100.03, 2.0, 3.0, 100.06, 4.0]).to(dtype)
+    off = torch.zeros((), dtype=dtype)
+    A = SparseTensor.tridiagonal(off, close, off + 0.01)
+    for matrix in (A, A.partition(2)):
+        for k in (1, 3):
+            w = matrix.eigs(k, which)[0].real
+            torch.testing.assert_close(
+                w, torch.tensor([100.06, 100.03, 100.0])[:k], rtol=1e-5, atol=0
+            )
+
+
+@pytest.mark.parametrize("name", ["eigs", "eigsh", "svd"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("tol", -1.0), ("tol", float("nan")), ("maxiter", 0), ("maxiter", 2.5)]
+)
+def test_limits_that_are_none_are_refused(name: str, option: str, value: float) -> None:
+    A = SparseTensor.eye(4, dtype=torch.float64)
+    for matrix in (A, A.partition(2)):
+        with pytest.raises(ArgumentError, match=f"`{option}`"):
+            getattr(matrix, name)(2, **{option: value})

@@ -191,3 +191,24 @@ def test_a_tangent_has_no_derivative_in_reverse_mode() -> None:
         tangent = torch.autograd.forward_ad.unpack_dual(u).tangent
         with pytest.raises(GradientError, match=r"nonlinear solution .* no derivative in reverse"):
             torch.autograd.grad(tangent.sum(), t)
+
+
+@pytest.mark.parametrize("what", ["parameter", "solution"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_was_written_behind_the_back_of_torch_is_noticed(what: str, sparse: bool) -> None:
+    c = torch.full((3,), 4.0, dtype=torch.float64, requires_grad=True)
+    jacobian = (lambda u, c: SparseTensor.diag(c)) if sparse else None
+    u = nonlinear_solve(
+        lambda u, c: u * c - 1, torch.ones_like(c).detach(), c, jacobian_fn=jacobian
+    )
+    (c if what == "parameter" else u).data.mul_(2)
+    for create in (False, True):
+        with pytest.raises(GradientError, match="modified in place"):
+            torch.autograd.grad(u.sum(), c, create_graph=create, retain_graph=True)
+
+
+def test_no_iterations_and_cotangents_of_another_shape_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="`maxiter` must be at least 1"):
+        chain().nonlinear_solve(reaction, U0, C, maxiter=0)
+    with pytest.raises(ArgumentError, match="`cotangent`"):
+        adjoint_solve(lambda u: u**3, U0 + 1, torch.ones(N + 1, dtype=torch.float64))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from torch_sla.errors import PlanError
+from torch_sla.errors import ArgumentError, PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
 from torch_sla.linalg.kernels import cholesky
 from torch_sla.linalg.plan.facts import Facts
@@ -376,3 +376,20 @@ def test_vectors_of_krylov_methods_are_in_the_memory() -> None:
     plan = make_plan(dataclasses.replace(facts, preconditioner="jacobi"))
     # Measured: 20.6 MB with 97336 unknowns.
     assert 16e6 < plan.nbytes < 25e6
+
+
+def test_a_plan_and_another_preconditioner_contradict_each_other() -> None:
+    A = SparseTensor.eye(5, dtype=torch.float64) * 2
+    b = torch.ones(5, dtype=torch.float64)
+    jacobi = A.plan(preconditioner="jacobi")
+    assert A.solve(b, plan=jacobi, preconditioner="jacobi", info=True)[1].preconditioner == "jacobi"
+    for plan in (jacobi, A.plan()):
+        with pytest.raises(ArgumentError, match="`preconditioner` asks for 'ssor'"):
+            A.solve(b, plan=plan, preconditioner="ssor")
+
+
+@pytest.mark.parametrize(("option", "value"), [("repeats", 0), ("maxiter", 2.5), ("maxiter", 0)])
+def test_counts_that_are_none_are_refused(option: str, value: float) -> None:
+    A = SparseTensor.eye(5, dtype=torch.float64)
+    with pytest.raises((ArgumentError, PlanError), match=f"`{option}`"):
+        A.solve(torch.ones(5, dtype=torch.float64), **{option: value})

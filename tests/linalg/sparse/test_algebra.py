@@ -186,3 +186,19 @@ def test_what_would_fill_the_matrix_is_refused() -> None:
 def test_a_list_can_be_summed() -> None:
     A = make(*sample(torch.float64))
     torch.testing.assert_close(sum([A, A, A]).to_dense(), 3 * A.to_dense())
+
+
+def test_products_of_an_empty_batch_and_one_matrix() -> None:
+    A = SparseTensor(*sample(torch.float64, 0))
+    B = SparseTensor(*sample(torch.float64, rows=N, columns=3, seed=5))
+    for product, shape in ((A @ B, (0, M, 3)), (B.T() @ A.T(), (0, 3, M))):
+        assert product.to_dense().shape == shape
+
+
+def test_what_is_largest_among_no_entries_is_not_detached() -> None:
+    values = torch.zeros(2, 0, dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    A = SparseTensor(values, none, none, (2, M, N))
+    for found, value in ((A.max(), -torch.inf), (A.min(), torch.inf), (A.prod(), 1.0)):
+        assert found.tolist() == [value, value]
+        assert torch.autograd.grad(found.sum(), values)[0].shape == values.shape

@@ -245,3 +245,27 @@ def test_questions_leave_the_pattern_alone() -> None:
 def test_numbers_that_torch_does_not_have_are_named() -> None:
     with pytest.raises(DTypeError, match="which torch does not have"):
         SparseTensor.from_scipy(scipy.sparse.eye(2, dtype=np.longdouble))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2 2 1\n1 1 3.0\n",
+        "%%MatrixMarket matrix coordinate real general\n2 2 1\n0 1 3.0\n",
+        "%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 3.0\n",
+        "%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 3.0\n",
+        "%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 abc\n",
+        "%%MatrixMarket matrix coordinate real symmetric\n3 2 1\n3 1 2.0\n",
+    ],
+)
+def test_a_broken_matrix_market_file_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.mtx").write_text(text)
+    with pytest.raises(ArgumentError, match=r"broken\.mtx"):
+        load_mtx(tmp_path / "broken.mtx")
+
+
+def test_imaginary_parts_are_not_lost_on_the_way_in(tmp_path: Path) -> None:
+    save_mtx(SparseTensor.eye(2, dtype=torch.complex128) * 1j, tmp_path / "a.mtx")
+    with pytest.raises(DTypeError, match="imaginary"):
+        load_mtx(tmp_path / "a.mtx", dtype=torch.float64)

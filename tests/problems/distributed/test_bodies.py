@@ -63,6 +63,23 @@ def elastic(conditions: tuple[Any, ...]) -> sla.ElasticityProblem:
     )
 
 
+def repeating() -> sla.ElasticityProblem:
+    """A cell whose sides repeat each other, which stops its rotation, held at a corner."""
+    return sla.ElasticityProblem(
+        mesh=sla.RectangleMesh(cells=(9, 6)),
+        model="plane_strain",
+        young_modulus="1 + 0.3*sin(2*pi*x)",
+        poisson_ratio=0.3,
+        body_force=["sin(2*pi*x)", 0.0],
+        boundary=[sla.Periodic("right", to="left"), Dirichlet(at=[(0.0, 0.0)], value=0.0)],
+        outputs=[sla.Energy("energy")],
+    )
+
+
+def stored(group: Any) -> float:
+    return float(distribute(repeating(), group=group).solve()["energy"])
+
+
 def warm(boundary: list[Any]) -> sla.PoissonProblem:
     return sla.PoissonProblem(
         mesh=two_squares(),
@@ -125,6 +142,13 @@ def test_a_level_that_nothing_fixes_is_no_number() -> None:
     assert float(heat) == pytest.approx(float(warm(held).solve()["heat"]), rel=1e-9)
 
 
+def test_sides_that_repeat_each_other_stop_a_rotation() -> None:
+    alone = float(repeating().solve()["energy"])
+    for parts in (1, 4):
+        found = float(distribute(repeating(), parts).solve()["energy"])
+        assert found == pytest.approx(alone, rel=1e-9)
+
+
 @pytest.mark.distributed
 def test_processes_that_see_one_body_each_know_of_both(ranks: Ranks) -> None:
     name = "second by a side and a point"
@@ -132,3 +156,5 @@ def test_processes_that_see_one_body_each_know_of_both(ranks: Ranks) -> None:
         agrees(name, found)
     for loose in ("first alone", "second slides"):
         assert all("can move as a rigid one" in text for text in ranks.run(3, refused, loose))
+    alone = float(repeating().solve()["energy"])
+    assert ranks.run(3, stored) == pytest.approx([alone] * 3, rel=1e-9)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from torch_sla import (
+    BoxMesh,
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
     MeshArrays,
     Neumann,
     Parameter,
+    Periodic,
     PointLoad,
     PoissonProblem,
     RectangleMesh,
@@ -108,6 +110,42 @@ def test_springs_hold_where_and_in_the_directions_in_which_they_are(
     solution = problem.solve()
     assert solution.info.converged
     assert float(solution.u.abs().max()) < 100.0
+
+
+@pytest.mark.parametrize(
+    ("sides", "dim", "enough"),
+    [
+        ([("right", "left")], 2, True),
+        ([("right", "left"), ("top", "bottom")], 2, True),
+        ([], 2, False),
+        # What repeats along one axis may still turn about it.
+        ([("right", "left")], 3, False),
+        ([("right", "left"), ("top", "bottom")], 3, True),
+    ],
+)
+def test_sides_that_repeat_each_other_stop_rotations(
+    sides: list[tuple[str, str]], dim: int, enough: bool
+) -> None:
+    grid = RectangleMesh(cells=(4, 3)) if dim == 2 else BoxMesh(cells=(3, 2, 2))
+    problem = ElasticityProblem(
+        mesh=grid,
+        model="plane_strain" if dim == 2 else None,
+        young_modulus="1 + 0.5*sin(2*pi*x)",
+        poisson_ratio=0.3,
+        body_force=["sin(2*pi*x)", *["0*x"] * (dim - 1)],
+        boundary=[
+            *(Periodic(on, to=to) for on, to in sides),
+            Dirichlet(at=[(0.0,) * dim], value=0.0),
+        ],
+    )
+    if not enough:
+        with pytest.raises(SpecError, match="can move as a rigid one"):
+            problem.solve()
+        return
+    assert problem.solve().info.converged
+    free = problem.updated(boundary=problem.boundary[:-1])
+    with pytest.raises(SpecError, match="can move as a rigid one"):
+        free.solve()
 
 
 def test_a_body_on_one_spring_turns_freely_in_its_modes() -> None:

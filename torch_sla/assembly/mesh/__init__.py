@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch_sla.assembly.mesh.build import make_mesh
 from torch_sla.assembly.mesh.curve import curved, raised
 from torch_sla.assembly.mesh.extrude import extrude
-from torch_sla.assembly.mesh.files import read_mesh, write_mesh
+from torch_sla.assembly.mesh.files import mesh_index, read_mesh, write_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.parts import Part, partition, partition_boxes, partition_cells
 from torch_sla.assembly.mesh.refine import refine
@@ -34,6 +34,7 @@ __all__ = [
     "interval_mesh",
     "lshape_mesh",
     "make_mesh",
+    "mesh_index",
     "partition",
     "partition_boxes",
     "partition_cells",

@@ -20,6 +20,8 @@ from torch_sla.errors import ArgumentError, MeshError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch_sla.assembly.mesh.checks import Called
+
 __all__ = ["Array", "make_mesh"]
 
 Array = Tensor | npt.NDArray[np.generic]
@@ -122,8 +124,17 @@ def trusted_mesh(
     cell: str,
     cell_tags: Mapping[str, Array],
     facet_tags: Mapping[str, Array],
+    called: Called | None = None,
 ) -> Mesh:
-    """Build a mesh whose points and cells are known to be sound; facets and tags are still checked."""
+    """Build a mesh whose points and cells are known to be sound; facets and tags are still checked.
+
+    Parameters
+    ----------
+    points, cells, cell, cell_tags, facet_tags
+        As of `make_mesh`.
+    called
+        Of a part of a mesh.
+    """
     reference = reference_cell(CELL_TYPES[cell][0])
     n = len(points)
     width = len(reference.facets[0])
@@ -136,11 +147,13 @@ def trusted_mesh(
             chosen |= _among(found, wanted, n)
         return np.nonzero(chosen)[0]
 
-    facets = all_facets(cells[:, : reference.n_vertices], reference, n, listed_ones)
+    facets = all_facets(cells[:, : reference.n_vertices], reference, n, listed_ones, called)
     if len(facets.overlapping):
-        one, other, *vertices = facets.overlapping[0].tolist()
+        pair, vertices = facets.overlapping[0, :2], facets.overlapping[0, 2:]
+        if called is not None:
+            pair, vertices = called.cells[pair], called.points[vertices]
         raise MeshError(
-            f"cells: cells {one} and {other} lie on the same side of their common facet {vertices} "
+            f"cells: cells {pair[0]} and {pair[1]} lie on the same side of their common facet {vertices.tolist()} "
             f"({len(facets.overlapping)} such facets); remove overlapping cells"
         )
     on_boundary = np.nonzero(facets.neighbour < 0)[0]

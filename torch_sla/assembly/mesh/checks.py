@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,7 +12,7 @@ from torch_sla.assembly.elements import lagrange
 from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.errors import MeshError
 
-__all__ = ["check_cells", "check_duplicates", "check_points", "oriented"]
+__all__ = ["Called", "check_cells", "check_corners", "check_duplicates", "check_points", "oriented"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,13 +22,26 @@ _FLAT = 1e-14
 _RUN = 1 << 16  # cells that are looked at at a time
 
 
+class Called(NamedTuple):
+    """What cells and points of a part are called in the whole, where something is wrong with them.
+
+    Parameters
+    ----------
+    cells, points
+        Their numbers there.
+    """
+
+    cells: Ints
+    points: Ints
+
+
 def _list(values: npt.NDArray[np.generic], most: int = 3) -> str:
     shown = ", ".join(str(value) for value in values[:most].tolist())
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def check_points(points: Floats) -> None:
-    """Refuse coordinates of a wrong shape and coordinates that are not finite."""
+def check_points(points: Floats, first: int = 0) -> None:
+    """Refuse coordinates of a wrong shape and such that are not finite; the first point has the number `first`."""
     if points.ndim != 2 or points.shape[1] not in (1, 2, 3):
         raise MeshError(
             f"points: got shape {points.shape}; expected [n_points, dim] with dim 1, 2 or 3"
@@ -34,7 +49,7 @@ def check_points(points: Floats) -> None:
     bad = np.nonzero(~np.isfinite(points).all(1))[0]
     if len(bad):
         raise MeshError(
-            f"points: point {bad[0]} is {points[bad[0]].tolist()}; coordinates must be finite "
+            f"points: point {bad[0] + first} is {points[bad[0]].tolist()}; coordinates must be finite "
             f"({len(bad)} of {len(points)} are not)"
         )
 
@@ -61,12 +76,7 @@ def check_cells(points: Floats, cells: Ints, cell: str) -> None:
             f"cells: cell {bad[0]} refers to points {cells[bad[0]].tolist()}; "
             f"there are {len(points)} points, counted from 0"
         )
-    ordered = np.sort(cells, 1)
-    bad = np.nonzero((ordered[:, 1:] == ordered[:, :-1]).any(1))[0]
-    if len(bad):
-        raise MeshError(
-            f"cells: cell {bad[0]} uses a point twice: {cells[bad[0]].tolist()}; remove degenerate cells"
-        )
+    check_corners(cells)
     used = np.zeros(len(points), bool)
     used[cells] = True
     if not used.all():
@@ -76,28 +86,56 @@ def check_cells(points: Floats, cells: Ints, cell: str) -> None:
         )
 
 
-def check_duplicates(points: Floats) -> None:
-    """Refuse two points at one place (within 1e-12 of the size of the mesh)."""
-    from scipy.spatial import cKDTree
-
-    size = float(np.ptp(points, 0).max())
-    pairs = cKDTree(points).query_pairs(1e-12 * size, output_type="ndarray")
-    if len(pairs):
-        a, b = np.sort(pairs[np.lexsort(np.sort(pairs, 1).T[::-1])[0]])
+def check_corners(cells: Ints, first: int = 0) -> None:
+    """Refuse cells that have a point twice; the first one of a part has the number `first` in the whole."""
+    ordered = np.sort(cells, 1)
+    bad = np.nonzero((ordered[:, 1:] == ordered[:, :-1]).any(1))[0]
+    if len(bad):
         raise MeshError(
-            f"points: points {a} and {b} are both at {points[a].tolist()} ({len(pairs)} such pairs); merge them, or "
-            "pass duplicate_nodes='allow' if the mesh has a crack there"
+            f"cells: cell {bad[0] + first} uses a point twice: {cells[bad[0]].tolist()}; remove degenerate cells"
         )
 
 
-def oriented(points: Floats, cells: Ints, cell: str, orientation: str) -> Ints:
+def check_duplicates(points: Floats, size: float | None = None, called: Ints | None = None) -> None:
+    """Refuse two points at one place (within 1e-12 of the size of the mesh).
+
+    Parameters
+    ----------
+    size, called
+        Of a part of the points: the size of the mesh, and their numbers in it.
+    """
+    from scipy.spatial import cKDTree
+
+    size = float(np.ptp(points, 0).max()) if size is None else size
+    pairs = cKDTree(points).query_pairs(1e-12 * size, output_type="ndarray")
+    if len(pairs):
+        a, b = np.sort(pairs[np.lexsort(np.sort(pairs, 1).T[::-1])[0]])
+        one, other = (a, b) if called is None else sorted((called[a], called[b]))
+        raise MeshError(
+            f"points: points {one} and {other} are both at {points[a].tolist()} ({len(pairs)} such pairs); merge "
+            "them, or pass duplicate_nodes='allow' if the mesh has a crack there"
+        )
+
+
+def oriented(
+    points: Floats, cells: Ints, cell: str, orientation: str, called: Called | None = None
+) -> Ints:
     """Return the cells with positive orientation; refuse flat and tangled ones.
 
     Parameters
     ----------
     orientation
         ``"fix"`` mirrors the local numbering of negatively oriented cells, ``"refuse"`` raises.
+    called
+        Of a part of the cells.
     """
+
+    def name(cell: int) -> str:
+        rows = cells[cell]
+        if called is None:
+            return f"cell {cell} (points {rows.tolist()})"
+        return f"cell {called.cells[cell]} (points {called.points[rows].tolist()})"
+
     geometry = lagrange(*CELL_TYPES[cell])
     reference = geometry.cell
     # Determinants at the vertices: constant on simplices, and the place where a cell inverts first.
@@ -113,13 +151,13 @@ def oriented(points: Floats, cells: Ints, cell: str, orientation: str) -> Ints:
     flat = np.nonzero(np.maximum(-lowest, highest) <= _FLAT * scale)[0]
     if len(flat):
         raise MeshError(
-            f"cells: cell {flat[0]} (points {cells[flat[0]].tolist()}) has zero volume; remove it or move its "
+            f"cells: {name(flat[0])} has zero volume; remove it or move its "
             f"points ({len(flat)} such cells)"
         )
     tangled = np.nonzero((lowest <= _FLAT * scale) & (highest > _FLAT * scale))[0]
     if len(tangled):
         raise MeshError(
-            f"cells: cell {tangled[0]} (points {cells[tangled[0]].tolist()}) folds over itself: its Jacobian "
+            f"cells: {name(tangled[0])} folds over itself: its Jacobian "
             f"determinant ranges from {lowest[tangled[0]]:.3g} to {highest[tangled[0]]:.3g}; check the order of its "
             f"nodes ({len(tangled)} such cells)"
         )
@@ -128,7 +166,7 @@ def oriented(points: Floats, cells: Ints, cell: str, orientation: str) -> Ints:
         return cells
     if orientation == "refuse":
         raise MeshError(
-            f"cells: cell {negative[0]} (points {cells[negative[0]].tolist()}) is oriented negatively; reorder its "
+            f"cells: {name(negative[0])} is oriented negatively; reorder its "
             f"points or pass orientation='fix' ({len(negative)} such cells)"
         )
     fixed = cells.copy()

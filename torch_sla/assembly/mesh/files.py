@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
+from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
+from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
+from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
 
@@ -23,26 +28,11 @@ if TYPE_CHECKING:
     import meshio
     from torch import Tensor
 
-__all__ = ["column", "in_space", "read_mesh", "write_mesh"]
+    from torch_sla.assembly.mesh.share import MeshIndex
+
+__all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
-
-# Where meshio keeps the number of each cell's group, by format.
-_GROUPS = ("gmsh:physical", "medit:ref", "nastran:ref", "avsucd:material", "cell_tags")
-
-# Dimension of the cell types meshio may hand over; the supported ones are in CELL_TYPES.
-_DIMENSION = {
-    "vertex": 0,
-    "line": 1,
-    "triangle": 2,
-    "quad": 2,
-    "polygon": 2,
-    "tetra": 3,
-    "hexahedron": 3,
-    "wedge": 3,
-    "pyramid": 3,
-    "polyhedron": 3,
-}
 
 
 def read_mesh(
@@ -52,7 +42,7 @@ def read_mesh(
     duplicate_nodes: Literal["refuse", "allow"] = "refuse",
     hanging_nodes: Literal["refuse", "allow"] = "refuse",
 ) -> Mesh:
-    """Read a mesh file in any format meshio knows.
+    """Read a mesh file in any format meshio knows, or an archive that `write_mesh` wrote (``.npz``).
 
     The cells of the highest dimension make the mesh. Groups on them become cell tags, groups on their facets facet
     tags: gmsh physical groups by name, or by number where they have none (``"7"``), reference numbers of Medit, Nastran
@@ -78,44 +68,96 @@ def read_mesh(
     """
     path = Path(path)
     _check_exists(path)
-    raw = _meshio_read(path)
-    held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
-    chosen = _choose(path, held, cell)
-    reference = reference_cell(CELL_TYPES[chosen][0])
-    cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
-    is_used = np.zeros(len(raw.points), bool)
-    is_used[cells] = True
+    archive = ArchiveIndex(path, cell) if path.suffix == ".npz" else None
+    found = _of_meshio(path, cell) if archive is None else _of_share(archive)
+    is_used = np.zeros(len(found.points), bool)
+    is_used[found.cells] = True
     used = np.nonzero(is_used)[0]
-    points = _flatten(path, raw.points, used, reference.dim)
-    renumber = np.full(len(raw.points), -1, dtype=np.int64)
+    reference = reference_cell(CELL_TYPES[found.cell][0])
+    points = _flatten(path, found.points, used, reference.dim)
+    renumber = np.full(len(found.points), -1, dtype=np.int64)
     renumber[used] = np.arange(len(used))
-    facet_tags = {}
-    if reference.dim > 0:
-        facet = reference.facet_cell
-        names = tuple(n for n in held if _base(n) == (facet.name if facet.dim else "vertex"))
-        rows, tags = _collect(raw, names, facet.dim, len(raw.points))
-        corners = renumber[rows[:, : facet.n_vertices]]
-        # Facets of construction lines that bound no cell of the mesh are left out.
-        present = corners.min(1) >= 0 if len(corners) else np.zeros(0, bool)
-        for name, index in tags.items():
-            kept = index[present[index]]
-            if len(kept):
-                facet_tags[name] = corners[kept]
-    del raw  # what was read takes as much as the mesh
-    cells = renumber[cells]
-    del renumber, is_used, used
+    cells, corners = renumber[found.cells], renumber[found.facets]
+    chosen, cell_tags, listed = found.cell, found.cell_tags, found.facet_tags
+    del found, renumber, is_used, used  # what was read takes as much as the mesh
+    # Facets of construction lines that bound no cell of the mesh are left out.
+    present = corners.min(1, initial=0) >= 0
+    facet_tags = {name: corners[index[present[index]]] for name, index in listed.items()}
     try:
         return checked_mesh(
             points,
             cells,
             chosen,
             cell_tags,
-            facet_tags,
+            {name: rows for name, rows in facet_tags.items() if len(rows)},
             duplicates=duplicate_nodes == "allow",
             hanging=hanging_nodes == "allow",
         )
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error
+
+
+def mesh_index(path: str | Path, cell: str | None = None) -> MeshIndex | None:
+    """Return what is where in a mesh file of which shares can be read; None where only the whole can be.
+
+    Parameters
+    ----------
+    path, cell
+        As for `read_mesh`.
+
+    Raises
+    ------
+    MeshError
+        If there is no such file, or it is none of these after all.
+    """
+    path = Path(path)
+    _check_exists(path)
+    try:
+        if path.suffix == ".vtu":
+            return VtuIndex(path, cell)
+        return ArchiveIndex(path, cell) if path.suffix == ".npz" else None
+    except WholeOnlyError:
+        return None
+
+
+class _Found(NamedTuple):
+    """What a file holds: cells and facets with repetitions taken out, and by name which of them are in a group."""
+
+    cell: str
+    points: npt.NDArray[Any]
+    cells: Ints
+    cell_tags: Mapping[str, Ints]
+    facets: Ints
+    facet_tags: Mapping[str, Ints]
+
+
+def _of_meshio(path: Path, cell: str | None) -> _Found:
+    raw = _meshio_read(path)
+    held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
+    chosen = choose_cell(path, held, cell)
+    reference = reference_cell(CELL_TYPES[chosen][0])
+    cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
+    facet = reference.facet_cell
+    names = tuple(n for n in held if base_name(n) == (facet.name if facet.dim else "vertex"))
+    rows, tags = _collect(raw, names, facet.dim, len(raw.points))
+    return _Found(chosen, raw.points, cells, cell_tags, rows[:, : facet.n_vertices], tags)
+
+
+def _of_share(index: MeshIndex) -> _Found:
+    whole = index.read(0, 1, 1)
+    check_places(whole, index.n_points)
+    kept, cell_groups = merged(whole.cells, whole.cell_groups, index.n_points)
+    listed, facet_groups = merged(whole.facets, whole.facet_groups, index.n_points)
+    tags = {name: members(cell_groups, i) for i, name in enumerate(index.cell_groups)}
+    on_facets = {name: members(facet_groups, i) for i, name in enumerate(index.facet_groups)}
+    return _Found(
+        index.cell,
+        whole.points,
+        whole.cells[kept],
+        {name: found for name, found in tags.items() if len(found)},
+        whole.facets[listed],
+        on_facets,
+    )
 
 
 def _check_exists(path: Path) -> None:
@@ -157,39 +199,6 @@ def _types(raw: meshio.Mesh) -> list[str]:
     return list(dict.fromkeys(block.type for block in raw.cells))
 
 
-def _base(name: str) -> str:
-    """Cell type without the number of nodes: ``triangle6`` is a triangle."""
-    return name.rstrip("0123456789")
-
-
-def _choose(path: Path, held: Mapping[str, int], cell: str | None) -> str:
-    listing = ", ".join(f"{count} {name}" for name, count in held.items() if count) or "no cells"
-    if cell is not None:
-        if cell not in CELL_TYPES:
-            raise MeshError(f"cell: got {cell!r}; cell types are {', '.join(CELL_TYPES)}")
-        if not held.get(cell):
-            raise MeshError(f"path: {path} has no {cell} cells; it holds {listing}")
-        return cell
-    dimension = {name: _DIMENSION.get(_base(name), 0) for name, count in held.items() if count}
-    top = max(dimension.values(), default=0)
-    if top == 0:
-        raise MeshError(
-            f"path: {path} has no line, triangle, quad, tetra or hexahedron cells; it holds {listing}"
-        )
-    names = [name for name, dim in dimension.items() if dim == top]
-    if len(names) > 1:
-        raise MeshError(
-            f"path: {path} mixes cell types of dimension {top} ({', '.join(names)}); mesh it with one type, or name "
-            "the one to take with cell="
-        )
-    if names[0] not in CELL_TYPES:
-        raise MeshError(
-            f"path: {path} is made of {names[0]} cells, which are not supported; it holds {listing}, and cell types "
-            f"are {', '.join(CELL_TYPES)}"
-        )
-    return names[0]
-
-
 def _collect(
     raw: meshio.Mesh, types: tuple[str, ...], dim: int, n: int
 ) -> tuple[Ints, dict[str, Ints]]:
@@ -197,7 +206,7 @@ def _collect(
     rows: list[Ints] = []
     groups: dict[str, list[Ints]] = {}
     offset = 0
-    physical = next((raw.cell_data[key] for key in _GROUPS if key in raw.cell_data), None)
+    physical = next((raw.cell_data[key] for key in GROUPS if key in raw.cell_data), None)
     names = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()
@@ -235,20 +244,29 @@ def _collect(
 
 def _flatten(path: Path, points: npt.NDArray[Any], used: Ints, dim: int) -> npt.NDArray[np.float64]:
     """Take the points that are used, without coordinates beyond the dimension of the cells, which must be constant."""
-    xs = np.asarray(points, dtype=np.float64)
-    if xs.shape[1] < dim:
+    xs = np.asarray(points, dtype=np.float64)[used]
+    check_flat(path, np.ptp(xs, axis=0), dim)
+    return np.ascontiguousarray(xs[:, :dim])
+
+
+def check_flat(path: Path, spread: npt.NDArray[np.float64], dim: int) -> None:
+    """Refuse a mesh of which coordinates beyond the dimension of the cells vary.
+
+    Parameters
+    ----------
+    spread
+        Extent of the mesh along each coordinate.
+    """
+    if len(spread) < dim:
         raise MeshError(
-            f"path: the points of {path} have {xs.shape[1]} coordinates; its cells need {dim}"
+            f"path: the points of {path} have {len(spread)} coordinates; its cells need {dim}"
         )
-    xs = xs[used]
-    spread = np.ptp(xs, axis=0)
-    for axis in range(dim, xs.shape[1]):
+    for axis in range(dim, len(spread)):
         if spread[axis] > 1e-12 * max(spread.max(), 1e-300):
             raise MeshError(
-                f"path: {path} is a mesh of dimension {dim} curved or tilted in {xs.shape[1]}D space (coordinate "
+                f"path: {path} is a mesh of dimension {dim} curved or tilted in {len(spread)}D space (coordinate "
                 f"{'xyz'[axis]} varies by {spread[axis]:.3g}); only flat ones in the first {dim} coordinates work"
             )
-    return np.ascontiguousarray(xs[:, :dim])
 
 
 def write_mesh(
@@ -259,6 +277,9 @@ def write_mesh(
     points: Tensor | None = None,
 ) -> None:
     """Write a mesh with fields on it; the format follows the suffix (``.vtu`` for ParaView).
+
+    With ``.npz`` the mesh and its tags are written as plain arrays, without fields: `read_mesh` reads the same mesh
+    back, and on several processes each reads its share only.
 
     Parameters
     ----------
@@ -281,6 +302,11 @@ def write_mesh(
     import meshio
 
     path = Path(path)
+    if path.suffix == ".npz":
+        if point_data or cell_data:
+            raise MeshError(f"point_data, cell_data: {path} takes a mesh without fields; use .vtu")
+        write_archive(path, mesh if points is None else replace(mesh, points=points))
+        return
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
     raw = meshio.Mesh(
         in_space(xs),

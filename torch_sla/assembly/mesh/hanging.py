@@ -12,7 +12,7 @@ from torch_sla.errors import MeshError
 if TYPE_CHECKING:
     from torch_sla.assembly.mesh.mesh import Mesh
 
-__all__ = ["check_hanging"]
+__all__ = ["check_hanging", "refuse_hanging"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,8 +31,20 @@ def check_hanging(mesh: Mesh) -> None:
     """
     if mesh.dim == 1 or mesh.geometry.order > 1:
         return
-    points = mesh.points.numpy()
     facets = mesh.facets[mesh.boundary].numpy()
+    refuse_hanging(mesh.points.numpy(), facets, mesh.facet_cells[mesh.boundary].numpy())
+
+
+def refuse_hanging(points: Floats, facets: Ints, cells: Ints, called: Ints | None = None) -> None:
+    """Refuse a corner of boundary facets that lies inside another one.
+
+    Parameters
+    ----------
+    points, facets, cells
+        Coordinates, corners of the facets, and the cell of each.
+    called
+        Of a part of the points: their numbers in the whole.
+    """
     facet, node = _candidates(points, facets)
     if not len(facet):
         return
@@ -46,11 +58,12 @@ def check_hanging(mesh: Mesh) -> None:
         on = _on_triangle(points[node], halves[0]) | _on_triangle(points[node], halves[1])
     found = np.nonzero(on)[0]
     if len(found):
-        first = found[0]
-        cell = int(mesh.facet_cells[mesh.boundary][facet[first]])
+        i = found[0]
+        point, vertices = node[i], facets[facet[i]]
+        names = np.arange(len(points)) if called is None else called
         raise MeshError(
-            f"cells: point {node[first]} at {points[node[first]].tolist()} hangs on the facet "
-            f"{facets[facet[first]].tolist()} of cell {cell} without being one of its points ({len(found)} "
+            f"cells: point {names[point]} at {points[point].tolist()} hangs on the facet "
+            f"{names[vertices].tolist()} of cell {cells[facet[i]]} without being one of its points ({len(found)} "
             "such nodes); make the mesh conforming, or pass hanging_nodes='allow' if the bodies only touch there"
         )
 

@@ -184,8 +184,8 @@ def _bisect(
     along = int(np.ptp(centres[cells], axis=0).argmax())
     order = cells[np.argsort(centres[cells, along], kind="stable")]
     cut = round(len(cells) * half / parts)
-    _bisect(centres, order[:cut], first, half, owner)
-    _bisect(centres, order[cut:], first + half, parts - half, owner)
+    _bisect(centres, np.sort(order[:cut]), first, half, owner)
+    _bisect(centres, np.sort(order[cut:]), first + half, parts - half, owner)
 
 
 def _metis(mesh: Mesh, parts: int) -> Ints:

@@ -14,6 +14,7 @@ from torch_sla.errors import MeshError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torch_sla.assembly.mesh.checks import Called
     from torch_sla.assembly.reference.cell import ReferenceCell
 
 __all__ = [
@@ -159,7 +160,11 @@ def interior_facets(cells: Ints, cell: ReferenceCell, n: int) -> InteriorFacets:
 
 
 def all_facets(
-    cells: Ints, cell: ReferenceCell, n: int, keep: Callable[[Facets], Ints] | None = None
+    cells: Ints,
+    cell: ReferenceCell,
+    n: int,
+    keep: Callable[[Facets], Ints] | None = None,
+    called: Called | None = None,
 ) -> Facets:
     """Find the facets of a mesh with their cells.
 
@@ -173,6 +178,8 @@ def all_facets(
         Number of points.
     keep
         Returns which ones to keep of some facets ``[m]``; None keeps all.
+    called
+        Of a part of a mesh.
 
     Raises
     ------
@@ -180,7 +187,7 @@ def all_facets(
         If a facet belongs to three cells.
     """
     found = []
-    for run in facet_runs(cells, cell, n):
+    for run in facet_runs(cells, cell, n, called):
         if keep is None:
             found.append(run)
         else:
@@ -189,7 +196,9 @@ def all_facets(
     return found[0] if len(found) == 1 else Facets(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def facet_runs(cells: Ints, cell: ReferenceCell, n: int) -> Iterator[Facets]:
+def facet_runs(
+    cells: Ints, cell: ReferenceCell, n: int, called: Called | None = None
+) -> Iterator[Facets]:
     """Yield all facets, those with low vertices first, so many at a time that they are small beside the mesh.
 
     Parameters as in `all_facets`.
@@ -198,12 +207,12 @@ def facet_runs(cells: Ints, cell: ReferenceCell, n: int) -> Iterator[Facets]:
     sides = len(table)
     least = np.stack([cells[:, list(facet)].min(1) for facet in table], 1, dtype=_index(n)).ravel()
     for low, high in _spans(least, n):
-        yield _facets_of(cells, table, np.nonzero((least >= low) & (least < high))[0])
+        yield _facets_of(cells, table, np.nonzero((least >= low) & (least < high))[0], called)
     if not sides * len(cells):
         yield _facets_of(cells, table, np.zeros(0, np.int64))
 
 
-def _facets_of(cells: Ints, table: Ints, at: Ints) -> Facets:
+def _facets_of(cells: Ints, table: Ints, at: Ints, called: Called | None = None) -> Facets:
     """Join sides of cells, numbered cell by cell, to facets; both sides of a facet are there."""
     sides, n = len(table), int(cells.max(initial=0)) + 1
     oriented = cells[(at // sides)[:, None], table[at % sides]]
@@ -213,9 +222,11 @@ def _facets_of(cells: Ints, table: Ints, at: Ints) -> Facets:
     last[number] = np.arange(len(number))
     if count.max(initial=0) > 2:
         crowded = int(np.argmax(count))
-        owners = at[number == crowded] // sides
+        owners, corners = at[number == crowded] // sides, oriented[first[crowded]]
+        if called is not None:
+            owners, corners = called.cells[owners], called.points[corners]
         raise MeshError(
-            f"cells: cells {owners[:4].tolist()} share the facet {oriented[first[crowded]].tolist()}; "
+            f"cells: cells {owners[:4].tolist()} share the facet {corners.tolist()}; "
             "a facet has at most two cells, so remove repeated or overlapping cells"
         )
     inside = np.nonzero(count == 2)[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.assembly.forms.form import BilinearForm, LinearForm
 from torch_sla.assembly.forms.vocabulary import dot, grad
 
@@ -32,11 +34,14 @@ def _streamline_source(v: Field, w: Context) -> Tensor:
     return w.time * dot(w.velocity, grad(v)) * w.f
 
 
-def streamline_time(velocity: Tensor, diffusivity: Tensor, inverse: Tensor) -> Tensor:
+def streamline_time(
+    velocity: Tensor, diffusivity: Tensor, inverse: Tensor, simplex: bool = False
+) -> Tensor:
     """Time scale of the streamline-upwind Petrov-Galerkin method, smooth in all arguments.
 
     ``(4 |G v|^2 + 144 kappa^2 |G G^T|^2)^(-1/2)`` with ``G = dX/dx`` on cells of unit reference length: half
     the cell length over the speed under convection, a twelfth of its square over the diffusivity under diffusion.
+    Lengths in a simplex are those in the regular one of unit edges, so that no corner is another than the rest.
 
     Parameters
     ----------
@@ -46,16 +51,28 @@ def streamline_time(velocity: Tensor, diffusivity: Tensor, inverse: Tensor) -> T
         ``[..., n|1, q|1]``, positive.
     inverse
         ``dX/dx [n, q|1, dim, dim]``.
+    simplex
+        Whether the reference cell is the simplex between the unit vectors.
 
     References
     ----------
     Shakib, Hughes, Johan, Comput. Methods Appl. Mech. Engrg. 89 (1991), 141-219, equation (3.59).
     """
+    if simplex and inverse.shape[-1] > 1:
+        inverse = _regular(inverse) @ inverse
     along = (inverse * velocity[..., None, :]).sum(-1)
     metric = inverse @ inverse.transpose(-1, -2)
     spread: Tensor = (metric * metric).sum((-2, -1))
     time: Tensor = (4.0 * (along * along).sum(-1) + 144.0 * diffusivity**2 * spread).rsqrt()
     return time
+
+
+def _regular(like: Tensor) -> Tensor:
+    """Return the map of the reference simplex to the regular one of unit edges ``[dim, dim]``."""
+    dim = like.shape[-1]
+    edges = 0.5 * (torch.eye(dim, dtype=like.dtype, device=like.device) + 1.0)
+    found: Tensor = torch.linalg.cholesky(edges).T
+    return found
 
 
 convection = BilinearForm(_convection)

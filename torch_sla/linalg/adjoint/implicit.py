@@ -7,7 +7,8 @@ With the Jacobian ``J = ∂F/∂u`` at the solution, ``J du = -∂F/∂θ dθ``.
 the second by one vector-Jacobian product of the residual. Forward mode solves with J itself, which is independent
 of the adjoint's solve and so can test it. How the solution was found does not matter.
 Both steps are written with operations that are themselves differentiable in ``u``, ``θ`` and ``g``, and
-``u`` is this Function's own output, so derivatives of every order follow.
+``u`` is this Function's own output, so derivatives of every order follow. They hold at ``u`` and ``θ`` as these were:
+writing into them through ``.data`` or NumPy, which torch does not see, is noticed by their fingerprints and refused.
 
 Griewank and Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, section 15.
 """
@@ -18,10 +19,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import only_tangent, primals
 from torch_sla.linalg.adjoint.jacobian import pulled
 from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.kernels.sparse import fingerprints_of
 
 __all__ = ["ImplicitProblem", "implicit_solve"]
 
@@ -61,10 +65,12 @@ class ImplicitSolve(torch.autograd.Function):
         ctx.nbytes = output.nbytes + sum(leaf.nbytes for leaf in inputs[2:])
         ctx.save_for_backward(output, *inputs[2:])
         ctx.save_for_forward(output, *inputs[2:])
+        followed = any(ctx.needs_input_grad) or forward_ad._current_level >= 0
+        ctx.marks = _marks(output, inputs[2:]) if followed else None
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        u, *leaves = ctx.saved_tensors
+        u, *leaves = _unchanged(ctx)
         needed = ctx.needs_input_grad[2:]
         if not torch.is_grad_enabled():
             if ctx.solved is None:
@@ -91,13 +97,13 @@ class ImplicitSolve(torch.autograd.Function):
     @staticmethod
     def solve_adjoint(ctx: Any, G: Tensor) -> Tensor:
         """Solve for cotangents ``[m, *batch, n]``, see `torch_sla.linalg.adjoint.jacobian`."""
-        u, *leaves = (x.detach() for x in ctx.saved_tensors)
+        u, *leaves = (x.detach() for x in _unchanged(ctx))
         return _adjoints(ctx.problem, u, tuple(leaves), G)
 
     @staticmethod
     @nested
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        links = primals(ctx.saved_tensors)
+        links = primals(_unchanged(ctx))
         u, *leaves = (x.detach() for x in links if x is not None)
         moved = {i: t for i, t in enumerate(tangents[2:]) if t is not None}
         with torch.enable_grad():
@@ -163,6 +169,32 @@ class ImplicitAdjoint(torch.autograd.Function):
         u, *leaves = state
         rows = _rows(problem, needed, solved, g.movedim(in_dims[3], 0), u, tuple(leaves))
         return rows, tuple(None if row is None else 0 for row in rows)
+
+
+def _marks(u: Tensor, leaves: tuple[Tensor, ...]) -> list[int] | None:
+    """Fingerprints of what derivatives are made of; None inside transforms, which nobody interrupts."""
+    held = [x.detach() for x in (u, *leaves) if x.layout == torch.strided]
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in held):
+        return None
+    return fingerprints_of(*(x.resolve_conj().resolve_neg() for x in held))
+
+
+def _unchanged(ctx: Any) -> tuple[Tensor, ...]:
+    """Return what was saved, if it is as it was.
+
+    Raises
+    ------
+    GradientError
+        When somebody has written into it.
+    """
+    u, *leaves = saved = ctx.saved_tensors
+    marks = None if ctx.marks is None else _marks(u, tuple(leaves))
+    if marks is not None and marks != ctx.marks:
+        raise GradientError(
+            "the solution or a parameter of a nonlinear solve was modified in place between the solve and its "
+            "derivative; clone it before changing it"
+        )
+    return saved  # type: ignore[no-any-return]
 
 
 def _rows(

@@ -15,7 +15,7 @@ from torch_sla.linalg.distributed.phase import fix_phase, start
 from torch_sla.linalg.distributed.precond.base import default_preconditioner, make
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.eigen.convention import within_reach
+from torch_sla.linalg.eigen.convention import check_request, within_reach
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.methods.minres import minres
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -48,8 +48,7 @@ class EigenRequest:
 
     def checked(self, n: int) -> EigenRequest:
         """Return this after making sure that it makes sense for ``n`` unknowns."""
-        if not isinstance(self.k, int) or not 1 <= self.k <= n:
-            raise ArgumentError(f"`k` must be between 1 and {n}, got {self.k}")
+        check_request(self.k, n, self.tol, self.maxiter)
         if self.which not in _WHICH:
             raise ArgumentError(f"`which` must be one of {', '.join(_WHICH)}, got {self.which!r}")
         if self.sigma is not None and self.which != "LM":

@@ -13,7 +13,7 @@ from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.distributed.phase import fix_phase, start
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.eigen.convention import RANK
+from torch_sla.linalg.eigen.convention import RANK, check_request, in_order
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -62,13 +62,14 @@ class PartGeneral:
         A, k = self._operator(values), self._k
         real = not values.is_complex()
         dtype = values.dtype.to_complex()
+        tol = self._tol or 100 * float(torch.finfo(dtype).eps)
         w, V = _arnoldi(
             A,
             lambda i: start(self.A.rows, 1, dtype, seed=i),
             k,
             lambda found: self._order(found, real),
             lambda found: self._key(found, real),
-            self._tol or 100 * torch.finfo(dtype).eps,
+            tol,
             self._maxiter or _RESTARTS,
             self._norm,
             self.space,
@@ -77,7 +78,7 @@ class PartGeneral:
         w, V = w[kept], V[:, kept]
         V = V / self.space.norm(V)
         worst = float(self.space.norm(A(V) - V * w).max()) / max(self._norm, 1e-300)
-        limit = max(0.01 * torch.finfo(dtype).eps ** 0.5, self._tol or 0.0)
+        limit = max(0.01 * float(torch.finfo(dtype).eps) ** 0.5, tol)
         if not worst <= limit:
             raise SolveError(
                 Result.RESIDUAL,
@@ -88,12 +89,7 @@ class PartGeneral:
 
     def _order(self, w: Tensor, real: bool) -> Tensor:
         """By the criterion; what is equal to rounding by real part, then the upper half plane first."""
-        key = self._key(w, real)
-        unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e5 or 1.0
-        order = torch.arange(len(w), device=w.device)
-        for part in (-w.imag, w.real, key):
-            order = order[torch.round(part[order] / unit).argsort(stable=True)]
-        return order
+        return in_order(w, self._key(w, real), slack=10.0)
 
     def _key(self, w: Tensor, real: bool) -> Tensor:
         """Return what grows from the first one wanted to the last."""
@@ -256,9 +252,7 @@ def part_eigs(
     norm: float,
 ) -> tuple[Tensor, Tensor]:
     """Return ``w`` ``[k]`` and what is held here of ``V`` ``[n_held, k]``, differentiable in slot values."""
-    n = A.rows.n
-    if not isinstance(k, int) or not 1 <= k <= n:
-        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
+    check_request(k, A.rows.n, tol, maxiter)
     if which not in RANK:
         raise ArgumentError(f"`which` must be one of {', '.join(RANK)}, got {which!r}")
     return general_eigenpairs(values, None, PartGeneral(A, k, which, tol, maxiter, norm))

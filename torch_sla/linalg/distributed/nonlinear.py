@@ -85,7 +85,7 @@ def nonlinear_solve(
         method,  # type: ignore[arg-type]
         default if rtol is None else rtol,
         atol,
-        maxiter or (50 if method == "newton" else 500),
+        (50 if method == "newton" else 500) if maxiter is None else maxiter,
         line_search,
         damping,
         memory,

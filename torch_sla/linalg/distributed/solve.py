@@ -19,7 +19,7 @@ from torch_sla.linalg.distributed.precond.base import (
 )
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.info import SolveInfo, unsolved
 from torch_sla.linalg.kernels.sparse import fingerprint
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.gmres import gmres
@@ -107,6 +107,7 @@ class PartSolver:
         self.info = SolveInfo(backend="pytorch")
         self.adjoint_info = SolveInfo(backend="pytorch")
         self._print: int | None = None
+        self._unsolved = False
         self._made: dict[str, Any] = {}
         self._lost: list[str] = []  # what was given up
 
@@ -119,6 +120,8 @@ class PartSolver:
         """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
         values, b = values.detach(), b.detach().resolve_conj().contiguous()
         first, self._x0 = (self._x0 if start is None else start), None
+        if adjoint and self._unsolved:
+            raise unsolved()
         try:
             x, info = self._solved(values, b, first, adjoint)
         except SolveError as error:
@@ -130,6 +133,7 @@ class PartSolver:
             info.notes.append(error.detail)
         report = self.adjoint_info if adjoint else self.info
         report.absorb(info)
+        self._unsolved = self._unsolved or not info.converged
         if not info.converged and (self.request.throw or adjoint):
             raise SolveError(
                 info.result,

@@ -15,6 +15,7 @@ from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.distributed.verbs import leave_like, transpose
+from torch_sla.linalg.eigen.convention import check_request
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def svd(
     if which not in ("LM", "SM"):
         raise ArgumentError(f"`which` must be 'LM' or 'SM', got {which!r}")
     n = D.shape[0]
-    if not isinstance(k, int) or not 1 <= k <= n:
-        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
+    check_request(k, n, tol, maxiter)
     turned = transpose(D)
     sharding, order = _dilation(D, turned)
     entries = torch.cat([D.slot_values(), turned.slot_values().conj()])

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RANK", "SEED", "check_residuals", "fix_phase", "leading_rows", "start", "within_reach"]
+__all__ = [
+    "RANK",
+    "SEED",
+    "check_request",
+    "check_residuals",
+    "fix_phase",
+    "in_order",
+    "leading_rows",
+    "start",
+    "within_reach",
+]
 
 SEED = 88172645463325252
 """Of every random start of the library."""
@@ -58,6 +68,42 @@ def fix_phase(V: Tensor) -> Tensor:
         return V.new_ones(V.shape[1])
     entry = V.gather(0, leading_rows(V)).squeeze(0)
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
+
+
+def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> None:
+    """Refuse a number of pairs that there are not, and what no iteration can be held to.
+
+    Raises
+    ------
+    ArgumentError
+        When `k` is not between 1 and `most`, `tol` negative or NaN, or `maxiter` no number of iterations.
+    """
+    if not isinstance(k, int) or not 1 <= k <= most:
+        raise ArgumentError(f"`k` must be between 1 and {most}, got {k}")
+    if tol is not None and not 0 <= tol < 1:
+        raise ArgumentError(f"`tol` must lie in [0, 1), 0 for working precision, got {tol}")
+    if maxiter is not None and not (isinstance(maxiter, int) and maxiter >= 1):
+        raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
+
+
+def in_order(w: Tensor, key: Tensor, slack: float = 1.0) -> Tensor:
+    """Return the order by `key`; what is equal to rounding by the real part, then the upper half plane first.
+
+    Equal is what differs by less than ``slack ε^(3/4)`` of the largest of ``w [j]``: some thousand units of the
+    last place in double precision, some dozens in single.
+
+    Examples
+    --------
+    >>> import torch
+    >>> w = torch.tensor([1 - 2j, 1 + 2j, 2.2360678, 3.0])
+    >>> in_order(w, -w.abs()).tolist()
+    [3, 1, 0, 2]
+    """
+    unit = float(w.abs().max()) * slack * float(torch.finfo(w.dtype).eps) ** 0.75 or 1.0
+    order = torch.arange(len(w), device=w.device)
+    for part in (-w.imag, w.real, key):
+        order = order[torch.round(part[order].double() / unit).argsort(stable=True)]
+    return order
 
 
 def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> None:

@@ -18,7 +18,14 @@ from torch_sla.errors import (
 from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
-from torch_sla.linalg.eigen.convention import RANK, check_residuals, fix_phase, start
+from torch_sla.linalg.eigen.convention import (
+    RANK,
+    check_request,
+    check_residuals,
+    fix_phase,
+    in_order,
+    start,
+)
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
@@ -104,8 +111,7 @@ def eigs(
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
-    if not isinstance(k, int) or not 1 <= k <= n:
-        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
+    check_request(k, n, tol, maxiter)
     if which not in RANK or (sigma is not None and which != "LM"):
         raise ArgumentError(
             f"`which` must be one of {', '.join(RANK)} ('LM' with `sigma`), got {which!r}"
@@ -221,10 +227,7 @@ class _Problem(WholeSpace):
         key = (w - self._sigma).abs() if self._sigma is not None else RANK[self._which](w)
         if complex_input and self._which in ("LI", "SI"):
             key = -w.imag if self._which == "LI" else w.imag
-        unit = float(w.abs().max()) * torch.finfo(w.dtype).eps * 1e4 or 1.0
-        columns = [torch.round(part / unit) for part in (-w.imag, w.real, key)]
-        order = np.lexsort([c.double().numpy(force=True) for c in columns])
-        return torch.from_numpy(order).to(w.device)
+        return in_order(w, key)
 
     def _arpack(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigs as arpack

@@ -12,7 +12,13 @@ from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
-from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, start, within_reach
+from torch_sla.linalg.eigen.convention import (
+    check_request,
+    check_residuals,
+    fix_phase,
+    start,
+    within_reach,
+)
 from torch_sla.linalg.eigen.dense import dense_pencil
 from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
@@ -107,7 +113,8 @@ def eigsh(
     >>> torch.allclose(w, exact, rtol=1e-10, atol=0)
     True
     """
-    _check(A, k, which, sigma, M, method)
+    _check(A, which, sigma, M, method)
+    check_request(k, A.flat_shape[0], tol, maxiter)
     pattern, values = A.flat_slots()
     mass = None if M is None else M.flat_slots()
     settings = EigenSettings(k, which, sigma, method, preconditioner, v0, tol, maxiter)
@@ -131,16 +138,13 @@ def eigsh(
 
 
 def _check(
-    A: SparseTensor, k: int, which: str, sigma: float | None, M: SparseTensor | None, method: str
+    A: SparseTensor, which: str, sigma: float | None, M: SparseTensor | None, method: str
 ) -> None:
     refuse_vmap(A.values, "eigenvalues")
-    n = A.flat_shape[0]
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
-    if not isinstance(k, int) or not 1 <= k <= n:
-        raise ArgumentError(f"`k` must be between 1 and {n}, got {k}")
     if which not in _WHICH:
         raise ArgumentError(f"`which` must be one of {', '.join(_WHICH)}, got {which!r}")
     if sigma is not None and which != "LM":

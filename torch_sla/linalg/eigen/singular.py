@@ -12,7 +12,13 @@ from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap, hermitian
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.eigen.complement import complement_solve
-from torch_sla.linalg.eigen.convention import check_residuals, fix_phase, leading_rows, start
+from torch_sla.linalg.eigen.convention import (
+    check_request,
+    check_residuals,
+    fix_phase,
+    leading_rows,
+    start,
+)
 from torch_sla.linalg.eigen.dense import to_dense
 from torch_sla.linalg.eigen.lanczos import arpack, whole_groups
 from torch_sla.linalg.eigen.operators import (
@@ -78,8 +84,7 @@ def svd(
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
-    if not isinstance(k, int) or not 1 <= k <= min(M, N):
-        raise ArgumentError(f"`k` must be between 1 and {min(M, N)}, got {k}")
+    check_request(k, min(M, N), tol, maxiter)
     if which not in ("LM", "SM"):
         raise ArgumentError(f"`which` must be 'LM' or 'SM', got {which!r}")
     if not torch.isfinite(physical(A.values)).all():

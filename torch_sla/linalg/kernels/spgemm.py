@@ -121,7 +121,7 @@ def spgemm_masked(
     dtype = common_dtype(x, y)
     x, y = plain(x, dtype), plain(y, dtype)
     ia = indices(*x_pattern, *y_pattern, *out_pattern)
-    batch = max(x.shape[0], y.shape[0])
+    batch = _common_batch(x, y)
     scalar = x.ndim == 2
     if device.runs(x, y, ia[0]) and dtype in VALUES:
         from torch_sla.linalg.kernels.triton.spgemm import masked_product
@@ -247,6 +247,11 @@ def _distinct(t: Terms, n_cols: int) -> tuple[Tensor, Tensor]:
     return edges.diff(), key - found * n_cols
 
 
+def _common_batch(x: Tensor, y: Tensor) -> int:
+    """Batch of the product, which may have no members; a batch of one is shared."""
+    return y.shape[0] if x.shape[0] == 1 else x.shape[0]
+
+
 def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Tensor:
     crow_x, ccol_x, crow_y, ccol_y, crow_p, ccol_p = ia
     parts = []
@@ -265,4 +270,4 @@ def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Ten
         terms = left @ right if shape else left * right
         total = segment_sum(terms.reshape(*terms.shape[:2], -1), offsets, order)
         parts.append(total.reshape(*total.shape[:2], *shape))
-    return torch.cat(parts, 1) if parts else x.new_zeros(max(x.shape[0], y.shape[0]), 0, *shape)
+    return torch.cat(parts, 1) if parts else x.new_zeros(_common_batch(x, y), 0, *shape)

@@ -106,7 +106,7 @@ def nonlinear_solve(
         method,  # type: ignore[arg-type]
         default if given is None else given,
         atol,
-        maxiter or (50 if method == "newton" else 500),
+        (50 if method == "newton" else 500) if maxiter is None else maxiter,
         line_search,
         damping,
         memory,
@@ -187,6 +187,10 @@ def adjoint_solve(
     >>> adjoint_solve(lambda u: u**2, u, torch.ones_like(u))
     tensor([0.2500, 0.1667], dtype=torch.float64)
     """
+    if cotangent.shape != u.shape:
+        raise ArgumentError(
+            f"`cotangent` must have the shape of `u`, {list(u.shape)}, got {list(cotangent.shape)}"
+        )
     default = 1e-10 if u.dtype == torch.float64 else 1e-5
     options = NonlinearOptions(
         rtol=default if rtol is None else rtol, linear=tuple((linear or {}).items())

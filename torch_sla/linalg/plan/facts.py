@@ -85,6 +85,10 @@ class Facts:
     memory: int | None = None
     counts: Counts | None = None
 
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise PlanError(f"`repeats` must be at least 1, got {self.repeats}")
+
     def describe(self) -> str:
         """Say it in one line."""
         if self.positive_definite:

@@ -138,6 +138,8 @@ def from_scipy(
             f"`matrix` holds {coo.dtype}, which torch does not have; convert it, `matrix.astype(float)`"
         ) from error
     if dtype is not None:
+        if values.is_complex() and not dtype.is_complex:
+            raise DTypeError(f"`dtype` {dtype} would lose the imaginary parts of {values.dtype}")
         values = values.to(dtype)
     elif not (values.is_floating_point() or values.is_complex()):
         raise DTypeError(f"`matrix` holds {coo.dtype}; say which `dtype` to compute in")

@@ -19,6 +19,7 @@ from torch_sla.linalg.sparse.structure import Structure
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
 __all__ = ["load_metadata", "load_mtx", "load_sparse", "save_mtx", "save_sparse"]
@@ -114,7 +115,7 @@ def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
         return _read(source, with_tensors=False)[0]
     from scipy.io import mminfo
 
-    rows, columns, entries, layout, field, symmetry = mminfo(present(source))
+    rows, columns, entries, layout, field, symmetry = _of_market(mminfo, present(source))
     return {
         "format": "matrix-market",
         "shape": [rows, columns],
@@ -165,7 +166,7 @@ def load_mtx(
     from scipy.sparse import coo_array, issparse
 
     _check_counts(present(Path(path)))
-    matrix = mmread(Path(path))
+    matrix = _of_market(mmread, Path(path))
     coo = matrix if issparse(matrix) else coo_array(matrix)
     if dtype is None:
         dtype = torch.complex128 if coo.dtype.kind == "c" else torch.float64
@@ -185,11 +186,19 @@ def present(path: Path) -> Path:
     return path
 
 
+def _of_market(read: Callable[[Path], Any], source: Path) -> Any:
+    """Read a Matrix Market file, or say which file it is that is none."""
+    try:
+        return read(source)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ArgumentError(f"{str(source)!r} cannot be read: {error}") from None
+
+
 def _check_counts(path: Path) -> None:
     """Refuse a Matrix Market file that announces more entries than it can hold, before there is memory for them."""
     from scipy.io import mminfo
 
-    _, _, entries, _, _, _ = mminfo(path)
+    _, _, entries, _, _, _ = _of_market(mminfo, path)
     # Every entry takes two characters at least: a digit and the end of its line.
     if 2 * entries > path.stat().st_size + 2:
         raise ArgumentError(

@@ -100,7 +100,7 @@ def _extreme(A: SparseTensor, dim: int | None, stored: bool, kind: _Kind) -> Ten
     empty = {"prod": 1.0, "amax": float("-inf"), "amin": float("inf")}[kind]
     if axis is None:
         if not values.shape[-1]:
-            out = values.new_full(values.shape[:-1], empty)
+            out = values.sum(-1) + empty
         elif kind == "prod":
             out = values.prod(-1)
         else:

@@ -11,7 +11,12 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.segment_sum import Gather, SegmentSum
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.sparse.transforms import is_outside, outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import (
+    is_outside,
+    outside_compiler,
+    outside_transforms,
+    physical,
+)
 
 __all__ = ["SegmentMap"]
 
@@ -107,10 +112,12 @@ class SegmentMap:
         """Gather without recording: ``[B, n_targets, k] -> [B, n_sources, k]``."""
         return kernels.gather(y, self.target)
 
+    @outside_compiler
     def sum(self, x: Tensor, dim: int = -1) -> Tensor:
         """Sum the sources of each segment along `dim`, differentiably to any order."""
         return self._along(SegmentSum, x, dim, self.n_sources)
 
+    @outside_compiler
     def gather(self, y: Tensor, dim: int = -1) -> Tensor:
         """Copy each segment's value to its sources along `dim`; the adjoint of `sum`."""
         return self._along(Gather, y, dim, self.n_targets)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.archive import BROKEN, Archive
 from torch_sla.linalg.sparse.files import load_metadata, present, safetensors_library
 
 if TYPE_CHECKING:
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Slice", "matrix_slice"]
 
-_BLOCK = 1 << 22  # bytes of text, or of a compressed array, that are looked at in one go
-_LOCAL_HEADER, _LENGTHS_AT = 30, 26
-_BROKEN = (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, struct.error)
+_BLOCK = 1 << 22  # bytes of text that are looked at in one go
 
 
 @dataclass(frozen=True)
@@ -72,76 +69,15 @@ def matrix_slice(path: str | PathLike[str], first: int, last: int, of: int) -> S
     if source.suffix not in (".npz", ".safetensors"):
         raise ArgumentError(f"`path` must end in .npz, .safetensors or .mtx, got {str(path)!r}")
     try:
-        arrays = _Archive(source) if source.suffix == ".npz" else _Safetensors(source)
-        if isinstance(arrays, _Archive) and "format" in arrays.names:
+        arrays = Archive(source) if source.suffix == ".npz" else _Safetensors(source)
+        if isinstance(arrays, Archive) and "format" in arrays.names:
             return _of_scipy(source, arrays, first, last, of)
         return _of_rows(source, arrays, first, last, of)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ArgumentError(f"{str(source)!r} cannot be read: {error}") from None
 
 
 # --- arrays in archives ----------------------------------------------------------------------------
-
-
-class _Archive:
-    """Arrays of an ``.npz`` file: read where they are if they are stored, else as far as needed."""
-
-    def __init__(self, source: Path) -> None:
-        self._source = source
-        with zipfile.ZipFile(source) as archive:
-            self._infos = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
-        self.names = set(self._infos)
-
-    def _opened(self, archive: zipfile.ZipFile, name: str) -> tuple[IO[bytes], Any, Any]:
-        file = archive.open(self._infos[name])
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-            version, np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read(file)
-        if dtype.hasobject or (fortran and len(shape) > 1):
-            raise ValueError(f"the array {name!r} holds {dtype}, by columns: {fortran}")
-        return file, shape, dtype
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        with zipfile.ZipFile(self._source) as archive:
-            return tuple(self._opened(archive, name)[1])
-
-    def read(self, name: str, begin: int, end: int) -> Tensor:
-        """Return ``[begin:end]``."""
-        with zipfile.ZipFile(self._source) as archive:
-            file, shape, dtype = self._opened(archive, name)
-            if not 0 <= begin <= end <= (shape[0] if shape else 0):
-                raise ValueError(f"the array {name!r} of shape {shape} has no [{begin}:{end}]")
-            row = int(np.prod(shape[1:], dtype=np.int64))
-            size, skip = (end - begin) * row, begin * row * dtype.itemsize
-            if self._infos[name].compress_type == zipfile.ZIP_STORED:
-                with self._source.open("rb") as raw:
-                    raw.seek(self._data(raw, name) + file.tell() + skip)
-                    found = np.fromfile(raw, dtype, size)
-            else:
-                while skip:  # decompressed and forgotten
-                    got = len(file.read(min(skip, _BLOCK)))
-                    if not got:
-                        break
-                    skip -= got
-                found = np.frombuffer(file.read(size * dtype.itemsize), dtype).copy()
-        if len(found) != size:
-            raise ValueError(f"the array {name!r} is shorter than it says")
-        whole = found.reshape(end - begin, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
-        return torch.from_numpy(whole)
-
-    def _data(self, raw: IO[bytes], name: str) -> int:
-        """Where the bytes of a member begin."""
-        at = self._infos[name].header_offset
-        raw.seek(at)
-        name_, extra = struct.unpack("<HH", raw.read(_LOCAL_HEADER)[_LENGTHS_AT:])
-        return at + _LOCAL_HEADER + int(name_) + int(extra)
-
-    def small(self, name: str) -> Any:
-        """Return a whole array, of what is known to be little."""
-        with np.load(self._source, allow_pickle=False) as archive:
-            return archive[name]
 
 
 class _Safetensors:
@@ -160,9 +96,7 @@ class _Safetensors:
         return out
 
 
-def _of_rows(
-    source: Path, arrays: _Archive | _Safetensors, first: int, last: int, of: int
-) -> Slice:
+def _of_rows(source: Path, arrays: Archive | _Safetensors, first: int, last: int, of: int) -> Slice:
     """Rows of what `save_sparse` wrote."""
     header = load_metadata(source)
     if header["batch"]:
@@ -185,7 +119,7 @@ def _of_rows(
 
 
 def _rows(
-    arrays: _Archive | _Safetensors, names: tuple[str, str], a: int, b: int
+    arrays: Archive | _Safetensors, names: tuple[str, str], a: int, b: int
 ) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Rows and columns of the entries of compressed rows `a` to `b`, and which entries these are."""
     crow = arrays.read(names[0], a, b + 1).long()
@@ -199,7 +133,7 @@ def _rows(
     return row, col, (begin, end)
 
 
-def _of_scipy(source: Path, arrays: _Archive, first: int, last: int, of: int) -> Slice:
+def _of_scipy(source: Path, arrays: Archive, first: int, last: int, of: int) -> Slice:
     """Read a share of what ``scipy.sparse.save_npz`` wrote; of compressed columns the entries of some columns."""
     kind = arrays.small("format").item()
     kind = kind.decode("ascii") if isinstance(kind, bytes) else str(kind)

@@ -33,8 +33,9 @@ _depth = threading.local()
 
 
 def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
-    """Run `function` as if no functorch transform, autograd or inference mode were active."""
+    """Run `function` as if no functorch transform, autograd, inference mode or compiler were active."""
 
+    @outside_compiler
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         _depth.value = getattr(_depth, "value", 0) + 1

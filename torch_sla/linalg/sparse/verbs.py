@@ -93,7 +93,8 @@ def solve(
     info
         Whether to return the report as well.
     throw
-        Whether failure raises; with False the report is returned and tells.
+        Whether failure raises; with False the report is returned and tells, and what did not converge has no
+        derivative.
     verbose
         Whether to write plan and report to the logger ``torch_sla`` (level INFO).
     adjoint_rtol

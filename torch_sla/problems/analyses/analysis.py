@@ -82,9 +82,14 @@ class Analysis:
         """The mesh of the problem."""
         return self.model.mesh
 
-    def sites(self, name: str) -> Tensor:
+    def sites(
+        self,
+        name: str,
+        geometry: Any = None,
+        declared: Mapping[str, Parameter] | None = None,
+    ) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        found: Tensor = self.model.sites(name, None, self.declared)
+        found: Tensor = self.model.sites(name, geometry, declared or self.declared)
         return found
 
     def defaults(

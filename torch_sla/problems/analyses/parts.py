@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,11 +41,17 @@ class Parts:
         self.fields, self.outputs = dict(fields), dict(outputs)
 
     @classmethod
-    def of(cls, solution: Any) -> Parts:
-        """Take them from a solution of all of them."""
+    def of(cls, solution: Any, count: int) -> Parts:
+        """Take them from a solution of `count` cases; what does not see the cases is the same in all."""
         # When events happened is one number for each case, like an output.
         outputs = {**solution.outputs, **getattr(solution, "events", {})}
-        return cls(solution.batch, solution.fields, outputs, solution.info)
+        own = tuple(solution.batch)
+        batch = tuple(np.broadcast_shapes(own, (count,)))
+
+        def wide(every: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {n: v.expand(*batch, *v.shape[len(own) :]) for n, v in every.items()}
+
+        return cls(batch, wide(solution.fields), wide(outputs), solution.info)
 
     @classmethod
     def restored(cls, records: Mapping[str, Tensor], data: Mapping[str, Any]) -> Parts:

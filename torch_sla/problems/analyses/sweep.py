@@ -58,7 +58,7 @@ class Sweep(Analysis):
         count = len(self.spec.every)
         if watch is None or not watch.keeps:
             solution = part(0, count)
-            return SweepSolution(self, Parts.of(solution), solution)
+            return SweepSolution(self, Parts.of(solution, count), solution)
         return SweepSolution(self, self._kept(part, count, watch))
 
     def _kept(self, part: Callable[[int, int], Any], count: int, watch: Watching) -> Parts:
@@ -72,7 +72,7 @@ class Sweep(Analysis):
         with torch.no_grad():
             while done < count:
                 high = min(done + width, count)
-                more = Parts.of(part(done, high))
+                more = Parts.of(part(done, high), high - done)
                 parts = more if parts is None else parts.joined(more)
                 done = high
                 watch.after(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch_sla.problems.design.goal import Written
-from torch_sla.problems.expression.nodes import Compare, Node, Number
+from torch_sla.problems.expression.expression import ARITHMETIC
+from torch_sla.problems.expression.kinds import CONSTANTS
+from torch_sla.problems.expression.nodes import Binary, Compare, Name, Node, Number, Unary
 from torch_sla.problems.expression.parser import error_at
 
 if TYPE_CHECKING:
@@ -36,8 +39,9 @@ class Limit(Written):
         def scale(self) -> float:
             """What a violation is measured in: the bound, where it is a number that is not 0."""
             for side in (self.right, self.left):
-                if isinstance(side, Number) and isinstance(side.value, float) and side.value:
-                    return abs(side.value)
+                value = _number(side)
+                if value:
+                    return abs(value)
             return 1.0
 
     def __init__(self, text: str) -> None:
@@ -67,3 +71,21 @@ class Limit(Written):
             scale = Limit.Link(left, symbol, right).scale
             found.append(((b - a) if symbol == ">=" else (a - b)) / scale)
         return found
+
+
+def _number(node: Node) -> float | None:
+    """Return what arithmetic of numbers gives, such as ``-0.002`` or ``2*pi/3``; None where there is more in it."""
+    found: Any = None
+    match node:
+        case Number(_, value):
+            found = value
+        case Name(_, name) if name in CONSTANTS:
+            found = CONSTANTS[name]
+        case Unary(_, "-", operand):
+            inner = _number(operand)
+            found = None if inner is None else -inner
+        case Binary(_, symbol, left, right):
+            a, b = _number(left), _number(right)
+            if a is not None and b is not None and (b or symbol != "/"):
+                found = ARITHMETIC[symbol](a, b)
+    return found if isinstance(found, float) and math.isfinite(found) else None

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from torch_sla.linalg.precond.multigrid import rigid_body_modes
-from torch_sla.problems.lowering.motions import holds
+from torch_sla.problems.lowering.motions import Holds, holds, stopped_motions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,26 +34,25 @@ def motions_left(model: Model, window: Window, comm: Communicator, device: torch
     body_of = torch.zeros(dofs.n_nodes, dtype=torch.int64)
     body_of[dofs.cell_nodes] = window.body[:, None]
     held = holds(model, body_of, window.body)
-    rows = [held.points.new_zeros(0, held.points.shape[1] + 2)]
+    rows = [torch.zeros(0, 2 * held.points.shape[1] + 2, dtype=held.points.dtype)]
     for k in held.bodies.unique().tolist():
-        own = torch.nonzero(held.bodies == k)[:, 0]
-        few = own[_few(held.points[own], held.components[own], dofs.components)]
-        rows.append(torch.column_stack([held.points[few], held.components[few], held.bodies[few]]))
+        some = held.some(held.bodies == k)
+        rows.append(torch.column_stack(some.some(_few(some, dofs.components))))
     found = torch.cat(comm.gather(torch.cat(rows).to(device))).cpu()
-    total = 0
+    dim, total = held.points.shape[1], 0
     for k in range(window.bodies):
         mine = found[found[:, -1] == k]
-        total += model.loose(mine[:, :-2], mine[:, -2].long())
+        points, partners, numbers = mine.split([dim, dim, 2], 1)
+        total += model.loose(Holds(points, partners, *numbers.long().unbind(1)))
     return total
 
 
-def _few(x: Tensor, components: Tensor, count: int) -> Tensor:
+def _few(held: Holds, components: int) -> Tensor:
     """Choose a few holds that stop as many motions as all of them."""
-    if count == x.shape[1] > 1:
+    if components == held.points.shape[1] > 1:
         from scipy.linalg import qr
 
-        place, index = x.unique(dim=0, return_inverse=True)
-        rows = rigid_body_modes(place)[index * count + components]
-        _, _, order = qr(rows.T.numpy(), mode="economic", pivoting=True)
+        _, _, order = qr(stopped_motions(held).T.numpy(), mode="economic", pivoting=True)
         return torch.from_numpy(order[:_ENOUGH].astype(np.int64))
-    return torch.arange(min(len(x), _ENOUGH))
+    # Those on the ground stop what others stop, and more.
+    return held.partners.isnan().any(1).sort(descending=True, stable=True).indices[:_ENOUGH]

@@ -24,7 +24,8 @@ from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.bodies import motions_left
 from torch_sla.problems.distributed.share import Share
-from torch_sla.problems.distributed.window import find_rows, seen
+from torch_sla.problems.distributed.sight import seen
+from torch_sla.problems.distributed.window import find_rows
 from torch_sla.problems.lowering.part import PartOfMesh
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.nullspace import PartNullspace
+from torch_sla.linalg.distributed.precond.base import SMALL
 from torch_sla.linalg.distributed.precond.block import PartSchur
 from torch_sla.linalg.distributed.precond.chebyshev import PartChebyshev
 from torch_sla.linalg.distributed.precond.gathered import Gathered
@@ -28,8 +29,8 @@ __all__ = ["Solvers", "Wanted"]
 
 # How many are kept, with their preconditioners.
 _KEPT = 6
-# Unknowns up to which one process has the factors of a flow: MINRES takes dozens of iterations with dozens of messages
-# in each, whatever the size, and the factors one iteration with one message to every process.
+# Unknowns up to which one process has the factors of a flow, as it has of what is `SMALL`: MINRES takes dozens of
+# iterations with dozens of messages in each, whatever the size, and factors one with a message to every process.
 _TOGETHER = 20_000
 # Fingerprints are added up over processes.
 _MARKS = 2**40
@@ -100,9 +101,9 @@ class Solvers:
         if model.division.surrounded and not model.division.levelled:
             null = PartNullspace(model.level.unsqueeze(1), model.space)
         saddle = wanted.complement is not None
-        if saddle and preconditioner == "auto" and model.sharding.rows.n <= _TOGETHER:
+        if preconditioner == "auto" and model.sharding.rows.n <= (_TOGETHER if saddle else SMALL):
             preconditioner = Gathered(nullspace=None if null is None else model.level)
-            method = "gmres" if method == "auto" else method
+            method = "gmres" if saddle and method == "auto" else method
         elif wanted.complement is not None and preconditioner in ("auto", "schur"):
             preconditioner = PartSchur(
                 model.level > 0,

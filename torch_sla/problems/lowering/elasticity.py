@@ -31,6 +31,7 @@ from torch_sla.problems.specs.boundary import Neumann, Spring
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
     from torch_sla.problems.specs.elasticity import ElasticityProblem
@@ -84,11 +85,11 @@ class Elasticity(Model):
 
     bracing: ClassVar[Mapping[type, str]] = {Spring: "stiffness"}
 
-    def loose(self, points: Tensor, components: Tensor) -> int:
+    def loose(self, held: Holds) -> int:
         """Return how many rigid motions the supports do not stop."""
         if self.kind == "axisymmetric":
-            return 0 if bool((components == 1).any()) else 1
-        return unstopped(points, components)
+            return 0 if bool((held.grounded.components == 1).any()) else 1
+        return unstopped(held)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

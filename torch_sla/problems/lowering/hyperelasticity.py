@@ -25,6 +25,7 @@ from torch_sla.problems.specs.boundary import Neumann
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.specs.hyperelasticity import HyperelasticityProblem
@@ -78,7 +79,7 @@ class Hyperelasticity(Model):
         follows = any(c.kind == "neumann.pressure" for c in self.spec.boundary)
         return None if follows else True
 
-    def loose(self, points: Tensor, components: Tensor) -> int:
+    def loose(self, held: Holds) -> int:
         """Return how many rigid motions the supports do not stop."""
         dim = self.mesh.dim
         known = "plane_strain" if dim == 2 else "solid"
@@ -87,7 +88,7 @@ class Hyperelasticity(Model):
                 f"a mesh in {dim}D stands for {known}",
                 path="model",
             )
-        return unstopped(points, components)
+        return unstopped(held)
 
     @cached_property
     def coordinates(self) -> Tensor | None:  # type: ignore[override]

@@ -33,9 +33,10 @@ from torch_sla.problems.specs.mesh import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch_sla.assembly.mesh.share import MeshIndex
     from torch_sla.problems.specs.base import Spec
 
-__all__ = ["build_mesh", "build_window", "divisions", "read_once"]
+__all__ = ["build_mesh", "build_window", "divisions", "index_of", "read_once"]
 
 
 def build_mesh(spec: Spec) -> Mesh:
@@ -52,6 +53,22 @@ def build_mesh(spec: Spec) -> Mesh:
 def read_once(spec: Spec) -> Mesh:
     """Return the mesh of a declaration as `build_mesh` does, and keep none."""
     return _build(spec)
+
+
+def index_of(spec: MeshFile) -> MeshIndex | None:
+    """Return what is where in the file of a mesh of which shares can be read; None where it has to be read whole.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file, or it makes no sense.
+    """
+    from torch_sla.assembly.mesh import mesh_index
+
+    try:
+        return mesh_index(spec.path, spec.cell)
+    except MeshError as error:
+        raise SpecError(str(error), path="mesh") from error
 
 
 def divisions(spec: Spec) -> tuple[int, ...] | None:

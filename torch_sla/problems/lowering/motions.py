@@ -18,16 +18,26 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.specs.field_problem import FieldProblem
 
-__all__ = ["Holds", "bodies", "holds", "loose_motions", "may_fall_apart", "unstopped"]
+__all__ = [
+    "Holds",
+    "bodies",
+    "holds",
+    "loose_motions",
+    "may_fall_apart",
+    "stopped_motions",
+    "unstopped",
+]
 
 
 class Holds(NamedTuple):
-    """Where something stops a body, given values and what holds it elastically: one row for each direction.
+    """Where something stops a body: given values, what holds it elastically, and what ties two places of it.
 
     Attributes
     ----------
     points
         Where ``[m, dim]``.
+    partners
+        Where the places are that move alike ``[m, dim]``; NaN means the ground.
     components
         In which direction ``[m]``.
     bodies
@@ -35,8 +45,18 @@ class Holds(NamedTuple):
     """
 
     points: Tensor
+    partners: Tensor
     components: Tensor
     bodies: Tensor
+
+    def some(self, chosen: Tensor) -> Holds:
+        """Return some of them, by mask or number."""
+        return Holds(*(x[chosen] for x in self))
+
+    @property
+    def grounded(self) -> Holds:
+        """Those that hold on to the ground."""
+        return self.some(self.partners.isnan().any(1))
 
 
 def loose_motions(model: Model) -> int:
@@ -47,8 +67,7 @@ def loose_motions(model: Model) -> int:
     held = holds(model, body, body[nodes[:, 0]])
     total = 0
     for k in range(int(body.amax()) + 1):
-        own = held.bodies == k
-        total += model.loose(held.points[own], held.components[own])
+        total += model.loose(held.some(held.bodies == k))
     return total
 
 
@@ -58,15 +77,21 @@ def may_fall_apart(spec: FieldProblem, unknowns: int) -> bool:
     return isinstance(spec.mesh, MeshFile | MeshArrays) and not joined
 
 
-def unstopped(points: Tensor, components: Tensor) -> int:
-    """Return how many rigid motions are not stopped by holds at points ``[m, dim]`` in directions ``[m]``."""
-    place, index = points.unique(dim=0, return_inverse=True)
+def unstopped(holds: Holds) -> int:
+    """Return how many rigid motions are not stopped."""
+    rows = stopped_motions(holds)
+    return rows.shape[1] - (int(torch.linalg.matrix_rank(rows, rtol=1e-8)) if len(rows) else 0)
+
+
+def stopped_motions(holds: Holds) -> Tensor:
+    """Return how much of each rigid motion each hold stops ``[m, motions]``."""
+    m, dim = holds.points.shape
+    ground = holds.partners.isnan()
+    every = torch.cat([holds.points, torch.where(ground, holds.points, holds.partners)])
+    place, index = every.unique(dim=0, return_inverse=True)
     motions = rigid_body_modes(place)
-    count = motions.shape[1]
-    if not len(components):
-        return count
-    rows = motions[index * points.shape[1] + components]
-    return count - int(torch.linalg.matrix_rank(rows, rtol=1e-8))
+    there, partner = (motions[i * dim + holds.components] for i in (index[:m], index[m:]))
+    return there - torch.where(ground.any(1)[:, None], 0.0, partner)
 
 
 def holds(model: Model, node_body: Tensor, cell_body: Tensor) -> Holds:
@@ -74,24 +99,35 @@ def holds(model: Model, node_body: Tensor, cell_body: Tensor) -> Holds:
     dofs, x, c = model.dofs, model.dof_points().detach(), model.dofs.components
     held = model.compiled.constrained
     held = held[held < dofs.n]
-    points, components, body = [x[held // c]], [held % c], [node_body[held // c]]
+    ground = x.new_full((1, x.shape[1]), torch.nan)
+    rows = [Holds(x[held // c], ground.expand(len(held), -1), held % c, node_body[held // c])]
     for i, condition in enumerate(model.spec.boundary):
-        name = model.bracing.get(type(condition))
-        if name is None:
+        name, to = model.bracing.get(type(condition)), model.selections[i].to
+        if name is None and (to is None or model.selections[i].unknown != next(iter(model.ranks))):
             continue
         at: Any = getattr(condition, "at", None)
-        if at is None:
+        directions, partner = list(range(c)), ground
+        if name is not None:
+            directions = _directions(getattr(condition, name), c)
+        if to is not None:
+            # All that is tied is moved by the same vector: that between the middles of both sides.
+            nodes, others = dofs.facet_nodes(model.selections[i].facets), dofs.facet_nodes(to)
+            if not len(nodes) or len(nodes) != len(others):
+                continue  # of a part of the mesh, which does not see both
+            place, partner = x[nodes].mean(0, keepdim=True), x[others].mean(0, keepdim=True)
+            owner = node_body[nodes[:1]]
+        elif at is None:
             nodes = dofs.facet_nodes(model.selections[i].facets)
             place, owner = x[nodes], node_body[nodes]
         else:
-            place = positions(model, at, f"boundary.{i}.at")
+            place = positions(model, at, f"boundary.{i}.at").detach().to(x)
             with at_path(f"boundary.{i}.at"):
                 owner = cell_body[locate(model.mesh, place)[0]]
-        for k in _directions(getattr(condition, name), c):
-            points.append(place.detach().to(x))
-            components.append(torch.full_like(owner, k))
-            body.append(owner)
-    return Holds(torch.cat(points), torch.cat(components), torch.cat(body))
+        rows += [
+            Holds(place, partner.expand(len(place), -1), torch.full_like(owner, k), owner)
+            for k in directions
+        ]
+    return Holds(*(torch.cat(part) for part in zip(*rows, strict=True)))
 
 
 def _directions(strength: Any, count: int) -> list[int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.expression import Ranked
+    from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.operators import Matrix, Operator
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
@@ -148,15 +149,15 @@ class Physics(Frame, ABC):
     bracing: ClassVar[Mapping[type, str]] = {}
     """Conditions that hold the body they act on without a given value (exchanges, springs), and their strengths."""
 
-    def loose(self, points: Tensor, components: Tensor) -> int:
+    def loose(self, held: Holds) -> int:
         """Return how many motions of a body nothing stops: above 0, its matrix is singular.
 
         Parameters
         ----------
-        points, components
-            Where ``[m, dim]`` and in which direction ``[m]`` something holds its first unknown.
+        held
+            What holds its first unknown.
         """
-        del points, components
+        del held
         return 0
 
     undetermined: ClassVar[str] = ""

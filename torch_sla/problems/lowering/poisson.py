@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.problems.expression import Ranked
+    from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
     from torch_sla.problems.specs.poisson import PoissonProblem
@@ -54,11 +55,10 @@ class Poisson(Model):
 
     bracing: ClassVar[Mapping[type, str]] = {Robin: "coefficient", Radiation: "emissivity"}
 
-    def loose(self, points: Tensor, components: Tensor) -> int:
+    def loose(self, held: Holds) -> int:
         """Return 0 where a value, an exchange or a reaction fixes the level, else 1."""
-        del components
         level = self.spec.reaction is not None or self._sees("source")
-        return 0 if len(points) > 0 or level else 1
+        return 0 if level or len(held.grounded.points) > 0 else 1
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -152,7 +152,9 @@ class Poisson(Model):
             scalar = kappa.tensor
             if kappa.rank == 2:
                 scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
-            time = weak.streamline_time(velocity, scalar, sites.basis.geometry.inverse)
+            time = weak.streamline_time(
+                velocity, scalar, sites.basis.geometry.inverse, self.mesh.reference.is_simplex
+            )
         if f is None:
             f = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
         return _Coefficients(kappa, velocity, reaction, f, time)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Field
     from torch_sla.assembly.forms import Context
     from torch_sla.linalg import Structure
+    from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
     from torch_sla.problems.specs.stokes import StokesProblem
@@ -61,10 +62,9 @@ class Stokes(Model):
             raise SpecError("a flow needs a mesh in 2 or 3 dimensions", path="mesh")
         return Unknown("u", 2, dim), Unknown("p", 1, 0)
 
-    def loose(self, points: Tensor, components: Tensor) -> int:
+    def loose(self, held: Holds) -> int:
         """Return 0 where some velocity is given, else 1 a direction."""
-        del components
-        return 0 if len(points) > 0 else self.mesh.dim
+        return 0 if len(held.grounded.points) > 0 else self.mesh.dim
 
     @cached_property
     def levelled(self) -> bool:  # type: ignore[override]

@@ -13,6 +13,7 @@ from torch_sla import (
     EigenProblem,
     ElasticityProblem,
     HelmholtzProblem,
+    Integral,
     IntervalMesh,
     Neumann,
     Parameter,
@@ -119,3 +120,10 @@ def test_complex_modes_are_shown(name: str, tmp_path) -> None:
     s.report(tmp_path / "r.html")
     said = {"damped": "Hz", "resonance": "wavenumbers"}[name]
     assert said in (tmp_path / "r.html").read_text("utf-8")
+
+
+def test_outputs_of_the_physics_are_no_results_of_its_modes() -> None:
+    """They were accepted, and ended in a KeyError when solved."""
+    of = EigenProblem(of=body(outputs=[Integral("v", "E")]), k=2)
+    with pytest.raises(SpecError, match=r"no result or parameter 'v'.*frequencies"):
+        DesignProblem(of=of, variables=[Variable("E")], objective="-frequencies[0] + v")

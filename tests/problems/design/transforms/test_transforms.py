@@ -243,6 +243,33 @@ def test_symmetry_mirrors_values_and_gradients():
         Symmetry("z").prepare(NODES)
 
 
+def test_symmetry_of_vectors_and_matrices_reverses_the_axis():
+    mesh = rectangle_mesh((6, 5), (2.0, 1.0), cell="quad")
+    x, y = mesh.points.T
+    left = x - 1
+    vector = torch.stack([left, left * y], -1)
+    mirror = Chain([Symmetry("x", 1.0)], Place("nodes", mesh, (2,)))
+    assert torch.allclose(mirror(vector), torch.stack([left, 0 * x], -1))
+    matrix = torch.stack([left, left, left.square(), left.square()], -1).reshape(-1, 2, 2)
+    mirror = Chain([Symmetry("x", 1.0)], Place("nodes", mesh, (2, 2)))
+    kept = torch.stack([0 * x, left, 0 * x, left.square()], -1).reshape(-1, 2, 2)
+    assert torch.allclose(mirror(matrix), kept)
+
+
+@pytest.mark.parametrize("transform", [Symmetry("x", 1.0), ConeFilter(0.5), HelmholtzFilter(0.5)])
+def test_transforms_of_points_act_on_how_far_they_moved(transform):
+    mesh = rectangle_mesh((6, 5), (2.0, 1.0), cell="quad")
+    x = mesh.points[:, 0]
+    chain = Chain([transform], Place("nodes", mesh, (2,), moves=True))
+    assert torch.allclose(chain(mesh.points), mesh.points, rtol=0, atol=1e-14)
+    lifted = mesh.points + torch.tensor([0.0, 0.1]).double()
+    assert torch.allclose(chain(lifted), lifted, rtol=0, atol=1e-14)
+    if isinstance(transform, Symmetry):
+        moved = mesh.points + 0.1 * torch.stack([x - 1, x - 1], -1)
+        stretched = mesh.points + 0.1 * torch.stack([x - 1, 0 * x], -1)
+        assert torch.allclose(chain(moved), stretched, rtol=0, atol=1e-14)
+
+
 def test_fixed_cells_have_their_value_and_no_gradient():
     stage = Fixed("flange", 1.0).prepare(TAGGED)
     x = random(TAGGED.n).requires_grad_()

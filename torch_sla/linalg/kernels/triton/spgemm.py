@@ -116,7 +116,7 @@ def masked_product(
         ``[max(A, B), nnz_out, r, c]``.
     """
     crow_c, ccol_c = out_pattern
-    members, nnz = max(a.shape[0], b.shape[0]), ccol_c.numel()
+    members, nnz = b.shape[0] if a.shape[0] == 1 else a.shape[0], ccol_c.numel()
     br, bm, bc = a.shape[2], a.shape[3], b.shape[3]
     out = a.new_empty(members, nnz, br, bc)
     if not out.numel():

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, ExpressionError, GradientError, SolveError, SpecError
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
+from torch_sla.problems.analyses.design.variables import frame_of
 from torch_sla.problems.design.optimizers.base import RejectedPoint
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
 from torch_sla.problems.specs.python import PythonFunction
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.base import Evaluation
 
 __all__ = ["DesignOracle"]
+
+SINGLE = 1e-6
+"""Rounding of results in single precision."""
 
 
 class DesignOracle(FunctionOracle):
@@ -58,6 +62,9 @@ class DesignOracle(FunctionOracle):
             least_squares=squares and optimizer.needs_least_squares,
             second_order=optimizer.needs_second_order,
         )
+        frames = [frame for model in design.models.values() if (frame := frame_of(model))]
+        if any(frame.dtype == torch.float32 for frame in frames):
+            self.rounding = SINGLE
         self.forward = Forward(spec, design.models, given)
         self.start = self.unknowns.start()
         self.lower, self.upper = self.unknowns.bounds()

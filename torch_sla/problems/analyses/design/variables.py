@@ -84,7 +84,7 @@ class Unknowns:
         if frame is not None:
             self._same_sites(name, frame, path)
         if name == POINTS and mesh is not None:
-            return Place("nodes", mesh, (mesh.dim,))
+            return Place("nodes", mesh, (mesh.dim,), moves=True)
         parameter = model.declared[name]
         shape = tuple(parameter.shape)
         if "u" in parameter.of:

@@ -84,11 +84,14 @@ class Oracle(ABC):
         Boolean ``[m]``: which constraints are equalities. Empty where there are none.
     least_squares, second_order
         Whether `residual_jvp` and `residual_vjp`, and whether `hvp`, are offered.
+    rounding
+        Share of a value, and of its change by slopes, below which two values may differ by rounding alone.
     """
 
     equalities: Tensor = torch.zeros(0, dtype=torch.bool)
     least_squares: bool = False
     second_order: bool = False
+    rounding: float = 1e-11
 
     @abstractmethod
     def value_and_grad(self, x: Tensor) -> Evaluation:
@@ -229,7 +232,7 @@ class Optimizer(ABC):
     value_tolerance
         Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
-        Stop when a step changes no entry of x by more than this; 0 never.
+        Stop when a step changes no entry of x by more than this share of its range (as above); 0 never.
     constraint_tolerance
         Largest violation of a constraint at which a point counts as feasible.
     """
@@ -351,7 +354,8 @@ class Optimizer(ABC):
             share = left / size if size > 0 else 0.0
             reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
-            change = float((state.x - before.x).abs().max()) if state.x.numel() else 0.0
+            moved = (state.x - before.x).abs() / self._lengths(state)
+            change = float(moved.max()) if state.x.numel() else 0.0
             figures["step"] = change
             size = max(abs(state.value), abs(before.value))
             drop = abs(state.value - before.value) / size if size > 0 else 0.0
@@ -395,9 +399,7 @@ class Optimizer(ABC):
 
     def optimality(self, state: State, oracle: Oracle) -> float:
         """Return what is left to gain, to first order, over the whole slope of the first design."""
-        lengths, slope = state.memory["lengths"], float(state.memory["slope"])
-        if not isinstance(lengths, Tensor):
-            raise ArgumentError("the state does not come from an optimizer")
+        lengths, slope = self._lengths(state), float(state.memory["slope"])
         if slope == 0:
             return 0.0
         found = multipliers(
@@ -405,6 +407,13 @@ class Optimizer(ABC):
         )
         gradient = state.gradient + found @ state.evaluation.jacobian
         return gap(state.x, gradient, state.lower, state.upper, lengths) / slope
+
+    @staticmethod
+    def _lengths(state: State) -> Tensor:
+        lengths = state.memory["lengths"]
+        if not isinstance(lengths, Tensor):
+            raise ArgumentError("the state does not come from an optimizer")
+        return lengths
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
 from torch_sla.problems.design.optimizers.moving_asymptotes import Approximation, solve_subproblem
 
@@ -97,10 +97,17 @@ class MMA(Optimizer):
         reach = self._reach(state)
         rho = self._curvatures(state)
         rejected = trials = 0
+        found: tuple[Tensor, Evaluation] | None = None
         for _ in range(TRIALS):
             trials += 1
             model = self._model(state, reach, rho)
-            x = solve_subproblem(model, self.penalty).clamp(state.lower, state.upper)
+            try:
+                x = solve_subproblem(model, self.penalty).clamp(state.lower, state.upper)
+            except SolveError:
+                # Approximations that rounding of the functions has made more and more convex are solved no more.
+                if trials == 1:
+                    raise
+                break
             try:
                 at = oracle.value_and_grad(x)
             except RejectedPoint:
@@ -110,12 +117,14 @@ class MMA(Optimizer):
                 reach = 0.5 * reach
                 continue
             if not self.globally_convergent:
+                found = x, at
                 break
-            lies, rho = self._lies_above(state, reach, rho, model, x, at)
+            lies, rho = self._lies_above(state, reach, rho, model, x, at, oracle.rounding)
             if lies:
+                found = x, at
                 break
-        else:
-            stuck = f"no step was accepted in {TRIALS} trials"
+        if found is None:
+            stuck = f"no step was accepted in {trials} trials"
             return self.judged(replace(state, reason=stuck), None, oracle)
         memory: Memory = {
             **state.memory,
@@ -127,8 +136,8 @@ class MMA(Optimizer):
             memory["curvatures"] = rho
         after = replace(
             state,
-            x=x,
-            evaluation=at,
+            x=found[0],
+            evaluation=found[1],
             iteration=state.iteration + 1,
             figures={"trials": float(trials), "rejected": float(rejected)},
             memory=memory,
@@ -149,10 +158,15 @@ class MMA(Optimizer):
     def _curvatures(self, state: State) -> Tensor:
         """Return ρ ``[1 + m]``, which makes the approximations strictly convex."""
         rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
-        if not self.globally_convergent:
-            return torch.full_like(rows[:, 0], CURVATURE)
         mean = (rows.abs() @ (state.upper - state.lower)) / rows.shape[1]
-        return (0.1 * mean).clamp(min=LEAST_CURVATURE)
+        if self.globally_convergent:
+            found = (0.1 * mean).clamp(min=LEAST_CURVATURE)
+        else:
+            found = torch.full_like(mean, CURVATURE)
+        # Constraints are relative to their bounds; the objective has a unit.
+        if mean[0] > 0:
+            found[0] = (0.1 if self.globally_convergent else CURVATURE) * mean[0]
+        return found
 
     def _model(self, state: State, reach: Tensor, rho: Tensor) -> Approximation:
         x, span = state.x, _span(state)
@@ -184,13 +198,15 @@ class MMA(Optimizer):
         model: Approximation,
         x: Tensor,
         at: Evaluation,
+        rounding: float,
     ) -> tuple[bool, Tensor]:
         """Return whether the approximations lie above the functions at x, and the ρ to try where they do not."""
         found = torch.cat([x.new_tensor([at.value]), at.constraints])
         short = found - model.at(x)
         way = x - state.x
         growth = (2 * reach * way**2 / (_span(state) * (reach**2 - way**2))).sum()
-        good = short <= 1e-11 * (1 + found.abs())
+        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        good = short <= rounding * (found.abs() + rows.abs() @ _span(state))
         raised = torch.minimum(10 * rho, 1.1 * (rho + short / growth.clamp(min=1e-300)))
         return bool(good.all()), torch.where(good, rho, raised)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.optimality import ranges
 
 if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.base import Evaluation, Memory
@@ -33,7 +34,7 @@ class OptimalityCriteria(Optimizer):
     Parameters
     ----------
     move
-        Largest change of a variable in one step.
+        Largest change of a variable in one step, relative to its bounds.
     damping
         The exponent.
     """
@@ -105,8 +106,9 @@ class OptimalityCriteria(Optimizer):
             raise ArgumentError(
                 "OptimalityCriteria needs a constraint that grows with every variable, such as a volume; take MMA"
             )
-        least = torch.maximum(state.lower, state.x - move)
-        most = torch.minimum(state.upper, state.x + move)
+        room = move * ranges(state.x, state.lower, state.upper)
+        least = torch.maximum(state.lower, state.x - room)
+        most = torch.minimum(state.upper, state.x + room)
         gain = (-state.gradient).clamp(min=0.0)
 
         def design(multiplier: float) -> Tensor:

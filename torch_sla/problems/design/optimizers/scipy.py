@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.design.optimizers.base import NOTHING
+from torch_sla.problems.design.optimizers.optimality import ranges
 from torch_sla.problems.design.optimizers.replay import Client, Replayed
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ METHODS = (
 class Scipy(Replayed):
     """A method of `scipy.optimize.minimize` by name, with its options.
 
-    The tolerances given here are judged after each iteration; the method's own, in `options`, hold as well. Methods
-    that take Hessian-vector products get them where the problem offers them.
+    The tolerances given here are judged after each iteration; the method's own, in `options`, hold as well. What the
+    method sees of an objective that begins below 1 is the ratio to this first size, so that a compliance of 1e-9 J is
+    no zero to it. Methods that take Hessian-vector products get them where the problem offers them.
 
     Parameters
     ----------
@@ -94,21 +97,22 @@ class Scipy(Replayed):
             raise ArgumentError(
                 f"SciPy's {self.method} knows no bounds; one of {' '.join(BOUNDED)} does, or use a transform"
             )
+        size = _size(client, lower, upper)
         settings: dict[str, Any] = {}
         if bounded:
             settings["bounds"] = Bounds(lower.numpy(), upper.numpy())
         if oracle.equalities.numel():
             settings["constraints"] = self._constraints(client, oracle.equalities)
         if self.method in GRADIENTS + ONLY_PRODUCTS:
-            settings["jac"] = lambda x: client.at(x).gradient.numpy()
+            settings["jac"] = lambda x: client.at(x).gradient.numpy() / size
         if self.method in PRODUCTS and oracle.second_order:
-            settings["hessp"] = client.hvp
+            settings["hessp"] = lambda x, v: client.hvp(x, v) / size
         callback: Any = client.iterate
         if self.method == "SLSQP":
             # Its callback may come with a trial point; gradients are asked for at iterates only.
-            settings["jac"], callback = _told(client), None
+            settings["jac"], callback = _told(client, size), None
         found = minimize(
-            lambda x: client.at(x).value,
+            lambda x: client.at(x).value / size,
             client.start.numpy(),
             method=self.method,
             callback=callback,
@@ -154,8 +158,15 @@ class Scipy(Replayed):
         return found
 
 
-def _told(client: Client) -> Any:
-    """Return a gradient that reports each point after the first as an iterate."""
+def _size(client: Client, lower: Tensor, upper: Tensor) -> float:
+    """Return what the objective is measured in, at most 1."""
+    at = client.at(client.start.numpy())
+    slope = float((at.gradient * ranges(client.start, lower, upper)).abs().sum())
+    return min(1.0, max(abs(at.value), NOTHING * slope)) or 1.0
+
+
+def _told(client: Client, size: float) -> Any:
+    """Return a gradient over `size` that reports each point after the first as an iterate."""
     first = True
 
     def gradient(x: Any) -> Any:
@@ -164,6 +175,6 @@ def _told(client: Client) -> Any:
         if not first:
             client.iterate(x)
         first = False
-        return found
+        return found / size
 
     return gradient

@@ -96,8 +96,8 @@ class Averaging(Stage):
     def __call__(self, values: Tensor) -> Tensor:
         """Average values ``[*batch, n, *shape]``."""
         place = self.place
-        last = place.last(place.check(values))
-        return place.back(by_columns(lambda columns: self.matrix @ columns, last))
+        last = place.last(place.departures(values))
+        return place.arrived(place.back(by_columns(lambda columns: self.matrix @ columns, last)))
 
 
 @dataclass(frozen=True)

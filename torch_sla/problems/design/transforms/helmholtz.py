@@ -74,8 +74,8 @@ class _Solve(Stage):
 
     def __call__(self, values: Tensor) -> Tensor:
         place = self.place
-        smooth = by_columns(self._smoothed, place.last(place.check(values)))
-        return place.back(smooth)
+        smooth = by_columns(self._smoothed, place.last(place.departures(values)))
+        return place.arrived(place.back(smooth))
 
     def _smoothed(self, columns: Tensor) -> Tensor:
         nodal: Tensor = self.matrix.solve(self.spread @ columns)

@@ -35,6 +35,8 @@ class Place:
         Shape of the value at each site: values are ``[*batch, n, *shape]``.
     sites
         Coordinates ``[n, dim]``; those of cells (their centroids) and of nodes are known without.
+    moves
+        Whether values are the coordinates of the sites themselves, so that means are of how far they moved.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class Place:
     mesh: Mesh | None = None
     shape: tuple[int, ...] = ()
     sites: Tensor | None = None
+    moves: bool = False
     _made: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def once(self, make: Callable[[Place], Made]) -> Made:
@@ -125,6 +128,15 @@ class Place:
     def back(self, values: Tensor) -> Tensor:
         """Undo `last`."""
         return values.movedim(-1, -1 - len(self.shape)) if self.shape else values
+
+    def departures(self, values: Tensor) -> Tensor:
+        """Return checked values of which means are taken: of coordinates, how far they moved."""
+        values = self.check(values)
+        return values - self.x.to(values) if self.moves else values
+
+    def arrived(self, values: Tensor) -> Tensor:
+        """Undo `departures`."""
+        return values + self.x.to(values) if self.moves else values
 
     def check(self, values: Tensor) -> Tensor:
         """Return ``values`` if they are ``[*batch, n, *shape]``; one number per shape counts for all sites.

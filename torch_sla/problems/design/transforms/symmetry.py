@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.problems.design.transforms.base import Stage, Transform, finite
-from torch_sla.problems.design.transforms.cone import Averaging
 
 if TYPE_CHECKING:
     from torch_sla.problems.design.transforms.place import Place
@@ -22,6 +20,10 @@ __all__ = ["Fixed", "Symmetry"]
 @dataclass(frozen=True)
 class Symmetry(Transform):
     """The mean of a field and its mirror image, so that gradients are symmetric too.
+
+    The mirror image of a vector (a field of as many components as the mesh has dimensions) has the component along
+    the axis reversed, that of a matrix of so many rows and columns the entries of its row and column; of `points` it
+    is that of how far they moved.
 
     Parameters
     ----------
@@ -64,12 +66,28 @@ class Symmetry(Transform):
                 f"the mesh is not symmetric about {self.axis} = {self.at:g}: the site at "
                 f"{tuple(x[worst].tolist())} has no partner, the nearest is {distance[worst]:.3g} away"
             )
-        own = torch.arange(len(x))
-        row, col = torch.cat([own, own]), torch.cat([own, torch.from_numpy(partner)])
-        half = torch.full((2 * len(x),), 0.5, dtype=torch.float64)
-        n, device = len(x), place.x.device
-        matrix = SparseTensor(half.to(device), row.to(device), col.to(device), (n, n))
-        return Averaging(place, matrix)
+        return _Mirroring(place, torch.from_numpy(partner).to(place.x.device), _signs(place, axis))
+
+
+def _signs(place: Place, axis: int) -> Tensor:
+    """Return what the components ``[*shape]`` of a mirror image are multiplied by."""
+    dim = place.x.shape[1]
+    signs = torch.ones(place.shape, dtype=torch.float64, device=place.x.device)
+    if place.shape in ((dim,), (dim, dim)):
+        for direction in range(len(place.shape)):
+            signs.select(direction, axis).neg_()
+    return signs
+
+
+class _Mirroring(Stage):
+    def __init__(self, place: Place, partner: Tensor, signs: Tensor) -> None:
+        self.place, self.partner, self.signs = place, partner, signs
+
+    def __call__(self, values: Tensor) -> Tensor:
+        place = self.place
+        here = place.departures(values)
+        there = here.index_select(-1 - len(place.shape), self.partner) * self.signs.to(here)
+        return place.arrived(0.5 * (here + there))
 
 
 @dataclass(frozen=True)

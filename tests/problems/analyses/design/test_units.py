@@ -1,0 +1,79 @@
+"""Searches do not depend on units: of the objective, of the variables, of bounds of constraints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from torch_sla import (
+    Compliance,
+    DesignProblem,
+    Dirichlet,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    Solver,
+    Variable,
+)
+
+EDGES = np.linspace(0.0, 1.0, 5)
+LOADS = (1 - (EDGES[:-1] + EDGES[1:]) / 2) ** 2 / 4
+"""Squares of the fluxes over lengths: the compliance is the sum of these over k."""
+BEST = LOADS**0.5 / (LOADS**0.5).mean()
+
+
+def rod(unit: float = 1.0, dtype: str = "float64", **changes) -> DesignProblem:
+    """The stiffest rod of a mean conductivity of one unit, whose optimum is known."""
+    body = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        diffusivity=Parameter("k", on="cells", default=unit),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Compliance("c")],
+        solver=Solver(dtype=dtype),
+    )
+    search = {
+        "variables": [Variable("k", bounds=(0.05 * unit, 5.0 * unit))],
+        "objective": "c",
+        "constraints": [f"mean(k) <= {unit}"],
+    }
+    return DesignProblem(of=body, **{**search, **changes})
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"type": "mma"},
+        {"type": "mma", "globally_convergent": True},
+        {"type": "scipy", "method": "SLSQP"},
+    ],
+    ids=lambda o: "-".join(map(str, o.values())),
+)
+def test_an_objective_in_a_small_unit_has_the_same_minimum(optimizer) -> None:
+    found = rod(objective="1e-9*c", optimizer=optimizer).solve()
+    assert found.converged
+    assert found.design["k"].numpy() == pytest.approx(BEST, rel=2e-2)
+    assert float(found.solution["c"]) == pytest.approx((LOADS / BEST).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mma", "optimality_criteria"])
+def test_variables_in_a_small_unit_have_the_same_minimum(kind: str) -> None:
+    found = rod(1e-3, optimizer=kind).solve()
+    assert found.converged
+    assert 1e3 * found.design["k"].numpy() == pytest.approx(BEST, rel=1e-2)
+
+
+@pytest.mark.parametrize("bound", ["-c >= -2e-9", "-c/1e-9 >= -4/2", "c <= 2e-9", "-2e-9 <= -c"])
+def test_bounds_that_are_computed_measure_their_violation(bound: str) -> None:
+    problem = rod(1e8, objective="mean(k)", constraints=[bound], optimizer="mma")
+    found = problem.solve()
+    assert found.converged
+    assert float(found.solution["c"]) == pytest.approx(2e-9, rel=1e-3)
+
+
+def test_single_precision_is_not_taken_for_curvature() -> None:
+    found = rod(dtype="float32", optimizer={"type": "mma", "globally_convergent": True}).solve()
+    assert found.iterations < 60
+    assert float(found.solution["c"]) == pytest.approx((LOADS / BEST).sum(), rel=1e-4)
+    assert found.design["k"].dtype == torch.float64
