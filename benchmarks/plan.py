@@ -236,6 +236,8 @@ class Question:
             clear_factor_cache()
             gc.collect()
             _trim()
+            # The kernel keeps count on each processor and adds up roughly: there shall be one.
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             status = Path("/proc/self/clear_refs")
             status.write_text("5")  # the peak starts from here
             before = _status("VmRSS")

@@ -219,7 +219,11 @@ def _shares(parts: Iterable[float], wholes: Iterable[float], tiny: float) -> lis
 
 
 def _worst(errors: Iterable[float]) -> float:
-    """Return the largest; NaN is larger than all."""
+    """Return the largest; NaN is larger than all.
+
+    >>> _worst([1.0, float("nan"), 2.0])
+    nan
+    """
     return max(errors, key=lambda e: (e != e, e), default=0.0)
 
 

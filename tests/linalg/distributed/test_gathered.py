@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg import DSparseTensor, SparseTensor
 from torch_sla.linalg.distributed.precond import base, gathered
 from torch_sla.linalg.distributed.precond.gathered import Gathered
+from torch_sla.linalg.distributed.precond.schwarz import Schwarz
 from torch_sla.linalg.distributed.processes import Processes
 
 if TYPE_CHECKING:
@@ -206,3 +208,28 @@ def test_processes(ranks: Ranks) -> None:
     assert found[0] == found[1] != ""
     # Nobody waits for factors that a matrix cannot have.
     assert ranks.run(2, refuses) == [True, True]
+
+
+def test_plane_waves_join_the_parts() -> None:
+    """Given as near-nullspace they are the coarse space: a wave crosses all subdomains at once, as does the adjoint."""
+    n, k = 40, 20.0
+    A = room(n, k)
+    place = torch.arange(A.shape[-1])
+    x = torch.stack([place // (n + 1), place % (n + 1)], 1).double() / n
+    turn = torch.arange(16) * (2 * math.pi / 16)
+    way = torch.stack([turn.cos(), turn.sin()]).double()
+    waves_ = torch.polar(torch.ones(len(x), 16, dtype=torch.float64), k * x @ way)
+    b = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    counts = {}
+    for coarse in (None, "deflation"):
+        known = A if coarse is None else A.declare(near_nullspace=waves_)
+        D = known.partition(8, coords=x, partition_method="coordinates")
+        options = Schwarz(overlap=2, coarse=coarse, transmission="outgoing")
+        found, info = D.solve(b, preconditioner=options, info=True)
+        torch.testing.assert_close(found, A.solve(b), rtol=1e-7, atol=1e-7)
+        counts[coarse] = info.iterations
+    (slope,) = torch.autograd.grad(found.abs().square().sum(), b)
+    (exact,) = torch.autograd.grad(A.solve(b).abs().square().sum(), b)
+    torch.testing.assert_close(slope, exact, rtol=1e-7, atol=1e-7)
+    assert counts["deflation"] <= 10
+    assert counts[None] >= 2 * counts["deflation"]

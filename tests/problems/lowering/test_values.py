@@ -197,7 +197,7 @@ def test_fluxes_alone_leave_the_level_open() -> None:
 
 def test_an_exchange_of_zero_is_singular_and_says_so() -> None:
     problem = declare(boundary=[Robin("top", 0.0, 1.0)], reaction=None)
-    with pytest.raises(SolveError):
+    with pytest.raises(SpecError, match="nothing fixes the level of the solution"):
         problem.solve()
 
 

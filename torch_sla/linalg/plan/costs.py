@@ -56,7 +56,7 @@ _BASIS = {
 }
 _RESTART = 30
 # Vectors that setting up the levels of a lattice in space takes beyond those of one in the plane, measured.
-_SOLID = 5.0
+_SOLID = 1.8
 # Memory of incomplete factors while they are made, in copies of the matrix.
 _ROOMS = {"ichol": 4.0, "ilu": 8.5, "ssor": 1.0}
 # Bytes per row of factors with pivoting.
@@ -345,8 +345,8 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     first, again, waits, beside = _BLOCKED.get(block, _SCALAR)
     if lattice:
         setup, cycle = machine.lattice_coarsening, machine.lattice_cycle
-        # Levels in single precision, with their transfers.
-        held, passing, beside = 4 * entries + 16 * unknowns, 0.0, _BESIDE_LATTICE
+        # Levels in single precision, with vectors and transfers.
+        held, passing, beside = 4 * entries + 8 * unknowns, 0.0, _BESIDE_LATTICE
     else:
         alike = _REGULAR if facts.lattice else 1.0
         setup, cycle = alike * first * machine.coarsening, alike * again * machine.cycle
@@ -369,7 +369,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     judged, moved = _checks(facts, machine)
     seconds = machine.solve + factorisations * made + machine.touch(held + passing)
     seconds += solves * (columns * passed * step + judged)
-    nbytes = held + passing + 4 * n * size + 0.4 * _ROUNDING
+    nbytes = held + passing + 4 * n * size + 0.5 * _ROUNDING
     if lattice:
         nbytes += 0.25 * _held(facts) + (_SOLID * n * size if facts.dimension > 2.5 else 0.0)
     if method.name != "cg":

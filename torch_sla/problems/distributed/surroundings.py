@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from torch_sla.linalg.distributed.keepers import matches
 
@@ -21,7 +20,6 @@ def surrounded(
     layers: int,
     comm: Communicator,
     device: torch.device,
-    ties: tuple[Tensor, Tensor] | None = None,
 ) -> Cells:
     """Return the cells of this process and some layers around them; all processes call it together.
 
@@ -31,8 +29,6 @@ def surrounded(
     ----------
     layers
         How often the cells that touch those which are there are added.
-    ties
-        Pairs of points that are one: cells at one of them touch those at the other.
     """
     own, keepers = mesh.cells, mesh.keepers
     width = own.points.shape[1]
@@ -51,11 +47,6 @@ def surrounded(
     known, touched = own, points if len(points) else first.unique()
     asked = touched[:0]
     for _ in range(layers):
-        if ties is not None:
-            a, b = ties
-            touched = torch.cat(
-                [touched, b[torch.isin(a, touched)], a[torch.isin(b, touched)]]
-            ).unique()
         fresh = touched[~torch.isin(touched, asked, assume_unique=True)]
         asked = touched
         # Whoever keeps a point passes the question on to those who have cells there.
