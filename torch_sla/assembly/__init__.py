@@ -85,6 +85,7 @@ from torch_sla.assembly.mesh import (
     write_mesh,
 )
 from torch_sla.assembly.recovery import Projection, mark, transfer, zz_estimate
+from torch_sla.assembly.summary import MeshSummary, mesh_summary, shape_quality
 
 __all__ = [
     "P0",
@@ -113,6 +114,7 @@ __all__ = [
     "LinearConstraint",
     "LinearForm",
     "Mesh",
+    "MeshSummary",
     "Mini",
     "MixedDofs",
     "Part",
@@ -147,6 +149,7 @@ __all__ = [
     "make_mesh",
     "mark",
     "matvec",
+    "mesh_summary",
     "normal",
     "partition",
     "partition_cells",
@@ -158,6 +161,7 @@ __all__ = [
     "refine",
     "residual",
     "rigid_motions",
+    "shape_quality",
     "submesh",
     "sym_grad",
     "trace",

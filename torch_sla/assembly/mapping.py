@@ -27,6 +27,7 @@ __all__ = [
     "facet_geometry",
     "facet_points",
     "inverse_and_det",
+    "regular_simplex",
     "side_geometry",
 ]
 
@@ -51,6 +52,20 @@ class Geometry:
     inverse: Tensor
     measure: Tensor
     normal: Tensor | None = None
+
+
+def regular_simplex(like: Tensor) -> Tensor:
+    """Return the map of the reference simplex to the regular one of unit edges ``[dim, dim]``.
+
+    Parameters
+    ----------
+    like
+        ``[..., dim, dim]``, whose dtype and device it has.
+    """
+    dim = like.shape[-1]
+    edges = 0.5 * (torch.eye(dim, dtype=like.dtype, device=like.device) + 1.0)
+    found: Tensor = torch.linalg.cholesky(edges).T
+    return found
 
 
 def inverse_and_det(J: Tensor) -> tuple[Tensor, Tensor]:

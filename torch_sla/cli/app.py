@@ -8,6 +8,7 @@ from torch_sla.cli.backends import backends
 from torch_sla.cli.calibrate import calibrate
 from torch_sla.cli.check_gradients import check_gradients
 from torch_sla.cli.explain import explain
+from torch_sla.cli.mesh import mesh
 from torch_sla.cli.optimize import optimize
 from torch_sla.cli.schema import schema
 from torch_sla.cli.solve import solve
@@ -26,6 +27,7 @@ app.command()(solve)
 app.command()(optimize)
 app.command()(explain)
 app.command()(validate)
+app.command()(mesh)
 app.command("check-gradients")(check_gradients)
 app.command()(schema)
 app.command()(backends)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch import Tensor
 
     from torch_sla.assembly.mesh.checks import Called
     from torch_sla.assembly.reference.cell import ReferenceCell
@@ -21,6 +24,7 @@ __all__ = [
     "Facets",
     "InteriorFacets",
     "all_facets",
+    "bodies",
     "facet_runs",
     "interior_facets",
     "number_rows",
@@ -272,3 +276,21 @@ def _same_order(a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
     place = np.argmax(b == a[:, :1], 1)
     same = b[np.arange(len(a)), (place + 1) % k] == a[:, 1 % k]
     return same
+
+
+def bodies(cell_nodes: Tensor, count: int) -> Tensor:
+    """Return which body each node belongs to ``[count]``, from 0: no cell joins two of them.
+
+    Parameters
+    ----------
+    cell_nodes
+        ``[n_cells, nodes of a cell]``.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    nodes = cell_nodes.cpu().numpy().astype(np.int32 if count < 2**31 else np.int64)
+    rows = np.repeat(nodes[:, 0], nodes.shape[1] - 1)
+    entries = (np.ones(len(rows), bool), (rows, nodes[:, 1:].ravel()))
+    _, label = connected_components(coo_array(entries, shape=(count, count)), directed=False)
+    return torch.from_numpy(label.astype(np.int64)).to(cell_nodes.device)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from torch_sla.assembly.forms.form import BilinearForm, LinearForm
 from torch_sla.assembly.forms.vocabulary import dot, grad
+from torch_sla.assembly.mapping import regular_simplex
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,20 +58,12 @@ def streamline_time(
     Shakib, Hughes, Johan, Comput. Methods Appl. Mech. Engrg. 89 (1991), 141-219, equation (3.59).
     """
     if simplex and inverse.shape[-1] > 1:
-        inverse = _regular(inverse) @ inverse
+        inverse = regular_simplex(inverse) @ inverse
     along = (inverse * velocity[..., None, :]).sum(-1)
     metric = inverse @ inverse.transpose(-1, -2)
     spread: Tensor = (metric * metric).sum((-2, -1))
     time: Tensor = (4.0 * (along * along).sum(-1) + 144.0 * diffusivity**2 * spread).rsqrt()
     return time
-
-
-def _regular(like: Tensor) -> Tensor:
-    """Return the map of the reference simplex to the regular one of unit edges ``[dim, dim]``."""
-    dim = like.shape[-1]
-    edges = 0.5 * (torch.eye(dim, dtype=like.dtype, device=like.device) + 1.0)
-    found: Tensor = torch.linalg.cholesky(edges).T
-    return found
 
 
 convection = BilinearForm(_convection)

@@ -14,12 +14,12 @@ from torch_sla.assembly.mesh.build import trusted_mesh
 from torch_sla.assembly.mesh.checks import Called
 from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.assembly.mesh.share import members
+from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.keepers import Keepers
 from torch_sla.problems.distributed.window import find_rows
-from torch_sla.problems.lowering.motions import bodies
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Mesh

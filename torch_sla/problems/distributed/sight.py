@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_sla.assembly import Dofs, lagrange
 from torch_sla.assembly.constraints import partners
 from torch_sla.assembly.mesh import partition_boxes, partition_cells, submesh
+from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.dealing import deal
@@ -33,7 +34,7 @@ from torch_sla.problems.lowering.mesh import (
     index_of,
     read_once,
 )
-from torch_sla.problems.lowering.motions import bodies, may_fall_apart
+from torch_sla.problems.lowering.motions import may_fall_apart
 from torch_sla.problems.lowering.selection import select_facets
 from torch_sla.problems.specs.boundary import Periodic
 from torch_sla.problems.specs.mesh import MeshFile

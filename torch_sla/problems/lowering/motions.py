@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.assembly.interpolation.locate import locate
+from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.specs.boundary import Periodic
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Holds",
-    "bodies",
     "holds",
     "loose_motions",
     "may_fall_apart",
@@ -134,21 +133,3 @@ def _directions(strength: Any, count: int) -> list[int]:
     """Return the directions in which something holds: all whose strength is not the number zero."""
     each = strength if isinstance(strength, tuple) else (strength,) * count
     return [k for k, s in enumerate(each[:count]) if not (isinstance(s, int | float) and s == 0)]
-
-
-def bodies(cell_nodes: Tensor, count: int) -> Tensor:
-    """Return which body each node belongs to ``[count]``, from 0: no cell joins two of them.
-
-    Parameters
-    ----------
-    cell_nodes
-        ``[n_cells, nodes of a cell]``.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    nodes = cell_nodes.cpu().numpy().astype(np.int32 if count < 2**31 else np.int64)
-    rows = np.repeat(nodes[:, 0], nodes.shape[1] - 1)
-    entries = (np.ones(len(rows), bool), (rows, nodes[:, 1:].ravel()))
-    _, label = connected_components(coo_array(entries, shape=(count, count)), directed=False)
-    return torch.from_numpy(label.astype(np.int64)).to(cell_nodes.device)
