@@ -186,7 +186,7 @@ def test_explain_takes_parameters(plate) -> None:
 
 
 def test_a_singular_solve_is_a_failed_solve(plate) -> None:
-    problem = load_problem(plate).updated(boundary=[Robin("left", 0.0)])
+    problem = load_problem(plate).updated(boundary=[Robin("left", Parameter("h", default=0.0))])
     problem.to_yaml(plate.parent / "loose.yaml")
     result = run("solve", plate.parent / "loose.yaml", "-o", plate.parent, "--json")
     assert result.exit_code == 1

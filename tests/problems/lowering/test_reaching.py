@@ -36,7 +36,7 @@ def test_a_robin_coefficient_of_zero_leaves_a_singular_problem() -> None:
     problem = PoissonProblem(
         mesh=RectangleMesh(cells=(6, 5)),
         source="x + y",
-        boundary=[Robin("left", coefficient=0.0, ambient=1.0)],
+        boundary=[Robin("left", coefficient=Parameter("h", default=0.0), ambient=1.0)],
     )
     with pytest.raises(SolveError, match="singular"):
         problem.solve()
