@@ -22,6 +22,7 @@ from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.kernels.threads import spread
+from torch_sla.linalg.known import Known, largest_row
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
 from torch_sla.linalg.together import factorize_together, iterate_together
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
-    from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.plan.rules import Candidate
@@ -455,7 +455,11 @@ class SolverState(Kept, Whole):
         if self.nullspace is not None:
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
-        norm = None if self._known is None or truth != "n" else self._known.largest
+        norm = None
+        if mode == "n" and self._known is not None:
+            norm = self._known.largest
+        elif mode != truth:  # rows and columns of its own adjoint add up alike
+            norm = largest_row(self.pattern, values)
         check = Residual(self.pattern, values, b, truth, norm=norm)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
@@ -471,7 +475,7 @@ class SolverState(Kept, Whole):
             matrix=values,
             estimate_rcond=estimate,
         )
-        error = check(x, done.sizes if clean is None else None)
+        error = check(x, done.sizes if clean is None and mode == truth else None)
         for _ in range(_RESUMES):
             met = check.met(options) or check.rounded(error[1], options)
             if info.result is not Result.CONVERGED or met:
