@@ -408,8 +408,6 @@ class SharedModel:
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
         wanted = Wanted(values, definite, complement, inertia, throw, rtol)
         solver = self._solvers.of(self, wanted)
-        # A report of this solve: the adjoint one of the same solver has its own.
-        solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
         x = linear_solve(values, load.unsqueeze(1), solver, adjoint=transposed, start=x0)
         report = solver.adjoint_info if transposed else solver.info
