@@ -394,7 +394,7 @@ def test_a_direct_method_and_a_preconditioner_contradict_each_other() -> None:
     A = SparseTensor.eye(5, dtype=torch.float64) * 2
     b = torch.ones(5, dtype=torch.float64)
     with pytest.raises(
-        PlanError, match="'cholesky' is direct .* preconditioner 'jacobi' was asked for; leave"
+        PlanError, match=r"'cholesky' is direct .* preconditioner 'jacobi' was asked for; leave"
     ):
         A.solve(b, method="cholesky", preconditioner="jacobi")
     with pytest.raises(PlanError, match="'superlu' is direct"):

@@ -25,7 +25,6 @@ from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from torch_sla.linalg.info import SolveInfo
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import Verdict
     from torch_sla.problems.distributed.share import Share
