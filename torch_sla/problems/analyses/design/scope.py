@@ -49,8 +49,11 @@ class DesignScope:
             return self.values[name]
         case, own = self.spec.results[name]
         solution = self.solutions[case]
-        named = own in getattr(solution.spec, "called", ())
-        found: Tensor = getattr(solution, own) if named else solution[own]
+        found: Tensor
+        if own in solution.fields or own in solution.outputs:
+            found = solution[own]
+        else:  # another name of eigenvalues; of a sweep the modes of all cases know it
+            found = getattr(getattr(solution, "solution", solution), own)
         return found
 
     def place(self, name: str) -> Place:
