@@ -134,7 +134,7 @@ def _unknowns(solution: Named) -> int:
         return int(numbering.n)
     if "modes" in solution.fields:
         return solution.fields["modes"].shape[-1]
-    members = math.prod(solution.batch) * len(getattr(solution, "cases", " "))
+    members = math.prod(getattr(solution, "batch", ())) * len(getattr(solution, "cases", " "))
     return sum(value.numel() for value in solution.fields.values()) // members
 
 
