@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -238,6 +239,6 @@ def _limit(a: float, b: float, before: float, after: float, step: float) -> floa
     # a + step (before t + c t² + d t³) for t in [0, 1]; its slope changes sign once between the ends.
     rise = (b - a) / step
     c, d = 3 * rise - 2 * before - after, before + after - 2 * rise
-    root = (c * c - 3 * d * before) ** 0.5
+    root = math.sqrt(c * c - 3 * d * before)
     t = -before / (c + (root if before < 0 else -root))
     return a + step * t * (before + t * (c + d * t))
