@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
-from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
 from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
+from torch_sla.problems.identity import fingerprint, run_identity
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.checkpoint import Checkpoint
+    from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["search"]
