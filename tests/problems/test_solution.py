@@ -15,6 +15,7 @@ from torch_sla import (
     IntervalMesh,
     Parameter,
     PoissonProblem,
+    Probe,
     Reaction,
     RectangleMesh,
     Solution,
