@@ -25,7 +25,8 @@ class Kernel:
         self.function, self.packed_metadata = "function", "metadata"
 
     def __getitem__(self, grid: Any) -> Any:
-        def dispatch(*args: Any, num_warps: int) -> Kernel:
+        def dispatch(*args: Any, num_warps: int, enable_fp_fusion: bool) -> Kernel:
+            assert enable_fp_fusion
             self.asked.append((grid, args, num_warps))
             return self
 
