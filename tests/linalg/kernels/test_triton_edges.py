@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.lattices import laplacian, split
+from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.kernels import (
     batched_cg,
     detection,
     independent,
+    lanes,
     merge,
     patterns,
     rows,
@@ -23,6 +26,7 @@ from torch_sla.linalg.kernels import (
 )
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
+from torch_sla.linalg.residual import Residual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,3 +250,26 @@ def test_rows_that_are_tied(block: int, agree: Callable[..., Any]) -> None:
     assert found[1].tolist() == [2 * block] * len(first)
     assert float(found[3].min()) == pytest.approx(0.0)
     assert float(found[3].max()) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("mode", ["n", "h"])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_residuals(
+    columns: int, mode: str, agree: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a device measures them, without the compiled passes of the CPU."""
+    pattern, values = split(laplacian(17, 15))
+    D = torch.zeros(255, 255, dtype=torch.float64)
+    D[pattern.csr_row.long(), pattern.ccol.long()] = values
+    b = torch.randn(255, columns, dtype=torch.float64)
+    x = torch.linalg.solve(D, b)
+    for name in ("residual", "measure"):
+        monkeypatch.setattr(lanes, name, lambda *_, **__: None)
+
+    def told() -> tuple[Any, ...]:
+        check = Residual(pattern, values, b, mode)
+        relative, backward = check(x)
+        options = [SolveOptions(rtol=r) for r in (1e-300, 1e-8)]
+        return check.r, *(check.rounded(backward, o) for o in options), relative < 1e-13
+
+    assert agree(told)[1:] == (True, False, True)
