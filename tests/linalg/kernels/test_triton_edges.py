@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers.lattices import laplacian, split
+from tests.helpers.meshed import delaunay, elastic, flat_cells
 from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.kernels import (
     batched_cg,
@@ -25,6 +26,8 @@ from torch_sla.linalg.kernels import (
     triton as device,
 )
 from torch_sla.linalg.kernels.rows import Rows
+from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
+from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 from torch_sla.linalg.residual import Residual
 
@@ -273,3 +276,25 @@ def test_residuals(
         return check.r, *(check.rounded(backward, o) for o in options), relative < 1e-13
 
     assert agree(told)[1:] == (True, False, True)
+
+
+@pytest.mark.parametrize("smoother", ["chebyshev", "spai0"])
+@pytest.mark.parametrize("name", ["scattered", "tied", "elastic"])
+def test_small_hierarchies(name: str, smoother: str, agree: Callable[..., Any]) -> None:
+    """All of set-up and cycle, through several levels."""
+    if name == "elastic":
+        A, points = elastic((5, 3))
+        vectors = rigid_body_modes(points)
+    else:
+        A, vectors = (delaunay(200, 2) if name == "scattered" else flat_cells(1e4, edge=6)), None
+    pattern, values = split(A)
+    b = torch.randn(A.shape[0], 2, dtype=torch.float64)
+    options = AMG(smoother=smoother, coarse_size=12, dtype="float64")
+
+    def applied() -> tuple[Any, ...]:
+        made = DeviceAggregation(pattern, values, options, vectors)
+        first = made.apply(b), made.apply_adjoint(b)
+        made.update(2 * values)
+        return [level.unknowns for level in made.levels], *first, made.apply(b)
+
+    assert len(agree(applied)[0]) > 1
