@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.helpers.ranks import Ranks
-from tests.helpers.simulated_cuda import install
+from tests.helpers.simulated_cuda import SIMULATED, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-if os.environ.get("TORCH_SLA_SIMULATED_CUDA") == "1":
+if SIMULATED:
     install()  # before test files ask whether there is a device
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
-from tests.helpers.simulated_cuda import waits
+from tests.helpers.simulated_cuda import SIMULATED, waits
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(
-        os.environ.get("TORCH_SLA_SIMULATED_CUDA") != "1", reason="TORCH_SLA_SIMULATED_CUDA=1"
-    ),
+    pytest.mark.skipif(not SIMULATED, reason="needs TORCH_SLA_SIMULATED_CUDA=1"),
 ]
 
 

@@ -32,8 +32,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DEVICE", "install", "waits"]
+__all__ = ["DEVICE", "SIMULATED", "install", "waits"]
 
+SIMULATED = os.environ.get("TORCH_SLA_SIMULATED_CUDA") == "1"
 DEVICE = torch.device("cuda", 0)
 _UNDERNEATH = torch.device("privateuseone", 0)
 MEMORY = 141 * 10**9
