@@ -92,10 +92,10 @@ class DeviceTensor(Tensor):
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.host.untyped_storage()
 
-    def numpy(self, **_: Any) -> Any:  # type: ignore[override]
+    def numpy(self, **_: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
-    def __repr__(self, *_: Any, **__: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"{self.host!r} on {self.device}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -109,13 +109,14 @@ class DeviceTensor(Tensor):
 
 def _faces() -> None:
     """Let every tensor that lies on the device, in whatever wrapper of a transform, say so."""
-    plain, to, tolist = Tensor.device, Tensor.to, Tensor.tolist
+    plain: Any = Tensor.device
+    to, tolist = Tensor.to, Tensor.tolist
 
-    def there(self: Tensor) -> bool:
-        return plain.__get__(self).type == _UNDERNEATH.type  # type: ignore[attr-defined]
+    def there(self: Any) -> bool:
+        return bool(plain.__get__(self).type == _UNDERNEATH.type)
 
-    def device(self: Tensor) -> torch.device:
-        return DEVICE if there(self) else plain.__get__(self)  # type: ignore[attr-defined]
+    def device(self: Any) -> Any:
+        return DEVICE if there(self) else plain.__get__(self)
 
     def moved(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if there(self):
@@ -123,12 +124,16 @@ def _faces() -> None:
             kwargs = {name: _underneath(a) for name, a in kwargs.items()}
         return to(self, *args, **kwargs)
 
-    Tensor.device = property(device)  # type: ignore[method-assign, assignment]
-    Tensor.is_cuda = property(there)  # type: ignore[method-assign, assignment]
-    Tensor.get_device = lambda self: 0 if there(self) else -1  # type: ignore[method-assign]
-    Tensor.to = moved  # type: ignore[method-assign, assignment]
-    Tensor.cuda = lambda self, *_, **__: self.to(DEVICE)  # type: ignore[method-assign]
-    Tensor.tolist = lambda self: tolist(self.cpu())  # type: ignore[method-assign]
+    faces: dict[str, Any] = {
+        "device": property(device),
+        "is_cuda": property(there),
+        "get_device": lambda self: 0 if there(self) else -1,
+        "to": moved,
+        "cuda": lambda self, *_, **__: self.to(DEVICE),
+        "tolist": lambda self: tolist(self.cpu()),
+    }
+    for name, face in faces.items():
+        setattr(Tensor, name, face)
 
 
 def _underneath(place: Any) -> Any:
@@ -243,8 +248,9 @@ def _waits(func: Any, args: Any, ours: list[Any], on_device: bool) -> bool:
         return True
     if func is aten.repeat_interleave.Tensor:
         return True
-    masks = func is aten.index.Tensor and [t for t in args[1] if t is not None]
-    return bool(masks) and any(t.dtype in (torch.bool, torch.uint8) for t in masks)
+    if func is not aten.index.Tensor:
+        return False
+    return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
 
 
 def _wait() -> None:
@@ -496,7 +502,7 @@ def install() -> None:
     _faces()
     _kernels()
     _guard()
-    torch.utils.rename_privateuse1_backend("simulated")
+    torch.utils.backend_registration.rename_privateuse1_backend("simulated")
     torch._register_device_module("simulated", torch.cuda)
     torch._C._set_only_lift_cpu_tensors(True)
     torch.autograd.set_multithreading_enabled(False)
