@@ -148,7 +148,16 @@ def _finite(found: Any) -> Any:
 
 
 def _unknowns(solution: Named) -> int:
-    return sum(value.numel() for value in solution.fields.values())
+    """Return how many one system has, whatever the numbers of modes, times, cases and members."""
+    model = solution.model
+    while (inner := getattr(model, "model", None)) is not None:
+        model = inner
+    if (numbering := getattr(model, "numbering", None)) is not None:
+        return int(numbering.n)
+    if "modes" in solution.fields:
+        return solution.fields["modes"].shape[-1]
+    members = math.prod(getattr(solution, "batch", ())) * len(getattr(solution, "cases", " "))
+    return sum(value.numel() for value in solution.fields.values()) // members
 
 
 def _fields(solution: Solution, path: Path) -> None:
