@@ -167,5 +167,5 @@ def test_a_run_of_which_nothing_is_whole_does_not_begin_again_in_silence(tmp_pat
         states.save(step, {"u": torch.ones(2)})
     for path in tmp_path.glob("state-*"):
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArgumentError, match="every state in .* is damaged"):
+    with pytest.raises(ArgumentError, match=r"every state in .* is damaged"):
         opened(None, tmp_path, {})
