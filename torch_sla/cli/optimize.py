@@ -22,7 +22,7 @@ from torch_sla.cli.options import (
     Trust,  # noqa: TC001
     Verbose,  # noqa: TC001
 )
-from torch_sla.cli.together import optimize_together, started_together
+from torch_sla.cli.together import going_on, optimize_together, started_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def optimize(
         problem.compile()
         work.advance()
         work.gently = True
-        where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        where = going_on(folder, resume=resume, held=folder.is_dir())
         start = time.monotonic()
         try:
             found = problem.solve(given, **where, pictures=pictures, progress=work.tell)
