@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from torch_sla import Dirichlet, Flux, IntervalMesh, PoissonProblem, TransientProblem
+
+if TYPE_CHECKING:
+    import torch
 
 
 def swung(scheme: str, steps: int) -> tuple[torch.Tensor, ...]:

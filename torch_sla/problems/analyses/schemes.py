@@ -204,9 +204,9 @@ class BDF2(BackwardEuler):
 class Newmark:
     """Newmark with β = 1/4, γ = 1/2, and generalised α; a state is ``(u, v, a)``, or ``(u, v, ü, a)``.
 
-    The a that generalised α goes on with is the acceleration of an earlier time, by αf − αm steps, so that ü is what the
-    line through the last two a says of the end of the step (Erlicher, Bonaventura, Bursi, Comput. Mech. 28 (2002),
-    83-104).
+    The a that generalised α goes on with is the acceleration of an earlier time, by αf − αm steps, so that ü is what
+    the line through the last two a says of the end of the step (Erlicher, Bonaventura, Bursi, Comput. Mech. 28
+    (2002), 83-104).
     """
 
     order: ClassVar[int] = 2
@@ -302,7 +302,7 @@ class Explicit:
 
 
 def _backward(step: Step, u: Tensor, before: Tensor) -> tuple[float, Tensor]:
-    """Return c and what is known of the rate ``c new − known`` at the end of a step, of the parabola through three times."""
+    """Return c and what is known of ``c new − known``, the rate at the end of the parabola through three times."""
     w = step.h / step.before
     c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
     return c, torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
