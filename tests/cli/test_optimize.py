@@ -49,6 +49,7 @@ def test_it_goes_on(file: Path, tmp_path) -> None:
     done = run("optimize", file, "-o", tmp_path / "run", "--resume", *longer)
     assert done.exit_code == 0, done.output
     whole = run("optimize", file, "-o", tmp_path / "whole", "--resume", *longer)
+    assert "whole holds no run that was stopped; starting anew" in whole.stderr
     a, b = (json.loads(r.stdout) for r in (done, whole))
     assert a["search"]["objective"] == b["search"]["objective"]
     assert a["design"] == b["design"]

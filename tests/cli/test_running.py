@@ -103,6 +103,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table(
     assert whole.stderr == ""  # piped, nothing is said of progress
     texts = [(tmp_path / name / "fins.csv").read_bytes() for name in ("out", "whole")]
     assert texts[0] == texts[1]
+    again = inside("solve", cases, *options, "--resume")  # of a run that has ended, nothing is kept
+    assert again.exit_code == 0
+    assert f"{kept} holds no run that was stopped; starting anew" in again.stderr
+
+
+def test_what_is_solved_in_one_go_is_not_gone_on_with(tmp_path) -> None:
+    file = tmp_path / "plain.yaml"
+    file.write_text("version: 2\ntype: poisson\nmesh: {type: rectangle, cells: [2, 2]}\n")
+    refused = CliRunner().invoke(app, ["solve", str(file), "--resume"])
+    assert refused.exit_code == 2
+    assert "--resume goes on with runs in time and sweeps" in refused.stderr
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_time_left(cases: Path, tmp_path) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
-from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.cli.inputs import check_folder, read_parameters, read_problem
 from torch_sla.cli.options import (
     Device,  # noqa: TC001
     File,  # noqa: TC001
@@ -22,7 +22,7 @@ from torch_sla.cli.options import (
     Trust,  # noqa: TC001
     Verbose,  # noqa: TC001
 )
-from torch_sla.cli.together import optimize_together, started_together
+from torch_sla.cli.together import going_on, optimize_together, started_together
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def optimize(
     names = ["reading", "compiling", "searching", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
+        check_folder(folder)
         problem = read_problem(file, settings, device, trust=trust)
         if not isinstance(problem, DesignProblem):
             raise SpecError(
@@ -93,7 +94,7 @@ def optimize(
         problem.compile()
         work.advance()
         work.gently = True
-        where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        where = going_on(folder, resume=resume, held=folder.is_dir())
         start = time.monotonic()
         try:
             found = problem.solve(given, **where, pictures=pictures, progress=work.tell)

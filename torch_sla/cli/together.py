@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, exit_codes, out, outputs_table, working
+from torch_sla.cli.console import FAILED, err, exit_codes, out, outputs_table, working
 from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design
 from torch_sla.errors import ArgumentError, SpecError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.distributed.solution import DistributedSolution
 
-__all__ = ["optimize_together", "solve_together", "started_together", "where_kept"]
+__all__ = ["going_on", "optimize_together", "solve_together", "started_together", "where_kept"]
 
 
 def started_together() -> bool:
@@ -41,6 +40,7 @@ def solve_together(
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
     from torch_sla.linalg.distributed.launch import launched
+    from torch_sla.problems.checkpoint import forget
     from torch_sla.problems.distributed.problem import distribute
     from torch_sla.problems.distributed.together import told
 
@@ -66,8 +66,8 @@ def solve_together(
                 for ending in solution.endings:
                     files = solution.save(output / f"{file.stem}{ending}")
                     written += [str(path) for path in files]
-                if ranks.first and kept.is_dir():
-                    shutil.rmtree(kept)
+                if ranks.first and problem.goes_on:
+                    forget(kept)
         summary = _summary(solution)
         if ranks.first:
             _show(solution, text, {**summary, "files": written}, as_json=as_json)
@@ -109,7 +109,7 @@ def optimize_together(
             )
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
-        where = {"resume": folder} if resume and folder.is_dir() else {"folder": folder}
+        where = going_on(folder, resume=resume, held=folder.is_dir(), said=ranks.first)
         shared = distribute(problem, device=ranks.device)
         with working(["searching"], quiet=as_json or not ranks.first) as work:
             work.advance()
@@ -130,14 +130,24 @@ def optimize_together(
 def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
     """Return where a run is kept, if its kind can go on."""
     if not problem.goes_on:
+        if resume:
+            raise ArgumentError(
+                "--resume goes on with runs in time and sweeps, and this problem is solved in one go; leave it out"
+            )
         return {}
-    if resume and kept.is_dir():
-        return {"resume": kept}
-    if kept.is_dir() and any(kept.iterdir()):
+    held = kept.is_dir() and any(kept.iterdir())
+    if held and not resume:
         raise ArgumentError(
             f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
         )
-    return {"folder": kept}
+    return going_on(kept, resume=resume, held=held)
+
+
+def going_on(folder: Path, *, resume: bool, held: bool, said: bool = True) -> dict[str, Any]:
+    """Return the arguments that go on with a run, or begin one; said where there is none to go on with."""
+    if resume and not held and said:
+        err.print(f"--resume: {folder} holds no run that was stopped; starting anew", markup=False)
+    return {"resume" if resume and held else "folder": folder}
 
 
 def _summary(solution: DistributedSolution) -> dict[str, Any]:

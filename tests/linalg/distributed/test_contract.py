@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.helpers.zoo import CASES, Case, residual_limit, rhs
-from torch_sla.errors import ArgumentError, DTypeError, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
 from torch_sla.linalg import DSparseTensor, SparseTensor
 
 SQUARE = [c for c in CASES if c.square and c.name != "batch" and c.nullspace is None]
@@ -180,6 +182,23 @@ def test_failures_are_reported_or_raised() -> None:
     singular = SparseTensor.from_dense(ones).partition(2)
     with pytest.raises(SolveError, match=r"stagnation|singular"):
         singular.solve(torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
+def test_what_did_not_converge_has_no_derivative() -> None:
+    from torch.autograd import forward_ad
+
+    A = CASES[1].sparse(torch.float64)
+    D, b = A.partition(3), torch.ones(10, dtype=torch.float64)
+
+    def stopped(b: torch.Tensor) -> Any:
+        return D.solve(b, method="cg", preconditioner="none", maxiter=1, throw=False)
+
+    with pytest.raises(GradientError, match="did not converge"), forward_ad.dual_level():
+        stopped(forward_ad.make_dual(b, b))
+    x, info = stopped(b.requires_grad_())
+    assert not info.converged
+    with pytest.raises(GradientError, match="did not converge"):
+        x.sum().backward()
 
 
 def test_zero_and_empty_right_hand_sides() -> None:

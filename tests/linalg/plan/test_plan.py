@@ -378,6 +378,31 @@ def test_vectors_of_krylov_methods_are_in_the_memory() -> None:
     assert 16e6 < plan.nbytes < 25e6
 
 
+@pytest.mark.parametrize("dominance", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("backend", ["auto", "scipy", "pytorch"])
+@pytest.mark.parametrize("preconditioner", ["jacobi", "block_jacobi"])
+def test_conjugate_gradients_are_for_definite_matrices(
+    dominance: float, backend: str, preconditioner: str
+) -> None:
+    for n in (900, 2500, 10_000):
+        facts = dataclasses.replace(SPD, rows=n, columns=n, nnz=5 * n, dominance=dominance)
+        asked = dataclasses.replace(facts, backend=backend, preconditioner=preconditioner)
+        assert make_plan(asked).method == "cg"
+
+
+def test_a_direct_method_and_a_preconditioner_contradict_each_other() -> None:
+    A = SparseTensor.eye(5, dtype=torch.float64) * 2
+    b = torch.ones(5, dtype=torch.float64)
+    with pytest.raises(
+        PlanError, match=r"'cholesky' is direct .* preconditioner 'jacobi' was asked for; leave"
+    ):
+        A.solve(b, method="cholesky", preconditioner="jacobi")
+    with pytest.raises(PlanError, match="'superlu' is direct"):
+        A.plan(backend="scipy", method="superlu", preconditioner="multigrid")
+    x = A.solve(b, method="cholesky", preconditioner="none")
+    assert torch.equal(x, A.solve(b, method="cholesky", x0=torch.full_like(b, 7.0)))
+
+
 def test_a_plan_and_another_preconditioner_contradict_each_other() -> None:
     A = SparseTensor.eye(5, dtype=torch.float64) * 2
     b = torch.ones(5, dtype=torch.float64)

@@ -105,3 +105,11 @@ def test_limits() -> None:
     assert Limit("k == 4").equalities == [True]
     assert [float(v) for v in Limit("k >= 12").evaluate(HERE)] == [0.75]
     assert [float(v) for v in Limit("k <= 0").evaluate(HERE)] == [3.0]
+
+
+@pytest.mark.parametrize(
+    "bound", ["(pi - pi)**-1", "1/(pi - pi)", "2**(1000*pi)", "(2 - pi)**0.5", "1j"]
+)
+def test_a_bound_is_a_finite_real_number(bound: str) -> None:
+    with pytest.raises(ExpressionError, match="this is no finite real number"):
+        Limit(f"k <= {bound}")

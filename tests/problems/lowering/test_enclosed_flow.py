@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from torch_sla import Dirichlet, Integral, Periodic, Reaction, RectangleMesh, StokesProblem
 from torch_sla.errors import SpecError
+from torch_sla.problems.distributed.problem import distribute
 
 MESH = RectangleMesh(cells=(4, 4))
 
@@ -68,3 +72,49 @@ def test_walls_at_rest_balance(walls: list[str], force: list[str]) -> None:
     boundary = [Dirichlet(walls, 0.0), *ties]
     flow = StokesProblem(mesh=MESH, body_force=force, boundary=boundary)
     assert float(flow.solve().u.abs().max()) < 0.1
+
+
+SLIP = [
+    Dirichlet(["left", "right"], 0.0, component=0),
+    Dirichlet(["bottom", "top"], 0.0, component=1),
+]
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        SLIP[:1],  # free to move along y
+        [Dirichlet(at=[(0.0, 0.0)], value=0.0)],  # free to turn
+        [Periodic("right", "left"), SLIP[1]],  # free to move along x
+    ],
+)
+def test_a_rigid_motion_that_is_left_is_refused(boundary: list[Any]) -> None:
+    flow = StokesProblem(mesh=MESH, boundary=boundary)
+    for solve in (flow.solve, lambda: distribute(flow, parts=2).solve()):
+        with pytest.raises(
+            SpecError, match=r"boundary: nothing holds the fluid .*components count"
+        ):
+            solve()
+
+
+def test_walls_that_only_stop_what_crosses_them_leave_a_level_of_pressure() -> None:
+    errors = []
+    for n in (4, 8):
+        flow = StokesProblem(
+            mesh=RectangleMesh(cells=(n, n)),
+            body_force=["pi**3*sin(pi*x)*cos(pi*y)", "0"],
+            boundary=SLIP,
+            outputs=[
+                Integral("speed", "dot(u, u)"),
+                Integral("mean", "p"),
+                Integral("square", "p*p"),
+            ],
+        )
+        for found in (flow.solve(), distribute(flow, parts=2).solve()):
+            assert abs(float(found["mean"])) < 1e-9
+            exact = (math.pi**2 / 32, math.pi**4 / 16)
+            errors.append(
+                [abs(float(found[k]) - e) for k, e in zip(("speed", "square"), exact, strict=True)]
+            )
+    for coarse, fine in zip(errors[0] + errors[1], errors[2] + errors[3], strict=True):
+        assert fine < coarse / 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,13 @@ class PartSolver:
 
     starts = False
 
+    def afresh(self) -> PartSolver:
+        """Return one for another solve with the same values, with the preconditioners of this one."""
+        other = copy(self)
+        other.info = SolveInfo(backend="pytorch")
+        other.adjoint_info = SolveInfo(backend="pytorch")
+        return other
+
     @outside_transforms
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
@@ -120,7 +128,7 @@ class PartSolver:
         """Solve ``A x = b`` or ``Aᴴ x = b`` for ``[n_held, K]``; see `adjoint.solve.Solver`."""
         values, b = values.detach(), b.detach().resolve_conj().contiguous()
         first, self._x0 = (self._x0 if start is None else start), None
-        if adjoint and self._unsolved:
+        if self._unsolved:
             raise unsolved()
         try:
             x, info = self._solved(values, b, first, adjoint)

@@ -8,14 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.errors import BackendUnavailableError, PlanError
+from torch_sla.errors import PlanError
 from torch_sla.linalg.backends.registry import backend as get_backend, backend_names, backends
 from torch_sla.linalg.plan.costs import Estimate, estimate
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force
 from torch_sla.linalg.plan.report import explain
-from torch_sla.linalg.plan.rules import RULES, Candidate
+from torch_sla.linalg.plan.rules import RULES, Candidate, check_request
 from torch_sla.linalg.precond.base import kind
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     import os
@@ -202,7 +203,8 @@ class SolvePlan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        with whole(path) as file:
+            file.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SolvePlan:
@@ -252,7 +254,7 @@ def forget_choices() -> None:
 
 @lru_cache(maxsize=512)
 def _planned(facts: Facts, machine: MachineModel) -> SolvePlan:
-    _check_request(facts)
+    check_request(facts)
     passed: list[tuple[float, int, Verdict]] = []
     refused: list[tuple[int, Verdict]] = []
     for order, (b, m, p) in enumerate(_candidates(facts)):
@@ -352,26 +354,6 @@ def _divides(preconditioner: str) -> bool:
     """Whether a preconditioner divides by the diagonal entries."""
     entry = kind(preconditioner)
     return entry is not None and entry.diagonal
-
-
-def _check_request(facts: Facts) -> None:
-    if facts.backend != "auto":
-        chosen = get_backend(facts.backend)
-        names = [m.name for m in chosen.capabilities.methods]
-        if facts.method != "auto" and chosen.capabilities.method(facts.method) is None:
-            raise PlanError(
-                f"backend {facts.backend!r} has no method {facts.method!r}; it has {', '.join(names)}"
-            )
-        why = chosen.unavailable()
-        if why is not None:
-            raise BackendUnavailableError(f"backend {facts.backend!r} cannot be used here: {why}")
-    elif facts.method != "auto" and not any(
-        b.capabilities.method(facts.method) for b in backends()
-    ):
-        names = sorted({m.name for b in backends() for m in b.capabilities.methods})
-        raise PlanError(
-            f"`method` must be 'auto' or one of {', '.join(names)}, got {facts.method!r}"
-        )
 
 
 def _refuse(facts: Facts, refused: list[tuple[int, Verdict]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch_sla.errors import BackendUnavailableError, PlanError
+from torch_sla.linalg.backends.registry import backend as get_backend, backends
 from torch_sla.linalg.precond.base import kind
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.plan.machine import MachineModel
 
-__all__ = ["RULES", "Candidate", "Rule"]
+__all__ = ["RULES", "Candidate", "Rule", "check_request"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,44 @@ class Rule:
     refuse: Callable[[Facts, Backend, Method, str | None, MachineModel], str | None]
 
 
+def check_request(facts: Facts) -> None:
+    """Refuse a request that no matrix could be solved by, whatever the rules say.
+
+    Raises
+    ------
+    PlanError
+        When there is no such method, or its parts contradict each other.
+    BackendUnavailableError
+        When the backend that was asked for cannot be used here.
+    """
+    if facts.backend != "auto":
+        chosen = get_backend(facts.backend)
+        names = [m.name for m in chosen.capabilities.methods]
+        if facts.method != "auto" and chosen.capabilities.method(facts.method) is None:
+            raise PlanError(
+                f"backend {facts.backend!r} has no method {facts.method!r}; it has {', '.join(names)}"
+            )
+        why = chosen.unavailable()
+        if why is not None:
+            raise BackendUnavailableError(f"backend {facts.backend!r} cannot be used here: {why}")
+    elif facts.method != "auto" and not any(
+        b.capabilities.method(facts.method) for b in backends()
+    ):
+        names = sorted({m.name for b in backends() for m in b.capabilities.methods})
+        raise PlanError(
+            f"`method` must be 'auto' or one of {', '.join(names)}, got {facts.method!r}"
+        )
+    if facts.preconditioner not in ("auto", "none") and facts.method != "auto":
+        named = [get_backend(facts.backend)] if facts.backend != "auto" else backends()
+        found = [b.capabilities.method(facts.method) for b in named]
+        if all(m is None or m.kind == "direct" for m in found):
+            raise PlanError(
+                f"method {facts.method!r} is direct and uses no preconditioner, and preconditioner "
+                f"{facts.preconditioner!r} was asked for; leave one of them out, or take an iterative method such as "
+                "'cg' or 'gmres'"
+            )
+
+
 def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineModel) -> str | None:
     if facts.backend not in ("auto", b.name):
         return f"backend {facts.backend!r} was asked for"
@@ -45,11 +85,7 @@ def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineMod
         return f"method {facts.method!r} was asked for"
     if facts.preconditioner != "auto" and m.kind == "iterative" and p != facts.preconditioner:
         return f"preconditioner {facts.preconditioner!r} was asked for"
-    if (
-        facts.preconditioner not in ("auto", "none")
-        and m.kind == "direct"
-        and facts.method == "auto"
-    ):
+    if facts.preconditioner not in ("auto", "none") and m.kind == "direct":
         return f"a direct method uses no preconditioner, and {facts.preconditioner!r} was asked for"
     return None
 

@@ -83,7 +83,8 @@ def solve(
     maxiter
         Limit on iterations.
     x0
-        Starting value of an iterative method; carries no gradient.
+        Starting value of an iterative method; carries no gradient. A direct one finds the same without it, so that
+        a loop may pass it whatever the plan chooses.
     plan
         A plan made by `plan`, to be carried out as it is.
     nullspace

@@ -54,6 +54,11 @@ class Limit(Written):
         wrong = [o for o in root.operators if o not in ("<=", ">=", "==")]
         if wrong:
             raise error_at(text, root.at, f"{wrong[0]!r} has no meaning here; use <= >= or ==")
+        for side in root.operands:
+            try:
+                _number(side)
+            except ArithmeticError:
+                raise error_at(text, side.at, "this is no finite real number") from None
         pairs = zip(root.operands[:-1], root.operators, root.operands[1:], strict=True)
         self.links = [Limit.Link(a, o, b) for a, o, b in pairs]
 
@@ -74,7 +79,13 @@ class Limit(Written):
 
 
 def _number(node: Node) -> float | None:
-    """Return what arithmetic of numbers gives, such as ``-0.002`` or ``2*pi/3``; None where there is more in it."""
+    """Return what arithmetic of numbers gives, such as ``-0.002`` or ``2*pi/3``; None where there is more in it.
+
+    Raises
+    ------
+    ArithmeticError
+        When that is no finite real number, which the parser does not see where constants have names.
+    """
     found: Any = None
     match node:
         case Number(_, value):
@@ -86,6 +97,8 @@ def _number(node: Node) -> float | None:
             found = None if inner is None else -inner
         case Binary(_, symbol, left, right):
             a, b = _number(left), _number(right)
-            if a is not None and b is not None and (b or symbol != "/"):
+            if a is not None and b is not None:
                 found = ARITHMETIC[symbol](a, b)
-    return found if isinstance(found, float) and math.isfinite(found) else None
+    if isinstance(found, complex) or (found is not None and not math.isfinite(found)):
+        raise ArithmeticError
+    return found  # type: ignore[no-any-return]

@@ -25,7 +25,6 @@ from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
 from torch_sla.problems.distributed.constraint import SharedConstraint
 from torch_sla.problems.distributed.scene import SharedScene, shared
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from torch_sla.linalg.info import SolveInfo
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.scene import Verdict
     from torch_sla.problems.distributed.share import Share
@@ -123,6 +123,11 @@ class SharedModel:
     def determined(self) -> bool:
         """Whether conditions fix the solution."""
         return self.division.determined
+
+    @property
+    def loose_motions(self) -> int:
+        """How many motions the conditions leave free."""
+        return self.division.loose_motions
 
     def rest(self, scene: SharedScene) -> float:
         """Return the norm of what the unknowns are added to; all processes call it together."""
@@ -408,8 +413,6 @@ class SharedModel:
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
         wanted = Wanted(values, definite, complement, inertia, throw, rtol)
         solver = self._solvers.of(self, wanted)
-        # A report of this solve: the adjoint one of the same solver has its own.
-        solver.info = SolveInfo(backend="pytorch")
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
         x = linear_solve(values, load.unsqueeze(1), solver, adjoint=transposed, start=x0)
         report = solver.adjoint_info if transposed else solver.info

@@ -81,7 +81,7 @@ class Solvers:
             self.renewal = outer
 
     def of(self, model: SharedModel, wanted: Wanted) -> PartSolver:
-        """Return the solver that is wanted; one that was made before, where it was for these values."""
+        """Return the solver that is wanted; with what was made before, where it was for these values."""
         # The same key on every process, so that all of them find a solver or none does.
         own = torch.tensor([fingerprint(wanted.values.detach()) % _MARKS], device=model.device)
         key = (int(model.comm.reduce(own)), wanted.definite, wanted.throw, wanted.rtol)
@@ -90,7 +90,7 @@ class Solvers:
                 del self._kept[next(iter(self._kept))]
             at_rest = replace(wanted, values=wanted.values.detach())
             self._kept[key] = self._made(model, at_rest)
-        return self._kept[key]
+        return self._kept[key].afresh()
 
     def _made(self, model: SharedModel, wanted: Wanted) -> PartSolver:
         known, asked = find_out(model.sharding, wanted.values), model.spec.solver

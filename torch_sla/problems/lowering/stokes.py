@@ -16,6 +16,7 @@ from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
+from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann
 
@@ -36,6 +37,8 @@ def _minus_divergence(u: Field, q: Field, w: Context) -> Tensor:
     return -w.c * (q * div(u))
 
 
+# What is left by rounding of a component of the normal that is zero.
+_ALONG = 1e-9
 _COUPLING = BilinearForm(_minus_divergence)
 
 
@@ -51,7 +54,8 @@ class Stokes(Model):
     definite: ClassVar[bool | None] = False  # type: ignore[misc]
     multipliers: ClassVar[str | None] = "p"
     undetermined: ClassVar[str] = (
-        "nothing holds the fluid: the velocity is determined up to a rigid motion; give it on some boundary"
+        "nothing holds the fluid against every rigid motion: the velocity is determined up to a translation or a turn; "
+        "give more of it on some boundary (components count)"
     )
 
     @staticmethod
@@ -63,8 +67,8 @@ class Stokes(Model):
         return Unknown("u", 2, dim), Unknown("p", 1, 0)
 
     def loose(self, held: Holds) -> int:
-        """Return 0 where some velocity is given, else 1 a direction."""
-        return 0 if len(held.grounded.points) > 0 else self.mesh.dim
+        """Return how many rigid motions, which viscosity does not resist, the velocities given do not stop."""
+        return unstopped(held)
 
     @cached_property
     def levelled(self) -> bool:  # type: ignore[override]
@@ -73,7 +77,7 @@ class Stokes(Model):
 
     @cached_property
     def surrounded(self) -> bool:  # type: ignore[override]
-        """Whether the velocity is given (or repeated) all around."""
+        """Whether the velocity through the boundary is given (or repeated) all around; that along it need not be."""
         held = self.compiled.constrained
         dofs = self.numbering.fields["u"]
         given = torch.zeros(self.numbering.n, dtype=torch.bool, device=self.device)
@@ -81,7 +85,11 @@ class Stokes(Model):
         for s in self.selections:
             if s.to is not None:
                 given[dofs.facet_dofs(torch.cat([s.facets, s.to]))] = True
-        return bool(given[dofs.facet_dofs(self.boundary)].all())
+        normal = self.geometry.basis("u", self.boundary).normal.detach().abs().amax(1)
+        crossing = (
+            dofs.facet_dofs(self.boundary[normal[:, k] > _ALONG], k) for k in range(self.mesh.dim)
+        )
+        return all(bool(given[across].all()) for across in crossing)
 
     def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
         """Return what is known: symmetric, indefinite, a level of pressure where there is none."""
