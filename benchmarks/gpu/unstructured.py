@@ -134,7 +134,7 @@ def sweep(size: tuple[int, ...], device: str, quick: bool) -> None:
 
 
 PHASES = (
-    "grouped", "couplings", "strong_graph", "aggregate", "tentative", "smoothed", "transpose", "multiply",
+    "grouped", "couplings", "tied_groups", "strong_graph", "aggregate", "tentative", "transpose", "multiply",
     "flatten", "make_smoother", "coarse_inverse",
 )  # fmt: skip
 
@@ -143,7 +143,7 @@ def phases(build, device: str) -> None:
     """Time the phases of a set-up."""
     spent: dict[str, float] = {}
     where = [(aggregation, name) for name in PHASES]
-    where += [(blocks, name) for name in ("product_pattern", "spgemm_masked")]  # of the two above
+    where += [(blocks, name) for name in ("product_positions", "spgemm_masked")]  # of the two above
     kept = [(module, name, getattr(module, name)) for module, name in where]
 
     def wrapped(name, function):

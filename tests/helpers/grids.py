@@ -52,3 +52,14 @@ def split(A: sp.csr_array) -> tuple[Pattern, torch.Tensor]:
 
 def rhs(n: int, k: int = 1) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))
+
+
+def triangulated(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Neighbours in a square of ``n * n`` points with one diagonal in each cell."""
+    i = torch.arange(n * n, dtype=torch.int32)
+    x, y = (i % n)[:, None], (i // n)[:, None]
+    steps = torch.tensor([(-1, -1), (0, -1), (-1, 0), (0, 0), (1, 0), (0, 1), (1, 1)]).int()
+    there = ((x + steps[:, 0]) % n == x + steps[:, 0]) & ((y + steps[:, 1]) % n == y + steps[:, 1])
+    crow = torch.zeros(n * n + 1, dtype=torch.int32)
+    crow[1:] = there.sum(1).cumsum(0)
+    return crow, (i[:, None] + steps[:, 0] + n * steps[:, 1])[there]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.grids import triangulated
 from tests.helpers.passes import Passes
 from torch_sla.linalg.kernels import merge, patterns, sparse, spgemm
 from torch_sla.linalg.kernels.merge import merged_rows
@@ -70,17 +71,6 @@ def test_columns_beyond_int32() -> None:
     counts, columns = merged_rows(*name, crow, ccol, n_cols, 9)
     assert counts.tolist() == [0, 2]
     assert columns.tolist() == [0, n_cols - 1]
-
-
-def triangulated(n: int) -> tuple[Tensor, Tensor]:
-    """Neighbours in a square of ``n * n`` points with one diagonal in each cell."""
-    i = torch.arange(n * n, dtype=torch.int32)
-    x, y = (i % n)[:, None], (i // n)[:, None]
-    steps = torch.tensor([(-1, -1), (0, -1), (-1, 0), (0, 0), (1, 0), (0, 1), (1, 1)]).int()
-    there = ((x + steps[:, 0]) % n == x + steps[:, 0]) & ((y + steps[:, 1]) % n == y + steps[:, 1])
-    crow = torch.zeros(n * n + 1, dtype=torch.int32)
-    crow[1:] = there.sum(1).cumsum(0)
-    return crow, (i[:, None] + steps[:, 0] + n * steps[:, 1])[there]
 
 
 def test_merging_moves_less_than_sorting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,11 +44,13 @@ def independent_rows(crow: Tensor, ccol: Tensor, free: Tensor) -> Tensor:
     1
     """
     key = torch.where(free, _priority(free.numel(), free.device) | UNDECIDED, 0)
-    step = _decide
     if device.runs(crow, key):
-        from torch_sla.linalg.kernels.triton.rows import decide as step
-    while step(crow, ccol, row_max(crow, key, ccol, 0), key):
-        pass
+        from torch_sla.linalg.kernels.triton.rows import decide
+
+        decide(crow, ccol, key)
+    else:
+        while _decide(crow, ccol, row_max(crow, key, ccol, 0), key):
+            pass
     return key >= ROOT
 
 

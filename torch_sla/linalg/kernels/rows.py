@@ -18,7 +18,16 @@ from torch_sla.linalg.kernels.sparse import expand_rows, segment_sum, spmm
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Rows", "add_product", "product", "relax", "residual", "row_max", "row_sums"]
+__all__ = [
+    "Rows",
+    "add_product",
+    "product",
+    "relax",
+    "residual",
+    "row_max",
+    "row_sums",
+    "scaled_product",
+]
 
 _RUN = 1 << 21  # entries that are worked on at a time
 
@@ -46,9 +55,12 @@ class Rows:
     longest: int
 
     @classmethod
-    def of(cls, crow: Tensor, ccol: Tensor, values: Tensor, n_cols: int) -> Rows:
-        """Make one, measuring the longest row."""
-        longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
+    def of(
+        cls, crow: Tensor, ccol: Tensor, values: Tensor, n_cols: int, longest: int | None = None
+    ) -> Rows:
+        """Make one, measuring the longest row unless it is known."""
+        if longest is None:
+            longest = int(crow.diff().amax()) if crow.numel() > 1 else 0
         return cls(crow, ccol, values, n_cols, longest)
 
     @property
@@ -105,6 +117,22 @@ def add_product(A: Rows, x: Tensor, b: Tensor) -> Tensor:
     if kernels_in_triton.runs(A.values, x):
         return _fused(A, x, {"finish": "affine", "b": b, "alpha": 1.0})
     return b + product(A, x)
+
+
+def scaled_product(A: Rows, x: Tensor, w: Tensor, size: Tensor) -> Tensor:
+    """Return ``w A x / size``: a step of the power method with ``w`` ``[n]`` and a norm ``size``, one number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.tensor([2.0, 3.0]), 2)
+    >>> x, w = torch.tensor([[1.0], [10.0]]), torch.tensor([0.5, 1.0])
+    >>> scaled_product(A, x, w, torch.tensor(10.0)).flatten().tolist()
+    [1.0, 0.30000001192092896]
+    """
+    if kernels_in_triton.runs(A.values, x):
+        return _fused(A, x, {"finish": "scaled", "w": w, "b": size.reshape(1, 1)})
+    return product(A, x) * w.unsqueeze(1) / torch.where(size > 0, size, 1.0)
 
 
 def relax(

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import sparse_fallback as fallback, triton
 from torch_sla.linalg.kernels.arguments import (
@@ -360,9 +362,11 @@ def diagonal(crow: Tensor, ccol: Tensor, values: Tensor, n_cols: int) -> Tensor:
     >>> diagonal(crow, ccol, torch.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 0.])
     """
-    slots = diagonal_slots(crow, ccol, n_cols).long()
-    values = plain(values)
-    out = values.new_zeros(*values.shape[:-1], slots.numel())
-    stored = slots >= 0
-    out[..., stored] = values[..., slots[stored]]
-    return out
+    slots, values = diagonal_slots(crow, ccol, n_cols), plain(values)
+    if not ccol.numel():
+        return values.new_zeros(*values.shape[:-1], slots.numel())
+    # No masks: how many entries one picks is for the host to find out.
+    stored = values.index_select(-1, slots.clamp(min=0))
+    return torch.where(
+        slots >= 0, stored, torch.zeros((), dtype=values.dtype, device=values.device)
+    )

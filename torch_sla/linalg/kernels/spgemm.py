@@ -30,7 +30,14 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TERMS", "Terms", "elementary_products", "product_pattern", "spgemm_masked"]
+__all__ = [
+    "TERMS",
+    "Terms",
+    "elementary_products",
+    "product_pattern",
+    "product_positions",
+    "spgemm_masked",
+]
 
 TERMS = 1 << 24  # elementary products listed at a time
 _SORTED_ROW = 1024  # elementary products of a row up to which rows are sorted side by side
@@ -67,9 +74,41 @@ def product_pattern(
     >>> [t.tolist() for t in product_pattern(crow, ccol, crow, ccol, 2)]
     [[0, 2, 4], [0, 1, 0, 1]]
     """
+    return product_positions(crow_a, ccol_a, crow_b, ccol_b, n_cols, threads=threads)[:2]
+
+
+def product_positions(
+    crow_a: Tensor,
+    ccol_a: Tensor,
+    crow_b: Tensor,
+    ccol_b: Tensor,
+    n_cols: int,
+    *,
+    longest: int | None = None,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, int | None]:
+    """`product_pattern`, and the length of its longest row where a device told on the way.
+
+    `longest` is that of ``A``, where it is known: saves CUDA a look at the device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
+    >>> [t.tolist() for t in product_positions(crow, ccol, crow, ccol, 2)[:2]]
+    [[0, 2, 4], [0, 1, 0, 1]]
+    """
     crow_a, ccol_a, crow_b, ccol_b = indices(crow_a, ccol_a, crow_b, ccol_b)
+    if device.runs(crow_a, crow_b) and ccol_a.numel() and ccol_b.numel():
+        from torch_sla.linalg.kernels.triton.spgemm import WIDEST, union_rows
+
+        longest = int(crow_a.diff().amax()) if longest is None else longest
+        if longest <= WIDEST:
+            crow, ccol, most = union_rows((crow_a, ccol_a), (crow_b, ccol_b), longest)
+            crow, ccol = indices(crow if ccol.numel() > _INT32_MAX else crow.to(crow_a.dtype), ccol)
+            return crow, ccol, most
     if _compiled is None or not runs_compiled(crow_a):
-        return _pattern_fallback(crow_a, ccol_a, crow_b, ccol_b, n_cols)
+        return *_pattern_fallback(crow_a, ccol_a, crow_b, ccol_b, n_cols), None
     arrays = [t.numpy() for t in (crow_a, ccol_a, crow_b, ccol_b)]
     crow = empty((crow_a.numel(),), crow_a.dtype)
     workers = resolve_threads(threads, 8 * ccol_a.numel())
@@ -77,10 +116,10 @@ def product_pattern(
         total = _compiled.offsets(*arrays, n_cols, crow.numpy(), workers)
     except OverflowError:
         ra, ca, rb, cb = (t.long() for t in (crow_a, ccol_a, crow_b, ccol_b))
-        return product_pattern(ra, ca, rb, cb, n_cols, threads=threads)
+        return product_positions(ra, ca, rb, cb, n_cols, threads=threads)
     ccol = empty((total,), crow.dtype)
     _compiled.columns(*arrays, n_cols, crow.numpy(), ccol.numpy(), workers)
-    return crow, ccol
+    return crow, ccol, None
 
 
 def spgemm_masked(

@@ -98,8 +98,8 @@ def coarsen(
     renewable
         Whether to keep what other values can use.
     """
-    keep, graph, size = _strong(A, values, edge, strength)
-    group, count = aggregate(graph, size)
+    keep, graph = _strong(A, values, edge, strength)
+    group, count = aggregate(graph)
     layout, group = _numbered(A.rows, group, count, edge, vectors)
     small = layout.n <= STALLED * A.rows.n
     if not small or not layout.n:
@@ -109,7 +109,7 @@ def coarsen(
     T, coarse_vectors = tentative(nodes, group, count, edge, like)
     k = T.values.shape[2]
     first, weights = _spread(group, T.crow, T.values, edge, k, layout.start)
-    del graph, size, group, T
+    del graph, group, T
     flat = None if coarse_vectors is None else coarse_vectors.reshape(-1, coarse_vectors.shape[2])
     smoothing = _Smoothing(A, keep, layout, first, weights)
     del keep, first, weights
@@ -146,9 +146,7 @@ class _Aggregated:
         return Coarser(smoothing.P, transfer, coarse, entries, self._vectors, smoothing.edge, self)
 
 
-def _strong(
-    A: Sharding, values: Tensor, edge: int, strength: float
-) -> tuple[Tensor, Strong, Tensor]:
+def _strong(A: Sharding, values: Tensor, edge: int, strength: float) -> tuple[Tensor, Strong]:
     """Tell which slots are strong, and give the graph of nodes of this process that they make.
 
     The coupling of nodes i and j is strong when its square is at least ``strength²`` times the product of the
@@ -159,16 +157,14 @@ def _strong(
     keep
         bool ``[nnz]``.
     graph
-        Parts are not joined in it, their couplings being in the halo; it has no values.
-    sizes
-        float32 size of each coupling of the graph, -inf on the diagonal.
+        Parts are not joined in it, their couplings being in the halo.
     """
     return (_strong_scalars if edge == 1 else _strong_nodes)(A, values, edge, strength)
 
 
 def _strong_scalars(
     A: Sharding, values: Tensor, edge: int, strength: float
-) -> tuple[Tensor, Strong, Tensor]:
+) -> tuple[Tensor, Strong]:
     pattern, n = A.pattern, A.rows.n_held // edge
     row, ccol, d = expand_rows(pattern.crow), pattern.ccol, A.diagonal(values)
     own = ccol == row
@@ -186,20 +182,10 @@ def _strong_scalars(
     del limit
     inner = keep & (ccol < n)
     crow, sizes = offsets(inner, pattern.crow), taken(size.masked_fill_(own, -torch.inf), inner)
-    del size, own
-    return keep, _graph(Pattern(crow, taken(ccol, inner), (n, n), (), None)), sizes
+    return keep, Strong(crow, taken(ccol, inner), sizes)
 
 
-def _graph(pattern: Pattern) -> Strong:
-    none = pattern.crow.new_empty(0)
-    blocks = torch.empty(0, 1, 1, device=none.device)
-    row = expand_rows(pattern.crow)
-    return Strong(pattern.crow, pattern.ccol, row, none, blocks, pattern.diagonal_slots)
-
-
-def _strong_nodes(
-    A: Sharding, values: Tensor, edge: int, strength: float
-) -> tuple[Tensor, Strong, Tensor]:
+def _strong_nodes(A: Sharding, values: Tensor, edge: int, strength: float) -> tuple[Tensor, Strong]:
     pattern, n = A.pattern, A.rows.n_held // edge
     row, col = expand_rows(pattern.crow).long(), pattern.ccol.long()
     node_row = torch.div(row, edge, rounding_mode="floor")
@@ -227,7 +213,8 @@ def _strong_nodes(
     graph = Pattern.from_csr(
         offsets(inner, crow), pair_col[chosen] - A.columns.start // edge, (n, n)
     )
-    return keep, _graph(graph), torch.where(own[chosen], -torch.inf, size[chosen])
+    sizes = torch.where(own[chosen], -torch.inf, size[chosen])
+    return keep, Strong(graph.crow, graph.ccol, sizes)
 
 
 def offsets(keep: Tensor, crow: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ each. Every sum has a fixed order, hence the same bits every time. Bell and Garl
 sparse matrix-vector multiplication on throughput-oriented processors, SC 2009.
 
 What is done with a sum ``s = (A x)_i`` before it is stored is the *finish*: ``"plain"`` ``s``,
-``"affine"`` ``b + α s``, ``"relax"`` ``γ x_i + δ z_i + α w_i (b_i - s)``.
+``"affine"`` ``b + α s``, ``"relax"`` ``γ x_i + δ z_i + α w_i (b_i - s)``,
+``"scaled"`` ``w_i s / b`` with one number ``b``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACCUMULATED", "FINISHES", "MOST", "plan_tile", "product"]
 
-FINISHES = {"plain": 0, "affine": 1, "relax": 2}  # and 3, relax with `z`
+FINISHES = {"plain": 0, "affine": 1, "relax": 2, "scaled": 4}  # and 3, relax with `z`
 
 _TILE = 512  # entries of a tile
 _WIDTHS = (4, 8, 16, 32)
@@ -72,7 +73,11 @@ def _finish(total, at, row, live, x, b, w, z, finish, alpha, gamma, delta, DTYPE
     # Decided at run time: one compiled kernel serves all finishes.
     if finish == 1:
         total = tl.load(b + at, mask=live, other=0.0).to(DTYPE) + alpha * total
-    if finish >= 2:
+    if finish == 4:
+        size = tl.load(b).to(DTYPE)
+        total = total * tl.load(w + row, mask=live, other=0.0).to(DTYPE)
+        total = total / tl.where(size > 0, size, 1.0)
+    if (finish == 2) | (finish == 3):
         r = tl.load(b + at, mask=live, other=0.0).to(DTYPE) - total
         total = alpha * tl.load(w + row, mask=live, other=0.0).to(DTYPE) * r
         total += gamma * tl.load(x + at, mask=live, other=0.0).to(DTYPE)

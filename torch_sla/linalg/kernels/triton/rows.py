@@ -14,9 +14,19 @@ from torch_sla.linalg.kernels.triton.launch import blocks, launch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["decide", "diagonal_slots", "last_at_most", "row_max", "sampled_product"]
+__all__ = [
+    "UNDECIDED",
+    "decide",
+    "diagonal_slots",
+    "hashed_keys",
+    "last_at_most",
+    "row_max",
+    "sampled_product",
+]
 
 _ENTRIES = 512  # of one program of the sampled product
+UNDECIDED = 1 << 60  # as in `torch_sla.linalg.kernels.independent`
+_TURNS = 10  # rounds in search of independent rows that are queued before the host looks
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -153,9 +163,47 @@ def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-@triton.jit(do_not_specialize=["n_rows"])
-def _decide(crow, ccol, near, key, left, n_rows, UNDECIDED: tl.constexpr,
+@triton.jit(do_not_specialize=["n"])
+def _hashed_keys(group, key, n, UNDECIDED: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    h = i * 0x1E3779B97F4A7C15
+    h = (h ^ (h >> 31)) * 0x3F58476D1CE4E5B9
+    h = (h ^ (h >> 27)) & 0xFFFFFFF
+    free = tl.load(group + i, mask=inside, other=0) < 0
+    tl.store(key + i, tl.where(free, ((h << 32) | i) | UNDECIDED, 0), mask=inside)
+
+
+def hashed_keys(group: Tensor) -> Tensor:
+    """Keys of `torch_sla.linalg.kernels.independent`: undecided priorities where ``group < 0``, else 0."""
+    n = group.numel()
+    key = torch.empty(n, dtype=torch.int64, device=group.device)
+    launch(_hashed_keys, (blocks(n, _ENTRIES),), group, key, n, UNDECIDED, _ENTRIES)
+    return key
+
+
+@triton.jit(do_not_specialize=["n_rows", "turn"])
+def _near(crow, ccol, key, near, left, n_rows, turn, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    if (tl.load(left + tl.maximum(turn - 1, 0)) == 0) & (turn > 0):
+        return
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    lane = tl.arange(0, WIDTH)
+    seen = tl.zeros([ROWS, WIDTH], tl.int64)
+    for step in range(0, tl.max(length, 0), WIDTH):
+        live = (step + lane)[None, :] < length[:, None]
+        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        seen = tl.maximum(seen, tl.load(key + j.to(tl.int64), mask=live, other=0))
+    tl.store(near + row, tl.max(seen, 1), mask=inside)
+
+
+@triton.jit(do_not_specialize=["n_rows", "turn"])
+def _decide(crow, ccol, near, key, left, n_rows, turn, UNDECIDED: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    if (tl.load(left + tl.maximum(turn - 1, 0)) == 0) & (turn > 0):
+        return
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < n_rows
     own = tl.load(key + row, mask=inside, other=0)
@@ -175,16 +223,25 @@ def _decide(crow, ccol, near, key, left, n_rows, UNDECIDED: tl.constexpr,
     tl.store(key + row, tl.where(chosen, own + UNDECIDED, 0), mask=inside & (chosen | beaten))
     remaining = tl.sum((undecided & ~(chosen | beaten)).to(tl.int32), 0)
     if remaining > 0:
-        tl.atomic_add(left, remaining)
+        tl.atomic_add(left + turn, remaining)
 
 
-def decide(crow: Tensor, ccol: Tensor, near: Tensor, key: Tensor) -> bool:
-    """One round of `torch_sla.linalg.kernels.independent`, in place; whether rows are undecided."""
+def decide(crow: Tensor, ccol: Tensor, key: Tensor) -> None:
+    """All rounds of `torch_sla.linalg.kernels.independent`, in place.
+
+    Kernels return at once where the round before left nothing undecided, so the host can queue some rounds ahead
+    and look after the last of them.
+    """
     n_rows = key.numel()
     if not n_rows:
-        return False
-    left = torch.zeros(1, dtype=torch.int32, device=key.device)
+        return
+    near = torch.empty_like(key)
     rows, width, _ = plan_tile(n_rows, ccol.numel(), 1)
     grid = (blocks(n_rows, rows),)
-    launch(_decide, grid, crow, ccol, near, key, left, n_rows, 1 << 60, rows, width)
-    return bool(left)
+    while True:
+        left = torch.zeros(_TURNS, dtype=torch.int32, device=key.device)
+        for turn in range(_TURNS):
+            launch(_near, grid, crow, ccol, key, near, left, n_rows, turn, rows, width)
+            launch(_decide, grid, crow, ccol, near, key, left, n_rows, turn, UNDECIDED, rows, width)
+        if not int(left[-1]):
+            return

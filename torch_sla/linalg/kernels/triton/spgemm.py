@@ -1,6 +1,10 @@
-"""Products of two matrices in compressed rows on given positions.
+"""Products of two matrices in compressed rows: their positions, and their entries on given ones.
 
-Each lane owns one entry of the result, walks the row of the left factor and looks its column up in
+Positions come from merging rows. Each entry of a row of the left factor keeps a cursor in the row of the
+right one that it names; in every round the cursors on the smallest column go on. All of a tile of rows
+stays in registers: a pass reads each elementary term once and stores nothing but the result.
+
+For entries each lane owns one entry of the result, walks the row of the left factor and looks its column up in
 the sorted rows of the right one. No two lanes write to one place and every sum has the order of the
 left row, hence the same bits every time; nothing is sorted and nothing but the result is stored.
 """
@@ -20,9 +24,75 @@ from torch_sla.linalg.kernels.triton.rows import last_at_most
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["masked_product"]
+__all__ = ["WIDEST", "masked_product", "union_rows"]
 
 _LANES = 256
+_TILE = 512  # entries of the left factor that a program merges
+WIDEST = 1024  # entries of a row of the left factor, above which nothing is merged here
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _union(crow_a, ccol_a, crow_b, ccol_b, crow_c, out, n_rows, FILL: tl.constexpr,
+           NONE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    start = tl.load(crow_a + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow_a + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    lane = tl.arange(0, WIDTH)
+    live = lane[None, :] < length[:, None]
+    k = tl.load(ccol_a + start[:, None] + lane[None, :], mask=live, other=0).to(tl.int64)
+    at = tl.load(crow_b + k, mask=live, other=0)
+    end = tl.load(crow_b + k + 1, mask=live, other=0)
+    head = tl.load(ccol_b + at, mask=at < end, other=NONE)
+    smallest = tl.min(head, 1)
+    count = tl.zeros([ROWS], tl.int32)
+    if FILL:
+        first = tl.load(crow_c + row, mask=inside, other=0)
+    while tl.min(smallest, 0) < NONE:
+        more = smallest < NONE
+        if FILL:
+            tl.store(out + first + count, smallest, mask=more)
+        count += more.to(tl.int32)
+        on = (head == smallest[:, None]) & (at < end)
+        at += on.to(at.dtype)
+        following = tl.load(ccol_b + at, mask=on & (at < end), other=NONE)
+        head = tl.where(on, following, head)
+        smallest = tl.min(head, 1)
+    if not FILL:
+        tl.store(out + row, count, mask=inside)
+
+
+def union_rows(
+    a_pattern: tuple[Tensor, Tensor], b_pattern: tuple[Tensor, Tensor], longest: int
+) -> tuple[Tensor, Tensor, int]:
+    """Positions of ``A B`` and the length of the longest row: two passes, and one look by the host.
+
+    Parameters
+    ----------
+    a_pattern, b_pattern
+        ``(crow, ccol)`` of each, one index dtype, columns sorted in each row of ``B``.
+    longest
+        Entries of the longest row of ``A``, at most `WIDEST`.
+
+    Returns
+    -------
+    tuple
+        ``crow`` int64, ``ccol`` sorted in each row, and the number.
+    """
+    (crow_a, ccol_a), (crow_b, ccol_b) = a_pattern, b_pattern
+    n_rows = crow_a.numel() - 1
+    width = max(triton.next_power_of_2(longest), 4)
+    rows = max(_TILE // width, 1)
+    grid, given = (blocks(n_rows, rows),), (crow_a, ccol_a, crow_b, ccol_b)
+    none = torch.iinfo(ccol_b.dtype).max
+    counts = torch.empty(n_rows, dtype=torch.int32, device=crow_a.device)
+    launch(_union, grid, *given, crow_a, counts, n_rows, False, none, rows, width)
+    crow = torch.zeros(n_rows + 1, dtype=torch.int64, device=crow_a.device)
+    torch.cumsum(counts, 0, out=crow[1:])
+    total, most = torch.stack([crow[-1], counts.amax()]).tolist()
+    ccol = ccol_b.new_empty(total)
+    launch(_union, grid, *given, crow, ccol, n_rows, True, none, rows, width)
+    return crow, ccol, most
 
 
 @triton.jit(do_not_specialize=["n_rows", "nnz", "a_stride", "b_stride"])

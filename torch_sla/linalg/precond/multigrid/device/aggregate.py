@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.kernels import triton
 from torch_sla.linalg.kernels.independent import independent_rows
 from torch_sla.linalg.kernels.rows import row_max
+from torch_sla.linalg.kernels.sparse import expand_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +29,13 @@ _LEAST = 3  # rows of an aggregate of the second kind
 _ROUNDS = 3  # of joining, before what is left becomes aggregates of its own
 
 
-def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
+def aggregate(S: Strong) -> tuple[Tensor, int]:
     """Group rows by strong couplings.
 
     Parameters
     ----------
     S
-        The strong part of a matrix.
-    size
-        ``[nnz]`` size of the coupling of each of its entries, -inf on the diagonal.
+        The graph of strong couplings.
 
     Returns
     -------
@@ -48,9 +48,14 @@ def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
     n = S.crow.numel() - 1
     device = S.crow.device
     group = torch.full((n,), -1, dtype=torch.int64, device=device)
-    present = (S.diagonal >= 0).to(S.crow.dtype)
-    coupled = S.crow.diff() > present
-    if not n or not bool(coupled.any()):
+    if not n or not S.ccol.numel():
+        return group, 0
+    coupled = row_max(S.crow, S.size, None, -torch.inf) > -torch.inf
+    if triton.runs(S.crow, S.size):
+        from torch_sla.linalg.kernels.triton.aggregate import aggregates
+
+        return aggregates(S.crow, S.ccol, S.size, coupled, _LEAST, _ROUNDS)
+    if not bool(coupled.any()):
         return group, 0
     count = 0
     free = coupled
@@ -65,10 +70,11 @@ def aggregate(S: Strong, size: Tensor) -> tuple[Tensor, int]:
         group = torch.where(root, fresh, group)
         count += int(root.sum())
         free = coupled & (group < 0)
+    row = expand_rows(S.crow)
     for _ in range(_ROUNDS):
         if not bool(free.any()):
             break
-        group = _strongest(S, size, group, free)
+        group = _strongest(S, row, group, free)
         free = coupled & (group < 0)
     alone = torch.where(free, torch.cumsum(free, 0) - 1 + count, group)
     return alone, count + int(free.sum())
@@ -81,11 +87,11 @@ def _count_free(S: Strong, free: Tensor) -> Tensor:
     return inside.index_select(0, S.crow).diff()
 
 
-def _strongest(S: Strong, size: Tensor, group: Tensor, free: Tensor) -> Tensor:
+def _strongest(S: Strong, row: Tensor, group: Tensor, free: Tensor) -> Tensor:
     """Let each free row join the aggregate to which it is coupled most strongly, if there is one."""
-    entry = free.index_select(0, S.row).nonzero().squeeze(1)
-    row, to = S.row[entry].long(), group[S.ccol[entry].long()]
-    weight = torch.where(to >= 0, size[entry], -torch.inf)
+    entry = free.index_select(0, row).nonzero().squeeze(1)
+    row, to = row[entry].long(), group[S.ccol[entry].long()]
+    weight = torch.where(to >= 0, S.size[entry], -torch.inf)
     most = weight.new_full((group.numel(),), -torch.inf).scatter_reduce_(0, row, weight, "amax")
     best = torch.where((weight == most[row]) & (weight > 0), to, -1)
     return torch.where(free, -1, group).scatter_reduce_(0, row, best, "amax")

@@ -21,6 +21,7 @@ from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.blocks import (
     BlockRows,
+    Positions,
     dense,
     flatten,
     full_rows,
@@ -34,14 +35,9 @@ from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage
 from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
-from torch_sla.linalg.precond.multigrid.device.strength import (
-    Strong,
-    couplings,
-    own_sizes,
-    strong_graph,
-)
+from torch_sla.linalg.precond.multigrid.device.strength import couplings, own_sizes, strong_graph
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
-from torch_sla.linalg.precond.multigrid.device.transfer import smoothed, tentative
+from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.precond.multigrid.levels import Level
 
 if TYPE_CHECKING:
@@ -71,14 +67,14 @@ class _Kept:
     group, count
         Its aggregates.
     P, coarse
-        ``(crow, ccol)`` of the prolongation and of the matrix of the next level, in blocks.
+        Positions of the prolongation and of the matrix of the next level, in blocks.
     """
 
     strong: Tensor
     group: Tensor
     count: int
-    P: tuple[Tensor, Tensor] | None = None
-    coarse: tuple[Tensor, Tensor] | None = None
+    P: Positions | None = None
+    coarse: Positions | None = None
 
 
 class DeviceAggregation(DeviceHierarchy):
@@ -151,9 +147,9 @@ class DeviceAggregation(DeviceHierarchy):
         self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
         self._kept: list[_Kept] = []
         values = self._checked(values)
-        spread = options.dtype or _suited_dtype(pattern, values)
-        self.dtype = _DTYPES[spread]
-        self._set_up(values)
+        largest, longest, wide = _facts(pattern, values)
+        self.dtype = _DTYPES[options.dtype or ("float64" if wide else "float32")]
+        self._set_up(values, largest, longest)
 
     # --- set-up ----------------------------------------------------------------------------------
 
@@ -163,21 +159,18 @@ class DeviceAggregation(DeviceHierarchy):
             raise DTypeError(
                 f"`values` must be float32 or float64, got {values.dtype}; multigrid is for real matrices"
             )
-        values = plain(values)
-        if not bool(torch.isfinite(values).all()):
-            raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
-        return values
+        return plain(values)
 
-    def _set_up(self, values: Tensor) -> None:
+    def _set_up(self, values: Tensor, largest: float, longest: int) -> None:
         """Build all levels; aggregates found before are used again."""
         options = self.options
-        scale = _power_scale(values)
+        scale = _power_scale(largest)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
         where = (self._pattern.crow, self._pattern.ccol)
-        A = grouped(*where, values, self._edge)
+        A = grouped(*where, values, self._edge, longest)
         # The first matrix stays on the pattern of the caller, whose blocks may have gaps.
-        first = Rows.of(*where, values.to(self.dtype), self.n)
+        first = Rows(*where, values.to(self.dtype), self.n, longest)
         del values
         vectors = self._vectors
         if vectors is not None:
@@ -192,43 +185,34 @@ class DeviceAggregation(DeviceHierarchy):
             flat = flatten(A, self.dtype) if level else first
             if flat.n_rows <= options.coarse_size or level + 1 == options.max_levels:
                 break
-            tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
+            kept = self._kept[level] if level < len(self._kept) else None
+            found = couplings(A, self._theta(edge), None if kept is None else kept.strong)
+            tied = tied_groups(A.crow, A.ccol, A.values, found.own) if found.tied else None
             smoother, radius = make_smoother(self._smoother, options.sweeps, flat, tied)
-            if refresh:
-                if level == len(self._kept):
+            if refresh and kept is None:
+                break
+            S, smoothing = strong_graph(A, found, damping / radius)
+            if kept is None:
+                group, count = aggregate(S)
+                if not count or count > _STALLED * A.n_rows:
                     break
-                kept = self._kept[level]
-                S = strong_graph(A, kept.strong)
-            else:
-                found = self._aggregated(A)
-                if found is None:
-                    break
-                kept, S = found
+                kept = _Kept(found.keep, group.to(A.ccol.dtype), count)
             T, vectors = tentative(vectors, kept.group, kept.count, edge, A.values)
-            P = smoothed(S, T, damping / radius, kept.P)
-            del S, T
+            P = multiply(smoothing, T, kept.P) if damping else T
+            del S, T, smoothing, found
             R = transpose(P)
             coarse = without_empty(multiply(R, multiply(A, P), kept.coarse))
             if not refresh:
-                found_at = ((P.crow, P.ccol), (coarse.crow, coarse.ccol))
-                self._kept.append(replace(kept, P=found_at[0], coarse=found_at[1]))
+                self._kept.append(replace(kept, P=P.where, coarse=coarse.where))
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)
             stages.append(Stage(flat, smoother, edge, *transfers))
             A = coarse
         self._finish(A, flat, stages, scale)
 
-    def _aggregated(self, A: BlockRows) -> tuple[_Kept, Strong] | None:
-        """Find the aggregates of a level; None where they would not make it much smaller."""
+    def _theta(self, edge: int) -> float:
+        """Strength of a coupling above which it is strong."""
         theta = self.options.strength
-        if theta is None:
-            theta = 0.25 if A.values.shape[1] == 1 else 0.08
-        strong, size = couplings(A, theta)
-        S = strong_graph(A, strong)
-        group, count = aggregate(S, size[S.entry])
-        group = group.to(A.ccol.dtype)
-        if not count or count > _STALLED * A.n_rows:
-            return None
-        return _Kept(strong, group, count), S
+        return (0.25 if edge == 1 else 0.08) if theta is None else theta
 
     def _finish(self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
@@ -251,7 +235,9 @@ class DeviceAggregation(DeviceHierarchy):
 
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
-        self._set_up(self._checked(values))
+        values = self._checked(values)
+        largest, longest, _ = _facts(self._pattern, values)
+        self._set_up(values, largest, longest)
 
     # --- sizes -----------------------------------------------------------------------------------
 
@@ -377,20 +363,30 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
     return edge if n % edge == 0 else 1
 
 
-def _power_scale(values: Tensor) -> float:
+def _power_scale(largest: float) -> float:
     """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
-    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 1.0
     if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
         return 1.0
     return 2.0 ** -math.frexp(largest)[1]
 
 
-def _suited_dtype(pattern: Pattern, values: Tensor) -> str:
-    """Precision in which row sums beside a jump of the coefficient survive."""
-    slots = pattern.diagonal_slots.long()
-    size = values[slots[slots >= 0]].abs()
-    size = size[size > 0]
-    if not size.numel():
-        return "float32"
-    low, high = size.aminmax()
-    return "float64" if bool(high > _SPREAD * low) else "float32"
+def _facts(pattern: Pattern, values: Tensor) -> tuple[float, int, bool]:
+    """Largest size of an entry, entries of the longest row, whether the diagonal spans too much for float32.
+
+    In that, row sums beside a jump of the coefficient would not survive. All are read at once.
+    """
+    if not values.numel():
+        return 1.0, 0, False
+    slots = pattern.diagonal_slots
+    size = values[slots.clamp(min=0).long()].abs()
+    size = torch.where(slots >= 0, size, 0.0)
+    found = (
+        torch.linalg.vector_norm(values, float("inf")),
+        size.amax(),
+        torch.where(size > 0, size, torch.inf).amin(),
+        pattern.crow.diff().amax(),
+    )
+    largest, high, low, longest = torch.stack([t.double() for t in found]).tolist()
+    if not math.isfinite(largest):
+        raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
+    return largest, int(longest), high > _SPREAD * low

@@ -1,9 +1,9 @@
 """Matrices of small dense blocks in compressed rows: what a hierarchy is set up from.
 
-The pattern of a product comes from merging the rows of the right factor, all rows side by side; where
-there are few, from sorting the positions of its elementary terms (Bell, Dalton and Olson, Exposing
-fine-grained parallelism in algebraic multigrid methods, SIAM J. Sci. Comput. 34, 2012). Its entries are
-then summed in the order of the left factor, hence the same bits every time.
+The pattern of a product comes from merging the rows of the right factor, all rows side by side, or
+from sorting the positions of its elementary terms (Bell, Dalton and Olson, Exposing fine-grained
+parallelism in algebraic multigrid methods, SIAM J. Sci. Comput. 34, 2012). Its entries are then summed
+in the order of the left factor, hence the same bits every time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import torch
 
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
-from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
+from torch_sla.linalg.kernels.spgemm import product_positions, spgemm_masked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "BlockRows",
+    "Positions",
     "dense",
     "flatten",
     "full_rows",
@@ -32,14 +33,24 @@ __all__ = [
 ]
 
 
+Positions = tuple["Tensor", "Tensor", "int | None"]
+"""``crow`` and ``ccol`` of a matrix, and the number of blocks in its longest row where it is known."""
+
+
 @dataclass(frozen=True)
 class BlockRows:
-    """Blocks ``values [nnz, b, c]`` on a pattern ``crow``, ``ccol``."""
+    """Blocks ``values [nnz, b, c]`` on a pattern ``crow``, ``ccol``; `longest` is the longest row, if known."""
 
     crow: Tensor
     ccol: Tensor
     values: Tensor
     n_cols: int
+    longest: int | None = None
+
+    @property
+    def where(self) -> Positions:
+        """Its positions."""
+        return self.crow, self.ccol, self.longest
 
     @property
     def n_rows(self) -> int:
@@ -47,11 +58,13 @@ class BlockRows:
         return self.crow.numel() - 1
 
 
-def grouped(crow: Tensor, ccol: Tensor, values: Tensor, edge: int) -> BlockRows:
+def grouped(
+    crow: Tensor, ccol: Tensor, values: Tensor, edge: int, longest: int | None = None
+) -> BlockRows:
     """Group the entries of a scalar matrix ``[n, n]`` into blocks; absent entries are zero."""
     n = crow.numel() - 1
     if edge == 1:
-        return BlockRows(crow, ccol, values.reshape(-1, 1, 1), n)
+        return BlockRows(crow, ccol, values.reshape(-1, 1, 1), n, longest)
     m = n // edge
     row, col = expand_rows(crow).long(), ccol.long()
     key = torch.div(row, edge, rounding_mode="floor") * m
@@ -79,30 +92,31 @@ def transpose(A: BlockRows) -> BlockRows:
     """Return ``Aᵀ``."""
     crow, ccol, perm = transpose_csr(A.crow, A.ccol, A.n_cols)
     values = A.values[perm.long()].transpose(1, 2).contiguous()
-    return BlockRows(crow, ccol, values, A.n_rows)
+    longest = int(crow.diff().amax()) if A.n_cols else 0
+    return BlockRows(crow, ccol, values, A.n_rows, longest)
 
 
-def multiply(A: BlockRows, B: BlockRows, where: tuple[Tensor, Tensor] | None = None) -> BlockRows:
-    """Return ``A B`` on the positions `where`, ``(crow, ccol)``; None means all that a term reaches.
+def multiply(A: BlockRows, B: BlockRows, where: Positions | None = None) -> BlockRows:
+    """Return ``A B`` on the positions `where`; None means all that a term reaches.
 
     Memory beyond the result is bounded by a few words for each of a fixed number of terms.
     """
     b, m, c = A.values.shape[1], A.values.shape[2], B.values.shape[2]
     if where is None:
-        where = product_pattern(A.crow, A.ccol, B.crow, B.ccol, B.n_cols)
+        where = product_positions(A.crow, A.ccol, B.crow, B.ccol, B.n_cols, longest=A.longest)
     scalar = b == m == c == 1
     left, right = (v.reshape(1, -1) if scalar else v[None] for v in (A.values, B.values))
-    values = spgemm_masked((A.crow, A.ccol), left, (B.crow, B.ccol), right, where, B.n_cols)
-    return BlockRows(*where, values.reshape(-1, b, c), B.n_cols)
+    values = spgemm_masked((A.crow, A.ccol), left, (B.crow, B.ccol), right, where[:2], B.n_cols)
+    crow, ccol, longest = where
+    return BlockRows(crow, ccol, values.reshape(-1, b, c), B.n_cols, longest)
 
 
-def flatten(A: BlockRows, dtype: torch.dtype, scale: float = 1.0) -> Rows:
-    """Return the scalar matrix, its values scaled and converted."""
+def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
+    """Return the scalar matrix, its values converted."""
     b, c = A.values.shape[1:]
+    longest = None if A.longest is None else A.longest * c
     if b == c == 1:
-        values = A.values.flatten()
-        values = values * scale if scale != 1.0 else values
-        return Rows.of(A.crow, A.ccol, values.to(dtype), A.n_cols)
+        return Rows.of(A.crow, A.ccol, A.values.flatten().to(dtype), A.n_cols, longest)
     index, device = A.ccol.dtype, A.ccol.device
     count = A.crow.diff().long()
     row = expand_rows(A.crow).long()
@@ -114,14 +128,14 @@ def flatten(A: BlockRows, dtype: torch.dtype, scale: float = 1.0) -> Rows:
     place = (start[row] * (b * c) + rank * c).reshape(-1, 1, 1) + j
     place = place + i * (count[row] * c).reshape(-1, 1, 1)
     values = torch.empty(A.values.numel(), dtype=dtype, device=device)
-    values[place.flatten()] = (A.values * scale).to(dtype).flatten()
+    values[place.flatten()] = A.values.to(dtype).flatten()
     ccol = torch.empty(A.values.numel(), dtype=index, device=device)
     columns = (A.ccol * c).reshape(-1, 1, 1) + j.to(index)
     ccol[place.flatten()] = columns.expand(-1, b, c).flatten()
     lengths = torch.repeat_interleave(count * c, b)
     crow = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=device)
     torch.cumsum(lengths, 0, out=crow[1:])
-    return Rows.of(crow.to(index), ccol, values, A.n_cols * c)
+    return Rows.of(crow.to(index), ccol, values, A.n_cols * c, longest)
 
 
 def without_empty(A: BlockRows) -> BlockRows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums
+from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums, scaled_product
 from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
 from torch_sla.linalg.precond.multigrid.device.tied import compressed
@@ -141,14 +141,13 @@ def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float
     """
     n = A.n_rows
     v = scattered(torch.arange(n, device=A.values.device), A.values.dtype).unsqueeze(1)
-    norm = v.new_ones(())
+    norm = torch.linalg.vector_norm(v)
     for _ in range(_POWER_STEPS):
-        r = product(A, v)
-        v = r * inverse.unsqueeze(1)
+        before, v = v, scaled_product(A, v, inverse, norm)
         if tied is not None:
-            tied.put(v, r)
+            r = product(tied.own, before) / torch.where(norm > 0, norm, 1.0)
+            v.index_copy_(0, tied.rows, product(tied.inverse, r))
         norm = torch.linalg.vector_norm(v)
-        v = v / norm.clamp(min=torch.finfo(v.dtype).tiny)
     return max(float(norm) * _SAFETY, torch.finfo(v.dtype).tiny)
 
 

@@ -10,20 +10,23 @@ left to the smoother.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
 from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.kernels import triton
 from torch_sla.linalg.kernels.rows import row_max, row_sums
 from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
+from torch_sla.linalg.precond.multigrid.device.tied import TIED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
+    from torch_sla.linalg.kernels.triton.strength import Chosen
 
-__all__ = ["Strong", "couplings", "own_sizes", "strong_graph"]
+__all__ = ["Couplings", "Strong", "couplings", "own_sizes", "strong_graph"]
 
 _DECOUPLED = 0.05
 _BITS = 8  # of float32's mantissa that sizes of couplings do without
@@ -32,28 +35,44 @@ _KEPT_DIAGONAL = 0.1  # share of a diagonal below which weak couplings are not a
 
 @dataclass(frozen=True)
 class Strong:
-    """The strong part of a matrix, its diagonal included.
+    """The graph of strong couplings of a matrix, each row joined to itself.
 
     Parameters
     ----------
     crow, ccol
         Its pattern.
-    row
-        Row of each entry.
-    entry
-        Entry of the matrix that each one is.
-    values
-        ``[nnz, b, b]``; weak couplings are added to the diagonal, so that constants are kept.
-    diagonal
-        ``[n]`` entry of each diagonal block, -1 where there is none.
+    size
+        float32 ``[nnz]`` size of each coupling, -inf on the diagonal.
     """
 
     crow: Tensor
     ccol: Tensor
-    row: Tensor
-    entry: Tensor
-    values: Tensor
-    diagonal: Tensor
+    size: Tensor
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """Which couplings of a matrix are strong.
+
+    Parameters
+    ----------
+    keep
+        bool ``[nnz]``, true for strong couplings and on the diagonal.
+    own
+        Sizes of the diagonal entries, or norms of the diagonal blocks, ``[n]``.
+    tied
+        False where it is known that no rows are tied.
+    size
+        float32 ``[nnz]`` sizes of the couplings, -inf on the diagonal, where they were measured here.
+    chosen
+        What a device found beside.
+    """
+
+    keep: Tensor
+    own: Tensor
+    tied: bool = True
+    size: Tensor | None = None
+    chosen: Chosen | None = None
 
 
 def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
@@ -89,15 +108,8 @@ def _coarsely(size: Tensor) -> Tensor:
     return ((bits + half) & -(1 << _BITS)).view(torch.float32)
 
 
-def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
-    """Tell which entries of a square matrix are strong.
-
-    Returns
-    -------
-    keep
-        bool ``[nnz]``, true for strong couplings and on the diagonal.
-    size
-        float32 ``[nnz]`` sizes of the couplings, -inf on the diagonal.
+def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplings:
+    """Tell which entries of a square matrix are strong; a mask `keep` decides where it is given.
 
     Raises
     ------
@@ -105,7 +117,21 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
         ``BREAKDOWN`` where a row has couplings and no diagonal.
     """
     crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
-    row, own = expand_rows(crow), _diagonal(A)
+    if edge == 1 and ccol.numel() and triton.runs(A.values, crow):
+        from torch_sla.linalg.kernels.triton.strength import choose
+
+        found = choose(
+            crow, ccol, A.values.flatten(), theta, keep,
+            bits=_BITS, decoupled=_DECOUPLED, kept=_KEPT_DIAGONAL, tied=TIED,
+        )  # fmt: skip
+        if found.hole >= 0 and keep is None:
+            _refuse(found.hole)
+        return Couplings(found.keep, found.own.abs(), found.tied, chosen=found)
+    own = _diagonal(A)
+    own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
+    if keep is not None:
+        return Couplings(keep, own_size)
+    row = expand_rows(crow)
     off = row != ccol
     if edge == 1:
         flat, d = A.values.flatten(), own.flatten()
@@ -113,7 +139,6 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
         size = torch.where(off, flat * sign[row.long()], 0.0)
     else:
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
-    own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
     total = row_sums(crow, size.abs())
     _refuse_holes(own, total)
     size = _coarsely(size)
@@ -122,31 +147,54 @@ def couplings(A: BlockRows, theta: float) -> tuple[Tensor, Tensor]:
     largest = _coarsely(torch.where(coupled, largest, 0.0).sqrt())
     here, there = largest[row.long()], largest[ccol.long()]
     keep = (size > 0) & (here > 0) & (there > 0) & (size >= theta * here * there)
-    return keep | ~off, torch.where(off, size, -torch.inf)
+    return Couplings(keep | ~off, own_size, size=torch.where(off, size, -torch.inf))
 
 
-def strong_graph(A: BlockRows, keep: Tensor) -> Strong:
-    """Take the entries `keep` of a square matrix, and add the others to its diagonal."""
-    crow, ccol, edge = A.crow, A.ccol, A.values.shape[1]
-    own = _diagonal(A)
+def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong, BlockRows]:
+    """Take the strong part of a square matrix.
+
+    Returns
+    -------
+    Strong
+        Its graph; without sizes where `found` has none.
+    BlockRows
+        ``I - damping D⁻¹ S`` with ``S`` the strong part, weak couplings added to its diagonal ``D`` so that
+        constants are kept.
+    """
+    crow, ccol, edge, n = A.crow, A.ccol, A.values.shape[1], A.n_rows
+    damping = torch.tensor(damping, dtype=torch.float32).item()  # as kernels take it
+    if found.chosen is not None:
+        from torch_sla.linalg.kernels.triton.strength import take
+
+        ccol, size, values = take(crow, ccol, A.values.flatten(), found.chosen, damping, bits=_BITS)
+        crow = found.chosen.crow
+        return Strong(crow, ccol, size), BlockRows(crow, ccol, values[:, None, None], n, A.longest)
+    keep, own = found.keep, _diagonal(A)
     filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
     crow_s, entry = _offsets_of(keep, crow), keep.nonzero().squeeze(1)
-    ccol_s, row_s = ccol[entry], expand_rows(crow)[entry]
-    on = ccol_s == row_s
-    values = torch.where(on[:, None, None], filtered[row_s.long()], A.values[entry])
-    diagonal = diagonal_slots(crow_s, ccol_s, A.n_rows)
-    return Strong(crow_s, ccol_s, row_s, entry, values, diagonal)
+    ccol_s, row_s = ccol[entry], expand_rows(crow)[entry].long()
+    on = (ccol_s == row_s)[:, None, None]
+    d = filtered.diagonal(dim1=1, dim2=2)
+    step = torch.where(d != 0, damping / d, 0.0)
+    values = torch.where(on, filtered[row_s], A.values[entry])
+    values = -step[row_s].unsqueeze(2) * values
+    eye = torch.eye(edge, dtype=values.dtype, device=values.device)
+    values = torch.where(on, values + eye, values)
+    size = values.new_empty(0) if found.size is None else found.size[entry]
+    return Strong(crow_s, ccol_s, size), BlockRows(crow_s, ccol_s, values, n, A.longest)
 
 
 def _refuse_holes(own: Tensor, total: Tensor) -> None:
     """Every diagonal entry of a row with couplings must be there."""
     hole = (own.diagonal(dim1=1, dim2=2) == 0).any(1) & (total > 0)
     if bool(hole.any()):
-        row = int(hole.nonzero()[0])
-        raise SolveError(
-            Result.BREAKDOWN,
-            f"multigrid: the diagonal of row {row} is zero and the row is not",
-        )
+        _refuse(int(hole.nonzero()[0]))
+
+
+def _refuse(row: int) -> NoReturn:
+    raise SolveError(
+        Result.BREAKDOWN, f"multigrid: the diagonal of row {row} is zero and the row is not"
+    )

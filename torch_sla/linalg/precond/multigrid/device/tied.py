@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["Groups", "compressed", "tied_groups"]
+__all__ = ["TIED", "Groups", "compressed", "tied_groups"]
 
-_TIED = 0.55  # of the product of the diagonal entries, the square of the coupling
+TIED = 0.55  # of the product of the diagonal entries, the square of the coupling
 _MOST = 24  # scalar rows in a group
 _RUN = 1 << 14  # rows that are looked at at a time, at least
 _RUN_ON_CUDA = 1 << 22  # launches cost more there
@@ -125,7 +125,7 @@ def _pairs(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> tuple[Ten
         here = crow[begin : begin + run + 1]
         first, last = int(here[0]), int(here[-1])
         i, j = begin + expand_rows(here - first), ccol[first:last]
-        least = _TIED * own[i.clamp(max=n - 1)] * own[j.clamp(max=n - 1)]
+        least = TIED * own[i.clamp(max=n - 1)] * own[j.clamp(max=n - 1)]
         square = values[first:last].square()
         if values.ndim > 1:
             square = square.flatten(1).sum(1)

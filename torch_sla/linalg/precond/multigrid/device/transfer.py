@@ -1,4 +1,4 @@
-"""Prolongation: piecewise in the span of the near-nullspace on aggregates, then smoothed."""
+"""Tentative prolongation: piecewise in the span of the near-nullspace on aggregates."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.linalg.kernels.sparse import gather, segment_order, segment_sum
-from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.linalg.precond.multigrid.device.strength import Strong
-
-__all__ = ["smoothed", "tentative"]
+__all__ = ["tentative"]
 
 _DEPENDENT = 1e-10  # squared length left of a vector that is a combination of earlier ones
 
@@ -43,18 +41,18 @@ def tentative(
         The near-nullspace of the coarse level ``[count, k, k]``; None for constants, which need no
         scaling and stay constants.
     """
-    member = (group >= 0).nonzero().squeeze(1)
     inside = group >= 0
+    member = inside.nonzero().squeeze(1)
     crow = torch.zeros(group.numel() + 1, dtype=torch.int64, device=group.device)
     torch.cumsum(inside, 0, out=crow[1:])
     index, target = group.dtype, group[member]
     if vectors is None:
         eye = torch.eye(edge, dtype=like.dtype, device=like.device)
         blocks = eye.expand(member.numel(), edge, edge).contiguous()
-        return BlockRows(crow.to(index), target, blocks, count), None
+        return BlockRows(crow.to(index), target, blocks, count, 1), None
     offsets, order = segment_order(target, count)
     Q, R = _orthonormal(vectors[member].to(like.dtype), target, offsets, order)
-    return BlockRows(crow.to(index), target, Q, count), R
+    return BlockRows(crow.to(index), target, Q, count, 1), R
 
 
 def _orthonormal(
@@ -85,23 +83,3 @@ def _orthonormal(
         Q[:, :, c] = v * gather(inverse[None], target)[0]
         R[:, c, c] = torch.where(dependent, 0.0, norm)[:, 0]
     return Q, R
-
-
-def smoothed(
-    S: Strong, T: BlockRows, damping: float, where: tuple[Tensor, Tensor] | None = None
-) -> BlockRows:
-    """Return ``(I - damping D⁻¹ S) T`` with ``D`` the diagonal of ``S``, entry by entry.
-
-    `where` are its positions if they are known.
-    """
-    if not damping:
-        return T
-    edge = S.values.shape[1]
-    on = S.diagonal >= 0
-    slots = S.diagonal.clamp(min=0).long()
-    d = torch.where(on[:, None], S.values[slots].diagonal(dim1=1, dim2=2), 1.0)
-    step = torch.where(d != 0, damping / d, 0.0)
-    values = -step[S.row.long()].unsqueeze(2) * S.values
-    eye = torch.eye(edge, dtype=values.dtype, device=values.device)
-    values[slots[on]] += eye
-    return multiply(BlockRows(S.crow, S.ccol, values, S.crow.numel() - 1), T, where)

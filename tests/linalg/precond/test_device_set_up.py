@@ -1,0 +1,148 @@
+"""Kernels of the set-up against the torch operations they stand for, and how often the host looks.
+
+``TRITON_INTERPRET=1`` with triton installed runs Triton's kernels on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers.grids import triangulated
+from tests.helpers.waits import Waits, on_a_device
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.kernels import spgemm, triton
+from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
+from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, transpose
+from torch_sla.linalg.precond.multigrid.device.strength import couplings, strong_graph
+from torch_sla.linalg.precond.multigrid.options import AMG
+from torch_sla.linalg.sparse.pattern import Pattern
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+pytestmark = [
+    pytest.mark.skipif(
+        not triton.runs(torch.ones(1, device=DEVICE)),
+        reason="no CUDA device with triton, and TRITON_INTERPRET=1 is not set",
+    ),
+    # Triton's interpreter reads scalars in a way that newer NumPy warns of.
+    pytest.mark.filterwarnings("ignore:Conversion of an array with ndim"),
+]
+
+
+def matrix(
+    n: int, dtype: torch.dtype = torch.float64, spread: float = 2.0
+) -> tuple[Pattern, Tensor]:
+    """Couplings over some orders of magnitude, some of the wrong sign; every eleventh row stands alone."""
+    generator = torch.Generator().manual_seed(n)
+    crow, ccol = triangulated(n)
+    pattern = Pattern.from_csr(crow, ccol, (n * n, n * n))
+    row, col = pattern.row.long(), ccol.long()
+    weight = 10.0 ** (spread * torch.rand(n * n, generator=generator, dtype=torch.float64))
+    a = -weight[row] * weight[col] * torch.where((row + col) % 7 == 0, -0.1, 1.0)
+    fixed = torch.arange(n * n) % 11 == 3
+    a = torch.where(fixed[row] | fixed[col] | (row == col), 0.0, a)
+    total = torch.zeros(n * n, dtype=torch.float64).index_add_(0, row, a.abs())
+    a = torch.where(row == col, torch.where(total > 0, total, 1.0)[row] * 1.01, a)
+    return pattern, a.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("given", [False, True], ids=["found", "given"])
+def test_strong_parts(dtype: torch.dtype, given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, values = matrix(9, dtype)
+    keep = (torch.arange(pattern.nnz_csr) % 3 > 0) | (values > 0) if given else None
+
+    def found(device: str) -> list[Tensor]:
+        where = [t.to(device) for t in (pattern.crow, pattern.ccol, values[:, None, None])]
+        A = BlockRows(*where, pattern.shape[1])
+        seen = couplings(A, 0.25, None if keep is None else keep.to(device))
+        S, smoothing = strong_graph(A, seen, 0.6)
+        out = [seen.keep, seen.own, S.crow, S.ccol, smoothing.values]
+        if not given:
+            group, count = aggregate(S)
+            out += [S.size, group, torch.tensor(count)]
+        return [t.cpu() for t in out]
+
+    kernels = found(DEVICE)
+    monkeypatch.setattr(triton, "runs", lambda *_: False)
+    for got, wanted in zip(kernels, found("cpu"), strict=True):
+        if wanted.is_floating_point():
+            torch.testing.assert_close(got, wanted)
+        else:
+            assert torch.equal(got, wanted)
+
+
+def test_a_row_without_diagonal_is_named() -> None:
+    pattern, values = matrix(4)
+    values[pattern.diagonal_slots[5].long()] = 0.0
+    where = [t.to(DEVICE) for t in (pattern.crow, pattern.ccol, values[:, None, None])]
+    with pytest.raises(SolveError, match="row 5 is zero") as caught:
+        couplings(BlockRows(*where, 16), 0.25)
+    assert caught.value.result is Result.BREAKDOWN
+
+
+@pytest.mark.parametrize("index", [torch.int32, torch.int64])
+@pytest.mark.parametrize("widest", [1024, 1], ids=["merged", "too wide"])
+def test_positions_of_products(
+    index: torch.dtype, widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch_sla.linalg.kernels.triton import spgemm as merged
+
+    monkeypatch.setattr(merged, "WIDEST", widest)
+    rows = []
+    for m, n, density in ((30, 20, 0.2), (20, 25, 0.15)):
+        there = torch.rand(m, n) < density
+        there[m // 2] = False
+        crow = torch.zeros(m + 1, dtype=index)
+        crow[1:] = there.sum(1).cumsum(0)
+        rows.append((there, crow.to(DEVICE), there.nonzero()[:, 1].to(index).to(DEVICE)))
+    (a, *left), (b, *right) = rows
+    union = (a.double() @ b.double()) > 0
+    crow, ccol, longest = spgemm.product_positions(*left, *right, 25)
+    assert torch.equal(crow[1:].cpu(), union.sum(1).cumsum(0).to(index))
+    assert torch.equal(ccol.cpu(), union.nonzero()[:, 1].to(index))
+    assert longest == (int(union.sum(1).max()) if widest > 1 else None)
+
+
+def test_transposes_know_their_longest_row() -> None:
+    pattern, values = matrix(5)
+    A = BlockRows(pattern.crow, pattern.ccol, values[:, None, None], 25)
+    assert transpose(A).longest == 7
+
+
+def test_waits_of_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host looks ten times a level at most, whatever its size, and five times where aggregates are known."""
+    if DEVICE == "cuda":
+        pytest.skip("waits are counted on the CPU")
+    on_a_device(monkeypatch)
+    silent_launches(monkeypatch)
+    for n in (16, 24):
+        pattern, values = matrix(n, spread=0.0)
+        pattern.diagonal_slots  # noqa: B018  the pattern keeps them
+        with Waits() as waits:
+            hierarchy = DeviceAggregation(pattern, values, AMG(coarse_size=8), None)
+        with Waits() as again:
+            hierarchy.update(2 * values)
+        depth = len(hierarchy.levels) - 1
+        assert depth >= 2
+        assert waits.total <= 10 * depth + 6, waits.places
+        assert again.total <= 5 * depth + 6, again.places
+
+
+def silent_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count nothing of what Triton's interpreter does."""
+    from torch_sla.linalg.kernels.triton import aggregate, csr, rows, spgemm, strength
+    from torch_sla.linalg.kernels.triton.launch import launch
+
+    def silent(*args: Any, **options: Any) -> None:
+        with torch._C.DisableTorchFunction():
+            launch(*args, **options)
+
+    for module in (aggregate, csr, rows, spgemm, strength):
+        monkeypatch.setattr(module, "launch", silent)
