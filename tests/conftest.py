@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.ranks import Ranks
-from tests.helpers.simulated_cuda import SIMULATED, install
+from tests.helpers.simulated import SIMULATED, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

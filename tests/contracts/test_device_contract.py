@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.everywhere import ENTRIES, NEEDS_FACTORS
-from tests.helpers.simulated_cuda import SIMULATED
+from tests.helpers.simulated import SIMULATED
 from torch_sla.linalg.backends.registry import backends
 
 CUDA = pytest.param(

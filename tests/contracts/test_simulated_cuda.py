@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers.simulated_cuda import SIMULATED, waits
+from tests.helpers.simulated import SIMULATED, waits
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from tests.helpers.simulated_cuda import SIMULATED
+from tests.helpers.simulated import SIMULATED
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import arguments, patterns, sparse as kernels, sparse_fallback
 
