@@ -21,6 +21,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
         )
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        # NumPy warns of what a card does in silence, and of how the interpreter reads scalars.
+        for told in ("invalid value encountered", "divide by zero", "overflow encountered"):
+            config.addinivalue_line("filterwarnings", f"ignore:{told}:RuntimeWarning")
+        config.addinivalue_line(
+            "filterwarnings", "ignore:Conversion of an array:DeprecationWarning"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,14 @@ from typer.testing import CliRunner
 
 from torch_sla import (
     Dirichlet,
+    Field,
     Integral,
+    Line,
     Parameter,
     PoissonProblem,
     RectangleMesh,
     Robin,
+    SweepProblem,
     load_problem,
 )
 from torch_sla.cli.app import app
@@ -191,3 +194,46 @@ def test_a_singular_solve_is_a_failed_solve(plate) -> None:
     result = run("solve", plate.parent / "loose.yaml", "-o", plate.parent, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["solve"]["result"] != "converged"
+
+
+def test_numbers_too_many_to_read_are_written_as_arrays(plate: Path, tmp_path) -> None:
+    many = load_problem(plate).updated(
+        outputs=[
+            Line("along", at=[(0.0, 0.5), (1.0, 0.5)], n=100),
+            Field("q", "grad(u)", on="cells"),
+        ]
+    )
+    many.to_yaml(tmp_path / "many.yaml")
+    done = run("solve", tmp_path / "many.yaml", "-o", tmp_path / "out", "--json", "--no-report")
+    assert done.exit_code == 0, done.output
+    found = np.load(tmp_path / "out" / "many.npz")
+    assert np.array_equal(found["along"], many.solve()["along"].numpy())
+    few = many.updated(outputs=[Field("q", "grad(u)", on="cells")])
+    assert few.solve().endings == (".vtu", ".json")  # which the .vtu has
+    sweep = SweepProblem(of=few, cases={"kappa": [1.0, 2.0]})
+    sweep.to_yaml(tmp_path / "cases.yaml")
+    assert run("solve", tmp_path / "cases.yaml", "-o", tmp_path / "out").exit_code == 0
+    found = np.load(tmp_path / "out" / "cases.npz")
+    assert np.array_equal(found["q"], sweep.solve()["q"].numpy())
+
+
+def test_a_run_takes_no_folder_of_somebody_along(plate: Path, tmp_path) -> None:
+    thesis = tmp_path / "plate.run" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    assert run("solve", plate, "-o", tmp_path, "--no-report", "--no-picture").exit_code == 0
+    assert thesis.read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["solve", "optimize", "calibrate"])
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    plate: Path, tmp_path, verb: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("torch_sla.linalg.plan.calibrate.calibrate", pytest.fail)
+    monkeypatch.setattr(PoissonProblem, "solve", pytest.fail)
+    (tmp_path / "file").write_text("")
+    where = tmp_path / "file" / "out"
+    file = () if verb == "calibrate" else (plate,)
+    done = run(verb, *file, "-o", where / "m.json" if verb == "calibrate" else where)
+    assert done.exit_code == 2
+    assert "is a file; name a folder" in done.stderr

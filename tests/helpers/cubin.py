@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
-from typing import Any
+import struct
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-__all__ = ["compile_for_hopper"]
+    from tests.helpers.launches import Launch
 
-_NAMES = {
-    "float32": "fp32", "float64": "fp64", "int32": "i32", "int64": "i64", "bool": "i1",
-    "uint8": "u8",
-}  # fmt: skip
+__all__ = ["WIDE", "Binary", "compiled_for_hopper", "hopper"]
+
+WIDE = 1 << 40  # an integer of more than 32 bits
 
 
-def compile_for_hopper(
-    kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None = None
-) -> bytes:
-    """Take the place of `torch_sla.linalg.kernels.triton.launch.launch`; return the binary."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile as compiled
+@dataclass(frozen=True)
+class Binary:
+    """What a kernel takes of a multiprocessor.
 
-    assert 1 <= len(grid) <= 3
-    signature, constants, aligned = {}, {}, {}
-    for i, (name, a) in enumerate(zip(kernel.arg_names, args, strict=True)):
-        if i in kernel.constexprs:
-            signature[name], constants[(i,)] = "constexpr", a
-        elif isinstance(a, Tensor):
-            signature[name] = "*" + _NAMES[str(a.dtype)[6:]]
-            aligned[(i,)] = [["tt.divisibility", 16]]
-        else:
-            signature[name] = "fp32" if isinstance(a, float) else "i32"
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    made = compiled(source, GPUTarget("cuda", 90, 32), {"num_warps": num_warps or 4})
-    binary: bytes = made.asm["cubin"]
-    return binary
+    Parameters
+    ----------
+    registers
+        Of a thread.
+    stack
+        Bytes of a thread in slow memory: registers that were spilled.
+    shared
+        Bytes of a program.
+    """
+
+    registers: int
+    stack: int
+    shared: int
+
+
+class _Driver:
+    """What Triton asks a driver in order to compile."""
+
+    def get_current_device(self) -> int:
+        return -90  # where compiled kernels are kept apart from those of a device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+
+@contextmanager
+def hopper(card: Any = None) -> Iterator[None]:
+    """Let Triton compile for compute capability 9.0 in a block, asking `card` where there is one."""
+    from triton.runtime.driver import driver
+
+    before = driver._active
+    driver.set_active(card or _Driver())
+    try:
+        yield
+    finally:
+        driver._active = before
+
+
+def compiled_for_hopper(launch: Launch, wide: bool = False) -> Binary:
+    """Compile by Triton's own dispatch, which decides what is specialised on; `wide`: with integers of 64 bits."""
+    from torch_sla.linalg.kernels.triton.launch import OPTIONS
+
+    numbers = {"int": WIDE if wide else 7, "16": 48, "float": 0.5}
+    args = [numbers.get(a, a) if isinstance(a, str) else a for a in launch.arguments]
+    made = launch.kernel.warmup(*args, grid=(1,), num_warps=launch.warps, **OPTIONS)
+    registers, stack = _resources(made.asm["cubin"])
+    return Binary(registers, stack, made.metadata.shared)
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Registers and bytes of stack, from the notes of the linker in an ELF file."""
+    (sections,) = struct.unpack_from("<Q", cubin, 40)
+    size, count, names = struct.unpack_from("<HHH", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, sections + k * size) for k in range(count)]
+    strings = headers[names][4]
+    found = {0x2F: 0, 0x11: 0}  # EIATTR_REGCOUNT, EIATTR_FRAME_SIZE
+    for name, *_, offset, length in headers:
+        start = strings + name
+        if cubin[start : cubin.index(b"\0", start)] != b".nv.info":
+            continue
+        at = offset
+        while at < offset + length:
+            form, attribute, value = struct.unpack_from("<BBH", cubin, at)
+            at += 4
+            if form == 4:  # followed by as many bytes
+                if attribute in found:
+                    found[attribute] = max(
+                        found[attribute], struct.unpack_from("<II", cubin, at)[1]
+                    )
+                at += value
+    return found[0x2F], found[0x11]

@@ -9,13 +9,12 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems import checkpoint
-from torch_sla.problems.checkpoint import Checkpoints, fingerprint, opened
+from torch_sla.problems.checkpoint import Checkpoints, forget, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,15 +147,15 @@ def test_start_and_go_on(tmp_path) -> None:
         Checkpoints(run, WHO, keep=0)
 
 
-def test_fingerprints_tell_values_apart() -> None:
-    k = torch.ones(3)
-    same = fingerprint({"k": k.numpy(), "h": 1.0})
-    assert same == fingerprint({"h": 1.0, "k": k})
-    assert (
-        len({*fingerprint({"a": k, "b": k.double(), "c": np.ones((1, 3)), "d": 1.0}).values()}) == 4
-    )
-    layer = torch.nn.Linear(2, 1)
-    before = fingerprint({"f": layer})
-    with torch.no_grad():
-        layer.weight.add_(1)
-    assert fingerprint({"f": layer}) != before
+def test_a_run_at_its_end_takes_nothing_along(tmp_path) -> None:
+    folder = tmp_path / "plate.run"
+    for place in (folder, folder / "ranks-2" / "0", folder / "ranks-2" / "1"):
+        Checkpoints(place, {}).save(1, {"u": torch.ones(2)}, records={"p": torch.ones(1)})
+        (place / "state-000000002.123.part").write_bytes(b"half")
+    (folder / "thesis.txt").write_text("mine")
+    forget(folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    forget(folder)
+    assert not folder.exists()
+    forget(folder)

@@ -15,6 +15,7 @@ from torch_sla import (
     IntervalMesh,
     Parameter,
     PoissonProblem,
+    Probe,
     Reaction,
     RectangleMesh,
     Solution,
@@ -122,3 +123,18 @@ def test_it_holds_no_matrix_and_still_knows_its_condition(grad: bool, monkeypatc
     A = problem.jacobian(k=k.detach()).to_dense()
     exact = 1 / (torch.linalg.matrix_norm(A, 1) * torch.linalg.matrix_norm(A.inverse(), 1))
     assert solution.info.rcond == pytest.approx(float(exact), rel=0.5)
+
+
+@pytest.mark.parametrize("name", ["points", "file", "allow_pickle", "identity"])
+def test_outputs_of_any_name_are_in_the_arrays(tmp_path, name: str) -> None:
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe(name, at=[(0.5, 0.5), (1.0, 0.5), (0.2, 0.3)])],
+    )
+    solution = problem.solve()
+    solution.save(tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz") as found:
+        assert np.array_equal(found[name], solution[name].numpy())
+        assert np.array_equal(found["u"], solution.u.numpy())

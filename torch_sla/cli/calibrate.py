@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import err, exit_codes, out
+from torch_sla.cli.inputs import check_folder
 
 __all__ = ["calibrate"]
 
@@ -31,12 +32,14 @@ def calibrate(
     from torch_sla.linalg.plan.machine import SHIPPED, VARIABLE, save_machine
 
     with exit_codes():
+        check_folder(output.parent)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             found = measure(rounds=rounds, progress=lambda part: err.print(f"measuring {part}"))
         finally:
             torch.set_num_threads(threads)
+        output.parent.mkdir(parents=True, exist_ok=True)
         save_machine(output, found)
     table = Table("figure", "here", "shipped", box=None, pad_edge=False, header_style="bold")
     shipped = SHIPPED["cpu"].to_dict()

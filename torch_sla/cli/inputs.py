@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError, SpecError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["read_parameters", "read_problem", "refuse_design"]
+__all__ = ["check_folder", "read_parameters", "read_problem", "refuse_design"]
 
 # What a bare type may stand for.
 _BARE = ("optimizer",)
@@ -59,6 +60,23 @@ def refuse_design(problem: Problem, path: Path) -> None:
         raise SpecError(
             f"{path} declares a design problem; search with torch-sla optimize {path}", path="type"
         )
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that nothing can be written to, before the work and not after it.
+
+    Raises
+    ------
+    ArgumentError
+        Says what is in the way.
+    """
+    here = path.absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise ArgumentError(f"-o {path}: {here} is a file; name a folder")
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise ArgumentError(f"-o {path}: {here} cannot be written to; name another folder")
 
 
 def _innermost(data: Any, where: str = "") -> Iterator[str]:

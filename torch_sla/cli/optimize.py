@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
-from torch_sla.cli.inputs import read_parameters, read_problem
+from torch_sla.cli.inputs import check_folder, read_parameters, read_problem
 from torch_sla.cli.options import (
     Device,  # noqa: TC001
     File,  # noqa: TC001
@@ -82,6 +82,7 @@ def optimize(
     names = ["reading", "compiling", "searching", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
+        check_folder(folder)
         problem = read_problem(file, settings, device, trust=trust)
         if not isinstance(problem, DesignProblem):
             raise SpecError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,7 @@ from torch_sla.cli.console import (
     results,
     working,
 )
-from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design
+from torch_sla.cli.inputs import check_folder, read_parameters, read_problem, refuse_design
 from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run time)
     Device,
     File,
@@ -76,9 +75,12 @@ def solve(
             resume=resume,
         )
         return
+    from torch_sla.problems.checkpoint import forget
+
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
+        check_folder(output)
         problem = read_problem(file, settings, device, trust=trust)
         refuse_design(problem, file)
         given = read_parameters(parameters)
@@ -119,8 +121,8 @@ def solve(
                 else:
                     written.append(output / f"{file.stem}.png")
                     solution.plot(written[-1])
-            if kept.is_dir():
-                shutil.rmtree(kept)
+            if problem.goes_on:
+                forget(kept)
         if report:
             # What failed is looked at all the more.
             written.append(output / f"{file.stem}.html")

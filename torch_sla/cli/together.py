@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -41,6 +40,7 @@ def solve_together(
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
     from torch_sla.linalg.distributed.launch import launched
+    from torch_sla.problems.checkpoint import forget
     from torch_sla.problems.distributed.problem import distribute
     from torch_sla.problems.distributed.together import told
 
@@ -66,8 +66,8 @@ def solve_together(
                 for ending in solution.endings:
                     files = solution.save(output / f"{file.stem}{ending}")
                     written += [str(path) for path in files]
-                if ranks.first and kept.is_dir():
-                    shutil.rmtree(kept)
+                if ranks.first and problem.goes_on:
+                    forget(kept)
         summary = _summary(solution)
         if ranks.first:
             _show(solution, text, {**summary, "files": written}, as_json=as_json)

@@ -117,20 +117,13 @@ class AlgebraSolution(Named):
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz`` arrays, or ``.json`` numbers and identity."""
-        import json
-
-        import numpy as np
-
-        from torch_sla.problems.report.save import identity, summary
+        from torch_sla.problems.report.save import summary, write_arrays, write_json
 
         path = Path(path)
         if path.suffix == ".npz":
-            found = {**self.outputs, **self.fields}
-            arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
-            arrays.setdefault("identity", np.array(json.dumps(identity(self))))
-            np.savez_compressed(path, **arrays)
+            write_arrays(path, self)
         elif path.suffix == ".json":
-            path.write_text(json.dumps(summary(self), indent=1) + "\n", encoding="utf-8")
+            write_json(path, summary(self))
         else:
             raise ArgumentError(
                 f"path ends in {path.suffix!r}; without a mesh a solution is saved as .npz or .json"

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import torch_sla
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.identity import raw_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Checkpoint", "Checkpoints", "fingerprint", "opened", "run_identity"]
+__all__ = ["Checkpoint", "Checkpoints", "forget", "opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Checkpoints:
         ]
         header = {"step": step, "identity": self.identity, "data": dict(data), "tensors": layout}
         parts: list[bytes | memoryview] = [json.dumps(header).encode() + b"\n"]
-        parts += [_bytes(a) for a in arrays.values()]
+        parts += [raw_bytes(a) for a in arrays.values()]
         digest = hashlib.blake2b(digest_size=_DIGEST // 2)
         for part in parts:
             digest.update(part)
@@ -323,57 +323,24 @@ def opened(
     return checkpoints, None
 
 
-def fingerprint(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return a hash of each value, for an identity.
+def forget(folder: str | Path) -> None:
+    """Drop a run that is at its end: its states, and the folders that hold nothing else then.
 
-    Tensors and arrays count by dtype, shape and content, modules by their parameters, others by what they print.
-
-    Examples
-    --------
-    >>> fingerprint({"k": torch.ones(2)}) == fingerprint({"k": torch.ones(2)})
-    True
-    """
-    return {name: _hash(values[name]) for name in sorted(values)}
-
-
-def run_identity(model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run of a lowered problem must share to go on to the same bits.
+    Whatever else lies there is somebody's.
 
     Parameters
     ----------
-    model
-        The lowered problem: ``spec``, ``compiled.key`` and ``device`` are read.
-    values
-        What it is solved for, by name.
+    folder
+        Of one process, or of several with one folder each.
     """
-    return {
-        "spec_hash": model.spec.spec_hash,
-        "structural_hash": model.compiled.key,
-        "values": fingerprint(values),
-        "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _hash(value: Any) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    if isinstance(value, torch.nn.Module):
-        for name, part in value.state_dict().items():
-            digest.update(f"{name} {_hash(part)};".encode())
-    elif isinstance(value, Tensor | np.ndarray):
-        tensor = torch.as_tensor(value).detach().cpu().contiguous()
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(_bytes(tensor))
-    else:
-        digest.update(f"{type(value).__name__} {value!r}".encode())
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    """Return the raw bytes of a tensor on the CPU, of any dtype."""
-    plain = tensor.resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().data
+    every = [folder := Path(folder), *folder.glob("ranks-*"), *folder.glob("ranks-*/*")]
+    for place in reversed(every):
+        for kind in ("state", "records"):
+            for file in place.glob(f"{kind}-*"):
+                if file.suffix in (".ckpt", ".part"):
+                    file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

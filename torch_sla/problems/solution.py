@@ -81,8 +81,14 @@ class Solution(Drawn, Named):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Files that a run writes."""
-        return (".npz" if self.batch else ".vtu", ".json")
+        """Files that a run writes: arrays where neither a viewer nor ``.json`` has all numbers."""
+        from torch_sla.problems.report.save import hides
+
+        if self.batch:
+            return (".npz", ".json")
+        seen = {o.name for o in self.spec.outputs if o.type == "field" and o.on != "quadrature"}
+        lost = any(hides(value) for name, value in self.outputs.items() if name not in seen)
+        return (".vtu", *((".npz",) if lost else ()), ".json")
 
     def evaluate(self, expression: str, at: Tensor) -> Tensor:
         """Evaluate an expression anywhere in the body.

@@ -28,8 +28,6 @@ in_triton = pytest.mark.skipif(
     not triton.runs(torch.ones(1, device=DEVICE)),
     reason="no CUDA device with triton, and TRITON_INTERPRET=1 is not set",
 )
-# Triton's interpreter reads scalars in a way that newer NumPy warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim")
 VALUES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -198,6 +196,8 @@ def test_empty_shapes() -> None:
                     torch.zeros(0), N)  # fmt: skip
         assert torch.equal(rows.product(A, torch.ones(N, 2)), torch.zeros(M, 2))
         assert rows.row_max(A.crow, A.values, None, -1.0).tolist() == [-1.0] * M
+        for shape in ((), (2, 2), (0,)):
+            assert rows.row_sums(A.crow, torch.ones(0, *shape)).equal(torch.zeros(M, *shape))
 
 
 @in_triton

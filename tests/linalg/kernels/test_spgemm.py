@@ -42,3 +42,12 @@ def test_bounded_fallback(terms: int, padding: int, monkeypatch: pytest.MonkeyPa
     assert parts[0].first == 0
     assert parts[-1].last == 30
     assert max(t.row.numel() for t in parts) <= terms + 20 * 25
+
+
+@pytest.mark.parametrize("block", [(), (2, 2)])
+@pytest.mark.parametrize("batches", [(0, 0), (1, 0), (0, 1), (2, 1)])
+def test_empty_patterns_and_batches(batches: tuple[int, int], block: tuple[int, ...]) -> None:
+    crow, ccol = torch.zeros(4, dtype=torch.int32), torch.zeros(0, dtype=torch.int32)
+    x, y = (torch.ones(b, 0, *block, dtype=torch.float64) for b in batches)
+    got = spgemm.spgemm_masked((crow, ccol), x, (crow, ccol), y, (crow, ccol), 3)
+    assert got.shape == (max(batches) if min(batches) else 0, 0, *block)

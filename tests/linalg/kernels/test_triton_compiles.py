@@ -1,106 +1,139 @@
-"""Triton kernels compiled for a card that is not here, which the interpreter says nothing about."""
+"""Triton kernels compiled for a card that is not here, which the interpreter says nothing about.
+
+Launches are those of the package itself (`tests.helpers.launches`); by default each kernel is compiled as it is
+launched first, and with integers of 64 bits; ``-m slow`` compiles every combination of dtypes and constants.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from tests.helpers.cubin import compile_for_hopper
-from tests.helpers.lattices import laplacian, split
-from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.stencils import AxisWeights, Stencil
+from tests.helpers.cubin import Binary, compiled_for_hopper, hopper
+from tests.helpers.fake_cuda import FakeCuda
+from tests.helpers.launches import PROGRAMS, Launch, files, recorded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
 )
 
-
-@pytest.fixture
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the binaries that launches would have run."""
-    from torch_sla.linalg.kernels.triton import (
-        aggregate,
-        csr,
-        lattice_cycle,
-        lattice_levels,
-        rows,
-        spgemm,
-        strength,
-    )
-
-    found: list[int] = []
-
-    def launch(*args: Any, **options: Any) -> None:
-        found.append(len(compile_for_hopper(*args, **options)))
-
-    for module in (aggregate, csr, lattice_cycle, lattice_levels, rows, spgemm, strength):
-        monkeypatch.setattr(module, "launch", launch)
-    return found
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_lattices(dtype: torch.dtype, sizes: list[int]) -> None:
-    from torch_sla.linalg.kernels.triton import lattice
-
-    pattern, values = split(laplacian(12, 11, 10))
-    A = Stencil.empty(find_lattice(pattern.crow, pattern.ccol), dtype, values.device)
-    M, f, x, y, dots = (torch.zeros(A.n, dtype=dtype) for _ in range(5))
-    numbers, flag = torch.zeros(6, dtype=torch.float64), torch.zeros(1, dtype=torch.int32)
-    lattice.load(A, pattern.crow, pattern.ccol, values, 1.0)
-    lattice.survey(A, M, numbers)
-    lattice.contrary(A, (True, True, False), numbers[0])
-    weights = [AxisWeights.empty(A, 0)]
-    C = Stencil.empty(A.lattice.coarsened(0), dtype, values.device)
-    lattice.axis_weights(A, weights[0])
-    lattice.galerkin(A, weights[0], C)
-    lattice.residual_after_first(A, M, f, y, flag)
-    lattice.residual(A, f, x, y, flag)
-    lattice.relax(A, M, f, x, y, dots.double(), flag)
-    lattice.matvec_dot(A, x, y, dots.double(), flag)
-    lattice.restrict(A.lattice, weights, y, x[: C.n], flag)
-    lattice.correct(A.lattice, weights, x[: C.n], M, f, y, flag)
-    lattice.dense_apply(torch.eye(64, dtype=dtype), f[:64], x[:64], flag, False)
-    assert len(sizes) == 13
-    assert min(sizes) > 0
+SHARED = 227 * 1024  # bytes that a program may have on the card
+# Most bytes of a thread that go to slow memory, with Triton 3.6 and 3.9. The large ones are stencils of boxes, levels
+# in double precision and, of `_first_kernel` and `_relax_kernel`, vectors in single precision on such levels.
+SPILLED = {
+    "batched_cg._cg_kernel": 400,
+    "csr._long_rows": 16,
+    "csr._several": 16,
+    "dense._invert_kernel": 16,
+    "lattice_cycle._correct_kernel": 600,
+    "lattice_cycle._first_kernel": 3200,
+    "lattice_cycle._matvec_kernel": 100,
+    "lattice_cycle._relax_kernel": 2400,
+    "lattice_cycle._restrict_kernel": 400,
+    "lattice_levels._contrary_kernel": 500,
+    "lattice_levels._galerkin_kernel": 100,
+    "lattice_levels._weights_kernel": 300,
+    "patterns._pair_kernel": 16,
+    "spgemm._masked": 16,
+}
+FILES = [
+    "aggregate", "batched_cg", "csr", "dense", "krylov", "lattice_cycle", "lattice_levels", "patterns",
+    "rows", "spgemm", "strength",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("index", [torch.int32, torch.int64])
-def test_aggregates(
-    dtype: torch.dtype, index: torch.dtype, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def launches() -> list[Launch]:
+    with pytest.MonkeyPatch.context() as monkeypatch, recorded(monkeypatch) as found:
+        for program in PROGRAMS:
+            program()
+    return list(found)
+
+
+def kernels_of(module: Any) -> dict[str, Any]:
+    """Jitted functions of a file that are launched, not called by others."""
+    from triton.runtime.jit import JITFunction
+
+    every = [v for m in files() for v in vars(m).values() if isinstance(v, JITFunction)]
+    own = {n: v for n, v in vars(module).items() if v in every and v.__module__ == module.__name__}
+    return {n: v for n, v in own.items() if not any(f"{n}(" in o.src for o in every if o is not v)}
+
+
+def name_of(launch: Launch) -> str:
+    return f"{launch.kernel.__module__.rpartition('.')[2]}.{launch.kernel.__name__}"
+
+
+def check(launch: Launch, binary: Binary) -> None:
+    assert binary.shared <= SHARED, (launch, binary)
+    assert binary.stack <= SPILLED.get(name_of(launch), 0), (launch, binary)
+
+
+def test_every_kernel_is_launched(launches: list[Launch]) -> None:
+    wanted = {f"{m.__name__.rpartition('.')[2]}.{n}" for m in files() for n in kernels_of(m)}
+    assert {name_of(launch) for launch in launches} == wanted
+    assert sorted({name.partition(".")[0] for name in wanted}) == FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_kernel_compiles(file: str, launches: list[Launch]) -> None:
+    first = {name_of(launch): launch for launch in reversed(launches)}
+    with hopper():
+        for name, launch in first.items():
+            if name.startswith(f"{file}."):
+                check(launch, compiled_for_hopper(launch))
+                check(launch, compiled_for_hopper(launch, wide=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_every_combination_compiles(file: str, launches: list[Launch]) -> None:
+    with hopper():
+        for launch in launches:
+            if name_of(launch).startswith(f"{file}."):
+                check(launch, compiled_for_hopper(launch))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the library of a card is there")
+def test_both_ways_pass_the_same_to_the_card(
+    launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing runs, so that numbers of entries that kernels would have found are made up."""
-    from torch_sla.linalg.kernels.triton import aggregate, csr, rows, spgemm, strength
+    """Triton's dispatch and the way past it, to the functions of CUDA's library."""
+    from torch_sla.linalg.kernels.triton import launch as module
 
-    monkeypatch.setattr(rows, "_TURNS", 1)
-    n = 40
-    crow = torch.arange(n + 1).to(index)
-    ccol, values = torch.arange(n).to(index), torch.ones(n, dtype=dtype)
-    options = {"bits": 8, "decoupled": 0.05, "kept": 0.1, "tied": 0.55}
-    chosen = strength.choose(crow, ccol, values, 0.25, None, **options)
-    strength.choose(crow, ccol, values, 0.25, chosen.keep, **options)
-    strength.take(crow, ccol, values, chosen._replace(total=n), 0.5, bits=8)
-    none = torch.iinfo(index).max
-    for fill in (False, True):
-        rest = (crow, ccol, n, fill, none, 8, 64)
-        spgemm.launch(spgemm._union, (1,), crow, ccol, crow, ccol, *rest)
-    some = torch.zeros(n, dtype=torch.int64)
-    rows.decide(crow, ccol, some)
-    key, number = some.clone(), some.clone()
-    grid, tile = (1,), (64, 8)
-    given = (crow, ccol, some, key)
-    aggregate.launch(aggregate._crowded, grid, *given, n, 3, 2 << 60, *tile)
-    aggregate.launch(aggregate._spread, grid, *given, number, some[:1], n, 2 << 60, *tile)
-    aggregate.launch(aggregate._join, grid, crow, ccol, torch.ones(n), some, number, n, *tile)
-    rows.hashed_keys(some)
-    x = values[None, :, None]
-    csr.product(
-        crow, ccol, values[None], x, torch.empty_like(x), longest=1, finish="scaled",
-        b=values[:1, None], w=values,
-    )  # fmt: skip
-    assert len(sizes) == 14
-    assert min(sizes) > 0
+    cuda = FakeCuda(tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "_stream", lambda _: 77)
+    monkeypatch.setattr(module, "_device", lambda: -1)  # what CPU tensors say
+    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(module, "_runtime", {})
+    with hopper(cuda):
+        for launch in {launch.kernel: launch for launch in reversed(launches)}.values():
+            told = []
+            for turn in range(3):
+                args = [given(a, 16 * k + turn) for k, a in enumerate(launch.arguments)]
+                numbers = [
+                    a for a, p in zip(args, launch.kernel.params, strict=True) if not p.is_constexpr
+                ]
+                expected = cuda.expect(numbers)
+                module.launch(launch.kernel, (5 + turn, 2), *args, num_warps=launch.warps)
+                (*grid, threads, shared), passed, stream = cuda.told(len(numbers))
+                assert passed == expected, launch
+                assert grid == [5 + turn, 2, 1]
+                told.append((threads, shared, stream))
+            assert told == [(32 * launch.warps, told[0][1], 77)] * 3
+            assert len(module._known) == 1
+            module._known.clear()
+
+
+def given(argument: Any, number: int) -> Any:
+    """An argument as it was told, numbers apart from each other."""
+    if isinstance(argument, torch.dtype):
+        return torch.zeros(8, dtype=argument)
+    numbers = {"int": number, "16": 16 * number, "float": number + 0.5}
+    return numbers.get(argument, argument) if isinstance(argument, str) else argument

@@ -21,8 +21,6 @@ from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil
 
 pytest.importorskip("triton", reason="triton is not installed")
-# Triton's interpreter reads scalars in a way that newer NumPy warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim")
 
 WHERE = [
     pytest.param(

@@ -25,7 +25,8 @@ class Kernel:
         self.function, self.packed_metadata = "function", "metadata"
 
     def __getitem__(self, grid: Any) -> Any:
-        def dispatch(*args: Any, num_warps: int) -> Kernel:
+        def dispatch(*args: Any, num_warps: int, enable_fp_fusion: bool) -> Kernel:
+            assert enable_fp_fusion
             self.asked.append((grid, args, num_warps))
             return self
 
@@ -78,3 +79,54 @@ def test_triton_is_asked_again_for_what_makes_another_binary(kernel: Kernel) -> 
 
 def test_blocks() -> None:
     assert [module.blocks(n, 4) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_the_largest_integer_and_every_grid_go_past_triton(kernel: Kernel) -> None:
+    x = torch.ones(8)
+    module.launch(kernel, (1,), x, 2**31 - 1, True, 1)
+    for grid in ((4,), (4, 3), (4, 3, 2)):
+        module.launch(kernel, grid, x, 2**31 - 1, True, 1)
+    module.launch(kernel, (1,), x, 0.5, True, 1)  # a number is a number
+    assert len(kernel.asked) == 1
+    assert [ran[:3] for ran in kernel.ran] == [(4, 1, 1), (4, 3, 1), (4, 3, 2), (1, 1, 1)]
+
+
+def test_what_cannot_go_past_triton_does_not(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.ones(8)
+    for name, value in (("_DIRECT", False), ("_stream", None), ("JITFunction", int)):
+        with monkeypatch.context() as without:
+            without.setattr(module, name, value)
+            without.setattr(module, "_runtime", {})
+            for _ in range(2):
+                module.launch(kernel, (1,), x, 5, True, 1)
+    assert len(kernel.asked) == 6
+    assert not kernel.ran
+    assert not module._known
+
+
+def test_kernels_run_on_the_device_of_their_first_argument(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, entered = [3], []
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def __enter__(self) -> None:
+            entered.append(self.index)
+            current.append(self.index)
+
+        def __exit__(self, *_: object) -> None:
+            current.pop()
+
+    monkeypatch.setattr(module, "_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    x = torch.ones(8)
+    for _ in range(2):
+        module.launch(kernel, (1,), x, 5, True, 1)
+    assert entered == [-1, -1]  # what CPU tensors say
+    assert current == [3]
+    assert (len(kernel.asked), len(kernel.ran)) == (1, 1)

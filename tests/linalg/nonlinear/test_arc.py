@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -61,3 +62,23 @@ def test_a_load_that_is_never_carried() -> None:
     )
     assert not path.result.ok
     assert path.limits[0] == pytest.approx(0.36788, rel=2e-2)
+
+
+@pytest.mark.parametrize("first", [0.02, 0.1, 0.25])
+@pytest.mark.parametrize("share", [0.9, 0.97, 0.98, 0.99, 0.999, 0.99999, 1.00001, 1.01, 3.0])
+def test_a_load_near_the_limit_is_carried_before_the_snap_or_after_it(
+    share: float, first: float
+) -> None:
+    # A step over the limit point must not leave out that the load was carried on the way.
+    peak = 2 / 27**0.5
+    load = share * peak
+    path = follow(
+        lambda w, t: w * (w - 1) * (w - 2) - t * load,
+        lambda w, t, b: b / (3 * w**2 - 6 * w + 2),
+        torch.zeros(1, dtype=torch.float64),
+        first=first,
+    )
+    roots = np.roots([1.0, -3.0, 2.0, -load])
+    carried = np.sort(roots[abs(roots.imag) < 1e-9].real)[0 if share < 1 else -1]
+    assert float(path.u) == pytest.approx(carried, rel=1e-7)
+    assert path.limits == pytest.approx([peak / load, -peak / load] if share > 1 else [], rel=1e-3)

@@ -133,3 +133,29 @@ def test_scattered_numbers_are_noticed() -> None:
     assert A.pattern.spread < 100 < 800 < mixed.pattern.spread
     plan = mixed.plan((3600,))
     assert plan.facts.spread == mixed.pattern.spread
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"cpuu": {"bandwidth": 1e10}}', "a device 'cpuu'; there are cpu, cuda"),
+        ('{"cpu": {"bandwidth": true}}', "`bandwidth` .* must be a positive number, got True"),
+        ('{"cpu": {"bandwidth": 1' + 400 * "0" + "}}", "must be a positive number, got 1000"),
+        ('{"cpu": {"name": 5}}', "`name` .* must be a word"),
+        (100_000 * "[", "cannot be read"),
+    ],
+)
+def test_tables_that_would_be_used_in_part_or_not_at_all_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(text)
+    with pytest.raises((ArgumentError, PlanError), match=said):
+        use_machine(path)
+    assert machine() == SHIPPED["cpu"]
+
+
+@pytest.mark.parametrize("wrong", [3, {"cpu": 3}, b"machine.json", {"gpu": MachineModel()}])
+def test_what_is_no_table_is_refused(wrong: object) -> None:
+    with pytest.raises(ArgumentError, match=r"table of machine models|a device 'gpu'"):
+        use_machine(wrong)  # type: ignore[arg-type]

@@ -21,8 +21,6 @@ from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregat
 from torch_sla.linalg.precond.multigrid.device.smoothers import make_smoother
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 
-# Triton's interpreter reads scalars in a way that newer NumPy warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 SMOOTHERS = ["chebyshev", "jacobi", "l1_jacobi", "spai0"]
 EDGE = 14
 

@@ -161,3 +161,14 @@ def test_signs_do_not_depend_on_the_cut() -> None:
     for parts in (2, 3, 5):
         modes = distribute(problem, parts=parts).solve().whole("modes")
         torch.testing.assert_close(modes, alone, rtol=1e-6, atol=1e-6)
+
+
+def test_rigid_motions_have_the_frequency_zero() -> None:
+    free, values = floating()
+    E = values["E"].requires_grad_()
+    slopes = []
+    for solution in (free.solve(values), distribute(free, 2).solve(values)):
+        f = solution["frequencies"]
+        assert f[:3].tolist() == [0.0, 0.0, 0.0]
+        slopes += torch.autograd.grad(f.sum(), E)
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-6, atol=1e-9)

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from tests.helpers.shared_problems import problem_of
-from torch_sla import distribute
+from torch_sla import (
+    Dirichlet,
+    EigenProblem,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    SweepProblem,
+    TransientProblem,
+    distribute,
+)
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -48,6 +57,26 @@ def test_pieces_hold_the_whole_solution(case: str, tmp_path: Path) -> None:
             assert abs(piece.point_data["slope"][:, :2] - slope).max() < 1e-9
     assert cells == problem.mesh_data().n_cells
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("analysis", ["none", "modes", "march", "sweep"])
+def test_as_many_unknowns_are_told_as_by_one_process(analysis: str, tmp_path: Path) -> None:
+    rod = PoissonProblem(
+        mesh=RectangleMesh(cells=(5, 3)),
+        source=Parameter("f", default=1.0),
+        capacity=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    problem = {
+        "none": rod,
+        "modes": EigenProblem(of=rod, k=2),
+        "march": TransientProblem(of=rod, end=1.0, steps=2),
+        "sweep": SweepProblem(of=rod, cases=[{"f": 1.0}, {"f": 2.0}]),
+    }[analysis]
+    problem.solve().save(tmp_path / "one.json")
+    distribute(problem, 2).solve().save(tmp_path / "parts.json")
+    told = [json.loads((tmp_path / f"{n}.json").read_text())["unknowns"] for n in ("one", "parts")]
+    assert told == [24, 24]
 
 
 def test_numbers(tmp_path: Path) -> None:

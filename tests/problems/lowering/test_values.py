@@ -343,6 +343,16 @@ def test_inference_mode_leaves_nothing_behind() -> None:
     assert bool(k.grad.isfinite().all())
 
 
+def test_what_was_made_in_inference_mode_is_a_value_like_others() -> None:
+    problem = declare(diffusivity="a*(1 + u**2)", parameters=[Parameter("a", on="cells")])
+    plain = torch.rand(32, dtype=torch.float64) + 1
+    with torch.inference_mode():
+        made = plain * 1
+        inside = problem.solve(a=made)["p"]
+    assert torch.equal(problem.solve(a=made)["p"], inside)
+    assert torch.equal(problem.solve(a=plain)["p"], inside)
+
+
 def test_explain_needs_no_values() -> None:
     problem = declare(diffusivity=Parameter("k", on="cells", unit="W/(m K)"))
     text = problem.explain()

@@ -12,6 +12,7 @@ from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.assembly.mesh.share import MeshIndex, MeshShare, packed
 from torch_sla.errors import MeshError
 from torch_sla.linalg.sparse.archive import BROKEN, Archive
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def write_archive(path: Path, mesh: Mesh) -> None:
     tagged = np.unique(np.concatenate([np.zeros(0, np.int64), *in_facets.values()]))
     bits = packed(columns(in_facets, host.n_facets), host.n_facets)
     small = np.int32 if host.n_points < 2**31 else np.int64
-    with path.open("wb") as file:
+    with whole(path) as file:
         np.savez(
             file,
             format=_FORMAT,

@@ -21,6 +21,7 @@ from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
+# Formats of several files, which name each other.
+_SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
 
 
 def read_mesh(
@@ -316,8 +319,9 @@ def write_mesh(
     )
     said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            meshio.write(path, raw)
+        alone = contextlib.nullcontext(path) if path.suffix in _SEVERAL else whole(path)
+        with alone as file, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            meshio.write(file, raw)
     except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.files import column, in_space, write_mesh
 from torch_sla.errors import MeshError
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,7 +94,7 @@ def _xdmf(path: Path, mesh: Mesh, frames: Iterable[Frame], points: Tensor | None
     )
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
     cells = mesh.cells.cpu().numpy()
-    with heavy.open("wb") as file:
+    with whole(heavy) as beside, beside.open("wb") as file:
         data = _Heavy(file, heavy.name)
         topology = ET.Element(
             "Topology",
@@ -152,4 +153,5 @@ class _Heavy:
 
 def _write(path: Path, root: ET.Element) -> None:
     ET.indent(root)
-    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    with whole(path) as file:
+        ET.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)

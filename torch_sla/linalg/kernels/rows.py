@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -231,7 +232,8 @@ def row_sums(crow: Tensor, x: Tensor, longest: int | None = None) -> Tensor:
     [3.0, 0.0, 5.0]
     """
     order = torch.arange(x.shape[0], dtype=crow.dtype, device=crow.device)
-    total = segment_sum(x.reshape(1, x.shape[0], -1), crow, order, longest=longest)
+    columns = prod(x.shape[1:])  # -1 has no meaning where there are no entries
+    total = segment_sum(x.reshape(1, x.shape[0], columns), crow, order, longest=longest)
     return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 

@@ -167,7 +167,7 @@ def spgemm_masked(
 
         wide = [v.reshape(*v.shape, 1, 1) if scalar else v for v in (x, y)]
         blocks = masked_product((ia[0], ia[1]), wide[0], (ia[2], ia[3]), wide[1], (ia[4], ia[5]))
-        return blocks.reshape(batch, -1) if scalar else blocks
+        return blocks.reshape(blocks.shape[:2]) if scalar else blocks
     if _compiled is None or not (scalar and runs_compiled(x, y, ia[0]) and dtype in VALUES):
         return _masked_fallback(ia, x, y, n_cols)
     out = empty((batch, ia[5].numel()), dtype)
@@ -307,6 +307,6 @@ def _masked_fallback(ia: list[Tensor], x: Tensor, y: Tensor, n_cols: int) -> Ten
         offsets, order = segment_order(place[kept], slots.numel())
         left, right = x[:, t.left[kept]], y[:, t.right[kept]]
         terms = left @ right if shape else left * right
-        total = segment_sum(terms.reshape(*terms.shape[:2], -1), offsets, order)
+        total = segment_sum(terms.reshape(*terms.shape[:2], shape.numel()), offsets, order)
         parts.append(total.reshape(*total.shape[:2], *shape))
     return torch.cat(parts, 1) if parts else x.new_zeros(_common_batch(x, y), 0, *shape)

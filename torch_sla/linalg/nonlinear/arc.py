@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Path:
     factors
         Load factor at the start and after each step.
     limits
-        Load factors at limit points, by a parabola through the three nearest steps.
+        Load factors at limit points, by a cubic through the ends and slopes of a step.
     iterations
         Corrections of all steps.
     residual
@@ -97,7 +98,7 @@ def follow(
     ([0.4, -0.4], 2.3247)
     """
     path = Path(u)
-    h, at, lengths = 1e-3 * abs(first), 0.0, [0.0]
+    h, at = 1e-3 * abs(first), 0.0
 
     def load(v: Tensor, factor: float) -> Tensor:
         """``-∂F/∂λ``, exact where the loads are proportional."""
@@ -119,6 +120,14 @@ def follow(
             step *= 0.5
             continue
         w, factor, count, left = found
+        # Slopes along the old tangent; a path that turns by a right angle has none there.
+        limit = _limit(at, factor, slope[1], turned[1] / turned[2], step) if turned[2] else None
+        highest = max(at, factor)
+        over = limit is not None and limit >= highest and limit + (limit - highest) > to
+        if over and step >= 2 * smallest:
+            # Over a maximum: the wanted factor is reached before it, and maybe left again between the ends.
+            step *= 0.5
+            continue
         path.iterations += count
         if factor >= to:
             between = u + (to - at) / (factor - at) * (w - u)
@@ -134,8 +143,8 @@ def follow(
         u, at, slope = w, factor, turned[:2]
         path.u, path.residual = u, left
         path.factors.append(at)
-        lengths.append(lengths[-1] + step)
-        _note_limit(path, lengths)
+        if limit is not None:
+            path.limits.append(limit)
         step *= min(2.0, max(0.5, (_WANTED / max(count, 1)) ** 0.5))
     path.result = Result.MAXITER
     return path
@@ -223,15 +232,13 @@ def _at(
     return None
 
 
-def _note_limit(path: Path, lengths: list[float]) -> None:
-    """Note an extremum of the load factor among the last three steps."""
-    if len(path.factors) < 3:
-        return
-    (a, b, c), (x, y, z) = path.factors[-3:], lengths[-3:]
-    left, right = (b - a) / (y - x), (c - b) / (z - y)
-    if left * right >= 0:
-        return
-    # Newton's form of the parabola: its vertex, where the slope is zero.
-    bend = (right - left) / (z - x)
-    s = 0.5 * (x + y) - left / (2 * bend)
-    path.limits.append(a + left * (s - x) + bend * (s - x) * (s - y))
+def _limit(a: float, b: float, before: float, after: float, step: float) -> float | None:
+    """Return the extremum of the load factor on a step, of the cubic with these ends and slopes; None without one."""
+    if before * after >= 0:
+        return None
+    # a + step (before t + c t² + d t³) for t in [0, 1]; its slope changes sign once between the ends.
+    rise = (b - a) / step
+    c, d = 3 * rise - 2 * before - after, before + after - 2 * rise
+    root = math.sqrt(c * c - 3 * d * before)
+    t = -before / (c + (root if before < 0 else -root))
+    return a + step * t * (before + t * (c + d * t))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch_sla.errors import ArgumentError, PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from torch_sla.linalg.sparse.whole import whole
 
 __all__ = [
     "SHIPPED",
@@ -34,6 +32,8 @@ _GRAPH, _NEAR, _APART = 12, 1e6, 2.0
 _WITHIN, _BEYOND = 0.7, 1.4
 # Bytes that a process has at hand: touched before, and not given back yet.
 _AT_HAND = 1e8
+# Beyond any figure.
+_MOST = 1e300
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,13 @@ class MachineModel:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "name":
-                continue
-            if not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
+                if not isinstance(value, str):
+                    raise ArgumentError(f"`name` of a machine model must be a word, got {value!r}")
+            elif (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not 0 < value <= _MOST
+            ):
                 raise ArgumentError(
                     f"`{f.name}` of a machine model must be a positive number, got {value!r}"
                 )
@@ -243,7 +248,7 @@ def use_machine(
     elif isinstance(source, (str, os.PathLike)):
         _Chosen.table = load_machine(source)
     else:
-        _Chosen.table = {**SHIPPED, **source}
+        _Chosen.table = _table(source)
 
 
 def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
@@ -258,16 +263,33 @@ def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"the machine model {os.fspath(path)!r} cannot be read: {error}") from None
     if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
         raise PlanError(
             f"{os.fspath(path)!r} is no table of machine models: it must map device types to figures"
         )
-    return {**SHIPPED, **{k: MachineModel.from_dict(v) for k, v in data.items()}}
+    return _table({k: MachineModel.from_dict(v) for k, v in data.items()})
+
+
+def _table(given: object) -> dict[str, MachineModel]:
+    """Put figures in the place of shipped ones; those of a device that is none would never be used."""
+    if not isinstance(given, Mapping) or not all(
+        isinstance(m, MachineModel) for m in given.values()
+    ):
+        raise ArgumentError(
+            f"a table of machine models maps device types to `MachineModel`s, got {given!r}"
+        )
+    unknown = [device for device in given if device not in SHIPPED]
+    if unknown:
+        raise ArgumentError(
+            f"no plan looks at figures of a device {unknown[0]!r}; there are {', '.join(SHIPPED)}"
+        )
+    return {**SHIPPED, **given}
 
 
 def save_machine(path: str | os.PathLike[str], table: Mapping[str, MachineModel]) -> None:
     """Write a table of machine models as JSON, for `use_machine` and ``TORCH_SLA_MACHINE``."""
     data = {device: model.to_dict() for device, model in table.items()}
-    Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    with whole(path) as file:
+        file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

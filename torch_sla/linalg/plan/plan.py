@@ -16,6 +16,7 @@ from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_fo
 from torch_sla.linalg.plan.report import explain
 from torch_sla.linalg.plan.rules import RULES, Candidate, check_request
 from torch_sla.linalg.precond.base import kind
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     import os
@@ -202,7 +203,8 @@ class SolvePlan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        with whole(path) as file:
+            file.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SolvePlan:

@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
 from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +77,13 @@ def save_sparse(
         if A.dtype == torch.bfloat16:
             raise ArgumentError("NumPy archives cannot hold bfloat16; convert, or use .safetensors")
         arrays: dict[str, Any] = {n: t.numpy() for n, t in tensors.items()}
-        np.savez(target, header=np.array(json.dumps(header)), **arrays)
+        with whole(target) as file:
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)
         return
     if tensors["values"].is_complex():
         raise ArgumentError("safetensors cannot hold complex values here; save to .npz")
-    safetensors_library().save_file(tensors, str(target), {"header": json.dumps(header)})
+    with whole(target) as file:
+        safetensors_library().save_file(tensors, str(file), {"header": json.dumps(header)})
 
 
 def load_sparse(
@@ -145,7 +148,8 @@ def save_mtx(A: SparseTensor, path: str | PathLike[str], comment: str = "") -> N
         if abs(matrix - mirrored).max() > 0:
             # Equal up to rounding only: a triangle would lose the difference.
             symmetry = "general"
-    mmwrite(Path(path), matrix, comment=comment, precision=digits, symmetry=symmetry)
+    with whole(path) as file:
+        mmwrite(file, matrix, comment=comment, precision=digits, symmetry=symmetry)
 
 
 def load_mtx(

@@ -227,10 +227,14 @@ class Modes(Analysis):
         count = self.model.loose_motions * (2 if damped else 1)
         if count == 0:
             return 0.0
-        sizes = [x.detach().abs().amax(-1, keepdim=True) for x in (K, M)]
-        square: Tensor = _ROUNDING * torch.finfo(sizes[0].dtype).eps * sizes[0] / sizes[1]
+        stiff, heavy = self._sizes(K, M)
+        square: Tensor = _ROUNDING * torch.finfo(stiff.dtype).eps * stiff / heavy
         largest = w.detach().abs().sort(-1).values[..., :count].amax(-1, keepdim=True)
         return torch.minimum(square.sqrt() if damped else square, largest)
+
+    def _sizes(self, K: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest entries ``[*batch, 1]``."""
+        return K.detach().abs().amax(-1, keepdim=True), M.detach().abs().amax(-1, keepdim=True)
 
     @staticmethod
     def _below(A: Tensor, M: Tensor) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
-from torch_sla.problems.analyses.table import completed, numbers, write_table
+from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
 from torch_sla.problems.results import Drawn, Named
 
 if TYPE_CHECKING:
@@ -169,8 +168,8 @@ class SweepSolution(Drawn, Named):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Files that a run writes."""
-        return (".csv", ".json")
+        """Files that a run writes: arrays where fields were asked for, which the table does not have."""
+        return (".csv", *((".npz",) if fields_of(self.spec) else ()), ".json")
 
     def __init__(self, analysis: Sweep, parts: Parts, solution: Any = None) -> None:
         self.model, self._solution, self._parts = analysis, solution, parts
@@ -207,7 +206,7 @@ class SweepSolution(Drawn, Named):
 
     def save(self, path: str | Path) -> None:
         """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""
-        from torch_sla.problems.report.save import save_series, summary
+        from torch_sla.problems.report.save import save_series, summary, write_arrays
 
         path = Path(path)
         if path.suffix == ".csv":
@@ -217,12 +216,7 @@ class SweepSolution(Drawn, Named):
         elif path.suffix == ".npz" and self._solution is not None:
             self._solution.save(path)
         elif path.suffix == ".npz":
-            arrays: dict[str, Any] = {
-                name: value.detach().cpu().numpy()
-                for name, value in {**self.outputs, **self.fields}.items()
-            }
-            arrays.setdefault("identity", np.array(json.dumps(self.identity)))
-            np.savez_compressed(path, **arrays)
+            write_arrays(path, self)
         elif path.suffix in (".pvd", ".xdmf"):
             save_series(self, path)
         else:
@@ -249,6 +243,8 @@ def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def write_cases(told: Mapping[str, Any], table: list[dict[str, Any]], path: Path) -> None:
     """Write the table of a sweep as ``.json``, with what is told of it besides."""
+    from torch_sla.problems.report.save import write_json
+
     # JSON has no number for an event that never happened.
     rows = [{n: v if math.isfinite(v) else None for n, v in row.items()} for row in table]
-    path.write_text(json.dumps({**told, "table": rows}, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {**told, "table": rows})

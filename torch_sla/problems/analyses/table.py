@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.sparse.whole import whole
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -22,7 +24,7 @@ def completed(
     rows: list[dict[str, float]], problem: Problem, outputs: Mapping[str, Tensor]
 ) -> list[dict[str, float]]:
     """Add to each row its numbers of the outputs ``[rows, ...]``, but for fields, which are for viewers."""
-    fields = _fields(problem)
+    fields = fields_of(problem)
     for name, value in outputs.items():
         if name in fields:
             continue
@@ -31,9 +33,10 @@ def completed(
     return rows
 
 
-def _fields(problem: Problem) -> set[str]:
+def fields_of(problem: Problem) -> set[str]:
+    """Return names of the outputs that are fields, of all that a problem is of."""
     found = {output.name for output in problem.outputs if output.type == "field"}
-    return found.union(*(_fields(part) for part in problem.parts.values()))
+    return found.union(*(fields_of(part) for part in problem.parts.values()))
 
 
 def numbers(name: str, value: Tensor) -> dict[str, float]:
@@ -51,7 +54,7 @@ def numbers(name: str, value: Tensor) -> dict[str, float]:
 
 def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write rows as CSV, with the names of the columns first."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

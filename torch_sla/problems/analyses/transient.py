@@ -324,10 +324,11 @@ class TransientSolution(Solution):
         if path.suffix == ".csv":
             write_table(self.table, path)
         elif path.suffix == ".npz":
-            found = {**self.outputs, **self.fields, "times": self.times, "points": self.points}
-            found |= {f"history.{name}": value for name, value in self.history.items()}
-            found |= {f"event.{name}": value for name, value in self.events.items()}
-            arrays: dict[str, Any] = {n: v.detach().cpu().numpy() for n, v in found.items()}
-            np.savez_compressed(path, **arrays)
+            from torch_sla.problems.report.save import write_arrays
+
+            more = {"times": self.times, "points": self.points}
+            more |= {f"history.{name}": value for name, value in self.history.items()}
+            more |= {f"event.{name}": value for name, value in self.events.items()}
+            write_arrays(path, self, more)
         else:
             super().save(path)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.checkpoint import opened, run_identity
+from torch_sla.problems.checkpoint import opened
+from torch_sla.problems.identity import run_identity
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.scene import Verdict, described, shared
 from torch_sla.problems.distributed.solution import SolutionInParts
@@ -370,7 +371,8 @@ class DistributedAlgebraSolution(SolutionInParts):
         if self.problem.comm.rank:
             return []
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        with whole(path) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return [path]
 
 

@@ -71,8 +71,8 @@ class Division:
         Fetches the ghosts of `shares`, one share after the other; how many each has.
     filled
         The parts that have cells.
-    prescribes, determined
-        Whether conditions give some unknowns anywhere, and whether they fix the solution.
+    prescribes, determined, loose_motions
+        Whether conditions give some unknowns anywhere, whether they fix the solution, and how many motions they do not.
     surrounded, levelled
         As of `Model`, of the whole.
     """
@@ -100,7 +100,8 @@ class Division:
         self._acting()
         self.counts = self.model.whole_counts
         self.prescribes = self._prescribes()
-        self.determined = motions_left(self.model, self.window, comm, device) == 0
+        self.loose_motions = motions_left(self.model, self.window, comm, device)
+        self.determined = self.loose_motions == 0
         open_ = [float(not self.model.surrounded), float(self.model.levelled)]
         somewhere = comm.reduce(torch.tensor(open_, device=device), "max").tolist()
         self.surrounded, self.levelled = not somewhere[0], bool(somewhere[1])

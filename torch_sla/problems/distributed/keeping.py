@@ -18,8 +18,9 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.problems.analyses.watching import Watching, refuse_gradients
-from torch_sla.problems.checkpoint import Checkpoint, Checkpoints, run_identity
+from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
 from torch_sla.problems.distributed.together import told
+from torch_sla.problems.identity import run_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

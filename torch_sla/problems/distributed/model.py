@@ -124,6 +124,11 @@ class SharedModel:
         """Whether conditions fix the solution."""
         return self.division.determined
 
+    @property
+    def loose_motions(self) -> int:
+        """How many motions the conditions leave free."""
+        return self.division.loose_motions
+
     def rest(self, scene: SharedScene) -> float:
         """Return the norm of what the unknowns are added to; all processes call it together."""
         if not self.whole.rest(scene):  # type: ignore[arg-type]

@@ -62,10 +62,10 @@ class DistributedModes(DistributedProblem):
         """Find the modes."""
         start = None if asked.start is None else self._checked(asked.start)
         scene = self._lowered.scene(values, asked.points)
-        w, flat, mass, report = self._lowered.found(
+        w, flat, mass, report, rest = self._lowered.found(
             scene, start, throw=asked.throw, progress=asked.progress
         )
-        return DistributedModalSolution(self, w, flat, mass, report, scene)
+        return DistributedModalSolution(self, w, flat, mass, report, scene, rest)
 
 
 class FreeParts:
@@ -149,8 +149,8 @@ class _SharedModes(Modes):
         *,
         throw: bool,
         progress: ProgressCallback | None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, SolveInfo]:
-        """Return eigenvalues ``[k]``, vectors ``[k, n_held]``, the mass, and how they were found."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, SolveInfo, Tensor | float]:
+        """Return eigenvalues ``[k]``, vectors ``[k, n_held]``, the mass, how they were found, and what is rounding."""
         spec, space = self.spec, self._space
         if spec.k > space.layout.n:
             raise SpecError(
@@ -159,7 +159,7 @@ class _SharedModes(Modes):
         with inside():
             K, stress, _ = self._stiffness(scene, start, throw=throw, progress=progress)  # type: ignore[arg-type]
         if spec.kind == "buckling":
-            return self._loads(K, stress)
+            return *self._loads(K, stress), 0.0
         with inside():
             M = self.model.mass(scene)
         K = K if stress is None else K + stress
@@ -171,15 +171,21 @@ class _SharedModes(Modes):
             which, shift = "SA", self._shift(K, M)
         opened = K if not shift else K - shift * M
         w, V = self._pairs(K, M, which=which, sigma=sigma, opened=opened)
-        return w, space.recover(V), M, self._report()
+        rest = self._rest(K, M, w, damped=False)
+        return w, space.recover(V), M, self._report(), rest
 
     def _shift(self, K: Tensor, M: Tensor) -> float:
         """Return a number a little below zero, as one process does."""
+        stiff, heavy = self._sizes(K, M)
+        return float(-1e-6 * stiff / heavy)
+
+    def _sizes(self, K: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest entries of all parts ``[1]``."""
         sizes = torch.stack(
             [x.detach().abs().amax() if len(x) else x.new_zeros(()) for x in (K, M)]
         )
-        stiff, heavy = self.model.comm.reduce(sizes, "max").tolist()
-        return float(-1e-6 * stiff / heavy)
+        stiff, heavy = self.model.comm.reduce(sizes, "max").split(1)
+        return stiff, heavy
 
     def _loads(
         self, K: Tensor, stress: Tensor | None
@@ -254,12 +260,14 @@ class DistributedModalSolution(DistributedSolution):
         mass: Tensor | None,
         info: SolveInfo,
         scene: SharedScene,
+        rest: Tensor | float,
     ) -> None:
         home = scene.home
         self.eigenvalues, self._mass = w.to(home), mass
+        self._rest = rest.to(home) if isinstance(rest, Tensor) else rest
         outputs = components(problem.spec, w, home)
         outputs["load_factors" if mass is None else "frequencies"] = (
-            w if mass is None else _frequencies(w)
+            self.eigenvalues if mass is None else self.frequencies
         )
         super().__init__(problem, flat, outputs, info, home, scene.points)
         self.modes = self.u
@@ -277,8 +285,11 @@ class DistributedModalSolution(DistributedSolution):
 
     @property
     def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0."""
-        return _frequencies(self.eigenvalues)
+        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0, and exactly 0 of rigid motions."""
+        w = self.eigenvalues
+        moving = w.detach() > self._rest
+        root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * torch.pi)
+        return torch.where(moving, root, torch.zeros_like(root))
 
     @property
     def participation(self) -> Tensor:
@@ -305,9 +316,3 @@ class DistributedModalSolution(DistributedSolution):
     def frames(self) -> list[Frame]:
         """Return all modes at once."""
         return [Frame(0.0, {f"mode_{i + 1}": v for i, v in enumerate(self.flat)}, {})]
-
-
-def _frequencies(w: Tensor) -> Tensor:
-    moving = w > 0
-    root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * torch.pi)
-    return torch.where(moving, root, torch.zeros_like(root))

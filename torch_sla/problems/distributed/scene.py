@@ -53,7 +53,7 @@ class SharedScene:
         Values that are tensors, by name, on the whole.
     model
         The problem on what this process sees.
-    trial, factor, time, replaced, known
+    trial, ended, factor, time, replaced, known
         As of `Scene`.
     home
         The device that results return to.
@@ -62,6 +62,7 @@ class SharedScene:
     """
 
     trial: bool = False
+    ended: bool = False
     factor: float = 1.0
     time: Tensor | None = None
     replaced: Mapping[Any, Expression] = MappingProxyType({})
@@ -176,7 +177,7 @@ class SharedScene:
         other.given = dict(zip(self.given, tensors[:count], strict=True))
         other._weights = tuple(tensors[count : count + len(self._weights)])
         other.points = None if self.points is None else tensors[-1]
-        other.trial, other._scenes = False, {}
+        other.trial, other.ended, other._scenes = False, False, {}
         return other
 
     def at(self, t: float, values: Mapping[str, Tensor]) -> SharedScene:
@@ -184,13 +185,14 @@ class SharedScene:
         other = copy(self)
         other.given = {**self.given, **values}
         other.time = torch.tensor(t, dtype=self._whole.dtype)
-        other.trial, other._scenes = False, {}
+        other.trial, other.ended, other._scenes = False, False, {}
         return other
 
     def like(self, given: Mapping[str, Tensor]) -> SharedScene:
         """Return the scene with other values, at the same time."""
         other = copy(self)
-        other.given, other.trial, other._scenes = dict(given), False, {}
+        other.given, other._scenes = dict(given), {}
+        other.trial = other.ended = False
         return other
 
     def number(self, law: Any) -> Tensor:
@@ -218,7 +220,7 @@ class SharedScene:
                 moved = model.localised(self.points, "nodes", 0).to(model.device)
             self._scenes[id(model)] = model.scene(values, moved, **self._options)
         scene = self._scenes[id(model)]
-        scene.trial, scene.factor = self.trial, self.factor
+        scene.trial, scene.ended, scene.factor = self.trial, self.ended, self.factor
         scene.time = None if self.time is None else self.time.to(model.device)
         scene.replaced = self.replaced
         scene.known = {n: x.to(model.device) for n, x in self.known.items()}

@@ -76,10 +76,13 @@ class Geometry:
         if key not in self._bases:
             model, dofs = self.model, self.model.numbering.fields[name]
             degree, points, c = model.degree, self.points, dofs.components
-            if facets is None:
-                self._bases[key] = CellBasis(model.mesh, dofs.element, degree, points, c)
-            else:
-                self._bases[key] = FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
+            # Kept for whoever asks next, so recorded even where the first to ask does not record.
+            with torch.enable_grad():
+                self._bases[key] = (
+                    CellBasis(model.mesh, dofs.element, degree, points, c)
+                    if facets is None
+                    else FacetBasis(model.mesh, dofs.element, facets, degree, points, c)
+                )
         return self._bases[key]
 
     def levels(self, basis: Basis, axis: int) -> Levels | None:

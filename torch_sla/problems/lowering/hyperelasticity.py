@@ -56,6 +56,11 @@ class Hyperelasticity(Model):
         "singular; give more Dirichlet values (components count)"
     )
 
+    unsound: ClassVar[str] = (  # type: ignore[misc]
+        "Newton's method ended with cells turned inside out, det F below zero; more load_steps lead to "
+        "another equilibrium, where there is one"
+    )
+
     @property
     def load_steps(self) -> int:  # type: ignore[override]
         """In how many steps the loads are applied."""
@@ -231,7 +236,10 @@ class Hyperelasticity(Model):
 
     def _internal(self, scene: Scene, sites: BasisSites) -> Duals:
         dim = self.mesh.dim
-        _, _, P = self._piola(scene, sites)
+        F, _, P = self._piola(scene, sites)
+        if scene.ended:
+            # Most laws are finite there, so that Newton's method may come to rest in it.
+            P = torch.where((determinant(F) > 0)[..., None, None], P, torch.nan)
         return {"u": Dual(gradient=P[..., :dim, :dim])}
 
     def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:

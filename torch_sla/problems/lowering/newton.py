@@ -174,6 +174,9 @@ class Equation:
                 state.scene.trial = True
                 forcing = Forcing(self._options.rtol)
                 v, info = self._newton(state, u, step_by)
+                if info.converged and self.model.may_step and not self._sound(state, v):
+                    info.result = Result.NONFINITE
+                    info.notes.append(self.model.unsound)
                 total.iterations += info.iterations
                 total.history += info.history
                 total.residual, total.result = info.residual, info.result
@@ -252,6 +255,15 @@ class Equation:
             path.result, path.iterations, path.residual, method="newton", notes=notes
         )
         return path.u
+
+    def _sound(self, state: _State, u_hat: Tensor) -> bool:
+        """Whether a root is a solution: some have no meaning, and fewer loads at a time lead to another."""
+        scene, model = state.scene, self.model
+        scene.ended = True
+        u = model.compiled.constraint.recover(u_hat, state.g)
+        size = model.norm(model.unconstrained(scene, state.operator, state.terms, u))
+        scene.ended = False
+        return bool(torch.isfinite(size).all())
 
     def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
         notes: list[str] = []

@@ -56,11 +56,14 @@ class Scene:
     trial
         Whether the solution is one that an iteration tries: laws may then be infinite or not positive,
         and the iteration steps back.
+    ended
+        Whether it is one that an iteration has ended with, and that is looked at before it is taken for a solution.
     blaming
         Whether laws of the solution without a derivative are looked for.
     """
 
     trial: bool = False
+    ended: bool = False
     blaming: bool = False
     time: Tensor | None = None
     """What ``t`` is, where there is a time."""

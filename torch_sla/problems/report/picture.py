@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,9 +46,8 @@ def draw(
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     {1: _line, 2: _plane, 3: _body}[x.shape[1]](figure, mesh, x, field, label)
     figure.suptitle(title)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+    with whole(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _scalar(values: Tensor) -> npt.NDArray[Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from torch_sla.assembly.mesh import write_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
+from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.report.save import how_found, real_parts, small
 from torch_sla.problems.specs.outputs import Field
 
@@ -63,7 +63,7 @@ def save_pieces(solution: Any, path: Path) -> list[Path]:
             text = json.dumps(summary_of_parts(solution), indent=1) + "\n"
             if not _writes(solution):
                 return []
-            _whole_or_nothing(path, text)
+            _write(path, text)
             return [path]
     raise ArgumentError(
         f"path ends in {path.suffix!r}; a solution in parts is saved as {' '.join(solution.endings)} (.json: numbers)"
@@ -84,7 +84,7 @@ def _series(solution: DistributedSolution, path: Path) -> list[Path]:
     if _writes(solution):
         ET.indent(root)
         text = ET.tostring(root, encoding="unicode")
-        _whole_or_nothing(path, f'<?xml version="1.0"?>\n{text}\n')
+        _write(path, f'<?xml version="1.0"?>\n{text}\n')
         written.append(path)
     return written
 
@@ -160,7 +160,7 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
     division.comm.reduce(torch.zeros(1, device=division.device))
     if division.filled[0] in division.comm.held:
         names = [_piece(path, p).name for p in division.filled]
-        _whole_or_nothing(path, _master(written[0], names))
+        _write(path, _master(written[0], names))
         written.append(path)
     return written
 
@@ -169,11 +169,10 @@ def _piece(path: Path, part: int) -> Path:
     return path.with_name(f"{path.stem}.{part}.vtu")
 
 
-def _whole_or_nothing(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with whole(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def _master(piece: Path, names: list[str]) -> str:

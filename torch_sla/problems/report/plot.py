@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.report.draw.colours import CURVES, Scale
 from torch_sla.problems.report.draw.picture import data_url, framed, painted
@@ -50,7 +51,8 @@ def plot(
         one = frames.only([_index(result, frames, member)])
         Drawing(one, field).draw(figure.add_subplot(), 0)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        with whole(path) as file:
+            figure.savefig(file, dpi=150)
     return figure
 
 
@@ -85,9 +87,11 @@ def animate(
     drawing = Drawing(frames.only(chosen(len(frames), _MOST)), field)
     match path.suffix:
         case ".html":
-            path.write_text(_film(drawing), encoding="utf-8")
+            with whole(path) as file:
+                file.write_text(_film(drawing), encoding="utf-8")
         case ".png":
-            path.write_bytes(png(_pictures(drawing), seconds))
+            with whole(path) as file:
+                file.write_bytes(png(_pictures(drawing), seconds))
         case ".gif":
             from PIL import Image
 
@@ -101,7 +105,8 @@ def animate(
                 duration=round(1000 * seconds),
                 loop=0,
             )
-            path.write_bytes(stream.getvalue())
+            with whole(path) as file:
+                file.write_bytes(stream.getvalue())
         case suffix:
             raise ArgumentError(
                 f"path ends in {suffix!r}; a film is .gif, .png (animated) or .html"

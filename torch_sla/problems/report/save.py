@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import zipfile
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,17 @@ import torch_sla
 from torch_sla.assembly.mesh import write_mesh, write_series
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.eigen.convention import SEED
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.problems.results import Named
     from torch_sla.problems.solution import Solution
 
-__all__ = ["identity", "save", "save_series", "summary"]
+__all__ = ["hides", "identity", "save", "save_series", "summary", "write_arrays", "write_json"]
 
 _SHOWN = 64
 
@@ -37,18 +40,32 @@ def save(solution: Solution, path: Path) -> None:
         case ".pvd" | ".xdmf":
             save_series(solution, path)
         case ".npz":
-            arrays = {name: _numpy(value) for name, value in solution.outputs.items()}
-            arrays |= {name: _numpy(value) for name, value in solution.fields.items()}
-            arrays["points"] = _numpy(solution.points)
-            arrays.setdefault("identity", np.array(json.dumps(identity(solution))))
-            np.savez_compressed(path, allow_pickle=False, **arrays)
+            write_arrays(path, solution, {"points": solution.points})
         case ".json":
-            path.write_text(json.dumps(summary(solution), indent=1) + "\n", encoding="utf-8")
+            write_json(path, summary(solution))
         case suffix:
             raise ArgumentError(
                 f"path ends in {suffix!r}; a solution is saved as .vtu, .vtk (fields), .pvd, .xdmf (fields over time, "
                 "modes, cases, members), .npz (arrays) or .json (numbers)"
             )
+
+
+def write_json(path: Path, found: Mapping[str, Any]) -> None:
+    """Write numbers as JSON."""
+    with whole(path) as file:
+        file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def write_arrays(path: Path, solution: Named, more: Mapping[str, Tensor] | None = None) -> None:
+    """Write outputs and fields as ``.npz``, with what identifies them and `more`, whose names come second."""
+    found = {**(more or {}), **solution.fields, **solution.outputs}
+    arrays = {name: value.detach().cpu().numpy() for name, value in found.items()}
+    arrays.setdefault("identity", np.array(json.dumps(identity(solution))))
+    with whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        # `np.savez` cannot hold an array that is called as one of its arguments is.
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
 def save_series(result: Any, path: Path) -> None:
@@ -94,7 +111,12 @@ def how_found(info: SolveInfo) -> dict[str, Any]:
 
 def small(value: Tensor) -> Any:
     """Return the numbers of an output, or their shape where there are too many to read."""
-    return {"shape": list(value.shape)} if value.numel() > _SHOWN else plain(value)
+    return {"shape": list(value.shape)} if hides(value) else plain(value)
+
+
+def hides(value: Tensor) -> bool:
+    """Return whether `small` tells the shape of an output instead of its numbers."""
+    return value.numel() > _SHOWN
 
 
 def summary(solution: Named) -> dict[str, Any]:
@@ -126,7 +148,16 @@ def _finite(found: Any) -> Any:
 
 
 def _unknowns(solution: Named) -> int:
-    return sum(value.numel() for value in solution.fields.values())
+    """Return how many one system has, whatever the numbers of modes, times, cases and members."""
+    model = solution.model
+    while (inner := getattr(model, "model", None)) is not None:
+        model = inner
+    if (numbering := getattr(model, "numbering", None)) is not None:
+        return int(numbering.n)
+    if "modes" in solution.fields:
+        return solution.fields["modes"].shape[-1]
+    members = math.prod(getattr(solution, "batch", ())) * len(getattr(solution, "cases", " "))
+    return sum(value.numel() for value in solution.fields.values()) // members
 
 
 def _fields(solution: Solution, path: Path) -> None:
@@ -145,11 +176,6 @@ def _fields(solution: Solution, path: Path) -> None:
     for name in solution.fields:
         nodal = real_parts(name, model.at_points(solution.flat, name, full=True)) | nodal
     write_mesh(path, frames.mesh, nodal, cellwise, points=frames.points)
-
-
-def _numpy(value: Tensor) -> np.ndarray:
-    array: np.ndarray = value.detach().cpu().numpy()
-    return array
 
 
 def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:

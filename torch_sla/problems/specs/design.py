@@ -396,9 +396,9 @@ def _physics(problem: Problem) -> Problem:
 def _results(problem: Problem) -> Iterator[str]:
     """Yield the names of all results of a problem."""
     yield from problem.fields
-    yield from getattr(problem, "called", ())
     here: Problem | None = problem
     while here is not None:
+        yield from getattr(here, "called", ())
         for output in here.outputs:
             if output.name not in problem.fields:
                 yield output.name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from torch_sla.errors import SpecError
+from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.files.loader import Document, load_document, parse_document
 from torch_sla.problems.files.writer import dump
 from torch_sla.problems.registry import problem_class
@@ -103,8 +104,10 @@ def write(problem: Spec, path: str | Path) -> None:
     if arrays:
         import numpy as np
 
-        np.savez_compressed(beside, allow_pickle=False, **arrays)
-    path.write_text(text, encoding="utf-8")
+        with whole(beside) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+    with whole(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def parse_value(text: str) -> Any:

@@ -34,10 +34,11 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
 
 
 def moving(value: Any) -> Any:
-    """Return a tensor that has a tangent as one that requires grad as well, anything else as it is.
+    """Return a tensor that Newton's method and laws that are differentiated can record; anything else as it is.
 
-    Newton's method and laws that are differentiated record what requires grad; a tangent alone would be lost there,
-    without a word. So what is found from it requires grad, too; `detach` its tangent before it becomes a number.
+    They record what requires grad; a tangent alone would be lost there, without a word. So what is found from a tensor
+    with a tangent requires grad, too; `detach` its tangent before it becomes a number. One that was made in inference
+    mode cannot be recorded, and is copied.
 
     Raises
     ------
@@ -49,7 +50,12 @@ def moving(value: Any) -> Any:
 
     from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
-    if forward_ad._current_level < 0 or not isinstance(value, torch.Tensor):
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.is_inference():
+        with torch.inference_mode(mode=False):
+            value = value.clone()
+    if forward_ad._current_level < 0:
         return value
     primal, tangent = forward_ad.unpack_dual(value)
     if tangent is None:

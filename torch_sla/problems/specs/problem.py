@@ -276,6 +276,36 @@ class Problem(Differentiable, Spec):
         with self._located() as model:
             return model.check()
 
+    def mesh_data(self) -> Mesh:
+        """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags.
+
+        Raises
+        ------
+        ArgumentError
+            If there is none, or several.
+        """
+        return self._of_one("mesh").mesh_data()
+
+    def sites(self, name: str) -> Tensor:
+        """Return the coordinates ``[n, dim]`` where a parameter lives.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no mesh, or several.
+        """
+        inner = self._of_one("mesh to live on")
+        if name in inner.declared or name not in self.declared:
+            return inner.sites(name)
+        with self._located() as model:
+            return model.sites(name).clone()
+
+    def _of_one(self, what: str) -> Problem:
+        if self.inner is None:
+            where = " of its own; ask one of the problems it is of" if self.parts else ""
+            raise ArgumentError(f"a {self.type} problem has no {what}{where}")
+        return self.inner
+
     def solve(
         self,
         values: Mapping[str, Any] | None = None,

@@ -110,3 +110,13 @@ def test_functions_in_python_go_together_too() -> None:
     # What is declared comes first, and is relative to its bound.
     expected = 0.07 * one.jacobian[0]
     torch.testing.assert_close(found.jacobian[2], expected, rtol=1e-10, atol=1e-14)
+
+
+def test_what_the_design_violates_is_said_with_the_reason() -> None:
+    found = plate(constraints=["material <= 0.1"]).solve()  # bounds leave 0.2 at least
+    assert not found.converged
+    violated = float(found.constraints.max())
+    assert violated > 0.5
+    assert found.reason.endswith(f"constraints are violated by up to {violated:.3g}")
+    assert found.reason in repr(found)
+    assert "violated" not in plate(constraints=["material <= 5.0"]).solve().reason

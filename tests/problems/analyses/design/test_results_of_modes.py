@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -12,14 +14,18 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
+    Entries,
     HelmholtzProblem,
     Integral,
     IntervalMesh,
+    Measured,
     Neumann,
     Parameter,
+    PoissonProblem,
     Probe,
     RectangleMesh,
     Robin,
+    SweepProblem,
     Variable,
 )
 from torch_sla.errors import ArgumentError, ExpressionError, SpecError
@@ -127,3 +133,32 @@ def test_outputs_of_the_physics_are_no_results_of_its_modes() -> None:
     of = EigenProblem(of=body(outputs=[Integral("v", "E")]), k=2)
     with pytest.raises(SpecError, match=r"no result or parameter 'v'.*frequencies"):
         DesignProblem(of=of, variables=[Variable("E")], objective="-frequencies[0] + v")
+
+
+@pytest.mark.parametrize("meshed", [True, False])
+def test_a_sweep_of_modes_knows_frequencies(meshed: bool) -> None:
+    if meshed:
+        of = EigenProblem(
+            of=PoissonProblem(
+                mesh=IntervalMesh(cells=12),
+                diffusivity=Parameter("E"),
+                capacity=Parameter("m"),
+                boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+            ),
+            k=2,
+        )
+    else:
+        springs = Entries(rows=[0, 1], cols=[0, 1], values=Parameter("E", shape=(2,)), shape=[2, 2])
+        masses = Entries(rows=[0, 1], cols=[0, 1], values=Parameter("m", shape=(2,)), shape=[2, 2])
+        of = EigenProblem(matrix=springs, mass=masses, k=2)
+    cases = [{"m": m if meshed else [m, m]} for m in (1.0, 2.0)]
+    sweep = SweepProblem(of=of, cases=cases)
+    start = torch.tensor(1.0 if meshed else [1.0, 2.0], dtype=torch.float64)
+    wanted = sweep.solve(E=1.5 * start)["eigenvalues"].sqrt() / (2 * math.pi)
+    design = DesignProblem(
+        of=sweep,
+        variables=[Variable("E", initial=start.tolist())],
+        objective="misfit(frequencies)",
+        data={"frequencies": Measured(wanted.tolist())},
+    )
+    torch.testing.assert_close(design.solve().design["E"], 1.5 * start, rtol=1e-4, atol=0.0)

@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 from triton.runtime.jit import JITFunction
 
-__all__ = ["blocks", "launch"]
+__all__ = ["OPTIONS", "blocks", "launch"]
 
 _INT32_MAX = 2**31 - 1
 # Before 3.3 a compiled kernel took its arguments without the compile-time constants.
@@ -27,6 +27,8 @@ _known: dict[tuple[Any, ...], Any] = {}
 
 
 WARPS = 4  # of a program, unless its launch says otherwise
+# Products and sums become one rounding; from 3.10 on Triton wants to be asked, and 3.9 warns of it.
+OPTIONS = {"enable_fp_fusion": True}
 
 
 def blocks(n: int, size: int) -> int:
@@ -53,7 +55,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
         runtime = len(args) - len(kernel.constexprs) if direct else -1
         _runtime[id(kernel)] = runtime  # kernels live as long as their modules
     if runtime < 0:
-        kernel[grid](*args, num_warps=num_warps)
+        kernel[grid](*args, num_warps=num_warps, **OPTIONS)
         return
     where = args[0].get_device()
     if where != _device():  # type: ignore[misc]
@@ -75,11 +77,11 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
                 largest = a
             numbers.append(a)
     if bits & 15 or largest > _INT32_MAX:
-        kernel[grid](*args, num_warps=num_warps)
+        kernel[grid](*args, num_warps=num_warps, **OPTIONS)
         return
     compiled = _known.get(whole := tuple(key))
     if compiled is None:
-        _known[whole] = kernel[grid](*args, num_warps=num_warps)
+        _known[whole] = kernel[grid](*args, num_warps=num_warps, **OPTIONS)
         return
     x, y, z = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
     compiled.run(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.figure import Figure
 
-__all__ = ["History", "written"]
+__all__ = ["History"]
 
 
 class History:
@@ -73,13 +73,15 @@ class History:
             writer = csv.DictWriter(buffer, fieldnames=self.names)
             writer.writeheader()
             writer.writerows(self.rows)
-            written(path, buffer.getvalue())
+            text = buffer.getvalue()
         elif path.suffix == ".json":
-            written(path, json.dumps(self.rows, indent=1) + "\n")
+            text = json.dumps(self.rows, indent=1) + "\n"
         else:
             raise ArgumentError(
                 f"path ends in {path.suffix!r}; a history is saved as .csv or .json"
             )
+        with whole(path) as file:
+            file.write_text(text, encoding="utf-8", newline="")
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw the objective, the optimality and the violation over the iterations.
@@ -109,15 +111,6 @@ class History:
             below.legend()
         below.set_xlabel("iteration")
         if path is not None:
-            figure.savefig(path, dpi=150)
+            with whole(path) as file:
+                figure.savefig(file, dpi=150)
         return figure
-
-
-def written(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
-from torch_sla.problems.checkpoint import Checkpoints, fingerprint, run_identity
 from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
+from torch_sla.problems.design.optimizers.optimality import violation
+from torch_sla.problems.identity import fingerprint, run_identity
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.checkpoint import Checkpoint
+    from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
     from torch_sla.problems.progress import ProgressCallback
 
 __all__ = ["search"]
@@ -235,6 +236,10 @@ class _Run:
             not self.oracle.forward.depends
         ):  # else values of steps are as accurate as they needed to be
             state = self.optimizer.best(state)
+        violated = violation(state.constraints, self.oracle.equalities)
+        if violated > self.optimizer.constraint_tolerance:
+            reason = f"{state.reason}; constraints are violated by up to {violated:.3g}"
+            state = replace(state, reason=reason)
         values = self._values(state)
         solutions = self.oracle.forward.exact(values, self.design.models)
         return DesignSolution(self.whole, state, values, solutions, self.history, self.offset)

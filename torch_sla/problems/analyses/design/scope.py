@@ -49,8 +49,10 @@ class DesignScope:
             return self.values[name]
         case, own = self.spec.results[name]
         solution = self.solutions[case]
-        named = own in getattr(solution.spec, "called", ())
-        found: Tensor = getattr(solution, own) if named else solution[own]
+        # What eigenvalues are called; of a sweep the modes of all cases know it.
+        modes = solution if own in solution.outputs else getattr(solution, "solution", solution)
+        named = own not in solution.outputs and own in getattr(modes.spec, "called", ())
+        found: Tensor = getattr(modes, own) if named else solution[own]
         return found
 
     def place(self, name: str) -> Place:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.results import Named
@@ -84,17 +81,15 @@ class DesignSolution(Named):
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz`` design and results, ``.csv`` history, ``.json`` numbers, ``.vtu`` design and fields."""
+        from torch_sla.problems.report.save import write_arrays, write_json
+
         path = Path(path)
         if path.suffix == ".npz":
-            arrays = {name: _numpy(value) for name, value in self.design.items()}
-            arrays |= {n: _numpy(v) for n, v in {**self.outputs, **self.fields}.items()}
-            arrays["unknowns"] = _numpy(self.unknowns)
-            arrays.setdefault("identity", np.array(json.dumps(self.identity)))
-            np.savez_compressed(path, allow_pickle=False, **arrays)
+            write_arrays(path, self, {"unknowns": self.unknowns, **self.design})
         elif path.suffix == ".csv":
             self.history.save(path)
         elif path.suffix == ".json":
-            path.write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
+            write_json(path, self.summary)
         elif path.suffix in (".vtu", ".vtk", ".xdmf"):
             self.model.write(path, self.design, self._solutions)
         else:
@@ -143,8 +138,3 @@ class DesignSolution(Named):
             )
             lines.append(f"  {name}: {shown}")
         return "\n".join(lines) + ")"
-
-
-def _numpy(value: Tensor) -> np.ndarray:
-    array: np.ndarray = value.detach().cpu().numpy()
-    return array

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.report.draw.charts import number
 from torch_sla.problems.report.frames import frames_of
@@ -48,7 +49,8 @@ def write_report(
     if path.suffix not in (".html", ".htm"):
         raise ArgumentError(f"path ends in {path.suffix!r}; a report is an .html file")
     sections = list(_sections(result, command))
-    path.write_text(_page(result, sections, seconds), encoding="utf-8")
+    with whole(path) as file:
+        file.write_text(_page(result, sections, seconds), encoding="utf-8")
 
 
 def _sections(result: Any, command: str | None) -> Iterable[Section]:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from torch_sla import SparseTensor, load_sparse, save_sparse
+from torch_sla.linalg.sparse.whole import whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_stops_in_the_middle_leaves_the_older_file(tmp_path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def stopped() -> None:
+        with whole(path) as beside:
+            beside.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with whole(path) as beside:
+        beside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_link_stays_one_and_errors_name_the_file_asked_for(tmp_path) -> None:
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("old")
+    link.symlink_to(real)
+    with whole(link) as beside:
+        beside.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    missing = tmp_path / "no" / "a.txt"
+    with pytest.raises(FileNotFoundError) as caught, whole(missing) as beside:
+        beside.write_text("x")
+    assert caught.value.filename == str(missing)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mtx"])
+def test_matrices_are_written_whole(tmp_path, suffix: str, monkeypatch) -> None:
+    path = tmp_path / f"a{suffix}"
+    index = torch.arange(3)
+    A = SparseTensor(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), index, index, (3, 3))
+    save_sparse(A, path)
+    before = path.read_bytes()
+
+    def stopped(file: Path, *_: object, **__: object) -> None:
+        file.write_bytes(before[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numpy.savez", stopped)
+    monkeypatch.setattr("scipy.io.mmwrite", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_sparse(A * 2.0, path)
+    assert path.read_bytes() == before
+    assert torch.equal(load_sparse(path).to_dense(), A.to_dense())
+    assert list(tmp_path.iterdir()) == [path]
