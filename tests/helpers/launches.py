@@ -293,11 +293,10 @@ def strong_parts() -> None:
     from torch_sla.linalg.kernels.triton.strength import choose, take
 
     pattern, values = split(laplacian(6, 5))
-    limits = {"decoupled": 0.05, "kept": 0.1, "tied": 0.55}
     for kind, index in itertools.product(REAL, INDEX):
         given = pattern.crow.to(index), pattern.ccol.to(index), values.to(kind)
         for keep in (None, values < 0):
-            found = choose(*given, 0.25, keep, bits=8, **limits)
+            found = choose(*given, 0.25, keep, bits=8, decoupled=0.05, kept=0.1, tied=0.55)
         take(*given, found, 0.5, bits=8)
         spgemm.product_pattern(*given[:2], *given[:2], 30)
 

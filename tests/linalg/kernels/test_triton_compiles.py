@@ -42,6 +42,7 @@ SPILLED = {
     "lattice_levels._weights_kernel": 300,
     "patterns._pair_kernel": 16,
     "spgemm._masked": 16,
+    "strength._choose": 16,
 }
 FILES = [
     "aggregate", "batched_cg", "csr", "dense", "krylov", "lattice_cycle", "lattice_levels", "patterns",
