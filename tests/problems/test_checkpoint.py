@@ -159,3 +159,13 @@ def test_a_run_at_its_end_takes_nothing_along(tmp_path) -> None:
     forget(folder)
     assert not folder.exists()
     forget(folder)
+
+
+def test_a_run_of_which_nothing_is_whole_does_not_begin_again_in_silence(tmp_path) -> None:
+    states = Checkpoints(tmp_path, {})
+    for step in (1, 2):
+        states.save(step, {"u": torch.ones(2)})
+    for path in tmp_path.glob("state-*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArgumentError, match=r"every state in .* is damaged"):
+        opened(None, tmp_path, {})

@@ -297,7 +297,8 @@ def opened(
     Raises
     ------
     ArgumentError
-        If both are given, if ``folder`` holds a run already, if ``resume`` is no folder, or holds another run.
+        If both are given, if ``folder`` holds a run already, if ``resume`` is no folder, holds another run or nothing
+        but damaged states.
     """
     if folder is not None and resume is not None:
         raise ArgumentError("folder starts a run and resume goes on with one; give one of them")
@@ -306,6 +307,11 @@ def opened(
             raise ArgumentError(f"resume: there is no folder {str(resume)!r} to go on from")
         checkpoints = Checkpoints(resume, identity, keep)
         found = checkpoints.latest()
+        if found is None and not checkpoints.empty:
+            raise ArgumentError(
+                f"resume: every state in {str(resume)!r} is damaged, so there is nothing to go on from; start again in "
+                "another folder"
+            )
         if whole and found is not None:
             tensors = dict(found.tensors)
             for record in checkpoints.records(found.step):
