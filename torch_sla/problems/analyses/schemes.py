@@ -140,7 +140,7 @@ class BackwardEuler:
         return new, torch.sub(c * new, known), u
 
     def rate(self, state: State) -> Tensor:
-        """Return u̇; for Crank-Nicolson its mean over the step."""
+        """Return u̇; after one step of Crank-Nicolson its mean over it."""
         return state[1]
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
@@ -157,10 +157,15 @@ class CrankNicolson(BackwardEuler):
 
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
-        u, c = state[0], 2.0 / step.h
+        u, _, before = state
+        c = 2.0 / step.h
         push = -grid.residual(step.start, u)
         new = grid.implicit(step.end, (c, 0.0), c * u, lambda: u, push)
-        return new, (new - u) / step.h, u
+        if not step.before:
+            return new, (new - u) / step.h, u
+        # The rate at the end, to the order of the scheme: the mean over the step is that of its middle.
+        c, known = _backward(step, u, before)
+        return new, torch.sub(c * new, known), u
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
         """Estimate ``h³/12 u⃛``."""
@@ -180,8 +185,7 @@ class BDF2(BackwardEuler):
             return super().step(grid, step, state)
         u, _, before = state
         w = step.h / step.before
-        c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
-        known = torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
+        c, known = _backward(step, u, before)
         # On a line: a parabola is nearer to what moves, but enlarges what solves leave where nothing does.
         new = grid.implicit(step.end, (c, 0.0), known, lambda: torch.lerp(before, u, 1.0 + w))
         return new, torch.sub(c * new, known), u
@@ -198,7 +202,12 @@ class BDF2(BackwardEuler):
 
 
 class Newmark:
-    """Newmark with β = 1/4, γ = 1/2, and generalised α; a state is ``(u, v, a)``."""
+    """Newmark with β = 1/4, γ = 1/2, and generalised α; a state is ``(u, v, a)``, or ``(u, v, ü, a)``.
+
+    The a that generalised α goes on with is the acceleration of an earlier time, by αf − αm steps, so that ü is what
+    the line through the last two a says of the end of the step (Erlicher, Bonaventura, Bursi, Comput. Mech. 28
+    (2002), 83-104).
+    """
 
     order: ClassVar[int] = 2
     looks_back: ClassVar[bool] = False
@@ -208,16 +217,18 @@ class Newmark:
         if spec.method == "generalized_alpha":
             rho = spec.spectral_radius
             self.am, self.af = (2.0 * rho - 1.0) / (rho + 1.0), rho / (rho + 1.0)
+        self._late = self.af - self.am
         self.gamma = 0.5 - self.am + self.af
         self.beta = 0.25 * (1.0 - self.am + self.af) ** 2
 
     def start(self, grid: Grid, u: Tensor, v: Tensor) -> State:
         """Return the state at the start, with the acceleration that balances it."""
-        return u, v, grid.acceleration(0.0, u, v)
+        a = grid.acceleration(0.0, u, v)
+        return (u, v, a, a.clone()) if self._late else (u, v, a)
 
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
-        u, v, a = state
+        u, v, *_, a = state
         h, beta, gamma = step.h, self.beta, self.gamma
         c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
         d = gamma / (beta * h)
@@ -242,9 +253,12 @@ class Newmark:
         new = grid.implicit(step.end, (c, d), known, lambda: ahead, b)
         a_new = (new - ahead) / (beta * h**2)
         v_new = v + h * ((1.0 - gamma) * a + gamma * a_new)
+        late = self._late * h / (h - self._late * (h - step.before))
+        a_then = torch.add(a_new, a_new - a, alpha=late) if late else a_new
         if motion is not None:
             v_new, a_new = grid.put(v_new, rate), grid.put(a_new, bend)
-        return new, v_new, a_new
+            a_then = grid.put(a_then, bend) if late else a_new
+        return (new, v_new, a_then, a_new) if late else (new, v_new, a_new)
 
     def rate(self, state: State) -> Tensor:
         """Return ü."""
@@ -253,7 +267,7 @@ class Newmark:
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
         """Estimate ``h³ (β − 1/6) u⃛``."""
         del past
-        return step.h**2 * (self.beta - 1.0 / 6.0) * (new[2] - old[2])
+        return step.h**2 * (self.beta - 1.0 / 6.0) * (new[-1] - old[-1])
 
 
 class Explicit:
@@ -285,6 +299,13 @@ class Explicit:
         """Estimate ``h³/6 u⃛``."""
         del past
         return step.h**2 / 6.0 * (new[2] - old[2])
+
+
+def _backward(step: Step, u: Tensor, before: Tensor) -> tuple[float, Tensor]:
+    """Return c and what is known of ``c new − known``, the rate at the end of the parabola through three times."""
+    w = step.h / step.before
+    c = (1.0 + 2.0 * w) / (1.0 + w) / step.h
+    return c, torch.sub((1.0 + w) / step.h * u, before, alpha=w**2 / (1.0 + w) / step.h)
 
 
 def _divided(step: Step, new: Tensor, past: Sequence[Past], k: int) -> tuple[Tensor, int]:
