@@ -145,6 +145,9 @@ def recorded(monkeypatch: Any) -> Iterator[dict[Launch, None]]:
     monkeypatch.setattr(torch, "empty_like", torch.ones_like)
     monkeypatch.setattr(torch.Tensor, "new_empty", torch.Tensor.new_ones)
     monkeypatch.setattr(device, "runs", runs)
+    # The host reads counts that kernels would have found.
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, getattr(owner, name.replace("empty", "zeros")))
     for module in files():
         if hasattr(module, "launch"):
             monkeypatch.setattr(module, "launch", noted)
@@ -293,6 +296,19 @@ def positions() -> None:
     sparse.fingerprint(many[:-1])
 
 
+def strong_parts() -> None:
+    """What is strong in a matrix, whose face has another answer on the CPU."""
+    from torch_sla.linalg.kernels.triton.strength import choose, take
+
+    pattern, values = split(laplacian(6, 5))
+    for kind, index in itertools.product(REAL, INDEX):
+        given = pattern.crow.to(index), pattern.ccol.to(index), values.to(kind)
+        for keep in (None, values < 0):
+            found = choose(*given, 0.25, keep, bits=8, decoupled=0.05, kept=0.1, tied=0.55)
+        take(*given, found, 0.5, bits=8)
+        spgemm.product_pattern(*given[:2], *given[:2], 30)
+
+
 def batches() -> None:
     """Many small systems, up to the largest that one program holds."""
     for n, kind, index in itertools.product((5, 100, 200, 300, 600, 1100, 2100, 4096), REAL, INDEX):
@@ -318,4 +334,4 @@ def solves() -> None:
         (A.T() @ b).abs().sum().backward()
 
 
-PROGRAMS = (lattices, aggregates, entries, positions, batches, solves)
+PROGRAMS = (lattices, aggregates, entries, positions, strong_parts, batches, solves)
