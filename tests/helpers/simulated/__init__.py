@@ -9,6 +9,7 @@ interpreter, otherwise their fallbacks do.
 
 ``TORCH_SLA_SIMULATED_CUDA=1 pytest -m gpu`` runs the tests for a card that way.
 """
+
 from __future__ import annotations
 
 from tests.helpers.simulated.install import SIMULATED, install
