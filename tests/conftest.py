@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from tests.helpers.ranks import Ranks
+from tests.helpers.simulated import SIMULATED, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+if SIMULATED:
+    install()  # before test files ask whether there is a device
 
 
 def pytest_configure(config: pytest.Config) -> None:

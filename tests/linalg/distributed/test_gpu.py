@@ -66,6 +66,7 @@ def test_spectra_as_on_the_cpu() -> None:
     torch.testing.assert_close(w.cpu(), A.eigsh(2, "SM")[0], rtol=1e-8, atol=0)
 
 
+@pytest.mark.skipif(not dist.is_nccl_available(), reason="torch was built without NCCL")
 def test_nccl(tmp_path: Path) -> None:
     dist.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:

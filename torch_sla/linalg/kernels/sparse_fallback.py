@@ -90,7 +90,7 @@ def _reduce(rows: Tensor, offsets: Tensor) -> Tensor:
     """Sum runs of rows; one accumulator per segment, hence the same bits every time."""
     if rows.is_complex():
         parts = _reduce(torch.view_as_real(rows).flatten(1), offsets)
-        return torch.view_as_complex(parts.reshape(parts.shape[0], -1, 2))
+        return torch.view_as_complex(parts.reshape(parts.shape[0], rows.shape[1], 2))
     return torch.segment_reduce(rows, "sum", offsets=offsets.long(), axis=0, unsafe=True, initial=0)
 
 
