@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Graph",
     "Stream",
+    "fetched",
     "recorded",
     "rubbish",
     "state",
@@ -30,14 +31,17 @@ __all__ = [
 
 DEVICE = torch.device("cuda", 0)
 
-waits: Counter[str] = Counter()
+waits: Counter[str] = Counter()  # by place
+fetched: Counter[str] = Counter()  # bytes that the host read, by place
 
 
-def wait() -> None:
-    """The host waits until the device has done everything."""
+def wait(size: int = 0) -> None:
+    """The host waits until the device has done everything, and reads `size` bytes."""
     if state.recording is not None:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
-    waits[_place()] += 1
+    place = _place()
+    waits[place] += 1
+    fetched[place] += size
     state.arrive()
 
 

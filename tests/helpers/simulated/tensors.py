@@ -174,7 +174,7 @@ def _done(func: Any, args: Any, kwargs: Any) -> Any:
         state.later(out, host_args[0].clone())
         return out
     if _waits(func, args, ours, on_device):
-        wait()
+        wait(0 if on_device else host_args[0].nbytes)
     if func is aten._to_copy.default and bool(ours) != on_device:
         host_kwargs["non_blocking"] = False
     state.before(func, host_args, host_kwargs)
@@ -243,6 +243,6 @@ def _copy(args: Any, host_args: Any, non_blocking: bool) -> Any:
     elif non_blocking:
         state.later(target, host_args[1].clone())
     else:
-        wait()
+        wait(target.nbytes)
         target.copy_(host_args[1])
     return target

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import torch
 
 from tests.helpers.grids import poisson
+from tests.helpers.simulated import SIMULATED, fetched
 from torch_sla.linalg import SparseTensor
 
 
@@ -47,6 +49,30 @@ def test_waves_are_proved_indefinite() -> None:
 def test_one_singular_component_is_enough_to_stay_unsure() -> None:
     a = torch.block_diag(laplacian(5, ends=2.0), laplacian(5, ends=1.0))
     assert from_dense(a).structure.positive_definite is None
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize(("ends", "definite"), [(2.0, True), (1.0, None)])
+def test_rows_in_any_order(ends: float, definite: bool | None, device: str) -> None:
+    order = torch.randperm(700)
+    a = torch.block_diag(laplacian(400, ends=2.0), laplacian(300, ends=ends))[order][:, order]
+    A = from_dense(a).to(device)
+    fetched.clear()
+    assert A.structure.positive_definite is definite
+    if SIMULATED and device == "cuda":
+        assert 0 < fetched.total() < 200  # the matrix stays where it is
 
 
 def test_stored_zeros_connect_nothing() -> None:

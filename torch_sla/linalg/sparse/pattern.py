@@ -281,7 +281,7 @@ class Pattern:
     @cached_property
     @outside_transforms
     def _rows(self) -> SegmentMap:
-        return SegmentMap(self.csr_row, self.shape[0])
+        return SegmentMap.rows(self.crow, self.csr_row)
 
     # --- values on this pattern ----------------------------------------------------------------
 

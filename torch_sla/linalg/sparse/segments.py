@@ -73,6 +73,15 @@ class SegmentMap:
         out.target, out.n_targets = perm, perm.numel()
         return out
 
+    @classmethod
+    def rows(cls, crow: Tensor, row: Tensor) -> SegmentMap:
+        """Wrap the map of the entries of compressed rows to their rows: it is in order."""
+        out = cls.__new__(cls)
+        out.target, out.n_targets = row, crow.numel() - 1
+        order = torch.arange(row.numel(), dtype=row.dtype, device=row.device)
+        out.__dict__["_order"] = (crow, order)
+        return out
+
     @property
     def n_sources(self) -> int:
         """Number of sources."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.components import component_labels
 from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.kernels.sparse import fingerprint, spmm
 from torch_sla.linalg.kernels.structure import descends, matrix_flags
@@ -132,15 +133,14 @@ def _descends(pattern: Pattern, values: Tensor) -> bool:
     if found is not None:
         return found
     d = values[pattern.diagonal_slots.long()].unsqueeze(1)
-    x = torch.ones_like(d)
+    x, found = torch.ones_like(d), []
     for _ in range(_SMOOTHINGS + 1):
         image = spmm(pattern.crow, pattern.ccol, values, x)
         size = (x * x * d).sum()
-        if bool((x * image).sum() < -_SURE * size):  # rounding is far below
-            return True
+        found.append((x * image).sum() < -_SURE * size)  # rounding is far below
         x = x - 0.5 * image / d
         x = x / x.abs().amax()
-    return False
+    return bool(torch.stack(found).any())  # read once: a device is waited for
 
 
 def _detect(pattern: Pattern, values: Tensor) -> Structure:
@@ -153,10 +153,12 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
             return Structure(symmetric=False, hermitian=False, positive_definite=False)
         if counts.not_positive:
             return Structure(symmetric=True, hermitian=True, positive_definite=False)
-        if counts.definite is not None:
-            return Structure(
-                symmetric=True, hermitian=True, positive_definite=counts.definite or None
-            )
+        definite = counts.definite
+        if definite is None:
+            slots = pattern.diagonal_slots.long()
+            off = values.abs().index_fill_(0, slots, 0)
+            definite = _dominant(pattern, values[slots], off, pattern.sum_rows(off))
+        return Structure(symmetric=True, hermitian=True, positive_definite=definite or None)
     known = _in_one_pass(pattern, values)
     if known is not None:
         return known
@@ -202,7 +204,7 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
         return Structure(
             symmetric=symmetric, hermitian=True, positive_definite=False, dominance=left
         )
-    definite = True if _dominant(d, off, sums, row, col) else None
+    definite = True if _dominant(pattern, d, off, sums) else None
     return Structure(
         symmetric=symmetric, hermitian=True, positive_definite=definite, dominance=left
     )
@@ -246,7 +248,7 @@ def _all(known: list[bool | None]) -> bool | None:
     return False if False in known else None if None in known else True
 
 
-def _dominant(d: Tensor, off: Tensor, sums: Tensor, row: Tensor, col: Tensor) -> bool:
+def _dominant(pattern: Pattern, d: Tensor, off: Tensor, sums: Tensor) -> bool:
     """Whether every row is diagonally dominant, and one row of each component strictly so."""
     slack = 4 * torch.finfo(d.dtype).eps * d
     if not bool((d >= sums - slack).all()):
@@ -255,18 +257,10 @@ def _dominant(d: Tensor, off: Tensor, sums: Tensor, row: Tensor, col: Tensor) ->
     strict = d > sums * (1 + 1e-8) + slack
     if bool(strict.all()):
         return True
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     # Stored zeros connect nothing.
     linked = (off > 0).reshape(-1, off.shape[-1]).all(0)
-    M = d.shape[-1]
-    ends = (row[linked].cpu().numpy(), col[linked].cpu().numpy())
-    graph = coo_array((torch.ones(int(linked.sum())).numpy(), ends), shape=(M, M))
-    _, label = connected_components(graph, directed=False)
-    labels = torch.as_tensor(label, dtype=torch.long)
-    flat = strict.reshape(-1, M).cpu()
-    reached = torch.zeros(flat.shape[0], int(labels.max()) + 1, dtype=torch.bool)
-    hits = flat.nonzero()
-    reached[hits[:, 0], labels[hits[:, 1]]] = True
-    return bool(reached.all())
+    linked[pattern.diagonal_slots.long()] = True
+    flat = strict.reshape(-1, d.shape[-1]).int()
+    label = component_labels(pattern.crow, pattern.ccol, linked).expand_as(flat)
+    reached = torch.zeros_like(flat).scatter_reduce(1, label, flat, "amax")
+    return bool(reached.gather(1, label).all())
