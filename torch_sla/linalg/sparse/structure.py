@@ -133,14 +133,14 @@ def _descends(pattern: Pattern, values: Tensor) -> bool:
     if found is not None:
         return found
     d = values[pattern.diagonal_slots.long()].unsqueeze(1)
-    x, found = torch.ones_like(d), []
+    x, signs = torch.ones_like(d), []
     for _ in range(_SMOOTHINGS + 1):
         image = spmm(pattern.crow, pattern.ccol, values, x)
         size = (x * x * d).sum()
-        found.append((x * image).sum() < -_SURE * size)  # rounding is far below
+        signs.append((x * image).sum() < -_SURE * size)  # rounding is far below
         x = x - 0.5 * image / d
         x = x / x.abs().amax()
-    return bool(torch.stack(found).any())  # read once: a device is waited for
+    return bool(torch.stack(signs).any())  # read once: a device is waited for
 
 
 def _detect(pattern: Pattern, values: Tensor) -> Structure:
