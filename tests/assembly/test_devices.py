@@ -6,12 +6,10 @@ import pytest
 import torch
 
 import torch_sla.assembly as fem
+from tests.helpers.devices import NEEDS_CUDA
 from torch_sla.assembly import weak
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = NEEDS_CUDA
 
 
 def mixed(mesh):

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.everywhere import ENTRIES, NEEDS_FACTORS
 from tests.helpers.simulated import SIMULATED
 from torch_sla.linalg.backends.registry import backends
-
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ],
-)
 
 
 def factors_on(device: str) -> bool:
@@ -53,7 +46,7 @@ def unrepeatable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return used
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
 @pytest.mark.parametrize("name", ENTRIES)
 def test_same_numbers_everywhere(name: str, device: str, unrepeatable: list[str]) -> None:
     if name in NEEDS_FACTORS and not factors_on(device):

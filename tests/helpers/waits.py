@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pytest
     from torch import Tensor
 
-__all__ = ["Waits", "on_a_device"]
+__all__ = ["Waits", "on_a_device", "place"]
 
 _READS = {
     torch.Tensor.item,
@@ -68,7 +68,7 @@ class Waits(TorchFunctionMode):
         made_here = not given and kwargs.get("device") is None
         host = made_here or (bool(given) and all(getattr(t, "_host", False) for t in given))
         if not host and self._waits(func, args):
-            self.places[_place()] += 1
+            self.places[place()] += 1
         out = func(*args, **kwargs)
         fetched = func is torch.Tensor.cpu and not host
         out = out.clone() if fetched else out
@@ -89,7 +89,8 @@ class Waits(TorchFunctionMode):
         return False
 
 
-def _place() -> str:
+def place() -> str:
+    """Line of the package that the caller was called by."""
     frame: Any = sys._getframe(2)
     while frame is not None and "/torch_sla/" not in frame.f_code.co_filename:
         frame = frame.f_back

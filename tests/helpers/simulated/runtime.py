@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
+
+from tests.helpers.waits import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +40,9 @@ def wait(size: int = 0) -> None:
     """The host waits until the device has done everything, and reads `size` bytes."""
     if state.recording is not None:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
-    place = _place()
-    waits[place] += 1
-    fetched[place] += size
+    here = place()
+    waits[here] += 1
+    fetched[here] += size
     state.arrive()
 
 
@@ -49,15 +50,6 @@ def rubbish(dtype: torch.dtype) -> Any:
     if dtype.is_floating_point or dtype.is_complex:
         return float("nan")
     return True if dtype is torch.bool else 77
-
-
-def _place() -> str:
-    frame: Any = sys._getframe(2)
-    while frame is not None and "/torch_sla/" not in frame.f_code.co_filename:
-        frame = frame.f_back
-    if frame is None:
-        return "elsewhere"
-    return f"{frame.f_code.co_filename.rsplit('/torch_sla/', 1)[-1]}:{frame.f_lineno}"
 
 
 class _State:

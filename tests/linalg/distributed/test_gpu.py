@@ -9,16 +9,14 @@ import torch
 import torch.distributed as dist
 
 from tests.helpers import rank_programs as programs
+from tests.helpers.devices import NEEDS_CUDA
 from torch_sla.linalg import DSparseTensor
 from torch_sla.linalg.distributed.precond.multigrid import PartMultigrid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = NEEDS_CUDA
 
 
 def gradients(D: DSparseTensor, b: torch.Tensor, preconditioner: str) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.lattices import laplacian, split
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.backends import pytorch
@@ -13,13 +14,7 @@ from torch_sla.linalg.kernels.batched_cg import batched_cg
 
 WHERE = [
     "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
+    ON_CUDA,
 ]
 
 

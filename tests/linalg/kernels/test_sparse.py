@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.simulated import SIMULATED
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels import arguments, patterns, sparse as kernels, sparse_fallback
@@ -21,15 +22,6 @@ INDICES = (torch.int32, torch.int64)
 VALUES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # rows, columns, entries drawn with repetition
 SHAPES = [(0, 0, 0), (3, 0, 0), (0, 4, 0), (1, 1, 1), (5, 7, 0), (6, 4, 30), (40, 31, 200)]
-
-
-ON_CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ],
-)
 
 
 @pytest.fixture(params=["compiled", "fallback", ON_CUDA])

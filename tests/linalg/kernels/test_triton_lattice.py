@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.lattices import box_stencil, checkerboard, laplacian, split
 from torch_sla.linalg.kernels import (
     krylov,
@@ -23,13 +24,7 @@ from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil
 pytest.importorskip("triton", reason="triton is not installed")
 
 WHERE = [
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
+    ON_CUDA,
     pytest.param(
         "cpu",
         marks=pytest.mark.skipif(

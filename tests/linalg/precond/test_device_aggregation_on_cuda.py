@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.devices import NEEDS_CUDA
 from tests.helpers.meshed import delaunay, elastic, split
 from torch_sla.errors import Result
 from torch_sla.linalg import SparseTensor
@@ -13,10 +14,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = NEEDS_CUDA
 
 
 def rhs(n: int, k: int = 1) -> torch.Tensor:

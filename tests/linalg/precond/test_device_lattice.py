@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.lattices import box_stencil, checkerboard, laplacian, neumann, split
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import SparseTensor
@@ -20,13 +21,7 @@ from torch_sla.linalg.sparse.structure import Structure
 
 DEVICES = [
     "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
+    ON_CUDA,
 ]
 LATTICE = AMG(method="lattice")
 

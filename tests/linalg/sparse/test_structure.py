@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from tests.helpers.grids import poisson
 from tests.helpers.simulated import SIMULATED, fetched
 from torch_sla.linalg import SparseTensor
@@ -55,13 +56,7 @@ def test_one_singular_component_is_enough_to_stay_unsure() -> None:
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-            ],
-        ),
+        ON_CUDA,
     ],
 )
 @pytest.mark.parametrize(("ends", "definite"), [(2.0, True), (1.0, None)])
