@@ -57,16 +57,17 @@ def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuDSS]:
 def chosen(lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch) -> FakeCuDSS:
     """Make ``backend="cudss"`` of the public face the one on the host."""
     from torch_sla.linalg import state
-    from torch_sla.linalg.plan import plan
+    from torch_sla.linalg.plan import plan, rules
     from torch_sla.linalg.plan.stages import forget_plans
 
     host, real = OnHost(), registry.backend
     every = tuple(host if b.name == "cudss" else b for b in registry.backends())
-    for module in (state, plan):
+    for module in (state, plan, rules):
         monkeypatch.setattr(
             module, "get_backend", lambda name: host if name == "cudss" else real(name)
         )
-    monkeypatch.setattr(plan, "backends", lambda: every)
+    for module in (plan, rules):
+        monkeypatch.setattr(module, "backends", lambda: every)
     forget_plans()
     yield lib
     forget_plans()
