@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tests.helpers.simulated.runtime import Event, Graph, Stream, recorded, state, unseen, wait
+from tests.helpers.simulated.runtime import Event, Graph, Stream, recorded, state, wait
 from tests.helpers.simulated.tensors import Mode, faces, on_host
 
 __all__ = ["SIMULATED", "install"]
@@ -120,7 +121,7 @@ def _kernels() -> None:
         args, kwargs = tree_map(on_host, (args, kwargs))
 
         def kernel() -> None:
-            with unseen():
+            with _disable_current_modes():
                 real(self, *args, **kwargs)
 
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]

@@ -25,7 +25,6 @@ __all__ = [
     "recorded",
     "rubbish",
     "state",
-    "unseen",
     "wait",
     "waits",
 ]
@@ -136,7 +135,7 @@ class Graph:
         self._steps.append(kernel)
 
     def replay(self) -> None:
-        with unseen():
+        with _disable_current_modes():
             for step in self._steps:
                 step()
 
@@ -149,12 +148,6 @@ class Graph:
 
 def _address(t: Tensor) -> int:
     return t.untyped_storage().data_ptr()
-
-
-@contextmanager
-def unseen() -> Iterator[None]:
-    with _disable_current_modes():
-        yield
 
 
 @contextmanager

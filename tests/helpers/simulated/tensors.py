@@ -175,12 +175,13 @@ def _done(func: Any, args: Any, kwargs: Any) -> Any:
         return out
     if _waits(func, args, ours, on_device):
         wait(0 if on_device else host_args[0].nbytes)
-    if func is aten._to_copy.default and bool(ours) != on_device:
+    across = func is aten._to_copy.default and bool(ours) != on_device
+    if across:
         host_kwargs["non_blocking"] = False
     state.before(func, host_args, host_kwargs)
     out = func(*host_args, **host_kwargs)
-    if func is aten._to_copy.default and bool(ours) != on_device:
-        out = out.clone() if out is host_args[0] else out
+    if across and out is host_args[0]:
+        out = out.clone()
     state.after(func, host_args, host_kwargs, out)
     if not on_device:
         return out
