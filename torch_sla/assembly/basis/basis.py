@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch_sla.assembly.field import Field, LazyField
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from torch_sla.assembly.dofs import Dofs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 
 from torch_sla.assembly.reference.cell import ReferenceCell, reference_cell
 from torch_sla.errors import MeshError
+from torch_sla.lazy import cached_property
 
 __all__ = ["Element"]
 

@@ -7,11 +7,11 @@ that every reference coordinate lies in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
 from torch_sla.errors import MeshError
+from torch_sla.lazy import cached_property
 
 __all__ = ["REFERENCE_CELLS", "ReferenceCell", "reference_cell"]
 

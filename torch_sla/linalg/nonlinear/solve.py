@@ -11,6 +11,7 @@ from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.options import NonlinearOptions
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["adjoint_solve", "nonlinear_solve", "nonlinear_solve_with"]
 
 
+@outside_compiler
 def nonlinear_solve(
     residual: Callable[..., Tensor],
     u0: Tensor,
@@ -157,6 +159,7 @@ def nonlinear_solve_with(
     return nonlinear_solve(residual, u0, A, *params, **options)
 
 
+@outside_compiler
 def adjoint_solve(
     residual: Callable[..., Tensor],
     u: Tensor,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from torch_sla.errors import GradientError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,6 +25,7 @@ __all__ = [
     "outside_compiler",
     "outside_transforms",
     "physical",
+    "refuse_recording",
 ]
 
 P = ParamSpec("P")
@@ -52,16 +55,37 @@ def outside_compiler(function: Callable[P, R]) -> Callable[P, R]:
     """Let `torch.compile` leave the graph for `function`, in one clean break, and come back after it.
 
     What decides from values, or runs compiled kernels, cannot be traced; stepping into it to find that out
-    takes the compiler seconds.
+    takes the compiler seconds. What records operations and has no way to leave is refused: it would take results
+    of kernels, which it does not see, for constants.
     """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(wrapper)(*args, **kwargs)  # type: ignore[no-any-return]
+        refuse_recording()
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def refuse_recording() -> None:
+    """Raise where operations are recorded by what does not see those of compiled kernels.
+
+    Raises
+    ------
+    GradientError
+        With what to use instead.
+    """
+    known = torch._C._TorchDispatchModeKey
+    modes = (known.PROXY, known.FAKE) if torch._C._len_torch_dispatch_stack() else ()
+    recorded = torch._C._get_tracing_state() is not None
+    if recorded or any(torch._C._get_dispatch_mode(mode) is not None for mode in modes):
+        raise GradientError(
+            "`torch.func.linearize`, `make_fx`, `torch.export`, `torch.jit.trace` and fake tensors record operations "
+            "of torch, and would take what sparse matrices compute for constants; for tangents use `torch.func.jvp`, "
+            "or `vmap` over it (factors are kept), for speed `torch.compile`, which leaves the graph"
+        )
 
 
 def is_outside() -> bool:

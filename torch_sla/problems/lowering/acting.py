@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.selection import tag_entries
 from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.boundary import Dirichlet

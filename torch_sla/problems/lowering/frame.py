@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly.mesh import raised
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.acting import ActingLaws
 from torch_sla.problems.lowering.compiled import Compiled, Unknown, compiled, structure_key
 from torch_sla.problems.lowering.conditions import check_overlap, given_values, select

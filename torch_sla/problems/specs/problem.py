@@ -224,9 +224,10 @@ class Problem(Differentiable, Spec):
         import torch
         from torch.autograd import forward_ad
 
-        from torch_sla.linalg.sparse.transforms import is_transformed
+        from torch_sla.linalg.sparse.transforms import is_transformed, refuse_recording
 
-        if is_transformed() and self._on_mesh:
+        refuse_recording()
+        if is_transformed() and self._untransformed:
             raise GradientError(
                 f"torch.func does not go through a {self.type} problem: take derivatives by torch.autograd (backward, "
                 "grad, forward_ad) or by the verbs value_and_grad, vjp, jvp and hvp, and give parameters batch "
@@ -250,9 +251,9 @@ class Problem(Differentiable, Spec):
             raise located(error, self._document) from None
 
     @property
-    def _on_mesh(self) -> bool:
-        """Whether it is solved on a mesh, of its own or of the problem that it is of."""
-        return self.inner is not None and self.inner._on_mesh
+    def _untransformed(self) -> bool:
+        """Whether `torch.func` does not go through it, or through the problem that it is of."""
+        return self.inner is not None and self.inner._untransformed
 
     @property
     def structural_hash(self) -> str:
