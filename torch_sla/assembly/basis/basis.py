@@ -91,7 +91,11 @@ class Basis(ABC):
     @cached_property
     def by_side(self) -> tuple[Tensor, Tensor, list[int]]:
         """Sites ordered by the table they use, the way back, and how many use each; read from the device once."""
-        side = torch.zeros(self.n_sites, dtype=torch.int64) if self.side is None else self.side
+        side = (
+            torch.zeros(self.n_sites, dtype=torch.int64, device="cpu")
+            if self.side is None
+            else self.side
+        )
         order = side.argsort(stable=True)
         return order, order.argsort(), side.bincount(minlength=len(self.values)).tolist()
 

@@ -169,13 +169,20 @@ def periodic(
     """
     c = dofs.components
     slaves, masters = partners(dofs, on, to, mapping)
-    R = torch.eye(c, dtype=torch.float64) if rotation is None else rotation.detach().cpu()
+    R = (
+        torch.eye(c, dtype=torch.float64, device="cpu")
+        if rotation is None
+        else rotation.detach().cpu()
+    )
     if R.shape != (c, c):
         raise ArgumentError(f"rotation: got shape {tuple(R.shape)}; expected ({c}, {c})")
     if phase is not None:
         R = R * phase
     R = R.to(slaves.device)
-    b, a = (index.flatten() for index in torch.meshgrid(*[torch.arange(c)] * 2, indexing="ij"))
+    b, a = (
+        index.flatten()
+        for index in torch.meshgrid(*[torch.arange(c, device="cpu")] * 2, indexing="ij")
+    )
     a, b = a.to(slaves.device), b.to(slaves.device)
     coupled = R[b, a] != 0
     a, b = a[coupled], b[coupled]

@@ -75,9 +75,9 @@ class Element(ABC):
         on_vertex, on_edge, on_face, inside = self.entity_nodes
         parts = [vertices] if on_vertex else []
         if on_edge:
-            parts.append(vertices[torch.tensor(cell.edges)].mean(1))
+            parts.append(vertices[torch.tensor(cell.edges, device="cpu")].mean(1))
         if on_face:
-            parts.append(vertices[torch.tensor(cell.facets)].mean(1))
+            parts.append(vertices[torch.tensor(cell.facets, device="cpu")].mean(1))
         if inside:
             parts.append(vertices.mean(0, keepdim=True))
         return torch.cat(parts)

@@ -140,7 +140,7 @@ class SummedForm:
     def run(self, name: str, source: Tensor, shape: torch.Size, result: tuple[int, ...]) -> Tensor:
         """Call a kernel; `shape` is that of the coefficients."""
         source, out = plain(source), empty(result, source.dtype)
-        none = torch.empty(0, dtype=torch.float64)
+        none = torch.empty(0, dtype=torch.float64, device="cpu")
         weights = none if self.weights is None else self.weights
         inverse, measure = (none if t is None else plain(t) for t in (self.inverse, self.measure))
         table = self._table if name == "sum_matrices" else self._columns
@@ -163,7 +163,7 @@ class SummedForm:
         left, right = plain(values.left), plain(values.right)
         out = empty(tuple(shape), left.dtype)
         basis, points = (plain(t, torch.float64) for t in self.points)
-        none = torch.empty(0, dtype=left.dtype)
+        none = torch.empty(0, dtype=left.dtype, device="cpu")
         weights = none if self.weights is None else plain(self.weights, left.dtype)
         c, (n, nb), dim = self.places.components, self.places.nodes.shape, self.inverse.shape[-1]
         batch, rank = shape[1], left.shape[-1]

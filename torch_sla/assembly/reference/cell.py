@@ -66,7 +66,9 @@ class ReferenceCell:
     @cached_property
     def vertices(self) -> torch.Tensor:
         """Vertex coordinates ``[n_vertices, dim]``, float64."""
-        return torch.tensor(self.corners, dtype=torch.float64).reshape(self.n_vertices, self.dim)
+        return torch.tensor(self.corners, dtype=torch.float64, device="cpu").reshape(
+            self.n_vertices, self.dim
+        )
 
     @property
     def volume(self) -> float:

@@ -63,7 +63,8 @@ def lame_parameters(
     if model not in ("solid", "plane_strain", "plane_stress"):
         raise ArgumentError(f"model: got {model!r}; use 'solid', 'plane_strain' or 'plane_stress'")
     highest = 1.0 if model == "plane_stress" else 0.5
-    ratio = torch.as_tensor(poisson_ratio).detach()
+    given = isinstance(poisson_ratio, Tensor)
+    ratio = poisson_ratio.detach() if given else torch.tensor(poisson_ratio, device="cpu")
     if not bool(((ratio > -1.0) & (ratio < highest)).all()):
         raise ArgumentError(
             f"poisson_ratio: got values from {float(ratio.min())} to {float(ratio.max())}; {model} needs -1 < nu < "
@@ -85,8 +86,8 @@ def strain(u: Field) -> Tensor:
 def stress(u: Field, lam: Tensor | float, mu: Tensor | float) -> Tensor:
     """Cauchy stress ``lam tr(strain) I + 2 mu strain``, ``[..., dim, dim]``."""
     e = sym_grad(u)
-    first = torch.as_tensor(lam)[..., None, None] * trace(e)[..., None, None] * identity(e)
-    return first + 2.0 * torch.as_tensor(mu)[..., None, None] * e
+    lam, mu = (c[..., None, None] if isinstance(c, Tensor) else c for c in (lam, mu))
+    return lam * trace(e)[..., None, None] * identity(e) + 2.0 * mu * e
 
 
 def _elasticity(u: Field, v: Field, w: Context) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["adjoint_solve", "nonlinear_solve", "nonlinear_solve_with"]
 
 
-@outside_compiler
+@partial(outside_compiler, calls_back=True)
 def nonlinear_solve(
     residual: Callable[..., Tensor],
     u0: Tensor,
@@ -159,7 +160,7 @@ def nonlinear_solve_with(
     return nonlinear_solve(residual, u0, A, *params, **options)
 
 
-@outside_compiler
+@partial(outside_compiler, calls_back=True)
 def adjoint_solve(
     residual: Callable[..., Tensor],
     u: Tensor,

@@ -132,7 +132,7 @@ def from_scipy(
     coo: Any = matrix
     coo = coo.tocoo()
     try:
-        values = torch.as_tensor(coo.data.copy())
+        values = torch.from_numpy(coo.data.copy())
     except TypeError as error:
         raise DTypeError(
             f"`matrix` holds {coo.dtype}, which torch does not have; convert it, `matrix.astype(float)`"
@@ -143,7 +143,7 @@ def from_scipy(
         values = values.to(dtype)
     elif not (values.is_floating_point() or values.is_complex()):
         raise DTypeError(f"`matrix` holds {coo.dtype}; say which `dtype` to compute in")
-    row, col = (torch.as_tensor(index.copy()) for index in (coo.row, coo.col))
+    row, col = (torch.from_numpy(index.copy()) for index in (coo.row, coo.col))
     made = cls(values, row, col, tuple(coo.shape))
     return made if device is None else made.to(device)
 
@@ -214,7 +214,9 @@ def tridiagonal(
             [-1.,  2., -1.],
             [ 0., -1.,  2.]])
     """
-    lower, diagonal, upper = (torch.as_tensor(t) for t in (lower, diagonal, upper))
+    lower, diagonal, upper = (
+        t if isinstance(t, Tensor) else torch.as_tensor(t) for t in (lower, diagonal, upper)
+    )
     if diagonal.ndim:
         n = diagonal.shape[-1]
     elif lower.ndim or upper.ndim:

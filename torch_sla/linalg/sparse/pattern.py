@@ -361,6 +361,10 @@ def _check_index(name: str, index: Tensor, size: int) -> None:
         raise ArgumentError(
             f"`{name}` must be a vector of int32 or int64, got {index.dtype} {list(index.shape)}"
         )
+    if index.is_meta:
+        raise ArgumentError(
+            f"`{name}` has no numbers on the meta device; make matrices where they are used, of parameters and buffers"
+        )
     if index.numel():
         low, high = (int(v) for v in index.aminmax())
         if low < 0 or high >= size:

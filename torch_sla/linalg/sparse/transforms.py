@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._device import DeviceContext
 
 from torch_sla.errors import GradientError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "has_default_device",
     "is_outside",
     "is_transformed",
     "outside_compiler",
@@ -51,12 +53,13 @@ def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def outside_compiler(function: Callable[P, R]) -> Callable[P, R]:
+def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> Callable[P, R]:
     """Let `torch.compile` leave the graph for `function`, in one clean break, and come back after it.
 
     What decides from values, or runs compiled kernels, cannot be traced; stepping into it to find that out
     takes the compiler seconds. What records operations and has no way to leave is refused: it would take results
-    of kernels, which it does not see, for constants.
+    of kernels, which it does not see, for constants. A default device is for what the caller makes: there is none
+    here, except where functions of the caller's are called back.
     """
 
     @wraps(function)
@@ -64,9 +67,28 @@ def outside_compiler(function: Callable[P, R]) -> Callable[P, R]:
         if torch.compiler.is_dynamo_compiling():
             return torch.compiler.disable(wrapper)(*args, **kwargs)  # type: ignore[no-any-return]
         refuse_recording()
-        return function(*args, **kwargs)
+        if calls_back or not has_default_device():
+            return function(*args, **kwargs)
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
 
     return wrapper
+
+
+def has_default_device() -> bool:
+    """Whether tensors that are made without a device may go elsewhere than to the CPU.
+
+    Examples
+    --------
+    >>> with torch.device("meta"):
+    ...     print(has_default_device())
+    True
+    """
+    modes = torch._C._len_torch_function_stack()
+    if not modes:
+        return False
+    last = torch._C._get_function_stack_at(modes - 1)
+    return not (isinstance(last, DeviceContext) and last.device.type == "cpu")
 
 
 def refuse_recording() -> None:

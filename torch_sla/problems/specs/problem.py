@@ -224,7 +224,11 @@ class Problem(Differentiable, Spec):
         import torch
         from torch.autograd import forward_ad
 
-        from torch_sla.linalg.sparse.transforms import is_transformed, refuse_recording
+        from torch_sla.linalg.sparse.transforms import (
+            has_default_device,
+            is_transformed,
+            refuse_recording,
+        )
 
         refuse_recording()
         if is_transformed() and self._untransformed:
@@ -235,6 +239,8 @@ class Problem(Differentiable, Spec):
             )
         try:
             with contextlib.ExitStack() as modes:
+                if has_default_device():  # the default for what the caller makes
+                    modes.enter_context(torch.device("cpu"))
                 if torch.is_inference_mode_enabled():
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
