@@ -12,7 +12,7 @@ from torch_sla.errors import DTypeError
 from torch_sla.linalg.kernels import cholesky, lanes
 
 pytestmark = pytest.mark.skipif(
-    lanes.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 
 

@@ -12,7 +12,7 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels import cholesky, lanes, lu
 
 pytestmark = pytest.mark.skipif(
-    lanes.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 DTYPES = [torch.float64, torch.float32, torch.complex128, torch.complex64]
 

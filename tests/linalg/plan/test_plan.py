@@ -12,7 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError, PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.kernels import cholesky, memory
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles
@@ -243,8 +243,8 @@ def test_when_memory_runs_out_an_iteration_takes_over(monkeypatch: pytest.Monkey
     plan = A.plan()
     assert plan.preconditioner is None
     assert plan.lean is not None
-    monkeypatch.setattr(cholesky, "available_bytes", lambda: 1000)
-    monkeypatch.setattr(cholesky, "_ALWAYS_FREE", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "_ALWAYS_FREE", 0)
     clear_factor_cache()
     x, info = A.solve(b, plan=plan, info=True)
     assert info.preconditioner is not None
