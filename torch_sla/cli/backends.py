@@ -12,7 +12,7 @@ __all__ = ["backends"]
 def backends() -> None:
     """Show which solver libraries are here, what they do, and why others are not."""
     from torch_sla.linalg.backends.registry import backends as known
-    from torch_sla.linalg.kernels.eigen import unavailable
+    from torch_sla.linalg.kernels import unavailable
 
     table = Table(
         "backend", "here", "devices", "direct", "iterative", box=None, header_style="bold"

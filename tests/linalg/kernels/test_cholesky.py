@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg.kernels import cholesky, memory
+from torch_sla.linalg.kernels import cholesky, memory, unavailable
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Factor, Kind
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(
-    cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 
 DOUBLE = (torch.float64, torch.complex128)

@@ -12,7 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError, PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky, memory
+from torch_sla.linalg.kernels import cholesky, memory, unavailable
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles
@@ -23,9 +23,7 @@ from torch_sla.linalg.plan.stages import plan_matrix
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_extension = pytest.mark.skipif(
-    cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
-)
+needs_extension = pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}")
 SPD = Facts(10_000, 10_000, 50_000, hermitian=True, positive_definite=True)
 
 

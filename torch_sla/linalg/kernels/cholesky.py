@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from torch_sla._core import extension, reason
+from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, indices, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
@@ -31,7 +31,6 @@ __all__ = [
     "factorize",
     "solve_batch",
     "symmetric_scale",
-    "unavailable",
     "weak_pairs",
 ]
 
@@ -48,11 +47,6 @@ _FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
 _LANE_COST = (1e-7, 1.2e-8, 3e-10, 3e-9)
 # A diagonal entry below this fraction of its row cannot be relied on as a pivot.
 _WEAK = 1e-3
-
-
-def unavailable() -> str | None:
-    """Why these kernels cannot be used, or None when they can."""
-    return None if _kernel is not None else (reason or "the compiled extension is missing")
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,19 +78,13 @@ class LaneFactor:
         The compiled object.
     analysis
         What it was made from.
-    symmetric
-        Whether only ``L`` and ``D`` are there.
     dtype
         Of the values.
-    members
-        Number of matrices.
     """
 
     payload: Any
     analysis: Analysis
-    symmetric: bool
     dtype: torch.dtype
-    members: int
 
     @property
     def nbytes(self) -> int:
@@ -238,7 +232,7 @@ def factorize(
             symmetric,
             team,
         )
-    return LaneFactor(made, analysis, symmetric, values.dtype, members)
+    return LaneFactor(made, analysis, values.dtype)
 
 
 def _takes(*tensors: Tensor) -> bool:
