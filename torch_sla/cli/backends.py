@@ -10,7 +10,7 @@ __all__ = ["backends"]
 
 
 def backends() -> None:
-    """Show which solver libraries are here, what they do, and why others are not."""
+    """List the solver libraries: what each offers, and why it cannot be used here, if so."""
     from torch_sla.linalg.backends.registry import backends as known
     from torch_sla.linalg.kernels import unavailable
 

@@ -134,7 +134,7 @@ class DesignProblem(Problem):
     data: Data = Field(default={}, description="What was measured, by name of a result.")
     optimizer: AnyOptimizer = Field(
         default=OPTIMIZERS[0](),
-        description="How it is searched; a type, or a mapping with its options (of lbfgs where it names no type).",
+        description="Method of the search: its type, or a mapping with its options (lbfgs where no type is named).",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
     stages: Listed[Stage] = Field(

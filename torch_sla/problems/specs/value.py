@@ -228,7 +228,7 @@ class Table(Spec):
     type: Literal["table"] = "table"
     of: FormulaText = Field(description="A scalar expression, such as x, or u where it is seen.")
     at: Annotated[Listed[float], Field(min_length=2)] = Field(
-        description="Its values, ascending, at which the law is given."
+        description="Values of that expression, ascending, at which the law is given."
     )
     values: Annotated[Listed[float], Field(min_length=2)] = Field(description="The law there.")
 

@@ -85,8 +85,10 @@ class Logit(Reparametrisation):
 
     Parameters
     ----------
-    lower, upper
-        The bounds, which are never reached.
+    lower
+        Lower bound, which is never reached.
+    upper
+        Upper bound, which is never reached.
     """
 
     lower: float = 0.0
@@ -168,8 +170,10 @@ class SIMP(Pointwise):
     ----------
     penalty
         The power; 3 is usual.
-    minimum, maximum
-        Values of void and of material. The void needs a little, so that the matrix stays regular.
+    minimum
+        Value of the void; positive, so that the matrix stays regular.
+    maximum
+        Value of the material.
     """
 
     penalty: float = 3.0
@@ -199,8 +203,10 @@ class RAMP(Pointwise):
     ----------
     penalty
         ``q``; 8 is like a cubic SIMP.
-    minimum, maximum
-        Values of void and of material.
+    minimum
+        Value of the void; positive, so that the matrix stays regular.
+    maximum
+        Value of the material.
     """
 
     penalty: float = 8.0
