@@ -6,8 +6,9 @@ import scipy.sparse as sp
 import torch
 
 from tests.helpers.lattices import box_stencil, laplacian, split
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.multigrid import detect_lattice, unavailable
+from torch_sla.linalg.kernels.multigrid import detect_lattice
 
 SHAPES = [(7, 5), (30, 30), (3, 40), (40, 3), (5, 6, 7), (3, 3, 3), (9, 4, 3), (12, 11, 10)]
 

@@ -34,7 +34,7 @@ from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.factorize import DirectSolver
+    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.methods.space import Operator
 
 __all__ = ["condition_number", "svd"]

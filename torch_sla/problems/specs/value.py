@@ -41,7 +41,6 @@ __all__ = [
     "Parameter",
     "Place",
     "Points",
-    "Predicate",
     "Table",
     "Text",
     "Value",
@@ -133,16 +132,12 @@ def _points(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
+        return tuple((p,) if isinstance(p, int | float) else _listed(p) for p in value)
     return value
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 Point: TypeAlias = Annotated[
-    tuple[float, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)
+    tuple[float, ...], BeforeValidator(_listed), Field(min_length=1, max_length=3)
 ]
 if TYPE_CHECKING:
     Points: TypeAlias = Any
@@ -177,7 +172,6 @@ def _formula(text: str) -> Formula:
 
 
 FormulaText: TypeAlias = Annotated[str, AfterValidator(_formula), _ExpressionFormat()]
-Predicate: TypeAlias = FormulaText
 
 
 @dataclass(frozen=True, slots=True)
