@@ -167,14 +167,34 @@ def spsolve_batch_different_layout(
     b: Sequence[Tensor],
     **options: Any,
 ) -> list[Any]:
-    """Solve with matrices ``(values, row, col, shape)`` of their own positions, one `b` each."""
+    """Solve with matrices of their own positions, one after the other.
+
+    Parameters
+    ----------
+    matrices
+        ``(values, row, col, shape)`` each, as for `spsolve`.
+    b
+        A right-hand side ``[M]`` or ``[M, K]`` for each.
+
+    Raises
+    ------
+    ArgumentError
+        When there are not as many right-hand sides as matrices.
+    """
     if len(matrices) != len(b):
         raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
     return [spsolve(*matrix, rhs, **options) for matrix, rhs in zip(matrices, b, strict=True)]
 
 
 def spsolve_batch_coo_same_layout(matrices: Sequence[Tensor], b: Tensor, **options: Any) -> Any:
-    """Solve with torch sparse matrices of the same positions; `b` ``[B, M]`` or ``[B, M, K]``.
+    """Solve with torch sparse matrices of the same positions, all together.
+
+    Parameters
+    ----------
+    matrices
+        ``B`` matrices ``[M, N]``, COO, CSR or CSC.
+    b
+        ``[B, M]``, ``[B, M, K]`` or ``[M]``.
 
     Raises
     ------
@@ -197,7 +217,7 @@ def spsolve_batch_coo_same_layout(matrices: Sequence[Tensor], b: Tensor, **optio
 def spsolve_batch_coo_different_layout(
     matrices: Sequence[Tensor], b: Sequence[Tensor], **options: Any
 ) -> list[Any]:
-    """Solve with torch sparse matrices of any positions, one `b` each."""
+    """Solve with torch sparse matrices of any positions; as `spsolve_batch_different_layout`."""
     if len(matrices) != len(b):
         raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
     return [spsolve_coo(A, rhs, **options) for A, rhs in zip(matrices, b, strict=True)]

@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import box_stencil, laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import box_stencil, laplacian
 from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.multigrid import detect_lattice

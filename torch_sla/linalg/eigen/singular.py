@@ -72,6 +72,13 @@ def svd(
         ``[*batch, M, k]``, ``[*batch, k]`` descending, ``[*batch, k, N]``. The largest entry of each
         left vector is positive.
 
+    Raises
+    ------
+    ArgumentError
+        For a `k` or `which` that there is not.
+    SolveError
+        For NaN or infinity in the matrix, or when the iteration does not converge.
+
     Examples
     --------
     >>> import torch
