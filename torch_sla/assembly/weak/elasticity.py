@@ -63,8 +63,8 @@ def lame_parameters(
     if model not in ("solid", "plane_strain", "plane_stress"):
         raise ArgumentError(f"model: got {model!r}; use 'solid', 'plane_strain' or 'plane_stress'")
     highest = 1.0 if model == "plane_stress" else 0.5
-    given = isinstance(poisson_ratio, Tensor)
-    ratio = poisson_ratio.detach() if given else torch.tensor(poisson_ratio, device="cpu")
+    where = poisson_ratio.device if isinstance(poisson_ratio, Tensor) else "cpu"
+    ratio = torch.as_tensor(poisson_ratio, device=where).detach()
     if not bool(((ratio > -1.0) & (ratio < highest)).all()):
         raise ArgumentError(
             f"poisson_ratio: got values from {float(ratio.min())} to {float(ratio.max())}; {model} needs -1 < nu < "
