@@ -70,7 +70,7 @@ def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -
 
 
 def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
-    """Take over a torch sparse COO or CSR matrix ``[M, N]``; gradients flow to it.
+    """Take over a torch sparse matrix ``[M, N]``, blocks written out; gradients flow to it.
 
     Raises
     ------
@@ -81,9 +81,13 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         torch.sparse_coo,
         torch.sparse_csr,
         torch.sparse_csc,
+        torch.sparse_bsr,
+        torch.sparse_bsc,
     ):
         what = matrix.layout if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise ArgumentError(f"`matrix` must be a sparse COO, CSR or CSC tensor, got {what}")
+        raise ArgumentError(
+            f"`matrix` must be a sparse COO, CSR, CSC, BSR or BSC tensor, got {what}"
+        )
     if matrix.layout == torch.sparse_csr and matrix.ndim == 2 and not matrix.requires_grad:
         crow, ccol, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
         if values.ndim == 1:  # as it is: no index is widened or copied
