@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.checks import settle
 from torch_sla.linalg.direct import refined
 from torch_sla.linalg.extremes import look, powers
 from torch_sla.linalg.factor_cache import count
@@ -197,6 +198,7 @@ class SolverState(Kept, Whole):
         first: bool,
     ) -> tuple[Tensor | None, list[int]]:
         """Solve with all at once; return what came of it, and the members that have to go alone."""
+        settle()  # the work of all members would be in vain
         candidate, found = self.plan.choice, None
         options = self.adjoint_options if adjoint else self.options
         modes = self._modes(adjoint)

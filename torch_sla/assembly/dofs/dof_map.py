@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -215,7 +216,7 @@ class DofMap(ABC):
             return self._owners_map(rank, cells)
         if facets is None or facets.ndim != 1:
             raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
-        key = (rank, facets.cpu().numpy().tobytes())
+        key = (rank, contents(facets))
         if key not in self._maps:
             self._maps[key] = self._owners_map(rank, self.mesh.facet_cells[facets])
         return self._maps[key]
