@@ -119,18 +119,19 @@ def settle() -> None:
         asked.settle()
 
 
-def read(x: Tensor) -> list[float]:
-    """Return real numbers to the host, which on a device settles what has been asked with the same wait.
+def read(*numbers: Tensor) -> list[float]:
+    """Return real numbers and truth values to the host: from a device with one wait, which settles what has been asked.
 
     Examples
     --------
     >>> import torch
-    >>> read(torch.tensor([1.0, 2.0]))
-    [1.0, 2.0]
+    >>> read(torch.tensor([1.0, 2.0]), torch.tensor(True))
+    [1.0, 2.0, True]
     """
-    asked = None if x.is_cpu or _wrapped(x) else _current()
-    found: list[float] = x.flatten().tolist() if asked is None else asked.settle(x)
-    return found
+    if any(x.is_cpu or _wrapped(x) for x in numbers):
+        return [number for x in numbers for number in x.flatten().tolist()]
+    together = [x.flatten().double() for x in numbers]
+    return (_current() or _Asked()).settle(torch.cat(together))
 
 
 @contextmanager
