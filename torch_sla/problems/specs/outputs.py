@@ -201,7 +201,7 @@ class Field(OutputSpec):
     type: Literal["field"] = "field"
     expression: Quantity = pydantic.Field(kw_only=False, description="What is evaluated.")
     on: Literal["cells", "nodes", "quadrature"] = pydantic.Field(
-        default="cells", kw_only=False, description="Where."
+        default="cells", kw_only=False, description="Where the field has its values."
     )
 
 
@@ -210,7 +210,7 @@ class Component(OutputSpec):
 
     type: Literal["component"] = "component"
     index: Annotated[Listed[Annotated[int, pydantic.Field(ge=0)]], MinLen(1)] = pydantic.Field(
-        kw_only=False, description="Which, counted from 0."
+        kw_only=False, description="Indices of the components, counted from 0."
     )
 
 

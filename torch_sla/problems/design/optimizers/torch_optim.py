@@ -114,7 +114,7 @@ class TorchOptim(_Torch):
     Parameters
     ----------
     name
-        As `torch.optim` spells it, such as ``"SGD"``, ``"RMSprop"`` or ``"LBFGS"``.
+        Name of the optimizer, as `torch.optim` spells it, such as ``"SGD"``, ``"RMSprop"`` or ``"LBFGS"``.
     options
         Its options, passed on as they are.
 

@@ -29,8 +29,10 @@ class NeuralField(Transform):
 
     Parameters
     ----------
-    width, depth
-        Neurons per hidden layer, and number of hidden layers.
+    width
+        Neurons per hidden layer.
+    depth
+        Number of hidden layers.
     features
         Number of waves; 0 passes the coordinates themselves.
     frequency
@@ -38,7 +40,7 @@ class NeuralField(Transform):
     scale
         Size of the variation at the start; 0 begins with a constant field.
     seed
-        Of waves and weights.
+        Seed of the waves and of the first weights.
     """
 
     width: int = 16

@@ -30,7 +30,7 @@ class Symmetry(Transform):
     axis
         ``"x" "y" "z"``: the normal of the plane.
     at
-        Where the plane is along it.
+        Position of the plane along that axis.
     """
 
     axis: Literal["x", "y", "z"]
@@ -99,7 +99,7 @@ class Fixed(Transform):
     on
         Tag or tags of cells.
     value
-        Their value.
+        Value in these cells.
     """
 
     on: str | tuple[str, ...]
