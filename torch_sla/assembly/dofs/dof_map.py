@@ -193,18 +193,6 @@ class DofMap(ABC):
     def _small(self, index: Tensor) -> Tensor:
         return index.int() if self.n < 2**31 else index
 
-    def facet_map(self, facets: Tensor, rank: int) -> SegmentMap:
-        """Give the map of facet matrices (rank 2) or vectors (rank 1), kept per set of facets.
-
-        Parameters
-        ----------
-        facets
-            Indices into ``mesh.facets``; facet terms involve all dofs of the owner.
-        rank
-            2 for matrices ``[n_facets * n_local**2]``, 1 for vectors ``[n_facets * n_local]``.
-        """
-        return self._site_map(rank, facets, None)
-
     def _site_map(self, rank: int, facets: Tensor | None, cells: Tensor | None) -> SegmentMap:
         """Give the map of all cells, or of some facets (kept) or cells (made anew)."""
         if facets is None and cells is None:

@@ -15,11 +15,11 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from torch_sla._core import extension, reason
+from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, indices, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "factorize",
     "solve_batch",
     "symmetric_scale",
-    "unavailable",
     "weak_pairs",
 ]
 
@@ -46,15 +45,8 @@ _FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
 # Seconds of a front, an entry, a flop and an entry of an update where a register holds as many matrices as
 # it has lanes: fronts are cheap then, and zeros are not.
 _LANE_COST = (1e-7, 1.2e-8, 3e-10, 3e-9)
-# Asking what is free takes longer than a factorisation in so many bytes.
-_ALWAYS_FREE = 1 << 20
 # A diagonal entry below this fraction of its row cannot be relied on as a pivot.
 _WEAK = 1e-3
-
-
-def unavailable() -> str | None:
-    """Why these kernels cannot be used, or None when they can."""
-    return None if _kernel is not None else (reason or "the compiled extension is missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,18 +382,10 @@ def factorize(
     needed = batch * analysis.factor_bytes(values.dtype) + analysis.working_bytes(
         values.dtype, team
     )
-    free = needed if needed <= _ALWAYS_FREE else available_bytes()
-    if needed > free:
-        raise SolveError(
-            Result.OUT_OF_MEMORY,
-            f"the factor needs {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
-        )
     lend_blas()
     s = None if scale is None else plain(scale, values.real.dtype).numpy()
-    try:
+    with room_for(needed):
         made = _kernel.factorize(analysis.payload, values.numpy(), kind, s, team)
-    except MemoryError as error:
-        raise SolveError(Result.OUT_OF_MEMORY, "the factor could not be allocated") from error
     for k, (_, row) in enumerate(made):
         if row >= 0:
             one = values if values.ndim == 1 else values[k]

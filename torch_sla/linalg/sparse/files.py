@@ -134,6 +134,11 @@ def save_mtx(A: SparseTensor, path: str | PathLike[str], comment: str = "") -> N
 
     Symmetric and Hermitian matrices are stored by their lower triangle. Values are written with
     enough digits to be read back exactly.
+
+    Raises
+    ------
+    ArgumentError
+        For a batch.
     """
     from scipy.io import mmwrite
 

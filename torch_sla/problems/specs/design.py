@@ -29,7 +29,6 @@ from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text, thaw
 from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
 
@@ -168,10 +167,6 @@ class DesignProblem(Problem):
                         path=f"of.{case}",
                     )
         return found
-
-    def _check_outer(self) -> None:
-        if self.solver != Solver():
-            raise SpecError("how it is solved is said by the problem: of.solver", path="solver")
 
     @property
     def results(self) -> dict[str, tuple[str, str]]:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import FrozenMap
+from torch_sla.problems.specs.value import thaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,16 +94,12 @@ class LogNormal(Spec):
         return self.median * np.exp(self.deviation * ndtri(p))
 
 
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, FrozenMap) else value
-
-
 if TYPE_CHECKING:
     Distributions: TypeAlias = dict[str, Uniform | Normal | LogNormal]
 else:
     Distributions = Annotated[
         dict[str, Annotated[Uniform | Normal | LogNormal, Field(discriminator="type")]],
-        BeforeValidator(_plain),
+        BeforeValidator(thaw),
         MinLen(1),
     ]
 

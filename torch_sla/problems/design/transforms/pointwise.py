@@ -161,7 +161,22 @@ class Projection(Pointwise):
 
 
 @dataclass(frozen=True)
-class SIMP(Pointwise):
+class _Material(Pointwise):
+    """A material property between those of void and of material, by a penalised density."""
+
+    penalty: float = 3.0
+    minimum: float = 1e-9
+    maximum: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check."""
+        positive("penalty", self.penalty)
+        finite("minimum", self.minimum)
+        finite("maximum", self.maximum)
+
+
+@dataclass(frozen=True)
+class SIMP(_Material):
     """Material by a power of the density: ``minimum + x**penalty (maximum - minimum)``.
 
     The modified scheme (Sigmund, Struct. Multidisc. Optim. 33 (2007), 401-424, eq. 3).
@@ -176,16 +191,7 @@ class SIMP(Pointwise):
         Value of the material.
     """
 
-    penalty: float = 3.0
-    minimum: float = 1e-9
-    maximum: float = 1.0
     type: Literal["simp"] = field(default="simp", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check."""
-        positive("penalty", self.penalty)
-        finite("minimum", self.minimum)
-        finite("maximum", self.maximum)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Map densities to material values."""
@@ -193,7 +199,7 @@ class SIMP(Pointwise):
 
 
 @dataclass(frozen=True)
-class RAMP(Pointwise):
+class RAMP(_Material):
     """Material by a rational function: ``minimum + x/(1 + q (1 - x)) (maximum - minimum)``.
 
     Its slope at zero density is not zero, so that bodies under their own weight and vibrating ones do not
@@ -210,15 +216,7 @@ class RAMP(Pointwise):
     """
 
     penalty: float = 8.0
-    minimum: float = 1e-9
-    maximum: float = 1.0
     type: Literal["ramp"] = field(default="ramp", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check."""
-        positive("penalty", self.penalty)
-        finite("minimum", self.minimum)
-        finite("maximum", self.maximum)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Map densities to material values."""

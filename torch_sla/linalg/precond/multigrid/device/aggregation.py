@@ -244,10 +244,7 @@ class DeviceAggregation(DeviceHierarchy):
     @property
     def levels(self) -> list[Level]:
         """Sizes of the levels, finest first."""
-        return [
-            Level(s.A.n_rows, s.A.nnz, s.edge, 0 if s.P is None else s.P.nnz)
-            for s in self._forward.stages
-        ]
+        return [Level(s.A.n_rows, s.A.nnz, s.edge) for s in self._forward.stages]
 
     @property
     def nbytes(self) -> int:
