@@ -264,9 +264,9 @@ def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bo
     """Whether no diagonal entry is zero; where that is not known from the structure, look."""
     if pattern.shape[0] != pattern.shape[1] or structure.positive_definite is not False:
         return True  # not asked for, or found positive when definiteness was looked at
-    slots = pattern.diagonal_slots.long()
-    if bool((slots < 0).any()):
+    if not pattern.whole_diagonal:
         return False
+    slots = pattern.diagonal_slots.long()
     return bool((physical(A.flat_slots()[1])[..., slots] != 0).all())
 
 

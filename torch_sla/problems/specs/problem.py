@@ -228,6 +228,7 @@ class Problem(Differentiable, Spec):
         import torch
         from torch.autograd import forward_ad
 
+        from torch_sla.linalg.checks import together
         from torch_sla.linalg.sparse.transforms import is_transformed
 
         if is_transformed() and self._on_mesh:
@@ -247,6 +248,7 @@ class Problem(Differentiable, Spec):
                     before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
+                modes.enter_context(together())
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
