@@ -55,6 +55,14 @@ class SolveInfo:
         Values that `rcond` is estimated of, or how to get them again.
     estimate_rcond
         How `rcond` is found from these when it is asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> x, info = SparseTensor.eye(3).solve(torch.ones(3), info=True)
+    >>> info.converged, info.iterations
+    (True, 0)
     """
 
     result: Result = Result.CONVERGED
