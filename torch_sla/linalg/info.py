@@ -40,8 +40,8 @@ class SolveInfo:
     backward_error
         ``‖r‖ / (‖A‖ ‖x‖ + ‖b‖)`` in the maximum norm, the largest over right-hand sides.
     history
-        Relative residual after each iteration, as the method counted it; empty for direct methods and
-        for those of `eigen`, which do not tell.
+        Relative residual after each iteration, as the method counted it (BiCGSTAB of `eigen`: after each half
+        step); empty for direct methods.
     method, backend, preconditioner
         What was used in the end, fallbacks included.
     plan
