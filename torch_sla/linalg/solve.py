@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from math import prod
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,9 +264,9 @@ def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bo
     """Whether no diagonal entry is zero; where that is not known from the structure, look."""
     if pattern.shape[0] != pattern.shape[1] or structure.positive_definite is not False:
         return True  # not asked for, or found positive when definiteness was looked at
-    slots = pattern.diagonal_slots.long()
-    if bool((slots < 0).any()):
+    if not pattern.whole_diagonal:
         return False
+    slots = pattern.diagonal_slots.long()
     return bool((physical(A.flat_slots()[1])[..., slots] != 0).all())
 
 
@@ -279,7 +278,7 @@ def _options(
         raise ArgumentError(f"`rtol` must lie in [0, 1), got {rtol}")
     if not atol >= 0:
         raise ArgumentError(f"`atol` must be >= 0, got {atol}")
-    if maxiter is not None and not (isinstance(maxiter, Integral) and maxiter >= 1):
+    if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
     given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
     limit = None if maxiter is None else int(maxiter)

@@ -12,6 +12,7 @@ from torch_sla.errors import GradientError, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.attempts import Attempts, System
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.checks import settle
 from torch_sla.linalg.info import SolveInfo, unsolved
 from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import sparse as kernels
@@ -173,6 +174,7 @@ class SolverState(Attempts, Whole):
         first: bool,
     ) -> tuple[Tensor | None, list[int]]:
         """Solve with all at once; return what came of it, and the members that have to go alone."""
+        settle()  # the work of all members would be in vain
         candidate, found = self.plan.choice, None
         options = self.adjoint_options if adjoint else self.options
         modes = self._modes(adjoint)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
@@ -200,15 +201,16 @@ class DofMap(ABC):
         if facets is not None and cells is not None:
             raise ArgumentError("cells: give facets or cells, not both")
         if cells is not None:
-            return self._owners_map(rank, cells)
+            return self.cells_map(cells, rank)
         if facets is None or facets.ndim != 1:
             raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
-        key = (rank, facets.cpu().numpy().tobytes())
+        key = (rank, contents(facets))
         if key not in self._maps:
-            self._maps[key] = self._owners_map(rank, self.mesh.facet_cells[facets])
+            self._maps[key] = self.cells_map(self.mesh.facet_cells[facets], rank)
         return self._maps[key]
 
-    def _owners_map(self, rank: int, cells: Tensor) -> SegmentMap:
+    def cells_map(self, cells: Tensor, rank: int) -> SegmentMap:
+        """Make the map of the matrices (rank 2) or vectors (rank 1) of some cells."""
         count = self.pattern.nnz_csr if rank == 2 else self.n
         target = self.slots_of(cells, rank)
         return SegmentMap(target if rank == 2 else self._small(target), count)

@@ -8,8 +8,9 @@ ended, so they are made outside of all of them.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "has_default_device",
     "is_outside",
     "is_transformed",
     "outside_compiler",
     "outside_transforms",
+    "own_device",
     "physical",
     "refuse_recording",
 ]
@@ -35,6 +36,7 @@ R = TypeVar("R")
 
 _functorch = torch._C._functorch
 _depth = threading.local()
+_AS_IT_IS = nullcontext()
 
 
 def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
@@ -67,28 +69,27 @@ def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> C
         if torch.compiler.is_dynamo_compiling():
             return torch.compiler.disable(wrapper)(*args, **kwargs)  # type: ignore[no-any-return]
         refuse_recording()
-        if calls_back or not has_default_device():
-            return function(*args, **kwargs)
-        with torch.device("cpu"):
+        with _AS_IT_IS if calls_back else own_device():
             return function(*args, **kwargs)
 
     return wrapper
 
 
-def has_default_device() -> bool:
-    """Whether tensors that are made without a device may go elsewhere than to the CPU.
+def own_device() -> AbstractContextManager[Any]:
+    """Return what lets tensors that are made without a device lie on the CPU, whatever the default.
 
     Examples
     --------
-    >>> with torch.device("meta"):
-    ...     print(has_default_device())
-    True
+    >>> with torch.device("meta"), own_device():
+    ...     torch.ones(2)
+    tensor([1., 1.])
     """
     modes = torch._C._len_torch_function_stack()
     if not modes:
-        return False
+        return _AS_IT_IS
     last = torch._C._get_function_stack_at(modes - 1)
-    return not (isinstance(last, DeviceContext) and last.device.type == "cpu")
+    there = isinstance(last, DeviceContext) and last.device.type == "cpu"
+    return _AS_IT_IS if there else torch.device("cpu")
 
 
 def refuse_recording() -> None:

@@ -228,11 +228,8 @@ class Problem(Differentiable, Spec):
         import torch
         from torch.autograd import forward_ad
 
-        from torch_sla.linalg.sparse.transforms import (
-            has_default_device,
-            is_transformed,
-            refuse_recording,
-        )
+        from torch_sla.linalg.checks import together
+        from torch_sla.linalg.sparse.transforms import is_transformed, own_device, refuse_recording
 
         refuse_recording()
         if is_transformed() and self._untransformed:
@@ -243,8 +240,7 @@ class Problem(Differentiable, Spec):
             )
         try:
             with contextlib.ExitStack() as modes:
-                if has_default_device():  # the default for what the caller makes
-                    modes.enter_context(torch.device("cpu"))
+                modes.enter_context(own_device())
                 if torch.is_inference_mode_enabled():
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
@@ -254,6 +250,7 @@ class Problem(Differentiable, Spec):
                     before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
+                modes.enter_context(together())
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:
