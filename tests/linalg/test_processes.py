@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -95,6 +96,37 @@ def test_a_worker_forked_while_a_thread_was_at_the_caches() -> None:
         worker.kill()
         pytest.fail("the worker hangs")
     assert queue.get()[1] < 1e-8
+
+
+def _by_multigrid(A: SparseTensor, b: torch.Tensor) -> torch.Tensor:
+    return A.solve(b, method="cg", preconditioner="multigrid")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers_forked_while_a_thread_was_inside_a_hierarchy() -> None:
+    A, b, done = grid(60), torch.ones(3600, dtype=torch.float64), threading.Event()
+    _by_multigrid(A, b)
+
+    def go_on() -> None:
+        while not done.is_set():
+            _by_multigrid(A, b)
+
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            for _ in range(4):
+                worker = context.Process(target=_by_multigrid, args=(A, b))
+                worker.start()
+                worker.join(60)
+                if worker.is_alive():
+                    worker.kill()
+                    pytest.fail("the worker hangs")
+                assert worker.exitcode == 0
+        finally:
+            done.set()
+        going.result()
 
 
 class _Solutions(torch.utils.data.Dataset[torch.Tensor]):
