@@ -89,6 +89,11 @@ def test_the_compiler_steps_aside() -> None:
     torch.compile(lambda k: 2.0 * heat(k), backend="eager")(k).backward()
     (2.0 * heat(plain)).backward()
     assert torch.equal(k.grad, plain.grad)
+    torch._dynamo.utils.counters.clear()
+    slope = torch.compile(lambda k: 2.0 * ROD.value_and_grad("heat", k=k)[1]["k"], backend="eager")
+    torch.testing.assert_close(slope(K), plain.grad)
+    reasons = list(torch._dynamo.utils.counters["graph_break"])
+    assert not [reason for reason in reasons if "trace" in reason and "builtin" in reason]
 
 
 @pytest.mark.parametrize("strategy", ["forward-mode", "reverse-mode"])
