@@ -20,7 +20,7 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 
-_compiled: Any = getattr(extension, "assembly", None)
+_compiled: Any = None if extension is None else extension.assembly
 
 
 @dataclass(frozen=True)
