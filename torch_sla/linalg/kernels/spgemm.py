@@ -46,7 +46,7 @@ _MANY = 1 << 20  # entries of the left factor from which rows are merged: rounds
 _ROUNDS = 32  # times the average row of the right factor, above which sorting costs less
 _INT32_MAX = 2**31 - 1
 
-_compiled: Any = getattr(extension, "spgemm", None)
+_compiled: Any = None if extension is None else extension.spgemm
 
 
 def product_pattern(
