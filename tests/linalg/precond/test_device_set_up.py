@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.helpers.grids import triangulated
-from tests.helpers.waits import Waits, on_a_device
+from tests.helpers.simulated import SIMULATED, counted
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import spgemm, triton
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
@@ -116,33 +115,19 @@ def test_transposes_know_their_longest_row() -> None:
     assert transpose(A).longest == 7
 
 
-def test_waits_of_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.gpu
+@pytest.mark.skipif(not SIMULATED, reason="needs TORCH_SLA_SIMULATED_CUDA=1")
+def test_waits_of_the_set_up() -> None:
     """The host looks ten times a level at most, whatever its size, and five times where aggregates are known."""
-    if DEVICE == "cuda":
-        pytest.skip("waits are counted on the CPU")
-    on_a_device(monkeypatch)
-    silent_launches(monkeypatch)
     for n in (16, 24):
         pattern, values = matrix(n, spread=0.0)
+        pattern, values = pattern.to("cuda"), values.cuda()
         pattern.diagonal_slots  # noqa: B018  the pattern keeps them
-        with Waits() as waits:
+        with counted() as seen:
             hierarchy = DeviceAggregation(pattern, values, AMG(coarse_size=8), None)
-        with Waits() as again:
+        with counted() as again:
             hierarchy.update(2 * values)
         depth = len(hierarchy.levels) - 1
         assert depth >= 2
-        assert waits.total <= 10 * depth + 6, waits.places
-        assert again.total <= 5 * depth + 6, again.places
-
-
-def silent_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count nothing of what Triton's interpreter does."""
-    from torch_sla.linalg.kernels.triton import aggregate, csr, rows, spgemm, strength
-    from torch_sla.linalg.kernels.triton.launch import launch
-
-    def silent(*args: Any, **options: Any) -> None:
-        with torch._C.DisableTorchFunction():
-            launch(*args, **options)
-
-    for module in (aggregate, csr, rows, spgemm, strength):
-        monkeypatch.setattr(module, "launch", silent)
+        assert seen.total() <= 10 * depth + 6, seen
+        assert again.total() <= 5 * depth + 6, again
