@@ -291,6 +291,11 @@ def get_backend_methods(name: str) -> list[str]:
     ------
     PlanError
         When there is no such backend.
+
+    Examples
+    --------
+    >>> get_backend_methods("eigen")
+    ['cholesky', 'ldlt', 'lu', 'cg', 'bicgstab']
     """
     return [m.name for m in backend(name).capabilities.methods]
 

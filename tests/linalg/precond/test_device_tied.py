@@ -163,10 +163,10 @@ def test_a_device_tells_once_what_is_tied() -> None:
     pattern, values = split(flat_cells(1e3, edge=6))
     own = values[pattern.diagonal_slots.long()].abs()
     known = tied_groups(pattern.crow, pattern.ccol, values, own)
-    where = [t.cuda() for t in (pattern.crow, pattern.ccol, values)]
+    *where, size = (t.cuda() for t in (pattern.crow, pattern.ccol, values, own))
     rows = Rows(*where, pattern.shape[1], int(pattern.crow.diff().max()))
     with counted("linalg/kernels/") as seen:
-        groups = tied_groups(*where, own.cuda())
+        groups = tied_groups(*where, size)
         make_smoother("chebyshev", 2, rows, groups)
     assert seen.total() <= 7, seen  # two of them for spectral radii
     assert known is not None

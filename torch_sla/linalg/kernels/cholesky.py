@@ -26,6 +26,7 @@ __all__ = [
     "Analysis",
     "Factor",
     "Kind",
+    "NumericFactor",
     "Ordering",
     "analyze",
     "factorize",
@@ -221,8 +222,8 @@ def _metis(start: Any, column: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Factor:
-    """A numeric factor: ``L Lᴴ``, ``L D Lᴴ`` or ``L D Lᵀ`` of a permuted matrix. Never changed once made.
+class NumericFactor:
+    """Factors on an analysis, never changed once made.
 
     Parameters
     ----------
@@ -230,21 +231,31 @@ class Factor:
         The compiled object.
     analysis
         What it was made from.
-    kind
-        ``"cholesky"``, ``"hermitian"`` or ``"symmetric"``.
     dtype
         Of the values.
     """
 
     payload: Any
     analysis: Analysis
-    kind: Kind
     dtype: torch.dtype
 
     @property
     def nbytes(self) -> int:
         """Bytes of the numbers."""
         return int(self.payload.bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor(NumericFactor):
+    """A numeric factor: ``L Lᴴ``, ``L D Lᴴ`` or ``L D Lᵀ`` of a permuted matrix.
+
+    Parameters
+    ----------
+    kind
+        ``"cholesky"``, ``"hermitian"`` or ``"symmetric"``.
+    """
+
+    kind: Kind
 
     @property
     def perturbed(self) -> int:
@@ -394,7 +405,7 @@ def factorize(
             result = Result.NONFINITE if bad else Result.NOT_POSITIVE_DEFINITE
             what = "NaN or infinity in" if bad else "the pivot is not positive in"
             raise SolveError(result, f"{what} {where}")
-    factors = [Factor(f, analysis, kind, values.dtype) for f, _ in made]
+    factors = [Factor(f, analysis, values.dtype, kind) for f, _ in made]
     return factors[0] if values.ndim == 1 else factors
 
 

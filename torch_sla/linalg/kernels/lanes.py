@@ -16,7 +16,7 @@ from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.cholesky import Analysis, Factor
+from torch_sla.linalg.kernels.cholesky import Analysis, Factor, Kind, NumericFactor
 from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -68,28 +68,8 @@ class LanePattern:
         return 4 * (self.slot.numel() + self.mirror.numel())
 
 
-@dataclass(frozen=True, eq=False)
-class LaneFactor:
-    """Factors of many matrices: ``L U``, ``U = D Lᵀ`` for symmetric ones. Never changed once made.
-
-    Parameters
-    ----------
-    payload
-        The compiled object.
-    analysis
-        What it was made from.
-    dtype
-        Of the values.
-    """
-
-    payload: Any
-    analysis: Analysis
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return int(self.payload.bytes)
+class LaneFactor(NumericFactor):
+    """Factors of many matrices: ``L U``, ``U = D Lᵀ`` for symmetric ones."""
 
     @property
     def lowest(self) -> Tensor:
@@ -171,13 +151,9 @@ class LaneFactor:
 
     def extract(self, member: int, *, positive: bool) -> Factor:
         """Return the factor of one member by itself: Cholesky's where its pivots are `positive`, else ``L D Lᵀ``."""
-        kind = "cholesky" if positive else "hermitian"
-        return Factor(
-            self.payload.extract(member, positive),
-            self.analysis,
-            kind,  # type: ignore[arg-type]
-            self.dtype,
-        )
+        kind: Kind = "cholesky" if positive else "hermitian"
+        payload = self.payload.extract(member, positive)
+        return Factor(payload, self.analysis, self.dtype, kind)
 
     def slogdet(self, member: int) -> tuple[float, float]:
         """Sign and logarithm of the absolute value of a member's determinant."""

@@ -7,18 +7,17 @@ counted is what there is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
+from torch_sla.linalg.kernels.cholesky import NumericFactor
 from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from torch_sla.linalg.kernels.cholesky import Analysis
@@ -29,28 +28,8 @@ __all__ = ["LuFactor", "factorize", "solve_batch"]
 _kernel: Any = None if extension is None else extension.lu
 
 
-@dataclass(frozen=True, eq=False)
-class LuFactor:
-    """Factors of one matrix, never changed once made.
-
-    Parameters
-    ----------
-    payload
-        The compiled object.
-    analysis
-        What it was made from.
-    dtype
-        Of the values.
-    """
-
-    payload: Any
-    analysis: Analysis
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return int(self.payload.bytes)
+class LuFactor(NumericFactor):
+    """Factors of one matrix."""
 
     @property
     def interchanged(self) -> int:

@@ -95,6 +95,15 @@ def load_sparse(
     ------
     ArgumentError
         When the file is missing, of an unknown format or version, or inconsistent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from torch_sla.linalg import SparseTensor, load_sparse, save_sparse
+    >>> path = f"{tempfile.mkdtemp()}/eye.npz"
+    >>> save_sparse(SparseTensor.eye(3), path)
+    >>> load_sparse(path)
+    SparseTensor(shape=(3, 3), nnz=3, dtype=torch.float32, device=cpu)
     """
     source = _known(path)
     if source.suffix == ".mtx":

@@ -52,6 +52,12 @@ class MMA(Optimizer):
     penalty
         Price of violating a constraint, relative to the slopes of objective and constraint, for problems (or first
         designs) that are not feasible.
+
+    Examples
+    --------
+    >>> from torch_sla import MMA
+    >>> MMA(move=0.2)  # the optimizer= of a DesignProblem
+    MMA(...move=0.2, ...)
     """
 
     handles_inequalities: ClassVar[bool] = True

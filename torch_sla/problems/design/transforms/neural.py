@@ -41,6 +41,12 @@ class NeuralField(Transform):
         Size of the variation at the start; 0 begins with a constant field.
     seed
         Seed of the waves and of the first weights.
+
+    Examples
+    --------
+    >>> from torch_sla import NeuralField
+    >>> NeuralField(width=8, depth=2)
+    NeuralField(width=8, depth=2, features=8, frequency=1.0, scale=0.1, seed=0, type='neural_field')
     """
 
     width: int = 16

@@ -54,6 +54,12 @@ class Softplus(Reparametrisation):
         Infimum of the values.
     sharpness
         ``s``: the bend is about ``1/s`` wide.
+
+    Examples
+    --------
+    >>> from torch_sla import Softplus
+    >>> Softplus(lower=0.1)
+    Softplus(lower=0.1, sharpness=1.0, type='softplus')
     """
 
     lower: float = 0.0
@@ -89,6 +95,12 @@ class Logit(Reparametrisation):
         Lower bound, which is never reached.
     upper
         Upper bound, which is never reached.
+
+    Examples
+    --------
+    >>> from torch_sla import Logit
+    >>> Logit(0.1, 10.0)
+    Logit(lower=0.1, upper=10.0, type='logit')
     """
 
     lower: float = 0.0
@@ -189,6 +201,12 @@ class SIMP(_Material):
         Value of the void; positive, so that the matrix stays regular.
     maximum
         Value of the material.
+
+    Examples
+    --------
+    >>> from torch_sla import SIMP
+    >>> SIMP(penalty=3.0, minimum=1e-3)
+    SIMP(penalty=3.0, minimum=0.001, maximum=1.0, type='simp')
     """
 
     type: Literal["simp"] = field(default="simp", kw_only=True)
@@ -213,6 +231,12 @@ class RAMP(_Material):
         Value of the void; positive, so that the matrix stays regular.
     maximum
         Value of the material.
+
+    Examples
+    --------
+    >>> from torch_sla import RAMP
+    >>> RAMP(penalty=8.0)
+    RAMP(penalty=8.0, minimum=1e-09, maximum=1.0, type='ramp')
     """
 
     penalty: float = 8.0

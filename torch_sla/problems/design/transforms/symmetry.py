@@ -31,6 +31,12 @@ class Symmetry(Transform):
         ``"x" "y" "z"``: the normal of the plane.
     at
         Position of the plane along that axis.
+
+    Examples
+    --------
+    >>> from torch_sla import Symmetry
+    >>> Symmetry("x", at=0.5)
+    Symmetry(axis='x', at=0.5, type='symmetry')
     """
 
     axis: Literal["x", "y", "z"]
@@ -100,6 +106,12 @@ class Fixed(Transform):
         Tag or tags of cells.
     value
         Value in these cells.
+
+    Examples
+    --------
+    >>> from torch_sla import Fixed
+    >>> Fixed("flange", 1.0)
+    Fixed(on='flange', value=1.0, type='fixed')
     """
 
     on: str | tuple[str, ...]

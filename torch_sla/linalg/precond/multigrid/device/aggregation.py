@@ -294,20 +294,7 @@ class DeviceAggregation(DeviceHierarchy):
         x0: Tensor | None = None,
         options: KrylovOptions = KrylovOptions(),  # noqa: B008
     ) -> Outcome:
-        """Solve ``A x = b`` by conjugate gradients around this hierarchy, scalars on the device.
-
-        Parameters
-        ----------
-        values
-            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
-            this hierarchy; they may differ from the ones it was built from.
-        b
-            ``[n, K]``, one column after the other.
-        x0
-            Starting value ``[n, K]``.
-        options
-            Tolerances and limits.
-        """
+        """As `DeviceHierarchy` says."""
         values = plain(values)
         if (
             self._space is None
