@@ -87,7 +87,7 @@ def test_a_row_without_diagonal_is_named() -> None:
 
 
 @pytest.mark.parametrize("index", [torch.int32, torch.int64])
-@pytest.mark.parametrize("widest", [1024, 1], ids=["merged", "too wide"])
+@pytest.mark.parametrize("widest", [1024, 8], ids=["at once", "in pieces"])
 def test_positions_of_products(
     index: torch.dtype, widest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +98,7 @@ def test_positions_of_products(
     for m, n, density in ((30, 20, 0.2), (20, 25, 0.15)):
         there = torch.rand(m, n) < density
         there[m // 2] = False
+        there[m // 3] = True  # in pieces of two, of which there are again too many
         crow = torch.zeros(m + 1, dtype=index)
         crow[1:] = there.sum(1).cumsum(0)
         rows.append((there, crow.to(DEVICE), there.nonzero()[:, 1].to(index).to(DEVICE)))
@@ -106,7 +107,7 @@ def test_positions_of_products(
     crow, ccol, longest = spgemm.product_positions(*left, *right, 25)
     assert torch.equal(crow[1:].cpu(), union.sum(1).cumsum(0).to(index))
     assert torch.equal(ccol.cpu(), union.nonzero()[:, 1].to(index))
-    assert longest == (int(union.sum(1).max()) if widest > 1 else None)
+    assert longest == int(union.sum(1).max())
 
 
 def test_transposes_know_their_longest_row() -> None:
