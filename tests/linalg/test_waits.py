@@ -61,6 +61,21 @@ def test_waits_do_not_grow_with_iterations(shift: float) -> None:
     assert many <= few + 8
 
 
+@pytest.mark.parametrize(
+    ("method", "most"), [("gmres", 1), ("minres", 2), ("lsqr", 1), ("lsmr", 1)]
+)
+@SIMULATION[0]
+@SIMULATION[1]
+def test_others_wait_once_or_twice_in_an_iteration(method: str, most: int) -> None:
+    A = grid(12).cuda()
+    b = torch.ones(144, dtype=torch.float64, device="cuda")
+    A.solve(b, backend="pytorch", method=method)
+    with counted("linalg/kernels/") as seen:
+        _, info = A.solve(b, backend="pytorch", method=method, info=True)
+    inside = sum(n for place, n in seen.items() if "checks.py" in place or "methods/" in place)
+    assert inside <= most * info.iterations + 12, seen
+
+
 @pytest.mark.parametrize("method", [cg, bicgstab])
 def test_reading_every_step_or_none_gives_the_same_bits(
     method: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
