@@ -76,6 +76,8 @@ def test_points_outside_are_named(tools):
     )
     with pytest.raises(MeshError, match="outside the mesh"):
         fem.Interpolation(hole, element, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="number another element or another mesh"):
+        fem.Interpolation(mesh, element, at[:1], dofs=fem.Dofs(mesh, fem.lagrange("triangle", 2)))
     with pytest.raises(ArgumentError, match=r"u: got shape \(3,\)"):
         fem.Interpolation(mesh, element, at[:1]).value(torch.zeros(3))
 
