@@ -16,8 +16,7 @@ from itertools import cycle
 import numpy as np
 import scipy.sparse as sp
 import torch
-from direct import grid
-from harness import Table, best
+from harness import Table, best, grid
 from scipy.sparse.linalg import spsolve
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache

@@ -21,7 +21,7 @@ import time
 import numpy as np
 import scipy.sparse as sp
 import torch
-from harness import Table, best
+from harness import Table, best, grid
 from scipy.sparse.linalg import splu
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache
@@ -32,17 +32,6 @@ SYMMETRIC = {
     "diag_pivot_thresh": 0.0,
     "options": {"SymmetricMode": True},
 }
-
-
-def grid(cells: tuple[int, ...]) -> sp.csr_array:
-    A = sp.csr_array((1, 1))
-    for n in cells:
-        ones = np.ones(n - 1)
-        T = sp.diags_array([-ones, 2 * np.ones(n), -ones], offsets=[-1, 0, 1])
-        A = sp.kron(A, sp.eye_array(n)) + sp.kron(sp.eye_array(A.shape[0]), T)
-    A = sp.csr_array(A)
-    A.sort_indices()
-    return A
 
 
 def measure(name: str, threads: int, rounds: int, table: Table) -> None:

@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 import scipy.sparse.linalg as sl
 import torch
-from direct import SYMMETRIC, grid
-from harness import Table, best
+from direct import SYMMETRIC
+from harness import Table, best, grid
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache
 

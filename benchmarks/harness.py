@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 
 if TYPE_CHECKING:
@@ -66,3 +68,15 @@ class Table:
         lines = [f"### {self.title}", "", machine(), ""]
         lines += ["| " + " | ".join(row) + " |" for row in (head, ("---",) * 5, *self.rows)]
         return "\n".join(lines)
+
+
+def grid(cells: tuple[int, ...]) -> sp.csr_array:
+    """Laplacian of a lattice, values given around it."""
+    A = sp.csr_array((1, 1))
+    for n in cells:
+        ones = np.ones(n - 1)
+        T = sp.diags_array([-ones, 2 * np.ones(n), -ones], offsets=[-1, 0, 1])
+        A = sp.kron(A, sp.eye_array(n)) + sp.kron(sp.eye_array(A.shape[0]), T)
+    A = sp.csr_array(A)
+    A.sort_indices()
+    return A

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 import torch
-from harness import Table, best
+from harness import Table, best, grid
 
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RTOL = KrylovOptions(rtol=1e-8)
-
-
-def grid(shape: tuple[int, ...]) -> sp.csr_array:
-    A = sp.csr_array((1, 1))
-    for n in shape:
-        ones = np.ones(n - 1)
-        T = sp.diags_array([-ones, 2 * np.ones(n), -ones], offsets=[-1, 0, 1])
-        A = sp.kron(A, sp.eye_array(n)) + sp.kron(sp.eye_array(A.shape[0]), T)
-    A = sp.csr_array(A)
-    A.sort_indices()
-    return A
 
 
 def measure(table: Table, shape: tuple[int, ...], method: str, threads: int, rounds: int) -> None:

@@ -1,4 +1,7 @@
-"""Declare, explain, solve, differentiate, save: the tour in one file."""
+"""Declare, explain, solve, differentiate, save: the tour in one file.
+
+The norm of the gradient that it prints is 1.2517825e-04. Run it: python examples/poisson.py
+"""
 
 from __future__ import annotations
 

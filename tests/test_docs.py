@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 
 import pytest
 import torch
+
+from torch_sla import load_problem
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -24,3 +27,16 @@ def test_page(page: Path) -> None:
     finally:
         torch.set_default_dtype(before)
     assert not failures.failed, "".join(report)
+
+
+def test_python_and_yaml_declare_the_same(tmp_path: Path) -> None:
+    text = (DOCS / "problems.md").read_text(encoding="utf-8")
+    python, declared = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "yaml")
+    )
+    assert python is not None
+    assert declared is not None
+    names: dict[str, object] = {}
+    exec("".join(e.source for e in doctest.DocTestParser().get_examples(python[1])), names)
+    (tmp_path / "plate.yaml").write_text(declared[1], encoding="utf-8")
+    assert load_problem(tmp_path / "plate.yaml").spec_hash == names["problem"].spec_hash

@@ -150,6 +150,11 @@ def test_declarations(name: str) -> None:
         assert last == pytest.approx(value, rel=tolerance), output
 
 
+def test_the_index_names_every_example() -> None:
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert not [n for n in (*examples(".py"), *examples(".yaml")) if f"({n})" not in index]
+
+
 def test_the_heat_sink_loses_what_it_gains() -> None:
     problem = load_problem(EXAMPLES / "heat_sink" / "heat_sink.yaml")
     assert problem.mesh_data().n_points >= 5000

@@ -34,6 +34,14 @@ void expect_size(const Array<T>& array, std::int64_t size, const char* name) {
                                 " elements, got " + std::to_string(array.size()));
 }
 
+inline void check_slots(const Array<std::int32_t>& array, std::int64_t size, std::int64_t least, std::int64_t end,
+                        const char* name) {
+  expect_size(array, size, name);
+  for (std::int64_t e = 0; e < size; ++e)
+    if (array.data()[e] < least || array.data()[e] >= end)
+      throw std::invalid_argument(std::string("`") + name + "` has an entry out of range");
+}
+
 // Calls f(Value()) for every value type the kernels know. Overloads are tried in this order, so the
 // common ones come first.
 template <class F>

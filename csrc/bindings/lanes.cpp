@@ -20,14 +20,6 @@ void check_member(const LaneFactor<T>& f, std::int64_t member) {
     throw std::out_of_range("there is no member " + std::to_string(member) + " among " + std::to_string(f.members));
 }
 
-void check_slots(const Array<std::int32_t>& array, std::int64_t size, std::int64_t least, std::int64_t end,
-                 const char* name) {
-  expect_size(array, size, name);
-  for (std::int64_t e = 0; e < size; ++e)
-    if (array.data()[e] < least || array.data()[e] >= end)
-      throw std::invalid_argument(std::string("`") + name + "` has an entry out of range");
-}
-
 // The arguments of a solve, checked.
 template <class T>
 struct Solve {

@@ -7,14 +7,6 @@ using namespace torch_sla_bindings;
 using torch_sla::LuFactor;
 using torch_sla::Symbolic;
 
-void check_slots(const Array<std::int32_t>& array, std::int64_t size, std::int64_t least, std::int64_t end,
-                 const char* name) {
-  expect_size(array, size, name);
-  for (std::int64_t e = 0; e < size; ++e)
-    if (array.data()[e] < least || array.data()[e] >= end)
-      throw std::invalid_argument(std::string("`") + name + "` has an entry out of range");
-}
-
 template <class T>
 void bind_lu(py::module_& m, const char* suffix) {
   using FactorT = LuFactor<T>;

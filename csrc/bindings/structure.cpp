@@ -1,3 +1,4 @@
+#include "torch_sla/pattern.hpp"
 #include "torch_sla/structure.hpp"
 
 #include "arrays.hpp"

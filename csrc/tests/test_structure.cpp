@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "torch_sla/pattern.hpp"
 #include "torch_sla/structure.hpp"
 
 using namespace torch_sla;

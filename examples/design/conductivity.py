@@ -1,6 +1,6 @@
 """Find a conductivity field from noisy sensors, and the weight of its smoothness by the L-curve.
 
-The same search as conductivity.yaml, for seven weights: the misfit falls as the weight does, until it follows the
+The same search as conductivity.yaml, for five weights: the misfit falls as the weight does, until it follows the
 noise and the field gets rough. The corner of the curve, in logarithms, is where both are small (Hansen, SIAM Review
 34 (1992), 561-580).
 """

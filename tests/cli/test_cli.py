@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
+from tests.helpers.shell import run
 from torch_sla import (
     Dirichlet,
     Field,
@@ -20,13 +20,8 @@ from torch_sla import (
     SweepProblem,
     load_problem,
 )
-from torch_sla.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: object) -> object:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

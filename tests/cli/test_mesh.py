@@ -5,17 +5,12 @@ from pathlib import Path
 
 import meshio
 import pytest
-from typer.testing import CliRunner
 
+from tests.helpers.shell import run
 from torch_sla import Dirichlet, PoissonProblem, RectangleMesh, TransientProblem, load_problem
 from torch_sla.assembly import read_mesh
-from torch_sla.cli.app import app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def run(*arguments: object) -> object:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_a_mesh_file_is_shown_and_written(tmp_path: Path) -> None:

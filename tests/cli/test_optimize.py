@@ -6,18 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.helpers.designs import conductivity, loads, rod
+from tests.helpers.shell import run
 from torch_sla import LBFGS, load_problem
-from torch_sla.cli.app import app
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def run(*arguments: object) -> object:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers.simulated import SIMULATED, waits
+from tests.helpers.devices import SIMULATION
+from tests.helpers.simulated import waits
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not SIMULATED, reason="needs TORCH_SLA_SIMULATED_CUDA=1"),
-]
+pytestmark = SIMULATION
 
 
 def on_device(*numbers: float) -> torch.Tensor:

@@ -97,7 +97,7 @@ def table(given: Samples) -> str:
         reasons: dict[str, list[str]] = {}
         for name, problem in row.items():
             if isinstance(problem, str):
-                reason = problem.removeprefix(f"{name!r} is ").removeprefix(f"{name} of ")
+                reason = problem.removeprefix(f"{name!r} is ").removeprefix(f"{name} of {kind}: ")
                 reasons.setdefault(reason.split("; schemes here")[0], []).append(f"`{name}`")
         for reason, names in reasons.items():
             lines.append(f"- `{kind}`, {' '.join(names)}: {reason}.")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from torch_sla.linalg.sparse.pattern import Pattern
+from tests.helpers.grids import diffusion
 
-__all__ = ["box_stencil", "checkerboard", "laplacian", "neumann", "split"]
+__all__ = ["box_stencil", "checkerboard", "laplacian", "neumann"]
 
 
 def laplacian(
@@ -58,22 +57,4 @@ def checkerboard(n: int, jump: float, cell: int) -> sp.csr_array:
     """Cell-centred diffusion with harmonic means; values given on the left edge."""
     y, x = np.mgrid[:n, :n] // cell
     k = np.where((x + y) % 2, jump, 1.0)
-    index = np.arange(k.size).reshape(k.shape)
-    total = sp.csr_array((k.size, k.size))
-    for axis in range(2):
-        a, b = (np.take(index, range(s, n - 1 + s), axis).ravel() for s in (0, 1))
-        kf = k.ravel()
-        w = 2 * kf[a] * kf[b] / (kf[a] + kf[b])
-        row, col = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
-        total = total + sp.coo_array((np.concatenate([w, w, -w, -w]), (row, col)), total.shape)
-    edge = np.zeros(k.size)
-    edge[index[:, 0]] = 2 * k[:, 0]
-    total = sp.csr_array(total + sp.diags_array(edge))
-    total.sort_indices()
-    return total
-
-
-def split(A: sp.csr_array) -> tuple[Pattern, torch.Tensor]:
-    """Pattern and slot values."""
-    crow, ccol = (torch.from_numpy(i.astype(np.int32)) for i in (A.indptr, A.indices))
-    return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy())
+    return diffusion(k)

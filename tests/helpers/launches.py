@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tests.helpers.lattices import box_stencil, checkerboard, laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import box_stencil, checkerboard, laplacian
 from tests.helpers.meshed import delaunay, elastic, flat_cells, poisson
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels import (

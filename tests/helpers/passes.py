@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Passes"]
+__all__ = ["Passes", "tensors"]
 
 _aten = torch.ops.aten
 _PICKING = {_aten.index_select, _aten.index, _aten.gather}
@@ -35,12 +35,12 @@ class Passes(TorchDispatchMode):
         returned = func._schema.returns
         if any(r.alias_info is not None and not r.alias_info.is_write for r in returned):
             return out  # a view
-        made = list(_tensors(out))
+        made = list(tensors(out))
         packet = func.overloadpacket
         if packet in {_aten.empty, _aten.empty_like, _aten.new_empty, _aten.empty_strided}:
             return out
         self.launches += 1
-        read = [*_tensors(args), *_tensors(tuple((kwargs or {}).values()))]
+        read = [*tensors(args), *tensors(tuple((kwargs or {}).values()))]
         if packet in _SORTING:
             self.sorted += read[0].numel()
         sizes = [t.numel() * t.element_size() for t in made]
@@ -55,13 +55,14 @@ class Passes(TorchDispatchMode):
         with _disable_current_modes():
             out = function(*args)
         self.launches += 1
-        self.bytes += sum(t.numel() * t.element_size() for t in (*_tensors(args), out))
+        self.bytes += sum(t.numel() * t.element_size() for t in (*tensors(args), out))
         return out
 
 
-def _tensors(thing: Any) -> Iterator[torch.Tensor]:
+def tensors(thing: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested tuples and lists."""
     if isinstance(thing, torch.Tensor):
         yield thing
     elif isinstance(thing, (tuple, list)):
         for part in thing:
-            yield from _tensors(part)
+            yield from tensors(part)

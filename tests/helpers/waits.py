@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.helpers.passes import tensors
 
+if TYPE_CHECKING:
     import pytest
     from torch import Tensor
 
@@ -41,14 +41,6 @@ _READS = {
 }
 
 
-def _tensors(thing: Any) -> Iterator[torch.Tensor]:
-    if isinstance(thing, torch.Tensor):
-        yield thing
-    elif isinstance(thing, (tuple, list)):
-        for part in thing:
-            yield from _tensors(part)
-
-
 class Waits(TorchFunctionMode):
     """Counts waits by place: ``places["file.py:12"]``."""
 
@@ -64,7 +56,7 @@ class Waits(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
+        given = [*tensors(args), *tensors(tuple(kwargs.values()))]
         made_here = not given and kwargs.get("device") is None
         host = made_here or (bool(given) and all(getattr(t, "_host", False) for t in given))
         if not host and self._waits(func, args):
@@ -73,7 +65,7 @@ class Waits(TorchFunctionMode):
         fetched = func is torch.Tensor.cpu and not host
         out = out.clone() if fetched else out
         if host or fetched:
-            for t in _tensors(out):
+            for t in tensors(out):
                 t._host = True  # type: ignore[attr-defined]
         return out
 
@@ -84,7 +76,7 @@ class Waits(TorchFunctionMode):
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
             # A mask as an index: how many entries it picks is for the host to find out.
             return func is torch.Tensor.__getitem__ and any(
-                t.dtype is torch.bool for t in _tensors(args[1])
+                t.dtype is torch.bool for t in tensors(args[1])
             )
         return False
 

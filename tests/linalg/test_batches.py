@@ -12,8 +12,7 @@ import torch
 from tests.helpers.grids import poisson, split
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, state
-from torch_sla.linalg.kernels import threads
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import threads, unavailable
 
 F64 = torch.float64
 WAYS = [

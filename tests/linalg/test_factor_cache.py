@@ -12,7 +12,7 @@ import torch
 
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
 from torch_sla.linalg.factor_cache import FactorCache, numerics, symbolics
-from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.precond.jacobi import JacobiOptions
 
 if TYPE_CHECKING:
@@ -208,9 +208,7 @@ def test_a_solve_leaves_nothing_to_the_garbage_collector() -> None:
 WAYS = [
     pytest.param(
         {"backend": "native"},
-        marks=pytest.mark.skipif(
-            cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
-        ),
+        marks=pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}"),
     ),
     {"method": "cg", "preconditioner": "multigrid"},
 ]
@@ -244,7 +242,7 @@ def test_new_values_take_the_place_of_old_ones_that_no_graph_needs(
     assert cache_counters()["factorize"] == before + 1
 
 
-@pytest.mark.skipif(cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}")
+@pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}")
 def test_going_back_and_forth_among_many_matrices_factorises_each_once() -> None:
     A, b = line(50), torch.ones(50, dtype=torch.float64)
     clear_factor_cache()

@@ -64,7 +64,7 @@ def test_the_check_of_an_adjoint_reads_values_as_they_lie(
         Pattern, "transpose_values", lambda p, v: (turned.append(v.numel()), turn(p, v))[1]
     )
     monkeypatch.setattr(
-        "torch_sla.linalg.state.largest_entry", lambda v: (looked.append(v.numel()), look(v))[1]
+        "torch_sla.linalg.attempts.largest_entry", lambda v: (looked.append(v.numel()), look(v))[1]
     )
     A = matrix(method, torch.float64)
     values = A.values.clone().requires_grad_()

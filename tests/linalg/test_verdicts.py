@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.grids import poisson
-from tests.helpers.lattices import checkerboard, split
+from tests.helpers.grids import poisson, split
+from tests.helpers.lattices import checkerboard
 from tests.helpers.zoo import case, rhs
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure

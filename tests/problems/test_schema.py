@@ -49,3 +49,14 @@ def test_it_refuses(change: dict[str, object]) -> None:
     validator().validate(data)
     with pytest.raises(jsonschema.ValidationError):
         validator().validate({**data, **change})
+
+
+def test_every_field_says_what_it_is() -> None:
+    definitions = json.loads(schema_text())["$defs"]
+    silent = [
+        f"{name}.{field}"
+        for name, entry in definitions.items()
+        for field, told in entry.get("properties", {}).items()
+        if field != "type" and not told.get("description")
+    ]
+    assert not silent

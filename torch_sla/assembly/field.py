@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Field", "LazyField", "MissingPartError"]
+__all__ = ["Field", "LazyField", "MissingPartError", "value_of"]
 
 
 class MissingPartError(LookupError):
@@ -179,3 +179,8 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_unwrap(item) for item in value)
     return value
+
+
+def value_of(a: Tensor | Field) -> Tensor:
+    """Return the values of a field, and a tensor as it is."""
+    return a.value if isinstance(a, Field) else a

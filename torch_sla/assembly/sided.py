@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torch_sla.assembly.field import Field
+from torch_sla.assembly.field import Field, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Sided:
     @property
     def value(self) -> Sided:
         """The values of a field."""
-        return Sided(_value(self.plus), _value(self.minus))
+        return Sided(value_of(self.plus), value_of(self.minus))
 
     @property
     def gradient(self) -> Sided:
@@ -67,7 +67,7 @@ class Sided:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        plus, minus = getattr(_value(self.plus), name), getattr(_value(self.minus), name)
+        plus, minus = getattr(value_of(self.plus), name), getattr(value_of(self.minus), name)
         if not callable(plus):
             return Sided(plus, minus)
 
@@ -79,10 +79,10 @@ class Sided:
         return call
 
     def __getitem__(self, index: Any) -> Sided:
-        return Sided(_value(self.plus)[index], _value(self.minus)[index])
+        return Sided(value_of(self.plus)[index], value_of(self.minus)[index])
 
     def __neg__(self) -> Sided:
-        return Sided(-_value(self.plus), -_value(self.minus))
+        return Sided(-value_of(self.plus), -value_of(self.minus))
 
     def __add__(self, other: Any) -> Sided:
         return self._with(torch.add, other)
@@ -107,22 +107,18 @@ class Sided:
 
     def _with(self, function: Callable[..., Tensor], other: Any) -> Sided:
         return Sided(
-            function(_value(self.plus), _pick(other, "plus")),
-            function(_value(self.minus), _pick(other, "minus")),
+            function(value_of(self.plus), _pick(other, "plus")),
+            function(value_of(self.minus), _pick(other, "minus")),
         )
 
     def __repr__(self) -> str:
         return f"Sided({self.plus!r}, {self.minus!r})"
 
 
-def _value(side: Tensor | Field) -> Tensor:
-    return side.value if isinstance(side, Field) else side
-
-
 def _pick(value: Any, side: str) -> Any:
     """One side of whatever has sides."""
     if isinstance(value, Sided):
-        return _value(getattr(value, side))
+        return value_of(getattr(value, side))
     if isinstance(value, (tuple, list)):
         return type(value)(_pick(item, side) for item in value)
     return value.value if isinstance(value, Field) else value

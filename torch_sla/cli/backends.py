@@ -10,9 +10,9 @@ __all__ = ["backends"]
 
 
 def backends() -> None:
-    """Show which solver libraries are here, what they do, and why others are not."""
+    """List the solver libraries: what each offers, and why it cannot be used here, if so."""
     from torch_sla.linalg.backends.registry import backends as known
-    from torch_sla.linalg.kernels.eigen import unavailable
+    from torch_sla.linalg.kernels import unavailable
 
     table = Table(
         "backend", "here", "devices", "direct", "iterative", box=None, header_style="bold"

@@ -22,7 +22,7 @@ def calibrate(
         int, typer.Option("--rounds", min=1, help="Repetitions; the best one counts.")
     ] = 3,
 ) -> None:
-    """Measure this machine, in seconds, and write the figures that plans count with.
+    """Measure the speeds of this machine, in some seconds, for the cost estimates of plans.
 
     The file is used where TORCH_SLA_MACHINE names it, or `torch_sla.linalg.use_machine` is given it.
     """

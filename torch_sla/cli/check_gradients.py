@@ -18,7 +18,7 @@ def check_gradients(
     device: Device = None,
     trust: Trust = False,
 ) -> None:
-    """Measure how derivatives converge, at the defaults (of a design problem, at its start)."""
+    """Test derivatives by their Taylor remainders, at the default values (of a design problem, at its start)."""
     with exit_codes():
         problem = read_problem(file, settings, device, trust=trust)
         given = read_parameters(parameters)

@@ -21,11 +21,13 @@ from rich.table import Table
 from torch_sla.errors import RankError, SolveError, TorchSlaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.progress import TaskID
     from torch import Tensor
 
+    from torch_sla.linalg.info import SolveInfo
     from torch_sla.problems.progress import Progress as Done
     from torch_sla.problems.results import Named
     from torch_sla.problems.specs.outputs import Output
@@ -43,6 +45,7 @@ __all__ = [
     "out",
     "outputs_table",
     "results",
+    "show",
     "working",
 ]
 
@@ -224,6 +227,19 @@ def results(solution: Named) -> Table:
 
 def _when(t: float) -> str:
     return "never" if math.isinf(t) else f"at t = {t:.8g}"
+
+
+def show(text: str, info: SolveInfo, how: str, table: Table, written: Iterable[Path | str]) -> None:
+    """Print what was solved, how that went, what came of it, and the files it is in."""
+    out.print(text, markup=False)
+    out.print()
+    out.print(f"{info.result.name.lower()}: {how}")
+    for note in info.notes:
+        out.print(f"  {note}", markup=False)
+    out.print()
+    out.print(table)
+    for path in written:
+        out.print(f"wrote {path}", markup=False)
 
 
 def outputs_table(

@@ -16,7 +16,7 @@ def explain(
     device: Device = None,
     trust: Trust = False,
 ) -> None:
-    """Show size, structure and the plan, without solving."""
+    """Show size, structure and the chosen solver with the reasons, without solving."""
     with exit_codes():
         problem = read_problem(file, settings, device, trust=trust)
         out.print(problem.explain(read_parameters(parameters)), markup=False)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["check_folder", "read_parameters", "read_problem", "refuse_design"]
+__all__ = ["check_folder", "read_parameters", "read_problem", "refuse_design", "require_design"]
 
 # What a bare type may stand for.
 _BARE = ("optimizer",)
@@ -60,6 +61,18 @@ def refuse_design(problem: Problem, path: Path) -> None:
         raise SpecError(
             f"{path} declares a design problem; search with torch-sla optimize {path}", path="type"
         )
+
+
+def require_design(problem: Problem, path: Path) -> DesignProblem:
+    """Return a problem that is a search; a `SpecError` says where it is none."""
+    from torch_sla.problems.specs.design import DesignProblem
+
+    if isinstance(problem, DesignProblem):
+        return problem
+    raise SpecError(
+        f"{path} declares a {problem.type} problem, and only those of type design are optimized",
+        path="type",
+    )
 
 
 def check_folder(path: Path) -> None:

@@ -36,7 +36,7 @@ def mesh(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Show a mesh: sizes, the shapes of its cells, bodies and tags.
+    """Describe a mesh: sizes, quality of the cells, bodies, tags.
 
     With -o it is written as .vtu with the quality of cells and their tags, and as .npz, of which the processes of a
     problem in parts each read their share.

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
-from torch_sla.cli.inputs import check_folder, read_parameters, read_problem
+from torch_sla.cli.inputs import check_folder, read_parameters, read_problem, require_design
 from torch_sla.cli.options import (
     Device,  # noqa: TC001
     File,  # noqa: TC001
@@ -23,7 +23,6 @@ from torch_sla.cli.options import (
     Verbose,  # noqa: TC001
 )
 from torch_sla.cli.together import going_on, optimize_together, started_together
-from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.analyses.design.solution import DesignSolution
@@ -64,8 +63,6 @@ def optimize(
 
     Started by torchrun, all processes share the forward problems, one part of the mesh each.
     """
-    from torch_sla.problems.specs.design import DesignProblem
-
     folder = Path(file.stem) if output is None else output
     if started_together():
         optimize_together(
@@ -83,12 +80,7 @@ def optimize(
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
         check_folder(folder)
-        problem = read_problem(file, settings, device, trust=trust)
-        if not isinstance(problem, DesignProblem):
-            raise SpecError(
-                f"{file} declares a {problem.type} problem, and only those of type design are optimized",
-                path="type",
-            )
+        problem = require_design(read_problem(file, settings, device, trust=trust), file)
         given = read_parameters(parameters)
         work.advance()
         problem.compile()

@@ -14,25 +14,40 @@ File: TypeAlias = Annotated[
 ]
 Settings: TypeAlias = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads this at run time)
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a field: --set mesh.cells=[64,64]."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a field, as in mesh.cells=[64,64]; may be repeated.",
+    ),
 ]
 Parameters: TypeAlias = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        "--param", metavar="NAME=VALUE", help="Give a parameter: a number, k.npy or k.npz:key."
+        "--param",
+        metavar="NAME=VALUE",
+        help="Give a parameter: a number, k.npy or k.npz:key; may be repeated.",
     ),
 ]
 Device: TypeAlias = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--device", help="Where work happens: auto, cpu or cuda."),
+    typer.Option(
+        "--device", help="Where to compute: auto, cpu or cuda (default: what the file says)."
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Trust: TypeAlias = Annotated[
-    bool, typer.Option("--trust", help="Let module:function in the file import and run that code.")
+    bool,
+    typer.Option(
+        "--trust",
+        help="Allow the file to name Python functions (module:function), which runs their code.",
+    ),
 ]
 Verbose: TypeAlias = Annotated[
     int,
     typer.Option(
-        "--verbose", "-v", count=True, help="Log what is decided and found; -vv each iteration."
+        "--verbose",
+        "-v",
+        count=True,
+        help="Log what is compiled and solved; -vv logs every iteration.",
     ),
 ]

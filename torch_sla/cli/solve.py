@@ -6,7 +6,7 @@ import importlib.util
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from torch_sla.cli.console import (
     logs,
     out,
     results,
+    show,
     working,
 )
 from torch_sla.cli.inputs import check_folder, read_parameters, read_problem, refuse_design
@@ -33,6 +34,9 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Verbose,
 )
 from torch_sla.cli.together import solve_together, started_together, where_kept
+
+if TYPE_CHECKING:
+    from torch_sla.problems.solution import Solution
 
 __all__ = ["solve"]
 
@@ -106,21 +110,13 @@ def solve(
             raise typer.Exit(STOPPED) from None
         seconds = time.monotonic() - start
         work.advance()
-        written, notes = [], []
         if solution.info.converged or report:
             output.mkdir(parents=True, exist_ok=True)
+        written, missing = [], False
         if solution.info.converged:
-            for ending in solution.endings:
-                written.append(output / f"{file.stem}{ending}")
-                solution.save(written[-1])
-            if picture and solution.drawable:
-                if importlib.util.find_spec("matplotlib") is None:
-                    notes.append(
-                        "no .png: it is drawn by matplotlib, pip install 'torch_sla[plot]'"
-                    )
-                else:
-                    written.append(output / f"{file.stem}.png")
-                    solution.plot(written[-1])
+            drawn = picture and solution.drawable
+            missing = drawn and importlib.util.find_spec("matplotlib") is None
+            written = _write(solution, output / file.stem, picture=drawn and not missing)
             if problem.goes_on:
                 forget(kept)
         if report:
@@ -132,20 +128,26 @@ def solve(
 
         typer.echo(json.dumps({**summary(solution), "files": [str(path) for path in written]}))
     else:
-        out.print(text, markup=False)
-        out.print()
         info = solution.info
-        out.print(
-            f"{info.result.name.lower()}: {info.backend} {info.method}, {info.iterations} iterations, residual "
-            f"{info.residual:.2e}, {duration(seconds)}"
+        how = (
+            f"{info.backend} {info.method}, {info.iterations} iterations, residual {info.residual:.2e}, "
+            f"{duration(seconds)}"
         )
-        for note in info.notes:
-            out.print(f"  {note}", markup=False)
-        out.print()
-        out.print(results(solution))
-        for path in written:
-            out.print(f"wrote {path}", markup=False)
-        for note in notes:
-            out.print(note, markup=False)
+        show(text, info, how, results(solution), written)
+        if missing:
+            out.print(
+                "no .png: it is drawn by matplotlib, pip install 'torch_sla[plot]'", markup=False
+            )
     if not solution.info.converged:
         raise typer.Exit(FAILED)
+
+
+def _write(solution: Solution, stem: Path, *, picture: bool) -> list[Path]:
+    """Write what was found into files that begin like this."""
+    written = [stem.with_name(f"{stem.name}{ending}") for ending in solution.endings]
+    for path in written:
+        solution.save(path)
+    if picture:
+        written.append(stem.with_name(f"{stem.name}.png"))
+        solution.plot(written[-1])
+    return written

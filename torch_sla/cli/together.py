@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, err, exit_codes, out, outputs_table, working
-from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.cli.console import FAILED, err, exit_codes, outputs_table, show, working
+from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design, require_design
+from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +43,7 @@ def solve_together(
     from torch_sla.problems.checkpoint import forget
     from torch_sla.problems.distributed.problem import distribute
     from torch_sla.problems.distributed.together import told
+    from torch_sla.problems.report.pieces import summary_of_parts
 
     names = ["reading", "cutting", "solving", "writing"]
     with exit_codes(), launched(device or "auto", timeout) as ranks:
@@ -68,7 +69,7 @@ def solve_together(
                     written += [str(path) for path in files]
                 if ranks.first and problem.goes_on:
                     forget(kept)
-        summary = _summary(solution)
+        summary = summary_of_parts(solution)
         if ranks.first:
             _show(solution, text, {**summary, "files": written}, as_json=as_json)
         converged = solution.info.converged
@@ -101,12 +102,7 @@ def optimize_together(
     from torch_sla.problems.distributed.problem import distribute
 
     with exit_codes(), launched(device or "auto", timeout) as ranks:
-        problem = read_problem(file, settings, trust=trust)
-        if problem.type != "design":
-            raise SpecError(
-                f"{file} declares a {problem.type} problem, and only those of type design are optimized",
-                path="type",
-            )
+        problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
         where = going_on(folder, resume=resume, held=folder.is_dir(), said=ranks.first)
@@ -150,31 +146,15 @@ def going_on(folder: Path, *, resume: bool, held: bool, said: bool = True) -> di
     return {"resume" if resume and held else "folder": folder}
 
 
-def _summary(solution: DistributedSolution) -> dict[str, Any]:
-    from torch_sla.problems.report.pieces import summary_of_parts
-
-    return summary_of_parts(solution)
-
-
 def _show(
     solution: DistributedSolution, text: str, summary: dict[str, Any], *, as_json: bool
 ) -> None:
     if as_json:
         typer.echo(json.dumps(summary))
         return
-    out.print(text, markup=False)
-    out.print()
     info = solution.info
-    out.print(
-        f"{info.result.name.lower()}: {info.method} with {info.preconditioner}, {info.iterations} iterations, "
-        f"residual {info.residual:.2e}"
-    )
-    for note in info.notes:
-        out.print(f"  {note}", markup=False)
-    out.print()
+    how = f"{info.method} with {info.preconditioner}, {info.iterations} iterations, residual {info.residual:.2e}"
     names = [name for name in ("u", "eigenvalues") if name in summary]
     ranges = {str(name): (summary[name]["min"], summary[name]["max"]) for name in names}
     numbers = {name: solution[name] for name in summary["outputs"]}
-    out.print(outputs_table(solution.spec, ranges, numbers))
-    for path in summary["files"]:
-        out.print(f"wrote {path}", markup=False)
+    show(text, info, how, outputs_table(solution.spec, ranges, numbers), summary["files"])

@@ -10,7 +10,7 @@ __all__ = ["validate"]
 
 
 def validate(file: File, settings: Settings = None, trust: Trust = False) -> None:
-    """Check a file, its mesh and its selections."""
+    """Check a file without solving: fields, expressions, mesh, tags and places."""
     with exit_codes():
         problem = read_problem(file, settings, trust=trust)
         mesh = problem.check()

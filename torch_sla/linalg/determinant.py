@@ -65,7 +65,12 @@ def det(A: SparseTensor) -> Tensor:
 def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     """Return the sign (or phase) and the logarithm of the absolute value, each ``[*batch]``.
 
-    A singular matrix gives ``(0, -inf)``, and its derivative is an error.
+    A singular matrix gives ``(0, -inf)``.
+
+    Raises
+    ------
+    GradientError
+        For a singular matrix that requires grad.
     """
     _check(A)
     if A.is_cuda:

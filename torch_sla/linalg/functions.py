@@ -65,6 +65,18 @@ def _structure(
     return declared
 
 
+def _solve(
+    A: SparseTensor,
+    b: Tensor,
+    matrix_type: str = "auto",
+    is_symmetric: bool | None = None,
+    is_spd: bool | None = None,
+    **options: Any,
+) -> Any:
+    declared = _structure(matrix_type, is_symmetric, is_spd, A.dtype)
+    return SparseTensor.from_pattern(A.pattern, A.values, declared).solve(b, **options)
+
+
 def spsolve(
     values: Tensor,
     row: Tensor,
@@ -100,21 +112,7 @@ def spsolve(
     tensor([0.5000, 0.2500])
     """
     A = SparseTensor(values, row, col, shape)
-    declared = _structure(matrix_type, is_symmetric, is_spd, values.dtype)
-    return SparseTensor.from_pattern(A.pattern, values, declared).solve(b, **options)
-
-
-def _from_torch(A: Tensor, b: Tensor, options: dict[str, Any]) -> Any:
-    names = ("matrix_type", "is_symmetric", "is_spd")
-    flags = {n: options.pop(n) for n in names if n in options}
-    S = SparseTensor.from_torch_sparse(A)
-    declared = _structure(
-        flags.get("matrix_type", "auto"),
-        flags.get("is_symmetric"),
-        flags.get("is_spd"),
-        S.dtype,
-    )
-    return SparseTensor.from_pattern(S.pattern, S.values, declared).solve(b, **options)
+    return _solve(A, b, matrix_type, is_symmetric, is_spd, **options)
 
 
 def spsolve_coo(A: Tensor, b: Tensor, **options: Any) -> Any:
@@ -126,12 +124,12 @@ def spsolve_coo(A: Tensor, b: Tensor, **options: Any) -> Any:
     >>> spsolve_coo((2 * torch.eye(2)).to_sparse_coo(), torch.ones(2))
     tensor([0.5000, 0.5000])
     """
-    return _from_torch(A, b, options)
+    return _solve(SparseTensor.from_torch_sparse(A), b, **options)
 
 
 def spsolve_csr(A: Tensor, b: Tensor, **options: Any) -> Any:
     """Solve with a torch sparse CSR matrix; see `spsolve`."""
-    return _from_torch(A, b, options)
+    return _solve(SparseTensor.from_torch_sparse(A), b, **options)
 
 
 def spsolve_batch_same_layout(
@@ -169,14 +167,34 @@ def spsolve_batch_different_layout(
     b: Sequence[Tensor],
     **options: Any,
 ) -> list[Any]:
-    """Solve with matrices ``(values, row, col, shape)`` of their own positions, one `b` each."""
+    """Solve with matrices of their own positions, one after the other.
+
+    Parameters
+    ----------
+    matrices
+        ``(values, row, col, shape)`` each, as for `spsolve`.
+    b
+        A right-hand side ``[M]`` or ``[M, K]`` for each.
+
+    Raises
+    ------
+    ArgumentError
+        When there are not as many right-hand sides as matrices.
+    """
     if len(matrices) != len(b):
         raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
     return [spsolve(*matrix, rhs, **options) for matrix, rhs in zip(matrices, b, strict=True)]
 
 
 def spsolve_batch_coo_same_layout(matrices: Sequence[Tensor], b: Tensor, **options: Any) -> Any:
-    """Solve with torch sparse matrices of the same positions; `b` ``[B, M]`` or ``[B, M, K]``.
+    """Solve with torch sparse matrices of the same positions, all together.
+
+    Parameters
+    ----------
+    matrices
+        ``B`` matrices ``[M, N]``, COO, CSR or CSC.
+    b
+        ``[B, M]``, ``[B, M, K]`` or ``[M]``.
 
     Raises
     ------
@@ -193,13 +211,13 @@ def spsolve_batch_coo_same_layout(matrices: Sequence[Tensor], b: Tensor, **optio
                 f"matrix {number} has other positions than matrix 0; use spsolve_batch_coo_different_layout"
             )
     values = torch.stack([part.values for part in parts])
-    return SparseTensor.from_pattern(pattern, values).solve(b, **options)
+    return _solve(SparseTensor.from_pattern(pattern, values), b, **options)
 
 
 def spsolve_batch_coo_different_layout(
     matrices: Sequence[Tensor], b: Sequence[Tensor], **options: Any
 ) -> list[Any]:
-    """Solve with torch sparse matrices of any positions, one `b` each."""
+    """Solve with torch sparse matrices of any positions; as `spsolve_batch_different_layout`."""
     if len(matrices) != len(b):
         raise ArgumentError(f"{len(matrices)} matrices need as many right-hand sides, got {len(b)}")
     return [spsolve_coo(A, rhs, **options) for A, rhs in zip(matrices, b, strict=True)]
@@ -238,13 +256,16 @@ class ParallelBatchSolver:
         **options: Any,
     ) -> None:
         self.pattern = Pattern.from_coo(row, col, (shape[-2], shape[-1]))
-        self._declared = (matrix_type, is_symmetric, is_spd)
-        self._options = options
+        self._options = {
+            "matrix_type": matrix_type,
+            "is_symmetric": is_symmetric,
+            "is_spd": is_spd,
+            **options,
+        }
 
     def solve(self, values: Tensor, b: Tensor) -> Any:
         """Solve for values ``[*batch, nnz]`` and `b` as for `SparseTensor.solve`."""
-        declared = _structure(*self._declared, values.dtype)
-        return SparseTensor.from_pattern(self.pattern, values, declared).solve(b, **self._options)
+        return _solve(SparseTensor.from_pattern(self.pattern, values), b, **self._options)
 
     __call__ = solve
 
@@ -270,6 +291,11 @@ def get_backend_methods(name: str) -> list[str]:
     ------
     PlanError
         When there is no such backend.
+
+    Examples
+    --------
+    >>> get_backend_methods("eigen")
+    ['cholesky', 'ldlt', 'lu', 'cg', 'bicgstab']
     """
     return [m.name for m in backend(name).capabilities.methods]
 

@@ -40,8 +40,8 @@ class SolveInfo:
     backward_error
         ``‖r‖ / (‖A‖ ‖x‖ + ‖b‖)`` in the maximum norm, the largest over right-hand sides.
     history
-        Relative residual after each iteration, as the method counted it; empty for direct methods and
-        for those of `eigen`, which do not tell.
+        Relative residual after each iteration, as the method counted it (BiCGSTAB of `eigen`: after each half
+        step); empty for direct methods.
     method, backend, preconditioner
         What was used in the end, fallbacks included.
     plan
@@ -55,6 +55,14 @@ class SolveInfo:
         Values that `rcond` is estimated of, or how to get them again.
     estimate_rcond
         How `rcond` is found from these when it is asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg import SparseTensor
+    >>> x, info = SparseTensor.eye(3).solve(torch.ones(3), info=True)
+    >>> info.converged, info.iterations
+    (True, 0)
     """
 
     result: Result = Result.CONVERGED

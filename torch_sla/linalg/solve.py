@@ -104,10 +104,14 @@ def solve(
         structure = _pinned_structure(structure, pattern, values, null)
     options = _options(dtype, rtol, atol, maxiter, preconditioner)
     if plan is None:
-        needs_grad = torch.is_grad_enabled() and (values.requires_grad or rhs.requires_grad)
-        request = (backend, method, preconditioner_name(preconditioner))
         facts = _facts(
-            A, structure, pattern, dtype, rhs, needs_grad, repeats, request, options.rtol
+            *(A, structure, pattern, rhs),
+            repeats=repeats,
+            needs_grad=torch.is_grad_enabled() and (values.requires_grad or rhs.requires_grad),
+            backend=backend,
+            method=method,
+            preconditioner=preconditioner_name(preconditioner),
+            rtol=options.rtol,
         )
         plan = plan_matrix(facts, pattern, structure)
     elif (backend, method) != ("auto", "auto"):
@@ -168,10 +172,16 @@ def plan(
         else A.values.new_empty(1).expand(shape)
     )
     _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
-    request = (backend, method, preconditioner_name(preconditioner))
     structure = A.known_structure()
-    tolerance = default_rtol(A.dtype) if rtol is None else rtol
-    facts = _facts(A, structure, pattern, A.dtype, rhs, needs_grad, repeats, request, tolerance)
+    facts = _facts(
+        *(A, structure, pattern, rhs),
+        repeats=repeats,
+        needs_grad=needs_grad,
+        backend=backend,
+        method=method,
+        preconditioner=preconditioner_name(preconditioner),
+        rtol=default_rtol(A.dtype) if rtol is None else rtol,
+    )
     return plan_matrix(facts, pattern, structure)
 
 
@@ -226,40 +236,21 @@ def _memory(device: torch.device) -> int | None:
 
 
 def _facts(
-    A: SparseTensor,
-    structure: Structure,
-    pattern: Pattern,
-    dtype: torch.dtype,
-    rhs: Tensor,
-    needs_grad: bool,
-    repeats: int,
-    request: tuple[str, str, str],
-    rtol: float,
+    A: SparseTensor, structure: Structure, pattern: Pattern, rhs: Tensor, **asked: Any
 ) -> Facts:
-    return Facts(
-        rows=pattern.shape[0],
-        columns=pattern.shape[1],
-        nnz=pattern.nnz_csr,
-        dtype=dtype,
+    return Facts.of(
+        pattern,
+        structure,
+        dtype=rhs.dtype,
         device=A.device.type,
-        symmetric=structure.symmetric,
-        hermitian=structure.hermitian,
-        positive_definite=structure.positive_definite,
         diagonal=_has_diagonal(A, structure, pattern),
-        dimension=pattern.dimension,
-        spread=pattern.spread,
         rhs=max(1, prod(rhs.shape[:-2]) * rhs.shape[-1] // max(1, A.batch_size)),
         batch=max(1, A.batch_size),
-        repeats=repeats,
-        needs_grad=needs_grad,
-        backend=request[0],
-        method=request[1],
-        preconditioner=request[2],
-        rtol=rtol,
         dominance=structure.dominance or 0.0,
         lattice=pattern.lattice is not None,
         block=_block(structure, pattern),
         memory=_memory(A.device),
+        **asked,
     )
 
 
@@ -273,9 +264,9 @@ def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bo
     """Whether no diagonal entry is zero; where that is not known from the structure, look."""
     if pattern.shape[0] != pattern.shape[1] or structure.positive_definite is not False:
         return True  # not asked for, or found positive when definiteness was looked at
-    slots = pattern.diagonal_slots.long()
-    if bool((slots < 0).any()):
+    if not pattern.whole_diagonal:
         return False
+    slots = pattern.diagonal_slots.long()
     return bool((physical(A.flat_slots()[1])[..., slots] != 0).all())
 
 

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch_sla.problems.design.optimizers import OPTIMIZERS
+from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.registry import PHYSICS, problem_class
+from torch_sla.problems.specs.options import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,9 @@ def schema_text() -> str:
     classes = [problem_class(kind) for kind in sorted(PHYSICS)]
     _, body = models_json_schema([(cls, "validation") for cls in classes])
     definitions = {name: _stripped(entry) for name, entry in body["$defs"].items()}
+    for cls in (*OPTIMIZERS, *TRANSFORMS):
+        for field, text in described(cls).items():
+            definitions[cls.__name__]["properties"][field].setdefault("description", text)
     chosen = {cls.__name__ for cls in classes} | set(_alternatives(definitions))
     for name, entry in definitions.items():
         # Every type tag has a default in Python; in a file it is written where it tells kinds apart. Arrays

@@ -159,6 +159,49 @@ def test_a_sector_repeats_under_rotation():
     assert float((constraint.recover(constraint.restrict(still)) - still).abs().max()) > 1
 
 
+@pytest.mark.parametrize("cell", ["quad", "hexahedron"])
+def test_a_quarter_that_holds_the_axis_moves_as_the_whole(cell):
+    """What turns with R is zero on its axis, where nodes are their own partners; what does not is free."""
+    dim = 2 if cell == "quad" else 3
+
+    def box(n, low):
+        if dim == 2:
+            return fem.rectangle_mesh((n, n), (-low + 1.0,) * 2, (low,) * 2, cell=cell)
+        return fem.box_mesh((n, n, 1), (-low + 1.0, -low + 1.0, 1.0), (low, low, 0.0), cell=cell)
+
+    R = torch.eye(dim).double()
+    R[:2, :2] = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+
+    def displacement(mesh, periodic):
+        tags = mesh.facet_tags
+        dofs = fem.Dofs(mesh, fem.lagrange(cell, 1), dim)
+        basis = fem.CellBasis(mesh, dofs.element, components=dim)
+        angle = torch.atan2(basis.x[..., 1], basis.x[..., 0])
+        force = basis.x * (1 + torch.sin(4 * angle))[..., None]
+        held = ["right", "top"] if dim == 2 else ["right", "back"]
+        held = (
+            held if periodic else [*held, *(["left", "bottom"] if dim == 2 else ["left", "front"])]
+        )
+        equations = fem.prescribe(
+            dofs.facet_dofs(torch.cat([tags[name] for name in held]).unique())
+        )
+        if periodic:
+            on, to = tags["left"], tags["bottom" if dim == 2 else "front"]
+            equations &= fem.periodic(dofs, on, to, mapping=lambda x: x @ R, rotation=R)
+        constraint = fem.LinearConstraint(dofs.pattern, equations)
+        K, f = constraint.apply(
+            dofs.assemble_matrix(weak.elasticity(basis, mu=1.0, lam=1.5)),
+            dofs.assemble_vector(weak.vector_source(basis, f=force)),
+        )
+        u = constraint.recover(SparseTensor.from_pattern(constraint.pattern, K).solve(f))
+        return dofs.points(), u.unflatten(0, (-1, dim))
+
+    x, quarter = displacement(box(3, 0.0), periodic=True)
+    y, whole = displacement(box(6, -1.0), periodic=False)
+    same = (x[:, None] - y).norm(dim=-1).argmin(1)
+    torch.testing.assert_close(quarter, whole[same], rtol=0, atol=1e-12 * float(whole.abs().max()))
+
+
 def test_bloch_phases():
     mesh = fem.interval_mesh(40)
     dofs = fem.Dofs(mesh, fem.lagrange("line", 2))

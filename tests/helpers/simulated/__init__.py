@@ -13,6 +13,6 @@ interpreter, otherwise their fallbacks do.
 from __future__ import annotations
 
 from tests.helpers.simulated.install import SIMULATED, install
-from tests.helpers.simulated.runtime import fetched, waits
+from tests.helpers.simulated.runtime import counted, fetched, waits
 
-__all__ = ["SIMULATED", "fetched", "install", "waits"]
+__all__ = ["SIMULATED", "counted", "fetched", "install", "waits"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,8 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from tests.helpers.waits import place
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,6 +20,7 @@ __all__ = [
     "Event",
     "Graph",
     "Stream",
+    "counted",
     "fetched",
     "recorded",
     "rubbish",
@@ -43,6 +43,27 @@ def wait(size: int = 0) -> None:
     waits[here] += 1
     fetched[here] += size
     state.arrive()
+
+
+def place() -> str:
+    """Line of the package that asked for what the simulation does."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and "/torch_sla/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    if frame is None:
+        return "elsewhere"
+    return f"{frame.f_code.co_filename.rsplit('/torch_sla/', 1)[-1]}:{frame.f_lineno}"
+
+
+@contextmanager
+def counted(*besides: str) -> Iterator[Counter[str]]:
+    """Count waits by place, ``seen["file.py:12"]``, at the end of the block, but those of some files or folders.
+
+    Without triton, kernels in torch wait where those of Triton do not: ``counted("linalg/kernels/")``.
+    """
+    before, seen = waits.copy(), Counter[str]()
+    yield seen
+    seen.update({k: n for k, n in (waits - before).items() if not k.startswith(besides)})
 
 
 def rubbish(dtype: torch.dtype) -> Any:

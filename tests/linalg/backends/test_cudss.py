@@ -56,13 +56,13 @@ def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuDSS]:
 @pytest.fixture
 def chosen(lib: FakeCuDSS, monkeypatch: pytest.MonkeyPatch) -> FakeCuDSS:
     """Make ``backend="cudss"`` of the public face the one on the host."""
-    from torch_sla.linalg import state
+    from torch_sla.linalg import attempts, state
     from torch_sla.linalg.plan import plan, rules
     from torch_sla.linalg.plan.stages import forget_plans
 
     host, real = OnHost(), registry.backend
     every = tuple(host if b.name == "cudss" else b for b in registry.backends())
-    for module in (state, plan, rules):
+    for module in (attempts, state, plan, rules):
         monkeypatch.setattr(
             module, "get_backend", lambda name: host if name == "cudss" else real(name)
         )

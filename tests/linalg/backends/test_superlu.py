@@ -7,7 +7,7 @@ import torch
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, Structure, cache_counters
-from torch_sla.linalg.kernels.cholesky import unavailable
+from torch_sla.linalg.kernels import unavailable
 
 compiled = pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}")
 

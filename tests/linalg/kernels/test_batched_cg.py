@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.helpers.devices import ON_CUDA
-from tests.helpers.lattices import laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import laplacian
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.backends import pytorch
 from torch_sla.linalg.kernels import sparse, triton as device

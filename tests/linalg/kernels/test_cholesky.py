@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.kernels import cholesky, memory, unavailable
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Factor, Kind
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(
-    cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 
 DOUBLE = (torch.float64, torch.complex128)
@@ -342,12 +342,12 @@ def test_memory_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     crow, col, values = csr(grid(12, 12))
     analysis = cholesky.analyze(crow, col)
     needed = analysis.factor_bytes(values.dtype) + analysis.working_bytes(values.dtype)
-    monkeypatch.setattr(cholesky, "_ALWAYS_FREE", 0)
-    monkeypatch.setattr(cholesky, "available_bytes", lambda: needed - 1)
+    monkeypatch.setattr(memory, "_ALWAYS_FREE", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
     with pytest.raises(SolveError) as caught:
         cholesky.factorize(analysis, values)
     assert caught.value.result is Result.OUT_OF_MEMORY
-    monkeypatch.setattr(cholesky, "available_bytes", lambda: needed)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
     cholesky.factorize(analysis, values)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.errors import DTypeError
-from torch_sla.linalg.kernels import cholesky, lanes
+from torch_sla.linalg.kernels import cholesky, lanes, unavailable
 
 pytestmark = pytest.mark.skipif(
-    lanes.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 
 

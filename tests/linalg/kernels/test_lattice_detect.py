@@ -5,9 +5,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import box_stencil, laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import box_stencil, laplacian
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
-from torch_sla.linalg.kernels.multigrid import detect_lattice, unavailable
+from torch_sla.linalg.kernels.multigrid import detect_lattice
 
 SHAPES = [(7, 5), (30, 30), (3, 40), (40, 3), (5, 6, 7), (3, 3, 3), (9, 4, 3), (12, 11, 10)]
 

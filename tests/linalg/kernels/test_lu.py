@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.kernels import cholesky, lanes, lu
+from torch_sla.linalg.kernels import cholesky, lanes, lu, unavailable
 
 pytestmark = pytest.mark.skipif(
-    lanes.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 DTYPES = [torch.float64, torch.float32, torch.complex128, torch.complex64]
 

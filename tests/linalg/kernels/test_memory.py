@@ -8,10 +8,10 @@ import torch
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.linalg import SparseTensor, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky, memory, sparse
+from torch_sla.linalg.kernels import cholesky, memory, sparse, unavailable
 
 pytestmark = pytest.mark.skipif(
-    cholesky.unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
+    unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
 )
 
 

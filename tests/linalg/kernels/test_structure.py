@@ -4,7 +4,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.lattices import laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import laplacian
 from torch_sla._core import extension
 from torch_sla.linalg.kernels import structure as kernel
 from torch_sla.linalg.kernels.lattice_detect import find_lattice

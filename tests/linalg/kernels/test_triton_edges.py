@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.lattices import laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import laplacian
 from tests.helpers.meshed import delaunay, elastic, flat_cells
 from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.kernels import (

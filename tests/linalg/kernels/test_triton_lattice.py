@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.helpers.devices import ON_CUDA
-from tests.helpers.lattices import box_stencil, checkerboard, laplacian, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import box_stencil, checkerboard, laplacian
 from torch_sla.linalg.kernels import (
     krylov,
     krylov_fallback,

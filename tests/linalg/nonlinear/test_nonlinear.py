@@ -219,3 +219,8 @@ def test_no_iterations_and_cotangents_of_another_shape_are_refused() -> None:
         chain().nonlinear_solve(reaction, U0, C, maxiter=0)
     with pytest.raises(ArgumentError, match="`cotangent`"):
         adjoint_solve(lambda u: u**3, U0 + 1, torch.ones(N + 1, dtype=torch.float64))
+
+
+def test_where_no_step_helps_the_error_says_to_start_nearer() -> None:
+    with pytest.raises(SolveError, match=r"start nearer to a solution"):
+        nonlinear_solve(lambda u: u**2 + 1, torch.tensor([0.5], dtype=torch.float64))

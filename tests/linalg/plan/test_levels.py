@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from torch_sla import BoxMesh, Dirichlet, ElasticityProblem, RectangleMesh
 from torch_sla.assembly import box_mesh, rectangle_mesh
 from torch_sla.linalg import SparseTensor, Structure
-from torch_sla.linalg.kernels import multigrid
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.plan.levels import level_sizes, levels_memory
 from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.problems.specs.mesh import MeshSpec
 
-pytestmark = pytest.mark.skipif(
-    multigrid.unavailable() is not None, reason=f"{multigrid.unavailable()}"
-)
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}")
 BODIES = {
     "quadrilaterals": (
         RectangleMesh(cells=(48, 48), cell="quad"),

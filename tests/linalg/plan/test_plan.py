@@ -12,7 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError, PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky
+from torch_sla.linalg.kernels import cholesky, memory, unavailable
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles
@@ -23,9 +23,7 @@ from torch_sla.linalg.plan.stages import plan_matrix
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_extension = pytest.mark.skipif(
-    cholesky.unavailable() is not None, reason=f"{cholesky.unavailable()}"
-)
+needs_extension = pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}")
 SPD = Facts(10_000, 10_000, 50_000, hermitian=True, positive_definite=True)
 
 
@@ -243,8 +241,8 @@ def test_when_memory_runs_out_an_iteration_takes_over(monkeypatch: pytest.Monkey
     plan = A.plan()
     assert plan.preconditioner is None
     assert plan.lean is not None
-    monkeypatch.setattr(cholesky, "available_bytes", lambda: 1000)
-    monkeypatch.setattr(cholesky, "_ALWAYS_FREE", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "_ALWAYS_FREE", 0)
     clear_factor_cache()
     x, info = A.solve(b, plan=plan, info=True)
     assert info.preconditioner is not None

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.grids import second_difference
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.precond.block import FieldSplit, Schur
 
 needs_multigrid = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")

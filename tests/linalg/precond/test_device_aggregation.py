@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.grids import rhs
 from tests.helpers.meshed import delaunay, elastic, poisson, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
@@ -21,10 +22,6 @@ from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device import blocks, build
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.sparse.structure import Structure
-
-
-def rhs(n: int, k: int = 1) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))
 
 
 def solve(

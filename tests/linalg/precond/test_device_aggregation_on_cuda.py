@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.devices import NEEDS_CUDA
+from tests.helpers.grids import rhs
 from tests.helpers.meshed import delaunay, elastic, split
 from torch_sla.errors import Result
 from torch_sla.linalg import SparseTensor
@@ -15,10 +16,6 @@ from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 
 pytestmark = NEEDS_CUDA
-
-
-def rhs(n: int, k: int = 1) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(733).standard_normal((n, k)))
 
 
 @pytest.mark.parametrize("case", ["plane", "space", "jump", "elastic"])

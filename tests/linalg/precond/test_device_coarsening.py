@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers.lattices import checkerboard, laplacian, neumann, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import checkerboard, laplacian, neumann
 from tests.helpers.waits import Waits
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.precond.multigrid import AMG

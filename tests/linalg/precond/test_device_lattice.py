@@ -8,10 +8,11 @@ import scipy.sparse as sp
 import torch
 
 from tests.helpers.devices import ON_CUDA
-from tests.helpers.lattices import box_stencil, checkerboard, laplacian, neumann, split
+from tests.helpers.grids import split
+from tests.helpers.lattices import box_stencil, checkerboard, laplacian, neumann
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy

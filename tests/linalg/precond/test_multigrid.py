@@ -7,7 +7,8 @@ import torch
 
 from tests.helpers.grids import diffusion, poisson, rhs, second_difference, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels.multigrid import Transfer, unavailable
+from torch_sla.linalg.kernels import unavailable
+from torch_sla.linalg.kernels.multigrid import Transfer
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes

@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers.grids import diffusion, poisson, rhs, split
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.helpers.grids import poisson, rhs, split
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.precond.multigrid import AMG
 from torch_sla.linalg.precond.multigrid.rotated import RotatedHierarchy
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from torch_sla.errors import Result
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
 from torch_sla.linalg.sparse.pattern import Pattern

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.grids import poisson, rhs, split
 from torch_sla.errors import ArgumentError, DTypeError, Result
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy

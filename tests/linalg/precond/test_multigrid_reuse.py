@@ -10,7 +10,8 @@ from tests.helpers.grids import diffusion, poisson, rhs, split
 from torch_sla.errors import ArgumentError, Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels.multigrid import CompiledHierarchy, unavailable
+from torch_sla.linalg.kernels import unavailable
+from torch_sla.linalg.kernels.multigrid import CompiledHierarchy
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, LaggedMultigrid
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")

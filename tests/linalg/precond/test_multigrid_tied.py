@@ -10,7 +10,7 @@ import torch
 from tests.helpers.grids import rhs, split
 from tests.helpers.meshed import flat_cells
 from torch_sla.errors import Result
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
 from torch_sla.linalg.sparse.structure import Structure

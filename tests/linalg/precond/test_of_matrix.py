@@ -7,7 +7,7 @@ import torch
 from tests.helpers.grids import poisson, rhs
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.multigrid import unavailable
+from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import make_plan
 from torch_sla.linalg.precond.of_matrix import OfMatrix, shifted_laplacian

@@ -12,10 +12,15 @@ from torch import Tensor
 from torch_sla import (
     Adaptive,
     Dirichlet,
+    ElasticityProblem,
+    Energy,
     Flux,
     IntervalMesh,
+    Neumann,
     Parameter,
     PoissonProblem,
+    Reaction,
+    RectangleMesh,
     TransientProblem,
 )
 
@@ -63,6 +68,36 @@ def test_supports_of_explicit_steps_move() -> None:
     assert flux < 0.01
     assert velocity < 0.02
     assert acceleration < 0.05
+
+
+def test_supports_of_explicit_steps_bear_the_lumped_mass() -> None:
+    """The momentum of the scheme itself is in balance to rounding."""
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(4, 2), size=(2.0, 1.0)),
+        model="plane_strain",
+        density="1 + x",
+        boundary=[
+            Dirichlet("left", ["0.1*sin(3*t)", 0.0]),
+            Neumann("right", traction=["t", 0.3]),
+        ],
+        outputs=[Reaction("support", "left"), Energy("motion", part="kinetic")],
+    )
+    march = TransientProblem(
+        of=body,
+        end=1.0,
+        steps=40,
+        scheme="explicit",
+        mass_damping=0.5,
+        save=["velocity", "acceleration"],
+    )
+    found = march.solve()
+    M = body.updated(boundary=[]).assemble().mass
+    sums = (M @ torch.ones(M.shape[-1], dtype=torch.float64)).unflatten(-1, (-1, 2))
+    speed, push = found.history["velocity"], found.history["acceleration"]
+    moved = (sums * (push + 0.5 * speed)).sum(-2)
+    loads = torch.stack([found.times, torch.full_like(found.times, 0.3)], -1)
+    torch.testing.assert_close(found["support"], moved - loads, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found["motion"], 0.5 * (sums * speed**2).sum((-2, -1)))
 
 
 def shaken(base: str, scheme: str = "newmark", steps: int = 6) -> TransientProblem:

@@ -15,7 +15,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "analyses.md"
 
 def test_the_documentation_holds_the_table() -> None:
     text = table(SAMPLES)
-    assert text in PAGE.read_text("utf-8"), f"what belongs there:\n{text}"
+    page = PAGE.read_text("utf-8")  # whose prose is wrapped
+    assert " ".join(text.split()) in " ".join(page.split()), f"what belongs there:\n{text}"
 
 
 @pytest.mark.parametrize("kind", FIELDS)

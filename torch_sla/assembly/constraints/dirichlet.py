@@ -123,9 +123,9 @@ class DirichletConstraint:
             Of the constrained system; the values keep the batch of `values`, so that a batch of loads shares one
             matrix.
         """
-        self._check("values", values, self.pattern.nnz)
-        self._check("load", load, self.n)
-        self._check("g", g, len(self.dofs))
+        check_length("values", values, self.pattern.nnz)
+        check_length("load", load, self.n)
+        check_length("g", g, len(self.dofs))
         if not len(self.dofs):
             return values, load
         scale = placed_scale(values, self._scaled)
@@ -138,9 +138,9 @@ class DirichletConstraint:
 
     def load(self, values: Tensor, load: Tensor, g: Tensor) -> Tensor:
         """Constrain a load alone; parameters as in `apply`."""
-        self._check("values", values, self.pattern.nnz)
-        self._check("load", load, self.n)
-        self._check("g", g, len(self.dofs))
+        check_length("values", values, self.pattern.nnz)
+        check_length("load", load, self.n)
+        check_length("g", g, len(self.dofs))
         if not len(self.dofs):
             return load
         scale = placed_scale(values, self._scaled)
@@ -155,7 +155,7 @@ class DirichletConstraint:
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that has the values: its free dofs, zero elsewhere."""
-        self._check("u", u, self.n)
+        check_length("u", u, self.n)
         return u.index_fill(-1, self.dofs, 0.0)
 
     def reduce(self, residual: Tensor, out: Tensor | None = None) -> Tensor:
@@ -178,8 +178,8 @@ class DirichletConstraint:
         out
             Where to write it, without derivatives, which may be `u_hat`; made when None.
         """
-        self._check("u_hat", u_hat, self.n)
-        self._check("g", g, len(self.dofs))
+        check_length("u_hat", u_hat, self.n)
+        check_length("g", g, len(self.dofs))
         if out is not None:
             out = out if out is u_hat else out.copy_(u_hat)
             return out.index_copy_(-1, self.dofs, g.expand(*out.shape[:-1], -1))
@@ -188,12 +188,6 @@ class DirichletConstraint:
         batch = np.broadcast_shapes(u_hat.shape[:-1], g.shape[:-1])
         whole, values = u_hat.expand(*batch, -1), g.expand(*batch, -1)
         return whole.index_copy(-1, self.dofs, values.to(whole.dtype))
-
-    def _check(self, name: str, value: Tensor, length: int) -> None:
-        if value.ndim < 1 or value.shape[-1] != length:
-            raise ArgumentError(
-                f"{name}: got shape {tuple(value.shape)}; the last dimension must be {length}"
-            )
 
     def __repr__(self) -> str:
         return f"DirichletConstraint({len(self.dofs)} of {self.n} dofs)"
@@ -206,6 +200,14 @@ def _slots_of_rows(crow: Tensor, rows: Tensor) -> Tensor:
     slots = (first - (count.cumsum(0) - count)).repeat_interleave(count)
     slots += torch.arange(len(slots), device=slots.device)
     return slots
+
+
+def check_length(name: str, value: Tensor, length: int) -> None:
+    """Raise where vectors ``[*batch, length]`` are of another length."""
+    if value.ndim < 1 or value.shape[-1] != length:
+        raise ArgumentError(
+            f"{name}: got shape {tuple(value.shape)}; the last dimension must be {length}"
+        )
 
 
 def placed_scale(values: Tensor, diagonal: Tensor) -> Tensor:

@@ -149,7 +149,8 @@ def periodic(
     Returns
     -------
     Equations
-        One per node and component of `on`, less those that map to themselves; the right-hand side is a jump.
+        One per node and component of `on`, less those that repeat themselves (a node on the axis of a rotation stays
+        where it is, and what turns there is zero); the right-hand side is a jump.
 
     Raises
     ------
@@ -168,28 +169,29 @@ def periodic(
             [8, 6]])
     """
     c = dofs.components
-    slaves, masters = partners(dofs, on, to, mapping)
+    slaves, masters = _pairs(dofs, on, to, mapping)
     R = torch.eye(c, dtype=torch.float64) if rotation is None else rotation.detach().cpu()
     if R.shape != (c, c):
         raise ArgumentError(f"rotation: got shape {tuple(R.shape)}; expected ({c}, {c})")
     if phase is not None:
         R = R * phase
     R = R.to(slaves.device)
-    b, a = (index.flatten() for index in torch.meshgrid(*[torch.arange(c)] * 2, indexing="ij"))
-    a, b = a.to(slaves.device), b.to(slaves.device)
-    coupled = R[b, a] != 0
-    a, b = a[coupled], b[coupled]
-    m = len(slaves)
-    first = torch.arange(m, device=slaves.device)[:, None] * c
-    component = torch.arange(c, device=slaves.device)
-    own_row, own = (first + component).flatten(), (slaves[:, None] * c + component).flatten()
-    row, other = (first + b).flatten(), (masters[:, None] * c + a).flatten()
-    ones = torch.ones(len(own), dtype=R.dtype, device=slaves.device)
-    row = torch.cat([own_row, row])
-    order = row.argsort(stable=True)
-    dof = torch.cat([own, other])[order]
-    coefficient = torch.cat([ones, -R[b, a].repeat(m)])[order]
-    return Equations(row[order], dof, coefficient, m * c)
+    identity = torch.eye(c, dtype=R.dtype, device=slaves.device)
+    # A node on the axis is its own partner: u = phase R u, which fixes what turns.
+    turned = (R - identity).abs().amax(1) > 1e-12
+    kept = ((slaves != masters)[:, None] | turned).flatten()
+    node, component = torch.meshgrid(
+        torch.arange(len(slaves), device=slaves.device),
+        torch.arange(c, device=slaves.device),
+        indexing="ij",
+    )
+    node, component = node.flatten()[kept], component.flatten()[kept]
+    own = (slaves[node] * c + component)[:, None]
+    others = masters[node][:, None] * c + torch.arange(c, device=slaves.device)
+    coefficient = torch.cat([torch.ones_like(own).to(R.dtype), -R[component]], 1)
+    used = coefficient != 0
+    row = torch.arange(len(own), device=slaves.device)[:, None].expand_as(used)
+    return Equations(row[used], torch.cat([own, others], 1)[used], coefficient[used], len(own))
 
 
 def combine(terms: Sequence[tuple[Tensor, float | Tensor]]) -> Equations:
@@ -242,11 +244,18 @@ def partners(
     MeshError
         If a node finds no partner, naming the first.
     """
-    slaves, masters = dofs.facet_nodes(on), dofs.facet_nodes(to)
-    x = dofs.points().detach()
-    masters = masters[_match(x[slaves], x[masters], mapping).to(masters.device)]
+    slaves, masters = _pairs(dofs, on, to, mapping)
     moved = slaves != masters
     return slaves[moved], masters[moved]
+
+
+def _pairs(
+    dofs: Dofs, on: Tensor, to: Tensor, mapping: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Return the nodes of facets `on` and their partners on `to`."""
+    slaves, masters = dofs.facet_nodes(on), dofs.facet_nodes(to)
+    x = dofs.points().detach()
+    return slaves, masters[_match(x[slaves], x[masters], mapping).to(masters.device)]
 
 
 def _match(x: Tensor, y: Tensor, mapping: Callable[[Tensor], Tensor] | None) -> Tensor:

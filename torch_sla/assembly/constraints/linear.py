@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.constraints.dirichlet import placed_scale
+from torch_sla.assembly.constraints.dirichlet import check_length, placed_scale
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
@@ -167,7 +167,7 @@ class LinearConstraint:
         ArgumentError
             If a length is wrong, or redundant equations contradict each other.
         """
-        self._check("values", values, self._given.nnz)
+        check_length("values", values, self._given.nnz)
         weight = self._weight.to(_wider(values, self._weight))
         constrained = self._target.sum(self._entry.gather(values) * weight)
         unchanged = values.index_select(-1, self._kept).to(constrained.dtype)
@@ -182,8 +182,8 @@ class LinearConstraint:
 
     def load(self, values: Tensor, load: Tensor, g: Tensor | None = None) -> Tensor:
         """Constrain a load alone; parameters as in `apply`."""
-        self._check("values", values, self._given.nnz)
-        self._check("load", load, self.n)
+        check_length("values", values, self._given.nnz)
+        check_length("load", load, self.n)
         if g is not None:
             coupling = values.index_select(-1, self._lifted)
             load = load - self._lift.sum(coupling * self._column.gather(self.shift(g)))
@@ -200,7 +200,7 @@ class LinearConstraint:
 
     def gap(self, g: Tensor) -> float:
         """Return by how much redundant equations contradict each other; 0 where only rounding tells them apart."""
-        self._check("g", g, self.equations.count)
+        check_length("g", g, self.equations.count)
         if not len(self._dependent.col):
             return 0.0
         given = g.detach()
@@ -209,27 +209,21 @@ class LinearConstraint:
 
     def recover(self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Compute ``u = T u_hat + G c``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
-        self._check("u_hat", u_hat, self.n)
+        check_length("u_hat", u_hat, self.n)
         u = self._T.times(u_hat)
         u = u if g is None else u + self.shift(g)
         return u if out is None else out.copy_(u)
 
     def restrict(self, u: Tensor) -> Tensor:
         """Return ``u_hat`` of a field that satisfies the equations: its free dofs, zero elsewhere."""
-        self._check("u", u, self.n)
+        check_length("u", u, self.n)
         return torch.where(self.free, u, torch.zeros((), dtype=u.dtype, device=u.device))
 
     def reduce(self, residual: Tensor, out: Tensor | None = None) -> Tensor:
         """Reduce a residual or a load ``[*batch, n]`` to the unknowns: ``T^H r``, zero at dofs solved for."""
-        self._check("residual", residual, self.n)
+        check_length("residual", residual, self.n)
         reduced = self._T.adjoint(residual)
         return reduced if out is None else out.copy_(reduced)
-
-    def _check(self, name: str, value: Tensor, length: int) -> None:
-        if value.ndim < 1 or value.shape[-1] != length:
-            raise ArgumentError(
-                f"{name}: got shape {tuple(value.shape)}; the last dimension must be {length}"
-            )
 
     def __repr__(self) -> str:
         return f"LinearConstraint({self.equations.count} equations, {len(self._slaves)} of {self.n} dofs)"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -193,18 +194,6 @@ class DofMap(ABC):
     def _small(self, index: Tensor) -> Tensor:
         return index.int() if self.n < 2**31 else index
 
-    def facet_map(self, facets: Tensor, rank: int) -> SegmentMap:
-        """Give the map of facet matrices (rank 2) or vectors (rank 1), kept per set of facets.
-
-        Parameters
-        ----------
-        facets
-            Indices into ``mesh.facets``; facet terms involve all dofs of the owner.
-        rank
-            2 for matrices ``[n_facets * n_local**2]``, 1 for vectors ``[n_facets * n_local]``.
-        """
-        return self._site_map(rank, facets, None)
-
     def _site_map(self, rank: int, facets: Tensor | None, cells: Tensor | None) -> SegmentMap:
         """Give the map of all cells, or of some facets (kept) or cells (made anew)."""
         if facets is None and cells is None:
@@ -212,15 +201,16 @@ class DofMap(ABC):
         if facets is not None and cells is not None:
             raise ArgumentError("cells: give facets or cells, not both")
         if cells is not None:
-            return self._owners_map(rank, cells)
+            return self.cells_map(cells, rank)
         if facets is None or facets.ndim != 1:
             raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
-        key = (rank, facets.cpu().numpy().tobytes())
+        key = (rank, contents(facets))
         if key not in self._maps:
-            self._maps[key] = self._owners_map(rank, self.mesh.facet_cells[facets])
+            self._maps[key] = self.cells_map(self.mesh.facet_cells[facets], rank)
         return self._maps[key]
 
-    def _owners_map(self, rank: int, cells: Tensor) -> SegmentMap:
+    def cells_map(self, cells: Tensor, rank: int) -> SegmentMap:
+        """Make the map of the matrices (rank 2) or vectors (rank 1) of some cells."""
         count = self.pattern.nnz_csr if rank == 2 else self.n
         target = self.slots_of(cells, rank)
         return SegmentMap(target if rank == 2 else self._small(target), count)

@@ -126,12 +126,18 @@ class Dofs(DofMap):
 
     def points(self, points: Tensor | None = None) -> Tensor:
         """Coordinates of the nodes ``[n_nodes, dim]``, differentiable in `points`."""
-        geometry, X = self.mesh.geometry, self.element.nodes
-        if self.element == geometry and torch.equal(self.cell_nodes, self.mesh.cells):
+        if self._at_points:
             return self.mesh.points if points is None else points
+        geometry, X = self.mesh.geometry, self.element.nodes
         nodes = cell_nodes(self.mesh, points)
         x = torch.einsum("qk,cka->cqa", geometry.values(X.to(nodes)), nodes)
         return x.flatten(0, 1).index_select(0, self.first)
+
+    @cached_property
+    def _at_points(self) -> bool:
+        """Whether the nodes are the mesh points, in their order."""
+        mesh = self.mesh
+        return self.element == mesh.geometry and torch.equal(self.cell_nodes, mesh.cells)
 
     @cached_property
     def first(self) -> Tensor:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from torch_sla.assembly.elements.element import Element
-from torch_sla.assembly.elements.tensor_product import tensor_gradients, tensor_values
-
-if TYPE_CHECKING:
-    import torch
+from torch_sla.assembly.elements.tensor_product import TensorProduct
 
 __all__ = ["Q1"]
 
 
 @dataclass(frozen=True)
-class Q1(Element):
+class Q1(TensorProduct):
     """Multilinear Lagrange element of a quadrilateral or a hexahedron.
 
     Examples
@@ -32,11 +28,3 @@ class Q1(Element):
     def entity_nodes(self) -> tuple[int, int, int, int]:
         """One node per vertex."""
         return (1, 0, 0, 0)
-
-    def values(self, X: torch.Tensor) -> torch.Tensor:
-        """Evaluate the basis functions ``[..., 2**dim]``."""
-        return tensor_values(X, self.nodes, self.order)
-
-    def gradients(self, X: torch.Tensor) -> torch.Tensor:
-        """Evaluate the reference gradients ``[..., 2**dim, dim]``."""
-        return tensor_gradients(X, self.nodes, self.order)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from torch_sla.assembly.elements.element import Element
-from torch_sla.assembly.elements.tensor_product import tensor_gradients, tensor_values
-
-if TYPE_CHECKING:
-    import torch
+from torch_sla.assembly.elements.tensor_product import TensorProduct
 
 __all__ = ["Q2"]
 
 
 @dataclass(frozen=True)
-class Q2(Element):
+class Q2(TensorProduct):
     """Quadratic tensor-product Lagrange element of a quadrilateral or a hexahedron.
 
     Examples
@@ -31,11 +27,3 @@ class Q2(Element):
     def entity_nodes(self) -> tuple[int, int, int, int]:
         """One node per vertex, edge, face and cell."""
         return (1, 1, 0, 1) if self.cell.dim == 2 else (1, 1, 1, 1)
-
-    def values(self, X: torch.Tensor) -> torch.Tensor:
-        """Evaluate the basis functions ``[..., 3**dim]``."""
-        return tensor_values(X, self.nodes, self.order)
-
-    def gradients(self, X: torch.Tensor) -> torch.Tensor:
-        """Evaluate the reference gradients ``[..., 3**dim, dim]``."""
-        return tensor_gradients(X, self.nodes, self.order)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["tensor_gradients", "tensor_values"]
+from torch_sla.assembly.elements.element import Element
+
+__all__ = ["TensorProduct"]
 
 
 def _lagrange(x: torch.Tensor, order: int) -> torch.Tensor:
@@ -31,23 +33,25 @@ def _factors(
     return values, slopes
 
 
-def tensor_values(X: torch.Tensor, nodes: torch.Tensor, order: int) -> torch.Tensor:
-    """Evaluate the tensor-product basis at ``X [..., dim]``: ``[..., n_nodes]``."""
-    values, _ = _factors(X, nodes, order)
-    result = values[0]
-    for factor in values[1:]:
-        result = result * factor
-    return result
+class TensorProduct(Element):
+    """A Lagrange element on equally spaced nodes of a quadrilateral or a hexahedron."""
 
+    def values(self, X: torch.Tensor) -> torch.Tensor:
+        """Evaluate the basis functions at ``X [..., dim]``: ``[..., n_nodes]``."""
+        values, _ = _factors(X, self.nodes, self.order)
+        result = values[0]
+        for factor in values[1:]:
+            result = result * factor
+        return result
 
-def tensor_gradients(X: torch.Tensor, nodes: torch.Tensor, order: int) -> torch.Tensor:
-    """Evaluate its gradients at ``X [..., dim]``: ``[..., n_nodes, dim]``."""
-    values, slopes = _factors(X, nodes, order)
-    columns = []
-    for d in range(len(values)):
-        column = slopes[d]
-        for other, factor in enumerate(values):
-            if other != d:
-                column = column * factor
-        columns.append(column)
-    return torch.stack(columns, -1)
+    def gradients(self, X: torch.Tensor) -> torch.Tensor:
+        """Evaluate their reference gradients ``[..., n_nodes, dim]``."""
+        values, slopes = _factors(X, self.nodes, self.order)
+        columns = []
+        for d in range(len(values)):
+            column = slopes[d]
+            for other, factor in enumerate(values):
+                if other != d:
+                    column = column * factor
+            columns.append(column)
+        return torch.stack(columns, -1)

@@ -7,13 +7,13 @@ dof instead of one per entry of the jet, so use `Energy` where it will do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.forms.context import Coefficient, Context
+from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
 from torch_sla.assembly.forms.determinants import closed_forms
 from torch_sla.errors import ArgumentError
 
@@ -35,7 +35,7 @@ class CellContext(Context):
         return (value * dx).sum(-1, keepdim=True) / dx.sum(-1, keepdim=True)
 
 
-class CellEnergy:
+class CellEnergy(Integrand):
     """An energy ``∫ W(u, ...)`` whose density at a point may depend on the field anywhere in its cell.
 
     Parameters
@@ -56,18 +56,6 @@ class CellEnergy:
     >>> form(basis, u).round(decimals=6), form.residual(basis, u).round(decimals=6).abs()
     (tensor([1.], dtype=torch.float64), tensor([[1., 1., 0.]], dtype=torch.float64))
     """
-
-    def __init__(self, integrand: Callable[[Any, Any], Tensor]) -> None:
-        self.integrand = integrand
-        self.__doc__ = integrand.__doc__
-
-    @property
-    def name(self) -> str:
-        """Name of the integrand."""
-        return getattr(self.integrand, "__name__", "form")
-
-    def __repr__(self) -> str:
-        return f"CellEnergy({self.name})"
 
     def __call__(self, basis: Basis, field: Field, /, **coefficients: Coefficient) -> Tensor:
         """Integrate over every cell: ``[*batch, n]``."""

@@ -12,15 +12,31 @@ from torch_sla.assembly.sided import Sided
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch_sla.assembly.basis import Basis, InteriorBasis
 
-__all__ = ["Coefficient", "Context"]
+__all__ = ["Coefficient", "Context", "Integrand"]
 
 Coefficient = Tensor | Field | Sided | float | complex
 
 _RESERVED = ("x", "normal", "basis", "mean", "names")
+
+
+class Integrand:
+    """What every form is made of: a function of fields and a context, whose name and documentation it has."""
+
+    def __init__(self, integrand: Callable[..., Tensor]) -> None:
+        self.integrand = integrand
+        self.__doc__ = integrand.__doc__
+
+    @property
+    def name(self) -> str:
+        """Name of the integrand."""
+        return getattr(self.integrand, "__name__", "form")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
 
 
 class Context:

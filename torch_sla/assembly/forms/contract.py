@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.field import Field
 from torch_sla.assembly.kernels.contract import contract
 from torch_sla.assembly.kernels.pullback import Jets, moves, pull_back, pull_back_vector
 from torch_sla.assembly.kernels.summed import SummedForm, sums
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.basis.basis import Basis
     from torch_sla.assembly.dofs import Dofs
 
-__all__ = ["Parts", "element_matrices", "element_vectors", "matrix_values"]
+__all__ = ["Parts", "element_matrices", "element_vectors", "matrix_values", "of_jet"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Parts:
     def size(self, dim: int) -> int:
         """Length of the jet of one component."""
         return int(self.value) + dim * int(self.gradient)
+
+
+def of_jet(name: str, jet: Tensor, basis: Basis, parts: Parts) -> Field:
+    """Return the field that has a jet ``[..., components, size]`` at the quadrature points."""
+    if basis.components == 1:
+        jet = jet[..., 0, :]
+    value = jet[..., 0] if parts.value else None
+    gradient = jet[..., -basis.x.shape[-1] :] if parts.gradient else None
+    return Field(value, gradient, name=name)
 
 
 def _jets(basis: Basis, parts: Parts) -> Tensor:

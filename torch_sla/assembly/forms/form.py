@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.basis import CellBasis, InteriorBasis
-from torch_sla.assembly.field import Field, MissingPartError
-from torch_sla.assembly.forms.context import Coefficient, Context
+from torch_sla.assembly.field import MissingPartError
+from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
 from torch_sla.assembly.forms.contract import (
     Parts,
     element_matrices,
     element_vectors,
     matrix_values,
+    of_jet,
 )
 from torch_sla.assembly.forms.separated import Separated
 from torch_sla.assembly.forms.two_sided import SIDES, facet_matrices, facet_vectors, on_side
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BilinearForm", "Functional", "LinearForm"]
 
 
-class _Form:
+class _Form(Integrand):
     """An integrand and the parts of its arguments it was seen to use.
 
     The integrand is evaluated on unit jets of its arguments under ``torch.func.vmap``, so that it sees plain
@@ -37,18 +38,9 @@ class _Form:
     """
 
     def __init__(self, integrand: Callable[..., Tensor], arguments: tuple[str, ...]) -> None:
-        self.integrand = integrand
+        super().__init__(integrand)
         self._arguments = arguments
         self._parts: dict[str, Parts] | None = None
-        self.__doc__ = integrand.__doc__
-
-    @property
-    def name(self) -> str:
-        """Name of the integrand."""
-        return getattr(self.integrand, "__name__", "form")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})"
 
     def coefficients(
         self, bases: dict[str, Basis], w: Context, sides: tuple[str, ...] = ()
@@ -114,7 +106,7 @@ class _Form:
 
         def call(*jets: Tensor) -> Tensor:
             fields: list[Any] = [
-                _argument(name, jet, bases[name], parts[name])
+                of_jet(name, jet, bases[name], parts[name])
                 for name, jet in zip(names, jets, strict=True)
             ]
             if sides:
@@ -180,15 +172,6 @@ def _unit_jets(basis: Basis, parts: Parts, scale: float) -> Tensor:
     c, size = basis.components, parts.size(basis.x.shape[-1])
     unit = scale * torch.eye(c * size, dtype=basis.x.dtype, device=basis.x.device)
     return unit.reshape(c * size, 1, 1, c, size)
-
-
-def _argument(name: str, jet: Tensor, basis: Basis, parts: Parts) -> Field:
-    """Build the trial or test function with a given jet ``[1, 1, components, size]``."""
-    if basis.components == 1:
-        jet = jet[..., 0, :]
-    value = jet[..., 0] if parts.value else None
-    gradient = jet[..., -basis.x.shape[-1] :] if parts.gradient else None
-    return Field(value, gradient, name=name)
 
 
 class BilinearForm(_Form):

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from torch_sla.assembly.basis import Basis
 from torch_sla.assembly.field import Field, MissingPartError
-from torch_sla.assembly.forms.context import Coefficient, Context
-from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors
+from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
+from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors, of_jet
 from torch_sla.assembly.forms.determinants import closed_forms
 from torch_sla.errors import ArgumentError
 
@@ -33,21 +33,12 @@ Jets = tuple[Tensor, ...]
 Used = tuple[Parts, ...]
 
 
-class _Nonlinear:
+class _Nonlinear(Integrand):
     """What energies and residuals share: jets in, coefficients of linear and bilinear forms out."""
 
     def __init__(self, integrand: Callable[..., Tensor]) -> None:
-        self.integrand = integrand
-        self.__doc__ = integrand.__doc__
+        super().__init__(integrand)
         self._parts: tuple[Parts, ...] | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the integrand."""
-        return getattr(self.integrand, "__name__", "form")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})"
 
     def _evaluate(self, bases: Sequence[Basis], parts: Used, w: Context, jets: Jets) -> Tensor:
         """Evaluate the integrand at the fields, which for a residual are tested with themselves."""
@@ -319,17 +310,9 @@ def _expanded(jet: Tensor, size: torch.Size) -> Tensor:
     return full if full.shape == jet.shape else full.clone()
 
 
-def _field(name: str, jet: Tensor, basis: Basis, parts: Parts) -> Field:
-    if basis.components == 1:
-        jet = jet[..., 0, :]
-    value = jet[..., 0] if parts.value else None
-    gradient = jet[..., -basis.x.shape[-1] :] if parts.gradient else None
-    return Field(value, gradient, name=name)
-
-
 def _fields(bases: Sequence[Basis], parts: Used, jets: Jets) -> list[Field]:
     return [
-        _field(str(i), jet, basis, part)
+        of_jet(str(i), jet, basis, part)
         for i, (jet, basis, part) in enumerate(zip(jets, bases, parts, strict=True))
     ]
 

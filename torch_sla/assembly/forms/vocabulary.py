@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.field import Field
+from torch_sla.assembly.field import Field, value_of
 from torch_sla.assembly.forms.determinants import cofactor, det
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ __all__ = [
     "sym_grad",
     "trace",
 ]
-
-
-def _value(a: Tensor | Field) -> Tensor:
-    return a.value if isinstance(a, Field) else a
 
 
 def grad(u: Field) -> Tensor:
@@ -69,7 +65,7 @@ def sym_grad(u: Field) -> Tensor:
 
 def dot(a: Tensor | Field, b: Tensor | Field) -> Tensor:
     """Scalar product of two vectors ``[..., d]``: ``[...]``; no conjugation."""
-    return (_value(a) * _value(b)).sum(-1)
+    return (value_of(a) * value_of(b)).sum(-1)
 
 
 def inner(A: Tensor, B: Tensor) -> Tensor:
@@ -79,7 +75,7 @@ def inner(A: Tensor, B: Tensor) -> Tensor:
 
 def matvec(A: Tensor, b: Tensor | Field) -> Tensor:
     """Matrix times vector: ``[..., d, d]`` and ``[..., d]`` give ``[..., d]``."""
-    return (A * _value(b)[..., None, :]).sum(-1)
+    return (A * value_of(b)[..., None, :]).sum(-1)
 
 
 def trace(A: Tensor) -> Tensor:
@@ -94,12 +90,12 @@ def identity(A: Tensor) -> Tensor:
 
 def jump(a: Sided) -> Tensor:
     """Value on the plus side less that on the minus side of an interior facet."""
-    return _value(a.plus) - _value(a.minus)
+    return value_of(a.plus) - value_of(a.minus)
 
 
 def average(a: Sided) -> Tensor:
     """Mean of the values on both sides of an interior facet."""
-    return 0.5 * (_value(a.plus) + _value(a.minus))
+    return 0.5 * (value_of(a.plus) + value_of(a.minus))
 
 
 def normal(w: Context) -> Tensor:

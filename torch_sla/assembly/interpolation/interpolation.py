@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from torch_sla.assembly.elements import Element
     from torch_sla.assembly.mesh.mesh import Mesh
+    from torch_sla.linalg.sparse.segments import SegmentMap
 
 __all__ = ["Interpolation"]
 
@@ -94,6 +95,14 @@ class Interpolation:
         inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", self._nodes, slopes))
         return small_product(self.dofs.element.gradients(self.X), inverse)
 
+    @cached_property
+    def _vector_map(self) -> SegmentMap:
+        return self.dofs.cells_map(self.cells, 1)
+
+    @cached_property
+    def _matrix_map(self) -> SegmentMap:
+        return self.dofs.cells_map(self.cells, 2)
+
     def _local(self, u: Tensor) -> Tensor:
         """Coefficients of the located cells ``[*batch, m, nb, components]``."""
         if u.ndim < 1 or u.shape[-1] != self.dofs.n:
@@ -160,7 +169,7 @@ class Interpolation:
             )
         columns = force[..., None] if self.dofs.components == 1 else force
         local = self.phi.to(force.dtype)[..., None] * columns[..., None, :]
-        return self.dofs.assemble_vector(local.flatten(-2), cells=self.cells)
+        return self._vector_map.sum(local.flatten(-3))
 
     def springs(self, stiffness: Tensor) -> Tensor:
         """Assemble springs between places and the ground: ``sum_p v(x_p) . k_p u(x_p)``.
@@ -187,7 +196,7 @@ class Interpolation:
             )
         phi = self.phi.to(k.dtype)
         local = torch.einsum("pi,...pab,pj->...piajb", phi, k, phi)
-        return self.dofs.assemble_matrix(local.flatten(-2).flatten(-3, -2), cells=self.cells)
+        return self._matrix_map.sum(local.flatten(-5))
 
     def __repr__(self) -> str:
         return f"Interpolation({len(self.cells)} places in {self.mesh!r})"

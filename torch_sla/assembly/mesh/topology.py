@@ -116,8 +116,8 @@ class Facets(NamedTuple):
         ``[n_facets, k]``, oriented outward from the owner.
     owner, side
         Owning cell, the one of lowest index, and local facet number in it.
-    neighbour, opposite
-        Second cell and local facet number in that one, -1 on the boundary.
+    neighbour
+        Second cell, -1 on the boundary.
     overlapping
         Of facets whose two cells see them in the same order, and so lie on the same side: those cells, then the
         vertices ``[m, 2 + k]``.
@@ -127,7 +127,6 @@ class Facets(NamedTuple):
     owner: Ints
     side: Ints
     neighbour: Ints
-    opposite: Ints
     overlapping: Ints
 
 
@@ -139,8 +138,8 @@ class InteriorFacets:
     ----------
     owner, neighbour
         Cells on the side the normal leaves and the one it enters ``[n]``; the owner has the lower number.
-    owner_side, neighbour_side
-        Local facet number in each.
+    owner_side
+        Local facet number in the owner.
     matching
         Vertex of the facet in the neighbour, as its local vertex, for each vertex in the owner's order ``[n, k]``.
     """
@@ -148,7 +147,6 @@ class InteriorFacets:
     owner: Ints
     neighbour: Ints
     owner_side: Ints
-    neighbour_side: Ints
     matching: Ints
 
 
@@ -159,8 +157,7 @@ def interior_facets(cells: Ints, cell: ReferenceCell, n: int) -> InteriorFacets:
     inside = inside[np.lexsort((facets.side[inside], facets.owner[inside]))]
     neighbour, vertices = facets.neighbour[inside], facets.vertices[inside]
     matching = np.argmax(cells[neighbour][:, None, :] == vertices[:, :, None], 2)
-    sides = facets.side[inside], facets.opposite[inside]
-    return InteriorFacets(facets.owner[inside], neighbour, *sides, matching)
+    return InteriorFacets(facets.owner[inside], neighbour, facets.side[inside], matching)
 
 
 def all_facets(
@@ -245,7 +242,6 @@ def _facets_of(cells: Ints, table: Ints, at: Ints, called: Called | None = None)
         owner=owner,
         side=one % sides,
         neighbour=neighbour,
-        opposite=np.where(count > 1, other % sides, -1),
         overlapping=np.column_stack([owner[lying], neighbour[lying], vertices[lying]]),
     )
 

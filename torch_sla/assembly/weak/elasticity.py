@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.assembly.forms.form import BilinearForm, LinearForm
 from torch_sla.assembly.forms.vocabulary import div, identity, inner, sym_grad, trace
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.checks import require
 
 if TYPE_CHECKING:
     from torch_sla.assembly.field import Field
@@ -28,6 +29,7 @@ __all__ = [
     "stress",
 ]
 
+_MODELS = ("solid", "axisymmetric", "plane_strain", "plane_stress")
 _Real = TypeVar("_Real", float, Tensor)
 
 
@@ -41,9 +43,10 @@ def lame_parameters(
     young_modulus
         E, a stress.
     poisson_ratio
-        nu, dimensionless, in (-1, 1/2) for ``"solid"`` and ``"plane_strain"`` and (-1, 1) for ``"plane_stress"``.
+        nu, dimensionless, in (-1, 1/2), and in (-1, 1) for ``"plane_stress"``.
     model
-        ``"solid"``, ``"plane_strain"`` or ``"plane_stress"``; the last condenses the out-of-plane strain.
+        ``"solid"``, ``"axisymmetric"``, ``"plane_strain"`` or ``"plane_stress"``; the last condenses the
+        out-of-plane strain.
 
     Returns
     -------
@@ -60,15 +63,19 @@ def lame_parameters(
     >>> lame_parameters(1.0, 0.25)
     (0.4, 0.4)
     """
-    if model not in ("solid", "plane_strain", "plane_stress"):
-        raise ArgumentError(f"model: got {model!r}; use 'solid', 'plane_strain' or 'plane_stress'")
+    if model not in _MODELS:
+        raise ArgumentError(
+            f"model: got {model!r}; use {', '.join(map(repr, _MODELS[:-1]))} or {_MODELS[-1]!r}"
+        )
     highest = 1.0 if model == "plane_stress" else 0.5
     ratio = torch.as_tensor(poisson_ratio).detach()
-    if not bool(((ratio > -1.0) & (ratio < highest)).all()):
-        raise ArgumentError(
-            f"poisson_ratio: got values from {float(ratio.min())} to {float(ratio.max())}; {model} needs -1 < nu < "
-            f"{highest}"
-        )
+    require(
+        ((ratio > -1.0) & (ratio < highest)).all(),
+        lambda: ArgumentError(
+            f"poisson_ratio: got values from {float(ratio.min())} to {float(ratio.max())}; {model} needs "
+            f"-1 < nu < {highest}"
+        ),
+    )
     mu = young_modulus / (2.0 * (1.0 + poisson_ratio))
     if model == "plane_stress":
         lam = young_modulus * poisson_ratio / (1.0 - poisson_ratio * poisson_ratio)

@@ -26,10 +26,9 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.first_order import first_order
-from torch_sla.linalg.adjoint.inverse_entries import Inverter, inverse_entries
+from torch_sla.linalg.adjoint.inverse_entries import Inverter, OfFactors, inverse_entries
 from torch_sla.linalg.adjoint.nested import nested
-from torch_sla.linalg.adjoint.saving import is_followed, keep
-from torch_sla.linalg.adjoint.unmapped import Unmapped
+from torch_sla.linalg.adjoint.saving import is_followed
 
 __all__ = ["DENSE_LIMIT", "determinant", "log_determinant"]
 
@@ -48,7 +47,7 @@ class Determiner(Inverter, Protocol):
         """Sign or phase, and log of the absolute value; ``(0, -inf)`` for a singular matrix."""
 
 
-class LogDeterminant(Unmapped):
+class LogDeterminant(OfFactors):
     """Values ``[nnz_csr]`` -> ``log |det A|``, for complex values the complex logarithm."""
 
     mapped = "determinants"
@@ -59,12 +58,6 @@ class LogDeterminant(Unmapped):
         if not values.is_complex():
             return logabs.to(values.dtype)
         return torch.complex(logabs.real, sign.angle().to(logabs.real.dtype)).to(values.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        values, ctx.solver = inputs
-        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -78,7 +71,7 @@ class LogDeterminant(Unmapped):
         return (inverse_entries(values, ctx.solver) * tangent).sum()
 
 
-class Determinant(Unmapped):
+class Determinant(OfFactors):
     """Values ``[nnz_csr]`` -> ``det A``."""
 
     mapped = "determinants"
@@ -87,12 +80,6 @@ class Determinant(Unmapped):
     def forward(values: Tensor, solver: Determiner) -> Tensor:
         sign, logabs = solver.slogdet()
         return (sign * logabs.exp()).to(values.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        values, ctx.solver = inputs
-        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -78,17 +78,38 @@ class Exchange(torch.autograd.Function):
         return exchange(x.movedim(in_dims[0] or 0, -1), swap, back=back), -1
 
 
-class Total(torch.autograd.Function):
-    """Share of this process -> sum over all."""
+class _Shared(torch.autograd.Function):
+    """What processes have in common, and the `Sharing` between them -> a tensor of that shape."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.sharing = inputs[1]
+
+
+class Summed(_Shared):
+    """Share of this process -> sum over all, of which each process makes its own use; it is its own adjoint."""
 
     @staticmethod
     def forward(x: Tensor, sharing: Sharing) -> Tensor:
         return sharing.reduce(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        ctx.sharing = inputs[1]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return summed(grad, ctx.sharing), None
+
+    @staticmethod
+    @nested
+    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
+        return summed(x_t, ctx.sharing)
+
+
+class Total(_Shared):
+    """Share of this process -> sum over all."""
+
+    @staticmethod
+    def forward(x: Tensor, sharing: Sharing) -> Tensor:
+        return sharing.reduce(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -101,18 +122,13 @@ class Total(torch.autograd.Function):
         return total(x_t, ctx.sharing)
 
 
-class Replicated(torch.autograd.Function):
+class Replicated(_Shared):
     """A copy that every process holds -> the same; the shares of its derivative are added up."""
 
     @staticmethod
     def forward(x: Tensor, sharing: Sharing) -> Tensor:
         del sharing
         return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        ctx.sharing = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -123,28 +139,6 @@ class Replicated(torch.autograd.Function):
     def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
         del ctx
         return x_t.view_as(x_t)
-
-
-class Summed(torch.autograd.Function):
-    """Share of this process -> sum over all, of which each process makes its own use; it is its own adjoint."""
-
-    @staticmethod
-    def forward(x: Tensor, sharing: Sharing) -> Tensor:
-        return sharing.reduce(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        ctx.sharing = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return summed(grad, ctx.sharing), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
-        return summed(x_t, ctx.sharing)
 
 
 class Gathered(torch.autograd.Function):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["COLUMN_LIMIT", "RECORDED_LIMIT", "Inverter", "inverse_entries"]
+__all__ = ["COLUMN_LIMIT", "RECORDED_LIMIT", "Inverter", "OfFactors", "inverse_entries"]
 
 COLUMN_LIMIT = 10_000
 RECORDED_LIMIT = 2_000
@@ -62,7 +62,17 @@ def _unit(values: Tensor, n: int, first: int, end: int) -> Tensor:
     return e
 
 
-class InverseEntries(Unmapped):
+class OfFactors(Unmapped):
+    """Values ``[nnz_csr]``, and the solver that holds their factors -> something that follows from them."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        values, ctx.solver = inputs
+        keep(ctx, values)
+
+
+class InverseEntries(OfFactors):
     """Values ``[nnz_csr]`` -> ``A⁻ᵀ`` on the slots ``[nnz_csr]``."""
 
     mapped = "entries of inverses"
@@ -78,12 +88,6 @@ class InverseEntries(Unmapped):
             unit = _unit(values, pattern.shape[0], first, end)
             out[slots] = solver.run(values, unit, adjoint=True).conj()[rows, cols]
         return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        values, ctx.solver = inputs
-        keep(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

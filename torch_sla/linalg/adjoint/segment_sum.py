@@ -16,11 +16,11 @@ from torch import Tensor
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
-__all__ = ["Gather", "SegmentSum", "Segments"]
+__all__ = ["Incidence", "Segments"]
 
 
 class Segments(Protocol):
-    """What the two Functions need to know of a map from sources to segments."""
+    """What the Function needs to know of a map from sources to segments."""
 
     def sum_values(self, x: Tensor) -> Tensor:
         """Sum ``x`` ``[B, n_sources, k]`` to ``[B, n_targets, k]``."""
@@ -29,62 +29,32 @@ class Segments(Protocol):
         """Copy ``y`` ``[B, n_targets, k]`` to ``[B, n_sources, k]``."""
 
 
-def _fold(x: Tensor, dim: int) -> Tensor:
-    """Move a vmapped dimension into the leading batch dimension of ``[B, n, k]``."""
-    return x.movedim(dim, 0).flatten(0, 1)
-
-
-class SegmentSum(torch.autograd.Function):
-    """``y[b, t] = Σ_{j in t} x[b, j]`` for ``x`` ``[B, n_sources, k]``."""
+class Incidence(torch.autograd.Function):
+    """``y[b, t] = Σ_{j in t} x[b, j]`` for ``x`` ``[B, n_sources, k]``, or back ``x[b, j] = y[b, target(j)]``."""
 
     @staticmethod
-    def forward(x: Tensor, segments: Segments) -> Tensor:
+    def forward(x: Tensor, segments: Segments, back: bool) -> Tensor:
         refuse_old_vmap(x)
-        return segments.sum_values(x)
+        return segments.gather_values(x) if back else segments.sum_values(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
-        ctx.segments = inputs[1]
+        _, ctx.segments, ctx.back = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return Gather.apply(grad, ctx.segments), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return Incidence.apply(grad, ctx.segments, not ctx.back), None, None
 
     @staticmethod
     @nested
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
-        return SegmentSum.apply(x_t, ctx.segments)  # type: ignore[no-any-return]
+    def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
+        return Incidence.apply(x_t, ctx.segments, ctx.back)  # type: ignore[no-any-return]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], x: Tensor, segments: Segments) -> Any:
-        y = SegmentSum.apply(_fold(x, in_dims[0]), segments)
+    def vmap(
+        info: Any, in_dims: tuple[int, None, None], x: Tensor, segments: Segments, back: bool
+    ) -> Any:
+        """Fold the mapped dimension into the leading batch dimension."""
+        y = Incidence.apply(x.movedim(in_dims[0], 0).flatten(0, 1), segments, back)
         return y.unflatten(0, (info.batch_size, -1)), 0
-
-
-class Gather(torch.autograd.Function):
-    """``x[b, j] = y[b, target(j)]`` for ``y`` ``[B, n_targets, k]``."""
-
-    @staticmethod
-    def forward(y: Tensor, segments: Segments) -> Tensor:
-        refuse_old_vmap(y)
-        return segments.gather_values(y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        ctx.segments = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return SegmentSum.apply(grad, ctx.segments), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, y_t: Tensor, _: None) -> Tensor:
-        return Gather.apply(y_t, ctx.segments)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], y: Tensor, segments: Segments) -> Any:
-        x = Gather.apply(_fold(y, in_dims[0]), segments)
-        return x.unflatten(0, (info.batch_size, -1)), 0

@@ -18,7 +18,7 @@ from torch_sla.linalg.backends.base import (
     Symbolic,
 )
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.kernels import eigen as kernels
+from torch_sla.linalg.kernels import eigen as kernels, unavailable
 from torch_sla.linalg.kernels.threads import spread
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Eigen(Backend):
     )
 
     def unavailable(self) -> str | None:
-        return kernels.unavailable()
+        return unavailable()
 
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         if method not in _DIRECT:

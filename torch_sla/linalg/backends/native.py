@@ -21,7 +21,7 @@ from torch_sla.linalg.backends.base import (
     Symbolic,
 )
 from torch_sla.linalg.backends.native_lanes import Lane, placed_analyses
-from torch_sla.linalg.kernels import cholesky as kernels, lu
+from torch_sla.linalg.kernels import cholesky as kernels, lu, unavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ class Native(Backend):
     )
 
     def unavailable(self) -> str | None:
-        return kernels.unavailable()
+        return unavailable()
 
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         if method == "static_lu":

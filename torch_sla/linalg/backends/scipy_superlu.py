@@ -20,7 +20,7 @@ import torch
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.analyses import analyses_of, with_mirror
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.kernels import cholesky as kernels
+from torch_sla.linalg.kernels import unavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class SymmetricOrder:
 
 def symmetric_order(pattern: Pattern, structure: Structure) -> SymmetricOrder | None:
     """Order a pattern, or return None where rows cannot be expected to stay with their columns."""
-    if kernels.unavailable() is not None or pattern.shape[0] != pattern.shape[1]:
+    if unavailable() is not None or pattern.shape[0] != pattern.shape[1]:
         return None
     if not bool((pattern.diagonal_slots >= 0).all()):
         return None

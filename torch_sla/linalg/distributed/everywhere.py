@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from torch_sla.errors import ArgumentError, RankError, TorchSlaError
+from torch_sla.linalg.checks import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +57,8 @@ def everywhere(
     answer: Any = None
     said: Sequence[float] = [0.0] * count
     try:
-        answer, said = work()
+        with together():
+            answer, said = work()
     except Exception as error:  # noqa: BLE001  raised below, when all know
         failed = error
     kind = 0.0 if failed is None else 1.0 + isinstance(failed, ArgumentError)

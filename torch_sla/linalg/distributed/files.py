@@ -164,6 +164,11 @@ def load_partition(
     ----------
     rank, world_size
         Which part, of how many.
+
+    Raises
+    ------
+    ArgumentError
+        For the part of another process.
     """
     D = load_dsparse(directory, world_size, device)
     wanted = D.comm.held.start if rank is None else rank
@@ -213,7 +218,13 @@ def load_sparse_as_partition(
 def load_distributed_as_sparse(
     directory: str | PathLike[str], device: torch.device | str = "cpu"
 ) -> SparseTensor:
-    """Read all parts into one matrix that one process has whole."""
+    """Read all parts into one matrix ``[M, N]`` that one process has whole, on `device`.
+
+    Raises
+    ------
+    ArgumentError
+        When the folder or a part is missing or inconsistent.
+    """
     folder, header = Path(directory), None
     header = _manifest(folder)
     rows, cols, values = [], [], []

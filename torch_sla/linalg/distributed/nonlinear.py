@@ -13,9 +13,7 @@ from torch_sla.linalg.distributed.precond.base import default_preconditioner, ma
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.distributed.verbs import leave_like, vector
-from torch_sla.linalg.methods.gmres import gmres
-from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.nonlinear.jacobian import directional
+from torch_sla.linalg.nonlinear.jacobian import directional, solve_with_products, turned
 from torch_sla.linalg.nonlinear.loop import iterate
 from torch_sla.linalg.nonlinear.methods import make_method
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
@@ -214,38 +212,14 @@ class _Problem:
         with torch.enable_grad():
             x = u.detach().requires_grad_()
             F = self.residual(x, tuple(leaf.detach() for leaf in leaves))
-
-        def product(v: Tensor) -> Tensor:
-            (out,) = torch.autograd.grad(F, x, v, retain_graph=True)
-            return out
-
         rtol = min(self._options.rtol, 1e-8) or 1e-10
-        return self._krylov(product, g.detach().contiguous(), rtol, adjoint=True)
+        return self._krylov(turned(F, x), g.detach().contiguous(), rtol, adjoint=True)
 
     def _krylov(
         self, product: Callable[[Tensor], Tensor], b: Tensor, rtol: float, *, adjoint: bool
     ) -> Tensor:
-        shape = b.shape
-
-        def apply(v: Tensor) -> Tensor:
-            return product(v.reshape(shape)).detach().reshape(v.shape)
-
         M = self._precondition()[adjoint]
-        done = gmres(
-            apply,
-            _columns(b),
-            M=M,
-            options=KrylovOptions(rtol=rtol),
-            space=self.space,
-        )
-        if not done.result.ok:
-            raise SolveError(
-                done.result,
-                "GMRES with Jacobian products",
-                iterations=done.iterations,
-                residual=done.history[-1] if done.history else float("nan"),
-            )
-        return done.x.reshape(shape)
+        return solve_with_products(product, b, _columns, rtol, M=M, space=self.space)
 
 
 def _flat(M: Operator, F: Tensor) -> Tensor:

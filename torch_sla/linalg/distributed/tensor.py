@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import exchange
-from torch_sla.linalg.distributed import nonlinear, spectra, verbs
+from torch_sla.linalg.distributed import local, nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
 from torch_sla.linalg.distributed.entries import Entries, cut, put_together, whole_nodes
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
@@ -353,11 +353,11 @@ class DSparseTensor(HoldsValues):
 
     vector = verbs.vector
     zeros = verbs.zeros
-    scatter_local = verbs.scatter_local
-    gather_global = verbs.gather_global
-    halo_exchange_local = verbs.halo_exchange_local
-    matvec_all = verbs.matvec_all
-    solve_all = verbs.solve_all
+    scatter_local = local.scatter_local
+    gather_global = local.gather_global
+    halo_exchange_local = local.halo_exchange_local
+    matvec_all = local.matvec_all
+    solve_all = local.solve_all
     __matmul__ = matvec = verbs.matvec
     solve = verbs.solve
     solve_distributed = verbs.solve

@@ -199,8 +199,7 @@ class DVector:
     def __add__(self, other: Any) -> DVector:
         return self._pointwise(torch.add, other)
 
-    def __radd__(self, other: Any) -> DVector:
-        return self._pointwise(torch.add, other)
+    __radd__ = __add__
 
     def __sub__(self, other: Any) -> DVector:
         return self._pointwise(torch.sub, other)
@@ -211,8 +210,7 @@ class DVector:
     def __mul__(self, other: Any) -> DVector:
         return self._pointwise(torch.mul, other)
 
-    def __rmul__(self, other: Any) -> DVector:
-        return self._pointwise(torch.mul, other)
+    __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> DVector:
         return self._pointwise(torch.div, other)

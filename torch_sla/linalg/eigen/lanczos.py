@@ -23,7 +23,7 @@ from torch_sla.linalg.eigen.operators import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.linalg.factorize import DirectSolver
+    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.methods.space import Operator
     from torch_sla.linalg.sparse.pattern import Pattern
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_sla.errors import PlanError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.eigen.convention import leading_rows
-from torch_sla.linalg.factorize import DirectSolver, LUFactorization, factorize
+from torch_sla.linalg.factorize import LUFactorization, factorize
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.methods.space import VectorSpace
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -19,6 +19,7 @@ from torch_sla.linalg.sparse.tensor import SparseTensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.sparse.pattern import Pattern
 
 __all__ = ["WholeSpace", "linear_operator", "max_norm", "product", "shifted", "solver_of"]

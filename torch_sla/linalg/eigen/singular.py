@@ -34,7 +34,7 @@ from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.factorize import DirectSolver
+    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.methods.space import Operator
 
 __all__ = ["condition_number", "svd"]
@@ -71,6 +71,13 @@ def svd(
     U, S, Vt
         ``[*batch, M, k]``, ``[*batch, k]`` descending, ``[*batch, k, N]``. The largest entry of each
         left vector is positive.
+
+    Raises
+    ------
+    ArgumentError
+        For a `k` or `which` that there is not.
+    SolveError
+        For NaN or infinity in the matrix, or when the iteration does not converge.
 
     Examples
     --------

@@ -15,23 +15,23 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from torch_sla._core import extension, reason
+from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, indices, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = [
     "Analysis",
     "Factor",
     "Kind",
+    "NumericFactor",
     "Ordering",
     "analyze",
     "factorize",
     "solve_batch",
     "symmetric_scale",
-    "unavailable",
     "weak_pairs",
 ]
 
@@ -46,15 +46,8 @@ _FLOP, _DISSECTION, _LEAF = 4e-11, 9e-8, 300
 # Seconds of a front, an entry, a flop and an entry of an update where a register holds as many matrices as
 # it has lanes: fronts are cheap then, and zeros are not.
 _LANE_COST = (1e-7, 1.2e-8, 3e-10, 3e-9)
-# Asking what is free takes longer than a factorisation in so many bytes.
-_ALWAYS_FREE = 1 << 20
 # A diagonal entry below this fraction of its row cannot be relied on as a pivot.
 _WEAK = 1e-3
-
-
-def unavailable() -> str | None:
-    """Why these kernels cannot be used, or None when they can."""
-    return None if _kernel is not None else (reason or "the compiled extension is missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +222,8 @@ def _metis(start: Any, column: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Factor:
-    """A numeric factor: ``L Lᴴ``, ``L D Lᴴ`` or ``L D Lᵀ`` of a permuted matrix. Never changed once made.
+class NumericFactor:
+    """Factors on an analysis, never changed once made.
 
     Parameters
     ----------
@@ -238,21 +231,31 @@ class Factor:
         The compiled object.
     analysis
         What it was made from.
-    kind
-        ``"cholesky"``, ``"hermitian"`` or ``"symmetric"``.
     dtype
         Of the values.
     """
 
     payload: Any
     analysis: Analysis
-    kind: Kind
     dtype: torch.dtype
 
     @property
     def nbytes(self) -> int:
         """Bytes of the numbers."""
         return int(self.payload.bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor(NumericFactor):
+    """A numeric factor: ``L Lᴴ``, ``L D Lᴴ`` or ``L D Lᵀ`` of a permuted matrix.
+
+    Parameters
+    ----------
+    kind
+        ``"cholesky"``, ``"hermitian"`` or ``"symmetric"``.
+    """
+
+    kind: Kind
 
     @property
     def perturbed(self) -> int:
@@ -390,18 +393,10 @@ def factorize(
     needed = batch * analysis.factor_bytes(values.dtype) + analysis.working_bytes(
         values.dtype, team
     )
-    free = needed if needed <= _ALWAYS_FREE else available_bytes()
-    if needed > free:
-        raise SolveError(
-            Result.OUT_OF_MEMORY,
-            f"the factor needs {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
-        )
     lend_blas()
     s = None if scale is None else plain(scale, values.real.dtype).numpy()
-    try:
+    with room_for(needed):
         made = _kernel.factorize(analysis.payload, values.numpy(), kind, s, team)
-    except MemoryError as error:
-        raise SolveError(Result.OUT_OF_MEMORY, "the factor could not be allocated") from error
     for k, (_, row) in enumerate(made):
         if row >= 0:
             one = values if values.ndim == 1 else values[k]
@@ -410,7 +405,7 @@ def factorize(
             result = Result.NONFINITE if bad else Result.NOT_POSITIVE_DEFINITE
             what = "NaN or infinity in" if bad else "the pivot is not positive in"
             raise SolveError(result, f"{what} {where}")
-    factors = [Factor(f, analysis, kind, values.dtype) for f, _ in made]
+    factors = [Factor(f, analysis, values.dtype, kind) for f, _ in made]
     return factors[0] if values.ndim == 1 else factors
 
 

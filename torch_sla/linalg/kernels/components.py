@@ -1,4 +1,4 @@
-"""Connected components of a symmetric graph in compressed rows, on the device it lies on."""
+"""Connected components of a graph in compressed rows, on the device it lies on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def component_labels(crow: Tensor, ccol: Tensor, linked: Tensor | None = None) -
     Parameters
     ----------
     crow, ccol
-        A symmetric graph, ``[n + 1]`` and ``[nnz]``.
+        A graph ``[n + 1]`` and ``[nnz]``, symmetric unless it is on the CPU.
     linked
         bool ``[nnz]``: entries that connect; None stands for all.
 

@@ -5,7 +5,7 @@ from it holds its own numbers, never changes, and outlives any later factor on t
 Numerical failure is a `Result` on the object, not an exception: the caller decides what follows.
 
 There is no fallback: without the compiled extension the constructors raise
-`BackendUnavailableError`, and `unavailable` says why.
+`BackendUnavailableError`, and `kernels.unavailable` says why.
 
 Sources: Eigen's SimplicialLLT and SimplicialLDLT with approximate minimum degree ordering (Amestoy,
 Davis, Duff, SIAM J. Matrix Anal. Appl. 17, 1996, 886-905; Davis, Direct Methods for Sparse Linear
@@ -28,7 +28,7 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Analysis", "Factor", "Krylov", "KrylovSolution", "analyze", "krylov", "unavailable"]
+__all__ = ["Analysis", "Factor", "Krylov", "KrylovSolution", "analyze", "krylov"]
 
 DirectMethod = Literal["llt", "ldlt", "lu"]
 Mode = Literal["n", "t", "h"]
@@ -49,11 +49,6 @@ _KRYLOV_RESULTS = {
 _SEVERITY = (Result.NONFINITE, Result.BREAKDOWN, Result.MAXITER, Result.CONVERGED)
 
 _PRECONDITIONERS = {"cg": ("none", "jacobi", "ichol"), "bicgstab": ("none", "jacobi", "ilu")}
-
-
-def unavailable() -> str | None:
-    """Why these solvers cannot be used here, or None when they can."""
-    return _core.reason
 
 
 def _extension() -> Any:

@@ -12,23 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_sla._core import extension, reason
-from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla._core import extension
+from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.cholesky import Analysis, Factor
-from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.cholesky import Analysis, Factor, Kind, NumericFactor
+from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
-__all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "unavailable", "width"]
+__all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "width"]
 
 _kernel: Any = None if extension is None else extension.lanes
 _SUFFIX = {torch.float64: "d", torch.float32: "s"}
-
-
-def unavailable() -> str | None:
-    """Why these kernels cannot be used, or None when they can."""
-    return None if _kernel is not None else (reason or "the compiled extension is missing")
 
 
 def width(dtype: torch.dtype) -> int:
@@ -73,34 +68,8 @@ class LanePattern:
         return 4 * (self.slot.numel() + self.mirror.numel())
 
 
-@dataclass(frozen=True, eq=False)
-class LaneFactor:
-    """Factors of many matrices: ``L U``, ``U = D Lᵀ`` for symmetric ones. Never changed once made.
-
-    Parameters
-    ----------
-    payload
-        The compiled object.
-    analysis
-        What it was made from.
-    symmetric
-        Whether only ``L`` and ``D`` are there.
-    dtype
-        Of the values.
-    members
-        Number of matrices.
-    """
-
-    payload: Any
-    analysis: Analysis
-    symmetric: bool
-    dtype: torch.dtype
-    members: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return int(self.payload.bytes)
+class LaneFactor(NumericFactor):
+    """Factors of many matrices: ``L U``, ``U = D Lᵀ`` for symmetric ones."""
 
     @property
     def lowest(self) -> Tensor:
@@ -182,13 +151,9 @@ class LaneFactor:
 
     def extract(self, member: int, *, positive: bool) -> Factor:
         """Return the factor of one member by itself: Cholesky's where its pivots are `positive`, else ``L D Lᵀ``."""
-        kind = "cholesky" if positive else "hermitian"
-        return Factor(
-            self.payload.extract(member, positive),
-            self.analysis,
-            kind,  # type: ignore[arg-type]
-            self.dtype,
-        )
+        kind: Kind = "cholesky" if positive else "hermitian"
+        payload = self.payload.extract(member, positive)
+        return Factor(payload, self.analysis, self.dtype, kind)
 
     def slogdet(self, member: int) -> tuple[float, float]:
         """Sign and logarithm of the absolute value of a member's determinant."""
@@ -230,14 +195,8 @@ def factorize(
         analysis.payload, values.shape[1], symmetric
     )
     needed += team * entries * size
-    free = needed if needed <= 1 << 20 else available_bytes()
-    if needed > free:
-        raise SolveError(
-            Result.OUT_OF_MEMORY,
-            f"the factors need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
-        )
     lend_blas()
-    try:
+    with room_for(needed):
         made = _kernel.factorize(
             analysis.payload,
             pattern.crow.numpy(),
@@ -249,9 +208,7 @@ def factorize(
             symmetric,
             team,
         )
-    except MemoryError as error:
-        raise SolveError(Result.OUT_OF_MEMORY, "the factors could not be allocated") from error
-    return LaneFactor(made, analysis, symmetric, values.dtype, members)
+    return LaneFactor(made, analysis, values.dtype)
 
 
 def _takes(*tensors: Tensor) -> bool:

@@ -7,18 +7,17 @@ counted is what there is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch_sla._core import extension
-from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.memory import available_bytes
+from torch_sla.linalg.kernels.cholesky import NumericFactor
+from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from torch_sla.linalg.kernels.cholesky import Analysis
@@ -27,32 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["LuFactor", "factorize", "solve_batch"]
 
 _kernel: Any = None if extension is None else extension.lu
-# Asking what is free takes longer than a factorisation in so many bytes.
-_ALWAYS_FREE = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class LuFactor:
-    """Factors of one matrix, never changed once made.
-
-    Parameters
-    ----------
-    payload
-        The compiled object.
-    analysis
-        What it was made from.
-    dtype
-        Of the values.
-    """
-
-    payload: Any
-    analysis: Analysis
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return int(self.payload.bytes)
+class LuFactor(NumericFactor):
+    """Factors of one matrix."""
 
     @property
     def interchanged(self) -> int:
@@ -93,19 +70,11 @@ def factorize(
     team = resolve_threads(threads, int(min(2 * analysis.flops * members, 2**62)))
     needed = 2 * members * analysis.factor_bytes(values.dtype)
     needed += analysis.working_bytes(values.dtype, team)
-    free = needed if needed <= _ALWAYS_FREE else available_bytes()
-    if needed > free:
-        raise SolveError(
-            Result.OUT_OF_MEMORY,
-            f"the factors need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
-        )
     lend_blas()
-    try:
+    with room_for(needed):
         made = _kernel.factorize(
             analysis.payload, pattern.slot.numpy(), pattern.mirror.numpy(), values.numpy(), team
         )
-    except MemoryError as error:
-        raise SolveError(Result.OUT_OF_MEMORY, "the factors could not be allocated") from error
     return [None if f is None else LuFactor(f, analysis, values.dtype) for f in made]
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch_sla._core import extension
+from torch_sla.errors import Result, SolveError
 
-__all__ = ["available_bytes", "keep_at_most", "kept_bytes", "release", "total_bytes"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["available_bytes", "keep_at_most", "kept_bytes", "release", "room_for", "total_bytes"]
+
+# Asking what is free takes longer than a factorisation in so many bytes.
+_ALWAYS_FREE = 1 << 20
 
 _pool: Any = None if extension is None else extension.memory
 
@@ -44,6 +52,27 @@ def available_bytes() -> int:
     if limit is not None and used is not None:
         free = min(free, max(0, limit - used))
     return free
+
+
+@contextmanager
+def room_for(needed: int) -> Iterator[None]:
+    """Factorise in here, in so many bytes.
+
+    Raises
+    ------
+    SolveError
+        ``OUT_OF_MEMORY``: before anything is allocated where less is free, else where the system refuses.
+    """
+    free = needed if needed <= _ALWAYS_FREE else available_bytes()
+    if needed > free:
+        raise SolveError(
+            Result.OUT_OF_MEMORY,
+            f"the factors need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free",
+        )
+    try:
+        yield
+    except MemoryError as error:
+        raise SolveError(Result.OUT_OF_MEMORY, "the factors could not be allocated") from error
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torch_sla._core import extension, reason
+from torch_sla._core import extension
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.arguments import plain
 from torch_sla.linalg.kernels.cycles import CompiledCycle, int32
@@ -25,7 +25,6 @@ __all__ = [
     "CompiledLattice",
     "Transfer",
     "detect_lattice",
-    "unavailable",
 ]
 
 MAX_BLOCK = 12
@@ -33,11 +32,6 @@ MAX_BLOCK = 12
 
 _INT32_MAX = 2**31 - 1
 _compiled: Any = None if extension is None else extension.multigrid
-
-
-def unavailable() -> str | None:
-    """Why multigrid cannot be used, or None when it can."""
-    return reason if extension is None else None
 
 
 @dataclass(frozen=True)

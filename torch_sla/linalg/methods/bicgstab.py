@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.methods.cg import Watch
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace
 
@@ -45,61 +46,68 @@ def bicgstab(
     r = b.clone() if x0 is None else b - A(x)
     b_norm = space.norm(b)
     target = torch.clamp(options.rtol * b_norm, min=options.atol)
-    unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
     out = Outcome(x)
-    active = space.norm(r) > target
-    if not bool(active.any()):
-        return out
+    r_norm = space.norm(r)
+    watch = _Restarts(out, options, torch.stack([r_norm, target, b_norm]).cpu())
+    active = r_norm > target
     eps = torch.finfo(b_norm.dtype).eps
     shadow, p, rho = r.clone(), r.clone(), space.dot(r, r)
-    best, since, restarts = float("inf"), 0, 0
 
     def ratio(above: Tensor, below: Tensor) -> Tensor:
         usable = active & (below != 0)
         return torch.where(usable, above / torch.where(usable, below, torch.ones_like(below)), 0.0)
 
-    for _ in range(limit):
-        y = precondition(p)
-        v = A(y)
-        alpha = ratio(rho, space.dot(shadow, v))
-        s = r - alpha * v
-        z = precondition(s)
-        t = A(z)
-        omega = ratio(space.dot(t, s), space.dot(t, t))
-        x.addcmul_(alpha, y).addcmul_(omega, z)
-        r = s - omega * t
-        out.iterations += 1
-        r_norm = space.norm(r)
-        worst = float((r_norm / unit).max())
-        out.history.append(worst)
-        if worst != worst or worst == float("inf"):
-            out.result = Result.NONFINITE
-            return out
-        active = r_norm > target
-        if not bool(active.any()):
-            return out
-        if worst < 0.999 * best:
-            best, since, restarts = worst, 0, 0
-        else:
-            since += 1
-            if since >= options.stagnation:
-                out.result = Result.STAGNATION
-                return out
-        rho_new = space.dot(shadow, r)
-        lost = active & (
-            (rho_new.abs() <= eps * eps * r_norm * space.norm(shadow)) | (omega == 0) | (alpha == 0)
-        )
-        if bool(lost.any()):
-            restarts += 1
-            if restarts > 3:
-                out.result = Result.BREAKDOWN
-                return out
-            shadow = torch.where(lost, r, shadow)
+    while watch.going and out.iterations < limit:
+        seen = []
+        for _ in range(min(watch.steps(b.device.type), limit - out.iterations)):
+            y = precondition(p)
+            v = A(y)
+            alpha = ratio(rho, space.dot(shadow, v))
+            s = r - alpha * v
+            z = precondition(s)
+            t = A(z)
+            omega = ratio(space.dot(t, s), space.dot(t, t))
+            # A column that is done takes steps of length zero.
+            x.addcmul_(alpha, y).addcmul_(omega, z)
+            r = s - omega * t
+            r_norm = space.norm(r)
+            active = r_norm > target
             rho_new = space.dot(shadow, r)
-            p = torch.where(lost, torch.zeros_like(p), p)
-        beta = ratio(rho_new, rho) * ratio(alpha, omega)
-        p = r + beta * (p - omega * v)
-        p = torch.where(lost, r, p)
-        rho = rho_new
-    out.result = Result.MAXITER
+            lost = active & (
+                (rho_new.abs() <= eps * eps * r_norm * space.norm(shadow))
+                | (omega == 0)
+                | (alpha == 0)
+            )
+            if not b.is_cpu or bool(lost.any()):  # a device is not asked
+                shadow = torch.where(lost, r, shadow)
+                rho_new = space.dot(shadow, r)
+                p = torch.where(lost, torch.zeros_like(p), p)
+            beta = ratio(rho_new, rho) * ratio(alpha, omega)
+            p = r + beta * (p - omega * v)
+            p = torch.where(lost, r, p)
+            rho = rho_new
+            seen += [r_norm, lost.to(r_norm)]
+        watch.read(torch.stack(seen).cpu())
+    if watch.going:
+        out.result = Result.MAXITER
     return out
+
+
+class _Restarts(Watch):
+    """Counts the restarts without progress between them, too."""
+
+    _restarts = 0
+
+    def read(self, seen: Tensor) -> None:
+        """Take in residual norms and lost columns of some iterations in turn, ``[2 s, K]``."""
+        for r_norm, lost in zip(seen[0::2], seen[1::2], strict=True):
+            self._took(r_norm)
+            if not bool(torch.isfinite(r_norm).all()):
+                return self._stop(Result.NONFINITE)
+            if not self.going:
+                return None
+            self._restarts = 0 if not self._since else self._restarts
+            self._restarts += bool(lost.any())
+            if self._restarts > 3:
+                return self._stop(Result.BREAKDOWN)
+        return None

@@ -137,21 +137,26 @@ class Watch:
                 return self._stop(Result.NONFINITE)
             if bool((self._active & (curvature <= 0)).any()):
                 return self._stop(Result.BREAKDOWN)
-            self._out.iterations += 1
-            worst = float((r_norm / self._unit).max())
-            self._out.history.append(worst)
-            self._active = r_norm > self._target
-            self._last = r_norm
-            if not bool(self._active.any()):
-                self.going = False
+            self._took(r_norm)
+            if not self.going:
                 return None
-            if worst < 0.999 * self._best:
-                self._best, self._since = worst, 0
-            else:
-                self._since += 1
-                if self._since >= self._patience:
-                    return self._stop(Result.STAGNATION)
         return None
+
+    def _took(self, r_norm: Tensor) -> None:
+        """Take in the residual norms ``[K]`` after one iteration."""
+        self._out.iterations += 1
+        worst = float((r_norm / self._unit).max())
+        self._out.history.append(worst)
+        self._active = r_norm > self._target
+        self._last = r_norm
+        if not bool(self._active.any()):
+            self.going = False
+        elif worst < 0.999 * self._best:
+            self._best, self._since = worst, 0
+        else:
+            self._since += 1
+            if self._since >= self._patience:
+                self._stop(Result.STAGNATION)
 
     def _stop(self, result: Result) -> None:
         self._out.result, self.going = result, False

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo
 
@@ -80,17 +81,24 @@ def newton_batch(
     target = torch.clamp(options.rtol * first, min=options.atol)
     floored = torch.zeros_like(size, dtype=torch.bool)
     while True:
-        info.history.append(float(size.max()))
-        if not bool(torch.isfinite(size).all() and torch.isfinite(norm(u)).all()):
+        active = (size > target) & ~floored
+        worst, finite, beyond, going, at_floor = read(
+            size.max(),
+            torch.isfinite(size).all() & torch.isfinite(norm(u)).all(),
+            (size > _DIVERGED * first).any(),
+            active.any(),
+            floored.any(),
+        )
+        info.history.append(worst)
+        if not finite:
             info.result = Result.NONFINITE
             break
-        if bool((size > _DIVERGED * first).any()):
+        if beyond:
             info.result = Result.STAGNATION
             info.notes.append("the residual grows without bound")
             break
-        active = (size > target) & ~floored
-        if not bool(active.any()):
-            info.result = Result.ROUNDOFF if bool(floored.any()) else Result.CONVERGED
+        if not going:
+            info.result = Result.ROUNDOFF if at_floor else Result.CONVERGED
             break
         if info.iterations >= options.maxiter:
             info.result = Result.MAXITER
@@ -110,20 +118,20 @@ def newton_batch(
         pending = active.clone()
         # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
         below = active & (norm(delta) <= 1e4 * eps * rest)
-        trial, G, after = u, F, size
+        trial, G, after, halved = u, F, size, False
         for _ in range(_HALVINGS if options.line_search else 1):
             trial = u + length[..., None].to(u.dtype) * delta
             G = residual(trial)
             after = norm(G)
             if not options.line_search:
-                pending = torch.zeros_like(pending)
                 break
             # A NaN compares false, so the step is shortened.
             pending = active & ~below & ~(after <= (1 - 1e-4 * length) * size)
-            if not bool(pending.any()):
+            halved = bool(pending.any())
+            if not halved:
                 break
             length = torch.where(pending, 0.5 * length, length)
-        if bool(pending.any()):
+        if halved:
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
             moved = norm(delta)
             scale = norm(u)

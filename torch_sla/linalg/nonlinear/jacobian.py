@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.errors import SolveError
 from torch_sla.linalg.kernels.colouring import colour_rows
+from torch_sla.linalg.methods.gmres import gmres
+from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -20,7 +23,9 @@ from torch_sla.linalg.sparse.transforms import outside_transforms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Colouring", "directional", "with_diagonal"]
+    from torch_sla.linalg.methods.space import Operator, VectorSpace
+
+__all__ = ["Colouring", "directional", "solve_with_products", "turned", "with_diagonal"]
 
 
 class Colouring:
@@ -99,3 +104,33 @@ def directional(F: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.zeros_like(v) if out is None else out.reshape(v.shape)
 
     return product
+
+
+def turned(F: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``w -> Jᵀ w``."""
+    return lambda w: torch.autograd.grad(F, u, w, retain_graph=True)[0]
+
+
+def solve_with_products(
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    columns: Callable[[Tensor], Tensor],
+    rtol: float,
+    *,
+    M: Operator | None = None,
+    space: VectorSpace | None = None,
+) -> Tensor:
+    """Solve by GMRES with products alone, not recorded; `columns` arranges the shape of `b` as ``[n, K]`` for it."""
+
+    def apply(v: Tensor) -> Tensor:
+        return columns(product(v.reshape(b.shape)).detach())
+
+    done = gmres(apply, columns(b), M=M, options=KrylovOptions(rtol=rtol), space=space)
+    if not done.result.ok:
+        raise SolveError(
+            done.result,
+            "GMRES with Jacobian products",
+            iterations=done.iterations,
+            residual=done.history[-1] if done.history else float("nan"),
+        )
+    return done.x.reshape(b.shape)

@@ -100,8 +100,14 @@ class NonlinearInfo:
     def failure(self, where: str = "") -> SolveError:
         """Return what to raise where it is not: with the notes, which tell of a linear solve that failed in a step."""
         detail = f"nonlinear solve by {self.method}{where}"
-        if self.notes:
-            detail += f" ({'; '.join(self.notes)})"
+        notes = list(self.notes)
+        if self.result is Result.STAGNATION and not notes:
+            notes.append(
+                "no step lowers the residual further: start nearer to a solution, or approach it in steps; there may "
+                "be none"
+            )
+        if notes:
+            detail += f" ({'; '.join(notes)})"
         return SolveError(self.result, detail, iterations=self.iterations, residual=self.residual)
 
     def require_derivative(self) -> None:

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
-from torch_sla.linalg.methods.gmres import gmres
-from torch_sla.linalg.methods.outcome import KrylovOptions
-from torch_sla.linalg.nonlinear.jacobian import Colouring, directional, with_diagonal
+from torch_sla.linalg.nonlinear.jacobian import (
+    Colouring,
+    directional,
+    solve_with_products,
+    turned,
+    with_diagonal,
+)
 from torch_sla.linalg.nonlinear.loop import iterate
 from torch_sla.linalg.nonlinear.methods import make_method
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
@@ -206,23 +210,9 @@ class NonlinearProblem:
         return self._colouring.jacobian(self.residual(u, leaves), u, recorded=recorded)
 
     def _krylov(self, product: Callable[[Tensor], Tensor], b: Tensor, rtol: float) -> Tensor:
-        shape = b.shape
-
-        def apply(v: Tensor) -> Tensor:
-            return product(v.reshape(shape)).detach().reshape(-1, 1)
-
         M = self._precondition
-        precondition = None if M is None else (lambda v: M(v.reshape(shape)).reshape(-1, 1))
-        done = gmres(apply, b.reshape(-1, 1), M=precondition, options=KrylovOptions(rtol=rtol))
-        if not done.result.ok:
-            residual = done.history[-1] if done.history else float("nan")
-            raise SolveError(
-                done.result,
-                "GMRES with Jacobian products",
-                iterations=done.iterations,
-                residual=residual,
-            )
-        return done.x.reshape(shape)
+        precondition = None if M is None else (lambda v: M(v.reshape(b.shape)).reshape(-1, 1))
+        return solve_with_products(product, b, lambda x: x.reshape(-1, 1), rtol, M=precondition)
 
     # --- adjoint -------------------------------------------------------------------------------
 
@@ -288,12 +278,7 @@ class NonlinearProblem:
         with torch.enable_grad():
             x = u.detach().requires_grad_()
             F = self.residual(x, tuple(leaf.detach() for leaf in leaves))
-
-        def product(v: Tensor) -> Tensor:
-            (out,) = torch.autograd.grad(F, x, v, retain_graph=True)
-            return out
-
-        return self._krylov(product, g.detach(), min(self._options.rtol, 1e-8) or 1e-10)
+        return self._krylov(turned(F, x), g.detach(), min(self._options.rtol, 1e-8) or 1e-10)
 
     def _adjoint_recorded(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve the adjoint equation as a problem of its own: linear in λ, and differentiable."""

@@ -180,6 +180,11 @@ def adjoint_solve(
     jacobian_fn, pattern, rtol, linear
         As for `nonlinear_solve`.
 
+    Raises
+    ------
+    GradientError
+        When λ is not finite.
+
     Examples
     --------
     >>> import torch

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from torch_sla.linalg.kernels import cholesky, eigen, sparse as kernels
+from torch_sla.linalg.kernels import cholesky, eigen, sparse as kernels, unavailable
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.plan.machine import SHIPPED, MachineModel
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -58,7 +58,7 @@ def calibrate(
     found: dict[str, float] = {}
     told("memory traffic")
     found.update(_traffic(rounds))
-    if cholesky.unavailable() is None:
+    if unavailable() is None:
         told("supernodal factorisation")
         found.update(_supernodal(rounds))
         told("scalar factorisation")
@@ -262,7 +262,7 @@ def _lu(rounds: int) -> dict[str, float]:
         parts = (values.numpy(), pattern.ccol.numpy(), pattern.crow.numpy())
         matrix = csc_array(parts, shape=pattern.shape)
         a, order = None, "COLAMD"
-        if cholesky.unavailable() is None:
+        if unavailable() is None:
             a = cholesky.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
             matrix, order = matrix[a.order.numpy()][:, a.order.numpy()].tocsc(), "NATURAL"
         factorize = partial(splu, matrix, permc_spec=order, diag_pivot_thresh=0.1)

@@ -5,16 +5,16 @@ Direct methods are counted exactly where an analysis has been made, and in close
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles, default_rtol, krylov_iterations
 from torch_sla.linalg.plan.levels import level_sizes, levels_memory
 
 if TYPE_CHECKING:
-    from torch_sla.linalg.backends.base import Method
+    from torch_sla.linalg.backends.base import Counts, Method
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.plan.machine import MachineModel
 
@@ -172,86 +172,95 @@ def _weight(facts: Facts) -> float:
     return weight * (0.55 if facts.dtype.itemsize == 4 * (1 + facts.dtype.is_complex) else 1.0)
 
 
+class _Factor(NamedTuple):
+    """What one factor is, and takes to be made."""
+
+    entries: float
+    flops: float
+    stored: float  # numbers that a solve reads
+    seconds: float
+    nbytes: float
+    analysis: float = 0.0  # seconds beside ordering
+
+
+def _supernodal(facts: Facts, c: Counts, name: str, lanes: bool, m: MachineModel) -> _Factor:
+    n, nnz, size, weight = facts.rows, facts.nnz, facts.dtype.itemsize, _weight(facts)
+    exact, analysis = facts.counts is not None, 0.0
+    if c.dissected or (not exact and facts.dimension > 2.5):
+        # Rows of a node have the same neighbours, and are ordered as one.
+        analysis = nnz / facts.block**2 * max(0.0, log2(max(n / 300, 1))) * m.dissection
+    # Two triangles; single matrices store the blocks on the diagonal once.
+    both = 1.0 if name in ("cholesky", "ldlt") else 2.0 if lanes else _BOTH
+    if lanes:
+        seconds = both * weight * (m.entry * _LANES_ENTRY * c.stored + m.flop * c.flops)
+    else:
+        seconds = m.front * c.fronts + weight * (m.entry * c.stored + m.flop * c.front_flops)
+        seconds *= 1.25 if name == "ldlt" else both
+    stored, working = both * c.stored, c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n)
+    # All members of a batch are held at once.
+    nbytes = facts.batch * stored * size + working + _ORDERING * nnz + _ROUNDING
+    return _Factor(float(c.factor_nnz), c.flops, stored, seconds, nbytes, analysis)
+
+
+def _simplicial(facts: Facts, c: Counts, name: str, backend: str, m: MachineModel) -> _Factor:
+    n, size, weight, entries = facts.rows, facts.dtype.itemsize, _weight(facts), float(c.factor_nnz)
+    if name in ("cholesky", "ldlt"):
+        seconds = weight * (m.scalar_entry * entries + m.scalar_flop * c.flops)
+        return _Factor(entries, c.flops, entries, seconds, entries * (size + 4))
+    # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
+    wide = 1.0 if backend == "scipy" else 1.5 if facts.counts is not None else 2.25
+    wide = wide if facts.diagonal else 1.7 * max(1.0, n / 2e4) ** 0.16 * wide
+    entries, flops = 2.1 * entries * wide, c.flops * wide**2
+    seconds = weight * (m.lu_entry * entries + m.lu_flop * flops)
+    # Rows of few entries take more of indices and of room to grow.
+    nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * facts.nnz + _ROUNDING
+    return _Factor(entries, 2 * flops, entries / 2, seconds, nbytes)
+
+
 def _direct(facts: Facts, backend: str, method: Method, machine: MachineModel) -> Estimate:
-    n, nnz = float(max(facts.rows, facts.columns)), float(facts.nnz)
-    counts = facts.counts
-    if facts.rows != facts.columns:
+    square, native, system = facts.rows == facts.columns, backend == "native", facts
+    if not square:
         # The augmented system of the least-squares problem.
-        n, nnz, counts = float(facts.rows + facts.columns), 2 * nnz + n, None
-    exact = counts is not None
-    c = closed_form(n, nnz, facts.dimension) if counts is None else counts
+        n, nnz = facts.rows + facts.columns, 2 * facts.nnz + max(facts.rows, facts.columns)
+        system = replace(facts, rows=n, columns=n, nnz=nnz, counts=None)
+    c = system.counts or closed_form(float(system.rows), float(system.nnz), facts.dimension)
+    lanes = facts.batch >= _LANES and c.flops <= _LANES_FLOPS and not facts.dtype.is_complex
+    if native:
+        made = _supernodal(system, c, method.name, lanes, machine)
+    else:
+        made = _simplicial(system, c, method.name, backend, machine)
     size, weight = facts.dtype.itemsize, _weight(facts)
     factorisations, solves, columns = _solves(facts)
-    symmetric = method.name in ("cholesky", "ldlt")
-    levels = max(0.0, log2(max(n / 300, 1)))
-    # Rows of a node have the same neighbours, and are ordered as one.
-    alike = facts.block**2
-    analysis = machine.order(n, nnz, facts.spread / alike)
-    entries, flops = float(c.factor_nnz), c.flops
-    lanes = facts.batch >= _LANES and c.flops <= _LANES_FLOPS and not facts.dtype.is_complex
-    if backend == "native":
-        if c.dissected or (not exact and facts.dimension > 2.5):
-            analysis += nnz / alike * levels * machine.dissection
-        numeric = machine.front * c.fronts + weight * (
-            machine.entry * c.stored + machine.flop * c.front_flops
-        )
-        numeric *= 1.25 if method.name == "ldlt" else 1.0
-        # Two triangles; single matrices store the blocks on the diagonal once.
-        both = 1.0 if symmetric else 2.0 if lanes else _BOTH
-        if lanes:
-            numeric = (
-                both * weight * (machine.entry * _LANES_ENTRY * c.stored + machine.flop * flops)
-            )
-        elif not symmetric:
-            numeric *= _BOTH
-        stored, working = (
-            both * c.stored,
-            c.working * size + (c.nbytes if exact else 8 * nnz + 20 * n),
-        )
-        # All members of a batch are held at once.
-        nbytes = facts.batch * stored * size + working + _ORDERING * nnz + _ROUNDING
-        analyses = 1
-    elif symmetric:
-        numeric = weight * (machine.scalar_entry * entries + machine.scalar_flop * flops)
-        stored, nbytes, analyses = entries, entries * (size + 4), 1
-    else:
-        # Both triangles; where pivots roam there is more, and where the diagonal has none they do.
-        wide = 1.0 if backend == "scipy" else 1.5 if exact else 2.25
-        wide = wide if facts.diagonal else 1.7 * max(1.0, n / 2e4) ** 0.16 * wide
-        entries, flops = 2.1 * entries * wide, flops * wide**2
-        numeric = weight * (machine.lu_entry * entries + machine.lu_flop * flops)
-        stored = entries / 2
-        # Rows of few entries take more of indices and of room to grow.
-        nbytes = entries * (size + 3.5) + _SPARSE * n + _ORDERING * nnz + _ROUNDING
-        analyses, flops = (1 if facts.rows == facts.columns else factorisations), 2 * flops
+    analysis = machine.order(system.rows, system.nnz, facts.spread / facts.block**2) + made.analysis
     saved = 0.0
-    if backend == "native" and not lanes:
-        later = max(0.0, factorisations - 2 - _FRESH_BYTES / max(stored * size, 1e6))
-        saved = later * (1 - _AGAIN) * weight * machine.entry * stored
+    if native and not lanes:
+        later = max(0.0, factorisations - 2 - _FRESH_BYTES / max(made.stored * size, 1e6))
+        saved = later * (1 - _AGAIN) * weight * machine.entry * made.stored
     # One solve is spent on proving that the matrix is not singular; more columns share the reading.
-    pass_ = 2 * machine.stream(stored * size)
+    pass_ = 2 * machine.stream(made.stored * size)
     passes = (1 + 0.2 * (columns - 1)) * pass_
-    if backend == "native":
+    if native:
         alone, beside = (
             pass_ + f * machine.front * (0 if lanes else c.fronts) for f in _FRONT_PASS
         )
         pass_, passes = alone, alone if columns == 1 else (_SEVERAL + _EACH * columns) * beside
     judged, moved = _checks(facts, machine)
-    seconds = machine.solve + analysis * analyses + factorisations * (numeric + 1.2 * pass_) - saved
-    seconds += machine.touch(nbytes)  # once: then it is at hand, or kept
-    seconds += solves * (passes + judged)
-    if backend == "native":
+    seconds = machine.solve + analysis * (1 if square else factorisations) - saved
+    seconds += factorisations * (made.seconds + 1.2 * pass_) + solves * (passes + judged)
+    seconds += machine.touch(made.nbytes)  # once: then it is at hand, or kept
+    if native:
         # The members of a batch are looked up and judged together.
         seconds -= solves * machine.solve * (1 - 1 / max(1, facts.batch))
-    traffic = factorisations * 3 * stored * size + solves * (columns * 2 * stored * size + moved)
-    kind = "exactly" if exact else "about"
+    each = columns * 2  # operations, and entries that are read, of a solve for each stored one
+    kind = "about" if system.counts is None else "exactly"
     return Estimate(
         seconds,
         # Only what is scaled, or turned for SuperLU, is copied twice.
-        nbytes + _held(facts, 1 if (backend, method.name) == ("native", "cholesky") else _COPIES),
-        (factorisations * flops + solves * columns * 2 * entries) * (4 if weight >= 2 else 1),
-        traffic,
-        f"{kind} {entries:.3g} factor entries, {flops:.3g} flops",
+        made.nbytes
+        + _held(facts, 1 if (backend, method.name) == ("native", "cholesky") else _COPIES),
+        (factorisations * made.flops + solves * each * made.entries) * (4 if weight >= 2 else 1),
+        factorisations * 3 * made.stored * size + solves * (each * made.stored * size + moved),
+        f"{kind} {made.entries:.3g} factor entries, {made.flops:.3g} flops",
     )
 
 

@@ -11,6 +11,8 @@ from torch_sla.errors import PlanError
 
 if TYPE_CHECKING:
     from torch_sla.linalg.backends.base import Counts
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["Facts"]
 
@@ -88,6 +90,20 @@ class Facts:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise PlanError(f"`repeats` must be at least 1, got {self.repeats}")
+
+    @classmethod
+    def of(cls, pattern: Pattern, structure: Structure, **others: Any) -> Facts:
+        """Return what a pattern and the structure of its values tell, and the `others` beside it."""
+        return cls(
+            *pattern.shape,
+            pattern.nnz_csr,
+            symmetric=structure.symmetric,
+            hermitian=structure.hermitian,
+            positive_definite=structure.positive_definite,
+            dimension=pattern.dimension,
+            spread=pattern.spread,
+            **others,
+        )
 
     def describe(self) -> str:
         """Say it in one line."""

@@ -23,12 +23,11 @@ def nonzero_diagonal(pattern: Pattern, values: Tensor, who: str) -> Tensor:
         ``BREAKDOWN`` when an entry is zero or absent; the row is named.
     """
     slots = pattern.diagonal_slots
-    missing = slots < 0
-    if bool(missing.any()):
-        bad = missing
-    else:
+    if pattern.whole_diagonal:
         diagonal = values.index_select(0, slots)
         bad = diagonal == 0
+    else:
+        bad = slots < 0
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         raise SolveError(Result.BREAKDOWN, f"{who} needs a nonzero diagonal; row {row} has none")

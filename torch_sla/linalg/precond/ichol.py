@@ -80,7 +80,8 @@ class ICholInverse:
             if not shift < float("inf"):
                 raise SolveError(Result.NONFINITE, f"ichol met NaN or infinity in row {row}")
         self.shift = shift
-        self._pattern, self._factor = pattern, factor
+        self._factor = factor
+        self._matrix = pattern.crow, pattern.ccol, slots, factor
         self._inverse = 1 / factor[slots.long()]
 
     @property
@@ -90,18 +91,8 @@ class ICholInverse:
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``."""
-        p = self._pattern
         for adjoint in (False, True):
-            r = triangular_solve(
-                p.crow,
-                p.ccol,
-                p.diagonal_slots,
-                self._factor,
-                self._inverse,
-                r,
-                upper=False,
-                adjoint=adjoint,
-            )
+            r = triangular_solve(*self._matrix, self._inverse, r, upper=False, adjoint=adjoint)
         return r
 
     apply_adjoint = apply

@@ -57,7 +57,8 @@ class ILUInverse:
         factors, row = ilu0(pattern.crow, pattern.ccol, diagonal, values)
         if row >= 0:
             raise SolveError(Result.BREAKDOWN, f"ilu met a zero pivot in row {row}")
-        self._pattern, self._factors = pattern, factors
+        self._factors = factors
+        self._matrix = pattern.crow, pattern.ccol, diagonal, factors
         self._inverse = 1 / factors[diagonal.long()]
 
     @property
@@ -66,17 +67,8 @@ class ILUInverse:
         return (self._factors.numel() + self._inverse.numel()) * self._factors.element_size()
 
     def _solve(self, b: Tensor, upper: bool, adjoint: bool) -> Tensor:
-        p = self._pattern
-        return triangular_solve(
-            p.crow,
-            p.ccol,
-            p.diagonal_slots,
-            self._factors,
-            self._inverse if upper else None,
-            b,
-            upper=upper,
-            adjoint=adjoint,
-        )
+        inverse = self._inverse if upper else None
+        return triangular_solve(*self._matrix, inverse, b, upper=upper, adjoint=adjoint)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``."""

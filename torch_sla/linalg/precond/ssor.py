@@ -59,7 +59,8 @@ class SSORInverse:
 
     def __init__(self, pattern: Pattern, values: Tensor, omega: float) -> None:
         diagonal = nonzero_diagonal(pattern, values, "ssor")
-        self._pattern, self._values = pattern, values.clone()
+        self._values = values.clone()
+        self._matrix = pattern.crow, pattern.ccol, pattern.diagonal_slots, self._values
         self._inverse = omega / diagonal
         self._middle = ((2 - omega) / omega * diagonal).unsqueeze(1)
 
@@ -69,17 +70,7 @@ class SSORInverse:
         return (self._values.numel() + 2 * self._inverse.numel()) * self._values.element_size()
 
     def _sweep(self, b: Tensor, upper: bool, adjoint: bool) -> Tensor:
-        p = self._pattern
-        return triangular_solve(
-            p.crow,
-            p.ccol,
-            p.diagonal_slots,
-            self._values,
-            self._inverse,
-            b,
-            upper=upper,
-            adjoint=adjoint,
-        )
+        return triangular_solve(*self._matrix, self._inverse, b, upper=upper, adjoint=adjoint)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``."""

@@ -95,6 +95,15 @@ def load_sparse(
     ------
     ArgumentError
         When the file is missing, of an unknown format or version, or inconsistent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from torch_sla.linalg import SparseTensor, load_sparse, save_sparse
+    >>> path = f"{tempfile.mkdtemp()}/eye.npz"
+    >>> save_sparse(SparseTensor.eye(3), path)
+    >>> load_sparse(path)
+    SparseTensor(shape=(3, 3), nnz=3, dtype=torch.float32, device=cpu)
     """
     source = _known(path)
     if source.suffix == ".mtx":
@@ -134,6 +143,11 @@ def save_mtx(A: SparseTensor, path: str | PathLike[str], comment: str = "") -> N
 
     Symmetric and Hermitian matrices are stored by their lower triangle. Values are written with
     enough digits to be read back exactly.
+
+    Raises
+    ------
+    ArgumentError
+        For a batch.
     """
     from scipy.io import mmwrite
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.components import component_labels
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -35,22 +36,17 @@ def connected_components(A: SparseTensor) -> tuple[Tensor, int]:
     labels, count
         int64 ``[M]`` with values in ``[0, count)``, numbered in the order of their first row.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components as components
-
     M, N = A.sparse_shape
     if M != N:
         raise ArgumentError(f"components are those of a square matrix, this one is {M} x {N}")
     values = physical(A.csr_values) != 0
     size = torch.Size(A.block_shape).numel()
     linked = values.reshape(A.batch_size, A.pattern.nnz_csr, size).any(-1).any(0).cpu()
-    pattern = A.pattern.to("cpu")
-    # A copy: leaving zeros out rewrites the index arrays, and these are the pattern's.
-    arrays = (linked.numpy().astype("int8"), pattern.ccol.numpy(), pattern.crow.numpy())
-    graph = csr_array(arrays, shape=(M, N), copy=True)
-    graph.eliminate_zeros()
-    count, labels = components(graph, directed=False)
-    return torch.as_tensor(labels, dtype=torch.int64, device=A.device), int(count)
+    pattern = A.pattern.to("cpu")  # where entries need not have a mirror image
+    label, row = component_labels(pattern.crow, pattern.ccol, linked), torch.arange(M)
+    first = torch.full_like(row, M).scatter_reduce(0, label, row, "amin")
+    found, labels = first[label].unique(return_inverse=True)
+    return labels.to(A.device), len(found)
 
 
 def has_isolated_components(A: SparseTensor) -> bool:

@@ -21,6 +21,11 @@ __all__ = [
 def partition_simple(num_nodes: int, num_parts: int) -> Tensor:
     """Cut ``0 .. num_nodes - 1`` into runs whose lengths differ by at most one.
 
+    Raises
+    ------
+    ArgumentError
+        For fewer than one part.
+
     Returns
     -------
     Tensor

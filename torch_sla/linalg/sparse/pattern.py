@@ -248,6 +248,12 @@ class Pattern:
 
     @cached_property
     @outside_transforms
+    def whole_diagonal(self) -> bool:
+        """Whether every diagonal position is stored."""
+        return bool((self.diagonal_slots >= 0).all())
+
+    @cached_property
+    @outside_transforms
     def lattice(self) -> Lattice | None:
         """Lattice of which every entry joins a point to a neighbour; None where there is none."""
         square = self.shape[0] == self.shape[1] and not self.block

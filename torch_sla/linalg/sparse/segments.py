@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.adjoint.segment_sum import Gather, SegmentSum
+from torch_sla.linalg.adjoint.segment_sum import Incidence
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.sparse.transforms import (
     is_outside,
@@ -124,16 +124,14 @@ class SegmentMap:
     @outside_compiler
     def sum(self, x: Tensor, dim: int = -1) -> Tensor:
         """Sum the sources of each segment along `dim`, differentiably to any order."""
-        return self._along(SegmentSum, x, dim, self.n_sources)
+        return self._along(x, dim, self.n_sources, back=False)
 
     @outside_compiler
     def gather(self, y: Tensor, dim: int = -1) -> Tensor:
         """Copy each segment's value to its sources along `dim`; the adjoint of `sum`."""
-        return self._along(Gather, y, dim, self.n_targets)
+        return self._along(y, dim, self.n_targets, back=True)
 
-    def _along(
-        self, function: type[torch.autograd.Function], x: Tensor, dim: int, n: int
-    ) -> Tensor:
+    def _along(self, x: Tensor, dim: int, n: int, *, back: bool) -> Tensor:
         dim = dim % x.ndim
         if x.shape[dim] != n:
             raise ArgumentError(
@@ -143,7 +141,7 @@ class SegmentMap:
         folded = x.reshape(prod(lead), n, prod(trail))
         out: Tensor
         if is_outside():
-            out = (self.sum_values if function is SegmentSum else self.gather_values)(folded)
+            out = (self.gather_values if back else self.sum_values)(folded)
         else:
-            out = function.apply(folded, self)
+            out = Incidence.apply(folded, self, back)
         return out.reshape(*lead, out.shape[1], *trail)

@@ -14,20 +14,18 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.lowering.model import Model
 
-__all__ = ["critical_step", "lumped_mass"]
+__all__ = ["critical_step", "lumped_mass", "row_sums"]
 
 _POWERS = 40
 
 
-def lumped_mass(model: Model, M: Tensor) -> Tensor:
-    """Return the row sums of a mass ``[*batch, nnz]``, reduced ``[*batch, n]``; one where a value is given.
+def row_sums(model: Model, M: Tensor) -> Tensor:
+    """Return the row sums of a mass ``[*batch, nnz]``, before constraints ``[*batch, n]``.
 
     Raises
     ------
     SpecError
         Of elements whose row sums are not positive.
-    ArgumentError
-        Where a free unknown has no mass.
     """
     if max(u.order for u in model.unknowns) > 1:
         raise SpecError(
@@ -35,7 +33,18 @@ def lumped_mass(model: Model, M: Tensor) -> Tensor:
             path="scheme",
         )
     ones = torch.ones(model.numbering.n, dtype=model.field_dtype, device=model.device)
-    reduced = model.compiled.constraint.reduce(model.apply(M, ones))
+    return model.apply(M, ones)
+
+
+def lumped_mass(model: Model, sums: Tensor) -> Tensor:
+    """Return `row_sums` reduced to the unknowns ``[*batch, n]``; one where a value is given.
+
+    Raises
+    ------
+    ArgumentError
+        Where a free unknown has no mass.
+    """
+    reduced = model.compiled.constraint.reduce(sums)
     without = model.free & ~(reduced.detach() > 0)
     # Of parts, all raise together.
     if bool((model.norm(without.to(reduced.dtype)) > 0).any()):

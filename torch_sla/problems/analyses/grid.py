@@ -17,7 +17,7 @@ from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import lanes
 from torch_sla.linalg.known import Known
 from torch_sla.linalg.solve import default_rtol
-from torch_sla.problems.analyses.explicit import critical_step, lumped_mass
+from torch_sla.problems.analyses.explicit import critical_step, lumped_mass, row_sums
 from torch_sla.problems.analyses.now import Now
 from torch_sla.problems.analyses.rates import rates
 from torch_sla.problems.analyses.step_equation import StepEquation
@@ -106,7 +106,8 @@ class TimeGrid:
             K = undeformed(model, first, operator)
             self.fixed["stiffness damping"] = damping.stiffness[..., None] * K
         if lumped:
-            self.fixed["lumped"] = lumped_mass(model, self.fixed["M"])
+            sums = row_sums(model, self.fixed["M"])
+            self.fixed |= {"row sums": sums, "lumped": lumped_mass(model, sums)}
         self._now: dict[float, Now] = {}
         self._whole: dict[tuple[float, float], _Whole] = {}
 
@@ -180,8 +181,9 @@ class TimeGrid:
     # -- what schemes ask -----------------------------------------------------------------------
 
     def mass(self, v: Tensor) -> Tensor:
-        """Return ``M v``."""
-        return self.model.apply(self.fixed["M"], v)
+        """Return ``M v``, M lumped where the scheme takes it so: its momentum and energy are what is in balance."""
+        sums = self.fixed.get("row sums")
+        return self.model.apply(self.fixed["M"], v) if sums is None else sums * v
 
     def damping(self, v: Tensor) -> Tensor | None:
         """Return ``C v``; None without damping."""

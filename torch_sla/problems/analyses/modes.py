@@ -336,7 +336,7 @@ class ModalSolution(Drawn, AlgebraSolution):
             super().save(path)
             return
         from torch_sla.assembly.mesh import write_mesh
-        from torch_sla.problems.report.save import real_parts
+        from torch_sla.problems.report.frames import real_parts
 
         if self._flat.ndim > 2:
             raise ArgumentError(

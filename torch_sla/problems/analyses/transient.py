@@ -22,6 +22,7 @@ from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.analyses.taking import Taking
 from torch_sla.problems.lowering.damping import proportional
+from torch_sla.problems.lowering.parameters import refuse_broken
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import numbers
@@ -208,8 +209,7 @@ class Transient(Analysis):
                     f"{name!r} has shape {tuple(tensor.shape)}; expected [{text}], one for each of the "
                     f"{self.spec.steps + 1} times"
                 )
-            if not bool(torch.isfinite(tensor.detach()).all()):
-                raise ArgumentError(f"{name!r} holds NaN or infinity")
+            refuse_broken(tensor, repr(name))
             axis = tensor.ndim - len(wanted)
             plain[name] = tensor.select(axis, 0)
             moved = tensor.to(device=self.device, dtype=self.dtype)

@@ -59,17 +59,14 @@ class Written:
     def __init__(self, text: str) -> None:
         self.text = text
         self.root = parse(text, CALLABLE)
-        labels = {id(n.arguments[-1]): n for n in self._calls("misfit")}
+        calls = [n for n in self.root.walk() if isinstance(n, Call) and n.function == "misfit"]
+        labels = {id(n.arguments[-1]): n for n in calls}
         names = [n for n in self.root.walk() if isinstance(n, Name) and n.name not in CONSTANTS]
         second = {i for i, call in labels.items() if len(call.arguments) == 2}
         self.names = frozenset(n.name for n in names if id(n) not in second)
         """Results and parameters that it uses."""
         self.data = frozenset(_label(call) for call in labels.values())
         """Data that it uses."""
-
-    def _calls(self, function: str) -> list[Call]:
-        every = self.root.walk()
-        return [n for n in every if isinstance(n, Call) and n.function == function]
 
     @property
     def canonical(self) -> str:

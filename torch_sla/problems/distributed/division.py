@@ -9,31 +9,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.mesh import submesh
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.bodies import motions_left
+from torch_sla.problems.distributed.pieces import Pieces
 from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.sight import seen
-from torch_sla.problems.distributed.window import find_rows
-from torch_sla.problems.lowering.part import PartOfMesh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from torch_sla.assembly import Mesh
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.part import PartOfMesh
     from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Division"]
@@ -94,9 +91,8 @@ class Division:
             )
         self.spec, self.comm, self.device = spec, comm, device
         self.window = seen(spec, comm, device).tagged(spec, comm, device)
-        self._places = self.window.cells_at(spec, comm, device)
-        self._corners = self.window.corners_at(spec, comm, device)
-        self.model = self._everywhere(self._lowered_window)
+        self._pieces = Pieces(spec, self.window, comm, device)
+        self.model = self._everywhere(lambda: self._lowered(self._pieces.whole()))
         self._acting()
         self.counts = self.model.whole_counts
         self.prescribes = self._prescribes()
@@ -150,18 +146,6 @@ class Division:
     def _everywhere(self, work: Callable[[], Answer]) -> Answer:
         """Do what may fail on one process, and then fails on all."""
         return everywhere(self.comm, self.device, lambda: (work(), ()))[0]
-
-    def _lowered_window(self) -> Model:
-        """Lower the problem on what is seen here."""
-        window = self.window
-        near = {
-            path: torch.nonzero(window.local(cells) >= 0)[:, 0]
-            for path, cells in self._places.items()
-        }
-        numbers = {"cells": window.cells, "nodes": window.points, "facets": window.facets}
-        host = torch.device("cpu")
-        part = PartOfMesh(window.mesh, host, window.counts, numbers, near, self._corners)
-        return self._lowered(part)
 
     def _checked(self, *, steady: bool) -> None:
         """Check what needs no value, of what is seen here."""
@@ -379,69 +363,10 @@ class Division:
         return share, ghosts
 
     def _cut(self, cells: Tensor, mine: Tensor) -> tuple[Model, Tensor, Tensor]:
-        """Lower the problem on some cells; also which unknowns and mesh points of the window are its own.
-
-        Parameters
-        ----------
-        cells, mine
-            Masks of the cells to take, and of those of the part ``[n_cells]``.
-        """
-        window = self.window
-        piece = submesh(window.mesh, cells)
-        alone = bool((cells == mine).all())
-        tags = {
-            name: self._local_facets(piece.mesh, piece.points, facets, mine if alone else None)
-            for name, facets in window.mesh.facet_tags.items()
-        }
-        in_cells = {
-            name: torch.nonzero(torch.isin(piece.cells, chosen))[:, 0]
-            for name, chosen in window.mesh.cell_tags.items()
-        }
-        mesh = replace(
-            piece.mesh, facet_tags=MappingProxyType(tags), cell_tags=MappingProxyType(in_cells)
-        )
-        outer = piece.mesh, piece.points, window.mesh.boundary
-        numbers = {"cells": window.cells[piece.cells], "nodes": window.points[piece.points]}
-        if any(p.on == "facets" for p in self.spec.declared.values()):
-            numbers["facets"] = self._facet_numbers(mesh, piece.points)
-        part = PartOfMesh(
-            mesh.to(self.device),
-            self.device,
-            window.counts,
-            {k: v.to(self.device) for k, v in numbers.items()},
-            self._near(cells, mine),
-            {path: _inside(p, piece.points).to(self.device) for path, p in self._corners.items()},
-            self._local_facets(*outer, mine if alone else None).to(self.device),
-        )
+        """Lower the problem on some cells; also which unknowns and mesh points of the window are its own."""
+        part, taken, points = self._pieces.of(cells, mine)
         model = self._lowered(part)
-        return model, self._names(model, piece.cells), piece.points
-
-    def _facet_numbers(self, mesh: Mesh, points: Tensor) -> Tensor:
-        """Return the number in the whole of each facet of a piece, -1 for those of a cut."""
-        known = self.window.mesh.facets.sort(1).values
-        found = find_rows(points[mesh.facets].sort(1).values, known)
-        return torch.where(found < 0, -1, self.window.facets[found.clamp(min=0)])
-
-    def _local_facets(
-        self, mesh: Mesh, points: Tensor, facets: Tensor, mine: Tensor | None
-    ) -> Tensor:
-        """Return which facets of a piece some facets of the whole are, ascending.
-
-        Parameters
-        ----------
-        mine
-            Where it is given, a facet counts only in the part of the cell it is listed with.
-        """
-        whole = self.window.mesh
-        if mine is not None:
-            facets = facets[mine[whole.facet_cells[facets]]]
-        local = torch.full((whole.n_points,), -1, dtype=torch.int64)
-        local[points] = torch.arange(len(points))
-        wanted = local[whole.facets[facets]]
-        wanted = wanted[(wanted >= 0).all(1)].sort(1).values
-        found = find_rows(wanted, mesh.facets.sort(1).values)
-        present: Tensor = found[found >= 0].unique()
-        return present
+        return model, self._names(model, taken), points
 
     def _names(self, model: Model, cells: Tensor) -> Tensor:
         """Return which unknown of the window each one of a lowered piece is."""
@@ -455,26 +380,9 @@ class Division:
             parts.append((number[:, None] * components + component).flatten() + first)
         return torch.cat(parts)
 
-    def _near(self, cells: Tensor, mine: Tensor) -> Mapping[str, Tensor]:
-        """Of the points in the declaration, those that a piece has to do with, by path.
-
-        Loads and springs act on every row of the piece around them; what is measured is measured once.
-        """
-        near: dict[str, Tensor] = {}
-        for path, whole in self._places.items():
-            taken, cell = mine if path.startswith("outputs") else cells, self.window.local(whole)
-            near[path] = torch.nonzero((cell >= 0) & taken[cell.clamp(min=0)])[:, 0]
-        return near
-
 
 def _first(values: Tensor, at: Tensor, n: int) -> Tensor:
     """Put values at places, of several at one place the least; -1 where there is none."""
     none = torch.iinfo(torch.int64).max
     found = torch.full((n,), none).scatter_reduce(0, at, values, "amin")
     return torch.where(found == none, -1, found)
-
-
-def _inside(wanted: Tensor, points: Tensor) -> Tensor:
-    """Return where some numbers are among others, ascending, of those that are."""
-    at = torch.searchsorted(points, wanted).clamp(max=len(points) - 1)
-    return at[points[at] == wanted]

@@ -33,7 +33,7 @@ from torch_sla.problems.distributed.together import anchored
 from torch_sla.problems.distributed.window import points_named
 from torch_sla.problems.lowering.compiled import contradiction
 from torch_sla.problems.lowering.model import Model
-from torch_sla.problems.lowering.operators import Operator
+from torch_sla.problems.lowering.operators import Operator, decided
 from torch_sla.problems.lowering.terms import residual, tangent
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class SharedModel:
             found = [s.rows.loaded(scene.of(s.rows)) for s in self.division.shares]
             values = self.own_slots([f.values for f in found])
             load = self.own_entries([f.load for f in found])
-            definite = max((_level(f.definite) for f in found), default=0.0)
+            definite = max((_level(decided(f.definite)) for f in found), default=0.0)
             symmetric = max((_level(f.symmetric) for f in found), default=0.0)
             flags = [values.requires_grad, load.requires_grad, definite, symmetric]
             return Operator(values, load, None), flags

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
+from torch_sla.assembly.kernels.contents import contents
+from torch_sla.errors import SpecError
+from torch_sla.problems.lowering.once import Once
 from torch_sla.problems.lowering.selection import tag_entries
+from torch_sla.problems.lowering.sites import BasisSites, Sites
 from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ActingLaws"]
 
 
-class ActingLaws:
+class ActingLaws(Once):
     """A declaration on a mesh, as far as it concerns which of its laws count and what they depend on.
 
     A law counts unless another replaces it everywhere; of a map over cell tags those entries count that some
@@ -124,14 +130,23 @@ class ActingLaws:
             return False
         if not isinstance(self.spec.boundary[path[1]], Dirichlet):
             return False
-        return not bool((self.compiled.owner == path[1]).any())
-
-    @cached_property
-    def _entries(self) -> dict[tuple[tuple[str, ...], str], Tensor]:
-        return {}
+        return not len(self.compiled.owned[path[1]])
 
     def tag_entries(self, tags: tuple[str, ...], path: str) -> Tensor:
         """Return which entry of a map over cell tags each cell takes."""
-        if (tags, path) not in self._entries:
-            self._entries[tags, path] = tag_entries(self.mesh, tags, path)
-        return self._entries[tags, path]
+        return self.once(("tags", tags, path), lambda: tag_entries(self.mesh, tags, path))
+
+    def tag_places(self, tags: tuple[str, ...], sites: Sites, path: str) -> list[Tensor]:
+        """Return for each entry of a map over cell tags the sites that take it."""
+
+        def make() -> list[Tensor]:
+            if sites.owners is None:
+                raise SpecError("a map over cell tags has no meaning at a node", path=path)
+            entry = self.tag_entries(tags, path).to(sites.owners.device)[sites.owners]
+            return [torch.nonzero(entry == i)[:, 0] for i in range(len(tags))]
+
+        if not isinstance(sites, BasisSites):
+            return make()
+        facets = sites.basis.facets
+        where = sites.n if facets is None else contents(facets)
+        return self.once(("places of tags", tags, path, where), make)

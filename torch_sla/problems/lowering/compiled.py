@@ -117,6 +117,11 @@ class Compiled:
         self.owner = owner[self.constrained]
 
     @cached_property
+    def owned(self) -> tuple[Tensor, ...]:
+        """Places in `constrained` of the dofs to which each condition gives a value."""
+        return tuple(torch.nonzero(self.owner == i)[:, 0] for i in range(len(self.selections)))
+
+    @cached_property
     def _tied(self) -> tuple[Constraint, int]:
         """The constraint, and how many equations tie unknowns to each other."""
         numbering = self.numbering

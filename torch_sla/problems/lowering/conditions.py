@@ -88,9 +88,9 @@ def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor
 def given_values(model: Model, scene: Scene) -> Tensor:
     """Evaluate the Dirichlet conditions at their dofs: ``[*batch, n_constrained]``."""
     parts, places = [], []
-    owner, constrained = model.compiled.owner, model.compiled.constrained
+    constrained = model.compiled.constrained
     for i, condition in enumerate(model.spec.boundary):
-        chosen = torch.nonzero(owner == i)[:, 0]
+        chosen = model.compiled.owned[i]
         if not isinstance(condition, Dirichlet) or not len(chosen):
             continue
         name = model.selections[i].unknown
@@ -153,10 +153,14 @@ def at_path(path: str) -> Iterator[None]:
 
 def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Tensor:
     """Return declared points as a tensor ``[m, dim]``; of a part of the mesh, those in it."""
-    check_coordinates(at, model.mesh.dim, path)
-    points = torch.tensor(at, dtype=model.dtype, device=model.device)
-    inside = None if model.part is None else model.part.near.get(path)
-    return points if inside is None else points[inside.to(points.device)]
+
+    def make() -> Tensor:
+        check_coordinates(at, model.mesh.dim, path)
+        points = torch.tensor(at, dtype=model.dtype, device=model.device)
+        inside = None if model.part is None else model.part.near.get(path)
+        return points if inside is None else points[inside.to(points.device)]
+
+    return model.once(("positions", path, at), make)
 
 
 def point_loads(model: Model, scene: Scene) -> Tensor | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.checks import require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +26,10 @@ def proportional(law: Any, scene: Scene, path: str) -> Tensor | None:
     value = scene.evaluate(law, scene.cells(), path).tensor
     if value.shape[-2:] != (1, 1):
         raise SpecError("one number holds for the whole body", path=path)
-    if not bool((value.detach() >= 0).all()):
-        raise ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}")
+    require(
+        (value.detach() >= 0).all(),
+        lambda: ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}"),
+    )
     return value[..., 0, 0]
 
 

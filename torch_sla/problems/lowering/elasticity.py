@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.checks import require
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
@@ -234,8 +235,9 @@ class Elasticity(Model):
             with at_path(f"boundary.{i}.at"):
                 sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
-        if not bool((k.tensor.detach() >= 0).all()):
-            raise ArgumentError(f"{path} must not be negative")
+        require(
+            (k.tensor.detach() >= 0).all(), lambda: ArgumentError(f"{path} must not be negative")
+        )
         vector = k.tensor[..., None] if k.rank == 0 else k.tensor
         if vector.shape[-1] not in (1, self.mesh.dim):
             raise SpecError(f"a stiffness for {self.mesh.dim} directions is needed", path=path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from torch_sla.assembly.mesh import raised
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
+from torch_sla.linalg.checks import require, together
+from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.lowering.acting import ActingLaws
 from torch_sla.problems.lowering.compiled import Compiled, Unknown, compiled, structure_key
 from torch_sla.problems.lowering.conditions import check_overlap, given_values, select
@@ -43,6 +45,16 @@ def interpolated(nodal: Tensor, cell_nodes: Tensor, element: Element, mesh: Mesh
     place = torch.empty(mesh.n_points, dtype=torch.int64, device=nodal.device)
     place[mesh.cells.flatten()] = torch.arange(mesh.cells.numel(), device=nodal.device)
     return flat.index_select(-2, place)
+
+
+def _torn(points: Tensor, ours: Tensor, theirs: Tensor, stray: Tensor) -> MeshError:
+    """Say where periodic sides have come apart."""
+    first = torch.nonzero(stray)[0, 0]
+    a, b = int(ours[first]), int(theirs[first])
+    return MeshError(
+        f"points: periodic sides stay translated copies of each other; {points[a].tolist()} (point {a}) "
+        f"and {points[b].tolist()} (point {b}) no longer are where the others put them"
+    )
 
 
 class Frame(ActingLaws):
@@ -251,7 +263,7 @@ class Frame(ActingLaws):
 
     def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
         """Return the facets of a selector."""
-        return select_facets(self.mesh, on, path)
+        return self.once(("facets", on), lambda: select_facets(self.mesh, on, path))
 
     def file_array(self, value: ArrayFile | Grid, path: str) -> Tensor:
         """Return the numbers of a file, which a law at a path names."""
@@ -323,15 +335,16 @@ class Frame(ActingLaws):
                 raise ArgumentError(
                     f"{name!r} is no parameter with a default to start from; there are: {known or 'none'}"
                 )
-        found = resolve(
-            {},
-            chosen,
-            reaching=chosen,
-            counts=self.counts,
-            sites=lambda name: self.sites(name, None, declared),
-            dtype=self.dtype,
-            device=self.device,
-        )
+        with together():
+            found = resolve(
+                {},
+                chosen,
+                reaching=chosen,
+                counts=self.counts,
+                sites=lambda name: self.sites(name, None, declared),
+                dtype=self.dtype,
+                device=self.device,
+            )
         if found.laws:
             raise ArgumentError(f"{next(iter(found.laws))!r} is a law of the solution, not numbers")
         return dict(found)
@@ -343,19 +356,15 @@ class Frame(ActingLaws):
             raise MeshError(
                 f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
             )
-        if not bool(torch.isfinite(points.detach()).all()):
-            raise MeshError("points holds NaN or infinity")
-        size = float((self.mesh.points.amax(0) - self.mesh.points.amin(0)).amax())
+        moved = points.to(device=self.device, dtype=self.dtype)
+        seen = moved.detach()
+        require(all_finite(seen), lambda: MeshError("points holds NaN or infinity"))
         for ours, theirs in self.compiled.periodic:
-            apart = points.detach()[ours] - points.detach()[theirs]
-            strays = torch.nonzero((apart - apart[0]).abs().amax(-1) > 1e-6 * size)[:, 0]
-            if len(strays):
-                a, b = int(ours[strays[0]]), int(theirs[strays[0]])
-                raise MeshError(
-                    f"points: periodic sides stay translated copies of each other; {points[a].tolist()} (point {a}) "
-                    f"and {points[b].tolist()} (point {b}) no longer are where the others put them"
-                )
-        return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
+            size = (self.mesh.points.amax(0) - self.mesh.points.amin(0)).amax()
+            apart = seen[ours] - seen[theirs]
+            stray = (apart - apart[0]).abs().amax(-1) > 1e-6 * size
+            require(~stray.any(), partial(_torn, seen, ours, theirs, stray))
+        return Geometry(self._physics, moved, moved=True)
 
     def given_values(self, scene: Scene) -> Tensor:
         """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""

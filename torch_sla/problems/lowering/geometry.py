@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Geometry:
 
     def basis(self, name: str, facets: Tensor | None = None) -> CellBasis | FacetBasis:
         """Return the functions of an unknown; all unknowns share the quadrature points."""
-        key = (name, None if facets is None else facets.cpu().numpy().tobytes())
+        key = (name, None if facets is None else contents(facets))
         if key not in self._bases:
             model, dofs = self.model, self.model.numbering.fields[name]
             degree, points, c = model.degree, self.points, dofs.components
@@ -108,7 +109,7 @@ class Geometry:
 
         if at.requires_grad or self.moved:
             return find()
-        key = (at.cpu().numpy().tobytes(), id(dofs))
+        key = (contents(at), id(dofs))
         if key not in self._located:
             self._located[key] = find()
         return self._located[key]

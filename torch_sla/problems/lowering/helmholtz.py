@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.checks import require
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann, Robin
@@ -71,8 +73,7 @@ class Helmholtz(Model):
         k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
         n = scene.evaluate(spec.refraction, cells, "refraction").tensor
         for name, value in (("stiffness", r), ("wavenumber", k)):
-            if not bool((value.detach() != 0).all()):
-                raise ArgumentError(f"{name} must not be zero")
+            require((value.detach() != 0).all(), partial(ArgumentError, f"{name} must not be zero"))
         c = -((k * n) ** 2)
         stretch = self._stretch(cells, k)
         if stretch is None:
@@ -130,7 +131,7 @@ class Helmholtz(Model):
         total = u.new_zeros(u.shape[:-1])
         for i, condition in enumerate(self.spec.boundary):
             mine = self.selections[i].facets
-            chosen = torch.nonzero(torch.isin(mine, facets))[:, 0]
+            chosen = self.of_condition(i, facets)
             if not len(chosen) or not isinstance(condition, Neumann | Robin):
                 continue
             sites = scene.facets(mine, u)

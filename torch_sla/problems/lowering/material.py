@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.checks import require
 
 __all__ = ["Material", "isotropic", "orthotropic", "require_positive"]
 
@@ -31,22 +32,20 @@ class Material(NamedTuple):
 def require_positive(values: Tensor, what: str) -> None:
     """Raise an error that names `what` and the least value, where not all values are positive."""
     values = values.detach()
-    if not bool((values > 0).all()):
-        raise ArgumentError(
+    require(
+        (values > 0).all(),
+        lambda: ArgumentError(
             f"{what} must be positive; its least value is {float(values.min()):.6g}"
-        )
+        ),
+    )
 
 
 def isotropic(E: Tensor, nu: Tensor, kind: str) -> Material:
     """Return the material of Young's modulus and Poisson's ratio in a model of that kind."""
-    flat = "plane_stress" if kind == "plane_stress" else "solid"
-    try:
-        lam, mu = weak.lame_parameters(E, nu, flat)
-    except ArgumentError as error:
-        raise ArgumentError(str(error).replace("solid", kind)) from None
+    lam, mu = weak.lame_parameters(E, nu, kind)
     one = torch.ones(3, 3, dtype=E.dtype, device=E.device)
     eye = torch.eye(3, dtype=E.dtype, device=E.device)
-    if flat == "plane_stress":
+    if kind == "plane_stress":
         keep = one.new_tensor([1.0, 1.0, 0.0])
         one, eye = torch.outer(keep, keep), torch.diag(keep)
     N = lam[..., None, None] * one + 2.0 * mu[..., None, None] * eye
@@ -62,11 +61,13 @@ def orthotropic(E: Tensor, nu: Tensor, G: Tensor, kind: str) -> Material:
     rows = [(a, -xy * a, -xz * a), (-xy * a, b, -yz * b), (-xz * a, -yz * b, c)]
     S = torch.stack([torch.stack(row, -1) for row in rows], -2)
     least = torch.linalg.eigvalsh(S.detach())[..., 0]
-    if not bool((least > 0).all()):
-        raise ArgumentError(
+    require(
+        (least > 0).all(),
+        lambda: ArgumentError(
             "poisson_ratio: with these young_modulus the elastic energy is not positive (the compliance has the "
             f"eigenvalue {float(least.min()):.6g}); check ν_ij/E_i = ν_ji/E_j"
-        )
+        ),
+    )
     if kind == "plane_stress":
         N = torch.nn.functional.pad(torch.linalg.inv(S[..., :2, :2]), (0, 1, 0, 1))
     else:

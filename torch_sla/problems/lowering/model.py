@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
@@ -17,7 +18,7 @@ from torch_sla.problems.lowering.conditions import at_path, point_loads, positio
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
-from torch_sla.problems.lowering.operators import Assembled, Operator
+from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.superposition import superposed
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg import SolveInfo
+    from torch_sla.linalg.checks import Answer
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.lowering.terms import Term
@@ -61,6 +63,11 @@ class Model(Physics):
         except GradientError as error:
             where = "where the iteration begins, which start= may change"
             raise ArgumentError(str(error).replace("at some place", where)) from None
+
+    def of_condition(self, i: int, facets: Tensor) -> Tensor:
+        """Return which of the facets of the condition ``i`` are among some facets."""
+        mine, key = self.selections[i].facets, ("of condition", i, contents(facets))
+        return self.once(key, lambda: torch.nonzero(torch.isin(mine, facets))[:, 0])
 
     def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
         """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
@@ -208,8 +215,9 @@ class Model(Physics):
         more = tangent(scene, terms, u, recorded=recorded)
         return operator.values if more is None else operator.values + more
 
-    def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
+    def structure(self, definite: bool | Answer | None, symmetric: bool | None) -> Structure:
         """Return what is known about the constrained matrix (or tangent)."""
+        definite = decided(definite)
         if symmetric is False:
             return Structure(symmetric=False, hermitian=False, positive_definite=False)
         hermitian: bool | None = symmetric
@@ -226,7 +234,7 @@ class Model(Physics):
         self,
         values: Tensor,
         load: Tensor,
-        definite: bool | None,
+        definite: bool | Answer | None,
         symmetric: bool | None,
         complement: object = None,
         inertia: object = None,

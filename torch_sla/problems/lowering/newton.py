@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import LaggedMultigrid
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.checks import settle
 from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.forcing import Forcing
@@ -267,6 +268,7 @@ class Equation:
 
     def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
         notes: list[str] = []
+        settle()  # before what is wrong makes the iteration fail
 
         def evaluate(at: Tensor) -> Tensor:
             return self._residual(state, at)

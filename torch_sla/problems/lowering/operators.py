@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.checks import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
 
-__all__ = ["Assembled", "Matrix", "Operator"]
+__all__ = ["Assembled", "Matrix", "Operator", "decided"]
+
+
+def decided(known: bool | Answer | None) -> bool | None:
+    """Return what is known, read where a device has to tell; what does not hold may be true in another way."""
+    return (bool(known) or None) if isinstance(known, Answer) else known
 
 
 class Matrix(NamedTuple):
@@ -32,7 +38,7 @@ class Matrix(NamedTuple):
     """
 
     values: Tensor
-    definite: bool | None
+    definite: bool | Answer | None
     symmetric: bool | None = True
 
 
@@ -55,14 +61,14 @@ class Operator(NamedTuple):
 
     values: Tensor
     load: Tensor
-    definite: bool | None
+    definite: bool | Answer | None
     symmetric: bool | None = True
     complement: Callable[[], Tensor] | None = None
 
     @property
     def flags(self) -> tuple[bool | None, bool | None]:
         """What is known: `definite` and `symmetric`."""
-        return self.definite, self.symmetric
+        return decided(self.definite), self.symmetric
 
 
 class Assembled:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.linalg.checks import require
 from torch_sla.linalg.factor_cache import memory_share
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Expression, nearest
@@ -20,7 +21,16 @@ from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = ["Given", "bound", "check_names", "law_tensors", "require_room", "resolve", "whole_value"]
+__all__ = [
+    "Given",
+    "bound",
+    "check_names",
+    "law_tensors",
+    "refuse_broken",
+    "require_room",
+    "resolve",
+    "whole_value",
+]
 
 
 class Given(dict[str, Tensor]):
@@ -155,10 +165,14 @@ def resolve(
         fitted = _fitted(name, tensor, parameter, counts)
         require_room(repr(name), fitted.shape, wide)
         given[name] = fitted.to(device=device, dtype=wide)
-        if not bool(all_finite(given[name].detach())):
-            raise ArgumentError(f"{name!r} holds NaN or infinity")
+        refuse_broken(given[name], repr(name))
     _check_batches(given, declared)
     return given
+
+
+def refuse_broken(x: Tensor, what: str) -> None:
+    """Refuse numbers that are NaN or infinite, naming them."""
+    require(all_finite(x.detach()), lambda: ArgumentError(f"{what} holds NaN or infinity"))
 
 
 def require_room(what: str, shape: Sequence[int], dtype: torch.dtype) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.linalg.checks import Answer, require, told
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term, uniform
@@ -162,7 +163,8 @@ class Poisson(Model):
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble what does not see the solution: stiffness, advection, reaction, exchange."""
         spec, dofs = self.spec, self.dofs
-        cells = scene.cells()
+        cells, signs = scene.cells(), list[Tensor]()
+        definite: bool | Answer | None
         if self._cells_nonlinear:
             nnz = dofs.pattern.nnz_csr
             values = torch.zeros(nnz, dtype=self.dtype, device=self.device)
@@ -176,7 +178,7 @@ class Poisson(Model):
             if c.kappa.rank == 2 and not _symmetric(c.kappa.tensor):
                 definite, symmetric = None, False
             if c.reaction is not None:
-                definite = definite and _not_negative(c.reaction)
+                signs.append(_not_negative(c.reaction))
                 values = values + assemble(weak.mass, dofs, basis=basis, c=c.reaction)
             if c.velocity is not None:
                 definite = None
@@ -192,9 +194,11 @@ class Poisson(Model):
                 facets = self.selections[i].facets
                 sites = scene.facets(facets)
                 h, _ = self.exchange(scene, i, sites)
-                definite = definite and _not_negative(h)
+                signs.append(_not_negative(h))
                 values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
-        return Matrix(values, definite or None, symmetric)
+        if definite and signs:
+            definite = told(torch.stack(signs).all())
+        return Matrix(values, None if definite is False else definite, symmetric)
 
     def load(self, scene: Scene) -> Tensor:
         """Assemble sources, fluxes and surroundings that do not see the solution."""
@@ -294,10 +298,14 @@ class Poisson(Model):
         """Return σ emissivity of the Radiation condition ``i``."""
         condition: Any = self.spec.boundary[i]
         e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
-        if not scene.trial and not bool(((e.detach() >= 0) & (e.detach() <= 1)).all()):
-            least, most = float(e.detach().min()), float(e.detach().max())
-            raise ArgumentError(
-                f"boundary.{i}.emissivity is between 0 and 1; its values are {least:.6g} to {most:.6g}"
+        if not scene.trial:
+            seen = e.detach()
+            require(
+                ((seen >= 0) & (seen <= 1)).all(),
+                lambda: ArgumentError(
+                    f"boundary.{i}.emissivity is between 0 and 1; its values are {float(seen.min()):.6g} to "
+                    f"{float(seen.max()):.6g}"
+                ),
             )
         return e * float(condition.constant)
 
@@ -306,7 +314,7 @@ class Poisson(Model):
         total = u.new_zeros(u.shape[:-1])
         for i, condition in enumerate(self.spec.boundary):
             mine = self.selections[i].facets
-            chosen = torch.nonzero(torch.isin(mine, facets))[:, 0]
+            chosen = self.of_condition(i, facets)
             if not len(chosen) or not isinstance(condition, Neumann | Robin | Radiation):
                 continue
             sites = scene.facets(mine, u)
@@ -366,17 +374,20 @@ def check_positive(kappa: Ranked) -> None:
     values = kappa.tensor.detach()
     if kappa.rank == 2:
         values = torch.linalg.eigvalsh(0.5 * (values + values.mT))[..., 0]
-    if bool((values > 0).all()):
-        return
+    require((values > 0).all(), lambda: _not_positive(values, kappa.rank))
+
+
+def _not_positive(values: Tensor, rank: int) -> ArgumentError:
+    """Say what a diffusivity, or its least eigenvalues, are where they are least."""
     site = values.ndim - 2
     worst = int(values.argmin())
     index = [int(i) for i in torch.unravel_index(torch.tensor(worst), values.shape)]
     place = f" in cell {index[site]}" if values.shape[site] > 1 else ""
     member = f" of batch member {tuple(index[:site])}" if site else ""
-    noun = "positive" if kappa.rank == 0 else "positive definite; the least eigenvalue"
-    verb = "it is" if kappa.rank == 0 else "is"
-    raise ArgumentError(
-        f"diffusivity must be {noun}{';' if kappa.rank == 0 else ''} {verb} {float(values.min()):.6g}"
+    noun = "positive" if rank == 0 else "positive definite; the least eigenvalue"
+    verb = "it is" if rank == 0 else "is"
+    return ArgumentError(
+        f"diffusivity must be {noun}{';' if rank == 0 else ''} {verb} {float(values.min()):.6g}"
         f"{place}{member}"
     )
 
@@ -386,5 +397,5 @@ def _symmetric(matrix: Tensor) -> bool:
     return bool(torch.allclose(matrix, matrix.mT, rtol=1e-12, atol=0.0))
 
 
-def _not_negative(values: Tensor) -> bool:
-    return bool((values.detach() >= 0).all())
+def _not_negative(values: Tensor) -> Tensor:
+    return (values.detach() >= 0).all()

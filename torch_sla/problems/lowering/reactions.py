@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
@@ -26,30 +27,37 @@ def flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
 
 def flux_facets(model: Model, output: kinds.Flux, path: str) -> Tensor:
     """Return the facets of a flux, on all of which conditions give it."""
-    facets = boundary_facets(model, output.on, f"{path}.on")
-    tied = [side for s in model.selections if s.to is not None for side in (s.facets, s.to)]
-    if tied and bool(torch.isin(facets, torch.cat(tied)).any()):
-        raise SpecError(
-            f"{' '.join(output.on)!r} holds facets of a periodic condition, through which no condition gives the "
-            "flux; integrate it: -dot(kappa*grad(u), normal) on these facets",
-            path=f"{path}.on",
-        )
-    return facets
+
+    def make() -> Tensor:
+        facets = boundary_facets(model, output.on, f"{path}.on")
+        tied = [side for s in model.selections if s.to is not None for side in (s.facets, s.to)]
+        if tied and bool(torch.isin(facets, torch.cat(tied)).any()):
+            raise SpecError(
+                f"{' '.join(output.on)!r} holds facets of a periodic condition, through which no condition gives the "
+                "flux; integrate it: -dot(kappa*grad(u), normal) on these facets",
+                path=f"{path}.on",
+            )
+        return facets
+
+    return model.once(("flux", output.on), make)
 
 
 def reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
     """Return what supports bear ``[*batch(, components)]``."""
-    facets = boundary_facets(taken.model, output.on, f"{path}.on")
-    first = next(iter(taken.model.ranks))
-    fixed = [
-        s.facets for s in taken.model.selections if s.kind == "dirichlet" and s.unknown == first
-    ]
-    if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
-        raise SpecError(
-            f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
-            path=f"{path}.on",
-        )
-    return held(taken, facets)
+    model = taken.model
+
+    def make() -> Tensor:
+        facets = boundary_facets(model, output.on, f"{path}.on")
+        first = next(iter(model.ranks))
+        fixed = [s.facets for s in model.selections if s.kind == "dirichlet" and s.unknown == first]
+        if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
+            raise SpecError(
+                f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
+                path=f"{path}.on",
+            )
+        return facets
+
+    return held(taken, model.once(("reaction", output.on), make))
 
 
 def boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
@@ -82,26 +90,44 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: int) -> Tensor:
     """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
-    model, dofs = taken.model, taken.model.dofs
-    name = next(iter(model.ranks))
+    model = taken.model
+    key = ("held", component, contents(facets))
+    support = model.once(key, lambda: _support(model, facets, component))
+    if support is None:
+        return reactions.new_zeros(reactions.shape[:-1])
+    area = taken.scene.geometry.facets(support.facets).dx.sum(-1)
+    spread = area[:, None].expand_as(support.nodes)
+    zero, inside = area.new_zeros(model.dofs.n_nodes), support.inside
+    whole = zero.index_add(0, support.nodes.flatten(), spread.flatten())
+    part = zero.index_add(0, support.nodes[inside].flatten(), spread[inside].flatten())
+    chosen = support.chosen
+    if taken.counted is not None:
+        chosen = chosen[taken.counted[chosen]]
+    share = part[chosen] / whole[chosen]
+    return (reactions.index_select(-1, chosen) * share).sum(-1)
+
+
+class _Support(NamedTuple):
+    """All facets that hold a component ``[m]``, their nodes ``[m, nb]``, which are wanted, and the nodes of these."""
+
+    facets: Tensor
+    nodes: Tensor
+    inside: Tensor
+    chosen: Tensor
+
+
+def _support(model: Model, facets: Tensor, component: int) -> _Support | None:
+    """Find what holds a component on some facets; None where nothing holds it anywhere."""
+    name, dofs = next(iter(model.ranks)), model.dofs
     held = [
         s.facets
         for s in model.selections
         if s.kind == "dirichlet" and s.unknown == name and s.component in (None, component)
     ]
     if not held:
-        return reactions.new_zeros(reactions.shape[:-1])
+        return None
     every = torch.cat(held).unique()
-    area = taken.scene.geometry.facets(every).dx.sum(-1)
     local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
     nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
-    spread = area[:, None].expand(-1, nodes.shape[1])
-    inside = torch.isin(every, facets)
-    zero = area.new_zeros(dofs.n_nodes)
-    whole = zero.index_add(0, nodes.flatten(), spread.flatten())
-    part = zero.index_add(0, nodes[inside].flatten(), spread[inside].flatten())
-    chosen = nodes[inside].unique()
-    if taken.counted is not None:
-        chosen = chosen[taken.counted[chosen]]
-    share = part[chosen] / whole[chosen]
-    return (reactions.index_select(-1, chosen) * share).sum(-1)
+    inside = torch.isin(every, facets).nonzero()[:, 0]
+    return _Support(every, nodes, inside, nodes[inside].unique())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
+from torch_sla.linalg.checks import require
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.geometry import Geometry
@@ -200,9 +201,13 @@ class Scene:
             Where it is: a march in time would grow without bound, and spectra have no order.
         """
         values = self.evaluate(law, sites, path).tensor
-        if not bool((values.detach() >= 0).all()):
-            least = float(values.detach().min())
-            raise ArgumentError(f"{path} must not be negative; its least value is {least:.6g}")
+        seen = values.detach()
+        require(
+            (seen >= 0).all(),
+            lambda: ArgumentError(
+                f"{path} must not be negative; its least value is {float(seen.min()):.6g}"
+            ),
+        )
         return values
 
     def evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
@@ -239,8 +244,13 @@ class Scene:
             raise DTypeError(f"{path}: the law is complex; this problem is real")
         if tensor.ndim < 2 + result.rank:
             tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
-        if not self.trial and not bool(all_finite(tensor.detach())):
-            raise ArgumentError(f"{path}: the law is NaN or infinite at {_where(result, sites)}")
+        if not self.trial:
+            require(
+                all_finite(tensor.detach()),
+                lambda: ArgumentError(
+                    f"{path}: the law is NaN or infinite at {_where(result, sites)}"
+                ),
+            )
         return Ranked(tensor, result.rank)
 
     def number(self, law: Any) -> Tensor:
@@ -268,9 +278,14 @@ class Scene:
         value = value.to(self.model.field_dtype if value.is_complex() else self.model.dtype)
         if value.is_complex() and not self.model.spec.is_complex:
             raise DTypeError(f"{text}: the law is complex; this problem is real")
-        if not bool(torch.isfinite(value.detach()).all()):
-            when = "" if self.time is None else f" at t = {float(self.time):.6g}"
-            raise ArgumentError(f"{text}: the law is NaN or infinite{when}")
+        time = self.time
+        require(
+            torch.isfinite(value.detach()).all(),
+            lambda: ArgumentError(
+                f"{text}: the law is NaN or infinite"
+                + ("" if time is None else f" at t = {float(time):.6g}")
+            ),
+        )
         return value
 
     def _evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
@@ -301,12 +316,9 @@ class Scene:
         return Ranked(torch.tensor([[value]], dtype=self.model.dtype, device=self.model.device))
 
     def _by_tag(self, value: FrozenMap, sites: Sites, path: str) -> Ranked:
-        if sites.owners is None:
-            raise SpecError("a map over cell tags has no meaning at a node", path=path)
-        entry = self.model.tag_entries(tuple(value), path).to(sites.owners.device)[sites.owners]
         parts, places = [], []
-        for i, (tag, item) in enumerate(value.items()):
-            chosen = torch.nonzero(entry == i)[:, 0]
+        taken = self.model.tag_places(tuple(value), sites, path)
+        for (tag, item), chosen in zip(value.items(), taken, strict=True):
             if not len(chosen):
                 continue
             part = self._evaluate(item, RestrictedSites(sites, chosen), f"{path}.{tag}")

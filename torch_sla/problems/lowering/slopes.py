@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
+from torch_sla.linalg.checks import require
 from torch_sla.linalg.kernels.detection import all_finite
 
 if TYPE_CHECKING:
@@ -56,14 +57,19 @@ class Watch:
             self._arrived = gradient.detach()
 
     def _leave(self, name: str, gradient: Tensor | None) -> None:
-        if gradient is None or _wrapped(gradient) or bool(all_finite(gradient.detach())):
+        arrived = self._arrived
+        if gradient is None or _wrapped(gradient) or arrived is None:
             return
-        arrived, self._arrived = self._arrived, None
-        if arrived is not None and bool(all_finite(arrived)):
-            raise GradientError(
+        fine = all_finite(gradient.detach())
+        if gradient.is_cpu and bool(fine):
+            return
+        require(
+            fine | ~all_finite(arrived),
+            lambda: GradientError(
                 f"{self.path}: the law has a value and no finite derivative with respect to {name!r} at some place, as "
                 "a root has none at zero; keep its argument away from there, for instance by a small number"
-            )
+            ),
+        )
 
 
 def _recorded(x: Tensor) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Field
     from torch_sla.assembly.forms import Context
     from torch_sla.linalg import Structure
+    from torch_sla.linalg.checks import Answer
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
@@ -91,7 +92,7 @@ class Stokes(Model):
         )
         return all(bool(given[across].all()) for across in crossing)
 
-    def structure(self, definite: bool | None, symmetric: bool | None) -> Structure:
+    def structure(self, definite: bool | Answer | None, symmetric: bool | None) -> Structure:
         """Return what is known: symmetric, indefinite, a level of pressure where there is none."""
         known = super().structure(definite, symmetric)
         if not self.surrounded or self.levelled:

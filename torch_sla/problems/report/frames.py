@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["Frames", "frames_of"]
+__all__ = ["Frames", "frames_of", "real_parts"]
 
 _DISPLACED = ("elasticity", "hyperelasticity")
 
@@ -129,7 +129,7 @@ def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Fr
     for name, value in result.fields.items():
         part = value.detach().to(model.device).reshape(k, -1)
         whole = model.numbering.placed(part, name)
-        nodal |= _real(name, model.at_points(whole, name, full=full))
+        nodal |= real_parts(name, model.at_points(whole, name, full=full))
     more, cellwise = _declared(model, result.outputs, k, len(own), full)
     nodal |= more
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
@@ -182,7 +182,7 @@ def _unknowns(model: Any, states: Tensor, full: bool) -> dict[str, Tensor]:
     """Return every unknown at the mesh points, of states ``[k, n]``."""
     found: dict[str, Tensor] = {}
     for name in model.ranks:
-        found |= _real(name, model.at_points(states, name, full=full))
+        found |= real_parts(name, model.at_points(states, name, full=full))
     return found
 
 
@@ -207,7 +207,7 @@ def _declared(
                 if full and output.on == "nodes":
                     flat = model.filled(value.reshape(k, sites, -1))
                     value = flat.reshape(k, -1, *value.shape[2:])
-                target |= _real(output.name, value)
+                target |= real_parts(output.name, value)
     return nodal, cellwise
 
 
@@ -231,7 +231,8 @@ def _framed(
     return Frames(axis, at, titles, mesh, points, nodal, cellwise, moves, large, name)
 
 
-def _real(name: str, value: Tensor) -> dict[str, Tensor]:
+def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return a field as files have it: a complex one is two."""
     if not value.is_complex():
         return {name: value}
     return {f"{name}.real": value.real, f"{name}.imag": value.imag}

@@ -13,13 +13,31 @@ from torch_sla.linalg.sparse.whole import whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["draw"]
+__all__ = ["draw", "new_figure"]
 
 COLOURS = "viridis"
+
+
+def new_figure(size: tuple[float, float] = (6.4, 4.8)) -> Figure:
+    """Return an empty figure that no window shows; `size` in inches.
+
+    Raises
+    ------
+    ArgumentError
+        Without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ArgumentError(
+            "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
+        ) from error
+    return Figure(figsize=size, layout="constrained")
 
 
 def draw(
@@ -35,15 +53,9 @@ def draw(
     ArgumentError
         Without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArgumentError(
-            "pictures need matplotlib: pip install matplotlib (or the extra 'plot')"
-        ) from error
     x = points.detach().cpu().numpy()
     field = None if values is None else _scalar(values)
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = new_figure()
     {1: _line, 2: _plane, 3: _body}[x.shape[1]](figure, mesh, x, field, label)
     figure.suptitle(title)
     with whole(path) as file:

@@ -17,7 +17,8 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.linalg.sparse.whole import whole
-from torch_sla.problems.report.save import how_found, real_parts, small
+from torch_sla.problems.report.frames import real_parts
+from torch_sla.problems.report.save import how_found, small
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:

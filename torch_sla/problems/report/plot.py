@@ -21,6 +21,7 @@ from torch_sla.problems.report.draw.view import View
 from torch_sla.problems.report.frames import frames_of
 from torch_sla.problems.report.page.fields import chosen, moved_points, slider
 from torch_sla.problems.report.page.page import alone
+from torch_sla.problems.report.picture import new_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def plot(
 ) -> Figure:
     """Draw one frame of a field, of modes all; see `Solution.plot`."""
     frames = frames_of(result)
-    figure = _figure()
+    figure = new_figure()
     if member is None and frames.axis == "mode":
         _grid(figure, Drawing(frames.only(list(range(min(len(frames), 12)))), field))
     else:
@@ -214,16 +215,6 @@ class Drawing:
         return drawn
 
 
-def _figure(size: tuple[float, float] = (6.4, 4.8)) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArgumentError(
-            "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
-        ) from error
-    return Figure(figsize=size, layout="constrained")
-
-
 def _mappable(scale: Scale) -> Any:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -247,7 +238,7 @@ def _pictures(drawing: Drawing) -> list[Pixels]:
     """Draw the pictures of a film: the axes once, then what changes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = _figure((6.4, 4.2))
+    figure = new_figure((6.4, 4.2))
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     drawn = drawing.draw(axes, 0, 640, 420)

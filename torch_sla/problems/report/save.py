@@ -162,7 +162,7 @@ def _unknowns(solution: Named) -> int:
 
 def _fields(solution: Solution, path: Path) -> None:
     """Write one state, in time the last."""
-    from torch_sla.problems.report.frames import frames_of
+    from torch_sla.problems.report.frames import frames_of, real_parts
 
     model = solution.model
     batch = solution.batch
@@ -176,13 +176,6 @@ def _fields(solution: Solution, path: Path) -> None:
     for name in solution.fields:
         nodal = real_parts(name, model.at_points(solution.flat, name, full=True)) | nodal
     write_mesh(path, frames.mesh, nodal, cellwise, points=frames.points)
-
-
-def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Return a field as files have it: a complex one is two."""
-    if not value.is_complex():
-        return {name: value}
-    return {f"{name}.real": value.real, f"{name}.imag": value.imag}
 
 
 def plain(value: Tensor) -> Any:

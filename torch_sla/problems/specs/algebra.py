@@ -205,8 +205,8 @@ class EigenProblem(AlgebraProblem):
     matrix: Matrix | None = Field(default=None, description="Square matrix, without a physics.")
     mass: Matrix | None = Field(
         default=None,
-        description="Square (positive definite where the matrix is symmetric and nothing is damped); the identity when "
-        "left out.",
+        description="Mass matrix, square (positive definite where the matrix is symmetric and nothing is damped); the "
+        "identity when left out.",
     )
     damping: Matrix | None = Field(
         default=None,
@@ -218,7 +218,7 @@ class EigenProblem(AlgebraProblem):
         "like exp(λ t), and of each conjugate pair the half above the real axis is given.",
     )
     stiffness_damping: Annotated[Value, Place("constant")] = Field(
-        default=0.0, description="β of it (s); K is the stiffness of the undeformed body."
+        default=0.0, description="β of that damping (s); K is the stiffness of the undeformed body."
     )
     kind: Literal["modes", "prestressed", "buckling"] = Field(
         default="modes",
@@ -231,7 +231,9 @@ class EigenProblem(AlgebraProblem):
         description="Least or largest, by magnitude or (real ones) by value. Of helmholtz SM are the resonances "
         "nearest to the given wavenumber.",
     )
-    sigma: float | None = Field(default=None, description="Pairs nearest to this value instead.")
+    sigma: float | None = Field(
+        default=None, description="Shift: the pairs nearest to this value are found instead."
+    )
 
     @property
     def inner(self) -> Problem | None:

@@ -112,6 +112,13 @@ class Neumann(Condition):
 
     ``flux`` is κ ∂u/∂n, positive into the body; ``traction`` is force per area; a ``pressure`` that is
     positive pushes on the body.
+
+    Examples
+    --------
+    >>> Neumann("top", flux=1.0)
+    Neumann(on=('top',), flux=1.0)
+    >>> Neumann("right", traction=[0.0, -0.1])
+    Neumann(on=('right',), traction=(0.0, -0.1))
     """
 
     type: Literal["neumann"] = "neumann"
@@ -142,7 +149,13 @@ class Neumann(Condition):
 
 
 class Robin(Condition):
-    """Exchange with surroundings: κ ∂u/∂n = coefficient (ambient − u)."""
+    """Exchange with surroundings: κ ∂u/∂n = coefficient (ambient − u).
+
+    Examples
+    --------
+    >>> Robin("fins", coefficient=30.0, ambient=20.0)
+    Robin(on=('fins',), coefficient=30.0, ambient=20.0)
+    """
 
     type: Literal["robin"] = "robin"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
@@ -157,7 +170,13 @@ class Robin(Condition):
 
 
 class Radiation(Condition):
-    """Radiation to surroundings: κ ∂u/∂n = σ emissivity (ambient⁴ − u⁴), u an absolute temperature."""
+    """Radiation to surroundings: κ ∂u/∂n = σ emissivity (ambient⁴ − u⁴), u an absolute temperature.
+
+    Examples
+    --------
+    >>> Radiation("right", emissivity=0.8, ambient=300.0)
+    Radiation(on=('right',), emissivity=0.8, ambient=300.0)
+    """
 
     type: Literal["radiation"] = "radiation"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
@@ -174,7 +193,13 @@ class Radiation(Condition):
 
 
 class Spring(Condition):
-    """Springs to the ground: force = −stiffness u; a vector has one stiffness per direction."""
+    """Springs to the ground: force = −stiffness u; a vector has one stiffness per direction.
+
+    Examples
+    --------
+    >>> Spring(on="bottom", stiffness=1e6)
+    Spring(on=('bottom',), stiffness=1000000.0)
+    """
 
     type: Literal["spring"] = "spring"
     on: Selector | None = Field(

@@ -29,7 +29,6 @@ from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.solver import Solver
 from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text, thaw
 from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
 
@@ -135,7 +134,7 @@ class DesignProblem(Problem):
     data: Data = Field(default={}, description="What was measured, by name of a result.")
     optimizer: AnyOptimizer = Field(
         default=OPTIMIZERS[0](),
-        description="How it is searched; a type, or a mapping with its options (of lbfgs where it names no type).",
+        description="Method of the search: its type, or a mapping with its options (lbfgs where no type is named).",
     )
     effort: Effort = Field(default=Effort(), description="How hard each forward solve works.")
     stages: Listed[Stage] = Field(
@@ -168,10 +167,6 @@ class DesignProblem(Problem):
                         path=f"of.{case}",
                     )
         return found
-
-    def _check_outer(self) -> None:
-        if self.solver != Solver():
-            raise SpecError("how it is solved is said by the problem: of.solver", path="solver")
 
     @property
     def results(self) -> dict[str, tuple[str, str]]:

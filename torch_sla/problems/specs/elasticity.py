@@ -67,7 +67,7 @@ class ElasticityProblem(FieldProblem):
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
     )
     thickness: Annotated[Value | None, Place("cells")] = Field(
-        default=None, description="Of plane models (m); 1 when left out."
+        default=None, description="Thickness of plane models (m); 1 when left out."
     )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per volume (N/m³); {value: v, on: tag} acts there alone."

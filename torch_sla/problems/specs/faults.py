@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.files.loader import DataPath, Document
 
-__all__ = ["fault", "located", "spec_error", "unbuilt_key", "unknown_key"]
+__all__ = ["dotted", "fault", "located", "spec_error", "unbuilt_key", "unknown_key"]
 
 MAX_SHOWN = 5
 
@@ -67,7 +67,7 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
     path, message = found[0]
     for other, text in found[1:MAX_SHOWN]:
         line = document.line(other) if document else None
-        place = ": ".join(part for part in (f"line {line}" if line else "", _text(other)) if part)
+        place = ": ".join(part for part in (f"line {line}" if line else "", dotted(other)) if part)
         message += f"\nand {place}: {text}" if place else f"\nand {text}"
     if len(found) > MAX_SHOWN:
         message += f"\nand {len(found) - MAX_SHOWN} more"
@@ -75,7 +75,7 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
         message,
         file=document.file if document else None,
         line=document.line(path) if document else None,
-        path=_text(path) or None,
+        path=dotted(path) or None,
     )
 
 
@@ -85,7 +85,8 @@ def located(error: SpecError, document: Document) -> SpecError:
     return type(error)(error.message, file=document.file, line=line, path=error.path)
 
 
-def _text(path: DataPath) -> str:
+def dotted(path: DataPath) -> str:
+    """Return a path as it is written in messages."""
     return ".".join(str(part) for part in path)
 
 

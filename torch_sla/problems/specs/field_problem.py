@@ -31,7 +31,7 @@ class FieldProblem(Problem):
 
     timeless: ClassVar[str | None] = None
 
-    mesh: MeshSpec = Field(description="Where it is solved.")
+    mesh: MeshSpec = Field(description="The mesh of the body.")
     order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
     boundary: Listed[Boundary] = Field(
         default=(), description="Conditions; facets without one are free of flux."

@@ -53,6 +53,17 @@ def load_problem(path: str | Path, *, trust: bool = False) -> Problem:
     ------
     SpecError
         With file, line, path, what was received and the nearest valid spelling.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from torch_sla import IntervalMesh, PoissonProblem
+    >>> path = Path(tempfile.mkdtemp()) / "rod.yaml"
+    >>> rod = PoissonProblem(mesh=IntervalMesh(cells=4), source=1.0)
+    >>> _ = rod.to_yaml(path)
+    >>> load_problem(path) == rod
+    True
     """
     return from_document(load_document(path), base=Path(path).resolve().parent, trust=trust)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value
+from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value, thaw
 
 __all__ = ["LAWS", "HyperelasticityProblem"]
 
@@ -21,10 +21,6 @@ LAWS = {
 """Constants of each law. Young's modulus and Poisson's ratio may stand for mu and lam."""
 
 INVARIANTS = ("I1", "I2", "I3", "J", "J1", "J2")
-
-
-def _thaw(value: Any) -> Any:
-    return dict(value) if isinstance(value, FrozenMap) else value
 
 
 class HyperelasticityProblem(FieldProblem):
@@ -85,7 +81,7 @@ class HyperelasticityProblem(FieldProblem):
     )
     constants: Annotated[
         dict[Text, Value],
-        BeforeValidator(_thaw),
+        BeforeValidator(thaw),
         MinLen(1),
         AfterValidator(FrozenMap),
         Place("cells", named=True),

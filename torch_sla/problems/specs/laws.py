@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import dotted
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
     ArrayFile,
@@ -21,9 +22,9 @@ from torch_sla.problems.specs.value import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Law", "check_laws", "declared_parameters", "laws", "sees_solution", "visible"]
+    from torch_sla.problems.files.loader import DataPath
 
-DataPath = tuple[str | int, ...]
+__all__ = ["Law", "check_laws", "declared_parameters", "laws", "sees_solution", "visible"]
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "constant": ("constant",),
@@ -86,14 +87,14 @@ def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Para
         if leaf.name in reserved:
             raise SpecError(
                 f"a parameter cannot be called {leaf.name!r}: the name has a meaning already",
-                path=_text(path),
+                path=dotted(path),
             )
         place, first = found.setdefault(leaf.name, (path, leaf))
         if first != leaf:
             raise SpecError(
-                f"the parameter {leaf.name!r} is defined differently at {_text(place)}: {first!r} "
+                f"the parameter {leaf.name!r} is defined differently at {dotted(place)}: {first!r} "
                 f"against {leaf!r}; define it once under parameters, and use its name",
-                path=_text(path),
+                path=dotted(path),
             )
     return {name: parameter for name, (_, parameter) in found.items()}
 
@@ -176,7 +177,7 @@ def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
             if name in parameters and "u" in parameters[name].of:
                 raise SpecError(
                     f"the parameter {name!r} is a law of u, and this law does not see the solution",
-                    path=_text(path),
+                    path=dotted(path),
                 )
 
 
@@ -222,13 +223,13 @@ def _check(
             (first, a), (second, b) = list(known.items())[:2]
             raise SpecError(
                 f"the entries of a map need one shape; {a!r} is {_RANKS[first]}, {b!r} is {_RANKS[second]}",
-                path=_text(path),
+                path=dotted(path),
             )
         return
     rank = _rank(value, path, ranks, forbidden)
     if rank is not None and rank not in law.place.ranks:
         wanted = " or ".join(_RANKS[r] for r in law.place.ranks)
-        raise SpecError(f"this is {_RANKS[rank]}; {wanted} is needed", path=_text(path))
+        raise SpecError(f"this is {_RANKS[rank]}; {wanted} is needed", path=dotted(path))
     for below, leaf in leaves(value, path):
         used = [leaf.name] if isinstance(leaf, Parameter) else []
         if isinstance(leaf, Formula):
@@ -239,7 +240,7 @@ def _check(
                 raise SpecError(
                     f"the parameter {name!r} lives on {home}, which has no meaning on "
                     f"{law.place.on}; it may live on: {' '.join(_HOMES[law.place.on])}",
-                    path=_text(below),
+                    path=dotted(below),
                 )
 
 
@@ -249,22 +250,18 @@ def _rank(
     if isinstance(value, tuple):
         below = {_rank(item, (*path, i), ranks, forbidden) for i, item in enumerate(value)}
         if len(below) > 1:
-            raise SpecError("the entries of a list need one shape", path=_text(path))
+            raise SpecError("the entries of a list need one shape", path=dotted(path))
         inner = below.pop() if below else 0
         return None if inner is None else inner + 1
     if isinstance(value, Formula):
         try:
             return value.expression.check(ranks, forbidden)
         except ExpressionError as error:
-            raise ExpressionError(error.message, path=_text(path)) from None
+            raise ExpressionError(error.message, path=dotted(path)) from None
     if isinstance(value, Parameter):
         return len(value.shape)
     if isinstance(value, Table):
         if _rank(value.of, (*path, "of"), ranks, forbidden):
-            raise SpecError("a table is a function of a scalar", path=_text((*path, "of")))
+            raise SpecError("a table is a function of a scalar", path=dotted((*path, "of")))
         return 0
     return None if isinstance(value, ArrayFile) else 0
-
-
-def _text(path: DataPath) -> str:
-    return ".".join(str(part) for part in path)

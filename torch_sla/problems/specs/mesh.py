@@ -108,7 +108,13 @@ class RectangleMesh(Spec):
 
 
 class BoxMesh(Spec):
-    """A box cut into a grid; facet tags ``left right`` (x), ``front back`` (y), ``bottom top`` (z)."""
+    """A box cut into a grid; facet tags ``left right`` (x), ``front back`` (y), ``bottom top`` (z).
+
+    Examples
+    --------
+    >>> BoxMesh(cells=(8, 4, 2), size=(2.0, 1.0, 0.5))
+    BoxMesh(cells=(8, 4, 2), size=(2.0, 1.0, 0.5))
+    """
 
     type: Literal["box"] = "box"
     cells: Annotated[

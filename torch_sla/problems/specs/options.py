@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_type_hints
 
@@ -16,7 +18,7 @@ from torch_sla.problems.specs.faults import fault, spec_error, unknown_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["options_of", "tag_of"]
+__all__ = ["described", "options_of", "tag_of"]
 
 
 def tag_of(cls: type[Any]) -> str:
@@ -33,6 +35,26 @@ def tag_of(cls: type[Any]) -> str:
     """
     field = next(f for f in dataclasses.fields(cls) if f.name == "type")
     return str(field.default)
+
+
+def described(cls: type[Any]) -> dict[str, str]:
+    """Return what the docstrings of an options class and of its bases say about each field.
+
+    Examples
+    --------
+    >>> from torch_sla import ConeFilter
+    >>> described(ConeFilter)
+    {'radius': 'Radius of the cone, in the unit of the mesh.'}
+    """
+    fields = {f.name for f in dataclasses.fields(cls)}
+    texts: dict[str, str] = {}
+    for base in cls.__mro__:
+        _, _, listed = inspect.cleandoc(base.__doc__ or "").partition("Parameters\n----------\n")
+        for entry in re.split(r"\n(?=\S)", listed.partition("\n\n")[0]):
+            names, _, text = entry.partition("\n")
+            for name in fields.intersection(names.split(", ")):
+                texts.setdefault(name, " ".join(text.split()))
+    return texts
 
 
 def options_of(classes: Sequence[type[Any]], what: str, default: type[Any] | None = None) -> Any:

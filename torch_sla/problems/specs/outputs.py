@@ -121,7 +121,15 @@ class Line(OutputSpec):
 
 
 class Integral(OutputSpec):
-    """The integral of an expression over cells, or over facets where ``on`` is a facet tag."""
+    """The integral of an expression over cells, or over facets where ``on`` is a facet tag.
+
+    Examples
+    --------
+    >>> Integral("mean", "u")
+    Integral(name='mean', expression='u')
+    >>> Integral("lift", "u*normal[1]", on="top")
+    Integral(name='lift', expression='u*normal[1]', on=('top',))
+    """
 
     type: Literal["integral"] = "integral"
     expression: Scalar = pydantic.Field(kw_only=False, description="Integrand.")
@@ -135,6 +143,11 @@ class Flux(OutputSpec):
 
     At a corner where facets with given values meet, what leaves through the shared nodes is split by
     area: the whole is exact, the parts on coarse meshes are of first order.
+
+    Examples
+    --------
+    >>> Flux("heat", on="left")
+    Flux(name='heat', on=('left',))
     """
 
     type: Literal["flux"] = "flux"
@@ -144,7 +157,13 @@ class Flux(OutputSpec):
 
 
 class Reaction(OutputSpec):
-    """What Dirichlet conditions on these facets put into the body to hold their values."""
+    """What Dirichlet conditions on these facets put into the body to hold their values.
+
+    Examples
+    --------
+    >>> Reaction("support", on="left")
+    Reaction(name='support', on=('left',))
+    """
 
     type: Literal["reaction"] = "reaction"
     on: Selector = pydantic.Field(
@@ -156,6 +175,11 @@ class Energy(OutputSpec):
     """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity.
 
     Of what moves, in a `TransientProblem` with two derivatives in time, also the kinetic one, ½ ∫ density |u̇|².
+
+    Examples
+    --------
+    >>> Energy("stored")
+    Energy(name='stored')
     """
 
     type: Literal["energy"] = "energy"
@@ -165,7 +189,13 @@ class Energy(OutputSpec):
 
 
 class Compliance(OutputSpec):
-    """The work of all loads: Fᵀu, with F from sources, fluxes and surroundings."""
+    """The work of all loads: Fᵀu, with F from sources, fluxes and surroundings.
+
+    Examples
+    --------
+    >>> Compliance("work")
+    Compliance(name='work')
+    """
 
     type: Literal["compliance"] = "compliance"
 
@@ -175,6 +205,13 @@ class Maximum(OutputSpec):
 
     Without ``p``: the maximum over the nodes where the expression has values there, else over the
     quadrature points. With ``p``: (∫|e|ᵖ / ∫1)^(1/p).
+
+    Examples
+    --------
+    >>> Maximum("hottest", "u")
+    Maximum(name='hottest', expression='u')
+    >>> Maximum("worst", "von_mises(stress)", p=20.0)
+    Maximum(name='worst', expression='von_mises(stress)', p=20.0)
     """
 
     type: Literal["maximum"] = "maximum"
@@ -185,7 +222,13 @@ class Maximum(OutputSpec):
 
 
 class Minimum(OutputSpec):
-    """The smallest value of an expression: over the nodes where it has values there, else over quadrature points."""
+    """The smallest value of an expression: over the nodes where it has values there, else over quadrature points.
+
+    Examples
+    --------
+    >>> Minimum("coldest", "u")
+    Minimum(name='coldest', expression='u')
+    """
 
     type: Literal["minimum"] = "minimum"
     expression: Scalar = pydantic.Field(kw_only=False, description="What is minimised.")
@@ -196,21 +239,32 @@ class Field(OutputSpec):
 
     On cells: the mean over each cell. On nodes: the value there; where the expression jumps between
     cells, the mean of the cells around, weighted by volume.
+
+    Examples
+    --------
+    >>> Field("flow", "-kappa*grad(u)", on="cells")
+    Field(name='flow', expression='-kappa*grad(u)')
     """
 
     type: Literal["field"] = "field"
     expression: Quantity = pydantic.Field(kw_only=False, description="What is evaluated.")
     on: Literal["cells", "nodes", "quadrature"] = pydantic.Field(
-        default="cells", kw_only=False, description="Where."
+        default="cells", kw_only=False, description="Where the field has its values."
     )
 
 
 class Component(OutputSpec):
-    """Some components of the solution of an algebraic problem: ``[*batch, n]``."""
+    """Some components of the solution of an algebraic problem: ``[*batch, n]``.
+
+    Examples
+    --------
+    >>> Component("first", index=[0])
+    Component(name='first', index=(0,))
+    """
 
     type: Literal["component"] = "component"
     index: Annotated[Listed[Annotated[int, pydantic.Field(ge=0)]], MinLen(1)] = pydantic.Field(
-        kw_only=False, description="Which, counted from 0."
+        kw_only=False, description="Indices of the components, counted from 0."
     )
 
 

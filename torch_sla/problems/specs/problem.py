@@ -73,12 +73,16 @@ class Problem(Differentiable, Spec):
 
     type: str
     version: Literal[2] = Field(default=2, description="Version of this format.")
-    name: str | None = Field(default=None, description="A name for people.")
+    name: str | None = Field(default=None, description="A title, for people.")
     parameters: Listed[Parameter] = Field(
         default=(), description="Parameters declared for use inside expressions."
     )
-    outputs: Listed[Output] = Field(default=(), description="What is taken from the solution.")
-    solver: Solver = Field(default=Solver(), description="How it is solved.")
+    outputs: Listed[Output] = Field(
+        default=(), description="Quantities computed from the solution."
+    )
+    solver: Solver = Field(
+        default=Solver(), description="Requests to the linear and nonlinear solvers."
+    )
 
     _parameters: dict[str, Parameter] = PrivateAttr(default_factory=dict)
     _model: Any = PrivateAttr(default=None)
@@ -224,6 +228,7 @@ class Problem(Differentiable, Spec):
         import torch
         from torch.autograd import forward_ad
 
+        from torch_sla.linalg.checks import together
         from torch_sla.linalg.sparse.transforms import is_transformed
 
         if is_transformed() and self._on_mesh:
@@ -243,6 +248,7 @@ class Problem(Differentiable, Spec):
                     before = time.monotonic()
                     self._model = registry.verbs(self.type)(self)
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
+                modes.enter_context(together())
                 yield self._model
         except SpecError as error:
             if error.file is not None or self._document is None:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import FrozenMap
+from torch_sla.problems.specs.value import thaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,9 +57,9 @@ class Normal(Spec):
     """
 
     type: Literal["normal"] = "normal"
-    mean: float = Field(kw_only=False, description="Its mean.")
+    mean: float = Field(kw_only=False, description="Mean of the number.")
     deviation: Annotated[float, Field(gt=0)] = Field(
-        kw_only=False, description="Its standard deviation."
+        kw_only=False, description="Standard deviation of the number."
     )
 
     def quantile(self, p: Any) -> Any:
@@ -79,7 +79,9 @@ class LogNormal(Spec):
     """
 
     type: Literal["log_normal"] = "log_normal"
-    median: Annotated[float, Field(gt=0)] = Field(kw_only=False, description="Its median.")
+    median: Annotated[float, Field(gt=0)] = Field(
+        kw_only=False, description="Median of the number."
+    )
     deviation: Annotated[float, Field(gt=0)] = Field(
         kw_only=False, description="Standard deviation of the natural logarithm."
     )
@@ -92,16 +94,12 @@ class LogNormal(Spec):
         return self.median * np.exp(self.deviation * ndtri(p))
 
 
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, FrozenMap) else value
-
-
 if TYPE_CHECKING:
     Distributions: TypeAlias = dict[str, Uniform | Normal | LogNormal]
 else:
     Distributions = Annotated[
         dict[str, Annotated[Uniform | Normal | LogNormal, Field(discriminator="type")]],
-        BeforeValidator(_plain),
+        BeforeValidator(thaw),
         MinLen(1),
     ]
 
@@ -126,7 +124,9 @@ class Samples(Spec):
         description="Independent, one in each of `count` slices of every axis, or a scrambled Sobol sequence "
         "(counts that are powers of two).",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(default=20261, description="Of the random numbers.")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=20261, description="Seed of the random numbers."
+    )
 
     @model_validator(mode="after")
     def _balanced(self) -> Self:

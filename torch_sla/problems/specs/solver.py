@@ -42,8 +42,8 @@ class Newton(Spec):
     )
     inexact: bool = Field(
         default=False,
-        description="Where steps are solved by iteration: only as accurately as they are worth, and with a "
-        "multigrid hierarchy that is kept while it serves. The solution meets the same tolerance.",
+        description="Where the linear systems of the steps are solved iteratively: solve each only as accurately as "
+        "the step is worth, and keep a multigrid hierarchy while it serves. The solution meets the same tolerance.",
     )
 
 

@@ -15,7 +15,7 @@ from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.samples import Samples
-from torch_sla.problems.specs.value import FrozenMap, Listed
+from torch_sla.problems.specs.value import FrozenMap, Listed, thaw
 
 __all__ = ["SweepProblem"]
 
@@ -34,9 +34,6 @@ else:
         tuple(k for k, e in PHYSICS.items() if k != "sweep" and e.kind != "search")
     )
 
-    def _frozen(value: Any) -> Any:
-        return dict(value) if isinstance(value, FrozenMap) else value
-
     def _kind(value: Any) -> str | None:
         if isinstance(value, Samples):
             return "samples"
@@ -51,9 +48,9 @@ else:
         Annotated[float, Tag("number")] | Annotated[Listed[float], Tag("list")],
         Discriminator(_shape),
     ]
-    Case = Annotated[dict[str, Number], BeforeValidator(_frozen), MinLen(1)]
+    Case = Annotated[dict[str, Number], BeforeValidator(thaw), MinLen(1)]
     Grid = Annotated[
-        dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(_frozen), MinLen(1)
+        dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(thaw), MinLen(1)
     ]
     Cases = Annotated[
         Annotated[Listed[Case], MinLen(1), Tag("list")]

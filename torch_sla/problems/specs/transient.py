@@ -43,7 +43,7 @@ class Adaptive(Spec):
         default=1e-3, description="Error of a step allowed, relative to the size of the field."
     )
     atol: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="The same in units of the field."
+        default=0.0, description="Error of a step allowed besides, in units of the field."
     )
     halvings: Annotated[int, Field(ge=1, le=40)] = Field(
         default=20, description="How often an equal step may be halved; more is a failure."
@@ -63,7 +63,9 @@ class Event(Spec):
     name: Text = Field(kw_only=False, description="Its name in the results.")
     of: Text = Field(description="Name of an output of the physics that is one number.")
     level: float = Field(default=0.0, description="The value that is crossed.")
-    direction: Literal["up", "down", "both"] = Field(default="both", description="From which side.")
+    direction: Literal["up", "down", "both"] = Field(
+        default="both", description="Which crossings count."
+    )
     stop: bool = Field(
         default=False, description="End at the first of equal steps after it (in all of a batch)."
     )
@@ -97,11 +99,11 @@ class TransientProblem(Problem):
     of: Physics = Field(description="The physics; its outputs are taken at every time.")
     initial: Annotated[Value, Place("dofs", (0, 1))] = Field(
         default=0.0,
-        description="The (first) unknown at t = 0; one number holds for all components.",
+        description="The (first) unknown at t = 0; one number applies to all components.",
     )
     initial_velocity: Annotated[Value | None, Place("dofs", (0, 1))] = Field(
         default=None,
-        description="Its rate at t = 0, with two derivatives in time; 0 when left out.",
+        description="Velocity at t = 0, with two derivatives in time; 0 when left out.",
     )
     end: Annotated[float, Field(gt=0)] = Field(description="The last time (s).")
     steps: Annotated[int, Field(ge=1, le=100_000_000)] = Field(description="Number of equal steps.")
@@ -118,7 +120,8 @@ class TransientProblem(Problem):
         default=0.0, description="α of the damping α M + β K, with two derivatives in time (1/s)."
     )
     stiffness_damping: Annotated[Value, Place("constant")] = Field(
-        default=0.0, description="β of it (s); K is the stiffness at the start, undeformed."
+        default=0.0,
+        description="β of that damping (s); K is the stiffness of the undeformed body at the start.",
     )
     scheme: (
         Literal[

@@ -41,11 +41,11 @@ __all__ = [
     "Parameter",
     "Place",
     "Points",
-    "Predicate",
     "Table",
     "Text",
     "Value",
     "leaves",
+    "listed",
     "thaw",
 ]
 
@@ -87,7 +87,8 @@ class FrozenMap(dict[str, Any]):
         return FrozenMap, (dict(self),)
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """Return a list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -120,7 +121,7 @@ def _resolved(value: str, info: ValidationInfo) -> DataFile:
 if TYPE_CHECKING:
     Listed = Sequence
 else:
-    Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+    Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(listed)]
     """A tuple that may be written as a list."""
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -133,16 +134,12 @@ def _points(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return tuple((p,) if isinstance(p, int | float) else _tuple(p) for p in value)
+        return tuple((p,) if isinstance(p, int | float) else listed(p) for p in value)
     return value
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 Point: TypeAlias = Annotated[
-    tuple[float, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)
+    tuple[float, ...], BeforeValidator(listed), Field(min_length=1, max_length=3)
 ]
 if TYPE_CHECKING:
     Points: TypeAlias = Any
@@ -177,7 +174,6 @@ def _formula(text: str) -> Formula:
 
 
 FormulaText: TypeAlias = Annotated[str, AfterValidator(_formula), _ExpressionFormat()]
-Predicate: TypeAlias = FormulaText
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +230,7 @@ class Table(Spec):
     type: Literal["table"] = "table"
     of: FormulaText = Field(description="A scalar expression, such as x, or u where it is seen.")
     at: Annotated[Listed[float], Field(min_length=2)] = Field(
-        description="Its values, ascending, at which the law is given."
+        description="Values of that expression, ascending, at which the law is given."
     )
     values: Annotated[Listed[float], Field(min_length=2)] = Field(description="The law there.")
 

@@ -11,16 +11,12 @@ from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.options import options_of
-from torch_sla.problems.specs.value import Default, Formula, Listed, Text
+from torch_sla.problems.specs.value import Default, Formula, Listed, Text, listed
 
 __all__ = ["POINTS", "Effort", "Measured", "Variable"]
 
 POINTS = "points"
 """What the points of the mesh are called where they vary."""
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 if TYPE_CHECKING:
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     Numbers: TypeAlias = Any
 else:
     AnyTransform = options_of(TRANSFORMS, "transform")
-    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(_pair)]
+    Bounds = Annotated[tuple[Default | None, Default | None], BeforeValidator(listed)]
     Numbers = Array
 
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.distributed.layout import Layout
-from torch_sla.linalg.distributed.pieces import entry_halo
-from torch_sla.linalg.distributed.rows import BorrowedRows
+from torch_sla.linalg.distributed.precond.galerkin import Galerkin, galerkin
 from torch_sla.linalg.distributed.sharding import Sharding, taken
 from torch_sla.linalg.kernels.rows import row_max
 from torch_sla.linalg.kernels.sparse import expand_rows
@@ -29,16 +28,11 @@ from torch_sla.linalg.sparse.pattern import Pattern
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.linalg.distributed.pieces import Moved
 
-__all__ = ["DECOUPLED", "STALLED", "Coarser", "Galerkin", "coarsen", "galerkin", "refuse_holes"]
+__all__ = ["DECOUPLED", "STALLED", "Coarser", "coarsen", "refuse_holes"]
 
 STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _TIE = 1 - 1e-5  # sizes that are equal but for rounding count as equal
-_ROWS, _PIECES = (
-    1 << 14,
-    64,
-)  # rows of a coarse matrix that are worked on at a time, at least, and pieces at most
 DECOUPLED = 0.05  # of the diagonal: a row whose couplings add up to less is left to the smoother
 
 
@@ -340,94 +334,3 @@ def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:
     hole = ((d == 0) & (A.row_sums(values.abs()) > 0)).any().to(d.dtype)
     if float(A.rows.comm.reduce(hole, "max")) > 0:
         raise SolveError(Result.BREAKDOWN, "multigrid: a diagonal entry is zero and its row is not")
-
-
-def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:
-    """Return ``Pᴴ A P``, positions and slot values."""
-    return Galerkin(A, P)(values, transfer)
-
-
-class Galerkin:
-    """``Pᴴ A P``, some rows at a time: no whole product of two of the three is ever there.
-
-    Parameters
-    ----------
-    A, P
-        Positions of matrix and transfer.
-    """
-
-    def __init__(self, A: Sharding, P: Sharding) -> None:
-        self._A, self._P = A, P
-        self._right, self._order, self._places = _with_borrowed(A, P)
-        self._moved: Moved | None = None
-        self._made: Sharding | None = None
-
-    def __call__(self, values: Tensor, transfer: Tensor) -> tuple[Sharding, Tensor]:
-        """Return positions and slot values of the product; the first time finds where they belong."""
-        A, P = self._A, self._P
-        own, m = P.pattern, len(self._places)
-        entries = self._order(transfer)
-        turned, left = own.transposed, own.transpose_values(transfer).conj().resolve_conj()
-        n_rows = turned.shape[0]
-        fine = (A.pattern.crow, A.pattern.ccol)
-        step = max(_ROWS, -(-n_rows // _PIECES))
-        rows, cols, found = [], [], []
-        for begin in range(0, max(n_rows, 1), step):
-            crow = turned.crow[begin : begin + step + 1]
-            first, last = int(crow[0]), int(crow[-1])
-            some = (crow - crow[0], turned.ccol[first:last])
-            half = product_pattern(*some, *fine, A.pattern.shape[1])
-            x = spgemm_masked(
-                some, left[None, first:last], fine, values[None], half, A.pattern.shape[1]
-            )
-            out = product_pattern(*half, *self._right, m)
-            found.append(spgemm_masked(half, x, self._right, entries[None], out, m)[0])
-            if self._made is None:
-                rows.append(begin + expand_rows(out[0]))
-                cols.append(out[1])
-        del half, x, out, entries
-        if self._made is None:
-            self._made = self._settle(rows, cols)
-        made = torch.cat(found)
-        if self._moved is not None:
-            made = self._moved.fetch(made)
-        return self._made.slots, self._made.pattern.coalesce(made)
-
-    def _settle(self, rows: list[Tensor], cols: list[Tensor]) -> Sharding:
-        """Send positions to the owners of their rows, and plan to send values after them."""
-        P = self._P
-        short = self._places.to(P.columns.index)
-        row, col = (short.index_select(0, torch.cat(t)) for t in (rows, cols))
-        rows.clear()
-        cols.clear()
-        comm = self._A.rows.comm
-        self._moved, (row, col) = entry_halo(comm, P.columns.owner(row), [row, col])
-        return Sharding(P.columns, P.columns, row, col)
-
-
-def _with_borrowed(
-    A: Sharding, P: Sharding
-) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor], Tensor]:
-    """Rows of ``P`` for owned entries and the halo of ``A``: compressed rows, their values, places of the columns."""
-    own, layout = P.pattern, P.columns
-    borrowed = BorrowedRows(P, A.halo)
-    if not A.halo.size:
-
-        def alone(transfer: Tensor) -> Tensor:
-            borrowed.fetch(transfer)  # others may want rows of this process
-            return transfer
-
-        return (own.crow, own.ccol), alone, P.column_places
-    inside = (borrowed.col >= layout.start) & (borrowed.col < layout.start + layout.n_held)
-    far, at = torch.unique(borrowed.col, return_inverse=True)
-    # Columns that both have occur twice, which adding entries of one position up puts right.
-    col = torch.where(inside, borrowed.col - layout.start, own.shape[1] + at)
-    order = (borrowed.row * (own.shape[1] + len(far)) + col).argsort()
-    lengths = torch.bincount(borrowed.row, minlength=A.halo.size)
-    crow = torch.cat([own.crow, (own.nnz_csr + torch.cumsum(lengths, 0)).to(own.crow.dtype)])
-    ccol = torch.cat([own.ccol, col[order].to(own.ccol.dtype)])
-
-    def together(transfer: Tensor) -> Tensor:
-        return torch.cat([transfer, borrowed.fetch(transfer)[order]])
-
-    return (crow, ccol), together, torch.cat([P.column_places, far])

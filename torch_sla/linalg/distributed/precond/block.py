@@ -10,8 +10,8 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.distributed.layout import Layout
-from torch_sla.linalg.distributed.precond.aggregation import galerkin
 from torch_sla.linalg.distributed.precond.base import make, name_of
+from torch_sla.linalg.distributed.precond.galerkin import galerkin
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.sparse.transforms import outside_transforms

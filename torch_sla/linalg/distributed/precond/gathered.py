@@ -12,11 +12,12 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.rows import BorrowedRows
-from torch_sla.linalg.factorize import DirectSolver, factorize
+from torch_sla.linalg.factorize import factorize
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
+    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.distributed.sharding import Sharding
 
 __all__ = ["Gathered", "GatheredFactor"]

@@ -21,9 +21,9 @@ from torch_sla.linalg.distributed.precond.aggregation import (
     DECOUPLED,
     STALLED,
     Coarser,
-    galerkin,
     refuse_holes,
 )
+from torch_sla.linalg.distributed.precond.galerkin import galerkin
 from torch_sla.linalg.distributed.rows import BorrowedRows
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.kernels.rows import row_max

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
-from torch_sla.linalg.distributed.precond.aggregation import galerkin
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
+from torch_sla.linalg.distributed.precond.galerkin import galerkin
 from torch_sla.linalg.distributed.rows import BorrowedRows
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.factorize import factorize

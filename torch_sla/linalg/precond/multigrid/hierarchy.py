@@ -236,12 +236,8 @@ class Hierarchy:
         if isinstance(self._native, CompiledLattice):
             stencils = self._native.levels()
             return [Level(prod(shape), prod(shape) * entries) for shape, entries in stencils]
-        out = []
         sizes = self._native.levels()
-        for i, (rows, block, nnz, transfer_nnz) in enumerate(sizes):
-            coarse = sizes[i + 1][1] if i + 1 < len(sizes) else 0
-            out.append(Level(rows * block, nnz * block**2, block, transfer_nnz * block * coarse))
-        return out
+        return [Level(rows * block, nnz * block**2, block) for rows, block, nnz, _ in sizes]
 
     @property
     def operator_complexity(self) -> float:
@@ -290,8 +286,6 @@ class Hierarchy:
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᵀ r``: the same cycle on the transposed matrices."""
         return self._native.apply(r, transposed=True)
-
-    apply_transposed = apply_adjoint
 
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed.

@@ -21,14 +21,11 @@ class Level:
         Of its matrix, in scalars; on a lattice, coefficients of its stencils.
     block
         Edge of its blocks.
-    transfer_nonzeros
-        Of the prolongation from the next level; 0 for the last, and on lattices, where it is weights.
     """
 
     unknowns: int
     nonzeros: int
     block: int = 1
-    transfer_nonzeros: int = 0
 
 
 def operator_complexity(levels: Sequence[Level]) -> float:

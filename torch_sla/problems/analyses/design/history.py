@@ -91,13 +91,9 @@ class History:
         ArgumentError
             Without matplotlib.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ArgumentError(
-                "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
-            ) from error
-        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        from torch_sla.problems.report.picture import new_figure
+
+        figure = new_figure()
         above, below = figure.subplots(2, 1, sharex=True)
         steps = self["iteration"]
         above.plot(steps, self["objective"], color="tab:blue")

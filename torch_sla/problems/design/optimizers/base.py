@@ -232,7 +232,8 @@ class Optimizer(ABC):
     value_tolerance
         Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
-        Stop when a step changes no entry of x by more than this share of its range (as above); 0 never.
+        Stop when a step changes no entry of x by more than this share of its range (see `gradient_tolerance`);
+        0 never.
     constraint_tolerance
         Largest violation of a constraint at which a point counts as feasible.
     """

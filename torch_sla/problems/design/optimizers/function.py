@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, MeshError, SolveError
 from torch_sla.linalg.adjoint.jacobian import jacobian
+from torch_sla.linalg.checks import together
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
 
@@ -118,7 +119,7 @@ class FunctionOracle(Oracle):
         self.evaluations += 1
         leaf = x.detach().clone().requires_grad_()
         try:
-            with torch.enable_grad():
+            with together(), torch.enable_grad():
                 quantities = self.evaluate(leaf)
             point = _Point(leaf, quantities, self.equalities.numel(), self._keeps)
         except self.rejects as error:

@@ -22,6 +22,12 @@ class GaussNewton(TrustRegion):
 
     The Hessian of ½‖r‖² is taken as JᵀJ, plus the exact Hessian of what is added to the sum of squares. Each product
     costs one solve forward and one backward with the factors that are there.
+
+    Examples
+    --------
+    >>> from torch_sla import GaussNewton
+    >>> GaussNewton(max_iterations=20)  # the optimizer= of a DesignProblem
+    GaussNewton(max_iterations=20, ...)
     """
 
     needs_least_squares: ClassVar[bool] = True
@@ -44,6 +50,12 @@ class LevenbergMarquardt(SecondOrder):
     ----------
     damping
         First λ, relative to the curvature of the model along its gradient.
+
+    Examples
+    --------
+    >>> from torch_sla import LevenbergMarquardt
+    >>> LevenbergMarquardt(damping=1e-2)  # the optimizer= of a DesignProblem
+    LevenbergMarquardt(...damping=0.01)
     """
 
     needs_least_squares: ClassVar[bool] = True

@@ -28,6 +28,12 @@ class LBFGS(Replayed):
     restart
         Evaluations after which the routine begins anew at the next iterate, 0 for never: less to keep for a run that is
         resumed, and a slower search.
+
+    Examples
+    --------
+    >>> from torch_sla import LBFGS
+    >>> LBFGS(max_iterations=50, memory=20)  # the optimizer= of a DesignProblem
+    LBFGS(max_iterations=50, ...memory=20, ...)
     """
 
     type: Literal["lbfgs"] = "lbfgs"

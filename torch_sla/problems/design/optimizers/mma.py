@@ -43,12 +43,21 @@ class MMA(Optimizer):
         holds.
     move
         Largest change of a variable in one step, relative to its bounds.
-    asymptote_start, asymptote_shrink, asymptote_grow
-        First distance of the asymptotes relative to the bounds; factors for variables that swing back and forth,
-        and for those that keep going.
+    asymptote_start
+        First distance of the asymptotes, relative to the bounds.
+    asymptote_shrink
+        Factor on that distance for variables that swing back and forth.
+    asymptote_grow
+        Factor on that distance for variables that keep their direction.
     penalty
         Price of violating a constraint, relative to the slopes of objective and constraint, for problems (or first
         designs) that are not feasible.
+
+    Examples
+    --------
+    >>> from torch_sla import MMA
+    >>> MMA(move=0.2)  # the optimizer= of a DesignProblem
+    MMA(...move=0.2, ...)
     """
 
     handles_inequalities: ClassVar[bool] = True

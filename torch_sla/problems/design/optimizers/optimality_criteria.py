@@ -37,6 +37,12 @@ class OptimalityCriteria(Optimizer):
         Largest change of a variable in one step, relative to its bounds.
     damping
         The exponent.
+
+    Examples
+    --------
+    >>> from torch_sla import OptimalityCriteria
+    >>> OptimalityCriteria(move=0.1)  # the optimizer= of a DesignProblem
+    OptimalityCriteria(...move=0.1, ...)
     """
 
     handles_inequalities: ClassVar[bool] = True

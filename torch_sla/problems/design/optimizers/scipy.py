@@ -52,7 +52,7 @@ class Scipy(Replayed):
     Parameters
     ----------
     method
-        As SciPy spells it.
+        Name of the method, as SciPy spells it.
     options
         The method's options, passed on as they are.
     restart

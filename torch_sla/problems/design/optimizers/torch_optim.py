@@ -87,6 +87,12 @@ class Adam(_Torch):
         Decay of the means of the gradient and of its square.
     epsilon
         Added to the root of the mean square.
+
+    Examples
+    --------
+    >>> from torch_sla import Adam
+    >>> Adam(learning_rate=0.03)  # the optimizer= of a DesignProblem
+    Adam(...learning_rate=0.03, ...)
     """
 
     type: Literal["adam"] = "adam"
@@ -114,7 +120,7 @@ class TorchOptim(_Torch):
     Parameters
     ----------
     name
-        As `torch.optim` spells it, such as ``"SGD"``, ``"RMSprop"`` or ``"LBFGS"``.
+        Name of the optimizer, as `torch.optim` spells it, such as ``"SGD"``, ``"RMSprop"`` or ``"LBFGS"``.
     options
         Its options, passed on as they are.
 

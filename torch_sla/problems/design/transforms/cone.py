@@ -65,6 +65,12 @@ class ConeFilter(Transform):
     ----------
     radius
         Radius of the cone, in the unit of the mesh.
+
+    Examples
+    --------
+    >>> from torch_sla import ConeFilter
+    >>> ConeFilter(1.5)
+    ConeFilter(radius=1.5, type='cone_filter')
     """
 
     radius: float
@@ -116,6 +122,12 @@ class SensitivityFilter(Transform):
         Radius of the cone, in the unit of the mesh.
     floor
         Least density that gradients are divided by.
+
+    Examples
+    --------
+    >>> from torch_sla import SensitivityFilter
+    >>> SensitivityFilter(1.5)
+    SensitivityFilter(radius=1.5, floor=0.001, type='sensitivity_filter')
     """
 
     radius: float

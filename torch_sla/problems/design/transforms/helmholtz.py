@@ -33,6 +33,12 @@ class HelmholtzFilter(Transform):
     ----------
     radius
         Radius of the cone that smooths as much, in the unit of the mesh: ``r = radius/(2√3)``.
+
+    Examples
+    --------
+    >>> from torch_sla import HelmholtzFilter
+    >>> HelmholtzFilter(1.5)
+    HelmholtzFilter(radius=1.5, type='helmholtz_filter')
     """
 
     radius: float

@@ -48,6 +48,12 @@ class BoundaryMotion(Transform):
         Tag or tags of sides normal to an axis, along which nodes may move (the symmetry lines of a quarter).
     along
         Direction of all displacements; the normals at the start when left out.
+
+    Examples
+    --------
+    >>> from torch_sla import BoundaryMotion
+    >>> BoundaryMotion("hole", radius=0.2, slide=("left", "bottom"))
+    BoundaryMotion(on='hole', radius=0.2, slide=('left', 'bottom'), ...)
     """
 
     on: str | tuple[str, ...]

@@ -29,8 +29,10 @@ class NeuralField(Transform):
 
     Parameters
     ----------
-    width, depth
-        Neurons per hidden layer, and number of hidden layers.
+    width
+        Neurons per hidden layer.
+    depth
+        Number of hidden layers.
     features
         Number of waves; 0 passes the coordinates themselves.
     frequency
@@ -38,7 +40,13 @@ class NeuralField(Transform):
     scale
         Size of the variation at the start; 0 begins with a constant field.
     seed
-        Of waves and weights.
+        Seed of the waves and of the first weights.
+
+    Examples
+    --------
+    >>> from torch_sla import NeuralField
+    >>> NeuralField(width=8, depth=2)
+    NeuralField(width=8, depth=2, features=8, frequency=1.0, scale=0.1, seed=0, type='neural_field')
     """
 
     width: int = 16

@@ -54,6 +54,12 @@ class Softplus(Reparametrisation):
         Infimum of the values.
     sharpness
         ``s``: the bend is about ``1/s`` wide.
+
+    Examples
+    --------
+    >>> from torch_sla import Softplus
+    >>> Softplus(lower=0.1)
+    Softplus(lower=0.1, sharpness=1.0, type='softplus')
     """
 
     lower: float = 0.0
@@ -85,8 +91,16 @@ class Logit(Reparametrisation):
 
     Parameters
     ----------
-    lower, upper
-        The bounds, which are never reached.
+    lower
+        Lower bound, which is never reached.
+    upper
+        Upper bound, which is never reached.
+
+    Examples
+    --------
+    >>> from torch_sla import Logit
+    >>> Logit(0.1, 10.0)
+    Logit(lower=0.1, upper=10.0, type='logit')
     """
 
     lower: float = 0.0
@@ -159,7 +173,22 @@ class Projection(Pointwise):
 
 
 @dataclass(frozen=True)
-class SIMP(Pointwise):
+class _Material(Pointwise):
+    """A material property between those of void and of material, by a penalised density."""
+
+    penalty: float = 3.0
+    minimum: float = 1e-9
+    maximum: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check."""
+        positive("penalty", self.penalty)
+        finite("minimum", self.minimum)
+        finite("maximum", self.maximum)
+
+
+@dataclass(frozen=True)
+class SIMP(_Material):
     """Material by a power of the density: ``minimum + x**penalty (maximum - minimum)``.
 
     The modified scheme (Sigmund, Struct. Multidisc. Optim. 33 (2007), 401-424, eq. 3).
@@ -168,20 +197,19 @@ class SIMP(Pointwise):
     ----------
     penalty
         The power; 3 is usual.
-    minimum, maximum
-        Values of void and of material. The void needs a little, so that the matrix stays regular.
+    minimum
+        Value of the void; positive, so that the matrix stays regular.
+    maximum
+        Value of the material.
+
+    Examples
+    --------
+    >>> from torch_sla import SIMP
+    >>> SIMP(penalty=3.0, minimum=1e-3)
+    SIMP(penalty=3.0, minimum=0.001, maximum=1.0, type='simp')
     """
 
-    penalty: float = 3.0
-    minimum: float = 1e-9
-    maximum: float = 1.0
     type: Literal["simp"] = field(default="simp", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check."""
-        positive("penalty", self.penalty)
-        finite("minimum", self.minimum)
-        finite("maximum", self.maximum)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Map densities to material values."""
@@ -189,7 +217,7 @@ class SIMP(Pointwise):
 
 
 @dataclass(frozen=True)
-class RAMP(Pointwise):
+class RAMP(_Material):
     """Material by a rational function: ``minimum + x/(1 + q (1 - x)) (maximum - minimum)``.
 
     Its slope at zero density is not zero, so that bodies under their own weight and vibrating ones do not
@@ -199,20 +227,20 @@ class RAMP(Pointwise):
     ----------
     penalty
         ``q``; 8 is like a cubic SIMP.
-    minimum, maximum
-        Values of void and of material.
+    minimum
+        Value of the void; positive, so that the matrix stays regular.
+    maximum
+        Value of the material.
+
+    Examples
+    --------
+    >>> from torch_sla import RAMP
+    >>> RAMP(penalty=8.0)
+    RAMP(penalty=8.0, minimum=1e-09, maximum=1.0, type='ramp')
     """
 
     penalty: float = 8.0
-    minimum: float = 1e-9
-    maximum: float = 1.0
     type: Literal["ramp"] = field(default="ramp", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check."""
-        positive("penalty", self.penalty)
-        finite("minimum", self.minimum)
-        finite("maximum", self.maximum)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Map densities to material values."""

@@ -30,7 +30,13 @@ class Symmetry(Transform):
     axis
         ``"x" "y" "z"``: the normal of the plane.
     at
-        Where the plane is along it.
+        Position of the plane along that axis.
+
+    Examples
+    --------
+    >>> from torch_sla import Symmetry
+    >>> Symmetry("x", at=0.5)
+    Symmetry(axis='x', at=0.5, type='symmetry')
     """
 
     axis: Literal["x", "y", "z"]
@@ -99,7 +105,13 @@ class Fixed(Transform):
     on
         Tag or tags of cells.
     value
-        Their value.
+        Value in these cells.
+
+    Examples
+    --------
+    >>> from torch_sla import Fixed
+    >>> Fixed("flange", 1.0)
+    Fixed(on='flange', value=1.0, type='fixed')
     """
 
     on: str | tuple[str, ...]

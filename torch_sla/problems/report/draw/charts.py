@@ -110,18 +110,7 @@ def chart(
     if not good.any():
         return '<p class="note">Nothing finite to draw.</p>'
     x_low, x_high = _widened(float(x[good].min()), float(x[good].max()))
-    y_low, y_high = float(y[good].min()), float(y[good].max())
-    if log:
-        marks = _decades(10.0**y_low, 10.0**y_high)
-        y_low, y_high = _widened(
-            min(y_low, math.log10(marks[0])), max(y_high, math.log10(marks[-1]))
-        )
-        up_ticks = [(math.log10(m), number(m)) for m in marks]
-    else:
-        y_low, y_high = _widened(y_low, y_high)
-        margin = 0.04 * (y_high - y_low)
-        y_low, y_high = y_low - margin, y_high + margin
-        up_ticks = [(t, number(t)) for t in ticks(y_low, y_high)]
+    y_low, y_high, up_ticks = _upward(float(y[good].min()), float(y[good].max()), log=log)
     legend = 20 if len(curves) > 1 else 0
     inner_w, inner_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM - legend
 
@@ -171,6 +160,18 @@ def chart(
             f'text-anchor="middle">{escape(up)}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _upward(low: float, high: float, *, log: bool) -> tuple[float, float, list[tuple[float, str]]]:
+    """Range of the axis up, and its ticks with their texts; for logarithms, decades."""
+    if log:
+        marks = _decades(10.0**low, 10.0**high)
+        low, high = _widened(min(low, math.log10(marks[0])), max(high, math.log10(marks[-1])))
+        return low, high, [(math.log10(m), number(m)) for m in marks]
+    low, high = _widened(low, high)
+    margin = 0.04 * (high - low)
+    low, high = low - margin, high + margin
+    return low, high, [(t, number(t)) for t in ticks(low, high)]
 
 
 def _points(curve: Curve, *, log: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -244,10 +244,7 @@ class DeviceAggregation(DeviceHierarchy):
     @property
     def levels(self) -> list[Level]:
         """Sizes of the levels, finest first."""
-        return [
-            Level(s.A.n_rows, s.A.nnz, s.edge, 0 if s.P is None else s.P.nnz)
-            for s in self._forward.stages
-        ]
+        return [Level(s.A.n_rows, s.A.nnz, s.edge) for s in self._forward.stages]
 
     @property
     def nbytes(self) -> int:
@@ -297,20 +294,7 @@ class DeviceAggregation(DeviceHierarchy):
         x0: Tensor | None = None,
         options: KrylovOptions = KrylovOptions(),  # noqa: B008
     ) -> Outcome:
-        """Solve ``A x = b`` by conjugate gradients around this hierarchy, scalars on the device.
-
-        Parameters
-        ----------
-        values
-            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
-            this hierarchy; they may differ from the ones it was built from.
-        b
-            ``[n, K]``, one column after the other.
-        x0
-            Starting value ``[n, K]``.
-        options
-            Tolerances and limits.
-        """
+        """As `DeviceHierarchy` says."""
         values = plain(values)
         if (
             self._space is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.levels import (
     Level,
     describe,
@@ -24,8 +25,7 @@ __all__ = ["DeviceHierarchy"]
 class DeviceHierarchy(ABC):
     """A multigrid hierarchy whose levels are tensors on one device.
 
-    A subclass holds the levels and cycles on one right-hand side. It may bring conjugate gradients
-    around itself as ``cg(values, b, x0=, options=)`` with the meaning of `Hierarchy.cg`.
+    A subclass holds the levels and cycles on one right-hand side.
     """
 
     method: str
@@ -54,6 +54,30 @@ class DeviceHierarchy(ABC):
     @abstractmethod
     def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
         """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]``, in the dtype of `r`."""
+
+    @abstractmethod
+    def cg(
+        self,
+        values: Tensor,
+        b: Tensor,
+        *,
+        x0: Tensor | None = None,
+        options: KrylovOptions = KrylovOptions(),  # noqa: B008
+    ) -> Outcome:
+        """Solve ``A x = b`` by conjugate gradients around this hierarchy, scalars on the device.
+
+        Parameters
+        ----------
+        values
+            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
+            this hierarchy; they may differ from the ones it was built from.
+        b
+            ``[n, K]``, one column after the other.
+        x0
+            Starting value ``[n, K]``.
+        options
+            Tolerances and limits.
+        """
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``, one cycle from zero, for ``r`` ``[n]`` or ``[n, K]``."""

@@ -227,20 +227,7 @@ class DeviceLattice(DeviceHierarchy):
         x0: Tensor | None = None,
         options: KrylovOptions = KrylovOptions(),  # noqa: B008
     ) -> Outcome:
-        """Solve ``A x = b`` by conjugate gradients around this hierarchy, with fused steps.
-
-        Parameters
-        ----------
-        values
-            ``[nnz_csr]`` slot values of a symmetric positive (semi)definite matrix on the pattern of
-            this hierarchy; they may differ from the ones it was built from.
-        b
-            ``[n, K]``, one column after the other.
-        x0
-            Starting value ``[n, K]``.
-        options
-            Tolerances and limits.
-        """
+        """As `DeviceHierarchy` says, with fused steps."""
         values = values.detach().to(b.dtype)
         space, p = self._space, self._pattern
         if space is None or space.dtype != b.dtype:

@@ -1,0 +1,298 @@
+"""Solving with one matrix as a plan says: its choice, then its fallbacks, and the check of their residuals."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_sla.errors import Result, SolveError
+from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.direct import refined
+from torch_sla.linalg.extremes import look, powers
+from torch_sla.linalg.factor_cache import count
+from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.kept import Kept, is_direct, pivots
+from torch_sla.linalg.kernels.detection import largest_entry
+from torch_sla.linalg.known import Known, largest_row
+from torch_sla.linalg.residual import ACCEPT, Residual, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from torch_sla.linalg.backends.base import Mode, SolveOptions
+    from torch_sla.linalg.nullspace import Nullspace
+    from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.plan.rules import Candidate
+    from torch_sla.linalg.sparse.pattern import Pattern
+    from torch_sla.linalg.sparse.structure import Structure
+
+__all__ = ["Attempts", "System"]
+
+# Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
+_RESUMES = 3
+
+
+class System(NamedTuple):
+    """One system of equations.
+
+    Parameters
+    ----------
+    values, mark
+        Slot values of its matrix ``[nnz_csr]``, and their fingerprint.
+    b
+        Right-hand sides ``[N, K]``.
+    adjoint
+        Whether the adjoint of the matrix is solved with.
+    x0
+        Where an iteration begins ``[N, K]``.
+    """
+
+    values: Tensor
+    mark: Hashable
+    b: Tensor
+    adjoint: bool
+    x0: Tensor | None = None
+
+
+class Attempts(Kept):
+    """Solves with one matrix at a time.
+
+    Parameters
+    ----------
+    pattern
+        Scalar slot pattern, square unless the method takes rectangular ones.
+    structure, plan
+        What is known, and what was decided.
+    options, adjoint_options
+        Tolerances of the forward and the adjoint solves.
+    nullspace
+        Declared nullspace; every solve is then one with the pseudoinverse.
+    known
+        What is known of the one matrix, whose values do not change.
+    """
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        structure: Structure,
+        plan: SolvePlan,
+        options: SolveOptions,
+        adjoint_options: SolveOptions | None = None,
+        *,
+        nullspace: Nullspace | None = None,
+        known: Known | None = None,
+    ) -> None:
+        super().__init__(pattern, structure, nullspace)
+        self.plan, self.options = plan, options
+        self.adjoint_options = adjoint_options or options
+        self._known = known
+        self._deficient = False
+        self._matched: frozenset[Hashable] = frozenset()
+        self._entries: dict[Hashable, Tensor] = {}
+
+    def _modes(self, adjoint: bool) -> tuple[Mode, Mode]:
+        """Mode of the solve, and of its check: of the adjoint itself, so that a wrong declaration is noticed."""
+        if not adjoint:
+            return "n", "n"
+        return "n" if self.structure.hermitian else "h", "h"
+
+    def attempt(self, system: System) -> tuple[SolveInfo, Tensor]:
+        """Try the choice, then the fallbacks; the last failure is the one reported, beside an x of NaN."""
+        b, choice = system.b, self.plan.choice
+        shape = (self.pattern.shape[0 if system.adjoint else 1], b.shape[1])
+        finite, zero, extreme = look(self._entry(system), b)
+        if not finite:
+            info = _failed(Result.NONFINITE, "NaN or infinity in the input")
+            info.backend, info.method = choice.backend, choice.method
+            return info, b.new_full(shape, float("nan"))
+        if shape[0] == 0 or zero:
+            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(shape)
+        if not extreme:
+            return self._attempts(system, shape, 1.0)
+        scale = powers(b)
+        x0 = None if system.x0 is None else system.x0 / scale
+        info, x = self._attempts(system._replace(b=b / scale, x0=x0), shape, float(scale.amax()))
+        x = x * scale
+        if info.result.ok and not bool(torch.isfinite(x).all()):
+            info.result = Result.NONFINITE
+            info.notes.append("the solution overflows")
+        return info, x
+
+    def _attempts(
+        self, system: System, shape: tuple[int, int], shrink: float
+    ) -> tuple[SolveInfo, Tensor]:
+        """Go through the candidates, for right-hand sides that were divided by `shrink`."""
+        notes: list[str] = []
+        info, x = SolveInfo(), None
+        ways = deque(self._ways(system.mark))
+        while ways:
+            candidate, matched = ways.popleft()
+            try:
+                x, info = self._with(candidate, system, shrink, matched)
+            except SolveError as error:
+                x, info = None, _failed(error.result, error.detail)
+                self._deficient |= error.result is Result.SINGULAR and not self.square
+            info.backend, info.method = candidate.backend, candidate.method
+            info.preconditioner = candidate.preconditioner
+            info.notes = notes + info.notes
+            if info.result.ok:
+                if matched:
+                    self._matched |= {system.mark}
+                break
+            notes = [*info.notes, f"{candidate}: {info.result.name.lower()}"]
+            lean = self.plan.lean
+            if info.result is Result.OUT_OF_MEMORY and lean is not None and candidate != lean:
+                # Other factors are no smaller.
+                ways = deque([(lean, False)])
+            elif info.result is Result.OUT_OF_MEMORY:
+                ways = deque(way for way in ways if not way[1])
+        return info, system.b.new_full(shape, float("nan")) if x is None else x
+
+    def _entry(self, system: System) -> Tensor:
+        """Largest absolute value of a matrix, looked for when it is first solved with."""
+        if self._known is not None:
+            return self._known.entry
+        if system.mark not in self._entries:
+            self._entries[system.mark] = largest_entry(system.values)
+        return self._entries[system.mark]
+
+    def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
+        """Candidates in the order they are tried; the last direct one a second time, its rows matched."""
+        tried = (self.plan.choice, *self.plan.fallbacks)
+        pivoting = [c for c in tried if pivots(c)] if self.nullspace is None and self.square else []
+        if mark in self._matched:
+            yield pivoting[-1], True
+        for candidate in tried:
+            yield candidate, False
+        if pivoting and mark not in self._matched:
+            yield pivoting[-1], True
+
+    def _with(
+        self, candidate: Candidate, system: System, shrink: float, matched: bool
+    ) -> tuple[Tensor, SolveInfo]:
+        options = self.adjoint_options if system.adjoint else self.options
+        options = replace(options, atol=options.atol / shrink)
+        if options.preconditioner is None:
+            options = replace(options, preconditioner=candidate.preconditioner)
+        if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
+            # Far beyond what was predicted, the next candidate is the better bet.
+            options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
+        direct = is_direct(candidate)
+        if direct:
+            x, info, check = self._direct(candidate, system, options, matched)
+        else:
+            x, info, check = self._iterative(candidate, system, options)
+        info.result = judge(
+            check, (info.residual, info.backward_error), options, info.result, direct
+        )
+        wide = self.pattern.shape[0] < self.pattern.shape[1]
+        if not self.square and wide != system.adjoint:
+            # Fewer equations than unknowns: only a rank-deficient matrix leaves a residual.
+            limit = max(100 * options.rtol, torch.finfo(x.dtype).eps ** 0.5)
+            if info.residual > limit:
+                info.inconsistency = info.residual
+                self._deficient = True
+                info.notes.append("rank deficient: the shortest least-squares solution")
+        return x, info
+
+    def _direct(
+        self, candidate: Candidate, system: System, options: SolveOptions, matched: bool
+    ) -> tuple[Tensor, SolveInfo, Residual]:
+        """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
+        values, mark, b, adjoint, _ = system
+        mode, truth = self._modes(adjoint)
+        factored = self.factored(candidate, values, mark, options, matched)
+        x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
+        if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
+            better = self.safer(factored, candidate, values, mark, matched)
+            if better is not None:
+                again = refined(self.pattern, better, values, b, mode, truth)
+                if again[1][1] < error[1]:
+                    factored, (x, error, steps, check) = better, again
+                else:
+                    error = check(x)
+        info = SolveInfo(
+            residual=error[0], backward_error=error[1], notes=list(factored.numeric.notes)
+        )
+        if factored.scale is not None:
+            how = "scaled and matched by size" if factored.matched else "equilibrated"
+            info.notes.append(f"rows and columns {how}")
+        if steps:
+            info.notes.append(f"{steps} step(s) of iterative refinement")
+        info.matrix = values
+        info.estimate_rcond = partial(self.aside().rcond, candidate, mark, options, matched)
+        return x, info, check
+
+    def _iterative(
+        self, candidate: Candidate, system: System, options: SolveOptions
+    ) -> tuple[Tensor, SolveInfo, Residual]:
+        """Iterate, and go on from the true residual where the recurrence drifted away from it."""
+        values, mark, b, adjoint, x0 = system
+        mode, truth = self._modes(adjoint)
+        backend = get_backend(candidate.backend)
+        numeric = self.numeric_of(candidate, values, mark, options)
+        clean: Callable[[Tensor], Tensor] | None = None
+        if self.nullspace is not None:
+            clean = partial(self.nullspace.project, left=mode != "n")
+            options = replace(options, project=clean)
+        norm = None
+        if mode == "n" and self._known is not None:
+            norm = self._known.largest
+        elif mode != truth:  # rows and columns of its own adjoint add up alike
+            norm = largest_row(self.pattern, values)
+        check = Residual(self.pattern, values, b, truth, norm=norm)
+        count("solve")
+        done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
+        x = done.x if clean is None else clean(done.x)
+        estimate: Callable[[Tensor], float | None] | None = None
+        if self.square and clean is None:
+            estimate = partial(self.aside().krylov_rcond, candidate, mark, options)
+        info = SolveInfo(
+            done.result,
+            done.iterations,
+            history=list(done.history),
+            notes=list(numeric.notes),
+            matrix=values,
+            estimate_rcond=estimate,
+        )
+        error = check(x, done.sizes if clean is None and mode == truth else None)
+        for _ in range(_RESUMES):
+            met = check.met(options) or check.rounded(error[1], options)
+            if info.result is not Result.CONVERGED or met:
+                break
+            limit = options.maxiter
+            if limit is not None and info.iterations >= limit:
+                info.result = Result.MAXITER
+                break
+            rtol = 0.1 * options.rtol if check.rectangular else 0.0
+            rest = replace(
+                options,
+                rtol=rtol,
+                atol=check.target(options),
+                maxiter=None if limit is None else limit - info.iterations,
+            )
+            r = check.r
+            if self.nullspace is not None:
+                r = self.nullspace.project(r, left=mode == "n")
+            more = backend.solve(numeric, values, r, mode, options=rest)
+            trial = x + (more.x if clean is None else clean(more.x))
+            info.iterations += more.iterations
+            info.history += more.history
+            found = check(trial)
+            if not found[0] < error[0]:
+                error = check(x)
+                break
+            x, error, info.result = trial, found, more.result
+        info.residual, info.backward_error = error
+        return x, info, check
+
+
+def _failed(result: Result, note: str) -> SolveInfo:
+    """Report of a solve that gave nothing."""
+    nan = float("nan")
+    return SolveInfo(result, residual=nan, backward_error=nan, notes=[note])
