@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import multiprocessing
 import os
 import pickle
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.helpers.zoo import case, rhs
-from torch_sla.linalg import SparseTensor, clear_factor_cache
+from torch_sla.errors import GradientError
+from torch_sla.linalg import SparseTensor, clear_factor_cache, nonlinear_solve
+from torch_sla.linalg.backends.analyses import Analyses
+from torch_sla.linalg.factor_cache import numerics, symbolics
 
 
 def grid(n: int) -> SparseTensor:
@@ -71,6 +77,58 @@ def test_a_forked_worker_solves() -> None:
     assert difference < 1e-8
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_worker_forked_while_a_thread_was_at_the_caches() -> None:
+    A, b = grid(20), torch.ones(400, dtype=torch.float64)
+    A.solve(b, method="cholesky", backend="native")
+    locks = [cache._lock for cache in (numerics, symbolics)]
+    locks += [kept._lock for kept in symbolics._items.values() if isinstance(kept, Analyses)]
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    worker = context.Process(target=_child, args=(queue, A, b))
+    with contextlib.ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        worker.start()
+    worker.join(60)
+    if worker.is_alive():
+        worker.kill()
+        pytest.fail("the worker hangs")
+    assert queue.get()[1] < 1e-8
+
+
+def _by_multigrid(A: SparseTensor, b: torch.Tensor) -> torch.Tensor:
+    return A.solve(b, method="cg", preconditioner="multigrid")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers_forked_while_a_thread_was_inside_a_hierarchy() -> None:
+    A, b, done = grid(60), torch.ones(3600, dtype=torch.float64), threading.Event()
+    _by_multigrid(A, b)
+
+    def go_on() -> None:
+        while not done.is_set():
+            _by_multigrid(A, b)
+
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            for _ in range(4):
+                worker = context.Process(target=_by_multigrid, args=(A, b))
+                worker.start()
+                worker.join(60)
+                if worker.is_alive():
+                    worker.kill()
+                    pytest.fail("the worker hangs")
+                assert worker.exitcode == 0
+        finally:
+            done.set()
+        going.result()
+
+
 class _Solutions(torch.utils.data.Dataset[torch.Tensor]):
     def __init__(self, A: SparseTensor) -> None:
         self.A = A
@@ -111,6 +169,10 @@ def test_copies_and_pickles_solve_alike() -> None:
     assert pickle.loads(pickle.dumps(info)).result is info.result
 
 
+def _cubic(u: torch.Tensor, A: SparseTensor, x: torch.Tensor) -> torch.Tensor:
+    return A @ u + u**3 - x
+
+
 COMPILED: dict[str, Any] = {
     "product": lambda A, x: ((A @ (x * 3)) ** 2).sum(),
     "solve": lambda A, x: (A.solve(x * 3) ** 2).sum(),
@@ -120,6 +182,7 @@ COMPILED: dict[str, Any] = {
     "eigs": lambda A, x: A.eigs(2)[0].abs().sum() * x.sum(),
     "sum of patterns": lambda A, x: ((A + A.T()) @ x).sum(),
     "sparse product": lambda A, x: ((A @ A) @ x).sum(),
+    "nonlinear": lambda A, x: nonlinear_solve(_cubic, 0 * x, A, x).sum(),
 }
 
 
@@ -127,7 +190,8 @@ COMPILED: dict[str, Any] = {
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
 @pytest.mark.parametrize(
-    ("name", "backend"), [*((name, "eager") for name in COMPILED), ("solve", "aot_eager")]
+    ("name", "backend"),
+    [*((name, "eager") for name in COMPILED), ("solve", "aot_eager"), ("nonlinear", "aot_eager")],
 )
 def test_torch_compile_breaks_the_graph_and_nothing_else(name: str, backend: str) -> None:
     A = case("general").sparse(torch.float64)
@@ -170,3 +234,21 @@ def test_matrices_made_inside_a_compiled_function_are_not_traced() -> None:
     reasons = list(torch._dynamo.utils.counters["graph_break"])
     assert reasons
     assert not [reason for reason in reasons if "trace" in reason and "builtin" in reason]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda f, v: torch.func.linearize(f, v)[1](v),
+        lambda f, v: make_fx(f)(v)(v),
+        lambda f, v: torch.jit.trace(f, (v,))(v),
+    ],
+    ids=["linearize", "make_fx", "jit"],
+)
+def test_what_records_without_seeing_kernels_is_refused(name: str, record: Any) -> None:
+    A = case("general").sparse(torch.float64)
+    b = rhs(A, None)
+    with pytest.raises(GradientError, match="constants"):
+        record(lambda x: COMPILED[name](A, x), b)

@@ -178,7 +178,7 @@ def facet_points(cell: ReferenceCell, X: Tensor) -> Tensor:
     -------
     Tensor ``[n_facets, nq, dim]``.
     """
-    corners = cell.vertices[torch.tensor(cell.facets)].to(X)
+    corners = cell.vertices[torch.tensor(cell.facets, device="cpu")].to(X)
     # Facets of reference cells are parallelograms or triangles: two edges span them.
     edges = corners[:, [1, -1][: cell.dim - 1]] - corners[:, :1]
     return corners[:, :1] + X @ edges if cell.dim > 1 else corners[:, :1].expand(-1, len(X), -1)
@@ -186,9 +186,9 @@ def facet_points(cell: ReferenceCell, X: Tensor) -> Tensor:
 
 def _area_vectors(cell: ReferenceCell) -> Tensor:
     """Oriented area element of every reference facet per parameter measure ``[n_facets, dim]``."""
-    corners = cell.vertices[torch.tensor(cell.facets)]
+    corners = cell.vertices[torch.tensor(cell.facets, device="cpu")]
     if cell.dim == 1:
-        return torch.tensor([[-1.0], [1.0]], dtype=corners.dtype)
+        return torch.tensor([[-1.0], [1.0]], dtype=corners.dtype, device="cpu")
     edges = corners[:, [1, -1][: cell.dim - 1]] - corners[:, :1]
     if cell.dim == 2:
         return torch.stack([edges[:, 0, 1], -edges[:, 0, 0]], -1)
@@ -216,7 +216,7 @@ def facet_geometry(mesh: Mesh, facets: Tensor, X: Tensor, points: Tensor | None 
         If an owner is inverted or flat at a facet, naming the first.
     """
     placed = facet_points(mesh.reference, X)
-    outward = torch.arange(len(placed))
+    outward = torch.arange(len(placed), device="cpu")
     owners, side = mesh.facet_cells[facets], mesh.facet_sides[facets]
     return side_geometry(mesh, owners, side, placed, outward, points)
 
@@ -268,7 +268,9 @@ def _parallel(mesh: Mesh, nodes: Tensor) -> bool:
     if nodes.requires_grad:
         return False
     cell, X = mesh.reference, mesh.geometry.nodes.to(nodes)
-    corner = [int((cell.vertices == row).all(1).nonzero()) for row in torch.eye(cell.dim)]
+    corner = [
+        int((cell.vertices == row).all(1).nonzero()) for row in torch.eye(cell.dim, device="cpu")
+    ]
     edges = nodes[:, corner] - nodes[:, :1]
     deviation = (nodes - nodes[:, :1] - X @ edges).abs().amax()
     smallest = edges.abs().amax((1, 2)).amin()

@@ -97,10 +97,12 @@ class FactorCache:
         self._family_of: dict[Hashable, _Family] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew_lock)
+            os.register_at_fork(after_in_child=self._after_fork_in_child)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+    def _after_fork_in_child(self) -> None:
+        torn, self._lock = self._lock.locked(), threading.Lock()
+        if torn:  # a thread that did not come along was changing what is kept
+            self.clear()
 
     def get(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch_sla.errors import SolveError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.batches import FactoredBatch
 from torch_sla.linalg.direct import Factored, column_norm

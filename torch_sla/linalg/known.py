@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import largest_entry, largest_row_sum
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from torch_sla.errors import Result
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import lanes, sparse as kernels
 from torch_sla.linalg.known import largest_row
 from torch_sla.linalg.sizes import sizes_of

@@ -278,10 +278,11 @@ def _options(
         raise ArgumentError(f"`rtol` must lie in [0, 1), got {rtol}")
     if not atol >= 0:
         raise ArgumentError(f"`atol` must be >= 0, got {atol}")
-    if maxiter is not None and not (isinstance(maxiter, int) and maxiter >= 1):
+    if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
     given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
-    return SolveOptions(rtol, float(atol), maxiter, given)
+    limit = None if maxiter is None else int(maxiter)
+    return SolveOptions(rtol, float(atol), limit, given)
 
 
 def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:

@@ -125,7 +125,7 @@ class Solution(Drawn, Named):
             raise ArgumentError(
                 f"{sorted(unused)[0]!r} is declared but used by no law, so no value of it is known"
             )
-        at = torch.as_tensor(at).to(device=model.device, dtype=model.dtype)
+        at = torch.as_tensor(at, device=model.device, dtype=model.dtype)
         if at.ndim != 2 or at.shape[1] != model.mesh.dim:
             raise ArgumentError(f"at has shape {tuple(at.shape)}; expected [m, {model.mesh.dim}]")
         return self._taken.at(expression, at, "evaluate").to(self.u.device)

@@ -78,6 +78,7 @@ def test_partial_tables_keep_the_shipped_figures(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "cannot be read"),
+        ('{"cpu": {"stream": 1.0, "stream": 2.0}}', "the key 'stream' is there twice"),
         ("[3]", "no table of machine models"),
         ('{"cpu": 3}', "no table of machine models"),
         ('{"cpu": {"bandwith": 3}}', "has no 'bandwith'; it has name, bandwidth"),

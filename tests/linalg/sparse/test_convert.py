@@ -50,6 +50,20 @@ def test_torch_sparse_and_back(layout: str) -> None:
     assert torch.equal(SparseTensor.from_torch_sparse(T).to_dense(), DENSE)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")  # torch's own
+def test_torch_blocks_are_written_out() -> None:
+    values = torch.arange(1.0, 13, dtype=torch.float64).reshape(3, 2, 2).requires_grad_()
+    crow, ccol = torch.tensor([0, 1, 3]), torch.tensor([0, 0, 1])
+    T = torch.sparse_bsr_tensor(crow, ccol, values, (4, 4), check_invariants=True)
+    A = SparseTensor.from_torch_sparse(T)
+    assert torch.equal(A.to_dense(), T.to_dense())
+    assert torch.equal(
+        SparseTensor.from_torch_sparse(A.to_dense().to_sparse_bsc((2, 2))).to_dense(), A.to_dense()
+    )
+    (A.to_dense() ** 2).sum().backward()
+    assert torch.equal(values.grad, 2 * values)
+
+
 def test_torch_coo_is_differentiable_both_ways() -> None:
     A = SparseTensor.from_dense(DENSE)
     row, col = A.row_indices.long(), A.col_indices.long()

@@ -111,5 +111,5 @@ def test_limits() -> None:
     "bound", ["(pi - pi)**-1", "1/(pi - pi)", "2**(1000*pi)", "(2 - pi)**0.5", "1j"]
 )
 def test_a_bound_is_a_finite_real_number(bound: str) -> None:
-    with pytest.raises(ExpressionError, match="this is no finite real number"):
+    with pytest.raises(ExpressionError, match=r"divides by zero|too large|not real|no real number"):
         Limit(f"k <= {bound}")

@@ -13,8 +13,10 @@ from torch_sla import (
     Integral,
     IntervalMesh,
     LinearProblem,
+    NonlinearProblem,
     Parameter,
     PoissonProblem,
+    Root,
     TransientProblem,
 )
 from torch_sla.errors import GradientError
@@ -61,6 +63,24 @@ def test_matrices_go_through() -> None:
     given = LinearProblem(matrix=Parameter("A"), rhs=Parameter("b"))
     slope = torch.func.grad(lambda b: given.solve(A=A, b=b).u.sum())(K)
     torch.testing.assert_close(slope, A.T().solve(torch.ones(4, dtype=torch.float64)))
+    along = torch.func.jvp(lambda b: given.solve(A=A, b=b).u.sum(), (K,), (K,))[1]
+    torch.testing.assert_close(along, slope @ K)
+
+
+@pytest.mark.parametrize("of", [torch.func.grad, torch.func.vmap, torch.func.hessian])
+def test_roots_are_refused(of: Callable[..., Any]) -> None:
+    cubic = NonlinearProblem(
+        unknowns=[Root("x", start=1.0)], residual=["x**3 - c"], parameters=[Parameter("c")]
+    )
+    x = K if of is torch.func.vmap else K[0]
+    with pytest.raises(GradientError, match="does not go through a nonlinear problem"):
+        of(lambda c: cubic.solve(c=c).x.sum())(x)
+
+
+def test_what_records_operations_is_refused() -> None:
+    for solve in (heat, lambda k: ROD.assemble(k=k).matrix.values):
+        with pytest.raises(GradientError, match="linearize"):
+            torch.func.linearize(solve, K)
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler tells where it left the graph
@@ -69,6 +89,11 @@ def test_the_compiler_steps_aside() -> None:
     torch.compile(lambda k: 2.0 * heat(k), backend="eager")(k).backward()
     (2.0 * heat(plain)).backward()
     assert torch.equal(k.grad, plain.grad)
+    torch._dynamo.utils.counters.clear()
+    slope = torch.compile(lambda k: 2.0 * ROD.value_and_grad("heat", k=k)[1]["k"], backend="eager")
+    torch.testing.assert_close(slope(K), plain.grad)
+    reasons = list(torch._dynamo.utils.counters["graph_break"])
+    assert not [reason for reason in reasons if "trace" in reason and "builtin" in reason]
 
 
 @pytest.mark.parametrize("strategy", ["forward-mode", "reverse-mode"])

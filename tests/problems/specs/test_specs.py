@@ -313,6 +313,13 @@ def test_round_trip_keeps_the_hash(tmp_path_factory, **fields: object) -> None:
     assert again.to_yaml() == problem.to_yaml()
 
 
+def test_integers_of_numpy_are_integers() -> None:
+    mesh = RectangleMesh(cells=tuple(np.array([3, 4])))
+    assert mesh == RectangleMesh(cells=(3, 4))
+    with pytest.raises(SpecError, match="integer"):
+        RectangleMesh(cells=(np.float64(3.0), 4))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_one_wrong_character_is_a_located_error_or_another_problem(tmp_path_factory, data) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch_sla.assembly.field import Field, LazyField
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from torch_sla.assembly.dofs import Dofs
@@ -91,7 +91,11 @@ class Basis(ABC):
     @cached_property
     def by_side(self) -> tuple[Tensor, Tensor, list[int]]:
         """Sites ordered by the table they use, the way back, and how many use each; read from the device once."""
-        side = torch.zeros(self.n_sites, dtype=torch.int64) if self.side is None else self.side
+        side = (
+            torch.zeros(self.n_sites, dtype=torch.int64, device="cpu")
+            if self.side is None
+            else self.side
+        )
         order = side.argsort(stable=True)
         return order, order.argsort(), side.bincount(minlength=len(self.values)).tolist()
 

@@ -100,7 +100,7 @@ class InteriorBasis:
         owner_side = torch.from_numpy(facets.owner_side).to(device)
         owner = torch.from_numpy(facets.owner).to(device)
         sides = (mesh, element, components, self.rule)
-        outward = torch.arange(len(placed))
+        outward = torch.arange(len(placed), device="cpu")
         self.plus: Basis = _Side(*sides, owner, owner_side, placed, outward, points)
         # On the other side the same points lie elsewhere, one table for each way the cells meet.
         kinds, kind = np.unique(facets.matching, axis=0, return_inverse=True)

@@ -170,7 +170,11 @@ def periodic(
     """
     c = dofs.components
     slaves, masters = _pairs(dofs, on, to, mapping)
-    R = torch.eye(c, dtype=torch.float64) if rotation is None else rotation.detach().cpu()
+    R = (
+        torch.eye(c, dtype=torch.float64, device="cpu")
+        if rotation is None
+        else rotation.detach().cpu()
+    )
     if R.shape != (c, c):
         raise ArgumentError(f"rotation: got shape {tuple(R.shape)}; expected ({c}, {c})")
     if phase is not None:

@@ -8,7 +8,6 @@ a scalar one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from torch_sla.assembly.kernels.summed import Places
 from torch_sla.assembly.mapping import cell_nodes
 from torch_sla.assembly.mesh.numbering import number_nodes
 from torch_sla.errors import ArgumentError, MeshError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from torch_sla.assembly.elements import Element

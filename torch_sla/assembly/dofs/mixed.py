@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly.dofs.dof_map import DofMap
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

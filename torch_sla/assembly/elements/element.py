@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 
 from torch_sla.assembly.reference.cell import ReferenceCell, reference_cell
 from torch_sla.errors import MeshError
+from torch_sla.lazy import cached_property
 
 __all__ = ["Element"]
 
@@ -75,9 +75,9 @@ class Element(ABC):
         on_vertex, on_edge, on_face, inside = self.entity_nodes
         parts = [vertices] if on_vertex else []
         if on_edge:
-            parts.append(vertices[torch.tensor(cell.edges)].mean(1))
+            parts.append(vertices[torch.tensor(cell.edges, device="cpu")].mean(1))
         if on_face:
-            parts.append(vertices[torch.tensor(cell.facets)].mean(1))
+            parts.append(vertices[torch.tensor(cell.facets, device="cpu")].mean(1))
         if inside:
             parts.append(vertices.mean(0, keepdim=True))
         return torch.cat(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from torch_sla.assembly.interpolation.locate import local_coordinates, locate
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.assembly.mapping import inverse_and_det
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from torch_sla.assembly.elements import Element

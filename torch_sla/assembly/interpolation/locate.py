@@ -116,8 +116,8 @@ def _newton(mesh: Mesh, nodes: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     centre = mesh.reference.vertices.mean(0)
     X = centre.expand_as(at).clone()
     if mesh.geometry.is_affine:
-        return _newton_step(mesh, nodes, at, X), torch.ones(len(X), dtype=torch.bool)
-    change = torch.zeros(len(X), dtype=X.dtype)
+        return _newton_step(mesh, nodes, at, X), torch.ones(len(X), dtype=torch.bool, device="cpu")
+    change = torch.zeros(len(X), dtype=X.dtype, device="cpu")
     for _ in range(_NEWTON_STEPS):
         # Candidates far outside may diverge; they are not in the cell and are kept from overflowing.
         following = torch.nan_to_num(_newton_step(mesh, nodes, at, X), nan=10.0).clamp(-10.0, 10.0)

@@ -15,6 +15,7 @@ import torch
 from torch_sla._core import extension
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +62,7 @@ def _torch_contract(R: Tensor, table: Tensor) -> Tensor:
     return vector
 
 
+@outside_compiler
 def _run(
     name: str, source: Tensor, table: Tensor, shape: tuple[int, ...], sizes: list[int]
 ) -> Tensor:

@@ -17,6 +17,7 @@ from torch_sla._core import extension
 from torch_sla.assembly.kernels.small import small_product
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 
@@ -131,6 +132,7 @@ class _Geometry:
         jets = self.jets
         return [jets.test_value, jets.test_gradient, jets.trial_value, jets.trial_gradient]
 
+    @outside_compiler
     def run(self, name: str, source: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
         source = source.detach().resolve_conj().resolve_neg().contiguous()
         dtype = np.complex128 if source.is_complex() else np.float64

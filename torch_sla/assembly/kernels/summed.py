@@ -9,7 +9,6 @@ table stays in cache, and fields with one node of equal components after another
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.contract import LARGEST_TABLE
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from torch_sla.assembly.kernels.pullback import Jets
@@ -135,10 +136,11 @@ class SummedForm:
         most = max(points, geometry)
         return [c, c, batch, n, terms, nb, nb, most, sites, points, geometry, parts, dim]
 
+    @outside_compiler
     def run(self, name: str, source: Tensor, shape: torch.Size, result: tuple[int, ...]) -> Tensor:
         """Call a kernel; `shape` is that of the coefficients."""
         source, out = plain(source), empty(result, source.dtype)
-        none = torch.empty(0, dtype=torch.float64)
+        none = torch.empty(0, dtype=torch.float64, device="cpu")
         weights = none if self.weights is None else self.weights
         inverse, measure = (none if t is None else plain(t) for t in (self.inverse, self.measure))
         table = self._table if name == "sum_matrices" else self._columns
@@ -152,6 +154,7 @@ class SummedForm:
         getattr(_compiled, name)(*(t.numpy() for t in arrays), sizes, self._flags, threads)
         return out
 
+    @outside_compiler
     def pair(self, values: Products, shape: torch.Size) -> Tensor:
         """Pull values that are products back to coefficients ``[K, batch, n, q|1]``, each factor on its own."""
         known = _pair_fields is not None and self.pattern is not None and values.on(self.pattern)
@@ -160,7 +163,7 @@ class SummedForm:
         left, right = plain(values.left), plain(values.right)
         out = empty(tuple(shape), left.dtype)
         basis, points = (plain(t, torch.float64) for t in self.points)
-        none = torch.empty(0, dtype=left.dtype)
+        none = torch.empty(0, dtype=left.dtype, device="cpu")
         weights = none if self.weights is None else plain(self.weights, left.dtype)
         c, (n, nb), dim = self.places.components, self.places.nodes.shape, self.inverse.shape[-1]
         batch, rank = shape[1], left.shape[-1]

@@ -179,7 +179,7 @@ def trusted_mesh(
         ),
     )
     for name, where in cell_tags.items():
-        mesh = mesh.tag_cells(name, torch.as_tensor(_numpy(where)))
+        mesh = mesh.tag_cells(name, torch.from_numpy(_numpy(where)))
     return mesh
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch_sla.assembly.elements import Element, lagrange
 from torch_sla.assembly.mesh.topology import InteriorFacets, interior_facets
 from torch_sla.assembly.reference.cell import ReferenceCell, reference_cell
 from torch_sla.errors import MeshError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.sparse.segments import SegmentMap
 
 __all__ = ["CELL_TYPES", "Mesh", "Where"]

@@ -61,7 +61,7 @@ def lshape_mesh(
     _check(cells=cells, size=size, origin=origin, cell=cell)
     corner = (origin[0] - size, origin[1] - size)
     whole = rectangle_mesh((2 * cells, 2 * cells), (2 * size, 2 * size), corner, cell)
-    x, y = (whole.centroids - torch.tensor(origin)).unbind(1)
+    x, y = (whole.centroids - torch.tensor(origin, device="cpu")).unbind(1)
     return submesh(whole, ~((x > 0) & (y < 0)), cut="notch").mesh
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch_sla.assembly.basis import CellBasis
@@ -10,6 +9,7 @@ from torch_sla.assembly.dofs import Dofs
 from torch_sla.assembly.weak.mass import mass
 from torch_sla.assembly.weak.source import source
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.sparse.structure import Structure
 from torch_sla.linalg.sparse.tensor import SparseTensor
 

@@ -7,11 +7,11 @@ that every reference coordinate lies in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
 from torch_sla.errors import MeshError
+from torch_sla.lazy import cached_property
 
 __all__ = ["REFERENCE_CELLS", "ReferenceCell", "reference_cell"]
 
@@ -66,7 +66,9 @@ class ReferenceCell:
     @cached_property
     def vertices(self) -> torch.Tensor:
         """Vertex coordinates ``[n_vertices, dim]``, float64."""
-        return torch.tensor(self.corners, dtype=torch.float64).reshape(self.n_vertices, self.dim)
+        return torch.tensor(self.corners, dtype=torch.float64, device="cpu").reshape(
+            self.n_vertices, self.dim
+        )
 
     @property
     def volume(self) -> float:

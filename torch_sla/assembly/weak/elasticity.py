@@ -68,7 +68,8 @@ def lame_parameters(
             f"model: got {model!r}; use {', '.join(map(repr, _MODELS[:-1]))} or {_MODELS[-1]!r}"
         )
     highest = 1.0 if model == "plane_stress" else 0.5
-    ratio = torch.as_tensor(poisson_ratio).detach()
+    where = poisson_ratio.device if isinstance(poisson_ratio, Tensor) else "cpu"
+    ratio = torch.as_tensor(poisson_ratio, device=where).detach()
     require(
         ((ratio > -1.0) & (ratio < highest)).all(),
         lambda: ArgumentError(
@@ -92,8 +93,8 @@ def strain(u: Field) -> Tensor:
 def stress(u: Field, lam: Tensor | float, mu: Tensor | float) -> Tensor:
     """Cauchy stress ``lam tr(strain) I + 2 mu strain``, ``[..., dim, dim]``."""
     e = sym_grad(u)
-    first = torch.as_tensor(lam)[..., None, None] * trace(e)[..., None, None] * identity(e)
-    return first + 2.0 * torch.as_tensor(mu)[..., None, None] * e
+    lam, mu = (c[..., None, None] if isinstance(c, Tensor) else c for c in (lam, mu))
+    return lam * trace(e)[..., None, None] * identity(e) + 2.0 * mu * e
 
 
 def _elasticity(u: Field, v: Field, w: Context) -> Tensor:

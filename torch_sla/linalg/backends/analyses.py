@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,9 +46,13 @@ class Analyses:
         self.plain: kernels.Analysis | None = None
         self._lanes: kernels.Analysis | None = None
         self._special: dict[Hashable, kernels.Analysis] = {}
-        self._lock = threading.Lock()
+        self._renew_lock()
         # Of a typical analysis, until there is one.
         self.nbytes = 40 * pattern.nnz_csr
+        _alive.add(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def get(self, mates: Tensor | None = None, joined: Tensor | None = None) -> kernels.Analysis:
         """Return the analysis for these pairs and joined fronts, see `kernels.cholesky.analyze`."""
@@ -80,6 +86,18 @@ class Analyses:
         made = kernels.analyze(p.crow, p.ccol, ordering=ordering, mates=mates, joined=joined)  # type: ignore[arg-type]
         self.nbytes = max(self.nbytes, made.nbytes)
         return made
+
+
+_alive: weakref.WeakSet[Analyses] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for analyses in _alive:
+        analyses._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _content(rows: Tensor | None) -> bytes:

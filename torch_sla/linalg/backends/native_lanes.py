@@ -7,12 +7,12 @@ with a fixed vector tells which members came out well. Those that did not are le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.backends.analyses import Analyses, analyses_of, with_mirror
 from torch_sla.linalg.backends.base import REAL_DTYPES, Mode, Numeric, Symbolic
 from torch_sla.linalg.factor_cache import symbolics

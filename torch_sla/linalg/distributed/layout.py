@@ -40,7 +40,7 @@ class Layout:
         device: torch.device | str = "cpu",
     ) -> None:
         self.comm = comm
-        self.offsets = torch.zeros(comm.parts + 1, dtype=torch.int64)
+        self.offsets = torch.zeros(comm.parts + 1, dtype=torch.int64, device="cpu")
         torch.cumsum(sizes.cpu(), 0, out=self.offsets[1:])
         self.n = int(self.offsets[-1])
         self.start = int(self.offsets[comm.held.start])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.distributed.halo import Halo

@@ -7,13 +7,13 @@ entries become what a process holds in `entries`.
 from __future__ import annotations
 
 import logging
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed import local, nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic

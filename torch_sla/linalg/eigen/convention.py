@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,11 +79,11 @@ def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> 
     ArgumentError
         When `k` is not between 1 and `most`, `tol` negative or NaN, or `maxiter` no number of iterations.
     """
-    if not isinstance(k, int) or not 1 <= k <= most:
+    if not isinstance(k, int | np.integer) or not 1 <= k <= most:
         raise ArgumentError(f"`k` must be between 1 and {most}, got {k}")
     if tol is not None and not 0 <= tol < 1:
         raise ArgumentError(f"`tol` must lie in [0, 1), 0 for working precision, got {tol}")
-    if maxiter is not None and not (isinstance(maxiter, int) and maxiter >= 1):
+    if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch_sla._core import extension, reason
 from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
-from torch_sla.linalg.kernels.threads import resolve_threads
+from torch_sla.linalg.kernels.threads import ForkLock, resolve_threads
 
 if TYPE_CHECKING:
     from typing import Self
@@ -88,7 +88,7 @@ class CompiledCycle:
             raise BackendUnavailableError(f"multigrid needs the compiled extension: {reason}")
         self.n, self.nnz = crow.numel() - 1, ccol.numel()
         self.dtype = dtype
-        self._threads = resolve_threads(threads, self.nnz)
+        self._threads, self._lock = resolve_threads(threads, self.nnz), ForkLock()
         self._index = (int32(crow, "crow").numpy(), int32(ccol, "ccol").numpy())
 
     @staticmethod
@@ -115,7 +115,8 @@ class CompiledCycle:
 
     def update(self, values: Tensor) -> None:
         """Recompute the numbers of all levels on the same aggregates and patterns."""
-        self._guarded(self._native.update, self._values(values), self._threads)
+        with self._lock:
+            self._guarded(self._native.update, self._values(values), self._threads)
 
     def skeleton(self) -> Self:
         """Return what new values do not change, shared with this one: patterns, and what was decided on them."""
@@ -132,7 +133,7 @@ class CompiledCycle:
 
     def _around(self, native: Any) -> Self:
         out = copy(self)
-        out._native = native
+        out._native, out._lock = native, ForkLock()
         return out
 
     def apply(self, r: Tensor, *, transposed: bool = False) -> Tensor:
@@ -141,7 +142,8 @@ class CompiledCycle:
             raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
         r = _real(r, "r")
         z = torch.empty_like(r)
-        self._native.apply(r.numpy(), z.numpy(), transposed, self._threads)
+        with self._lock:
+            self._native.apply(r.numpy(), z.numpy(), transposed, self._threads)
         return z
 
     def cg(
@@ -165,17 +167,18 @@ class CompiledCycle:
         if nullspace is not None:
             expect_shape(nullspace, "nullspace", (self.n, nullspace.shape[-1]))
             basis = plain(torch.linalg.qr(plain(nullspace, b.dtype))[0].T).numpy()
-        reports = self._native.cg(
-            values,
-            b.numpy(),
-            x.numpy(),
-            x0 is None,
-            rtol,
-            atol,
-            maxiter,
-            basis,
-            self._threads,
-        )
+        with self._lock:
+            reports = self._native.cg(
+                values,
+                b.numpy(),
+                x.numpy(),
+                x0 is None,
+                rtol,
+                atol,
+                maxiter,
+                basis,
+                self._threads,
+            )
         return x, _listed(reports)
 
     def krylov(
@@ -200,21 +203,22 @@ class CompiledCycle:
             raise ArgumentError(f"`b` must be [{self.n}, K], got {list(b.shape)}")
         crow, ccol, values = matrix
         x = self._start(b, x0)
-        reports = self._native.krylov(
-            method,
-            int32(crow, "crow").numpy(),
-            int32(ccol, "ccol").numpy(),
-            plain(values, b.dtype).numpy(),
-            b.numpy(),
-            x.numpy(),
-            x0 is None,
-            rtol,
-            atol,
-            maxiter,
-            restart,
-            transposed,
-            self._threads,
-        )
+        with self._lock:
+            reports = self._native.krylov(
+                method,
+                int32(crow, "crow").numpy(),
+                int32(ccol, "ccol").numpy(),
+                plain(values, b.dtype).numpy(),
+                b.numpy(),
+                x.numpy(),
+                x0 is None,
+                rtol,
+                atol,
+                maxiter,
+                restart,
+                transposed,
+                self._threads,
+            )
         return x, _listed(reports)
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from math import prod
 
 import torch
 from torch import Tensor
+
+from torch_sla.lazy import cached_property
 
 __all__ = ["CENTRE", "AxisWeights", "Lattice", "Stencil", "step"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["SMALL_WORK", "one_thread_each", "resolve_threads", "spread"]
+__all__ = ["SMALL_WORK", "ForkLock", "one_thread_each", "resolve_threads", "spread"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,16 +32,60 @@ _every = 1
 _guard = threading.Lock()
 
 
+class ForkLock:
+    """A lock that a fork waits for, so that what it guards is whole in the child, and free.
+
+    It is for compiled work on one object, which has a lock of its own that would stay taken there. Who holds one
+    takes no other.
+
+    Examples
+    --------
+    >>> lock = ForkLock()
+    >>> with lock:
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _fork_locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+_fork_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+_taken: list[ForkLock] = []
+
+
+def _before_fork() -> None:
+    # While one is waited for, other threads may make new ones.
+    while fresh := [lock for lock in _fork_locks.copy() if lock not in _taken]:
+        for lock in fresh:
+            lock.__enter__()
+            _taken.append(lock)
+
+
+def _after_fork() -> None:
+    while _taken:
+        _taken.pop().__exit__()
+
+
 def _after_fork_in_child() -> None:
     global _forked, _teams, _guard
     _forked, _teams, _guard = True, 0, threading.Lock()
     # The threads of OpenMP did not come along, and a torch operation that waited for them would
     # wait for ever; torch's own data loaders do the same in their workers.
     torch.set_num_threads(1)
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )
 
 
 def spread(function: Callable[[T], R], items: Iterable[T], work: int) -> list[R]:

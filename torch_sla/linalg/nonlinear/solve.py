@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.options import NonlinearOptions
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["adjoint_solve", "nonlinear_solve", "nonlinear_solve_with"]
 
 
+@partial(outside_compiler, calls_back=True)
 def nonlinear_solve(
     residual: Callable[..., Tensor],
     u0: Tensor,
@@ -157,6 +160,7 @@ def nonlinear_solve_with(
     return nonlinear_solve(residual, u0, A, *params, **options)
 
 
+@partial(outside_compiler, calls_back=True)
 def adjoint_solve(
     residual: Callable[..., Tensor],
     u: Tensor,

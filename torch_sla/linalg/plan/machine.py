@@ -19,6 +19,7 @@ __all__ = [
     "MachineModel",
     "load_machine",
     "machine",
+    "read_json",
     "save_machine",
     "use_machine",
 ]
@@ -262,7 +263,7 @@ def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
         When a field is unknown or not a positive number.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"the machine model {os.fspath(path)!r} cannot be read: {error}") from None
     if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
@@ -270,6 +271,26 @@ def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
             f"{os.fspath(path)!r} is no table of machine models: it must map device types to figures"
         )
     return _table({k: MachineModel.from_dict(v) for k, v in data.items()})
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file in which no object has a key twice; of two figures Python would take the last.
+
+    Raises
+    ------
+    OSError, ValueError, RecursionError
+        When it cannot be read.
+    """
+    return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
+    return found
 
 
 def _table(given: object) -> dict[str, MachineModel]:

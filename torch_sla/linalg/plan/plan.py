@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import PlanError
 from torch_sla.linalg.backends.registry import backend as get_backend, backend_names, backends
 from torch_sla.linalg.plan.costs import Estimate, estimate
 from torch_sla.linalg.plan.facts import Facts
-from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force
+from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force, read_json
 from torch_sla.linalg.plan.report import explain
 from torch_sla.linalg.plan.rules import RULES, Candidate, check_request
 from torch_sla.linalg.precond.base import kind
@@ -216,8 +215,8 @@ class SolvePlan:
             When the file cannot be read or holds no plan.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            data = read_json(path)
+        except (OSError, ValueError, RecursionError) as error:
             raise PlanError(f"the plan {str(path)!r} cannot be read: {error}") from None
         if not isinstance(data, dict):
             raise PlanError(f"{str(path)!r} holds no saved plan")

@@ -70,7 +70,7 @@ def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -
 
 
 def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
-    """Take over a torch sparse COO or CSR matrix ``[M, N]``; gradients flow to it.
+    """Take over a torch sparse matrix ``[M, N]``, blocks written out; gradients flow to it.
 
     Raises
     ------
@@ -81,9 +81,13 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         torch.sparse_coo,
         torch.sparse_csr,
         torch.sparse_csc,
+        torch.sparse_bsr,
+        torch.sparse_bsc,
     ):
         what = matrix.layout if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise ArgumentError(f"`matrix` must be a sparse COO, CSR or CSC tensor, got {what}")
+        raise ArgumentError(
+            f"`matrix` must be a sparse COO, CSR, CSC, BSR or BSC tensor, got {what}"
+        )
     if matrix.layout == torch.sparse_csr and matrix.ndim == 2 and not matrix.requires_grad:
         crow, ccol, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
         if values.ndim == 1:  # as it is: no index is widened or copied
@@ -132,7 +136,7 @@ def from_scipy(
     coo: Any = matrix
     coo = coo.tocoo()
     try:
-        values = torch.as_tensor(coo.data.copy())
+        values = torch.from_numpy(coo.data.copy())
     except TypeError as error:
         raise DTypeError(
             f"`matrix` holds {coo.dtype}, which torch does not have; convert it, `matrix.astype(float)`"
@@ -143,7 +147,7 @@ def from_scipy(
         values = values.to(dtype)
     elif not (values.is_floating_point() or values.is_complex()):
         raise DTypeError(f"`matrix` holds {coo.dtype}; say which `dtype` to compute in")
-    row, col = (torch.as_tensor(index.copy()) for index in (coo.row, coo.col))
+    row, col = (torch.from_numpy(index.copy()) for index in (coo.row, coo.col))
     made = cls(values, row, col, tuple(coo.shape))
     return made if device is None else made.to(device)
 
@@ -214,7 +218,9 @@ def tridiagonal(
             [-1.,  2., -1.],
             [ 0., -1.,  2.]])
     """
-    lower, diagonal, upper = (torch.as_tensor(t) for t in (lower, diagonal, upper))
+    lower, diagonal, upper = (
+        t if isinstance(t, Tensor) else torch.as_tensor(t) for t in (lower, diagonal, upper)
+    )
     if diagonal.ndim:
         n = diagonal.shape[-1]
     elif lower.ndim or upper.ndim:

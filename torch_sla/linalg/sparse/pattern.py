@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
@@ -366,6 +366,10 @@ def _check_index(name: str, index: Tensor, size: int) -> None:
     if index.ndim != 1 or index.dtype not in (torch.int32, torch.int64):
         raise ArgumentError(
             f"`{name}` must be a vector of int32 or int64, got {index.dtype} {list(index.shape)}"
+        )
+    if index.is_meta:
+        raise ArgumentError(
+            f"`{name}` has no numbers on the meta device; make matrices where they are used, of parameters and buffers"
         )
     if index.numel():
         low, high = (int(v) for v in index.aminmax())

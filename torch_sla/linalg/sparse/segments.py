@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.segment_sum import Incidence
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.sparse.transforms import (

@@ -82,8 +82,10 @@ class SparseTensor(OnPattern):
             raise ArgumentError(
                 f"`sparse_dim` must be (-2, -1), the last two dimensions before the blocks, got {sparse_dim}"
             )
-        if row.ndim != 1:
-            raise ArgumentError(f"`row` must be a vector, got shape {list(row.shape)}")
+        for name, index in (("row", row), ("col", col)):
+            if not isinstance(index, Tensor) or index.ndim != 1:
+                got = list(index.shape) if isinstance(index, Tensor) else type(index).__name__
+                raise ArgumentError(f"`{name}` must be a tensor [nnz], got {got}")
         _check_values(values)
         size, block = _split_shape(values, tuple(shape), row.numel())
         if values.device != row.device:

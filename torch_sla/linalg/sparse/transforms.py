@@ -8,11 +8,15 @@ ended, so they are made outside of all of them.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._device import DeviceContext
+
+from torch_sla.errors import GradientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +26,9 @@ __all__ = [
     "is_transformed",
     "outside_compiler",
     "outside_transforms",
+    "own_device",
     "physical",
+    "refuse_recording",
 ]
 
 P = ParamSpec("P")
@@ -30,6 +36,7 @@ R = TypeVar("R")
 
 _functorch = torch._C._functorch
 _depth = threading.local()
+_AS_IT_IS = nullcontext()
 
 
 def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
@@ -48,20 +55,60 @@ def outside_transforms(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def outside_compiler(function: Callable[P, R]) -> Callable[P, R]:
+def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> Callable[P, R]:
     """Let `torch.compile` leave the graph for `function`, in one clean break, and come back after it.
 
     What decides from values, or runs compiled kernels, cannot be traced; stepping into it to find that out
-    takes the compiler seconds.
+    takes the compiler seconds. What records operations and has no way to leave is refused: it would take results
+    of kernels, which it does not see, for constants. A default device is for what the caller makes: there is none
+    here, except where functions of the caller's are called back.
     """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
-        return function(*args, **kwargs)
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(wrapper)(*args, **kwargs)  # type: ignore[no-any-return]
+        refuse_recording()
+        with _AS_IT_IS if calls_back else own_device():
+            return function(*args, **kwargs)
 
     return wrapper
+
+
+def own_device() -> AbstractContextManager[Any]:
+    """Return what lets tensors that are made without a device lie on the CPU, whatever the default.
+
+    Examples
+    --------
+    >>> with torch.device("meta"), own_device():
+    ...     torch.ones(2)
+    tensor([1., 1.])
+    """
+    modes = torch._C._len_torch_function_stack()
+    if not modes:
+        return _AS_IT_IS
+    last = torch._C._get_function_stack_at(modes - 1)
+    there = isinstance(last, DeviceContext) and last.device.type == "cpu"
+    return _AS_IT_IS if there else torch.device("cpu")
+
+
+def refuse_recording() -> None:
+    """Raise where operations are recorded by what does not see those of compiled kernels.
+
+    Raises
+    ------
+    GradientError
+        With what to use instead.
+    """
+    known = torch._C._TorchDispatchModeKey
+    modes = (known.PROXY, known.FAKE) if torch._C._len_torch_dispatch_stack() else ()
+    recorded = torch._C._get_tracing_state() is not None
+    if recorded or any(torch._C._get_dispatch_mode(mode) is not None for mode in modes):
+        raise GradientError(
+            "`torch.func.linearize`, `make_fx`, `torch.export`, `torch.jit.trace` and fake tensors record operations "
+            "of torch, and would take what sparse matrices compute for constants; for tangents use `torch.func.jvp`, "
+            "or `vmap` over it (factors are kept), for speed `torch.compile`, which leaves the graph"
+        )
 
 
 def is_outside() -> bool:

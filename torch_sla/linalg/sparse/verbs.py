@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.errors import ArgumentError
@@ -348,7 +349,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
     return condition_number(A, ord)
 
 
-@outside_compiler
+@partial(outside_compiler, calls_back=True)
 def nonlinear_solve(
     A: SparseTensor,
     residual: Callable[..., Tensor],

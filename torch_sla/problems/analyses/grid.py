@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.assembly.constraints import DirichletConstraint
 from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import lanes

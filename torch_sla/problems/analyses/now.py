@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.phases import together
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
@@ -46,6 +47,7 @@ def scalar(solution: Solution, output: Output) -> Tensor:
     return value.reshape(())
 
 
+@outside_compiler
 def value_and_grad(
     problem: Problem, output: Output, values: Mapping[str, Any]
 ) -> tuple[Tensor, dict[str, Tensor]]:

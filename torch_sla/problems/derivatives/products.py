@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg.sparse.transforms import outside_compiler
 from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar
 from torch_sla.problems.expression import nearest
 
@@ -108,6 +109,7 @@ class Linearised:
         }
 
 
+@outside_compiler
 def jvp(
     problem: Problem, tangents: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Tensor]:
@@ -142,6 +144,7 @@ def _forward(
     return {name: tangent.clone() for name, tangent in found.items()}
 
 
+@outside_compiler
 def vjp(
     problem: Problem, cotangents: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Tensor]:
@@ -149,6 +152,7 @@ def vjp(
     return Linearised.at(problem, values).vjp(cotangents)
 
 
+@outside_compiler
 def hvp(
     problem: Problem, output: Output, vectors: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Tensor]:

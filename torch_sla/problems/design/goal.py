@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ExpressionError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.design.regularisers import RESIDUALS
 from torch_sla.problems.design.vocabulary import CALLABLE
-from torch_sla.problems.expression.expression import ARITHMETIC, COMPARE
-from torch_sla.problems.expression.kinds import CONSTANTS
+from torch_sla.problems.expression.constants import ARITHMETIC, CONSTANTS
+from torch_sla.problems.expression.expression import COMPARE
 from torch_sla.problems.expression.nodes import (
     Binary,
     Boolean,
@@ -280,14 +281,14 @@ class Goal(Written):
         """Return the objective, one real number."""
         return self.number(self.root, scope, "an objective")
 
-    @functools.cached_property
+    @cached_property
     def squares(self) -> list[tuple[Call, float]]:
         """Terms of the sum that are half squares, with their weights."""
         return [
             (n, w) for n, w in _terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)
         ]
 
-    @functools.cached_property
+    @cached_property
     def others(self) -> list[tuple[Node, float]]:
         """The other terms, with their weights."""
         return [(n, w) for n, w in _terms(self.root, 1.0) if not _is_square(n, w)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.problems.design.goal import Written
-from torch_sla.problems.expression.expression import ARITHMETIC
-from torch_sla.problems.expression.kinds import CONSTANTS
-from torch_sla.problems.expression.nodes import Binary, Compare, Name, Node, Number, Unary
+from torch_sla.problems.expression.constants import constant_of
+from torch_sla.problems.expression.nodes import Compare, Node
 from torch_sla.problems.expression.parser import error_at
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class Limit(Written):
         def scale(self) -> float:
             """What a violation is measured in: the bound, where it is a number that is not 0."""
             for side in (self.right, self.left):
-                value = _number(side)
+                value = constant_of(side)
                 if value:
                     return abs(value)
             return 1.0
@@ -55,10 +53,8 @@ class Limit(Written):
         if wrong:
             raise error_at(text, root.at, f"{wrong[0]!r} has no meaning here; use <= >= or ==")
         for side in root.operands:
-            try:
-                _number(side)
-            except ArithmeticError:
-                raise error_at(text, side.at, "this is no finite real number") from None
+            if isinstance(constant_of(side), complex):
+                raise error_at(text, side.at, "this is no real number")
         pairs = zip(root.operands[:-1], root.operators, root.operands[1:], strict=True)
         self.links = [Limit.Link(a, o, b) for a, o, b in pairs]
 
@@ -76,29 +72,3 @@ class Limit(Written):
             scale = Limit.Link(left, symbol, right).scale
             found.append(((b - a) if symbol == ">=" else (a - b)) / scale)
         return found
-
-
-def _number(node: Node) -> float | None:
-    """Return what arithmetic of numbers gives, such as ``-0.002`` or ``2*pi/3``; None where there is more in it.
-
-    Raises
-    ------
-    ArithmeticError
-        When that is no finite real number, which the parser does not see where constants have names.
-    """
-    found: Any = None
-    match node:
-        case Number(_, value):
-            found = value
-        case Name(_, name) if name in CONSTANTS:
-            found = CONSTANTS[name]
-        case Unary(_, "-", operand):
-            inner = _number(operand)
-            found = None if inner is None else -inner
-        case Binary(_, symbol, left, right):
-            a, b = _number(left), _number(right)
-            if a is not None and b is not None:
-                found = ARITHMETIC[symbol](a, b)
-    if isinstance(found, complex) or (found is not None and not math.isfinite(found)):
-        raise ArithmeticError
-    return found  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, RankError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
 from torch_sla.linalg.distributed.one_file import load_rows

@@ -8,7 +8,6 @@ matrix entries. For *sums* on the cells of the part alone: an integral over the 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.everywhere import everywhere
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned

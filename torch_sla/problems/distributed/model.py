@@ -12,7 +12,7 @@ on given values on one process is part of the graph on all (`anchored`).
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.everywhere import everywhere

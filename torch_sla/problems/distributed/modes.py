@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import total
 from torch_sla.linalg.distributed.eigen import EigenRequest, part_eigsh
 from torch_sla.linalg.distributed.knowledge import find_out

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems import registry

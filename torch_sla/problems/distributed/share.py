@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.sweep import Sweep, case_rows, write_cases
 from torch_sla.problems.analyses.table import completed, write_table

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch_sla.problems.expression.constants import CONSTANTS
 from torch_sla.problems.expression.expression import Expression
 from torch_sla.problems.expression.functions import FIELD_OPERATORS
-from torch_sla.problems.expression.kinds import CONSTANTS
 from torch_sla.problems.expression.nodes import (
     Binary,
     Boolean,

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ExpressionError
+from torch_sla.problems.expression.constants import ARITHMETIC, CONSTANTS
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
-from torch_sla.problems.expression.kinds import CONSTANTS, Kinds
+from torch_sla.problems.expression.kinds import Kinds
 from torch_sla.problems.expression.nodes import (
     Binary,
     Boolean,
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Expression"]
 
-ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "**": operator.pow,
-}
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,

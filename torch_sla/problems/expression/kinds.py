@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.errors import ExpressionError
+from torch_sla.problems.expression.constants import CONSTANTS
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
 from torch_sla.problems.expression.nodes import (
     Binary,
@@ -24,9 +24,8 @@ from torch_sla.problems.expression.parser import error_at, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONSTANTS", "Kind", "Kinds"]
+__all__ = ["Kind", "Kinds"]
 
-CONSTANTS = {"pi": math.pi}
 
 _WORDS = ("a scalar", "a vector", "a matrix")
 _WHOLE = ("real", "imag", "conj")

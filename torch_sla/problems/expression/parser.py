@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch_sla.errors import ExpressionError
+from torch_sla.problems.expression.constants import ARITHMETIC, CONSTANTS
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
 from torch_sla.problems.expression.nodes import (
     Binary,
@@ -133,6 +134,8 @@ class _Parser:
         self.tokens = self._tokenize()
         self.position = 0
         self.depth = 0
+        # Of operations on constants with names, by identity: the tree keeps them alive.
+        self._values: dict[int, float | complex] = {}
 
     def parse(self) -> Node:
         if len(self.tokens) == 1:
@@ -244,11 +247,6 @@ class _Parser:
         self.depth -= 1
         return node
 
-    def _check_exponent(self, exponent: Node) -> None:
-        if isinstance(exponent, Number) and abs(exponent.value) > MAX_EXPONENT:
-            message = f"exponents beyond {MAX_EXPONENT:g} are not allowed"
-            raise error_at(self.text, exponent.at, message)
-
     def _prefix(self, minimum: int) -> Node:
         token = self._accept("not", "-", "+")
         if token is None:
@@ -262,7 +260,10 @@ class _Parser:
             return operand
         if isinstance(operand, Number):
             return Number(token.at, -operand.value)
-        return Unary(token.at, "-", operand)
+        node, value = Unary(token.at, "-", operand), self._constant(operand)
+        if value is not None:
+            self._values[id(node)] = -value
+        return node
 
     def _compare(self, first: Node) -> Node:
         operands, operators = [first], list[str]()
@@ -349,22 +350,13 @@ class _Parser:
         return Call(name.at, name.text, tuple(arguments))
 
     def _binary(self, token: _Token, left: Node, right: Node) -> Node:
-        """Join two operands; constants are folded, so that what overflows is refused here."""
-        if not (isinstance(left, Number) and isinstance(right, Number)):
-            return Binary(left.at, token.text, left, right)
-        a, b = left.value, right.value
+        """Join two operands; numbers are folded, and what of constants has no value is refused here."""
+        node = Binary(left.at, token.text, left, right)
+        a, b = self._constant(left), self._constant(right)
+        if a is None or b is None:
+            return node
         try:
-            match token.text:
-                case "+":
-                    value = a + b
-                case "-":
-                    value = a - b
-                case "*":
-                    value = a * b
-                case "/":
-                    value = a / b
-                case _:
-                    value = a**b
+            value = ARITHMETIC[token.text](a, b)
         except ZeroDivisionError:
             raise error_at(self.text, token.at, "this divides by zero") from None
         except OverflowError:
@@ -374,5 +366,18 @@ class _Parser:
                 self.text, token.at, "a fractional power of a negative number is not real"
             )
         if not cmath.isfinite(value):
-            raise error_at(self.text, token.at, "this constant is too large for float64") from None
-        return Number(left.at, value)
+            raise error_at(self.text, token.at, "this constant is too large for float64")
+        if isinstance(left, Number) and isinstance(right, Number):
+            return Number(left.at, value)
+        self._values[id(node)] = value
+        return node
+
+    def _constant(self, node: Node) -> float | complex | None:
+        """Return the value of what has no variables; None where there are some."""
+        match node:
+            case Number(_, value):
+                return value
+            case Name(_, name):
+                return CONSTANTS.get(name)
+            case _:
+                return self._values.get(id(node))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from torch_sla.problems.expression.constants import CONSTANTS
 from torch_sla.problems.expression.expression import Expression
-from torch_sla.problems.expression.kinds import CONSTANTS
 from torch_sla.problems.expression.nodes import Binary, Call, Name, Node, Number, Unary
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.problems.expression.expression import ARITHMETIC, COMPARE, Expression
+from torch_sla.problems.expression.constants import ARITHMETIC, CONSTANTS
+from torch_sla.problems.expression.expression import COMPARE, Expression
 from torch_sla.problems.expression.functions import ELEMENTWISE, FUNCTIONS
-from torch_sla.problems.expression.kinds import CONSTANTS
 from torch_sla.problems.expression.nodes import (
     Binary,
     Call,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.once import Once
 from torch_sla.problems.lowering.selection import tag_entries
 from torch_sla.problems.lowering.sites import BasisSites, Sites

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch_sla.assembly.constraints import (
     prescribe,
 )
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.numbering import Numbering
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import require
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly.mesh import raised
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import require, together
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.lowering.acting import ActingLaws

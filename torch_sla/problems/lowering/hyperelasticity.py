@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant

@@ -6,13 +6,13 @@ evaluated at the values that this coordinate has, which are few in a mesh of row
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Expression, Program, Ranked, separated
 from torch_sla.problems.expression.nodes import Binary, Call, Name, Node, Number
 from torch_sla.problems.lowering.affine import batched

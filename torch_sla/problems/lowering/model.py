@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

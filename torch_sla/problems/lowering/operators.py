@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.checks import Answer
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from torch_sla.errors import SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.frame import Frame
 
 if TYPE_CHECKING:

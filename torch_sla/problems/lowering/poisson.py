@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import Answer, require, told
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator

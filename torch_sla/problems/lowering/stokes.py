@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,6 +11,7 @@ from torch_sla.assembly import weak
 from torch_sla.assembly.forms import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div
 from torch_sla.errors import SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.material import require_positive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.expression.measures import degrees
 from torch_sla.problems.lowering.compiled import Unknown
 from torch_sla.problems.lowering.model import Model

@@ -352,6 +352,7 @@ class NonlinearProblem(AlgebraProblem):
     """
 
     fields_of: ClassVar[dict[str, int]] = {"x": 0}
+    _untransformed: ClassVar[bool] = True
 
     type: Literal["nonlinear"] = "nonlinear"
     unknowns: Annotated[Listed[Root], MinLen(1)] = Field(description="What is to be found.")

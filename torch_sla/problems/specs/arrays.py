@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from torch_sla.errors import DTypeError, SpecError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.specs.faults import fault
 
 if TYPE_CHECKING:

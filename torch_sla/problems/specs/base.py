@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pydantic
 from pydantic import ConfigDict, ValidationError, model_validator
 
@@ -63,6 +64,7 @@ class Spec(pydantic.BaseModel):
                     raise unbuilt_key(key, cls.unbuilt[key])
                 if key not in known:
                     raise unknown_key(str(key), known, str(data.get("type", "")))
+            data = {key: _python(value) for key, value in data.items()}
         return data
 
     @classmethod
@@ -97,3 +99,10 @@ class Spec(pydantic.BaseModel):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     __str__ = __repr__
+
+
+def _python(value: Any) -> Any:
+    """Turn integers of NumPy, alone or in a list, into those of Python, which is all that they are."""
+    if isinstance(value, list | tuple) and any(isinstance(item, np.integer) for item in value):
+        return [_python(item) for item in value]
+    return int(value) if isinstance(value, np.integer) else value

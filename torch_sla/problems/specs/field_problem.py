@@ -40,7 +40,7 @@ class FieldProblem(Problem):
     conditions: ClassVar[tuple[str, ...]] = ()
     """Kinds of conditions that have a meaning here."""
 
-    _on_mesh: ClassVar[bool] = True
+    _untransformed: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:

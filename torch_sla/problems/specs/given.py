@@ -49,13 +49,14 @@ def moving(value: Any) -> Any:
     from torch.autograd import forward_ad
 
     from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
+    from torch_sla.linalg.sparse.transforms import is_transformed
 
     if not isinstance(value, torch.Tensor):
         return value
     if value.is_inference():
         with torch.inference_mode(mode=False):
             value = value.clone()
-    if forward_ad._current_level < 0:
+    if forward_ad._current_level < 0 or is_transformed():
         return value
     primal, tangent = forward_ad.unpack_dual(value)
     if tangent is None:

@@ -229,9 +229,10 @@ class Problem(Differentiable, Spec):
         from torch.autograd import forward_ad
 
         from torch_sla.linalg.checks import together
-        from torch_sla.linalg.sparse.transforms import is_transformed
+        from torch_sla.linalg.sparse.transforms import is_transformed, own_device, refuse_recording
 
-        if is_transformed() and self._on_mesh:
+        refuse_recording()
+        if is_transformed() and self._untransformed:
             raise GradientError(
                 f"torch.func does not go through a {self.type} problem: take derivatives by torch.autograd (backward, "
                 "grad, forward_ad) or by the verbs value_and_grad, vjp, jvp and hvp, and give parameters batch "
@@ -239,6 +240,7 @@ class Problem(Differentiable, Spec):
             )
         try:
             with contextlib.ExitStack() as modes:
+                modes.enter_context(own_device())
                 if torch.is_inference_mode_enabled():
                     modes.enter_context(torch.inference_mode(mode=False))
                     modes.enter_context(torch.no_grad())
@@ -256,9 +258,9 @@ class Problem(Differentiable, Spec):
             raise located(error, self._document) from None
 
     @property
-    def _on_mesh(self) -> bool:
-        """Whether it is solved on a mesh, of its own or of the problem that it is of."""
-        return self.inner is not None and self.inner._on_mesh
+    def _untransformed(self) -> bool:
+        """Whether `torch.func` does not go through it, or through the problem that it is of."""
+        return self.inner is not None and self.inner._untransformed
 
     @property
     def structural_hash(self) -> str:

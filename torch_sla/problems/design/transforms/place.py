@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch_sla.assembly.basis import CellBasis
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Callable
