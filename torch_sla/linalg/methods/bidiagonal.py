@@ -45,7 +45,8 @@ class Bidiagonal:
         self._A, self._adjoint, self._space = A, adjoint, space
         self.beta = space.norm(r)
         self.u = divide(r, self.beta.to(r.dtype))
-        self.v, self.alpha = self._unit(adjoint(self.u), self.beta)
+        # The first beta is the size of b, not of the matrix: nothing tells yet what is rounding.
+        self.v, self.alpha = self._unit(adjoint(self.u), torch.zeros_like(self.beta))
 
     def _unit(self, w: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         norm = self._space.norm(w)

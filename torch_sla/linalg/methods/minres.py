@@ -44,7 +44,7 @@ def minres(
     limit = options.maxiter or max(10 * space.size(b), 50)
     precondition = M or (lambda v: v)
     x = torch.zeros_like(b) if x0 is None else x0.clone()
-    r = b.clone() if x0 is None else b - A(x)
+    r = b if x0 is None else b - A(x)
     b_norm = space.norm(b)
     target = torch.clamp(options.rtol * b_norm, min=options.atol)
     unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
