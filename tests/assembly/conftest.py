@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,6 +9,9 @@ import torch
 from scipy.sparse.linalg import spsolve
 
 import torch_sla.assembly as fem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CELLS = ("line", "triangle", "quad", "tetra", "hexahedron")
 
@@ -46,6 +51,16 @@ def solve_dirichlet(
     return constraint.recover(torch.from_numpy(np.asarray(x)), g)
 
 
+def onto(radius: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Project points onto a cylinder about the z axis."""
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        flat = x[:, :2]
+        return torch.cat([radius * flat / flat.norm(dim=1, keepdim=True), x[:, 2:]], 1)
+
+    return project
+
+
 @pytest.fixture(scope="session")
 def tools():
     """Mesh makers and a SciPy solve, shared by the assembly tests."""
@@ -56,6 +71,7 @@ def tools():
     Tools.structured = staticmethod(structured)
     Tools.distorted = staticmethod(distorted)
     Tools.matrix = staticmethod(matrix)
+    Tools.onto = staticmethod(onto)
     Tools.solve_dirichlet = staticmethod(solve_dirichlet)
     return Tools
 

@@ -90,3 +90,12 @@ def test_straight_cells_are_seen_when_the_mesh_hands_over_its_own_points(tools):
     other = fem.CellBasis(mesh, fem.lagrange("hexahedron"), points=mesh.points.clone())
     assert own.geometry.inverse.shape[1] == 1
     assert other.geometry.inverse.shape[1] == len(other.rule)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("corner", [(0.8, 0.7), (1.2, 1.3)])
+def test_cells_that_are_no_parallelograms_are_seen_at_any_size(corner, size):
+    points = size * torch.tensor([[0, 0], [1, 0], corner, [0, 1]], dtype=torch.float64)
+    mesh = fem.make_mesh(points, torch.tensor([[0, 1, 2, 3]]), "quad")
+    area = fem.assemble(weak.source, fem.Dofs(mesh, fem.lagrange("quad")), f=1.0).sum()
+    assert float(area) == pytest.approx(size**2 * sum(corner) / 2)

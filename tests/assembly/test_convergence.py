@@ -105,27 +105,20 @@ def test_isoparametric_elements_keep_their_rate_on_a_disk(tools, cell):
     assert float(area) == pytest.approx(torch.pi, rel=1e-5)
 
 
-def shell(cell, n):
+def shell(tools, cell, n):
     """A quarter of a thick pipe, with second-order cells on both cylinders."""
     box = fem.box_mesh((n, 2 * n, n), (1.0, PI / 2, 1.0), (1.0, 0.0, 0.0), cell)
     r, angle, z = box.points.unbind(1)
     points = torch.stack([r * torch.cos(angle), r * torch.sin(angle), z], 1)
     tags = {name: box.facets[index] for name, index in box.facet_tags.items()}
 
-    def onto(radius):
-        def project(x):
-            flat = x[:, :2]
-            return torch.cat([radius * flat / flat.norm(dim=1, keepdim=True), x[:, 2:]], 1)
-
-        return project
-
     straight = fem.make_mesh(points, box.cells, cell, facet_tags=tags)
-    return fem.curved(straight, {"left": onto(1.0), "right": onto(2.0)})
+    return fem.curved(straight, {"left": tools.onto(1.0), "right": tools.onto(2.0)})
 
 
 @pytest.mark.parametrize(("cell", "n"), [("hexahedron", 2), ("tetra", 3)])
 def test_isoparametric_solids_keep_their_rate_on_a_pipe(tools, cell, n):
-    coarse, fine = (poisson_error(tools, shell(cell, k), 2) for k in (n, 2 * n))
+    coarse, fine = (poisson_error(tools, shell(tools, cell, k), 2) for k in (n, 2 * n))
     l2, h1 = (log2(a / b) for a, b in zip(coarse, fine, strict=True))
     assert l2 == pytest.approx(3, abs=0.1)
     assert h1 == pytest.approx(2, abs=0.1)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
 from tests.helpers.devices import SIMULATION
-from tests.helpers.simulated import waits
+from tests.helpers.simulated import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = SIMULATION
 
@@ -28,7 +33,7 @@ def test_two_devices_do_not_meet() -> None:
 
 
 @pytest.mark.parametrize(
-    "read",
+    "ask",
     [
         lambda x: x.sum().item(),
         lambda x: float(x[0]),
@@ -40,15 +45,21 @@ def test_two_devices_do_not_meet() -> None:
         lambda x: torch.equal(x, x),
         lambda x: torch.unique(x),
         lambda x: torch.cuda.synchronize(),
+        lambda x: torch.tensor([1, 2], device="cuda"),
+        lambda x: torch.ones(2).to("cuda"),
+        lambda x: x.copy_(torch.ones(2)),
+        lambda x: x[torch.tensor([0])],
     ],
 )
-def test_reading_is_a_wait(read: object) -> None:
-    x = on_device(1.0, 2.0)
-    before = waits.total()
-    2 * x - x[torch.tensor([0, 1], device="cuda")]
-    assert waits.total() == before
-    read(x)  # type: ignore[operator]
-    assert waits.total() == before + 1
+def test_reading_and_sending_are_waits(ask: Callable[[torch.Tensor], object]) -> None:
+    x, index = on_device(1.0, 2.0), torch.tensor([0, 1], device="cuda")
+    with counted() as seen:
+        2 * x - x[index] + torch.full((2,), 0.5, device="cuda") + torch.tensor(1.0)
+        torch.ones(2).to("cuda", non_blocking=True)
+    assert not seen
+    with counted() as seen:
+        ask(x)
+    assert seen.total() == 1
 
 
 def test_copies_arrive_when_they_are_waited_for() -> None:

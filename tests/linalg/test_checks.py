@@ -123,10 +123,11 @@ class TestOnADevice:
 
     @SIMULATION[1]
     def test_all_is_read_at_once(self) -> None:
+        yes, numbers = holds(True), torch.ones(3, device="cuda")
         with counted() as seen, together():
             for _ in range(20):
-                require(holds(True), lambda: wrong("a"))
-            answer = told(holds(True))
-            assert read(torch.ones(3, device="cuda")) == [1.0] * 3
+                require(yes, lambda: wrong("a"))
+            answer = told(yes)
+            assert read(numbers) == [1.0] * 3
             assert answer
         assert seen.total() == 1, seen

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg import SparseTensor
@@ -65,6 +65,13 @@ def test_gradient_of_a_determinant_of_any_size(scale: float) -> None:
     assert (g != 0).any()
 
 
+def test_gradient_beyond_the_size_of_dense_matrices() -> None:
+    d = torch.linspace(0.9, 1.1, 1200, dtype=torch.float64, requires_grad=True)
+    det = SparseTensor.diag(d).det()
+    (g,) = torch.autograd.grad(det, d)
+    torch.testing.assert_close(g, (det / d).detach())
+
+
 def test_cofactors_survive_where_the_determinant_underflows() -> None:
     d = torch.tensor([1e-200, 1e-200, 1.0], dtype=torch.float64, requires_grad=True)
     det = SparseTensor.diag(d).det()
@@ -73,16 +80,17 @@ def test_cofactors_survive_where_the_determinant_underflows() -> None:
     assert d.grad[0] == pytest.approx(1e-200, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e8])
 @pytest.mark.parametrize("rank_lost", [1, 2])
-def test_gradient_at_a_singular_matrix(rank_lost: int) -> None:
+def test_gradient_at_a_singular_matrix(rank_lost: int, scale: float) -> None:
     D = torch.diag(torch.tensor([2.0, 3.0, 0.0 if rank_lost == 2 else 5.0, 0.0]).double())
     Q = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
-    x = (Q @ D @ Q.T).requires_grad_()
-    det = SparseTensor.from_dense(x).det()
+    x = (scale * Q @ D @ Q.T).requires_grad_()
+    det = SparseTensor.from_dense(x).det() / scale**3
     (g,) = torch.autograd.grad(det, x)
     expected = 30 * torch.outer(Q[:, 3], Q[:, 3]) if rank_lost == 1 else torch.zeros(4, 4).double()
     torch.testing.assert_close(g, expected, atol=1e-12, rtol=1e-9)
-    assert abs(float(det.detach())) < 1e-13
+    assert abs(float(det.detach())) < 1e-13 * scale
 
 
 def test_exactly_singular() -> None:
@@ -92,6 +100,7 @@ def test_exactly_singular() -> None:
     torch.testing.assert_close(g, torch.tensor([4.0, -2.0, -2.0, 1.0]).double())
     sign, log = A.detach().slogdet()
     assert (float(sign), float(log)) == (0.0, float("-inf"))
+    assert float(A.detach().logdet()) == float("-inf")
     with pytest.raises(GradientError, match="singular"):
         A.slogdet()
     with pytest.raises(GradientError):
@@ -146,6 +155,24 @@ def test_forward_mode_and_transforms(name: str, dtype: torch.dtype, batch: tuple
         torch.func.vmap(lambda s: function(s * v))(scales)
 
 
+@pytest.mark.parametrize("d", [0.3 + 1.1j, 0.3 + 1.2j])
+def test_gradient_at_a_singular_complex_matrix(d: complex) -> None:
+    """One row a multiple of the other (0.3 + 1.1j), and one beside it."""
+    a, b, c = 1 + 1j, 2 - 1j, (0.3 + 1.1j) * (1 + 1j) / (2 - 1j)
+    v = torch.tensor([a, b, c, d], dtype=torch.complex128, requires_grad=True)
+    A = SparseTensor(v, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]), (2, 2))
+    (g,) = torch.autograd.grad(A.det(), v, torch.ones((), dtype=v.dtype))
+    torch.testing.assert_close(g, torch.tensor([d, -c, -b, a]).to(g).conj())
+
+
+def test_one_singular_matrix_of_a_batch() -> None:
+    A = SparseTensor.diag(torch.tensor([[1.0, 2.0], [0.0, 3.0]], dtype=torch.float64))
+    assert A.det().tolist() == [2.0, 0.0]
+    sign, log = A.slogdet()
+    assert sign.tolist() == [1.0, 0.0]
+    assert log.exp().tolist() == pytest.approx([2.0, 0.0])
+
+
 def test_forward_mode_at_a_singular_matrix() -> None:
     v = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64)
     row, col = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
@@ -153,10 +180,13 @@ def test_forward_mode_at_a_singular_matrix() -> None:
     def det(x: torch.Tensor) -> torch.Tensor:
         return SparseTensor(x, row, col, (2, 2)).det()
 
-    value, tangent = torch.func.jvp(det, (v,), (torch.ones_like(v),))
+    t = torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=torch.float64)
+    value, tangent = torch.func.jvp(det, (v,), (t,))
     assert float(value) == 0.0
-    assert float(tangent) == pytest.approx(1.0)
+    assert float(tangent) == pytest.approx(4 - 2 * 2 - 2 * 3 + 5)
     with pytest.raises(GradientError, match="has no derivative"):
         torch.func.jvp(lambda x: SparseTensor(x, row, col, (2, 2)).slogdet(), (v,), (v,))
+    with forward_ad.dual_level(), pytest.raises(GradientError, match="has no derivative"):
+        SparseTensor(forward_ad.make_dual(v, v), row, col, (2, 2)).slogdet()
     with pytest.raises(GradientError, match="regular matrix"):
         torch.func.grad(lambda x: torch.func.jvp(det, (x,), (torch.ones_like(x),))[1])(v)

@@ -64,6 +64,8 @@ def test_batches_of_every_layout() -> None:
         torch.testing.assert_close(x, y)
     sparse = [dense(item).to_sparse_coo() for item in v]
     torch.testing.assert_close(linalg.spsolve_batch_coo_same_layout(sparse, b), exact)
+    declared = linalg.spsolve_batch_coo_same_layout(sparse, b, matrix_type="general")
+    torch.testing.assert_close(declared, exact)
     for x, y in zip(linalg.spsolve_batch_coo_different_layout(sparse, list(b)), exact, strict=True):
         torch.testing.assert_close(x, y)
     with pytest.raises(ArgumentError, match="positions"):

@@ -1,60 +1,90 @@
-"""How often a solve makes the host wait for the device, counted without one."""
+"""How often a solve makes the host wait for its device, and that looking seldom changes nothing."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from tests.helpers.waits import Waits, on_a_device
+from tests.helpers.devices import SIMULATION
+from tests.helpers.simulated import counted
 from torch_sla.errors import Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.backends.base import SolveOptions
+from torch_sla.linalg.methods import cg as cg_module
+from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
-from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.residual import Residual, judge
 
-# Detection of structure has its own kernels and is done once per matrix.
-DETECTION = ("linalg/sparse/structure.py", "linalg/sparse/growth.py")
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def grid(n: int) -> SparseTensor:
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at iterations as seldom as where a device does them."""
+    steps = cg_module.Watch.steps
+    monkeypatch.setattr(cg_module.Watch, "steps", lambda self, _: steps(self, "cuda"))
+
+
+def grid(n: int, shift: float = 0.0) -> SparseTensor:
+    """The five-point stencil; with a shift what flows along x, which leaves no symmetry."""
     i = torch.arange(n * n)
     x, y = i % n, i // n
     inside = torch.stack([y > 0, x > 0, torch.ones_like(x) > 0, x < n - 1, y < n - 1], 1)
     col = (i[:, None] + torch.tensor([-n, -1, 0, 1, n]))[inside]
     row = i[:, None].expand(-1, 5)[inside]
-    stencil = torch.tensor([-1.0, -1, 4, -1, -1], dtype=torch.float64)
+    stencil = torch.tensor([-1.0, -1 - shift, 4 + shift, -1, -1], dtype=torch.float64)
     return SparseTensor(stencil.expand(n * n, 5)[inside], row, col, (n * n, n * n))
 
 
-def waits_of_a_solve(A: SparseTensor, **request: object) -> tuple[int, int]:
-    """Waits of one solve with new values on a pattern that was seen, and its iterations."""
-    b = torch.ones(A.shape[0], dtype=torch.float64)
-    A.solve(b, **request)
-    with Waits() as waits:
+@pytest.mark.parametrize("shift", [0.0, 1.0], ids=["cg", "bicgstab"])
+@SIMULATION[0]
+@SIMULATION[1]
+def test_waits_do_not_grow_with_iterations(shift: float) -> None:
+    found = {}
+    for n in (6, 40):
+        A = grid(n, shift).cuda()
+        method = "bicgstab" if shift else "cg"
+        request = {"backend": "pytorch", "method": method, "preconditioner": "jacobi"}
+        b = torch.ones(n * n, dtype=torch.float64, device="cuda")
+        A.solve(b, **request)
         other = SparseTensor.from_pattern(A.pattern, 1.5 * A.values)
-        _, info = other.solve(b, info=True, **request)
-    seen = {k: v for k, v in waits.places.items() if not k.startswith(DETECTION)}
-    return sum(seen.values()), info.iterations
+        # Kernels in torch wait where those of Triton do not, detection of structure among them.
+        with counted("linalg/kernels/", "linalg/sparse/structure.py") as seen:
+            _, info = other.solve(b, info=True, **request)
+        found[n] = seen.total(), info.iterations
+    (few, short), (many, long) = found[6], found[40]
+    assert long > 3 * short
+    assert few <= 12
+    assert many <= few + 8
 
 
-def test_waits_of_cg_do_not_grow_with_its_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_a_device(monkeypatch)
-    request = {"backend": "pytorch", "method": "cg", "preconditioner": "jacobi"}
-    few, short = waits_of_a_solve(grid(6), **request)
-    many, long = waits_of_a_solve(grid(40), **request)
-    assert long > 4 * short
-    assert few <= 16
-    assert many <= few + 6
+@pytest.mark.parametrize(
+    ("method", "most"), [("gmres", 1), ("minres", 2), ("lsqr", 1), ("lsmr", 1)]
+)
+@SIMULATION[0]
+@SIMULATION[1]
+def test_others_wait_once_or_twice_in_an_iteration(method: str, most: int) -> None:
+    A = grid(12).cuda()
+    b = torch.ones(144, dtype=torch.float64, device="cuda")
+    A.solve(b, backend="pytorch", method=method)
+    with counted("linalg/kernels/") as seen:
+        _, info = A.solve(b, backend="pytorch", method=method, info=True)
+    inside = sum(n for place, n in seen.items() if "checks.py" in place or "methods/" in place)
+    assert inside <= most * info.iterations + 12, seen
 
 
-def test_reading_every_step_or_none_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    A = grid(20)
-    D = A.to_dense()
+@pytest.mark.parametrize("method", [cg, bicgstab])
+def test_reading_every_step_or_none_gives_the_same_bits(
+    method: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    D = grid(20, shift=0.0 if method is cg else 1.0).to_dense()
     b = torch.stack([torch.ones(400), torch.linspace(-1, 1, 400)], 1).double()
-    known = cg(lambda v: D @ v, b)
-    on_a_device(monkeypatch)
-    later = cg(lambda v: D @ v, b)
+    known = method(lambda v: D @ v, b)
+    seldom(monkeypatch)
+    later = method(lambda v: D @ v, b)
     assert torch.equal(known.x, later.x)
     assert (known.iterations, known.history, known.result) == (
         later.iterations,
@@ -84,22 +114,23 @@ def test_failures_are_told_alike(
     D += spread * torch.diag(torch.linspace(0, 1, 144, dtype=torch.float64) ** 9)
     b = torch.linspace(0.1, 1.0, 144, dtype=torch.float64)[:, None]
     known = cg(lambda v: D @ v, b, options=options)
-    on_a_device(monkeypatch)
+    seldom(monkeypatch)
     later = cg(lambda v: D @ v, b, options=options)
     assert known.result is later.result is expected
     assert (known.iterations, known.history) == (later.iterations, later.history)
 
 
-def test_residuals_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_a_device(monkeypatch)
-    A = grid(6)
+@SIMULATION[0]
+@SIMULATION[1]
+def test_residuals_are_read_once() -> None:
+    A = grid(6).cuda()
     pattern = A.pattern
     pattern.sum_rows(A.csr_values)  # what the pattern keeps is made once
-    b = torch.ones(36, 2, dtype=torch.float64)
+    b = torch.ones(36, 2, dtype=torch.float64, device="cuda")
     x = torch.linalg.solve(A.to_dense(), b)
-    with Waits() as waits:
+    with counted("linalg/kernels/") as seen:
         check = Residual(pattern, A.csr_values, b, "n")
         error = check(x)
         result = judge(check, error, SolveOptions(), Result.CONVERGED, True)
     assert result is Result.CONVERGED
-    assert waits.total == 1, waits.places
+    assert seen.total() == 1, seen

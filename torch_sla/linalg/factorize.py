@@ -197,7 +197,7 @@ class Factorization:
         sign, log = self.slogdet()
         if sign.is_complex():
             return torch.complex(log, sign.angle())
-        return torch.where(sign > 0, log, torch.where(sign < 0, float("nan"), log))
+        return torch.where(sign < 0, float("nan"), log)
 
     @outside_compiler
     def det(self) -> Tensor:

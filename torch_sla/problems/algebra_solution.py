@@ -106,7 +106,7 @@ class AlgebraSolution(Named):
         return self._called("wavenumbers", torch.sqrt)
 
     def _called(self, name: str, of: Callable[[Tensor], Tensor]) -> Tensor:
-        if name not in getattr(self.spec, "called", ()):
+        if name not in self.spec.called:
             raise AttributeError(f"no {name!r} here")
         return of(self.fields["eigenvalues"])
 

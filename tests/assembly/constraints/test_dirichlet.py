@@ -87,6 +87,8 @@ def test_no_prescribed_dofs_and_all_of_them(system):
     g = torch.arange(dofs.n, dtype=torch.float64)
     u = constrained_solve(dofs, every, values[0], load[0, 0], g)
     torch.testing.assert_close(u, g, rtol=0, atol=0)
+    assert not every.restrict(u).any()
+    assert not every.reduce(u, torch.empty_like(u)).any()
 
 
 def test_bad_input_is_refused(system):

@@ -37,6 +37,28 @@ def test_a_form_learns_its_parts_again_for_another_use(basis):
     torch.testing.assert_close(form(basis), stiffness)
 
 
+def test_what_was_given_before_leaves_no_trace(basis):
+    """Points and rounding are those of the use at hand: a body of revolution changes nothing for others."""
+
+    def stiffness(u, v, w):
+        c, K = w.get("c", None), fem.dot(fem.grad(u), fem.grad(v))
+        return K if c is None else K + c * u * v
+
+    def energy(u, w):
+        return 0.5 * stiffness(u, u, w)
+
+    fresh, used = fem.BilinearForm(stiffness), fem.BilinearForm(stiffness)
+    used(basis, c=1.0)
+    assert used.needed_degree(basis) == fresh.needed_degree(basis)
+    assert torch.equal(used(basis), fresh(basis))
+    dofs = fem.Dofs(basis.mesh, basis.element)
+    u = basis.interpolate(dofs, dofs.points()[:, 0].sin())
+    fresh, used = fem.Energy(energy), fem.Energy(energy)
+    used.tangent(basis, u, c=1.0)
+    assert torch.equal(used.residual(basis, u), fresh.residual(basis, u))
+    assert torch.equal(used.tangent(basis, u), fresh.tangent(basis, u))
+
+
 def test_trial_and_test_spaces_may_differ():
     mesh = fem.rectangle_mesh((2, 2))
     p1 = fem.CellBasis(mesh, fem.lagrange("triangle", 1), 3)

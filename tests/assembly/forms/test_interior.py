@@ -68,6 +68,10 @@ def test_gradient_jumps_equal_scikit_fem(tools, cell, order):
     assert v @ ((ours - jumps) @ u) == pytest.approx(
         float(means(facets, u=U, v=V).sum()), rel=1e-11
     )
+    load = fem.LinearForm(lambda v, w: (1 + w.x[..., 0]) * fem.average(v))
+    pull = fem.Functional(lambda w: (1 + w.x[..., 0]) * fem.average(w.v))
+    vector = dofs.assemble_vector(load(facets), interior=True).numpy()
+    assert v @ vector == pytest.approx(float(pull(facets, v=V).sum()), rel=1e-11)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -76,6 +76,8 @@ def test_points_outside_are_named(tools):
     )
     with pytest.raises(MeshError, match="outside the mesh"):
         fem.Interpolation(hole, element, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="number another element or another mesh"):
+        fem.Interpolation(mesh, element, at[:1], dofs=fem.Dofs(mesh, fem.lagrange("triangle", 2)))
     with pytest.raises(ArgumentError, match=r"u: got shape \(3,\)"):
         fem.Interpolation(mesh, element, at[:1]).value(torch.zeros(3))
 
@@ -133,3 +135,15 @@ def test_point_loads_and_springs_are_adjoint_to_evaluation(tools, cell, generato
         probe.springs(k[:2])
     with pytest.raises(ArgumentError, match="force: got shape"):
         probe.load(force[..., 0])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_places_are_found_where_one_coordinate_is_right_from_the_start(tools, axis):
+    straight = fem.curved(tools.structured("quad", 1))
+    points = straight.points.clone()
+    points[:, axis] += 0.4 * points[:, axis] * (1 - points[:, axis])
+    mesh = fem.make_mesh(points, straight.cells, straight.cell)
+    X = torch.full((5, 2), 0.5, dtype=torch.float64)
+    X[:, axis] = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    _, found = locate(mesh, mesh.geometry.values(X) @ mesh.points[mesh.cells[0]])
+    torch.testing.assert_close(found, X, rtol=0, atol=1e-10)

@@ -106,7 +106,7 @@ def test_curved_cells_stay_on_their_curves(cell):
         fem.refine(mesh, torch.tensor([0]))
 
 
-def test_curved_solids():
+def test_curved_solids(tools):
     """A box bent into a shell of a quarter cylinder, with faces on the cylinders."""
     for cell in ("hexahedron", "tetra"):
         box = fem.box_mesh((1, 3, 1), (0.5, np.pi / 2, 1.0), (0.5, 0.0, 0.0), cell)
@@ -115,14 +115,7 @@ def test_curved_solids():
         tags = {name: box.facets[i] for name, i in box.facet_tags.items()}
         bent = fem.make_mesh(points, box.cells, cell, facet_tags=tags)
 
-        def onto(radius):
-            def project(x):
-                flat = x[:, :2]
-                return torch.cat([radius * flat / flat.norm(dim=1, keepdim=True), x[:, 2:]], 1)
-
-            return project
-
-        shell = fem.curved(bent, {"left": onto(0.5), "right": onto(1.0)})
+        shell = fem.curved(bent, {"left": tools.onto(0.5), "right": tools.onto(1.0)})
         assert sound(shell) == pytest.approx(np.pi / 4 * 0.75, rel=2e-3)
         assert sound(fem.refine(shell)) == pytest.approx(sound(shell), rel=1e-12)
     with pytest.raises(MeshError, match="folds over itself"):

@@ -173,7 +173,7 @@ def _done(func: Any, args: Any, kwargs: Any) -> Any:
         out = torch.full_like(host_args[0], rubbish(host_args[0].dtype))
         state.later(out, host_args[0].clone())
         return out
-    if _waits(func, args, ours, on_device):
+    if _waits(func, args, kwargs, ours, on_device) or _sends(func, args, kwargs, on_device):
         wait(0 if on_device else host_args[0].nbytes)
     across = func is aten._to_copy.default and bool(ours) != on_device
     if across:
@@ -222,22 +222,34 @@ def _check(func: Any, given: list[Tensor], args: Any) -> None:
         )
 
 
-def _waits(func: Any, args: Any, ours: list[Any], on_device: bool) -> bool:
+def _waits(func: Any, args: Any, kwargs: Any, ours: list[Any], on_device: bool) -> bool:
     if not ours:
         return False
     if func in _READS or func in _COUNTED or (func is aten._to_copy.default and not on_device):
         return True
     if func is aten.repeat_interleave.Tensor:
-        return True
+        return kwargs.get("output_size") is None
     if func is not aten.index.Tensor:
         return False
     return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
+
+
+def _sends(func: Any, args: Any, kwargs: Any, on_device: bool) -> bool:
+    """Whether numbers of the host go to the device, which it waits for as well: indices, and copies."""
+    if not on_device:
+        return False
+    if func in _INDEXED:
+        return any(t is not None and not isinstance(t, DeviceTensor) for t in args[1])
+    sent = func is aten._to_copy.default and not isinstance(args[0], DeviceTensor)
+    return sent and not kwargs.get("non_blocking")
 
 
 def _copy(args: Any, host_args: Any, non_blocking: bool) -> Any:
     target, source = args[:2]
     from_device = isinstance(source, DeviceTensor)
     if isinstance(target, DeviceTensor) == from_device or not from_device:
+        if not from_device and not non_blocking:
+            wait()
         state.before(aten.copy_.default, host_args, {})
         host_args[0].copy_(host_args[1])
         state.after(aten.copy_.default, host_args, {}, host_args[0])

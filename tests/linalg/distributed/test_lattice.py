@@ -55,16 +55,20 @@ def test_boxes_have_little_surface() -> None:
     assert all(b - a == 100 for a, b in pairwise(ends))
 
 
+def cycled(shape: tuple[int, ...], weights: tuple[float, ...]) -> tuple[Any, ...]:
+    """A matrix, two residuals, and one cycle on them in one process."""
+    A = programs.lattice(shape, weights)
+    r = programs.rhs(A.shape[-1], A.dtype, 2)
+    options = AMG(method="lattice", dtype="float64", coarse_size=200)
+    return A, r, options.build(A.pattern, A.flat_slots()[1]).apply(r)
+
+
 @pytest.mark.parametrize("how", ["lattice", "simple"])
 @pytest.mark.parametrize(("shape", "weights"), SHAPES)
 def test_one_cycle_is_that_of_one_process(
     shape: tuple[int, ...], weights: tuple[float, ...], how: str
 ) -> None:
-    A = programs.lattice(shape, weights)
-    n = A.shape[-1]
-    r = programs.rhs(n, A.dtype, 2)
-    options = AMG(method="lattice", dtype="float64", coarse_size=200)
-    serial = options.build(A.pattern, A.flat_slots()[1]).apply(r)
+    A, r, serial = cycled(shape, weights)
     for parts in (1, 2, 3, 7, 16):
         D = A.partition(parts, partition_method=how)
         made = levels(D, dtype="float64", coarse_size=200)
@@ -102,13 +106,9 @@ def scattered(n: int, parts: int, how: str) -> torch.Tensor:
 def test_parts_of_any_form_keep_stencils(
     shape: tuple[int, ...], weights: tuple[float, ...], how: str
 ) -> None:
-    A = programs.lattice(shape, weights)
-    n = A.shape[-1]
-    r = programs.rhs(n, A.dtype, 2)
-    options = AMG(method="lattice", dtype="float64", coarse_size=200)
-    serial = options.build(A.pattern, A.flat_slots()[1]).apply(r)
+    A, r, serial = cycled(shape, weights)
     for parts in (2, 5, 16):
-        D = A.partition(parts, partition_ids=scattered(n, parts, how).clamp(min=0))
+        D = A.partition(parts, partition_ids=scattered(len(r), parts, how).clamp(min=0))
         found = D.sharding.lattice
         assert found is not None
         assert found.shift is not None

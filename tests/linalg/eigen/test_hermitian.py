@@ -56,6 +56,15 @@ def test_which(path: str, which: str, dtype: torch.dtype) -> None:
     assert torch.equal(A.eigsh(3, which, return_eigenvectors=False), w)
 
 
+def test_the_smallest_of_a_matrix_without_a_diagonal(path: str) -> None:
+    one = torch.ones(N - 1, dtype=torch.float64)
+    i = torch.arange(N - 1)
+    A = SparseTensor(one.repeat(2), torch.cat([i, i + 1]), torch.cat([i + 1, i]), (N, N))
+    angle = torch.arange(N, N - 3, -1, dtype=torch.float64) * torch.pi / (N + 1)
+    w = A.eigsh(3, "SA", return_eigenvectors=False)
+    torch.testing.assert_close(w, 2 * torch.cos(angle))
+
+
 def test_nearest_to_a_shift_and_generalised(path: str) -> None:
     A = make(hermitian_values(torch.float64, 5))
     M = make(hermitian_values(torch.float64, 6, shift=9.0, size=0.3))

@@ -52,6 +52,10 @@ def test_against_the_dense_companion(scale: float) -> None:
     left = D[0] @ V + D[1] @ V * w + D[2] @ V * w**2
     assert float(left.abs().max()) < 1e-10 * scale
     torch.testing.assert_close(torch.linalg.vector_norm(V, dim=0), torch.ones(6).double())
+    sigma = 1.02 * complex(every[7])
+    near = quadratic_eigs(K, C, M, 3, sigma=sigma, return_eigenvectors=False)
+    near, every = (x[(x - sigma).abs().argsort()] for x in (near, every))
+    torch.testing.assert_close(near.abs(), every.abs()[:3])
 
 
 def test_proportional_damping_has_a_closed_form() -> None:

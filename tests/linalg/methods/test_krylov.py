@@ -147,6 +147,17 @@ def test_least_squares(method: Any, dtype: torch.dtype, shape: tuple[int, int]) 
     assert out.history[-1] == pytest.approx(left, rel=1e-6, abs=1e-11)
 
 
+@pytest.mark.parametrize(("matrix", "rhs"), [(1.0, 1e30), (1.0, 1e-30), (1e-20, 1.0)])
+@pytest.mark.parametrize("method", [lsqr, lsmr])
+def test_units_of_least_squares_do_not_matter(method: Any, matrix: float, rhs: float) -> None:
+    A = matrix * normal(7, 12)
+    b = rhs * normal(7, 1, seed=5)
+    out = method(lambda v: A @ v, b, adjoint=lambda u: A.T @ u, options=KrylovOptions(1e-10))
+    assert out.result is Result.CONVERGED
+    exact = torch.linalg.pinv(A) @ b
+    torch.testing.assert_close(out.x * (matrix / rhs), exact * (matrix / rhs))
+
+
 @pytest.mark.parametrize("method", [lsqr, lsmr])
 def test_least_squares_of_any_rank(method: Any) -> None:
     A = normal(10, 3) @ normal(3, 8, seed=72)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, adjoint_solve, nonlinear_solve
@@ -111,8 +111,9 @@ def test_failures_are_reported() -> None:
         with pytest.raises(SolveError) as failure:
             nonlinear_solve(bad, one)
         assert failure.value.result is Result.NONFINITE
-    _, info = nonlinear_solve(lambda u: u**3 - 8, one, maxiter=1, throw=False)
+    u, info = nonlinear_solve(lambda u: u**3 - 8, one, maxiter=1, throw=False)
     assert info.result is Result.MAXITER
+    assert info.residual == pytest.approx(float((u**3 - 8).norm()) / (7 * 2**0.5))
     with pytest.raises(SolveError, match="without bound"):
         nonlinear_solve(lambda u: 3 * u - 1, one, method="picard")
     with pytest.raises(SolveError):
@@ -121,8 +122,14 @@ def test_failures_are_reported() -> None:
 
 def test_a_result_that_did_not_converge_has_no_gradient() -> None:
     c = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    u, _ = nonlinear_solve(lambda u, c: u**3 - 8 * c, c.detach(), c, maxiter=1, throw=False)
-    assert not u.requires_grad
+
+    def solved(c: torch.Tensor) -> torch.Tensor:
+        one = torch.ones(2, dtype=torch.float64)
+        return nonlinear_solve(lambda u, c: u**3 - 8 * c, one, c, maxiter=1, throw=False)[0]
+
+    assert not solved(c).requires_grad
+    with forward_ad.dual_level(), pytest.raises(GradientError, match="did not converge"):
+        solved(forward_ad.make_dual(c.detach(), c.detach()))
 
 
 def test_hidden_dependence_and_wrong_shapes_are_refused() -> None:

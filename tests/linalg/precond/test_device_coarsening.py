@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.helpers.devices import SIMULATION
 from tests.helpers.grids import split
 from tests.helpers.lattices import checkerboard, laplacian, neumann
-from tests.helpers.waits import Waits
+from tests.helpers.simulated import counted
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.precond.multigrid import AMG
 from torch_sla.linalg.precond.multigrid.device import coarsening
@@ -62,14 +63,16 @@ def test_guesses_were_wrong_somewhere() -> None:
 
 
 @pytest.mark.parametrize(("name", "most"), [("even", 1), ("solid", 1), ("turning", 3)])
+@SIMULATION[0]
+@SIMULATION[1]
 def test_one_wait_and_one_more_for_each_wrong_guess(name: str, most: int) -> None:
     pattern, values = SYSTEMS[name]()
+    pattern, values = pattern.to("cuda"), values.cuda()
     assert pattern.lattice is not None
-    with Waits() as waits:
-        DeviceLattice(pattern, values, AMG(method="lattice"))
     # Kernels in torch wait where those of Triton do not.
-    seen = {k: v for k, v in waits.places.items() if not k.startswith("linalg/kernels/")}
-    assert 1 <= sum(seen.values()) <= most, seen
+    with counted("linalg/kernels/") as seen:
+        DeviceLattice(pattern, values, AMG(method="lattice"))
+    assert 1 <= seen.total() <= most, seen
 
 
 def test_known_axes_are_taken_without_a_guess() -> None:

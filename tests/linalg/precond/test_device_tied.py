@@ -10,8 +10,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from tests.helpers.devices import SIMULATION
 from tests.helpers.grids import rhs
 from tests.helpers.meshed import flat_cells, poisson, split
+from tests.helpers.simulated import counted
 from torch_sla.errors import Result
 from torch_sla.linalg.kernels.rows import Rows, product
 from torch_sla.linalg.methods.cg import cg
@@ -153,3 +155,21 @@ def test_nothing_is_tied_on_regular_grids_and_singular_blocks_stay_apart() -> No
     assert groups is not None
     rows = Rows.of(pattern.crow, pattern.ccol, values, 3)
     assert make_smoother("jacobi", 1, rows, groups)[0].tied is None
+
+
+@SIMULATION[0]
+@SIMULATION[1]
+def test_a_device_tells_once_what_is_tied() -> None:
+    pattern, values = split(flat_cells(1e3, edge=6))
+    own = values[pattern.diagonal_slots.long()].abs()
+    known = tied_groups(pattern.crow, pattern.ccol, values, own)
+    *where, size = (t.cuda() for t in (pattern.crow, pattern.ccol, values, own))
+    rows = Rows(*where, pattern.shape[1], int(pattern.crow.diff().max()))
+    with counted("linalg/kernels/") as seen:
+        groups = tied_groups(*where, size)
+        make_smoother("chebyshev", 2, rows, groups)
+    assert seen.total() <= 7, seen  # two of them for spectral radii
+    assert known is not None
+    assert groups is not None
+    for name in ("rows", "size", "blocks", "outside", "group", "place"):
+        torch.testing.assert_close(getattr(groups, name).cpu(), getattr(known, name))

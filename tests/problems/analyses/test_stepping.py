@@ -365,6 +365,22 @@ def test_rayleigh_damping_of_a_mode(scheme: str) -> None:
     assert float((s["tip"][:, 0] - exact).abs().max()) < (0.03 if scheme == "explicit" else 0.01)
 
 
+def test_damped_explicit_steps_are_of_second_order() -> None:
+    ends = [
+        TransientProblem(
+            of=bar(),
+            initial=["sin(pi*x/8)", 0.0],
+            end=1.0,
+            steps=steps,
+            times=[1.0],
+            scheme="explicit",
+            mass_damping=2.0,
+        ).solve()["tip"][-1, 0]
+        for steps in (10, 20, 40)
+    ]
+    assert float((ends[0] - ends[1]) / (ends[1] - ends[2])) == pytest.approx(4.0, rel=0.1)
+
+
 def test_damping_is_differentiable_and_checked() -> None:
     problem = TransientProblem(
         of=bar(),

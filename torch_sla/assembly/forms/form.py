@@ -40,7 +40,8 @@ class _Form(Integrand):
     def __init__(self, integrand: Callable[..., Tensor], arguments: tuple[str, ...]) -> None:
         super().__init__(integrand)
         self._arguments = arguments
-        self._parts: dict[str, Parts] | None = None
+        # By the names of the coefficients: what is used must not depend on what was given before.
+        self._parts: dict[frozenset[str], dict[str, Parts]] = {}
 
     def coefficients(
         self, bases: dict[str, Basis], w: Context, sides: tuple[str, ...] = ()
@@ -49,7 +50,8 @@ class _Form(Integrand):
 
         On interior facets each argument is a function on one of the two sides, and zero on the other.
         """
-        known = self._parts
+        given = frozenset(w.names)
+        known = self._parts.get(given)
         parts = known or {name: Parts() for name in self._arguments}
         C: Tensor | None = None
         while C is None:
@@ -68,7 +70,7 @@ class _Form(Integrand):
         if parts != known:
             if C.numel():  # on no cell or facet at all, an integrand shows nothing of itself
                 self._check_linear(bases, w, parts, sides, C)
-                self._parts = parts
+                self._parts[given] = parts
             C = self._evaluate(bases, w, parts, sides)
         self._check_shape(C, w.basis)
         return C, parts

@@ -38,7 +38,7 @@ class _Nonlinear(Integrand):
 
     def __init__(self, integrand: Callable[..., Tensor]) -> None:
         super().__init__(integrand)
-        self._parts: tuple[Parts, ...] | None = None
+        self._parts: dict[tuple[int, frozenset[str]], Used] = {}
 
     def _evaluate(self, bases: Sequence[Basis], parts: Used, w: Context, jets: Jets) -> Tensor:
         """Evaluate the integrand at the fields, which for a residual are tested with themselves."""
@@ -71,7 +71,8 @@ class _Nonlinear(Integrand):
             if other.rule is not bases[0].rule or other.n_sites != bases[0].n_sites:
                 raise ArgumentError("bases: need the same quadrature degree, cells and facets")
         w = Context(bases[0], coefficients)
-        known = self._parts if self._parts and len(self._parts) == len(bases) else None
+        given = len(bases), frozenset(w.names)
+        known = self._parts.get(given)
         parts = known or (Parts(),) * len(bases)
         while True:
             jets = tuple(_jet(f, b, p) for f, b, p in zip(fields, bases, parts, strict=True))
@@ -94,7 +95,7 @@ class _Nonlinear(Integrand):
         jets = tuple(_expanded(jet, size) for jet in jets)
         if parts != known:
             self._check(bases, parts, w, jets)
-            self._parts = parts
+            self._parts[given] = parts
         return bases, parts, w, jets
 
     def residual(

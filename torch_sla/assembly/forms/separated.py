@@ -80,7 +80,7 @@ class Separated:
     def _scalar(self, w: Context, name: str) -> Tensor | None:
         value = w.get(name, None)
         if isinstance(value, (int, float, complex)):
-            return torch.tensor([[value]], device=w.basis.x.device, dtype=_dtype(value, w.dtype))
+            return torch.full((1, 1), value, device=w.basis.x.device, dtype=_dtype(value, w.dtype))
         if not isinstance(value, Tensor) or value.ndim < 2:
             return None
         n, nq = w.basis.n_sites, len(w.basis.rule)

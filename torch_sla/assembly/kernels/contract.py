@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_TABLE", "contract"]
 
-_compiled: Any = getattr(extension, "assembly", None)
+_compiled: Any = None if extension is None else extension.assembly
 
 # Tables beyond this many entries (48 KiB) leave the first-level caches: a blocked product is faster.
 LARGEST_TABLE = 6144

@@ -14,7 +14,7 @@ from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 __all__ = ["expand_columns"]
 
-_compiled: Any = getattr(extension, "assembly", None)
+_compiled: Any = None if extension is None else extension.assembly
 
 
 @outside_transforms

@@ -21,7 +21,7 @@ from torch_sla.linalg.sparse.transforms import outside_compiler
 
 __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 
-_compiled: Any = getattr(extension, "assembly", None)
+_compiled: Any = None if extension is None else extension.assembly
 
 
 @dataclass(frozen=True)

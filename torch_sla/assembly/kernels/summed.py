@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Places", "SummedForm", "sums"]
 
-_compiled: Any = getattr(extension, "assembly", None)
-_pair_fields: Any = getattr(_compiled, "pair_fields", None)
+_compiled: Any = None if extension is None else extension.assembly
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +156,7 @@ class SummedForm:
     @outside_compiler
     def pair(self, values: Products, shape: torch.Size) -> Tensor:
         """Pull values that are products back to coefficients ``[K, batch, n, q|1]``, each factor on its own."""
-        known = _pair_fields is not None and self.pattern is not None and values.on(self.pattern)
+        known = _compiled is not None and self.pattern is not None and values.on(self.pattern)
         if not known or self.points is None or self.inverse is None or self.measure is None:
             return self.run("sum_matrices_adjoint", values.entries(), shape, tuple(shape))
         left, right = plain(values.left), plain(values.right)
@@ -171,7 +170,7 @@ class SummedForm:
         sizes.append(len(self.places.starts) - 1)
         arrays = (left, right, weights, plain(self.inverse), plain(self.measure), basis, points)
         threads = resolve_threads(None, batch * n * len(points) * nb * c * rank * 2 * dim)
-        _pair_fields(
+        _compiled.pair_fields(
             *(t.numpy() for t in (*arrays, self.places.nodes, out)),
             sizes,
             dim,

@@ -62,16 +62,12 @@ class LogDeterminant(OfFactors):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
-        if ctx.solver.singular:
-            raise GradientError("the logarithm of the determinant of a singular matrix is -inf")
         return grad * inverse_entries(values, ctx.solver).conj(), None
 
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         (values,) = ctx.saved_tensors
-        if ctx.solver.singular:
-            raise GradientError("the logarithm of the determinant of a singular matrix is -inf")
         return (inverse_entries(values, ctx.solver) * tangent).sum()
 
 
@@ -117,8 +113,7 @@ def _cofactors(values: Tensor, solver: Determiner) -> Tensor:
         size = inverse.abs()
         growth = float(size.max() * values.abs().max()) if size.numel() else 0.0
         if growth * torch.finfo(values.dtype).eps * 100 < 1 or n > DENSE_LIMIT:
-            phase = torch.where(size > 0, inverse / size.clamp(min=torch.finfo(size.dtype).tiny), 0)
-            return (sign * phase * (size.log() + logabs.real).exp()).to(values.dtype)
+            return (sign * inverse.sgn() * (size.log() + logabs.real).exp()).to(values.dtype)
     elif n > DENSE_LIMIT:
         raise GradientError(
             f"the gradient of the determinant of a singular matrix is computed up to {DENSE_LIMIT} rows, this "

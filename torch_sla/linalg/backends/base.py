@@ -83,8 +83,6 @@ class Capabilities:
         Device types and value dtypes it takes.
     batched
         Whether `factorize_batch` and `solve_batch` do better than one member after the other.
-    reuses_analysis
-        Whether new values on a known pattern need no new ordering.
     recycles
         Whether factors that go leave their analysis to the next: then few old ones are kept.
     repeatable
@@ -97,7 +95,6 @@ class Capabilities:
     devices: frozenset[str] = frozenset({"cpu"})
     dtypes: frozenset[torch.dtype] = ALL_DTYPES
     batched: bool = False
-    reuses_analysis: bool = True
     recycles: bool = False
     repeatable: bool = True
     recommended: bool = True

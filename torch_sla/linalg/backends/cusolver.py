@@ -84,7 +84,6 @@ class CuSolver(Backend):
             Method("qr", "direct"),
         ),
         devices=frozenset({"cuda"}),
-        reuses_analysis=False,
         recommended=False,
     )
 

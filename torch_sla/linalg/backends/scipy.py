@@ -57,7 +57,6 @@ class SciPy(Backend):
             Method("minres", "iterative", "hermitian", _INDEFINITE, dtypes=REAL_DTYPES),
         ),
         # An ordering is reused only where rows stay with their columns.
-        reuses_analysis=False,
     )
 
     def unavailable_method(self, method: str) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.methods.space import VectorSpace
 
 if TYPE_CHECKING:
@@ -120,13 +121,13 @@ def lobpcg(
         if guard:
             scale[k] = torch.maximum(scale[k], 0.1 * (w[k] - w[k - 1]) * size[k])
         ratio = norms / scale
-        worst = float(ratio[:k].max())
+        worst, widest = read(ratio[:k].max(), ratio.max())
         if worst != worst:
             raise SolveError(Result.NONFINITE, "LOBPCG", iterations=iteration)
         logger.debug("LOBPCG %d: residual %.3g times the tolerance", iteration, worst)
         if worst <= 1:
             patience = min(patience, 2 * iteration + 10)
-            if iteration >= patience or float(ratio.max()) <= 1:
+            if iteration >= patience or widest <= 1:
                 return sign * w[:kept], X[:, :kept]
         W = R if preconditioner is None else preconditioner(R)
         W = W - X @ space.gram(mass_x, W)
@@ -153,6 +154,6 @@ def _orthonormal(S: Tensor, mass: Operator, space: VectorSpace) -> Tensor:
     for _ in range(2):
         S = S / space.norm(S).clamp(min=torch.finfo(S.dtype).tiny)
         d, Q = torch.linalg.eigh(_hermitian(space.gram(S, mass(S))))
-        kept = d > 10 * eps * S.shape[1] * d[-1]
-        S = S @ (Q[:, kept] / d[kept].sqrt())
+        kept = (d > 10 * eps * S.shape[1] * d[-1]).nonzero()[:, 0]
+        S = S @ (Q.index_select(1, kept) / d.index_select(0, kept).sqrt())
     return S

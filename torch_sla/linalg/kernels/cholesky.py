@@ -38,7 +38,7 @@ __all__ = [
 Kind = Literal["cholesky", "hermitian", "symmetric"]
 Ordering = Literal["auto", "amd", "dissection", "metis", "natural"]
 
-_kernel: Any = None if extension is None else extension.cholesky
+_compiled: Any = None if extension is None else extension.cholesky
 
 # What choosing an ordering is decided by: seconds per flop of the numeric phase, and per entry and
 # level of nested dissection. Only their ratio matters.
@@ -175,7 +175,7 @@ def analyze(
 
     def count(order: Any, name: str) -> Analysis:
         cost = _LANE_COST if lanes else None
-        return Analysis(_kernel.analyze(start, column, order, pairs, marks, cost), name)
+        return Analysis(_compiled.analyze(start, column, order, pairs, marks, cost), name)
 
     try:
         if isinstance(ordering, Tensor):
@@ -187,11 +187,13 @@ def analyze(
         if ordering == "metis":
             return count(_metis(start, column), "metis")
         first = "amd" if ordering == "auto" else ordering
-        found = count(_kernel.order(start, column, first, pairs, team), first)
+        found = count(_compiled.order(start, column, first, pairs, team), first)
         if ordering == "auto":
             levels = max(0.0, log2(max(found.n, 1) / _LEAF))
             if 0.4 * found.flops * _FLOP > _DISSECTION * ccol.numel() * levels:
-                other = count(_kernel.order(start, column, "dissection", pairs, team), "dissection")
+                other = count(
+                    _compiled.order(start, column, "dissection", pairs, team), "dissection"
+                )
                 found = other if other.flops < found.flops else found
         return found
     except OverflowError as error:
@@ -322,7 +324,7 @@ def weak_pairs(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
     """
     crow, ccol = indices(crow, ccol)
     mates = torch.empty(crow.numel() - 1, dtype=torch.int32)
-    found = _kernel.match_weak_rows(
+    found = _compiled.match_weak_rows(
         crow.numpy(), ccol.numpy(), plain(values).numpy(), _WEAK, mates.numpy()
     )
     return mates if found else None
@@ -344,7 +346,7 @@ def symmetric_scale(crow: Tensor, ccol: Tensor, values: Tensor) -> tuple[Tensor,
     values = plain(values)
     scale = torch.empty(crow.numel() - 1, dtype=values.real.dtype)
     scaled = empty(tuple(values.shape), values.dtype)
-    _kernel.symmetric_scale(
+    _compiled.symmetric_scale(
         crow.numpy(), ccol.numpy(), values.numpy(), scale.numpy(), scaled.numpy()
     )
     return scale, scaled
@@ -396,7 +398,7 @@ def factorize(
     lend_blas()
     s = None if scale is None else plain(scale, values.real.dtype).numpy()
     with room_for(needed):
-        made = _kernel.factorize(analysis.payload, values.numpy(), kind, s, team)
+        made = _compiled.factorize(analysis.payload, values.numpy(), kind, s, team)
     for k, (_, row) in enumerate(made):
         if row >= 0:
             one = values if values.ndim == 1 else values[k]
@@ -420,7 +422,7 @@ def solve_batch(
         raise ArgumentError("`factors` must share one kind and dtype")
     x = empty(tuple(b.shape), first.dtype)
     work = 2 * first.analysis.factor_nnz * b.shape[0] * b.shape[2]
-    _kernel.solve_batch(
+    _compiled.solve_batch(
         [f.payload for f in factors],
         b.numpy(),
         x.numpy(),

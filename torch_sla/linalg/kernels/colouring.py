@@ -13,7 +13,7 @@ from torch_sla.linalg.kernels.patterns import transpose_csr
 
 __all__ = ["colour_rows"]
 
-_compiled: Any = getattr(extension, "colouring", None)
+_compiled: Any = None if extension is None else extension.colouring
 
 
 def colour_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> tuple[Tensor, int]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ichol0", "ilu0", "triangular_solve"]
 
-_compiled: Any = getattr(extension, "incomplete", None)
+_compiled: Any = None if extension is None else extension.incomplete
 
 
 def ilu0(crow: Tensor, ccol: Tensor, diagonal: Tensor, values: Tensor) -> tuple[Tensor, int]:

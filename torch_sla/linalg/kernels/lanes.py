@@ -22,7 +22,7 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "width"]
 
-_kernel: Any = None if extension is None else extension.lanes
+_compiled: Any = None if extension is None else extension.lanes
 _SUFFIX = {torch.float64: "d", torch.float32: "s"}
 
 
@@ -34,7 +34,7 @@ def width(dtype: torch.dtype) -> int:
     >>> width(torch.float32) >= 2
     True
     """
-    return int(getattr(_kernel, "width_" + _suffix(dtype))())
+    return int(getattr(_compiled, "width_" + _suffix(dtype))())
 
 
 def _suffix(dtype: torch.dtype) -> str:
@@ -191,13 +191,13 @@ def factorize(
     )
     groups = -(-members // lanes)
     needed = groups * lanes * (2 - symmetric) * analysis.factor_bytes(values.dtype)
-    entries = getattr(_kernel, "working_entries_" + suffix)(
+    entries = getattr(_compiled, "working_entries_" + suffix)(
         analysis.payload, values.shape[1], symmetric
     )
     needed += team * entries * size
     lend_blas()
     with room_for(needed):
-        made = _kernel.factorize(
+        made = _compiled.factorize(
             analysis.payload,
             pattern.crow.numpy(),
             pattern.ccol.numpy(),
@@ -212,7 +212,7 @@ def factorize(
 
 
 def _takes(*tensors: Tensor) -> bool:
-    if _kernel is None:
+    if _compiled is None:
         return False
     kind = tensors[0].dtype
     return kind in _SUFFIX and all(t.device.type == "cpu" and t.dtype == kind for t in tensors)
@@ -235,7 +235,7 @@ def measure(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
     values = plain(values)
     out = torch.empty(4, len(values), dtype=values.dtype)
     team = resolve_threads(None, values.numel())
-    _kernel.measure(crow.numpy(), ccol.numpy(), values.numpy(), out.numpy(), team)
+    _compiled.measure(crow.numpy(), ccol.numpy(), values.numpy(), out.numpy(), team)
     return out
 
 
@@ -262,7 +262,7 @@ def residual(
     r = empty(tuple(b.shape), b.dtype, again=True)
     sizes = torch.empty(5, b.shape[0], b.shape[2], dtype=b.dtype)
     team = resolve_threads(threads, values.numel() * b.shape[2])
-    _kernel.residual(
+    _compiled.residual(
         crow.numpy(),
         ccol.numpy(),
         values.numpy(),

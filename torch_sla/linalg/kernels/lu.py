@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LuFactor", "factorize", "solve_batch"]
 
-_kernel: Any = None if extension is None else extension.lu
+_compiled: Any = None if extension is None else extension.lu
 
 
 class LuFactor(NumericFactor):
@@ -72,7 +72,7 @@ def factorize(
     needed += analysis.working_bytes(values.dtype, team)
     lend_blas()
     with room_for(needed):
-        made = _kernel.factorize(
+        made = _compiled.factorize(
             analysis.payload, pattern.slot.numpy(), pattern.mirror.numpy(), values.numpy(), team
         )
     return [None if f is None else LuFactor(f, analysis, values.dtype) for f in made]
@@ -88,5 +88,5 @@ def solve_batch(
     x = empty(tuple(b.shape), first.dtype)
     team = resolve_threads(threads, 4 * first.analysis.factor_nnz * len(factors) * b.shape[2])
     payloads = [factor.payload for factor in factors]
-    _kernel.solve(payloads, b.numpy(), x.numpy(), mode != "n", mode == "h", team)
+    _compiled.solve(payloads, b.numpy(), x.numpy(), mode != "n", mode == "h", team)
     return x

@@ -80,8 +80,8 @@ def coo_to_csr(
     return crow, ccol if n_slots == ccol.numel() else ccol[:n_slots].clone(), slot
 
 
-def expand_rows(crow: Tensor, *, threads: int | None = None) -> Tensor:
-    """Row of each slot ``[nnz]`` from row pointers ``[n_rows + 1]``.
+def expand_rows(crow: Tensor, nnz: int | None = None, *, threads: int | None = None) -> Tensor:
+    """Row of each slot ``[nnz]`` from row pointers ``[n_rows + 1]``; a device that is told how many need not say.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def expand_rows(crow: Tensor, *, threads: int | None = None) -> Tensor:
     [0, 0, 2]
     """
     (crow,) = indices(crow)
-    nnz = int(crow[-1])
+    nnz = int(crow[-1]) if nnz is None else nnz
     if not runs_compiled(crow):
         return fallback.expand_rows(crow, nnz)
     row = empty((nnz,), crow.dtype)

@@ -46,7 +46,7 @@ _MANY = 1 << 20  # entries of the left factor from which rows are merged: rounds
 _ROUNDS = 32  # times the average row of the right factor, above which sorting costs less
 _INT32_MAX = 2**31 - 1
 
-_compiled: Any = getattr(extension, "spgemm", None)
+_compiled: Any = None if extension is None else extension.spgemm
 
 
 def product_pattern(
@@ -100,13 +100,12 @@ def product_positions(
     """
     crow_a, ccol_a, crow_b, ccol_b = indices(crow_a, ccol_a, crow_b, ccol_b)
     if device.runs(crow_a, crow_b) and ccol_a.numel() and ccol_b.numel():
-        from torch_sla.linalg.kernels.triton.spgemm import WIDEST, union_rows
+        from torch_sla.linalg.kernels.triton.spgemm import union_rows
 
         longest = int(crow_a.diff().amax()) if longest is None else longest
-        if longest <= WIDEST:
-            crow, ccol, most = union_rows((crow_a, ccol_a), (crow_b, ccol_b), longest)
-            crow, ccol = indices(crow if ccol.numel() > _INT32_MAX else crow.to(crow_a.dtype), ccol)
-            return crow, ccol, most
+        crow, ccol, most = union_rows((crow_a, ccol_a), (crow_b, ccol_b), longest)
+        crow, ccol = indices(crow if ccol.numel() > _INT32_MAX else crow.to(crow_a.dtype), ccol)
+        return crow, ccol, most
     if _compiled is None or not runs_compiled(crow_a):
         return *_pattern_fallback(crow_a, ccol_a, crow_b, ccol_b, n_cols), None
     arrays = [t.numpy() for t in (crow_a, ccol_a, crow_b, ccol_b)]

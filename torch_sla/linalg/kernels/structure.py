@@ -28,7 +28,7 @@ __all__ = [
     "size_range",
 ]
 
-_compiled: Any = getattr(extension, "structure", None)
+_compiled: Any = None if extension is None else extension.structure
 
 
 class MatrixFlags(NamedTuple):

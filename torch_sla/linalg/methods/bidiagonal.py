@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.methods.outcome import Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
@@ -44,7 +45,8 @@ class Bidiagonal:
         self._A, self._adjoint, self._space = A, adjoint, space
         self.beta = space.norm(r)
         self.u = divide(r, self.beta.to(r.dtype))
-        self.v, self.alpha = self._unit(adjoint(self.u), self.beta)
+        # The first beta is the size of b, not of the matrix: nothing tells yet what is rounding.
+        self.v, self.alpha = self._unit(adjoint(self.u), torch.zeros_like(self.beta))
 
     def _unit(self, w: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         norm = self._space.norm(w)
@@ -99,6 +101,7 @@ class Descent:
         self._norm2 = pair.alpha**2  # of A, from below
         self._residual = pair.beta
         self.active = (pair.beta > self._target) & (pair.alpha > 0)
+        self._going = bool(self.active.any())
         self._best, self._since = float("inf"), 0
 
     def goes_on(self) -> bool:
@@ -106,7 +109,7 @@ class Descent:
         out = self.out
         if out.result is not Result.CONVERGED:
             return False
-        if bool(self.active.any()):
+        if self._going:
             if out.iterations < self._limit:
                 return True
             out.result = Result.MAXITER
@@ -121,16 +124,18 @@ class Descent:
         self._norm2 = self._norm2 + pair.beta**2 + pair.alpha**2
         norm = self._norm2.sqrt()
         out.iterations += 1
-        worst = float((residual / self._unit).max())
-        steepest = float((slope / (norm * self._unit)).max())
-        out.history.append(worst)
-        if not worst < float("inf"):
-            out.result = Result.NONFINITE
-            return
         done = (residual <= self._target) | (pair.alpha == 0) | (pair.beta == 0)
         if options.least_squares:
             done |= slope <= options.rtol * norm * residual
         self.active &= ~done
+        worst, steepest, going = read(
+            (residual / self._unit).max(), (slope / (norm * self._unit)).max(), self.active.any()
+        )
+        self._going = bool(going)
+        out.history.append(worst)
+        if not worst < float("inf"):
+            out.result = Result.NONFINITE
+            return
         self._since = 0 if min(worst, steepest) < 0.999 * self._best else self._since + 1
         self._best = min(self._best, worst, steepest)
         if self._since >= options.stagnation:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
@@ -103,8 +104,8 @@ def _cycle(
     live = r_norm > target
     now = r_norm.clone()
     V[0] = divide(r, r_norm.to(r.dtype), live)
-    j = 0
-    while j < steps and bool(live.any()):
+    j, (going,) = 0, read(live.any())
+    while j < steps and going:
         w = A(precondition(V[j]))
         size = space.norm(w)
         h = space.dots(V[: j + 1], w)
@@ -132,7 +133,8 @@ def _cycle(
         V[j + 1] = divide(w, below.to(w.dtype), live)
         j += 1
         out.iterations += 1
-        out.history.append(float((now / unit).max()))
+        worst, going = read((now / unit).max(), live.any())
+        out.history.append(worst)
     rhs = torch.where(taken[:, :j], r_norm.unsqueeze(1) * Q[:, :j, 0], 0.0).unsqueeze(-1)
     y = torch.linalg.solve_triangular(R[:, :j, :j], rhs, upper=True)
     return y.squeeze(-1).T, j

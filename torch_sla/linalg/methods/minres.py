@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
 
@@ -43,7 +44,7 @@ def minres(
     limit = options.maxiter or max(10 * space.size(b), 50)
     precondition = M or (lambda v: v)
     x = torch.zeros_like(b) if x0 is None else x0.clone()
-    r = b.clone() if x0 is None else b - A(x)
+    r = b if x0 is None else b - A(x)
     b_norm = space.norm(b)
     target = torch.clamp(options.rtol * b_norm, min=options.atol)
     unit = b_norm.clamp(min=torch.finfo(b_norm.dtype).tiny)
@@ -73,13 +74,12 @@ def minres(
         y = y - divide(alpha, beta) * u
         u_old, u, z = u, y, precondition(y)
         energy = space.dot(u, z).real
-        if not bool(torch.isfinite(energy).all()):
-            out.result = Result.NONFINITE
-            return out
         # The first beta is the size of b, not an entry of the tridiagonal matrix.
         size = torch.maximum(size, alpha.abs() + (beta if out.iterations else 0.0))
-        if bool((active & (energy < -eps * size * space.norm(u))).any()):
-            out.result = Result.BREAKDOWN
+        negative = active & (energy < -eps * size * space.norm(u))
+        finite, broken = read(torch.isfinite(energy).all(), negative.any())
+        if not finite or broken:
+            out.result = Result.BREAKDOWN if finite else Result.NONFINITE
             return out
         beta_old, beta = beta, energy.clamp(min=0).sqrt()
         exhausted = beta <= 8 * eps * size
@@ -97,17 +97,17 @@ def minres(
         r = change * r - divide(torch.where(step, phi_bar * cs, 0.0), beta) * u
         r_norm = torch.where(step, space.norm(r), r_norm)
         out.iterations += 1
-        worst = float((r_norm / unit).max())
-        out.history.append(worst)
         wanting = r_norm > target
-        if not bool(wanting.any()):
-            return out
         # ‖A r‖ / ‖r‖ before this step: zero when what is left of b is outside the range.
         outside = torch.hypot(gamma_bar, d_bar) <= 64 * eps * size
         active = step & ~exhausted & ~outside & wanting
+        worst, unsolved, going = read((r_norm / unit).max(), wanting.any(), active.any())
+        out.history.append(worst)
+        if not unsolved:
+            return out
         since = 0 if worst < 0.999 * best else since + 1
         best = min(best, worst)
-        if not bool(active.any()) or since >= options.stagnation:
+        if not going or since >= options.stagnation:
             out.result = Result.STAGNATION
             return out
     out.result = Result.MAXITER

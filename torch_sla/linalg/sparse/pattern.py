@@ -184,7 +184,7 @@ class Pattern:
     @outside_transforms
     def csr_row(self) -> Tensor:
         """Row of each slot ``[nnz_csr]``."""
-        return kernels.expand_rows(self.crow)
+        return kernels.expand_rows(self.crow, self.nnz_csr)
 
     @property
     def row(self) -> Tensor:

@@ -143,14 +143,17 @@ def _descends(pattern: Pattern, values: Tensor) -> bool:
     return bool(torch.stack(signs).any())  # read once: a device is waited for
 
 
+_GENERAL = Structure(symmetric=False, hermitian=False, positive_definite=False)
+
+
 def _detect(pattern: Pattern, values: Tensor) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
-        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        return _GENERAL
     counts = structure_counts(pattern.crow, pattern.ccol, values)
     if counts is not None:
         if counts.one_sided or counts.unequal:
-            return Structure(symmetric=False, hermitian=False, positive_definite=False)
+            return _GENERAL
         if counts.not_positive:
             return Structure(symmetric=True, hermitian=True, positive_definite=False)
         definite = counts.definite
@@ -163,25 +166,26 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
     if known is not None:
         return known
     flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
-    if len(flat) > 1:
-        # Large batches a few at a time, in memory that stays in the cache.
-        found = [_detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
-        return Structure(
-            symmetric=_all([part.symmetric for part in found]),
-            hermitian=_all([part.hermitian for part in found]),
-            positive_definite=_all([part.positive_definite for part in found]),
-            dominance=min(part.dominance or 0.0 for part in found),
-        )
-    diagonal_slots = pattern.diagonal_slots.long()
-    present = diagonal_slots >= 0
-    diagonal = (
-        values[..., diagonal_slots.clamp(min=0)] * present
-        if values.shape[-1]
-        else (values.new_zeros((*values.shape[:-1], M)))
+    if len(flat) == 1:
+        return _at_once(pattern, values)
+    # Large batches a few at a time, in memory that stays in the cache.
+    found = [_detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+    return Structure(
+        symmetric=_all([part.symmetric for part in found]),
+        hermitian=_all([part.hermitian for part in found]),
+        positive_definite=_all([part.positive_definite for part in found]),
+        dominance=min(part.dominance or 0.0 for part in found),
     )
-    real = not values.is_complex()
+
+
+def _at_once(pattern: Pattern, values: Tensor) -> Structure:
+    """Compare with the transpose, in operations of torch."""
     if not pattern.symmetric:
-        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        return _GENERAL
+    slots = pattern.diagonal_slots.long()
+    diagonal = values.new_zeros((*values.shape[:-1], len(slots)))
+    if values.shape[-1]:
+        diagonal = values[..., slots.clamp(min=0)] * (slots >= 0)
     mirrored = pattern.transpose_values(values)
     row, col = pattern.csr_row.long(), pattern.ccol.long()
     size = diagonal.abs()
@@ -190,23 +194,20 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
         torch.maximum(size[..., row], size[..., col]),
     )
     tolerance = 8 * torch.finfo(values.dtype).eps * scale
-    symmetric = bool(((values - mirrored).abs() <= tolerance).all())
-    hermitian = symmetric if real else bool(((values - mirrored.conj()).abs() <= tolerance).all())
+    symmetric = hermitian = bool(((values - mirrored).abs() <= tolerance).all())
+    if values.is_complex():
+        hermitian = bool(((values - mirrored.conj()).abs() <= tolerance).all())
+        diagonal = diagonal.real
     off = torch.where(row == col, torch.zeros_like(scale), values.abs())
     sums = pattern.sum_rows(off)
-    left = _left_over(size, sums)
-    if not hermitian:
-        return Structure(
-            symmetric=symmetric, hermitian=False, positive_definite=False, dominance=left
-        )
-    d = diagonal.real if not real else diagonal
-    if not bool((d > 0).all()):
-        return Structure(
-            symmetric=symmetric, hermitian=True, positive_definite=False, dominance=left
-        )
-    definite = True if _dominant(pattern, d, off, sums) else None
+    definite: bool | None = False
+    if hermitian and bool((diagonal > 0).all()):
+        definite = _dominant(pattern, diagonal, off, sums) or None
     return Structure(
-        symmetric=symmetric, hermitian=True, positive_definite=definite, dominance=left
+        symmetric=symmetric,
+        hermitian=hermitian,
+        positive_definite=definite,
+        dominance=_left_over(size, sums),
     )
 
 
@@ -218,7 +219,7 @@ def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
     if found is None:
         return None
     if not found.pattern:
-        return Structure(symmetric=False, hermitian=False, positive_definite=False)
+        return _GENERAL
     known = found.hermitian and found.positive
     return Structure(
         symmetric=found.symmetric,

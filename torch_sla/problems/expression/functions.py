@@ -104,7 +104,9 @@ def _von_mises(s: Ranked) -> Ranked:
     a = s.tensor
     if a.shape[-1] == 2:
         a = torch.nn.functional.pad(a, (0, 1, 0, 1))
-    dev = a - a.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(3).to(a)
+    dev = a - a.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(
+        3, dtype=a.dtype, device=a.device
+    )
     # A norm has a subgradient at zero; a square root has infinity there.
     return Ranked(1.5**0.5 * torch.linalg.vector_norm(dev.flatten(-2), dim=-1))
 

@@ -17,6 +17,7 @@ from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
+    flat,
     isotropic,
     orthotropic,
     require_positive,
@@ -218,7 +219,7 @@ class Elasticity(Model):
 
     def _stressed(self, like: Tensor) -> Tensor:
         """Return 1 for each axis along which there is a stress ``[3]``."""
-        return like.new_tensor([1.0, 1.0, 0.0 if self.kind == "plane_stress" else 1.0])
+        return flat(like) if self.kind == "plane_stress" else like.new_ones(3)
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""

@@ -11,7 +11,7 @@ from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import require
 
-__all__ = ["Material", "isotropic", "orthotropic", "require_positive"]
+__all__ = ["Material", "flat", "isotropic", "orthotropic", "require_positive"]
 
 
 class Material(NamedTuple):
@@ -40,16 +40,21 @@ def require_positive(values: Tensor, what: str) -> None:
     )
 
 
+def flat(like: Tensor) -> Tensor:
+    """Return 1 for the two axes of a plane, 0 for the third ``[3]``."""
+    return (torch.arange(3, device=like.device) < 2).to(like.dtype)
+
+
 def isotropic(E: Tensor, nu: Tensor, kind: str) -> Material:
     """Return the material of Young's modulus and Poisson's ratio in a model of that kind."""
     lam, mu = weak.lame_parameters(E, nu, kind)
     one = torch.ones(3, 3, dtype=E.dtype, device=E.device)
     eye = torch.eye(3, dtype=E.dtype, device=E.device)
     if kind == "plane_stress":
-        keep = one.new_tensor([1.0, 1.0, 0.0])
+        keep = flat(one)
         one, eye = torch.outer(keep, keep), torch.diag(keep)
     N = lam[..., None, None] * one + 2.0 * mu[..., None, None] * eye
-    out = (-nu / E)[..., None] * one.new_tensor([1.0, 1.0, 0.0])
+    out = (-nu / E)[..., None] * flat(one)
     return Material(N, mu[..., None].expand(*mu.shape, 3), out, lam, mu)
 
 

@@ -84,7 +84,8 @@ class Assembled:
         Mask ``[n]`` of the dofs without a given value.
     lift
         ``[*batch, n]``: given values where there are, else 0. The solution satisfies
-        ``(K u − F)[free] = 0`` and ``u = lift`` elsewhere.
+        ``(K u − F)[free] = 0`` and ``u = lift`` elsewhere; not so where sides repeat each other (`Periodic`), whose
+        rows stand apart here: add those of the repeated nodes to those they repeat.
     """
 
     def __init__(self, model: Model, scene: Scene) -> None:

@@ -122,7 +122,7 @@ class Scene:
         given.update(self.given)
         given.update(values)
         scene = self.like(given)
-        scene.time = torch.tensor(t, dtype=self.model.dtype, device=self.model.device)
+        scene.time = torch.full((), t, dtype=self.model.dtype, device=self.model.device)
         return scene
 
     # -- places ---------------------------------------------------------------------------------
@@ -313,7 +313,9 @@ class Scene:
             rank = parts[0].rank
             tensors = torch.broadcast_tensors(*(_with_sites(part) for part in parts))
             return Ranked(torch.stack(tensors, -1 - rank), rank + 1)
-        return Ranked(torch.tensor([[value]], dtype=self.model.dtype, device=self.model.device))
+        # Filled on a device: a copy to it would be waited for.
+        one = torch.full((1, 1), value, dtype=self.model.dtype, device=self.model.device)
+        return Ranked(one)
 
     def _by_tag(self, value: FrozenMap, sites: Sites, path: str) -> Ranked:
         parts, places = [], []

@@ -267,7 +267,7 @@ class EigenProblem(AlgebraProblem):
 
     @property
     def called(self) -> tuple[str, ...]:
-        """What people call the eigenvalues, by name among the results."""
+        """What people call the eigenvalues."""
         if self.kind == "buckling":
             return ("load_factors",)
         if self.damped:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pydantic
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from torch_sla.problems.specs.faults import spec_error, unbuilt_key, unknown_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch_sla.problems.specs.laws import Law
 
 __all__ = ["Spec"]
 
@@ -53,6 +58,10 @@ class Spec(pydantic.BaseModel):
 
     # Nested declarations validate in one pass instead of calling __init__ for each.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def more_laws(self) -> Iterable[Law]:
+        """Yield the laws that stand in no field marked with a `Place`."""
+        return ()
 
     @model_validator(mode="before")
     @classmethod

@@ -393,9 +393,9 @@ def _results(problem: Problem) -> Iterator[str]:
     yield from problem.fields
     here: Problem | None = problem
     while here is not None:
-        yield from getattr(here, "called", ())
+        yield from here.called
         for output in here.outputs:
             if output.name not in problem.fields:
                 yield output.name
         # Modes belong to no load, so that outputs of the physics have no value there.
-        here = None if hasattr(here, "called") else here.inner
+        here = None if here.called else here.inner

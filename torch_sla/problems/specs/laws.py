@@ -62,9 +62,7 @@ def laws(spec: Spec, path: DataPath = ()) -> Iterator[Law]:
             for i, item in enumerate(value):
                 if isinstance(item, Spec) and not item.apart:
                     yield from laws(item, (*path, name, i))
-    more = getattr(spec, "more_laws", None)
-    if more is not None:
-        yield from more()
+    yield from spec.more_laws()
 
 
 def declared_parameters(spec: Spec, reserved: Collection[str]) -> dict[str, Parameter]:

@@ -174,6 +174,7 @@ class Reaction(OutputSpec):
 class Energy(OutputSpec):
     """The energy stored in the cells: ½ ∫ κ|∇u|² + ½ ∫ reaction·u² in diffusion, ½ ∫ σ:ε in elasticity.
 
+    What springs and exchanges with surroundings hold is not in it: the total of a body on springs is not constant.
     Of what moves, in a `TransientProblem` with two derivatives in time, also the kinetic one, ½ ∫ density |u̇|².
 
     Examples

@@ -162,6 +162,11 @@ class Problem(Differentiable, Spec):
         return self.fields_of
 
     @property
+    def called(self) -> tuple[str, ...]:
+        """What people call the eigenvalues, by name among the results; nothing where there are none."""
+        return ()
+
+    @property
     def tests(self) -> dict[str, int]:
         """Rank of each test function that is written out."""
         return {}

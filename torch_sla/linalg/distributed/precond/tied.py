@@ -48,9 +48,9 @@ class Ties:
         found = None if groups is None else groups.inverted()
         if found is None:
             return None
-        crow, ccol, filled = compressed(found)
-        turned = found.blocks.transpose(1, 2)[filled]
-        entries = (found.blocks[filled].to(values.dtype), turned.to(values.dtype))
+        crow, ccol, there = compressed(found)
+        turned = found.blocks.transpose(1, 2)[there]
+        entries = (found.blocks[there].to(values.dtype), turned.to(values.dtype))
         return cls(found.rows, crow, ccol, *entries)
 
     def put(self, z: Tensor, r: Tensor, *, adjoint: bool) -> None:

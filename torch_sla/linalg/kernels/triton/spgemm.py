@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from torch_sla.linalg.kernels.patterns import expand_rows
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
 from torch_sla.linalg.kernels.triton.rows import last_at_most
@@ -28,7 +29,7 @@ __all__ = ["WIDEST", "masked_product", "union_rows"]
 
 _LANES = 256
 _TILE = 512  # entries of the left factor that a program merges
-WIDEST = 1024  # entries of a row of the left factor, above which nothing is merged here
+WIDEST = 1024  # entries of a row of the left factor that are merged at once
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -67,12 +68,15 @@ def union_rows(
 ) -> tuple[Tensor, Tensor, int]:
     """Positions of ``A B`` and the length of the longest row: two passes, and one look by the host.
 
+    Where rows are wider than `WIDEST` all are cut into pieces, and what these reach is merged in turn: ``A`` is the
+    product of ones where pieces belong to rows, and the pieces.
+
     Parameters
     ----------
     a_pattern, b_pattern
         ``(crow, ccol)`` of each, one index dtype, columns sorted in each row of ``B``.
     longest
-        Entries of the longest row of ``A``, at most `WIDEST`.
+        Entries of the longest row of ``A``.
 
     Returns
     -------
@@ -81,6 +85,20 @@ def union_rows(
     """
     (crow_a, ccol_a), (crow_b, ccol_b) = a_pattern, b_pattern
     n_rows = crow_a.numel() - 1
+    if longest > WIDEST:
+        size = WIDEST // 4  # the other rows are narrow
+        crow = torch.zeros_like(crow_a)
+        torch.cumsum((crow_a.diff() + size - 1) // size, 0, out=crow[1:])
+        count, most = torch.stack([crow[-1], crow.diff().amax()]).tolist()
+        piece = torch.arange(count, dtype=crow_a.dtype, device=crow_a.device)
+        row = expand_rows(crow, count)
+        start = crow_a[row] + size * (piece - crow[row])
+        pieces = (torch.cat([start, crow_a[-1:]]), ccol_a)
+        crow_p, ccol_p, _ = union_rows(pieces, b_pattern, size)
+        wide = torch.int64 if ccol_p.numel() > torch.iinfo(torch.int32).max else crow_a.dtype
+        reached = (crow_p.to(wide), ccol_p.to(wide))
+        crow, ccol, most = union_rows((crow.to(wide), piece.to(wide)), reached, most)
+        return crow, ccol.to(ccol_b.dtype), most
     width = max(triton.next_power_of_2(longest), 4)
     rows = max(_TILE // width, 1)
     grid, given = (blocks(n_rows, rows),), (crow_a, ccol_a, crow_b, ccol_b)

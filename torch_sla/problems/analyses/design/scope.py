@@ -51,7 +51,7 @@ class DesignScope:
         solution = self.solutions[case]
         # What eigenvalues are called; of a sweep the modes of all cases know it.
         modes = solution if own in solution.outputs else getattr(solution, "solution", solution)
-        named = own not in solution.outputs and own in getattr(modes.spec, "called", ())
+        named = own not in solution.outputs and own in modes.spec.called
         found: Tensor = getattr(modes, own) if named else solution[own]
         return found
 

@@ -70,7 +70,7 @@ def aggregate(S: Strong) -> tuple[Tensor, int]:
         group = torch.where(root, fresh, group)
         count += int(root.sum())
         free = coupled & (group < 0)
-    row = expand_rows(S.crow)
+    row = expand_rows(S.crow, S.ccol.numel())
     for _ in range(_ROUNDS):
         if not bool(free.any()):
             break

@@ -66,7 +66,7 @@ def grouped(
     if edge == 1:
         return BlockRows(crow, ccol, values.reshape(-1, 1, 1), n, longest)
     m = n // edge
-    row, col = expand_rows(crow).long(), ccol.long()
+    row, col = expand_rows(crow, ccol.numel()).long(), ccol.long()
     key = torch.div(row, edge, rounding_mode="floor") * m
     key += torch.div(col, edge, rounding_mode="floor")
     unique, slot = torch.unique(key, return_inverse=True)
@@ -119,7 +119,7 @@ def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
         return Rows.of(A.crow, A.ccol, A.values.flatten().to(dtype), A.n_cols, longest)
     index, device = A.ccol.dtype, A.ccol.device
     count = A.crow.diff().long()
-    row = expand_rows(A.crow).long()
+    row = expand_rows(A.crow, A.ccol.numel()).long()
     start = A.crow.long()
     rank = torch.arange(A.ccol.numel(), device=device) - start[row]
     # Block (row, rank) holds entries (i, j) at  start b c + i count c + rank c + j.
@@ -163,5 +163,5 @@ def full_rows(matrix: Tensor) -> Rows:
 def dense(A: Rows) -> Tensor:
     """Write a small matrix out."""
     out = A.values.new_zeros(A.n_rows, A.n_cols)
-    out[expand_rows(A.crow).long(), A.ccol.long()] = A.values
+    out[expand_rows(A.crow, A.ccol.numel()).long(), A.ccol.long()] = A.values
     return out

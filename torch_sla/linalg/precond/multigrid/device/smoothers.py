@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums, scaled_product
 from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
@@ -202,10 +203,10 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
     if found is None:
         return None
     own = some_rows(A, found.rows)
-    crow, ccol, filled = (
-        t.to(A.crow.dtype) if t.dtype != torch.bool else t for t in compressed(found)
-    )
-    inverse = Rows.of(crow, ccol, found.blocks[filled], len(found.rows))
+    crow, ccol, there = compressed(found)
+    crow, ccol = crow.to(A.crow.dtype), ccol.to(A.crow.dtype)
+    longest = found.blocks.shape[1]
+    inverse = Rows(crow, ccol, found.blocks[there], len(found.rows), longest)
     if name == "spai0":
         # The factor w that brings w Z A closest to the identity on the rows of a group.
         left = BlockRows(crow, ccol, inverse.values.reshape(-1, 1, 1), inverse.n_cols)
@@ -216,7 +217,9 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
         ends = whole.crow[torch.nn.functional.pad(found.size.cumsum(0), (1, 0))]
         total = row_sums(ends, square)
         weight = (found.size / total)[found.group]
-        inverse = replace(inverse, values=inverse.values * weight[expand_rows(crow).long()])
+        inverse = replace(
+            inverse, values=inverse.values * weight[expand_rows(crow, found.entries).long()]
+        )
     return Tied(found.rows, own, replace(inverse, values=inverse.values.to(A.values.dtype)))
 
 
@@ -225,9 +228,10 @@ def some_rows(A: Rows, rows: Tensor) -> Rows:
     length = A.crow.diff()[rows].long()
     crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(length, 0, out=crow[1:])
-    k = torch.arange(len(rows), device=rows.device).repeat_interleave(length)
-    slot = torch.arange(len(k), device=rows.device) + (A.crow[rows].long() - crow[:-1])[k]
-    return Rows.of(crow.to(A.crow.dtype), A.ccol[slot], A.values[slot], A.n_cols)
+    count, longest = (int(x) for x in read(crow[-1], length.amax()))
+    k = expand_rows(crow, count)
+    slot = torch.arange(count, device=rows.device) + (A.crow[rows].long() - crow[:-1])[k]
+    return Rows(crow.to(A.crow.dtype), A.ccol[slot], A.values[slot], A.n_cols, longest)
 
 
 def chebyshev_steps(

@@ -131,7 +131,7 @@ def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplin
     own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
     if keep is not None:
         return Couplings(keep, own_size)
-    row = expand_rows(crow)
+    row = expand_rows(crow, ccol.numel())
     off = row != ccol
     if edge == 1:
         flat, d = A.values.flatten(), own.flatten()
@@ -175,7 +175,7 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
     crow_s, entry = _offsets_of(keep, crow), keep.nonzero().squeeze(1)
-    ccol_s, row_s = ccol[entry], expand_rows(crow)[entry].long()
+    ccol_s, row_s = ccol[entry], expand_rows(crow, ccol.numel())[entry].long()
     on = (ccol_s == row_s)[:, None, None]
     d = filtered.diagonal(dim1=1, dim2=2)
     step = torch.where(d != 0, damping / d, 0.0)

@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.rows import row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import numpy.typing as npt
     from torch import Tensor
+
+    _Ints: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = ["TIED", "Groups", "compressed", "tied_groups"]
 
@@ -45,33 +50,40 @@ class Groups:
         ``[groups, most, most]`` in double precision, ones on the diagonal beyond the size.
     outside
         What couples each of `rows` to rows of no group or another, summed by size ``[m]``.
+    entries
+        Entries of all blocks, those beyond the sizes apart.
     """
 
     rows: Tensor
     size: Tensor
     blocks: Tensor
     outside: Tensor
+    entries: int
 
     @property
     def group(self) -> Tensor:
         """Group of each row ``[m]``."""
         number = torch.arange(len(self.size), device=self.size.device)
-        return number.repeat_interleave(self.size)
+        return number.repeat_interleave(self.size, output_size=len(self.rows))
 
     @property
     def place(self) -> Tensor:
         """Place of each row in its group ``[m]``."""
-        first = (self.size.cumsum(0) - self.size).repeat_interleave(self.size)
-        return torch.arange(len(self.rows), device=self.rows.device) - first
+        first = self.size.cumsum(0) - self.size
+        return torch.arange(len(self.rows), device=self.rows.device) - first[self.group]
 
     def inverted(self) -> Groups | None:
         """Return the groups with inverse blocks, without those that have none; None where no group is left."""
         inverse, failed = torch.linalg.inv_ex(self.blocks)
         sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
-        if not bool(sound.any()):
+        entries, all_sound = (int(x) for x in read((self.size.square() * sound).sum(), sound.all()))
+        if all_sound:
+            return replace(self, blocks=inverse)
+        if not entries:
             return None
         kept = sound[self.group]
-        return Groups(self.rows[kept], self.size[sound], inverse[sound], self.outside[kept])
+        rows, outside = self.rows[kept], self.outside[kept]
+        return Groups(rows, self.size[sound], inverse[sound], outside, entries)
 
     def heavier(self) -> Groups:
         """Return the groups with what is outside added to the diagonals, away from zero."""
@@ -81,21 +93,22 @@ class Groups:
         return replace(self, blocks=blocks)
 
 
-def compressed(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
+def compressed(groups: Groups) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Return all blocks as one matrix ``[m, m]`` in compressed rows, and where its entries are in the blocks."""
-    size, device = groups.size, groups.size.device
-    edge = torch.arange(groups.blocks.shape[1], device=device)
-    used = edge < size[:, None]
-    filled = used[:, :, None] & used[:, None, :]
+    size, group = groups.size, groups.group
+    crow = torch.zeros(len(groups.rows) + 1, dtype=torch.int64, device=size.device)
+    torch.cumsum(size[group], 0, out=crow[1:])
+    row = expand_rows(crow, groups.entries)
+    column = torch.arange(groups.entries, device=size.device) - crow[row]
+    own = group[row]
     first = size.cumsum(0) - size
-    column = (first[:, None, None] + edge).expand_as(filled)
-    crow = torch.zeros(len(groups.rows) + 1, dtype=torch.int64, device=device)
-    torch.cumsum(size.repeat_interleave(size), 0, out=crow[1:])
-    return crow, column[filled], filled
+    return crow, first[own] + column, (own, groups.place[row], column)
 
 
 def tied_groups(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> Groups | None:
     """Find the groups of a matrix in compressed rows; None where no rows are tied.
+
+    Few rows are tied: they are grouped on the host, which is told of them once and says once where their entries are.
 
     Parameters
     ----------
@@ -107,36 +120,59 @@ def tied_groups(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> Grou
         Sizes of the diagonal entries ``[n_rows]``, or norms of blocks.
     """
     b = 1 if values.ndim == 1 else values.shape[1]
-    i, j = _pairs(crow, ccol, values, own)
+    i, j = _couplings(crow, ccol, values, own)
     if not len(i):
         return None
-    rows, at = torch.unique(torch.cat([i, j]), return_inverse=True)
-    group = _parts(at.cpu().numpy(), len(rows), _MOST // b).to(rows.device)
-    group, order = group.sort(stable=True)
-    return _blocks(crow, ccol, values.reshape(-1, b, b), rows[order], group)
+    pairs = torch.stack([i, j, crow[i].long(), crow[i + 1].long()])
+    rows, *where = _rows(pairs.cpu().numpy(), _MOST // b)
+    return _blocks(ccol, values.reshape(-1, b, b), rows, *where) if len(rows) else None
 
 
-def _pairs(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of couplings that tie them, each coupling in both directions."""
+def _couplings(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the entries that tie a row to another."""
     n = len(own)
     found = [torch.zeros(2, 0, dtype=torch.int64, device=values.device)]
     run = _RUN_ON_CUDA if values.is_cuda else max(_RUN, n // 64)
     for begin in range(0, n, run):
         here = crow[begin : begin + run + 1]
-        first, last = int(here[0]), int(here[-1])
-        i, j = begin + expand_rows(here - first), ccol[first:last]
+        first, last = (0, ccol.numel()) if n <= run else (int(here[0]), int(here[-1]))
+        i, j = begin + expand_rows(here - first, last - first), ccol[first:last]
         least = TIED * own[i.clamp(max=n - 1)] * own[j.clamp(max=n - 1)]
         square = values[first:last].square()
         if values.ndim > 1:
             square = square.flatten(1).sum(1)
-        tied = (j < n) & (i != j) & (square >= least) & (least > 0)
-        found.append(torch.stack([i[tied], j[tied]]).long())
+        at = ((j < n) & (i != j) & (square >= least) & (least > 0)).nonzero()[:, 0]
+        found.append(torch.stack([i[at], j[at]]).long())
     i, j = torch.cat(found, 1)
-    both = torch.isin(i * n + j, j * n + i)
-    return i[both], j[both]
+    return i, j
 
 
-def _parts(ends: npt.NDArray[np.int64], n: int, most: int) -> Tensor:
+def _rows(pairs: _Ints, most: int) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Group the rows that couplings tie in both directions.
+
+    Parameters
+    ----------
+    pairs
+        Rows, columns, and where the rows begin and end ``[4, pairs]``.
+    most
+        Rows in a group.
+
+    Returns
+    -------
+    rows, group, start, length
+        Tied rows ``[m]``, group after group, and their entries.
+    """
+    n = pairs[:2].max() + 1
+    i, j, start, end = pairs[:, np.isin(pairs[0] * n + pairs[1], pairs[1] * n + pairs[0])]
+    rows, first, at = np.unique(i, return_index=True, return_inverse=True)
+    ends = np.concatenate([at, np.searchsorted(rows, j)])
+    group = _parts(ends, len(rows), most)
+    order = np.argsort(group, kind="stable")
+    chosen = first[order]
+    return rows[order], group[order], start[chosen], (end - start)[chosen]
+
+
+def _parts(ends: _Ints, n: int, most: int) -> _Ints:
     """Return the group of each of `n` rows that pairs tie, first ends and then second ones; none is too large."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
@@ -154,36 +190,41 @@ def _parts(ends: npt.NDArray[np.int64], n: int, most: int) -> Tensor:
         place[order] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         first = np.cumsum(pieces) - pieces
         component = first[component] + place * pieces[component] // sizes[component]
-    return torch.from_numpy(component.astype(np.int64))
+    found: _Ints = component.astype(np.int64)
+    return found
 
 
-def _blocks(crow: Tensor, ccol: Tensor, values: Tensor, rows: Tensor, group: Tensor) -> Groups:
-    """Return the groups of rows ``[m]`` of a matrix of blocks ``[nnz, b, b]``."""
-    b, device = values.shape[1], rows.device
-    size = torch.bincount(group)
-    number = torch.arange(len(rows), device=device)
-    place = number - (size.cumsum(0) - size)[group]
-    start, length = crow[rows].long(), crow.diff()[rows].long()
-    k = number.repeat_interleave(length)
-    slot = torch.arange(len(k), device=device) + (start - (length.cumsum(0) - length))[k]
+def _blocks(
+    ccol: Tensor, values: Tensor, rows: _Ints, group: _Ints, start: _Ints, length: _Ints
+) -> Groups:
+    """Return the groups of rows ``[m]`` of a matrix of blocks ``[nnz, b, b]``, whose entries begin at `start`."""
+    b, device, m = values.shape[1], values.device, len(rows)
+    size = np.bincount(group)
+    count, most = len(size), int(size.max())
+    place = np.arange(m) - (np.cumsum(size) - size)[group]
+    k, before = np.repeat(np.arange(m), length), np.cumsum(length) - length
+    slot = np.arange(len(k)) + (start - before)[k]
+    offsets, back = np.append(before, len(k)), np.argsort(rows)
+    # One message: a device is waited for with each.
+    parts = (rows, group, place, rows[back], back, size, offsets, k, slot)
+    whole = torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+    tensors = whole.split([len(part) for part in parts])
+    row, own, at, ascending, order, sizes, ends, k_, slots = tensors
     # Few rows are tied, so their columns are looked up among them.
-    ascending, back = rows.sort()
-    column = ccol[slot].long()
-    at = torch.searchsorted(ascending, column).clamp(max=len(rows) - 1)
-    other = back[at]
-    inside = (ascending[at] == column) & (group[other] == group[k])
-    taken = values[slot].double()
+    column = ccol[slots].long()
+    found = torch.searchsorted(ascending, column).clamp(max=m - 1)
+    other = order[found]
+    inside = (ascending[found] == column) & (own[other] == own[k_])
+    taken = values[slots].double()
     far = torch.where(inside[:, None], 0.0, taken.abs().sum(-1))
-    offsets = torch.zeros(len(rows) + 1, dtype=torch.int64, device=device)
-    torch.cumsum(length, 0, out=offsets[1:])
-    outside = row_sums(offsets, far).flatten()
-    k, other, taken = k[inside], other[inside], taken[inside]
-    most = int(size.max())
-    edge = torch.arange(most, device=device)
-    used = edge < size[:, None]
-    Z = torch.zeros(len(size), most, most, b, b, dtype=torch.float64, device=device)
-    Z[group[k], place[k], place[other]] = taken
-    Z += torch.diag_embed((~used).double())[..., None, None] * torch.eye(b, device=device)
-    Z = Z.transpose(2, 3).reshape(len(size), most * b, most * b)
-    flat = (rows[:, None] * b + torch.arange(b, device=device)).flatten()
-    return Groups(flat, size * b, Z, outside)
+    outside = row_sums(ends, far, longest=int(length.max())).flatten()
+    # What is not inside goes where nobody looks.
+    spot = (own[k_] * most + at[k_]) * most + at[other]
+    Z = torch.zeros(count * most * most + 1, b, b, dtype=torch.float64, device=device)
+    Z[torch.where(inside, spot, count * most * most)] = taken
+    Z = Z[:-1].reshape(count, most, most, b, b)
+    beyond = torch.arange(most, device=device) >= sizes[:, None]
+    Z += torch.diag_embed(beyond.double())[..., None, None] * torch.eye(b, device=device)
+    Z = Z.transpose(2, 3).reshape(count, most * b, most * b)
+    flat = (row[:, None] * b + torch.arange(b, device=device)).flatten()
+    return Groups(flat, sizes * b, Z, outside, int((size**2).sum()) * b * b)
