@@ -11,6 +11,7 @@ import torch
 import torch_sla
 from tests.helpers.api import BLOCKS, F64, PAIR, A, G, N, S, same
 from torch_sla import linalg
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
 
 # Keywords by the names that scripts write, with their defaults; `...` where any will do.
@@ -156,3 +157,13 @@ def test_common_names_are_at_the_front_door() -> None:
         "partition_graph_metis",
     ]:
         assert getattr(torch_sla, name) is getattr(linalg, name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, of sparse tensors
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_dense_arguments_are_not_sparse_tensors_of_torch(layout: torch.layout) -> None:
+    one = SparseTensor.eye(3, dtype=torch.float64)
+    T = torch.eye(3, dtype=torch.float64).to_sparse(layout=layout)
+    for call in (lambda: one.solve(T), lambda: one @ T, lambda: one.lu().solve(T)):
+        with pytest.raises(ArgumentError, match="from_torch_sparse"):
+            call()

@@ -14,6 +14,7 @@ from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.direct_solver import DirectSolver
+from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange
@@ -149,6 +150,7 @@ class Factorization:
         if b.is_complex() and not self.dtype.is_complex:
             real, imag = (self._solve(part, adjoint=adjoint) for part in (b.real, b.imag))
             return torch.complex(real, imag)
+        expect_dense(b, "b")
         wide = torch.promote_types(self.dtype, b.dtype)
         if wide != self.dtype:
             raise DTypeError(

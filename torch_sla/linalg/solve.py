@@ -16,6 +16,7 @@ from torch_sla.linalg.adjoint.least_squares import least_squares
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
@@ -289,6 +290,7 @@ def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
     """Return the dtype of the solve: what torch promotes the two to."""
     if not isinstance(b, Tensor):
         raise ArgumentError(f"`b` must be a tensor, got {type(b).__name__}")
+    expect_dense(b, "b")
     if b.device != A.device:
         raise ArgumentError(
             f"`b` must be on the device of the matrix, {A.device}; it is on {b.device}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torch_sla._core import extension
 from torch_sla.errors import ArgumentError
@@ -17,6 +18,7 @@ __all__ = [
     "common_dtype",
     "compiled",
     "empty",
+    "expect_dense",
     "expect_shape",
     "indices",
     "plain",
@@ -101,6 +103,17 @@ def runs_compiled(*tensors: Tensor) -> bool:
     if compiled is None:
         return False
     return all(t.is_cpu and t.dtype in _KNOWN for t in tensors)
+
+
+def expect_dense(x: Tensor, name: str) -> None:
+    """Raise `ArgumentError` for tensors whose numbers do not lie in one array: sparse, nested, in parts."""
+    parts = type(x) is not Tensor and is_traceable_wrapper_subclass(x)
+    if x.layout is not torch.strided or x.is_nested or parts:
+        what = type(x).__name__ if parts else "nested" if x.is_nested else str(x.layout)
+        raise ArgumentError(
+            f"`{name}` must be a dense tensor, got one that is {what}; of a sparse matrix make a `SparseTensor` "
+            "(`from_torch_sparse`), of others a plain tensor"
+        )
 
 
 def expect_shape(x: Tensor, name: str, shape: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.masked_product import masked_product
 from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.kernels.spgemm import product_pattern
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
@@ -225,6 +226,7 @@ def left_matmul(A: SparseTensor, x: Any) -> Any:
 
 
 def _dense_matmul(pattern: Pattern, values: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    expect_dense(x, "x")
     N, batch = pattern.shape[1], tuple(values.shape[:-1])
     nb = len(batch)
     dtype = torch.promote_types(values.dtype, x.dtype)

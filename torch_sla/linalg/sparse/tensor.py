@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.sparse import (
     algebra,
     blocks,
@@ -345,6 +346,7 @@ class SparseTensor(OnPattern):
 def _check_values(values: Tensor) -> None:
     if not isinstance(values, Tensor):
         raise ArgumentError(f"`values` must be a tensor, got {type(values).__name__}")
+    expect_dense(values, "values")
     if not (values.is_floating_point() or values.is_complex()):
         raise DTypeError(
             f"`values` must be floating point or complex, got {values.dtype}; use values.double()"
