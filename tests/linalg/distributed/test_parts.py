@@ -230,6 +230,9 @@ def test_parts_and_positions_of_the_wrong_type() -> None:
         DSparseTensor(torch.ones(1), [0], torch.tensor([0]), (1, 1))  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(
+    torch.__version__ < (2, 7), reason="torch 2.6 fails to differentiate concatenated parts in vmap"
+)
 def test_products_are_mapped_over() -> None:
     A, _ = whole()
     D, n = A.partition(3), A.shape[-1]

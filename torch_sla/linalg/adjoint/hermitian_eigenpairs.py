@@ -221,7 +221,7 @@ def _tangents(
     apart = (w.unsqueeze(1) - w).abs() + torch.diag(w.new_full((k,), torch.inf))
     _refuse_cut(problem, w, torch.ones_like(w))
     if bool((apart <= problem.gap).any()):
-        i, j = (apart <= problem.gap).nonzero()[0].tolist()
+        i, j = (int(k) for k in (apart <= problem.gap).nonzero()[0])
         raise GradientError(
             f"eigenvalues {i} and {j} coincide, and the pairs have no tangents of their own; differentiate a function "
             "that treats them alike in reverse mode"

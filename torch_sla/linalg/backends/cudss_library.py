@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,9 @@ _EXTRA = "pip install 'torch-sla-physics[cuda13]' (or [cuda12])"
 def _installed(name: str) -> str | None:
     """Path of a library of the cuDSS wheel, wherever on `sys.path` that is."""
     major = (torch.version.cuda or "").split(".", maxsplit=1)[0]
-    for toolkit in dict.fromkeys((f"nvidia.cu{major}", "nvidia.cu13", "nvidia.cu12")):
-        try:
-            spec = importlib.util.find_spec(toolkit)
-        except ModuleNotFoundError:
-            continue
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            path = Path(folder) / "lib" / name
+    for toolkit in dict.fromkeys((f"cu{major}", "cu13", "cu12")):
+        for entry in sys.path:
+            path = Path(entry) / "nvidia" / toolkit / "lib" / name
             if path.is_file():
                 return str(path)
     return None

@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
@@ -166,5 +166,22 @@ def watched(timeout: float) -> Watch:
     """Return a watch of this rank over the others of `torch.distributed`."""
     from torch.distributed.distributed_c10d import _get_default_store
 
-    store = _get_default_store().clone()  # type: ignore[attr-defined]
-    return Watch(store, dist.get_rank(), dist.get_world_size(), timeout)
+    return Watch(
+        _connected_anew(_get_default_store()), dist.get_rank(), dist.get_world_size(), timeout
+    )
+
+
+def _connected_anew(store: Any) -> Any:
+    """Return the same store for another thread: one that waits in a connection blocks all that use it."""
+    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
+
+    if hasattr(store, "clone"):
+        return store.clone()
+    # Before torch 2.7 there is no clone, and a prefix does not tell its name: that of a restarted run is another.
+    server = store
+    while isinstance(server, PrefixStore):
+        server = server.underlying_store
+    if not isinstance(server, TCPStore):
+        return store
+    own = TCPStore(server.host, server.port, is_master=False, wait_for_workers=False)
+    return PrefixStore(f"torch_sla/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", own)
