@@ -173,10 +173,10 @@ def watched(timeout: float) -> Watch:
 
 def _connected_anew(store: Any) -> Any:
     """Return the same store for another thread: one that waits in a connection blocks all that use it."""
-    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
-
     if hasattr(store, "clone"):
         return store.clone()
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
     # Before torch 2.7 there is no clone, and a prefix does not tell its name: that of a restarted run is another.
     server = store
     while isinstance(server, PrefixStore):
