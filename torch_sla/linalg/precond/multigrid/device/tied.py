@@ -164,6 +164,8 @@ def _rows(pairs: _Ints, most: int) -> tuple[_Ints, _Ints, _Ints, _Ints]:
     """
     n = pairs[:2].max() + 1
     i, j, start, end = pairs[:, np.isin(pairs[0] * n + pairs[1], pairs[1] * n + pairs[0])]
+    if not len(i):
+        return i, j, start, end
     rows, first, at = np.unique(i, return_index=True, return_inverse=True)
     ends = np.concatenate([at, np.searchsorted(rows, j)])
     group = _parts(ends, len(rows), most)
