@@ -57,6 +57,15 @@ def _child(queue: Any, A: SparseTensor, b: torch.Tensor) -> None:
     queue.put((x.tolist(), float((x - y).norm())))
 
 
+def _run(worker: Any) -> None:
+    worker.start()
+    worker.join(60)
+    if worker.is_alive():
+        worker.kill()
+        pytest.fail("the worker hangs")
+    assert worker.exitcode == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_worker_solves() -> None:
@@ -66,12 +75,7 @@ def test_a_forked_worker_solves() -> None:
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     worker = context.Process(target=_child, args=(queue, A, b))
-    worker.start()
-    worker.join(60)
-    if worker.is_alive():
-        worker.kill()
-        pytest.fail("the worker hangs")
-    assert worker.exitcode == 0
+    _run(worker)
     there, difference = queue.get()
     assert there == here.tolist()
     assert difference < 1e-8
@@ -117,13 +121,7 @@ def test_workers_forked_while_a_thread_was_inside_a_hierarchy() -> None:
         going = pool.submit(go_on)
         try:
             for _ in range(4):
-                worker = context.Process(target=_by_multigrid, args=(A, b))
-                worker.start()
-                worker.join(60)
-                if worker.is_alive():
-                    worker.kill()
-                    pytest.fail("the worker hangs")
-                assert worker.exitcode == 0
+                _run(context.Process(target=_by_multigrid, args=(A, b)))
         finally:
             done.set()
         going.result()
