@@ -324,7 +324,7 @@ def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
 
 @triton.jit(do_not_specialize=["n"])
 def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
-    i, inside, start, stop = _rows_of(crow, n, BLOCK)
+    _, inside, start, stop = _rows_of(crow, n, BLOCK)
     total = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
     for s in range(tl.max(stop - start)):
         total += tl.abs(tl.load(values + start + s, mask=inside & (start + s < stop), other=0.0))
