@@ -57,7 +57,6 @@ class DesignOracle(FunctionOracle):
             spec.objective.expression.squares
         )
         super().__init__(
-            self._quantities,
             equalities=torch.tensor(self._declared_equalities(spec), dtype=torch.bool),
             least_squares=squares and optimizer.needs_least_squares,
             second_order=optimizer.needs_second_order,
@@ -111,7 +110,8 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError, GradientError)
 
-    def _quantities(self, x: Tensor) -> Quantities:
+    def evaluate(self, x: Tensor) -> Quantities:
+        """Return the goals at unknowns ``[n]``, with their graph."""
         values = self.unknowns.values(x)
         return self._goals(values, self.unknowns.plain(x, values))
 
