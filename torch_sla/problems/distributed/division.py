@@ -8,7 +8,7 @@ matrix entries. For *sums* on the cells of the part alone: an integral over the 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Division"]
-
-Answer = TypeVar("Answer")
 
 
 class Division:
