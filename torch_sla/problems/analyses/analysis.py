@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

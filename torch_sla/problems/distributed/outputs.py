@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.reactions import held
 from torch_sla.problems.specs import outputs as kinds
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

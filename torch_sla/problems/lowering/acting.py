@@ -15,7 +15,8 @@ from torch_sla.problems.lowering.sites import BasisSites, Sites
 from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

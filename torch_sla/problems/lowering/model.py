@@ -27,7 +27,7 @@ from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad, Spring
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import FrozenMap
+from torch_sla.problems.specs.written import FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch_sla.problems.expression import Expression, degree, separated
 from torch_sla.problems.expression.nodes import Name
 from torch_sla.problems.lowering.timing import in_load, uses_time
-from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, Table
+from torch_sla.problems.specs.value import Parameter, Table
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -17,7 +17,8 @@ from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term, uniform
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Parameter, leaves
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

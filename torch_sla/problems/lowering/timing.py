@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,13 +11,12 @@ from torch_sla.problems.specs.faults import dotted
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
     ArrayFile,
-    Formula,
-    FrozenMap,
     Parameter,
     Place,
     Table,
     leaves,
 )
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
