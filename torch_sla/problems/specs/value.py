@@ -23,6 +23,7 @@ from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.python import PythonFunction, is_reference
 from torch_sla.problems.specs.written import (
     FilePath,
+    Formula,
     FormulaText,
     FrozenMap,
     Listed,
@@ -42,6 +43,7 @@ __all__ = [
     "Table",
     "Value",
     "leaves",
+    "names_of",
 ]
 
 RESERVED_NAMES = frozenset("xyzt") | frozenset(
@@ -309,6 +311,13 @@ Value: TypeAlias = Annotated[
 
 Load: TypeAlias = Annotated[Value, BeforeValidator(_somewhere)]
 """A law that may act on some cells only: ``{value: v, on: tag}`` is zero elsewhere."""
+
+
+def names_of(leaf: Any) -> frozenset[str]:
+    """Return the names that one of the `leaves` of a value uses: of a formula all, its own of a parameter."""
+    if isinstance(leaf, Parameter):
+        return frozenset({leaf.name})
+    return leaf.expression.names if isinstance(leaf, Formula) else frozenset()
 
 
 def leaves(
