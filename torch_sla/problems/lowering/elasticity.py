@@ -17,7 +17,6 @@ from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
-    flat,
     isotropic,
     orthotropic,
     require_positive,
@@ -108,8 +107,6 @@ class Elasticity(Model):
                 "take order: 2, or quad and hexahedron cells",
                 path="dilatation",
             )
-        if self.kind == "axisymmetric":
-            raise SpecError("averaging is not available for axisymmetric", path="dilatation")
         return True
 
     # -- laws -----------------------------------------------------------------------------------
@@ -209,13 +206,8 @@ class Elasticity(Model):
         lam, mu = material.lam, material.mu
         if factor is not None:
             lam, mu = factor * lam, factor * mu
-        keep = self._stressed(lam)
-        bulk = keep.sum() * _mean(cells, lam) * _mean(cells, thermal)
-        return (2.0 * mu * thermal + bulk[..., None])[..., None] * keep
-
-    def _stressed(self, like: Tensor) -> Tensor:
-        """Return 1 for each axis along which there is a stress ``[3]``."""
-        return flat(like) if self.kind == "plane_stress" else like.new_ones(3)
+        bulk = 3.0 * _mean(cells, lam) * _mean(cells, thermal)
+        return (2.0 * mu * thermal + bulk[..., None])[..., None] * lam.new_ones(3)
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""
@@ -301,9 +293,8 @@ class Elasticity(Model):
         elastic = along if thermal is None else along - thermal[..., None]
         stress = (material.N * elastic[..., None, :]).sum(-1)
         if self._averaged and material.lam is not None:
-            keep = self._stressed(stress)
-            change = self._mean_dilatation(scene, sites) - (elastic * keep).sum(-1)
-            stress = stress + (material.lam * change)[..., None] * keep
+            change = self._mean_dilatation(scene, sites) - elastic.sum(-1)
+            stress = stress + (material.lam * change)[..., None]
         G = material.G
         if name == "strain":
             if self.kind == "plane_stress":
@@ -330,12 +321,12 @@ class Elasticity(Model):
         return torch.where(axis, along[..., 0], around)
 
     def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
-        """Mean of the volume change that makes stress in the cell of each site ``[*batch, n, 1]``."""
+        """Mean of the elastic volume change in the cell of each site ``[*batch, n, 1]``."""
         u = sites.solution
         cells = scene.cells(u)
         change, thermal = cells.field("div(u)").tensor, self._thermal(scene, cells)
         if thermal is not None:
-            change = change - self._stressed(change).sum() * thermal
+            change = change - 3.0 * thermal
         mean = _mean(cells, change)
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
             return mean[..., None]

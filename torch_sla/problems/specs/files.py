@@ -139,7 +139,8 @@ def _plain(
         middle = [key for key in fields if key not in FIRST + LAST]
         for key in [key for key in (*FIRST, *middle, *LAST) if key in fields]:
             item = getattr(value, key)
-            if key in ("version", "type") or item != fields[key].default:
+            default = fields[key].get_default(call_default_factory=True)
+            if key in ("version", "type") or item != default:
                 key = type(value).spelling(key)
                 plain = _plain(item, base, keep, f"{name}.{key}" if name else key)
                 one = key == "on" and isinstance(plain, list) and len(plain) == 1
