@@ -12,15 +12,15 @@ from torch_sla.errors import ArgumentError, ExpressionError, GradientError, Solv
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.analyses.design.variables import frame_of
-from torch_sla.problems.design.optimizers.base import RejectedPoint
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
+from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 from torch_sla.problems.specs.python import PythonFunction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.design.optimizers.base import Evaluation
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["DesignOracle"]
 

@@ -13,7 +13,7 @@ from torch_sla.errors import ArgumentError, MeshError, SolveError
 from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.linalg.checks import together
 from torch_sla.linalg.kernels.detection import all_finite
-from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
+from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
