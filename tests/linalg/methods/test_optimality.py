@@ -109,9 +109,7 @@ def check(name: str, A: Tensor, M: Tensor | None, x0: Tensor | None) -> None:
 @pytest.mark.parametrize("preconditioned", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("name", SQUARE)
-def test_square_systems(
-    name: str, dtype: torch.dtype, preconditioned: bool, started: bool
-) -> None:
+def test_square_systems(name: str, dtype: torch.dtype, preconditioned: bool, started: bool) -> None:
     M, X = None, normal(N, N, seed=2, dtype=dtype)
     if preconditioned:
         M = 0.1 * X @ X.mH + torch.eye(N, dtype=dtype)
