@@ -16,6 +16,7 @@ from torch_sla import (
     PoissonProblem,
     Probe,
     Reaction,
+    Robin,
 )
 
 aten = torch.ops.aten
@@ -38,9 +39,14 @@ def test_outputs_and_gradients_have_one_order(order: int) -> None:
         mesh=BoxMesh(cells=(3, 3, 3), cell="tetra"),
         order=order,
         diffusivity=Parameter("k", on="nodes"),
-        boundary=[Dirichlet("left", 0.0), Dirichlet("bottom", 1.0)],
+        boundary=[
+            Dirichlet("left", 0.0),
+            Dirichlet("bottom", 1.0),
+            Robin(["right", "front", "top"], coefficient=Parameter("h", on="cells"), ambient=1.0),
+        ],
         outputs=[
             Probe("sensors", at=[(0.51, 0.52, 0.53), (0.52, 0.51, 0.54)]),
+            Probe("weights", at=[(0.51, 0.52, 0.53), (0.52, 0.51, 0.54)], quantity="h"),
             Probe("slopes", at=[(0.51, 0.52, 0.53)], quantity="grad(u)"),
             Field("means", "k*grad(u)", on="nodes"),
             Reaction("left", "left"),
@@ -48,10 +54,9 @@ def test_outputs_and_gradients_have_one_order(order: int) -> None:
         ],
     )
     points = problem.mesh_data().points.clone().requires_grad_()
-    k = torch.rand(len(points), dtype=torch.float64).add(1).requires_grad_()
+    k, h = (torch.rand(n, dtype=torch.float64).add(1).requires_grad_() for n in (64, 162))
     with Ordered():
-        solution = problem.solve(k=k, points=points)
+        solution = problem.solve(k=k, h=h, points=points)
         total = sum((solution[name] ** 2).sum() for name in solution.outputs)
         total.backward()
-    assert k.grad is not None
-    assert points.grad is not None
+    assert all(t.grad is not None for t in (k, h, points))
