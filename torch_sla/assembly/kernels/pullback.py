@@ -7,7 +7,7 @@ respect to the geometry included, goes through torch operations with the same re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 _compiled: Any = None if extension is None else extension.assembly
 
 
-@dataclass(frozen=True)
-class Jets:
+class Jets(NamedTuple):
     """Which slots the jets of the test and the trial function hold; the value comes before the derivatives."""
 
     test_value: bool
@@ -128,10 +127,6 @@ class _Geometry:
         cv, _, cu, _, batch, sites, q = coefficients
         return [cv, cu, batch, len(self.measure), points, sites, q, self.measure.shape[1]]
 
-    def flags(self) -> list[bool]:
-        jets = self.jets
-        return [jets.test_value, jets.test_gradient, jets.trial_value, jets.trial_gradient]
-
     @outside_compiler
     def run(self, name: str, source: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
         source = source.detach().resolve_conj().resolve_neg().contiguous()
@@ -140,7 +135,7 @@ class _Geometry:
         threads = resolve_threads(None, result.numel() * self.dim)
         getattr(_compiled, name)(
             *(t.numpy() for t in (source, self.inverse, self.measure, result)),
-            *(sizes, self.flags(), self.dim, threads),
+            *(sizes, list(self.jets), self.dim, threads),
         )
         return result
 

@@ -117,10 +117,7 @@ class SummedForm:
 
     @property
     def _flags(self) -> list[bool]:
-        j = self.jets
-        if j is None:
-            return [False] * 4
-        return [j.test_value, j.test_gradient, j.trial_value, j.trial_gradient]
+        return list(self.jets or (False,) * 4)
 
     def _sizes(self, shape: torch.Size) -> list[int]:
         """Extents for a source ``[K, batch, n|1, q|1]``."""
