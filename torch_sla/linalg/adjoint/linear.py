@@ -48,7 +48,7 @@ class Linear(torch.autograd.Function):
         info: Any, in_dims: tuple[int, None], x: Tensor, what: LinearMap
     ) -> tuple[Tensor, int]:
         if what.members is None:
-            return what(x.movedim(in_dims[0], -1)), -1
+            return what(x.movedim(in_dims[0], what.beside)), what.beside
         at, to = what.members
         y = what.of_many(info.batch_size)(x.movedim(in_dims[0], at).flatten(at, at + 1))
         return y.unflatten(to, (info.batch_size, -1)), to
@@ -58,7 +58,10 @@ class LinearMap(ABC):
     """A map that is linear in one tensor, over the real numbers; calling it is differentiable to any order."""
 
     members: ClassVar[tuple[int, int] | None] = None
-    """Which dimension of the argument and of the result a batch has, that of ``vmap`` too; None: a further last one."""
+    """Which dimension of the argument and of the result a batch has, that of ``vmap`` too; None: one of its own."""
+
+    beside: ClassVar[int] = -1
+    """Where a dimension of its own may be: 0 or -1."""
 
     function: ClassVar[type[Linear]] = Linear
     """What its node in a graph is."""
