@@ -18,7 +18,7 @@ from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.kernels.memory import total_bytes
-from torch_sla.linalg.methods.outcome import default_rtol as default_rtol
+from torch_sla.linalg.methods.outcome import asked_rtol as asked_rtol, default_rtol as default_rtol
 from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan

@@ -119,8 +119,7 @@ def solve(
     ArgumentError, DTypeError
         When `b` does not fit.
     """
-    from torch_sla.linalg.methods.outcome import asked_rtol
-    from torch_sla.linalg.solve import solve
+    from torch_sla.linalg.solve import asked_rtol, solve
 
     x, report = solve(
         A,
