@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.adjoint.jacobian import pulled
 from torch_sla.linalg.sparse.transforms import outside_compiler
-from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar
+from torch_sla.problems.derivatives.gradient import Output, filled, leaves_of, scalar, solved
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ class Linearised:
     def at(cls, problem: Problem, values: Mapping[str, Any]) -> Linearised:
         """Solve a problem for numbers and tensors by name; ``points`` counts."""
         leaves = leaves_of(values)
-        given = dict(leaves)
-        points = given.pop("points", None)
         with torch.enable_grad():
-            solution = problem.solve(given, points=points)
+            solution = solved(problem, leaves)
         return cls(leaves, results_of(solution), tuple(solution.outputs))
 
     def vjp(self, cotangents: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -146,9 +144,8 @@ def _forward(
             n: forward_ad.make_dual(leaf, tangents[n]) if n in tangents else leaf
             for n, leaf in given.items()
         }
-        points = moved.pop("points", None)
         with torch.enable_grad():
-            solution = problem.solve(moved, points=points)
+            solution = solved(problem, moved)
         for name, result in results_of(solution).items():
             tangent = forward_ad.unpack_dual(result).tangent
             if tangent is None and result.requires_grad:
@@ -172,29 +169,21 @@ def hvp(
     """Return the Hessian of an output times vectors; see `Problem.hvp`."""
     leaves = leaves_of(values)
     known = fitted(vectors, leaves, "vector", "parameter that was given")
-    given = dict(leaves)
-    points = given.pop("points", None)
     with torch.enable_grad(), twice():
-        value = scalar(problem.solve(given, points=points), output)
+        value = scalar(solved(problem, leaves), output)
         if not value.requires_grad:
             raise GradientError("the output does not depend on anything that was given")
-        first: tuple[Tensor | None, ...] = torch.autograd.grad(
-            value, list(leaves.values()), create_graph=True, allow_unused=True
-        )
+        wanted = list(leaves.values())
+        first = torch.autograd.grad(value, wanted, create_graph=True, allow_unused=True)
         slopes = [
             (gradient * known[name]).sum()
             for name, gradient in zip(leaves, first, strict=True)
             if name in known and gradient is not None and gradient.requires_grad
         ]
         if not slopes:
-            return {n: torch.zeros_like(leaf) for n, leaf in leaves.items()}
-        second: tuple[Tensor | None, ...] = torch.autograd.grad(
-            torch.stack(slopes).sum(), list(leaves.values()), allow_unused=True
-        )
-    return {
-        name: torch.zeros_like(leaf) if found is None else found.detach()
-        for (name, leaf), found in zip(leaves.items(), second, strict=True)
-    }
+            return filled(leaves, [None] * len(leaves))
+        second = torch.autograd.grad(torch.stack(slopes).sum(), wanted, allow_unused=True)
+    return filled(leaves, [None if g is None else g.detach() for g in second])
 
 
 def results_of(solution: Named) -> dict[str, Tensor]:

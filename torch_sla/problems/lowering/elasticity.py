@@ -157,9 +157,8 @@ class Elasticity(Model):
         cells = scene.cells()
         material, factor = self._material(scene, cells), self.measure(scene, cells)
         values = self._stiffness(material, factor, cells)
-        for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, Spring):
-                values = values + self._springs(scene, i, condition)
+        for i, condition in self.conditions(Spring):
+            values = values + self._springs(scene, i, condition)
         return Matrix(values, True)
 
     def load(self, scene: Scene) -> Tensor:
@@ -182,20 +181,17 @@ class Elasticity(Model):
             load = load + scene.summed(
                 {"u": weak.normal_stress_load(cells.basis, s=stress, **more)}
             )
-        for i, condition in enumerate(spec.boundary):
-            if not isinstance(condition, Neumann):
-                continue
-            facets = self.selections[i].facets
-            sites = scene.facets(facets)
+        for i, condition in self.conditions(Neumann):
+            sites = self.at_condition(scene, i)
             around = self.measure(scene, sites)
             if condition.pressure is not None:
-                p = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                p = self.given(scene, i, sites, "pressure")
                 p = p if around is None else p * around
                 local = weak.pressure_load(sites.basis, p=p)
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=_by(t, around))
-            load = load + scene.summed({"u": local}, facets)
+            load = load + scene.summed({"u": local}, self.selections[i].facets)
         return load
 
     def _thermal_stress(self, scene: Scene, cells: BasisSites, thermal: Tensor) -> Tensor:
@@ -215,12 +211,12 @@ class Elasticity(Model):
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""
-        dofs, facets = self.dofs, self.selections[i].facets
+        dofs = self.dofs
         path = f"boundary.{i}.stiffness"
         at = condition.at
         sites: Any
         if at is None:
-            sites = scene.facets(facets)
+            sites = self.at_condition(scene, i)
         else:
             points = positions(self, at, f"boundary.{i}.at")
             if not len(points):

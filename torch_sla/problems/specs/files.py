@@ -20,7 +20,8 @@ from torch_sla.problems.specs.faults import located, spec_error
 from torch_sla.problems.specs.hashing import stated
 from torch_sla.problems.specs.migrations import migrate
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
+from torch_sla.problems.specs.value import ArrayFile
+from torch_sla.problems.specs.written import DataFile, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value, thaw
+from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.written import FormulaText, FrozenMap, Text, thaw
 
 __all__ = ["LAWS", "HyperelasticityProblem"]
 
