@@ -146,7 +146,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, places: Tensor, n: int, gathering: Gathering) -> Tensor:
-        whole = x.new_empty((n, *x.shape[1:]))
+        whole = x.new_zeros((n, *x.shape[1:]))
         for there, piece in zip(gathering.gather(places), gathering.gather(x), strict=True):
             whole[there] = piece
         return whole
