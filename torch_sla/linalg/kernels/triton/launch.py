@@ -8,6 +8,7 @@ are not specialised on. Addresses go to the launcher as numbers, which it takes 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -49,10 +50,6 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
     All tensors are on the device of the first argument, which is one.
     """
     where = args[0].get_device()
-    if where >= 0 and _device is not None and where != _device():
-        with torch.cuda.device(where):
-            launch(kernel, grid, *args, num_warps=num_warps)
-        return
     num_warps = num_warps or WARPS
     runtime = _runtime.get(id(kernel))
     if runtime is None:
@@ -60,7 +57,12 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
         runtime = len(args) - len(kernel.constexprs) if direct else -1
         _runtime[id(kernel)] = runtime  # kernels live as long as their modules
     if runtime < 0:
-        kernel[grid](*args, num_warps=num_warps, **OPTIONS)
+        with torch.cuda.device(where) if where >= 0 else nullcontext():
+            kernel[grid](*args, num_warps=num_warps, **OPTIONS)
+        return
+    if where >= 0 and where != _device():  # type: ignore[misc]
+        with torch.cuda.device(where):
+            launch(kernel, grid, *args, num_warps=num_warps)
         return
     constants = args[runtime:]
     key: list[Any] = [id(kernel), num_warps, where, constants]
