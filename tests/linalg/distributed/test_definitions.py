@@ -12,7 +12,7 @@ import torch
 from tests.helpers.grids import diffusion
 from tests.helpers.meshed import flat_cells
 from torch_sla.linalg import AMG, SparseTensor
-from torch_sla.linalg.distributed.precond import galerkin, kept_points
+from torch_sla.linalg.distributed.precond import block, galerkin, kept_points, schwarz
 from torch_sla.linalg.distributed.precond.chebyshev import Chebyshev, PartChebyshev
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
 from torch_sla.linalg.distributed.precond.jacobi import PartJacobi
@@ -206,6 +206,8 @@ def test_what_a_cycle_leaves(method: str, scale: float) -> None:
         return torch.linalg.solve(A.T, (eye - left).T).T
 
     eye = torch.eye(144, dtype=torch.float64)
+    A = made._levels[0].smoother.A(eye) / made._scale
+    torch.testing.assert_close(A / scale, dense(D) / scale)
     torch.testing.assert_close(scale * made.apply(eye), inverse(0) * made._scale * scale)
     torch.testing.assert_close(made.apply_adjoint(eye), made.apply(eye).T)
 
@@ -247,3 +249,37 @@ def test_tied_rows_of_an_unsymmetric_matrix_have_an_adjoint() -> None:
     assert made._ties is not None
     eye = torch.eye(216, dtype=torch.float64)
     torch.testing.assert_close(made.apply_adjoint(eye), made.apply(eye).T)
+
+
+def test_the_complement_of_a_saddle_point() -> None:
+    """``C + B diag(A)⁻¹ Bᵀ`` of ``[[A, Bᵀ], [B, -C]]``."""
+    X, C = normal(6, 6, seed=6).numpy(), np.diag([0.5, 2.0, 0.0]) + 0.1
+    B = normal(3, 6, seed=7).numpy()
+    D = in_parts(np.block([[X @ X.T + np.eye(6), B.T], [B, -C]]), 2)
+    A = dense(D)
+    dual = A.diagonal() < 0
+    product, entries = block._complement(block._Blocks(D.sharding, dual), D.slot_values())
+    found = Product(product, entries)(torch.eye(3, dtype=torch.float64))
+    coupling = A[dual][:, ~dual]
+    wanted = coupling / A.diagonal()[~dual] @ coupling.T - A[dual][:, dual]
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("loss", [1e-12, -1e-12])
+def test_outgoing_waves_leave_a_subdomain_as_if_it_went_on(loss: float) -> None:
+    """On a line, whose waves turn by ``2 asin(k h / 2)`` from point to point, whatever the length."""
+    n, square = 24, 0.7
+    M = np.diag(np.full(n, 2.0 - square + 1j * loss)) - np.eye(n, k=1) - np.eye(n, k=-1)
+    D = SparseTensor.from_dense(torch.from_numpy(M)).partition(2, partition_method="simple")
+    values, halo = D.slot_values(), D.sharding.halo
+    turn = -np.sign(loss) * 2 * np.arcsin(np.sqrt(square) / 2)
+    found = list(schwarz._squares(D.sharding, values, halo, outgoing=True))
+    assert len(found) == 2
+    for at, (_, pattern, a) in enumerate(found):
+        local = SparseTensor.from_pattern(pattern, a).to_dense()
+        j = torch.arange(n // 2 + 1, dtype=torch.float64)
+        # Towards the cut: upwards in the first part, downwards in the second, whose halo comes last.
+        j, end = (j, 0) if at == 0 else ((-j).roll(-1), n // 2 - 1)
+        left = local @ torch.polar(torch.ones_like(j), turn * j)
+        left[end] = 0.0  # where the whole line ends
+        assert float(left.abs().max()) < 1e-10
