@@ -26,7 +26,7 @@ from torch_sla.problems.design.optimizers import (
     State,
     TorchOptim,
 )
-from torch_sla.problems.design.optimizers.base import RejectedPoint
+from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 from torch_sla.problems.design.optimizers.scipy import BOUNDED, METHODS
 
 INF = math.inf

@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.helpers.garbage import left_over
 from tests.helpers.samples import SAMPLES, Sample
 from torch_sla import Solver, clear_cache, load_problem
 from torch_sla.cli.app import app
@@ -155,6 +156,20 @@ def test_numbers_together_have_the_gradients_they_have_alone(sample: Sample) -> 
                 own = zero if row is None else row.reshape(flat.numel(), *x.shape)[i]
                 error = own - (zero if gradient is None else gradient)
                 assert float(error.abs().max()) <= 1e-7 * size + 1e-14
+
+
+@every
+def test_nothing_large_waits_for_the_garbage_collector(sample: Sample) -> None:
+    problem = sample.make()
+    values = sample.values(problem)
+
+    def run() -> None:
+        value = functional(
+            problem.solve({n: x.detach().requires_grad_() for n, x in values.items()})
+        )
+        value.backward()
+
+    assert left_over(run) == []
 
 
 @every

@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from tests.helpers.zoo import sparse
 from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg.nullspace import Nullspace
 
 EDGES = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 0], [0, 2], [3, 4], [4, 5], [2, 5]])
 N = 6
@@ -125,3 +126,23 @@ def test_nothing_but_nullspace_on_the_right() -> None:
     x, info = laplacian(weights).solve(2 * ONES, nullspace=ONES, info=True)
     assert not x.any()
     assert info.inconsistency == pytest.approx(1.0)
+
+
+def test_the_share_that_is_lost_is_told_whatever_the_units() -> None:
+    """The largest of the columns; what is a null vector to rounding leaves nothing."""
+    null = Nullspace(torch.ones(N), N, torch.float64, torch.device("cpu"), hermitian=True)
+    flat, tilted = ONES / N**0.5, torch.linspace(-1, 1, N, dtype=torch.float64)
+    tilted = tilted / tilted.norm()
+    for unit in (1e-20, 1.0, 1e20):
+        b = unit * torch.stack([tilted, 3 * flat + 4 * tilted, flat], 1)
+        kept, lost = null.consistent(b, left=True)
+        wanted = unit * torch.stack([tilted, 4 * tilted, 0 * flat], 1)
+        torch.testing.assert_close(kept, wanted, rtol=1e-12, atol=1e-14 * unit)
+        assert not kept[:, 2].any()
+        assert lost == pytest.approx(1.0)
+        assert null.consistent(b[:, :2], left=True)[1] == pytest.approx(0.6)
+        assert null.consistent(b[:, :1], left=True)[1] < 1e-15
+        small = unit * (flat + 1e-12 * tilted)[:, None]
+        assert float(null.consistent(small, left=True)[0].norm()) == pytest.approx(
+            1e-12 * unit, rel=1e-3
+        )

@@ -15,7 +15,7 @@ __all__ = ["PHYSICS", "Entry", "problem_class", "verbs"]
 
 
 class Entry(NamedTuple):
-    """Where a problem lives: ``module:class`` of its declaration and of its meaning."""
+    """Where a problem lives: ``module:class``, in this package, of its declaration and of its meaning."""
 
     spec: str
     lowering: str
@@ -24,66 +24,28 @@ class Entry(NamedTuple):
 
 
 PHYSICS = {
-    "eigen": Entry(
-        "torch_sla.problems.specs.algebra:EigenProblem",
-        "torch_sla.problems.analyses.modes:modes",
-        "algebra",
-    ),
-    "linear": Entry(
-        "torch_sla.problems.specs.algebra:LinearProblem",
-        "torch_sla.problems.lowering.algebra:Linear",
-        "algebra",
-    ),
-    "nonlinear": Entry(
-        "torch_sla.problems.specs.algebra:NonlinearProblem",
-        "torch_sla.problems.lowering.roots:Nonlinear",
-        "algebra",
-    ),
-    "design": Entry(
-        "torch_sla.problems.specs.design:DesignProblem",
-        "torch_sla.problems.analyses.design.model:Design",
-        "search",
-    ),
-    "elasticity": Entry(
-        "torch_sla.problems.specs.elasticity:ElasticityProblem",
-        "torch_sla.problems.lowering.elasticity:Elasticity",
-    ),
-    "helmholtz": Entry(
-        "torch_sla.problems.specs.helmholtz:HelmholtzProblem",
-        "torch_sla.problems.lowering.helmholtz:Helmholtz",
-    ),
+    "eigen": Entry("specs.algebra:EigenProblem", "analyses.modes:modes", "algebra"),
+    "linear": Entry("specs.algebra:LinearProblem", "lowering.algebra:Linear", "algebra"),
+    "nonlinear": Entry("specs.algebra:NonlinearProblem", "lowering.roots:Nonlinear", "algebra"),
+    "design": Entry("specs.design:DesignProblem", "analyses.design.model:Design", "search"),
+    "elasticity": Entry("specs.elasticity:ElasticityProblem", "lowering.elasticity:Elasticity"),
+    "helmholtz": Entry("specs.helmholtz:HelmholtzProblem", "lowering.helmholtz:Helmholtz"),
     "hyperelasticity": Entry(
-        "torch_sla.problems.specs.hyperelasticity:HyperelasticityProblem",
-        "torch_sla.problems.lowering.hyperelasticity:Hyperelasticity",
+        "specs.hyperelasticity:HyperelasticityProblem", "lowering.hyperelasticity:Hyperelasticity"
     ),
-    "poisson": Entry(
-        "torch_sla.problems.specs.poisson:PoissonProblem",
-        "torch_sla.problems.lowering.poisson:Poisson",
-    ),
-    "sweep": Entry(
-        "torch_sla.problems.specs.sweep:SweepProblem",
-        "torch_sla.problems.analyses.sweep:Sweep",
-        "analysis",
-    ),
+    "poisson": Entry("specs.poisson:PoissonProblem", "lowering.poisson:Poisson"),
+    "sweep": Entry("specs.sweep:SweepProblem", "analyses.sweep:Sweep", "analysis"),
     "transient": Entry(
-        "torch_sla.problems.specs.transient:TransientProblem",
-        "torch_sla.problems.analyses.transient:Transient",
-        "analysis",
+        "specs.transient:TransientProblem", "analyses.transient:Transient", "analysis"
     ),
-    "stokes": Entry(
-        "torch_sla.problems.specs.stokes:StokesProblem",
-        "torch_sla.problems.lowering.stokes:Stokes",
-    ),
-    "weak_form": Entry(
-        "torch_sla.problems.specs.weakform:WeakFormProblem",
-        "torch_sla.problems.lowering.weakform:WeakForm",
-    ),
+    "stokes": Entry("specs.stokes:StokesProblem", "lowering.stokes:Stokes"),
+    "weak_form": Entry("specs.weakform:WeakFormProblem", "lowering.weakform:WeakForm"),
 }
 
 
 def _load(place: str) -> Any:
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"torch_sla.problems.{module}"), name)
 
 
 def problem_class(kind: object) -> type[Problem]:

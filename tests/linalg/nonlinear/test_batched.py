@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from torch_sla.errors import Result
@@ -49,3 +50,53 @@ def test_a_root_to_start_from_takes_no_step() -> None:
     u, info = newton_batch(lambda u: u, lambda u, F: F, root, NonlinearOptions())
     assert info.iterations == 0
     assert torch.equal(u, root)
+
+
+def test_a_step_that_hardly_lowers_the_residual_is_shortened() -> None:
+    """Down by 5e-5 at full length, where 1e-4 is asked for; to 2.5e-5 of it at half the length."""
+    one = torch.ones(1, dtype=torch.float64)
+    options = NonlinearOptions(rtol=1e-3)
+    _, info = newton_batch(lambda u: u, lambda u, F: F * (2 - 5e-5), one, options)
+    assert info.iterations == 1
+    assert math.isclose(info.history[1], 2.5e-5, rel_tol=1e-6)
+    _, info = newton_batch(lambda u: u, lambda u, F: F * (2 - 2e-4), one, options)
+    assert math.isclose(info.history[1], 1 - 2e-4, rel_tol=1e-9)
+
+
+def test_what_u_is_added_to_lets_only_steps_of_its_rounding_pass() -> None:
+    """Beside 1 a step of 10 is none of rounding, and full steps of the arctangent diverge from 3."""
+    u0 = torch.tensor([3.0], dtype=torch.float64)
+    options = NonlinearOptions(atol=1e-12)
+    u, info = newton_batch(torch.atan, lambda u, F: F * (1 + u**2), u0, options, rest=1.0)
+    assert info.result is Result.CONVERGED
+    assert abs(float(u)) <= 1e-12
+
+
+@pytest.mark.parametrize("line_search", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_rounding_of_a_large_sum_ends_it(inside: bool, line_search: bool) -> None:
+    """Positions near 1e10 are known to 2e-6: no u makes the residual nought."""
+    at = 1e10
+    rest, u0 = (at, 1e-3) if inside else (0.0, at + 1e-3)
+
+    def residual(u: torch.Tensor) -> torch.Tensor:
+        return ((at if inside else 0.0) + u) - at - 7e-7
+
+    start = torch.tensor([u0], dtype=torch.float64)
+    options = NonlinearOptions(line_search=line_search)
+    u, info = newton_batch(residual, lambda u, F: F, start, options, rest=rest)
+    assert info.result is Result.ROUNDOFF
+    assert float(residual(u).abs()) < 2e-6
+    assert bool(info.notes) == inside
+
+
+@pytest.mark.parametrize(("floor", "result"), [(1e-13, "ROUNDOFF"), (1e-12, "STAGNATION")])
+def test_a_residual_at_the_floor_of_its_first_value(floor: float, result: str) -> None:
+    """At a root of zero the length of a step says nothing."""
+
+    def residual(u: torch.Tensor) -> torch.Tensor:
+        return torch.where(u.abs() < floor, torch.full_like(u, floor), u)
+
+    options = NonlinearOptions(rtol=1e-14)
+    _, info = newton_batch(residual, lambda u, F: F, torch.ones(1).double(), options)
+    assert info.result is Result[result]

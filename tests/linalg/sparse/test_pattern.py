@@ -133,6 +133,11 @@ def test_csr_must_be_sorted_and_unique() -> None:
             Pattern.from_csr(crow, torch.tensor(bad), (2, 2))
     with pytest.raises(ArgumentError, match="rise from 0"):
         Pattern.from_csr(torch.tensor([0, 2, 1]), torch.tensor([0]), (2, 2))
+    for crow in (torch.tensor([0.0, 1.5, 2.0]), torch.tensor([0, 1, 2], dtype=torch.int16)):
+        with pytest.raises(ArgumentError, match="`crow` must be int32 or int64"):
+            Pattern.from_csr(crow, torch.tensor([0, 1]), (2, 2))
+    with pytest.raises(ArgumentError, match="rise from 0"):  # not 1 of 32 bits
+        Pattern.from_csr(torch.tensor([0, 2**32 + 1, 2]), torch.tensor([0, 1]), (2, 2))
     # an empty first row, an empty last row
     Pattern.from_csr(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1]), (3, 2))
 

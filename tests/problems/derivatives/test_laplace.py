@@ -18,6 +18,7 @@ from torch_sla import (
 )
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.problems.derivatives.laplace import Blocks, eigenpairs
+from torch_sla.problems.derivatives.products import Linearised
 
 
 def rod(cells, sensors=3):
@@ -137,6 +138,46 @@ def test_a_transient_and_two_kinds_of_data():
     found = torch.stack([posterior.std["k"], posterior.std["c"]])
     assert torch.allclose(found, exact.diagonal().sqrt(), rtol=1e-8, atol=0)
     assert "data determine" in str(posterior)
+
+
+def heated(diffusivity, cells=30):
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=cells),
+        parameters=[Parameter("k"), Parameter("f")],
+        diffusivity=diffusivity,
+        capacity=1.0,
+        source="f",
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("s", at=[(0.5,), (1.0,)])],
+    )
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        heated("k"),
+        heated("k*(1 + u**2)"),
+        TransientProblem(of=heated("k"), end=0.5, steps=3),
+    ],
+    ids=["linear", "nonlinear", "transient"],
+)
+def test_spreads_of_a_field_by_tangents_are_those_by_adjoints(problem, monkeypatch):
+    """Where parameters are fewer than outputs each takes a linearised solve, and no output an adjoint one."""
+    prior = {"k": Gaussian(precision=4 * torch.eye(1).double()), "f": Gaussian(std=0.3)}
+    posterior = problem.laplace({"s": 0.01}, prior, {"k": 1.2, "f": 0.9})
+    u = posterior.point.results["u"]
+    slopes = []
+    for i in range(u.numel()):
+        unit = torch.zeros_like(u).detach()
+        unit.view(-1)[i] = 1.0
+        slopes.append(posterior.blocks.joined(posterior.point.vjp({"u": unit})))
+    exact = torch.stack([v @ posterior.covariance_times(v) for v in slopes]).clamp(min=0).sqrt()
+    monkeypatch.setattr(Linearised, "vjps", None)
+    found = posterior.output_std("u", "s")
+    assert found["u"].shape == u.shape
+    torch.testing.assert_close(found["u"].reshape(-1), exact, rtol=1e-8, atol=1e-14)
+    monkeypatch.undo()
+    torch.testing.assert_close(posterior.output_std("s")["s"], found["s"], rtol=1e-8, atol=0)
 
 
 def test_complex_data_count_twice():

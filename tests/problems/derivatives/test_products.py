@@ -183,6 +183,26 @@ def test_forward_mode_where_there_is_one_and_the_adjoint_of_the_adjoint_agree(na
         assert float((tangent - back[key]).abs().max()) < 1e-10 * float(1 + tangent.abs().max())
 
 
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_many_products_at_once_are_those_one_by_one(name):
+    make, values, _ = PROBLEMS[name]
+    point = Linearised.at(make(), values)
+    for many, one, like in (
+        (point.jvps, point.jvp, point.leaves),
+        (point.vjps, point.vjp, point.results),
+    ):
+        generator = torch.Generator().manual_seed(3)
+        weights = {
+            n: torch.randn(3, *t.shape, generator=generator, dtype=t.dtype) for n, t in like.items()
+        }
+        found = many(weights)
+        for i in range(3):
+            for key, alone in one({n: w[i] for n, w in weights.items()}).items():
+                assert found[key].shape == (3, *alone.shape)
+                torch.testing.assert_close(found[key][i], alone, rtol=1e-7, atol=1e-10)
+        assert all(len(rows) == 1 for rows in many({}).values())
+
+
 def damped():
     body = rubber().updated(outputs=[Integral("i", "von_mises(stress)")])
     damping = {"stiffness_damping": Parameter("d", default=0.1)}

@@ -120,7 +120,7 @@ class _Gathered(LinearMap):
     function = _OneByOne
 
     def run(self, x: Tensor) -> Tensor:
-        whole = x.new_empty((self.n, *x.shape[1:]))
+        whole = x.new_zeros((self.n, *x.shape[1:]))
         pieces = self.gathering.gather(self.places), self.gathering.gather(x)
         for there, piece in zip(*pieces, strict=True):
             whole[there] = piece

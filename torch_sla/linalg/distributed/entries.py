@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.partition import choose_parts
 from torch_sla.linalg.distributed.pieces import Moved, entry_halo, layout_of_owned, place_of
@@ -55,7 +55,7 @@ class Entries:
     def agreed(self, comm: Communicator) -> int:
         """Check those of every process, on every process, and return the number of rows."""
         device = self.values.device if isinstance(self.values, Tensor) else "cpu"
-        return everywhere(comm, device, lambda: (self._checked(), ()))[0]
+        return agreed(comm, device, self._checked)
 
     def _checked(self) -> int:
         values, row, col, shape = self.values, self.row, self.col, self.shape

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.communicator import Communicator
 
-__all__ = ["everywhere"]
+__all__ = ["agreed", "everywhere"]
 
 Answer = TypeVar("Answer")
 
@@ -74,3 +74,8 @@ def everywhere(
     rank, _, why = next(t for t in texts if t).partition(" ")
     raised: type[TorchSlaError] = ArgumentError if anywhere == 2.0 else RankError
     raise raised(f"process {rank} cannot do its part: {why}")
+
+
+def agreed(comm: Communicator, device: torch.device | str, work: Callable[[], Answer]) -> Answer:
+    """Do something on every process, as `everywhere` does, where there are no numbers about it."""
+    return everywhere(comm, device, lambda: (work(), ()))[0]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.distributed.tensor import DSparseTensor
@@ -72,21 +72,20 @@ def save_dsparse(
         raise ArgumentError("NumPy archives cannot hold bfloat16; convert the values first")
     folder = Path(directory)
 
-    def write() -> tuple[list[list[int]], tuple[()]]:
+    def write() -> list[list[int]]:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder, part, D.near_nullspace) for part in D], ()
+        return [_write(folder, part, D.near_nullspace) for part in D]
 
-    rows, _ = everywhere(D.comm, D.device, write)
+    rows = agreed(D.comm, D.device, write)
     empty = torch.zeros(0, 3 + _DIGEST, dtype=torch.int64, device=D.device)
     mine = torch.tensor(rows, dtype=torch.int64, device=D.device).reshape(-1, 3 + _DIGEST)
     table = torch.cat(D.comm.gather(torch.cat([empty, mine]))).tolist()
 
-    def announce() -> tuple[None, tuple[()]]:
+    def announce() -> None:
         if D.comm.rank == 0:
             _announce(folder, D, table, metadata or {})
-        return None, ()
 
-    everywhere(D.comm, D.device, announce)
+    agreed(D.comm, D.device, announce)
 
 
 def load_dsparse(
@@ -344,7 +343,7 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
     """Read the parts of this process, which others may have cut otherwise."""
     none = torch.zeros(0, dtype=torch.int64)
 
-    def read() -> tuple[dict[str, Any], tuple[()]]:
+    def read() -> dict[str, Any]:
         header = _manifest(folder)
         written = [p["rows"] for p in header["parts"]]
         owned: list[Tensor] = []
@@ -369,9 +368,9 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
         return {
             "entries": (*entries, tuple(header["shape"]), owned),
             "near_nullspace": torch.cat(near).to(device) if near else None,
-        }, ()
+        }
 
-    found, _ = everywhere(comm, device, read)
+    found = agreed(comm, device, read)
     made = DSparseTensor.from_local(
         *found["entries"], comm=comm, near_nullspace=found["near_nullspace"]
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.recut import along_graph, recut
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.slices import Slice, matrix_slice
@@ -55,16 +55,16 @@ def load_rows(
         )
     first, last = comm.held.start, comm.held.stop
 
-    def read() -> tuple[Slice, tuple[()]]:
+    def read() -> Slice:
         found = matrix_slice(path, first, last, comm.parts)
         n, m = found.shape
         if n != m:
             raise ArgumentError(f"`path`: a matrix in parts is square, {str(path)!r} is {n} x {m}")
         if like is not None and like.n != n:
             raise ArgumentError(f"{str(path)!r} has {n} rows where the other matrix has {like.n}")
-        return found, ()
+        return found
 
-    found, _ = everywhere(comm, device, read)
+    found = agreed(comm, device, read)
     n, edge = found.shape[0], found.edge
     read_, said = found.nnz
     total = int(comm.reduce(torch.tensor([read_], device=device)))

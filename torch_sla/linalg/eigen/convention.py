@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,13 +82,16 @@ def fix_phase(V: Tensor) -> Tensor:
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
 
 
-def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> None:
+def check_request(
+    k: int, most: int, tol: float | None, maxiter: int | None, sigma: complex | None = None
+) -> None:
     """Refuse a number of pairs that there are not, and what no iteration can be held to.
 
     Raises
     ------
     ArgumentError
-        When `k` is not between 1 and `most`, `tol` negative or NaN, or `maxiter` no number of iterations.
+        When `k` is not between 1 and `most`, `tol` negative or NaN, `maxiter` no number of iterations, or `sigma` not
+        finite.
     """
     if not isinstance(k, int | np.integer) or not 1 <= k <= most:
         raise ArgumentError(f"`k` must be between 1 and {most}, got {k}")
@@ -95,6 +99,8 @@ def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> 
         raise ArgumentError(f"`tol` must lie in [0, 1), 0 for working precision, got {tol}")
     if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
+    if sigma is not None and not isfinite(sigma):
+        raise ArgumentError(f"`sigma` must be finite, got {sigma}")
 
 
 def in_order(w: Tensor, key: Tensor, slack: float = 1.0) -> Tensor:

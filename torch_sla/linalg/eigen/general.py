@@ -112,7 +112,7 @@ def eigs(
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
-    check_request(k, n, tol, maxiter)
+    check_request(k, n, tol, maxiter, sigma)
     if which not in RANK or (sigma is not None and which != "LM"):
         raise ArgumentError(
             f"`which` must be one of {', '.join(RANK)} ('LM' with `sigma`), got {which!r}"

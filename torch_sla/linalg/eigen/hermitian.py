@@ -115,7 +115,7 @@ def eigsh(
     True
     """
     _check(A, which, sigma, M, method)
-    check_request(k, A.flat_shape[0], tol, maxiter)
+    check_request(k, A.flat_shape[0], tol, maxiter, sigma)
     pattern, values = A.flat_slots()
     mass = None if M is None else M.flat_slots()
     settings = EigenSettings(k, which, sigma, method, preconditioner, v0, tol, maxiter)

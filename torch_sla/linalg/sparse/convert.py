@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.pattern import Pattern, check_compressed
 from torch_sla.linalg.sparse.structure import Structure
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -93,13 +93,19 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         if values.ndim == 1:  # as it is: no index is widened or copied
             size = (matrix.shape[0], matrix.shape[1])
             return cls.from_pattern(Pattern.from_csr(crow, ccol, size), values)
-    if matrix.layout != torch.sparse_coo:
-        matrix = matrix.to_sparse_coo()
-    if matrix.sparse_dim() != 2 or matrix.dense_dim() != 0:
+    if matrix.ndim != 2 or matrix.dense_dim() != 0:
         raise ArgumentError(
-            f"`matrix` must have two sparse and no dense dimensions, got {matrix.sparse_dim()} and "
-            f"{matrix.dense_dim()}"
+            f"`matrix` must have two sparse and no dense dimensions, got shape {list(matrix.shape)} with "
+            f"{matrix.dense_dim()} dense"
         )
+    if matrix.layout != torch.sparse_coo:
+        by_rows = matrix.layout in (torch.sparse_csr, torch.sparse_bsr)
+        at, name = ("crow_indices", "col_indices") if by_rows else ("ccol_indices", "row_indices")
+        block = matrix.values().shape[1:] or (1, 1)
+        M, N = (n // b for n, b in zip(matrix.shape, block, strict=True))
+        size = (M, N) if by_rows else (N, M)
+        check_compressed(at, getattr(matrix, at)(), name, getattr(matrix, name)(), size)
+        matrix = matrix.to_sparse_coo()
     # `values` of an uncoalesced tensor records no gradient.
     matrix = matrix.coalesce()
     row, col = matrix.indices()
@@ -134,6 +140,10 @@ def from_scipy(
     if not issparse(matrix) or matrix.ndim != 2:
         raise ArgumentError(f"`matrix` must be a SciPy sparse matrix, got {type(matrix).__name__}")
     coo: Any = matrix
+    if coo.format in ("csr", "csc"):
+        size = coo.shape if coo.format == "csr" else coo.shape[::-1]
+        indptr, indices = (torch.from_numpy(index) for index in (coo.indptr, coo.indices))
+        check_compressed("indptr", indptr, "indices", indices, size)
     coo = coo.tocoo()
     try:
         values = torch.from_numpy(coo.data.copy())
@@ -170,7 +180,7 @@ def eye(
             [0., 1.]])
     """
     columns = n if m is None else m
-    i = torch.arange(min(n, columns), device=device)
+    i = torch.arange(max(0, min(n, columns)), device=device)
     pattern = Pattern.from_coo(i, i, (n, columns))
     values = torch.ones(len(i), dtype=dtype or torch.get_default_dtype(), device=i.device)
     square = n == columns

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,14 +62,8 @@ class Analysis:
     @property
     def own_names(self) -> frozenset[str]:
         """Names of the parameters that its own laws use."""
-        names: set[str] = set()
-        for law in laws(self.spec):
-            for _, leaf in leaves(law.value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
+        names = (names_of(leaf) for law in laws(self.spec) for _, leaf in leaves(law.value))
+        return frozenset().union(*names) & self.declared.keys()
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,13 +28,15 @@ class Now:
     Parameters
     ----------
     grid
-        Of what.
+        Of what; it must live as long.
     t
         When.
     """
 
     def __init__(self, grid: TimeGrid, t: float) -> None:
-        self._grid, self._t, self._recorded = grid, t, torch.is_grad_enabled()
+        # The grid keeps this, and would be kept by it.
+        self._grid: TimeGrid = weakref.proxy(grid)
+        self._t, self._recorded = t, torch.is_grad_enabled()
 
     @cached_property
     def scene(self) -> Scene:

@@ -206,7 +206,7 @@ class Newmark:
 
     The a that generalised α goes on with is the acceleration of an earlier time, by αf − αm steps, so that ü is what
     the line through the last two a says of the end of the step (Erlicher, Bonaventura, Bursi, Comput. Mech. 28
-    (2002), 83-104).
+    (2002), 83-104). Where lengths of steps change, a is as late only to a part of a step, none with αm = 0.
     """
 
     order: ClassVar[int] = 2
@@ -253,7 +253,10 @@ class Newmark:
         new = grid.implicit(step.end, (c, d), known, lambda: ahead, b)
         a_new = (new - ahead) / (beta * h**2)
         v_new = v + h * ((1.0 - gamma) * a + gamma * a_new)
-        late = self._late * h / (h - self._late * (h - step.before))
+        # The first a is of the start itself, which puts the second at (1 − αf)/(1 − αm) h.
+        late = self._late / (1.0 - self.af)
+        if step.before:
+            late = self._late * h / (h - self._late * (h - step.before))
         a_then = torch.add(a_new, a_new - a, alpha=late) if late else a_new
         if motion is not None:
             v_new, a_new = grid.put(v_new, rate), grid.put(a_new, bend)
@@ -265,9 +268,9 @@ class Newmark:
         return state[2]
 
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
-        """Estimate ``h³ (β − 1/6) u⃛``."""
+        """Estimate ``h³ (β − 1/6 − (αf − αm)/2) u⃛``, of accelerations as late as they are."""
         del past
-        return step.h**2 * (self.beta - 1.0 / 6.0) * (new[-1] - old[-1])
+        return step.h**2 * (self.beta - 1.0 / 6.0 - 0.5 * self._late) * (new[-1] - old[-1])
 
 
 class Explicit:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError
-from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar, value_and_grad
+from torch_sla.problems.derivatives.gradient import (
+    Output,
+    leaves_of,
+    scalar,
+    solved,
+    value_and_grad,
+)
 from torch_sla.problems.derivatives.products import Linearised, hvp, jvp
 
 if TYPE_CHECKING:
@@ -183,10 +189,8 @@ def check_gradients(
 
 
 def _value(problem: Problem, target: Output, values: dict[str, Tensor]) -> float:
-    given = dict(values)
-    points = given.pop("points", None)
     with torch.no_grad():
-        return float(scalar(problem.solve(given, points=points), target))
+        return float(scalar(solved(problem, values), target))
 
 
 def _noise_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["Output", "leaves_of", "scalar", "value_and_grad"]
+__all__ = ["Output", "filled", "leaves_of", "scalar", "solved", "value_and_grad"]
 
 Output = str | Callable[["Solution"], Tensor]
 
@@ -35,6 +35,13 @@ def leaves_of(values: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
+def solved(problem: Problem, values: Mapping[str, Tensor]) -> Solution:
+    """Solve for tensors by name, of which ``points`` may be one."""
+    given = dict(values)
+    points = given.pop("points", None)
+    return problem.solve(given, points=points)
+
+
 def scalar(solution: Solution, output: Output) -> Tensor:
     """Evaluate an output that must be one number."""
     value: Any = solution[output] if isinstance(output, str) else output(solution)
@@ -52,18 +59,18 @@ def value_and_grad(
     problem: Problem, output: Output, values: Mapping[str, Any]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return an output and its gradient by name; see `Problem.value_and_grad`."""
-    given = leaves_of(values)
-    points = given.pop("points", None)
+    leaves = leaves_of(values)
     with torch.enable_grad():
-        value = scalar(problem.solve(given, points=points), output)
-    wanted = given if points is None else {**given, "points": points}
+        value = scalar(solved(problem, leaves), output)
     if not value.requires_grad:
         raise GradientError("the output does not depend on anything that was given")
-    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-        value, list(wanted.values()), allow_unused=True
-    )
-    filled = {
+    gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    return value.detach(), filled(leaves, gradients)
+
+
+def filled(leaves: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """Return gradients by name of the leaf, zero where torch has none."""
+    return {
         name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(wanted.items(), gradients, strict=True)
+        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
-    return value.detach(), filled

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError
-from torch_sla.problems.derivatives.products import Linearised, fitted
+from torch_sla.problems.derivatives.products import Linearised, fitted, units
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
@@ -62,13 +62,17 @@ class Blocks:
             prior.check(name, like[name].numel())
 
     def joined(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return one vector ``[n]``."""
-        return torch.cat([parts[n].detach().reshape(-1).double() for n in self.like])
+        """Return vectors ``[*m, n]`` of tensors ``[*m, *shape]``."""
+        flat = [
+            parts[n].detach().reshape(*parts[n].shape[: parts[n].ndim - like.ndim], like.numel())
+            for n, like in self.like.items()
+        ]
+        return torch.cat([t.double() for t in flat], -1)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
-        """Return tensors by name."""
-        pieces = zip(self.like.items(), v.split(self.sizes), strict=True)
-        return {n: piece.reshape(t.shape) for (n, t), piece in pieces}
+        """Return tensors ``[*m, *shape]`` by name, of vectors ``[*m, n]``."""
+        pieces = zip(self.like.items(), v.split(self.sizes, -1), strict=True)
+        return {n: piece.reshape(v.shape[:-1] + t.shape) for (n, t), piece in pieces}
 
     def each(self, what: Callable[[Gaussian, Tensor], Tensor], v: Tensor) -> Tensor:
         """Apply something of each prior to its part of a vector."""
@@ -127,43 +131,66 @@ class Posterior:
         return before - self.vectors @ (self._shares * (self.vectors.T @ v))
 
     def output_std(self, *names: str) -> dict[str, Tensor]:
-        """Return standard deviations of fields and outputs, linearised, by name; one adjoint solve per number."""
+        """Return standard deviations of fields and outputs, linearised, by name.
+
+        They take an adjoint solve per number of the outputs, or where parameters have fewer entries a linearised solve
+        per entry; many of either are right-hand sides of one.
+
+        Parameters
+        ----------
+        *names
+            Fields and outputs; all outputs when left out.
+
+        Raises
+        ------
+        ArgumentError
+            For a name that is not known, or is of something complex.
+        """
         if self.point is None:
             raise ArgumentError("this posterior knows no problem, so it has no outputs")
-        found = {}
+        chosen = {}
         for name in names or self.point.names:
             if name not in self.point.results:
                 known = " ".join(self.point.results)
                 raise ArgumentError(
                     f"there is no output {name!r}{nearest(name, self.point.results)}; there are: {known}"
                 )
-            result = self.point.results[name]
-            if result.is_complex():
+            chosen[name] = self.point.results[name]
+            if chosen[name].is_complex():
                 raise ArgumentError(
                     f"{name!r} is complex; take its real part or its size as an output"
                 )
-            spread = torch.zeros(result.numel(), dtype=torch.float64)
-            for i in range(result.numel()):
-                unit = torch.zeros_like(result, requires_grad=False)
-                unit.view(-1)[i] = 1.0
-                slope = self.blocks.joined(self.point.vjp({name: unit}))
-                spread[i] = slope @ self.covariance_times(slope)
-            found[name] = spread.clamp(min=0.0).sqrt().reshape(result.shape)
-        return found
+        variances = {n: torch.zeros(t.numel(), dtype=torch.float64) for n, t in chosen.items()}
+        if sum(t.numel() for t in chosen.values()) <= self.blocks.n:
+            for name, variance in variances.items():
+                for some, unit in units(chosen[name]):
+                    slopes = self.blocks.joined(self.point.vjps({name: unit}))
+                    variance[some] = torch.stack([v @ self.covariance_times(v) for v in slopes])
+        else:
+            # The covariance is S Sᵀ, so that variances are sums of squares of J S, column by column.
+            for some, unit in units(torch.empty(self.blocks.n)):
+                roots = torch.stack([self._root(one) for one in unit.double()])
+                along = self.point.jvps(self.blocks.split(roots), tuple(chosen))
+                for name, variance in variances.items():
+                    variance += along[name].reshape(len(some), -1).double().square().sum(0)
+        return {n: v.clamp(min=0.0).sqrt().reshape(chosen[n].shape) for n, v in variances.items()}
 
     def samples(self, count: int, seed: int = 20261) -> dict[str, Tensor]:
         """Draw parameters ``[count, *shape]``, by name."""
         generator = torch.Generator().manual_seed(seed)
         mean = self.blocks.joined(self.blocks.like)
-        drawn = []
+        noise = [
+            torch.randn(self.blocks.n, generator=generator, dtype=torch.float64)
+            for _ in range(count)
+        ]
+        return self.blocks.split(torch.stack([mean + self._root(one) for one in noise]))
+
+    def _root(self, noise: Tensor) -> Tensor:
+        """Return a square root S of the covariance, S Sᵀ, times noise ``[n]``."""
+        before = self.blocks.each(lambda prior, piece: prior.root(piece), noise)
+        weight = self.blocks.each(lambda prior, piece: prior.times(piece), before)
         shrink = 1 - (1 + self.eigenvalues).rsqrt()
-        for _ in range(count):
-            noise = torch.randn(self.blocks.n, generator=generator, dtype=torch.float64)
-            before = self.blocks.each(lambda prior, piece: prior.root(piece), noise)
-            weight = self.blocks.each(lambda prior, piece: prior.times(piece), before)
-            drawn.append(mean + before - self.vectors @ (shrink * (self.vectors.T @ weight)))
-        parts = [self.blocks.split(one) for one in drawn]
-        return {n: torch.stack([part[n] for part in parts]) for n in self.blocks.like}
+        return before - self.vectors @ (shrink * (self.vectors.T @ weight))
 
     @property
     def _shares(self) -> Tensor:

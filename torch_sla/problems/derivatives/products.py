@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg.adjoint.jacobian import pulled
 from torch_sla.linalg.sparse.transforms import outside_compiler
-from torch_sla.problems.derivatives.gradient import Output, leaves_of, scalar
+from torch_sla.problems.derivatives.gradient import Output, filled, leaves_of, scalar, solved
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from torch_sla.problems.results import Named
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["Linearised", "hvp", "jvp", "vjp"]
+__all__ = ["Linearised", "hvp", "jvp", "units", "vjp"]
+
+_TOGETHER = 64
+"""Vectors that are multiplied at once."""
 
 
 class Linearised:
@@ -53,60 +57,67 @@ class Linearised:
     def at(cls, problem: Problem, values: Mapping[str, Any]) -> Linearised:
         """Solve a problem for numbers and tensors by name; ``points`` counts."""
         leaves = leaves_of(values)
-        given = dict(leaves)
-        points = given.pop("points", None)
         with torch.enable_grad():
-            solution = problem.solve(given, points=points)
+            solution = solved(problem, leaves)
         return cls(leaves, results_of(solution), tuple(solution.outputs))
 
     def vjp(self, cotangents: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return Jᵀ w by parameter, for w by field or output."""
         known = fitted(cotangents, self.results, "cotangent", "field or output")
-        found = self._back({n: w for n, w in known.items() if self.results[n].requires_grad})
-        return {name: gradient.detach() for name, gradient in found.items()}
+        found = self.vjps({n: w.unsqueeze(0) for n, w in known.items()})
+        return {n: gradient[0] for n, gradient in found.items()}
+
+    def vjps(self, cotangents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return Jᵀ w ``[m, *parameter]`` for many w ``[m, *result]``: right-hand sides of one adjoint solve."""
+        known = {
+            n: w.to(self.results[n]) for n, w in cotangents.items() if self.results[n].requires_grad
+        }
+        m = len(next(iter(cotangents.values()), ((),)))
+        back: list[Tensor | None] = [None] * len(self.leaves)
+        if known:
+            outputs = [self.results[n] for n in known]
+            back = pulled(outputs, list(self.leaves.values()), list(known.values()))
+        return {
+            n: torch.zeros(m, *leaf.shape).to(leaf) if g is None else g
+            for (n, leaf), g in zip(self.leaves.items(), back, strict=True)
+        }
 
     def jvp(self, tangents: Mapping[str, Any], names: tuple[str, ...] = ()) -> dict[str, Tensor]:
         """Return J v by field and output, for v by parameter; `names` limits what is returned."""
         known = fitted(tangents, self.leaves, "tangent", "parameter that was given")
+        found = self.jvps({n: v.unsqueeze(0) for n, v in known.items()}, names)
+        return {n: column[0] for n, column in found.items()}
+
+    def jvps(
+        self, tangents: Mapping[str, Tensor], names: tuple[str, ...] = ()
+    ) -> dict[str, Tensor]:
+        """Return J v ``[m, *result]`` for many v ``[m, *parameter]``: right-hand sides of one linearised solve."""
         chosen = {n: self.results[n] for n in names or self.results}
-        found = {n: torch.zeros_like(t) for n, t in chosen.items()}
         ghosts = {
             n: torch.zeros_like(t).requires_grad_() for n, t in chosen.items() if t.requires_grad
         }
-        if not ghosts:
+        m = len(next(iter(tangents.values()), ((),)))
+        found = {n: torch.zeros(m, *t.shape).to(t) for n, t in chosen.items()}
+        if not ghosts or not tangents:
             return found
         with torch.enable_grad(), twice():
-            back = self._back(ghosts, create=True)
-            pairs = [(back[n], v) for n, v in known.items() if back[n].requires_grad]
-            if not pairs:
-                return found
-            columns: tuple[Tensor | None, ...] = torch.autograd.grad(
-                [g for g, _ in pairs],
+            back: tuple[Tensor | None, ...] = torch.autograd.grad(
+                [chosen[n] for n in ghosts],
+                [self.leaves[n] for n in tangents],
                 list(ghosts.values()),
-                [v for _, v in pairs],
-                retain_graph=True,
+                create_graph=True,
                 allow_unused=True,
             )
-        for name, column in zip(ghosts, columns, strict=True):
-            if column is not None:
-                found[name] = column.detach()
+            pairs = [
+                (g, v.to(g))
+                for g, v in zip(back, tangents.values(), strict=True)
+                if g is not None and g.requires_grad
+            ]
+            if pairs:
+                gradients, weights = zip(*pairs, strict=True)
+                columns = pulled(gradients, list(ghosts.values()), weights)
+                found |= {n: c for n, c in zip(ghosts, columns, strict=True) if c is not None}
         return found
-
-    def _back(self, cotangents: dict[str, Tensor], *, create: bool = False) -> dict[str, Tensor]:
-        if not cotangents:
-            return {n: torch.zeros_like(leaf) for n, leaf in self.leaves.items()}
-        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-            [self.results[n] for n in cotangents],
-            list(self.leaves.values()),
-            list(cotangents.values()),
-            retain_graph=True,
-            create_graph=create,
-            allow_unused=True,
-        )
-        return {
-            name: torch.zeros_like(leaf) if g is None else g
-            for (name, leaf), g in zip(self.leaves.items(), gradients, strict=True)
-        }
 
 
 @outside_compiler
@@ -133,9 +144,8 @@ def _forward(
             n: forward_ad.make_dual(leaf, tangents[n]) if n in tangents else leaf
             for n, leaf in given.items()
         }
-        points = moved.pop("points", None)
         with torch.enable_grad():
-            solution = problem.solve(moved, points=points)
+            solution = solved(problem, moved)
         for name, result in results_of(solution).items():
             tangent = forward_ad.unpack_dual(result).tangent
             if tangent is None and result.requires_grad:
@@ -159,29 +169,21 @@ def hvp(
     """Return the Hessian of an output times vectors; see `Problem.hvp`."""
     leaves = leaves_of(values)
     known = fitted(vectors, leaves, "vector", "parameter that was given")
-    given = dict(leaves)
-    points = given.pop("points", None)
     with torch.enable_grad(), twice():
-        value = scalar(problem.solve(given, points=points), output)
+        value = scalar(solved(problem, leaves), output)
         if not value.requires_grad:
             raise GradientError("the output does not depend on anything that was given")
-        first: tuple[Tensor | None, ...] = torch.autograd.grad(
-            value, list(leaves.values()), create_graph=True, allow_unused=True
-        )
+        wanted = list(leaves.values())
+        first = torch.autograd.grad(value, wanted, create_graph=True, allow_unused=True)
         slopes = [
             (gradient * known[name]).sum()
             for name, gradient in zip(leaves, first, strict=True)
             if name in known and gradient is not None and gradient.requires_grad
         ]
         if not slopes:
-            return {n: torch.zeros_like(leaf) for n, leaf in leaves.items()}
-        second: tuple[Tensor | None, ...] = torch.autograd.grad(
-            torch.stack(slopes).sum(), list(leaves.values()), allow_unused=True
-        )
-    return {
-        name: torch.zeros_like(leaf) if found is None else found.detach()
-        for (name, leaf), found in zip(leaves.items(), second, strict=True)
-    }
+            return filled(leaves, [None] * len(leaves))
+        second = torch.autograd.grad(torch.stack(slopes).sum(), wanted, allow_unused=True)
+    return filled(leaves, [None if g is None else g.detach() for g in second])
 
 
 def results_of(solution: Named) -> dict[str, Tensor]:
@@ -210,6 +212,14 @@ def fitted(
             )
         found[name] = tensor.detach().to(target.dtype)
     return found
+
+
+def units(like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield places ``[m]`` of entries and their unit vectors ``[m, *like]``, a few at a time."""
+    n = like.numel()
+    for start in range(0, n, _TOGETHER):
+        places = torch.arange(start, min(start + _TOGETHER, n), device=like.device)
+        yield places, torch.nn.functional.one_hot(places, n).reshape(places.shape + like.shape)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.jacobian import jacobian
-from torch_sla.problems.derivatives.products import Linearised
+from torch_sla.problems.derivatives.products import Linearised, units
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
@@ -112,21 +112,16 @@ def sensitivities(
             found[name].update({p: g for p, g in zip(leaves, of, strict=True) if g is not None})
     else:
         for p, leaf in leaves.items():
-            for index in range(leaf.numel()):
-                along = point.jvp({p: _unit(leaf, index)}, tuple(chosen))
-                for name, column in along.items():
-                    found[name][p].view(column.numel(), -1)[:, index] = column.reshape(-1)
+            for places, unit in units(leaf):
+                along = point.jvps({p: unit}, tuple(chosen))
+                for name, tangents in along.items():
+                    whole = found[name][p].view(-1, leaf.numel())
+                    whole[:, places] = tangents.reshape(len(places), -1).T
     return Sensitivities(
         {n: t.detach() for n, t in chosen.items()},
         {n: leaf.detach() for n, leaf in leaves.items()},
         found,
     )
-
-
-def _unit(like: Tensor, index: int) -> Tensor:
-    unit = torch.zeros_like(like, requires_grad=False)
-    unit.view(-1)[index] = 1.0
-    return unit
 
 
 def _place(values: Tensor, index: int) -> str:

@@ -14,7 +14,7 @@ from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.assembly.mesh.share import check_places, merged
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.linalg.distributed.bisection import bisected
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.keepers import Keepers
 
 if TYPE_CHECKING:
@@ -96,21 +96,17 @@ def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device)
     """
     held = comm.held
 
-    def read() -> tuple[MeshShare, tuple[()]]:
-        return index.read(held.start, held.stop, comm.parts), ()
-
-    share, _ = everywhere(comm, device, read)
+    share = agreed(comm, device, lambda: index.read(held.start, held.stop, comm.parts))
     listed = Keepers(comm, index.n_points, device)
     if share.names is not None:
         share = _by_place(share, torch.from_numpy(share.names), listed, comm, device)
     before, _ = listed.before(len(share.cells))
 
-    def check() -> tuple[None, tuple[()]]:
+    def check() -> None:
         check_places(share, index.n_points, before)
         check_corners(share.cells, before)
-        return None, ()
 
-    everywhere(comm, device, check)
+    agreed(comm, device, check)
     cells, facets = torch.from_numpy(share.cells), torch.from_numpy(share.facets)
     keepers, x, number = _used(path, index, share, listed, comm, device)
     if number is not None:  # some points are none
@@ -128,16 +124,16 @@ def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device)
     mine, local = cells.unique(return_inverse=True)
     (at,) = keepers.fetch(mine, x)
 
-    def turned() -> tuple[Tensor, tuple[()]]:
+    def turned() -> Tensor:
         called = Called(number.numpy(), mine.numpy())
         right = (
             oriented(at.numpy(), local.numpy(), index.cell, "fix", called)
             if len(local)
             else local.numpy()
         )
-        return torch.from_numpy(right), ()
+        return torch.from_numpy(right)
 
-    local, _ = everywhere(comm, device, turned)
+    local = agreed(comm, device, turned)
     corners = reference_cell(CELL_TYPES[index.cell][0]).n_vertices
     centres = at[local[:, :corners]].mean(1)
     part = bisected(comm, centres, min(comm.parts, n_cells), device)
@@ -192,12 +188,11 @@ def _used(
     before, n = listed.before(int(used.sum()))
     number = torch.where(used, used.cumsum(0) - 1 + before, -1)
 
-    def check() -> tuple[None, tuple[()]]:
+    def check() -> None:
         check_points(x[used].numpy(), before)
         check_flat(path, spread.numpy(), dim)
-        return None, ()
 
-    everywhere(comm, device, check)
+    agreed(comm, device, check)
     x = x[:, :dim].contiguous()
     if n == index.n_points:
         return listed, x, None

@@ -8,7 +8,7 @@ matrix entries. For *sums* on the cells of the part alone: an integral over the 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.problems import registry
@@ -26,7 +26,7 @@ from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.sight import seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.lowering.model import Model
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = ["Division"]
-
-Answer = TypeVar("Answer")
 
 
 class Division:
@@ -92,7 +90,7 @@ class Division:
         self.spec, self.comm, self.device = spec, comm, device
         self.window = seen(spec, comm, device).tagged(spec, comm, device)
         self._pieces = Pieces(spec, self.window, comm, device)
-        self.model = self._everywhere(lambda: self._lowered(self._pieces.whole()))
+        self.model = agreed(comm, device, lambda: self._lowered(self._pieces.whole()))
         self._acting()
         self.counts = self.model.whole_counts
         self.prescribes = self._prescribes()
@@ -103,7 +101,7 @@ class Division:
         self.surrounded, self.levelled = not somewhere[0], bool(somewhere[1])
         if steady and not self.determined:
             raise SpecError(self.model.undetermined, path="boundary")
-        self._everywhere(lambda: self._checked(steady=steady))
+        agreed(comm, device, lambda: self._checked(steady=steady))
         self._tables = self._node_tables()
         names, starts = [], 0
         for (number, count), (_, _, components) in zip(self._numbers(), self._tables, strict=True):
@@ -119,8 +117,10 @@ class Division:
         self.layout, directory = layout_of_owned(comm, groups, starts)
         self._constrained = torch.zeros(self.model.numbering.n, dtype=torch.bool)
         self._constrained[self.model.compiled.constrained] = True
-        found = self._everywhere(
-            lambda: [c for c in (self._share(part) for part in comm.held) if c is not None]
+        found = agreed(
+            comm,
+            device,
+            lambda: [c for c in (self._share(part) for part in comm.held) if c is not None],
         )
         wanted_names = [foreign for _, foreign in found]
         empty = torch.zeros(0, dtype=torch.int64, device=device)
@@ -142,10 +142,6 @@ class Division:
         full = torch.zeros(comm.parts, dtype=torch.int64, device=device)
         full[[s.part for s in self.shares]] = 1
         self.filled = torch.nonzero(comm.reduce(full))[:, 0].tolist()
-
-    def _everywhere(self, work: Callable[[], Answer]) -> Answer:
-        """Do what may fail on one process, and then fails on all."""
-        return everywhere(self.comm, self.device, lambda: (work(), ()))[0]
 
     def _checked(self, *, steady: bool) -> None:
         """Check what needs no value, of what is seen here."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.analyses.watching import Watching, refuse_gradients
 from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
 from torch_sla.problems.distributed.together import told
@@ -97,7 +97,7 @@ class KeptTogether(Watching):
     def _read(self, folder: Path, step: int, world: int) -> Read | None:
         """Take what this process holds from the files of all; None where one of them is damaged."""
 
-        def work() -> tuple[Read | None, tuple[()]]:
+        def work() -> Read | None:
             state: dict[str, Tensor] = {}
             rows: dict[str, Tensor] = {}
             data: dict[str, Any] = {}
@@ -105,7 +105,7 @@ class KeptTogether(Watching):
                 kept = self._of(folder, world, rank)
                 found = kept.at(step)
                 if found is None:
-                    return None, ()
+                    return None
                 numbers = {
                     n.removeprefix(_NAMES): x
                     for n, x in found.tensors.items()
@@ -117,10 +117,9 @@ class KeptTogether(Watching):
                 self._take(state, found.tensors, numbers, 0)
                 self._take(rows, own, numbers, 1)
                 data = found.data if rank == 0 else data
-            return (state, rows, data), ()
+            return state, rows, data
 
-        found: Read | None = everywhere(self._comm, self._device, work)[0]
-        return found
+        return agreed(self._comm, self._device, work)
 
     def _take(
         self,
@@ -160,12 +159,7 @@ class KeptTogether(Watching):
         """Do something on the first process when all have come here, and go on when it is done."""
         self._comm.reduce(torch.zeros(1, device=self._device))
 
-        def first() -> tuple[None, tuple[()]]:
-            if self._comm.rank == 0:
-                work()
-            return None, ()
-
-        everywhere(self._comm, self._device, first)
+        agreed(self._comm, self._device, lambda: work() if self._comm.rank == 0 else None)
 
     def begin(
         self, device: torch.device | None = None

@@ -23,7 +23,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.precond.multigrid import rigid_body_modes
@@ -358,15 +358,15 @@ class SharedModel:
             return u
         parts = d.spread(u.detach())
 
-        def work() -> tuple[Tensor, tuple[()]]:
+        def work() -> Tensor:
             zero = torch.zeros(2, dtype=self.whole.dtype, device=self.device)
             found = [
                 s.sums.through(scene.of(s.sums), x.index_select(0, s.into_sums))
                 for s, x in zip(d.shares, parts, strict=True)
             ]
-            return torch.stack([zero, *found]).sum(0), ()
+            return torch.stack([zero, *found]).sum(0)
 
-        through = everywhere(self.comm, self.device, work)[0]
+        through = agreed(self.comm, self.device, work)
         self.whole.refuse_unbalanced(self.comm.reduce(through))
         if d.levelled:
             return u

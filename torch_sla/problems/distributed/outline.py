@@ -17,7 +17,7 @@ from torch_sla.assembly.mesh.share import members
 from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.keepers import Keepers
 from torch_sla.problems.distributed.window import find_rows
 
@@ -73,15 +73,15 @@ class Outline:
         self._own = (cells.part >= comm.held.start) & (cells.part < comm.held.stop)
         rows, groups = self._listed()
 
-        def made() -> tuple[Mesh, tuple[()]]:
+        def made() -> Mesh:
             which, known = self._known(rows, local, index)
             bits = groups[which].numpy()
             tags = {n: known[members(bits, i)] for i, n in enumerate(index.facet_groups)}
             tags = {name: found for name, found in tags.items() if len(found)}
             called = Called(cells.number.numpy(), self.points.numpy())
-            return trusted_mesh(x.numpy(), local.numpy(), index.cell, {}, tags, called), ()
+            return trusted_mesh(x.numpy(), local.numpy(), index.cell, {}, tags, called)
 
-        whole, _ = everywhere(comm, device, made)
+        whole = agreed(comm, device, made)
         sides = self._boundary_sides(whole)
         outer = (sides[whole.facet_cells] >> whole.facet_sides) & 1 == 1
         # Neither the facets of the cut, nor those inside the body that lie in it.

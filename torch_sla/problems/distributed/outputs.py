@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.distributed.scene import refuse_second
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, take_one
 from torch_sla.problems.lowering.reactions import held
 from torch_sla.problems.specs import outputs as kinds
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +153,7 @@ class TakenInParts:
         motion, scene = self.motion.put(list(inputs[1:count])), self.scene.put(inputs[count:])
         scene.trial = self.scene.trial
         d = self.division
-        return everywhere(d.comm, d.device, lambda: (seen(d, scene, spread, motion), ()))[0]
+        return agreed(d.comm, d.device, lambda: seen(d, scene, spread, motion))
 
     def values(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return all outputs, not recorded."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.problems.lowering.parameters import check_names, whole_value
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

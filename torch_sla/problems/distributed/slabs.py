@@ -10,11 +10,9 @@ from torch import Tensor
 from torch_sla.assembly.mesh.checks import check_duplicates
 from torch_sla.assembly.mesh.hanging import refuse_hanging
 from torch_sla.linalg.distributed.bisection import bisected
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.keepers import Keepers
 
@@ -76,7 +74,7 @@ def refuse_duplicates(
     _, (numbers, points) = keepers.send(slab, number[which], x[which])
     order = numbers.argsort()
     numbers, points = _different(numbers[order], points[order])
-    _all(comm, device, lambda: check_duplicates(points.numpy(), slabs.size, numbers.numpy()))
+    agreed(comm, device, lambda: check_duplicates(points.numpy(), slabs.size, numbers.numpy()))
 
 
 def refuse_hanging_nodes(
@@ -109,10 +107,10 @@ def refuse_hanging_nodes(
     place = points.new_zeros(len(numbers), points.shape[2])
     place[local.flatten()] = points.flatten(0, 1)
     if not len(numbers):
-        _all(comm, device, lambda: None)
+        agreed(comm, device, lambda: None)
         return
     seen = (place.numpy(), local.numpy(), owner.numpy(), numbers.numpy())
-    _all(comm, device, lambda: refuse_hanging(*seen))
+    agreed(comm, device, lambda: refuse_hanging(*seen))
 
 
 def _different(numbers: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,11 +118,3 @@ def _different(numbers: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     fresh = torch.ones_like(numbers, dtype=torch.bool)
     fresh[1:] = numbers[1:] != numbers[:-1]
     return numbers[fresh], points[fresh]
-
-
-def _all(comm: Communicator, device: torch.device, check: Callable[[], None]) -> None:
-    def work() -> tuple[None, tuple[()]]:
-        check()
-        return None, ()
-
-    everywhere(comm, device, work)

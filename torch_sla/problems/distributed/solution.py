@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.distributed.scene import refuse_second
+from torch_sla.linalg.adjoint.exchange import gathered, total
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.report.pieces import Frame, save_pieces
 from torch_sla.problems.specs.outputs import Field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torch_sla.linalg import SolveInfo
-    from torch_sla.linalg.distributed.communicator import Communicator, Traffic
+    from torch_sla.linalg.distributed.communicator import Traffic
     from torch_sla.problems.distributed.division import Division
     from torch_sla.problems.distributed.problem import DistributedProblem
 
@@ -97,9 +97,8 @@ class SolutionInParts:
         dim = self.dim_of(name)
         here = self[name].movedim(dim, 0)
         device = self.problem.device  # where messages travel
-        found: Tensor = _Whole.apply(
-            here.to(device), self.numbers[name].to(device), self.sizes[name], self.problem.comm
-        )
+        places = self.numbers[name].to(device)
+        found = gathered(here.to(device), places, self.sizes[name], self.problem.comm)
         return found.movedim(0, dim).to(here.device)
 
     def dim_of(self, name: str) -> int:
@@ -112,8 +111,7 @@ class SolutionInParts:
 
         For losses of fields: ``loss = solution.total(((solution.u - measured) ** 2).sum())``.
         """
-        found: Tensor = _Total.apply(x.to(self.problem.device), self.problem.comm)
-        return found.to(x.device)
+        return total(x.to(self.problem.device), self.problem.comm).to(x.device)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Return the least and the largest value (of complex ones size) over all processes; all call it together."""
@@ -250,35 +248,3 @@ def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:
         return cells
     points = counts["quadrature"] // counts["cells"]
     return (cells[:, None] * points + torch.arange(points, device=cells.device)).flatten()
-
-
-class _Whole(torch.autograd.Function):
-    """A field in parts -> the field, on every process; each takes its own rows of the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, numbers: Tensor, n: int, comm: Communicator) -> Tensor:
-        ctx.save_for_backward(numbers)
-        whole = x.new_zeros(n, *x.shape[1:])
-        whole[numbers] = x.detach()
-        return comm.reduce(whole)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second()
-        (numbers,) = ctx.saved_tensors
-        return grad.index_select(0, numbers), None, None, None
-
-
-class _Total(torch.autograd.Function):
-    """A share of a sum -> the sum, on every process; the gradient of each share is that of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
-        del ctx
-        return comm.reduce(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        del ctx
-        refuse_second()
-        return grad, None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from torch_sla.errors import RankError, TorchSlaError
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def anchored(x: Tensor, wanted: bool, tensors: Sequence[Tensor]) -> Tensor:
 
 def told(comm: Communicator, device: torch.device, say: Callable[[], Answer]) -> Answer:
     """Return what the first process says; where it fails, all do."""
-    here = everywhere(comm, device, lambda: (say() if comm.rank == 0 else None, ()))[0]
+    here = agreed(comm, device, lambda: say() if comm.rank == 0 else None)
     data = packed(here, device)
     size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
     room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)

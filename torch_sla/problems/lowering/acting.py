@@ -15,7 +15,8 @@ from torch_sla.problems.lowering.sites import BasisSites, Sites
 from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.boundary import Dirichlet
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves, names_of
+from torch_sla.problems.specs.written import FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -113,16 +114,9 @@ class ActingLaws(Once):
 
     def names_in(self, wanted: Callable[[DataPath], bool]) -> frozenset[str]:
         """Return the names of the parameters in the laws at some paths."""
-        names: set[str] = set()
-        for path, value in self.acting_laws():
-            if not wanted(path):
-                continue
-            for _, leaf in leaves(value):
-                if isinstance(leaf, Parameter):
-                    names.add(leaf.name)
-                elif isinstance(leaf, Formula):
-                    names |= leaf.expression.names & self.declared.keys()
-        return frozenset(names)
+        found = (value for path, value in self.acting_laws() if wanted(path))
+        names = (names_of(leaf) for value in found for _, leaf in leaves(value))
+        return frozenset().union(*names) & self.declared.keys()
 
     def _overridden(self, path: DataPath) -> bool:
         """Whether a law is the value of a Dirichlet condition that others replace everywhere."""

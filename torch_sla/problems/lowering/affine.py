@@ -8,7 +8,7 @@ import torch
 
 from torch_sla.problems.expression import degree
 from torch_sla.problems.specs.outputs import Flux, Integral, Line, Probe, Reaction
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from torch import Tensor

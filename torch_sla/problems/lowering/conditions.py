@@ -89,9 +89,9 @@ def given_values(model: Model, scene: Scene) -> Tensor:
     """Evaluate the Dirichlet conditions at their dofs: ``[*batch, n_constrained]``."""
     parts, places = [], []
     constrained = model.compiled.constrained
-    for i, condition in enumerate(model.spec.boundary):
+    for i, condition in model.conditions(Dirichlet):
         chosen = model.compiled.owned[i]
-        if not isinstance(condition, Dirichlet) or not len(chosen):
+        if not len(chosen):
             continue
         name = model.selections[i].unknown
         dofs = model.numbering.fields[name]
@@ -166,9 +166,7 @@ def positions(model: Model, at: tuple[tuple[float, ...], ...], path: str) -> Ten
 def point_loads(model: Model, scene: Scene) -> Tensor | None:
     """Sum concentrated forces into a load ``[*batch, n]``; None where there are none."""
     total: Tensor | None = None
-    for i, condition in enumerate(model.spec.boundary):
-        if not isinstance(condition, PointLoad):
-            continue
+    for i, condition in model.conditions(PointLoad):
         name, path = model.selections[i].unknown, f"boundary.{i}"
         dofs = model.numbering.fields[name]
         at = positions(model, condition.at, f"{path}.at")

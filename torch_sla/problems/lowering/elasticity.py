@@ -17,7 +17,6 @@ from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
-    flat,
     isotropic,
     orthotropic,
     require_positive,
@@ -108,8 +107,6 @@ class Elasticity(Model):
                 "take order: 2, or quad and hexahedron cells",
                 path="dilatation",
             )
-        if self.kind == "axisymmetric":
-            raise SpecError("averaging is not available for axisymmetric", path="dilatation")
         return True
 
     # -- laws -----------------------------------------------------------------------------------
@@ -160,9 +157,8 @@ class Elasticity(Model):
         cells = scene.cells()
         material, factor = self._material(scene, cells), self.measure(scene, cells)
         values = self._stiffness(material, factor, cells)
-        for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, Spring):
-                values = values + self._springs(scene, i, condition)
+        for i, condition in self.conditions(Spring):
+            values = values + self._springs(scene, i, condition)
         return Matrix(values, True)
 
     def load(self, scene: Scene) -> Tensor:
@@ -185,20 +181,17 @@ class Elasticity(Model):
             load = load + scene.summed(
                 {"u": weak.normal_stress_load(cells.basis, s=stress, **more)}
             )
-        for i, condition in enumerate(spec.boundary):
-            if not isinstance(condition, Neumann):
-                continue
-            facets = self.selections[i].facets
-            sites = scene.facets(facets)
+        for i, condition in self.conditions(Neumann):
+            sites = self.at_condition(scene, i)
             around = self.measure(scene, sites)
             if condition.pressure is not None:
-                p = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                p = self.given(scene, i, sites, "pressure")
                 p = p if around is None else p * around
                 local = weak.pressure_load(sites.basis, p=p)
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=_by(t, around))
-            load = load + scene.summed({"u": local}, facets)
+            load = load + scene.summed({"u": local}, self.selections[i].facets)
         return load
 
     def _thermal_stress(self, scene: Scene, cells: BasisSites, thermal: Tensor) -> Tensor:
@@ -213,22 +206,17 @@ class Elasticity(Model):
         lam, mu = material.lam, material.mu
         if factor is not None:
             lam, mu = factor * lam, factor * mu
-        keep = self._stressed(lam)
-        bulk = keep.sum() * _mean(cells, lam) * _mean(cells, thermal)
-        return (2.0 * mu * thermal + bulk[..., None])[..., None] * keep
-
-    def _stressed(self, like: Tensor) -> Tensor:
-        """Return 1 for each axis along which there is a stress ``[3]``."""
-        return flat(like) if self.kind == "plane_stress" else like.new_ones(3)
+        bulk = 3.0 * _mean(cells, lam) * _mean(cells, thermal)
+        return (2.0 * mu * thermal + bulk[..., None])[..., None] * lam.new_ones(3)
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""
-        dofs, facets = self.dofs, self.selections[i].facets
+        dofs = self.dofs
         path = f"boundary.{i}.stiffness"
         at = condition.at
         sites: Any
         if at is None:
-            sites = scene.facets(facets)
+            sites = self.at_condition(scene, i)
         else:
             points = positions(self, at, f"boundary.{i}.at")
             if not len(points):
@@ -305,9 +293,8 @@ class Elasticity(Model):
         elastic = along if thermal is None else along - thermal[..., None]
         stress = (material.N * elastic[..., None, :]).sum(-1)
         if self._averaged and material.lam is not None:
-            keep = self._stressed(stress)
-            change = self._mean_dilatation(scene, sites) - (elastic * keep).sum(-1)
-            stress = stress + (material.lam * change)[..., None] * keep
+            change = self._mean_dilatation(scene, sites) - elastic.sum(-1)
+            stress = stress + (material.lam * change)[..., None]
         G = material.G
         if name == "strain":
             if self.kind == "plane_stress":
@@ -334,12 +321,12 @@ class Elasticity(Model):
         return torch.where(axis, along[..., 0], around)
 
     def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
-        """Mean of the volume change that makes stress in the cell of each site ``[*batch, n, 1]``."""
+        """Mean of the elastic volume change in the cell of each site ``[*batch, n, 1]``."""
         u = sites.solution
         cells = scene.cells(u)
         change, thermal = cells.field("div(u)").tensor, self._thermal(scene, cells)
         if thermal is not None:
-            change = change - self._stressed(change).sum() * thermal
+            change = change - 3.0 * thermal
         mean = _mean(cells, change)
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
             return mean[..., None]

@@ -35,6 +35,7 @@ class Helmholtz(Model):
     spec: HelmholtzProblem
     definite: ClassVar[bool | None] = None  # type: ignore[misc]
     inertial: ClassVar[frozenset[str]] = frozenset()
+    fluxes: ClassVar[tuple[type, ...]] = (Neumann, Robin)
 
     def _stretch(self, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
         """Return the stretching of each coordinate at the sites."""
@@ -87,12 +88,10 @@ class Helmholtz(Model):
             values = assemble(weak.tensor_diffusion, dofs, basis=cells.basis, kappa=kappa)
             c = c * volume
         values = values + assemble(weak.mass, dofs, basis=cells.basis, c=c)
-        for i, condition in enumerate(spec.boundary):
-            if isinstance(condition, Robin):
-                facets = self.selections[i].facets
-                sites = scene.facets(facets)
-                h, _ = self._impedance(scene, i, sites)
-                values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
+        for i, _ in self.conditions(Robin):
+            sites = self.at_condition(scene, i)
+            h, _ = self._impedance(scene, i, sites)
+            values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
         return Matrix(values, None)
 
     def load(self, scene: Scene) -> Tensor:
@@ -104,45 +103,27 @@ class Helmholtz(Model):
             k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
             f = f * math.prod(self._stretch(cells, k) or [])
         load = scene.summed({"u": weak.source(cells.basis, f=f)})
-        for i, condition in enumerate(spec.boundary):
-            facets = self.selections[i].facets
-            if isinstance(condition, Neumann | Robin):
-                sites = scene.facets(facets)
-            if isinstance(condition, Neumann):
-                flux = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
-                flux = self._stretched(scene, sites, flux)
-                load = load + scene.summed({"u": weak.source(sites.basis, f=flux)}, facets)
-            elif isinstance(condition, Robin):
-                h, ambient = self._impedance(scene, i, sites)
-                load = load + scene.summed({"u": weak.source(sites.basis, f=h * ambient)}, facets)
+        for i, condition in self.conditions(Neumann, Robin):
+            sites = self.at_condition(scene, i)
+            if isinstance(condition, Robin):
+                push = math.prod(self._impedance(scene, i, sites))
+            else:
+                push = self._stretched(scene, sites, self.given(scene, i, sites, "flux"))
+            local = weak.source(sites.basis, f=push)
+            load = load + scene.summed({"u": local}, self.selections[i].facets)
         return load
 
     def _impedance(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
-        condition = self.spec.boundary[i]
-        if not isinstance(condition, Robin):
-            raise TypeError(f"boundary.{i} is no Robin condition")
-        h = scene.evaluate(condition.coefficient, sites, f"boundary.{i}.coefficient").tensor
-        h = self._stretched(scene, sites, h)
-        ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
-        return h, ambient
+        """Return coefficient and ambient value of the Robin condition ``i``."""
+        h = self._stretched(scene, sites, self.given(scene, i, sites, "coefficient"))
+        return h, self.given(scene, i, sites, "ambient")
 
-    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
-        """Return −r ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
-        total = u.new_zeros(u.shape[:-1])
-        for i, condition in enumerate(self.spec.boundary):
-            mine = self.selections[i].facets
-            chosen = self.of_condition(i, facets)
-            if not len(chosen) or not isinstance(condition, Neumann | Robin):
-                continue
-            sites = scene.facets(mine, u)
-            if isinstance(condition, Neumann):
-                inflow = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
-                inflow = self._stretched(scene, sites, inflow)
-            else:
-                h, ambient = self._impedance(scene, i, sites)
-                inflow = h * (ambient - sites.field("u").tensor)
-            total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
-        return total
+    def inflow(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        """Return r ∂u/∂n as condition ``i`` gives it."""
+        if isinstance(self.spec.boundary[i], Neumann):
+            return self._stretched(scene, sites, self.given(scene, i, sites, "flux"))
+        h, ambient = self._impedance(scene, i, sites)
+        return h * (ambient - sites.field("u").tensor)
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble ∫ n² u v, in a layer over its stretched volume: the matrix that meets k² where it is constant."""

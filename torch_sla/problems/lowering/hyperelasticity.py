@@ -217,21 +217,20 @@ class Hyperelasticity(Model):
             cells = scene.cells()
             f = self.vector(scene, spec.body_force, cells, "body_force")
             load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=f))
-        for i, condition in enumerate(spec.boundary):
-            if isinstance(condition, Neumann) and condition.traction is not None:
-                facets = self.selections[i].facets
-                sites = scene.facets(facets)
+        for i, condition in self.conditions(Neumann):
+            if condition.traction is not None:
+                sites = self.at_condition(scene, i)
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
                 local = weak.vector_source(sites.basis, f=t)
-                load = load + dofs.assemble_vector(local, facets)
+                load = load + dofs.assemble_vector(local, self.selections[i].facets)
         return load
 
     def terms(self, scene: Scene) -> list[Term]:
         """Return the internal forces, and the pressures that follow the surface."""
         found = [Term(scene.cells(), partial(self._internal, scene))]
-        for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, Neumann) and condition.pressure is not None:
-                sites = scene.facets(self.selections[i].facets)
+        for i, condition in self.conditions(Neumann):
+            if condition.pressure is not None:
+                sites = self.at_condition(scene, i)
                 found.append(Term(sites, partial(self._pressure, scene, i)))
         return found
 
@@ -245,9 +244,7 @@ class Hyperelasticity(Model):
 
     def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
         """``p J F⁻ᵀ N``, with the cofactor of F written out."""
-        path = f"boundary.{i}.pressure"
-        p = scene.factor * scene.evaluate(self.spec.boundary[i].pressure, sites, path).tensor  # type: ignore[union-attr]
-        dim = self.mesh.dim
+        p, dim = scene.factor * self.given(scene, i, sites, "pressure"), self.mesh.dim
         F = self._deformation(sites.field("grad(u)").tensor)
         rows = [
             torch.linalg.cross(F[..., (k + 1) % 3, :], F[..., (k + 2) % 3, :], dim=-1)
@@ -285,9 +282,9 @@ class Hyperelasticity(Model):
     def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
         """Return Fᵀu ``[*batch]``, pressures on the deformed surface included."""
         total = super().work(scene, operator, u)
-        for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, Neumann) and condition.pressure is not None:
-                sites = scene.facets(self.selections[i].facets, u)
+        for i, condition in self.conditions(Neumann):
+            if condition.pressure is not None:
+                sites = self.at_condition(scene, i, u)
                 push = self._pressure(scene, i, sites)["u"].value
                 if push is not None:
                     done = (push * sites.field("u").tensor).sum(-1)

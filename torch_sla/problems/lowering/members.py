@@ -21,7 +21,8 @@ from torch_sla.problems.lowering.phases import plain_names
 from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.sites import BasisSites, Sites
-from torch_sla.problems.specs.value import Formula, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -47,12 +47,20 @@ def build_mesh(spec: Spec) -> Mesh:
     SpecError
         If the mesh cannot be read or makes no sense; carries the mesh's own message.
     """
-    return structures.get(("mesh", spec_hash(spec)), lambda: _Held(_build(spec))).mesh
+    return structures.get(("mesh", spec_hash(spec)), lambda: _Held(read_once(spec))).mesh
 
 
 def read_once(spec: Spec) -> Mesh:
     """Return the mesh of a declaration as `build_mesh` does, and keep none."""
-    return _build(spec)
+    build: Callable[[Any], Mesh] = _BUILDERS[type(spec)]
+    try:
+        return build(spec)
+    except MemoryError:
+        raise SpecError(
+            "this mesh needs more memory than there is; take fewer cells", path="mesh"
+        ) from None
+    except MeshError as error:
+        raise SpecError(str(error), path="mesh") from error
 
 
 def index_of(spec: MeshFile) -> MeshIndex | None:
@@ -96,53 +104,6 @@ class _Held:
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _build(spec: Spec) -> Mesh:
-    build: Callable[[Any], Mesh] = _BUILDERS[type(spec)]
-    try:
-        return build(spec)
-    except MemoryError:
-        raise SpecError(
-            "this mesh needs more memory than there is; take fewer cells", path="mesh"
-        ) from None
-    except MeshError as error:
-        raise SpecError(str(error), path="mesh") from error
-
-
-def _interval(spec: IntervalMesh) -> Mesh:
-    return interval_mesh(spec.cells, spec.size, spec.origin, spec.grading)
-
-
-def _rectangle(spec: RectangleMesh) -> Mesh:
-    return rectangle_mesh(
-        _two(spec.cells), _two(spec.size), _two(spec.origin), spec.cell, _two(spec.grading)
-    )
-
-
-def _box(spec: BoxMesh) -> Mesh:
-    return box_mesh(
-        _three(spec.cells), _three(spec.size), _three(spec.origin), spec.cell, _three(spec.grading)
-    )
-
-
-def _lshape(spec: LShapeMesh) -> Mesh:
-    return lshape_mesh(spec.cells, spec.size, _two(spec.origin), spec.cell)
-
-
-def _disk(spec: DiskMesh) -> Mesh:
-    return disk_mesh(spec.cells, spec.radius, _two(spec.origin), spec.cell, curve=spec.curved)
-
-
-def _annulus(spec: AnnulusMesh) -> Mesh:
-    return annulus_mesh(
-        _two(spec.cells),
-        spec.inner,
-        spec.outer,
-        _two(spec.origin),
-        spec.cell,
-        curve=spec.curved,
-    )
-
-
 def _file(spec: MeshFile) -> Mesh:
     from torch_sla.assembly.mesh import read_mesh
 
@@ -166,21 +127,15 @@ def _arrays(spec: MeshArrays) -> Mesh:
     )
 
 
-def _two(values: Sequence[Any]) -> tuple[Any, Any]:
-    return values[0], values[1]
-
-
-def _three(values: Sequence[Any]) -> tuple[Any, Any, Any]:
-    return values[0], values[1], values[2]
-
-
 _BUILDERS: dict[type[Spec], Callable[[Any], Mesh]] = {
-    IntervalMesh: _interval,
-    RectangleMesh: _rectangle,
-    BoxMesh: _box,
-    LShapeMesh: _lshape,
-    DiskMesh: _disk,
-    AnnulusMesh: _annulus,
+    IntervalMesh: lambda s: interval_mesh(s.cells, s.size, s.origin, s.grading),
+    RectangleMesh: lambda s: rectangle_mesh(s.cells, s.size, s.origin, s.cell, s.grading),
+    BoxMesh: lambda s: box_mesh(s.cells, s.size, s.origin, s.cell, s.grading),
+    LShapeMesh: lambda s: lshape_mesh(s.cells, s.size, s.origin, s.cell),
+    DiskMesh: lambda s: disk_mesh(s.cells, s.radius, s.origin, s.cell, curve=s.curved),
+    AnnulusMesh: lambda s: annulus_mesh(
+        s.cells, s.inner, s.outer, s.origin, s.cell, curve=s.curved
+    ),
     MeshFile: _file,
     MeshArrays: _arrays,
 }

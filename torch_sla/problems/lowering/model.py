@@ -27,10 +27,10 @@ from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad, Spring
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import FrozenMap
+from torch_sla.problems.specs.written import FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch_sla.assembly import Mesh
     from torch_sla.linalg import SolveInfo
@@ -69,6 +69,30 @@ class Model(Physics):
         """Return which of the facets of the condition ``i`` are among some facets."""
         mine, key = self.selections[i].facets, ("of condition", i, contents(facets))
         return self.once(key, lambda: torch.nonzero(torch.isin(mine, facets))[:, 0])
+
+    def conditions(self, *kinds: type) -> Iterator[tuple[int, Any]]:
+        """Return the boundary conditions of some kinds, with their numbers."""
+        return ((i, c) for i, c in enumerate(self.spec.boundary) if isinstance(c, kinds))
+
+    def at_condition(self, scene: Scene, i: int, u: Tensor | None = None) -> BasisSites:
+        """Return the facets of the condition ``i`` to evaluate on."""
+        return scene.facets(self.selections[i].facets, u)
+
+    def given(self, scene: Scene, i: int, sites: Sites, name: str) -> Tensor:
+        """Evaluate what the condition ``i`` gives by that name, a number at each site."""
+        law = getattr(self.spec.boundary[i], name)
+        return scene.evaluate(law, sites, f"boundary.{i}.{name}").tensor
+
+    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
+        """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
+        total = u.new_zeros(u.shape[:-1])
+        for i, _ in self.conditions(*self.fluxes):
+            chosen = self.of_condition(i, facets)
+            if len(chosen):
+                sites = self.at_condition(scene, i, u)
+                through = sites.basis.integrate(self.inflow(scene, i, sites))
+                total = total - through.index_select(-1, chosen).sum(-1)
+        return total
 
     def integrate(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
         """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
@@ -349,8 +373,8 @@ class Model(Physics):
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
-        for i, condition in enumerate(self.spec.boundary):
-            if isinstance(condition, PointLoad | Spring) and condition.at is not None:
+        for i, condition in self.conditions(PointLoad, Spring):
+            if condition.at is not None:
                 at = positions(self, condition.at, f"boundary.{i}.at")
                 with at_path(f"boundary.{i}.at"):
                     self.geometry.located(at, self.dofs)

@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.reactions import boundary_facets, flux, flux_fa
 from torch_sla.problems.lowering.selection import select_cells
 from torch_sla.problems.lowering.sites import DofSites, RestrictedSites, Spread
 from torch_sla.problems.specs import outputs as kinds
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -16,7 +16,8 @@ from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Expression, nearest
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
+from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch_sla.problems.expression import Expression, degree, separated
 from torch_sla.problems.expression.nodes import Name
 from torch_sla.problems.lowering.timing import in_load, uses_time
-from torch_sla.problems.specs.value import Formula, FrozenMap, Parameter, Table
+from torch_sla.problems.specs.value import Parameter, Table, names_of
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -167,6 +168,4 @@ def _changing(value: Any, changes: Callable[[frozenset[str]], bool]) -> Iterator
 
 
 def _names(leaf: Any) -> frozenset[str]:
-    if isinstance(leaf, Parameter):
-        return frozenset({leaf.name})
-    return Formula(leaf.of if isinstance(leaf, Table) else leaf).expression.names
+    return names_of(leaf.of if isinstance(leaf, Table) else leaf)

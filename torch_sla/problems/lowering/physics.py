@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.operators import Matrix, Operator
     from torch_sla.problems.lowering.scene import Scene
-    from torch_sla.problems.lowering.sites import Sites
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.lowering.terms import Term
 
 __all__ = ["Physics"]
@@ -129,10 +129,13 @@ class Physics(Frame, ABC):
         del scene
         return 0.0
 
-    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
-        """Integrate the outflow through facets whose flux a condition gives ``[*batch]``."""
-        del scene, u, facets
-        raise SpecError("an outflow has no meaning here")
+    fluxes: ClassVar[tuple[type, ...]] = ()
+    """Conditions that give an inflow."""
+
+    def inflow(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        """Return what condition ``i``, one of the `fluxes`, lets in where the solution is seen."""
+        del scene, i, sites
+        raise SpecError("a flux has no meaning here")
 
     def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
         """Return the work of all loads ``[*batch]``; loads that are terms add theirs."""

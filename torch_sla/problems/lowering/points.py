@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch_sla.assembly import Field
@@ -42,7 +43,7 @@ class PointSites(Sites):
         self._located = geometry.located(points, model.dofs)
         self.owners = self._located.cells
         if u is not None:
-            self.fields = Fields(lambda name: self._field(name, u), model.ranks, u)
+            self.fields = Fields(partial(_field, model, geometry, points, u), model.ranks, u)
 
     @property
     def x(self) -> Tensor:
@@ -59,11 +60,11 @@ class PointSites(Sites):
             return nodal.value(values.movedim(site, -1)).movedim(-1, site).unsqueeze(site + 1)
         raise SpecError(f"values that live on {on} have no meaning at a point")
 
-    def _field(self, name: str, u: Tensor) -> Field:
-        located = self.geometry.located(self.points, self.model.numbering.fields[name])
-        part = self.model.numbering.part(u, name)
-        rank = self.model.ranks[name]
-        value, gradient = located.value(part), located.gradient(part)
-        return Field(
-            value.unsqueeze(value.ndim - rank), gradient.unsqueeze(gradient.ndim - rank - 1)
-        )
+
+def _field(model: Model, geometry: Geometry, points: Tensor, u: Tensor, name: str) -> Field:
+    """Return an unknown at points; of no sites, which would hold themselves by it."""
+    located = geometry.located(points, model.numbering.fields[name])
+    part = model.numbering.part(u, name)
+    rank = model.ranks[name]
+    value, gradient = located.value(part), located.gradient(part)
+    return Field(value.unsqueeze(value.ndim - rank), gradient.unsqueeze(gradient.ndim - rank - 1))

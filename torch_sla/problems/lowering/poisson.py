@@ -17,7 +17,8 @@ from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term, uniform
 from torch_sla.problems.specs.boundary import Neumann, Radiation, Robin
 from torch_sla.problems.specs.laws import sees_solution
-from torch_sla.problems.specs.value import ArrayFile, Formula, FrozenMap, Parameter, leaves
+from torch_sla.problems.specs.value import ArrayFile, Parameter, leaves
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,7 @@ class Poisson(Model):
     )
 
     bracing: ClassVar[Mapping[type, str]] = {Robin: "coefficient", Radiation: "emissivity"}
+    fluxes: ClassVar[tuple[type, ...]] = (Neumann, Robin, Radiation)
 
     def loose(self, held: Holds) -> int:
         """Return 0 where a value, an exchange or a reaction fixes the level, else 1."""
@@ -81,8 +83,8 @@ class Poisson(Model):
     @cached_property
     def nonlinear(self) -> bool:  # type: ignore[override]
         """Whether some law sees the solution, or a boundary radiates."""
-        spec = self.spec
-        return self._cells_nonlinear or any(map(self._facets_nonlinear, range(len(spec.boundary))))
+        conditions = range(len(self.spec.boundary))
+        return self._cells_nonlinear or any(map(self._facets_nonlinear, conditions))
 
     @cached_property
     def definite(self) -> bool | None:  # type: ignore[override]
@@ -163,8 +165,7 @@ class Poisson(Model):
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble what does not see the solution: stiffness, advection, reaction, exchange."""
-        spec, dofs = self.spec, self.dofs
-        cells, signs = scene.cells(), list[Tensor]()
+        dofs, cells, signs = self.dofs, scene.cells(), list[Tensor]()
         definite: bool | Answer | None
         if self._cells_nonlinear:
             nnz = dofs.pattern.nnz_csr
@@ -190,11 +191,10 @@ class Poisson(Model):
                     values = values + assemble(
                         weak.streamline, dofs, basis=basis, c=reaction, **along
                     )
-        for i, condition in enumerate(spec.boundary):
-            if isinstance(condition, Robin) and not self._facets_nonlinear(i):
-                facets = self.selections[i].facets
-                sites = scene.facets(facets)
-                h, _ = self.exchange(scene, i, sites)
+        for i, _ in self.conditions(Robin):
+            if not self._facets_nonlinear(i):
+                sites = self.at_condition(scene, i)
+                h = self.given(scene, i, sites, "coefficient")
                 signs.append(_not_negative(h))
                 values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
         if definite and signs:
@@ -219,20 +219,17 @@ class Poisson(Model):
                 return scene.summed({"u": force})
 
             load = uniform(f, 0, of_source) if c is None else of_source(f)
-        for i, condition in enumerate(spec.boundary):
+        for i, condition in self.conditions(Neumann, Robin):
             if self._facets_nonlinear(i):
                 continue
-            facets = self.selections[i].facets
+            sites = self.at_condition(scene, i)
             if isinstance(condition, Neumann):
-                sites = scene.facets(facets)
-                push = scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
-            elif isinstance(condition, Robin):
-                sites = scene.facets(facets)
-                h, ambient = self.exchange(scene, i, sites)
-                push = h * ambient
+                push = self.given(scene, i, sites, "flux")
             else:
-                continue
-            load = load + scene.summed({"u": weak.source(sites.basis, f=push)}, facets)
+                h = self.given(scene, i, sites, "coefficient")
+                push = h * self.given(scene, i, sites, "ambient")
+            local = weak.source(sites.basis, f=push)
+            load = load + scene.summed({"u": local}, self.selections[i].facets)
         return load
 
     def terms(self, scene: Scene) -> list[Term]:
@@ -240,9 +237,9 @@ class Poisson(Model):
         found = []
         if self._cells_nonlinear:
             found.append(Term(scene.cells(), partial(self._cell_duals, scene)))
-        for i in range(len(self.spec.boundary)):
+        for i, _ in self.conditions(*self.fluxes):
             if self._facets_nonlinear(i):
-                sites = scene.facets(self.selections[i].facets)
+                sites = self.at_condition(scene, i)
                 found.append(Term(sites, partial(self._facet_duals, scene, i)))
         return found
 
@@ -270,27 +267,14 @@ class Poisson(Model):
 
     # -- outputs --------------------------------------------------------------------------------
 
-    def exchange(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
-        """Return coefficient and ambient value of the Robin condition ``i`` on its facets."""
-        condition = self.spec.boundary[i]
-        if not isinstance(condition, Robin):
-            raise TypeError(f"boundary.{i} is no Robin condition")
-        h = scene.evaluate(condition.coefficient, sites, f"boundary.{i}.coefficient").tensor
-        ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
-        return h, ambient
-
     def inflow(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
         """Return κ ∂u/∂n as condition ``i`` gives it, where the solution is seen."""
         condition = self.spec.boundary[i]
         if isinstance(condition, Neumann):
-            return scene.evaluate(condition.flux, sites, f"boundary.{i}.flux").tensor
+            return self.given(scene, i, sites, "flux")
+        ambient, u = self.given(scene, i, sites, "ambient"), sites.field("u").tensor
         if isinstance(condition, Robin):
-            h, ambient = self.exchange(scene, i, sites)
-            return h * (ambient - sites.field("u").tensor)
-        if not isinstance(condition, Radiation):
-            raise TypeError(f"boundary.{i} gives no flux")
-        ambient = scene.evaluate(condition.ambient, sites, f"boundary.{i}.ambient").tensor
-        u = sites.field("u").tensor
+            return self.given(scene, i, sites, "coefficient") * (ambient - u)
         # |u| u³, not u⁴: below zero the exchange keeps its sign, so that iterations find their way back.
         strength = self._strength(scene, i, sites)
         return strength * (ambient * ambient.abs() ** 3 - u * u.abs() ** 3)
@@ -298,7 +282,7 @@ class Poisson(Model):
     def _strength(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
         """Return σ emissivity of the Radiation condition ``i``."""
         condition: Any = self.spec.boundary[i]
-        e = scene.evaluate(condition.emissivity, sites, f"boundary.{i}.emissivity").tensor
+        e = self.given(scene, i, sites, "emissivity")
         if not scene.trial:
             seen = e.detach()
             require(
@@ -309,19 +293,6 @@ class Poisson(Model):
                 ),
             )
         return e * float(condition.constant)
-
-    def natural_outflow(self, scene: Scene, u: Tensor, facets: Tensor) -> Tensor:
-        """Return −κ ∂u/∂n integrated over facets whose flux is given by a condition ``[*batch]``."""
-        total = u.new_zeros(u.shape[:-1])
-        for i, condition in enumerate(self.spec.boundary):
-            mine = self.selections[i].facets
-            chosen = self.of_condition(i, facets)
-            if not len(chosen) or not isinstance(condition, Neumann | Robin | Radiation):
-                continue
-            sites = scene.facets(mine, u)
-            inflow = self.inflow(scene, i, sites)
-            total = total - sites.basis.integrate(inflow).index_select(-1, chosen).sum(-1)
-        return total
 
     def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
         """Return Fᵀu ``[*batch]``, with the sources and surroundings of laws that see the solution."""
@@ -334,14 +305,14 @@ class Poisson(Model):
                 along = (c.velocity * cells.field("grad(u)").tensor).sum(-1)
                 value = value + c.time * along
             total = total + cells.basis.integrate(c.source * value).sum(-1)
-        for i, condition in enumerate(self.spec.boundary):
+        for i, condition in self.conditions(*self.fluxes):
             if not self._facets_nonlinear(i):
                 continue
-            sites = scene.facets(self.selections[i].facets, u)
+            sites = self.at_condition(scene, i, u)
             u_here = sites.field("u").tensor
             push = self.inflow(scene, i, sites)
             if isinstance(condition, Robin):
-                push = push + self.exchange(scene, i, sites)[0] * u_here
+                push = push + self.given(scene, i, sites, "coefficient") * u_here
             elif isinstance(condition, Radiation):
                 push = push + self._strength(scene, i, sites) * u_here * u_here.abs() ** 3
             total = total + sites.basis.integrate(push * u_here).sum(-1)

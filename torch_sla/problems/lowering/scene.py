@@ -19,14 +19,8 @@ from torch_sla.problems.lowering.names import Names
 from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.lowering.slopes import Watch
-from torch_sla.problems.specs.value import (
-    ArrayFile,
-    Formula,
-    FrozenMap,
-    Grid,
-    Parameter,
-    Table,
-)
+from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter, Table
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -124,13 +124,11 @@ class Stokes(Model):
         if spec.body_force is not None:
             f = self.vector(scene, spec.body_force, cells, "body_force")
             load = load + scene.summed({"u": weak.vector_source(u, f=f)})
-        for i, condition in enumerate(spec.boundary):
-            if not isinstance(condition, Neumann):
-                continue
+        for i, condition in self.conditions(Neumann):
             facets = self.selections[i].facets
             sites, basis = scene.facets(facets), scene.geometry.basis("u", facets)
             if condition.pressure is not None:
-                push = scene.evaluate(condition.pressure, sites, f"boundary.{i}.pressure").tensor
+                push = self.given(scene, i, sites, "pressure")
                 local = weak.pressure_load(basis, p=push)
             else:
                 t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")

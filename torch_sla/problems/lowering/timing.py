@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.value import Formula, Parameter, leaves
+from torch_sla.problems.specs.value import Parameter, leaves, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,10 +28,7 @@ def timed_laws(spec: FieldProblem, declared: Mapping[str, Parameter]) -> Iterato
     """Yield the path of each law that depends on time, as often as it does."""
     for law in laws(spec):
         for _, leaf in leaves(law.value):
-            names = leaf.expression.names if isinstance(leaf, Formula) else frozenset()
-            if isinstance(leaf, Parameter):
-                names = frozenset({leaf.name})
-            if uses_time(names, declared):
+            if uses_time(names_of(leaf), declared):
                 yield law.path
 
 

@@ -20,7 +20,7 @@ from torch_sla.problems.lowering.sites import Fields
 from torch_sla.problems.lowering.terms import Term, duals_of_integrand, residual, tangent
 from torch_sla.problems.lowering.timing import uses_time
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,18 +16,8 @@ from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.laws import Law
 from torch_sla.problems.specs.of import Physics
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import (
-    RESERVED_NAMES,
-    FilePath,
-    FormulaText,
-    FrozenMap,
-    Listed,
-    Parameter,
-    Place,
-    Text,
-    Value,
-    thaw,
-)
+from torch_sla.problems.specs.value import RESERVED_NAMES, Parameter, Place, Value
+from torch_sla.problems.specs.written import FilePath, FormulaText, FrozenMap, Listed, Text, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -103,7 +103,8 @@ class Spec(pydantic.BaseModel):
         shown = (
             f"{self.spelling(name)}={getattr(self, name)!r}"
             for name, field in type(self).model_fields.items()
-            if name != "type" and getattr(self, name) != field.default
+            if name != "type"
+            and getattr(self, name) != field.get_default(call_default_factory=True)
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 

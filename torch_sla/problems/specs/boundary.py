@@ -10,7 +10,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.value import Place, Points, Text, Value
+from torch_sla.problems.specs.value import Place, Value
+from torch_sla.problems.specs.written import Points, Text
 
 __all__ = [
     "Boundary",

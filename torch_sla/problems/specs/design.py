@@ -29,8 +29,8 @@ from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import FrozenMap, Listed, Parameter, Text, thaw
 from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
+from torch_sla.problems.specs.written import FrozenMap, Listed, Text, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.laplace import Posterior
     from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["DesignProblem"]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from torch_sla.errors import SpecError
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
 __all__ = ["ElasticityProblem"]
+
+_UNAVERAGED = {
+    "plane_stress": "a sheet is free to change its thickness, so it does not lock; leave dilatation out",
+    "axisymmetric": "in axisymmetric bodies it is not available; take order: 2",
+}
 
 
 class ElasticityProblem(FieldProblem):
@@ -61,7 +67,7 @@ class ElasticityProblem(FieldProblem):
     dilatation: Literal["pointwise", "averaged"] = Field(
         default="pointwise",
         description="averaged takes the mean volume change of each cell, which keeps nearly "
-        "incompressible bodies from locking (quad, hexahedron, or order 2).",
+        "incompressible bodies from locking (plane_strain and solid; quad, hexahedron, or order 2).",
     )
     density: Annotated[Value, Place("cells")] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
@@ -78,3 +84,10 @@ class ElasticityProblem(FieldProblem):
     temperature: Annotated[Value | None, Place("cells")] = Field(
         default=None, description="Temperature above that of the stress-free state (K)."
     )
+
+    @model_validator(mode="after")
+    def _check_dilatation(self) -> Self:
+        reason = _UNAVERAGED.get(self.model or "")
+        if self.dilatation == "averaged" and reason:
+            raise SpecError(f"averaged is for plane_strain and solid: {reason}", path="dilatation")
+        return self

@@ -12,7 +12,7 @@ from torch_sla.problems.specs.boundary import Boundary
 from torch_sla.problems.specs.given import joined, moving
 from torch_sla.problems.specs.mesh import MeshSpec
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import Listed
+from torch_sla.problems.specs.written import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,8 @@ from torch_sla.problems.specs.faults import located, spec_error
 from torch_sla.problems.specs.hashing import stated
 from torch_sla.problems.specs.migrations import migrate
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import ArrayFile, DataFile, FrozenMap
+from torch_sla.problems.specs.value import ArrayFile
+from torch_sla.problems.specs.written import DataFile, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +139,8 @@ def _plain(
         middle = [key for key in fields if key not in FIRST + LAST]
         for key in [key for key in (*FIRST, *middle, *LAST) if key in fields]:
             item = getattr(value, key)
-            if key in ("version", "type") or item != fields[key].default:
+            default = fields[key].get_default(call_default_factory=True)
+            if key in ("version", "type") or item != default:
                 key = type(value).spelling(key)
                 plain = _plain(item, base, keep, f"{name}.{key}" if name else key)
                 one = key == "on" and isinstance(plain, list) and len(plain) == 1

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from torch_sla.problems.design.goal import Goal, parsed
 from torch_sla.problems.design.limit import Limit
 from torch_sla.problems.specs.python import PythonFunction, is_reference
-from torch_sla.problems.specs.value import Formula
+from torch_sla.problems.specs.written import Formula
 
 __all__ = ["Goals", "Limits"]
 

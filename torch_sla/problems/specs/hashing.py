@@ -15,7 +15,7 @@ from torch_sla.problems.specs.arrays import Array, file_digest
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual
-from torch_sla.problems.specs.value import DataFile, Formula, FrozenMap
+from torch_sla.problems.specs.written import DataFile, Formula, FrozenMap
 
 __all__ = ["canonical", "spec_hash", "stated"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import FormulaText, FrozenMap, Load, Place, Text, Value, thaw
+from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.written import FormulaText, FrozenMap, Text, thaw
 
 __all__ = ["LAWS", "HyperelasticityProblem"]
 
@@ -82,10 +82,12 @@ class HyperelasticityProblem(FieldProblem):
     constants: Annotated[
         dict[Text, Value],
         BeforeValidator(thaw),
-        MinLen(1),
         AfterValidator(FrozenMap),
         Place("cells", named=True),
-    ] = Field(description="The constants of the law, by name (moduli in Pa).")
+    ] = Field(
+        default_factory=FrozenMap,
+        description="The constants of the law, by name (moduli in Pa); none for an energy in numbers.",
+    )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per undeformed volume (N/m³)."
     )
@@ -113,7 +115,7 @@ class HyperelasticityProblem(FieldProblem):
                 wanted = moduli if given & moduli else wanted
             if given != wanted:
                 raise SpecError(
-                    f"the constants of {self.law} are {either}; received {' '.join(sorted(given))}",
+                    f"the constants of {self.law} are {either}; received {' '.join(sorted(given)) or 'none'}",
                     path="constants",
                 )
             return self

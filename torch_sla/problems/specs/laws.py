@@ -11,13 +11,13 @@ from torch_sla.problems.specs.faults import dotted
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
     ArrayFile,
-    Formula,
-    FrozenMap,
     Parameter,
     Place,
     Table,
     leaves,
+    names_of,
 )
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -168,11 +168,8 @@ def check_laws(
 
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
     for path, leaf in leaves(law.value, law.path):
-        names: Collection[str] = leaf.expression.names if isinstance(leaf, Formula) else ()
-        if isinstance(leaf, Parameter):
-            names = (leaf.name,)
-        for name in names:
-            if name in parameters and "u" in parameters[name].of:
+        for name in names_of(leaf) & parameters.keys():
+            if "u" in parameters[name].of:
                 raise SpecError(
                     f"the parameter {name!r} is a law of u, and this law does not see the solution",
                     path=dotted(path),
@@ -193,14 +190,11 @@ def visible(parameters: Mapping[str, Parameter], fields: Mapping[str, int]) -> d
 def sees_solution(value: Any, fields: Collection[str], parameters: Mapping[str, Parameter]) -> bool:
     """Whether a law uses the solution, by structure."""
     for _, leaf in leaves(value):
-        if isinstance(leaf, Parameter) and "u" in leaf.of:
+        names = names_of(leaf)
+        if isinstance(leaf, Formula) and (leaf.expression.derivatives or names & set(fields)):
             return True
-        if isinstance(leaf, Formula):
-            expression = leaf.expression
-            if expression.derivatives or expression.names & set(fields):
-                return True
-            if any("u" in parameters[n].of for n in expression.names & parameters.keys()):
-                return True
+        if any("u" in parameters[n].of for n in names & parameters.keys()):
+            return True
     return False
 
 
@@ -229,10 +223,7 @@ def _check(
         wanted = " or ".join(_RANKS[r] for r in law.place.ranks)
         raise SpecError(f"this is {_RANKS[rank]}; {wanted} is needed", path=dotted(path))
     for below, leaf in leaves(value, path):
-        used = [leaf.name] if isinstance(leaf, Parameter) else []
-        if isinstance(leaf, Formula):
-            used = sorted(leaf.expression.names & parameters.keys())
-        for name in used:
+        for name in sorted(names_of(leaf) & parameters.keys()):
             home = parameters[name].on
             if home not in _HOMES[law.place.on]:
                 raise SpecError(

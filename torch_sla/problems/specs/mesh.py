@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import FilePath, Listed, Text
+from torch_sla.problems.specs.written import FilePath, Listed, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,8 @@ from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.outputs import Output
 from torch_sla.problems.specs.solver import Solver
-from torch_sla.problems.specs.value import Listed, Parameter
+from torch_sla.problems.specs.value import Parameter
+from torch_sla.problems.specs.written import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

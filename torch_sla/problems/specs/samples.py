@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import thaw
+from torch_sla.problems.specs.written import thaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.value import Text
+from torch_sla.problems.specs.written import Text
 
 __all__ = ["Newton", "Solver"]
 

@@ -15,7 +15,7 @@ from torch_sla.problems.registry import PHYSICS
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.samples import Samples
-from torch_sla.problems.specs.value import FrozenMap, Listed, thaw
+from torch_sla.problems.specs.written import FrozenMap, Listed, thaw
 
 __all__ = ["SweepProblem"]
 

@@ -11,7 +11,8 @@ from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.of import Physics
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import Listed, Place, Text, Value
+from torch_sla.problems.specs.value import Place, Value
+from torch_sla.problems.specs.written import Listed, Text
 
 __all__ = ["SCHEMES", "Adaptive", "Event", "TransientProblem"]
 

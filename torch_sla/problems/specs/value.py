@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
 from pydantic import (
@@ -16,164 +15,40 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     Tag,
-    ValidationInfo,
     model_validator,
 )
 
-from torch_sla.problems.expression import Expression
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.python import PythonFunction, is_reference
+from torch_sla.problems.specs.written import (
+    FilePath,
+    Formula,
+    FormulaText,
+    FrozenMap,
+    Listed,
+    Text,
+    thaw,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 __all__ = [
     "ArrayFile",
-    "DataFile",
-    "FilePath",
-    "Formula",
-    "FormulaText",
-    "FrozenMap",
     "Grid",
-    "Listed",
     "Load",
     "Parameter",
     "Place",
-    "Points",
     "Table",
-    "Text",
     "Value",
     "leaves",
-    "listed",
-    "thaw",
+    "names_of",
 ]
 
-T = TypeVar("T")
 RESERVED_NAMES = frozenset("xyzt") | frozenset(
     {"points", "start", "info", "throw", "values", "folder", "resume", "progress", "pi"}
 )
-
-
-class Formula(str):
-    """The text of an expression that has been parsed."""
-
-    __slots__ = ()
-
-    @property
-    def expression(self) -> Expression:
-        """The parsed expression."""
-        return Expression.parse(str(self))
-
-
-class DataFile(str):
-    """The absolute path of a file whose content belongs to the declaration."""
-
-    __slots__ = ()
-
-
-class FrozenMap(dict[str, Any]):
-    """A mapping that cannot be changed."""
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("a declaration cannot be changed; use updated(...)")
-
-    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> tuple[type[FrozenMap], tuple[dict[str, Any]]]:
-        return FrozenMap, (dict(self),)
-
-
-def listed(value: Any) -> Any:
-    """Return a list as a tuple."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _no_tensor(value: Any) -> Any:
-    if type(value).__module__.startswith("torch") and hasattr(value, "requires_grad"):
-        raise fault(
-            "a declaration is data and holds no tensor: declare Parameter(...) here and pass the tensor "
-            "to solve(...), or save the values to a file"
-        )
-    if type(value).__module__ == "numpy":
-        if not getattr(value, "shape", (0,)):
-            return value.item()
-        raise fault(
-            "arrays belong in a file ({file: k.npz, key: k}) or in a Parameter given to solve(...); "
-            f"received {type(value).__name__} of shape {getattr(value, 'shape', ())}"
-        )
-    return value
-
-
-def _resolved(value: str, info: ValidationInfo) -> DataFile:
-    if isinstance(value, DataFile):
-        return value
-    base = Path(info.context["base"]) if info.context else Path.cwd()
-    path = (base / value).resolve()
-    if not path.is_file():
-        raise fault(f"no such file: {value!r} (looked for {path})")
-    return DataFile(path)
-
-
-if TYPE_CHECKING:
-    Listed = Sequence
-else:
-    Listed: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(listed)]
-    """A tuple that may be written as a list."""
-
-Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
-FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_resolved)]
-
-
-def _points(value: Any) -> Any:
-    if getattr(value, "requires_grad", False):
-        raise fault("positions are data; evaluate(expression, at=X) is differentiable in X")
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple((p,) if isinstance(p, int | float) else listed(p) for p in value)
-    return value
-
-
-Point: TypeAlias = Annotated[
-    tuple[float, ...], BeforeValidator(listed), Field(min_length=1, max_length=3)
-]
-if TYPE_CHECKING:
-    Points: TypeAlias = Any
-else:
-    Points: TypeAlias = Annotated[tuple[Point, ...], MinLen(1), BeforeValidator(_points)]
-"""Positions ``[n, dim]``."""
-
-
-class _ExpressionFormat:
-    """Marks text as an expression in the JSON Schema."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        # No expression holds a colon: that is how a function by its name is told from one.
-        return {**handler(schema), "format": "expression", "pattern": "^[^:]*$"}
-
-
-class _TagMap:
-    """Keeps maps apart from parameters and files in the JSON Schema."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        reserved = [{"required": ["type"]}, {"required": ["file"]}]
-        return {**handler(schema), "not": {"anyOf": reserved}}
-
-
-def _formula(text: str) -> Formula:
-    Expression.parse(text)
-    return Formula(text)
-
-
-FormulaText: TypeAlias = Annotated[str, AfterValidator(_formula), _ExpressionFormat()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +153,22 @@ class Grid(Spec):
         return self
 
 
+def _no_tensor(value: Any) -> Any:
+    if type(value).__module__.startswith("torch") and hasattr(value, "requires_grad"):
+        raise fault(
+            "a declaration is data and holds no tensor: declare Parameter(...) here and pass the tensor "
+            "to solve(...), or save the values to a file"
+        )
+    if type(value).__module__ == "numpy":
+        if not getattr(value, "shape", (0,)):
+            return value.item()
+        raise fault(
+            "arrays belong in a file ({file: k.npz, key: k}) or in a Parameter given to solve(...); "
+            f"received {type(value).__name__} of shape {getattr(value, 'shape', ())}"
+        )
+    return value
+
+
 Default: TypeAlias = Annotated[
     Annotated[float, Tag("<number>")]
     | Annotated[FormulaText, Tag("<formula>")]
@@ -365,9 +256,14 @@ def _somewhere(value: Any) -> Any:
     return value
 
 
-def thaw(value: Any) -> Any:
-    """Return a frozen map as one that a validator may read."""
-    return dict(value) if isinstance(value, FrozenMap) else value
+class _TagMap:
+    """Keeps maps apart from parameters and files in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        reserved = [{"required": ["type"]}, {"required": ["file"]}]
+        return {**handler(schema), "not": {"anyOf": reserved}}
 
 
 def _one_of(what: str) -> Discriminator:
@@ -415,6 +311,13 @@ Value: TypeAlias = Annotated[
 
 Load: TypeAlias = Annotated[Value, BeforeValidator(_somewhere)]
 """A law that may act on some cells only: ``{value: v, on: tag}`` is zero elsewhere."""
+
+
+def names_of(leaf: Any) -> frozenset[str]:
+    """Return the names that one of the `leaves` of a value uses: of a formula all, its own of a parameter."""
+    if isinstance(leaf, Parameter):
+        return frozenset({leaf.name})
+    return leaf.expression.names if isinstance(leaf, Formula) else frozenset()
 
 
 def leaves(

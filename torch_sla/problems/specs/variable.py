@@ -11,7 +11,8 @@ from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.options import options_of
-from torch_sla.problems.specs.value import Default, Formula, Listed, Text, listed
+from torch_sla.problems.specs.value import Default
+from torch_sla.problems.specs.written import Formula, Listed, Text, listed
 
 __all__ = ["POINTS", "Effort", "Measured", "Variable"]
 

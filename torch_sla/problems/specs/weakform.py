@@ -15,7 +15,8 @@ from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.laws import Law
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual, ResidualText
-from torch_sla.problems.specs.value import RESERVED_NAMES, Formula, Listed, Place, Text
+from torch_sla.problems.specs.value import RESERVED_NAMES, Place
+from torch_sla.problems.specs.written import Formula, Listed, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

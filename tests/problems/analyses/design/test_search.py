@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.designs import GROUND, cantilever, conductivity, loads, rod
+from tests.helpers.garbage import left_over
 from torch_sla import (
     LBFGS,
     MMA,
@@ -128,6 +129,11 @@ def test_products_use_the_factor_of_the_solve(method) -> None:
     assert counts.get("factorize", 0) + counts.get("refactorize", 0) + counts["analyze"] == 0
     assert counts["solve"] == 2
     assert oracle.evaluations == 1
+
+
+@pytest.mark.parametrize("method", ["gauss_newton", "lbfgs"])
+def test_a_search_leaves_nothing_to_the_garbage_collector(method) -> None:
+    assert left_over(conductivity(method).solve) == []
 
 
 def test_products_are_those_of_the_objective() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torch_sla.assembly.mesh import annulus_mesh, box_mesh, rectangle_mesh
+from torch_sla.assembly.mesh import annulus_mesh, box_mesh, interval_mesh, rectangle_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import cache_counters
 from torch_sla.problems.design.transforms import BoundaryMotion, Chain, Place
@@ -64,6 +64,17 @@ def test_a_flat_edge_moves_along_its_normal():
     inside = top & (mesh.points[:, 0] > 0.1) & (mesh.points[:, 0] < 0.9)
     expected = torch.tensor([0.0, 0.1], dtype=torch.float64)
     assert torch.allclose(moved[inside] - mesh.points[inside], expected)
+
+
+def test_small_cells_are_stiffer():
+    """On a line, weights 1/h over h: each cell takes a share h² of the motion."""
+    mesh = interval_mesh(5, grading=8.0)
+    x, order = mesh.points[:, 0].sort()
+    share = torch.cumsum(x.diff() ** 2, 0)
+    moved = BoundaryMotion("right").prepare(place(mesh))(torch.tensor([0.3], dtype=torch.float64))
+    shift = (moved - mesh.points)[order, 0]
+    torch.testing.assert_close(shift[1:], 0.3 * share / share[-1], rtol=1e-9, atol=0)
+    assert shift[0] == 0
 
 
 def test_bounds_are_those_of_the_displacements():

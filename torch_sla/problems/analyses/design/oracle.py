@@ -12,15 +12,15 @@ from torch_sla.errors import ArgumentError, ExpressionError, GradientError, Solv
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.analyses.design.variables import frame_of
-from torch_sla.problems.design.optimizers.base import RejectedPoint
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
+from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 from torch_sla.problems.specs.python import PythonFunction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.design.optimizers.base import Evaluation
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["DesignOracle"]
 
@@ -57,7 +57,6 @@ class DesignOracle(FunctionOracle):
             spec.objective.expression.squares
         )
         super().__init__(
-            self._quantities,
             equalities=torch.tensor(self._declared_equalities(spec), dtype=torch.bool),
             least_squares=squares and optimizer.needs_least_squares,
             second_order=optimizer.needs_second_order,
@@ -111,7 +110,8 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError, GradientError)
 
-    def _quantities(self, x: Tensor) -> Quantities:
+    def evaluate(self, x: Tensor) -> Quantities:
+        """Return the goals at unknowns ``[n]``, with their graph."""
         values = self.unknowns.values(x)
         return self._goals(values, self.unknowns.plain(x, values))
 

@@ -13,8 +13,9 @@ from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import numbers
-from torch_sla.problems.specs.value import ArrayFile, Formula, Parameter
+from torch_sla.problems.specs.value import ArrayFile, Parameter
 from torch_sla.problems.specs.variable import POINTS
+from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

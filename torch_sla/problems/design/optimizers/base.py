@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, TorchSlaError
+from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.optimality import (
     gap,
     multipliers,
     ranges,
     violation,
 )
+from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["GROWING", "SINCE", "Evaluation", "Optimizer", "Oracle", "RejectedPoint", "State"]
+    from torch_sla.problems.design.optimizers.oracle import Oracle
+
+__all__ = ["GROWING", "NOTHING", "SINCE", "Optimizer", "State"]
 
 NOTHING = 1e-4
 
@@ -40,78 +43,12 @@ GROWING = "log."
 SINCE = "since"
 """Memory with the iteration after which such memory begins; what was added before is not needed any more."""
 
-_BEST, _KEPT = "best", ("x", "gradient", "constraints", "jacobian")
+_SLOPES = ("gradient", "constraints", "jacobian")
+
+_BEST, _KEPT = "best", ("x", *_SLOPES)
 
 Memory = dict[str, Tensor | float | int | str | bool]
 """What a method remembers: flat, so that it can be written as it is."""
-
-
-class RejectedPoint(TorchSlaError):  # noqa: N818  (not an error: a step becomes shorter)
-    """There is no value at a point that was tried, because the forward solve failed there.
-
-    It is for the oracle to raise and for line searches and trust regions to catch: they shorten the step.
-    """
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What is known at a point.
-
-    Parameters
-    ----------
-    value
-        The objective.
-    gradient
-        Its gradient ``[n]``.
-    constraints
-        Values ``[m]``, at most 0 (or 0, for equalities) where they hold.
-    jacobian
-        Their gradients ``[m, n]``.
-    """
-
-    value: float
-    gradient: Tensor
-    constraints: Tensor
-    jacobian: Tensor
-
-
-class Oracle(ABC):
-    """Answers questions about the function that is minimized; all tensors are detached, float64, on the CPU.
-
-    Parameters that a subclass sets
-    -------------------------------
-    equalities
-        Boolean ``[m]``: which constraints are equalities. Empty where there are none.
-    least_squares, second_order
-        Whether `residual_jvp` and `residual_vjp`, and whether `hvp`, are offered.
-    rounding
-        Share of a value, and of its change by slopes, below which two values may differ by rounding alone.
-    """
-
-    equalities: Tensor = torch.zeros(0, dtype=torch.bool)
-    least_squares: bool = False
-    second_order: bool = False
-    rounding: float = 1e-11
-
-    @abstractmethod
-    def value_and_grad(self, x: Tensor) -> Evaluation:
-        """Evaluate at ``x`` ``[n]``; raises `RejectedPoint` where that fails."""
-
-    def residual_jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return J(x) v ``[k]``, where the objective is ½‖r(x)‖² and J the Jacobian of r."""
-        raise ArgumentError("this objective is not declared as a sum of squares")
-
-    def residual_vjp(self, x: Tensor, w: Tensor) -> Tensor:
-        """Return J(x)ᵀ w ``[n]``."""
-        raise ArgumentError("this objective is not declared as a sum of squares")
-
-    def hvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return the Hessian of the objective at ``x`` times ``v`` ``[n]``."""
-        raise ArgumentError("this objective offers no Hessian-vector products")
-
-    def gauss_newton(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return J(x)ᵀ J(x) v ``[n]``; an oracle may know a shorter way."""
-        return self.residual_vjp(x, self.residual_jvp(x, v))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,29 +105,26 @@ class State:
         """Values of the constraints ``[m]``."""
         return self.evaluation.constraints
 
+    def tensor(self, name: str) -> Tensor:
+        """Return what the method remembers as a tensor."""
+        kept = self.memory.get(name)
+        if not isinstance(kept, Tensor):
+            raise ArgumentError("the state does not come from this optimizer")
+        return kept
+
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors by name, and a mapping that JSON can hold, for a checkpoint."""
-        tensors = {
-            "x": self.x,
-            "lower": self.lower,
-            "upper": self.upper,
-            "gradient": self.evaluation.gradient,
-            "constraints": self.evaluation.constraints,
-            "jacobian": self.evaluation.jacobian,
-        }
-        numbers: dict[str, Any] = {}
-        for name, kept in self.memory.items():
-            if isinstance(kept, Tensor):
-                tensors[f"memory.{name}"] = kept
-            else:
-                numbers[name] = kept
+        at, memory = self.evaluation, self.memory
+        tensors = {"x": self.x, "lower": self.lower, "upper": self.upper}
+        tensors |= {name: getattr(at, name) for name in _SLOPES}
+        tensors |= {f"memory.{n}": kept for n, kept in memory.items() if isinstance(kept, Tensor)}
         data = {
-            "value": self.evaluation.value,
+            "value": at.value,
             "iteration": self.iteration,
             "converged": self.converged,
             "reason": self.reason,
             "figures": dict(self.figures),
-            "memory": numbers,
+            "memory": {n: kept for n, kept in memory.items() if not isinstance(kept, Tensor)},
         }
         return tensors, data
 
@@ -202,12 +136,7 @@ class State:
             x=tensors["x"],
             lower=tensors["lower"],
             upper=tensors["upper"],
-            evaluation=Evaluation(
-                float(data["value"]),
-                tensors["gradient"],
-                tensors["constraints"],
-                tensors["jacobian"],
-            ),
+            evaluation=Evaluation(float(data["value"]), *(tensors[n] for n in _SLOPES)),
             iteration=int(data["iteration"]),
             converged=bool(data["converged"]),
             reason=str(data["reason"]),
@@ -305,13 +234,13 @@ class Optimizer(ABC):
         memory = state.memory
         if _BEST not in memory or not float(memory[_BEST]) < state.value:
             return state
-        x, gradient, constraints, jacobian = (memory[f"{_BEST}.{n}"] for n in _KEPT)
-        at = Evaluation(float(memory[_BEST]), gradient, constraints, jacobian)  # type: ignore[arg-type]
+        x, *slopes = (state.tensor(f"{_BEST}.{n}") for n in _KEPT)
+        at = Evaluation(float(memory[_BEST]), *slopes)
         step = int(memory[f"{_BEST}.iteration"])
         reason = f"{state.reason}; step {step} led to the best design"
         own = f"{_BEST}.figures."
         figures = {n.removeprefix(own): float(v) for n, v in memory.items() if n.startswith(own)}
-        return replace(state, x=x, evaluation=at, figures=figures, reason=reason)  # type: ignore[arg-type]
+        return replace(state, x=x, evaluation=at, figures=figures, reason=reason)
 
     # -- for subclasses -------------------------------------------------------------------------
 
@@ -341,6 +270,25 @@ class Optimizer(ABC):
                 f"{name} needs Hessian-vector products, which this problem does not offer; take LBFGS"
             )
 
+    def moved(
+        self,
+        state: State,
+        oracle: Oracle,
+        x: Tensor,
+        at: Evaluation,
+        memory: Memory,
+        **figures: float,
+    ) -> State:
+        """Return the state, judged, after a step to ``x`` and with what else is remembered now."""
+        memory, figures = {**state.memory, **memory}, {n: float(v) for n, v in figures.items()}
+        later = state.iteration + 1
+        after = replace(state, x=x, evaluation=at, iteration=later, figures=figures, memory=memory)
+        return self.judged(after, state, oracle)
+
+    def stuck(self, state: State, oracle: Oracle, why: str) -> State:
+        """Return the state, judged, where no step leads on."""
+        return self.judged(replace(state, reason=why), None, oracle)
+
     def judged(self, state: State, before: State | None, oracle: Oracle) -> State:
         """Return the state with its figures and the verdict on it."""
         optimality = self.optimality(state, oracle)
@@ -355,7 +303,7 @@ class Optimizer(ABC):
             share = left / size if size > 0 else 0.0
             reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
-            moved = (state.x - before.x).abs() / self._lengths(state)
+            moved = (state.x - before.x).abs() / state.tensor("lengths")
             change = float(moved.max()) if state.x.numel() else 0.0
             figures["step"] = change
             size = max(abs(state.value), abs(before.value))
@@ -365,10 +313,8 @@ class Optimizer(ABC):
             elif feasible and self.value_tolerance > 0 and drop <= self.value_tolerance:
                 reason = f"the change of the objective {drop:.2e} is at most value_tolerance"
             elif state.iteration >= self.max_iterations:
-                reason, converged = (
-                    f"max_iterations = {self.max_iterations} steps were taken",
-                    False,
-                )
+                reason = f"max_iterations = {self.max_iterations} steps were taken"
+                converged = False
         if state.reason:  # the method itself gave up or finished
             good = converged if reason else state.converged and feasible
             reason, converged = reason or state.reason, good
@@ -389,10 +335,9 @@ class Optimizer(ABC):
             found = {n: kept for n, kept in before.memory.items() if n.split(".")[0] == _BEST}
         elif before.figures["violation"] <= self.constraint_tolerance:
             at = before.evaluation
-            parts = (before.x, at.gradient, at.constraints, at.jacobian)
-            named = zip(_KEPT, parts, strict=True)
-            found = {f"{_BEST}.{name}": part for name, part in named}
-            found |= {_BEST: at.value, f"{_BEST}.iteration": before.iteration}
+            found = {f"{_BEST}.{name}": getattr(at, name) for name in _SLOPES}
+            found |= {f"{_BEST}.x": before.x, _BEST: at.value}
+            found |= {f"{_BEST}.iteration": before.iteration}
             found |= {f"{_BEST}.figures.{n}": figure for n, figure in before.figures.items()}
         else:
             return memory
@@ -400,7 +345,7 @@ class Optimizer(ABC):
 
     def optimality(self, state: State, oracle: Oracle) -> float:
         """Return what is left to gain, to first order, over the whole slope of the first design."""
-        lengths, slope = self._lengths(state), float(state.memory["slope"])
+        lengths, slope = state.tensor("lengths"), float(state.memory["slope"])
         if slope == 0:
             return 0.0
         found = multipliers(
@@ -408,13 +353,6 @@ class Optimizer(ABC):
         )
         gradient = state.gradient + found @ state.evaluation.jacobian
         return gap(state.x, gradient, state.lower, state.upper, lengths) / slope
-
-    @staticmethod
-    def _lengths(state: State) -> Tensor:
-        lengths = state.memory["lengths"]
-        if not isinstance(lengths, Tensor):
-            raise ArgumentError("the state does not come from an optimizer")
-        return lengths
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

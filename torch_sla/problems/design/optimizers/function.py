@@ -13,7 +13,7 @@ from torch_sla.errors import ArgumentError, MeshError, SolveError
 from torch_sla.linalg.adjoint.jacobian import jacobian
 from torch_sla.linalg.checks import together
 from torch_sla.linalg.kernels.detection import all_finite
-from torch_sla.problems.design.optimizers.base import Evaluation, Oracle, RejectedPoint
+from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class FunctionOracle(Oracle):
     Parameters
     ----------
     evaluate
-        Maps ``x`` ``[n]`` to `Quantities`.
+        Maps ``x`` ``[n]`` to `Quantities`; left out where a subclass does.
     equalities
         Boolean ``[m]``: which constraints are equalities.
     least_squares
@@ -69,16 +69,19 @@ class FunctionOracle(Oracle):
     ([3.0, 12.0], [6.0, 12.0])
     """
 
+    evaluate: Callable[[Tensor], Quantities]
+
     def __init__(
         self,
-        evaluate: Callable[[Tensor], Quantities],
+        evaluate: Callable[[Tensor], Quantities] | None = None,
         *,
         equalities: Tensor | None = None,
         least_squares: bool = False,
         second_order: bool = False,
         rejects: tuple[type[Exception], ...] = (SolveError, MeshError),
     ) -> None:
-        self.evaluate = evaluate
+        if evaluate is not None:
+            self.evaluate = evaluate
         self.equalities = torch.zeros(0, dtype=torch.bool) if equalities is None else equalities
         self.least_squares = least_squares
         self.second_order = second_order

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch_sla.problems.design.optimizers.quadratic import ModelStep, bounded_step
+from torch_sla.problems.design.optimizers.quadratic import ModelStep
 from torch_sla.problems.design.optimizers.trust_region import SecondOrder, TrustRegion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.problems.design.optimizers.base import Memory, Oracle, State
+    from torch_sla.problems.design.optimizers.base import Memory, State
+    from torch_sla.problems.design.optimizers.oracle import Oracle
 
 __all__ = ["GaussNewton", "LevenbergMarquardt"]
 
@@ -81,16 +82,7 @@ class LevenbergMarquardt(SecondOrder):
     def trial(self, state: State, oracle: Oracle, memory: Memory) -> ModelStep:
         """Minimize the damped model."""
         damping = float(memory["damping"])
-        found = bounded_step(
-            state.x,
-            state.gradient,
-            state.lower,
-            state.upper,
-            lambda v: self.product(oracle, state.x, v) + damping * v,
-            radius=1e30,
-            rtol=self.forcing(state),
-            limit=self.inner_iterations,
-        )
+        found = self.lowered(state, oracle, 1e30, damping)
         # What is predicted is the fall of the objective's own model, without the damping.
         undamped = found.predicted + 0.5 * damping * float(found.step @ found.step)
         return ModelStep(found.step, undamped, found.products)

@@ -10,7 +10,7 @@ from torch_sla.problems.design.optimizers.replay import Client, Replayed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.problems.design.optimizers.base import Oracle
+    from torch_sla.problems.design.optimizers.oracle import Oracle
 
 __all__ = ["LBFGS"]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError
-from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.base import Optimizer, State
 from torch_sla.problems.design.optimizers.moving_asymptotes import Approximation, solve_subproblem
+from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 
 if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.base import Evaluation, Memory
+    from torch_sla.problems.design.optimizers.base import Memory
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["MMA"]
 
@@ -72,13 +74,7 @@ class MMA(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "move",
-            "asymptote_start",
-            "asymptote_shrink",
-            "asymptote_grow",
-            "penalty",
-        ):
+        for name in ("move", "asymptote_start", "asymptote_shrink", "asymptote_grow", "penalty"):
             self._at_least(name, 0.0, strict=True)
         self._at_least("asymptote_grow", 1.0)
         if self.asymptote_shrink > 1:
@@ -125,38 +121,24 @@ class MMA(Optimizer):
                     rho = 10.0 * rho
                 reach = 0.5 * reach
                 continue
-            if not self.globally_convergent:
-                found = x, at
-                break
-            lies, rho = self._lies_above(state, reach, rho, model, x, at, oracle.rounding)
+            lies = True
+            if self.globally_convergent:
+                lies, rho = self._lies_above(state, reach, rho, model, x, at, oracle.rounding)
             if lies:
                 found = x, at
                 break
         if found is None:
-            stuck = f"no step was accepted in {trials} trials"
-            return self.judged(replace(state, reason=stuck), None, oracle)
-        memory: Memory = {
-            **state.memory,
-            "reach": reach,
-            "before": state.x,
-            "before_that": state.memory["before"],
-        }
+            return self.stuck(state, oracle, f"no step was accepted in {trials} trials")
+        before_that = state.memory["before"]
+        memory: Memory = {"reach": reach, "before": state.x, "before_that": before_that}
         if self.globally_convergent:
             memory["curvatures"] = rho
-        after = replace(
-            state,
-            x=found[0],
-            evaluation=found[1],
-            iteration=state.iteration + 1,
-            figures={"trials": float(trials), "rejected": float(rejected)},
-            memory=memory,
-        )
-        return self.judged(after, state, oracle)
+        return self.moved(state, oracle, *found, memory, trials=trials, rejected=rejected)
 
     def _reach(self, state: State) -> Tensor:
         """Return the distance of the asymptotes from x, by whether each variable swings or keeps going."""
         span = _span(state)
-        reach, before, that = (_tensor(state, n) for n in ("reach", "before", "before_that"))
+        reach, before, that = (state.tensor(n) for n in ("reach", "before", "before_that"))
         if state.iteration < 2:
             return self.asymptote_start * span
         swing = (state.x - before) * (before - that)
@@ -166,7 +148,7 @@ class MMA(Optimizer):
 
     def _curvatures(self, state: State) -> Tensor:
         """Return ρ ``[1 + m]``, which makes the approximations strictly convex."""
-        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        rows = _slopes(state)
         mean = (rows.abs() @ (state.upper - state.lower)) / rows.shape[1]
         if self.globally_convergent:
             found = (0.1 * mean).clamp(min=LEAST_CURVATURE)
@@ -179,7 +161,7 @@ class MMA(Optimizer):
 
     def _model(self, state: State, reach: Tensor, rho: Tensor) -> Approximation:
         x, span = state.x, _span(state)
-        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        rows = _slopes(state)
         values = torch.cat([state.gradient.new_tensor([state.value]), state.constraints])
         extra = SHARE * rows.abs() + rho[:, None] / span
         p = reach**2 * (rows.clamp(min=0.0) + extra)
@@ -214,17 +196,15 @@ class MMA(Optimizer):
         short = found - model.at(x)
         way = x - state.x
         growth = (2 * reach * way**2 / (_span(state) * (reach**2 - way**2))).sum()
-        rows = torch.cat([state.gradient[None], state.evaluation.jacobian])
+        rows = _slopes(state)
         good = short <= rounding * (found.abs() + rows.abs() @ _span(state))
         raised = torch.minimum(10 * rho, 1.1 * (rho + short / growth.clamp(min=1e-300)))
         return bool(good.all()), torch.where(good, rho, raised)
 
 
-def _tensor(state: State, name: str) -> Tensor:
-    kept = state.memory[name]
-    if not isinstance(kept, Tensor):
-        raise ArgumentError("the state does not come from this optimizer")
-    return kept
+def _slopes(state: State) -> Tensor:
+    """Return the gradients of objective and constraints ``[1 + m, n]``."""
+    return torch.cat([state.gradient[None], state.evaluation.jacobian])
 
 
 def _span(state: State) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,8 +127,7 @@ def _interior(f: Approximation, penalty: float) -> Tensor:
     return v.x.clamp(f.least, f.most)
 
 
-@dataclass(frozen=True, eq=False)
-class _Point:
+class _Point(NamedTuple):
     """Unknowns of the interior point method: x, y, the multipliers, and those of the bounds."""
 
     x: Tensor
@@ -152,25 +152,14 @@ class _Point:
             slack=ones,
         )
 
-    def parts(self) -> tuple[Tensor, ...]:
-        return (
-            self.x,
-            self.y,
-            self.multiplier,
-            self.lower,
-            self.upper,
-            self.relaxed,
-            self.slack,
-        )
-
     def moved(self, direction: tuple[Tensor, ...], length: float) -> _Point:
-        return _Point(*(a + length * d for a, d in zip(self.parts(), direction, strict=True)))
+        return _Point(*(a + length * d for a, d in zip(self, direction, strict=True)))
 
     def longest(self, f: Approximation, direction: tuple[Tensor, ...]) -> float:
         """Return the share of the step, at most 1, after which what is positive keeps 1 % of itself."""
         dx = direction[0]
         ratios = [-dx / (self.x - f.least), dx / (f.most - self.x)]
-        ratios += [-d / a for a, d in zip(self.parts()[1:], direction[1:], strict=True)]
+        ratios += [-d / a for a, d in zip(self[1:], direction[1:], strict=True)]
         steepest = max(float(t.max()) for t in ratios if t.numel())
         return 1.0 / max(1.0, steepest / 0.99)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.base import Evaluation
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["gap", "multipliers", "ranges", "violation"]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.base import Optimizer, State
 from torch_sla.problems.design.optimizers.optimality import ranges
+from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 
 if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.base import Evaluation, Memory
+    from torch_sla.problems.design.optimizers.base import Memory
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["OptimalityCriteria"]
 
@@ -93,17 +95,9 @@ class OptimalityCriteria(Optimizer):
                 break
             move *= 0.5
         if at is None:
-            stuck = f"no step could be evaluated in {TRIALS} trials"
-            return self.judged(replace(state, reason=stuck), None, oracle)
-        after = replace(
-            state,
-            x=x,
-            evaluation=at,
-            iteration=state.iteration + 1,
-            figures={"multiplier": multiplier, "move": move, "rejected": float(rejected)},
-            memory={**state.memory, "move": move},
-        )
-        return self.judged(after, state, oracle)
+            return self.stuck(state, oracle, f"no step could be evaluated in {TRIALS} trials")
+        figures = {"multiplier": multiplier, "move": move, "rejected": rejected}
+        return self.moved(state, oracle, x, at, {"move": move}, **figures)
 
     def _update(self, state: State, move: float) -> tuple[Tensor, float]:
         """Return the next design and its multiplier, by bisection."""

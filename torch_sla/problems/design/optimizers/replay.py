@@ -24,15 +24,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import (
-    GROWING,
-    SINCE,
-    Evaluation,
-    Optimizer,
-    Oracle,
-    RejectedPoint,
-    State,
-)
+from torch_sla.problems.design.optimizers.base import GROWING, SINCE, Optimizer, State
+from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -201,9 +194,7 @@ class _Log:
 
     def __init__(self, state: State, oracle: Oracle) -> None:
         memory = state.memory
-        start, first = memory["start"], memory["first"]
-        if not isinstance(start, Tensor) or not isinstance(first, Tensor):
-            raise ArgumentError("the state does not come from this optimizer")
+        start, first = state.tensor("start"), state.tensor("first")
         self.oracle, self.start = oracle, start
         self.n, self.m = start.numel(), oracle.equalities.numel()
         self.count, self.heard = int(memory["asked"]), int(memory["before"])

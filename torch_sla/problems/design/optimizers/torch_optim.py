@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.base import Optimizer, State
+from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 
 if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.base import Evaluation, Memory
+    from torch_sla.problems.design.optimizers.base import Memory
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["Adam", "TorchOptim"]
 
@@ -62,17 +64,8 @@ class _Torch(Optimizer):
                 rejected += 1
                 way = 0.5 * way
         if found is None:
-            stuck = f"no step could be evaluated in {TRIALS} trials"
-            return self.judged(replace(state, reason=stuck), None, oracle)
-        after = replace(
-            state,
-            x=at,
-            evaluation=found,
-            iteration=state.iteration + 1,
-            figures={"rejected": float(rejected)},
-            memory={**state.memory, **_kept(optimizer, x)},
-        )
-        return self.judged(after, state, oracle)
+            return self.stuck(state, oracle, f"no step could be evaluated in {TRIALS} trials")
+        return self.moved(state, oracle, at, found, _kept(optimizer, x), rejected=rejected)
 
 
 @dataclass(frozen=True, kw_only=True)

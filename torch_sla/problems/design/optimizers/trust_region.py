@@ -7,13 +7,15 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch_sla.problems.design.optimizers.base import Optimizer, Oracle, RejectedPoint, State
+from torch_sla.problems.design.optimizers.base import Optimizer, State
+from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 from torch_sla.problems.design.optimizers.quadratic import ModelStep, bounded_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.problems.design.optimizers.base import Evaluation, Memory
+    from torch_sla.problems.design.optimizers.base import Memory
+    from torch_sla.problems.design.optimizers.oracle import Evaluation
 
 __all__ = ["SecondOrder", "TrustRegion"]
 
@@ -71,22 +73,25 @@ class SecondOrder(Optimizer):
                 at, ratio = None, -math.inf
                 rejected += 1
             if self.verdict(memory, float(trial.step.norm()), ratio) and at is not None:
-                figures = {"products": float(products), "rejected": float(rejected)}
-                after = replace(
-                    state,
-                    x=x,
-                    evaluation=at,
-                    iteration=state.iteration + 1,
-                    figures=figures,
-                    memory=memory,
-                )
-                return self.judged(after, state, oracle)
-        stuck = f"no step lowered the objective in {TRIALS} trials"
-        return self.judged(replace(state, memory=memory, reason=stuck), None, oracle)
+                figures = {"products": products, "rejected": rejected}
+                return self.moved(state, oracle, x, at, memory, **figures)
+        why = f"no step lowered the objective in {TRIALS} trials"
+        return self.stuck(replace(state, memory=memory), oracle, why)
 
-    def forcing(self, state: State) -> float:
-        """Return to which share of its gradient the model is minimized."""
-        return min(self.inner_tolerance, math.sqrt(state.figures["optimality"]))
+    def lowered(
+        self, state: State, oracle: Oracle, radius: float, damping: float = 0.0
+    ) -> ModelStep:
+        """Minimize the damped model within a radius."""
+        return bounded_step(
+            state.x,
+            state.gradient,
+            state.lower,
+            state.upper,
+            lambda v: self.product(oracle, state.x, v) + damping * v,
+            radius=radius,
+            rtol=min(self.inner_tolerance, math.sqrt(state.figures["optimality"])),
+            limit=self.inner_iterations,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +118,7 @@ class TrustRegion(SecondOrder):
 
     def trial(self, state: State, oracle: Oracle, memory: Memory) -> ModelStep:
         """Minimize the model within the radius."""
-        return bounded_step(
-            state.x,
-            state.gradient,
-            state.lower,
-            state.upper,
-            lambda v: self.product(oracle, state.x, v),
-            radius=float(memory["radius"]),
-            rtol=self.forcing(state),
-            limit=self.inner_iterations,
-        )
+        return self.lowered(state, oracle, float(memory["radius"]))
 
     def verdict(self, memory: Memory, step: float, ratio: float) -> bool:
         """Shrink the radius below a quarter of what was predicted, double it above three quarters."""

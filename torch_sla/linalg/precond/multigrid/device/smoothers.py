@@ -136,9 +136,9 @@ def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float:
-    """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, by the power method.
+    """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method, at most a few percent from below.
 
-    Starts from a fixed vector; the safety factor covers what the last steps would still have found.
+    Starts from a fixed vector; the safety factor covers most of what the last steps would still have found.
     """
     n = A.n_rows
     v = scattered(torch.arange(n, device=A.values.device), A.values.dtype).unsqueeze(1)
