@@ -15,9 +15,10 @@ from torch_sla.linalg import SolveInfo, SparseTensor, nonlinear_solve
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.nonlinear.options import NonlinearInfo
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.algebra import Algebra
+from torch_sla.problems.lowering.newton import newton_options
 from torch_sla.problems.lowering.parameters import require_room
 
 if TYPE_CHECKING:
@@ -48,14 +49,7 @@ class Nonlinear(Algebra):
         for unknown, size in zip(spec.unknowns, self.sizes, strict=True):
             self.parts[unknown.name] = slice(at, at + size)
             at += size
-        newton = spec.solver.nonlinear
-        default = 1e-5 if self.dtype == torch.float32 else 1e-10
-        self.options = NonlinearOptions(
-            rtol=newton.rtol or default,
-            atol=newton.atol,
-            maxiter=newton.maxiter,
-            line_search=newton.line_search is not False,
-        )
+        self.options = newton_options(spec.solver.nonlinear, self.dtype, line_search=True)
 
     def find(
         self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
