@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["DesignProblem"]
+__all__ = ["DesignProblem", "innermost"]
 
 
 def _problem_or_cases(value: Any) -> str:
@@ -188,7 +188,7 @@ class DesignProblem(Problem):
                 raise SpecError(f"{name!r} varies twice; join the transforms", path=path)
             seen.add(name)
             if name == POINTS:
-                if not any(hasattr(_physics(p), "mesh") for p in self.parts.values()):
+                if not any(hasattr(innermost(p), "mesh") for p in self.parts.values()):
                     raise SpecError("there is no mesh, so no points", path=f"{path}.parameter")
                 if variable.initial is not None:
                     raise SpecError("points start where the mesh has them", path=f"{path}.initial")
@@ -382,8 +382,8 @@ class DesignProblem(Problem):
         raise ArgumentError("a search is no module; take problem.of.module(...)")
 
 
-def _physics(problem: Problem) -> Problem:
-    """Return the innermost problem."""
+def innermost(problem: Problem) -> Problem:
+    """Return the problem below all analyses."""
     while problem.inner is not None:
         problem = problem.inner
     return problem

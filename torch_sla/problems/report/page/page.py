@@ -17,7 +17,7 @@ from torch_sla.problems.report.page.search import search_parts
 from torch_sla.problems.report.page.section import Section, facts, short, table
 from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
 from torch_sla.problems.report.page.style import SCRIPT, STYLE
-from torch_sla.problems.report.save import identity
+from torch_sla.problems.report.save import identity, unknowns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -140,7 +140,7 @@ def _kind(spec: Any) -> str:
 
 def _head(result: Any, seconds: float | None) -> dict[str, str]:
     info = result.info
-    found = {"unknowns": f"{_unknowns(result):,}".replace(",", " ")}
+    found = {"unknowns": f"{unknowns(result):,}".replace(",", " ")}
     times, cases = getattr(result, "times", None), getattr(result, "cases", None)
     if times is not None:
         found["steps"] = f"{len(times) - 1}, to t = {number(float(times[-1]))}"
@@ -157,16 +157,6 @@ def _head(result: Any, seconds: float | None) -> dict[str, str]:
     found["device"] = str(getattr(result.model, "device", "cpu"))
     found["spec"] = result.spec_hash[:12]
     return found
-
-
-def _unknowns(result: Any) -> int:
-    model = result.model
-    while hasattr(model, "model"):
-        model = model.model
-    numbering = getattr(model, "numbering", None)
-    if numbering is not None:
-        return int(numbering.n)
-    return sum(value.numel() for value in result.fields.values())
 
 
 def _parameters(result: Any) -> str:
