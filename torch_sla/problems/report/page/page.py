@@ -88,9 +88,10 @@ def _looks(result: Any) -> Iterable[Section]:
 
 
 def alone(title: str, body: str) -> str:
-    """Put one thing on a page of its own."""
+    """Make a page, which needs no other file."""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style></head><body><main>{body}</main>"
         f"<script>{SCRIPT}</script></body></html>\n"
@@ -110,16 +111,9 @@ def _page(result: Any, sections: list[Section], seconds: float | None) -> str:
     )
     versions = identity(result)["versions"]
     made = f"torch_sla {versions['torch_sla']}, torch {versions['torch']}"
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)}</title>"
-        '<link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><main>"
-        f"<header><h1>{escape(name)} {mark}</h1><p>{escape(_kind(spec))}</p><nav>{links}</nav></header>"
-        f"{facts(_head(result, seconds))}{body}<footer>{escape(made)}</footer></main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    head = f"<h1>{escape(name)} {mark}</h1><p>{escape(_kind(spec))}</p><nav>{links}</nav>"
+    figures = facts(_head(result, seconds))
+    return alone(name, f"<header>{head}</header>{figures}{body}<footer>{escape(made)}</footer>")
 
 
 def _anchor(title: str) -> str:
