@@ -52,6 +52,9 @@ __all__ = ["SharedModel"]
 
 Answer = TypeVar("Answer")
 
+_OF_DIVISION = frozenset({"counts", "determined", "free", "loose_motions", "prescribes"})
+"""What is of all processes, or of the unknowns here."""
+
 
 class SharedModel:
     """A division as a model; what is not algebra is that of the problem on the window of this process.
@@ -72,7 +75,7 @@ class SharedModel:
         self.numbering = SimpleNamespace(n=division.layout.n_held)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.whole, name)
+        return getattr(self.division if name in _OF_DIVISION else self.whole, name)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -106,31 +109,6 @@ class SharedModel:
             sides=lambda g: g,
             key=self.whole.compiled.key,
         )
-
-    @property
-    def free(self) -> Tensor:
-        """Mask of the unknowns here without a given value ``[n_held]``."""
-        return self.division.free
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of sites of each kind in the whole."""
-        return self.division.counts
-
-    @property
-    def prescribes(self) -> bool:
-        """Whether conditions give some unknowns, anywhere."""
-        return self.division.prescribes
-
-    @property
-    def determined(self) -> bool:
-        """Whether conditions fix the solution."""
-        return self.division.determined
-
-    @property
-    def loose_motions(self) -> int:
-        """How many motions the conditions leave free."""
-        return self.division.loose_motions
 
     def rest(self, scene: SharedScene) -> float:
         """Return the norm of what the unknowns are added to; all processes call it together."""

@@ -24,7 +24,7 @@ from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.goals import Goals, Limits
-from torch_sla.problems.specs.of import any_of
+from torch_sla.problems.specs.of import any_of, innermost
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["DesignProblem", "innermost"]
+__all__ = ["DesignProblem"]
 
 
 def _problem_or_cases(value: Any) -> str:
@@ -380,13 +380,6 @@ class DesignProblem(Problem):
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""
         raise ArgumentError("a search is no module; take problem.of.module(...)")
-
-
-def innermost(problem: Problem) -> Problem:
-    """Return the problem below all analyses."""
-    while problem.inner is not None:
-        problem = problem.inner
-    return problem
 
 
 def _results(problem: Problem) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
-from torch_sla.problems.specs.design import innermost
+from torch_sla.problems.specs.of import innermost
 from torch_sla.problems.specs.variable import POINTS, Effort
 
 if TYPE_CHECKING:
