@@ -340,7 +340,7 @@ def solve_nonlinear(
     start: Tensor | None,
     *,
     throw: bool,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve a nonlinear problem: ``u [*batch, n]``, and the report."""
     equation = Equation(model, scene, throw=throw, progress=progress)
