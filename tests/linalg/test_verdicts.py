@@ -64,6 +64,18 @@ def test_singular_matrices_are_refused(n: int, backend: str, method: str) -> Non
         path_laplacian(n).solve(b, backend=backend, method=method)
 
 
+@pytest.mark.parametrize("method", ["cholesky", "cg", "auto"])
+def test_a_solve_for_zeros_tells_nothing_of_the_matrix_and_says_so(method: str) -> None:
+    A = SparseTensor.eye(4, dtype=D) * torch.tensor(-1.0, dtype=D)
+    for shape in ((4,), (4, 2)):
+        x, info = A.solve(torch.zeros(shape, dtype=D), method=method, info=True)
+        assert info.converged
+        assert not x.any()
+        assert any("nothing was factorised" in note for note in info.notes)
+    _, info = A.solve(torch.ones(4, dtype=D), info=True)
+    assert not any("nothing was factorised" in note for note in info.notes)
+
+
 def test_a_huge_iterate_is_no_solution() -> None:
     A = SparseTensor.from_dense(torch.ones(2, 2, dtype=D))
     b = torch.tensor([1.0, 2.0], dtype=D)

@@ -162,7 +162,8 @@ def working(names: list[str], *, quiet: bool = False) -> Iterator[Work]:
         TextColumn("{task.fields[shown]}"),
     )
     shown = err.is_terminal and not quiet
-    with Progress(*columns, console=err, transient=True, disable=not shown) as bars:
+    bars = Progress(*columns, console=err, transient=True, disable=not shown)
+    with bars if shown else contextlib.nullcontext():  # before rich 14.1 both print an empty line
         work = Work(names, bars)
 
         def stop(*_: object) -> None:

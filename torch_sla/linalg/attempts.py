@@ -35,6 +35,9 @@ __all__ = ["Attempts", "System"]
 
 # Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
 _RESUMES = 3
+_UNTRIED = (
+    "a right-hand side of zeros has the solution zero: nothing was factorised or iterated for it"
+)
 
 
 class System(NamedTuple):
@@ -111,7 +114,10 @@ class Attempts(Kept):
             info.backend, info.method = choice.backend, choice.method
             return info, b.new_full(shape, float("nan"))
         if shape[0] == 0 or zero:
-            return SolveInfo(method=choice.method, backend=choice.backend), b.new_zeros(shape)
+            info = SolveInfo(method=choice.method, backend=choice.backend)
+            if b.numel():
+                info.notes.append(_UNTRIED)
+            return info, b.new_zeros(shape)
         if not extreme:
             return self._attempts(system, shape, 1.0)
         scale = powers(b)

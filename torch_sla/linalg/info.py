@@ -43,14 +43,15 @@ class SolveInfo:
         Relative residual after each iteration, as the method counted it (BiCGSTAB of `eigen`: after each half
         step); empty for direct methods.
     method, backend, preconditioner
-        What was used in the end, fallbacks included.
+        What was used in the end, fallbacks included. For a right-hand side of zeros it is what was planned, and a note
+        says that none of it was done: such a solve tells nothing about the matrix.
     plan
         The plan, with the reasons.
     inconsistency
         Share of ``‖b‖`` outside the range of a singular matrix, which was projected out; 0 without
         a declared nullspace or rank deficiency.
     notes
-        Fallbacks and refinement steps, in words.
+        Fallbacks, refinement steps and what was not done, in words.
     matrix
         Values that `rcond` is estimated of, or how to get them again.
     estimate_rcond

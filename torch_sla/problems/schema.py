@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,11 @@ def schema_text() -> str:
     _, body = models_json_schema([(cls, "validation") for cls in classes])
     definitions = {name: _stripped(entry) for name, entry in body["$defs"].items()}
     for cls in (*OPTIMIZERS, *TRANSFORMS):
+        # What pydantic reads off dataclasses differs from version to version.
+        entry = definitions[cls.__name__]
+        entry |= _stripped({"description": inspect.getdoc(cls), "additionalProperties": False})
         for field, text in described(cls).items():
-            definitions[cls.__name__]["properties"][field].setdefault("description", text)
+            entry["properties"][field].setdefault("description", text)
     chosen = {cls.__name__ for cls in classes} | set(_alternatives(definitions))
     for name, entry in definitions.items():
         # Every type tag has a default in Python; in a file it is written where it tells kinds apart. Arrays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 from typing import TYPE_CHECKING
 
@@ -166,10 +165,6 @@ def test_pickle_copy_and_print() -> None:
     for B in (pickle.loads(pickle.dumps(A)), copy.deepcopy(A)):
         assert torch.equal(A.to_dense(), B.to_dense())
         assert B.requires_grad
-    buffer = io.BytesIO()
-    torch.save(A, buffer)
-    buffer.seek(0)
-    assert torch.equal(torch.load(buffer, weights_only=False).to_dense(), DENSE)
     assert repr(A) == (
         "SparseTensor(shape=(2, 3), nnz=3, dtype=torch.float64, device=cpu, requires_grad=True)"
     )
@@ -330,6 +325,11 @@ def test_a_damaged_archive_of_scipy_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "A.npz", format=b"csr", **{k: np.array(v) for k, v in arrays.items()})
     with pytest.raises(ArgumentError, match="rise from 0"):
         load_sparse(tmp_path / "A.npz")
+
+
+def test_an_identity_of_fewer_than_no_rows_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="two non-negative integers"):
+        SparseTensor.eye(-3)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")  # torch's own

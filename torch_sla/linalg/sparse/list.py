@@ -200,6 +200,9 @@ class SparseTensorList:
     def __neg__(self) -> SparseTensorList:
         return self.map(lambda A: -A)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._members,)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Reach the methods of the members: ``abs``, ``sum``, ``norm``, ``det``, ``eigsh`` ...
 
@@ -216,6 +219,14 @@ class SparseTensorList:
             return results
 
         return each
+
+
+def _rebuilt(members: list[SparseTensor]) -> SparseTensorList:
+    """Return what was pickled, checked."""
+    return SparseTensorList(members)
+
+
+torch.serialization.add_safe_globals([_rebuilt])
 
 
 @outside_transforms

@@ -337,13 +337,30 @@ class Pattern:
             entries = SegmentMap(entries.target.to(target), entries.n_targets)
         return Pattern(self.crow.to(target), self.ccol.to(target), self.shape, self.block, entries)
 
-    def __getstate__(self) -> dict[str, Any]:
-        keep = ("crow", "ccol", "shape", "block", "entries")
-        return {name: self.__dict__[name] for name in keep}
+    def __reduce__(self) -> tuple[Any, ...]:
+        target = None if self.entries is None else self.entries.target
+        return _rebuilt, (self.crow, self.ccol, self.shape, self.block, target)
 
     def __repr__(self) -> str:
         block = f", block={self.block}" if self.block else ""
         return f"Pattern(shape={self.shape}, nnz={self.nnz_csr}{block}, index={self.ccol.dtype})"
+
+
+def _rebuilt(
+    crow: Tensor,
+    ccol: Tensor,
+    shape: tuple[int, int],
+    block: tuple[int, ...],
+    target: Tensor | None,
+) -> Pattern:
+    """Return what was pickled, checked: ``torch.load(weights_only=True)`` reads files of anybody."""
+    found = Pattern.from_csr(crow, ccol, shape, block)
+    if target is not None:
+        found.entries = SegmentMap(target, found.nnz_csr)
+    return found
+
+
+torch.serialization.add_safe_globals([_rebuilt])
 
 
 def _index_dtype(M: int, N: int, nnz: int) -> torch.dtype:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
@@ -244,8 +245,10 @@ class SparseTensor(OnPattern):
         values = self.pattern.transpose_values(self.csr_values).conj()
         return SparseTensor.from_pattern(self.pattern.transposed, values)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detected": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = {f.name: getattr(self._declared, f.name) for f in fields(Structure)}
+        given = {name: value for name, value in known.items() if value is not None}
+        return _rebuilt, (self.pattern, self._values, given)
 
     def __repr__(self) -> str:
         extra = ", requires_grad=True" if self.requires_grad else ""
@@ -341,6 +344,14 @@ class SparseTensor(OnPattern):
     condition_number = verbs.condition_number
     nonlinear_solve = verbs.nonlinear_solve
     partition = verbs.partition
+
+
+def _rebuilt(pattern: Pattern, values: Tensor, known: dict[str, Any]) -> SparseTensor:
+    """Return what was pickled, checked."""
+    return SparseTensor.from_pattern(pattern, values, Structure(**known))
+
+
+torch.serialization.add_safe_globals([_rebuilt])
 
 
 def _check_values(values: Tensor) -> None:

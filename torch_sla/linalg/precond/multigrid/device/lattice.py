@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceLattice"]
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
 _JUMPS = 100.0  # of the diagonal, above which some coarse levels are visited twice
@@ -80,7 +79,7 @@ class DeviceLattice(DeviceHierarchy):
         self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
         self._space: ConjugateGradients | None = None
         self._axes: list[tuple[int, ...]] | None = None
-        self._set_up(values, _DTYPES[options.dtype or "float32"])
+        self._set_up(values, getattr(torch, options.dtype or "float32"))
 
     # --- set-up --------------------------------------------------------------------------------
 
