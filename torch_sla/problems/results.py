@@ -86,8 +86,7 @@ class Named(Outputs):
     @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        found: str = self.spec.spec_hash
-        return found
+        return self.spec.spec_hash
 
     @property
     def identity(self) -> dict[str, Any]:

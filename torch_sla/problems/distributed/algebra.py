@@ -329,8 +329,7 @@ class DistributedAlgebraSolution(SolutionInParts):
         fields = self.__dict__.get("_found", {})
         if name not in fields:
             raise AttributeError(f"no {name!r} here: {' '.join(fields)}")
-        found: Tensor = fields[name]
-        return found
+        return fields[name]
 
     def __getitem__(self, name: str) -> Tensor:
         return self._found[name] if name in self._found else super().__getitem__(name)

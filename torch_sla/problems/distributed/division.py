@@ -215,8 +215,7 @@ class Division:
     # -- cutting --------------------------------------------------------------------------------
 
     def _lowered(self, part: PartOfMesh) -> Model:
-        made: Model = registry.verbs(self.spec.type)(self.spec, part)
-        return made
+        return registry.verbs(self.spec.type)(self.spec, part)
 
     def _node_tables(self) -> list[tuple[Tensor, Tensor, int]]:
         """Of each field, nodes of the cells, part of each node, and components; in the window.

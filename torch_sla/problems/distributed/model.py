@@ -231,8 +231,7 @@ class SharedModel:
     def complement(self, scene: SharedScene) -> Tensor:
         """Assemble what stands for the Schur complement, constrained, in the own rows; all call it together."""
         found = self.collected(scene, lambda s, at: s.rows.complement(at), self.own_slots)
-        held: Tensor = self.compiled.constraint.matrix(found)
-        return held
+        return self.compiled.constraint.matrix(found)
 
     def loads(self, scene: SharedScene) -> Tensor:
         """Assemble the whole load of the own rows."""
@@ -323,8 +322,7 @@ class SharedModel:
         own = u[places].square().sum()
         count = torch.full_like(own, places.numel())
         total, n = self.comm.reduce(torch.stack([own, count]))
-        size: Tensor = (total / n.clamp(min=1.0)).sqrt()
-        return size
+        return (total / n.clamp(min=1.0)).sqrt()
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Fix what a linear problem leaves open, as `Model.finished` does."""

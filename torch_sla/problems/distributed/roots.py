@@ -259,8 +259,7 @@ class _Acting:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         product = self._D @ DVector(x, self._D.layout)
-        found: Tensor = product.local
-        return found
+        return product.local
 
 
 class _InParts(Expression):

@@ -228,8 +228,7 @@ def numbers_of_fields(division: Division) -> dict[str, Tensor]:
 def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:
     """Return the numbers in the whole of a share's own sites."""
     if on == "nodes":
-        nodes: Tensor = share.own_points[1]
-        return nodes
+        return share.own_points[1]
     cells: Tensor = share.own_cells
     if on == "cells":
         return cells

@@ -64,15 +64,13 @@ def determinant(A: Tensor) -> Tensor:
     if A.shape[-1] == 3:
         cofactors: Tensor = torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)
         return (A[..., 0, :] * cofactors).sum(-1)
-    found: Tensor = torch.linalg.det(A)
-    return found
+    return torch.linalg.det(A)
 
 
 def root(x: Tensor, p: float) -> Tensor:
     """Return the p-th root of a sum of powers, whose derivative at zero is zero, as that of a norm."""
     zero = x == 0
-    found: Tensor = torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
-    return found
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
 
 
 def _von_mises(s: Ranked) -> Ranked:

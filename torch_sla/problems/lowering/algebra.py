@@ -168,8 +168,7 @@ class Algebra(ABC):
             raise DTypeError(
                 f"{what} is complex, and declared algebra is real; SparseTensor.solve takes complex matrices"
             )
-        moved: _Numbers = value.to(device=self.device, dtype=self.dtype)
-        return moved
+        return value.to(device=self.device, dtype=self.dtype)
 
     def _tensor(self, value: Array) -> Tensor:
         return torch.as_tensor(value.array.copy()).to(device=self.device, dtype=self.dtype)

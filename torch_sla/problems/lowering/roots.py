@@ -264,8 +264,7 @@ class _Equations:
         def newton(J: Tensor, F: Tensor) -> Tensor:
             # A singular Jacobian gives infinities, which the iteration reports as such.
             solved, failed = torch.linalg.solve_ex(J, F)
-            step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
-            return step
+            return solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
 
         def evaluate(u: Tensor) -> Tensor:
             return self.residual(u, plain)
@@ -280,11 +279,9 @@ class _Equations:
         self.info.require_derivative()
         J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
         # A column, lest dimensions in front of g be taken for columns.
-        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g.unsqueeze(-1)).squeeze(-1)
-        return solved
+        return torch.linalg.solve(J.transpose(-1, -2), g.unsqueeze(-1)).squeeze(-1)
 
     def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
         """Solve ``J du = b``."""
         self.info.require_derivative()
-        solved: Tensor = torch.linalg.solve(self._jacobian(u, leaves, recorded=False), b)
-        return solved
+        return torch.linalg.solve(self._jacobian(u, leaves, recorded=False), b)

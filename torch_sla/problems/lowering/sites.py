@@ -157,8 +157,7 @@ class BasisSites(Sites):
         if on == "facets" and self.basis.facets is not None:
             return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
         if on == "quadrature" and self.basis.facets is None:
-            unflat: Tensor = values.unflatten(site, (self.n, self.q))
-            return unflat
+            return values.unflatten(site, (self.n, self.q))
         if on == "nodes":
             last = values.movedim(site, -1)
             return self.basis.interpolate(self.nodal, last).value.movedim(
@@ -255,8 +254,7 @@ class Spread:
         table = self.element.values(wanted.nodes.to(values))[local]
         around = self.cell_nodes[cell]
         known = values.index_select(-1, around.flatten()).unflatten(-1, tuple(around.shape))
-        found: Tensor = (table * known).sum(-1)
-        return found
+        return (table * known).sum(-1)
 
 
 class RestrictedSites(Sites):

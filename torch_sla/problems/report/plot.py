@@ -184,8 +184,7 @@ class Drawing:
             drawn.set_data(self.pixels(i, self.view(0, 0)))
 
     def _order(self, i: int) -> npt.NDArray[np.int64]:
-        found: npt.NDArray[np.int64] = self._along(i).argsort()
-        return found
+        return self._along(i).argsort()
 
     def _along(self, i: int) -> npt.NDArray[np.float64]:
         x = self.points[i, :, 0]

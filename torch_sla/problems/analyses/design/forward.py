@@ -135,8 +135,7 @@ class Forward:
 
 def _flat(solution: Any) -> Tensor:
     inner = getattr(solution, "solution", solution)
-    found: Tensor = inner.flat
-    return found
+    return inner.flat
 
 
 def _with_solver(problem: Problem, changes: Mapping[str, Any]) -> Problem:

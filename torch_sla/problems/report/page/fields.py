@@ -159,5 +159,4 @@ def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:
 
 
 def _numpy(value: Tensor) -> Floats:
-    found: Floats = value.detach().cpu().double().numpy()
-    return found
+    return value.detach().cpu().double().numpy()

@@ -185,8 +185,7 @@ def _given(result: Any) -> dict[str, Any]:
 
 def _varied(result: Any) -> Collection[str]:
     """Return the names of the parameters that cases or a search vary, and nobody gives."""
-    found: Collection[str] = getattr(result.model, "varied", ())
-    return found
+    return getattr(result.model, "varied", ())
 
 
 def _again(result: Any, command: str | None) -> str:
