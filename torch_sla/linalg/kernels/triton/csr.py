@@ -168,7 +168,10 @@ def _several(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """COLUMNS columns at once, so that the matrix is read once for all of them."""
-    c = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    tile = tl.program_id(1).to(tl.int64)
+    if y_stride == 0:  # no batch: the third axis takes the columns that the second has no room for
+        tile += tl.program_id(2).to(tl.int64) * tl.num_programs(1)
+    c = tile * COLUMNS + tl.arange(0, COLUMNS)
     wanted = c < columns
     x_column = tl.program_id(2).to(tl.int64) * x_stride + (c // k) * member + c % k
     row, inside, start, length = tile_rows(crow, n_rows, ROWS)
@@ -216,7 +219,8 @@ def _long_rows(
             begin = tl.load(crow + i, mask=known, other=0).to(tl.int64)
             count = (tl.load(crow + i + 1, mask=known, other=0).to(tl.int64) - begin).to(tl.int32)
             if count > limit:
-                for c in range(tl.program_id(1), columns, tl.num_programs(1)):
+                for column in range(tl.program_id(1), columns, tl.num_programs(1)):
+                    c = tl.cast(column, tl.int64)
                     x_column = tl.program_id(2).to(tl.int64) * x_stride + (c // k) * member + c % k
                     total = tl.zeros([WIDTH], DTYPE)
                     imaginary = tl.zeros([WIDTH], DTYPE) if COMPLEX else total
@@ -321,7 +325,8 @@ def product(
         slots is not None, values is None, complex_values, conj and complex_values,
         ACCUMULATED[y_real.dtype],
     )  # fmt: skip
-    grid = (blocks(n_rows, rows), blocks(columns, together), members)
+    tiles = blocks(columns, together)
+    grid = (blocks(n_rows, rows), min(tiles, MOST), blocks(tiles, MOST) if shared else members)
     kernel = _vector if together == 1 else _several
     launch(kernel, grid, *arguments, rows, width, together, num_warps=warps)
     if longest is None or longest > limit:

@@ -322,7 +322,8 @@ def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
         _store_dot(dots, r, z)
         return z
 
-    return ConjugateGradients(z, matvec, precondition, held=A)
+    # A graph keeps what a cycle makes on its way, for good, and each solve of a large system makes its own.
+    return ConjugateGradients(z, matvec, precondition, held=A, largest=KEPT)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import partial
 from math import isfinite, log2
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -242,8 +243,10 @@ class DeviceLattice(DeviceHierarchy):
                 self.options.sweeps,
                 self._twice,
             )
+            # A proxy, since this object keeps the space: what is dropped must not wait for the garbage collector.
+            precondition = partial(DeviceLattice._precondition, proxy(self))
             space = ConjugateGradients(
-                b[:, 0], partial(kernels.matvec_dot, A), self._precondition, held=A, kind=kind
+                b[:, 0], partial(kernels.matvec_dot, A), precondition, held=A, kind=kind
             )
         kernels.load(self._lattice, p.crow, p.ccol, values, b.dtype, out=space.held)
         self._space = space if self.n <= KEPT else None
