@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.report.frames import Frames
 
-__all__ = ["chosen", "field_pictures", "mesh_part", "seen", "slider"]
+__all__ = ["chosen", "field_pictures", "mesh_part", "moved_points", "seen", "slider"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def seen(frames: Frames, name: str, value: Tensor) -> tuple[str, Floats, Floats]
             said = f"|{name}|"
             size = np.linalg.norm(size.reshape(*size.shape[:2], -1), axis=-1)
     points = np.repeat(_numpy(frames.points)[None], len(size), 0)
-    points, said = _moved_points(frames, points, said)
+    points, said = moved_points(frames, points, said)
     return said, size, points
 
 
@@ -123,7 +123,7 @@ def _modes(frames: Frames, said: str, size: Floats, points: Floats) -> str:
     return f'<h3>{escape(said)}</h3><div class="grid3">{"".join(parts)}</div>'
 
 
-def _moved_points(frames: Frames, points: Floats, said: str) -> tuple[Floats, str]:
+def moved_points(frames: Frames, points: Floats, said: str) -> tuple[Floats, str]:
     """Move points ``[k, n, dim]`` by the displacements of the frames, and say by how much.
 
     Of small strain the largest displacement is drawn as about a tenth of the body: what a linear law makes of a load
