@@ -108,7 +108,7 @@ class Context:
             raise AttributeError(name)
         try:
             value: Any = self._coefficients[name]
-            return value  # type: ignore[no-any-return]
+            return value
         except KeyError:
             given = ", ".join(sorted(self._coefficients)) or "none"
             raise ArgumentError(

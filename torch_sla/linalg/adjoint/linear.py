@@ -41,7 +41,7 @@ class Linear(torch.autograd.Function):
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return ctx.what(tangent)  # type: ignore[no-any-return]
+        return ctx.what(tangent)
 
     @staticmethod
     def vmap(
@@ -81,4 +81,4 @@ class LinearMap(ABC):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``L x``."""
-        return self.function.apply(x, self)  # type: ignore[no-any-return]
+        return self.function.apply(x, self)

@@ -150,7 +150,7 @@ def nonlinear_solve_with(
         def precondition(F: Tensor) -> Tensor:
             if not held:
                 held.append(A.detach().factorize())
-            return held[0].solve(F.reshape(-1)).reshape(F.shape)  # type: ignore[no-any-return]
+            return held[0].solve(F.reshape(-1)).reshape(F.shape)
 
         options["precondition"] = precondition
     if options.get("pattern") is None and options.get("jacobian_fn") is None:

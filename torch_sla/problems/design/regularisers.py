@@ -199,8 +199,7 @@ class _Roughness(torch.autograd.Function):
         last, flow = ctx.saved_tensors
         if is_recorded():
             flow = _Difference(ctx.jumps)(last) * ctx.jumps.stiffness.to(last)
-        found: Tensor = flow
-        return found
+        return flow
 
 
 @dataclass(eq=False)
@@ -256,13 +255,11 @@ def _areas(points: Tensor) -> Tensor:
     if k == 1:
         return points.new_ones(len(points))
     if k == 2:
-        edge: Tensor = torch.linalg.vector_norm(points[:, 1] - points[:, 0], dim=-1)
-        return edge
+        return torch.linalg.vector_norm(points[:, 1] - points[:, 0], dim=-1)
     # Two edges of a triangle, the diagonals of a quad.
     first = points[:, 2] - points[:, 0]
     second = points[:, 3 if k == 4 else 1] - points[:, k - 3]
-    area: Tensor = 0.5 * torch.linalg.vector_norm(torch.linalg.cross(first, second), dim=-1)
-    return area
+    return 0.5 * torch.linalg.vector_norm(torch.linalg.cross(first, second), dim=-1)
 
 
 def _slopes(place: Place, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -167,8 +167,7 @@ class BasisSites(Sites):
         if on == "facets" and self.basis.facets is not None:
             return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
         if on == "quadrature" and self.basis.facets is None:
-            unflat: Tensor = values.unflatten(site, (self.n, self.q))
-            return unflat
+            return values.unflatten(site, (self.n, self.q))
         if on == "nodes":
             last = values.movedim(site, -1)
             return self.basis.interpolate(self.nodal, last).value.movedim(
@@ -264,8 +263,8 @@ class Spread:
         cell, local = self.dofs.first // wanted.n_nodes, self.dofs.first % wanted.n_nodes
         table = self.element.values(wanted.nodes.to(values))[local]
         around = self.cell_nodes[cell]
-        found: Tensor = (table * values[..., around]).sum(-1)  # summed in one order in the gradient
-        return found
+        # Summed in one order in the gradient.
+        return (table * values[..., around]).sum(-1)
 
 
 class RestrictedSites(Sites):

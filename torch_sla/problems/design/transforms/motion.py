@@ -205,10 +205,7 @@ def _facet_normals(place: Place, facets: Tensor) -> Tensor:
     if mesh.dim == 2:
         along = corners[:, 1] - corners[:, 0]
         return torch.stack([along[:, 1], -along[:, 0]], 1)
-    normal: Tensor = torch.linalg.cross(
-        corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    )
-    return normal
+    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def _normals(place: Place, facets: Tensor, nodes: Tensor) -> Tensor:
