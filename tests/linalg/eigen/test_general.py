@@ -130,3 +130,11 @@ def test_limits_that_are_none_are_refused(name: str, option: str, value: float) 
     for matrix in (A, A.partition(2)):
         with pytest.raises(ArgumentError, match=f"`{option}`"):
             getattr(matrix, name)(2, **{option: value})
+
+
+@pytest.mark.parametrize("sigma", [float("nan"), float("inf")])
+def test_nothing_is_near_what_is_not_finite(sigma: float) -> None:
+    A = SparseTensor.eye(4, dtype=torch.float64)
+    for request in (A.eigs, A.eigsh, A.partition(2).eigsh):
+        with pytest.raises(ArgumentError, match="`sigma` must be finite"):
+            request(2, sigma=sigma)

@@ -181,6 +181,8 @@ def test_what_would_fill_the_matrix_is_refused() -> None:
         A @ A
     with pytest.raises(ArgumentError, match="broadcast"):
         A * torch.ones(M)
+    with pytest.raises(ArgumentError, match="x @ A"):
+        torch.tensor(2.0) @ A
 
 
 def test_a_list_can_be_summed() -> None:

@@ -327,6 +327,11 @@ def test_a_damaged_archive_of_scipy_is_refused(tmp_path: Path) -> None:
         load_sparse(tmp_path / "A.npz")
 
 
+def test_an_identity_of_fewer_than_no_rows_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="two non-negative integers"):
+        SparseTensor.eye(-3)
+
+
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")  # torch's own
 def test_torch_matrices_of_more_dimensions_are_refused() -> None:
     for T in (torch.ones(2, 3, 3).to_sparse_csc(), torch.ones(2, 3, 3).to_sparse(2)):

@@ -48,7 +48,7 @@ class EigenRequest:
 
     def checked(self, n: int) -> EigenRequest:
         """Return this after making sure that it makes sense for ``n`` unknowns."""
-        check_request(self.k, n, self.tol, self.maxiter)
+        check_request(self.k, n, self.tol, self.maxiter, self.sigma)
         if self.which not in _WHICH:
             raise ArgumentError(f"`which` must be one of {', '.join(_WHICH)}, got {self.which!r}")
         if self.sigma is not None and self.which != "LM":

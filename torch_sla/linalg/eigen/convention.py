@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = [
     "RANK",
@@ -21,6 +25,7 @@ __all__ = [
     "fix_phase",
     "in_order",
     "leading_rows",
+    "require_finite",
     "start",
     "within_reach",
 ]
@@ -37,6 +42,12 @@ RANK: dict[str, Callable[[Tensor], Tensor]] = {
     "SI": lambda w: w.imag.abs(),
 }
 """What grows from the first eigenvalue wanted to the last, by the name of the request."""
+
+
+def require_finite(A: SparseTensor) -> None:
+    """Raise `SolveError` for NaN or infinity in a matrix."""
+    if not torch.isfinite(physical(A.values)).all():
+        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -71,13 +82,16 @@ def fix_phase(V: Tensor) -> Tensor:
     return torch.where(entry.abs() > 0, entry.conj() / entry.abs().clamp(min=1e-300), 1.0)
 
 
-def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> None:
+def check_request(
+    k: int, most: int, tol: float | None, maxiter: int | None, sigma: complex | None = None
+) -> None:
     """Refuse a number of pairs that there are not, and what no iteration can be held to.
 
     Raises
     ------
     ArgumentError
-        When `k` is not between 1 and `most`, `tol` negative or NaN, or `maxiter` no number of iterations.
+        When `k` is not between 1 and `most`, `tol` negative or NaN, `maxiter` no number of iterations, or `sigma` not
+        finite.
     """
     if not isinstance(k, int | np.integer) or not 1 <= k <= most:
         raise ArgumentError(f"`k` must be between 1 and {most}, got {k}")
@@ -85,6 +99,8 @@ def check_request(k: int, most: int, tol: float | None, maxiter: int | None) -> 
         raise ArgumentError(f"`tol` must lie in [0, 1), 0 for working precision, got {tol}")
     if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
+    if sigma is not None and not isfinite(sigma):
+        raise ArgumentError(f"`sigma` must be finite, got {sigma}")
 
 
 def in_order(w: Tensor, key: Tensor, slack: float = 1.0) -> Tensor:

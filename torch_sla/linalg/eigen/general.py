@@ -24,6 +24,7 @@ from torch_sla.linalg.eigen.convention import (
     check_residuals,
     fix_phase,
     in_order,
+    require_finite,
     start,
 )
 from torch_sla.linalg.eigen.dense import to_dense
@@ -111,13 +112,12 @@ def eigs(
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
         raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
-    check_request(k, n, tol, maxiter)
+    check_request(k, n, tol, maxiter, sigma)
     if which not in RANK or (sigma is not None and which != "LM"):
         raise ArgumentError(
             f"`which` must be one of {', '.join(RANK)} ('LM' with `sigma`), got {which!r}"
         )
-    if not torch.isfinite(physical(A.values)).all():
-        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    require_finite(A)
     pattern, values = A.flat_slots()
     members = values.reshape(A.batch_size, values.shape[-1])
     masses: list[Tensor | None] = [None] * A.batch_size

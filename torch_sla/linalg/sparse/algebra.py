@@ -214,7 +214,7 @@ def left_matmul(A: SparseTensor, x: Any) -> Any:
     values = pattern.transpose_values(values)
     if x.ndim == 1:
         return _dense_matmul(pattern.transposed, values, x, tuple(A.shape))
-    if x.shape[-1] != pattern.shape[0]:
+    if x.ndim < 2 or x.shape[-1] != pattern.shape[0]:
         raise ArgumentError(
             f"`x` must be [..., K, {pattern.shape[0]}] for x @ A with A of shape {tuple(A.shape)}, "
             f"got {list(x.shape)}"

@@ -180,7 +180,7 @@ def eye(
             [0., 1.]])
     """
     columns = n if m is None else m
-    i = torch.arange(min(n, columns), device=device)
+    i = torch.arange(max(0, min(n, columns)), device=device)
     pattern = Pattern.from_coo(i, i, (n, columns))
     values = torch.ones(len(i), dtype=dtype or torch.get_default_dtype(), device=i.device)
     square = n == columns

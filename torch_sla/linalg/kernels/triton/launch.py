@@ -48,6 +48,11 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
     Integer arguments are declared ``do_not_specialize`` by the kernel, or always are multiples of 16.
     All tensors are on the device of the first argument, which is one.
     """
+    where = args[0].get_device()
+    if where >= 0 and _device is not None and where != _device():
+        with torch.cuda.device(where):
+            launch(kernel, grid, *args, num_warps=num_warps)
+        return
     num_warps = num_warps or WARPS
     runtime = _runtime.get(id(kernel))
     if runtime is None:
@@ -56,11 +61,6 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
         _runtime[id(kernel)] = runtime  # kernels live as long as their modules
     if runtime < 0:
         kernel[grid](*args, num_warps=num_warps, **OPTIONS)
-        return
-    where = args[0].get_device()
-    if where != _device():  # type: ignore[misc]
-        with torch.cuda.device(where):
-            launch(kernel, grid, *args, num_warps=num_warps)
         return
     constants = args[runtime:]
     key: list[Any] = [id(kernel), num_warps, where, constants]
