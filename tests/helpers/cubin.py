@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.launches import Launch
 
-__all__ = ["WIDE", "Binary", "compiled_for_hopper", "hopper"]
+__all__ = ["WIDE", "Binary", "Target", "compiled", "compiling"]
 
 WIDE = 1 << 40  # an integer of more than 32 bits
 
@@ -40,11 +40,14 @@ class Binary:
     narrow: list[str]
 
 
-class _Driver:
-    """What Triton asks a driver in order to compile."""
+@dataclass(frozen=True)
+class Target:
+    """What Triton asks a driver in order to compile, here for any card of a compute capability."""
+
+    capability: int
 
     def get_current_device(self) -> int:
-        return -90  # where compiled kernels are kept apart from those of a device
+        return -self.capability  # where compiled kernels are kept apart from those of a device
 
     def get_current_stream(self, device: int) -> int:
         return 0
@@ -52,23 +55,23 @@ class _Driver:
     def get_current_target(self) -> Any:
         from triton.backends.compiler import GPUTarget
 
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", self.capability, 32)
 
 
 @contextmanager
-def hopper(card: Any = None) -> Iterator[None]:
-    """Let Triton compile for compute capability 9.0 in a block, asking `card` where there is one."""
+def compiling(card: Any) -> Iterator[None]:
+    """Let Triton compile for a card in a block: a `Target` or a driver."""
     from triton.runtime.driver import driver
 
     before = driver._active
-    driver.set_active(card or _Driver())
+    driver.set_active(card)
     try:
         yield
     finally:
         driver._active = before
 
 
-def compiled_for_hopper(launch: Launch, wide: bool = False) -> Binary:
+def compiled(launch: Launch, wide: bool = False) -> Binary:
     """Compile by Triton's own dispatch, which decides what is specialised on; `wide`: with integers of 64 bits."""
     from torch_sla.linalg.kernels.triton.launch import OPTIONS
 

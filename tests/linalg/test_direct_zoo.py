@@ -41,7 +41,7 @@ def interior_point(n: int, spread: float) -> sp.csr_array:
     m = n // 3
     H = sp.diags_array(10 ** random.uniform(-spread, spread, n))
     own = sp.csr_array((np.ones(m), (np.arange(m), np.arange(m))), shape=(m, n))
-    C = sp.random_array((m, n), density=4 / n, rng=random) + own
+    C = sp.random_array((m, n), density=4 / n, random_state=random) + own
     return sp.csr_array(sp.block_array([[H, C.T], [C, -1e-8 * sp.eye_array(m)]]))
 
 

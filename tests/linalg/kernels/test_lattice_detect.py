@@ -53,7 +53,9 @@ def test_offsets_that_the_sample_misses() -> None:
 
 
 def test_no_lattice() -> None:
-    A = sp.random_array((200, 200), density=0.05, rng=91) + sp.eye_array(200)
+    A = sp.random_array(
+        (200, 200), density=0.05, random_state=np.random.default_rng(91)
+    ) + sp.eye_array(200)
     A = sp.csr_array(A)
     A.sort_indices()
     pattern, _ = split(A)

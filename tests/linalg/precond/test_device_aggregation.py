@@ -319,7 +319,7 @@ def test_products_of_blocks(terms: int, edge: int, monkeypatch: pytest.MonkeyPat
     generator = np.random.default_rng(2)
     made = []
     for m, n, b, c in ((30, 20, edge, edge), (20, 25, edge, 2 * edge)):
-        where = sp.csr_array(sp.random_array((m, n), density=0.15, rng=generator))
+        where = sp.csr_array(sp.random_array((m, n), density=0.15, random_state=generator))
         where.sort_indices()
         crow, ccol = (torch.from_numpy(i.astype(np.int32)) for i in (where.indptr, where.indices))
         values = torch.from_numpy(generator.standard_normal((where.nnz, b, c)))

@@ -277,7 +277,10 @@ def test_memory_held_is_what_is_counted(device: str) -> None:
 def test_the_choice_of_a_hierarchy() -> None:
     pattern, values = split(laplacian(30, 30))
     assert isinstance(build(pattern, values, AMG()), DeviceLattice)
-    A = sp.csr_array(sp.random_array((50, 50), density=0.1, rng=91) + sp.eye_array(50))
+    A = sp.csr_array(
+        sp.random_array((50, 50), density=0.1, random_state=np.random.default_rng(91))
+        + sp.eye_array(50)
+    )
     A.sort_indices()
     with pytest.raises(ArgumentError, match="neighbours of a lattice"):
         build(*split(A), LATTICE)

@@ -76,7 +76,10 @@ def test_auto_takes_the_lattice_unless_its_axes_disagree() -> None:
 
 
 def test_lattice_is_refused_where_there_is_none() -> None:
-    A = sp.csr_array(sp.random_array((50, 50), density=0.1, rng=91) + sp.eye_array(50))
+    A = sp.csr_array(
+        sp.random_array((50, 50), density=0.1, random_state=np.random.default_rng(91))
+        + sp.eye_array(50)
+    )
     A.sort_indices()
     with pytest.raises(ArgumentError, match="neighbours of a lattice"):
         Hierarchy(*split(A), LATTICE)
