@@ -62,13 +62,37 @@ void solve(const Csr& A, Runner& run, int threads, int most, const char* what, c
     expect(std::abs((*report.sizes)[k] - sizes[k]) <= 1e-12 * sizes[k], "sizes of the solution");
 }
 
+// Largest difference over the largest entry of the second.
+inline double apart(const std::vector<double>& found, const std::vector<double>& wanted) {
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    difference = std::max(difference, std::abs(found[i] - wanted[i]));
+    size = std::max(size, std::abs(wanted[i]));
+  }
+  return difference == 0.0 ? 0.0 : difference / size;
+}
+
+// Solutions x of K systems side by side are those of one after the other, in as many iterations or one more or less.
+template <int K, class Solved, class Reports, class Solve>
+void same_columns(const std::vector<double>& b, const std::vector<double>& x, const Solved& solved,
+                  const Reports& reports, const char* what, const Solve& solve_one) {
+  const std::size_t n = b.size() / K;
+  std::vector<double> rhs(n), found(n), own(n);
+  for (int c = 0; c < K; ++c) {
+    for (std::size_t i = 0; i < n; ++i) rhs[i] = b[i * K + c], found[i] = x[i * K + c];
+    const auto one = solve_one(rhs.data(), own.data());
+    expect(solved[c] && reports[c].status == Status::converged && apart(found, own) <= 1e-6, what);
+    expect(std::abs(reports[c].iterations - one.iterations) <= 1, what);
+  }
+}
+
 // Columns side by side, one of them zero, find what one after the other finds; so does the cycle alone.
 template <class Runner, class Wide>
 void solve_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const char* what,
                  const Offsets* offsets = nullptr) {
   constexpr int lanes = 4, k = 3;
   const std::int64_t n = A.rows();
-  std::vector<double> b(n * k), x(n * k), own(n), z(n);
+  std::vector<double> b(n * k), x(n * k);
   for (std::int64_t i = 0; i < n; ++i)
     for (int c = 0; c < k; ++c) b[i * k + c] = c == 1 ? 0.0 : std::sin((0.7 + c) * double(i) + 0.1);
   std::array<bool, lanes> solved{};
@@ -77,28 +101,14 @@ void solve_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const char*
   LaneSystem<lanes, double, int, Wide> system(together_rows, b.data(), x.data(), k, 0, k, true, wide, o);
   lane_gradients(system);
   const auto reports = system.finish(x.data(), solved);
-  for (int c = 0; c < k; ++c) {
-    for (std::int64_t i = 0; i < n; ++i) z[i] = b[i * k + c];
-    const Rows<double, int> rows{A.ptr.data(), A.col.data(), A.val.data(), n, threads};
-    const auto one = conjugate_gradients(rows, z.data(), own.data(), true, run, SolveOptions(),
-                                         static_cast<const double*>(nullptr), 0);
-    double apart = 0.0, size = 0.0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      apart = std::max(apart, std::abs(own[i] - x[i * k + c]));
-      size = std::max(size, std::abs(own[i]));
-    }
-    expect(solved[c] && reports[c].status == Status::converged && apart <= 1e-6 * size, what);
-    expect(std::abs(reports[c].iterations - one.iterations) <= 1, what);
-  }
+  const Rows<double, int> rows{A.ptr.data(), A.col.data(), A.val.data(), n, threads};
+  same_columns<k>(b, x, solved, reports, what, [&](const double* column, double* own) {
+    return conjugate_gradients(rows, column, own, true, run, o, static_cast<const double*>(nullptr), 0);
+  });
   std::vector<double> together(n * k), alone(n * k);
   apply_lanes<lanes>(wide, b.data(), together.data(), n, k, 0, k, 1.0, threads);
   for (int c = 0; c < k; ++c) apply(run, b.data() + c, alone.data() + c, n, k, 1.0, threads);
-  double apart = 0.0, size = 0.0;
-  for (std::int64_t e = 0; e < n * k; ++e) {
-    apart = std::max(apart, std::abs(together[e] - alone[e]));
-    size = std::max(size, std::abs(alone[e]));
-  }
-  expect(apart <= 1e-5 * size, "a cycle on columns side by side");
+  expect(apart(together, alone) <= 1e-5, "a cycle on columns side by side");
 }
 
 // Both methods for general matrices, forward and around the transposed cycle.
@@ -126,7 +136,7 @@ template <class Runner, class Wide>
 void general_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const char* what) {
   constexpr int lanes = 4, k = 3;
   const std::int64_t n = A.rows();
-  std::vector<double> b(n * k), x(n * k), own(n), z(n);
+  std::vector<double> b(n * k), x(n * k);
   for (std::int64_t i = 0; i < n; ++i)
     for (int c = 0; c < k; ++c) b[i * k + c] = c == 1 ? 0.0 : std::cos((0.3 + c) * double(i));
   const Rows<double, int> rows{A.ptr.data(), A.col.data(), A.val.data(), n, threads};
@@ -138,17 +148,8 @@ void general_lanes(const Csr& A, Runner& run, Wide& wide, int threads, const cha
     else lane_bicgstab(system);
     std::array<bool, lanes> solved{};
     const auto reports = system.finish(x.data(), solved);
-    for (int c = 0; c < k; ++c) {
-      for (std::int64_t i = 0; i < n; ++i) z[i] = b[i * k + c];
-      const auto one = minimal ? gmres(rows, z.data(), own.data(), true, run, o)
-                               : bicgstab(rows, z.data(), own.data(), true, run, o);
-      double apart = 0.0, size = 0.0;
-      for (std::int64_t i = 0; i < n; ++i) {
-        apart = std::max(apart, std::abs(own[i] - x[i * k + c]));
-        size = std::max(size, std::abs(own[i]));
-      }
-      expect(solved[c] && reports[c].status == Status::converged && apart <= 1e-6 * size, what);
-      expect(std::abs(reports[c].iterations - one.iterations) <= 1, what);
-    }
+    same_columns<k>(b, x, solved, reports, what, [&](const double* column, double* own) {
+      return minimal ? gmres(rows, column, own, true, run, o) : bicgstab(rows, column, own, true, run, o);
+    });
   }
 }

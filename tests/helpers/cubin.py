@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +30,14 @@ class Binary:
         Bytes of a thread in slow memory: registers that were spilled.
     shared
         Bytes of a program.
+    narrow
+        Products of 32 bits of which addresses are made, in Triton's own notation.
     """
 
     registers: int
     stack: int
     shared: int
+    narrow: list[str]
 
 
 class _Driver:
@@ -72,7 +76,27 @@ def compiled_for_hopper(launch: Launch, wide: bool = False) -> Binary:
     args = [numbers.get(a, a) if isinstance(a, str) else a for a in launch.arguments]
     made = launch.kernel.warmup(*args, grid=(1,), num_warps=launch.warps, **OPTIONS)
     registers, stack = _resources(made.asm["cubin"])
-    return Binary(registers, stack, made.metadata.shared)
+    return Binary(registers, stack, made.metadata.shared, _narrow(made.asm["ttir"]))
+
+
+def _narrow(ttir: str) -> list[str]:
+    """Follow the offsets of pointers back to loads and numbers of programs."""
+    lines = [line.split(" loc(")[0].strip() for line in ttir.splitlines()]
+    made = {}
+    for line in lines:
+        names, _, work = line.partition(" = ")
+        made.update(dict.fromkeys(re.findall(r"%\w+", names), work))
+    left = re.findall(r"tt\.addptr %\w+(?:#\d+)?, (%\w+)", "\n".join(lines))
+    seen, found = set(left), []
+    while left:
+        work = made.get(left.pop(), "")
+        if re.match(r"arith\.(muli|shli) .*[ x]i32>?$", work):
+            found.append(work)
+        if not work.startswith("tt.load"):
+            fresh = set(re.findall(r"%\w+", work)) - seen
+            seen |= fresh
+            left += fresh
+    return found
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

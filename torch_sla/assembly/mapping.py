@@ -247,7 +247,7 @@ def side_geometry(
     points
         Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
     """
-    nodes = cell_nodes(mesh, points).index_select(0, cells)
+    nodes = cell_nodes(mesh, points)[cells]  # its gradient is summed in one order on CUDA too
     element = mesh.geometry
     placed = X.to(nodes)
     slopes = element.gradients(placed[:, :1] if element.is_affine else placed)

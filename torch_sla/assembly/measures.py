@@ -150,4 +150,4 @@ def _node_measures(dofs: Dofs, facets: Tensor) -> Tensor:
     local = torch.einsum("sqk,sq->sk", basis.phi.abs(), basis.dx).detach()
     total = torch.zeros(dofs.n_nodes, dtype=local.dtype, device=local.device)
     owners = dofs.cell_nodes[dofs.mesh.facet_cells[facets]]
-    return total.index_add(0, owners.flatten(), local.flatten())
+    return total.index_put((owners,), local, accumulate=True)  # in one order, on CUDA too

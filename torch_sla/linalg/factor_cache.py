@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import torch
 
 from torch_sla.linalg.kernels import memory
+from torch_sla.linalg.kernels.threads import FreshLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -272,16 +273,7 @@ numerics = FactorCache(partial(memory_share, 0.15), spare=memory_share(0.001))
 memory.keep_at_most(memory_share(0.1))
 
 _counts: Counter[str] = Counter()
-_counting = threading.Lock()
-
-
-def _renew_counting() -> None:
-    global _counting
-    _counting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_counting)
+_counting = FreshLock()
 
 
 def count(event: str, times: int = 1) -> None:

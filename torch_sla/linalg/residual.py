@@ -232,7 +232,7 @@ def largest_entries(x: Tensor) -> Tensor:
     n, columns = x.shape
     wide = 256 // columns if columns else 0
     if x.is_complex() or not x.is_cpu or not x.is_contiguous() or wide < 2 or n < 2 * wide:
-        return torch.linalg.vector_norm(x, torch.inf, dim=0)  # type: ignore[no-any-return]
+        return torch.linalg.vector_norm(x, torch.inf, dim=0)
     # Rows of one number are not reduced by vector instructions; long ones are.
     rows = n // wide
     body, rest = x[: rows * wide].view(rows, wide * columns), x[rows * wide :]

@@ -18,6 +18,7 @@ from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.kernels.memory import total_bytes
+from torch_sla.linalg.methods.outcome import asked_rtol as asked_rtol, default_rtol as default_rtol
 from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["plan", "solve"]
 
 logger = logging.getLogger(__name__)
-
-
-def default_rtol(dtype: torch.dtype) -> float:
-    """Return the relative tolerance used when none is given: 1e-10 in double, 1e-5 in single precision."""
-    return 1e-10 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
 @dataclass(frozen=True)

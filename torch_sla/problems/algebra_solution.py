@@ -54,8 +54,7 @@ class AlgebraSolution(Named):
         fields = self.__dict__.get("fields", {})
         if name not in fields:
             raise AttributeError(f"no {name!r} here{nearest(name, fields)}: {' '.join(fields)}")
-        found: Tensor = fields[name]
-        return found
+        return fields[name]
 
     @property
     def u(self) -> Tensor:

@@ -59,8 +59,7 @@ def problem_class(kind: object) -> type[Problem]:
     if not isinstance(kind, str) or kind not in PHYSICS:
         guess = nearest(kind, PHYSICS) if isinstance(kind, str) else ""
         raise SpecError(f"received {kind!r}{guess}; one of: {' '.join(PHYSICS)}", path="type")
-    found: type[Problem] = _load(PHYSICS[kind].spec)
-    return found
+    return _load(PHYSICS[kind].spec)
 
 
 def verbs(kind: str) -> Any:

@@ -18,11 +18,39 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolveInfo
 
-__all__ = ["Drawn", "Named"]
+__all__ = ["Drawn", "Named", "Outputs"]
 
 
-class Named:
-    """Fields and outputs by name; ``result["name"]`` is either, and iterating goes over the outputs.
+class Outputs:
+    """Fields and outputs by name; ``result["name"]`` is either, and iterating goes over the outputs."""
+
+    fields: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.fields:
+            return self.fields[name]
+        if name not in self.outputs:
+            known = " ".join(self.outputs) or "none"
+            raise KeyError(
+                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
+            )
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def _with_outputs(self, head: str) -> str:
+        """Say what the outputs are below a line, for people."""
+        lines = [head]
+        for name, value in self.outputs.items():
+            shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
+            lines.append(f"  {name}: {shown}")
+        return "\n".join(lines) + ")"
+
+
+class Named(Outputs):
+    """What every whole result has.
 
     Attributes
     ----------
@@ -38,8 +66,6 @@ class Named:
 
     model: Any
     info: SolveInfo
-    fields: dict[str, Tensor]
-    outputs: dict[str, Tensor]
     events: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
@@ -60,8 +86,7 @@ class Named:
     @property
     def spec_hash(self) -> str:
         """Identifies the declaration that was solved."""
-        found: str = self.spec.spec_hash
-        return found
+        return self.spec.spec_hash
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,19 +112,6 @@ class Named:
         from torch_sla.problems.report.page import write_report
 
         write_report(self, path, command=command, seconds=seconds)
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name in self.fields:
-            return self.fields[name]
-        if name not in self.outputs:
-            known = " ".join(self.outputs) or "none"
-            raise KeyError(
-                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
-            )
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
 
 
 def _arcs(problem: Any) -> dict[str, Tensor]:

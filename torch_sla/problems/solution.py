@@ -143,8 +143,5 @@ class Solution(Drawn, Named):
         save(self, Path(path))
 
     def __repr__(self) -> str:
-        lines = [f"Solution(u {list(self.u.shape)}, {self.info.backend} {self.info.method}"]
-        for name, value in self.outputs.items():
-            shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
-            lines.append(f"  {name}: {shown}")
-        return "\n".join(lines) + ")"
+        how = f"{self.info.backend} {self.info.method}"
+        return self._with_outputs(f"Solution(u {list(self.u.shape)}, {how}")

@@ -19,11 +19,7 @@ def sample(dtype: torch.dtype) -> SparseTensor:
     return SparseTensor.from_dense(D * (torch.rand(N, N, generator=g) < 0.4))
 
 
-@pytest.fixture(params=["dense", "iterative"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "iterative":
-        monkeypatch.setattr(general, "_DENSE", 0)
-        monkeypatch.setattr(general, "_DENSE_LIMIT", 0)
+pytestmark = pytest.mark.usefixtures("path")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

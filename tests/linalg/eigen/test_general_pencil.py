@@ -9,7 +9,6 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, GradientError, SolveError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.eigen import general
 
 N = 9
 
@@ -20,12 +19,7 @@ def sparse(seed: int, dtype: torch.dtype, diagonal: float = 0.0) -> SparseTensor
     return SparseTensor.from_dense(D + diagonal * torch.eye(N, dtype=dtype))
 
 
-@pytest.fixture(params=["dense", "iterative"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "iterative":
-        monkeypatch.setattr(general, "_DENSE", 0)
-        monkeypatch.setattr(general, "_DENSE_LIMIT", 0)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("path")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

@@ -8,7 +8,6 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, GradientError, SolveError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.eigen import complement, hermitian
 
 N = 13
 I = torch.arange(N)
@@ -27,14 +26,6 @@ def hermitian_values(dtype: torch.dtype, seed: int, *, shift: float = 0.0, size:
 
 def make(values: torch.Tensor) -> SparseTensor:
     return SparseTensor(values, ROW, COL, (*values.shape[:-1], N, N))
-
-
-@pytest.fixture(params=["dense", "iterative"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "iterative":
-        monkeypatch.setattr(hermitian, "_DENSE", 0)
-        monkeypatch.setattr(complement, "_DENSE", 0)
-    return request.param
 
 
 def expected(w: torch.Tensor, k: int, which: str) -> torch.Tensor:

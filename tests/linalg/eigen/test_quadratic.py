@@ -8,7 +8,6 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor, quadratic_eigs
-from torch_sla.linalg.eigen import general
 
 N = 7
 
@@ -27,11 +26,7 @@ def masses() -> SparseTensor:
     return SparseTensor.diag(torch.linspace(1.0, 2.0, N, dtype=torch.float64))
 
 
-@pytest.fixture(params=["dense", "iterative"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "iterative":
-        monkeypatch.setattr(general, "_DENSE", 0)
-        monkeypatch.setattr(general, "_DENSE_LIMIT", 0)
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def dense(K: torch.Tensor, C: torch.Tensor, M: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.eigen import complement, singular
 
 
 def sample(rows: int, columns: int, dtype: torch.dtype = torch.float64) -> SparseTensor:
@@ -17,13 +16,7 @@ def sample(rows: int, columns: int, dtype: torch.dtype = torch.float64) -> Spars
     return SparseTensor.from_dense(D * (torch.rand(rows, columns, generator=g) < 0.5))
 
 
-@pytest.fixture(params=["dense", "iterative"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "iterative":
-        monkeypatch.setattr(singular, "_DENSE", 0)
-        monkeypatch.setattr(singular, "_DENSE_LIMIT", 0)
-        monkeypatch.setattr(complement, "_DENSE", 0)
-    return request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -210,6 +213,22 @@ def test_dissection_against_metis(cells: tuple[int, ...]) -> None:
     )
     assert ours.factor_nnz <= 1.15 * theirs.factor_nnz
     assert ours.flops <= 1.3 * theirs.flops
+
+
+def test_an_ordering_by_pymetis_before_it_had_a_class_of_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nested_dissection(adjacency: None = None, xadj: Any = None, adjncy: Any = None) -> Any:
+        assert adjacency is None
+        assert np.diff(xadj).tolist() == [1, 2, 1]
+        assert adjncy.tolist() == [1, 0, 2, 1]
+        return [2, 0, 1], [1, 2, 0]
+
+    known = SimpleNamespace(nested_dissection=nested_dissection)
+    monkeypatch.setitem(sys.modules, "pymetis", known)
+    found = cholesky.analyze(*csr(grid(3))[:2], ordering="metis")
+    assert found.ordering == "metis"
+    assert sorted(found.order.tolist()) == [0, 1, 2]
 
 
 def test_dissection_does_not_depend_on_threads() -> None:

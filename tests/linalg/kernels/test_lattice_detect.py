@@ -61,3 +61,8 @@ def test_no_lattice() -> None:
     assert find_lattice(torch.tensor([0, 1, 2]), torch.tensor([0, 1])) is None
     full, _ = split(sp.csr_array(np.ones((40, 40))))
     assert find_lattice(full.crow, full.ccol) is None
+
+
+def test_more_points_than_32_bits_number_are_no_lattice() -> None:
+    crow = torch.zeros((), dtype=torch.int64).expand(2**31 + 1)
+    assert find_lattice(crow, torch.zeros(1, dtype=torch.int64)) is None

@@ -190,6 +190,18 @@ def test_more_members_than_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> No
     close(got, sparse_fallback.sampled_product(crow, ccol, u, x))
 
 
+@in_triton
+def test_more_columns_than_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_sla.linalg.kernels.triton import csr
+
+    monkeypatch.setattr(csr, "MOST", 2)
+    crow, ccol = pattern(9, 7, 30)
+    a = torch.randn(ccol.numel())
+    for x in (torch.randn(1, 7, 90), torch.randn(45, 7, 2)):
+        got = kernels.spmm(*(t.to(DEVICE) for t in (crow, ccol, a, x)))
+        close(got, sparse_fallback.spmm(crow, ccol, None, a[None], x, False))
+
+
 def test_empty_shapes() -> None:
     for M, N in itertools.product((0, 4), repeat=2):
         A = Rows.of(torch.zeros(M + 1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32),

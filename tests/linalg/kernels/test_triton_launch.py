@@ -106,8 +106,16 @@ def test_what_cannot_go_past_triton_does_not(
     assert not module._known
 
 
+class There(torch.Tensor):
+    """Says that it is on the second device."""
+
+    def get_device(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("direct", [True, False])
 def test_kernels_run_on_the_device_of_their_first_argument(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    direct: bool, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current, entered = [3], []
 
@@ -122,11 +130,14 @@ def test_kernels_run_on_the_device_of_their_first_argument(
         def __exit__(self, *_: object) -> None:
             current.pop()
 
+    monkeypatch.setattr(module, "_DIRECT", direct)
     monkeypatch.setattr(module, "_device", lambda: current[-1])
     monkeypatch.setattr(torch.cuda, "device", Device)
-    x = torch.ones(8)
+    x = torch.ones(8).as_subclass(There)
     for _ in range(2):
         module.launch(kernel, (1,), x, 5, True, 1)
-    assert entered == [-1, -1]  # what CPU tensors say
+    assert entered == [1, 1]
     assert current == [3]
-    assert (len(kernel.asked), len(kernel.ran)) == (1, 1)
+    assert (len(kernel.asked), len(kernel.ran)) == ((1, 1) if direct else (2, 0))
+    module.launch(kernel, (1,), torch.ones(8), 5, True, 1)  # on the host, for the interpreter
+    assert entered == [1, 1]

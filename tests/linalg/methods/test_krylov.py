@@ -159,6 +159,21 @@ def test_units_of_least_squares_do_not_matter(method: Any, matrix: float, rhs: f
 
 
 @pytest.mark.parametrize("method", [lsqr, lsmr])
+def test_inconsistent_systems_take_as_many_steps_in_any_units(method: Any) -> None:
+    """Until what is left is orthogonal to the columns, as far as was asked."""
+    A, b = normal(20, 12), normal(20, 1, seed=5)
+    options, counts = KrylovOptions(rtol=1e-6), []
+    for unit in (1e-6, 1.0, 1e6):
+        M = unit * A
+        out = method(lambda v, M=M: M @ v, b, adjoint=lambda u, M=M: M.T @ u, options=options)
+        assert out.result is Result.CONVERGED
+        r = b - M @ out.x
+        assert float((M.T @ r).norm()) <= 1e-6 * float(M.norm() * r.norm())
+        counts.append(out.iterations)
+    assert len(set(counts)) == 1
+
+
+@pytest.mark.parametrize("method", [lsqr, lsmr])
 def test_least_squares_of_any_rank(method: Any) -> None:
     A = normal(10, 3) @ normal(3, 8, seed=72)
     b = normal(10, 1, seed=73)

@@ -334,6 +334,18 @@ def test_products_of_blocks(terms: int, edge: int, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(dense[3], dense[2].T)
 
 
+def test_blocks_written_out_may_need_wider_indices(monkeypatch: pytest.MonkeyPatch) -> None:
+    crow, ccol = torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([1, 0], dtype=torch.int32)
+    block = blocks.BlockRows(crow, ccol, torch.arange(8.0).reshape(2, 2, 2), 2)
+    narrow = blocks.flatten(block, torch.float64)
+    monkeypatch.setattr(blocks, "_INT32_MAX", 7)
+    wide = blocks.flatten(block, torch.float64)
+    assert (narrow.crow.dtype, narrow.ccol.dtype) == (torch.int32,) * 2
+    assert (wide.crow.dtype, wide.ccol.dtype) == (torch.int64,) * 2
+    assert torch.equal(wide.ccol, narrow.ccol.long())
+    assert torch.equal(wide.values, narrow.values)
+
+
 def test_failures_have_reasons() -> None:
     pattern, values = split(poisson(20, 20))
     hole = values.clone()

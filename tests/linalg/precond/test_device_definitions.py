@@ -59,6 +59,12 @@ def strong_part(A: np.ndarray, theta: float) -> np.ndarray:
 def test_transfers_and_coarse_matrices(jump: float, theta: float) -> None:
     """``P = (I - 4/(3 rho) D⁻¹ S) T`` and ``R = Pᵀ``, ``A_c = R A P`` on every level."""
     A = delaunay(260, 2, jump)
+    heavy = np.where(np.arange(A.shape[0]) % 17 == 3, 40.0, 0.0) + 3.0 * (
+        np.arange(A.shape[0]) % 29 == 5
+    )
+    A = sp.csr_array(
+        A + sp.diags_array(heavy * A.diagonal())
+    )  # rows beside which couplings are little
     pattern, values = split(A)
     options = AMG(dtype="float64", coarse_size=8, strength=theta)
     hierarchy = DeviceAggregation(pattern, values, options, None)
@@ -77,6 +83,17 @@ def test_transfers_and_coarse_matrices(jump: float, theta: float) -> None:
         torch.testing.assert_close(P, wanted, rtol=1e-6, atol=1e-6)  # the factor is of float32
         assert torch.equal(dense(fine.R), P.T)
         torch.testing.assert_close(dense(coarse.A), P.T @ M @ P, **CLOSE)
+
+
+def test_transfers_of_unsymmetric_matrices_are_constant_on_aggregates() -> None:
+    A = poisson(16, 16) + sp.diags_array([1.0], offsets=[1], shape=(256, 256))
+    pattern, values = split(sp.csr_array(A))
+    options = AMG(dtype="float64", coarse_size=8)
+    hierarchy = DeviceAggregation(pattern, values, options, None, unsymmetric=True)
+    for stage in hierarchy._forward.stages[:-1]:
+        P = dense(stage.P)
+        assert set(P.unique().tolist()) == {0.0, 1.0}
+        assert float(P.sum(1).max()) == 1.0
 
 
 def test_constants_are_kept_by_every_transfer() -> None:

@@ -20,7 +20,9 @@ from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+from torch_sla.linalg.precond.multigrid.device.blocks import grouped
 from torch_sla.linalg.precond.multigrid.device.smoothers import make_smoother
+from torch_sla.linalg.precond.multigrid.device.strength import own_sizes
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 
 SMOOTHERS = ["chebyshev", "jacobi", "l1_jacobi", "spai0"]
@@ -65,6 +67,36 @@ def test_displacements_are_tied_as_blocks() -> None:
     weight = DeviceAggregation(pattern, values, AMG(), modes)._forward.stages[0].smoother
     assert weight.tied is not None
     assert weight.tied.inverse.longest == 12  # all displacements of four corners
+
+
+@pytest.mark.parametrize("edge", [1, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_groups_of_different_sizes(edge: int, weighted: bool) -> None:
+    """A pair, three in a row and a square, of scalars or of displacements that one component ties."""
+    ties = [([40, 41], [1, -1]), ([80, 81, 82], [1, -2, 1]), ([150, 151, 157, 156], [1, -1, 1, -1])]
+    A = sp.kron(poisson(6, 6, 6), sp.eye_array(edge)).tolil()
+    for nodes, weights in ties:
+        at = np.array(nodes) * edge
+        A[np.ix_(at, at)] += 1e3 * np.outer(weights, weights)
+    A = sp.csr_array(A)
+    A.sort_indices()
+    pattern, values = split(A)
+    M = grouped(pattern.crow, pattern.ccol, values, edge)
+    groups = tied_groups(M.crow, M.ccol, M.values, own_sizes(M))
+    assert groups is not None
+    found = (groups.heavier() if weighted else groups).inverted()
+    assert found is not None
+    assert found.size.tolist() == [2 * edge, 3 * edge, 4 * edge]
+    assert found.entries == 29 * edge**2
+    D, first = A.toarray(), 0
+    for block, size, (nodes, _) in zip(found.blocks, found.size.tolist(), ties, strict=True):
+        rows = found.rows[first : first + size].numpy()
+        assert sorted(set((rows // edge).tolist())) == sorted(nodes)
+        own = D[np.ix_(rows, rows)]
+        if weighted:
+            own = own + np.diag(np.abs(D[rows]).sum(1) - np.abs(own).sum(1))
+        np.testing.assert_allclose(block[:size, :size], np.linalg.inv(own), rtol=1e-8, atol=1e-12)
+        first += size
 
 
 def blocks(A: np.ndarray, groups: list[list[int]], name: str) -> np.ndarray:

@@ -12,7 +12,9 @@ from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
 from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.multigrid import CompiledHierarchy
+from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, LaggedMultigrid
+from torch_sla.linalg.precond.multigrid.lagged import LaggedPreconditioner, SetUpPoint
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
 
@@ -275,3 +277,22 @@ def test_lagged_settings_are_checked() -> None:
         A.solve(
             torch.ones(4, dtype=torch.complex128), method="cg", preconditioner=LaggedMultigrid()
         )
+
+
+def test_an_old_hierarchy_has_as_many_iterations_as_its_digits_are_worth() -> None:
+    """Half as many more for each, and a few; what it needed is for the digits that were asked of it."""
+    memory = LaggedMultigrid(growth=1.5, slack=3)
+    memory.point = SetUpPoint(torch.ones(1), iterations=10, rtol=1e-4, age=1)
+    lagged = LaggedPreconditioner.__new__(LaggedPreconditioner)
+    lagged._memory, lagged._age, lagged._hierarchy = memory, 1, object()  # type: ignore[assignment]
+    seen = []
+
+    def run(h: object, x: object, options: KrylovOptions) -> Outcome:
+        seen.append(options.maxiter)
+        return Outcome(torch.zeros(1, 1))
+
+    for rtol in (1e-8, 1e-4, 1e-2):
+        lagged._bounded(run, None, KrylovOptions(rtol=rtol))  # type: ignore[arg-type]
+    assert seen == [33, 18, 11]
+    lagged._bounded(run, None, KrylovOptions(rtol=1e-8, maxiter=20))  # type: ignore[arg-type]
+    assert seen[-1] == 20

@@ -79,3 +79,12 @@ def test_adjoints_of_complex_systems_use_it_too() -> None:
     same = b.detach().clone().requires_grad_()
     torch.linalg.solve(dense, same).abs().square().sum().backward()
     torch.testing.assert_close(b.grad, same.grad, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_a_shifted_laplacian_is_that_of_its_name(shift: float) -> None:
+    """``K + shift k² M``, real parts of both."""
+    loss = 1 + 0.3j
+    K, M = (loss * torch.from_numpy(poisson(*shape).toarray()) for shape in ((3, 4), (2, 6)))
+    made = shifted_laplacian(SparseTensor.from_dense(K), SparseTensor.from_dense(M), shift=shift)
+    torch.testing.assert_close(made.matrix.to_dense(), K.real + shift * M.real)

@@ -111,6 +111,8 @@ def test_ichol_is_shifted_until_it_exists() -> None:
     assert float(torch.linalg.eigvalsh(K).min()) > 0
     made = make(SparseTensor.from_dense(K), IChol())
     assert made.shift > 0
+    # The first that serves, of those that double.
+    assert make(SparseTensor.from_dense(K), IChol(made.shift / 2)).shift == made.shift
     assert float(torch.linalg.eigvalsh(dense(made, 4, K.dtype)).min()) > 0
 
 

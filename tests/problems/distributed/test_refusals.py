@@ -126,8 +126,9 @@ def test_velocities_that_do_not_balance(level: bool) -> None:
 def test_a_gradient_that_reaches_nothing_is_an_error() -> None:
     problem = poisson(parameters=[sla.Parameter("idle", default=1.0)])
     idle = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(GradientError, match="idle"):
-        sla.distribute(problem, 2).solve(idle=idle)
+    for value in (idle, torch.nn.Linear(2, 1)):
+        with pytest.raises(GradientError, match="idle"):
+            sla.distribute(problem, 2).solve(idle=value)
 
 
 def test_second_derivatives_raise() -> None:

@@ -197,6 +197,12 @@ def test_what_failed_is_said(tmp_path) -> None:
     assert "maxiter" in text
 
 
+def test_unknowns_are_those_of_one_system(tmp_path) -> None:
+    EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=2).solve().report(tmp_path / "run.html")
+    text = " ".join(read(tmp_path / "run.html").text)
+    assert re.search(r"unknowns\s+2\b", text)
+
+
 def test_frames_of_time_are_all_there(tmp_path) -> None:
     solution = TransientProblem(of=plate(), end=1.0, steps=4, save=["u"]).solve()
     solution.report(tmp_path / "run.html")

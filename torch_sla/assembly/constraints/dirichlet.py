@@ -66,12 +66,7 @@ class DirichletConstraint:
     """
 
     def __init__(self, pattern: Pattern, dofs: Tensor) -> None:
-        n = pattern.shape[0]
-        if pattern.shape[1] != n or pattern.block or pattern.entries is not None:
-            raise ArgumentError(
-                "pattern: needs a square scalar pattern without duplicate entries; coalesce the matrix first "
-                f"(got {pattern!r})"
-            )
+        n = square_rows(pattern)
         device = pattern.ccol.device
         self.pattern, self.n = pattern, n
         self.dofs = _checked_dofs(dofs, n).to(device)
@@ -200,6 +195,17 @@ def _slots_of_rows(crow: Tensor, rows: Tensor) -> Tensor:
     slots = (first - (count.cumsum(0) - count)).repeat_interleave(count)
     slots += torch.arange(len(slots), device=slots.device)
     return slots
+
+
+def square_rows(pattern: Pattern) -> int:
+    """Return the rows of a square scalar pattern whose entries are its slots."""
+    n = pattern.shape[0]
+    if pattern.shape[1] != n or pattern.block or pattern.entries is not None:
+        raise ArgumentError(
+            "pattern: needs a square scalar pattern without duplicate entries; coalesce the matrix first "
+            f"(got {pattern!r})"
+        )
+    return n
 
 
 def check_length(name: str, value: Tensor, length: int) -> None:

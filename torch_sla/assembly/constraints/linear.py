@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.constraints.dirichlet import check_length, placed_scale
+from torch_sla.assembly.constraints.dirichlet import check_length, placed_scale, square_rows
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
@@ -73,12 +73,7 @@ class LinearConstraint:
     def __init__(self, pattern: Pattern, equations: Equations) -> None:
         from torch_sla.assembly.constraints.eliminate import eliminate
 
-        n = pattern.shape[0]
-        if pattern.shape[1] != n or pattern.block or pattern.entries is not None:
-            raise ArgumentError(
-                "pattern: needs a square scalar pattern without duplicate entries; coalesce the matrix first "
-                f"(got {pattern!r})"
-            )
+        n = square_rows(pattern)
         dof = equations.dof
         if len(dof) and (int(dof.min()) < 0 or int(dof.max()) >= n):
             raise ArgumentError(

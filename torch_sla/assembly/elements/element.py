@@ -15,6 +15,13 @@ from torch_sla.lazy import cached_property
 __all__ = ["Element"]
 
 
+def barycentric(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Barycentric coordinates ``[..., dim + 1]`` of points of a simplex, and their slopes ``[dim + 1, dim]``."""
+    eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    slopes = torch.cat([-torch.ones_like(eye[:1]), eye])
+    return torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1), slopes
+
+
 @dataclass(frozen=True)
 class Element(ABC):
     """A nodal finite element on one reference cell.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from torch_sla.assembly.elements.element import Element
+from torch_sla.assembly.elements.element import Element, barycentric
 
 __all__ = ["Mini"]
 
@@ -44,18 +44,15 @@ class Mini(Element):
 
     def values(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate ``L_i - b / (d+1)`` and the bubble b: ``[..., d + 2]``."""
-        L = torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)
+        L, _ = barycentric(X)
         m = L.shape[-1]
         bubble = float(m**m) * L.prod(-1, keepdim=True)
         return torch.cat([L - bubble / m, bubble], -1)
 
     def gradients(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate the reference gradients ``[..., d + 2, d]``."""
-        dim = X.shape[-1]
-        m = dim + 1
-        L = torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)
-        eye = torch.eye(dim, dtype=X.dtype, device=X.device)
-        slopes = torch.cat([-torch.ones_like(eye[:1]), eye])
+        L, slopes = barycentric(X)
+        m = L.shape[-1]
         others = [L[..., [k for k in range(m) if k != i]].prod(-1) for i in range(m)]
         bubble = float(m**m) * (torch.stack(others, -1) @ slopes)[..., None, :]
         return torch.cat([slopes - bubble / m, bubble], -2)

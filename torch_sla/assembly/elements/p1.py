@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
+from torch_sla.assembly.elements.element import Element, barycentric
 
-from torch_sla.assembly.elements.element import Element
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["P1"]
 
@@ -32,11 +33,9 @@ class P1(Element):
 
     def values(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate ``(1 - X1 - ... , X1, ...)``: ``[..., dim + 1]``."""
-        return torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)
+        return barycentric(X)[0]
 
     def gradients(self, X: torch.Tensor) -> torch.Tensor:
         """Return the constant reference gradients ``[..., dim + 1, dim]``."""
-        dim = X.shape[-1]
-        eye = torch.eye(dim, dtype=X.dtype, device=X.device)
-        table = torch.cat([-torch.ones_like(eye[:1]), eye])
-        return table.expand(*X.shape[:-1], dim + 1, dim)
+        slopes = barycentric(X)[1]
+        return slopes.expand(*X.shape[:-1], *slopes.shape)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from torch_sla.assembly.elements.element import Element
+from torch_sla.assembly.elements.element import Element, barycentric
 
 __all__ = ["P2"]
 
@@ -36,17 +36,14 @@ class P2(Element):
 
     def values(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate ``L (2 L - 1)`` at vertices and ``4 Li Lj`` on edges: ``[..., n_nodes]``."""
-        L = torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)
+        L, _ = barycentric(X)
         i, j = self._edges()
         return torch.cat([L * (2.0 * L - 1.0), 4.0 * L[..., i] * L[..., j]], -1)
 
     def gradients(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate the reference gradients ``[..., n_nodes, dim]``."""
-        dim = X.shape[-1]
-        L = torch.cat([1.0 - X.sum(-1, keepdim=True), X], -1)[..., None]
-        eye = torch.eye(dim, dtype=X.dtype, device=X.device)
-        slopes = torch.cat([-torch.ones_like(eye[:1]), eye])
-        i, j = self._edges()
+        L, slopes = barycentric(X)
+        L, (i, j) = L[..., None], self._edges()
         vertices = (4.0 * L - 1.0) * slopes
         edges = 4.0 * (L[..., i, :] * slopes[j] + L[..., j, :] * slopes[i])
         return torch.cat([vertices, edges], -2)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
+from torch_sla.assembly.forms.context import Coefficient, Context, Integrand, check_sites
 from torch_sla.assembly.forms.determinants import closed_forms
 from torch_sla.errors import ArgumentError
 
@@ -64,11 +64,7 @@ class CellEnergy(Integrand):
     def _energy(self, basis: Basis, w: CellContext, local: Tensor) -> Tensor:
         with closed_forms():
             density = self.integrand(basis.evaluate(local), w)
-        n, nq = basis.n_sites, len(basis.rule)
-        if density.ndim < 2 or density.shape[-2] not in (1, n) or density.shape[-1] not in (1, nq):
-            raise ArgumentError(
-                f"{self!r}: the integrand has shape {tuple(density.shape)}; expected [*batch, {n}|1, {nq}|1]"
-            )
+        check_sites(self, density.shape, basis)
         return basis.integrate(density)
 
     def _setup(

@@ -39,6 +39,21 @@ class Integrand:
         return f"{type(self).__name__}({self.name})"
 
 
+def check_sites(
+    what: object, shape: tuple[int, ...], basis: Basis | InteriorBasis, more: str = ""
+) -> None:
+    """Raise where the values of an integrand are not ``[*batch, n|1, nq|1]``, `more` being the remedy."""
+    n, nq = basis.n_sites, len(basis.rule)
+    if len(shape) < 2 or shape[-2] not in (1, n) or shape[-1] not in (1, nq):
+        raise ArgumentError(
+            f"{what}: the integrand has shape {tuple(shape)}; expected [*batch, {n}|1, {nq}|1]{more}"
+        )
+
+
+# What to do about integrands that are no scalars at the points.
+CONTRACT = ": give coefficients as [*batch, n|1, nq|1, *shape] and contract vectors to a scalar"
+
+
 class Context:
     """Positions ``x``, normals and the coefficients of a form, as attributes.
 
@@ -93,7 +108,7 @@ class Context:
             raise AttributeError(name)
         try:
             value: Any = self._coefficients[name]
-            return value  # type: ignore[no-any-return]
+            return value
         except KeyError:
             given = ", ".join(sorted(self._coefficients)) or "none"
             raise ArgumentError(

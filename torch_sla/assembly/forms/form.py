@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torch_sla.assembly.basis import CellBasis, InteriorBasis
 from torch_sla.assembly.field import MissingPartError
-from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
+from torch_sla.assembly.forms.context import CONTRACT, Coefficient, Context, Integrand, check_sites
 from torch_sla.assembly.forms.contract import (
     Parts,
     element_matrices,
@@ -72,7 +72,7 @@ class _Form(Integrand):
                 self._check_linear(bases, w, parts, sides, C)
                 self._parts[given] = parts
             C = self._evaluate(bases, w, parts, sides)
-        self._check_shape(C, w.basis)
+        check_sites(self, C.shape[len(self._arguments) :], w.basis, CONTRACT)
         return C, parts
 
     def needed_degree(self, basis: Basis, **coefficients: Coefficient) -> int:
@@ -119,7 +119,9 @@ class _Form(Integrand):
         # The last argument (the test function) becomes the outermost dimension.
         for i, name in enumerate(names):
             if parts[name] != Parts():
-                function = torch.func.vmap(function, in_dims=_only(i, len(names)))
+                function = torch.func.vmap(
+                    function, in_dims=tuple(0 if j == i else None for j in range(len(names)))
+                )
         result: Tensor = function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
         return result
 
@@ -142,19 +144,6 @@ class _Form(Integrand):
                 f"{self!r}: the integrand is not linear in {' and '.join(self._arguments)}; split off the terms "
                 "without them, or linearise it"
             )
-
-    def _check_shape(self, C: Tensor, basis: Basis | InteriorBasis) -> None:
-        shape = tuple(C.shape[len(self._arguments) :])
-        n, nq = basis.n_sites, len(basis.rule)
-        if len(shape) < 2 or shape[-2] not in (1, n) or shape[-1] not in (1, nq):
-            raise ArgumentError(
-                f"{self!r}: the integrand has shape {shape}; expected [*batch, {n}|1, {nq}|1]: give coefficients as "
-                "[*batch, n|1, nq|1, *shape] and contract vectors to a scalar"
-            )
-
-
-def _only(i: int, n: int) -> tuple[int | None, ...]:
-    return tuple(0 if j == i else None for j in range(n))
 
 
 def _same_sites(a: Basis, b: Basis) -> bool:
@@ -333,9 +322,5 @@ class Functional:
     def __call__(self, basis: Basis | InteriorBasis, /, **coefficients: Coefficient) -> Tensor:
         """Integrate over every cell or facet: ``[*batch, n]``."""
         value = self.integrand(Context(basis, coefficients))
-        n, nq = basis.n_sites, len(basis.rule)
-        if value.ndim < 2 or value.shape[-2] not in (1, n) or value.shape[-1] not in (1, nq):
-            raise ArgumentError(
-                f"Functional: the integrand has shape {tuple(value.shape)}; expected [*batch, {n}|1, {nq}|1]"
-            )
+        check_sites("Functional", value.shape, basis)
         return basis.integrate(value)

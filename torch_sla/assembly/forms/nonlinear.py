@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torch_sla.assembly.basis import Basis
 from torch_sla.assembly.field import Field, MissingPartError
-from torch_sla.assembly.forms.context import Coefficient, Context, Integrand
+from torch_sla.assembly.forms.context import CONTRACT, Coefficient, Context, Integrand, check_sites
 from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors, of_jet
 from torch_sla.assembly.forms.determinants import closed_forms
 from torch_sla.errors import ArgumentError
@@ -85,12 +85,7 @@ class _Nonlinear(Integrand):
                 parts = (*parts[:i], parts[i].including(missing.part), *parts[i + 1 :])
         if all(p == Parts() for p in parts):
             raise ArgumentError(f"{self!r}: the integrand depends on none of the unknowns")
-        n, nq = bases[0].n_sites, len(bases[0].rule)
-        if len(shape) < 2 or shape[-2] not in (1, n) or shape[-1] not in (1, nq):
-            raise ArgumentError(
-                f"{self!r}: the integrand has shape {tuple(shape)}; expected [*batch, {n}|1, {nq}|1]: give "
-                "coefficients as [*batch, n|1, nq|1, *shape] and contract vectors to a scalar"
-            )
+        check_sites(self, shape, bases[0], CONTRACT)
         size = torch.Size(np.broadcast_shapes(shape, *(jet.shape[:-2] for jet in jets)))
         jets = tuple(_expanded(jet, size) for jet in jets)
         if parts != known:

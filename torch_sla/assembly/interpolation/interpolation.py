@@ -79,8 +79,8 @@ class Interpolation:
             )
         self.cells, located = locate(mesh, at, points)
         every = mesh.points if points is None else points
-        used = mesh.cells[self.cells]
-        self._nodes = every.index_select(0, used.flatten()).unflatten(0, tuple(used.shape))
+        # Indexing, whose gradient has one order on CUDA too: that of `index_select` has none.
+        self._nodes = every[mesh.cells[self.cells]]
         self.X = local_coordinates(mesh, self._nodes, at.to(self._nodes), located.to(self._nodes))
 
     @cached_property
@@ -111,7 +111,7 @@ class Interpolation:
             )
         index = self.dofs.cell_dofs[self.cells]
         nb, c = self.dofs.element.n_nodes, self.dofs.components
-        local: Tensor = u.index_select(-1, index.flatten()).unflatten(-1, (len(index), nb, c))
+        local: Tensor = u[..., index].unflatten(-1, (nb, c))
         return local
 
     def value(self, u: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ while the table stays in cache. Elsewhere the product is torch's, with the same 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from torch_sla._core import extension
-from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.linear import LinearMap
 from torch_sla.linalg.kernels.threads import resolve_threads
 from torch_sla.linalg.sparse.transforms import outside_compiler
 
@@ -48,7 +49,7 @@ def contract(R: Tensor, table: Tensor) -> Tensor:
         return _torch_contract(R, table)
     batch = R.shape[2:-2]
     folded = R.flatten(2, -3) if batch else R.unsqueeze(2)
-    local: Tensor = _Contract.apply(folded, table)
+    local = _Contract(table)(folded)
     return local.unflatten(0, batch) if batch else local.squeeze(0)
 
 
@@ -75,71 +76,38 @@ def _run(
     return result
 
 
-class _Contract(torch.autograd.Function):
-    """Linear in R ``[cv, cu, batch, n, terms]``; `_Spread` is its adjoint."""
+@dataclass(eq=False)
+class _Contract(LinearMap):
+    """R ``[cv, cu, batch, n, terms]`` -> element matrices."""
 
-    @staticmethod
-    def forward(R: Tensor, table: Tensor) -> Tensor:
+    table: Tensor
+    members = (2, 0)
+
+    def run(self, R: Tensor) -> Tensor:
         cv, cu, batch, n, terms = R.shape
-        _, nbv, nbu = table.shape
+        _, nbv, nbu = self.table.shape
         sizes = [cv, cu, batch, n, terms, nbv, nbu]
-        return _run("contract", R, table.contiguous(), (batch, n, nbv * cv, nbu * cu), sizes)
+        return _run("contract", R, self.table.contiguous(), (batch, n, nbv * cv, nbu * cu), sizes)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        R, ctx.table = inputs
-        ctx.components = R.shape[:2]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(grad, ctx.table, ctx.components), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        result: Tensor = _Contract.apply(tangent, ctx.table)
-        return result
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], R: Tensor, table: Tensor) -> Any:
-        local = _Contract.apply(R.movedim(in_dims[0], 2).flatten(2, 3), table)
-        return local.unflatten(0, (info.batch_size, -1)), 0
+    def adjoint(self, shape: torch.Size) -> _Spread:
+        return _Spread(self.table, shape[:2])
 
 
-class _Spread(torch.autograd.Function):
+@dataclass(eq=False)
+class _Spread(LinearMap):
     """``R[a, b, batch, cell, k] = sum_ij local[batch, cell, i, a, j, b] table[k, i, j]``."""
 
-    @staticmethod
-    def forward(local: Tensor, table: Tensor, components: tuple[int, int]) -> Tensor:
-        (cv, cu), (batch, n) = components, local.shape[:2]
-        terms, nbv, nbu = table.shape
+    table: Tensor
+    components: tuple[int, ...]
+    members = (0, 2)
+
+    def run(self, local: Tensor) -> Tensor:
+        (cv, cu), (batch, n) = self.components, local.shape[:2]
+        terms, nbv, nbu = self.table.shape
         sizes = [cv, cu, batch, n, terms, nbv, nbu]
-        columns = table.flatten(1).T.contiguous()
+        columns = self.table.flatten(1).T.contiguous()
         return _run("contract_adjoint", local, columns, (cv, cu, batch, n, terms), sizes)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.table, ctx.components = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Contract.apply(grad, ctx.table), None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        result: Tensor = _Spread.apply(tangent, ctx.table, ctx.components)
-        return result
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int, None, None],
-        local: Tensor,
-        table: Tensor,
-        components: tuple[int, int],
-    ) -> Any:
-        R = _Spread.apply(local.movedim(in_dims[0], 0).flatten(0, 1), table, components)
-        return R.unflatten(2, (info.batch_size, -1)), 2
+    def adjoint(self, shape: torch.Size) -> _Contract:
+        del shape
+        return _Contract(self.table)

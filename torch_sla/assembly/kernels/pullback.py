@@ -7,7 +7,7 @@ respect to the geometry included, goes through torch operations with the same re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.small import small_product
-from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.linear import LinearMap
 from torch_sla.linalg.kernels.threads import resolve_threads
 from torch_sla.linalg.sparse.transforms import outside_compiler
 
@@ -24,8 +24,7 @@ __all__ = ["Jets", "moves", "pull_back", "pull_back_vector"]
 _compiled: Any = None if extension is None else extension.assembly
 
 
-@dataclass(frozen=True)
-class Jets:
+class Jets(NamedTuple):
     """Which slots the jets of the test and the trial function hold; the value comes before the derivatives."""
 
     test_value: bool
@@ -65,7 +64,7 @@ def pull_back(C: Tensor, inverse: Tensor, measure: Tensor, jets: Jets) -> Tensor
     if _compiled is not None and not moves(inverse, measure) and _takes(C, inverse):
         batch = C.shape[4:-2]
         folded = C.flatten(4, -3) if batch else C.unsqueeze(4)
-        R: Tensor = _PullBack.apply(folded, _Geometry(inverse, measure, jets))
+        R = _PullBack(_Geometry(inverse, measure, jets))(folded)
         return R.unflatten(2, batch) if batch else R.squeeze(2)
     return _torch_pull_back(C, inverse, measure, jets)
 
@@ -128,10 +127,6 @@ class _Geometry:
         cv, _, cu, _, batch, sites, q = coefficients
         return [cv, cu, batch, len(self.measure), points, sites, q, self.measure.shape[1]]
 
-    def flags(self) -> list[bool]:
-        jets = self.jets
-        return [jets.test_value, jets.test_gradient, jets.trial_value, jets.trial_gradient]
-
     @outside_compiler
     def run(self, name: str, source: Tensor, shape: tuple[int, ...], sizes: list[int]) -> Tensor:
         source = source.detach().resolve_conj().resolve_neg().contiguous()
@@ -140,78 +135,47 @@ class _Geometry:
         threads = resolve_threads(None, result.numel() * self.dim)
         getattr(_compiled, name)(
             *(t.numpy() for t in (source, self.inverse, self.measure, result)),
-            *(sizes, self.flags(), self.dim, threads),
+            *(sizes, list(self.jets), self.dim, threads),
         )
         return result
 
 
-class _PullBack(torch.autograd.Function):
-    """``R = measure P C P^T``, linear in C; `_Spread` is its adjoint and its second derivative's."""
+@dataclass(eq=False)
+class _PullBack(LinearMap):
+    """``R = measure P C P^T``."""
 
-    @staticmethod
-    def forward(C: Tensor, geometry: _Geometry) -> Tensor:
+    geometry: _Geometry
+    members = (4, 2)
+
+    def run(self, C: Tensor) -> Tensor:
         cv, test_slots, cu, trial_slots, batch, _, q = C.shape
-        points = max(q, geometry.measure.shape[1])
-        sizes = geometry.sizes(C.shape, points)
+        points = max(q, self.geometry.measure.shape[1])
+        sizes = self.geometry.sizes(C.shape, points)
         shape = (cv, cu, batch, sizes[3], points, test_slots, trial_slots)
-        return geometry.run("pull_back", C, shape, sizes)
+        return self.geometry.run("pull_back", C, shape, sizes)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        C, ctx.geometry = inputs
-        ctx.shape = C.shape
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(grad, ctx.geometry, ctx.shape), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        result: Tensor = _PullBack.apply(tangent, ctx.geometry)
-        return result
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], C: Tensor, geometry: _Geometry) -> Any:
-        R = _PullBack.apply(C.movedim(in_dims[0], 4).flatten(4, 5), geometry)
-        return R.unflatten(2, (info.batch_size, -1)), 2
+    def adjoint(self, shape: torch.Size) -> _Spread:
+        return _Spread(self.geometry, shape)
 
 
-class _Spread(torch.autograd.Function):
-    """The adjoint ``C = measure P^T R P``, summed over what the coefficients share."""
+@dataclass(eq=False)
+class _Spread(LinearMap):
+    """``C = measure P^T R P``, summed over what the coefficients share."""
 
-    @staticmethod
-    def forward(R: Tensor, geometry: _Geometry, shape: torch.Size) -> Tensor:
-        points = R.shape[4]
+    geometry: _Geometry
+    shape: torch.Size
+    members = (2, 4)
+
+    def run(self, R: Tensor) -> Tensor:
+        geometry, shape, points = self.geometry, self.shape, R.shape[4]
         full = (*shape[:5], len(geometry.measure), shape[6])
         C = geometry.run("pull_back_adjoint", R, full, geometry.sizes(torch.Size(full), points))
         return C.sum(5, keepdim=True) if shape[5] == 1 != full[5] else C
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.geometry, ctx.shape = inputs
+    def adjoint(self, shape: torch.Size) -> _PullBack:
+        del shape
+        return _PullBack(self.geometry)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _PullBack.apply(grad, ctx.geometry), None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        result: Tensor = _Spread.apply(tangent, ctx.geometry, ctx.shape)
-        return result
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int, None, None],
-        R: Tensor,
-        geometry: _Geometry,
-        shape: torch.Size,
-    ) -> Any:
-        folded = R.movedim(in_dims[0], 2).flatten(2, 3)
-        wide = torch.Size((*shape[:4], info.batch_size * shape[4], *shape[5:]))
-        C = _Spread.apply(folded, geometry, wide)
-        return C.unflatten(4, (info.batch_size, -1)), 4
+    def of_many(self, count: int) -> _Spread:
+        shape = self.shape
+        return _Spread(self.geometry, torch.Size((*shape[:4], count * shape[4], *shape[5:])))

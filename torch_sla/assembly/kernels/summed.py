@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_sla._core import extension
 from torch_sla.assembly.kernels.contract import LARGEST_TABLE
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.linear import Linear, LinearMap
 from torch_sla.linalg.adjoint.products import Products
 from torch_sla.linalg.kernels.arguments import empty, plain
 from torch_sla.linalg.kernels.threads import resolve_threads
@@ -104,7 +104,7 @@ class SummedForm:
         """
         batch = source.shape[1:-2]
         folded = source.flatten(1, -3) if batch else source.unsqueeze(1)
-        values: Tensor = _Sum.apply(folded, self)
+        values = _Sum(self)(folded)
         return values.unflatten(0, batch) if batch else values.squeeze(0)
 
     @cached_property
@@ -117,10 +117,7 @@ class SummedForm:
 
     @property
     def _flags(self) -> list[bool]:
-        j = self.jets
-        if j is None:
-            return [False] * 4
-        return [j.test_value, j.test_gradient, j.trial_value, j.trial_gradient]
+        return list(self.jets or (False,) * 4)
 
     def _sizes(self, shape: torch.Size) -> list[int]:
         """Extents for a source ``[K, batch, n|1, q|1]``."""
@@ -202,44 +199,42 @@ def sums(table: Tensor, dtype: torch.dtype, inverse: Tensor) -> bool:
     )
 
 
-class _Sum(torch.autograd.Function):
-    """Linear in the source ``[K, batch, n|1, q|1]``; `_Spread` is its adjoint."""
+class _TakesProducts(Linear):
+    """A map whose cotangent may be `Products`."""
 
     takes_products = True
 
-    @staticmethod
-    def forward(source: Tensor, form: SummedForm) -> Tensor:
-        shape = (source.shape[1], form.places.nnz)
-        return form.run("sum_matrices", source, source.shape, shape)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        source, ctx.form = inputs
-        ctx.shape = source.shape
+@dataclass(eq=False)
+class _Sum(LinearMap):
+    """Source ``[K, batch, n|1, q|1]`` -> values."""
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        spread = _Spread.forward if isinstance(grad, Products) else _Spread.apply
-        return spread(grad, ctx.form, ctx.shape), None
+    form: SummedForm
+    members = (1, 0)
+    function = _TakesProducts
 
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        result: Tensor = _Sum.apply(tangent, ctx.form)
-        return result
+    def run(self, source: Tensor) -> Tensor:
+        shape = (source.shape[1], self.form.places.nnz)
+        return self.form.run("sum_matrices", source, source.shape, shape)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], source: Tensor, form: SummedForm) -> Any:
-        values = _Sum.apply(source.movedim(in_dims[0], 1).flatten(1, 2), form)
-        return values.unflatten(0, (info.batch_size, -1)), 0
+    def adjoint(self, shape: torch.Size) -> _Spread:
+        return _Spread(self.form, shape)
 
 
-class _Spread(torch.autograd.Function):
+@dataclass(eq=False)
+class _Spread(LinearMap):
     """The adjoint of `_Sum`, summed over what the sites share."""
 
-    @staticmethod
-    def forward(values: Tensor, form: SummedForm, shape: torch.Size) -> Tensor:
+    form: SummedForm
+    shape: torch.Size
+    members = (0, 1)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        # Products have no derivatives.
+        return self.run(values) if isinstance(values, Products) else super().__call__(values)
+
+    def run(self, values: Tensor) -> Tensor:
+        form, shape = self.form, self.shape
         full = torch.Size((*shape[:2], len(form.places.nodes), shape[3]))
         if isinstance(values, Products):
             source = form.pair(values, full)
@@ -247,29 +242,10 @@ class _Spread(torch.autograd.Function):
             source = form.run("sum_matrices_adjoint", values, full, full)
         return source.sum(2, keepdim=True) if shape[2] != full[2] else source
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.form, ctx.shape = inputs
+    def adjoint(self, shape: torch.Size) -> _Sum:
+        del shape
+        return _Sum(self.form)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Sum.apply(grad, ctx.form), None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        result: Tensor = _Spread.apply(tangent, ctx.form, ctx.shape)
-        return result
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int, None, None],
-        values: Tensor,
-        form: SummedForm,
-        shape: torch.Size,
-    ) -> Any:
-        wide = torch.Size((shape[0], info.batch_size * shape[1], *shape[2:]))
-        source = _Spread.apply(values.movedim(in_dims[0], 0).flatten(0, 1), form, wide)
-        return source.unflatten(1, (info.batch_size, -1)), 1
+    def of_many(self, count: int) -> _Spread:
+        shape = self.shape
+        return _Spread(self.form, torch.Size((shape[0], count * shape[1], *shape[2:])))

@@ -144,9 +144,9 @@ def _inverse(values: Tensor, solver: Determiner, n: int) -> Tensor | None:
 
 def log_determinant(values: Tensor, solver: Determiner) -> Tensor:
     """Return ``log |det A|`` (complex: the principal logarithm), differentiable."""
-    return LogDeterminant.apply(values, solver)  # type: ignore[no-any-return]
+    return LogDeterminant.apply(values, solver)
 
 
 def determinant(values: Tensor, solver: Determiner) -> Tensor:
     """Return ``det A``, differentiable, at singular matrices once."""
-    return Determinant.apply(values, solver)  # type: ignore[no-any-return]
+    return Determinant.apply(values, solver)

@@ -12,13 +12,15 @@ receives a share of its derivative from each, and the shares are added.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from torch_sla.linalg.adjoint.nested import nested
+from torch_sla.linalg.adjoint.linear import Linear, LinearMap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
     from torch import Tensor
 
 __all__ = ["Gathering", "Sharing", "Swap", "exchange", "gathered", "replicated", "summed", "total"]
@@ -48,145 +50,107 @@ class Gathering(Sharing, Protocol):
         """Return the `x` of every process, not recorded."""
 
 
-class Exchange(torch.autograd.Function):
+@dataclass(eq=False)
+class _Exchange(LinearMap):
     """``[n_source, *] -> [n_target, *]``, or back."""
 
-    @staticmethod
-    def forward(x: Tensor, swap: Swap, back: bool) -> Tensor:
-        return swap.give_back(x) if back else swap.fetch(x)
+    swap: Swap
+    back: bool
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.swap, ctx.back = inputs
+    def run(self, x: Tensor) -> Tensor:
+        return self.swap.give_back(x) if self.back else self.swap.fetch(x)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return exchange(grad, ctx.swap, back=not ctx.back), None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
-        return exchange(x_t, ctx.swap, back=ctx.back)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, swap: Swap, back: bool
-    ) -> tuple[Tensor, int]:
-        """Send all members at once, as columns."""
-        del info
-        return exchange(x.movedim(in_dims[0] or 0, -1), swap, back=back), -1
+    def adjoint(self, shape: torch.Size) -> _Exchange:
+        del shape
+        return _Exchange(self.swap, not self.back)
 
 
-class _Shared(torch.autograd.Function):
-    """What processes have in common, and the `Sharing` between them -> a tensor of that shape."""
+class _OneByOne(Linear):
+    """A map that is pulled back for one cotangent after the other."""
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        ctx.sharing = inputs[1]
+    pulls_many = False
 
 
-class Summed(_Shared):
+@dataclass(eq=False)
+class _Summed(LinearMap):
     """Share of this process -> sum over all, of which each process makes its own use; it is its own adjoint."""
 
-    @staticmethod
-    def forward(x: Tensor, sharing: Sharing) -> Tensor:
-        return sharing.reduce(x)
+    sharing: Sharing
+    function = _OneByOne
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return summed(grad, ctx.sharing), None
+    def run(self, x: Tensor) -> Tensor:
+        return self.sharing.reduce(x)
 
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
-        return summed(x_t, ctx.sharing)
+    def adjoint(self, shape: torch.Size) -> LinearMap:
+        del shape
+        return self
 
 
-class Total(_Shared):
+class _Total(_Summed):
     """Share of this process -> sum over all."""
 
-    @staticmethod
-    def forward(x: Tensor, sharing: Sharing) -> Tensor:
-        return sharing.reduce(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def adjoint(self, shape: torch.Size) -> LinearMap:
         # The same number on every process, of which each takes its own copy: that is what is differentiated again.
-        return replicated(grad, ctx.sharing), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
-        return total(x_t, ctx.sharing)
+        del shape
+        return _Replicated(self.sharing)
 
 
-class Replicated(_Shared):
+@dataclass(eq=False)
+class _Replicated(LinearMap):
     """A copy that every process holds -> the same; the shares of its derivative are added up."""
 
-    @staticmethod
-    def forward(x: Tensor, sharing: Sharing) -> Tensor:
-        del sharing
+    sharing: Sharing
+    function = _OneByOne
+
+    def run(self, x: Tensor) -> Tensor:
         return x.view_as(x)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return total(grad, ctx.sharing), None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, _: None) -> Tensor:
-        del ctx
-        return x_t.view_as(x_t)
+    def adjoint(self, shape: torch.Size) -> LinearMap:
+        del shape
+        return _Total(self.sharing)
 
 
-class Gathered(torch.autograd.Function):
-    """Entries held here, and their places in the whole -> the whole, a copy for every process."""
+@dataclass(eq=False)
+class _Gathered(LinearMap):
+    """Entries held here -> the whole, a copy for every process."""
 
-    @staticmethod
-    def forward(x: Tensor, places: Tensor, n: int, gathering: Gathering) -> Tensor:
-        whole = x.new_zeros((n, *x.shape[1:]))
-        for there, piece in zip(gathering.gather(places), gathering.gather(x), strict=True):
+    places: Tensor
+    n: int
+    gathering: Gathering
+    function = _OneByOne
+
+    def run(self, x: Tensor) -> Tensor:
+        whole = x.new_zeros((self.n, *x.shape[1:]))
+        pieces = self.gathering.gather(self.places), self.gathering.gather(x)
+        for there, piece in zip(*pieces, strict=True):
             whole[there] = piece
         return whole
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.places, ctx.n, ctx.gathering = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        grad = replicated(grad, ctx.gathering)
-        return grad.index_select(0, ctx.places), None, None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, x_t: Tensor, *_: None) -> Tensor:
-        return gathered(x_t, ctx.places, ctx.n, ctx.gathering)
+    def adjoint(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:
+        del shape
+        return lambda grad: replicated(grad, self.gathering).index_select(0, self.places)
 
 
 def exchange(x: Tensor, swap: Swap, *, back: bool = False) -> Tensor:
     """Return ``E x``, or ``Eᵀ x`` with `back`; differentiable to any order."""
-    return Exchange.apply(x, swap, back)  # type: ignore[no-any-return]
+    return _Exchange(swap, back)(x)
 
 
 def total(x: Tensor, sharing: Sharing) -> Tensor:
     """Return the sum of `x` over processes, the same on each; differentiable to any order."""
-    return Total.apply(x, sharing)  # type: ignore[no-any-return]
+    return _Total(sharing)(x)
 
 
 def summed(x: Tensor, sharing: Sharing) -> Tensor:
     """Return the sum over processes, where cotangents are shares: what each makes of its use of the sum."""
-    return Summed.apply(x, sharing)  # type: ignore[no-any-return]
+    return _Summed(sharing)(x)
 
 
 def replicated(x: Tensor, sharing: Sharing) -> Tensor:
     """Return `x`, of which every process holds the same copy, with a gradient that is complete on each."""
-    return Replicated.apply(x, sharing)  # type: ignore[no-any-return]
+    return _Replicated(sharing)(x)
 
 
 def gathered(x: Tensor, places: Tensor, n: int, gathering: Gathering) -> Tensor:
     """Return the whole ``[n, *]``, of which `x` are the entries at `places`, on every process; differentiable."""
-    return Gathered.apply(x, places, n, gathering)  # type: ignore[no-any-return]
+    return _Gathered(places, n, gathering)(x)

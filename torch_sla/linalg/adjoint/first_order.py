@@ -46,7 +46,7 @@ def first_order(value: Tensor, message: str, *links: Tensor | None) -> Tensor:
     if not is_recorded():
         return value
     present = [link for link in links if link is not None]
-    return FirstOrder.apply(value, message, *present)  # type: ignore[no-any-return]
+    return FirstOrder.apply(value, message, *present)
 
 
 def primals(saved: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -178,4 +178,4 @@ def general_eigenpairs(
     values: Tensor, mass: Tensor | None, problem: GeneralProblem
 ) -> tuple[Tensor, Tensor]:
     """Return ``λ, V``, differentiable twice and once."""
-    return GeneralEigenpairs.apply(values, mass, problem)  # type: ignore[no-any-return]
+    return GeneralEigenpairs.apply(values, mass, problem)

@@ -372,4 +372,4 @@ def hermitian_eigenpairs(
     values: Tensor, mass: Tensor | None, problem: HermitianProblem
 ) -> tuple[Tensor, Tensor]:
     """Return ``λ, V``; differentiable once in both, twice in λ."""
-    return HermitianEigenpairs.apply(values, mass, problem)  # type: ignore[no-any-return]
+    return HermitianEigenpairs.apply(values, mass, problem)

@@ -194,7 +194,7 @@ def _unchanged(ctx: Any) -> tuple[Tensor, ...]:
             "the solution or a parameter of a nonlinear solve was modified in place between the solve and its "
             "derivative; clone it before changing it"
         )
-    return saved  # type: ignore[no-any-return]
+    return saved
 
 
 def _rows(
@@ -227,4 +227,4 @@ def _adjoints(problem: ImplicitProblem, u: Tensor, leaves: tuple[Tensor, ...], G
 
 def implicit_solve(problem: ImplicitProblem, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
     """Return the root, recorded as one node."""
-    return ImplicitSolve.apply(problem, u0, *leaves)  # type: ignore[no-any-return]
+    return ImplicitSolve.apply(problem, u0, *leaves)

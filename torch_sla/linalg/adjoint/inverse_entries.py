@@ -138,4 +138,4 @@ def inverse_entries(values: Tensor, solver: Inverter) -> Tensor:
             f"entries of the inverse take {n} solves here, the limit is {COLUMN_LIMIT}; a Hermitian matrix has "
             "them from the factorisation (`cholesky`, `ldlt` with backend 'native')"
         )
-    return InverseEntries.apply(values, solver)  # type: ignore[no-any-return]
+    return InverseEntries.apply(values, solver)

@@ -139,4 +139,4 @@ def least_squares(values: Tensor, b: Tensor, solver: Solver, *, adjoint: bool = 
     """
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
-    return LeastSquares.apply(values, b, solver, adjoint)  # type: ignore[no-any-return]
+    return LeastSquares.apply(values, b, solver, adjoint)

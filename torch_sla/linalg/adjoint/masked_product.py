@@ -88,4 +88,4 @@ class MaskedProduct(torch.autograd.Function):
 def masked_product(a: Tensor, b: Tensor, A: Pattern, B: Pattern, P: Pattern) -> Tensor:
     """Return the entries of ``A B`` on `P`, differentiable to any order; shapes as in `MaskedProduct`."""
     dtype = torch.promote_types(a.dtype, b.dtype)
-    return MaskedProduct.apply(a.to(dtype), b.to(dtype), A, B, P)  # type: ignore[no-any-return]
+    return MaskedProduct.apply(a.to(dtype), b.to(dtype), A, B, P)

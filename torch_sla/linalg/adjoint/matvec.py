@@ -99,23 +99,23 @@ def fold_vmap(
         # The matrix is shared: [V, *B, n, K] -> [*B, n, V K].
         K = X.shape[-1]
         out = function(values, X.movedim(0, -2).flatten(-2))
-        return out.unflatten(-1, (size, K)).movedim(-2, 0)  # type: ignore[no-any-return]
+        return out.unflatten(-1, (size, K)).movedim(-2, 0)
     values = values.movedim(v_dim, 0)
     if x_dim is None:
         X = X.expand(size, *X.shape)
     if values.ndim == 2 and X.ndim == 3:
-        return function(values, X)  # type: ignore[no-any-return]
+        return function(values, X)
     # A batch exists already on one side at least: give it to both and merge.
     B = values.shape[1] if values.ndim == 3 else X.shape[1]
     if values.ndim == 2:
         values = values.unsqueeze(1).expand(-1, B, -1)
     if X.ndim == 3:
         X = X.unsqueeze(1).expand(-1, B, -1, -1)
-    return function(values.flatten(0, 1), X.flatten(0, 1)).unflatten(0, (size, B))  # type: ignore[no-any-return]
+    return function(values.flatten(0, 1), X.flatten(0, 1)).unflatten(0, (size, B))
 
 
 def matmul(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
     """Return ``A X`` for slot values, differentiable to any order."""
     if not is_recorded():
         return MatMul.forward(values, X, pattern)
-    return MatMul.apply(values, X, pattern)  # type: ignore[no-any-return]
+    return MatMul.apply(values, X, pattern)

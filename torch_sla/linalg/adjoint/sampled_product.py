@@ -67,7 +67,7 @@ class SampledProduct(torch.autograd.Function):
             parts.append(SampledProduct.apply(u_t, v, ctx.pattern, ctx.negative))
         if v_t is not None:
             parts.append(SampledProduct.apply(u, v_t, ctx.pattern, ctx.negative))
-        return sum(parts[1:], parts[0])  # type: ignore[no-any-return]
+        return sum(parts[1:], parts[0])
 
     @staticmethod
     def vmap(
@@ -91,4 +91,4 @@ def sampled_product(u: Tensor, v: Tensor, pattern: Pattern, *, negative: bool = 
     """Return ``Σ_k u[row, k] v[col, k]``, or less that, on every slot of `pattern`; differentiable to any order."""
     if not is_recorded():
         return SampledProduct.forward(u, v, pattern, negative)
-    return SampledProduct.apply(u, v, pattern, negative)  # type: ignore[no-any-return]
+    return SampledProduct.apply(u, v, pattern, negative)

@@ -196,7 +196,7 @@ def linear_solve(
         b = b.expand(values.shape[0], *b.shape)
     if not is_recorded():
         return LinearSolve.forward(values, b, solver, adjoint, start, near)
-    return LinearSolve.apply(values, b, solver, adjoint, start, near)  # type: ignore[no-any-return]
+    return LinearSolve.apply(values, b, solver, adjoint, start, near)
 
 
 def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.linalg.factor_cache import count, symbolics
 from torch_sla.linalg.kernels import cholesky as kernels
+from torch_sla.linalg.kernels.threads import FreshLock
 from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
@@ -46,13 +44,9 @@ class Analyses:
         self.plain: kernels.Analysis | None = None
         self._lanes: kernels.Analysis | None = None
         self._special: dict[Hashable, kernels.Analysis] = {}
-        self._renew_lock()
+        self._lock = FreshLock()
         # Of a typical analysis, until there is one.
         self.nbytes = 40 * pattern.nnz_csr
-        _alive.add(self)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
 
     def get(self, mates: Tensor | None = None, joined: Tensor | None = None) -> kernels.Analysis:
         """Return the analysis for these pairs and joined fronts, see `kernels.cholesky.analyze`."""
@@ -86,18 +80,6 @@ class Analyses:
         made = kernels.analyze(p.crow, p.ccol, ordering=ordering, mates=mates, joined=joined)  # type: ignore[arg-type]
         self.nbytes = max(self.nbytes, made.nbytes)
         return made
-
-
-_alive: weakref.WeakSet[Analyses] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for analyses in _alive:
-        analyses._renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _content(rows: Tensor | None) -> bytes:

@@ -50,14 +50,14 @@ def _unavailable() -> str | None:
             "nvmath-python is not installed; pip install 'torch-sla-physics[cuda13]' (or [cuda12])"
         )
     try:
-        _library()
+        _library(torch.cuda.current_device())
     except (ImportError, RuntimeError, OSError) as error:
         return f"cuSOLVER's sparse solvers do not load ({error})"
     return None
 
 
 class _Library:
-    """The bindings with a handle and a matrix description; one call at a time."""
+    """The bindings with a matrix description and a handle, of the current device; one call at a time."""
 
     def __init__(self) -> None:
         from nvmath.bindings import cusolverSp, cusparse
@@ -69,8 +69,9 @@ class _Library:
 
 
 @cache
-def _library() -> _Library:
-    return _Library()
+def _library(device: int) -> _Library:
+    with torch.cuda.device(device):
+        return _Library()
 
 
 class CuSolver(Backend):
@@ -123,7 +124,7 @@ class CuSolver(Backend):
 
 def _solve(method: str, pattern: Pattern, values: Tensor, b: Tensor) -> Tensor:
     """Factorise and solve for one right-hand side ``[n]``."""
-    lib = _library()
+    lib = _library(b.get_device())
     arrays = (values, pattern.crow, pattern.ccol, b)
     if method == "lu":
         arrays = tuple(t.cpu() for t in arrays)  # type: ignore[assignment]

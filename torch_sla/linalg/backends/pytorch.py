@@ -165,22 +165,22 @@ class PyTorch(Backend):
         A = backward if adjoint else forward
         if least_squares:
             turn = forward if adjoint else backward
-            return _LEAST_SQUARES[method](A, b, adjoint=turn, x0=x0, options=krylov)  # type: ignore[no-any-return]
+            return _LEAST_SQUARES[method](A, b, adjoint=turn, x0=x0, options=krylov)
         M = None
         if numeric.payload is not None:
             M = numeric.payload.apply_adjoint if adjoint else numeric.payload.apply
             fused = getattr(numeric.payload, "cg", None)
             if fused is not None and method == "cg" and not adjoint and options.project is None:
                 # The preconditioner brings conjugate gradients around itself, compiled.
-                return fused(values, b, x0=x0, options=krylov)  # type: ignore[no-any-return]
+                return fused(values, b, x0=x0, options=krylov)
             fused = getattr(numeric.payload, "krylov", None)
             if fused is not None and method in ("gmres", "bicgstab") and options.project is None:
                 matrix = (other, turned)
-                return fused(method, matrix, b, adjoint=adjoint, x0=x0, options=krylov)  # type: ignore[no-any-return]
+                return fused(method, matrix, b, adjoint=adjoint, x0=x0, options=krylov)
             if options.project is not None:
                 inner, project = M, options.project
 
                 def M(r: Tensor) -> Tensor:
                     return project(inner(r))
 
-        return _SQUARE[method](A, b, M=M, x0=x0, options=krylov)  # type: ignore[no-any-return]
+        return _SQUARE[method](A, b, M=M, x0=x0, options=krylov)

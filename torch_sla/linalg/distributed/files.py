@@ -22,14 +22,13 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
+from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
     from os import PathLike
-
-    from torch_sla.linalg.distributed.part import DSparseMatrix
 
 __all__ = [
     "load_distributed_as_sparse",
@@ -123,11 +122,9 @@ def load_dsparse(
         return load_rows(
             path, comm or _default_comm(num_partitions, 4), device, method=partition_method
         )
-    if comm is None and _running():
-        comm = _default_comm(num_partitions, 0)
     if comm is None:
-        header = _manifest(path)
-        comm = InProcess(num_partitions or len(header["parts"]))
+        written = 0 if _running() else len(_manifest(path)["parts"])
+        comm = _default_comm(num_partitions, written)
     return _loaded(path, comm, device)
 
 
@@ -191,26 +188,19 @@ def load_sparse_as_partition(
     With ``partition_method`` ``"simple"`` (a run of rows) or ``"graph"`` no process reads more than its share, where
     every rank takes its own; see `load_dsparse`. For other methods every process reads the whole file.
     """
-    running = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if running:
-        rank = torch.distributed.get_rank() if rank is None else rank
-        world_size = torch.distributed.get_world_size() if world_size is None else world_size
-        own = (rank, world_size) == (
-            torch.distributed.get_rank(),
-            torch.distributed.get_world_size(),
-        )
-        if own and partition_method in ("simple", "contiguous", "graph"):
-            device = device or "cpu"
-            return load_dsparse(path, device=device, partition_method=partition_method)[rank]
+    if _running():
+        own = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        rank = own[0] if rank is None else rank
+        world_size = own[1] if world_size is None else world_size
+        if (rank, world_size) == own and partition_method in ("simple", "contiguous", "graph"):
+            D = load_dsparse(path, device=device or "cpu", partition_method=partition_method)
+            return D[rank]
     A = load_sparse(path, device)
-    values, row, col = A.values, A.row_indices, A.col_indices
     if rank is None or world_size is None:
         raise ArgumentError("give `rank` and `world_size`, or start the program with torchrun")
-    from torch_sla.linalg.distributed.part import DSparseMatrix
-
-    shape = (A.sparse_shape[0], A.sparse_shape[1])
+    entries = A.values, A.row_indices, A.col_indices, A.sparse_shape
     return DSparseMatrix.from_global(
-        values, row, col, shape, world_size, rank, coords=coords, partition_method=partition_method
+        *entries, world_size, rank, coords=coords, partition_method=partition_method
     )
 
 
@@ -224,7 +214,7 @@ def load_distributed_as_sparse(
     ArgumentError
         When the folder or a part is missing or inconsistent.
     """
-    folder, header = Path(directory), None
+    folder = Path(directory)
     header = _manifest(folder)
     rows, cols, values = [], [], []
     for part in range(len(header["parts"])):

@@ -13,6 +13,7 @@ from torch_sla.linalg.distributed.precond.base import default_preconditioner, ma
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.distributed.verbs import leave_like, vector
+from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.nonlinear.jacobian import directional, solve_with_products, turned
 from torch_sla.linalg.nonlinear.loop import iterate
 from torch_sla.linalg.nonlinear.methods import make_method
@@ -72,16 +73,13 @@ def nonlinear_solve(
     DVector or Tensor
         The root: whole ``[n]`` where `u0` was a tensor and this process holds all parts, else a `DVector`.
     """
-    if tol is not None and rtol is not None:
-        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
+    rtol = asked_rtol(rtol, tol)
     start = vector(D, u0)
     if not start.local.is_floating_point():
         raise DTypeError(f"`u0` must be real floating point, got {start.dtype}")
-    rtol = tol if rtol is None else rtol
-    default = 1e-10 if start.dtype == torch.float64 else 1e-5
     options = NonlinearOptions(
         method,  # type: ignore[arg-type]
-        default if rtol is None else rtol,
+        default_rtol(start.dtype) if rtol is None else rtol,
         atol,
         (50 if method == "newton" else 500) if maxiter is None else maxiter,
         line_search,

@@ -96,10 +96,7 @@ class DSparseTensor(HoldsValues):
         entries = Entries(values, row, col, shape, device)
         held = cut(InProcess(num_partitions), entries, coords, partition_method, partition_ids)
         self._set(*held)
-        if near_nullspace is not None:
-            self.near_nullspace = self._split_vectors(near_nullspace)
-        if verbose:
-            self._log()
+        self._describe(near_nullspace, verbose)
 
     def _set(self, sharding: Sharding, values: Tensor, moved: Moved | None) -> None:
         self.sharding, self._values, self._moved = sharding, values, moved
@@ -174,10 +171,7 @@ class DSparseTensor(HoldsValues):
         entries = Entries(values, row, col, shape, device)
         out = cls.__new__(cls)
         out._set(*cut(comm, entries, coords, partition_method, partition_ids))
-        if near_nullspace is not None:
-            out.near_nullspace = near_nullspace[out.sharding.rows.names]
-        if verbose:
-            out._log()
+        out._describe(near_nullspace, verbose)
         return out
 
     @classmethod
@@ -244,10 +238,18 @@ class DSparseTensor(HoldsValues):
         out.near_nullspace = near_nullspace
         return out
 
-    def _log(self) -> None:
-        logging.getLogger("torch_sla").info(
-            "%s: owned %s", self, self.layout.offsets.diff().tolist()
-        )
+    def _describe(self, near_nullspace: Tensor | None, verbose: bool) -> None:
+        """Take whole vectors ``[n, k]`` along, and say how the rows were cut."""
+        n = self.shape[0]
+        if near_nullspace is not None:
+            if near_nullspace.ndim != 2 or near_nullspace.shape[0] != n:
+                raise ArgumentError(
+                    f"`near_nullspace` must be [{n}, k], got {list(near_nullspace.shape)}"
+                )
+            self.near_nullspace = near_nullspace[self.layout.names]
+        if verbose:
+            owned = self.layout.offsets.diff().tolist()
+            logging.getLogger("torch_sla").info("%s: owned %s", self, owned)
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -343,13 +345,6 @@ class DSparseTensor(HoldsValues):
     def __repr__(self) -> str:
         where = "this process" if self.comm.alone else f"{self.comm.world} processes"
         return f"DSparseTensor(shape={self.shape}, {self.num_partitions} parts on {where}, {self.dtype})"
-
-    def _split_vectors(self, whole: Tensor) -> Tensor:
-        if whole.ndim != 2 or whole.shape[0] != self.shape[0]:
-            raise ArgumentError(
-                f"`near_nullspace` must be [{self.shape[0]}, k], got {list(whole.shape)}"
-            )
-        return whole[self.layout.names]
 
     vector = verbs.vector
     zeros = verbs.zeros

@@ -20,6 +20,7 @@ from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector
+from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
 
@@ -179,17 +180,14 @@ def solve(
     SolveError, PlanError, ArgumentError
         As for `SparseTensor.solve`.
     """
-    if tol is not None and rtol is not None:
-        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
+    rtol = asked_rtol(rtol, tol)
     local, leave = enter(D, b, "b")
     B, flat = columns(local, D.layout.n_held)
     dtype = torch.promote_types(D.dtype, B.dtype)
-    default = 1e-10 if dtype in (torch.float64, torch.complex128) else 1e-5
-    rtol = tol if rtol is None else rtol
     request = SolveRequest(
         method,
         preconditioner,
-        default if rtol is None else rtol,
+        default_rtol(dtype) if rtol is None else rtol,
         atol,
         maxiter,
         adjoint_rtol,

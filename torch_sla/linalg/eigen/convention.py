@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = [
     "RANK",
@@ -22,6 +25,7 @@ __all__ = [
     "fix_phase",
     "in_order",
     "leading_rows",
+    "require_finite",
     "start",
     "within_reach",
 ]
@@ -38,6 +42,12 @@ RANK: dict[str, Callable[[Tensor], Tensor]] = {
     "SI": lambda w: w.imag.abs(),
 }
 """What grows from the first eigenvalue wanted to the last, by the name of the request."""
+
+
+def require_finite(A: SparseTensor) -> None:
+    """Raise `SolveError` for NaN or infinity in a matrix."""
+    if not torch.isfinite(physical(A.values)).all():
+        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -24,6 +24,7 @@ from torch_sla.linalg.eigen.convention import (
     check_residuals,
     fix_phase,
     in_order,
+    require_finite,
     start,
 )
 from torch_sla.linalg.eigen.dense import to_dense
@@ -116,8 +117,7 @@ def eigs(
         raise ArgumentError(
             f"`which` must be one of {', '.join(RANK)} ('LM' with `sigma`), got {which!r}"
         )
-    if not torch.isfinite(physical(A.values)).all():
-        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    require_finite(A)
     pattern, values = A.flat_slots()
     members = values.reshape(A.batch_size, values.shape[-1])
     masses: list[Tensor | None] = [None] * A.batch_size

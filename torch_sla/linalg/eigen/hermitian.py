@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
@@ -16,6 +16,7 @@ from torch_sla.linalg.eigen.convention import (
     check_request,
     check_residuals,
     fix_phase,
+    require_finite,
     start,
     within_reach,
 )
@@ -24,7 +25,7 @@ from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
 from torch_sla.linalg.sparse.members import stacked
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,8 +154,7 @@ def _check(
         )
     if method not in ("auto", "arpack", "lobpcg", "dense"):
         raise ArgumentError(f"`method` must be auto, arpack, lobpcg or dense, got {method!r}")
-    if not torch.isfinite(physical(A.values)).all():
-        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    require_finite(A)
     if not A.known_structure().hermitian:
         raise ArgumentError("`eigsh` needs a Hermitian matrix; use `eigs`, or A + A.H()")
     if M is not None:

@@ -17,6 +17,7 @@ from torch_sla.linalg.eigen.convention import (
     check_residuals,
     fix_phase,
     leading_rows,
+    require_finite,
     start,
 )
 from torch_sla.linalg.eigen.dense import to_dense
@@ -94,8 +95,7 @@ def svd(
     check_request(k, min(M, N), tol, maxiter)
     if which not in ("LM", "SM"):
         raise ArgumentError(f"`which` must be 'LM' or 'SM', got {which!r}")
-    if not torch.isfinite(physical(A.values)).all():
-        raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+    require_finite(A)
     pattern, values = A.flat_slots()
     dilated = _dilation(pattern)
     sides: list[list[Tensor]] = [[], [], []]

@@ -18,6 +18,7 @@ __all__ = [
     "common_dtype",
     "compiled",
     "empty",
+    "expect_columns",
     "expect_dense",
     "expect_shape",
     "indices",
@@ -114,6 +115,12 @@ def expect_dense(x: Tensor, name: str) -> None:
             f"`{name}` must be a dense tensor, got one that is {what}; of a sparse matrix make a `SparseTensor` "
             "(`from_torch_sparse`), of others a plain tensor"
         )
+
+
+def expect_columns(x: Tensor, name: str, n: int) -> None:
+    """Raise `ArgumentError` unless `x` is a vector ``[n]`` or has columns ``[n, K]``."""
+    if x.ndim not in (1, 2) or x.shape[0] != n:
+        raise ArgumentError(f"`{name}` must be [{n}] or [{n}, K], got {list(x.shape)}")
 
 
 def expect_shape(x: Tensor, name: str, shape: tuple[int, ...]) -> None:

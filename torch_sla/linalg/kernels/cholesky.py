@@ -20,6 +20,7 @@ from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.arguments import VALUES, empty, expect_shape, indices, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.memory import room_for
+from torch_sla.linalg.kernels.metis import nested_dissection
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 __all__ = [
@@ -185,7 +186,7 @@ def analyze(
                 f"`ordering` must be one of {', '.join(get_args(Ordering))} or a permutation, got {ordering!r}"
             )
         if ordering == "metis":
-            return count(_metis(start, column), "metis")
+            return count(nested_dissection(start, column), "metis")
         first = "amd" if ordering == "auto" else ordering
         found = count(_compiled.order(start, column, first, pairs, team), first)
         if ordering == "auto":
@@ -196,31 +197,14 @@ def analyze(
                 )
                 found = other if other.flops < found.flops else found
         return found
-    except OverflowError as error:
-        raise SolveError(Result.OUT_OF_MEMORY, f"{error}; use an iterative method") from error
-    except ValueError as error:
-        raise ArgumentError(str(error)) from error
-
-
-def _metis(start: Any, column: Any) -> Any:
-    """Nested dissection by METIS (G. Karypis, V. Kumar, SIAM J. Sci. Comput. 20, 1998)."""
-    import numpy as np
-
-    try:
-        import pymetis
     except ImportError as error:
         raise ArgumentError(
             f"ordering 'metis' needs pymetis (pip install pymetis): {error}"
         ) from None
-    n = len(start) - 1
-    if n == 0:
-        return np.zeros(0, dtype=np.int32)
-    row = np.repeat(np.arange(n), np.diff(start))
-    off = row != column
-    ends = np.concatenate([[0], np.bincount(row[off], minlength=n).cumsum()])
-    graph = pymetis.CSRAdjacency(adj_starts=ends, adjacent=column[off])
-    order, _ = pymetis.nested_dissection(adjacency=graph)
-    return np.ascontiguousarray(order, dtype=np.int32)
+    except OverflowError as error:
+        raise SolveError(Result.OUT_OF_MEMORY, f"{error}; use an iterative method") from error
+    except ValueError as error:
+        raise ArgumentError(str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 
 from torch_sla._core import extension, reason
 from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
+from torch_sla.linalg.kernels.arguments import empty, expect_columns, expect_shape, plain
 from torch_sla.linalg.kernels.threads import ForkLock, resolve_threads
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ class CompiledCycle:
 
     def apply(self, r: Tensor, *, transposed: bool = False) -> Tensor:
         """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]`` or ``[n, K]``."""
-        if r.ndim not in (1, 2) or r.shape[0] != self.n:
-            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        expect_columns(r, "r", self.n)
         r = _real(r, "r")
         z = torch.empty_like(r)
         with self._lock:

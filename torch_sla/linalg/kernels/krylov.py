@@ -8,7 +8,6 @@ memory. So iterations can be queued ahead of the host, or replayed as a CUDA gra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -32,14 +31,7 @@ RUNNING, CONVERGED, BREAKDOWN, NONFINITE = range(4)
 
 
 def _kernels(*tensors: Tensor) -> Any:
-    return _in_triton() if device.runs(*tensors) else fallback
-
-
-@cache
-def _in_triton() -> Any:
-    from torch_sla.linalg.kernels.triton import krylov
-
-    return krylov
+    return device.chosen("krylov", fallback, *tensors)
 
 
 # Doubles before the history: the flag, the steps and the numbers each begin at a multiple of 16 bytes.

@@ -8,7 +8,6 @@ all others to `torch_sla.linalg.kernels.lattice_fallback`, which is the definiti
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -46,14 +45,7 @@ INVERTED = 64  # points up to which one program inverts a matrix quicker than le
 
 def _kernels(*tensors: Tensor) -> Any:
     """Return the module that runs these tensors."""
-    return _in_triton() if device.runs(*tensors) else fallback
-
-
-@cache
-def _in_triton() -> Any:
-    from torch_sla.linalg.kernels.triton import lattice
-
-    return lattice
+    return device.chosen("lattice", fallback, *tensors)
 
 
 class Survey(NamedTuple):

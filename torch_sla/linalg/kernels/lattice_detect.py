@@ -19,6 +19,7 @@ _NEIGHBOURS = 27
 _STEPS = [step(code) for code in range(_NEIGHBOURS)]
 _SAMPLE = 64  # rows looked at first; those of a lattice are all alike inside
 _STRIDE = 1640531551  # between them, around the end
+_POINTS = 2**31 - 4096  # kernels on lattices number points in 32 bits, whole blocks of them
 
 
 def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
@@ -43,7 +44,7 @@ def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
     (3, 1, 1)
     """
     n = crow.numel() - 1
-    offsets = _sampled_offsets(crow, ccol) if n >= 3 else None
+    offsets = _sampled_offsets(crow, ccol) if 3 <= n <= _POINTS else None
     while offsets is not None:
         missed = None
         for lattice in candidates(offsets, n):

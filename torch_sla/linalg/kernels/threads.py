@@ -16,7 +16,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["SMALL_WORK", "ForkLock", "one_thread_each", "resolve_threads", "spread"]
+__all__ = ["SMALL_WORK", "ForkLock", "FreshLock", "one_thread_each", "resolve_threads", "spread"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +29,6 @@ _forked = False
 _member = threading.local()
 _teams = 0  # that run at this time, and torch's number before the first of them
 _every = 1
-_guard = threading.Lock()
 
 
 class ForkLock:
@@ -56,6 +55,33 @@ class ForkLock:
         self._lock.release()
 
 
+class FreshLock:
+    """A lock that is free in a forked child, whoever held it in the parent: for short work on Python's own objects.
+
+    Examples
+    --------
+    >>> lock = FreshLock()
+    >>> with lock:
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        _fresh_locks.add(self)
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+_fresh_locks: weakref.WeakSet[FreshLock] = weakref.WeakSet()
+_guard = FreshLock()
 _fork_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
 _taken: list[ForkLock] = []
 
@@ -74,8 +100,10 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forked, _teams, _guard
-    _forked, _teams, _guard = True, 0, threading.Lock()
+    global _forked, _teams
+    _forked, _teams = True, 0
+    for lock in _fresh_locks:
+        lock.renew()
     # The threads of OpenMP did not come along, and a torch operation that waited for them would
     # wait for ever; torch's own data loaders do the same in their workers.
     torch.set_num_threads(1)

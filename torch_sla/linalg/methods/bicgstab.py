@@ -57,9 +57,8 @@ def bicgstab(
         usable = active & (below != 0)
         return torch.where(usable, above / torch.where(usable, below, torch.ones_like(below)), 0.0)
 
-    while watch.going and out.iterations < limit:
-        seen = []
-        for _ in range(min(watch.steps(b.device.type), limit - out.iterations)):
+    for steps, seen in watch.rounds(limit, b.device.type):
+        for _ in steps:
             y = precondition(p)
             v = A(y)
             alpha = ratio(rho, space.dot(shadow, v))
@@ -87,9 +86,6 @@ def bicgstab(
             p = torch.where(lost, r, p)
             rho = rho_new
             seen += [r_norm, lost.to(r_norm)]
-        watch.read(torch.stack(seen).cpu())
-    if watch.going:
-        out.result = Result.MAXITER
     return out
 
 

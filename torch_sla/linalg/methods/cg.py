@@ -6,12 +6,17 @@ Linear Systems, 2nd ed., algorithm 9.1.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from torch_sla.errors import Result
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Watch", "cg"]
 
@@ -68,9 +73,8 @@ def cg(
     watch = Watch(out, options, torch.stack([r_norm, target, b_norm]).cpu())
     active = r_norm > target
     p, rho, none = b, b_norm, torch.zeros_like(b_norm)
-    while watch.going and out.iterations < limit:
-        seen = []
-        for _ in range(min(watch.steps(b.device.type), limit - out.iterations)):
+    for steps, seen in watch.rounds(limit, b.device.type):
+        for _ in steps:
             z = r if M is None else M(r)
             rho_new = space.dot(r, z)
             if p is b:
@@ -88,9 +92,6 @@ def cg(
             del q
             seen += [pq.real, r_norm]
             active = active & (r_norm > target)
-        watch.read(torch.stack(seen).cpu())
-    if watch.going:
-        out.result = Result.MAXITER
     return out
 
 
@@ -119,8 +120,17 @@ class Watch:
         self._first, self._last = first, first
         self._best, self._since = float("inf"), 0
 
-    def steps(self, device: str) -> int:
-        """Return how many iterations to do before the next look."""
+    def rounds(self, limit: int, device: str) -> Iterator[tuple[range, list[Tensor]]]:
+        """Yield the iterations to do before each look, and where they leave what `read` looks at."""
+        out = self._out
+        while self.going and out.iterations < limit:
+            seen: list[Tensor] = []
+            yield range(min(self._steps(device), limit - out.iterations)), seen
+            self.read(torch.stack(seen).cpu())
+        if self.going:
+            out.result = Result.MAXITER
+
+    def _steps(self, device: str) -> int:
         done = self._out.iterations
         if device == "cpu" or not done:
             return 1

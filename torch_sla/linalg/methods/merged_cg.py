@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.errors import Result
 from torch_sla.linalg.methods.cg import Watch
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.methods.space import Operator, VectorSpace, divide
@@ -58,9 +57,8 @@ def merged_cg(
     p, s = torch.zeros_like(b), torch.zeros_like(b)
     alpha, beta = torch.ones_like(rho), torch.zeros_like(rho)
     curvature = delta
-    while watch.going and out.iterations < limit:
-        seen = []
-        for _ in range(min(watch.steps(b.device.type), limit - out.iterations)):
+    for steps, seen in watch.rounds(limit, b.device.type):
+        for _ in steps:
             # A column that is done, or broke down, takes steps of length zero.
             active = active & (curvature.real > 0)
             alpha = divide(rho, curvature, active)
@@ -77,7 +75,4 @@ def merged_cg(
             beta = divide(rho_new, rho, active)
             curvature = delta - beta * divide(rho_new, alpha, active)
             rho = rho_new
-        watch.read(torch.stack(seen).cpu())
-    if watch.going:
-        out.result = Result.MAXITER
     return out

@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.errors import ArgumentError, Result
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KrylovOptions", "Outcome"]
+__all__ = ["KrylovOptions", "Outcome", "asked_rtol", "default_rtol"]
+
+
+def asked_rtol(rtol: float | None, tol: float | None) -> float | None:
+    """Return what was asked for by either of the two names."""
+    if tol is not None and rtol is not None:
+        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
+    return tol if rtol is None else rtol
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """Return the relative tolerance used when none is given: 1e-10 in double, 1e-5 in single precision."""
+    return 1e-10 if torch.finfo(dtype).bits == 64 else 1e-5
 
 
 @dataclass(frozen=True)

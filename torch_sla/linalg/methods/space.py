@@ -35,13 +35,13 @@ class VectorSpace:
         """Return ``xᴴ y`` of each column, ``[K]``."""
         if x.is_cpu and x.ndim == 2 and x.shape[1] == 1:
             return torch.vdot(x[:, 0], y[:, 0]).unsqueeze(0)  # `vecdot` writes the products out
-        return torch.linalg.vecdot(x, y, dim=0)  # type: ignore[no-any-return]
+        return torch.linalg.vecdot(x, y, dim=0)
 
     def dots(self, V: Tensor, y: Tensor) -> Tensor:
         """Return ``Vⱼᴴ y`` of each column for a stack of vectors ``V`` ``[j, n, K]``: ``[j, K]``."""
         if V.is_cpu and len(V):  # otherwise all products are written out
             return torch.stack([VectorSpace.dot(self, v, y) for v in V])
-        return torch.linalg.vecdot(V, y.unsqueeze(0), dim=1)  # type: ignore[no-any-return]
+        return torch.linalg.vecdot(V, y.unsqueeze(0), dim=1)
 
     def inner(self, *pairs: tuple[Tensor, Tensor]) -> Tensor:
         """Return ``xᴴ y`` of several pairs, ``[pairs, K]``, in one reduction."""
@@ -62,7 +62,7 @@ class VectorSpace:
 
     def norm(self, x: Tensor) -> Tensor:
         """Return ``‖x‖₂`` of each column, real ``[K]``."""
-        return torch.linalg.vector_norm(x, dim=0)  # type: ignore[no-any-return]
+        return torch.linalg.vector_norm(x, dim=0)
 
     def largest(self, x: Tensor) -> Tensor:
         """Return the largest absolute value of each column, real ``[K]``."""

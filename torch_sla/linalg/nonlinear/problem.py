@@ -185,7 +185,7 @@ class NonlinearProblem:
 
     def _direct(self, J: SparseTensor, F: Tensor) -> Tensor:
         rhs, options = F.detach().reshape(-1), dict(self._options.linear)
-        return J.detach().solve(rhs, **options).reshape(F.shape)  # type: ignore[no-any-return]
+        return J.detach().solve(rhs, **options).reshape(F.shape)
 
     @property
     def _sparse(self) -> bool:

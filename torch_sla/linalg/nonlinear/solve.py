@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.nonlinear.options import NonlinearOptions
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
 from torch_sla.linalg.sparse.transforms import outside_compiler
@@ -98,16 +99,13 @@ def nonlinear_solve(
     >>> [round(x, 6) for x in (*u.tolist(), *c.grad.tolist())]
     [2.0, 3.0, 0.25, 0.166667]
     """
-    if tol is not None and rtol is not None:
-        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
+    rtol = asked_rtol(rtol, tol)
     if not isinstance(u0, Tensor) or not u0.is_floating_point():
         what = u0.dtype if isinstance(u0, Tensor) else type(u0).__name__
         raise DTypeError(f"`u0` must be a real floating point tensor, got {what}")
-    default = 1e-10 if u0.dtype == torch.float64 else 1e-5
-    given = rtol if tol is None else tol
     options = NonlinearOptions(
         method,  # type: ignore[arg-type]
-        default if given is None else given,
+        default_rtol(u0.dtype) if rtol is None else rtol,
         atol,
         (50 if method == "newton" else 500) if maxiter is None else maxiter,
         line_search,
@@ -152,7 +150,7 @@ def nonlinear_solve_with(
         def precondition(F: Tensor) -> Tensor:
             if not held:
                 held.append(A.detach().factorize())
-            return held[0].solve(F.reshape(-1)).reshape(F.shape)  # type: ignore[no-any-return]
+            return held[0].solve(F.reshape(-1)).reshape(F.shape)
 
         options["precondition"] = precondition
     if options.get("pattern") is None and options.get("jacobian_fn") is None:
@@ -200,10 +198,8 @@ def adjoint_solve(
         raise ArgumentError(
             f"`cotangent` must have the shape of `u`, {list(u.shape)}, got {list(cotangent.shape)}"
         )
-    default = 1e-10 if u.dtype == torch.float64 else 1e-5
-    options = NonlinearOptions(
-        rtol=default if rtol is None else rtol, linear=tuple((linear or {}).items())
-    )
+    rtol = default_rtol(u.dtype) if rtol is None else rtol
+    options = NonlinearOptions(rtol=rtol, linear=tuple((linear or {}).items()))
     leaves, rebuild = split(params)
     problem = NonlinearProblem(
         residual, rebuild, options, jacobian_fn=jacobian_fn, pattern=pattern, precondition=None

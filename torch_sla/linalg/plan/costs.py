@@ -10,7 +10,7 @@ from math import log2
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch_sla.linalg.plan.fill import closed_form
-from torch_sla.linalg.plan.iterations import cycles, default_rtol, krylov_iterations
+from torch_sla.linalg.plan.iterations import cycles, krylov_iterations, wanted_rtol
 from torch_sla.linalg.plan.levels import level_sizes, levels_memory
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         # The compiled ones of symmetric lattices are leaner.
         nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size
     work = 3 * entries + 8 * unknowns
-    digits = -log2(default_rtol(facts)) / 3.32
+    digits = -log2(wanted_rtol(facts)) / 3.32
     return Estimate(
         seconds,
         nbytes,

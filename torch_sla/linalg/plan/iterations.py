@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import log
 from typing import TYPE_CHECKING
 
-import torch
+from torch_sla.linalg.methods.outcome import default_rtol
 
 if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
 
-__all__ = ["cycles", "default_rtol", "krylov_iterations"]
+__all__ = ["cycles", "krylov_iterations", "wanted_rtol"]
 
 # Coefficients and meshes are not those of a model problem.
 _PESSIMISM = 2.0
@@ -24,11 +24,9 @@ _SHORTER = 0.75
 _BOUND = {"cg": 1.0, "gmres": 1.0, "bicgstab": 0.55}
 
 
-def default_rtol(facts: Facts) -> float:
+def wanted_rtol(facts: Facts) -> float:
     """Return the tolerance asked for, or the default of the dtype."""
-    if facts.rtol is not None and facts.rtol > 0:
-        return facts.rtol
-    return 1e-10 if torch.finfo(facts.dtype).bits == 64 else 1e-5
+    return facts.rtol if facts.rtol is not None and facts.rtol > 0 else default_rtol(facts.dtype)
 
 
 def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
@@ -40,7 +38,7 @@ def krylov_iterations(facts: Facts, method: str, preconditioner: str) -> float:
     bound is the usual one, ``½ sqrt(κ) log(2 / rtol)`` (Saad, Iterative Methods, 2nd ed., 6.11.3).
     """
     n = float(max(facts.rows, facts.columns, 1))
-    rtol, d = default_rtol(facts), max(facts.dimension, 1.0)
+    rtol, d = wanted_rtol(facts), max(facts.dimension, 1.0)
     digits = max(1.0, -log(rtol) / log(10.0))
     growth: float = (0.23 if d < 2.5 else 0.31) * n ** (1 / d) * digits * _PESSIMISM
     if facts.block > 1:
@@ -76,7 +74,7 @@ def cycles(facts: Facts, method: str) -> float:
     For a matrix like that of diffusion they depend on the digits wanted, not on the size; where
     something flows, coarse levels see less of it than fine ones, and cycles grow slowly.
     """
-    rtol = default_rtol(facts)
+    rtol = wanted_rtol(facts)
     digits = max(1.0, -log(rtol) / log(10.0))
     if facts.hermitian is False:
         found: float = 0.65 * digits * max(facts.rows, 1) ** (1 / 6)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable
 from dataclasses import replace
-from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch_sla.errors import SolveError
 from torch_sla.linalg.backends.base import Counts
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.kernels.threads import FreshLock
 from torch_sla.linalg.plan.machine import machine as machine_in_force
 from torch_sla.linalg.plan.plan import SolvePlan, forget_choices, make_plan
 
@@ -40,12 +39,7 @@ class _Memory(Generic[T]):
 
     def __init__(self, size: int) -> None:
         self._size, self._items = size, dict[Hashable, T]()
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._lock = Lock()
+        self._lock = FreshLock()
 
     def get(self, key: Hashable) -> T | None:
         with self._lock:

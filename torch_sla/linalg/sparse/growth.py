@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import comb, log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ __all__ = ["growth_dimension", "mean_spread"]
 
 # Entries that are looked at.
 _SAMPLE = 4096
+# Steps to the rim of a small neighbourhood.
+_NEAR = 8
 
 
 def growth_dimension(pattern: Pattern) -> float:
@@ -26,8 +28,9 @@ def growth_dimension(pattern: Pattern) -> float:
 
     Two breadth-first sweeps give the number of levels L between far ends; a d-dimensional lattice
     of n nodes has about ``n^(1/d)`` levels up to a factor that depends on the stencil. Where few
-    levels may come from a few long edges, as those along the rim of scattered points, what counts is
-    how the neighbourhoods of a far end grow when their radius doubles. The estimate
+    levels may come from a few long edges, as those along the rim of scattered points or between nodes
+    at random, what counts is how neighbourhoods grow when their radius doubles: a large one of a far
+    end, and small ones at three places, most of which such edges do not reach. The estimate
     is rounded to 2 or 3 where it is near enough, so that equal graphs of other sizes give equal
     plans.
 
@@ -50,7 +53,7 @@ def growth_dimension(pattern: Pattern) -> float:
     limit = int(8 * n**0.5)
     crow, ccol = pattern.crow.cpu(), pattern.ccol.cpu()
     _, _, last = _search(crow, ccol, 0, limit)
-    levels, reached, _ = _search(crow, ccol, last, limit)
+    levels, reached, other = _search(crow, ccol, last, limit)
     if levels <= 2:
         return 3.0
     raw = log(max(reached, 2)) / log(levels)
@@ -61,9 +64,22 @@ def growth_dimension(pattern: Pattern) -> float:
     radius = max(2, levels // 6)
     if by_levels == 2.0 or 2 * radius > levels:
         return by_levels
-    near, far = (_search(crow, ccol, last, r - 1)[1] for r in (radius, 2 * radius))
-    # On surfaces to between 3.5 and 4.8 times the nodes, in solids to between 6 and 8 times.
-    return min(by_levels, max(2.0, 2.0 + (log(far / near, 2) - 2.3) / 0.2))
+    small = sorted(
+        _by_doubling(crow, ccol, start, min(radius, _NEAR)) for start in (last, other, n // 2)
+    )
+    return min(by_levels, max(2.0, min(_by_doubling(crow, ccol, last, radius), small[1])))
+
+
+def _by_doubling(crow: Tensor, ccol: Tensor, start: int, radius: int) -> float:
+    """Estimate the dimension from how the neighbourhood of a node grows when its radius doubles.
+
+    In the corner of a lattice of d dimensions ``C(r + d, d)`` nodes lie within r steps. Within surfaces neighbourhoods
+    grow by up to a fifth more than in their corners.
+    """
+    near, far = (_search(crow, ccol, start, r - 1)[1] for r in (radius, 2 * radius))
+    surface, solid = (comb(2 * radius - 1 + d, d) / comb(radius - 1 + d, d) for d in (2, 3))
+    surface *= 1.2
+    return 2.0 + log(far / near / surface) / log(solid / surface)
 
 
 def mean_spread(pattern: Pattern) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, BackendUnavailableError
+from torch_sla.linalg.kernels.metis import as_graph
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 __all__ = [
@@ -123,13 +124,8 @@ def partition_graph_metis(
         return torch.zeros(num_nodes, dtype=torch.int64)
     graph = _graph(row, col, num_nodes)
     sizes = None if weights is None else physical(weights).cpu().numpy()
-    if hasattr(pymetis, "CSRAdjacency"):
-        adjacency = pymetis.CSRAdjacency(adj_starts=graph.indptr, adjacent=graph.indices)
-        _, parts = pymetis.part_graph(num_parts, adjacency, vweights=sizes)
-    else:
-        _, parts = pymetis.part_graph(
-            num_parts, xadj=graph.indptr, adjncy=graph.indices, vweights=sizes
-        )
+    adjacency = as_graph(graph.indptr, graph.indices)
+    _, parts = pymetis.part_graph(num_parts, **adjacency, vweights=sizes)
     return torch.as_tensor(parts, dtype=torch.int64)
 
 

@@ -159,7 +159,7 @@ def norm(A: SparseTensor, ord: Literal["fro", 1, 2] | float | str = "fro") -> Te
     """
     pattern, values = A.flat_slots()
     if ord == "fro":
-        return torch.linalg.vector_norm(values, dim=-1)  # type: ignore[no-any-return]
+        return torch.linalg.vector_norm(values, dim=-1)
     if ord in (1, float("inf"), "inf"):
         target, lines = _lines(pattern, 0 if ord == 1 else 1)
         sums = SegmentMap(target, lines).sum(values.abs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.adjoint.segment_sum import Incidence
+from torch_sla.linalg.adjoint.linear import LinearMap
+from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.sparse.transforms import (
     is_outside,
@@ -19,6 +21,23 @@ from torch_sla.linalg.sparse.transforms import (
 )
 
 __all__ = ["SegmentMap"]
+
+
+@dataclass(eq=False)
+class _Incidence(LinearMap):
+    """``y = E x`` with ``E[t, j] = 1`` where source ``j`` belongs to segment ``t``, or the gather ``x = Eᵀ y``."""
+
+    segments: SegmentMap
+    back: bool
+    members = (0, 0)
+
+    def run(self, x: Tensor) -> Tensor:
+        refuse_old_vmap(x)
+        return self.segments.gather_values(x) if self.back else self.segments.sum_values(x)
+
+    def adjoint(self, shape: torch.Size) -> _Incidence:
+        del shape
+        return _Incidence(self.segments, not self.back)
 
 
 class SegmentMap:
@@ -139,9 +158,6 @@ class SegmentMap:
             )
         lead, trail = x.shape[:dim], x.shape[dim + 1 :]
         folded = x.reshape(prod(lead), n, prod(trail))
-        out: Tensor
-        if is_outside():
-            out = (self.gather_values if back else self.sum_values)(folded)
-        else:
-            out = Incidence.apply(folded, self, back)
+        incidence = _Incidence(self, back)
+        out = incidence.run(folded) if is_outside() else incidence(folded)
         return out.reshape(*lead, out.shape[1], *trail)

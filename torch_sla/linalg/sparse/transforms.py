@@ -67,7 +67,7 @@ def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> C
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_dynamo_compiling():
-            return torch.compiler.disable(wrapper)(*args, **kwargs)  # type: ignore[no-any-return]
+            return torch.compiler.disable(wrapper)(*args, **kwargs)
         refuse_recording()
         with _AS_IT_IS if calls_back else own_device():
             return function(*args, **kwargs)

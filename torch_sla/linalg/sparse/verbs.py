@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch_sla.errors import ArgumentError
 from torch_sla.linalg.sparse.transforms import outside_compiler
 
 if TYPE_CHECKING:
@@ -120,17 +119,15 @@ def solve(
     ArgumentError, DTypeError
         When `b` does not fit.
     """
-    from torch_sla.linalg.solve import solve
+    from torch_sla.linalg.solve import asked_rtol, solve
 
-    if tol is not None and rtol is not None:
-        raise ArgumentError("`tol` is another name for `rtol`; give one of them")
     x, report = solve(
         A,
         b,
         backend=backend,
         method=method,
         preconditioner=preconditioner,
-        rtol=tol if rtol is None else rtol,
+        rtol=asked_rtol(rtol, tol),
         atol=atol,
         maxiter=maxiter,
         adjoint_rtol=adjoint_rtol,

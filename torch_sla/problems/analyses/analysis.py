@@ -68,8 +68,7 @@ class Analysis:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of sites of each kind."""
-        found: Mapping[str, int] = getattr(self.model, "counts", {})
-        return found
+        return getattr(self.model, "counts", {})
 
     @property
     def mesh(self) -> Any:
@@ -83,15 +82,13 @@ class Analysis:
         declared: Mapping[str, Parameter] | None = None,
     ) -> Tensor:
         """Return the coordinates ``[n, dim]`` where a parameter lives."""
-        found: Tensor = self.model.sites(name, geometry, declared or self.declared)
-        return found
+        return self.model.sites(name, geometry, declared or self.declared)
 
     def defaults(
         self, names: Sequence[str], declared: Mapping[str, Parameter] | None = None
     ) -> dict[str, Tensor]:
         """Return the default values of some parameters, one per site."""
-        found: dict[str, Tensor] = self.model.defaults(names, declared or self.declared)
-        return found
+        return self.model.defaults(names, declared or self.declared)
 
     def check(self) -> Any:
         """Check everything that needs no value; return the mesh. A body need not be held."""

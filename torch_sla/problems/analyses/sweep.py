@@ -139,8 +139,7 @@ class Sweep(Analysis):
     ) -> dict[str, Tensor]:
         """Return the default values of the parameters that the cases do not vary."""
         del declared
-        found: dict[str, Tensor] = self.model.defaults([n for n in names if n in self.unvaried])
-        return found
+        return self.model.defaults([n for n in names if n in self.unvaried])
 
     def check(self) -> Any:
         """Check everything that needs no value."""

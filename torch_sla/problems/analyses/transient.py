@@ -184,8 +184,7 @@ class Transient(Analysis):
             )
         tensor = tensor[..., 0, :]
         full = tensor.expand(*tensor.shape[:-2], dofs.n_nodes, c).flatten(-2)
-        found: Tensor = model.numbering.placed(full.to(model.field_dtype), name)
-        return found
+        return model.numbering.placed(full.to(model.field_dtype), name)
 
     def _series(
         self, values: Mapping[str, Any]

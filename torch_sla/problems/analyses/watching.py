@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.identity import run_identity
+from torch_sla.problems.lowering.parameters import wants_gradient
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -169,14 +170,8 @@ def watching(
 def refuse_gradients(values: Mapping[str, Any]) -> None:
     """Refuse values that want gradients: what is kept on disk has no graph."""
     for name, value in values.items():
-        if _wants_gradient(value) and torch.is_grad_enabled():
+        if wants_gradient(value) and torch.is_grad_enabled():
             raise ArgumentError(
                 f"{name!r} requires grad, and a run that is kept in a folder is not recorded for gradients; "
                 "solve without folder and resume, or under torch.no_grad()"
             )
-
-
-def _wants_gradient(value: Any) -> bool:
-    if isinstance(value, torch.nn.Module):
-        return any(p.requires_grad for p in value.parameters())
-    return isinstance(value, Tensor) and value.requires_grad

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["check_design"]
 
 
-def check_design(
-    oracle: DesignOracle, *, seed: int = 20261, step: float = 0.02, count: int = 4
-) -> GradientCheck:
+STEPS = tuple(0.02 / 2**i for i in range(4))
+
+
+def check_design(oracle: DesignOracle, *, seed: int) -> GradientCheck:
     """Measure Taylor remainder orders of all goals, along random directions and the steepest coordinate.
 
     Along the random ones the Hessian of the objective is tested too.
@@ -31,7 +32,7 @@ def check_design(
     for i, (value, row) in enumerate(zip(found.constraints, found.jacobian, strict=True)):
         goals[f"constraint_{i}"] = (float(value), row)
     generator = torch.Generator().manual_seed(seed)
-    steps = tuple(step / 2**i for i in range(count))
+    steps = STEPS
     tests, notes = [], []
     for variable, where in oracle.unknowns.ranges.items():
         directions = {"random": _random(x, where, generator, _size(oracle, variable, x[where]))}

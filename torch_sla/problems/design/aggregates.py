@@ -40,8 +40,7 @@ def p_norm(values: Tensor, p: float = 8.0) -> Tensor:
     positive("p", p)
     size = values.abs()
     scale = size.detach().amax().clamp_min(torch.finfo(size.dtype).tiny)
-    found: Tensor = scale * root((size / scale).pow(p).sum(), p)
-    return found
+    return scale * root((size / scale).pow(p).sum(), p)
 
 
 def p_mean(values: Tensor, p: float = 8.0) -> Tensor:
@@ -74,8 +73,7 @@ def ks(values: Tensor, rho: float = 50.0, scale: float = 1.0) -> Tensor:
     """
     positive("rho", rho)
     positive("scale", scale)
-    found: Tensor = torch.logsumexp((rho / scale) * values.flatten(), 0) * (scale / rho)
-    return found
+    return torch.logsumexp((rho / scale) * values.flatten(), 0) * (scale / rho)
 
 
 def ks_mean(values: Tensor, rho: float = 50.0, scale: float = 1.0) -> Tensor:

@@ -181,8 +181,7 @@ class Written:
             raise error_at(
                 self.text, node.at, f"shapes {list(a.shape)} and {list(b.shape)} do not go together"
             ) from None
-        found: Tensor = join(a, b)
-        return found
+        return join(a, b)
 
     def _component(self, at: int, whole: Tensor, indices: tuple[int, ...]) -> Tensor:
         if len(indices) > whole.ndim:

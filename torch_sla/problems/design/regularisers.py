@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.linear import LinearMap
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.saving import is_recorded
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -151,8 +152,7 @@ class _Jumps:
 
     def between(self, last: Tensor) -> Tensor:
         """Return the jumps ``[*batch, m]`` of values ``[*batch, cells]``."""
-        found: Tensor = _Difference.apply(last, self, False)
-        return found
+        return _Difference(self)(last)
 
 
 class _Roughness(torch.autograd.Function):
@@ -163,7 +163,7 @@ class _Roughness(torch.autograd.Function):
 
     @staticmethod
     def forward(last: Tensor, jumps: _Jumps) -> tuple[Tensor, Tensor]:
-        j = _Difference.forward(last, jumps, False)
+        j = _Difference(jumps).run(last)
         flow = j * jumps.stiffness.to(j)
         work = j.dot(flow) if j.ndim == 1 else (j.unsqueeze(-2) @ flow.unsqueeze(-1))[..., 0, 0]
         return 0.5 * work, flow
@@ -180,14 +180,13 @@ class _Roughness(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None]:
         if grad is None:
             return None, None
-        slope: Tensor = _Difference.apply(_Roughness._flow(ctx), ctx.jumps, True)
+        slope = _Difference(ctx.jumps, back=True)(_Roughness._flow(ctx))
         return grad.unsqueeze(-1) * slope, None
 
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, None]:
-        along: Tensor = _Difference.apply(tangent, ctx.jumps, False)
-        change: Tensor = (_Roughness._flow(ctx) * along).sum(-1)
+        change: Tensor = (_Roughness._flow(ctx) * _Difference(ctx.jumps)(tangent)).sum(-1)
         return change, None
 
     @staticmethod
@@ -199,47 +198,32 @@ class _Roughness(torch.autograd.Function):
     def _flow(ctx: Any) -> Tensor:
         last, flow = ctx.saved_tensors
         if is_recorded():
-            flow = _Difference.apply(last, ctx.jumps, False) * ctx.jumps.stiffness.to(last)
-        found: Tensor = flow
-        return found
+            flow = _Difference(ctx.jumps)(last) * ctx.jumps.stiffness.to(last)
+        return flow
 
 
-class _Difference(torch.autograd.Function):
+@dataclass(eq=False)
+class _Difference(LinearMap):
     """The jumps ``[*batch, facets]`` of values ``[*batch, cells]``, or the adjoint of that.
 
     The adjoint sums numbers of all facets of a cell, with signs.
     """
 
-    @staticmethod
-    def forward(x: Tensor, jumps: _Jumps, adjoint: bool) -> Tensor:
-        if adjoint:
+    jumps: _Jumps
+    back: bool = False
+    beside = 0
+
+    def run(self, x: Tensor) -> Tensor:
+        if self.back:
             columns = x.reshape(-1, x.shape[-1]).T.contiguous()
-            summed: Tensor = jumps.back.to(x.dtype) @ columns
+            summed: Tensor = self.jumps.back.to(x.dtype) @ columns
             return summed.T.reshape(*x.shape[:-1], -1)
-        found = x.index_select(-1, jumps.owner)
-        return found.sub_(x.index_select(-1, jumps.neighbour))
+        found = x.index_select(-1, self.jumps.owner)
+        return found.sub_(x.index_select(-1, self.jumps.neighbour))
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, ctx.jumps, ctx.adjoint = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Difference.apply(grad, ctx.jumps, not ctx.adjoint), None, None
-
-    @staticmethod
-    @nested
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        found: Tensor = _Difference.apply(tangent, ctx.jumps, ctx.adjoint)
-        return found
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int, None, None], x: Tensor, jumps: _Jumps, adjoint: bool
-    ) -> Any:
-        del info
-        return _Difference.apply(x.movedim(in_dims[0], 0), jumps, adjoint), 0
+    def adjoint(self, shape: torch.Size) -> _Difference:
+        del shape
+        return _Difference(self.jumps, not self.back)
 
 
 def _jumps(place: Place) -> _Jumps:
@@ -271,13 +255,11 @@ def _areas(points: Tensor) -> Tensor:
     if k == 1:
         return points.new_ones(len(points))
     if k == 2:
-        edge: Tensor = torch.linalg.vector_norm(points[:, 1] - points[:, 0], dim=-1)
-        return edge
+        return torch.linalg.vector_norm(points[:, 1] - points[:, 0], dim=-1)
     # Two edges of a triangle, the diagonals of a quad.
     first = points[:, 2] - points[:, 0]
     second = points[:, 3 if k == 4 else 1] - points[:, k - 3]
-    area: Tensor = 0.5 * torch.linalg.vector_norm(torch.linalg.cross(first, second), dim=-1)
-    return area
+    return 0.5 * torch.linalg.vector_norm(torch.linalg.cross(first, second), dim=-1)
 
 
 def _slopes(place: Place, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
-from torch_sla.problems.distributed.scene import Verdict, described, shared
+from torch_sla.problems.distributed.scene import Verdict, described, refuse_batch, shared
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
 from torch_sla.problems.lowering.parameters import Given
@@ -55,11 +55,7 @@ def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSp
     parts
         Part of each row; chosen by its graph where left out.
     """
-    if A.is_batched:
-        raise ArgumentError(
-            f"the matrix has batch dimensions {list(A.batch_shape)}; several processes share one problem at a time: "
-            "solve for one member after the other"
-        )
+    refuse_batch("the matrix", A.batch_shape)
     known = A.declared
     return DSparseTensor.from_device_mesh(
         *(A.values, A.row_indices, A.col_indices, tuple(A.shape)),
@@ -333,8 +329,7 @@ class DistributedAlgebraSolution(SolutionInParts):
         fields = self.__dict__.get("_found", {})
         if name not in fields:
             raise AttributeError(f"no {name!r} here: {' '.join(fields)}")
-        found: Tensor = fields[name]
-        return found
+        return fields[name]
 
     def __getitem__(self, name: str) -> Tensor:
         return self._found[name] if name in self._found else super().__getitem__(name)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
@@ -178,12 +179,12 @@ class Division:
     # -- vectors --------------------------------------------------------------------------------
 
     def spread(self, x: Tensor) -> list[Tensor]:
-        """Return the unknowns of each share, ghosts fetched: ``[n_held]`` to ``[n_rows]`` each."""
-        ghosts = self.halo.fetch(x).split(self.ghost_sizes)
-        found = []
-        for share, halo in zip(self.shares, ghosts, strict=True):
-            found.append(torch.cat([x[share.held], halo]).index_select(0, share.order))
-        return found
+        """Return the unknowns of each share, ghosts fetched: ``[n_held]`` to ``[n_rows]`` each; recorded."""
+        ghosts = exchange(x, self.halo).split(self.ghost_sizes)
+        return [
+            torch.cat([x[share.held], ghost]).index_select(0, share.order)
+            for share, ghost in zip(self.shares, ghosts, strict=True)
+        ]
 
     def collect(self, parts: list[Tensor]) -> Tensor:
         """Add what the shares say about unknowns where those belong, the adjoint of `spread`."""
@@ -214,8 +215,7 @@ class Division:
     # -- cutting --------------------------------------------------------------------------------
 
     def _lowered(self, part: PartOfMesh) -> Model:
-        made: Model = registry.verbs(self.spec.type)(self.spec, part)
-        return made
+        return registry.verbs(self.spec.type)(self.spec, part)
 
     def _node_tables(self) -> list[tuple[Tensor, Tensor, int]]:
         """Of each field, nodes of the cells, part of each node, and components; in the window.

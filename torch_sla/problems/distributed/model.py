@@ -14,14 +14,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.adjoint.exchange import exchange, replicated, total
+from torch_sla.linalg.adjoint.exchange import replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.linalg.distributed.sharding import Sharding
@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedModel"]
 
+Answer = TypeVar("Answer")
+
+_OF_DIVISION = frozenset({"counts", "determined", "free", "loose_motions", "prescribes"})
+"""What is of all processes, or of the unknowns here."""
+
 
 class SharedModel:
     """A division as a model; what is not algebra is that of the problem on the window of this process.
@@ -70,7 +75,7 @@ class SharedModel:
         self.numbering = SimpleNamespace(n=division.layout.n_held)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.whole, name)
+        return getattr(self.division if name in _OF_DIVISION else self.whole, name)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -104,31 +109,6 @@ class SharedModel:
             sides=lambda g: g,
             key=self.whole.compiled.key,
         )
-
-    @property
-    def free(self) -> Tensor:
-        """Mask of the unknowns here without a given value ``[n_held]``."""
-        return self.division.free
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of sites of each kind in the whole."""
-        return self.division.counts
-
-    @property
-    def prescribes(self) -> bool:
-        """Whether conditions give some unknowns, anywhere."""
-        return self.division.prescribes
-
-    @property
-    def determined(self) -> bool:
-        """Whether conditions fix the solution."""
-        return self.division.determined
-
-    @property
-    def loose_motions(self) -> int:
-        """How many motions the conditions leave free."""
-        return self.division.loose_motions
 
     def rest(self, scene: SharedScene) -> float:
         """Return the norm of what the unknowns are added to; all processes call it together."""
@@ -200,8 +180,7 @@ class SharedModel:
         """Take the own rows of matrices of the shares ``[nnz]``: values on the slots."""
         shares = self.division.shares
         own = [p.index_select(0, s.own_rows) for s, p in zip(shares, parts, strict=True)]
-        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
-        return self.positions.pattern.coalesce(torch.cat([empty, *own]))
+        return self.positions.pattern.coalesce(self.joined(own))
 
     def own_entries(self, parts: Sequence[Tensor]) -> Tensor:
         """Add up the own unknowns of vectors of the shares ``[n_rows]``: ``[n_held]``."""
@@ -209,24 +188,21 @@ class SharedModel:
         for s, p in zip(self.division.shares, parts, strict=True):
             zero = p.new_zeros(s.held.stop - s.held.start)
             own.append(zero.index_add(0, s.order[s.owned], p.index_select(0, s.owned)))
-        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
-        return torch.cat([empty, *own])
+        return self.joined(own)
 
     def own_values(self, parts: Sequence[Tensor]) -> Tensor:
         """Take the values at the own unknowns of the shares ``[n_rows]``: ``[n_held]``."""
         shares = self.division.shares
-        own = [p.index_select(0, s.first) for s, p in zip(shares, parts, strict=True)]
-        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
-        return torch.cat([empty, *own])
+        return self.joined([p.index_select(0, s.first) for s, p in zip(shares, parts, strict=True)])
 
-    def spread(self, u: Tensor) -> list[Tensor]:
-        """Return the unknowns of each share, those of others fetched: ``[n_held]`` to ``[n_rows]``; recorded."""
-        d = self.division
-        ghosts = exchange(u, d.halo).split(d.ghost_sizes)
-        return [
-            torch.cat([u[share.held], ghost]).index_select(0, share.order)
-            for share, ghost in zip(d.shares, ghosts, strict=True)
-        ]
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Put what the shares say one after the other."""
+        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
+        return torch.cat([empty, *parts])
+
+    def by_part(self, each: Sequence[Answer]) -> dict[int, Answer]:
+        """Return what there is for each share by its part."""
+        return {s.part: x for s, x in zip(self.division.shares, each, strict=True)}
 
     # -- operators ------------------------------------------------------------------------------
 
@@ -255,8 +231,7 @@ class SharedModel:
     def complement(self, scene: SharedScene) -> Tensor:
         """Assemble what stands for the Schur complement, constrained, in the own rows; all call it together."""
         found = self.collected(scene, lambda s, at: s.rows.complement(at), self.own_slots)
-        held: Tensor = self.compiled.constraint.matrix(found)
-        return held
+        return self.compiled.constraint.matrix(found)
 
     def loads(self, scene: SharedScene) -> Tensor:
         """Assemble the whole load of the own rows."""
@@ -268,14 +243,13 @@ class SharedModel:
 
     def geometric(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Assemble what the state `u` adds to the stiffness of the own rows."""
-        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
+        spread = self.by_part(self.division.spread(u))
         return self.collected(
             scene, lambda s, at: s.rows.geometric(at, spread[s.part]), self.own_slots
         )
 
     def given_values(self, scene: SharedScene) -> Tensor:
         """Evaluate the Dirichlet conditions of the own unknowns."""
-        empty = torch.zeros(0, dtype=self.whole.field_dtype, device=self.device)
 
         def make(share: Share, at: Scene) -> Tensor:
             values = share.rows.given_values(at)
@@ -286,7 +260,7 @@ class SharedModel:
                     raise ArgumentError(contradiction(gap))
             return values.index_select(0, share.given)
 
-        return self.collected(scene, make, lambda parts: torch.cat([empty, *parts]))
+        return self.collected(scene, make, self.joined)
 
     def terms(self, scene: SharedScene) -> list[list[Term]]:
         """Return the integrals of each share that depend on the solution in another way than linearly."""
@@ -301,8 +275,8 @@ class SharedModel:
         r = self.apply(operator.values, u) - operator.load
         if not self.whole.nonlinear:
             return r
-        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
-        of = {s.part: t for s, t in zip(self.division.shares, terms, strict=True)}
+        spread = self.by_part(self.division.spread(u))
+        of = self.by_part(terms)
 
         def make(share: Share, at: Scene) -> Tensor:
             more = residual(at, of[share.part], spread[share.part])
@@ -322,8 +296,8 @@ class SharedModel:
         """Return the derivative of `unconstrained`: values on the slots."""
         if not self.whole.nonlinear:
             return operator.values
-        spread = {s.part: x for s, x in zip(self.division.shares, self.spread(u), strict=True)}
-        of = {s.part: t for s, t in zip(self.division.shares, terms, strict=True)}
+        spread = self.by_part(self.division.spread(u))
+        of = self.by_part(terms)
 
         def make(share: Share, at: Scene) -> Tensor:
             x = spread[share.part]
@@ -348,8 +322,7 @@ class SharedModel:
         own = u[places].square().sum()
         count = torch.full_like(own, places.numel())
         total, n = self.comm.reduce(torch.stack([own, count]))
-        size: Tensor = (total / n.clamp(min=1.0)).sqrt()
-        return size
+        return (total / n.clamp(min=1.0)).sqrt()
 
     def finished(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Fix what a linear problem leaves open, as `Model.finished` does."""

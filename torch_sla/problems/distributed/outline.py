@@ -22,12 +22,41 @@ from torch_sla.linalg.distributed.keepers import Keepers
 from torch_sla.problems.distributed.window import find_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from torch_sla.assembly import Mesh
     from torch_sla.assembly.mesh.share import MeshIndex
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.distributed.dealing import Cells, Dealt
 
-__all__ = ["Outline"]
+__all__ = ["Outline", "outlined"]
+
+
+def outlined(
+    mesh: Mesh, listed: Tensor, names: Iterable[str], cell_tags: Mapping[str, Tensor]
+) -> Mesh:
+    """Return a mesh with some of its facets alone.
+
+    Parameters
+    ----------
+    names
+        Facet tags there are in the whole; those without facets here are empty.
+    cell_tags
+        Takes the place of the mesh's own.
+    """
+    place = torch.full((mesh.n_facets,), -1)
+    place[listed] = torch.arange(len(listed))
+    tags = dict.fromkeys(names, place[:0])
+    tags |= {name: place[f][place[f] >= 0] for name, f in mesh.facet_tags.items()}
+    return replace(
+        mesh,
+        facets=mesh.facets[listed],
+        facet_cells=mesh.facet_cells[listed],
+        facet_sides=mesh.facet_sides[listed],
+        facet_neighbours=mesh.facet_neighbours[listed],
+        facet_tags=MappingProxyType(tags),
+        cell_tags=MappingProxyType(dict(cell_tags)),
+    )
 
 
 class Outline:
@@ -86,27 +115,15 @@ class Outline:
         outer = (sides[whole.facet_cells] >> whole.facet_sides) & 1 == 1
         # Neither the facets of the cut, nor those inside the body that lie in it.
         listed = torch.nonzero(outer | (whole.facet_neighbours >= 0))[:, 0]
-        place = torch.full((whole.n_facets,), -1)
-        place[listed] = torch.arange(len(listed))
-        empty = torch.zeros(0, dtype=torch.int64)
         present = self._anywhere(dealt.facet_groups, len(index.facet_groups))
-        tags = {n: empty for n, some in zip(index.facet_groups, present, strict=True) if some}
-        tags |= {name: place[f][place[f] >= 0] for name, f in whole.facet_tags.items()}
+        names = [n for n, some in zip(index.facet_groups, present, strict=True) if some]
         present = self._anywhere(cells.groups, len(index.cell_groups))
         in_cells = {
             name: torch.from_numpy(members(cells.groups.numpy(), i))
             for i, (name, some) in enumerate(zip(index.cell_groups, present, strict=True))
             if some
         }
-        self.mesh = replace(
-            whole,
-            facets=whole.facets[listed],
-            facet_cells=whole.facet_cells[listed],
-            facet_sides=whole.facet_sides[listed],
-            facet_neighbours=whole.facet_neighbours[listed],
-            facet_tags=MappingProxyType(tags),
-            cell_tags=MappingProxyType(in_cells),
-        )
+        self.mesh = outlined(whole, listed, names, in_cells)
         self.facets, self.n_facets = self._facet_numbers()
 
     def _anywhere(self, groups: Tensor, count: int) -> list[bool]:

@@ -166,7 +166,7 @@ class TakenInParts:
         """Return the gradient of every input; of those that all processes hold, this process's share."""
         d = self.division
         with torch.enable_grad():
-            spread = [x.requires_grad_() for x in d.spread(inputs[0])]
+            spread = [x.requires_grad_() for x in d.spread(inputs[0].detach())]
             found = self._seen(inputs, spread)
             pairs = []
             for quantity, grad in zip(self.quantities, grads, strict=True):

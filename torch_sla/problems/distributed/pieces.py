@@ -118,8 +118,7 @@ class Pieces:
         wanted = local[whole.facets[facets]]
         wanted = wanted[(wanted >= 0).all(1)].sort(1).values
         found = find_rows(wanted, mesh.facets.sort(1).values)
-        present: Tensor = found[found >= 0].unique()
-        return present
+        return found[found >= 0].unique()
 
     def _near(self, cells: Tensor, mine: Tensor) -> Mapping[str, Tensor]:
         """Of the points in the declaration, those that a piece has to do with, by path.

@@ -17,6 +17,7 @@ from torch_sla.linalg.distributed.partition import choose_parts
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.problems.distributed.algebra import AlgebraInParts, cut, part_of_rows
+from torch_sla.problems.distributed.scene import refuse_batch
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.nodes import Call, Index, Name
 from torch_sla.problems.expression.parser import error_at
@@ -77,12 +78,8 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
     ) -> tuple[Tensor, NonlinearInfo]:
         """Find what is here of ``x``; of the start, too, or all of it."""
         for name in names:
-            own = len(self.declared[name].shape)
-            if given[name].ndim > own:
-                raise ArgumentError(
-                    f"{name!r} has batch dimensions {list(given[name].shape[: given[name].ndim - own])}; several "
-                    "processes share one problem at a time: solve for one member after the other"
-                )
+            batch = given[name].ndim - len(self.declared[name].shape)
+            refuse_batch(repr(name), given[name].shape[: max(batch, 0)])
         lengths = self._lengths(names)
         part = self._parts_of_sizes(matrices, set(lengths.values()))
         cuts = _Cuts(self.comm, lengths, part)
@@ -262,8 +259,7 @@ class _Acting:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         product = self._D @ DVector(x, self._D.layout)
-        found: Tensor = product.local
-        return found
+        return product.local
 
 
 class _InParts(Expression):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, GradientError
-from torch_sla.problems.lowering.parameters import check_names, whole_value
+from torch_sla.problems.lowering.parameters import check_names, refuse_unused, whole_value
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.expression import Expression
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["SharedScene", "Verdict", "described", "refuse_second", "shared"]
+__all__ = ["SharedScene", "Verdict", "described", "refuse_batch", "refuse_second", "shared"]
 
 
 class Verdict:
@@ -95,11 +95,7 @@ class SharedScene:
         for name, parameter in self.declared.items():
             value = values.get(name, parameter.default)
             if name not in known:
-                if isinstance(value, Tensor) and value.requires_grad:
-                    raise GradientError(
-                        f"{name!r} requires grad, but no law and no output uses it, so its gradient would be "
-                        "zero in silence; use it in an expression, or pass it detached"
-                    )
+                refuse_unused(name, value)
             elif isinstance(value, nn.Module):
                 self._modules[name] = value
                 self._weights += tuple(value.parameters())
@@ -120,11 +116,7 @@ class SharedScene:
         tensor = whole_value(name, value, parameter, whole.whole_counts, whole.dtype)
         sites = [] if parameter.on == "constant" else [whole.whole_counts[parameter.on]]
         batch = tensor.ndim - len(sites) - len(parameter.shape)
-        if batch > 0:
-            raise ArgumentError(
-                f"{name!r} has batch dimensions {list(tensor.shape[:batch])}; several processes share one problem at "
-                "a time: solve for one member after the other"
-            )
+        refuse_batch(repr(name), tensor.shape[: max(batch, 0)])
         return tensor
 
     def _moved(self, points: Tensor) -> Tensor:
@@ -172,20 +164,16 @@ class SharedScene:
 
     def put(self, tensors: tuple[Tensor, ...]) -> SharedScene:
         """Return the scene with others in the places of `tensors`."""
-        other = copy(self)
         count = len(self.given)
-        other.given = dict(zip(self.given, tensors[:count], strict=True))
+        other = self.like(dict(zip(self.given, tensors[:count], strict=True)))
         other._weights = tuple(tensors[count : count + len(self._weights)])
         other.points = None if self.points is None else tensors[-1]
-        other.trial, other.ended, other._scenes = False, False, {}
         return other
 
     def at(self, t: float, values: Mapping[str, Tensor]) -> SharedScene:
         """Return the scene at a time, with the values that some parameters have then."""
-        other = copy(self)
-        other.given = {**self.given, **values}
+        other = self.like({**self.given, **values})
         other.time = torch.tensor(t, dtype=self._whole.dtype)
-        other.trial, other.ended, other._scenes = False, False, {}
         return other
 
     def like(self, given: Mapping[str, Tensor]) -> SharedScene:
@@ -310,6 +298,15 @@ def refuse_second() -> None:
     if torch.is_grad_enabled():
         raise GradientError(
             "problems in parts have first derivatives only; leave create_graph out, or solve in one process"
+        )
+
+
+def refuse_batch(what: str, batch: Sequence[int]) -> None:
+    """Raise where something has batch dimensions."""
+    if batch:
+        raise ArgumentError(
+            f"{what} has batch dimensions {list(batch)}; several processes share one problem at a time: solve for "
+            "one member after the other"
         )
 
 

@@ -6,9 +6,7 @@ reads more. Other meshes are made by the first process, which sends the others t
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +20,7 @@ from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.dealing import deal
-from torch_sla.problems.distributed.outline import Outline
+from torch_sla.problems.distributed.outline import Outline, outlined
 from torch_sla.problems.distributed.slabs import refuse_duplicates, refuse_hanging_nodes
 from torch_sla.problems.distributed.surroundings import surrounded
 from torch_sla.problems.distributed.together import handed_out, told
@@ -288,20 +286,8 @@ def _cut_out(
     # Neither the facets of the cut, nor those inside the body that lie in it.
     outer = mesh.facet_neighbours[facets.clamp(min=0)] < 0
     listed = torch.nonzero((facets >= 0) & (outer | (part.facet_neighbours >= 0)))[:, 0]
-    place = torch.full((part.n_facets,), -1, dtype=torch.int64)
-    place[listed] = torch.arange(len(listed))
-    tags = {name: torch.zeros(0, dtype=torch.int64) for name in mesh.facet_tags}
-    tags |= {name: place[f][place[f] >= 0] for name, f in part.facet_tags.items()}
     in_cells = {name: torch.zeros(0, dtype=torch.int64) for name in mesh.cell_tags}
-    part = replace(
-        part,
-        facets=part.facets[listed],
-        facet_cells=part.facet_cells[listed],
-        facet_sides=part.facet_sides[listed],
-        facet_neighbours=part.facet_neighbours[listed],
-        facet_tags=MappingProxyType(tags),
-        cell_tags=MappingProxyType({**in_cells, **part.cell_tags}),
-    )
+    part = outlined(part, listed, mesh.facet_tags, {**in_cells, **part.cell_tags})
     nodes = {}
     for order, dofs in whole.items():
         own = Dofs(part, dofs.element)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import gathered, total
-from torch_sla.problems.expression import nearest
 from torch_sla.problems.report.pieces import Frame, save_pieces
+from torch_sla.problems.results import Outputs
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch_sla.linalg import SolveInfo
     from torch_sla.linalg.distributed.communicator import Traffic
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DistributedSolution", "SolutionInParts", "numbers_of_fields"]
 
 
-class SolutionInParts:
+class SolutionInParts(Outputs):
     """What every result in parts has: outputs that are the same everywhere, and this process's share of vectors.
 
     Parameters
@@ -64,7 +64,7 @@ class SolutionInParts:
         self.outputs = {name: value.to(home) for name, value in outputs.items()}
         self.numbers = {name: value.to(home) for name, value in numbers.items()}
         self.sizes = dict(sizes)
-        self.fields: dict[str, Tensor] = {}
+        self.fields = {}
 
     @property
     def spec(self) -> Any:
@@ -75,17 +75,6 @@ class SolutionInParts:
     def traffic(self) -> Traffic:
         """What this process sent, since the problem was cut."""
         return self.problem.comm.traffic
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.outputs:
-            known = " ".join(self.outputs) or "none"
-            raise KeyError(
-                f"no output is called {name!r}{nearest(name, self.outputs)}; outputs: {known}"
-            )
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
 
     def whole(self, name: str = "u") -> Tensor:
         """Return a field on all sites, on every process; differentiable. All processes call it together.
@@ -152,11 +141,9 @@ class SolutionInParts:
     def __repr__(self) -> str:
         name = next(iter(self.numbers))
         where = f"{self.info.method} in {self.problem.comm.parts} parts"
-        lines = [f"{type(self).__name__}({name} {list(self[name].shape)} here, {where}"]
-        for name, value in self.outputs.items():
-            shown = f"{float(value.detach()):.8g}" if value.numel() == 1 else f"{list(value.shape)}"
-            lines.append(f"  {name}: {shown}")
-        return "\n".join(lines) + ")"
+        return self._with_outputs(
+            f"{type(self).__name__}({name} {list(self[name].shape)} here, {where}"
+        )
 
 
 class DistributedSolution(SolutionInParts):
@@ -241,8 +228,7 @@ def numbers_of_fields(division: Division) -> dict[str, Tensor]:
 def _sites(on: str, share: Any, counts: dict[str, int]) -> Tensor:
     """Return the numbers in the whole of a share's own sites."""
     if on == "nodes":
-        nodes: Tensor = share.own_points[1]
-        return nodes
+        return share.own_points[1]
     cells: Tensor = share.own_cells
     if on == "cells":
         return cells

@@ -44,8 +44,7 @@ def told(comm: Communicator, device: torch.device, say: Callable[[], Answer]) ->
     data = packed(here, device)
     size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
     room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
-    found: Answer = unpacked(comm.broadcast(room))
-    return found
+    return unpacked(comm.broadcast(room))
 
 
 def handed_out(comm: Communicator, device: torch.device, make: Callable[[int], Answer]) -> Answer:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.series import Damping
@@ -19,7 +18,7 @@ from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.keeping import watched
 from torch_sla.problems.distributed.outputs import Motion, TakenInParts
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
-from torch_sla.problems.distributed.scene import Verdict, described
+from torch_sla.problems.distributed.scene import Verdict, described, refuse_batch
 from torch_sla.problems.distributed.solution import DistributedSolution, numbers_of_fields
 from torch_sla.problems.report.pieces import Frame
 from torch_sla.problems.specs.outputs import Field
@@ -99,11 +98,7 @@ class _SharedTransient(Transient):
     ) -> tuple[dict[str, tuple[Tensor, int]], dict[str, Any]]:
         series, plain = super()._series(values)
         for name, (tensor, axis) in series.items():
-            if axis:
-                raise ArgumentError(
-                    f"{name!r} has batch dimensions {list(tensor.shape[:axis])}; several processes share one problem "
-                    "at a time: solve for one member after the other"
-                )
+            refuse_batch(repr(name), tensor.shape[:axis])
         self.model.comm.agree(
             {f"the parameter {n!r}": described(x) for n, (x, _) in series.items()}
         )

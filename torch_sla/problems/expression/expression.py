@@ -247,7 +247,7 @@ class Expression:
         parts = [e if isinstance(e, Ranked) else Ranked(_as_tensor(e, like)) for e in evaluated]
         entry = FUNCTIONS[function]
         if entry.results is not None:
-            return entry.apply(*(Ranked(_number(p.tensor), p.rank) for p in parts))  # type: ignore[no-any-return]
+            return entry.apply(*(Ranked(_number(p.tensor), p.rank) for p in parts))
         rank = max(part.rank for part in parts)
         return Ranked(entry.apply(*(_number(raised(part, rank)) for part in parts)), rank)
 
@@ -286,7 +286,7 @@ def _arithmetic(
 ) -> Ranked | float | complex:
     apply = ARITHMETIC[symbol]
     if not isinstance(a, Ranked) and not isinstance(b, Ranked):
-        return apply(a, b)  # type: ignore[no-any-return]
+        return apply(a, b)
     rank = max(value.rank for value in (a, b) if isinstance(value, Ranked))
     left = _number(raised(a, rank)) if isinstance(a, Ranked) else a
     right = _number(raised(b, rank)) if isinstance(b, Ranked) else b

@@ -55,30 +55,6 @@ def _dot(a: Ranked, b: Ranked) -> Ranked:
     return Ranked((left * right).sum(-1))
 
 
-def _norm(a: Ranked) -> Ranked:
-    return Ranked(torch.linalg.vector_norm(a.tensor, dim=-1))
-
-
-def _inner(a: Ranked, b: Ranked) -> Ranked:
-    return Ranked((a.tensor * b.tensor).sum((-2, -1)))
-
-
-def _trace(a: Ranked) -> Ranked:
-    return Ranked(a.tensor.diagonal(dim1=-2, dim2=-1).sum(-1))
-
-
-def _det(a: Ranked) -> Ranked:
-    return Ranked(determinant(a.tensor))
-
-
-def _transpose(a: Ranked) -> Ranked:
-    return Ranked(a.tensor.transpose(-1, -2), 2)
-
-
-def _sym(a: Ranked) -> Ranked:
-    return Ranked(0.5 * (a.tensor + a.tensor.transpose(-1, -2)), 2)
-
-
 def determinant(A: Tensor) -> Tensor:
     """Return the determinant of small matrices ``[..., d, d]``, differentiable to any order, singular ones too."""
     if A.shape[-1] == 1:
@@ -88,15 +64,13 @@ def determinant(A: Tensor) -> Tensor:
     if A.shape[-1] == 3:
         cofactors: Tensor = torch.linalg.cross(A[..., 1, :], A[..., 2, :], dim=-1)
         return (A[..., 0, :] * cofactors).sum(-1)
-    found: Tensor = torch.linalg.det(A)
-    return found
+    return torch.linalg.det(A)
 
 
 def root(x: Tensor, p: float) -> Tensor:
     """Return the p-th root of a sum of powers, whose derivative at zero is zero, as that of a norm."""
     zero = x == 0
-    found: Tensor = torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
-    return found
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
 
 
 def _von_mises(s: Ranked) -> Ranked:
@@ -137,18 +111,24 @@ FUNCTIONS: dict[str, Function] = {
     **{name: Function(getattr(torch, name)) for name in ELEMENTWISE},
     "atan2": Function(torch.atan2, (2, 2)),
     "conj": Function(torch.conj),
-    "det": Function(_det, (1, 1), {(2,): 0}),
+    "det": Function(lambda a: Ranked(determinant(a.tensor)), (1, 1), {(2,): 0}),
     "dot": Function(_dot, (2, 2), {(1, 1): 0, (2, 1): 1}),
-    "inner": Function(_inner, (2, 2), {(2, 2): 0}),
+    "inner": Function(
+        lambda a, b: Ranked((a.tensor * b.tensor).sum((-2, -1))), (2, 2), {(2, 2): 0}
+    ),
     "imag": Function(_identity_where_real("imag")),
     "max": Function(_reduce(torch.maximum), (2, 8)),
     "min": Function(_reduce(torch.minimum), (2, 8)),
-    "norm": Function(_norm, (1, 1), {(1,): 0}),
+    "norm": Function(
+        lambda a: Ranked(torch.linalg.vector_norm(a.tensor, dim=-1)), (1, 1), {(1,): 0}
+    ),
     "principal": Function(_principal, (1, 1), {(2,): 1}),
     "real": Function(_identity_where_real("real")),
-    "sym": Function(_sym, (1, 1), {(2,): 2}),
-    "trace": Function(_trace, (1, 1), {(2,): 0}),
-    "transpose": Function(_transpose, (1, 1), {(2,): 2}),
+    "sym": Function(lambda a: Ranked(0.5 * (a.tensor + a.tensor.mT), 2), (1, 1), {(2,): 2}),
+    "trace": Function(
+        lambda a: Ranked(a.tensor.diagonal(dim1=-2, dim2=-1).sum(-1)), (1, 1), {(2,): 0}
+    ),
+    "transpose": Function(lambda a: Ranked(a.tensor.mT, 2), (1, 1), {(2,): 2}),
     "von_mises": Function(_von_mises, (1, 1), {(2,): 0}),
     "where": Function(torch.where, (3, 3)),
 }

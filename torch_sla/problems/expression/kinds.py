@@ -75,15 +75,13 @@ class Kinds:
                 return Kind()
             case Name(at, name):
                 if name in self.operators:
-                    raise error_at(
-                        self.text, at, f"the matrix {name!r} acts on a vector: dot({name}, x)"
-                    )
+                    raise self._error(at, f"the matrix {name!r} acts on a vector: dot({name}, x)")
                 return self._name(at, name)
             case Call(at, function) if function in FIELD_OPERATORS:
                 return self._name(at, str(node))
             case Call(_, "dot", (Name(_, name), vector)) if name in self.operators:
                 if self.of(vector).rank != 1:
-                    raise error_at(self.text, vector.at, "a matrix acts on a vector")
+                    raise self._error(vector.at, "a matrix acts on a vector")
                 return Kind(1)
             case Unary(_, "not", operand):
                 self._condition(operand)
@@ -96,17 +94,15 @@ class Kinds:
                 return Kind(boolean=True)
             case Compare(at, _, operands):
                 if any(self.of(operand).rank for operand in operands):
-                    raise error_at(
-                        self.text, at, "only scalars can be compared; use norm(...) or v[0]"
-                    )
+                    raise self._error(at, "only scalars can be compared; use norm(...) or v[0]")
                 return Kind(boolean=True)
             case Binary(at, symbol, left, right):
                 return self._binary(at, symbol, self.of(left).rank, self.of(right).rank)
             case Index(at, operand, indices):
                 rank = self.of(operand).rank
                 if len(indices) != rank:
-                    raise error_at(
-                        self.text, at, f"{operand} has {rank} indices, but {len(indices)} are given"
+                    raise self._error(
+                        at, f"{operand} has {rank} indices, but {len(indices)} are given"
                     )
                 return Kind()
             case Call(at, function, arguments):
@@ -114,16 +110,18 @@ class Kinds:
             case _:  # pragma: no cover
                 raise ExpressionError(f"no meaning for {type(node).__name__}")
 
+    def _error(self, at: int, message: str) -> ExpressionError:
+        return error_at(self.text, at, message)
+
     def _name(self, at: int, name: str) -> Kind:
         if name in CONSTANTS:
             return Kind()
         if name in self.forbidden:
             reason = self.forbidden[name]
-            raise error_at(self.text, at, f"{name!r} cannot be used here: {reason}")
+            raise self._error(at, f"{name!r} cannot be used here: {reason}")
         if name not in self.ranks:
             known = sorted(self.ranks.keys() | CONSTANTS.keys())
-            raise error_at(
-                self.text,
+            raise self._error(
                 at,
                 f"unknown name {name!r}{nearest(name, known)}; known here: {' '.join(known)}",
             )
@@ -131,7 +129,7 @@ class Kinds:
 
     def _condition(self, node: Node) -> None:
         if not self.of(node).boolean:
-            raise error_at(self.text, node.at, "this is a number, where a condition is needed")
+            raise self._error(node.at, "this is a number, where a condition is needed")
 
     def _binary(self, at: int, symbol: str, left: int, right: int) -> Kind:
         if left == right == 0:
@@ -145,16 +143,14 @@ class Kinds:
         if symbol == "/" and right == 0:
             return Kind(left)
         hint = "; use dot(a, b)" if symbol == "*" else ""
-        raise error_at(
-            self.text, at, f"{symbol!r} between {_WORDS[left]} and {_WORDS[right]}{hint}"
-        )
+        raise self._error(at, f"{symbol!r} between {_WORDS[left]} and {_WORDS[right]}{hint}")
 
     def _call(self, at: int, function: str, arguments: tuple[Node, ...]) -> Kind:
         kinds = [self.of(argument) for argument in arguments]
         if function == "where":
             self._condition(arguments[0])
             if kinds[1].rank != kinds[2].rank:
-                raise error_at(self.text, at, "both branches of where need the same shape")
+                raise self._error(at, "both branches of where need the same shape")
             return Kind(kinds[1].rank)
         results = FUNCTIONS[function].results
         ranks = tuple(kind.rank for kind in kinds)
@@ -164,11 +160,11 @@ class Kinds:
                 at, need = next(
                     (a.at, w) for a, w, r in zip(arguments, wanted, ranks, strict=True) if w != r
                 )
-                raise error_at(self.text, at, f"{function} takes {_WORDS[need]} here")
+                raise self._error(at, f"{function} takes {_WORDS[need]} here")
             return Kind(results[ranks])
         if self.elementwise and len({rank for rank in ranks if rank}) <= 1:
             return Kind(max(ranks))
         for argument, kind in zip(arguments, kinds, strict=True):
             if kind.rank and function not in _WHOLE:
-                raise error_at(self.text, argument.at, f"{function} takes a scalar here")
+                raise self._error(argument.at, f"{function} takes a scalar here")
         return Kind(kinds[0].rank)

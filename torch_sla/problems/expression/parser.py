@@ -154,10 +154,11 @@ class _Parser:
             height += 1
             if height > MAX_DEPTH:
                 message = f"the expression is nested more than {MAX_DEPTH} levels deep"
-                raise error_at(
-                    self.text, level[0].at, f"{message}; use brackets to split long chains"
-                )
+                raise self._error(level[0].at, f"{message}; use brackets to split long chains")
             level = [child for node in level for child in node.children]
+
+    def _error(self, at: int, message: str) -> ExpressionError:
+        return error_at(self.text, at, message)
 
     # -- tokens ---------------------------------------------------------------------------------
 
@@ -170,17 +171,17 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if match is None:
                 hint = _HINTS.get(text[at])
-                raise error_at(
-                    text, at, f"{text[at]!r} is not allowed" + (f": {hint}" if hint else "")
+                raise self._error(
+                    at, f"{text[at]!r} is not allowed" + (f": {hint}" if hint else "")
                 )
             kind, word = str(match.lastgroup), match.group()
             if kind == "name" and (word in _WORDS or "__" in word):
-                raise error_at(
-                    text, at, f"{word!r} is not allowed: {_WORDS.get(word, 'no such name')}"
+                raise self._error(
+                    at, f"{word!r} is not allowed: {_WORDS.get(word, 'no such name')}"
                 )
             if kind == "number" and match.end() < len(text) and text[match.end()].isalnum():
-                raise error_at(
-                    text, at, f"{word + text[match.end()]!r} is not a number; write * between"
+                raise self._error(
+                    at, f"{word + text[match.end()]!r} is not a number; write * between"
                 )
             tokens.append(_Token("keyword" if word in _KEYWORDS else kind, word, at))
             at = match.end()
@@ -204,13 +205,13 @@ class _Parser:
             token = self._peek()
             if token.kind == "end":
                 closed = {")": "(", "]": "["}[text]
-                raise error_at(self.text, opened, f"this {closed!r} is never closed")
+                raise self._error(opened, f"this {closed!r} is never closed")
             raise self._unexpected(token, f"expected {text!r} or ','")
 
     def _unexpected(self, token: _Token, expected: str = "expected an operator") -> ExpressionError:
         if token.kind == "end":
-            return error_at(self.text, token.at, "the expression ends too early")
-        return error_at(self.text, token.at, f"unexpected {token.text!r}; {expected}")
+            return self._error(token.at, "the expression ends too early")
+        return self._error(token.at, f"unexpected {token.text!r}; {expected}")
 
     # -- grammar --------------------------------------------------------------------------------
 
@@ -219,9 +220,7 @@ class _Parser:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             at = self._peek().at
-            raise error_at(
-                self.text, at, f"the expression is nested more than {MAX_DEPTH} levels deep"
-            )
+            raise self._error(at, f"the expression is nested more than {MAX_DEPTH} levels deep")
         node = self._prefix(minimum)
         while True:
             token = self._peek()
@@ -240,8 +239,8 @@ class _Parser:
                     and isinstance(right, Number)
                     and abs(right.value) > MAX_EXPONENT
                 ):
-                    raise error_at(
-                        self.text, right.at, f"exponents beyond {MAX_EXPONENT:g} are not allowed"
+                    raise self._error(
+                        right.at, f"exponents beyond {MAX_EXPONENT:g} are not allowed"
                     )
                 node = self._binary(token, node, right)
         self.depth -= 1
@@ -253,7 +252,7 @@ class _Parser:
             return self._postfix()
         if token.text == "not":
             if minimum > _NOT:
-                raise error_at(self.text, token.at, "put brackets around (not ...)")
+                raise self._error(token.at, "put brackets around (not ...)")
             return Unary(token.at, "not", self._expression(_NOT))
         operand = self._expression(_UNARY)
         if token.text == "+":
@@ -288,13 +287,13 @@ class _Parser:
             self._expect("]", token.at)
             node = Index(node.at, node, tuple(indices))
         if self._peek().text == "(":
-            raise error_at(self.text, self._peek().at, "only a listed function can be called")
+            raise self._error(self._peek().at, "only a listed function can be called")
         return node
 
     def _index(self) -> int:
         token = self._take()
         if token.kind != "number" or not token.text.isdigit() or len(token.text) > 3:
-            raise error_at(self.text, token.at, "an index is a whole number")
+            raise self._error(token.at, "an index is a whole number")
         return int(token.text)
 
     def _atom(self) -> Node:
@@ -311,21 +310,18 @@ class _Parser:
 
     def _number(self, token: _Token) -> Number:
         if len(token.text) > 1 and token.text[0] == "0" and token.text[1].isdigit():
-            raise error_at(
-                self.text, token.at, f"{token.text!r} starts with a zero; dates are no numbers"
-            )
+            raise self._error(token.at, f"{token.text!r} starts with a zero; dates are no numbers")
         imaginary = token.text.endswith("j")
         value = float(token.text.rstrip("j"))
         if value == float("inf"):
-            raise error_at(self.text, token.at, f"{token.text[:24]!r} is too large for float64")
+            raise self._error(token.at, f"{token.text[:24]!r} is too large for float64")
         return Number(token.at, complex(0.0, value) if imaginary else value)
 
     def _call(self, name: _Token) -> Node:
         operators = FIELD_OPERATORS if self.functions is FUNCTIONS else frozenset()
         known = self.functions.keys() | operators
         if name.text not in known:
-            raise error_at(
-                self.text,
+            raise self._error(
                 name.at,
                 f"{name.text!r} is not a function of expressions{nearest(name.text, known)}; "
                 f"there are: {' '.join(sorted(known))}",
@@ -337,16 +333,12 @@ class _Parser:
         self._expect(")", opened.at)
         if name.text in operators:
             if len(arguments) != 1 or not isinstance(arguments[0], Name):
-                raise error_at(
-                    self.text, name.at, f"{name.text} takes the name of a field, as in grad(u)"
-                )
+                raise self._error(name.at, f"{name.text} takes the name of a field, as in grad(u)")
             return Call(name.at, name.text, tuple(arguments))
         least, most = self.functions[name.text].arity
         if not least <= len(arguments) <= most:
             count = str(least) if least == most else f"{least} to {most}"
-            raise error_at(
-                self.text, name.at, f"{name.text} takes {count} arguments, not {len(arguments)}"
-            )
+            raise self._error(name.at, f"{name.text} takes {count} arguments, not {len(arguments)}")
         return Call(name.at, name.text, tuple(arguments))
 
     def _binary(self, token: _Token, left: Node, right: Node) -> Node:
@@ -358,15 +350,13 @@ class _Parser:
         try:
             value = ARITHMETIC[token.text](a, b)
         except ZeroDivisionError:
-            raise error_at(self.text, token.at, "this divides by zero") from None
+            raise self._error(token.at, "this divides by zero") from None
         except OverflowError:
-            raise error_at(self.text, token.at, "this constant is too large for float64") from None
+            raise self._error(token.at, "this constant is too large for float64") from None
         if isinstance(value, complex) and not isinstance(a, complex) and not isinstance(b, complex):
-            raise error_at(
-                self.text, token.at, "a fractional power of a negative number is not real"
-            )
+            raise self._error(token.at, "a fractional power of a negative number is not real")
         if not cmath.isfinite(value):
-            raise error_at(self.text, token.at, "this constant is too large for float64")
+            raise self._error(token.at, "this constant is too large for float64")
         if isinstance(left, Number) and isinstance(right, Number):
             return Number(left.at, value)
         self._values[id(node)] = value

@@ -39,7 +39,7 @@ def dump(data: dict[str, Any]) -> str:
     Dumper.add_representer(str, Dumper.represent_text)
     for kind in (float, int, bool, type(None)):
         Dumper.add_representer(kind, Dumper.represent_number)
-    text: str = yaml.dump(
+    return yaml.dump(
         data,
         Dumper=Dumper,
         sort_keys=False,
@@ -47,7 +47,6 @@ def dump(data: dict[str, Any]) -> str:
         default_flow_style=None,
         width=96,
     )
-    return text
 
 
 _TEXT = "tag:yaml.org,2002:str"

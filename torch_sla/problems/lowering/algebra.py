@@ -14,10 +14,9 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
-from torch_sla.problems.expression import nearest
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.device import solver_device
-from torch_sla.problems.lowering.parameters import Given, resolve
+from torch_sla.problems.lowering.parameters import Given, check_names, resolve
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.outputs import Component
@@ -73,12 +72,7 @@ class Algebra(ABC):
 
     def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
         """Separate matrices from tensors, and check names, shapes and dtypes."""
-        for name in values:
-            if name not in self.declared:
-                known = " ".join(self.declared) or "none"
-                raise ArgumentError(
-                    f"{name!r} is no parameter of this problem{nearest(name, self.declared)}; parameters: {known}"
-                )
+        check_names(values, self.declared)
         matrices = {n: v for n, v in values.items() if isinstance(v, SparseTensor)}
         free = self._free()
         rest: dict[str, Any] = {}
@@ -174,8 +168,7 @@ class Algebra(ABC):
             raise DTypeError(
                 f"{what} is complex, and declared algebra is real; SparseTensor.solve takes complex matrices"
             )
-        moved: _Numbers = value.to(device=self.device, dtype=self.dtype)
-        return moved
+        return value.to(device=self.device, dtype=self.dtype)
 
     def _tensor(self, value: Array) -> Tensor:
         return torch.as_tensor(value.array.copy()).to(device=self.device, dtype=self.dtype)

@@ -17,7 +17,6 @@ from torch_sla.problems.lowering.affine import batch_of, batched, is_affine, is_
 from torch_sla.problems.lowering.linear import solve_batch
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken
-from torch_sla.problems.lowering.parameters import Given
 from torch_sla.problems.lowering.shares import Share, Silent
 from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.specs.outputs import Compliance, Flux, Reaction
@@ -67,7 +66,7 @@ class Blocks(NamedTuple):
         names = batched(scene)
         for low in range(start, stop, width):
             high = min(low + width, stop)
-            given = _copied(scene)
+            given = scene.given.changed({})
             for name in names:
                 value = given[name]
                 place = len(batch_of(scene, name)) - behind
@@ -76,16 +75,9 @@ class Blocks(NamedTuple):
             yield slice(low, high), scene.like(given)
 
 
-def _copied(scene: Scene) -> Given:
-    given = Given()
-    given.home, given.laws = scene.given.home, scene.given.laws
-    given.update(scene.given)
-    return given
-
-
 def _first(scene: Scene) -> Scene:
     """Return the scene of the first member of all."""
-    given = _copied(scene)
+    given = scene.given.changed({})
     for name in batched(scene):
         given[name] = given[name][(0,) * len(batch_of(scene, name))]
     return scene.like(given)

@@ -77,5 +77,4 @@ def _upper(w: Tensor, V: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _product(M: SparseTensor, V: Tensor) -> Tensor:
     wide = SparseTensor.from_pattern(M.pattern, M.values.to(V.dtype))
-    found: Tensor = wide @ V
-    return found
+    return wide @ V

@@ -125,11 +125,10 @@ def place(facts: DeviceFacts) -> Placement:
 def about(mesh: Mesh, unknowns: Iterable[Unknown]) -> int:
     """Return about how many unknowns there are, before they are numbered."""
     straight = mesh.cells.shape[1] == mesh.reference.n_vertices
-    size: int = sum(
+    return sum(
         mesh.n_points * max(u.components, 1) * (2**mesh.dim if u.order == 2 and straight else 1)
         for u in unknowns
     )
-    return size
 
 
 def travelling(mesh: Mesh, parameters: Iterable[Parameter], unknowns: int, itemsize: int) -> int:

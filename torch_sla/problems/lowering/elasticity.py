@@ -25,7 +25,7 @@ from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
-from torch_sla.problems.lowering.sites import BasisSites
+from torch_sla.problems.lowering.sites import BasisSites, of_owners
 from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
@@ -332,7 +332,7 @@ class Elasticity(Model):
             return mean[..., None]
         if sites.owners is None:
             raise SpecError("a mean over cells has no single value at a node")
-        return mean.index_select(-1, sites.owners)[..., None]
+        return of_owners(mean, sites.owners, 0)[..., None]
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ σ : (ε − ε_thermal) ``[*batch]``."""

@@ -354,8 +354,11 @@ class Frame(ActingLaws):
         if not points.is_floating_point():
             raise DTypeError(f"points has dtype {points.dtype}; coordinates are floating point")
         if points.shape != self.mesh.points.shape:
+            batch = points.ndim > 2 and points.shape[-2:] == self.mesh.points.shape
+            remedy = "; meshes are solved one by one, [problem.solve(points=p) for p in points]"
             raise MeshError(
                 f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
+                f"{remedy if batch else ''}"
             )
         moved = points.to(device=self.device, dtype=self.dtype)
         seen = moved.detach()

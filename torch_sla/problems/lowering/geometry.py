@@ -64,12 +64,12 @@ class Geometry:
     def cells(self) -> CellBasis:
         """The quadrature points of all cells, with the functions of the first unknown."""
         basis: Any = self.basis(next(iter(self.model.ranks)))
-        return basis  # type: ignore[no-any-return]
+        return basis
 
     def facets(self, facets: Tensor) -> FacetBasis:
         """Return the quadrature points of some facets, with the functions of the first unknown."""
         basis: Any = self.basis(next(iter(self.model.ranks)), facets)
-        return basis  # type: ignore[no-any-return]
+        return basis
 
     def basis(self, name: str, facets: Tensor | None = None) -> CellBasis | FacetBasis:
         """Return the functions of an unknown; all unknowns share the quadrature points."""

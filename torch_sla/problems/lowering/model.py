@@ -278,14 +278,12 @@ class Model(Physics):
 
     def norm(self, u: Tensor) -> Tensor:
         """Return the Euclidean norm of vectors of unknowns: ``[*batch, n]`` to ``[*batch]``."""
-        size: Tensor = torch.linalg.vector_norm(u, dim=-1)
-        return size
+        return torch.linalg.vector_norm(u, dim=-1)
 
     def rms(self, u: Tensor) -> Tensor:
         """Return the root mean square of the first unknown: ``[*batch, n]`` to ``[*batch]``."""
         first = self.numbering.part(u, next(iter(self.ranks)))
-        size: Tensor = torch.linalg.vector_norm(first, dim=-1) / max(first.shape[-1], 1) ** 0.5
-        return size
+        return torch.linalg.vector_norm(first, dim=-1) / max(first.shape[-1], 1) ** 0.5
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""

@@ -25,6 +25,7 @@ from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
+from torch_sla.linalg.solve import default_rtol
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.terms import Term
     from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.solver import Newton
 
-__all__ = ["solve_nonlinear"]
+__all__ = ["newton_options", "solve_nonlinear"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,16 @@ class _State:
     operator: Operator
     terms: list[Term]
     g: Tensor
+
+
+def newton_options(newton: Newton, dtype: torch.dtype, *, line_search: bool) -> NonlinearOptions:
+    """Return what is asked for of Newton's method; `line_search` says whether to take one where nothing is said."""
+    return NonlinearOptions(
+        rtol=newton.rtol or default_rtol(dtype),
+        atol=newton.atol,
+        maxiter=newton.maxiter,
+        line_search=line_search if newton.line_search is None else newton.line_search,
+    )
 
 
 class Equation:
@@ -80,15 +92,8 @@ class Equation:
         self.model, self._scene, self._throw = model, scene, throw
         self._progress = progress
         solver = model.spec.solver
-        small = model.dtype == torch.float32
-        default = 1e-5 if small else 1e-10
         newton = solver.nonlinear
-        self._options = NonlinearOptions(
-            rtol=newton.rtol or default,
-            atol=newton.atol,
-            maxiter=newton.maxiter,
-            line_search=not model.may_step if newton.line_search is None else newton.line_search,
-        )
+        self._options = newton_options(newton, model.dtype, line_search=not model.may_step)
         self._reuse, self._inexact = newton.reuse, newton.inexact
         self._memory = LaggedMultigrid() if newton.inexact else None
         self.info = NonlinearInfo(method="newton")
@@ -335,7 +340,7 @@ def solve_nonlinear(
     start: Tensor | None,
     *,
     throw: bool,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | None,
 ) -> tuple[Tensor, SolveInfo]:
     """Solve a nonlinear problem: ``u [*batch, n]``, and the report."""
     equation = Equation(model, scene, throw=throw, progress=progress)

@@ -32,5 +32,4 @@ class Once:
         """Return what was made under a key, or make it."""
         if key not in self._once:
             self._once[key] = make()
-        found: _Made = self._once[key]
-        return found
+        return self._once[key]

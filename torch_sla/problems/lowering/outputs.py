@@ -280,10 +280,8 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     each = mesh.cells.shape[1]
     last = integral.movedim(site, -1)
     flat = last[..., None].expand(*last.shape, each).flatten(-2)
-    index = mesh.cells.flatten()
-    total = flat.new_zeros(*flat.shape[:-1], mesh.n_points).index_add(-1, index, flat)
-    around = volume.new_zeros(mesh.n_points).index_add(0, index, volume.repeat_interleave(each))
-    return (total / around).movedim(-1, site)
+    around = mesh.cell_points.sum(volume.repeat_interleave(each))
+    return (mesh.cell_points.sum(flat) / around).movedim(-1, site)
 
 
 def _nodes(taken: Taken, dofs: Dofs) -> DofSites:

@@ -44,6 +44,13 @@ class Given(dict[str, Tensor]):
         self.laws: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {}
         """Modules given as laws of the solution."""
 
+    def changed(self, values: Mapping[str, Tensor]) -> Given:
+        """Return a copy with other values of some."""
+        other = Given()
+        other.home, other.laws = self.home, self.laws
+        other.update({**self, **values})
+        return other
+
 
 class _Bound:
     """A module with other tensors in the place of its parameters."""
@@ -141,11 +148,7 @@ def resolve(
     for name, parameter in declared.items():
         value = values.get(name, parameter.default)
         if name not in reaching:
-            if _wants_gradient(value):
-                raise GradientError(
-                    f"{name!r} requires grad, but no law and no output uses it, so its gradient would be "
-                    "zero in silence; use it in an expression, or pass it detached"
-                )
+            refuse_unused(name, value)
             continue
         if value is None:
             shape = " ".join(["*batch", *_home(parameter, counts), *map(str, parameter.shape)])
@@ -227,7 +230,17 @@ def whole_value(
     return _fitted(name, tensor, parameter, counts)
 
 
-def _wants_gradient(value: Any) -> bool:
+def refuse_unused(name: str, value: Any) -> None:
+    """Refuse a value that wants a gradient and enters nothing."""
+    if wants_gradient(value):
+        raise GradientError(
+            f"{name!r} requires grad, but no law and no output uses it, so its gradient would be zero in silence; "
+            "use it in an expression, or pass it detached"
+        )
+
+
+def wants_gradient(value: Any) -> bool:
+    """Whether a value given for a parameter is to be differentiated."""
     if isinstance(value, Tensor):
         return value.requires_grad
     return isinstance(value, nn.Module) and any(p.requires_grad for p in value.parameters())

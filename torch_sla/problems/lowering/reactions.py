@@ -98,8 +98,9 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     area = taken.scene.geometry.facets(support.facets).dx.sum(-1)
     spread = area[:, None].expand_as(support.nodes)
     zero, inside = area.new_zeros(model.dofs.n_nodes), support.inside
-    whole = zero.index_add(0, support.nodes.flatten(), spread.flatten())
-    part = zero.index_add(0, support.nodes[inside].flatten(), spread[inside].flatten())
+    # Summed in one order on CUDA too, as `index_add` is not.
+    whole = zero.index_put((support.nodes,), spread, accumulate=True)
+    part = zero.index_put((support.nodes[inside],), spread[inside], accumulate=True)
     chosen = support.chosen
     if taken.counted is not None:
         chosen = chosen[taken.counted[chosen]]

@@ -15,9 +15,10 @@ from torch_sla.linalg import SolveInfo, SparseTensor, nonlinear_solve
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.nonlinear.options import NonlinearInfo
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.algebra import Algebra
+from torch_sla.problems.lowering.newton import newton_options
 from torch_sla.problems.lowering.parameters import require_room
 
 if TYPE_CHECKING:
@@ -48,14 +49,7 @@ class Nonlinear(Algebra):
         for unknown, size in zip(spec.unknowns, self.sizes, strict=True):
             self.parts[unknown.name] = slice(at, at + size)
             at += size
-        newton = spec.solver.nonlinear
-        default = 1e-5 if self.dtype == torch.float32 else 1e-10
-        self.options = NonlinearOptions(
-            rtol=newton.rtol or default,
-            atol=newton.atol,
-            maxiter=newton.maxiter,
-            line_search=newton.line_search is not False,
-        )
+        self.options = newton_options(spec.solver.nonlinear, self.dtype, line_search=True)
 
     def find(
         self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
@@ -270,8 +264,7 @@ class _Equations:
         def newton(J: Tensor, F: Tensor) -> Tensor:
             # A singular Jacobian gives infinities, which the iteration reports as such.
             solved, failed = torch.linalg.solve_ex(J, F)
-            step: Tensor = solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
-            return step
+            return solved + torch.where(failed[..., None] > 0, math.inf, 0.0)
 
         def evaluate(u: Tensor) -> Tensor:
             return self.residual(u, plain)
@@ -286,11 +279,9 @@ class _Equations:
         self.info.require_derivative()
         J = self._jacobian(u, leaves, recorded=torch.is_grad_enabled())
         # A column, lest dimensions in front of g be taken for columns.
-        solved: Tensor = torch.linalg.solve(J.transpose(-1, -2), g.unsqueeze(-1)).squeeze(-1)
-        return solved
+        return torch.linalg.solve(J.transpose(-1, -2), g.unsqueeze(-1)).squeeze(-1)
 
     def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
         """Solve ``J du = b``."""
         self.info.require_derivative()
-        solved: Tensor = torch.linalg.solve(self._jacobian(u, leaves, recorded=False), b)
-        return solved
+        return torch.linalg.solve(self._jacobian(u, leaves, recorded=False), b)

@@ -111,11 +111,7 @@ class Scene:
 
     def at(self, t: float, values: Mapping[str, Tensor]) -> Scene:
         """Return the scene at a time, with the values that some parameters have then."""
-        given = Given()
-        given.home, given.laws = self.given.home, self.given.laws
-        given.update(self.given)
-        given.update(values)
-        scene = self.like(given)
+        scene = self.like(self.given.changed(values))
         scene.time = torch.full((), t, dtype=self.model.dtype, device=self.model.device)
         return scene
 

@@ -42,8 +42,7 @@ def select_facets(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
     SpecError
         If a name is neither, or selects nothing; the message lists the tags there are.
     """
-    found: Tensor = torch.cat([_facets(mesh, name, path) for name in on]).unique()
-    return found
+    return torch.cat([_facets(mesh, name, path) for name in on]).unique()
 
 
 def _facets(mesh: Mesh, name: str, path: str) -> Tensor:
@@ -77,8 +76,7 @@ def select_cells(mesh: Mesh, on: tuple[str, ...], path: str) -> Tensor:
         if name not in mesh.cell_tags:
             raise SpecError(_unknown(name, mesh.cell_tags, "cell"), path=path)
         found.append(mesh.cell_tags[name])
-    every: Tensor = torch.cat(found).unique()
-    return every
+    return torch.cat(found).unique()
 
 
 def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:

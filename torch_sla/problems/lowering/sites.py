@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Basis, Dofs, Mesh
     from torch_sla.assembly.field import Field
 
-__all__ = ["BasisSites", "DofSites", "Fields", "RestrictedSites", "Sites", "Spread"]
+__all__ = ["BasisSites", "DofSites", "Fields", "RestrictedSites", "Sites", "Spread", "of_owners"]
+
+
+def of_owners(values: Tensor, owners: Tensor, rank: int) -> Tensor:
+    """Take the values ``[*batch, n_cells, *shape]`` of the cells that sites belong to, several to one cell.
+
+    Unlike that of `index_select`, the gradient of indexing is summed in one order on CUDA too.
+    """
+    site = values.ndim - 1 - rank
+    taken: Tensor = values.movedim(site, 0)[owners].movedim(0, site)
+    return taken
 
 
 class Sites(ABC):
@@ -152,13 +162,12 @@ class BasisSites(Sites):
         site = values.ndim - 1 - rank
         if on == "cells":
             if self.basis.facets is not None and self.owners is not None:
-                values = values.index_select(site, self.owners)
+                values = of_owners(values, self.owners, rank)
             return values.unsqueeze(site + 1)
         if on == "facets" and self.basis.facets is not None:
             return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
         if on == "quadrature" and self.basis.facets is None:
-            unflat: Tensor = values.unflatten(site, (self.n, self.q))
-            return unflat
+            return values.unflatten(site, (self.n, self.q))
         if on == "nodes":
             last = values.movedim(site, -1)
             return self.basis.interpolate(self.nodal, last).value.movedim(
@@ -254,9 +263,8 @@ class Spread:
         cell, local = self.dofs.first // wanted.n_nodes, self.dofs.first % wanted.n_nodes
         table = self.element.values(wanted.nodes.to(values))[local]
         around = self.cell_nodes[cell]
-        known = values.index_select(-1, around.flatten()).unflatten(-1, tuple(around.shape))
-        found: Tensor = (table * known).sum(-1)
-        return found
+        # Summed in one order in the gradient.
+        return (table * values[..., around]).sum(-1)
 
 
 class RestrictedSites(Sites):

@@ -19,7 +19,7 @@ from torch_sla.problems.report.draw.picture import data_url, framed, painted
 from torch_sla.problems.report.draw.png import png
 from torch_sla.problems.report.draw.view import View
 from torch_sla.problems.report.frames import frames_of
-from torch_sla.problems.report.page.fields import chosen, moved_points, slider
+from torch_sla.problems.report.page.fields import chosen, seen, slider
 from torch_sla.problems.report.page.page import alone
 from torch_sla.problems.report.picture import new_figure
 
@@ -133,19 +133,8 @@ class Drawing:
                 f"field: there is no field {name!r}{nearest(name, every)}; fields: {' '.join(every)}"
             )
         self.frames, self.nodal = frames, name in frames.nodal
-        value = every[name].detach().cpu().double().numpy()
-        plane = value.ndim == 2
-        self.label = name if plane else f"|{name}|"
-        if frames.mesh.dim == 1:
-            self.values: npt.NDArray[np.float64] = value if plane else value[..., 0]
-            self.label = name
-        else:
-            flat = value.reshape(*value.shape[:2], -1)
-            self.values = value if plane else np.linalg.norm(flat, axis=-1)
+        self.label, self.values, self.points = seen(frames, name, every[name])
         self.scale = Scale.of(self.values)
-        points = frames.points.cpu().double().numpy()
-        self.points = np.repeat(points[None], len(frames), 0)
-        self.points, self.label = moved_points(frames, self.points, self.label)
         self._view: View | None = None
 
     def view(self, width: int, height: int) -> View:
@@ -195,8 +184,7 @@ class Drawing:
             drawn.set_data(self.pixels(i, self.view(0, 0)))
 
     def _order(self, i: int) -> npt.NDArray[np.int64]:
-        found: npt.NDArray[np.int64] = self._along(i).argsort()
-        return found
+        return self._along(i).argsort()
 
     def _along(self, i: int) -> npt.NDArray[np.float64]:
         x = self.points[i, :, 0]

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from torch_sla.problems.results import Named
     from torch_sla.problems.solution import Solution
 
-__all__ = ["hides", "identity", "save", "save_series", "summary", "write_arrays", "write_json"]
+__all__ = [
+    "hides",
+    "identity",
+    "save",
+    "save_series",
+    "summary",
+    "unknowns",
+    "write_arrays",
+    "write_json",
+]
 
 _SHOWN = 64
 
@@ -125,7 +134,7 @@ def summary(solution: Named) -> dict[str, Any]:
         "problem": solution.spec.name,
         "type": solution.spec.type,
         **identity(solution),
-        **({"unknowns": _unknowns(solution)} if solution.fields else {}),
+        **({"unknowns": unknowns(solution)} if solution.fields else {}),
         "solve": how_found(solution.info),
         **{name: _range(value.detach()) for name, value in solution.fields.items()},
         "outputs": {name: small(value) for name, value in solution.outputs.items()},
@@ -147,7 +156,7 @@ def _finite(found: Any) -> Any:
     return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
-def _unknowns(solution: Named) -> int:
+def unknowns(solution: Named) -> int:
     """Return how many one system has, whatever the numbers of modes, times, cases and members."""
     model = solution.model
     while (inner := getattr(model, "model", None)) is not None:

@@ -50,6 +50,17 @@ class MatrixFile(Spec):
         return self
 
 
+def _vector_kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "parameter" if kind == "parameter" else "array"
+
+
+Vector: TypeAlias = Annotated[
+    Annotated[Array, Tag("array")] | Annotated[Parameter, Tag("parameter")],
+    Discriminator(_vector_kind),
+]
+
+
 class Entries(Spec):
     """A sparse matrix by its entries; duplicates add up.
 
@@ -62,10 +73,7 @@ class Entries(Spec):
     type: Literal["entries"] = "entries"
     rows: Array = Field(description="Row of each entry [nnz].")
     cols: Array = Field(description="Column of each entry [nnz].")
-    values: Annotated[
-        Annotated[Array, Tag("array")] | Annotated[Parameter, Tag("parameter")],
-        Discriminator(lambda v: "parameter" if _is_parameter(v) else "array"),
-    ] = Field(description="Values [nnz], or a parameter that gives them.")
+    values: Vector = Field(description="Values [nnz], or a parameter that gives them.")
     shape: Annotated[Listed[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = (
         Field(description="Rows and columns.")
     )
@@ -92,11 +100,6 @@ class Entries(Spec):
         return self
 
 
-def _is_parameter(value: Any) -> bool:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return kind == "parameter"
-
-
 def _matrix_kind(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     if kind in ("parameter", "entries", "matrix_file"):
@@ -104,10 +107,6 @@ def _matrix_kind(value: Any) -> str:
     if isinstance(value, dict) and str(value.get("file", "")).endswith((".mtx", ".safetensors")):
         return "matrix_file"
     return "array"
-
-
-def _vector_kind(value: Any) -> str:
-    return "parameter" if _is_parameter(value) else "array"
 
 
 Matrix: TypeAlias = Annotated[
@@ -118,10 +117,6 @@ Matrix: TypeAlias = Annotated[
     Discriminator(_matrix_kind),
 ]
 """Rows of numbers, entries, a file, or a `Parameter` that is a ``SparseTensor`` at solve time."""
-Vector: TypeAlias = Annotated[
-    Annotated[Array, Tag("array")] | Annotated[Parameter, Tag("parameter")],
-    Discriminator(_vector_kind),
-]
 
 
 class AlgebraProblem(Problem):

@@ -137,8 +137,7 @@ def _loaded(path: Path, key: str | None) -> npt.NDArray[Any]:
             names = " ".join(loaded.files)
             asked = "says no key" if key is None else f"has no array {key!r}"
             raise fault(f"{path.name} {asked}; it holds: {names}")
-        array: npt.NDArray[Any] = loaded[key]
-        return array
+        return loaded[key]
 
 
 def numbers(
@@ -176,8 +175,7 @@ def _image(path: Path) -> npt.NDArray[Any]:
     except (OSError, ValueError, SyntaxError) as error:
         raise fault(f"{path.name} cannot be read as an image: {error}") from None
     grey = pixels if pixels.ndim == 2 else pixels[..., : min(3, pixels.shape[-1])].mean(-1)
-    upright: npt.NDArray[Any] = np.ascontiguousarray(grey[::-1].T)
-    return upright
+    return np.ascontiguousarray(grey[::-1].T)
 
 
 def file_digest(path: str | Path) -> str:

@@ -24,7 +24,7 @@ from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.goals import Goals, Limits
-from torch_sla.problems.specs.of import any_of
+from torch_sla.problems.specs.of import any_of, innermost
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
@@ -188,7 +188,7 @@ class DesignProblem(Problem):
                 raise SpecError(f"{name!r} varies twice; join the transforms", path=path)
             seen.add(name)
             if name == POINTS:
-                if not any(hasattr(_physics(p), "mesh") for p in self.parts.values()):
+                if not any(hasattr(innermost(p), "mesh") for p in self.parts.values()):
                     raise SpecError("there is no mesh, so no points", path=f"{path}.parameter")
                 if variable.initial is not None:
                     raise SpecError("points start where the mesh has them", path=f"{path}.initial")
@@ -380,13 +380,6 @@ class DesignProblem(Problem):
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""
         raise ArgumentError("a search is no module; take problem.of.module(...)")
-
-
-def _physics(problem: Problem) -> Problem:
-    """Return the innermost problem."""
-    while problem.inner is not None:
-        problem = problem.inner
-    return problem
 
 
 def _results(problem: Problem) -> Iterator[str]:

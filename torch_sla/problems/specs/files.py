@@ -69,7 +69,7 @@ def load_problem(path: str | Path, *, trust: bool = False) -> Problem:
     return from_document(load_document(path), base=Path(path).resolve().parent, trust=trust)
 
 
-def from_document(document: Document, *, base: Path, trust: bool = False) -> Problem:
+def from_document(document: Document, *, base: Path, trust: bool) -> Problem:
     """Validate a document; relative paths in it start at ``base``, and with trust it may name functions."""
     data = document.data
     if not isinstance(data, dict):
@@ -90,7 +90,7 @@ def from_document(document: Document, *, base: Path, trust: bool = False) -> Pro
     return problem
 
 
-def to_text(problem: Spec, *, base: Path | None = None) -> str:
+def to_text(problem: Spec) -> str:
     """Return the YAML of a declaration; arrays too long to write inline are refused."""
 
     def keep(name: str, array: npt.NDArray[np.generic]) -> dict[str, str]:
@@ -99,7 +99,7 @@ def to_text(problem: Spec, *, base: Path | None = None) -> str:
             "to_yaml('file.yaml') writes them beside the file"
         )
 
-    return dump(_plain(problem, base or Path.cwd(), keep, ""))
+    return dump(_plain(problem, Path.cwd(), keep, ""))
 
 
 def write(problem: Spec, path: str | Path) -> None:

@@ -101,10 +101,10 @@ def check_laws(
     spec: Spec,
     fields: Mapping[str, int],
     unseen: Mapping[str, str],
-    derived: Mapping[str, int] | None = None,
-    seeing: Collection[str | int] = (),
-    tests: Mapping[str, int] | None = None,
-    inner: Mapping[str, Parameter] | None = None,
+    derived: Mapping[str, int],
+    seeing: Collection[str | int],
+    tests: Mapping[str, int],
+    inner: Mapping[str, Parameter] | None,
 ) -> dict[str, Parameter]:
     """Check names, shapes and homes of every law; return the parameters.
 
@@ -128,7 +128,6 @@ def check_laws(
     SpecError
         At the path of the law that is wrong.
     """
-    derived, tests = derived or {}, tests or {}
     reserved = RESERVED_NAMES | {"normal"} | fields.keys() | derived.keys() | tests.keys()
     parameters = declared_parameters(spec, reserved | FUNCTIONS.keys() | FIELD_OPERATORS)
     for name, parameter in (inner or {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -52,7 +52,10 @@ CellType: TypeAlias = Literal[
     "hexahedron27",
 ]
 Choice: TypeAlias = Literal["refuse", "allow"]
-Place: TypeAlias = Annotated[Listed[float], Field(min_length=2, max_length=2)]
+T = TypeVar("T")
+Two: TypeAlias = Annotated[Listed[T], Field(min_length=2, max_length=2)]
+Three: TypeAlias = Annotated[Listed[T], Field(min_length=3, max_length=3)]
+Place: TypeAlias = Two[float]
 
 _GRADING = (
     "Size of the last cell over that of the first, per direction; sizes grow by a constant factor."
@@ -92,19 +95,13 @@ class RectangleMesh(Spec):
     """
 
     type: Literal["rectangle"] = "rectangle"
-    cells: Annotated[
-        Listed[Count], Field(min_length=2, max_length=2), AfterValidator(_countable)
-    ] = Field(description="Divisions along x and y.")
-    size: Annotated[Listed[Length], Field(min_length=2, max_length=2)] = Field(
-        default=(1.0, 1.0), description="Side lengths."
+    cells: Annotated[Two[Count], AfterValidator(_countable)] = Field(
+        description="Divisions along x and y."
     )
-    origin: Annotated[Listed[float], Field(min_length=2, max_length=2)] = Field(
-        default=(0.0, 0.0), description="Lower left corner."
-    )
+    size: Two[Length] = Field(default=(1.0, 1.0), description="Side lengths.")
+    origin: Two[float] = Field(default=(0.0, 0.0), description="Lower left corner.")
     cell: Literal["triangle", "quad"] = Field(default="triangle", description="Type of the cells.")
-    grading: Annotated[Listed[Ratio], Field(min_length=2, max_length=2)] = Field(
-        default=(1.0, 1.0), description=_GRADING
-    )
+    grading: Two[Ratio] = Field(default=(1.0, 1.0), description=_GRADING)
 
 
 class BoxMesh(Spec):
@@ -117,19 +114,15 @@ class BoxMesh(Spec):
     """
 
     type: Literal["box"] = "box"
-    cells: Annotated[
-        Listed[Count], Field(min_length=3, max_length=3), AfterValidator(_countable)
-    ] = Field(description="Divisions along x, y and z.")
-    size: Annotated[Listed[Length], Field(min_length=3, max_length=3)] = Field(
-        default=(1.0, 1.0, 1.0), description="Side lengths."
+    cells: Annotated[Three[Count], AfterValidator(_countable)] = Field(
+        description="Divisions along x, y and z."
     )
-    origin: Annotated[Listed[float], Field(min_length=3, max_length=3)] = Field(
+    size: Three[Length] = Field(default=(1.0, 1.0, 1.0), description="Side lengths.")
+    origin: Three[float] = Field(
         default=(0.0, 0.0, 0.0), description="Corner of least coordinates."
     )
     cell: Literal["tetra", "hexahedron"] = Field(default="tetra", description="Type of the cells.")
-    grading: Annotated[Listed[Ratio], Field(min_length=3, max_length=3)] = Field(
-        default=(1.0, 1.0, 1.0), description=_GRADING
-    )
+    grading: Three[Ratio] = Field(default=(1.0, 1.0, 1.0), description=_GRADING)
 
 
 class LShapeMesh(Spec):
@@ -177,9 +170,9 @@ class AnnulusMesh(Spec):
     """
 
     type: Literal["annulus"] = "annulus"
-    cells: Annotated[
-        Listed[Count], Field(min_length=2, max_length=2), AfterValidator(_countable)
-    ] = Field(description="Divisions along the radius and around.")
+    cells: Annotated[Two[Count], AfterValidator(_countable)] = Field(
+        description="Divisions along the radius and around."
+    )
     inner: Length = Field(default=0.5, description="Inner radius.")
     outer: Length = Field(default=1.0, description="Outer radius.")
     origin: Place = Field(default=(0.0, 0.0), description="Centre.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.field_problem import FieldProblem
 
-__all__ = ["Physics", "any_of"]
+__all__ = ["Physics", "any_of", "innermost"]
 
 
 def any_of(kinds: tuple[str, ...]) -> Any:
@@ -40,3 +40,10 @@ if TYPE_CHECKING:
 else:
     Physics: TypeAlias = any_of(tuple(k for k, e in PHYSICS.items() if e.kind == "field"))
     """A problem for a field on a mesh."""
+
+
+def innermost(problem: Problem) -> Problem:
+    """Return the problem below all analyses."""
+    while problem.inner is not None:
+        problem = problem.inner
+    return problem

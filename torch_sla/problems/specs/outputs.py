@@ -59,8 +59,7 @@ class Probe(OutputSpec):
     @property
     def points(self) -> tuple[tuple[float, ...], ...]:
         """Where it is measured."""
-        found: tuple[tuple[float, ...], ...] = self.at
-        return found
+        return self.at
 
 
 class Line(OutputSpec):

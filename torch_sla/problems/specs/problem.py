@@ -372,7 +372,7 @@ class Problem(Differentiable, Spec):
             alone: Any = torch.compiler.disable(self.solve)
             options: dict[str, Any] = {"points": points, "start": start, "info": info}
             options |= {"throw": throw, "folder": folder, "resume": resume, "progress": progress}
-            return alone(values, **options, **named)  # type: ignore[no-any-return]
+            return alone(values, **options, **named)
         with self._located() as model:
             given, points = joined(values, named), moving(points)
             long: dict[str, Any] = {}

@@ -82,7 +82,7 @@ class Chebyshev:
     A
         Product with the matrix.
     radius
-        Largest eigenvalue of ``D⁻¹ A``, estimated from above.
+        Largest eigenvalue of ``D⁻¹ A``, estimated where it was not given.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Chebyshev:
         return z
 
     def _radius(self) -> float:
-        """Estimate the largest eigenvalue of ``D⁻¹ A`` from above, from a fixed start."""
+        """Estimate the largest eigenvalue of ``D⁻¹ A``, from a fixed start."""
         rows = self.A.sharding.rows
         space = PartSpace(rows)
         i = rows.start + torch.arange(rows.n_held, device=self._inverse.device)

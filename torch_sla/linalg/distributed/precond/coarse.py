@@ -17,7 +17,10 @@ _NULL, _ROUNDING = 1e-12, 50.0
 
 
 class GatheredInverse:
-    """Pseudoinverse of a small matrix in parts: every process has it, and one gather brings it a vector.
+    """Generalised inverse of a small matrix in parts: every process has it, and one gather brings it a vector.
+
+    It is the pseudoinverse of the matrix scaled by its diagonal, scaled back, so that small coefficients beside large
+    ones do not pass for a null space.
 
     Parameters
     ----------
@@ -27,7 +30,7 @@ class GatheredInverse:
     Attributes
     ----------
     pivot
-        Smallest singular value over the largest.
+        Smallest singular value of the scaled matrix over the largest.
     """
 
     def __init__(self, sharding: Sharding, values: Tensor) -> None:
@@ -40,6 +43,9 @@ class GatheredInverse:
             flat.index_add_(0, place, entry)
         # Inverted in double precision, whatever comes in and goes out.
         A = flat.reshape(layout.n, layout.n).to(torch.promote_types(values.dtype, torch.float64))
+        size = A.diagonal().abs()
+        scale = torch.where(size > 0, size, 1.0).rsqrt()
+        A = A * scale * scale.unsqueeze(1)
         rounding = 1e3 * torch.finfo(values.dtype).eps
         null = max(_NULL, _ROUNDING * torch.finfo(values.dtype).eps)
         hermitian = bool((A - A.mH).abs().max() <= rounding * A.abs().max()) if A.numel() else True
@@ -51,8 +57,9 @@ class GatheredInverse:
             inverse = (V[:, kept] / w[kept]) @ V[:, kept].mH
         else:
             inverse = torch.linalg.pinv(A, rtol=null)
-            size = torch.linalg.matrix_norm(A, 2) * torch.linalg.matrix_norm(inverse, 2)
-            self.pivot = float(1 / size) if float(size) > 0 else 1.0
+            condition = torch.linalg.matrix_norm(A, 2) * torch.linalg.matrix_norm(inverse, 2)
+            self.pivot = float(1 / condition) if float(condition) > 0 else 1.0
+        inverse = inverse * scale * scale.unsqueeze(1)
         # Rows held here are all that is needed of it, and of its adjoint.
         here = slice(layout.start, layout.start + layout.n_held)
         self._rows, self._adjoint_rows = (

@@ -16,6 +16,7 @@ from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
 from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy, power_scale
 from torch_sla.linalg.distributed.sharding import Product, Sharding
+from torch_sla.linalg.precond.multigrid.levels import default_strength, node_size
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Hierarchy:
         known = self._chosen if dtype is self.dtype else []
         options, edge = self._options, self._edge
         coarse_size = options.coarse_size or _GATHERED
-        theta = options.strength if options.strength is not None else (0.25 if edge == 1 else 0.08)
+        theta = default_strength(edge) if options.strength is None else options.strength
         self.dtype, a = dtype, (values.detach() * self._scale).to(dtype)
         if vectors is not None:
             vectors = vectors.detach().to(dtype)
@@ -279,7 +280,7 @@ def _edge(options: PartMultigrid, sharding: Sharding, vectors: Tensor | None) ->
     """Unknowns of a node, and whether parts leave them together."""
     edge = options.block
     if edge is None:
-        edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
+        edge = node_size(vectors)
     if edge == 1:
         return 1
     rows = sharding.rows

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from torch import Tensor
 
-__all__ = ["installed", "runs"]
+__all__ = ["chosen", "installed", "runs"]
 
 
 @cache
@@ -38,6 +41,16 @@ def runs(*tensors: Tensor) -> bool:
         if not (t.is_cuda or (t.is_cpu and _interpreted())):
             return False
     return installed()
+
+
+def chosen(name: str, fallback: ModuleType, *tensors: Tensor) -> Any:
+    """Return the file of this folder that runs these tensors, or its fallback, which has the same functions."""
+    return _file(name) if runs(*tensors) else fallback
+
+
+@cache
+def _file(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
 
 
 @cache

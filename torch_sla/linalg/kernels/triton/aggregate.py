@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from torch_sla.linalg.kernels.triton.csr import plan_tile
+from torch_sla.linalg.kernels.triton.csr import plan_tile, tile_entries
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
 from torch_sla.linalg.kernels.triton.rows import decide, hashed_keys
 
@@ -38,11 +38,10 @@ def _crowded(crow, ccol, group, key, n_rows, least, ROOT: tl.constexpr,
     row, chosen, start, length = _rows_of(crow, n_rows, group, ROWS)
     own = tl.load(key + row, mask=chosen, other=0)
     length = tl.where(own >= ROOT, length, 0)
-    lane = tl.arange(0, WIDTH)
     count = tl.zeros([ROWS, WIDTH], tl.int32)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        at, live = tile_entries(start, length, step, WIDTH)
+        j = tl.load(ccol + at, mask=live, other=0)
         count += (tl.load(group + j.to(tl.int64), mask=live, other=0) == -1).to(tl.int32)
     tl.store(key + row, 0, mask=chosen & (own >= ROOT) & (tl.sum(count, 1) < least))
 
@@ -52,11 +51,10 @@ def _spread(crow, ccol, group, key, number, before, n_rows, ROOT: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
     """Free rows take the number of the root within one step, which there is one of at most."""
     row, chosen, start, length = _rows_of(crow, n_rows, group, ROWS)
-    lane = tl.arange(0, WIDTH)
     found = tl.full([ROWS, WIDTH], 0, tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        at, live = tile_entries(start, length, step, WIDTH)
+        j = tl.load(ccol + at, mask=live, other=0)
         j = j.to(tl.int64)
         root = live & (tl.load(key + j, mask=live, other=0) >= ROOT)
         found = tl.maximum(found, tl.load(number + j, mask=root, other=0))
@@ -68,12 +66,10 @@ def _spread(crow, ccol, group, key, number, before, n_rows, ROOT: tl.constexpr,
 def _join(crow, ccol, size, group, joined, n_rows, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Free rows join the aggregate they are coupled to most strongly, of equals the last."""
     row, chosen, start, length = _rows_of(crow, n_rows, group, ROWS)
-    lane = tl.arange(0, WIDTH)
     most = tl.zeros([ROWS], tl.float32)
     best = tl.full([ROWS], -1, tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64)
         to = tl.load(group + j, mask=live, other=-1)
         weight = tl.load(size + at, mask=live & (to >= 0), other=0.0)

@@ -24,7 +24,15 @@ from torch_sla.linalg.kernels.triton.launch import blocks, launch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ACCUMULATED", "FINISHES", "MOST", "plan_tile", "product"]
+__all__ = [
+    "ACCUMULATED",
+    "FINISHES",
+    "MOST",
+    "plan_tile",
+    "product",
+    "tile_entries",
+    "tile_rows",
+]
 
 FINISHES = {"plain": 0, "affine": 1, "relax": 2, "scaled": 4}  # and 3, relax with `z`
 
@@ -44,6 +52,23 @@ ACCUMULATED = {
 # Strides and sizes change with every matrix: no kernel is compiled again for them.
 _SIZES = ["n_rows", "columns", "k", "a_stride", "x_stride", "y_stride", "member", "row_member"]
 _SIZES += ["limit", "finish", "alpha", "gamma", "delta"]
+
+
+@triton.jit
+def tile_rows(crow, n_rows, ROWS: tl.constexpr):
+    """Rows of a program, which of them are there, where their entries begin, and how many there are."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < n_rows
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    return row, inside, start, length
+
+
+@triton.jit
+def tile_entries(start, length, step, WIDTH: tl.constexpr):
+    """Entries of rows from one step on, and which of them are there ``[rows, WIDTH]``."""
+    lane = step + tl.arange(0, WIDTH)
+    return start[:, None] + lane[None, :], lane[None, :] < length[:, None]
 
 
 @triton.jit
@@ -69,21 +94,42 @@ def _entries(values, slots, at, live, a_stride, SLOTS: tl.constexpr, UNIT: tl.co
 
 
 @triton.jit
-def _finish(total, at, row, live, x, b, w, z, finish, alpha, gamma, delta, DTYPE: tl.constexpr):
-    # Decided at run time: one compiled kernel serves all finishes.
-    if finish == 1:
-        total = tl.load(b + at, mask=live, other=0.0).to(DTYPE) + alpha * total
-    if finish == 4:
-        size = tl.load(b).to(DTYPE)
-        total = total * tl.load(w + row, mask=live, other=0.0).to(DTYPE)
-        total = total / tl.where(size > 0, size, 1.0)
-    if (finish == 2) | (finish == 3):
-        r = tl.load(b + at, mask=live, other=0.0).to(DTYPE) - total
-        total = alpha * tl.load(w + row, mask=live, other=0.0).to(DTYPE) * r
-        total += gamma * tl.load(x + at, mask=live, other=0.0).to(DTYPE)
-    if finish == 3:
-        total += delta * tl.load(z + at, mask=live, other=0.0).to(DTYPE)
-    return total
+def _add_products(total, imaginary, re, im, x, at, live, UNIT: tl.constexpr, COMPLEX: tl.constexpr,
+                  DTYPE: tl.constexpr):  # fmt: skip
+    """Add products of matrix entries with entries of `x` to sums."""
+    if COMPLEX:
+        xr = tl.load(x + 2 * at, mask=live, other=0.0).to(DTYPE)
+        xi = tl.load(x + 2 * at + 1, mask=live, other=0.0).to(DTYPE)
+        total += re * xr - im * xi
+        imaginary += re * xi + im * xr
+    else:
+        xr = tl.load(x + at, mask=live, other=0.0).to(DTYPE)
+        total += xr if UNIT else re * xr
+    return total, imaginary
+
+
+@triton.jit
+def _store(y, total, imaginary, at, row, live, x, b, w, z, finish, alpha, gamma, delta,
+           COMPLEX: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
+    """Finish sums and store them; complex ones are stored as they are."""
+    if COMPLEX:
+        tl.store(y + 2 * at, total, mask=live)
+        tl.store(y + 2 * at + 1, imaginary, mask=live)
+    else:
+        # Decided at run time: one compiled kernel serves all finishes.
+        if finish == 1:
+            total = tl.load(b + at, mask=live, other=0.0).to(DTYPE) + alpha * total
+        if finish == 4:
+            size = tl.load(b).to(DTYPE)
+            total = total * tl.load(w + row, mask=live, other=0.0).to(DTYPE)
+            total = total / tl.where(size > 0, size, 1.0)
+        if (finish == 2) | (finish == 3):
+            r = tl.load(b + at, mask=live, other=0.0).to(DTYPE) - total
+            total = alpha * tl.load(w + row, mask=live, other=0.0).to(DTYPE) * r
+            total += gamma * tl.load(x + at, mask=live, other=0.0).to(DTYPE)
+        if finish == 3:
+            total += delta * tl.load(z + at, mask=live, other=0.0).to(DTYPE)
+        tl.store(y + at, total, mask=live)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -97,36 +143,19 @@ def _vector(
 ):  # fmt: skip
     """One column: program (row tile, 0, member of the batch)."""
     x_column = tl.program_id(2).to(tl.int64) * x_stride
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     inside = inside & (length <= limit)
     length = tl.where(inside, length, 0)
-    lane = tl.arange(0, WIDTH)
     total = tl.zeros([ROWS, WIDTH], DTYPE)
     imaginary = tl.zeros([ROWS, WIDTH], DTYPE) if COMPLEX else total
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64) + x_column
         re, im = _entries(values, slots, at, live, a_stride, SLOTS, UNIT, COMPLEX, CONJ, DTYPE)
-        if COMPLEX:
-            xr = tl.load(x + 2 * j, mask=live, other=0.0).to(DTYPE)
-            xi = tl.load(x + 2 * j + 1, mask=live, other=0.0).to(DTYPE)
-            total += re * xr - im * xi
-            imaginary += re * xi + im * xr
-        else:
-            xr = tl.load(x + j, mask=live, other=0.0).to(DTYPE)
-            total += xr if UNIT else re * xr
+        total, imaginary = _add_products(total, imaginary, re, im, x, j, live, UNIT, COMPLEX, DTYPE)
     at = tl.program_id(2).to(tl.int64) * y_stride + row
-    if COMPLEX:
-        tl.store(y + 2 * at, tl.sum(total, 1), mask=inside)
-        tl.store(y + 2 * at + 1, tl.sum(imaginary, 1), mask=inside)
-    else:
-        out = _finish(tl.sum(total, 1), at, row, inside, x, b, w, z, finish, alpha, gamma, delta,
-                      DTYPE)  # fmt: skip
-        tl.store(y + at, out, mask=inside)
+    _store(y, tl.sum(total, 1), tl.sum(imaginary, 1), at, row, inside, x, b, w, z, finish, alpha,
+           gamma, delta, COMPLEX, DTYPE)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -139,13 +168,13 @@ def _several(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """COLUMNS columns at once, so that the matrix is read once for all of them."""
-    c = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    tile = tl.program_id(1).to(tl.int64)
+    if y_stride == 0:  # no batch: the third axis takes the columns that the second has no room for
+        tile += tl.program_id(2).to(tl.int64) * tl.num_programs(1)
+    c = tile * COLUMNS + tl.arange(0, COLUMNS)
     wanted = c < columns
     x_column = tl.program_id(2).to(tl.int64) * x_stride + (c // k) * member + c % k
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     inside = inside & (length <= limit)
     length = tl.where(inside, length, 0)
     total = tl.zeros([ROWS, COLUMNS], DTYPE)
@@ -157,24 +186,14 @@ def _several(
         re, im = _entries(values, slots, at, live, a_stride, SLOTS, UNIT, COMPLEX, CONJ, DTYPE)
         place = j[:, None] + x_column[None, :]
         both = live[:, None] & wanted[None, :]
-        if COMPLEX:
-            xr = tl.load(x + 2 * place, mask=both, other=0.0).to(DTYPE)
-            xi = tl.load(x + 2 * place + 1, mask=both, other=0.0).to(DTYPE)
-            total += re[:, None] * xr - im[:, None] * xi
-            imaginary += re[:, None] * xi + im[:, None] * xr
-        else:
-            xr = tl.load(x + place, mask=both, other=0.0).to(DTYPE)
-            total += xr if UNIT else re[:, None] * xr
+        total, imaginary = _add_products(total, imaginary, re[:, None], im[:, None], x, place, both,
+                                         UNIT, COMPLEX, DTYPE)  # fmt: skip
     column = tl.program_id(2).to(tl.int64) * y_stride + (c // k) * row_member + c % k
     at = row[:, None] * k + column[None, :]
     stored = inside[:, None] & wanted[None, :]
-    if COMPLEX:
-        tl.store(y + 2 * at, total, mask=stored)
-        tl.store(y + 2 * at + 1, imaginary, mask=stored)
-    else:
-        rows = tl.broadcast_to(row[:, None], [ROWS, COLUMNS])
-        out = _finish(total, at, rows, stored, x, b, w, z, finish, alpha, gamma, delta, DTYPE)
-        tl.store(y + at, out, mask=stored)
+    rows = tl.broadcast_to(row[:, None], [ROWS, COLUMNS])
+    _store(y, total, imaginary, at, rows, stored, x, b, w, z, finish, alpha, gamma, delta, COMPLEX,
+           DTYPE)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -200,7 +219,8 @@ def _long_rows(
             begin = tl.load(crow + i, mask=known, other=0).to(tl.int64)
             count = (tl.load(crow + i + 1, mask=known, other=0).to(tl.int64) - begin).to(tl.int32)
             if count > limit:
-                for c in range(tl.program_id(1), columns, tl.num_programs(1)):
+                for column in range(tl.program_id(1), columns, tl.num_programs(1)):
+                    c = tl.cast(column, tl.int64)
                     x_column = tl.program_id(2).to(tl.int64) * x_stride + (c // k) * member + c % k
                     total = tl.zeros([WIDTH], DTYPE)
                     imaginary = tl.zeros([WIDTH], DTYPE) if COMPLEX else total
@@ -210,23 +230,12 @@ def _long_rows(
                         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64) * k + x_column
                         re, im = _entries(values, slots, at, live, a_stride, SLOTS, UNIT, COMPLEX,
                                           CONJ, DTYPE)  # fmt: skip
-                        if COMPLEX:
-                            xr = tl.load(x + 2 * j, mask=live, other=0.0).to(DTYPE)
-                            xi = tl.load(x + 2 * j + 1, mask=live, other=0.0).to(DTYPE)
-                            total += re * xr - im * xi
-                            imaginary += re * xi + im * xr
-                        else:
-                            xr = tl.load(x + j, mask=live, other=0.0).to(DTYPE)
-                            total += xr if UNIT else re * xr
+                        total, imaginary = _add_products(total, imaginary, re, im, x, j, live, UNIT,
+                                                         COMPLEX, DTYPE)  # fmt: skip
                     at = tl.program_id(2).to(tl.int64) * y_stride
                     at += (c // k) * row_member + i * k + c % k
-                    if COMPLEX:
-                        tl.store(y + 2 * at, tl.sum(total, 0))
-                        tl.store(y + 2 * at + 1, tl.sum(imaginary, 0))
-                    else:
-                        out = _finish(tl.sum(total, 0), at, i, known, x, b, w, z, finish, alpha,
-                                      gamma, delta, DTYPE)  # fmt: skip
-                        tl.store(y + at, out)
+                    _store(y, tl.sum(total, 0), tl.sum(imaginary, 0), at, i, known, x, b, w, z, finish,
+                           alpha, gamma, delta, COMPLEX, DTYPE)  # fmt: skip
 
 
 def plan_tile(n_rows: int, nnz: int, columns: int) -> tuple[int, int, int]:
@@ -316,7 +325,8 @@ def product(
         slots is not None, values is None, complex_values, conj and complex_values,
         ACCUMULATED[y_real.dtype],
     )  # fmt: skip
-    grid = (blocks(n_rows, rows), blocks(columns, together), members)
+    tiles = blocks(columns, together)
+    grid = (blocks(n_rows, rows), min(tiles, MOST), blocks(tiles, MOST) if shared else members)
     kernel = _vector if together == 1 else _several
     launch(kernel, grid, *arguments, rows, width, together, num_warps=warps)
     if longest is None or longest > limit:

@@ -35,8 +35,8 @@ def _load_kernel(
 ):  # fmt: skip
     # A row of the tile is a row of the matrix, so that entries are read as they lie.
     i, inside = block_rows(n, BLOCK)
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    start = tl.load(crow + i, mask=inside, other=0).to(tl.int64)
+    stop = tl.load(crow + i + 1, mask=inside, other=0).to(tl.int64)
     at = start[:, None] + tl.arange(0, WIDTH)[None, :]
     there = at < stop[:, None]
     offset = tl.load(ccol + at, mask=there, other=0) - i[:, None]

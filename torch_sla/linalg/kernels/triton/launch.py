@@ -8,6 +8,7 @@ are not specialised on. Addresses go to the launcher as numbers, which it takes 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
     Integer arguments are declared ``do_not_specialize`` by the kernel, or always are multiples of 16.
     All tensors are on the device of the first argument, which is one.
     """
+    where = args[0].get_device()
     num_warps = num_warps or WARPS
     runtime = _runtime.get(id(kernel))
     if runtime is None:
@@ -55,10 +57,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int | None
         runtime = len(args) - len(kernel.constexprs) if direct else -1
         _runtime[id(kernel)] = runtime  # kernels live as long as their modules
     if runtime < 0:
-        kernel[grid](*args, num_warps=num_warps, **OPTIONS)
+        with torch.cuda.device(where) if where >= 0 else nullcontext():
+            kernel[grid](*args, num_warps=num_warps, **OPTIONS)
         return
-    where = args[0].get_device()
-    if where != _device():  # type: ignore[misc]
+    if where >= 0 and where != _device():  # type: ignore[misc]
         with torch.cuda.device(where):
             launch(kernel, grid, *args, num_warps=num_warps)
         return

@@ -24,13 +24,23 @@ if TYPE_CHECKING:
 _BLOCK = 1024
 
 
+@triton.jit
+def _rows_of(crow, n, BLOCK: tl.constexpr):
+    """Rows of a program, which of them are there, and where their entries begin and end."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    start = tl.load(crow + i, mask=inside, other=0).to(tl.int64)
+    stop = tl.load(crow + i + 1, mask=inside, other=0).to(tl.int64)
+    return i, inside, start, stop
+
+
 @triton.jit(do_not_specialize=["n", "count", "stride"])
 def _sample_kernel(crow, ccol, out, n, count, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = k < count
     row = ((k.to(tl.int64) * stride) % n).to(tl.int32)
-    start = tl.load(crow + row, mask=inside, other=0)
-    stop = tl.load(crow + row + 1, mask=inside, other=0)
+    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
+    stop = tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64)
     s = tl.arange(0, WIDTH)[None, :]
     there = start[:, None] + s < stop[:, None]
     offset = tl.load(ccol + start[:, None] + s, mask=there, other=0) - row[:, None]
@@ -196,10 +206,7 @@ def _count(where, condition):
 
 @triton.jit(do_not_specialize=["n"])
 def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    i, inside, start, stop = _rows_of(crow, n, BLOCK)
     width = tl.max(stop - start)
     zero = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
     own, size, below, above = zero, zero, zero, zero
@@ -245,10 +252,7 @@ def _bits(count):
 def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOCK: tl.constexpr):
     if tl.load(found + 7) > widest:
         return
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    i, inside, start, stop = _rows_of(crow, n, BLOCK)
     own = tl.load(diagonal + i, mask=inside, other=0.0)
     one_sided = tl.zeros([BLOCK], dtype=tl.int32)
     unequal = tl.zeros([BLOCK], dtype=tl.int32)
@@ -291,10 +295,7 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | 
 
 @triton.jit(do_not_specialize=["n"])
 def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    i, inside, start, stop = _rows_of(crow, n, BLOCK)
     lost = tl.zeros([BLOCK], dtype=tl.int32)
     for s in range(tl.max(stop - start)):
         here = inside & (start + s < stop)
@@ -323,10 +324,7 @@ def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
 
 @triton.jit(do_not_specialize=["n"])
 def _row_sum_kernel(crow, values, out, n, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    _, inside, start, stop = _rows_of(crow, n, BLOCK)
     total = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
     for s in range(tl.max(stop - start)):
         total += tl.abs(tl.load(values + start + s, mask=inside & (start + s < stop), other=0.0))
@@ -343,10 +341,7 @@ def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["n", "nnz", "n_cols", "widest"])
 def _sound_kernel(crow, ccol, faults, n, nnz, n_cols, widest, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    start = tl.load(crow + i, mask=inside, other=0)
-    stop = tl.load(crow + i + 1, mask=inside, other=0)
+    i, inside, start, stop = _rows_of(crow, n, BLOCK)
     good = (start >= 0) & (stop >= start) & (stop <= nnz) & (stop - start <= widest)
     good = good & ((i > 0) | (start == 0)) & ((i < n - 1) | (stop == nnz))
     bad = (inside & (good == 0)).to(tl.int32)

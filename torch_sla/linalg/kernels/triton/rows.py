@@ -8,7 +8,13 @@ import torch
 import triton
 import triton.language as tl
 
-from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST, plan_tile
+from torch_sla.linalg.kernels.triton.csr import (
+    ACCUMULATED,
+    MOST,
+    plan_tile,
+    tile_entries,
+    tile_rows,
+)
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
@@ -19,8 +25,8 @@ __all__ = [
     "decide",
     "diagonal_slots",
     "hashed_keys",
-    "last_at_most",
     "row_max",
+    "rows_of_entries",
     "sampled_product",
 ]
 
@@ -32,16 +38,11 @@ _TURNS = 10  # rounds in search of independent rows that are queued before the h
 @triton.jit(do_not_specialize=["n_rows"])
 def _row_max(crow, source, index, out, n_rows, INDEXED: tl.constexpr,
              ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     least = tl.load(out + row, mask=inside, other=0)
-    lane = tl.arange(0, WIDTH)
     largest = tl.broadcast_to(least[:, None], [ROWS, WIDTH])
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         if INDEXED:
             at = tl.load(index + at, mask=live, other=0).to(tl.int64)
         found = tl.load(source + at, mask=live, other=0)
@@ -63,15 +64,10 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, out: Tensor) -> 
 
 @triton.jit(do_not_specialize=["n_rows"])
 def _diagonal_slots(crow, ccol, out, n_rows, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
-    lane = tl.arange(0, WIDTH)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     found = tl.full([ROWS, WIDTH], -1, tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=-1).to(tl.int64)
         found = tl.where(live & (j == row[:, None]), at, found)
     tl.store(out + row, tl.max(found, 1), mask=inside)
@@ -87,13 +83,31 @@ def diagonal_slots(crow: Tensor, ccol: Tensor, n: int) -> Tensor:
 
 
 @triton.jit
-def last_at_most(crow, low, high, e):
+def _last_at_most(crow, low, high, e):
     """Last row in ``[low, high]`` that begins at or before entry `e`."""
     while low < high:
         middle = (low + high + 1) // 2
         begins = tl.load(crow + middle).to(tl.int64) <= e
         low = tl.where(begins, middle, low)
         high = tl.where(begins, high, middle - 1)
+    return low
+
+
+@triton.jit
+def rows_of_entries(crow, n_rows, first, last, e):
+    """Row of each entry `e`: between those of the first and the last, by bisection."""
+    zero = first * 0
+    lowest = _last_at_most(crow, zero, zero + n_rows - 1, first)
+    highest = _last_at_most(crow, lowest, zero + n_rows - 1, last)
+    low = tl.zeros_like(e) + lowest
+    high = tl.zeros_like(e) + highest
+    span = highest - lowest
+    while span > 0:
+        middle = (low + high + 1) // 2
+        begins = tl.load(crow + middle).to(tl.int64) <= e
+        low = tl.where(begins, middle, low)
+        high = tl.where(begins, high, tl.maximum(middle - 1, low))
+        span = span // 2
     return low
 
 
@@ -104,21 +118,9 @@ def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride,
     first = tl.program_id(0).to(tl.int64) * ENTRIES
     e = first + tl.arange(0, ENTRIES)
     live = e < nnz
-    # The row of each entry: between those of the first and the last, by bisection.
-    zero = first * 0
-    lowest = last_at_most(crow, zero, zero + n_rows - 1, first)
-    highest = last_at_most(crow, lowest, zero + n_rows - 1, tl.minimum(first + ENTRIES, nnz) - 1)
-    low = tl.zeros([ENTRIES], tl.int64) + lowest
-    high = tl.zeros([ENTRIES], tl.int64) + highest
-    span = highest - lowest
-    while span > 0:
-        middle = (low + high + 1) // 2
-        begins = tl.load(crow + middle).to(tl.int64) <= e
-        low = tl.where(begins, middle, low)
-        high = tl.where(begins, high, tl.maximum(middle - 1, low))
-        span = span // 2
+    row = rows_of_entries(crow, n_rows, first, tl.minimum(first + ENTRIES, nnz) - 1, e)
     j = tl.load(ccol + e, mask=live, other=0).to(tl.int64)
-    left = member * u_stride + low * k
+    left = member * u_stride + row * k
     right = member * v_stride + j * k
     total = tl.zeros([ENTRIES], DTYPE)
     imaginary = tl.zeros([ENTRIES], DTYPE) if COMPLEX else total
@@ -186,15 +188,11 @@ def hashed_keys(group: Tensor) -> Tensor:
 def _near(crow, ccol, key, near, left, n_rows, turn, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     if (tl.load(left + tl.maximum(turn - 1, 0)) == 0) & (turn > 0):
         return
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
-    lane = tl.arange(0, WIDTH)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     seen = tl.zeros([ROWS, WIDTH], tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        at, live = tile_entries(start, length, step, WIDTH)
+        j = tl.load(ccol + at, mask=live, other=0)
         seen = tl.maximum(seen, tl.load(key + j.to(tl.int64), mask=live, other=0))
     tl.store(near + row, tl.max(seen, 1), mask=inside)
 
@@ -204,18 +202,14 @@ def _decide(crow, ccol, near, key, left, n_rows, turn, UNDECIDED: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
     if (tl.load(left + tl.maximum(turn - 1, 0)) == 0) & (turn > 0):
         return
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     own = tl.load(key + row, mask=inside, other=0)
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
     undecided = (own >= UNDECIDED) & (own < 2 * UNDECIDED)
     length = tl.where(undecided, length, 0)
-    lane = tl.arange(0, WIDTH)
     seen = tl.zeros([ROWS, WIDTH], tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        j = tl.load(ccol + start[:, None] + (step + lane)[None, :], mask=live, other=0)
+        at, live = tile_entries(start, length, step, WIDTH)
+        j = tl.load(ccol + at, mask=live, other=0)
         seen = tl.maximum(seen, tl.load(near + j.to(tl.int64), mask=live, other=0))
     largest = tl.max(seen, 1)
     chosen = undecided & (largest == own)

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch_sla.linalg.kernels.patterns import expand_rows
 from torch_sla.linalg.kernels.triton.csr import ACCUMULATED, MOST
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
-from torch_sla.linalg.kernels.triton.rows import last_at_most
+from torch_sla.linalg.kernels.triton.rows import rows_of_entries
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,20 +128,8 @@ def _masked(
     e = lane // (BR * BC)  # block of the result
     r = (lane // BC) % BR
     c = lane % BC
-    # The row of each entry: between those of the first and the last, by bisection.
-    zero = first * 0
     final = tl.minimum(first + LANES, total_lanes) - 1
-    lowest = last_at_most(crow_c, zero, zero + n_rows - 1, first // (BR * BC))
-    highest = last_at_most(crow_c, lowest, zero + n_rows - 1, final // (BR * BC))
-    row = tl.zeros([LANES], tl.int64) + lowest
-    high = tl.zeros([LANES], tl.int64) + highest
-    span = highest - lowest
-    while span > 0:
-        middle = (row + high + 1) // 2
-        begins = tl.load(crow_c + middle).to(tl.int64) <= e
-        row = tl.where(begins, middle, row)
-        high = tl.where(begins, high, tl.maximum(middle - 1, row))
-        span = span // 2
+    row = rows_of_entries(crow_c, n_rows, first // (BR * BC), final // (BR * BC), e)
     j = tl.load(ccol_c + e, mask=live, other=0)
     start = tl.load(crow_a + row, mask=live, other=0).to(tl.int64)
     length = (tl.load(crow_a + row + 1, mask=live, other=0).to(tl.int64) - start).to(tl.int32)

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from torch_sla.linalg.kernels.triton.csr import plan_tile
+from torch_sla.linalg.kernels.triton.csr import plan_tile, tile_entries, tile_rows
 from torch_sla.linalg.kernels.triton.launch import blocks, launch
 
 if TYPE_CHECKING:
@@ -24,25 +24,14 @@ def _coarse(size, HALF: tl.constexpr):
     return ((bits + HALF) & (-2 * HALF)).to(tl.float32, bitcast=True)
 
 
-@triton.jit
-def _bounds(crow, n_rows, ROWS: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    start = tl.load(crow + row, mask=inside, other=0).to(tl.int64)
-    length = (tl.load(crow + row + 1, mask=inside, other=0).to(tl.int64) - start).to(tl.int32)
-    return row, inside, start, length
-
-
 @triton.jit(do_not_specialize=["n_rows"])
 def _measure(crow, ccol, values, own, largest, found, n_rows, DECOUPLED: tl.constexpr,
              HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
-    row, inside, start, length = _bounds(crow, n_rows, ROWS)
-    lane = tl.arange(0, WIDTH)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     none = tl.zeros([ROWS, WIDTH], values.dtype.element_ty)
     diagonal, total, high, low = none, none, none, none
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=-1).to(tl.int64)
         a = tl.load(values + at, mask=live, other=0.0)
         on = live & (j == row[:, None])
@@ -66,16 +55,14 @@ def _measure(crow, ccol, values, own, largest, found, n_rows, DECOUPLED: tl.cons
 def _choose(crow, ccol, values, own, largest, keep, count, diagonal, found, n_rows, theta,
             GIVEN: tl.constexpr, HALF: tl.constexpr, KEPT: tl.constexpr, TIED: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
-    row, inside, start, length = _bounds(crow, n_rows, ROWS)
-    lane = tl.arange(0, WIDTH)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     d = tl.load(own + row, mask=inside, other=0.0)
     here = tl.load(largest + row, mask=inside, other=0.0)
     weak = tl.zeros([ROWS, WIDTH], values.dtype.element_ty)
     taken = tl.zeros([ROWS, WIDTH], tl.int32)
     tied = tl.zeros([ROWS, WIDTH], tl.int32)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64)
         a = tl.load(values + at, mask=live, other=0.0)
         on = live & (j == row[:, None])
@@ -103,15 +90,13 @@ def _choose(crow, ccol, values, own, largest, keep, count, diagonal, found, n_ro
 @triton.jit(do_not_specialize=["n_rows", "damping"])
 def _take(crow, ccol, values, own, diagonal, keep, crow_s, ccol_s, size_s, values_s, n_rows, damping,
           HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
-    row, inside, start, length = _bounds(crow, n_rows, ROWS)
-    lane = tl.arange(0, WIDTH)
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
     d = tl.load(own + row, mask=inside, other=0.0)
     f = tl.load(diagonal + row, mask=inside, other=0.0)
     step_size = tl.where(f != 0, damping / tl.where(f != 0, f, 1.0), 0.0)
     place = tl.load(crow_s + row, mask=inside, other=0).to(tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
-        live = (step + lane)[None, :] < length[:, None]
-        at = start[:, None] + (step + lane)[None, :]
+        at, live = tile_entries(start, length, step, WIDTH)
         chosen = live & (tl.load(keep + at, mask=live, other=0) != 0)
         j = tl.load(ccol + at, mask=chosen, other=-1)
         a = tl.load(values + at, mask=chosen, other=0.0)

@@ -20,9 +20,10 @@ from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.choice import suits_lattice
 from torch_sla.linalg.precond.multigrid.levels import (
     Level,
-    describe,
-    grid_complexity,
-    operator_complexity,
+    Leveled,
+    default_strength,
+    node_size,
+    scalar_rows,
 )
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 from torch_sla.linalg.precond.multigrid.options import AMG
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hierarchy", "Level", "Skeleton"]
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
 
 
@@ -74,7 +74,7 @@ class Skeleton:
         return self.compiled.nbytes
 
 
-class Hierarchy:
+class Hierarchy(Leveled):
     """Levels of an algebraic multigrid method for one matrix.
 
     Parameters
@@ -122,19 +122,14 @@ class Hierarchy:
         like: Skeleton | None = None,
     ) -> None:
         options = options or AMG()
-        n, columns = pattern.shape
-        if n != columns or pattern.block:
-            raise ArgumentError(
-                f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
-                f"{pattern.block}; `flatten_blocks` makes one"
-            )
+        n = scalar_rows(pattern)
         self.options = options
         self._unsymmetric = structure is not None and structure.symmetric is False
         vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
         wide = spread(pattern, values) > SPREAD
         self._jumps = wide and jumps(pattern, values)
         dtype = options.dtype or ("float64" if wide else "float32")
-        self._set_up(pattern, values, vectors, transfers, _DTYPES[dtype], like)
+        self._set_up(pattern, values, vectors, transfers, getattr(torch, dtype), like)
         rounded = options.dtype is None and dtype == "float32"
         if rounded and self._native.coarse_pivot < _ROUNDED_PIVOT:
             self._set_up(pattern, values, vectors, transfers, torch.float64, like)
@@ -193,9 +188,8 @@ class Hierarchy:
         self.method = "classical" if classical else "smoothed aggregation"
         block = 1 if classical else options.block
         if block is None:
-            wanted = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
+            wanted = node_size(vectors)
             block = wanted if pattern.shape[0] % wanted == 0 else 1
-        default_strength = 0.25 if block == 1 else 0.08
         self._cycle = options.cycle or ("V" if classical else "W")
         weak = block > 1 or (not classical and positive_share(pattern, values) > POSITIVE)
         default_smoother = "chebyshev" if weak else "spai0"
@@ -211,7 +205,7 @@ class Hierarchy:
             dtype=dtype,
             classical=classical,
             block=block,
-            strength=default_strength if options.strength is None else options.strength,
+            strength=default_strength(block) if options.strength is None else options.strength,
             damping=default_damping if options.damping is None else options.damping,
             smoother=self._smoother,
             sweeps=options.sweeps,
@@ -238,16 +232,6 @@ class Hierarchy:
             return [Level(prod(shape), prod(shape) * entries) for shape, entries in stencils]
         sizes = self._native.levels()
         return [Level(rows * block, nnz * block**2, block) for rows, block, nnz, _ in sizes]
-
-    @property
-    def operator_complexity(self) -> float:
-        """Nonzeros of all levels over those of the first."""
-        return operator_complexity(self.levels)
-
-    @property
-    def grid_complexity(self) -> float:
-        """Unknowns of all levels over those of the first."""
-        return grid_complexity(self.levels)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -389,14 +373,9 @@ class Hierarchy:
         )
         return _outcome(x, reports, b)
 
-    def __str__(self) -> str:
-        head = (
-            f"{self.method}, {self._cycle} cycle, {self._smoother}, {str(self._native.dtype)[6:]}"
-        )
-        return describe(head, self.levels)
-
-    def __repr__(self) -> str:
-        return f"<Hierarchy of {len(self.levels)} levels, {self.levels[0].unknowns} unknowns>"
+    @property
+    def _head(self) -> str:
+        return f"{self.method}, {self._cycle} cycle, {self._smoother}, {str(self.dtype)[6:]}"
 
 
 def _outcome(x: Tensor, reports: list[ColumnReport], b: Tensor) -> Outcome:

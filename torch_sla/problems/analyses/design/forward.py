@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
+from torch_sla.problems.specs.of import innermost
 from torch_sla.problems.specs.variable import POINTS, Effort
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.problem import Problem
-    from torch_sla.problems.specs.solver import Solver
 
 __all__ = ["Forward"]
 
@@ -96,7 +96,7 @@ class Forward:
         key = (case, self.rtol)
         if key not in self._models:
             changes: dict[str, Any] = {}
-            own = _solver(problem)
+            own = innermost(problem).solver
             if self.rtol is not None:
                 last = own.rtol or (1e-10 if own.dtype == "float64" else 1e-5)
                 changes["rtol"] = max(last, self.rtol)
@@ -135,14 +135,7 @@ class Forward:
 
 def _flat(solution: Any) -> Tensor:
     inner = getattr(solution, "solution", solution)
-    found: Tensor = inner.flat
-    return found
-
-
-def _solver(problem: Problem) -> Solver:
-    while problem.inner is not None:
-        problem = problem.inner
-    return problem.solver
+    return inner.flat
 
 
 def _with_solver(problem: Problem, changes: Mapping[str, Any]) -> Problem:

@@ -52,8 +52,7 @@ class DesignScope:
         # What eigenvalues are called; of a sweep the modes of all cases know it.
         modes = solution if own in solution.outputs else getattr(solution, "solution", solution)
         named = own not in solution.outputs and own in modes.spec.called
-        found: Tensor = getattr(modes, own) if named else solution[own]
-        return found
+        return getattr(modes, own) if named else solution[own]
 
     def place(self, name: str) -> Place:
         """Return where a variable lives."""

@@ -145,8 +145,7 @@ class TorchOptim(_Torch):
 
     def make(self, x: Tensor) -> torch.optim.Optimizer:
         """Return the torch optimizer."""
-        found: torch.optim.Optimizer = getattr(torch.optim, self.name)([x], **self.options)
-        return found
+        return getattr(torch.optim, self.name)([x], **self.options)
 
 
 def _names() -> list[str]:

@@ -151,8 +151,7 @@ class _Bending(Stage):
         self.mean, self.floor = mean, floor
 
     def __call__(self, values: Tensor) -> Tensor:
-        bent: Tensor = _Bent.apply(self.mean.place.check(values), self.mean, self.floor)
-        return bent
+        return _Bent.apply(self.mean.place.check(values), self.mean, self.floor)
 
 
 class _Bent(Function):

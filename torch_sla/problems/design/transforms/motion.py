@@ -205,10 +205,7 @@ def _facet_normals(place: Place, facets: Tensor) -> Tensor:
     if mesh.dim == 2:
         along = corners[:, 1] - corners[:, 0]
         return torch.stack([along[:, 1], -along[:, 0]], 1)
-    normal: Tensor = torch.linalg.cross(
-        corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    )
-    return normal
+    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def _normals(place: Place, facets: Tensor, nodes: Tensor) -> Tensor:
@@ -217,6 +214,6 @@ def _normals(place: Place, facets: Tensor, nodes: Tensor) -> Tensor:
     normal = _facet_normals(place, facets)
     local = mesh.geometry.facet_nodes.to(facets.device)[mesh.facet_sides[facets]]
     around = mesh.cells[mesh.facet_cells[facets]].gather(1, local)
-    spread = normal[:, None].expand(-1, around.shape[1], -1).flatten(0, 1)
-    total = torch.zeros_like(mesh.points).index_add(0, around.flatten(), spread)
+    spread = normal[:, None].expand(-1, around.shape[1], -1)
+    total = torch.zeros_like(mesh.points).index_put((around,), spread, accumulate=True)
     return torch.nn.functional.normalize(total[nodes], dim=1)

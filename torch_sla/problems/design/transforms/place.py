@@ -57,8 +57,7 @@ class Place:
         """Return what ``make(place)`` returns, made once."""
         if make not in self._made:
             self._made[make] = make(self)
-        made: Made = self._made[make]
-        return made
+        return self._made[make]
 
     @cached_property
     def x(self) -> Tensor:

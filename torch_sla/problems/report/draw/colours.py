@@ -71,10 +71,7 @@ class Scale:
         """Return ``[..., 3]``; NaN has the lowest colour."""
         table = _table(_SIGNS if self.signed else _SIZES)
         place = (values - self.low) / (self.high - self.low)
-        found: npt.NDArray[np.uint8] = table[
-            (np.nan_to_num(place.clip(0, 1)) * 255).round().astype(int)
-        ]
-        return found
+        return table[(np.nan_to_num(place.clip(0, 1)) * 255).round().astype(int)]
 
     @property
     def stops(self) -> list[str]:

@@ -48,8 +48,7 @@ class Hits:
 
     def values(self, nodal: Floats, triangles: Ints) -> Floats:
         """Interpolate values of points ``[n]`` to the samples seen ``[m]``."""
-        found: Floats = (nodal[triangles[self.triangle]] * self.weights).sum(1)
-        return found
+        return (nodal[triangles[self.triangle]] * self.weights).sum(1)
 
     def pixels(self, colours: npt.NDArray[np.uint8]) -> Pixels:
         """Average colours ``[m, 3]`` of samples into pixels; opacity is the share that is covered."""

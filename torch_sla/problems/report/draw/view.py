@@ -125,8 +125,7 @@ class View:
         a, b, c = (points[self.triangles[:, i]] for i in range(3))
         normal = np.cross(b - a, c - a)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
-        shade: Floats = 0.72 + 0.28 * np.abs(normal @ _LIGHT)
-        return shade
+        return 0.72 + 0.28 * np.abs(normal @ _LIGHT)
 
     def _sides(self, hits: Hits, points: Floats) -> Floats:
         """How much of a side each sample shows."""
@@ -139,8 +138,7 @@ class View:
         with np.errstate(invalid="ignore"):
             away = hits.weights.clip(0.0) * heights[hits.triangle]
         away = np.where(np.isnan(away), np.inf, away).min(1)
-        shown: Floats = (1.0 - away / (0.75 * FINER)).clip(0.0, 1.0)
-        return shown
+        return (1.0 - away / (0.75 * FINER)).clip(0.0, 1.0)
 
     @property
     def cell_pixels(self) -> float:

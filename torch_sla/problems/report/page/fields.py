@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.report.frames import Frames
 
-__all__ = ["chosen", "field_pictures", "mesh_part", "moved_points", "slider"]
+__all__ = ["chosen", "field_pictures", "mesh_part", "moved_points", "seen", "slider"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,15 +63,9 @@ def chosen(k: int, most: int) -> list[int]:
 
 
 def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
-    array = _numpy(value)
-    size = (
-        array if array.ndim == 2 else np.linalg.norm(array.reshape(*array.shape[:2], -1), axis=-1)
-    )
-    said = name if array.ndim == 2 else f"|{name}|"
+    said, size, points = seen(frames, name, value)
     if frames.mesh.dim == 1:
-        return _curves(frames, said, size if array.ndim == 2 else array[..., 0], nodal)
-    points = np.repeat(_numpy(frames.points)[None], len(size), 0)
-    points, said = moved_points(frames, points, said)
+        return _curves(frames, said, size, nodal)
     if frames.axis == "mode":
         return _modes(frames, said, size, points)
     compact = len(size) > 1
@@ -86,6 +80,21 @@ def _field(frames: Frames, name: str, value: Tensor, nodal: bool) -> str:
     if not compact:
         return figure(shown, said)
     return slider(shown, urls, frames.titles, first, said)
+
+
+def seen(frames: Frames, name: str, value: Tensor) -> tuple[str, Floats, Floats]:
+    """Return what pictures of a field say, its size (in 1D its first component) ``[k, n]``, and moved points."""
+    size = _numpy(value)
+    said = name
+    if size.ndim > 2:
+        if frames.mesh.dim == 1:
+            size = size[..., 0]
+        else:
+            said = f"|{name}|"
+            size = np.linalg.norm(size.reshape(*size.shape[:2], -1), axis=-1)
+    points = np.repeat(_numpy(frames.points)[None], len(size), 0)
+    points, said = moved_points(frames, points, said)
+    return said, size, points
 
 
 def slider(shown: str, urls: Sequence[str], titles: Sequence[str], first: int, caption: str) -> str:
@@ -150,5 +159,4 @@ def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:
 
 
 def _numpy(value: Tensor) -> Floats:
-    found: Floats = value.detach().cpu().double().numpy()
-    return found
+    return value.detach().cpu().double().numpy()

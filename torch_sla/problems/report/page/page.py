@@ -17,7 +17,7 @@ from torch_sla.problems.report.page.search import search_parts
 from torch_sla.problems.report.page.section import Section, facts, short, table
 from torch_sla.problems.report.page.solving import convergence_part, plan_part, solved_by
 from torch_sla.problems.report.page.style import SCRIPT, STYLE
-from torch_sla.problems.report.save import identity
+from torch_sla.problems.report.save import identity, unknowns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -88,9 +88,10 @@ def _looks(result: Any) -> Iterable[Section]:
 
 
 def alone(title: str, body: str) -> str:
-    """Put one thing on a page of its own."""
+    """Make a page, which needs no other file."""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style></head><body><main>{body}</main>"
         f"<script>{SCRIPT}</script></body></html>\n"
@@ -110,16 +111,9 @@ def _page(result: Any, sections: list[Section], seconds: float | None) -> str:
     )
     versions = identity(result)["versions"]
     made = f"torch_sla {versions['torch_sla']}, torch {versions['torch']}"
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)}</title>"
-        '<link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><main>"
-        f"<header><h1>{escape(name)} {mark}</h1><p>{escape(_kind(spec))}</p><nav>{links}</nav></header>"
-        f"{facts(_head(result, seconds))}{body}<footer>{escape(made)}</footer></main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    head = f"<h1>{escape(name)} {mark}</h1><p>{escape(_kind(spec))}</p><nav>{links}</nav>"
+    figures = facts(_head(result, seconds))
+    return alone(name, f"<header>{head}</header>{figures}{body}<footer>{escape(made)}</footer>")
 
 
 def _anchor(title: str) -> str:
@@ -140,7 +134,7 @@ def _kind(spec: Any) -> str:
 
 def _head(result: Any, seconds: float | None) -> dict[str, str]:
     info = result.info
-    found = {"unknowns": f"{_unknowns(result):,}".replace(",", " ")}
+    found = {"unknowns": f"{unknowns(result):,}".replace(",", " ")}
     times, cases = getattr(result, "times", None), getattr(result, "cases", None)
     if times is not None:
         found["steps"] = f"{len(times) - 1}, to t = {number(float(times[-1]))}"
@@ -157,16 +151,6 @@ def _head(result: Any, seconds: float | None) -> dict[str, str]:
     found["device"] = str(getattr(result.model, "device", "cpu"))
     found["spec"] = result.spec_hash[:12]
     return found
-
-
-def _unknowns(result: Any) -> int:
-    model = result.model
-    while hasattr(model, "model"):
-        model = model.model
-    numbering = getattr(model, "numbering", None)
-    if numbering is not None:
-        return int(numbering.n)
-    return sum(value.numel() for value in result.fields.values())
 
 
 def _parameters(result: Any) -> str:
@@ -201,8 +185,7 @@ def _given(result: Any) -> dict[str, Any]:
 
 def _varied(result: Any) -> Collection[str]:
     """Return the names of the parameters that cases or a search vary, and nobody gives."""
-    found: Collection[str] = getattr(result.model, "varied", ())
-    return found
+    return getattr(result.model, "varied", ())
 
 
 def _again(result: Any, command: str | None) -> str:

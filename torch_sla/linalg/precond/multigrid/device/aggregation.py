@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
-from torch_sla.linalg.kernels.arguments import expect_shape, plain
+from torch_sla.linalg.kernels.arguments import expect_columns, expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, product
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
@@ -38,7 +38,12 @@ from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_s
 from torch_sla.linalg.precond.multigrid.device.strength import couplings, own_sizes, strong_graph
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 from torch_sla.linalg.precond.multigrid.device.transfer import tentative
-from torch_sla.linalg.precond.multigrid.levels import Level
+from torch_sla.linalg.precond.multigrid.levels import (
+    Level,
+    default_strength,
+    node_size,
+    scalar_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceAggregation"]
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
@@ -120,12 +124,7 @@ class DeviceAggregation(DeviceHierarchy):
         *,
         unsymmetric: bool = False,
     ) -> None:
-        self.n, columns = pattern.shape
-        if self.n != columns or pattern.block:
-            raise ArgumentError(
-                f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
-                f"{pattern.block}; `flatten_blocks` makes one"
-            )
+        self.n = scalar_rows(pattern)
         if options.cycle == "K":
             raise ArgumentError(
                 "`cycle` must be V or W on a device, got 'K', whose inner products would wait for it"
@@ -148,7 +147,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._kept: list[_Kept] = []
         values = self._checked(values)
         largest, longest, wide = _facts(pattern, values)
-        self.dtype = _DTYPES[options.dtype or ("float64" if wide else "float32")]
+        self.dtype = getattr(torch, options.dtype or ("float64" if wide else "float32"))
         self._set_up(values, largest, longest)
 
     # --- set-up ----------------------------------------------------------------------------------
@@ -212,7 +211,7 @@ class DeviceAggregation(DeviceHierarchy):
     def _theta(self, edge: int) -> float:
         """Strength of a coupling above which it is strong."""
         theta = self.options.strength
-        return (0.25 if edge == 1 else 0.08) if theta is None else theta
+        return default_strength(edge) if theta is None else theta
 
     def _finish(self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
@@ -269,8 +268,7 @@ class DeviceAggregation(DeviceHierarchy):
     # --- application -----------------------------------------------------------------------------
 
     def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        if r.ndim not in (1, 2) or r.shape[0] != self.n:
-            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        expect_columns(r, "r", self.n)
         if adjoint not in self._recorded:
             self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
         columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
@@ -324,7 +322,8 @@ def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
         _store_dot(dots, r, z)
         return z
 
-    return ConjugateGradients(z, matvec, precondition, held=A)
+    # A graph keeps what a cycle makes on its way, for good, and each solve of a large system makes its own.
+    return ConjugateGradients(z, matvec, precondition, held=A, largest=KEPT)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -343,7 +342,7 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
         if n % wanted:
             raise ArgumentError(f"`block` is {wanted}, which does not divide {n} unknowns")
         return wanted
-    edge = {3: 2, 6: 3}.get(0 if vectors is None else vectors.shape[1], 1)
+    edge = node_size(vectors)
     return edge if n % edge == 0 else 1
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.arguments import expect_columns
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
-from torch_sla.linalg.precond.multigrid.levels import (
-    Level,
-    describe,
-    grid_complexity,
-    operator_complexity,
-)
+from torch_sla.linalg.precond.multigrid.levels import Leveled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DeviceHierarchy"]
 
 
-class DeviceHierarchy(ABC):
+class DeviceHierarchy(Leveled):
     """A multigrid hierarchy whose levels are tensors on one device.
 
     A subclass holds the levels and cycles on one right-hand side.
@@ -31,11 +26,6 @@ class DeviceHierarchy(ABC):
     method: str
     n: int
     dtype: torch.dtype
-
-    @property
-    @abstractmethod
-    def levels(self) -> list[Level]:
-        """Sizes of the levels, finest first."""
 
     @property
     @abstractmethod
@@ -88,8 +78,7 @@ class DeviceHierarchy(ABC):
         return self._columns(r, adjoint=True)
 
     def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        if r.ndim not in (1, 2) or r.shape[0] != self.n:
-            raise ArgumentError(f"`r` must be [{self.n}] or [{self.n}, K], got {list(r.shape)}")
+        expect_columns(r, "r", self.n)
         if r.ndim == 1:
             return self._cycle(r, adjoint=adjoint)
         z = torch.empty_like(r)
@@ -98,18 +87,5 @@ class DeviceHierarchy(ABC):
         return z
 
     @property
-    def operator_complexity(self) -> float:
-        """Nonzeros of all levels over those of the first."""
-        return operator_complexity(self.levels)
-
-    @property
-    def grid_complexity(self) -> float:
-        """Unknowns of all levels over those of the first."""
-        return grid_complexity(self.levels)
-
-    def __str__(self) -> str:
-        return describe(f"{self.method}, {str(self.dtype)[6:]}", self.levels)
-
-    def __repr__(self) -> str:
-        levels = self.levels
-        return f"<{type(self).__name__} of {len(levels)} levels, {levels[0].unknowns} unknowns>"
+    def _head(self) -> str:
+        return f"{self.method}, {str(self.dtype)[6:]}"

@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 
+_INT32_MAX = 2**31 - 1
+
 Positions = tuple["Tensor", "Tensor", "int | None"]
 """``crow`` and ``ccol`` of a matrix, and the number of blocks in its longest row where it is known."""
 
@@ -118,6 +120,8 @@ def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
     if b == c == 1:
         return Rows.of(A.crow, A.ccol, A.values.flatten().to(dtype), A.n_cols, longest)
     index, device = A.ccol.dtype, A.ccol.device
+    if A.values.numel() > _INT32_MAX:
+        index = torch.int64
     count = A.crow.diff().long()
     row = expand_rows(A.crow, A.ccol.numel()).long()
     start = A.crow.long()
@@ -130,7 +134,7 @@ def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
     values = torch.empty(A.values.numel(), dtype=dtype, device=device)
     values[place.flatten()] = A.values.to(dtype).flatten()
     ccol = torch.empty(A.values.numel(), dtype=index, device=device)
-    columns = (A.ccol * c).reshape(-1, 1, 1) + j.to(index)
+    columns = (A.ccol.to(index) * c).reshape(-1, 1, 1) + j.to(index)
     ccol[place.flatten()] = columns.expand(-1, b, c).flatten()
     lengths = torch.repeat_interleave(count * c, b)
     crow = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=device)

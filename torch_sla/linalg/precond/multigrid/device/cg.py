@@ -18,11 +18,11 @@ from torch_sla.errors import Result
 from torch_sla.linalg.kernels import krylov
 from torch_sla.linalg.kernels.lattice import partials
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+from torch_sla.linalg.precond.multigrid.device.recorded import on_device_of, record
 
 __all__ = ["KEPT", "ConjugateGradients"]
 
 KEPT = 1 << 22  # unknowns up to which vectors and the graph are kept for the next solve
-_RECORDED = 1 << 26  # unknowns above which kernels take longer than their launches
 _UNSEEN = 6  # iterations that are queued before the first look; most solves take twice as many
 _LIMIT = 2000  # iterations that there is room for; multigrid that needs more has failed
 _RESULTS = {
@@ -55,6 +55,8 @@ class ConjugateGradients:
     kind
         What decides which kernels an iteration runs. Kernels are loaded before they are recorded: of a
         kind that has run in this process even the first iteration is replayed.
+    largest
+        Unknowns above which nothing is recorded, because kernels take longer than their launches.
 
     Examples
     --------
@@ -78,9 +80,12 @@ class ConjugateGradients:
         *,
         held: Any = None,
         kind: Hashable = None,
+        largest: int = 1 << 26,
     ) -> None:
         self.matvec, self.precondition, self.held = matvec, precondition, held
-        self._kind, self._loaded = kind, kind in _run_before
+        self._largest = largest
+        self._kind = None if kind is None else (kind, like.device)
+        self._loaded = self._kind in _run_before
         self.n, self.dtype = like.numel(), like.dtype
         self.r, self.p, self.q = (torch.empty_like(like) for _ in range(3))
         self.x = torch.empty_like(like) if self.n <= KEPT else None
@@ -110,10 +115,11 @@ class ConjugateGradients:
             ``BREAKDOWN`` when a direction has no positive curvature: the matrix is not positive
             definite. At most 2000 iterations are done, whatever `options` say.
         """
-        runs = [
-            self._column(b[:, k].contiguous(), None if x0 is None else x0[:, k], options)
-            for k in range(b.shape[1])
-        ]
+        with on_device_of(b):
+            runs = [
+                self._column(b[:, k].contiguous(), None if x0 is None else x0[:, k], options)
+                for k in range(b.shape[1])
+            ]
         x = runs[0].x.unsqueeze(1) if len(runs) == 1 else torch.stack([run.x for run in runs], 1)
         out = Outcome(x, max(run.iterations for run in runs))
         for step in range(out.iterations):
@@ -149,10 +155,11 @@ class ConjugateGradients:
         """Queue iterations until one is seen to have ended them; whether the residual stagnates."""
         best, since = float("inf"), 0
         self._seen.forget()
-        recorded = x.is_cuda and self.n <= _RECORDED
+        recorded = x.is_cuda and self.n <= self._largest
         for step in range(limit):
             if recorded and self._graph is None and self._loaded:
-                self._graph = _record(lambda: self._iteration(x))
+                made = record(lambda: self._iteration(x))
+                recorded, self._graph = made is not None, made and made[0]
             if self._graph is not None:
                 self._graph.replay()
             else:
@@ -209,15 +216,3 @@ class _Seen:
             return krylov.RUNNING, float("inf")
         self._events[before].synchronize()
         return int(self._looks[before].flag), float(self._looks[before].numbers[3])
-
-
-def _record(work: Callable[[], None]) -> Any:
-    """Record the kernels of `work` as a CUDA graph; they do not run."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        graph.capture_begin(capture_error_mode="relaxed")
-        work()
-        graph.capture_end()
-    torch.cuda.current_stream().wait_stream(stream)
-    return graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.precond.multigrid.levels import scalar_rows
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
 
 if TYPE_CHECKING:
@@ -50,13 +51,7 @@ def build(
     """
     from torch_sla.linalg.precond.multigrid.device.lattice import DeviceLattice
 
-    n, columns = pattern.shape
-    if n != columns or pattern.block:
-        raise ArgumentError(
-            f"multigrid needs a square scalar pattern, got shape {pattern.shape} with block "
-            f"{pattern.block}; `flatten_blocks` makes one"
-        )
-    vectors = chosen_near_nullspace(options.near_nullspace, structure, n)
+    vectors = chosen_near_nullspace(options.near_nullspace, structure, scalar_rows(pattern))
     unsymmetric = structure is not None and structure.symmetric is False
     asked = options.method == "lattice"
     if suits_lattice(options, vectors, unsymmetric=unsymmetric):

@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import partial
 from math import isfinite, log2
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceLattice"]
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
 _JUMPS = 100.0  # of the diagonal, above which some coarse levels are visited twice
@@ -80,7 +80,7 @@ class DeviceLattice(DeviceHierarchy):
         self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
         self._space: ConjugateGradients | None = None
         self._axes: list[tuple[int, ...]] | None = None
-        self._set_up(values, _DTYPES[options.dtype or "float32"])
+        self._set_up(values, getattr(torch, options.dtype or "float32"))
 
     # --- set-up --------------------------------------------------------------------------------
 
@@ -243,8 +243,10 @@ class DeviceLattice(DeviceHierarchy):
                 self.options.sweeps,
                 self._twice,
             )
+            # A proxy, since this object keeps the space: what is dropped must not wait for the garbage collector.
+            precondition = partial(DeviceLattice._precondition, proxy(self))
             space = ConjugateGradients(
-                b[:, 0], partial(kernels.matvec_dot, A), self._precondition, held=A, kind=kind
+                b[:, 0], partial(kernels.matvec_dot, A), precondition, held=A, kind=kind
             )
         kernels.load(self._lattice, p.crow, p.ccol, values, b.dtype, out=space.held)
         self._space = space if self.n <= KEPT else None
