@@ -8,7 +8,11 @@
 
 #include "cholesky_scalar.hpp"
 
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+// Vectors that lie at any element. In templates clang forgets that they may, and x86 insists on the alignment it assumes.
+#if defined(__GNUC__) && !(defined(__clang__) && defined(__x86_64__))
+#define TORCH_SLA_VECTORS 1
+#endif
+#if defined(TORCH_SLA_VECTORS) && defined(__x86_64__)
 #define TORCH_SLA_X86_DISPATCH 1
 #endif
 #if defined(__GNUC__) || defined(__clang__)
@@ -22,7 +26,7 @@ namespace dense {
 
 using Size = std::int64_t;
 
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 // Registers of Bytes bytes, loaded from addresses aligned to the element only.
 template <class T, int Bytes>
 struct Lanes {
@@ -137,7 +141,7 @@ TORCH_SLA_INLINE void substitute_plain(Size m, const T* l, Size ldl, const Real<
     }
 }
 
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 template <class T, int Bytes, int W>
 TORCH_SLA_INLINE void substitute(Size m, const T* l, Size ldl, const T* inverse, T* x, Size ldx) {
   using Vec = typename Lanes<T, Bytes>::type;
@@ -182,7 +186,7 @@ TORCH_SLA_INLINE Size strip_body(Size rows, T* a, Size ld) {
   Real<T> inverse[W];
   const Size bad = small_cholesky<T, W>(a, ld, inverse);
   if (bad >= 0) return bad;
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   if constexpr (Bytes > 0) {
     substitute<T, Bytes, W>(rows - W, a, ld, inverse, a + W, ld);
     return -1;
@@ -230,7 +234,7 @@ TORCH_SLA_INLINE Size any_strip(Size rows, Size width, T* a, Size ld) {
 
 #define TORCH_SLA_LOOPS(F, L, X, C) product_loops<T, F, L, X, C>
 TORCH_SLA_KERNEL_SET(plain, , 0, TORCH_SLA_LOOPS)
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 #define TORCH_SLA_B16(F, L, X, C) product_body<T, 16, 3, F, L, X>
 TORCH_SLA_KERNEL_SET(vector16, , 16, TORCH_SLA_B16)
 #endif
@@ -289,7 +293,7 @@ const Kernels<T>& kernels() {
       if (level == 2) return Kernels<T> TORCH_SLA_TABLE(avx512);
       if (level == 1) return Kernels<T> TORCH_SLA_TABLE(avx2);
 #endif
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
       return Kernels<T> TORCH_SLA_TABLE(vector16);
 #else
       return Kernels<T> TORCH_SLA_TABLE(plain);

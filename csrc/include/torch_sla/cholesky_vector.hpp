@@ -26,7 +26,7 @@ TORCH_SLA_INLINE void apply_body(Size m, Size columns, const T* a, Size ld, cons
 template <class T, int Bytes>
 TORCH_SLA_INLINE void gather_body(Size m, Size columns, const T* a, Size ld, const T* y, T* x) {
   Size i = 0;
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   if constexpr (!is_complex<T>) {
     using Vec = typename Lanes<T, Bytes>::type;
     constexpr int N = Bytes / static_cast<int>(sizeof(T));

@@ -230,7 +230,7 @@ struct Kernels {
   }
 
 TORCH_SLA_LANES(plain, , static_cast<int>(sizeof(T)))
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 TORCH_SLA_LANES(vector16, , 16)
 #endif
 #ifdef TORCH_SLA_X86_DISPATCH
@@ -255,7 +255,7 @@ const Kernels<T>& kernels(bool single) {
   }
 #endif
   static const Kernels<T> alone = table_plain<T>();
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   static const Kernels<T> many = table_vector16<T>();
   return single ? alone : many;
 #else

@@ -10,7 +10,7 @@ using dense::Size;
 
 template <class T, int Bytes>
 struct Pack {
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   typedef T type __attribute__((vector_size(Bytes), aligned(alignof(T)), may_alias));
 #endif
 };

@@ -79,7 +79,7 @@ TORCH_SLA_INLINE void backward(const Symbolic& s, std::int32_t a, Size j, Packs<
 // What a sweep comes to in a while is asked for now, as much as front `a` is long. Panels are larger than the caches.
 template <class T, int Bytes>
 TORCH_SLA_INLINE void fetch_ahead(const Symbolic& s, std::int32_t a, Packs<T, Bytes> panels, bool up) {
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   constexpr Size line = Bytes < 64 ? 64 / Bytes : 1, ahead = 128 * line;
   const Size from = s.panel[a] + (up ? ahead : -ahead), to = std::min(from + s.panel[a + 1] - s.panel[a], s.panel_entries());
   for (Size e = std::max<Size>(from, 0); e < to; e += line) __builtin_prefetch(panels.at + e * Packs<T, Bytes>::L);

@@ -31,7 +31,7 @@ namespace detail {
 // result for one that does nothing.)
 template <class T>
 TORCH_SLA_INLINE void fetch_ahead(const Triangle<T>& f, std::int32_t a, bool up) {
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   constexpr Size line = 64 / static_cast<Size>(sizeof(T)), ahead = 256 * line, most = 1024 * line;
   constexpr Size cached = (Size{1} << 24) / static_cast<Size>(sizeof(T));  // factors that a cache may hold are at hand
   const Symbolic& s = f.symbolic;

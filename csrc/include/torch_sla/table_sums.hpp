@@ -20,7 +20,7 @@ constexpr int kMost = 3;  // tables of one product
 template <class T, int Bytes, int V, int K>
 TORCH_SLA_INLINE std::int64_t blocks(std::int64_t c, std::int64_t count, const T* a, const T* const* at,
                                      std::int64_t members, const T* start, T* y) {
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   using Vec = typename dense::Lanes<T, Bytes>::type;
 #else
   using Vec = T;
@@ -60,7 +60,7 @@ using Row = void (*)(std::int64_t, const T*, const T* const*, std::int64_t, cons
     row_body<T, BYTES, K>(count, a, at, members, start, y);                                                        \
   }
 TORCH_SLA_TABLES(plain, , static_cast<int>(sizeof(T)))
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 TORCH_SLA_TABLES(vector16, , 16)
 #endif
 #ifdef TORCH_SLA_X86_DISPATCH
@@ -75,7 +75,7 @@ Row<T> row_kernel() {
   if (dense::instruction_set() == 2) return row_avx512<T, K>;
   if (dense::instruction_set() == 1) return row_avx2<T, K>;
 #endif
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
   return row_vector16<T, K>;
 #else
   return row_plain<T, K>;

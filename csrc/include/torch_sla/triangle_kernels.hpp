@@ -46,7 +46,7 @@ TORCH_SLA_INLINE void ascend_plain(Size rows, Size columns, const T* panel, bool
   }
 }
 
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef TORCH_SLA_VECTORS
 #define TORCH_SLA_FOURS 1
 
 template <class T>
