@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import MeshError
+from torch_sla.linalg.kernels.ordered import taken
 from torch_sla.linalg.sparse.segments import SegmentMap
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def side_geometry(
     points
         Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
     """
-    nodes = cell_nodes(mesh, points)[cells]  # its gradient is summed in one order on CUDA too
+    nodes = taken(cell_nodes(mesh, points), cells)
     element = mesh.geometry
     placed = X.to(nodes)
     slopes = element.gradients(placed[:, :1] if element.is_affine else placed)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly.basis import Basis, CellBasis, FacetBasis
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.ordered import summed
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -148,6 +149,4 @@ def _node_measures(dofs: Dofs, facets: Tensor) -> Tensor:
     """Integral of the magnitude of every scalar basis function over facets ``[n_nodes]``."""
     basis = FacetBasis(dofs.mesh, dofs.element, facets)
     local = torch.einsum("sqk,sq->sk", basis.phi.abs(), basis.dx).detach()
-    total = torch.zeros(dofs.n_nodes, dtype=local.dtype, device=local.device)
-    owners = dofs.cell_nodes[dofs.mesh.facet_cells[facets]]
-    return total.index_put((owners,), local, accumulate=True)  # in one order, on CUDA too
+    return summed(local, dofs.cell_nodes[dofs.mesh.facet_cells[facets]], dofs.n_nodes)

@@ -30,20 +30,21 @@ class P2(Element):
         """One node per vertex and edge; on a line the edge is the cell itself."""
         return (1, 0, 0, 1) if self.cell.dim == 1 else (1, 1, 0, 0)
 
-    def _edges(self) -> tuple[list[int], list[int]]:
-        pairs = self.cell.edges or ((0, 1),)
-        return [i for i, _ in pairs], [j for _, j in pairs]
+    @property
+    def _edges(self) -> tuple[tuple[int, int], ...]:
+        return self.cell.edges or ((0, 1),)
 
     def values(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate ``L (2 L - 1)`` at vertices and ``4 Li Lj`` on edges: ``[..., n_nodes]``."""
         L, _ = barycentric(X)
-        i, j = self._edges()
-        return torch.cat([L * (2.0 * L - 1.0), 4.0 * L[..., i] * L[..., j]], -1)
+        each = L.unbind(-1)
+        edges = torch.stack([each[i] * each[j] for i, j in self._edges], -1)
+        return torch.cat([L * (2.0 * L - 1.0), 4.0 * edges], -1)
 
     def gradients(self, X: torch.Tensor) -> torch.Tensor:
         """Evaluate the reference gradients ``[..., n_nodes, dim]``."""
         L, slopes = barycentric(X)
-        L, (i, j) = L[..., None], self._edges()
-        vertices = (4.0 * L - 1.0) * slopes
-        edges = 4.0 * (L[..., i, :] * slopes[j] + L[..., j, :] * slopes[i])
-        return torch.cat([vertices, edges], -2)
+        L = L[..., None]
+        each = L.unbind(-2)
+        edges = torch.stack([each[i] * slopes[j] + each[j] * slopes[i] for i, j in self._edges], -2)
+        return torch.cat([(4.0 * L - 1.0) * slopes, 4.0 * edges], -2)

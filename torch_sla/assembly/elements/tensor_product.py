@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from torch_sla.assembly.elements.element import Element
+from torch_sla.linalg.kernels.ordered import taken
 
 __all__ = ["TensorProduct"]
 
@@ -28,8 +29,8 @@ def _factors(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Per direction, the one-dimensional factor (and slope) of every node: ``[..., n_nodes]``."""
     index = (nodes * order).round().long().to(X.device)
-    values = [_lagrange(X[..., d], order)[..., index[:, d]] for d in range(X.shape[-1])]
-    slopes = [_slopes(X[..., d], order)[..., index[:, d]] for d in range(X.shape[-1])]
+    values = [taken(_lagrange(X[..., d], order), index[:, d], -1) for d in range(X.shape[-1])]
+    slopes = [taken(_slopes(X[..., d], order), index[:, d], -1) for d in range(X.shape[-1])]
     return values, slopes
 
 

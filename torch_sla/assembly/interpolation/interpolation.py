@@ -13,6 +13,7 @@ from torch_sla.assembly.kernels.small import small_product
 from torch_sla.assembly.mapping import inverse_and_det
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.kernels.ordered import taken
 
 if TYPE_CHECKING:
     from torch_sla.assembly.elements import Element
@@ -79,8 +80,7 @@ class Interpolation:
             )
         self.cells, located = locate(mesh, at, points)
         every = mesh.points if points is None else points
-        # Indexing, whose gradient has one order on CUDA too: that of `index_select` has none.
-        self._nodes = every[mesh.cells[self.cells]]
+        self._nodes = taken(every, mesh.cells[self.cells])
         self.X = local_coordinates(mesh, self._nodes, at.to(self._nodes), located.to(self._nodes))
 
     @cached_property
@@ -111,8 +111,7 @@ class Interpolation:
             )
         index = self.dofs.cell_dofs[self.cells]
         nb, c = self.dofs.element.n_nodes, self.dofs.components
-        local: Tensor = u[..., index].unflatten(-1, (nb, c))
-        return local
+        return taken(u, index, -1).unflatten(-1, (nb, c))
 
     def value(self, u: Tensor) -> Tensor:
         """Evaluate a field.

@@ -13,6 +13,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import require
+from torch_sla.linalg.kernels.ordered import taken
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
@@ -25,7 +26,7 @@ from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
-from torch_sla.problems.lowering.sites import BasisSites, of_owners
+from torch_sla.problems.lowering.sites import BasisSites
 from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
@@ -332,7 +333,7 @@ class Elasticity(Model):
             return mean[..., None]
         if sites.owners is None:
             raise SpecError("a mean over cells has no single value at a node")
-        return of_owners(mean, sites.owners, 0)[..., None]
+        return taken(mean, sites.owners, -1)[..., None]
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ σ : (ε − ε_thermal) ``[*batch]``."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch_sla.assembly import Field
 from torch_sla.errors import SpecError
-from torch_sla.problems.lowering.sites import Fields, Sites, of_owners
+from torch_sla.linalg.kernels.ordered import taken
+from torch_sla.problems.lowering.sites import Fields, Sites
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ class PointSites(Sites):
         """Bring values of cells or nodes here; see `Sites.place`."""
         site = values.ndim - 1 - rank
         if on == "cells":
-            return of_owners(values, self.owners, rank).unsqueeze(site + 1)
+            return taken(values, self.owners, site).unsqueeze(site + 1)
         if on == "nodes":
             nodal = self.geometry.located(self.points, self.model.nodal)
             return nodal.value(values.movedim(site, -1)).movedim(-1, site).unsqueeze(site + 1)

@@ -8,6 +8,7 @@ import torch
 
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.errors import SpecError
+from torch_sla.linalg.kernels.ordered import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,10 +98,9 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
         return reactions.new_zeros(reactions.shape[:-1])
     area = taken.scene.geometry.facets(support.facets).dx.sum(-1)
     spread = area[:, None].expand_as(support.nodes)
-    zero, inside = area.new_zeros(model.dofs.n_nodes), support.inside
-    # Summed in one order on CUDA too, as `index_add` is not.
-    whole = zero.index_put((support.nodes,), spread, accumulate=True)
-    part = zero.index_put((support.nodes[inside],), spread[inside], accumulate=True)
+    n, inside = model.dofs.n_nodes, support.inside
+    whole = summed(spread, support.nodes, n)
+    part = summed(spread[inside], support.nodes[inside], n)
     chosen = support.chosen
     if taken.counted is not None:
         chosen = chosen[taken.counted[chosen]]

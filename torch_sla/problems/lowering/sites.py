@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torch_sla.assembly import div, sym_grad
 from torch_sla.errors import SpecError
+from torch_sla.linalg.kernels.ordered import taken
 from torch_sla.problems.expression import Ranked
 
 if TYPE_CHECKING:
@@ -22,17 +23,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Basis, Dofs, Mesh
     from torch_sla.assembly.field import Field
 
-__all__ = ["BasisSites", "DofSites", "Fields", "RestrictedSites", "Sites", "Spread", "of_owners"]
-
-
-def of_owners(values: Tensor, owners: Tensor, rank: int) -> Tensor:
-    """Take the values ``[*batch, n_cells, *shape]`` of the cells that sites belong to, several to one cell.
-
-    Unlike that of `index_select`, the gradient of indexing is summed in one order on CUDA too.
-    """
-    site = values.ndim - 1 - rank
-    taken: Tensor = values.movedim(site, 0)[owners].movedim(0, site)
-    return taken
+__all__ = ["BasisSites", "DofSites", "Fields", "RestrictedSites", "Sites", "Spread"]
 
 
 class Sites(ABC):
@@ -162,7 +153,7 @@ class BasisSites(Sites):
         site = values.ndim - 1 - rank
         if on == "cells":
             if self.basis.facets is not None and self.owners is not None:
-                values = of_owners(values, self.owners, rank)
+                values = taken(values, self.owners, site)
             return values.unsqueeze(site + 1)
         if on == "facets" and self.basis.facets is not None:
             return values.index_select(site, self.basis.facets).unsqueeze(site + 1)
@@ -263,8 +254,7 @@ class Spread:
         cell, local = self.dofs.first // wanted.n_nodes, self.dofs.first % wanted.n_nodes
         table = self.element.values(wanted.nodes.to(values))[local]
         around = self.cell_nodes[cell]
-        # Summed in one order in the gradient.
-        return (table * values[..., around]).sum(-1)
+        return (table * taken(values, around, -1)).sum(-1)
 
 
 class RestrictedSites(Sites):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.assembly import Dofs, assemble, weak
 from torch_sla.assembly.constraints import DirichletConstraint
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.ordered import summed
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.problems.design.transforms.base import (
     Stage,
@@ -214,6 +215,5 @@ def _normals(place: Place, facets: Tensor, nodes: Tensor) -> Tensor:
     normal = _facet_normals(place, facets)
     local = mesh.geometry.facet_nodes.to(facets.device)[mesh.facet_sides[facets]]
     around = mesh.cells[mesh.facet_cells[facets]].gather(1, local)
-    spread = normal[:, None].expand(-1, around.shape[1], -1)
-    total = torch.zeros_like(mesh.points).index_put((around,), spread, accumulate=True)
+    total = summed(normal[:, None].expand(-1, around.shape[1], -1), around, mesh.n_points)
     return torch.nn.functional.normalize(total[nodes], dim=1)
