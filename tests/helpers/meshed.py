@@ -7,11 +7,21 @@ import itertools
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse.linalg import eigsh
 
 from tests.helpers.grids import poisson, second_difference
 from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["delaunay", "elastic", "flat_cells", "poisson", "second_difference", "split"]
+__all__ = [
+    "delaunay",
+    "elastic",
+    "flat_cells",
+    "largest_eigenvalue",
+    "odd_cell",
+    "poisson",
+    "second_difference",
+    "split",
+]
 
 
 def delaunay(n: int, dim: int, jump: float = 1.0) -> sp.csr_array:
@@ -107,3 +117,21 @@ def split(A: sp.csr_array, device: str = "cpu") -> tuple[Pattern, torch.Tensor]:
     A.sort_indices()
     crow, ccol = (torch.from_numpy(i.astype(np.int32)).to(device) for i in (A.indptr, A.indices))
     return Pattern.from_csr(crow, ccol, A.shape), torch.from_numpy(A.data.copy()).to(device)
+
+
+def odd_cell(n: int, size: float) -> sp.csr_array:
+    """Return the Laplacian on ``n x n`` points plus ``size (u1 - u2 + u3 - u4)^2`` on the corners of one cell."""
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    eye = sp.eye_array(n)
+    corner = n * (n // 2) + n // 2
+    b = np.zeros(n * n)
+    b[[corner, corner + 1, corner + n + 1, corner + n]] = 1.0, -1.0, 1.0, -1.0
+    b = sp.csr_array(b[:, None])
+    return sp.csr_array(sp.kron(line, eye) + sp.kron(eye, line) + size * (b @ b.T))
+
+
+def largest_eigenvalue(A: sp.csr_array) -> float:
+    """Return the largest eigenvalue of ``D⁻¹ A`` of a definite matrix."""
+    half = sp.diags_array(A.diagonal() ** -0.5)
+    v0 = np.random.default_rng(0).normal(size=A.shape[0])
+    return float(eigsh(half @ A @ half, k=1, v0=v0, return_eigenvectors=False, tol=1e-6)[0])

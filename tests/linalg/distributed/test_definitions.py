@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from tests.helpers.grids import diffusion
-from tests.helpers.meshed import flat_cells
+from tests.helpers.meshed import flat_cells, largest_eigenvalue, odd_cell
 from torch_sla.linalg import AMG, SparseTensor
 from torch_sla.linalg.distributed.precond import block, galerkin, kept_points, schwarz
 from torch_sla.linalg.distributed.precond.chebyshev import Chebyshev, PartChebyshev
@@ -109,6 +109,14 @@ def test_chebyshev_polynomials(degree: int) -> None:
     x, b = normal(8, 2, seed=4), normal(8, 2, seed=5)
     exact = torch.linalg.solve(A, b)
     torch.testing.assert_close(made.smooth(b, x) - exact, wanted @ (x - exact))
+
+
+@pytest.mark.parametrize("size", [6.0, 10.0])
+def test_one_cell_among_many_is_within_the_bounds(size: float) -> None:
+    A = odd_cell(200, size)
+    D = SparseTensor.from_scipy(A).partition(3)
+    true = largest_eigenvalue(A)
+    assert 0.95 * true <= Chebyshev(D.sharding, D.slot_values(), 3).radius <= 1.0501 * true
 
 
 def test_masses_are_inverted_within_the_bounds_of_their_elements() -> None:

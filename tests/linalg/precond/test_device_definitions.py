@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from tests.helpers.meshed import delaunay, elastic, poisson, split
+from tests.helpers.meshed import delaunay, elastic, largest_eigenvalue, odd_cell, poisson, split
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
@@ -155,6 +155,15 @@ def test_estimates_of_the_spectral_radius(A: sp.csr_array) -> None:
     inverse = 1.0 / torch.from_numpy(A.diagonal())
     half = inverse.sqrt().numpy()
     true = np.linalg.eigvalsh(half[:, None] * A.toarray() * half)[-1]
+    assert 0.95 * true <= spectral_radius(rows(A), inverse) <= 1.1001 * true
+
+
+@pytest.mark.parametrize("size", [6.0, 10.0])
+def test_the_estimate_sees_one_cell_among_many(size: float) -> None:
+    A = odd_cell(200, size)
+    inverse = torch.from_numpy(1.0 / A.diagonal())
+    true = largest_eigenvalue(A)
+    assert true > 2.5
     assert 0.95 * true <= spectral_radius(rows(A), inverse) <= 1.1001 * true
 
 

@@ -11,7 +11,12 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.precond.tied import Ties
 from torch_sla.linalg.distributed.sharding import Product
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.precond.multigrid.device.smoothers import LOWER, chebyshev_steps, scattered
+from torch_sla.linalg.precond.multigrid.device.smoothers import (
+    LOWER,
+    chebyshev_steps,
+    scattered,
+    weight_of_sums,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +103,7 @@ class Chebyshev:
         self.A, d = Product(sharding, values), sharding.diagonal(values)
         self._inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
         self._ties = Ties.of(sharding, values) if tied else None
-        self.radius = radius or self._radius()
+        self.radius = radius or self._radius(values)
         self._steps = chebyshev_steps(self.radius, degree, lower)
 
     def smooth(self, b: Tensor, x: Tensor | None = None, *, adjoint: bool = False) -> Tensor:
@@ -127,14 +132,26 @@ class Chebyshev:
             self._ties.put(z, r, adjoint=adjoint)
         return z
 
-    def _radius(self) -> float:
-        """Estimate the largest eigenvalue of ``D⁻¹ A``, from a fixed start."""
-        rows = self.A.sharding.rows
-        space = PartSpace(rows)
-        i = rows.start + torch.arange(rows.n_held, device=self._inverse.device)
-        v = scattered(i, self._inverse.dtype).unsqueeze(1)
+    def _radius(self, values: Tensor) -> float:
+        """Estimate the largest eigenvalue of ``D⁻¹ A`` from fixed starts, as `spectral_radius` does."""
+        sharding = self.A.sharding
+        space = PartSpace(sharding.rows)
+        start = scattered(
+            sharding.rows.start + torch.arange(sharding.rows.n_held, device=values.device),
+            self._inverse.dtype,
+        )
+        sums = sharding.row_sums(values.abs()) * self._inverse.squeeze(1).abs()
+        top = space.largest(sums.unsqueeze(1))
+        found = self._growth(space, start)
+        if float(top) > (1.0 + LOWER) * _SAFETY * found:
+            found = max(found, self._growth(space, start * weight_of_sums(sums, top)))
+        return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+
+    def _growth(self, space: PartSpace, start: Tensor) -> float:
+        """Return by how much ``D⁻¹ A`` stretches a vector ``[n_held]`` after some steps."""
+        v = start.unsqueeze(1)
         size = space.norm(v)
         for _ in range(_POWER_STEPS):
             v = self._divided(self.A(v / size.clamp(min=torch.finfo(v.dtype).tiny)))
             size = space.norm(v)
-        return max(float(size) * _SAFETY, torch.finfo(v.dtype).tiny)
+        return float(size)

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.precond.multigrid.device.tied import Groups
 
-__all__ = ["LOWER", "Smoother", "chebyshev_steps", "make_smoother", "scattered", "spectral_radius"]
+__all__ = [
+    "LOWER",
+    "Smoother",
+    "chebyshev_steps",
+    "make_smoother",
+    "scattered",
+    "spectral_radius",
+    "weight_of_sums",
+]
 
 _POWER_STEPS = 12
 _SAFETY = 1.1  # over what the power method has seen
@@ -131,17 +139,36 @@ def _short(x: float) -> float:
 
 def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
     """Return numbers between -1/2 and 1/2 that depend on the integers `i` without any pattern."""
-    h = (i * 0x1E3779B97F4A7C15) ^ (i >> 3)
+    h = i * 0x1E3779B97F4A7C15
+    h = (h ^ (h >> 31)) * 0x3F58476D1CE4E5B9  # products alone have no second differences
     return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
 
 
 def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float:
-    """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method, at most a few percent from below.
+    """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method.
 
-    Starts from a fixed vector; the safety factor covers most of what the last steps would still have found.
+    Starts from a fixed vector; the safety factor covers most of what the last steps would still have found. A larger
+    eigenvalue of a few rows among many is not seen from there. The largest entry of its vector is at a row whose sum of
+    ``|D⁻¹ A|`` is no less, so that where such a sum is out of reach of a smoother that trusts the estimate, the method
+    starts once more with weight on rows of large sums.
     """
-    n = A.n_rows
-    v = scattered(torch.arange(n, device=A.values.device), A.values.dtype).unsqueeze(1)
+    start = scattered(torch.arange(A.n_rows, device=A.values.device), A.values.dtype)
+    sums = row_sums(A.crow, A.values.abs(), A.longest) * inverse.abs()
+    top = sums.max() if A.n_rows else sums.sum()
+    found, most = torch.stack([_growth(A, inverse, tied, start), top]).tolist()
+    if most > (1.0 + LOWER) * _SAFETY * found:
+        found = max(found, float(_growth(A, inverse, tied, start * weight_of_sums(sums, top))))
+    return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+
+
+def weight_of_sums(sums: Tensor, top: Tensor) -> Tensor:
+    """Return the weight of each row in a start that looks for large eigenvalues of a few rows."""
+    return (sums / top) ** 8
+
+
+def _growth(A: Rows, inverse: Tensor, tied: Tied | None, start: Tensor) -> Tensor:
+    """Return by how much ``D⁻¹ A`` stretches a vector ``[n]`` after some steps."""
+    v = start.unsqueeze(1)
     norm = torch.linalg.vector_norm(v)
     for _ in range(_POWER_STEPS):
         before, v = v, scaled_product(A, v, inverse, norm)
@@ -149,7 +176,7 @@ def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float
             r = product(tied.own, before) / torch.where(norm > 0, norm, 1.0)
             v.index_copy_(0, tied.rows, product(tied.inverse, r))
         norm = torch.linalg.vector_norm(v)
-    return max(float(norm) * _SAFETY, torch.finfo(v.dtype).tiny)
+    return norm
 
 
 def make_smoother(
