@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at iterations as seldom as where a device does them."""
-    steps = cg_module.Watch.steps
-    monkeypatch.setattr(cg_module.Watch, "steps", lambda self, _: steps(self, "cuda"))
+    rounds = cg_module.Watch.rounds
+    monkeypatch.setattr(
+        cg_module.Watch, "rounds", lambda self, limit, _: rounds(self, limit, "cuda")
+    )
 
 
 def grid(n: int, shift: float = 0.0) -> SparseTensor:

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from tests.linalg.eigen.test_hermitian import N, hermitian_values, make, path
+from tests.linalg.eigen.test_hermitian import N, hermitian_values, make
 from torch_sla.errors import GradientError
 from torch_sla.linalg import SparseTensor
-
-__all__ = ["path"]  # a fixture
 
 
 def curve(dtype: torch.dtype, generalised: bool):

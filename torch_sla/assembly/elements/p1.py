@@ -19,6 +19,7 @@ class P1(Element):
 
     Examples
     --------
+    >>> import torch
     >>> P1("triangle").values(torch.tensor([0.25, 0.5]))
     tensor([0.2500, 0.2500, 0.5000])
     """
