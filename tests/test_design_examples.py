@@ -116,10 +116,10 @@ def test_the_data_are_what_the_script_makes(tmp_path) -> None:
     for name in names:
         getattr(script, name)()
     for made in tmp_path.glob("*.npz"):
-        kept, new = np.load(DESIGN / "data" / made.name), np.load(made)
-        assert sorted(kept) == sorted(new)
-        for key in kept:
-            assert new[key] == pytest.approx(kept[key], abs=1e-8), (made.name, key)
+        with np.load(DESIGN / "data" / made.name) as kept, np.load(made) as new:
+            assert sorted(kept) == sorted(new)
+            for key in kept:
+                assert new[key] == pytest.approx(kept[key], abs=1e-8), (made.name, key)
 
 
 @pytest.mark.slow

@@ -201,15 +201,15 @@ def test_numbers_too_many_to_read_are_written_as_arrays(plate: Path, tmp_path) -
     many.to_yaml(tmp_path / "many.yaml")
     done = run("solve", tmp_path / "many.yaml", "-o", tmp_path / "out", "--json", "--no-report")
     assert done.exit_code == 0, done.output
-    found = np.load(tmp_path / "out" / "many.npz")
-    assert np.array_equal(found["along"], many.solve()["along"].numpy())
+    with np.load(tmp_path / "out" / "many.npz") as found:
+        assert np.array_equal(found["along"], many.solve()["along"].numpy())
     few = many.updated(outputs=[Field("q", "grad(u)", on="cells")])
     assert few.solve().endings == (".vtu", ".json")  # which the .vtu has
     sweep = SweepProblem(of=few, cases={"kappa": [1.0, 2.0]})
     sweep.to_yaml(tmp_path / "cases.yaml")
     assert run("solve", tmp_path / "cases.yaml", "-o", tmp_path / "out").exit_code == 0
-    found = np.load(tmp_path / "out" / "cases.npz")
-    assert np.array_equal(found["q"], sweep.solve()["q"].numpy())
+    with np.load(tmp_path / "out" / "cases.npz") as found:
+        assert np.array_equal(found["q"], sweep.solve()["q"].numpy())
 
 
 def test_a_run_takes_no_folder_of_somebody_along(plate: Path, tmp_path) -> None:
