@@ -60,10 +60,8 @@ class PartChebyshev:
         """Make it for slot values ``[nnz_csr]``."""
         del near_nullspace
         # Sums of rows bound the spectrum, for masses sharply; beyond the bound the polynomial may be negative.
-        d = sharding.diagonal(values).abs()
-        sums = sharding.row_sums(values.abs()) / torch.where(d > 0, d, torch.inf)
-        top = float(PartSpace(sharding.rows).largest(sums.unsqueeze(1)))
-        return Chebyshev(sharding, values, self.degree, 1.0 / self.ratio, radius=top or 1.0)
+        _, top = _row_sums(sharding, values)
+        return Chebyshev(sharding, values, self.degree, 1.0 / self.ratio, radius=float(top) or 1.0)
 
 
 class Chebyshev:
@@ -140,8 +138,7 @@ class Chebyshev:
             sharding.rows.start + torch.arange(sharding.rows.n_held, device=values.device),
             self._inverse.dtype,
         )
-        sums = sharding.row_sums(values.abs()) * self._inverse.squeeze(1).abs()
-        top = space.largest(sums.unsqueeze(1))
+        sums, top = _row_sums(sharding, values)
         found = self._growth(space, start)
         if float(top) > (1.0 + LOWER) * _SAFETY * found:
             found = max(found, self._growth(space, start * weight_of_sums(sums, top)))
@@ -155,3 +152,10 @@ class Chebyshev:
             v = self._divided(self.A(v / size.clamp(min=torch.finfo(v.dtype).tiny)))
             size = space.norm(v)
         return float(size)
+
+
+def _row_sums(sharding: Sharding, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of rows of ``|D⁻¹ A|`` ``[n_held]``, 0 where D is, and the largest of all processes."""
+    d = sharding.diagonal(values).abs()
+    sums = sharding.row_sums(values.abs()) / torch.where(d > 0, d, torch.inf)
+    return sums, PartSpace(sharding.rows).largest(sums.unsqueeze(1))

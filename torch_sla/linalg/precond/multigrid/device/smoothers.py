@@ -144,16 +144,16 @@ def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
     return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
 
 
-def spectral_radius(A: Rows, inverse: Tensor, tied: Tied | None = None) -> float:
+def spectral_radius(A: Rows, inverse: Tensor, size: Tensor, tied: Tied | None = None) -> float:
     """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method.
 
     Starts from a fixed vector; the safety factor covers most of what the last steps would still have found. A larger
     eigenvalue of a few rows among many is not seen from there. The largest entry of its vector is at a row whose sum of
     ``|D⁻¹ A|`` is no less, so that where such a sum is out of reach of a smoother that trusts the estimate, the method
-    starts once more with weight on rows of large sums.
+    starts once more with weight on rows of large sums: `size` are those of ``|A|`` ``[n]``.
     """
     start = scattered(torch.arange(A.n_rows, device=A.values.device), A.values.dtype)
-    sums = row_sums(A.crow, A.values.abs(), A.longest) * inverse.abs()
+    sums = size * inverse.abs()
     top = sums.max() if A.n_rows else sums.sum()
     found, most = torch.stack([_growth(A, inverse, tied, start), top]).tolist()
     if most > (1.0 + LOWER) * _SAFETY * found:
@@ -195,19 +195,19 @@ def make_smoother(
     """
     d = diagonal(A.crow, A.ccol, A.values, A.n_cols)
     inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
-    radius = spectral_radius(A, inverse)
+    size = row_sums(A.crow, A.values.abs(), A.longest)
+    radius = spectral_radius(A, inverse, size)
     tied = None if groups is None else _tied(name, A, groups)
     if name in ("chebyshev", "jacobi"):
         weight, largest = inverse, radius
         if tied is not None:
-            largest = spectral_radius(A, inverse, tied)
+            largest = spectral_radius(A, inverse, size, tied)
         steps = (
             chebyshev_steps(largest, sweeps + 1)
             if name == "chebyshev"
             else ((4.0 / (3.0 * largest), 0.0),) * sweeps
         )
     elif name == "l1_jacobi":
-        size = row_sums(A.crow, A.values.abs(), A.longest)
         weight = torch.where(size > 0, d.sign() / torch.where(size > 0, size, 1.0), 0.0)
         steps = ((1.0, 0.0),) * sweeps
     elif name == "spai0":
