@@ -327,6 +327,27 @@ class Pattern:
             source = order
         return pattern.slots, SegmentMap.permutation(source)
 
+    def repeated(self, times: int) -> Pattern:
+        """Return the slot pattern of the block diagonal matrix of so many matrices on this one.
+
+        Examples
+        --------
+        >>> import torch
+        >>> i = torch.tensor([0, 1])
+        >>> Pattern.from_coo(i, i.flip(0), (2, 2)).repeated(2).ccol.tolist()
+        [1, 0, 3, 2]
+        """
+        M, N, nnz = *self.shape, self.nnz_csr
+        index = _index_dtype(M * times, N * times, nnz * times)
+        copy = torch.arange(times, dtype=index, device=self.device).unsqueeze(1)
+        ends = (self.crow[1:].to(index) + copy * nnz).flatten()
+        crow = torch.cat([ends.new_zeros(1), ends])
+        ccol = (self.ccol.to(index) + copy * N).flatten()
+        made = Pattern(crow, ccol, (M * times, N * times), self.block, None)
+        made.lattice = None if self.lattice is None else self.lattice.repeated(times)
+        made.longest_row = self.longest_row
+        return made
+
     def to(self, device: torch.device | str) -> Pattern:
         """Return the pattern with its index arrays on `device`."""
         target = torch.device(device)
