@@ -259,5 +259,4 @@ class DofMap(ABC):
         self, u: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None
     ) -> Tensor:
         """Gather a vector ``[*batch, n]`` to cells ``[*batch, n_cells, n_local]``, or to facets' owners."""
-        local: Tensor = self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))
-        return local
+        return self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))
