@@ -201,3 +201,26 @@ def test_segment_map_is_differentiable_and_refuses() -> None:
         m.sum(torch.zeros(5))
     with pytest.raises(ArgumentError, match="`target` must lie in"):
         SegmentMap(torch.tensor([4]), 4)
+
+
+def test_index_arrays_of_the_caller_stay_his_own() -> None:
+    crow = torch.tensor([0, 2, 4, 5], dtype=torch.int32)
+    col = torch.tensor([0, 1, 0, 1, 2], dtype=torch.int32)
+    values = torch.tensor([2.0, -1.0, -1.0, 2.0, 1.0], dtype=torch.float64)
+    pattern = Pattern.from_csr(crow, col, (3, 3))
+    A = SparseTensor.from_pattern(pattern, values)
+    compressed = torch.sparse_csr_tensor(crow, col, values, (3, 3), check_invariants=True)
+    by_torch = SparseTensor.from_torch_sparse(compressed)
+    by_entries = SparseTensor(values, torch.tensor([0, 0, 1, 1, 2], dtype=torch.int32), col, (3, 3))
+    dense = A.to_dense()
+    given = A.to_csr()
+    given[0].zero_()
+    given[1].zero_()
+    crow[1:] = 1
+    col += 1
+    for one in (A, by_torch, by_entries):
+        assert torch.equal(one.to_dense(), dense)
+    # Who gives arrays away gives them away.
+    rest = torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32)
+    taken = Pattern.from_csr(*rest, (2, 2), copy=False)
+    assert taken.ccol.data_ptr() == rest[1].data_ptr()

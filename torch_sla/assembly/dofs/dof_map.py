@@ -128,7 +128,7 @@ class DofMap(ABC):
         crow = torch.zeros(self.n + 1, dtype=torch.int64, device=starts.device)
         crow[1:] = starts.diff().repeat_interleave(sizes).cumsum(0)
         columns = expand_columns(nodes.crow, nodes.ccol, self.node_starts, crow, before)
-        return Pattern.from_csr(crow, columns, (self.n, self.n))
+        return Pattern.from_csr(crow, columns, (self.n, self.n), copy=False)
 
     @cached_property
     def _matrix_slots(self) -> Tensor:
