@@ -356,7 +356,7 @@ class Pattern:
         [1, 0, 3, 2]
         """
         M, N, nnz = *self.shape, self.nnz_csr
-        index = _index_dtype(M * times, N * times, nnz * times)
+        index = index_dtype(M * times, N * times, nnz * times)
         copy = torch.arange(times, dtype=index, device=self.device).unsqueeze(1)
         ends = (self.crow[1:].to(index) + copy * nnz).flatten()
         crow = torch.cat([ends.new_zeros(1), ends])
