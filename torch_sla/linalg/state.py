@@ -183,8 +183,8 @@ class SolverState(Attempts, Whole):
                 self._finite = bool(all_finite(values))
             if self._finite:
                 found = factorize_together(self, candidate, values, marks, b, modes, options)
-        elif self.x0 is None:
-            found = iterate_together(self, candidate, values, b, modes, options)
+        else:
+            found = iterate_together(self, candidate, values, marks, b, modes, options, self.x0)
         if found is None:
             return None, list(range(len(values)))
         self._absorb(found.info, first)

@@ -90,6 +90,20 @@ class Structure:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
 
+    def repeated(self, times: int) -> Structure:
+        """Return what is known of the block diagonal matrix of so many like this; no order to eliminate in."""
+
+        def copies(v: Tensor | None) -> Tensor | None:
+            return None if v is None else v.repeat(times, 1)
+
+        return replace(
+            self,
+            near_nullspace=copies(self.near_nullspace),
+            coordinates=copies(self.coordinates),
+            nullspace=None,
+            ordering=None,
+        )
+
     def merged(self, found: Structure) -> Structure:
         """Return this with unknown flags filled in from `found`."""
         names = ("symmetric", "hermitian", "positive_definite", "dominance")
