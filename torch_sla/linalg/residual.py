@@ -341,5 +341,4 @@ class BatchResidual:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""
         limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
         floor = self.backward <= ACCEPT * torch.finfo(limit.dtype).eps
-        good: Tensor = (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
-        return good
+        return (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))

@@ -128,7 +128,7 @@ class DofMap(ABC):
         crow = torch.zeros(self.n + 1, dtype=torch.int64, device=starts.device)
         crow[1:] = starts.diff().repeat_interleave(sizes).cumsum(0)
         columns = expand_columns(nodes.crow, nodes.ccol, self.node_starts, crow, before)
-        return Pattern.from_csr(crow, columns, (self.n, self.n))
+        return Pattern.from_csr(crow, columns, (self.n, self.n), copy=False)
 
     @cached_property
     def _matrix_slots(self) -> Tensor:
@@ -259,5 +259,4 @@ class DofMap(ABC):
         self, u: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None
     ) -> Tensor:
         """Gather a vector ``[*batch, n]`` to cells ``[*batch, n_cells, n_local]``, or to facets' owners."""
-        local: Tensor = self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))
-        return local
+        return self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))

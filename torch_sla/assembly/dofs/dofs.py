@@ -97,8 +97,7 @@ class Dofs(DofMap):
         local = self.element.facet_nodes.to(self.cell_nodes.device)
         owners = self.mesh.facet_cells[facets]
         chosen = local[self.mesh.facet_sides[facets]]
-        nodes: Tensor = self.cell_nodes[owners].gather(1, chosen).unique()
-        return nodes
+        return self.cell_nodes[owners].gather(1, chosen).unique()
 
     def facet_dofs(self, facets: Tensor, component: int | None = None) -> Tensor:
         """Dofs on the closure of given facets, ascending and unique.

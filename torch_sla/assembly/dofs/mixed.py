@@ -109,14 +109,12 @@ class MixedDofs(DofMap):
         self._check_names(fields)
         parts = [fields[name] for name in self.fields]
         batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        joined: Tensor = torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
-        return joined
+        return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
     def place(self, name: str, dofs: Tensor) -> Tensor:
         """Give dofs of one field their numbers in the whole vector."""
         self._check_names([name], complete=False)
-        placed: Tensor = dofs + self.ranges[name].start
-        return placed
+        return dofs + self.ranges[name].start
 
     def block_matrices(self, blocks: Mapping[tuple[str, str], Tensor]) -> Tensor:
         """Join element matrices of pairs of fields; pairs left out are zero.

@@ -122,8 +122,7 @@ class _Form(Integrand):
                 function = torch.func.vmap(
                     function, in_dims=tuple(0 if j == i else None for j in range(len(names)))
                 )
-        result: Tensor = function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
-        return result
+        return function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
 
     def _check_linear(
         self,

@@ -89,8 +89,7 @@ class _Work:
     def _edges(self, cells: Ints) -> Ints:
         """Key of every edge of some cells ``[m, edges]``: both end points in one number."""
         ends = np.sort(self.cells[cells][:, self.pairs], 2)
-        keys: Ints = ends[..., 0] * 2**31 + ends[..., 1]
-        return keys
+        return ends[..., 0] * 2**31 + ends[..., 1]
 
     def _longest(self, cells: Ints) -> Ints:
         """Find the longest edge of each cell, by its number among the cell's edges."""
@@ -100,8 +99,7 @@ class _Work:
         rounded = np.round(length / length.max(1, keepdims=True), 10)
         key = self._edges(cells)
         first = np.where(rounded >= rounded.max(1, keepdims=True), key, np.iinfo(np.int64).max)
-        longest: Ints = np.argmin(first, 1)
-        return longest
+        return np.argmin(first, 1)
 
     def cut(self, cells: Ints) -> None:
         """Bisect some cells at their longest edges."""

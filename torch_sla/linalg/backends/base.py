@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_DTYPES",
+    "JOINED",
     "REAL_DTYPES",
     "Backend",
     "Capabilities",
@@ -33,6 +34,7 @@ __all__ = [
 
 Mode = Literal["n", "t", "h"]
 REAL_DTYPES = frozenset({torch.float32, torch.float64})
+JOINED = 1 << 22  # unknowns of matrices that are iterated on as one, see `Backend.joins`
 ALL_DTYPES = REAL_DTYPES | {torch.complex64, torch.complex128}
 
 
@@ -330,6 +332,10 @@ class Backend(ABC):
         find by their residuals.
         """
         return None
+
+    def joins(self, method: str, preconditioner: object, values: Tensor) -> bool:
+        """Whether iterations with many matrices are better done as one, with the matrix of which they are blocks."""
+        return False
 
     def concurrent(self, method: str, preconditioner: object, values: Tensor) -> bool:
         """Whether solves with different matrices may run at once, each in a thread of its own.

@@ -128,6 +128,12 @@ class PyTorch(Backend):
         )
         return x.unsqueeze(-1), iterations
 
+    def joins(self, method: str, preconditioner: object, values: Tensor) -> bool:
+        # Kernels of small systems take less time than their launches, and cycles work on blocks as they do on
+        # each alone. Vectors given for one matrix fit no other.
+        own = isinstance(preconditioner, AMG) and preconditioner.near_nullspace is None
+        return (own or preconditioner == "multigrid") and not values.is_cpu
+
     def concurrent(self, method: str, preconditioner: object, values: Tensor) -> bool:
         own = preconditioner == "multigrid" or isinstance(preconditioner, AMG)
         compiled = method in ("cg", "gmres", "bicgstab") and not values.is_complex()
