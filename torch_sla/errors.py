@@ -66,6 +66,10 @@ class Result(enum.Enum):
         "the solution does not satisfy the system to the requested accuracy; the matrix is too ill-conditioned for "
         "this method: rescale it, or choose a pivoting method ('lu')"
     )
+    STEP = (
+        "no step in time was short enough for the tolerance; loosen adaptive.rtol, give adaptive.atol, allow more "
+        "halvings, or take more steps"
+    )
     OUT_OF_MEMORY = (
         "the method needs more memory than there is; use an iterative method or a smaller problem"
     )

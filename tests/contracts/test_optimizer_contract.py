@@ -337,3 +337,18 @@ def test_a_design_that_is_not_feasible_does_not_hide_a_better_one():
     left = optimizer.judged(left, state, oracle)
     assert left.figures["violation"] > optimizer.constraint_tolerance
     assert optimizer.best(left) is left  # cheaper than the last feasible one
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_products_are_right_where_the_graph_was_not_kept(first):
+    def evaluate(x):
+        return Quantities((x**4).sum(), residual=x**2)
+
+    x, v = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
+    oracle = FunctionOracle(evaluate)
+    if first:
+        oracle.value_and_grad(x)
+    torch.testing.assert_close(oracle.hvp(x, v), 18 * x**2 * v)
+    torch.testing.assert_close(oracle.residual_vjp(x, oracle.residual_jvp(x, v)), 4 * x**2 * v)
+    torch.testing.assert_close(oracle.gauss_newton(x, v), 16 * x**2 * v)
+    assert oracle.evaluations == 1 + first

@@ -17,6 +17,7 @@ from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil
 from torch_sla.problems.lowering.algebra import Eigen, components
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.damping import proportional, undeformed
+from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
@@ -353,7 +354,7 @@ class ModalSolution(Drawn, AlgebraSolution):
 
 def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:
     """Refuse a value that requires grad and enters no matrix, such as a load of a linear physics."""
-    wanted = {name: value for name, value in scene.given.items() if value.requires_grad}
+    wanted = {name: value for name, value in scene.given.items() if must_enter(value)}
     if not wanted or not torch.is_grad_enabled():
         return
     total = K.sum() + sum(matrix.sum() for matrix in more if matrix is not None)

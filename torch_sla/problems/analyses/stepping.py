@@ -160,7 +160,7 @@ class AdaptiveStepper(Stepper):
                 self._level, place = self._level + more, place * 2**more
                 if self._level > self._options.halvings:
                     raise SolveError(
-                        Result.STAGNATION,
+                        Result.STEP,
                         f"the error of the step to t = {end:.6g} stays above the tolerance after "
                         f"{self._options.halvings} halvings",
                     )

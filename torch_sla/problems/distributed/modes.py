@@ -23,6 +23,7 @@ from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.lowering.algebra import components
+from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.report.pieces import Frame
 
@@ -135,7 +136,7 @@ class _SharedModes(Modes):
             return found
         reaching = whole.names_in(lambda path: not in_load(path, whole.loading))
         for name, value in found.given.items():
-            if value.requires_grad and name not in reaching:
+            if must_enter(value) and name not in reaching:
                 raise GradientError(
                     f"{name!r} requires grad, but neither stiffness nor mass depends on it, so its gradient would be "
                     "zero in silence; pass it detached"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +22,33 @@ from torch_sla.problems.specs.value import ArrayFile, Parameter
 from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 __all__ = [
     "Given",
+    "among_others",
     "bound",
     "check_names",
     "law_tensors",
+    "must_enter",
     "refuse_broken",
     "require_room",
     "resolve",
     "whole_value",
 ]
+
+
+_among_others: ContextVar[bool] = ContextVar("among_others", default=False)
+
+
+@contextmanager
+def among_others() -> Iterator[None]:
+    """Let what wants a gradient enter nothing: other problems may use it, and who solves them all sees to that."""
+    token = _among_others.set(True)
+    try:
+        yield
+    finally:
+        _among_others.reset(token)
 
 
 class Given(dict[str, Tensor]):
@@ -232,11 +249,16 @@ def whole_value(
 
 def refuse_unused(name: str, value: Any) -> None:
     """Refuse a value that wants a gradient and enters nothing."""
-    if wants_gradient(value):
+    if must_enter(value):
         raise GradientError(
             f"{name!r} requires grad, but no law and no output uses it, so its gradient would be zero in silence; "
             "use it in an expression, or pass it detached"
         )
+
+
+def must_enter(value: Any) -> bool:
+    """Whether a value wants a gradient, which would be zero in silence if it entered nothing."""
+    return wants_gradient(value) and not _among_others.get()
 
 
 def wants_gradient(value: Any) -> bool:

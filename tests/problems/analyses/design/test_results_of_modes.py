@@ -162,3 +162,26 @@ def test_a_sweep_of_modes_knows_frequencies(meshed: bool) -> None:
         data={"frequencies": Measured(wanted.tolist())},
     )
     torch.testing.assert_close(design.solve().design["E"], 1.5 * start, rtol=1e-4, atol=0.0)
+
+
+def test_a_load_that_varies_need_not_reach_the_modes() -> None:
+    """The same body, loaded and swinging: each variable enters what it enters."""
+    loaded = body(
+        density=Parameter("rho", default=1.0),
+        parameters=[Parameter("f", default=1.0)],
+        outputs=[Compliance("work")],
+    ).updated(boundary=[Dirichlet("left", 0.0), Neumann("right", traction=["0.1*f", 0.0])])
+
+    def search(objective: str) -> DesignProblem:
+        return DesignProblem(
+            of={"held": loaded, "swinging": EigenProblem(of=loaded, k=1)},
+            variables=[Variable("f", bounds=(0.5, 2.0)), Variable("rho", bounds=(0.5, 2.0))],
+            objective=objective,
+        )
+
+    assert search("work - eigenvalues[0]").check_gradients().passed
+    found = search("work - eigenvalues[0]").solve()
+    assert float(found.design["f"]) == pytest.approx(0.5)
+    assert float(found.design["rho"]) == pytest.approx(0.5)
+    with pytest.raises(SpecError, match="neither the objective nor a constraint depends on 'f'"):
+        search("-eigenvalues[0]").solve()

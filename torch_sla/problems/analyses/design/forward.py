@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
+from torch_sla.problems.lowering.parameters import among_others
 from torch_sla.problems.specs.of import innermost
 from torch_sla.problems.specs.variable import POINTS, Effort
 
@@ -63,7 +64,7 @@ class Forward:
             points = values.get(POINTS)
             own = {n: v for n, v in every.items() if n in problem.declared}
             extra = {} if points is None else {POINTS: points}
-            with inside(f"of.{case}" if case else "of"):
+            with inside(f"of.{case}" if case else "of"), among_others():
                 model = self._model(case, problem)
                 found[case] = model.solve(own, start=self._start.get(case), **extra)
         if self.effort.warm_start:

@@ -46,7 +46,8 @@ class FunctionOracle(Oracle):
 
     Objective and constraints that depend on the same solutions are differentiated together, by one adjoint solve with
     a right-hand side for each. The graph of the latest point is kept where products will be asked for, so that each
-    of them costs backward passes only. J v is the derivative of Jᵀ w with respect to w: no forward mode is needed.
+    of them costs backward passes only; elsewhere the first of them evaluates its point again. J v is the derivative of
+    Jᵀ w with respect to w: no forward mode is needed.
 
     Parameters
     ----------
@@ -95,51 +96,49 @@ class FunctionOracle(Oracle):
 
     def residual_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return J(x) v."""
-        return self._at(x).jvp(v)
+        return self._at(x, keep=True).jvp(v)
 
     def residual_vjp(self, x: Tensor, w: Tensor) -> Tensor:
         """Return J(x)ᵀ w."""
-        return self._at(x).vjp(w)
+        return self._at(x, keep=True).vjp(w)
 
     def gauss_newton(self, x: Tensor, v: Tensor) -> Tensor:
         """Return J(x)ᵀ J(x) v, plus the Hessian of what is no square times v."""
-        at = self._at(x)
+        at = self._at(x, keep=True)
         product = at.vjp(at.jvp(v))
         return product if at.quantities.objective is None else product + at.rest(v)
 
     def hvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian times v."""
-        return self._at(x).hvp(v)
+        return self._at(x, keep=True).hvp(v)
 
     def refresh(self) -> None:
         """Forget the latest point, where the function has changed since."""
         self._point = None
 
-    def _at(self, x: Tensor) -> _Point:
-        if self._point is not None and torch.equal(self._point.x, x):
-            return self._point
+    def _at(self, x: Tensor, *, keep: bool = False) -> _Point:
+        keep = keep or self.least_squares or self.second_order
+        known = self._point
+        if known is not None and torch.equal(known.x, x) and (known.kept or not keep):
+            return known
         self._point = None  # its graph goes before the next one is made
         self.evaluations += 1
         leaf = x.detach().clone().requires_grad_()
         try:
             with together(), torch.enable_grad():
                 quantities = self.evaluate(leaf)
-            point = _Point(leaf, quantities, self.equalities.numel(), self._keeps)
+            point = _Point(leaf, quantities, self.equalities.numel(), keep)
         except self.rejects as error:
             raise RejectedPoint(f"the point cannot be evaluated: {error}") from error
         self._point = point
         return point
-
-    @property
-    def _keeps(self) -> bool:
-        return self.least_squares or self.second_order
 
 
 class _Point:
     """A point, its quantities, and what has been derived from their graph."""
 
     def __init__(self, x: Tensor, quantities: Quantities, m: int, keep: bool) -> None:
-        self.x, self.quantities = x, quantities
+        self.x, self.quantities, self.kept = x, quantities, keep
         self._dual: tuple[Tensor, Tensor] | None = None
         self._gradients: dict[str, Tensor] = {}
         parts = [] if quantities.objective is None else [quantities.objective]
