@@ -1,6 +1,6 @@
-"""Lattices beside the headline's: three dimensions, jumps, double-precision levels, and cuDSS in other dtypes.
+"""What is beside the headline: lattices in space, with jumps, with double-precision levels; batches; dtypes of cuDSS.
 
-    python benchmarks/gpu/variants.py [--quick] [--device cpu] [--only lattices|dtypes] [--out DIR]
+    python benchmarks/gpu/variants.py [--quick] [--device cpu] [--only lattices|batches|dtypes] [--out DIR]
 
 Matrix as CSR tensors in, solution and gradient out, nothing kept between rounds but compiled kernels;
 the last of three rounds counts.
@@ -38,6 +38,8 @@ CASES: dict[str, tuple[tuple[int, ...], float, Any]] = {
     "3D 16M, float64 levels": ((256, 256, 256), 1.0, "float64"),
     "3D 64M": ((400, 400, 400), 1.0, None),
 }
+# Members of a batch, and points along each axis of one.
+BATCHES = ((64, (64, 64)), (512, (64, 64)), (64, (256, 256)), (16, (512, 512)), (64, (40, 40, 40)))
 QUICK = ("2D 1M, float64 levels", "3D 1M")
 BOX = 16  # cells of the checkerboard
 
@@ -139,6 +141,40 @@ def direct(device: torch.device, edge: int) -> list[dict[str, Any]]:
     return rows
 
 
+def batches(
+    device: torch.device, sizes: Iterable[tuple[int, tuple[int, ...]]]
+) -> list[dict[str, Any]]:
+    """Batches of matrices with coefficients of their own, and one of them alone."""
+    rows = []
+    request = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}
+    for members, shape in sizes:
+        crow, ccol, values = diffusion(shape, device)
+        factor = torch.linspace(1.0, 2.0, members, dtype=values.dtype, device=device)
+        found = []
+        for scales in (factor, factor[:1]):
+            b = torch.ones(len(scales), prod(shape), dtype=values.dtype, device=device)
+            for _ in range(3):
+                fresh(device)
+                a = (scales[:, None] * values).requires_grad_()
+                A = SparseTensor.from_pattern(build(crow, ccol, values).pattern, a)
+                (x, info), forward = timed(
+                    lambda A=A, b=b: A.solve(b, info=True, **request), device
+                )
+                _, backward = timed((x * x).sum().backward, device)
+            found.append((forward, backward, info))
+        (forward, backward, info), (alone, back_alone, one) = found
+        rows.append(
+            {
+                "members": members, "unknowns of one": prod(shape), "solve (s)": forward, "gradient (s)": backward,
+                "one alone (s)": alone, "its gradient (s)": back_alone, "gain": members * alone / forward,
+                "iterations": info.iterations, "of one": one.iterations, "residual": info.residual,
+                "notes": "; ".join(info.notes),
+            }
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
 def lattices(device: torch.device, names: Iterable[str]) -> list[dict[str, Any]]:
     """Rows of the cases named."""
     rows = []
@@ -158,16 +194,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", choices=("lattices", "dtypes"))
+    parser.add_argument("--only", choices=("lattices", "batches", "dtypes"))
     parser.add_argument("--out", type=Path, help="folder for variants.md and variants.json")
     args = parser.parse_args()
     device = torch.device(args.device)
     warnings.filterwarnings("ignore", "Sparse", UserWarning)
     found, text = {}, []
-    if args.only != "dtypes":
+    if args.only in (None, "lattices"):
         found["lattices"] = lattices(device, QUICK if args.quick else CASES)
         text.append(table("Lattices beside the headline's", found["lattices"]))
-    if args.only != "lattices" and device.type == "cuda" and unavailable() is None:
+    if args.only in (None, "batches"):
+        found["batches"] = batches(device, BATCHES[:1] if args.quick else BATCHES)
+        text.append(table("Batches with multigrid", found["batches"]))
+    if args.only in (None, "dtypes") and device.type == "cuda" and unavailable() is None:
         found["dtypes"] = direct(device, 100 if args.quick else 316)
         text.append(table("cuDSS Cholesky by dtype", found["dtypes"]))
     print("\n\n".join(text))

@@ -238,6 +238,40 @@ def test_a_batch_of_each_parameter(sample: Sample) -> None:
 
 
 @every
+def test_a_batch_of_meshes_is_the_meshes_one_by_one(sample: Sample) -> None:
+    problem = sample.make()
+    if not isinstance(problem, FieldProblem):
+        pytest.skip("has no mesh")
+    values, points = sample.values(problem), problem.mesh_data().points
+    # Each member is the other as seen from elsewhere, and every parameter takes part in the batch.
+    factors = torch.tensor([1.0, 1.01, 0.99], dtype=torch.float64)
+    X = (points * factors[:, None, None]).requires_grad_()
+    batches = {
+        name: torch.stack([f * value for f in (1.0, 0.97, 1.02)]).requires_grad_()
+        for name, value in values.items()
+    }
+    given = [X, *batches.values()]
+    together = problem.solve(batches, points=X)
+    assert together.batch == (3,)
+    alone = [
+        problem.solve({name: value[i] for name, value in batches.items()}, points=X[i])
+        for i in range(3)
+    ]
+    for names in ("fields", "outputs"):
+        for name, found in getattr(together, names).items():
+            close(found, torch.stack([getattr(one, names)[name] for one in alone]), 1e-7)
+    whole = torch.autograd.grad(functional(together), given)
+    parts = torch.autograd.grad(sum(map(functional, alone)) / 3, given)
+    for one, other in zip(whole, parts, strict=True):
+        close(one, other, 1e-6)
+    u = 0.9 * together.flat.detach()
+    left = problem.residual(u, batches, points=X)
+    for i in range(3):
+        own = {name: value[i] for name, value in batches.items()}
+        close(left[i], problem.residual(u[i], own, points=X[i]))
+
+
+@every
 def test_names_that_do_not_exist_are_refused(sample: Sample) -> None:
     problem = sample.make()
     name = next(iter(problem.declared))

@@ -111,8 +111,7 @@ class Field:
         return torch.div(self.value, _unwrap(other))
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        quotient: Tensor = _unwrap(other) / self.value
-        return quotient
+        return _unwrap(other) / self.value
 
     def __pow__(self, other: Any) -> Tensor:
         return torch.pow(self.value, _unwrap(other))

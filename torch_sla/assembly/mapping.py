@@ -65,8 +65,7 @@ def regular_simplex(like: Tensor) -> Tensor:
     """
     dim = like.shape[-1]
     edges = 0.5 * (torch.eye(dim, dtype=like.dtype, device=like.device) + 1.0)
-    found: Tensor = torch.linalg.cholesky(edges).T
-    return found
+    return torch.linalg.cholesky(edges).T
 
 
 def inverse_and_det(J: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,8 +126,7 @@ def cell_nodes(mesh: Mesh, points: Tensor | None = None, cells: Tensor | None = 
         )
     table = mesh.cells if cells is None else mesh.cells.index_select(0, cells)
     gather = mesh.cell_points if cells is None else SegmentMap(table.flatten(), mesh.n_points)
-    nodes: Tensor = gather.gather(points, dim=0).unflatten(0, tuple(table.shape))
-    return nodes
+    return gather.gather(points, dim=0).unflatten(0, tuple(table.shape))
 
 
 def cell_geometry(
@@ -193,8 +191,7 @@ def _area_vectors(cell: ReferenceCell) -> Tensor:
     edges = corners[:, [1, -1][: cell.dim - 1]] - corners[:, :1]
     if cell.dim == 2:
         return torch.stack([edges[:, 0, 1], -edges[:, 0, 0]], -1)
-    vectors: Tensor = torch.linalg.cross(edges[:, 0], edges[:, 1])
-    return vectors
+    return torch.linalg.cross(edges[:, 0], edges[:, 1])
 
 
 def facet_geometry(mesh: Mesh, facets: Tensor, X: Tensor, points: Tensor | None = None) -> Geometry:

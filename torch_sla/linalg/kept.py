@@ -56,12 +56,19 @@ class Kept:
         What is shared by the matrices.
     nullspace
         Declared nullspace, which factors are pinned by.
+    user
+        Who may ask again as long as it lives; None for this object.
     """
 
     def __init__(
-        self, pattern: Pattern, structure: Structure, nullspace: Nullspace | None = None
+        self,
+        pattern: Pattern,
+        structure: Structure,
+        nullspace: Nullspace | None = None,
+        user: Kept | None = None,
     ) -> None:
         self.pattern, self.structure, self.nullspace = pattern, structure, nullspace
+        self._user = user
 
     @property
     def square(self) -> bool:
@@ -87,6 +94,12 @@ class Kept:
         """All that an analysis depends on: factors on an ordering, preconditioners on vectors."""
         mark = self._ordering_mark if is_direct(candidate) else self._vectors_mark
         return (candidate, *self._marks, mark)
+
+    def joined(self, times: int) -> Kept:
+        """Return what is kept of the block diagonal matrices of so many of these, on their behalf."""
+        name = ("joined", self.pattern.key, times)
+        pattern = symbolics.get(name, lambda: self.pattern.repeated(times))
+        return Kept(pattern, self.structure.repeated(times), user=self)
 
     def symbolic_of(self, candidate: Candidate) -> Symbolic:
         """Return the analysis of the pattern."""
@@ -197,7 +210,8 @@ class Kept:
         tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
         family = (self._base(candidate), values.dtype)
         key = (*family, mark, tag)
-        found = numerics.get(key, factorize, self, place=str(values.device), family=family)
+        user, place = self._user or self, str(values.device)
+        found = numerics.get(key, factorize, user, place=place, family=family)
         if found.payload is None:
             # Nothing to keep, but the pattern would be kept with it.
             numerics.drop(key)

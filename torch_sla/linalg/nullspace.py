@@ -170,5 +170,4 @@ def _pins(right: Tensor, left: Tensor) -> Tensor:
         raise ArgumentError(
             "`nullspace`: no unknowns pin both the right and the left nullspace; use an iterative method"
         )
-    ordered: Tensor = pins.sort().values
-    return ordered
+    return pins.sort().values

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import SolveError
+from torch_sla.linalg.backends.base import JOINED
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
@@ -88,11 +89,16 @@ def iterate_together(
     kept: Kept,
     candidate: Candidate,
     values: Tensor,
+    marks: Sequence[Hashable],
     b: Tensor,
     modes: tuple[Mode, Mode],
     options: SolveOptions,
+    x0: Tensor | None = None,
 ) -> Together | None:
-    """Iterate on all members at once where the backend does; as `factorize_together`."""
+    """Iterate on all members at once, or on the matrices of which they are blocks, where that is better.
+
+    As `factorize_together`; ``x0`` is ``[B, n, K]``.
+    """
     if len(values) < 2 or not kept.square or kept.nullspace is not None:
         return None
     if 0 in b.shape or not kept.pattern.nnz_csr:
@@ -101,20 +107,68 @@ def iterate_together(
         options = replace(options, preconditioner=candidate.preconditioner)
     mode, truth = modes
     backend = get_backend(candidate.backend)
-    found = backend.iterate_batch(kept.symbolic_of(candidate), values, b, mode, options)
+    found = backend.iterate_batch(kept.symbolic_of(candidate), values, b, mode, options, x0)
+    if found is None and backend.joins(candidate.method, options.preconditioner, values):
+        found = _joined(kept, candidate, values, marks, b, mode, options, x0)
     if found is None:
         return None
     x, iterations = found
     count("solve", len(values))
     check = BatchResidual(kept.pattern, values, b, truth)
     check(x)
-    good = check.relative <= options.rtol  # NaN is not
+    good = check.accepted(options)
     if not bool(good.any()):
         return None
     info = _info(candidate, good, check)
     info.iterations = int(iterations[good].max())
     info.preconditioner = candidate.preconditioner
     return Together(x, good, info)
+
+
+def _joined(
+    kept: Kept,
+    candidate: Candidate,
+    values: Tensor,
+    marks: Sequence[Hashable],
+    b: Tensor,
+    mode: Mode,
+    options: SolveOptions,
+    x0: Tensor | None,
+) -> tuple[Tensor, Tensor] | None:
+    """Iterate with block diagonal matrices of as many members as there is room for; as `Backend.iterate_batch`.
+
+    Members are scaled to entries of about one, and right-hand sides such that what may be left of each has
+    length one: so may what is left of all, then.
+    """
+    count, n, columns = b.shape
+    groups = -(-count // max(1, JOINED // n))
+    if groups == count or not max(options.rtol, options.atol):
+        return None
+    backend = get_backend(candidate.backend)
+    target = 0.5 * torch.clamp(options.rtol * torch.linalg.vector_norm(b, dim=1), min=options.atol)
+    unit = torch.where(target > 0, target, 1.0).unsqueeze(1)
+    largest = values.abs().amax(1)
+    scale = torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent)
+    back = unit * scale[:, None, None]
+    start = None if x0 is None else (x0 / back).reshape(-1, columns)
+    wanted = replace(options, rtol=0.0, atol=1.0)
+    x, iterations = torch.empty_like(b), torch.zeros(count, dtype=torch.int32, device=b.device)
+    for group in range(groups):
+        first, last = count * group // groups, count * (group + 1) // groups
+        members, rows = slice(first, last), slice(first * n, last * n)
+        own = kept.joined(last - first)
+        blocks = (values[members] * scale[members, None]).flatten()
+        rhs = (b[members] / unit[members]).reshape(-1, columns)
+        begin = None if start is None else start[rows]
+        try:
+            numeric = own.numeric_of(candidate, blocks, tuple(marks[members]), options)
+            done = backend.solve(numeric, blocks, rhs, mode, options=wanted, x0=begin)
+        except SolveError:  # of one member, which says so alone
+            x[members] = float("nan")
+            continue
+        x[members] = done.x.reshape(-1, n, columns)
+        iterations[members] = done.iterations
+    return x * back, iterations
 
 
 def _info(candidate: Candidate, good: Tensor, check: BatchResidual) -> SolveInfo:

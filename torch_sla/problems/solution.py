@@ -37,7 +37,7 @@ class Solution(Drawn, Named):
     info
         Method, iterations, residual.
     points
-        The mesh points it was solved on ``[n_points, dim]``.
+        The mesh points it was solved on ``[n_points, dim]``; ``[*batch, n_points, dim]`` of a batch of meshes.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class Solution(Drawn, Named):
 
     @property
     def points(self) -> Tensor:
-        """The mesh points it was solved on ``[n_points, dim]``."""
+        """The mesh points it was solved on ``[n_points, dim]``, or those of a batch of meshes."""
         return self._taken.scene.geometry.points
 
     drawable = True

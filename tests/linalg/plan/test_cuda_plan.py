@@ -102,6 +102,22 @@ def test_many_values_on_one_pattern_share_its_ordering() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("lattice", [True, False])
+def test_members_of_a_batch_share_launches_and_not_memory(lattice: bool) -> None:
+    asked = sized(SPD, 4096, lattice=lattice, preconditioner="multigrid", backend="pytorch")
+    one, many, more = (make_plan(replace(asked, batch=k)) for k in (1, 64, 4096))
+    assert many.seconds < 5 * one.seconds
+    assert 30 * one.nbytes < many.nbytes < 100 * one.nbytes
+    # Four groups of 1024, one after the other.
+    assert more.nbytes == pytest.approx(16 * many.nbytes, rel=0.05)
+    assert more.seconds > 4 * many.seconds
+    host = replace(asked, device="cpu", batch=64)
+    beside = [make_plan(replace(asked, preconditioner="jacobi", batch=k)).seconds for k in (1, 64)]
+    assert beside[1] < 10 * beside[0]
+    assert make_plan(host).nbytes == make_plan(replace(host, batch=1)).nbytes
+
+
+@pytest.mark.usefixtures("installed")
 def test_cusolver_is_there_only_when_asked_for() -> None:
     assert "ask for it with backend='cusolver'" in reason(SPD, "cusolver cholesky")
     assert str(make_plan(replace(SPD, backend="cusolver")).choice) == "cusolver cholesky"

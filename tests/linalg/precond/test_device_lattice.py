@@ -316,3 +316,37 @@ def test_eigenvalues_with_it(device: str) -> None:
     one = 4 * np.sin(np.arange(1, n + 1) * np.pi / (2 * (n + 1))) ** 2
     expected = np.sort((one[:, None] + one).ravel())[:4]
     assert np.allclose(w.cpu().numpy(), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("shape", "times"), [((50,), 200), ((33, 31), 8), ((9, 9), 200), ((9, 12, 11), 5)]
+)
+def test_blocks_of_one_matrix_are_solved_as_alone(
+    shape: tuple[int, ...], times: int, device: str
+) -> None:
+    A = laplacian(*shape)
+    pattern, values = (t.to(device) for t in split(A))
+    many, entries = pattern.repeated(times), values.repeat(times)
+    assert many.lattice is not None
+    assert many.lattice.codes == pattern.lattice.codes
+    b = rhs(times * A.shape[0], device)
+    options = KrylovOptions(rtol=1e-8)
+    whole = DeviceLattice(many, entries, LATTICE).cg(entries, b, options=options)
+    assert whole.result is Result.CONVERGED
+    columns = b.reshape(times, -1).T[:, :4].contiguous()
+    alone = DeviceLattice(pattern, values, LATTICE).cg(values, columns, options=options)
+    assert whole.iterations <= max(alone.iterations, 9) + 1
+    r = sp.block_diag([A] * times) @ whole.x.flatten().cpu().numpy() - b.flatten().cpu().numpy()
+    assert np.linalg.norm(r) <= 1e-8 * float(b.norm()) * (1 + 1e-6)
+
+
+def test_no_block_reaches_into_another() -> None:
+    pattern, values = split(laplacian(15, 13, 11))
+    n, times = pattern.shape[0], 4
+    whole = DeviceLattice(pattern.repeated(times), values.repeat(times), AMG(dtype="float64"))
+    r = torch.zeros(times, n, dtype=torch.float64)
+    r[2] = rhs(n, "cpu")[:, 0]
+    z = whole.apply(r.reshape(-1, 1)).reshape(times, n)
+    assert bool((z[2] != 0).any())
+    assert torch.equal(z[[0, 1, 3]], torch.zeros(3, n, dtype=torch.float64))

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 
+from tests.helpers.lattices import laplacian
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import Pattern, SegmentMap, SparseTensor
 
@@ -112,6 +113,42 @@ def test_block_pattern_written_out() -> None:
     assert torch.equal(A.T().to_dense(), expected.T)
 
 
+@pytest.mark.parametrize("block", [(), (2, 3)])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 3), (1, 1)])
+def test_copies_along_the_diagonal(shape: tuple[int, int], block: tuple[int, ...]) -> None:
+    row, col = random_coo(5, *shape, 7)
+    one = Pattern.from_coo(row, col, shape, block)
+    many = one.repeated(3)
+    assert (many.block, many.entries, many.ccol.dtype) == (block, None, one.ccol.dtype)
+    shifted = [
+        (i + k * shape[0], j + k * shape[1])
+        for k in range(3)
+        for i, j in zip(row, col, strict=True)
+    ]
+    rows, cols = (torch.tensor([s[a] for s in shifted]).long() for a in (0, 1))
+    wanted = Pattern.from_coo(rows, cols, (3 * shape[0], 3 * shape[1]), block)
+    assert torch.equal(many.crow, wanted.crow)
+    assert torch.equal(many.ccol, wanted.ccol)
+    assert many.key == wanted.key
+
+
+@pytest.mark.parametrize("shape", [(7, 1, 1), (4, 5, 1), (3, 4, 5)])
+def test_copies_of_a_lattice_are_beside_each_other(shape: tuple[int, int, int]) -> None:
+    one = SparseTensor.from_scipy(laplacian(*(n for n in shape[::-1] if n > 1))).pattern
+    assert one.lattice is not None
+    assert one.lattice.shape == shape
+    many = one.repeated(4)
+    assert many.lattice is not None
+    assert (many.lattice.n, many.lattice.codes) == (4 * one.shape[0], one.lattice.codes)
+    row, steps = many.csr_row.long(), many.ccol.long() - many.csr_row.long()
+    place = torch.tensor(many.lattice.offsets).unsqueeze(1) == steps
+    assert bool(place.any(0).all())
+    codes = torch.tensor(many.lattice.codes)[place.int().argmax(0)]
+    for axis, n in enumerate(many.lattice.shape):
+        x = row // many.lattice.stride(axis) % n + codes // 3**axis % 3 - 1
+        assert bool(((x >= 0) & (x < n)).all())
+
+
 def test_pickle_and_deepcopy() -> None:
     p = Pattern.from_coo(*random_coo(5, 4, 4, 9), (4, 4))
     p.transposed  # noqa: B018  makes the lazy parts, which are not carried along
@@ -164,3 +201,26 @@ def test_segment_map_is_differentiable_and_refuses() -> None:
         m.sum(torch.zeros(5))
     with pytest.raises(ArgumentError, match="`target` must lie in"):
         SegmentMap(torch.tensor([4]), 4)
+
+
+def test_index_arrays_of_the_caller_stay_his_own() -> None:
+    crow = torch.tensor([0, 2, 4, 5], dtype=torch.int32)
+    col = torch.tensor([0, 1, 0, 1, 2], dtype=torch.int32)
+    values = torch.tensor([2.0, -1.0, -1.0, 2.0, 1.0], dtype=torch.float64)
+    pattern = Pattern.from_csr(crow, col, (3, 3))
+    A = SparseTensor.from_pattern(pattern, values)
+    compressed = torch.sparse_csr_tensor(crow, col, values, (3, 3), check_invariants=True)
+    by_torch = SparseTensor.from_torch_sparse(compressed)
+    by_entries = SparseTensor(values, torch.tensor([0, 0, 1, 1, 2], dtype=torch.int32), col, (3, 3))
+    dense = A.to_dense()
+    given = A.to_csr()
+    given[0].zero_()
+    given[1].zero_()
+    crow[1:] = 1
+    col += 1
+    for one in (A, by_torch, by_entries):
+        assert torch.equal(one.to_dense(), dense)
+    # Who gives arrays away gives them away.
+    rest = torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32)
+    taken = Pattern.from_csr(*rest, (2, 2), copy=False)
+    assert taken.ccol.data_ptr() == rest[1].data_ptr()

@@ -79,8 +79,7 @@ def condense(values: Tensor, at: Prescribed, g: Tensor) -> tuple[Tensor, Tensor]
         New values ``[*batch, nnz]``, zero where rows or columns are prescribed, and ``[*batch, m]`` at ``lifted``.
     """
     inside = torch._C._functorch.is_functorch_wrapped_tensor(g)
-    found: tuple[Tensor, Tensor] = _Condense.apply(values, at, None if inside else g.detach())
-    return found
+    return _Condense.apply(values, at, None if inside else g.detach())
 
 
 class _Condense(torch.autograd.Function):
@@ -106,8 +105,7 @@ class _Condense(torch.autograd.Function):
     @staticmethod
     @nested
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = _Condense.apply(tangent, ctx.at, ctx.g)
-        return found
+        return _Condense.apply(tangent, ctx.at, ctx.g)
 
     @staticmethod
     def vmap(
@@ -155,8 +153,7 @@ class _Restore(torch.autograd.Function):
     @staticmethod
     @nested
     def jvp(ctx: Any, kept: Tensor, coupling: Tensor, *_: None) -> Tensor:
-        found: Tensor = _Restore.apply(kept, coupling, ctx.at)
-        return found
+        return _Restore.apply(kept, coupling, ctx.at)
 
     @staticmethod
     def vmap(

@@ -102,15 +102,13 @@ def _of_rows(C: sp.csr_array) -> npt.NDArray[np.float64]:
     largest = np.zeros(C.shape[0])
     rows = np.repeat(np.arange(C.shape[0]), np.diff(C.indptr))
     np.maximum.at(largest, rows, np.abs(C.data))
-    entries: npt.NDArray[np.float64] = largest[rows]
-    return entries
+    return largest[rows]
 
 
 def _entries(A: sp.csr_array, columns: Ints) -> Numbers:
     """``A[i, columns[i]]``."""
     rows = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
-    picked: Numbers = A.data[A.indices == columns[rows]]
-    return picked
+    return A.data[A.indices == columns[rows]]
 
 
 def _peel(C: sp.csr_array, order: Ints) -> tuple[Ints, Ints]:

@@ -94,8 +94,7 @@ class Gauge:
     def measure(self, u: Tensor) -> Tensor:
         """Return the shares ``[*batch, k]`` of the modes in ``u [*batch, n]``."""
         moments = u @ self.functionals.to(u.dtype)
-        shares: Tensor = torch.linalg.solve(self._gram.to(u.dtype), moments[..., None])[..., 0]
-        return shares
+        return torch.linalg.solve(self._gram.to(u.dtype), moments[..., None])[..., 0]
 
     def fix(self, u: Tensor, target: Tensor | float = 0.0) -> Tensor:
         """Return ``u [*batch, n]`` with given shares ``[k]`` of the modes."""

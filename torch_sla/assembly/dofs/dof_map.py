@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
@@ -128,7 +129,7 @@ class DofMap(ABC):
         crow = torch.zeros(self.n + 1, dtype=torch.int64, device=starts.device)
         crow[1:] = starts.diff().repeat_interleave(sizes).cumsum(0)
         columns = expand_columns(nodes.crow, nodes.ccol, self.node_starts, crow, before)
-        return Pattern.from_csr(crow, columns, (self.n, self.n))
+        return Pattern.from_csr(crow, columns, (self.n, self.n), copy=False)
 
     @cached_property
     def _matrix_slots(self) -> Tensor:
@@ -201,12 +202,13 @@ class DofMap(ABC):
         if facets is not None and cells is not None:
             raise ArgumentError("cells: give facets or cells, not both")
         if cells is not None:
-            return self.cells_map(cells, rank)
+            return self.cells_map(numbered(cells, self.mesh.n_cells, "cells"), rank)
         if facets is None or facets.ndim != 1:
             raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
         key = (rank, contents(facets))
         if key not in self._maps:
-            self._maps[key] = self.cells_map(self.mesh.facet_cells[facets], rank)
+            found = numbered(facets, self.mesh.n_facets, "facets")
+            self._maps[key] = self.cells_map(self.mesh.facet_cells[found], rank)
         return self._maps[key]
 
     def cells_map(self, cells: Tensor, rank: int) -> SegmentMap:
@@ -259,5 +261,4 @@ class DofMap(ABC):
         self, u: Tensor, facets: Tensor | None = None, *, cells: Tensor | None = None
     ) -> Tensor:
         """Gather a vector ``[*batch, n]`` to cells ``[*batch, n_cells, n_local]``, or to facets' owners."""
-        local: Tensor = self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))
-        return local
+        return self._site_map(1, facets, cells).gather(u).unflatten(-1, (-1, self.n_local))

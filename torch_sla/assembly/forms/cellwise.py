@@ -99,8 +99,7 @@ class CellEnergy(Integrand):
 
         def along(direction: Tensor) -> Tensor:
             moved = direction + torch.zeros_like(local)
-            column: Tensor = torch.func.jvp(derivative, (local,), (moved,))[1]
-            return column
+            return torch.func.jvp(derivative, (local,), (moved,))[1]
 
         shape = local.shape[-2:]
         unit = torch.eye(shape.numel(), dtype=local.dtype, device=local.device)

@@ -27,8 +27,7 @@ def cofactor(F: Tensor) -> Tensor:
         return torch.ones_like(F)
     if d == 2:
         a, b, c, e = F[..., 0, 0], F[..., 0, 1], F[..., 1, 0], F[..., 1, 1]
-        small: Tensor = torch.stack([e, -c, -b, a], -1).unflatten(-1, (2, 2))
-        return small
+        return torch.stack([e, -c, -b, a], -1).unflatten(-1, (2, 2))
     first, second, third = F.unbind(-1)
     return torch.stack(
         [
@@ -53,8 +52,7 @@ def det(F: Tensor) -> Tensor:
         return F[..., 0, 0]
     if d == 2:
         return F[..., 0, 0] * F[..., 1, 1] - F[..., 0, 1] * F[..., 1, 0]
-    triple: Tensor = (F[..., :, 0] * torch.linalg.cross(F[..., :, 1], F[..., :, 2])).sum(-1)
-    return triple
+    return (F[..., :, 0] * torch.linalg.cross(F[..., :, 1], F[..., :, 2])).sum(-1)
 
 
 def _slogdet(F: Tensor) -> tuple[Tensor, Tensor]:

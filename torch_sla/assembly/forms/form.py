@@ -113,7 +113,10 @@ class _Form(Integrand):
             ]
             if sides:
                 fields = [on_side(f, side) for f, side in zip(fields, sides, strict=True)]
-            return self.integrand(*fields, w)
+            found = self.integrand(*fields, w)
+            if found is None:
+                raise ArgumentError(f"{self!r}: the integrand returns nothing; return its value")
+            return found
 
         function: Callable[..., Any] = call
         # The last argument (the test function) becomes the outermost dimension.
@@ -122,8 +125,7 @@ class _Form(Integrand):
                 function = torch.func.vmap(
                     function, in_dims=tuple(0 if j == i else None for j in range(len(names)))
                 )
-        result: Tensor = function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
-        return result
+        return function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
 
     def _check_linear(
         self,

@@ -152,8 +152,7 @@ class _Nonlinear(Integrand):
                     direction + torch.zeros_like(jet) if k == j else torch.zeros_like(jet)
                     for k, jet in enumerate(jets)
                 )
-                derivative: Jets = torch.func.jvp(flux, jets, tangents)[1]
-                return derivative
+                return torch.func.jvp(flux, jets, tangents)[1]
 
             unit = torch.eye(width, dtype=jets[j].dtype, device=jets[j].device)
             columns = torch.func.vmap(along)(unit.unflatten(1, jets[j].shape[-2:]))
@@ -200,8 +199,7 @@ class Energy(_Nonlinear):
         def total(*moved: Tensor) -> Tensor:
             return self._evaluate(bases, parts, w, moved).sum()
 
-        flux: Jets = torch.func.grad(total, argnums=tuple(range(len(jets))))(*jets)
-        return flux
+        return torch.func.grad(total, argnums=tuple(range(len(jets))))(*jets)
 
     def __call__(
         self,
@@ -215,8 +213,7 @@ class Energy(_Nonlinear):
         w = Context(bases[0], coefficients)
         with closed_forms():
             density = self.integrand(*fields, w)
-        energy: Tensor = bases[0].integrate(density)
-        return energy
+        return bases[0].integrate(density)
 
 
 class ResidualForm(_Nonlinear):
@@ -274,8 +271,7 @@ class ResidualForm(_Nonlinear):
             return self._tested(bases, parts, w, jets, tests).sum()
 
         zeros = tuple(torch.zeros_like(jet) for jet in jets)
-        flux: Jets = torch.func.grad(total, argnums=tuple(range(len(jets))))(*zeros)
-        return flux
+        return torch.func.grad(total, argnums=tuple(range(len(jets))))(*zeros)
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -57,10 +57,8 @@ def _torch_contract(R: Tensor, table: Tensor) -> Tensor:
     local = (R @ table.flatten(1).to(R.dtype)).unflatten(-1, table.shape[1:])
     # [cv, cu, *batch, n, i, j] -> [*batch, n, i, cv, j, cu]
     if local.shape[0] * local.shape[1] == 1:
-        scalar: Tensor = local[0, 0]
-        return scalar
-    vector: Tensor = local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
-    return vector
+        return local[0, 0]
+    return local.movedim((0, 1), (-3, -1)).flatten(-2).flatten(-3, -2)
 
 
 @outside_compiler

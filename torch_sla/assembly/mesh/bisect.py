@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.mesh.build import trusted_mesh
 from torch_sla.errors import MeshError
 
@@ -50,14 +50,8 @@ def bisect(mesh: Mesh, marked: Tensor) -> Mesh:
             "before curving the cells"
         )
     work = _Work(mesh)
-    chosen = torch.nonzero(marked)[:, 0] if marked.dtype == torch.bool else marked
+    chosen = numbered(marked, mesh.n_cells, "cells", "marked")
     todo = np.unique(chosen.cpu().numpy().astype(np.int64))
-    if marked.dtype == torch.bool and marked.shape != (mesh.n_cells,):
-        raise MeshError(
-            f"marked: the mask has shape {tuple(marked.shape)}; expected ({mesh.n_cells},)"
-        )
-    if len(todo) and (todo[0] < 0 or todo[-1] >= mesh.n_cells):
-        raise MeshError(f"marked: cells are numbered from 0 to {mesh.n_cells - 1}")
     while len(todo):
         work.cut(todo)
         todo = work.nonconforming()
@@ -89,8 +83,7 @@ class _Work:
     def _edges(self, cells: Ints) -> Ints:
         """Key of every edge of some cells ``[m, edges]``: both end points in one number."""
         ends = np.sort(self.cells[cells][:, self.pairs], 2)
-        keys: Ints = ends[..., 0] * 2**31 + ends[..., 1]
-        return keys
+        return ends[..., 0] * 2**31 + ends[..., 1]
 
     def _longest(self, cells: Ints) -> Ints:
         """Find the longest edge of each cell, by its number among the cell's edges."""
@@ -100,8 +93,7 @@ class _Work:
         rounded = np.round(length / length.max(1, keepdims=True), 10)
         key = self._edges(cells)
         first = np.where(rounded >= rounded.max(1, keepdims=True), key, np.iinfo(np.int64).max)
-        longest: Ints = np.argmin(first, 1)
-        return longest
+        return np.argmin(first, 1)
 
     def cut(self, cells: Ints) -> None:
         """Bisect some cells at their longest edges."""

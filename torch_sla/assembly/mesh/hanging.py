@@ -97,8 +97,7 @@ def _on_segment(x: Floats, ends: Floats) -> npt.NDArray[np.bool_]:
     size = np.linalg.norm(along, axis=1)
     t = ((x - ends[:, 0]) * along).sum(1) / size**2
     off = np.linalg.norm(x - ends[:, 0] - t[:, None] * along, axis=1)
-    inside: npt.NDArray[np.bool_] = (off <= _NEAR * size) & (t > _NEAR) & (t < 1.0 - _NEAR)
-    return inside
+    return (off <= _NEAR * size) & (t > _NEAR) & (t < 1.0 - _NEAR)
 
 
 def _on_triangle(x: Floats, corners: Floats) -> npt.NDArray[np.bool_]:

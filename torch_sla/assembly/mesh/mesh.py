@@ -197,8 +197,7 @@ class Mesh:
             if name not in tags:
                 known = ", ".join(tags) or "none"
                 raise MeshError(f"on: the mesh has no {kind} tag {name!r}; {kind} tags: {known}")
-        chosen: Tensor = torch.cat([tags[name] for name in names]).unique()
-        return chosen
+        return torch.cat([tags[name] for name in names]).unique()
 
     def tag_facets(self, name: str, where: Where) -> Mesh:
         """Return the mesh with one more facet tag.

@@ -174,8 +174,7 @@ def _circle(radius: float, origin: tuple[float, float]) -> Callable[[Tensor], Te
     def project(x: Tensor) -> Tensor:
         centre = torch.tensor(origin, dtype=x.dtype, device=x.device)
         away = x - centre
-        placed: Tensor = centre + radius * away / away.norm(dim=-1, keepdim=True)
-        return placed
+        return centre + radius * away / away.norm(dim=-1, keepdim=True)
 
     return project
 

@@ -213,8 +213,7 @@ def _numbers(window: Sequence[tuple[int, int]], counts: Sequence[int]) -> Ints:
         along = np.arange(low, high, dtype=np.int64) * stride
         index = along.reshape(-1, *[1] * index.ndim) + index
         stride *= count
-    flat: Ints = index.ravel()
-    return flat
+    return index.ravel()
 
 
 def _blocks(cells: Sequence[int]) -> Ints:
@@ -226,8 +225,7 @@ def _blocks(cells: Sequence[int]) -> Ints:
     if len(cells) > 2:
         corners += [corner + steps[2] for corner in corners]
     first = _numbers([(0, count) for count in cells], [count + 1 for count in cells])
-    vertices: Ints = first[:, None] + np.array(corners, dtype=np.int64)
-    return vertices
+    return first[:, None] + np.array(corners, dtype=np.int64)
 
 
 def _with_sides(mesh: Mesh, cells: Sequence[int], window: Sequence[tuple[int, int]]) -> Mesh:

@@ -62,8 +62,7 @@ def streamline_time(
     along = (inverse * velocity[..., None, :]).sum(-1)
     metric = inverse @ inverse.transpose(-1, -2)
     spread: Tensor = (metric * metric).sum((-2, -1))
-    time: Tensor = (4.0 * (along * along).sum(-1) + 144.0 * diffusivity**2 * spread).rsqrt()
-    return time
+    return (4.0 * (along * along).sum(-1) + 144.0 * diffusivity**2 * spread).rsqrt()
 
 
 convection = BilinearForm(_convection)

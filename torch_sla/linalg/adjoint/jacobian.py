@@ -212,8 +212,7 @@ def _way(numbers: Sequence[Tensor]) -> _Way:
 
 
 def _takes_many(kind: Any) -> bool:
-    found: bool = getattr(kind, "pulls_many", kind.vmap is not torch.autograd.Function.vmap)
-    return found
+    return getattr(kind, "pulls_many", kind.vmap is not torch.autograd.Function.vmap)
 
 
 def _reached(ahead: list[Any]) -> dict[Any, None]:

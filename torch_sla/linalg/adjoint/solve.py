@@ -137,8 +137,7 @@ class LinearSolve(torch.autograd.Function):
     def solve_adjoint(ctx: Any, G: Tensor) -> Tensor:
         """Solve for cotangents ``[m, *B, M, K]``, see `torch_sla.linalg.adjoint.jacobian`."""
         values, x = ctx.saved_tensors
-        found: Tensor = torch.func.vmap(lambda g: LinearSolve._adjoint(ctx, g, values, x))(G)
-        return found
+        return torch.func.vmap(lambda g: LinearSolve._adjoint(ctx, g, values, x))(G)
 
     @staticmethod
     @nested

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_DTYPES",
+    "JOINED",
     "REAL_DTYPES",
     "Backend",
     "Capabilities",
@@ -33,6 +34,7 @@ __all__ = [
 
 Mode = Literal["n", "t", "h"]
 REAL_DTYPES = frozenset({torch.float32, torch.float64})
+JOINED = 1 << 22  # unknowns of matrices that are iterated on at once on a device
 ALL_DTYPES = REAL_DTYPES | {torch.complex64, torch.complex128}
 
 
@@ -322,7 +324,13 @@ class Backend(ABC):
         return None
 
     def iterate_batch(
-        self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
+        self,
+        symbolic: Symbolic,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        options: SolveOptions,
+        x0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
         """Iterate on ``op(A_i) x_i = b_i`` for all members at once; None where it goes one by one.
 
@@ -330,6 +338,10 @@ class Backend(ABC):
         find by their residuals.
         """
         return None
+
+    def joins(self, method: str, preconditioner: object, values: Tensor) -> bool:
+        """Whether iterations with many matrices are better done as one, with the matrix of which they are blocks."""
+        return False
 
     def concurrent(self, method: str, preconditioner: object, values: Tensor) -> bool:
         """Whether solves with different matrices may run at once, each in a thread of its own.

@@ -100,8 +100,7 @@ class Eigen(Backend):
         options: SolveOptions,
     ) -> Tensor:
         def substitute(k: int) -> Tensor:
-            x: Tensor = numerics[k].payload.solve(b[k], mode)
-            return x
+            return numerics[k].payload.solve(b[k], mode)
 
         work = 10 * values.numel() * b.shape[-1]
         return torch.stack(spread(substitute, range(len(numerics)), work))

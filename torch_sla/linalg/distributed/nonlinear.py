@@ -188,14 +188,12 @@ class _Problem:
         return u
 
     def _size(self, x: Tensor) -> Tensor:
-        size: Tensor = torch.linalg.vector_norm(self.space.norm(_columns(x)))
-        return size
+        return torch.linalg.vector_norm(self.space.norm(_columns(x)))
 
     def _triangle(self, X: Tensor) -> Tensor:
         """Triangular factor of a few columns: those of all processes, stacked and reduced again."""
         own = torch.linalg.qr(X, mode="r").R
-        both: Tensor = torch.linalg.qr(torch.cat(self._D.comm.gather(own)), mode="r").R
-        return both
+        return torch.linalg.qr(torch.cat(self._D.comm.gather(own)), mode="r").R
 
     def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
         """Refuse: forward mode in parts is that of linear solves."""

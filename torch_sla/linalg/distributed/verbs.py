@@ -244,8 +244,7 @@ def preconditioner(
             raise ArgumentError(
                 f"`like` must be multigrid of a matrix in parts, got {type(like).__name__}; leave it out"
             )
-        made: PartPreconditioner = like.renewed(values)
-        return made
+        return like.renewed(values)
     found = make(wanted, D.sharding.slots, values, D.near_nullspace, renewable=True)
     if found is None:
         raise ArgumentError(f"`wanted` must be a preconditioner, got {wanted!r}")

@@ -58,6 +58,11 @@ class Lattice:
         """Axes with more than one point."""
         return sum(n > 1 for n in self.shape)
 
+    @property
+    def joined(self) -> tuple[int, ...]:
+        """Axes along which points have neighbours."""
+        return tuple(axis for axis in range(3) if any(step(code)[axis] for code in self.codes))
+
     def stride(self, axis: int) -> int:
         """Distance of neighbours on an axis in the numbering."""
         return prod(self.shape[:axis])
@@ -86,6 +91,19 @@ class Lattice:
         """Lattice of the even points of an axis, with the neighbours that ``Pᵀ A P`` has."""
         shape = self.halved(axis)
         return Lattice(shape, _coarse_codes(self.codes, axis, shape[axis] > 1))
+
+    def repeated(self, times: int) -> Lattice:
+        """Put so many copies beside each other: along an axis that is not there, else along the last.
+
+        Examples
+        --------
+        >>> Lattice((5, 4, 1), (10, 12, 13, 14, 16)).repeated(3).shape
+        (5, 4, 3)
+        """
+        n = list(self.shape)
+        free = next((axis for axis in range(3) if n[axis] == 1), 2)
+        n[free] *= times
+        return Lattice((n[0], n[1], n[2]), self.codes)
 
     def odd(self, axis: int) -> tuple[int, int, int]:
         """Shape of the odd points of an axis."""

@@ -24,8 +24,7 @@ _DIVERGED = 1e8
 
 
 def _norm(x: Tensor) -> Tensor:
-    size: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    return size
+    return torch.linalg.vector_norm(x, dim=-1)
 
 
 def newton_batch(

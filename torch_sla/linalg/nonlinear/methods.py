@@ -26,8 +26,7 @@ _HALVINGS = 25
 
 def _triangle(X: Tensor) -> Tensor:
     """Triangular factor of a few columns, which has all their inner products."""
-    R: Tensor = torch.linalg.qr(X, mode="r").R
-    return R
+    return torch.linalg.qr(X, mode="r").R
 
 
 class Method(Protocol):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import TYPE_CHECKING, NamedTuple
 
+from torch_sla.linalg.backends.base import JOINED
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles, krylov_iterations, wanted_rtol
 from torch_sla.linalg.plan.levels import level_sizes, levels_memory
@@ -150,6 +151,14 @@ def _solves(facts: Facts) -> tuple[int, int, int]:
     """Return factorisations, solves after them, and right-hand sides of one solve."""
     factorisations = facts.batch * facts.repeats
     return factorisations, factorisations * (2 if facts.needs_grad else 1), facts.rhs
+
+
+def _members(facts: Facts) -> int:
+    """Matrices that are iterated on at once, see `Backend.joins` and `Backend.iterate_batch`."""
+    if facts.device == "cpu":
+        return 1
+    groups = -(-facts.batch // max(1, JOINED // max(1, facts.rows)))
+    return -(-facts.batch // groups)
 
 
 def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
@@ -318,13 +327,18 @@ def _krylov(
         vectors *= _WIDE
     basis = _basis(backend, method.name, iterations) * n * size
     held = nnz * (size + 4) + basis * together
-    step = machine.stream(matrix + vectors * together, held) + calls * machine.call
+    at_once = (
+        backend == "pytorch" and method.name != "gmres" and preconditioner in ("jacobi", "none")
+    )
+    members = _members(facts) if at_once else 1
+    step = machine.stream(matrix + vectors * together, held) + calls * machine.call / members
     if not facts.lattice:
         step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
+    judged -= machine.solve * (1 - 1 / members)
     seconds = machine.solve + factorisations * setup + solves * (iterations * step + judged)
-    nbytes = basis * columns + room + 0.4 * _ROUNDING
+    nbytes = members * basis * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
@@ -360,13 +374,17 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         alike = _REGULAR if facts.lattice else 1.0
         setup, cycle = alike * first * machine.coarsening, alike * again * machine.cycle
         held, passing = levels_memory(levels, facts.dimension)
+    members = _members(facts)  # which share launches, and what is looked at
     slow = 1 + waits * (machine.slowdown(held + facts.nnz * (size + 4)) - 1)
-    step, made = entries * cycle * slow, setup * entries * (1.0 if lattice else slow) + 1e-3
+    step, made = (
+        entries * cycle * slow,
+        setup * entries * (1.0 if lattice else slow) + 1e-3 / members,
+    )
     if facts.device == "cpu" or not lattice:  # elsewhere an iteration is one launch
-        step += 10 * machine.call
+        step += 10 * machine.call / members
     if facts.device != "cpu":
-        step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch
-        made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch
+        step += _STEP_LAUNCHES[not lattice] * len(levels) * machine.launch / members
+        made += _SETUP_LAUNCHES[not lattice] * len(levels) * machine.launch / members
     if columns > 1:
         step *= beside
     if method.name != "cg":
@@ -374,8 +392,9 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         calls, passes = _STEPS.get(("pytorch", method.name), _STEP)
         half = 0.5 if method.name == "bicgstab" else 1.0
         moved = facts.nnz * (size + 4) + half * passes * n * size
-        step += half * calls * machine.call + machine.stream(moved)
+        step += half * calls * machine.call / members + machine.stream(moved)
     judged, moved = _checks(facts, machine)
+    judged -= machine.solve * (1 - 1 / members)
     seconds = machine.solve + factorisations * made + machine.touch(held + passing)
     seconds += solves * (columns * passed * step + judged)
     nbytes = held + passing + 4 * n * size + 0.5 * _ROUNDING
@@ -384,6 +403,7 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
     if method.name != "cg":
         # The compiled ones of symmetric lattices are leaner.
         nbytes += (0.4 if lattice else 0.8) * _basis("pytorch", method.name, passed / 2) * n * size
+    nbytes *= members
     work = 3 * entries + 8 * unknowns
     digits = -log2(wanted_rtol(facts)) / 3.32
     return Estimate(

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.sparse.pattern import Pattern, check_compressed
+from torch_sla.linalg.adjoint.torch_sparse import entries_of, matrix_of
+from torch_sla.linalg.sparse.indices import check_compressed
+from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import is_transformed, outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -72,6 +74,8 @@ def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -
 def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
     """Take over a torch sparse matrix ``[M, N]``, blocks written out; gradients flow to it.
 
+    Values are shared with it, where it is one of compressed rows on a device also int32 indices.
+
     Raises
     ------
     ArgumentError
@@ -90,7 +94,7 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         )
     if matrix.layout == torch.sparse_csr and matrix.ndim == 2 and not matrix.requires_grad:
         crow, ccol, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-        if values.ndim == 1:  # as it is: no index is widened or copied
+        if values.ndim == 1:  # no index is widened
             size = (matrix.shape[0], matrix.shape[1])
             return cls.from_pattern(Pattern.from_csr(crow, ccol, size), values)
     if matrix.ndim != 2 or matrix.dense_dim() != 0:
@@ -106,11 +110,12 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         size = (M, N) if by_rows else (N, M)
         check_compressed(at, getattr(matrix, at)(), name, getattr(matrix, name)(), size)
         matrix = matrix.to_sparse_coo()
-    # `values` of an uncoalesced tensor records no gradient.
     matrix = matrix.coalesce()
     row, col = matrix.indices()
     M, N = matrix.shape
-    return cls.from_pattern(Pattern.from_coo(row, col, (M, N)), matrix.values())
+    followed = matrix.requires_grad or is_transformed()
+    values = entries_of(matrix, matrix.indices()) if followed else matrix.values()
+    return cls.from_pattern(Pattern.from_coo(row, col, (M, N)), values)
 
 
 def from_scipy(
@@ -275,16 +280,15 @@ def to_torch(A: SparseTensor, layout: str = "coo") -> Tensor:
         ``"coo"`` or ``"csr"``.
     """
     pattern, values = _one(A, "to_torch")
-    given = values, pattern.shape
     with warnings.catch_warnings():
         # Of checks that are left out, which is asked for: the pattern has been checked.
         warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
         if layout == "coo":
             index = torch.stack([pattern.csr_row.long(), pattern.ccol.long()])
-            return torch.sparse_coo_tensor(index, *given, is_coalesced=True, check_invariants=False)
+            return matrix_of(values, index, pattern.shape)
         if layout == "csr":
             rows = pattern.crow.long(), pattern.ccol.long()
-            return torch.sparse_csr_tensor(*rows, *given, check_invariants=False)
+            return torch.sparse_csr_tensor(*rows, values, pattern.shape, check_invariants=False)
     raise ArgumentError(f"`layout` must be 'coo' or 'csr', got {layout!r}")
 
 
@@ -306,6 +310,10 @@ def to_scipy(A: SparseTensor, format: str = "csr") -> Any:
 
 
 def to_csr(A: SparseTensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``(crow, col, values)``: sorted, unique, blocks written out; values differentiable."""
+    """Return ``(crow, col, values)``: sorted, unique, blocks written out; values differentiable.
+
+    Indices are copies on the CPU; on a device they are those of the matrix, which are not to be written to.
+    """
     pattern, values = A.flat_slots()
-    return pattern.crow, pattern.ccol, values
+    crow, ccol = (i.clone() if i.is_cpu else i for i in (pattern.crow, pattern.ccol))
+    return crow, ccol, values

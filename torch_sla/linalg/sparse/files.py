@@ -113,7 +113,8 @@ def load_sparse(
         return SparseTensor.from_scipy(foreign, dtype=dtype, device=device)
     header, tensors = _read(source, with_tensors=True)
     M, N = header["shape"]
-    pattern = Pattern.from_csr(tensors["crow"], tensors["col"], (M, N), tuple(header["block"]))
+    block = tuple(header["block"])
+    pattern = Pattern.from_csr(tensors["crow"], tensors["col"], (M, N), block, copy=False)
     fields: dict[str, Any] = {n: tensors[n] for n in _TENSORS if n in tensors}
     known = Structure(**header["structure"], **fields)
     made = SparseTensor.from_pattern(pattern, tensors["values"], known)

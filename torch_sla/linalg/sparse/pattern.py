@@ -14,16 +14,20 @@ from torch_sla.linalg.kernels.detection import sound_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension, mean_spread
+from torch_sla.linalg.sparse.indices import (
+    check_compressed,
+    check_index,
+    checked_shape,
+    held_index,
+    index_dtype,
+)
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.stencils import Lattice
 
-__all__ = ["Pattern", "check_compressed"]
-
-_INT32_MAX = 2**31 - 1
-_INDICES = (torch.int32, torch.int64)
+__all__ = ["Pattern"]
 
 
 class Pattern:
@@ -99,10 +103,10 @@ class Pattern:
         ArgumentError
             When the indices are not integer vectors of one length, or lie outside the shape.
         """
-        M, N = _checked_shape(shape, block)
+        M, N = checked_shape(shape, block)
         row, col = physical(row), physical(col)
         for name, given, size in (("row", row, M), ("col", col, N)):
-            _check_index(name, given, size)
+            check_index(name, given, size)
         if row.shape != col.shape:
             raise ArgumentError(
                 f"`row` and `col` must have one length, got {row.numel()} and {col.numel()}"
@@ -111,7 +115,7 @@ class Pattern:
             raise ArgumentError(
                 f"`row` and `col` must be on one device, got {row.device} and {col.device}"
             )
-        index = _index_dtype(M, N, row.numel())
+        index = index_dtype(M, N, row.numel())
         crow, ccol, slot = kernels.coo_to_csr(row.to(index), col.to(index), M, N)
         entries = None if slot is None else SegmentMap(slot, ccol.numel())
         return cls(crow, ccol, (M, N), tuple(block), entries)
@@ -119,9 +123,23 @@ class Pattern:
     @classmethod
     @outside_transforms
     def from_csr(
-        cls, crow: Tensor, ccol: Tensor, shape: tuple[int, int], block: tuple[int, ...] = ()
+        cls,
+        crow: Tensor,
+        ccol: Tensor,
+        shape: tuple[int, int],
+        block: tuple[int, ...] = (),
+        *,
+        copy: bool = True,
     ) -> Pattern:
         """Build from sorted, unique compressed rows.
+
+        Parameters
+        ----------
+        crow, ccol
+            int32 or int64 ``[M + 1]`` and ``[nnz]``. On a device, where memory is short, arrays that already are int32
+            (int64 where that is needed to count) are held as they are: do not write to them afterwards.
+        copy
+            Whether such arrays are copied on the CPU; False for who gives them away.
 
         Raises
         ------
@@ -129,16 +147,16 @@ class Pattern:
             When the arrays are no valid CSR pattern, or columns are unsorted or repeated within a
             row.
         """
-        M, N = _checked_shape(shape, block)
+        M, N = checked_shape(shape, block)
         crow, ccol = physical(crow), physical(ccol)
-        index = _index_dtype(M, N, ccol.numel())
+        index = index_dtype(M, N, ccol.numel())
         if (crow.ndim, ccol.ndim, crow.numel()) == (1, 1, M + 1) and (
             is_csr(crow, ccol, N) or (ccol.dtype is index and sound_rows(crow, ccol, N))
         ):
-            crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
+            crow, ccol = held_index(crow, index, copy), held_index(ccol, index, copy)
             return cls(crow, ccol, (M, N), tuple(block), None)
         check_compressed("crow", crow, "ccol", ccol, (M, N))
-        crow, ccol = crow.to(index).contiguous(), ccol.to(index).contiguous()
+        crow, ccol = held_index(crow, index, copy), held_index(ccol, index, copy)
         if ccol.numel() > 1:
             rising = ccol.diff() > 0
             starts = crow[1:-1].long()
@@ -327,6 +345,27 @@ class Pattern:
             source = order
         return pattern.slots, SegmentMap.permutation(source)
 
+    def repeated(self, times: int) -> Pattern:
+        """Return the slot pattern of the block diagonal matrix of so many matrices on this one.
+
+        Examples
+        --------
+        >>> import torch
+        >>> i = torch.tensor([0, 1])
+        >>> Pattern.from_coo(i, i.flip(0), (2, 2)).repeated(2).ccol.tolist()
+        [1, 0, 3, 2]
+        """
+        M, N, nnz = *self.shape, self.nnz_csr
+        index = index_dtype(M * times, N * times, nnz * times)
+        copy = torch.arange(times, dtype=index, device=self.device).unsqueeze(1)
+        ends = (self.crow[1:].to(index) + copy * nnz).flatten()
+        crow = torch.cat([ends.new_zeros(1), ends])
+        ccol = (self.ccol.to(index) + copy * N).flatten()
+        made = Pattern(crow, ccol, (M * times, N * times), self.block, None)
+        made.lattice = None if self.lattice is None else self.lattice.repeated(times)
+        made.longest_row = self.longest_row
+        return made
+
     def to(self, device: torch.device | str) -> Pattern:
         """Return the pattern with its index arrays on `device`."""
         target = torch.device(device)
@@ -354,54 +393,10 @@ def _rebuilt(
     target: Tensor | None,
 ) -> Pattern:
     """Return what was pickled, checked: ``torch.load(weights_only=True)`` reads files of anybody."""
-    found = Pattern.from_csr(crow, ccol, shape, block)
+    found = Pattern.from_csr(crow, ccol, shape, block, copy=False)
     if target is not None:
         found.entries = SegmentMap(target, found.nnz_csr)
     return found
 
 
 torch.serialization.add_safe_globals([_rebuilt])
-
-
-def _index_dtype(M: int, N: int, nnz: int) -> torch.dtype:
-    return torch.int32 if max(M, N, nnz) <= _INT32_MAX else torch.int64
-
-
-def _checked_shape(shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2 or any(int(s) != s or s < 0 for s in shape):
-        raise ArgumentError(f"`shape` must be two non-negative integers (M, N), got {tuple(shape)}")
-    if block and (len(block) != 2 or any(b < 1 for b in block)):
-        raise ArgumentError(f"`block` must be () or two positive integers, got {tuple(block)}")
-    return int(shape[0]), int(shape[1])
-
-
-def check_compressed(
-    at: str, pointers: Tensor, name: str, index: Tensor, shape: tuple[int, int]
-) -> None:
-    """Refuse compressed lines by which those who trust them would read or write beyond their arrays."""
-    lines, places = shape
-    _check_index(name, index, places)
-    if pointers.ndim != 1 or len(pointers) != lines + 1 or pointers.dtype not in _INDICES:
-        raise ArgumentError(
-            f"`{at}` must be int32 or int64 of length {lines + 1}, got {pointers.dtype} {list(pointers.shape)}"
-        )
-    ends, entries = (int(pointers[0]), int(pointers[-1])), len(index)
-    if ends != (0, entries) or bool((pointers.diff() < 0).any()):
-        raise ArgumentError(f"`{at}` must rise from 0 to the number of entries {entries}")
-
-
-def _check_index(name: str, index: Tensor, size: int) -> None:
-    if index.ndim != 1 or index.dtype not in _INDICES:
-        raise ArgumentError(
-            f"`{name}` must be a vector of int32 or int64, got {index.dtype} {list(index.shape)}"
-        )
-    if index.is_meta:
-        raise ArgumentError(
-            f"`{name}` has no numbers on the meta device; make matrices where they are used, of parameters and buffers"
-        )
-    if index.numel():
-        low, high = (int(v) for v in index.aminmax())
-        if low < 0 or high >= size:
-            raise ArgumentError(
-                f"`{name}` must lie in [0, {size}) for this shape, got indices from {low} to {high}"
-            )

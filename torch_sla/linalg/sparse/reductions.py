@@ -168,6 +168,5 @@ def norm(A: SparseTensor, ord: Literal["fro", 1, 2] | float | str = "fro") -> Te
         if 0 in pattern.shape or not pattern.nnz_csr:
             return values.abs().sum(-1)
         _, S, _ = A.svd(k=1)
-        largest: Tensor = S.squeeze(-1)
-        return largest
+        return S.squeeze(-1)
     raise ArgumentError(f"`ord` must be 'fro', 1, 2 or inf, got {ord!r}")

@@ -67,12 +67,12 @@ class OnPattern(HoldsValues):
 
     @property
     def row_indices(self) -> Tensor:
-        """Row of each entry ``[nnz]``."""
+        """Row of each entry ``[nnz]``; not to be written to."""
         return self.pattern.row
 
     @property
     def col_indices(self) -> Tensor:
-        """Column of each entry ``[nnz]``."""
+        """Column of each entry ``[nnz]``; not to be written to."""
         return self.pattern.col
 
     @property

@@ -92,8 +92,7 @@ class _Safetensors:
 
     def read(self, name: str, begin: int, end: int) -> Tensor:
         """Return ``[begin:end]``."""
-        out: Tensor = self._file.get_slice(name)[begin:end]
-        return out
+        return self._file.get_slice(name)[begin:end]
 
 
 def _of_rows(source: Path, arrays: Archive | _Safetensors, first: int, last: int, of: int) -> Slice:

@@ -46,6 +46,8 @@ class Sweep(Analysis):
         """Solve all cases, as one batch, or in parts where the run is kept; what is given besides holds for all."""
         batch = self.cases(values)
         given = {name: self._apart(name, value) for name, value in values.items()}
+        if points is not None and points.ndim > 2:
+            points = points.unsqueeze(-3)  # as other batches
 
         def part(low: int, high: int) -> Any:
             own = {name: value[low:high] for name, value in batch.items()}

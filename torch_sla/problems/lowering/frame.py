@@ -355,7 +355,7 @@ class Frame(ActingLaws):
             raise DTypeError(f"points has dtype {points.dtype}; coordinates are floating point")
         if points.shape != self.mesh.points.shape:
             batch = points.ndim > 2 and points.shape[-2:] == self.mesh.points.shape
-            remedy = "; meshes are solved one by one, [problem.solve(points=p) for p in points]"
+            remedy = "; only steady problems on one process take a batch of meshes, here they are one by one"
             raise MeshError(
                 f"points has shape {tuple(points.shape)}; the mesh has {tuple(self.mesh.points.shape)}"
                 f"{remedy if batch else ''}"
@@ -369,6 +369,10 @@ class Frame(ActingLaws):
             stray = (apart - apart[0]).abs().amax(-1) > 1e-6 * size
             require(~stray.any(), partial(_torn, seen, ours, theirs, stray))
         return Geometry(self._physics, moved, moved=True)
+
+    def unplaced(self, points: Tensor) -> Geometry:
+        """Return the coordinates of a batch of meshes ``[*batch, n_points, dim]``, which has no bases."""
+        return Geometry(self._physics, points.to(device=self.device, dtype=self.dtype), moved=True)
 
     def given_values(self, scene: Scene) -> Tensor:
         """Evaluate the Dirichlet conditions: ``[*batch, n_constrained]``."""

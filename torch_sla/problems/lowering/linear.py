@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import LaggedMultigrid, Pattern, SolveInfo
     from torch_sla.linalg.known import Known
+    from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.specs.solver import Solver
 
-__all__ = ["Batch", "solve_batch"]
+__all__ = ["Batch", "solve_batch", "solve_constrained"]
 
 
 class Batch:
@@ -135,3 +137,21 @@ def solve_batch(
         known=None if A.is_batched else known,
     )
     return batch.join(x.unsqueeze(-1) if single else x), info
+
+
+def solve_constrained(
+    model: Model, operator: Operator, g: Tensor, start: Tensor | None, *, throw: bool
+) -> tuple[Tensor, SolveInfo]:
+    """Solve a linear problem under its conditions, of which ``g`` are the values: ``[*batch, n]`` and the report."""
+    constraint = model.compiled.constraint
+    constrained, load = constraint.apply(operator.values, operator.load, g)
+    u_hat, report = model.solved(
+        constrained,
+        load,
+        operator.definite,
+        operator.symmetric,
+        start=None if start is None else start.to(load),
+        throw=throw,
+        complement=operator.complement,
+    )
+    return constraint.recover(u_hat, g), report

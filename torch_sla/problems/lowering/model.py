@@ -16,12 +16,13 @@ from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.problems.lowering.affine import batch_of
 from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
 from torch_sla.problems.lowering.conditions import at_path, point_loads, positions
-from torch_sla.problems.lowering.linear import solve_batch
+from torch_sla.problems.lowering.linear import solve_batch, solve_constrained
 from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.physics import Physics
+from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
@@ -124,9 +125,15 @@ class Model(Physics):
         """Solve; see `Problem.solve`."""
         if not self.determined:
             raise SpecError(self.undetermined, path="boundary")
-        scene = self.scene(values, points)
+        shapes = Shapes(self, values, points)
+        scene = shapes.scenes[0]
         if start is not None:
             start = self._flat(start, "start")
+        if points is not None and shapes.batch:
+            taken, report = solve_shapes(
+                shapes, values, points, start, throw=throw, progress=progress
+            )
+            return self._solution(taken, taken.outputs(), report, info=info)
         fast = None if start is not None else superposed(self, scene)
         blocks = None if start is not None or fast is not None else blocks_of(self, scene)
         if fast is not None:
@@ -141,6 +148,12 @@ class Model(Physics):
             scene.trial = not report.converged
             taken = Taken(self, scene, operator, self.widened(scene, u))
             outputs = taken.outputs()
+        return self._solution(taken, outputs, report, info=info)
+
+    @staticmethod
+    def _solution(
+        taken: Taken, outputs: dict[str, Tensor], report: SolveInfo, *, info: bool
+    ) -> Solution:
         taken.forget()
         if not info:
             report.history.clear()
@@ -160,21 +173,11 @@ class Model(Physics):
             return u, self.loaded(scene), report
         operator = self.loaded(scene)
         g = self.compiled.sides(self.given_values(scene))
-        constraint = self.compiled.constraint
-        constrained, load = constraint.apply(operator.values, operator.load, g)
-        u_hat, report = self.solved(
-            constrained,
-            load,
-            operator.definite,
-            operator.symmetric,
-            start=None if start is None else start.to(load),
-            throw=throw,
-            complement=operator.complement,
-        )
-        if constrained.ndim == 1:
+        u, report = solve_constrained(self, operator, g, start, throw=throw)
+        if operator.values.ndim == 1:
             # A report outlives its solve: it makes the matrix again where it is asked about that.
             report.matrix = partial(self._constrained, scene)
-        return self.finished(scene, constraint.recover(u_hat, g)), operator, report
+        return self.finished(scene, u), operator, report
 
     def seen_batch(self, scene: Scene) -> tuple[int, ...]:
         """Batch dimensions of the parameters that outputs use, which the solution may not depend on."""
@@ -287,7 +290,7 @@ class Model(Physics):
 
     def assemble(self, values: Mapping[str, Any], *, points: Tensor | None = None) -> Assembled:
         """Assemble; see `FieldProblem.assemble`."""
-        return Assembled(self, self.scene(values, points, mass=True))
+        return Assembled(self, Shapes(self, values, points, mass=True))
 
     def residual(
         self,
@@ -299,7 +302,12 @@ class Model(Physics):
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
         flat = self._flat(u, "u").to(self.field_dtype)
-        scene = self.scene(values, points)
+        shapes = Shapes(self, values, points)
+        at = partial(self._residual, constrained=constrained)
+        r = shapes.joined(shapes.each(at, shapes.scenes, shapes.apart(flat, 1)), 1)
+        return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
+
+    def _residual(self, scene: Scene, flat: Tensor, *, constrained: bool) -> Tensor:
         r = self.unconstrained(scene, self.loaded(scene), self.terms(scene), flat)
         if constrained:
             constraint = self.compiled.constraint
@@ -307,7 +315,7 @@ class Model(Physics):
             held = constraint.recover(constraint.restrict(flat), g)
             zero = torch.zeros((), dtype=r.dtype, device=r.device)
             r = constraint.reduce(r) + torch.where(self.free, zero, flat - held)
-        return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
+        return r
 
     def jacobian(
         self,
@@ -318,17 +326,13 @@ class Model(Physics):
         constrained: bool = True,
     ) -> SparseTensor:
         """Return the derivative of `residual`; for a linear problem it does not depend on u."""
-        scene = self.scene(values, points)
-        operator = self.loaded(scene)
-        matrix = operator.values
-        if self.nonlinear:
-            if u is None:
-                raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
-            flat = self._flat(u, "u").to(self.field_dtype)
-            terms = self.terms(scene)
-            shape = self.unconstrained(scene, operator, terms, flat).shape
-            recorded = torch.is_grad_enabled() and (flat.requires_grad or scene.requires_grad)
-            matrix = self.tangent(scene, operator, terms, flat.expand(shape), recorded=recorded)
+        if self.nonlinear and u is None:
+            raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
+        shapes = Shapes(self, values, points)
+        states: list[Tensor | None] = [None] * len(shapes.scenes)
+        if self.nonlinear and u is not None:
+            states = [*shapes.apart(self._flat(u, "u").to(self.field_dtype), 1)]
+        matrix = shapes.joined(shapes.each(self._jacobian, shapes.scenes, states), 1)
         pattern = self.numbering.pattern
         if constrained:
             if any(s.to is not None for s in self.selections):
@@ -339,6 +343,15 @@ class Model(Physics):
             on_diagonal = (row == pattern.ccol.long()).to(matrix)
             matrix = torch.where(self.free[row], matrix, on_diagonal)
         return SparseTensor.from_pattern(pattern, matrix)
+
+    def _jacobian(self, scene: Scene, flat: Tensor | None) -> Tensor:
+        operator = self.loaded(scene)
+        if flat is None:
+            return operator.values
+        terms = self.terms(scene)
+        shape = self.unconstrained(scene, operator, terms, flat).shape
+        recorded = torch.is_grad_enabled() and (flat.requires_grad or scene.requires_grad)
+        return self.tangent(scene, operator, terms, flat.expand(shape), recorded=recorded)
 
     def apply(self, values: Tensor, u: Tensor) -> Tensor:
         """Multiply ``[*batch, nnz]`` with ``[*batch, n]``; batches broadcast."""

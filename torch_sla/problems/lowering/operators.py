@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.lowering.model import Model
-    from torch_sla.problems.lowering.scene import Scene
+    from torch_sla.problems.lowering.shapes import Shapes
 
 __all__ = ["Assembled", "Matrix", "Operator", "decided"]
 
@@ -88,17 +88,17 @@ class Assembled:
         rows stand apart here: add those of the repeated nodes to those they repeat.
     """
 
-    def __init__(self, model: Model, scene: Scene) -> None:
-        self._model, self._scene = model, scene
-        operator = model.loaded(scene)
-        self.matrix = SparseTensor.from_pattern(model.numbering.pattern, operator.values)
-        self.load = operator.load
+    def __init__(self, model: Model, shapes: Shapes) -> None:
+        self._model, self._shapes = model, shapes
+        operators = shapes.each(model.loaded, shapes.scenes)
+        values = shapes.joined([one.values for one in operators], 1)
+        self.matrix = SparseTensor.from_pattern(model.numbering.pattern, values)
+        self.load = shapes.joined([one.load for one in operators], 1)
         self.free = model.free
-        self.lift = model.lift(model.given_values(scene))
+        self.lift = model.lift(shapes.joined(shapes.each(model.given_values, shapes.scenes), 1))
 
     @cached_property
     def mass(self) -> SparseTensor:
         """M, the matrix of capacity or density, ``[*batch, n, n]``."""
-        return SparseTensor.from_pattern(
-            self._model.numbering.pattern, self._model.mass(self._scene)
-        )
+        values = self._shapes.joined(self._shapes.each(self._model.mass, self._shapes.scenes), 1)
+        return SparseTensor.from_pattern(self._model.numbering.pattern, values)

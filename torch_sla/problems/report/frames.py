@@ -39,7 +39,7 @@ class Frames:
     titles
         Each in words.
     mesh, points
-        Where they live ``[n_points, dim]``.
+        Where they live ``[n_points, dim]``; ``[k, n_points, dim]`` where each frame has points of its own.
     nodal, cellwise
         By name, ``[k, n_points(, components)]`` and ``[k, n_cells(, components)]``.
     moves
@@ -71,9 +71,14 @@ class Frames:
             self,
             at=[self.at[i] for i in index],
             titles=[self.titles[i] for i in index],
+            points=self.points if self.points.ndim == 2 else self.points[index],
             nodal={name: value[index] for name, value in self.nodal.items()},
             cellwise={name: value[index] for name, value in self.cellwise.items()},
         )
+
+    def points_of(self, i: int) -> Tensor:
+        """Return the points of one frame ``[n_points, dim]``."""
+        return self.points if self.points.ndim == 2 else self.points[i]
 
     def frame(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the fields of one frame: at points, in cells."""
@@ -224,6 +229,8 @@ def _framed(
     first = next(iter(model.ranks))
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
     mesh, points = model.mesh, getattr(result, "points", model.mesh.points).detach()
+    if points.ndim > 2:
+        points = points.expand(*result.batch, *points.shape[-2:]).flatten(0, -3)
     if full:
         mesh, points = model.full_mesh, model.filled(points)
     name = result.spec.name or model.spec.name or ""

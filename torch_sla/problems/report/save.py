@@ -82,6 +82,10 @@ def save_series(result: Any, path: Path) -> None:
     from torch_sla.problems.report.frames import frames_of
 
     frames = frames_of(result, full=True)
+    if frames.points.ndim > 2:
+        raise ArgumentError(
+            f"each member has a mesh of its own, and {path.suffix} shares one among them; save .npz, or one by one"
+        )
     every = ((at, *frames.frame(i)) for i, at in enumerate(frames.at))
     write_series(path, frames.mesh, every, points=frames.points)
 

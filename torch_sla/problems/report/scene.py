@@ -45,7 +45,7 @@ def to_pyvista(result: Any, member: int) -> pyvista.UnstructuredGrid:
     cells = mesh.cells.cpu().numpy()
     sized = np.insert(cells, 0, cells.shape[1], axis=1).ravel()
     kinds = np.full(len(cells), _KINDS[mesh.cell], dtype=np.uint8)
-    grid = pyvista.UnstructuredGrid(sized, kinds, in_space(frames.points.cpu().numpy()))
+    grid = pyvista.UnstructuredGrid(sized, kinds, in_space(frames.points_of(member).cpu().numpy()))
     nodal, cellwise = frames.frame(member)
     for target, fields in ((grid.point_data, nodal), (grid.cell_data, cellwise)):
         for name, value in fields.items():

@@ -342,7 +342,8 @@ class Problem(Differentiable, Spec):
             Tensors, numbers or modules by parameter name, ``[*batch, *sites, *shape]``. ``values`` is a
             mapping for names that are no Python words.
         points
-            Moved mesh points ``[n_points, dim]``, differentiable.
+            Moved mesh points ``[n_points, dim]``, differentiable; ``[*batch, n_points, dim]`` of a steady problem,
+            whose batch dimensions broadcast with those of the parameters.
         start
             Starting value ``[n_dofs]`` of iterative methods; detached.
         info

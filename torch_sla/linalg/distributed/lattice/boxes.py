@@ -91,8 +91,7 @@ class Box:
 
     def view(self, x: Tensor) -> Tensor:
         """View ``[*, n]`` as ``[*, axis 2, axis 1, axis 0]``."""
-        out: Tensor = x.unflatten(-1, self.shape[::-1])
-        return out
+        return x.unflatten(-1, self.shape[::-1])
 
     def _axes(self, whole: Triple) -> list[Triple]:
         return list(zip(self.low, self.high, whole, strict=True))

@@ -74,5 +74,4 @@ class GatheredInverse:
         """Return ``A⁺ r`` for ``[n_held, K]``."""
         whole = torch.cat(self._layout.comm.gather(r))
         mine = self._adjoint_rows if adjoint else self._rows
-        out: Tensor = mine @ whole
-        return out
+        return mine @ whole

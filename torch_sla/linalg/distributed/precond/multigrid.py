@@ -259,8 +259,7 @@ class Hierarchy:
         return self._applied(r, True)
 
     def _applied(self, r: Tensor, adjoint: bool) -> Tensor:
-        out: Tensor = self._cycle(0, r.to(self.dtype), adjoint).to(r.dtype) * self._scale
-        return out
+        return self._cycle(0, r.to(self.dtype), adjoint).to(r.dtype) * self._scale
 
     def _cycle(self, index: int, b: Tensor, adjoint: bool) -> Tensor:
         if index == len(self._levels):

@@ -31,7 +31,7 @@ _FRAMES, _FIELDS, _MODES, _CURVES = 16, 8, 12, 6
 
 def mesh_part(frames: Frames) -> str:
     """Draw the mesh and say what it is made of."""
-    mesh, points = frames.mesh, _numpy(frames.points)
+    mesh, points = frames.mesh, _numpy(frames.points_of(0))
     caption = f"{mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D"
     if mesh.dim == 1:
         low, high = float(points.min()), float(points.max())
@@ -92,7 +92,7 @@ def seen(frames: Frames, name: str, value: Tensor) -> tuple[str, Floats, Floats]
         else:
             said = f"|{name}|"
             size = np.linalg.norm(size.reshape(*size.shape[:2], -1), axis=-1)
-    points = np.repeat(_numpy(frames.points)[None], len(size), 0)
+    points = np.stack([_numpy(frames.points_of(i)) for i in range(len(size))])
     points, said = moved_points(frames, points, said)
     return said, size, points
 
@@ -149,12 +149,12 @@ def moved_points(frames: Frames, points: Floats, said: str) -> tuple[Floats, str
 def _curves(frames: Frames, name: str, values: Floats, nodal: bool) -> str:
     """Draw a field in 1D as curves over x."""
     mesh = frames.mesh
-    at = _numpy(frames.points if nodal else frames.points[mesh.vertices].mean(1))[:, 0]
-    order = at.argsort()
-    curves = [
-        Curve(title or name, at[order], value[order])
-        for title, value in zip(frames.titles, values, strict=True)
-    ]
+    curves = []
+    for i, (title, value) in enumerate(zip(frames.titles, values, strict=True)):
+        points = frames.points_of(i)
+        at = _numpy(points if nodal else points[mesh.vertices].mean(1))[:, 0]
+        order = at.argsort()
+        curves.append(Curve(title or name, at[order], value[order]))
     return figure(chart(curves, "x", name), name)
 
 

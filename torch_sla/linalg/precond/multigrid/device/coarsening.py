@@ -156,9 +156,9 @@ class Coarsening:
         return checked
 
     def _guess(self, A: Stencil) -> Axes:
-        """Those halved last, all at first."""
+        """Those halved last, at first all along which points are joined."""
         there = tuple(axis for axis in range(3) if A.lattice.shape[axis] > 1)
-        before = self.axes[-1] if self.axes else there
+        before = self.axes[-1] if self.axes else A.lattice.joined
         return tuple(axis for axis in before if axis in there) or there
 
     def _read_early(self, i: int) -> bool:

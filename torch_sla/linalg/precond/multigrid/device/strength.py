@@ -93,8 +93,7 @@ def _diagonal(A: BlockRows) -> Tensor:
 
 def own_sizes(A: BlockRows) -> Tensor:
     """Return the sizes of the diagonal entries, or the norms of the diagonal blocks, ``[n]``."""
-    size: Tensor = torch.linalg.vector_norm(_diagonal(A).flatten(1), dim=1)
-    return size
+    return torch.linalg.vector_norm(_diagonal(A).flatten(1), dim=1)
 
 
 def _coarsely(size: Tensor) -> Tensor:

@@ -192,8 +192,7 @@ def _parts(ends: _Ints, n: int, most: int) -> _Ints:
         place[order] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         first = np.cumsum(pieces) - pieces
         component = first[component] + place * pieces[component] // sizes[component]
-    found: _Ints = component.astype(np.int64)
-    return found
+    return component.astype(np.int64)
 
 
 def _blocks(
