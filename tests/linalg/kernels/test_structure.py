@@ -85,6 +85,16 @@ def test_equal_values_do_not_hide_that_a_mirror_image_is_missing() -> None:
         assert not structure.detect(pattern, torch.ones(len(row), dtype=torch.float64)).symmetric
 
 
+def test_rows_placed_like_the_last_one_are_summed_by_their_own_numbers() -> None:
+    i, off = torch.arange(300), torch.linspace(-0.5, -1.5, 299, dtype=torch.float64)
+    row, col = torch.cat([i, i[1:], i[:-1]]), torch.cat([i, i[:-1], i[1:]])
+    pattern = Pattern.from_coo(row, col, (300, 300))
+    for diagonal in (2.0, 2.5, 3.5):
+        values = pattern.coalesce(torch.cat([off.new_full((300,), diagonal), off, off]))
+        one, two = (f(pattern.slots, values) for f in (structure._in_one_pass, structure._at_once))
+        assert (one.positive_definite, one.dominance) == (two.positive_definite, two.dominance)
+
+
 def test_batches_hold_when_every_member_does() -> None:
     i = torch.arange(3)
     pattern = Pattern.from_coo(torch.cat([i, i[1:]]), torch.cat([i, i[:-1]]), (3, 3)).slots
