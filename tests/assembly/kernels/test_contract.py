@@ -23,7 +23,7 @@ def test_kernel_and_torch_agree(generator, components, batch, dtype):
 
 
 @needs_extension
-@pytest.mark.parametrize("components", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("components", [(1, 1), (1, 2), (2, 3)])
 def test_adjoint(generator, components):
     R = torch.randn(*components, 2, 3, 5, generator=generator, dtype=torch.float64).requires_grad_()
     table = torch.randn(5, 2, 3, generator=generator, dtype=torch.float64)

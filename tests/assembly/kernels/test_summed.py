@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -142,6 +144,24 @@ def test_same_bits_on_any_number_of_threads(tools, generator, threads, monkeypat
         for values, gradient in runs[1:]:
             assert torch.equal(values, runs[0][0])
             assert torch.equal(gradient, runs[0][1])
+
+
+@needs_extension
+def test_a_thread_visits_cells_with_gaps_between_them(generator, threads, monkeypatch):
+    """Cells of a strip in any order: those that touch one thread's rows are neighbours in memory, or not."""
+    monkeypatch.setattr(module, "resolve_threads", lambda *_: torch.get_num_threads())
+    x = torch.arange(5.0, dtype=torch.float64).square()
+    points = torch.cartesian_prod(x, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    strip = torch.tensor([[0, 2, 3, 1]]) + 2 * torch.arange(4)[:, None]
+    k = torch.rand(4, 1, generator=generator, dtype=torch.float64)
+    for order in itertools.permutations(range(4)):
+        mesh = fem.make_mesh(points, strip[list(order)], "quad")
+        dofs = fem.Dofs(mesh, fem.lagrange("quad", 1))
+        threads(1)
+        whole = fem.assemble(weak.diffusion, dofs, kappa=k)
+        for count in (2, 3, 5):
+            threads(count)
+            assert torch.equal(fem.assemble(weak.diffusion, dofs, kappa=k), whole)
 
 
 @needs_extension

@@ -68,6 +68,33 @@ def test_one_pass_finds_what_the_transpose_shows(monkeypatch: pytest.MonkeyPatch
     assert len(kinds) >= 5
 
 
+def test_equal_values_do_not_hide_that_a_mirror_image_is_missing() -> None:
+    """As many entries on both sides, one of them elsewhere: what the search for its place ends at is as large."""
+    g = torch.Generator().manual_seed(5)
+    below = torch.tril_indices(7, 7, -1)
+    for _ in range(400):
+        upper = torch.rand(7, 7, generator=g) < 0.3
+        dense = upper | upper.T
+        there = dense[*below]
+        if there.all() or not there.any():
+            continue
+        moved = [torch.multinomial(w.double(), 1, generator=g) for w in (there, ~there)]
+        dense[*below[:, torch.cat(moved)]] ^= True
+        row, col = dense.nonzero().T
+        pattern = Pattern.from_coo(row, col, (7, 7)).slots
+        assert not structure.detect(pattern, torch.ones(len(row), dtype=torch.float64)).symmetric
+
+
+def test_rows_placed_like_the_last_one_are_summed_by_their_own_numbers() -> None:
+    i, off = torch.arange(300), torch.linspace(-0.5, -1.5, 299, dtype=torch.float64)
+    row, col = torch.cat([i, i[1:], i[:-1]]), torch.cat([i, i[:-1], i[1:]])
+    pattern = Pattern.from_coo(row, col, (300, 300))
+    for diagonal in (2.0, 2.5, 3.5):
+        values = pattern.coalesce(torch.cat([off.new_full((300,), diagonal), off, off]))
+        one, two = (f(pattern.slots, values) for f in (structure._in_one_pass, structure._at_once))
+        assert (one.positive_definite, one.dominance) == (two.positive_definite, two.dominance)
+
+
 def test_batches_hold_when_every_member_does() -> None:
     i = torch.arange(3)
     pattern = Pattern.from_coo(torch.cat([i, i[1:]]), torch.cat([i, i[:-1]]), (3, 3)).slots
@@ -113,11 +140,12 @@ def test_breadth_first_is_the_search_in_numpy(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
 def test_largest_row_sum(dtype: torch.dtype) -> None:
-    pattern, values = random_matrix(6)
-    values = values.to(dtype) * (1j if dtype.is_complex else 1)
-    found = kernel.largest_row_sum(pattern.crow, values)
-    assert found.dtype is dtype.to_real()
-    torch.testing.assert_close(found, pattern.sum_rows(values.abs()).amax())
+    for seed in range(4, 20, 2):  # real ones
+        pattern, values = random_matrix(seed)
+        values = values.to(dtype) * (1j if dtype.is_complex else 1)
+        found = kernel.largest_row_sum(pattern.crow, values)
+        assert found.dtype is dtype.to_real()
+        torch.testing.assert_close(found, pattern.sum_rows(values.abs()).amax())
     assert kernel.largest_row_sum(pattern.crow, values * torch.nan).isnan()
 
 
