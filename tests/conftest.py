@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
 
+if INTERPRETED:
+    races.install()  # beneath what delays kernels
 if SIMULATED:
     install()  # before test files ask whether there is a device
 
@@ -31,7 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
         )
     if INTERPRETED:
-        races.install()
         # NumPy warns of what a card does in silence, and of how the interpreter reads scalars.
         for told in ("invalid value encountered", "divide by zero", "overflow encountered"):
             config.addinivalue_line("filterwarnings", f"ignore:{told}:RuntimeWarning")

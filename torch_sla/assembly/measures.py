@@ -53,7 +53,7 @@ def l2_error(
     True
     """
     basis = _fine_basis(dofs, degree, points)
-    difference = basis.interpolate(dofs, u).value - exact(basis.x)
+    difference = _difference(basis.interpolate(dofs, u).value, exact(basis.x), "exact")
     return _norm(basis, difference, 0 if dofs.components == 1 else 1)
 
 
@@ -69,8 +69,20 @@ def h1_seminorm_error(
     `exact_gradient` gives ``[n, nq, dim]``, or ``[n, nq, components, dim]`` for a vector field.
     """
     basis = _fine_basis(dofs, degree, points)
-    difference = basis.interpolate(dofs, u).gradient - exact_gradient(basis.x)
+    found = basis.interpolate(dofs, u).gradient
+    difference = _difference(found, exact_gradient(basis.x), "exact_gradient")
     return _norm(basis, difference, 1 if dofs.components == 1 else 2)
+
+
+def _difference(found: Tensor, exact: Tensor, name: str) -> Tensor:
+    """Subtract what a function gives at all points, which has no other dimensions than a field."""
+    wanted, given = found.shape, exact.shape
+    short = wanted[len(wanted) - len(given) :]
+    if len(given) > len(wanted) or any(n not in (1, m) for n, m in zip(given, short, strict=True)):
+        raise ArgumentError(
+            f"{name} gives the shape {tuple(given)} at the quadrature points; the field has {tuple(wanted)} there"
+        )
+    return found - exact
 
 
 def _fine_basis(dofs: Dofs, degree: int | None, points: Tensor | None) -> CellBasis:

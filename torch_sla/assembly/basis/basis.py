@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.assembly.field import Field, LazyField
 from torch_sla.assembly.kernels.small import small_product
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Basis(ABC):
             raise ArgumentError(
                 f"u: got shape {tuple(u.shape)}; the last dimension must be the {dofs.n} dofs"
             )
+        if not u.is_floating_point() and not u.is_complex():
+            raise DTypeError(f"u has dtype {u.dtype}; a floating point tensor is needed")
         local = dofs.restrict(u, self.facets, cells=self.cells).unflatten(
             -1, (dofs.element.n_nodes, dofs.components)
         )
@@ -191,6 +193,8 @@ def checked_degree(degree: int | None, element: Element) -> int:
     """Choose the degree that integrates a mass matrix exactly, unless one is given."""
     if degree is None:
         return max(1, 2 * element.degree)
-    if degree < 0:
-        raise ArgumentError(f"degree: got {degree}; a quadrature degree is at least 0")
+    if degree < 0 or degree != int(degree):
+        raise ArgumentError(
+            f"degree: got {degree}; a quadrature degree is a whole number, at least 0"
+        )
     return degree

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.assembly.basis.basis import Basis, checked_degree, tabulate
+from torch_sla.assembly.checks import check_space, numbered
 from torch_sla.assembly.mapping import cell_geometry
 from torch_sla.assembly.reference.quadrature import quadrature
 
@@ -33,12 +34,12 @@ class CellBasis(Basis):
     components
         Components of the field.
     cells
-        Indices of some cells; None means all.
+        Indices or a boolean mask of some cells; None means all.
 
     Raises
     ------
     MeshError
-        If a cell is inverted by `points`.
+        If a cell is inverted by `points`, there is no such cell, or the element is one of other cells.
 
     Examples
     --------
@@ -57,6 +58,9 @@ class CellBasis(Basis):
         components: int = 1,
         cells: Tensor | None = None,
     ) -> None:
+        check_space(mesh, element, components)
+        if cells is not None:
+            cells = numbered(cells, mesh.n_cells, "cells")
         self.mesh, self.element, self.components = mesh, element, components
         self.rule = quadrature(mesh.reference.name, checked_degree(degree, element))
         self.geometry = cell_geometry(mesh, self.rule.points, points, cells)

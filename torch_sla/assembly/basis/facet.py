@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch_sla.assembly.basis.basis import Basis, checked_degree, tabulate
+from torch_sla.assembly.checks import check_space, numbered
 from torch_sla.assembly.mapping import facet_geometry, facet_points
 from torch_sla.assembly.reference.quadrature import quadrature
 
@@ -27,13 +28,18 @@ class FacetBasis(Basis):
     element
         A scalar element on the mesh's reference cell.
     facets
-        Indices into ``mesh.facets``; None means the whole boundary.
+        Indices into ``mesh.facets``, or a boolean mask of them; None means the whole boundary.
     degree
         Quadrature degree; None means twice the order of the element.
     points
         Moved points ``[n_points, dim]``, differentiable; the mesh's own when None.
     components
         Components of the field.
+
+    Raises
+    ------
+    MeshError
+        If there is no such facet, or the element is one of other cells.
 
     Examples
     --------
@@ -53,8 +59,9 @@ class FacetBasis(Basis):
         points: Tensor | None = None,
         components: int = 1,
     ) -> None:
+        check_space(mesh, element, components)
         self.mesh, self.element, self.components = mesh, element, components
-        self.facets = mesh.boundary if facets is None else facets
+        self.facets = mesh.boundary if facets is None else numbered(facets, mesh.n_facets, "facets")
         self.side = mesh.facet_sides[self.facets]
         self.rule = quadrature(mesh.reference.facet_name, checked_degree(degree, element))
         self.geometry = facet_geometry(mesh, self.facets, self.rule.points, points)

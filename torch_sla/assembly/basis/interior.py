@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.basis.basis import Basis, checked_degree, tabulate
+from torch_sla.assembly.checks import check_space
 from torch_sla.assembly.mapping import facet_points, side_geometry
 from torch_sla.assembly.reference.quadrature import quadrature
 from torch_sla.assembly.sided import Sided
@@ -93,6 +94,7 @@ class InteriorBasis:
         points: Tensor | None = None,
         components: int = 1,
     ) -> None:
+        check_space(mesh, element, components)
         self.mesh, self.element, self.components = mesh, element, components
         self.rule = quadrature(mesh.reference.facet_name, checked_degree(degree, element))
         facets, device = mesh.interior, mesh.cells.device

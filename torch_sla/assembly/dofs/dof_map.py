@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
@@ -201,12 +202,13 @@ class DofMap(ABC):
         if facets is not None and cells is not None:
             raise ArgumentError("cells: give facets or cells, not both")
         if cells is not None:
-            return self.cells_map(cells, rank)
+            return self.cells_map(numbered(cells, self.mesh.n_cells, "cells"), rank)
         if facets is None or facets.ndim != 1:
             raise ArgumentError(f"facets: got {facets!r}; expected indices [m]")
         key = (rank, contents(facets))
         if key not in self._maps:
-            self._maps[key] = self.cells_map(self.mesh.facet_cells[facets], rank)
+            found = numbered(facets, self.mesh.n_facets, "facets")
+            self._maps[key] = self.cells_map(self.mesh.facet_cells[found], rank)
         return self._maps[key]
 
     def cells_map(self, cells: Tensor, rank: int) -> SegmentMap:

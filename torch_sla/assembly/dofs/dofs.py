@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.checks import check_space, numbered
 from torch_sla.assembly.dofs.dof_map import DofMap
 from torch_sla.assembly.kernels.summed import Places
 from torch_sla.assembly.mapping import cell_nodes
 from torch_sla.assembly.mesh.numbering import number_nodes
-from torch_sla.errors import ArgumentError, MeshError
+from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 
 if TYPE_CHECKING:
@@ -57,13 +58,7 @@ class Dofs(DofMap):
     def __init__(
         self, mesh: Mesh, element: Element, components: int = 1, *, interior: bool = False
     ) -> None:
-        if element.cell != mesh.reference:
-            raise MeshError(
-                f"element: {element!r} does not fit the mesh's {mesh.cell} cells; use "
-                f"lagrange({mesh.reference.name!r}, order)"
-            )
-        if components < 1:
-            raise ArgumentError(f"components: got {components}; a field has at least one component")
+        check_space(mesh, element, components)
         super().__init__(interior=interior)
         self.mesh, self.element, self.components = mesh, element, components
         self.cell_nodes, self.n_nodes = number_nodes(mesh, element)
@@ -94,6 +89,7 @@ class Dofs(DofMap):
 
     def facet_nodes(self, facets: Tensor) -> Tensor:
         """Nodes on the closure of given facets, ascending and unique."""
+        facets = numbered(facets, self.mesh.n_facets, "facets")
         local = self.element.facet_nodes.to(self.cell_nodes.device)
         owners = self.mesh.facet_cells[facets]
         chosen = local[self.mesh.facet_sides[facets]]
@@ -105,14 +101,14 @@ class Dofs(DofMap):
         Parameters
         ----------
         facets
-            Indices into ``mesh.facets``.
+            Indices into ``mesh.facets``, or a boolean mask of them.
         component
             One component only; None means all.
 
         Raises
         ------
         ArgumentError
-            If the field has no such component.
+            If the field has no such component, or the mesh no such facet.
         """
         nodes = self.facet_nodes(facets)
         if component is None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.dofs.dof_map import DofMap
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
@@ -114,7 +115,8 @@ class MixedDofs(DofMap):
     def place(self, name: str, dofs: Tensor) -> Tensor:
         """Give dofs of one field their numbers in the whole vector."""
         self._check_names([name], complete=False)
-        return dofs + self.ranges[name].start
+        own = self.fields[name].n
+        return numbered(dofs, own, f"dofs of {name!r}", "dofs") + self.ranges[name].start
 
     def block_matrices(self, blocks: Mapping[tuple[str, str], Tensor]) -> Tensor:
         """Join element matrices of pairs of fields; pairs left out are zero.

@@ -113,7 +113,10 @@ class _Form(Integrand):
             ]
             if sides:
                 fields = [on_side(f, side) for f, side in zip(fields, sides, strict=True)]
-            return self.integrand(*fields, w)
+            found = self.integrand(*fields, w)
+            if found is None:
+                raise ArgumentError(f"{self!r}: the integrand returns nothing; return its value")
+            return found
 
         function: Callable[..., Any] = call
         # The last argument (the test function) becomes the outermost dimension.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.mesh.build import trusted_mesh
 from torch_sla.errors import MeshError
 
@@ -50,14 +50,8 @@ def bisect(mesh: Mesh, marked: Tensor) -> Mesh:
             "before curving the cells"
         )
     work = _Work(mesh)
-    chosen = torch.nonzero(marked)[:, 0] if marked.dtype == torch.bool else marked
+    chosen = numbered(marked, mesh.n_cells, "cells", "marked")
     todo = np.unique(chosen.cpu().numpy().astype(np.int64))
-    if marked.dtype == torch.bool and marked.shape != (mesh.n_cells,):
-        raise MeshError(
-            f"marked: the mask has shape {tuple(marked.shape)}; expected ({mesh.n_cells},)"
-        )
-    if len(todo) and (todo[0] < 0 or todo[-1] >= mesh.n_cells):
-        raise MeshError(f"marked: cells are numbered from 0 to {mesh.n_cells - 1}")
     while len(todo):
         work.cut(todo)
         todo = work.nonconforming()

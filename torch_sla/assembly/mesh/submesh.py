@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.checks import numbered
 from torch_sla.assembly.mesh.build import trusted_mesh
 from torch_sla.errors import MeshError
 
@@ -58,16 +59,10 @@ def submesh(mesh: Mesh, cells: Tensor, *, cut: str | None = None) -> Submesh:
     Mesh(2 quad cells, 6 points in 2D, 6 facets; cell tags: none; facet tags: left bottom top middle)
     """
     where = mesh.points.device
-    if cells.dtype == torch.bool and cells.shape != (mesh.n_cells,):
-        raise MeshError(
-            f"cells: the mask has shape {tuple(cells.shape)}; expected ({mesh.n_cells},)"
-        )
-    chosen = torch.nonzero(cells)[:, 0] if cells.dtype == torch.bool else cells.unique()
+    chosen = numbered(cells, mesh.n_cells, "cells").unique()
     kept = chosen.cpu().numpy().astype(np.int64)
     if not len(kept):
         raise MeshError("cells: none is chosen; a mesh needs at least one cell")
-    if kept.min() < 0 or kept.max() >= mesh.n_cells:
-        raise MeshError(f"cells: cells are numbered from 0 to {mesh.n_cells - 1}")
     table = mesh.cells.cpu().numpy()[kept]
     used, local = np.unique(table, return_inverse=True)
     number = np.full(mesh.n_points, -1, dtype=np.int64)

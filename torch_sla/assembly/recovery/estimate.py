@@ -82,6 +82,8 @@ def mark(estimate: Tensor, fraction: float = 0.5) -> Tensor:
         raise ArgumentError(f"fraction: got {fraction}; it lies in (0, 1]")
     if estimate.ndim != 1:
         raise ArgumentError(f"estimate: got shape {tuple(estimate.shape)}; expected [n_cells]")
+    if not bool(estimate.isfinite().all()):
+        raise ArgumentError("estimate holds NaN or infinity, which has no order")
     square, order = estimate.detach().square().sort(descending=True, stable=True)
     held = square.cumsum(0) - square
     return order[held < fraction * square.sum()].sort().values
