@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
-from torch_sla.errors import GradientError
+from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
 
 ROW = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 0, 0])
@@ -53,6 +53,24 @@ def test_vmap_of_grad_equals_a_loop() -> None:
     one = [torch.func.grad(loss, argnums=(0, 1))(v, b) for v in values]
     for k in range(2):
         torch.testing.assert_close(both[k], torch.stack([g[k] for g in one]))
+
+
+def test_starting_values_within_transforms() -> None:
+    values, b = sample(torch.float64)
+    options = {"backend": "pytorch", "method": "gmres", "rtol": 1e-13}
+
+    def loss(v: torch.Tensor, near: bool) -> torch.Tensor:
+        A = matrix(v)
+        start = 1.1 * A.solve(b) if near else torch.ones_like(b)
+        return (A.solve(b, x0=start, **options) ** 3).sum()
+
+    expected = torch.func.grad(lambda v: (matrix(v).solve(b) ** 3).sum())(values)
+    for near in (False, True):
+        torch.testing.assert_close(torch.func.grad(loss)(values, near), expected)
+    many = torch.func.vmap(torch.func.grad(loss), in_dims=(0, None))
+    torch.testing.assert_close(many(torch.stack([values] * 2), False)[1], expected)
+    with pytest.raises(ArgumentError, match="starting values"):
+        many(torch.stack([values] * 2), True)
 
 
 @pytest.mark.parametrize("create_graph", [False, True])

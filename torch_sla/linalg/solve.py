@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, PlanError
 from torch_sla.linalg.adjoint.least_squares import least_squares
 from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.kernels.arguments import expect_dense
@@ -344,7 +345,8 @@ def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tens
             "`x0` is not for systems with fewer equations than unknowns, whose shortest solution is sought"
         )
     shape = (*rhs.shape[:-2], N, rhs.shape[-1])
-    start = x0.detach().to(dtype)
+    refuse_vmap(x0, "starting values (`x0`)")
+    start = physical(x0).to(dtype)
     if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):
         start = start.unsqueeze(-1)
     if prod(start.shape) != prod(shape) or start.shape[-2:] != shape[-2:]:

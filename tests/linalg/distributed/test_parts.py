@@ -242,3 +242,18 @@ def test_products_are_mapped_over() -> None:
     torch.testing.assert_close(torch.func.vmap(lambda x: D @ x, in_dims=1)(X.T), expected)
     each = torch.func.vmap(torch.func.grad(lambda x: (D @ x).pow(3).sum()))(X)
     torch.testing.assert_close(each, (A.T() @ (3 * expected.T**2)).T)
+
+
+def test_solves_refuse_to_be_mapped_over_matrices() -> None:
+    A, _ = whole()
+    b = torch.ones(A.shape[-1], dtype=A.dtype)
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        return (A.from_pattern(A.pattern, v).partition(2).solve_distributed(b) ** 3).sum()
+
+    v = A.values.detach()
+    given = v.clone().requires_grad_()
+    torch.testing.assert_close(torch.func.grad(loss)(v), torch.autograd.grad(loss(given), given)[0])
+    for many in (torch.func.vmap(loss), torch.func.vmap(torch.func.grad(loss))):
+        with pytest.raises(ArgumentError, match="parts"):
+            many(torch.stack([v, 2 * v]))

@@ -117,3 +117,15 @@ def test_multiple_eigenvalues_have_no_derivative() -> None:
     w, _ = SparseTensor.from_pattern(M.pattern, m).eigs(2, "SM", M=M)
     with pytest.raises(GradientError, match="multiple"):
         w.real.sum().backward()
+
+
+def test_gradients_by_transforms_in_both() -> None:
+    A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
+
+    def loss(a: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        w, V = A.from_pattern(A.pattern, a).eigs(3, M=M.from_pattern(M.pattern, m))
+        return w.abs().pow(3).sum() + V.abs().pow(4).sum()
+
+    given = (A.values.requires_grad_(), M.values.requires_grad_())
+    found = torch.func.grad(loss, argnums=(0, 1))(A.values.detach(), M.values.detach())
+    torch.testing.assert_close(found, torch.autograd.grad(loss(*given), given))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_followed", "is_recorded", "keep"]
 
+_TRANSFORMS = torch._C.DispatchKey.FuncTorchDynamicLayerFrontMode
+
 
 def keep(ctx: Any, *tensors: Tensor) -> None:
     """Save tensors for ``backward``, and for ``jvp`` where forward mode is on.
@@ -28,18 +30,16 @@ def is_recorded() -> bool:
     """Whether somebody may follow what is done now: a graph, forward mode, or a transform.
 
     Where nobody does, the work of an autograd Function can be done without the Function, whose arguments cost
-    more to bind than a short kernel to run.
+    more to bind than a short kernel to run. Where transforms are kept out, a Function cannot be applied.
 
     Examples
     --------
     >>> is_recorded(), torch.no_grad()(is_recorded)()
     (True, False)
     """
-    return (
-        torch.is_grad_enabled()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-    )
+    if torch._C._are_functorch_transforms_active():
+        return not torch._C._dispatch_tls_is_dispatch_key_excluded(_TRANSFORMS)
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def is_followed(x: Tensor) -> bool:

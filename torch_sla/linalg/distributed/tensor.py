@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import exchange
+from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.distributed import local, nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
 from torch_sla.linalg.distributed.entries import Entries, cut, put_together, whole_nodes
@@ -298,6 +299,7 @@ class DSparseTensor(HoldsValues):
     @outside_transforms
     def knowledge(self) -> Knowledge:
         """Return what the present values show; all processes ask together, and it is remembered."""
+        refuse_vmap(self._values, "matrices in parts")
         values = physical(self.slot_values())
         mark = fingerprint(values)
         new = self._known is None or self._known[0] != mark
