@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from tests.helpers import races
 from tests.helpers.ranks import Ranks
 from tests.helpers.simulated import SIMULATED, install
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
+
+if INTERPRETED:
+    races.install()  # beneath what delays kernels
 if SIMULATED:
     install()  # before test files ask whether there is a device
 
@@ -26,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
         )
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if INTERPRETED:
         # NumPy warns of what a card does in silence, and of how the interpreter reads scalars.
         for told in ("invalid value encountered", "divide by zero", "overflow encountered"):
             config.addinivalue_line("filterwarnings", f"ignore:{told}:RuntimeWarning")
@@ -45,6 +51,12 @@ def _default_dtype_kept() -> object:
     before = torch.get_default_dtype()
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_races() -> Iterator[None]:
+    yield
+    assert not list(races.found())
 
 
 @pytest.fixture(scope="session")

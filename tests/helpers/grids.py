@@ -30,7 +30,7 @@ def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_arr
 
 def diffusion(k: np.ndarray) -> sp.csr_array:
     """Cell-centred diffusion with harmonic means on any lattice; values given on one face."""
-    index = np.arange(k.size).reshape(k.shape)
+    index = np.arange(k.size, dtype=np.int32).reshape(k.shape)  # what pyamg takes
     total = sp.csr_array((k.size, k.size))
     kf = k.ravel()
     for axis in range(k.ndim):

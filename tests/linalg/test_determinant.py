@@ -190,3 +190,14 @@ def test_forward_mode_at_a_singular_matrix() -> None:
         SparseTensor(forward_ad.make_dual(v, v), row, col, (2, 2)).slogdet()
     with pytest.raises(GradientError, match="regular matrix"):
         torch.func.grad(lambda x: torch.func.jvp(det, (x,), (torch.ones_like(x),))[1])(v)
+
+
+@pytest.mark.parametrize("n", [4, 6, 7])
+def test_the_gradient_at_a_nearly_singular_matrix_may_be_asked_for_again(n: int) -> None:
+    w = torch.linspace(0.6, 1.4, n, dtype=torch.float64, requires_grad=True)
+    i = torch.arange(n)
+    j = (i + 1) % n
+    row, col = torch.cat([i, j, i, j]), torch.cat([i, j, j, i])
+    det = SparseTensor(torch.cat([w, w, -w, -w]), row, col, (n, n)).det()
+    first, second = (torch.autograd.grad(det, w, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torch_sla.linalg.backends.base import SolveOptions
-from torch_sla.linalg.residual import ACCEPT, BatchResidual, largest_entries
+from torch_sla.linalg.residual import ACCEPT, BatchResidual, Residual, largest_entries
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 
@@ -48,3 +48,14 @@ def test_each_member_and_column_of_a_batch_has_its_own_limit() -> None:
     assert accepted(1e-4, 0.5e-3) == [True, False, False]
     assert accepted(1e-6, 0.5e-3) == [False, False, False]
     assert accepted(2e-3, 0.0) == [True, True, True]
+
+
+def test_scales_of_unknowns_excuse_no_row_beyond_the_size_of_matrix_and_solution() -> None:
+    """Half of b is left; measured by the sizes that scales allow the unknowns, that would be 1e-20."""
+    A = SparseTensor.from_dense(torch.eye(2, dtype=torch.float64))
+    b = torch.ones(2, 1, dtype=torch.float64)
+    scale = torch.tensor([1e16, 1e-4], dtype=torch.float64)
+    check = Residual(*A.flat_slots(), b, "n", scale=scale)
+    relative, backward = check(torch.tensor([[0.5], [1.0]], dtype=torch.float64))
+    assert relative == pytest.approx(0.5 / 2**0.5)
+    assert backward == pytest.approx(0.25)

@@ -84,6 +84,13 @@ def test_a_huge_iterate_is_no_solution() -> None:
             A.solve(b, backend=backend, method="cg")
 
 
+def test_what_underflows_in_a_method_of_scipy_is_a_failed_solve() -> None:
+    A = SparseTensor.diag(torch.tensor([3.1252191775476405e305], dtype=D))
+    b = torch.tensor([0.018747423269561025], dtype=D)
+    with pytest.raises(SolveError, match="breakdown"):
+        A.solve(b, backend="scipy", method="minres", preconditioner="jacobi")
+
+
 def test_a_failed_solve_reports_no_small_residual() -> None:
     A = SparseTensor.from_dense(torch.ones(2, 2, dtype=D))
     _, info = A.solve(torch.tensor([1.0, 2.0], dtype=D), throw=False)

@@ -80,12 +80,12 @@ def match(pattern: Pattern, values: Tensor) -> Matching:
     n = pattern.shape[0]
     size = values.detach().abs().double().cpu()
     kept = (size > 0).nonzero().flatten()
-    row, col = (i.cpu().int()[kept].numpy() for i in (pattern.csr_row, pattern.ccol))
+    row, col = (i.cpu()[kept].numpy() for i in (pattern.csr_row, pattern.ccol))
     logs = np.rint(_STEPS * size[kept].log2().numpy())
     largest = np.full(n, -np.inf)
     np.maximum.at(largest, row, logs)
     cost = largest[row] - logs
-    # SciPy takes a weight of zero for an absent edge, hence the one; 1.13 takes indices of 32 bits only.
+    # SciPy takes a weight of zero for an absent edge, hence the one.
     graph = csr_array((cost + 1, (row, col)), shape=(n, n))
     try:
         rows, cols = min_weight_full_bipartite_matching(graph)

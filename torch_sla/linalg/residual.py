@@ -39,9 +39,9 @@ class Residual:
     Three measures of backward error, each 0 for an exact solution and about eps for a stable one:
 
     - square: ``‖r‖ / (‖A‖ ‖x‖ + ‖b‖)`` in the maximum norm (Rigal and Gaches, 1967);
-    - square and badly scaled: the largest ``|r|ᵢ / (|A| |x| + |b|)ᵢ`` (Oettli and Prager, Numer.
-      Math. 6, 1964), the denominators of rows without cancellation replaced as in Arioli, Demmel
-      and Duff, SIAM J. Matrix Anal. Appl. 10, 1989, section 2;
+    - square and badly scaled: the larger of that and of the largest ``|r|ᵢ / (|A| |x| + |b|)ᵢ``
+      (Oettli and Prager, Numer. Math. 6, 1964), the denominators of rows without cancellation
+      replaced as in Arioli, Demmel and Duff, SIAM J. Matrix Anal. Appl. 10, 1989, section 2;
     - rectangular: ``‖Aᴴ r‖ / (‖A‖ (‖A‖ ‖x‖ + ‖b‖))``.
 
     Parameters
@@ -140,7 +140,9 @@ class Residual:
             slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
             x_norm = torch.linalg.vector_norm(x, dim=0)
         elif self.componentwise:
-            backward = (self.r.abs() / self._denominators(x).clamp(min=tiny)).amax(0)
+            whole = r_max / (self._A_max * x_max + b_max).clamp(min=tiny)
+            rows = self.r.abs() / self._denominators(x).clamp(min=tiny)
+            backward = torch.maximum(rows.amax(0), whole)
         # The rest is of a few numbers, and quicker without tensors.
         alone = (self._A_norm.reshape(1), self._A_max.reshape(1))
         *found, self.A_norm, largest = torch.cat(

@@ -220,7 +220,7 @@ class SolverState(Attempts, Whole):
             system = system._replace(b=b)
         info, x = self.attempt(system)
         info.inconsistency = max(lost, info.inconsistency)
-        if first and not info.result.ok:
+        if first and not self.throw and not info.result.ok:
             self._unsolved.add(system.mark)
         if lost > 1e3 * torch.finfo(x.dtype).eps and first:
             info.notes.append(f"{lost:.1e} of b lies outside the range and was projected out")

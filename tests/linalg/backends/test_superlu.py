@@ -77,3 +77,12 @@ def test_a_structurally_singular_matrix_names_a_row() -> None:
             torch.ones(8, dtype=torch.float64), backend="scipy", method="superlu"
         )
     assert e.value.result is Result.SINGULAR
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_values_with_strides_where_the_diagonal_is_not_stored(dtype: torch.dtype) -> None:
+    A = SparseTensor.from_dense(torch.tensor([[0, 2, 1], [3, 0, 0], [1, 4, 0]], dtype=dtype))
+    apart = torch.stack([A.values, 0 * A.values], -1)[:, 0]
+    b = torch.ones(3, dtype=dtype)
+    x = SparseTensor.from_pattern(A.pattern, apart).solve(b, backend="scipy", method="superlu")
+    torch.testing.assert_close(A @ x, b)

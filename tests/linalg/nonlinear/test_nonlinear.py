@@ -224,3 +224,22 @@ def test_no_iterations_and_cotangents_of_another_shape_are_refused() -> None:
 def test_where_no_step_helps_the_error_says_to_start_nearer() -> None:
     with pytest.raises(SolveError, match=r"start nearer to a solution"):
         nonlinear_solve(lambda u: u**2 + 1, torch.tensor([0.5], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("method", ["newton", "picard", "anderson"])
+def test_inference_mode(method: str) -> None:
+    options = {"method": method, "damping": 0.7}
+    expected = chain().nonlinear_solve(reaction, U0, C, **options)
+    with torch.inference_mode():
+        A, c = chain(), 1 * C
+        inside = A.nonlinear_solve(reaction, 1 * U0, c, **options)
+        lam = adjoint_solve(reaction, inside, c, A, c)
+    assert torch.equal(inside, expected)
+    assert not inside.requires_grad
+    assert torch.equal(lam, adjoint_solve(reaction, expected, C, chain(), C))
+    parameter = C.clone().requires_grad_()
+    after = A.nonlinear_solve(reaction, U0, parameter, **options)  # what it made serves afterwards
+    after.sum().backward()
+    assert torch.equal(after, expected)
+    with torch.inference_mode():
+        assert not A.nonlinear_solve(reaction, U0, parameter, **options).requires_grad

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
-from torch_sla.errors import ArgumentError, DTypeError, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
 from torch_sla.linalg import (
     SparseTensor,
     SparseTensorList,
@@ -21,6 +21,7 @@ from torch_sla.linalg import (
     load_sparse,
     save_mtx,
     save_sparse,
+    spsolve_coo,
 )
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -73,6 +74,38 @@ def test_torch_coo_is_differentiable_both_ways() -> None:
         return torch.sparse.mm(back, torch.eye(3, dtype=v.dtype))
 
     assert gradcheck(through, (A.values.clone().requires_grad_(),))
+
+
+def test_torch_coo_has_second_derivatives_or_says_that_torch_has_none() -> None:
+    v = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    row, col = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
+    ours = {
+        "entries": lambda T: SparseTensor.from_torch_sparse(T).values ** 3,
+        "csr": lambda T: SparseTensor.from_torch_sparse(T.to_sparse_csr()).values ** 3,
+        "dense": lambda T: T.to_dense() ** 3,
+        "sum of others": lambda T: (
+            (2 * T + torch.eye(2, dtype=v.dtype).to_sparse()).to_dense() ** 3
+        ),
+        "solve": lambda T: spsolve_coo(T, torch.ones(2, dtype=v.dtype)),
+    }
+    for name, function in ours.items():
+        f = lambda v, g=function: g(SparseTensor(v, row, col, (2, 2)).to_torch())  # noqa: E731
+        assert gradgradcheck(f, (v,)), name
+    theirs = torch.sparse_coo_tensor(torch.stack([row, col]), v, (2, 2), check_invariants=True)
+    for T in (theirs, 2 * theirs.coalesce()):
+        y = (SparseTensor.from_torch_sparse(T).values ** 3).sum()
+        assert torch.autograd.grad(y, v, retain_graph=True)[0].all()
+        with pytest.raises(GradientError, match="no derivative"):
+            torch.autograd.grad(y, v, create_graph=True)
+    with pytest.raises(GradientError, match="no forward mode"):
+        torch.func.jvp(
+            lambda v: SparseTensor(v, row, col, (2, 2)).to_torch().to_dense(), (v,), (v,)
+        )
+    leaf = theirs.detach().coalesce().requires_grad_()  # a matrix that is a leaf has both
+    y = (SparseTensor.from_torch_sparse(leaf).values ** 3).sum()
+    (g,) = torch.autograd.grad(y, leaf, create_graph=True)
+    (h,) = torch.autograd.grad((SparseTensor.from_torch_sparse(g).values ** 2).sum(), leaf)
+    torch.testing.assert_close(h.coalesce().values(), (36 * v**3).detach())
 
 
 @pytest.mark.parametrize("format", ["csr", "csc", "coo", "lil"])
@@ -209,6 +242,22 @@ def test_components() -> None:
     v[(A.row_indices == 0) & (A.col_indices == 1)] = 0
     v[(A.row_indices == 1) & (A.col_indices == 0)] = 0
     assert SparseTensor.from_pattern(A.pattern, v).connected_components()[1] == 3
+
+
+@pytest.mark.parametrize("block", [(), (2, 2)])
+def test_components_within_transforms_are_those_of_all_members(block: tuple[int, ...]) -> None:
+    A = SparseTensorList([chain(4), chain(2)]).to_block_diagonal()
+    A = A.unflatten_blocks(block) if block else A
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        parts = SparseTensor.from_pattern(A.pattern, v).to_connected_components()
+        assert len(parts) == 2
+        return (parts[1].values ** 3).sum()
+
+    v = torch.stack([A.values, 0 * A.values])
+    found = torch.func.vmap(torch.func.grad(loss))(v)
+    torch.testing.assert_close(found[0], torch.func.grad(loss)(v[0]))
+    assert not found[1].any()
 
 
 def test_spy_draws_the_pattern() -> None:

@@ -106,3 +106,22 @@ def test_detection_follows_an_edit_in_place() -> None:
     assert A.structure.positive_definite is True
     values[1] = -3.0
     assert A.structure.hermitian is False
+
+
+@pytest.mark.parametrize("known", ["ordering", "near_nullspace", "coordinates"])
+def test_declared_tensors_within_transforms(known: str) -> None:
+    n = 12
+    g = torch.Generator().manual_seed(1)
+    vectors = torch.linspace(0, 1, n, dtype=torch.float64)[:, None]
+    declared = {known: torch.randperm(n, generator=g) if known == "ordering" else vectors}
+    off = torch.tensor(-1.0, dtype=torch.float64)
+
+    def loss(d: torch.Tensor, declared: dict[str, torch.Tensor]) -> torch.Tensor:
+        A = SparseTensor.tridiagonal(off, d, off).declare(**declared)
+        return (A.solve(torch.ones_like(d)) ** 3).sum()
+
+    d = torch.full((2, n), 2.5, dtype=torch.float64)
+    d[1] += 0.1
+    found = torch.func.vmap(torch.func.grad(lambda d: loss(d, declared)))(d)
+    expected = torch.stack([torch.func.grad(lambda d: loss(d, {}))(one) for one in d])
+    torch.testing.assert_close(found, expected)

@@ -110,6 +110,18 @@ def test_periodic_ends() -> None:
     assert torch.allclose(s.eigenvalues, exact, rtol=1e-4, atol=1e-6)
 
 
+def test_a_side_that_is_held_ends_in_periodic_ones() -> None:
+    """At its ends a given value is said twice."""
+    strip = PoissonProblem(
+        mesh=RectangleMesh(cells=(12, 2), size=(1.0, 0.5), cell="quad"),
+        order=2,
+        boundary=[Dirichlet("left", 0.0), Periodic("top", to="bottom")],
+    )
+    s = EigenProblem(of=strip, k=2).solve()
+    exact = torch.tensor([0.25, 2.25], dtype=torch.float64) * math.pi**2
+    torch.testing.assert_close(s.eigenvalues, exact, rtol=1e-4, atol=0.0)
+
+
 def test_gradients_of_values_and_modes() -> None:
     plate = ElasticityProblem(
         mesh=RectangleMesh(cells=(3, 2), size=(2.0, 1.0)),

@@ -63,6 +63,35 @@ def test_rates_converge(scheme: str) -> None:
     assert errors(wave(scheme, 20, adaptive=Adaptive(rtol=1e-4)))[0] < 0.01
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.5, 0.8, 1.0])
+def test_what_supports_push_is_of_the_time_of_forces(radius: float) -> None:
+    """A motion that elements hold exactly, in which the mass couples the supports to what is free."""
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=2),
+        source="-9*sin(3*t)*(1 + x)",
+        boundary=[Dirichlet("left", "sin(3*t)"), Neumann("right", flux="sin(3*t)")],
+        outputs=[Reaction("support", "left")],
+    )
+
+    def error(steps: int) -> Tensor:
+        march = TransientProblem(
+            of=rod,
+            initial_velocity="3*(1 + x)",
+            end=1.0,
+            steps=steps,
+            scheme="generalized_alpha",
+            spectral_radius=radius,
+        )
+        found = march.solve()
+        x = rod.dof_points()[:, 0]
+        pull = (found["support"][-1] + math.sin(3.0)).abs()
+        moved = (found.u - math.sin(3.0) * (1 + x)).abs().max()
+        return torch.stack([pull, moved])
+
+    coarse, fine = error(100), error(400)
+    assert bool((coarse > 12 * fine).all()), (coarse, fine)
+
+
 def test_supports_of_explicit_steps_move() -> None:
     flux, velocity, acceleration = errors(wave("explicit", 200))
     assert flux < 0.01

@@ -15,6 +15,7 @@ from torch_sla import (
     Integral,
     IntervalMesh,
     LinearProblem,
+    Maximum,
     Neumann,
     NonlinearProblem,
     Parameter,
@@ -30,6 +31,7 @@ from torch_sla import (
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.nonlinear import problem as linalg_nonlinear
 from torch_sla.problems.derivatives.products import Linearised, _forward
+from torch_sla.problems.design.aggregates import p_norm
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.roots import _Equations
 
@@ -400,6 +402,32 @@ def roots(size: int | None = None) -> NonlinearProblem:
         residual=["f*x + k*x**3 - 1"],
         parameters=[Parameter("f", default=1.0), Parameter("k", default=0.1)],
     )
+
+
+def test_lengths_that_are_zero_bend_nothing() -> None:
+    """A bar at rest, which has no stress and no displacement at the start."""
+    bar = ElasticityProblem(
+        mesh=RectangleMesh(cells=(2, 1), cell="quad"),
+        model="plane_strain",
+        young_modulus=Parameter("E", default=1.0),
+        density=1.0,
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=[Parameter("f"), 0.1])],
+        outputs=[Maximum("worst", "von_mises(stress)", p=4.0), Integral("far", "norm(u)")],
+    )
+    motion, values = TransientProblem(of=bar, end=0.5, steps=2), {"E": 1.0, "f": 0.3}
+
+    def both(solution):
+        return (solution["worst"] ** 2 + solution["far"]).sum() + p_norm(solution["far"])
+
+    found = motion.hvp(both, {"E": 1.0, "f": 0.5}, values)
+    ends = [{"E": 1.0 + h, "f": 0.3 + 0.5 * h} for h in (1e-4, -1e-4)]
+    above, below = (motion.value_and_grad(both, v)[1] for v in ends)
+    for name in values:
+        expected = (above[name] - below[name]) / 2e-4
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-8)
+    value = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    slope = torch.autograd.functional.hessian(p_norm, value)
+    assert torch.equal(slope, torch.zeros(3, 3, dtype=torch.float64))
 
 
 NEWTON = {"bent": bent, "warm": warm, "one root": roots, "sparse roots": lambda: roots(100)}

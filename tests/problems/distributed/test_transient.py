@@ -103,6 +103,27 @@ def softening() -> tuple[Any, Values]:
     return problem, {"k": torch.tensor(0.8, dtype=torch.float64)}
 
 
+def stretched(scheme: str) -> tuple[Any, Values]:
+    """Rubber that is let go: its first acceleration comes of a law of fields."""
+    of = sla.HyperelasticityProblem(
+        mesh=sla.RectangleMesh(cells=(4, 2)),
+        law="neo_hookean",
+        constants={"mu": sla.Parameter("mu", on="cells"), "lam": sla.Parameter("lam", on="nodes")},
+        density=4.0,
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Energy("all", part="total")],
+        solver=TIGHT,
+    )
+    steps = 20 if scheme == "explicit" else 3
+    problem = sla.TransientProblem(
+        of=of, initial=["0.1*x", 0.0], end=0.3, steps=steps, scheme=scheme
+    )
+    torch.manual_seed(5)
+    mesh = of.mesh_data()
+    sizes = {"mu": (mesh.n_cells,), "lam": (mesh.n_points,)}
+    return problem, {k: 0.5 + torch.rand(s, dtype=torch.float64) for k, s in sizes.items()}
+
+
 def flow(scheme: str, *, closed: bool, **more: Any) -> tuple[Any, Values]:
     """A flow that walls hold, or a lid drives; forces and viscosities that change with time."""
     sides: list[Any] = [sla.Dirichlet(["bottom", "top"], 0.0)]
@@ -168,6 +189,8 @@ CASES = {
     "alpha": lambda: beam("generalized_alpha"),
     "explicit": lambda: beam("explicit"),
     "softening": softening,
+    "stretched": lambda: stretched("newmark"),
+    "stretched explicit": lambda: stretched("explicit"),
     "lid": lambda: flow("bdf2", closed=True),
     "ring": lambda: flow("backward_euler", closed=False),
     "lid in few steps": lambda: flow(

@@ -134,7 +134,7 @@ class _Run:
                 x, code = linalg.minres(
                     self.A, r, M=self.M, rtol=rtol, maxiter=limit, callback=note
                 )
-            except ValueError as error:  # a quadratic form that must be positive was not
+            except (ValueError, ZeroDivisionError) as error:  # a quadratic form was not positive
                 raise SolveError(Result.BREAKDOWN, f"SciPy's minres: {error}") from error
             return x, len(seen), seen, int(code)
         if self.method == "gmres":

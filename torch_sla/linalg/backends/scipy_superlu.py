@@ -21,6 +21,7 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.analyses import analyses_of, with_mirror
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import unavailable
+from torch_sla.linalg.kernels.arguments import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +136,7 @@ def factorize(
 
 
 def _safely(pattern: Pattern, values: Tensor, note: str) -> SuperLU:
-    arrays = (values.numpy(), pattern.ccol.numpy(), pattern.crow.numpy())
+    arrays = (plain(values).numpy(), pattern.ccol.numpy(), pattern.crow.numpy())
     try:
         return SuperLU(_splu(arrays, pattern, {}), None, values.element_size(), note)
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +128,30 @@ def nonlinear_solve(
         pattern=pattern,
         precondition=precondition,
     )
-    problem.check(u0.detach(), leaves)
-    u = implicit_solve(problem, u0.detach(), leaves)
+    with _recording():
+        u0, leaves = _ordinary(u0.detach()), tuple(map(_ordinary, leaves))
+        problem.check(u0, leaves)
+        u = implicit_solve(problem, u0, leaves)
     report = problem.info
     if throw and not report.converged:
         raise report.failure()
     if not report.converged:
         u = u.detach()
     return (u, report) if info or not throw else u
+
+
+def _recording() -> AbstractContextManager[Any]:
+    """Return what leaves inference mode, where the residual could not be differentiated, without recording."""
+    modes = ExitStack()
+    if torch.is_inference_mode_enabled():
+        modes.enter_context(torch.inference_mode(mode=False))
+        modes.enter_context(torch.no_grad())
+    return modes
+
+
+def _ordinary(x: Tensor) -> Tensor:
+    """Return a tensor that derivatives can be made of: a copy where `x` is of inference mode."""
+    return x.clone() if x.is_inference() else x
 
 
 def nonlinear_solve_with(
@@ -204,8 +221,9 @@ def adjoint_solve(
     problem = NonlinearProblem(
         residual, rebuild, options, jacobian_fn=jacobian_fn, pattern=pattern, precondition=None
     )
-    with torch.no_grad():
-        lam = problem.adjoint(u.detach(), tuple(x.detach() for x in leaves), cotangent)
+    with _recording(), torch.no_grad():
+        plain = tuple(_ordinary(x.detach()) for x in leaves)
+        lam = problem.adjoint(_ordinary(u.detach()), plain, _ordinary(cotangent))
     if not torch.isfinite(lam).all():
         raise GradientError(f"the adjoint solve failed: {Result.NONFINITE.value}")
     return lam

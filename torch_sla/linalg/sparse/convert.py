@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.adjoint.torch_sparse import entries_of, matrix_of
 from torch_sla.linalg.sparse.indices import check_compressed
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
-from torch_sla.linalg.sparse.transforms import outside_transforms, physical
+from torch_sla.linalg.sparse.transforms import is_transformed, outside_transforms, physical
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -109,11 +110,12 @@ def from_torch_sparse(cls: type[SparseTensor], matrix: Tensor) -> SparseTensor:
         size = (M, N) if by_rows else (N, M)
         check_compressed(at, getattr(matrix, at)(), name, getattr(matrix, name)(), size)
         matrix = matrix.to_sparse_coo()
-    # `values` of an uncoalesced tensor records no gradient.
     matrix = matrix.coalesce()
     row, col = matrix.indices()
     M, N = matrix.shape
-    return cls.from_pattern(Pattern.from_coo(row, col, (M, N)), matrix.values())
+    followed = matrix.requires_grad or is_transformed()
+    values = entries_of(matrix, matrix.indices()) if followed else matrix.values()
+    return cls.from_pattern(Pattern.from_coo(row, col, (M, N)), values)
 
 
 def from_scipy(
@@ -278,16 +280,15 @@ def to_torch(A: SparseTensor, layout: str = "coo") -> Tensor:
         ``"coo"`` or ``"csr"``.
     """
     pattern, values = _one(A, "to_torch")
-    given = values, pattern.shape
     with warnings.catch_warnings():
         # Of checks that are left out, which is asked for: the pattern has been checked.
         warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
         if layout == "coo":
             index = torch.stack([pattern.csr_row.long(), pattern.ccol.long()])
-            return torch.sparse_coo_tensor(index, *given, is_coalesced=True, check_invariants=False)
+            return matrix_of(values, index, pattern.shape)
         if layout == "csr":
             rows = pattern.crow.long(), pattern.ccol.long()
-            return torch.sparse_csr_tensor(*rows, *given, check_invariants=False)
+            return torch.sparse_csr_tensor(*rows, values, pattern.shape, check_invariants=False)
     raise ArgumentError(f"`layout` must be 'coo' or 'csr', got {layout!r}")
 
 

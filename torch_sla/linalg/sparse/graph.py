@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,6 @@ __all__ = [
 ]
 
 
-@outside_transforms
 def connected_components(A: SparseTensor) -> tuple[Tensor, int]:
     """Label the rows of a square matrix by component of its undirected graph.
 
@@ -39,14 +39,22 @@ def connected_components(A: SparseTensor) -> tuple[Tensor, int]:
     M, N = A.sparse_shape
     if M != N:
         raise ArgumentError(f"components are those of a square matrix, this one is {M} x {N}")
-    values = physical(A.csr_values) != 0
-    size = torch.Size(A.block_shape).numel()
-    linked = values.reshape(A.batch_size, A.pattern.nnz_csr, size).any(-1).any(0).cpu()
-    pattern = A.pattern.to("cpu")  # where entries need not have a mirror image
+    nonzero = physical(A.csr_values) != 0
+    return _components(A.pattern, nonzero)
+
+
+@outside_transforms
+def _components(pattern: Pattern, nonzero: Tensor) -> tuple[Tensor, int]:
+    """Label rows by component, given which of ``[*batch, nnz_csr, *block]`` entries are not zero."""
+    device, M = pattern.device, pattern.shape[0]
+    if pattern.block:
+        nonzero = nonzero.flatten(-2).any(-1)
+    linked = nonzero.reshape(prod(nonzero.shape[:-1]), pattern.nnz_csr).any(0).cpu()
+    pattern = pattern.to("cpu")  # where entries need not have a mirror image
     label, row = component_labels(pattern.crow, pattern.ccol, linked), torch.arange(M)
     first = torch.full_like(row, M).scatter_reduce(0, label, row, "amin")
     found, labels = first[label].unique(return_inverse=True)
-    return labels.to(A.device), len(found)
+    return labels.to(device), len(found)
 
 
 def has_isolated_components(A: SparseTensor) -> bool:

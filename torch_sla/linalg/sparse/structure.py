@@ -14,7 +14,7 @@ from torch_sla.linalg.kernels.components import component_labels
 from torch_sla.linalg.kernels.detection import structure_counts
 from torch_sla.linalg.kernels.sparse import fingerprint, spmm
 from torch_sla.linalg.kernels.structure import descends, matrix_flags
-from torch_sla.linalg.sparse.transforms import outside_transforms
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -77,16 +77,14 @@ class Structure:
     def ordering_mark(self) -> Hashable:
         """What tells one `ordering` from another."""
         if isinstance(self.ordering, Tensor):
-            return fingerprint(self.ordering)
+            return _mark(self.ordering)
         return None if self.ordering == "auto" else self.ordering
 
     @property
     def vectors_mark(self) -> Hashable:
         """What tells one near-nullspace and one set of coordinates from others, by their content."""
         vectors = (self.near_nullspace, self.coordinates)
-        return tuple(
-            None if v is None else (tuple(v.shape), v.dtype, fingerprint(v)) for v in vectors
-        )
+        return tuple(None if v is None else _mark(v) for v in vectors)
 
     def updated(self, **changes: Any) -> Structure:
         """Return a copy with some fields changed."""
@@ -110,6 +108,13 @@ class Structure:
         """Return this with unknown flags filled in from `found`."""
         names = ("symmetric", "hermitian", "positive_definite", "dominance")
         return replace(self, **{n: getattr(found, n) for n in names if getattr(self, n) is None})
+
+
+@outside_transforms
+def _mark(known: Tensor) -> Hashable:
+    """Return what tells one tensor from others, by its content."""
+    known = physical(known)
+    return tuple(known.shape), known.dtype, fingerprint(known)
 
 
 @outside_transforms

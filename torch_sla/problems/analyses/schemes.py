@@ -228,7 +228,7 @@ class Newmark:
 
     def step(self, grid: Grid, step: Step, state: State) -> State:
         """Go one step."""
-        u, v, *_, a = state
+        u, v, now, a = *state[:3], state[-1]
         h, beta, gamma = step.h, self.beta, self.gamma
         c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
         d = gamma / (beta * h)
@@ -236,13 +236,15 @@ class Newmark:
         known = c * ahead
         # The new velocity is v + h (1 − γ) a + d (new − ahead).
         slow = d * ahead - v - h * (1.0 - gamma) * a
-        motion = grid.motion(step.end, h)
+        motion, before = grid.motion(step.end, h), self.am * a
         if motion is not None:
-            # The recursions would swing about the rates of given values, more with every step.
+            # The recursions would swing about the rates of given values, more with every step. Accelerations of
+            # given values are never late, so what they push is weighted like the forces.
             g, rate, bend = motion
-            known = grid.put(known, c * g - (1.0 - self.am) / (1.0 - self.af) * bend)
+            known = grid.put(known, c * g - bend)
             slow = grid.put(slow, d * g - rate)
-        known = known - self.am / (1.0 - self.af) * a if self.am else known
+            before = torch.add(grid.put(before - self.af * now, 0.0 * bend), now, alpha=self.af)
+        known = known - before / (1.0 - self.af) if self.am or self.af else known
         b = grid.damping(slow)
         if self.af:
             held = grid.residual(step.start, u)

@@ -42,7 +42,8 @@ class FreeSpace:
         self._slots = torch.nonzero(free[row] & free[column])[:, 0]
         self.index = torch.nonzero(free)[:, 0]
         self.n, self.n_all = len(self.index), len(free)
-        self._given = len(model.compiled.sides(free.new_zeros(len(model.compiled.constrained))))
+        none = torch.zeros(len(model.compiled.constrained), device=free.device)
+        self._given = len(model.compiled.sides(none))
         number = torch.cumsum(free, 0) - 1
         counts = torch.bincount(number[row[self._slots]], minlength=self.n)
         crow = torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))

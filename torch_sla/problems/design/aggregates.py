@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.problems.design.transforms.base import positive
-from torch_sla.problems.expression.functions import root
+from torch_sla.problems.expression.functions import largest, root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,8 +39,8 @@ def p_norm(values: Tensor, p: float = 8.0) -> Tensor:
     """
     positive("p", p)
     size = values.abs()
-    scale = size.detach().amax().clamp_min(torch.finfo(size.dtype).tiny)
-    return scale * root((size / scale).pow(p).sum(), p)
+    scale = largest(size, tuple(range(size.ndim)))
+    return scale.reshape(()) * root((size / scale).pow(p).sum(), p)
 
 
 def p_mean(values: Tensor, p: float = 8.0) -> Tensor:

@@ -108,7 +108,7 @@ class SharedScene:
                     self.home = value.device
                 self.given[name] = self._checked(name, value)
         self.points = None if points is None else self._moved(points)
-        self._scenes: dict[int, Scene] = {}
+        self._scenes: dict[tuple[int, bool], Scene] = {}
         self.verdict = Verdict()
 
     def _checked(self, name: str, value: Any) -> Tensor:
@@ -191,7 +191,9 @@ class SharedScene:
 
     def of(self, model: Model) -> Scene:
         """Return the scene of a lowered piece: the values cut for it; recorded."""
-        if id(model) not in self._scenes:
+        # A piece that is cut where nothing is recorded has no derivative.
+        key = id(model), torch.is_grad_enabled()
+        if key not in self._scenes:
             values: dict[str, Any] = dict(self._rest)
             known = model.reaching | self._own
             known |= model.reaching_mass if self._options["mass"] else frozenset()
@@ -206,8 +208,8 @@ class SharedScene:
             moved = None
             if self.points is not None:
                 moved = model.localised(self.points, "nodes", 0).to(model.device)
-            self._scenes[id(model)] = model.scene(values, moved, **self._options)
-        scene = self._scenes[id(model)]
+            self._scenes[key] = model.scene(values, moved, **self._options)
+        scene = self._scenes[key]
         scene.trial, scene.ended, scene.factor = self.trial, self.ended, self.factor
         scene.time = None if self.time is None else self.time.to(model.device)
         scene.replaced = self.replaced

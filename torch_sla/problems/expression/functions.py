@@ -13,7 +13,16 @@ from torch_sla.problems.expression.ranked import Ranked
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ELEMENTWISE", "FIELD_OPERATORS", "FUNCTIONS", "Function", "determinant", "root"]
+__all__ = [
+    "ELEMENTWISE",
+    "FIELD_OPERATORS",
+    "FUNCTIONS",
+    "Function",
+    "determinant",
+    "largest",
+    "length",
+    "root",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,18 @@ def root(x: Tensor, p: float) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1.0 / p))
 
 
+def length(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of vectors ``[..., n]``, differentiable to any order; at zero derivatives are zero."""
+    parts = torch.cat([v.real, v.imag], -1) if v.is_complex() else v
+    return root((parts * parts).sum(-1), 2.0)
+
+
+def largest(size: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Return the largest size, to scale with: detached, of dimensions that are kept, and one where all are zero."""
+    scale = size.detach().amax(dim, keepdim=True)
+    return torch.where(scale > 0, scale, 1.0)
+
+
 def _von_mises(s: Ranked) -> Ranked:
     """``sqrt(3/2 dev(s) : dev(s))`` of a stress; of a 2 by 2 one as plane stress."""
     a = s.tensor
@@ -81,8 +102,7 @@ def _von_mises(s: Ranked) -> Ranked:
     dev = a - a.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(
         3, dtype=a.dtype, device=a.device
     )
-    # A norm has a subgradient at zero; a square root has infinity there.
-    return Ranked(1.5**0.5 * torch.linalg.vector_norm(dev.flatten(-2), dim=-1))
+    return Ranked(1.5**0.5 * length(dev.flatten(-2)))
 
 
 def _principal(a: Ranked) -> Ranked:
@@ -119,9 +139,7 @@ FUNCTIONS: dict[str, Function] = {
     "imag": Function(_identity_where_real("imag")),
     "max": Function(_reduce(torch.maximum), (2, 8)),
     "min": Function(_reduce(torch.minimum), (2, 8)),
-    "norm": Function(
-        lambda a: Ranked(torch.linalg.vector_norm(a.tensor, dim=-1)), (1, 1), {(1,): 0}
-    ),
+    "norm": Function(lambda a: Ranked(length(a.tensor)), (1, 1), {(1,): 0}),
     "principal": Function(_principal, (1, 1), {(2,): 1}),
     "real": Function(_identity_where_real("real")),
     "sym": Function(lambda a: Ranked(0.5 * (a.tensor + a.tensor.mT), 2), (1, 1), {(2,): 2}),

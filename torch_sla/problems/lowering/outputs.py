@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.expression.functions import root
+from torch_sla.problems.expression.functions import largest, root
 from torch_sla.problems.lowering.affine import is_affine, is_plain, shares_row
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.points import PointSites
@@ -237,7 +237,7 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
     cells = scene.cells(taken.u)
     size = scene.evaluate(expression, cells, path).tensor.abs()
     # Scaled by the largest value, so that no power overflows; the scale cancels.
-    scale = size.detach().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    scale = largest(size, (-2, -1))
     powers = model.integrate(scene, cells, (size / scale) ** output.p).sum(-1)
     volume = model.integrate(scene, cells, torch.ones_like(size)).sum(-1)
     return (scale[..., 0, 0] * root(powers / volume, output.p)).expand(taken.batch)
